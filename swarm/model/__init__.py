@@ -21,6 +21,11 @@ from swarm.model._path import (
     match,
     sort_key,
 )
+from swarm.model._system_events import (
+    AgentRegistered,
+    AgentStarted,
+    AgentStopped,
+)
 from swarm.model._value import (
     ABSENT,
     DELETE,
@@ -45,6 +50,9 @@ __all__ = [
     "OWNER",
     "OWNER_ROLE",
     "AgentIdentity",
+    "AgentRegistered",
+    "AgentStarted",
+    "AgentStopped",
     "Change",
     "ChangeKind",
     "Commit",
