@@ -55,6 +55,8 @@ class Cell:
         hook: A turn of the swarm's own (`started`, `stopping`), served first.
         watchers: Who waits for `until`.
         main: The task of `run()`.
+        returning: Turns cancelled only to be delivered again.
+        ending: The task that brings a stopping agent to its end.
     """
 
     __slots__ = (
@@ -124,7 +126,7 @@ class Cell:
         self.task: asyncio.Task[Any] | None = None
         self.waker: asyncio.Future[None] | None = None
         self.current: Envelope | None = None
-        self.returning: Envelope | None = None
+        self.returning: set[Envelope] | None = None
         self.hook: Envelope | None = None
         self.aside: dict[Envelope, asyncio.Task[Any]] | None = None
         self.main: asyncio.Task[Any] | None = None
@@ -354,8 +356,8 @@ class Cell:
 
     def raised(self, envelope: Envelope, error: BaseException) -> None:
         """Give what a turn raised to whoever is to have it."""
-        if envelope is self.returning and isinstance(error, asyncio.CancelledError):
-            self.returning = None
+        if self.returning and envelope in self.returning:
+            self.returning.remove(envelope)
             if envelope.state == State.RUNNING and self.mailbox is not None:
                 self.mailbox.put_back(envelope)
                 return

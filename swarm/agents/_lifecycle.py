@@ -43,6 +43,7 @@ _TABLE: Final[dict[Step, dict[Status, Status]]] = {
         Status.INITIALIZING: Status.ERROR,
         Status.IDLE: Status.ERROR,
         Status.PAUSED: Status.ERROR,
+        Status.DRAINING: Status.ERROR,  # a permanent one that stopped itself
     },
     Step.RESTART: {Status.ERROR: Status.INITIALIZING},
     Step.END: dict.fromkeys(Status, Status.OFFLINE),

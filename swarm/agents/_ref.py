@@ -393,8 +393,8 @@ async def _wait_for_room(envelope: Envelope, timeout: float | None) -> None:
     try:
         if timeout <= 0:
             waiting.expire()
-        elif turn is not None and turn.state == State.RUNNING:
-            waiting.deadline = min(waiting.deadline, turn.deadline)
+        elif turn is not None and turn.state == State.RUNNING and turn.deadline < waiting.deadline:
+            waiting.deadline = turn.deadline
             host.deadlines.inherit(waiting)
         elif timeout != _NEVER:
             host.deadlines.add(timeout, waiting)
