@@ -166,7 +166,6 @@ class Cell:
             self._run_aside(envelope)
             return True
         if not mailbox.put(envelope):
-            envelope.room = None
             return False
         waker = self.waker
         if waker is not None:
@@ -268,7 +267,7 @@ class Cell:
                     self.current = None
                     self.raised(envelope, error)
                 except asyncio.CancelledError as error:
-                    if self.killed or (task.cancelling() and not self.cancelling):
+                    if self._is_foreign(task):
                         raise
                     self.current = None
                     self.raised(envelope, error)
@@ -335,6 +334,10 @@ class Cell:
             self.notify()
         waker = self.waker = self.host.loop.create_future()
         await waker
+
+    def _is_foreign(self, task: asyncio.Task[Any]) -> bool:
+        """Return whether a cancellation means the agent itself, not its turn."""
+        return self.killed or (task.cancelling() > 0 and not self.cancelling)
 
     async def _absorb(self, task: asyncio.Task[Any]) -> None:
         """Take back our cancellation of the turn that has just ended.

@@ -84,6 +84,7 @@ class Envelope:
         self.since = since
         self.state: int = 0
         self.channel: Channel | None = None
+        self.room: asyncio.Future[None] | None = None
 
     def is_decided(self) -> bool:
         """Return whether its outcome is known."""
@@ -150,7 +151,7 @@ def calling_turn() -> Envelope | None:
     return turn if turn is not None and turn.is_turn() else None
 
 
-async def produce(agent: Any, envelope: Envelope) -> None:
+async def produce(agent: Any, envelope: Envelope) -> Any:
     """Run a streaming turn: hand over what the agent's generator yields."""
     channel = envelope.channel
     items = envelope.call.function(agent, *envelope.args, **envelope.kwargs)

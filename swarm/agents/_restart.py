@@ -71,7 +71,7 @@ class Restart:
         check_choice("Restart.in_hand", self.in_hand, get_args(InHand))
         check_intensity("Restart", self.max, self.within)
         for error in self.on:
-            if not (isinstance(error, type) and issubclass(error, Exception)):
+            if not issubclass(error, Exception):
                 raise TypeError(f"Restart.on takes exception classes, not {error!r}")
 
 
