@@ -1,10 +1,18 @@
 """The words: frozen records that every other part speaks in."""
 
-from swarm.model._change import Change, ChangeKind, Commit, Edit, to_change
+from swarm.model._change import (
+    Change,
+    ChangeKind,
+    Commit,
+    kind_of,
+    living,
+    to_change,
+)
 from swarm.model._event import Event, event, event_type
 from swarm.model._identity import (
     OWNER,
     OWNER_ROLE,
+    TIME,
     AgentIdentity,
     Priority,
     type_name,
@@ -14,6 +22,7 @@ from swarm.model._path import (
     MAX_PATH_BYTES,
     MAX_PATTERN_CHARS,
     ONE,
+    ROOT,
     Path,
     Pattern,
     PatternSegment,
@@ -44,12 +53,13 @@ __all__ = [
     "ONE",
     "OWNER",
     "OWNER_ROLE",
+    "ROOT",
+    "TIME",
     "AgentIdentity",
     "Change",
     "ChangeKind",
     "Commit",
     "Document",
-    "Edit",
     "Event",
     "Path",
     "Pattern",
@@ -63,6 +73,8 @@ __all__ = [
     "dig",
     "event",
     "event_type",
+    "kind_of",
+    "living",
     "match",
     "sort_key",
     "to_change",

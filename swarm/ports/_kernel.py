@@ -156,8 +156,12 @@ class Kernel(Protocol):
         *,
         conditions: Sequence[Condition] = (),
         events: Sequence[object] = (),
-    ) -> Commit:
+    ) -> Commit | None:
         """Write all of `writes` and publish `events` under one new revision.
+
+        Returns:
+            The commit, or None when there was nothing to do: no writes but
+            deletions of what is not there, and no events.
 
         Raises:
             ConflictError: A condition does not hold; nothing was changed.

@@ -1,0 +1,8 @@
+"""The tree, the commit and the log."""
+
+from swarm.kernel._follow import LogReader
+from swarm.kernel._log import Log
+from swarm.kernel._memory import MemoryKernel, conflict
+from swarm.kernel._tree import Tree, places
+
+__all__ = ["Log", "LogReader", "MemoryKernel", "Tree", "conflict", "places"]
