@@ -1,7 +1,6 @@
 """The bounded log: the newest commits, oldest out first. Pure."""
 
 from bisect import bisect_right
-from collections.abc import Iterator
 
 from swarm.errors import Compacted
 from swarm.model import Commit
@@ -34,7 +33,7 @@ class Log:
         self._count = limits.log_commits
         self._bytes = limits.log_bytes
         self._age = int(limits.log_seconds * 1_000_000)
-        self._entries: list[tuple[Commit, int] | None] = []
+        self._entries: list[Commit | None] = []
         self._head = 0
         self._offset = 0
         self._size = 0
@@ -54,41 +53,38 @@ class Log:
         """The number that the next entry will have."""
         return self._offset + len(self._entries)
 
-    def append(self, commit: Commit, size: int) -> None:
-        """Add the newest commit, which keeps `size` bytes alive."""
-        self._entries.append((commit, size))
-        self._size += size
+    def append(self, commit: Commit) -> None:
+        """Add the newest commit."""
+        self._entries.append(commit)
+        self._size += commit.size
 
-    def pop_surplus(self, now: int) -> Iterator[Commit]:
-        """Let go of what is beyond the bounds, and yield it."""
-        while self._is_over(now):
-            entry = self._entries[self._head]
-            assert entry is not None
-            self._entries[self._head] = None
-            self._head += 1
-            commit, size = entry
-            self._size -= size
-            self.compacted = commit.revision
-            if self._head >= _TRIM and self._head * 2 > len(self._entries):
-                del self._entries[: self._head]
-                self._offset += self._head
-                self._head = 0
-            yield commit
-
-    def _is_over(self, now: int) -> bool:
+    def is_over(self, now: int) -> bool:
+        """Return whether the oldest entry is beyond a bound."""
         count = len(self._entries) - self._head
         if count > self._count or (self._size > self._bytes and count > 1):
             return True
-        if not count:
-            return False
-        entry = self._entries[self._head]
-        return entry is not None and entry[0].at < now - self._age
+        oldest = self._entries[self._head] if count else None
+        return oldest is not None and oldest.at < now - self._age
+
+    def pop_oldest(self) -> Commit:
+        """Let go of the oldest entry, which must be there, and return it."""
+        commit = self._entries[self._head]
+        assert commit is not None
+        self._entries[self._head] = None
+        self._head += 1
+        self._size -= commit.size
+        self.compacted = commit.revision
+        if self._head >= _TRIM and self._head * 2 > len(self._entries):
+            del self._entries[: self._head]
+            self._offset += self._head
+            self._head = 0
+        return commit
 
     def entry(self, number: int) -> Commit:
         """Return the entry of this number; it must be there."""
-        entry = self._entries[number - self._offset]
-        assert entry is not None
-        return entry[0]
+        commit = self._entries[number - self._offset]
+        assert commit is not None
+        return commit
 
     def after(self, revision: int) -> int:
         """Return the number of the first entry later than `revision`.
@@ -106,6 +102,6 @@ class Log:
         )
 
 
-def _revision(entry: tuple[Commit, int] | None) -> int:
-    assert entry is not None
-    return entry[0].revision
+def _revision(commit: Commit | None) -> int:
+    assert commit is not None
+    return commit.revision

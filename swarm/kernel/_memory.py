@@ -235,11 +235,11 @@ class MemoryKernel:
             return None
         self._at = at
         self._revision = self._view.revision = revision
-        commit = Commit(revision, at, author, tuple(made), tuple(events))
+        commit = Commit(revision, at, author, tuple(made), tuple(events), size)
         log = self._log
-        log.append(commit, size)
-        for surplus in log.pop_surplus(at):
-            self._forget(surplus)
+        log.append(commit)
+        while log.is_over(at):
+            self._forget(log.pop_oldest())
         for document in made:
             if document.expires is not None:
                 self._remember_expiry(document)

@@ -100,7 +100,7 @@ class Tree:
         raise PathConflict(f"{path} cannot be written: it is a folder of documents")
 
     def _below(self, folder: Folder) -> Iterator[Document]:
-        for segment in sorted(folder):  # type: ignore[type-var]  # folders hold names
+        for segment in sorted(folder):  # folders hold names
             node = folder[segment]
             if type(node) is str:
                 yield self.by_text[node]

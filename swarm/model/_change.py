@@ -28,6 +28,7 @@ class Commit:
         author: Who.
         documents: The versions it made; the one before each is its `previous`.
         events: The payloads it published, in order.
+        size: How many bytes it keeps alive, near enough for a bound.
     """
 
     revision: int
@@ -35,6 +36,7 @@ class Commit:
     author: AgentIdentity
     documents: tuple[Document, ...]
     events: tuple[object, ...] = ()
+    size: int = 0
 
 
 @attrs.frozen(kw_only=True)
