@@ -8,7 +8,7 @@ that nothing below can match is never entered.
 from collections.abc import Collection, Iterator
 from typing import TypeAlias
 
-from swarm.model import ANY_NUMBER, ONE, Pattern, Segment
+from swarm.model import ANY_NUMBER, JSON, ONE, Path, Pattern, Segment
 
 Positions: TypeAlias = frozenset[int]
 
@@ -65,3 +65,30 @@ def _closed(pattern: Pattern, positions: set[int]) -> Positions:
 
 def _order(name: Segment) -> tuple[bool, Segment]:
     return isinstance(name, int), name
+
+
+def places(
+    value: JSON, pattern: Pattern, here: Positions
+) -> Iterator[tuple[Segment, ...]]:
+    """Yield where, inside a value, the rest of a pattern matches."""
+    inside: dict[Segment, JSON]
+    if type(value) is dict:
+        inside = value
+    elif type(value) is list:
+        inside = dict(enumerate(value))
+    else:
+        return
+    for segment, after in step(pattern, here, inside):
+        if accepts(pattern, after):
+            yield (segment,)
+        else:
+            for rest in places(inside[segment], pattern, after):
+                yield (segment, *rest)
+
+
+def start_inside(pattern: Pattern, path: Path) -> Positions:
+    """Return where the walk stands after all of `path`; empty: no match below it."""
+    here = start(pattern)
+    for segment in path.segments:
+        here = advance(pattern, here, segment)
+    return here

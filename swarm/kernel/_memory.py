@@ -75,6 +75,29 @@ class MemoryKernel:
             await self._pause()
         return self.read_now(look, *arguments)
 
+    async def find(self, path: Path) -> Document | None:
+        """Return the document at `path` or around it, or None."""
+        if self._pause is not None:
+            await self._pause()
+        self._enter()
+        return self._tree.find(path)
+
+    async def put(
+        self, author: AgentIdentity, path: Path, body: bytes
+    ) -> Document | None:
+        """Write one whole document; None when `path` lies inside another one."""
+        if self._pause is not None:
+            await self._pause()
+        self._enter()
+        tree = self._tree
+        if path.text not in tree.by_text and tree.find(path) is not None:
+            return None
+        revision = self._revision + 1
+        at = self._next_at()
+        document = self._put(path, body, None, None, 1, revision, at, author)
+        self._log_commit(revision, at, author, (document,), (), document.size)
+        return document
+
     async def apply(
         self, author: AgentIdentity, rule: Callable[..., Plan], *arguments: Any
     ) -> tuple[Commit | None, Any]:
@@ -213,14 +236,12 @@ class MemoryKernel:
         writes: Sequence[Write],
         events: Sequence[object],
     ) -> Commit | None:
-        """Make all of the edits, or none; then log, cut and wake."""
+        """Make all of the edits, or none, and log them under one revision."""
         if len(writes) > 1:
             writes = self._checked(writes)
         revision = self._revision + 1
-        at = self._clock.wall()
-        if at < self._at:
-            at = self._at
-        size = 64
+        at = self._next_at()
+        size = 0
         made: list[Document] = []
         try:
             for write in writes:
@@ -233,18 +254,35 @@ class MemoryKernel:
             raise
         if not made and not events:
             return None
+        return self._log_commit(revision, at, author, tuple(made), tuple(events), size)
+
+    def _next_at(self) -> int:
+        """Return wall time, but never less than the last commit's (H3)."""
+        at = self._clock.wall()
+        return at if at > self._at else self._at  # noqa: FURB136 - a call less
+
+    def _log_commit(
+        self,
+        revision: int,
+        at: int,
+        author: AgentIdentity,
+        documents: tuple[Document, ...],
+        events: tuple[object, ...],
+        size: int,
+    ) -> Commit:
+        """Append what has been done, cut what is too old, wake who waits."""
         self._at = at
         self._revision = self._view.revision = revision
-        commit = Commit(revision, at, author, tuple(made), tuple(events), size)
+        commit = Commit(revision, at, author, documents, events, size)
         log = self._log
         log.append(commit)
         while log.is_over(at):
             self._forget(log.pop_oldest())
-        for document in made:
-            if document.expires is not None:
-                self._remember_expiry(document)
         if self._parked.waiters:
             self._parked.wake()
+        for document in documents:
+            if document.expires is not None:
+                self._remember_expiry(document)
         if self._expiries:
             self._set_timer()
         return commit
@@ -271,34 +309,63 @@ class MemoryKernel:
         self, write: Write, revision: int, at: int, author: AgentIdentity
     ) -> Document | None:
         path = write.path
+        if write.body is not None or write.record is not None:
+            return self._put(
+                path,
+                write.body,
+                write.record,
+                write.expires,
+                write.priority,
+                revision,
+                at,
+                author,
+            )
+        old = self._tree.by_text.get(path.text)
+        if old is None:
+            return None
+        grave = Document(path, None, None, revision, old.created, at, author)
+        grave.previous = old
+        self._tree.remove(path)
+        self._graves[path.text] = grave
+        return grave
+
+    def _put(
+        self,
+        path: Path,
+        body: bytes | None,
+        record: Any,
+        expires: int | None,
+        priority: int,
+        revision: int,
+        at: int,
+        author: AgentIdentity,
+    ) -> Document:
+        """Make a document's next version and put it into the tree."""
         text = path.text
-        old = self._tree.by_text.get(text)
-        if write.body is None and write.record is None:
-            if old is None:
-                return None
-            new = Document(path, None, None, revision, old.created, at, author)
-            new.previous = old
-            self._tree.remove(path)
-            self._graves[text] = new
+        tree = self._tree
+        old = tree.by_text.get(text)
+        if old is not None:
+            created = old.created
+            new = Document(
+                path,
+                body,
+                record,
+                revision,
+                created,
+                at,
+                author,
+                priority,
+                expires,
+                old,
+            )
+            tree.by_text[text] = new
             return new
         new = Document(
-            path,
-            write.body,
-            write.record,
-            revision,
-            revision if old is None else old.created,
-            at,
-            author,
-            write.priority,
-            write.expires,
-            old,
+            path, body, record, revision, revision, at, author, priority, expires
         )
-        if old is None:
-            self._tree.put(new)
-            if text in self._graves:
-                new.previous = self._graves.pop(text)
-        else:
-            self._tree.by_text[text] = new
+        tree.put(new)
+        if text in self._graves:
+            new.previous = self._graves.pop(text)
         return new
 
     def _undo(self, made: list[Document]) -> None:

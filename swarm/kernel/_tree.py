@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from swarm.errors import PathConflict
-from swarm.kernel._matching import Positions, accepts, start, step
-from swarm.model import JSON, Document, Path, Pattern, Segment
+from swarm.kernel._matching import Positions, accepts, places, start, step
+from swarm.model import Document, Path, Pattern, Segment
 
 Folder: TypeAlias = "dict[Segment, Folder | str]"
 
@@ -121,25 +121,6 @@ class Tree:
             else:
                 for rest in places(document.value, pattern, after):
                     yield document.path.child(*rest), document
-
-
-def places(
-    value: JSON, pattern: Pattern, here: Positions
-) -> Iterator[tuple[Segment, ...]]:
-    """Yield where, inside a value, the rest of a pattern matches."""
-    inside: dict[Segment, JSON]
-    if type(value) is dict:
-        inside = value
-    elif type(value) is list:
-        inside = dict(enumerate(value))
-    else:
-        return
-    for segment, after in step(pattern, here, inside):
-        if accepts(pattern, after):
-            yield (segment,)
-        else:
-            for rest in places(inside[segment], pattern, after):
-                yield (segment, *rest)
 
 
 def _grow(node: Folder, segments: tuple[Segment, ...], path: Path) -> None:

@@ -6,6 +6,7 @@ from swarm.model._change import (
     Commit,
     kind_of,
     living,
+    narrow,
     to_change,
 )
 from swarm.model._event import Event, event, event_type
@@ -76,6 +77,7 @@ __all__ = [
     "kind_of",
     "living",
     "match",
+    "narrow",
     "sort_key",
     "to_change",
     "to_datetime",

@@ -6,7 +6,15 @@ import enum
 import attrs
 
 from swarm.model._identity import TIME, AgentIdentity
-from swarm.model._value import ABSENT, JSON, Document, to_datetime
+from swarm.model._path import Segment
+from swarm.model._value import (
+    ABSENT,
+    JSON,
+    Document,
+    canonical,
+    dig,
+    to_datetime,
+)
 
 
 class ChangeKind(enum.StrEnum):
@@ -98,4 +106,29 @@ def to_change(document: Document) -> Change:
         value=document.value,
         at=document.at,
         author=document.author,
+    )
+
+
+def narrow(change: Change, path: str, rest: tuple[Segment, ...]) -> Change | None:
+    """Return what a document's change means for one place inside it, or None."""
+    old, new = dig(change.old_value, rest), dig(change.value, rest)
+    if old is new or (
+        old is not ABSENT and new is not ABSENT and canonical(old) == canonical(new)
+    ):
+        return None
+    if old is ABSENT:
+        kind = ChangeKind.CREATED
+    elif new is ABSENT:
+        expired = change.kind is ChangeKind.EXPIRED
+        kind = ChangeKind.EXPIRED if expired else ChangeKind.DELETED
+    else:
+        kind = ChangeKind.UPDATED
+    return attrs.evolve(
+        change,
+        path=path,
+        kind=kind,
+        old_value=old,
+        value=new,
+        old_version=0 if old is ABSENT else change.old_version,
+        new_version=0 if new is ABSENT else change.revision,
     )

@@ -134,6 +134,26 @@ class Kernel(Protocol):
         """Return `look(view, *arguments)` over one consistent view."""
         ...
 
+    async def find(self, path: Path) -> Document | None:
+        """Return the document at `path` or around it, or None."""
+        ...
+
+    async def put(
+        self, author: AgentIdentity, path: Path, body: bytes
+    ) -> Document | None:
+        """Write one whole document, whatever it held before.
+
+        The commit that is made most, and so the one with a way of its own.
+
+        Returns:
+            The new version, or None when `path` lies inside another document and
+            nothing was written.
+
+        Raises:
+            PathConflict: The path is a folder, or holds an index.
+        """
+        ...
+
     async def apply(
         self, author: AgentIdentity, rule: Callable[..., Plan], *arguments: Any
     ) -> tuple[Commit | None, Any]:
