@@ -226,9 +226,8 @@ class MemoryKernel:
             (d.path.text, d.version) for d in self._tree.documents(condition.folder)
         )
         if below != condition.versions:
-            raise ConflictError(
-                message=f"what is below {condition.folder.text or 'the root'} has changed"
-            )
+            folder = condition.folder.text or "the root"
+            raise ConflictError(message=f"what is below {folder} has changed")
 
     def _write(
         self,

@@ -33,6 +33,10 @@ class Rights(enum.Enum):
         return action == "read" or self is Rights.WRITE
 
 
+def _to_pattern(pattern: Pattern | str) -> Pattern:
+    return Pattern.parse(pattern) if isinstance(pattern, str) else pattern
+
+
 @attrs.frozen
 class Rule:
     """A role's rights over the places a pattern matches, and all below them.
@@ -45,9 +49,7 @@ class Rule:
     """
 
     role: str
-    pattern: Pattern = attrs.field(
-        converter=lambda p: Pattern.parse(p) if isinstance(p, str) else p
-    )
+    pattern: Pattern = attrs.field(converter=_to_pattern)
     rights: Rights = attrs.field(converter=Rights)
     own: bool = False
 
@@ -244,13 +246,6 @@ class Policy:
                     new = put_inside(new, rest, sane, path)
         return new
 
-    def is_validated(self, path: Path) -> bool:
-        """Return whether a write at `path` is a validator's business."""
-        return any(
-            pattern.covers(path) or start_inside(pattern, path)
-            for pattern, _ in self.validators
-        )
-
     def _derive(
         self,
         rules: Iterable[Rule | tuple[str, str, str]],
@@ -294,6 +289,6 @@ def _ask(
 
 
 def _synchronous(validator: Validator) -> Validator:
-    if not callable(validator) or inspect.iscoroutinefunction(validator):
+    if inspect.iscoroutinefunction(validator):
         raise TypeError("a validator is a synchronous function")
     return validator

@@ -3,23 +3,13 @@
 from collections.abc import Iterator
 
 import attrs
-import orjson
 
 from swarm.errors import PathConflict
 from swarm.kernel import Tree
-from swarm.model import (
-    ABSENT,
-    JSON,
-    OWNER,
-    Document,
-    Path,
-    Pattern,
-    Priority,
-    dig,
-)
+from swarm.model import JSON, OWNER, Document, Path, Pattern, Priority
 from swarm.ports import Codec, View, Write
 from swarm.state._inside import put_inside, take_inside
-from swarm.state._look import assemble
+from swarm.state._look import rest_of
 
 
 @attrs.define
@@ -45,18 +35,29 @@ class Draft:
         self._entries: dict[str, _Entry] = {}
 
     @property
+    def revision(self) -> int:
+        """The revision of the view."""
+        return self._view.revision
+
+    @property
     def now(self) -> int:
-        """Kernel time of the view."""
+        """Kernel time of the view, in microseconds."""
         return self._view.now
 
-    def get(self, path: Path) -> JSON:
-        """Return a private copy of what stands at `path`, or ABSENT."""
-        around = self._around(path)
-        if around is not None:
-            place, body = around
-            return dig(orjson.loads(body), path.segments[len(place.segments) :])
-        below = list(self.documents(path))
-        return assemble(path, below) if below else ABSENT
+    def find(self, path: Path) -> Document | None:
+        """Return the document at or around `path`, or None.
+
+        What was written here has no version yet, so its version is 0.
+        """
+        document = self._view.find(path)
+        entries = self._entries
+        if document is not None and document.path.text not in entries:
+            return document
+        for n in range(len(path.segments), 0, -1) if entries else ():
+            entry = entries.get(Path.of(*path.segments[:n]).text)
+            if entry is not None and entry.body is not None:
+                return _document(entry)
+        return None
 
     def set(
         self,
@@ -72,20 +73,19 @@ class Draft:
             PathConflict: The path is a folder, or cannot be reached.
             InvalidValue: It is no JSON value.
         """
-        around = self._around(path)
-        if around is None:
+        document = self.find(path)
+        if document is None:
             if next(self.documents(path), None) is not None:
                 raise PathConflict(
                     f"{path} cannot be written: it is a folder of documents"
                 )
             self._enter(path, self._codec.encode(value), expires, priority)
             return
-        place, body = around
-        rest = path.segments[len(place.segments) :]
+        rest = rest_of(path, document)
         if rest:
-            value = put_inside(orjson.loads(body), rest, value, path)
-            expires = self._expires(place)
-        self._enter(place, self._codec.encode(value), expires, priority)
+            value = put_inside(document.value, rest, value, path)
+            expires = document.expires
+        self._enter(document.path, self._codec.encode(value), expires, priority)
 
     def delete(self, path: Path) -> bool:
         """Take away what is at `path`; return whether it was there.
@@ -93,22 +93,20 @@ class Draft:
         Raises:
             PathConflict: The path is a folder.
         """
-        around = self._around(path)
-        if around is None:
+        document = self.find(path)
+        if document is None:
             if next(self.documents(path), None) is not None:
                 raise PathConflict(f"{path} is a folder; delete what is in it")
             return False
-        place, body = around
-        rest = path.segments[len(place.segments) :]
+        rest = rest_of(path, document)
         if not rest:
-            self._enter(place, None, None, Priority.NORMAL)
+            self._enter(document.path, None, None, Priority.NORMAL)
             return True
-        value = orjson.loads(body)
+        value = document.value
         if not take_inside(value, rest):
             return False
-        self._enter(
-            place, self._codec.encode(value), self._expires(place), Priority.NORMAL
-        )
+        body = self._codec.encode(value)
+        self._enter(document.path, body, document.expires, Priority.NORMAL)
         return True
 
     def documents(self, folder: Path) -> Iterator[Document]:
@@ -127,13 +125,10 @@ class Draft:
     def select(self, pattern: Pattern) -> Iterator[tuple[Path, Document]]:
         """Yield each place that matches, with the document it is or lies in."""
         fixed = pattern.fixed
-        around = self._around(fixed) if fixed.segments else None
+        around = self.find(fixed) if fixed.segments else None
         tree = Tree()
-        if around is not None:
-            tree.put(_document(_Entry(*around, None, Priority.NORMAL)))
-        else:
-            for document in self.documents(fixed):
-                tree.put(document)
+        for document in self.documents(fixed) if around is None else (around,):
+            tree.put(document)
         yield from tree.select(pattern)
 
     def writes(self) -> list[Write]:
@@ -143,23 +138,6 @@ class Draft:
             for entry in self._entries.values()
         ]
 
-    def _around(self, path: Path) -> tuple[Path, bytes] | None:
-        """Return the document at or around `path`: its path and its JSON."""
-        document = self._view.find(path)
-        if document is not None and document.path.text not in self._entries:
-            return document.path, document.json
-        for entry in self._entries.values():
-            if entry.body is not None and path.within(entry.path):
-                return entry.path, entry.body
-        return None
-
-    def _expires(self, place: Path) -> int | None:
-        entry = self._entries.get(place.text)
-        if entry is not None:
-            return entry.expires
-        document = self._view.find(place)
-        return None if document is None else document.expires
-
     def _enter(
         self, path: Path, body: bytes | None, expires: int | None, priority: int
     ) -> None:
@@ -168,4 +146,6 @@ class Draft:
 
 def _document(entry: _Entry) -> Document:
     """Show an entry as a document that has no version yet."""
-    return Document(entry.path, entry.body, None, 0, 0, 0, OWNER)
+    document = Document(entry.path, entry.body, None, 0, 0, 0, OWNER)
+    document.expires = entry.expires
+    return document

@@ -1,7 +1,7 @@
 """Changing what lies inside a document's value. Pure; the value is the caller's own."""
 
 from swarm.errors import PathConflict
-from swarm.model import ABSENT, JSON, Path, Segment
+from swarm.model import ABSENT, JSON, Path, Segment, dig
 
 
 def put_inside(value: JSON, rest: tuple[Segment, ...], new: JSON, place: Path) -> JSON:
@@ -32,19 +32,11 @@ def put_inside(value: JSON, rest: tuple[Segment, ...], new: JSON, place: Path) -
 def take_inside(value: JSON, rest: tuple[Segment, ...]) -> bool:
     """Take away what is at `rest` inside `value`; return whether it was there."""
     *way, last = rest
-    for step in way:
-        if (type(value) is dict and type(step) is str and step in value) or (
-            type(value) is list and type(step) is int and step < len(value)
-        ):
-            value = value[step]
-        else:
-            return False
-    if (type(value) is dict and type(last) is str and last in value) or (
-        type(value) is list and type(last) is int and last < len(value)
-    ):
-        del value[last]
-        return True
-    return False
+    holder = dig(value, tuple(way))
+    if holder is ABSENT or dig(holder, (last,)) is ABSENT:
+        return False
+    del holder[last]
+    return True
 
 
 def _why(value: JSON, step: Segment) -> str:

@@ -108,7 +108,7 @@ def find_resolver(resolve: ResolverName | Resolver) -> Resolver:
                 f"there are {', '.join(map(repr, RESOLVERS))}"
             )
         return RESOLVERS[resolve]
-    if not callable(resolve) or inspect.iscoroutinefunction(resolve):
+    if inspect.iscoroutinefunction(resolve):
         raise TypeError("a resolver is a name or a synchronous function")
     return resolve
 

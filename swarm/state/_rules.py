@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import attrs
+import orjson
 
 from swarm.errors import ConflictError, InvalidValue, LimitExceeded, PathConflict
 from swarm.kernel import conflict
@@ -17,7 +18,6 @@ from swarm.model import (
     dig,
 )
 from swarm.ports import Codec, Plan, View, Write
-from swarm.state._access import Policy
 from swarm.state._draft import Draft
 from swarm.state._inside import put_inside, take_inside
 from swarm.state._look import rest_of
@@ -40,9 +40,9 @@ class SetRequest:
         merge: Lay it over what is there, by which kind of merge, or not at all.
         if_changed: Write only when the value differs.
         ttl: How long it stays, in microseconds, or None.
+        keep_ttl: Let it end when what is there would have ended.
         resolver: What to do when something else stands there.
         priority: Its weight.
-        policy: Whose validators to ask, or None.
     """
 
     path: Path
@@ -53,9 +53,9 @@ class SetRequest:
     merge: bool | str = False
     if_changed: bool = False
     ttl: int | None = None
+    keep_ttl: bool = False
     resolver: Resolver | None = None
     priority: int = Priority.NORMAL
-    policy: Policy | None = None
 
 
 def plan_set(view: View, request: SetRequest) -> Plan:
@@ -74,18 +74,13 @@ def plan_set(view: View, request: SetRequest) -> Plan:
             return Plan(outcome=document)
     if request.merge:
         value = _merged(request.merge, current, value)
-    if request.policy is not None:
-        # What validators see, and what is stored, must be one and the same.
-        value = dig(_plain(request.codec, value), ())
-        value = request.policy.validate(request.author, path, current, value)
     body = request.codec.encode(value)
-    if request.if_changed and document is not None and current is not ABSENT:
-        if canonical(current) == canonical(value):
-            return Plan(outcome=document)
+    if request.if_changed and _is_same(current, value):
+        return Plan(outcome=document)
     expires = None
     if request.ttl is not None:
         expires = view.now + request.ttl
-    elif document is not None and (rest or request.merge):
+    elif document is not None and (rest or request.merge or request.keep_ttl):
         expires = document.expires
     if document is None:
         target = path
@@ -132,18 +127,28 @@ def plan_increment(view: View, path: Path, delta: int, codec: Codec) -> Plan:
     rest = rest_of(path, document) if document is not None else ()
     whole = ABSENT if document is None else document.value
     current = dig(whole, rest)
-    number = 0 if current is ABSENT else current
-    if type(number) is not int:
-        raise InvalidValue(
-            f"{path} holds {type(number).__name__}, and only integers are counted up"
-        )
-    number += delta
-    if abs(number) > MAX_INTEGER:
-        raise LimitExceeded(f"{path} would leave the range of ±(2^63-1)")
+    number = counted(path, current, delta)
     target = path if document is None else document.path
     body = codec.encode(put_inside(whole, rest, number, path))
     expires = None if document is None else document.expires
     return Plan([Write(target, body, None, expires)], outcome=number)
+
+
+def counted(path: object, current: JSON, delta: int) -> int:
+    """Return `current` (0 where nothing stands) plus `delta`.
+
+    Raises:
+        InvalidValue: Either is no integer.
+        LimitExceeded: The sum is beyond ±(2^63-1).
+    """
+    number = 0 if current is ABSENT else current
+    if type(number) is not int or type(delta) is not int:
+        kind = type(delta if type(number) is int else number).__name__
+        raise InvalidValue(f"{path} counts in integers; {kind} is none")
+    number += delta
+    if abs(number) > MAX_INTEGER:
+        raise LimitExceeded(f"{path} would leave the range of ±(2^63-1)")
+    return number
 
 
 def plan_compare_and_set(
@@ -154,11 +159,7 @@ def plan_compare_and_set(
     rest = rest_of(path, document) if document is not None else ()
     whole = ABSENT if document is None else document.value
     current = dig(whole, rest)
-    if current is ABSENT or old is ABSENT:
-        is_equal = current is old
-    else:
-        is_equal = canonical(current) == canonical(old)
-    if not is_equal:
+    if not _is_same(current, old):
         return Plan(outcome=False)
     target = path if document is None else document.path
     body = codec.encode(put_inside(whole, rest, new, path))
@@ -180,9 +181,15 @@ def plan_many(
     return Plan(draft.writes(), outcome=count)
 
 
-def _plain(codec: Codec, value: JSON) -> JSON:
-    import orjson
+def _is_same(one: JSON, other: JSON) -> bool:
+    """Compare as JSON does: 1, 1.0 and True are three things; so is absence."""
+    if one is ABSENT or other is ABSENT:
+        return one is other
+    return canonical(one) == canonical(other)
 
+
+def _plain(codec: Codec, value: JSON) -> JSON:
+    """Return a private copy, of JSON types only."""
     return orjson.loads(codec.encode(value))
 
 

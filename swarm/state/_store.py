@@ -1,5 +1,6 @@
 """What every handle on the state shares: the kernel, and who is asking."""
 
+import math
 from typing import Final, TypeVar
 
 import attrs
@@ -39,6 +40,19 @@ class Store:
     policy: Policy
     clock: Clock
     entropy: Entropy
+
+
+def microseconds(seconds: float | None) -> int | None:
+    """Return a time to live in kernel time.
+
+    Raises:
+        ValueError: It is not a positive, finite number of seconds.
+    """
+    if seconds is None:
+        return None
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"a ttl is a positive number of seconds, not {seconds!r}")
+    return max(1, round(seconds * 1_000_000))
 
 
 class Access:
