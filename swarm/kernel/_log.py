@@ -19,12 +19,13 @@ class Log:
     __slots__ = (
         "_age",
         "_bytes",
-        "_commits",
         "_count",
         "_entries",
+        "_first_at",
         "_head",
         "_offset",
         "_size",
+        "_spare",
         "compacted",
     )
 
@@ -33,10 +34,13 @@ class Log:
         self._count = limits.log_commits
         self._bytes = limits.log_bytes
         self._age = int(limits.log_seconds * 1_000_000)
+        # Letting go of a few at a time is cheaper than one at every commit.
+        self._spare = limits.log_commits // 64
         self._entries: list[Commit | None] = []
         self._head = 0
         self._offset = 0
         self._size = 0
+        self._first_at = 0
         self.compacted = revision
         """The newest revision that the log has let go of."""
 
@@ -53,32 +57,51 @@ class Log:
         """The number that the next entry will have."""
         return self._offset + len(self._entries)
 
-    def append(self, commit: Commit) -> None:
-        """Add the newest commit."""
-        self._entries.append(commit)
+    def append(self, commit: Commit) -> bool:
+        """Add the newest commit; return whether there is surplus to let go of."""
+        entries = self._entries
+        if len(entries) == self._head:
+            self._first_at = commit.at
+        entries.append(commit)
         self._size += commit.size
+        return (
+            len(entries) - self._head > self._count
+            or self._size > self._bytes
+            or commit.at - self._first_at > self._age
+        )
 
-    def is_over(self, now: int) -> bool:
-        """Return whether the oldest entry is beyond a bound."""
-        count = len(self._entries) - self._head
-        if count > self._count or (self._size > self._bytes and count > 1):
-            return True
-        oldest = self._entries[self._head] if count else None
-        return oldest is not None and oldest.at < now - self._age
-
-    def pop_oldest(self) -> Commit:
-        """Let go of the oldest entry, which must be there, and return it."""
-        commit = self._entries[self._head]
-        assert commit is not None
-        self._entries[self._head] = None
-        self._head += 1
-        self._size -= commit.size
-        self.compacted = commit.revision
-        if self._head >= _TRIM and self._head * 2 > len(self._entries):
-            del self._entries[: self._head]
+    def pop_surplus(self) -> list[Commit]:
+        """Let go of what is beyond the bounds, but for the newest, and return it."""
+        entries = self._entries
+        newest = entries[-1]
+        assert newest is not None
+        keep = self._count
+        if len(entries) - self._head > keep:
+            keep -= self._spare
+        gone: list[Commit] = []
+        for at in range(self._head, len(entries) - 1):
+            commit = entries[at]
+            assert commit is not None
+            self._first_at = commit.at
+            if (
+                len(entries) - at <= keep
+                and self._size <= self._bytes
+                and newest.at - commit.at <= self._age
+            ):
+                break
+            entries[at] = None
+            self._size -= commit.size
+            gone.append(commit)
+        else:
+            self._first_at = newest.at
+        if gone:
+            self._head += len(gone)
+            self.compacted = gone[-1].revision
+        if self._head >= _TRIM and self._head * 2 > len(entries):
+            del entries[: self._head]
             self._offset += self._head
             self._head = 0
-        return commit
+        return gone
 
     def entry(self, number: int) -> Commit:
         """Return the entry of this number; it must be there."""

@@ -48,6 +48,7 @@ class MemoryKernel:
         loop = asyncio.get_running_loop()
         self.limits = Limits() if limits is None else limits
         self._clock = clock
+        self._wall = clock.wall
         self._loop: asyncio.AbstractEventLoop | None = loop
         self._pause: Callable[[], Awaitable[None]] | None = getattr(
             loop, "scheduling_point", None
@@ -75,12 +76,16 @@ class MemoryKernel:
             await self._pause()
         return self.read_now(look, *arguments)
 
+    @property
+    def local(self) -> "MemoryKernel | None":
+        """This kernel without waiting; None where every call is a scheduling point."""
+        return self if self._pause is None else None
+
     async def find(self, path: Path) -> Document | None:
         """Return the document at `path` or around it, or None."""
         if self._pause is not None:
             await self._pause()
-        self._enter()
-        return self._tree.find(path)
+        return self.find_now(path)
 
     async def put(
         self, author: AgentIdentity, path: Path, body: bytes
@@ -88,15 +93,7 @@ class MemoryKernel:
         """Write one whole document; None when `path` lies inside another one."""
         if self._pause is not None:
             await self._pause()
-        self._enter()
-        tree = self._tree
-        if path.text not in tree.by_text and tree.find(path) is not None:
-            return None
-        revision = self._revision + 1
-        at = self._next_at()
-        document = self._put(path, body, None, None, 1, revision, at, author)
-        self._log_commit(revision, at, author, (document,), (), document.size)
-        return document
+        return self.put_now(author, path, body)
 
     async def apply(
         self, author: AgentIdentity, rule: Callable[..., Plan], *arguments: Any
@@ -159,6 +156,42 @@ class MemoryKernel:
         self._enter()
         return look(self._view, *arguments)
 
+    def find_now(self, path: Path) -> Document | None:
+        """Do what `find` does, at once."""
+        if _get_running_loop() is not self._loop:
+            self._refuse()
+        if self._expiries:
+            self._expire_due()
+        document = self._tree.by_text.get(path.text)
+        return self._tree.find(path) if document is None else document
+
+    def put_now(
+        self, author: AgentIdentity, path: Path, body: bytes
+    ) -> Document | None:
+        """Do what `put` does, at once."""
+        if _get_running_loop() is not self._loop:
+            self._refuse()
+        if self._expiries:
+            self._expire_due()
+        tree = self._tree
+        old = tree.by_text.get(path.text)
+        if old is None:
+            if tree.find(path) is not None:
+                return None
+            commit = self._write(author, [Write(path, body)], ())
+            assert commit is not None
+            return commit.documents[0]
+        # The commit that is made most, written out: one document's next version.
+        at = self._wall()
+        if at < self._at:
+            at = self._at
+        revision = self._revision + 1
+        document = Document(path, body, None, revision, old.created, at, author)
+        document.previous = old
+        tree.by_text[path.text] = document
+        self._log_commit(revision, at, author, (document,), (), len(body) + 128)
+        return document
+
     def apply_now(
         self, author: AgentIdentity, rule: Callable[..., Plan], *arguments: Any
     ) -> tuple[Commit | None, Any]:
@@ -200,8 +233,8 @@ class MemoryKernel:
         """Check who calls, and take away what has expired, before anybody looks."""
         if _get_running_loop() is not self._loop:
             self._refuse()
-        if self._expiries and self._expiries[0][0] <= self.now():
-            self._expire()
+        if self._expiries:
+            self._expire_due()
 
     def _refuse(self) -> None:
         if self._loop is None:
@@ -253,11 +286,19 @@ class MemoryKernel:
             raise
         if not made and not events:
             return None
-        return self._log_commit(revision, at, author, tuple(made), tuple(events), size)
+        commit = self._log_commit(
+            revision, at, author, tuple(made), tuple(events), size
+        )
+        for document in made:
+            if document.expires is not None:
+                self._remember_expiry(document)
+        if self._expiries:
+            self._set_timer()
+        return commit
 
     def _next_at(self) -> int:
         """Return wall time, but never less than the last commit's (H3)."""
-        at = self._clock.wall()
+        at = self._wall()
         return at if at > self._at else self._at  # noqa: FURB136 - a call less
 
     def _log_commit(
@@ -273,17 +314,11 @@ class MemoryKernel:
         self._at = at
         self._revision = self._view.revision = revision
         commit = Commit(revision, at, author, documents, events, size)
-        log = self._log
-        log.append(commit)
-        while log.is_over(at):
-            self._forget(log.pop_oldest())
+        if self._log.append(commit):
+            for surplus in self._log.pop_surplus():
+                self._forget(surplus)
         if self._parked.waiters:
             self._parked.wake()
-        for document in documents:
-            if document.expires is not None:
-                self._remember_expiry(document)
-        if self._expiries:
-            self._set_timer()
         return commit
 
     def _checked(self, writes: Sequence[Write]) -> list[Write]:
@@ -385,7 +420,7 @@ class MemoryKernel:
         """Cut what only the log's oldest entry kept alive."""
         for document in commit.documents:
             document.previous = None
-            if document.is_deleted:
+            if document.body is None and document.record is None:
                 text = document.path.text
                 if self._graves.get(text) is document:
                     del self._graves[text]
@@ -401,7 +436,7 @@ class MemoryKernel:
             heapify(expiries)
             self._expiries_bound = max(_FEW, 2 * len(expiries))
 
-    def _expire(self) -> None:
+    def _expire_due(self) -> None:
         """Commit the end of every document whose time is up, each on its own."""
         now = self.now()
         while self._expiries and self._expiries[0][0] <= now:
@@ -437,7 +472,7 @@ class MemoryKernel:
 
     def _on_time(self) -> None:
         self._timer = None
-        self._expire()
+        self._expire_due()
         self._set_timer()
 
 

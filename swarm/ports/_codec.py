@@ -37,7 +37,7 @@ class Limits:
     depth: int = attrs.field(default=64)
     batch_writes: int = attrs.field(default=1_000)
     batch_bytes: int = attrs.field(default=16 * 1024 * 1024)
-    log_commits: int = attrs.field(default=10_000)
+    log_commits: int = attrs.field(default=4_096)
     log_bytes: int = attrs.field(default=64 * 1024 * 1024)
     log_seconds: float = attrs.field(default=3600.0)
 

@@ -123,12 +123,59 @@ class Reader(Protocol):
         ...
 
 
+class LocalKernel(Protocol):
+    """A kernel in the caller's own loop: the same operations, done at once.
+
+    Each does what its namesake of `Kernel` does, and raises the same.
+    """
+
+    def read_now(self, look: Callable[..., T], *arguments: Any) -> T:
+        """Do what `read` does, at once."""
+        ...
+
+    def find_now(self, path: Path) -> Document | None:
+        """Do what `find` does, at once."""
+        ...
+
+    def put_now(
+        self, author: AgentIdentity, path: Path, body: bytes
+    ) -> Document | None:
+        """Do what `put` does, at once."""
+        ...
+
+    def apply_now(
+        self, author: AgentIdentity, rule: Callable[..., Plan], *arguments: Any
+    ) -> tuple[Commit | None, Any]:
+        """Do what `apply` does, at once."""
+        ...
+
+    def commit_now(
+        self,
+        author: AgentIdentity,
+        writes: Sequence[Write] = (),
+        *,
+        conditions: Sequence[Condition] = (),
+        events: Sequence[object] = (),
+    ) -> Commit | None:
+        """Do what `commit` does, at once."""
+        ...
+
+
 class Kernel(Protocol):
     """The tree, the commit and the log.
 
     A rule is a pure, synchronous function `(view, *arguments) -> Plan`. It may be
     asked several times for one call, and what it returned last is what happened.
     """
+
+    @property
+    def local(self) -> LocalKernel | None:
+        """The same kernel without waiting, when its methods would never suspend.
+
+        What is called most asks here first, and saves a coroutine. None for a kernel
+        on a server, and under simulation, where every call is a scheduling point.
+        """
+        ...
 
     async def read(self, look: Callable[..., T], *arguments: Any) -> T:
         """Return `look(view, *arguments)` over one consistent view."""

@@ -42,6 +42,7 @@ from swarm.state._watch import Watch
 R = TypeVar("R")
 
 RETRIES: Final = 64
+_NORMAL: Final = int(Priority.NORMAL)
 _FIRST_PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.25
 
@@ -54,7 +55,7 @@ class StateHandle(ReadableState):
     its end. Values come and go as private copies. What raises has changed nothing.
     """
 
-    __slots__ = ("_kernel", "_store")
+    __slots__ = ("_direct", "_kernel", "_store")
 
     def __init__(
         self, store: Store, identity: AgentIdentity = OWNER, root: Path = ROOT
@@ -62,6 +63,7 @@ class StateHandle(ReadableState):
         """Handle `root` of this store as `identity`."""
         self._store = store
         self._kernel = store.kernel
+        self._direct = store.kernel.local
         self._access = Access(store.policy, identity, root)
 
     @property
@@ -106,7 +108,10 @@ class StateHandle(ReadableState):
         # The way most reads go: a whole document that was allowed before.
         place = self._access.reads.get(path)  # type: ignore[arg-type]  # or no key
         if place is not None:
-            document = await self._kernel.find(place)
+            if self._direct is not None:
+                document = self._direct.find_now(place)
+            else:
+                document = await self._kernel.find(place)
             if document is not None and document.path.text == place.text:
                 return orjson.loads(document.json)
         return await super().get(path, default)
@@ -220,19 +225,24 @@ class StateHandle(ReadableState):
             LimitExceeded: The document would be too large or too deep.
             AccessDenied: The policy or a validator said no.
         """
-        is_plain = (
+        place = self._access.writes.get(path)  # type: ignore[arg-type]  # or no key
+        if place is None:
+            place = self._writable(path)
+        plain = path.unstructure(value) if isinstance(path, Key) else value
+        store = self._store
+        if (
             expected_version is None
             and not (merge or if_absent or if_changed)
             and ttl is None
             and resolve is None
-            and priority == Priority.NORMAL
-        )
-        plain = path.unstructure(value) if isinstance(path, Key) else value
-        place = self._writable(path)
-        store = self._store
-        if is_plain and not store.policy.validators:
+            and priority == _NORMAL
+            and not store.policy.validators
+        ):
             body = store.codec.encode(plain)
-            document = await self._kernel.put(self._access.identity, place, body)
+            if self._direct is not None:
+                document = self._direct.put_now(self._access.identity, place, body)
+            else:
+                document = await self._kernel.put(self._access.identity, place, body)
             if document is not None:
                 return versioned(path, document, ())
         request = SetRequest(
