@@ -34,7 +34,7 @@ LEFT: Final = WaitOutcome.LEFT
 """The answer to a party that arrived and gave up by itself: it timed out."""
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class _Barrier:
     """Parties are named by the invocation of their `wait`."""
 
@@ -45,6 +45,11 @@ class _Barrier:
     )  # party, generation, tripped
     indices: frozenset[tuple[int, int]] = frozenset()  # generation, index
     aborted: bool = False
+
+    def __repr__(self) -> str:
+        parties = f"{len(self.waiting)} waiting, {len(self.leaving)} leaving"
+        aborted = ", aborted" if self.aborted else ""
+        return f"<generation {self.generation}: {parties}{aborted}>"
 
     def open_doors(self, party: frozenset[int], *, tripped: bool) -> _Barrier:
         """All of `party` may leave, and the next generation begins."""
