@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Hashable
+import math
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import attrs
 
 from swarm.testing._history import Operation
 
-__all__ = ["ILLEGAL", "Illegal", "Model", "Step", "unknown_operation"]
+__all__ = ["ILLEGAL", "Illegal", "Model", "Step", "by_answer", "unknown_operation"]
 
 State = TypeVar("State", bound=Hashable)
 
@@ -65,6 +66,9 @@ class Model(Generic[State]):
             a barrier arrives and later leaves. A part keeps the times of the
             whole (interval linearizability; Castaneda, Rajsbaum and Raynal,
             "Unifying Concurrent Objects and Distributed Tasks", 2018).
+        rank: the order in which to try operations that could come next, as one
+            sort key for each operation of a partition; by default the one that
+            was answered first. No verdict depends on it, only the time.
     """
 
     step: Step[State]
@@ -74,6 +78,9 @@ class Model(Generic[State]):
         default=None, kw_only=True
     )
     parts: Callable[[Operation], tuple[Operation, ...]] | None = attrs.field(
+        default=None, kw_only=True
+    )
+    rank: Callable[[Sequence[Operation]], Sequence[Any]] | None = attrs.field(
         default=None, kw_only=True
     )
 
@@ -98,6 +105,7 @@ class Model(Generic[State]):
             pure=self.pure,
             partition=partition,
             parts=parts,
+            rank=self.rank,
         )
 
     def split(self, operation: Operation) -> tuple[Any, tuple[Operation, ...]]:
@@ -113,3 +121,8 @@ def _without_key(operation: Operation) -> Operation:
 def unknown_operation(operation: Operation, known: str) -> ValueError:
     """The error for an operation that a model does not have."""
     return ValueError(f"the model has no operation {operation}; it knows {known}")
+
+
+def by_answer(operations: Sequence[Operation]) -> list[float]:
+    """The rank of each operation: when it was answered, pending ones last."""
+    return [math.inf if each.returned is None else each.returned for each in operations]

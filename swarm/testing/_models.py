@@ -8,10 +8,13 @@ must be hashable.
 from __future__ import annotations
 
 import enum
-from typing import Any, Final
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 from swarm.testing._history import PENDING, Operation
-from swarm.testing._model import ILLEGAL, Illegal, Model, unknown_operation
+from swarm.testing._model import ILLEGAL, Illegal, Model, by_answer, unknown_operation
 
 __all__ = ["EMPTY", "Empty", "KVModel", "QueueModel", "RegisterModel"]
 
@@ -131,7 +134,8 @@ class QueueModel(Model[tuple[Any, ...]]):
         ) -> tuple[Any, ...] | Illegal:
             return _step_queue(state, operation, capacity, -1 if lifo else 0)
 
-        super().__init__(step, initial=(), pure=_queue_pure)
+        rank = None if lifo else _rank_by_need
+        super().__init__(step, initial=(), pure=_queue_pure, rank=rank)
 
 
 def _step_queue(
@@ -158,3 +162,60 @@ def _queue_pure(operation: Operation) -> bool:
     if operation.op == "put":
         return operation.result is False
     return operation.op == "size" or operation.result is EMPTY
+
+
+def _rank_by_need(operations: Sequence[Operation]) -> list[tuple[float, int]]:
+    """Try puts in an order in which their items can have been got.
+
+    Two overlapping puts may have happened in either order, and a wrong guess
+    shows only when the items are got, much later. So a put is as urgent as the
+    most urgent one that comes after it: due dates under precedence, as in
+    Lawler's scheduling rule.
+    """
+    answers = by_answer(operations)
+    gets = {each.result: i for i, each in enumerate(operations) if each.op == "get"}
+    items = []
+    for i, each in enumerate(operations):
+        if each.op == "put":
+            get = gets.get(each.args[0])
+            got = (math.inf, math.inf)
+            if get is not None:
+                got = (operations[get].invoked, answers[get])
+            items.append(_Item(i, each.invoked, answers[i], *got))
+    ranks = [(answer, -1) for answer in answers]
+    due = math.inf
+    ordered = _order_items(items)
+    for turn in range(len(ordered) - 1, -1, -1):
+        item = ordered[turn]
+        due = min(due, item.put_returned)
+        ranks[item.position] = (due, turn)
+    return ranks
+
+
+class _Item(NamedTuple):
+    position: int
+    put_invoked: float
+    put_returned: float
+    get_invoked: float
+    get_returned: float
+
+
+def _order_items(items: list[_Item]) -> list[_Item]:
+    """An order that contradicts neither that of the puts nor that of the gets."""
+    rest = sorted(items, key=lambda item: item.put_invoked)
+    first_put = sorted(items, key=lambda item: item.put_returned, reverse=True)
+    first_get = sorted(items, key=lambda item: item.get_returned, reverse=True)
+    ordered: list[_Item] = []
+    done: set[int] = set()
+    while rest:
+        for first in (first_put, first_get):
+            while first[-1].position in done:
+                first.pop()
+        put_by, get_by = first_put[-1].put_returned, first_get[-1].get_returned
+        window = bisect_right(rest, put_by, key=lambda item: item.put_invoked)
+        able = [item for item in rest[:window] if item.get_invoked <= get_by]
+        item = min(able or rest[:1], key=lambda item: item.get_returned)
+        rest.remove(item)
+        done.add(item.position)
+        ordered.append(item)
+    return ordered

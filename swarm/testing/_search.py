@@ -16,7 +16,8 @@ porcupine checker (Athalye) showed how far that goes. Three things are ours:
   legal, and never reconsidered: moved to the front of any linearization of the
   rest, it changes nothing for the others.
 - Candidates are tried in the order in which they were answered, pending ones
-  last. The earliest answer is the one that must be explained first.
+  last, for the earliest answer is the one that must be explained first; a model
+  may know better (`Model.rank`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from swarm.testing._history import Operation
-from swarm.testing._model import ILLEGAL, Model
+from swarm.testing._model import ILLEGAL, Model, by_answer
 
 __all__ = ["Search"]
 
@@ -59,6 +60,7 @@ class Search:
         self._agreed = 0  # how much of `longest` is still the start of `order`
         self._model = model
         self._pure = [pure(op) for op in kept]
+        self._rank = (model.rank or by_answer)(kept)
         self._link_events()
         self._number_bits()
         self._place: _Place = (0, 0, 0, model.initial)
@@ -81,16 +83,13 @@ class Search:
     def _number_bits(self) -> None:
         """Give answered and pending operations a bit each, counted apart."""
         self._bit: list[int] = []
-        self._deadline: list[float] = []
         pending = answered = 0
         for op in self.operations:
             if op.returned is None:
                 self._bit.append(pending)
-                self._deadline.append(float("inf"))
                 pending += 1
             else:
                 self._bit.append(answered)
-                self._deadline.append(op.returned)
                 answered += 1
         self._answered = answered
 
@@ -140,7 +139,7 @@ class Search:
             base += done
             bits >>= done
         if len(candidates) > 1:
-            candidates.sort(key=self._deadline.__getitem__, reverse=True)
+            candidates.sort(key=self._rank.__getitem__, reverse=True)
         self._place = (base, bits, pending, state)
         self._stack.append((self._place, candidates, start))
 

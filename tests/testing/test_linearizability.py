@@ -63,6 +63,22 @@ def brute_force(history, model):
     return explain({}, parts)
 
 
+def most_explained(model, operations):
+    """How many answered operations the longest linearizable prefix has."""
+
+    def explain(state, rest):
+        best = 0
+        for i, operation in enumerate(rest):
+            if may_be_next(operation, rest):
+                after = model.step(state, operation)
+                if after is not ILLEGAL:
+                    gain = operation.returned is not None
+                    best = max(best, gain + explain(after, rest[:i] + rest[i + 1 :]))
+        return best
+
+    return explain(model.initial, operations)
+
+
 REGISTER = {
     ("read",): (None, 0, 1),
     ("write", 0): (None,),
@@ -208,6 +224,13 @@ def assert_stuck(verdict, model):
     assert len(verdict.explain().splitlines()) <= 20
 
 
+def assert_longest(verdict, history, model):
+    split = [(key, each) for op in history for key, each in [model.split(op)]]
+    operations = [part for key, parts in split if key == verdict.key for part in parts]
+    explained = sum(each.returned is not None for each in verdict.prefix)
+    assert explained == most_explained(model, operations)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_random_histories_get_the_verdict_of_brute_force(name):
     model, operations, size = CASES[name]
@@ -220,6 +243,7 @@ def test_random_histories_get_the_verdict_of_brute_force(name):
             assert_proof(verdict, history, model)
         else:
             assert_stuck(verdict, model)
+            assert_longest(verdict, history, model)
         verdicts[type(verdict)] += 1
     assert verdicts[Ok] > 150
     assert verdicts[Violation] > 150
@@ -355,6 +379,26 @@ def test_a_pending_operation_may_take_effect_long_after_its_client_went_on():
     assert isinstance(check_linearizable(history, RegisterModel()), Ok)
     history.ok(history.invoke("a", "read"), None)
     assert isinstance(check_linearizable(history, RegisterModel()), Violation)
+
+
+def test_a_long_queue_does_not_make_the_order_of_its_puts_a_guess():
+    rng = random.Random(7)
+    history, queue = History(), []
+    for number in range(400):
+        puts = [(history.invoke(i, "put", (number, i)), (number, i)) for i in range(4)]
+        rng.shuffle(puts)
+        queue += [item for _, item in puts]
+        rng.shuffle(puts)
+        for call, _ in puts:
+            history.ok(call)
+        if number >= 100:
+            gets = [(history.invoke(i, "get"), queue.pop(0)) for i in range(4)]
+            rng.shuffle(gets)
+            for call, item in gets:
+                history.ok(call, item)
+    verdict = check_linearizable(history, QueueModel())
+    assert isinstance(verdict, Ok), verdict.explain()
+    assert verdict.states < 20_000
 
 
 # --- models of one's own ----------------------------------------------------------
