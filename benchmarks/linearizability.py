@@ -12,10 +12,12 @@ import random
 import time
 
 from swarm.testing import (
+    EMPTY,
     History,
     KVModel,
     Model,
     Operation,
+    QueueModel,
     RegisterModel,
     Undecided,
     check_linearizable,
@@ -69,8 +71,34 @@ def apply(store: dict, operation: Operation, keys: int) -> object:
     return True
 
 
+def record_queue(n: int, clients: int, *, seed: int) -> History:
+    """A valid history of `n` puts and gets on an unbounded queue."""
+    rng = random.Random(seed)
+    history, queue = History(), []
+    idle, open_calls = list(range(clients)), []
+    begun = 0
+    while open_calls or begun < n:
+        if idle and begun < n and rng.random() < 0.5:
+            process, begun = idle.pop(rng.randrange(len(idle))), begun + 1
+            op = ("put", begun) if rng.random() < 0.5 else ("get",)
+            open_calls.append([history.invoke(process, *op), None])
+        elif open_calls:
+            entry = rng.choice(open_calls)
+            call, result = entry
+            if result is not None:
+                open_calls.remove(entry)
+                idle.append(call.operation.process)
+                history.ok(call, result[0])
+            elif call.operation.op == "put":
+                queue.append(call.operation.args[0])
+                entry[1] = (None,)
+            else:
+                entry[1] = (queue.pop(0) if queue else EMPTY,)
+    return history
+
+
 def spoil(history: History) -> list[Operation]:
-    """The operations with one late read changed to a value that is stale."""
+    """The operations with one late read changed to a value nobody wrote."""
     operations = list(history)
     reads = [i for i, op in enumerate(operations) if op.op in ("read", "get")]
     spoilt = reads[len(reads) * 9 // 10]
@@ -117,6 +145,9 @@ def main() -> None:
             name = f"10 keys n={n} c={clients}"
             measure(f"{name} ok", list(history), KVModel())
             measure(f"{name} bad", spoil(history), KVModel())
+        for clients in (4, 8):
+            history = record_queue(n, clients, seed=n + clients)
+            measure(f"queue n={n} c={clients} ok", list(history), QueueModel())
 
 
 if __name__ == "__main__":

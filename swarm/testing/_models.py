@@ -187,7 +187,7 @@ def _rank_by_need(operations: Sequence[Operation]) -> list[tuple[float, int]]:
     ordered = _order_items(items)
     for turn in range(len(ordered) - 1, -1, -1):
         item = ordered[turn]
-        due = min(due, item.put_returned)
+        due = min(due, item.put_returned, item.get_returned)
         ranks[item.position] = (due, turn)
     return ranks
 
