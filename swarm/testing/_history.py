@@ -79,6 +79,8 @@ class History:
     """A recorder of operations.
 
     ```python
+    from swarm.testing import History
+
     history = History()
     call = history.invoke("a", "write", 1)
     history.ok(call)  # answered None
@@ -136,9 +138,7 @@ class History:
     ) -> T:
         """The result of `awaitable`, recorded as the answer to `op(*args)`.
 
-        ```python
-        await history.record("a", "write", store.write(1), 1)
-        ```
+        For instance `await history.record("a", "write", store.write(1), 1)`.
 
         Args:
             process: who calls.

@@ -119,6 +119,11 @@ def check_linearizable(
     """The verdict upon `history`, judged by `model`.
 
     ```python
+    from swarm.testing import History, Ok, RegisterModel, check_linearizable
+
+    history = History()
+    history.ok(history.invoke("a", "write", 1))
+    history.ok(history.invoke("b", "read"), 1)
     verdict = check_linearizable(history, RegisterModel())
     assert isinstance(verdict, Ok), verdict.explain()
     ```

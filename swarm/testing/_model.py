@@ -36,6 +36,9 @@ class Model(Generic[State]):
     """A sequential specification, against which a history is judged.
 
     ```python
+    from swarm.testing import ILLEGAL, Model
+
+
     def step(count, operation):
         if operation.op == "increment":
             return count + 1

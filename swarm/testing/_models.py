@@ -169,8 +169,8 @@ def _rank_by_need(operations: Sequence[Operation]) -> list[tuple[float, int]]:
 
     Two overlapping puts may have happened in either order, and a wrong guess
     shows only when the items are got, much later. So a put is as urgent as the
-    most urgent one that comes after it: due dates under precedence, as in
-    Lawler's scheduling rule.
+    most urgent one that comes after it, and due before its own item is got: due
+    dates under precedence, as in Lawler's scheduling rule.
     """
     answers = by_answer(operations)
     gets = {each.result: i for i, each in enumerate(operations) if each.op == "get"}
