@@ -144,6 +144,10 @@ class Closed(SwarmError):
     """This is closed."""
 
 
+class NotFound(SwarmError, LookupError):
+    """Nothing stands there."""
+
+
 class NoSuchAgent(SwarmError, LookupError):
     """There is no agent of this name."""
 

@@ -1,10 +1,19 @@
 """The words: frozen records that every other part speaks in."""
 
-from swarm.model._change import Change, ChangeKind, Commit, Edit, to_change
+from swarm.model._change import (
+    Change,
+    ChangeKind,
+    Commit,
+    kind_of,
+    living,
+    narrow,
+    to_change,
+)
 from swarm.model._event import Event, event, event_type
 from swarm.model._identity import (
     OWNER,
     OWNER_ROLE,
+    TIME,
     AgentIdentity,
     Priority,
     type_name,
@@ -14,6 +23,7 @@ from swarm.model._path import (
     MAX_PATH_BYTES,
     MAX_PATTERN_CHARS,
     ONE,
+    ROOT,
     Path,
     Pattern,
     PatternSegment,
@@ -49,6 +59,8 @@ __all__ = [
     "ONE",
     "OWNER",
     "OWNER_ROLE",
+    "ROOT",
+    "TIME",
     "AgentIdentity",
     "AgentRegistered",
     "AgentStarted",
@@ -57,7 +69,6 @@ __all__ = [
     "ChangeKind",
     "Commit",
     "Document",
-    "Edit",
     "Event",
     "Path",
     "Pattern",
@@ -71,7 +82,10 @@ __all__ = [
     "dig",
     "event",
     "event_type",
+    "kind_of",
+    "living",
     "match",
+    "narrow",
     "sort_key",
     "to_change",
     "to_datetime",

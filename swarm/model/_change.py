@@ -5,9 +5,16 @@ import enum
 
 import attrs
 
-from swarm.model._identity import AgentIdentity
-from swarm.model._path import Path
-from swarm.model._value import ABSENT, JSON, Document, to_datetime
+from swarm.model._identity import TIME, AgentIdentity
+from swarm.model._path import Segment
+from swarm.model._value import (
+    ABSENT,
+    JSON,
+    Document,
+    canonical,
+    dig,
+    to_datetime,
+)
 
 
 class ChangeKind(enum.StrEnum):
@@ -20,28 +27,6 @@ class ChangeKind(enum.StrEnum):
 
 
 @attrs.define(eq=False)
-class Edit:
-    """One document's part in a commit: the version before, and the one after.
-
-    Attributes:
-        old: The version before, or None.
-        new: The version after; a deletion is a document that `is_deleted`.
-        expired: Whether time, not a writer, took the document away.
-    """
-
-    old: Document | None
-    new: Document
-    expired: bool = False
-
-    @property
-    def kind(self) -> ChangeKind:
-        """What happened."""
-        if self.new.is_deleted:
-            return ChangeKind.EXPIRED if self.expired else ChangeKind.DELETED
-        return ChangeKind.CREATED if self.old is None else ChangeKind.UPDATED
-
-
-@attrs.define(eq=False)
 class Commit:
     """One entry of the log: everything that happened under one revision.
 
@@ -49,7 +34,7 @@ class Commit:
         revision: Its number: larger than that of every commit before it.
         at: When, in microseconds since 1970; never decreases.
         author: Who.
-        edits: The documents it wrote.
+        documents: The versions it made; the one before each is its `previous`.
         events: The payloads it published, in order.
         size: How many bytes it keeps alive, near enough for a bound.
     """
@@ -57,7 +42,7 @@ class Commit:
     revision: int
     at: int
     author: AgentIdentity
-    edits: tuple[Edit, ...]
+    documents: tuple[Document, ...]
     events: tuple[object, ...] = ()
     size: int = 0
 
@@ -69,8 +54,9 @@ class Change:
     Attributes:
         path: Where.
         kind: What: created, updated, deleted or expired.
-        revision: The commit it was part of; also the document's new version.
+        revision: The commit it was part of.
         old_version: The version before; 0 when there was none.
+        new_version: The version after; 0 when there is none any more.
         old_value: A private copy of the value before, or ABSENT.
         value: A private copy of the value after, or ABSENT.
         at: When, in microseconds since 1970.
@@ -81,6 +67,7 @@ class Change:
     kind: ChangeKind
     revision: int
     old_version: int
+    new_version: int
     old_value: JSON
     value: JSON
     at: int
@@ -91,27 +78,57 @@ class Change:
         """When it happened, in UTC."""
         return to_datetime(self.at)
 
-    @property
-    def new_version(self) -> int:
-        """The document's version after the change: the revision."""
-        return self.revision
+
+def living(document: Document | None) -> Document | None:
+    """Return the document unless it says that there is none."""
+    return None if document is None or document.is_deleted else document
 
 
-def to_change(edit: Edit, path: Path | None = None) -> Change:
-    """Return what an edit looks like from outside."""
-    old = edit.old
+def kind_of(document: Document) -> ChangeKind:
+    """Return what the commit that made this version did."""
+    if document.is_deleted:
+        return ChangeKind.EXPIRED if document.author is TIME else ChangeKind.DELETED
+    if document.created == document.version:
+        return ChangeKind.CREATED
+    return ChangeKind.UPDATED
+
+
+def to_change(document: Document) -> Change:
+    """Return what making this version looks like from outside."""
+    old = living(document.previous)
     return Change(
-        path=str(edit.new.path if path is None else path),
-        kind=edit.kind,
-        revision=edit.new.version,
+        path=document.path.text,
+        kind=kind_of(document),
+        revision=document.version,
         old_version=0 if old is None else old.version,
-        old_value=absent_or(old),
-        value=edit.new.value,
-        at=edit.new.at,
-        author=edit.new.author,
+        new_version=0 if document.is_deleted else document.version,
+        old_value=ABSENT if old is None else old.value,
+        value=document.value,
+        at=document.at,
+        author=document.author,
     )
 
 
-def absent_or(document: Document | None) -> JSON:
-    """Return the document's value, or ABSENT."""
-    return ABSENT if document is None else document.value
+def narrow(change: Change, path: str, rest: tuple[Segment, ...]) -> Change | None:
+    """Return what a document's change means for one place inside it, or None."""
+    old, new = dig(change.old_value, rest), dig(change.value, rest)
+    if old is new or (
+        old is not ABSENT and new is not ABSENT and canonical(old) == canonical(new)
+    ):
+        return None
+    if old is ABSENT:
+        kind = ChangeKind.CREATED
+    elif new is ABSENT:
+        expired = change.kind is ChangeKind.EXPIRED
+        kind = ChangeKind.EXPIRED if expired else ChangeKind.DELETED
+    else:
+        kind = ChangeKind.UPDATED
+    return attrs.evolve(
+        change,
+        path=path,
+        kind=kind,
+        old_value=old,
+        value=new,
+        old_version=0 if old is ABSENT else change.old_version,
+        new_version=0 if new is ABSENT else change.revision,
+    )

@@ -39,7 +39,11 @@ class AgentIdentity:
 
 
 OWNER = AgentIdentity("owner", "owner", "owner", OWNER_ROLE)
-"""The program itself: what `swarm.state` and its sisters act as."""
+"""The program itself: what `swarm.state` and its sisters act as. Known by identity
+(`is`), so that nobody can become it by choosing a name."""
+
+TIME = AgentIdentity("time", "time", "time", "time")
+"""The author of what expires."""
 
 _BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 

@@ -103,6 +103,10 @@ class Path:
         return sort_key(self) < sort_key(other)
 
 
+ROOT: Final = Path((), "")
+"""The folder of everything. It has no text of its own."""
+
+
 class Wild:
     """What a pattern has in place of a name: `*` or `**`."""
 

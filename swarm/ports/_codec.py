@@ -37,7 +37,7 @@ class Limits:
     depth: int = attrs.field(default=64)
     batch_writes: int = attrs.field(default=1_000)
     batch_bytes: int = attrs.field(default=16 * 1024 * 1024)
-    log_commits: int = attrs.field(default=10_000)
+    log_commits: int = attrs.field(default=4_096)
     log_bytes: int = attrs.field(default=64 * 1024 * 1024)
     log_seconds: float = attrs.field(default=3600.0)
 
@@ -89,18 +89,19 @@ class Codec:
             body = orjson.dumps(value, _refuse, _OPTIONS)
         except TypeError as error:  # orjson.JSONEncodeError is a TypeError
             raise self._explain(value, error) from None
-        if len(body) > _SMALL:
-            if len(body) > self._bytes:
-                raise LimitExceeded(
-                    f"a document holds at most {self._bytes} bytes "
-                    f"(Limits.document_bytes); this one has {len(body)}"
-                )
-            if body.count(b"[") + body.count(b"{") > self._limits.depth:
-                self._check_depth(value)
-        elif body.count(b"[") + body.count(b"{") > self._limits.depth:
+        size = len(body)
+        if size > self._bytes:
+            raise LimitExceeded(
+                f"a document holds at most {self._bytes} bytes "
+                f"(Limits.document_bytes); this one has {size}"
+            )
+        # Each level of nesting takes two brackets, so most values need no check.
+        if size > 2 * self._limits.depth and (
+            size > _SMALL or body.count(b"[") + body.count(b"{") > self._limits.depth
+        ):
             self._check_depth(value)
-        if b"null" in body:
-            _check_numbers(value)
+        if b"null" in body and not _is_finite(value):
+            raise self._explain(value, TypeError("a number is not finite"))
         return body
 
     def _check_depth(self, value: JSON) -> None:
@@ -143,12 +144,26 @@ def _refuse(value: object) -> None:
     raise TypeError(type(value).__name__)
 
 
-def _check_numbers(value: JSON) -> None:
-    found = _find(value, _is_not_finite, ())
-    if found is not None:
-        where, why = found
-        place = "".join(f"[{step!r}]" for step in where)
-        raise InvalidValue(f"not a JSON value: {f'at {place}, ' if place else ''}{why}")
+def _is_finite(value: object) -> bool:
+    """Return whether every float in an acyclic value is a number JSON can hold."""
+    if type(value) is float:
+        return value - value == 0.0
+    folders = [value]
+    for folder in folders:
+        if type(folder) is dict:
+            items = folder.values()
+        elif type(folder) is list or type(folder) is tuple:
+            items = folder  # type: ignore[assignment]  # anything to iterate over
+        else:
+            continue
+        for item in items:
+            kind = type(item)
+            if kind is float:
+                if item - item != 0.0:
+                    return False
+            elif kind is dict or kind is list or kind is tuple:
+                folders.append(item)
+    return True
 
 
 def _is_not_finite(value: object) -> str | None:

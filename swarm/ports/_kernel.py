@@ -123,6 +123,44 @@ class Reader(Protocol):
         ...
 
 
+class LocalKernel(Protocol):
+    """A kernel in the caller's own loop: the same operations, done at once.
+
+    Each does what its namesake of `Kernel` does, and raises the same.
+    """
+
+    def read_now(self, look: Callable[..., T], *arguments: Any) -> T:
+        """Do what `read` does, at once."""
+        ...
+
+    def find_now(self, path: Path) -> Document | None:
+        """Do what `find` does, at once."""
+        ...
+
+    def put_now(
+        self, author: AgentIdentity, path: Path, body: bytes
+    ) -> Document | None:
+        """Do what `put` does, at once."""
+        ...
+
+    def apply_now(
+        self, author: AgentIdentity, rule: Callable[..., Plan], *arguments: Any
+    ) -> tuple[Commit | None, Any]:
+        """Do what `apply` does, at once."""
+        ...
+
+    def commit_now(
+        self,
+        author: AgentIdentity,
+        writes: Sequence[Write] = (),
+        *,
+        conditions: Sequence[Condition] = (),
+        events: Sequence[object] = (),
+    ) -> Commit | None:
+        """Do what `commit` does, at once."""
+        ...
+
+
 class Kernel(Protocol):
     """The tree, the commit and the log.
 
@@ -130,8 +168,37 @@ class Kernel(Protocol):
     asked several times for one call, and what it returned last is what happened.
     """
 
+    @property
+    def local(self) -> LocalKernel | None:
+        """The same kernel without waiting, when its methods would never suspend.
+
+        What is called most asks here first, and saves a coroutine. None for a kernel
+        on a server, and under simulation, where every call is a scheduling point.
+        """
+        ...
+
     async def read(self, look: Callable[..., T], *arguments: Any) -> T:
         """Return `look(view, *arguments)` over one consistent view."""
+        ...
+
+    async def find(self, path: Path) -> Document | None:
+        """Return the document at `path` or around it, or None."""
+        ...
+
+    async def put(
+        self, author: AgentIdentity, path: Path, body: bytes
+    ) -> Document | None:
+        """Write one whole document, whatever it held before.
+
+        The commit that is made most, and so the one with a way of its own.
+
+        Returns:
+            The new version, or None when `path` lies inside another document and
+            nothing was written.
+
+        Raises:
+            PathConflict: The path is a folder, or holds an index.
+        """
         ...
 
     async def apply(
@@ -156,8 +223,12 @@ class Kernel(Protocol):
         *,
         conditions: Sequence[Condition] = (),
         events: Sequence[object] = (),
-    ) -> Commit:
+    ) -> Commit | None:
         """Write all of `writes` and publish `events` under one new revision.
+
+        Returns:
+            The commit, or None when there was nothing to do: no writes but
+            deletions of what is not there, and no events.
 
         Raises:
             ConflictError: A condition does not hold; nothing was changed.
