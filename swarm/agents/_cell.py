@@ -460,6 +460,10 @@ class Cell:
         """Return whether a turn runs."""
         return self.current is not None or bool(self.aside)
 
+    def is_working(self) -> bool:
+        """Return whether it still has something to do of its own accord."""
+        return self.is_busy() or (self.status is not Status.PAUSED and self.load() > 0)
+
     def is_drained(self) -> bool:
         """Return whether nothing runs and nothing is queued."""
         return not self.is_busy() and not self.load()

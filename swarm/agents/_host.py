@@ -73,9 +73,16 @@ class Host(Protocol):
         ...
 
     def start(
-        self, coroutine: Coroutine[Any, Any, Any], name: str
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        name: str,
+        *,
+        essential: bool = False,
     ) -> asyncio.Task[Any]:
-        """Run a coroutine in a task that the system owns and will end."""
+        """Run a coroutine in a task that the system owns.
+
+        At its end the system cancels the task; an essential one it waits for.
+        """
         ...
 
     async def commit(

@@ -194,7 +194,9 @@ class Supervisor:
         if group is not None:
             group.forget(cell)
         if cell.ending is None:
-            cell.ending = self.host.start(self._bury(cell), f"agent {cell} end")
+            cell.ending = self.host.start(
+                self._bury(cell), f"agent {cell} end", essential=True
+            )
 
     async def _bury(self, cell: Cell) -> None:
         """Wait for an agent's tasks, then take its document away."""
@@ -229,7 +231,9 @@ class Supervisor:
             cell.accepting = False
             cell.open = True
             cell.wake()
-            cell.ending = self.host.start(self._drain(cell, own), f"agent {cell} end")
+            cell.ending = self.host.start(
+                self._drain(cell, own), f"agent {cell} end", essential=True
+            )
         timer = None
         if timeout is not None:
             when = self.host.now() + timeout
