@@ -240,7 +240,7 @@ class Cell:
     async def _serve(self) -> None:
         """Run turns one after the other until the agent ends."""
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101  # it is this one
+        assert task is not None  # it is this one
         host = self.host
         enter = current_turn.set
         budget = BUDGET
@@ -375,7 +375,7 @@ class Cell:
         elif f"{where}" not in getattr(error, "__notes__", ()):
             error.add_note(where)
         if envelope.is_tell():
-            assert isinstance(error, Exception)  # noqa: S101  # the loop let it through
+            assert isinstance(error, Exception)  # the loop let it through
             self.supervisor.failed(self, error, envelope)
         elif envelope.reply is not None and envelope.reply.done():
             self._late(envelope, error)
@@ -387,9 +387,7 @@ class Cell:
         envelope.state = State.ENDED
         self.late += 1
         if error is not None and not isinstance(error, asyncio.CancelledError):
-            log.warning(
-                "%s failed after its asker had gone", envelope, exc_info=error
-            )
+            log.warning("%s failed after its asker had gone", envelope, exc_info=error)
 
     def _run_aside(self, envelope: Envelope) -> None:
         """Start a turn beside the others."""
@@ -426,8 +424,8 @@ class Cell:
             self._aside_ended(envelope)
 
     def _aside_ended(self, envelope: Envelope) -> None:
-        assert self.aside is not None  # noqa: S101  # it ran in it
-        assert self.mailbox is not None  # noqa: S101  # likewise
+        assert self.aside is not None  # it ran in it
+        assert self.mailbox is not None  # likewise
         if envelope.state != State.QUEUED:
             envelope.state = State.ENDED
             envelope.reply = None

@@ -146,7 +146,7 @@ current_turn: Final[ContextVar[Envelope | None]] = ContextVar(
 def calling_turn() -> Envelope | None:
     """Return the turn this code belongs to, or None: the program's own, or a turn's
     leftover task whose turn has ended.
-    """  # noqa: D205, D209
+    """  # noqa: D205
     turn = current_turn.get()
     return turn if turn is not None and turn.is_turn() else None
 

@@ -78,7 +78,9 @@ def build(factory: Callable[..., Any], args: tuple[Any, ...]) -> Agent:
     run = getattr(type(agent), "run", None)
     if run is not None and not inspect.iscoroutinefunction(run):
         name = type(agent).__name__
-        raise TypeError(f"{name}.run is an agent's main activity: `async def run(self)`")
+        raise TypeError(
+            f"{name}.run is an agent's main activity: `async def run(self)`"
+        )
     return agent
 
 

@@ -70,7 +70,10 @@ class Mailbox(Generic[L]):
     def put(self, letter: L) -> bool:
         """Queue a letter, or make it wait for room; return whether it is queued."""
         queue = self.queue
-        if not self.line and len(queue) - self._withdrawn + self.outside < self.capacity:
+        if (
+            not self.line
+            and len(queue) - self._withdrawn + self.outside < self.capacity
+        ):
             letter.state = 2
             queue.append(letter)
             return True
@@ -116,7 +119,7 @@ class Mailbox(Generic[L]):
     def withdraw(self, letter: L) -> None:
         """Forget a letter that is queued or waits for room."""
         if letter.state == State.WAITING:
-            assert self.line is not None  # noqa: S101  # it waits in it
+            assert self.line is not None  # it waits in it
             del self.line[letter]
             letter.state = State.ENDED
             return

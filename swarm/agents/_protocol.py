@@ -20,9 +20,7 @@ def interleave(method: F) -> F:
     Raises:
         TypeError: It is neither an async method nor an async generator.
     """
-    if not (
-        inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
-    ):
+    if not (inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)):
         raise TypeError(f"@interleave is for async methods; {method!r} is not one")
     setattr(method, INTERLEAVE, True)
     return method

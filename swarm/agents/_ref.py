@@ -393,7 +393,11 @@ async def _wait_for_room(envelope: Envelope, timeout: float | None) -> None:
     try:
         if timeout <= 0:
             waiting.expire()
-        elif turn is not None and turn.state == State.RUNNING and turn.deadline < waiting.deadline:
+        elif (
+            turn is not None
+            and turn.state == State.RUNNING
+            and turn.deadline < waiting.deadline
+        ):
             waiting.deadline = turn.deadline
             host.deadlines.inherit(waiting)
         elif timeout != _NEVER:

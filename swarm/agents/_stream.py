@@ -91,7 +91,7 @@ class Stream(AsyncIterator[T], Generic[T]):
     async def __anext__(self) -> T:
         envelope = self._envelope or self._open()
         channel = envelope.channel
-        assert channel is not None  # noqa: S101  # _open gave it one
+        assert channel is not None  # _open gave it one
         while not channel.buffer:
             if channel.ended:
                 channel.raise_end()

@@ -95,7 +95,9 @@ class Supervisor:
         """Check everything and build the agent; nobody can see it yet."""
         name, restart, registry = options.name, options.restart, self.registry
         if options.mailbox < 1:
-            raise ValueError(f"a mailbox holds 1 request or more, not {options.mailbox}")
+            raise ValueError(
+                f"a mailbox holds 1 request or more, not {options.mailbox}"
+            )
         if restart is not None and not isinstance(restart, Restart):
             raise TypeError(f"restart takes a Restart or None, not {restart!r}")
         if isinstance(options.capabilities, str):
@@ -317,7 +319,7 @@ class Supervisor:
     def _restart(self, cell: Cell, error: Exception) -> None:
         """Restart a halted agent, if its limit allows one more."""
         restart = cell.restart
-        assert restart is not None  # noqa: S101  # or nobody would restart it
+        assert restart is not None  # or nobody would restart it
         ok, times = admit(
             self._times.get(cell, ()), self.host.now(), restart.max, restart.within
         )
@@ -389,6 +391,4 @@ class Supervisor:
 
 
 def _record(cell: Cell) -> AgentRecord:
-    return AgentRecord(
-        cell.identity, cell.capabilities, cell.started_at, cell.status
-    )
+    return AgentRecord(cell.identity, cell.capabilities, cell.started_at, cell.status)

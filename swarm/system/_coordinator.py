@@ -100,9 +100,7 @@ class Coordinator:
             name: What the task is called.
             essential: Whether the end of the swarm waits for it, not cancels it.
         """
-        task = self.loop.create_task(
-            coroutine, name=name, context=self._context.copy()
-        )
+        task = self.loop.create_task(coroutine, name=name, context=self._context.copy())
         self._tasks[task] = essential
         task.add_done_callback(self._ended)
         return task

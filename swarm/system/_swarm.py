@@ -71,7 +71,9 @@ class Swarm(Surface):
 
     def __getattr__(self, name: str) -> Coordinator:
         if name == "_coordinator":
-            raise Closed(f"swarm '{self._name}' is not open; use `async with` or open()")
+            raise Closed(
+                f"swarm '{self._name}' is not open; use `async with` or open()"
+            )
         raise AttributeError(name)
 
     @property
@@ -95,9 +97,7 @@ class Swarm(Surface):
         A failure that nobody deals with ends its agents at once; `close` raises it,
         and until then every use raises `Closed` with it as the cause.
         """
-        swarm = cls(
-            name, storage, config=config, policy=policy, clock=clock, seed=seed
-        )
+        swarm = cls(name, storage, config=config, policy=policy, clock=clock, seed=seed)
         swarm._start()
         return swarm
 
@@ -168,7 +168,7 @@ class Swarm(Surface):
         trace: TracebackType | None,
     ) -> bool:
         scope = self._scope
-        assert scope is not None  # noqa: S101  # __aenter__ made it
+        assert scope is not None  # __aenter__ made it
         try:
             await self._end(drain=error is None)
         except BaseException as raised:
