@@ -372,8 +372,9 @@ class _Admission:
         self._room = room
         self.deadline = deadline
 
-    def is_decided(self) -> bool:
-        return self._room.done()
+    @property
+    def state(self) -> State:
+        return State.DECIDED if self._room.done() else State.WAITING
 
     def expire(self) -> None:
         cell = self._envelope.cell

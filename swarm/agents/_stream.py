@@ -27,8 +27,9 @@ class _Silence:
         self._reader = reader
         self.deadline = deadline
 
-    def is_decided(self) -> bool:
-        return self._reader.done()
+    @property
+    def state(self) -> State:
+        return State.DECIDED if self._reader.done() else State.WAITING
 
     def expire(self) -> None:
         envelope = self._envelope
