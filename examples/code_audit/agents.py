@@ -20,9 +20,8 @@ class Scout(Agent):
 
     async def files(self, folder: Path) -> AsyncIterator[Path]:
         """Yield every Python file below `folder`, in order, as others take them."""
-        for file in sorted(folder.rglob("*.py")):
-            if _SKIPPED.isdisjoint(file.relative_to(folder).parts):
-                yield file
+        for file in await anyio.to_thread.run_sync(_python_files, folder):
+            yield file
 
 
 class Analyst(Agent):
@@ -96,6 +95,15 @@ class Writer(Agent):
         """Yield the report's sections in Markdown."""
         for section in sections(review):
             yield section
+
+
+def _python_files(folder: Path) -> list[Path]:
+    found = (
+        file
+        for file in folder.rglob("*.py")
+        if file.is_file() and _SKIPPED.isdisjoint(file.relative_to(folder).parts)
+    )
+    return sorted(found)
 
 
 def untested(reports: list[FileReport]) -> list[Finding]:

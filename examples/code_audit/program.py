@@ -22,9 +22,9 @@ async def audit(folder: Path, report: Path, *, show: Show, analysts: int = 4) ->
     Raises:
         NothingToAudit: There is no such folder, or no Python file in it.
     """
-    if not folder.is_dir():
+    if not await anyio.Path(folder).is_dir():
         raise NothingToAudit(f"{folder} is not a folder")
-    folder = folder.resolve()
+    folder = Path(await anyio.Path(folder).resolve())
     async with Swarm() as swarm:
         scout = await swarm.spawn(Scout)
         readers = [await swarm.spawn(Analyst, folder) for _ in range(analysts)]
