@@ -15,7 +15,7 @@ class Parked:
     def __init__(self) -> None:
         """Start with none."""
         self.waiters: dict[asyncio.Future[None], None] = {}
-        self.is_closed = False
+        self.is_closed: bool = False
 
     def wake(self) -> None:
         """Let every one of them look again."""
@@ -47,7 +47,7 @@ class LogReader:
         self._next = number
         self._waiter: asyncio.Future[None] | None = None
         self._is_closed = False
-        self.position = position
+        self.position: int = position
         """The revision of the last commit delivered; resume with it."""
 
     def next_nowait(self) -> Commit | None:

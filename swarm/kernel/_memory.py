@@ -46,7 +46,7 @@ class MemoryKernel:
     ) -> None:
         """Start empty, with the next commit after `revision`."""
         loop = asyncio.get_running_loop()
-        self.limits = Limits() if limits is None else limits
+        self.limits: Limits = Limits() if limits is None else limits
         self._clock = clock
         self._wall = clock.wall
         self._loop: asyncio.AbstractEventLoop | None = loop
