@@ -231,6 +231,12 @@ class Cell:
             self._admit(self.mailbox)
         self.notify()
 
+    def holder(self, envelope: Envelope) -> Envelope | None:
+        """Return the turn that a request which has not begun waits behind."""
+        if envelope.call.interleaves and self.status is not Status.INITIALIZING:
+            return None
+        return self.current
+
     def cancel_turn(self, envelope: Envelope) -> None:
         """Cancel the task of a turn, at most once; the agent goes on."""
         if envelope is self.current:
