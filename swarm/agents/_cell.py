@@ -18,6 +18,7 @@ import asyncio
 import logging
 import types
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any, Final
 
 from swarm.agents._envelope import Envelope, current_turn, produce
@@ -185,7 +186,7 @@ class Cell:
             if not waker.done():
                 waker.set_result(None)
         elif self.task is None:
-            self.task = self.host.start(self._serve(), self.identity.agent_id)
+            self._start()
         return True
 
     def _open_mailbox(self) -> Mailbox[Envelope]:
@@ -207,7 +208,12 @@ class Cell:
             if not waker.done():
                 waker.set_result(None)
         elif self.task is None and (self.hook is not None or self.mailbox):
-            self.task = self.host.start(self._serve(), self.identity.agent_id)
+            self._start()
+
+    def _start(self) -> None:
+        self.task = self.host.start(
+            self._serve(), self.identity.agent_id, ended=self._task_ended
+        )
 
     def drop(self, envelope: Envelope, error: BaseException | None = None) -> None:
         """Decide a request now, with `error` for its sender: withdraw or cancel it.
@@ -275,63 +281,60 @@ class Cell:
         now = host.now
         enter = current_turn.set
         budget = BUDGET
-        try:
-            while not self.killed:
-                envelope = self._next()
-                if envelope is None:
-                    budget = BUDGET
-                    if self._may_park():
-                        waker = self.waker = loop.create_future()
-                        await waker
-                    else:
-                        await one_loop_turn()
-                    continue
-                envelope.state = RUNNING
-                self.current = envelope
-                self.began = now()
-                enter(envelope)
-                call = envelope.call
-                try:
-                    if call.streams:
-                        result = await produce(self.agent, envelope)
-                    else:
-                        result = await call.function(
-                            self.agent, *envelope.args, **envelope.kwargs
-                        )
-                except Exception as error:  # noqa: BLE001  # all of them go somewhere
-                    self.current = None
-                    self.raised(envelope, error)
-                except asyncio.CancelledError as error:
-                    if self._is_foreign(task):
-                        raise
-                    self.current = None
-                    self.raised(envelope, error)
+        while not self.killed:
+            envelope = self._next()
+            if envelope is None:
+                budget = BUDGET
+                if self._may_park():
+                    waker = self.waker = loop.create_future()
+                    await waker
                 else:
-                    self.current = None
-                    reply = envelope.reply
-                    if envelope.state != RUNNING:
-                        self._late(envelope)
-                    elif reply is None:
-                        envelope.state = ENDED
-                    elif reply.done():
-                        self._late(envelope)
-                    else:
-                        envelope.state = ENDED
-                        reply.set_result(result)
-                if envelope.state == ENDED:  # not put back to be delivered again
-                    envelope.reply = None
-                    envelope.args = ()
-                self.handled += 1
-                if self.cancelling:
-                    await self._absorb(task)
-                if self.watchers:
-                    self.notify()
-                budget -= 1
-                if not budget:
-                    budget = BUDGET
                     await one_loop_turn()
-        finally:
-            self._task_ended()
+                continue
+            envelope.state = RUNNING
+            self.current = envelope
+            self.began = now()
+            enter(envelope)
+            call = envelope.call
+            try:
+                if call.streams:
+                    result = await produce(self.agent, envelope)
+                else:
+                    result = await call.function(
+                        self.agent, *envelope.args, **envelope.kwargs
+                    )
+            except Exception as error:  # noqa: BLE001  # all of them go somewhere
+                self.current = None
+                self.raised(envelope, error)
+            except asyncio.CancelledError as error:
+                if self._is_foreign(task):
+                    raise
+                self.current = None
+                self.raised(envelope, error)
+            else:
+                self.current = None
+                reply = envelope.reply
+                if envelope.state != RUNNING:
+                    self._late(envelope)
+                elif reply is None:
+                    envelope.state = ENDED
+                elif reply.done():
+                    self._late(envelope)
+                else:
+                    envelope.state = ENDED
+                    reply.set_result(result)
+            if envelope.state == ENDED:  # not put back to be delivered again
+                envelope.reply = None
+                envelope.args = ()
+            self.handled += 1
+            if self.cancelling:
+                await self._absorb(task)
+            if self.watchers:
+                self.notify()
+            budget -= 1
+            if not budget:
+                budget = BUDGET
+                await one_loop_turn()
 
     def _next(self) -> Envelope | None:
         """Return the request whose turn it is, or None when there is none."""
@@ -437,7 +440,9 @@ class Cell:
         mailbox.limit -= 1
         envelope.state = State.RUNNING
         self.aside[envelope] = self.host.start(
-            self._interleave(envelope), f"agent {self} {envelope.call.name}"
+            self._interleave(envelope),
+            f"agent {self} {envelope.call.name}",
+            ended=partial(self._aside_over, envelope),
         )
 
     async def _interleave(self, envelope: Envelope) -> None:
@@ -459,7 +464,14 @@ class Cell:
                 self._late(envelope)
             elif reply is not None:
                 reply.set_result(result)
+                envelope.state = ENDED
         finally:
+            self._aside_ended(envelope)
+
+    def _aside_over(self, envelope: Envelope) -> None:
+        """See to a turn whose task was cancelled before its first step."""
+        if self.aside is not None and envelope in self.aside:
+            self.raised(envelope, asyncio.CancelledError())
             self._aside_ended(envelope)
 
     def _aside_ended(self, envelope: Envelope) -> None:
@@ -519,6 +531,11 @@ class Cell:
         if self.mailbox is not None:
             queued = len(self.mailbox) + len(self.mailbox.line or ())
         return queued + (self.current is not None) + len(self.aside or ())
+
+    def main_ended(self) -> None:
+        """Note that the task of `run()` is over."""
+        self.main = None
+        self.notify()
 
     def _task_ended(self) -> None:
         """Note that the agent's task is over, also when nobody asked it to end."""

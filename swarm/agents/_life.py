@@ -96,7 +96,9 @@ async def begin(cell: Cell) -> None:
     cell.open = True
     run = getattr(type(cell.agent), "run", None)
     if run is not None:
-        cell.main = cell.host.start(_run_main(cell, run), f"agent {cell} run")
+        cell.main = cell.host.start(
+            _run_main(cell, run), f"agent {cell} run", ended=cell.main_ended
+        )
     cell.wake()
 
 
@@ -139,12 +141,9 @@ async def _run_main(cell: Cell, run: Callable[[Any], Awaitable[Any]]) -> None:
     except asyncio.CancelledError:
         if task is None or not task.cancelling():
             error = RemoteCancelled(f"run() of agent {cell} was cancelled from inside")
-    finally:
-        cell.main = None
     if error is not None:
         cell.failures += 1
         cell.supervisor.failed(cell, error)
-    cell.notify()
 
 
 def halt(cell: Cell) -> None:

@@ -308,6 +308,26 @@ async def test_permanent_agents_come_back_when_they_stop_themselves():
 
 
 @virtual
+async def test_an_agent_killed_before_its_first_step_is_over():
+    """G12: a task cancelled before it began runs no `finally`; nobody waits for one."""
+
+    class Runner(Worker):
+        async def run(self) -> None:
+            await asyncio.sleep(100)
+
+    async with Swarm() as swarm:
+        for method in (Worker.echo, Worker.peek):
+            ref = await swarm.spawn(Runner)
+            await ref.tell(method)
+            ask = asyncio.ensure_future(ref.ask(method))
+            await turns(0)
+            await ref.kill()
+            assert not ref.load
+            with pytest.raises(NoSuchAgent):
+                await ask
+
+
+@virtual
 async def test_stopping_many_that_stop_each_other_ends():
     """Lifecycle: stops may overlap."""
     async with Swarm() as swarm:

@@ -69,4 +69,4 @@ async def test_one_commit_announces_an_agent_and_one_its_end():
         )
         assert spawned.author == ref.identity
         assert stopped.events == (AgentStopped("ada", "stopped"),)
-        assert stopped.edits[0].new.is_deleted
+        assert stopped.documents[0].is_deleted

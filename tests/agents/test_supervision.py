@@ -204,9 +204,7 @@ async def test_what_is_in_hand_when_run_fails_dies_at_once():
         assert await ref.ask(Fragile.slow) == "slow"
 
 
-async def _members(
-    swarm: Swarm, strategy: str, lives: list[str]
-) -> list[Ref[Fragile]]:
+async def _members(swarm: Swarm, strategy: str, lives: list[str]) -> list[Ref[Fragile]]:
     group = swarm.group("g", strategy=strategy)
     restart = Restart(backoff=FAST)
     return [
