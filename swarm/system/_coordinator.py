@@ -204,7 +204,7 @@ class Coordinator:
             for cell in reversed(self.registry.cells()):
                 try:
                     await self.supervisor.stop(cell, None)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001  # raised at the end
                     if error not in self.failures:
                         self.failures.append(error)
         finally:
