@@ -171,11 +171,11 @@ class Cell(Turns):
                 self.current = None
                 reply = envelope.reply
                 if envelope.state != RUNNING:
-                    self.late(envelope)
+                    self.drop_outcome(envelope)
                 elif reply is None:
                     envelope.state = ENDED
                 elif reply.done():
-                    self.late(envelope)
+                    self.drop_outcome(envelope)
                 else:
                     envelope.state = ENDED
                     reply.set_result(result)

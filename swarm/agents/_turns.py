@@ -176,7 +176,7 @@ class Turns:
                 self.mailbox.put_back(envelope)
                 return
         if envelope.state != State.RUNNING:
-            self.late(envelope, error)
+            self.drop_outcome(envelope, error)
             return
         envelope.state = State.ENDED
         self.failures += 1
@@ -189,11 +189,11 @@ class Turns:
             assert isinstance(error, Exception)  # the loop let it through
             self.supervisor.failed(self, error, envelope)
         elif envelope.reply is not None and envelope.reply.done():
-            self.late(envelope, error)
+            self.drop_outcome(envelope, error)
         else:
             envelope.settle(error)
 
-    def late(self, envelope: Envelope, error: BaseException | None = None) -> None:
+    def drop_outcome(self, envelope: Envelope, error: BaseException | None = None) -> None:
         """Drop an outcome nobody waits for any more, and count it (Q3)."""
         envelope.state = State.ENDED
         self.late += 1
@@ -231,7 +231,7 @@ class Turns:
         else:
             reply = envelope.reply
             if envelope.state != State.RUNNING or (reply and reply.done()):
-                self.late(envelope)
+                self.drop_outcome(envelope)
             elif reply is not None:
                 reply.set_result(result)
                 envelope.state = ENDED
