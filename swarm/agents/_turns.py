@@ -193,7 +193,9 @@ class Turns:
         else:
             envelope.settle(error)
 
-    def drop_outcome(self, envelope: Envelope, error: BaseException | None = None) -> None:
+    def drop_outcome(
+        self, envelope: Envelope, error: BaseException | None = None
+    ) -> None:
         """Drop an outcome nobody waits for any more, and count it (Q3)."""
         envelope.state = State.ENDED
         self.late += 1

@@ -1,6 +1,7 @@
 """Streams: order, a window, one end (semantics.md, T)."""
 
 import asyncio
+import contextlib
 import gc
 
 import pytest
@@ -81,10 +82,8 @@ async def test_a_cancelled_wait_loses_no_item():
             await turns(k)
             wait.cancel()
             first: list[int] = []
-            try:
+            with contextlib.suppress(asyncio.CancelledError):
                 first.append(await wait)
-            except asyncio.CancelledError:
-                pass
             rest = [item async for item in stream]
             assert first + rest == [0, 1, 2, 3, 4], k
 
@@ -145,7 +144,7 @@ async def test_several_readers_share_the_items():
             return [item async for item in stream]
 
         parts = await asyncio.gather(read(), read(), read())
-        assert sorted(sum(parts, [])) == list(range(20))
+        assert sorted(item for part in parts for item in part) == list(range(20))
 
 
 @virtual

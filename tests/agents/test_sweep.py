@@ -51,7 +51,7 @@ async def healthy(made: World) -> None:
 
 
 def test_sweep_ask():
-    """Q1, Q4, G3: an ask answered, or cancelled with its turn; the agent is unharmed."""
+    """Q1, Q4, G3: answered, or cancelled with its turn; the agent is unharmed."""
 
     async def check(made: World, outcome: object) -> None:
         await healthy(made)

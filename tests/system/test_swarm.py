@@ -180,7 +180,7 @@ async def test_storage_other_than_memory_is_refused():
     with pytest.raises(Closed, match="not open"):
         await Swarm().spawn(Worker)
     with pytest.raises(AttributeError):
-        Swarm().nothing
+        _ = Swarm().nothing  # type: ignore[attr-defined]
 
 
 @virtual
@@ -259,7 +259,7 @@ async def test_agents_start_in_the_context_the_swarm_was_opened_in():
         assert await ref.ask(Marked.seen) == "opened"
 
 
-# --- the portal --------------------------------------------------------------------------
+# --- the portal -------------------------------------------------------------------------
 
 
 class Adder(Agent):

@@ -1,11 +1,10 @@
 """What mypy --strict and pyright infer for agents; checked by both, never run.
 
-Each `type: ignore` / `pyright: ignore` proves that the error is there: an unused one
-is itself an error (`warn_unused_ignores`, `reportUnnecessaryTypeIgnoreComment`).
+Each `type: ignore` proves to both that the error is there: an unused one is itself an
+error (`warn_unused_ignores`, `reportUnnecessaryTypeIgnoreComment`).
 """
 
-# pyright: strict, reportUnnecessaryTypeIgnoreComment=true, enableTypeIgnoreComments=false
-# pyright: reportUnusedCoroutine=false, reportUnusedFunction=false
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true
 
 from collections.abc import AsyncIterator
 from typing import assert_type
@@ -26,9 +25,6 @@ class Researcher(Agent):
     @interleave
     async def status(self) -> int:
         return 1
-
-    async def introduce(self) -> None:
-        assert_type(self.ref, "Ref[Researcher]")
 
 
 class Senior(Researcher):
@@ -67,19 +63,19 @@ async def spawns(swarm: Swarm, group: Group) -> None:
 
 async def errors(swarm: Swarm, ada: Ref[Researcher]) -> None:
     # a wrong argument
-    await ada.ask(Researcher.research, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    await ada.tell(Researcher.research, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    ada.tell_nowait(Researcher.research, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    ada.stream(Researcher.tokens, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await ada.ask(Researcher.research, 1)  # type: ignore[arg-type]
+    await ada.tell(Researcher.research, 1)  # type: ignore[arg-type]
+    ada.tell_nowait(Researcher.research, 1)  # type: ignore[arg-type]
+    ada.stream(Researcher.tokens, 1)  # type: ignore[arg-type]
     # a missing one
-    await ada.ask(Researcher.research)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await ada.ask(Researcher.research)  # type: ignore[call-arg]
     # a wrong keyword
-    await ada.ask(Researcher.research, "bees", width=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await ada.ask(Researcher.research, "bees", width=1)  # type: ignore[call-arg]
     # a method of another agent
-    await ada.ask(Writer.write)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    await ada.ask(Senior.lead)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await ada.ask(Writer.write)  # type: ignore[arg-type]
+    await ada.ask(Senior.lead)  # type: ignore[arg-type]
     # the wrong verb
-    ada.stream(Researcher.research, "bees")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    ada.stream(Researcher.research, "bees")  # type: ignore[arg-type]
     # a wrong argument of the factory, and no agent at all
-    await swarm.spawn(Researcher, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    await swarm.spawn(dict)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+    await swarm.spawn(Researcher, 1)  # type: ignore[arg-type]
+    await swarm.spawn(dict)  # type: ignore[type-var]
