@@ -408,10 +408,6 @@ class Supervisor:
         known.check_same(group)
         return known
 
-    def group_of(self, cell: Cell) -> Group | None:
-        """Return the group an agent belongs to."""
-        return self._groups.get(cell)
-
 
 def _record(cell: Cell) -> AgentRecord:
     return AgentRecord(cell.identity, cell.capabilities, cell.started_at, cell.status)

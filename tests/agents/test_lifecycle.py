@@ -1,17 +1,22 @@
 """How agents begin, pause, stop and end."""
 
 import asyncio
+from contextlib import nullcontext
 
 import pytest
 
 from swarm import (
     Agent,
+    AgentDied,
+    Closed,
     InvalidTransition,
     NameTaken,
     NoSuchAgent,
+    RemoteCancelled,
     Restart,
     Swarm,
     WrongLoop,
+    interleave,
 )
 from swarm.agents._lifecycle import Status, Step, follow, may_follow
 from tests.support.actors import Worker
@@ -365,7 +370,7 @@ def test_a_ref_belongs_to_its_loop():
         ref.tell_nowait(Worker.echo)
 
 
-# --- the table ------------------------------------------------------------------------
+# --- the table ------------------------------------------------------------
 
 
 def test_the_table_allows_what_it_says_and_nothing_else():
@@ -394,3 +399,170 @@ def test_the_table_allows_what_it_says_and_nothing_else():
             else:
                 with pytest.raises(InvalidTransition, match="'ada'"):
                     follow(status, step, "ada")
+
+
+# --- corners ----------------------------------------------------------
+
+
+@virtual
+async def test_an_agent_may_stop_another():
+    """Lifecycle: its turn waits for the end of the other, like the program."""
+    async with Swarm() as swarm:
+        diary: list[str] = []
+        ada = await swarm.spawn(Worker, name="ada")
+        bo = await swarm.spawn(Hooked, diary, name="bo")
+        await ada.ask(Worker.meet, bo=bo)
+        await bo.tell(Worker.steps, "x", 3)
+        await ada.ask(Worker.restless, ["bo"])
+        assert diary == ["started bo", "begin x", "end x", "stopping bo"]
+
+
+@virtual
+async def test_an_agent_killed_while_it_starts_was_never_there():
+    """Q11: spawn raises; whether `started` had begun or not."""
+
+    class Slow(Worker):
+        async def started(self) -> None:
+            await asyncio.sleep(10)
+
+    async with Swarm() as swarm:
+        for k in range(4):
+            spawn = asyncio.ensure_future(swarm.spawn(Slow, name="new"))
+            await turns(k)
+            ref = swarm.agents.get("new")
+            if ref is not None:
+                await ref.kill()
+                with pytest.raises(AgentDied):
+                    await spawn
+            else:
+                spawn.cancel()
+                await asyncio.wait([spawn])
+            assert "new" not in swarm.agents
+
+
+@virtual
+async def test_a_started_hook_killed_in_the_very_turn_of_its_spawn():
+    """Q11: the hook is still queued then."""
+
+    class Slow(Worker):
+        async def started(self) -> None:
+            await asyncio.sleep(10)
+
+    async with Swarm() as swarm:
+
+        async def spawn() -> None:
+            swarm_spawn = swarm.spawn(Slow, name="new").__await__()
+            next(swarm_spawn)
+            await swarm.agents["new"].kill()
+            swarm_spawn.close()
+
+        await spawn()
+        assert len(swarm.agents) == 0
+
+
+@pytest.mark.parametrize("restart", [None, Restart(), Restart("temporary")])
+@virtual
+async def test_a_failure_while_stopping_ends_the_agent(restart):
+    """Supervision: it is not restarted; unsupervised it still is a failure."""
+    expected = pytest.raises(ExceptionGroup) if restart is None else nullcontext()
+    with expected:
+        async with Swarm() as swarm:
+            ref = await swarm.spawn(Worker, restart=restart)
+            await ref.tell(Worker.slow, "a", 1)
+            await ref.tell(Worker.fail)
+            ask = asyncio.ensure_future(ref.ask(Worker.echo))
+            await turns(2)
+            with pytest.raises((ValueError, Closed)):
+                await ref.stop()
+            assert ref.status == "offline"
+            with pytest.raises((AgentDied, Closed)):
+                await ask
+
+
+@virtual
+async def test_a_stopping_hook_that_fails_when_nobody_waits_is_a_failure():
+    """Nothing is swallowed: a self-stop has no caller to raise at."""
+
+    class Clumsy(Worker):
+        async def stopping(self) -> None:
+            raise OSError("stuck")
+
+    with pytest.raises(ExceptionGroup):
+        async with Swarm() as swarm:
+            ref = await swarm.spawn(Clumsy)
+            await ref.ask(Worker.stop_myself)
+            await asyncio.sleep(10)
+    async with Swarm() as swarm:
+        ref = await swarm.spawn(Clumsy, restart=Restart("transient"))
+        await ref.ask(Worker.stop_myself)
+        await asyncio.sleep(10)
+        assert swarm.agents.failures[0].decision == "stop"
+
+
+@virtual
+async def test_a_run_cancelled_from_inside_is_a_failure():
+    """run(): a stray CancelledError does not end it in silence."""
+
+    class Stray(Agent):
+        async def run(self) -> None:
+            await asyncio.sleep(1)
+            raise asyncio.CancelledError
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with Swarm() as swarm:
+            await swarm.spawn(Stray)
+            await asyncio.sleep(10)
+    assert isinstance(caught.value.exceptions[0], RemoteCancelled)
+
+
+@virtual
+async def test_an_error_after_the_asker_has_gone_is_logged(caplog):
+    """Q3: dropped and counted, not swallowed."""
+
+    class Messy(Worker):
+        async def mess(self) -> None:
+            try:
+                await asyncio.sleep(100)
+            finally:
+                raise OSError("while cleaning up")
+
+        @interleave
+        async def mess_aside(self) -> None:
+            await self.mess()
+
+    async with Swarm() as swarm:
+        ref = await swarm.spawn(Messy, name="ada")
+        for number, method in enumerate((Messy.mess, Messy.mess_aside), 1):
+            ask = asyncio.ensure_future(ref.ask(method))
+            await turns(3)
+            ask.cancel()
+            await turns(5)
+            assert caplog.text.count("failed after its asker had gone") == number
+            assert swarm.agents.info("ada").late == number
+
+
+@virtual
+async def test_interleaved_streams_run_beside_turns():
+    """Q6, T1: a generator may be interleaved, too."""
+
+    class Radio(Worker):
+        @interleave
+        async def listen(self, number: int):
+            for value in range(number):
+                await asyncio.sleep(1)
+                yield value
+
+    async with Swarm() as swarm:
+        ref = await swarm.spawn(Radio)
+        slow = asyncio.ensure_future(ref.ask(Worker.slow, "a", 100))
+        assert [item async for item in ref.stream(Radio.listen, 3)] == [0, 1, 2]
+        assert not slow.done()
+        slow.cancel()
+
+
+def test_interleave_is_for_async_methods():
+    """Bad input: at once."""
+    with pytest.raises(TypeError, match="async"):
+
+        @interleave
+        def plain() -> None: ...

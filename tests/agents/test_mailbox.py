@@ -134,7 +134,7 @@ def test_a_letter_whose_sender_has_not_heard_is_not_taken():
     assert not box.is_blocked()
 
 
-# --- deadlines --------------------------------------------------------------------------
+# --- deadlines ------------------------------------------------------------
 
 
 class FakeClock:

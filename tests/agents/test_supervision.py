@@ -311,7 +311,7 @@ async def test_stopping_an_agent_that_waits_for_its_restart_ends_it():
         assert lives == ["x"]
 
 
-# --- the rules ------------------------------------------------------------------------
+# --- the rules ------------------------------------------------------------
 
 
 @given(

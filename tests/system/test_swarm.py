@@ -259,7 +259,7 @@ async def test_agents_start_in_the_context_the_swarm_was_opened_in():
         assert await ref.ask(Marked.seen) == "opened"
 
 
-# --- the portal -------------------------------------------------------------------------
+# --- the portal -----------------------------------------------------------
 
 
 class Adder(Agent):
