@@ -33,3 +33,20 @@ names = st.one_of(st.text(min_size=1, max_size=8), hostile)
 segments = st.one_of(names, st.integers(0, 9) | st.just(2**63 - 1))
 paths = st.lists(segments, min_size=1, max_size=5)
 pattern_segments = st.one_of(segments, st.just(ONE), st.just(ANY_NUMBER))
+
+few_names = st.sampled_from(["a", "b", "c", "*"])
+few_paths = st.lists(
+    st.one_of(few_names, few_names, few_names, st.integers(0, 1)), min_size=1, max_size=4
+)
+few_patterns = st.lists(
+    st.one_of(few_names, st.just(ONE), st.just(ANY_NUMBER), st.integers(0, 1)),
+    min_size=1,
+    max_size=5,
+)
+few_values = st.recursive(
+    st.integers(0, 2),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=2), st.dictionaries(few_names, inner, max_size=3)
+    ),
+    max_leaves=6,
+)
