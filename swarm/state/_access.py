@@ -300,6 +300,8 @@ def _ask(
     validator: Validator, identity: AgentIdentity, path: Path, old: JSON, new: JSON
 ) -> JSON:
     result = validator(identity, path.text, _private(old), _private(new))
+    if inspect.iscoroutine(result):
+        result.close()
     if not isinstance(result, ValidationResult):
         raise TypeError(
             f"a validator returns a ValidationResult, not {type(result).__name__}"
