@@ -17,7 +17,16 @@ from swarm.kernel._follow import LogReader, Parked
 from swarm.kernel._log import Log
 from swarm.kernel._tree import Tree
 from swarm.kernel._views import LiveView, PastView
-from swarm.model import TIME, AgentIdentity, Commit, Document, Path, living
+from swarm.model import (
+    ABSENT,
+    TIME,
+    AgentIdentity,
+    Commit,
+    Document,
+    Path,
+    dig,
+    living,
+)
 from swarm.ports import (
     Clock,
     Condition,
@@ -490,11 +499,14 @@ class MemoryKernel:
 
 def conflict(path: Path, expected: int, document: Document | None) -> ConflictError:
     """Return the error that says what stands at `path` in place of `expected`."""
+    value = None
+    if document is not None:
+        value = dig(document.value, path.segments[len(document.path.segments) :])
     return ConflictError(
         path,
         expected=expected,
         current=0 if document is None else document.version,
-        value=None if document is None else document.value,
+        value=None if value is ABSENT else value,
         author=None if document is None else document.author,
     )
 

@@ -160,10 +160,14 @@ class Pattern:
             raise InvalidPath(f"a pattern is text, not {type(text).__name__}")
         return _parse_pattern(text)
 
+    @classmethod
+    def of(cls, *segments: PatternSegment) -> "Pattern":
+        """Return the pattern of these segments, which have been checked before."""
+        return cls(segments, format_segments(segments))
+
     def below(self, folder: Path) -> "Pattern":
         """Return this pattern as seen from above `folder`."""
-        segments: tuple[PatternSegment, ...] = (*folder.segments, *self.segments)
-        return Pattern(segments, format_segments(segments))
+        return Pattern.of(*folder.segments, *self.segments)
 
     def matches(self, path: Path) -> bool:
         """Return whether the whole path is one of those meant."""

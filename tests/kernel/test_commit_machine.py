@@ -59,10 +59,14 @@ class CommitMachine(RuleBasedStateMachine):
     @rule(
         writes=st.dictionaries(
             paths,
-            st.one_of(st.none(), st.tuples(st.integers(0, 5), st.sampled_from([0, 3, 9]))),
+            st.one_of(
+                st.none(), st.tuples(st.integers(0, 5), st.sampled_from([0, 3, 9]))
+            ),
             max_size=4,
         ),
-        expect=st.dictionaries(paths, st.sampled_from(["right", "absent", "old"]), max_size=2),
+        expect=st.dictionaries(
+            paths, st.sampled_from(["right", "absent", "old"]), max_size=2
+        ),
         events=st.booleans(),
     )
     def commit(self, writes, expect, events):
@@ -86,7 +90,11 @@ class CommitMachine(RuleBasedStateMachine):
         batch = [
             Write(Path.parse(path))
             if value is None
-            else Write(Path.parse(path), b"%d" % value[0], expires=after[path][2] if free else None)
+            else Write(
+                Path.parse(path),
+                b"%d" % value[0],
+                expires=after[path][2] if free else None,
+            )
             for path, value in writes.items()
         ]
         try:
@@ -146,7 +154,10 @@ class CommitMachine(RuleBasedStateMachine):
         found = run(
             self.loop,
             self.kernel.read(
-                lambda v: {d.path.text: (d.value, d.version, d.expires) for d in v.documents(ROOT)}
+                lambda v: {
+                    d.path.text: (d.value, d.version, d.expires)
+                    for d in v.documents(ROOT)
+                }
             ),
         )
         assert found == self.now
@@ -161,7 +172,10 @@ class CommitMachine(RuleBasedStateMachine):
                 assert n < len(self.states) - self.LOG - 1
                 continue
             assert n >= len(self.states) - self.LOG - 1
-            found = {d.path.text: (d.value, d.version, d.expires) for d in view.documents(ROOT)}
+            found = {
+                d.path.text: (d.value, d.version, d.expires)
+                for d in view.documents(ROOT)
+            }
             assert found == state
             for path in PATHS:
                 document = view.find(Path.parse(path))
@@ -170,9 +184,7 @@ class CommitMachine(RuleBasedStateMachine):
                     around[0] if around else None
                 )
             below = [p.text for p, _ in view.select(Pattern.parse("a.**"))]
-            assert below == sorted(
-                p for p in state if p == "a" or p.startswith("a.")
-            )
+            assert below == sorted(p for p in state if p == "a" or p.startswith("a."))
 
     @invariant()
     def versions_are_contiguous(self):

@@ -9,7 +9,7 @@ from swarm.kernel import Log, Tree, places, start_inside
 from swarm.model import OWNER, ROOT, Commit, Document, Path, Pattern, match
 from swarm.model._path import format_segments
 from swarm.ports import Limits
-from tests.support.strategies import few_patterns, few_paths, few_values
+from tests.support.strategies import few_paths, few_patterns, few_values
 
 
 def document(path, value, version=1):
@@ -58,7 +58,8 @@ class TreeMachine(RuleBasedStateMachine):
     def put(self, path, value):
         path = tuple(path)
         blocked = any(type(s) is int for s in path) or any(
-            path != other and (path[: len(other)] == other or other[: len(path)] == path)
+            path != other
+            and (path[: len(other)] == other or other[: len(path)] == path)
             for other in self.flat
         )
         if blocked:
@@ -125,7 +126,10 @@ def test_places_inside_a_value_are_those_that_match(value, pattern, path):
     """Against matching every place by itself."""
     pattern = Pattern.parse(format_segments(pattern))
     path = tuple(path)
-    found = [(*path, *r) for r in places(value, pattern, start_inside(pattern, Path.of(*path)))]
+    found = [
+        (*path, *r)
+        for r in places(value, pattern, start_inside(pattern, Path.of(*path)))
+    ]
     if match(pattern.segments, path):
         return  # the document itself is the place
     assert sorted(Path.of(*p) for p in found) == brute_select({path: value}, pattern)

@@ -70,7 +70,8 @@ def test_any_text_is_a_path_or_refused_by_name(text):
 
 
 @pytest.mark.parametrize(
-    "bad", ["", ".", "a.", ".a", "a..b", "a b", "a.'b'", "*", "a.**", "a]", '[""]', "a*"]
+    "bad",
+    ["", ".", "a.", ".a", "a..b", "a b", "a.'b'", "*", "a.**", "a]", '[""]', "a*"],
 )
 def test_this_is_no_path(bad):
     with pytest.raises(InvalidPath):
@@ -78,7 +79,20 @@ def test_this_is_no_path(bad):
 
 
 @pytest.mark.parametrize(
-    "bad", [(), ("",), (-1,), (2**63,), (10**5000,), (1.0,), (True,), (None,), ("a\ud800",), (b"a",), (ONE,)]
+    "bad",
+    [
+        (),
+        ("",),
+        (-1,),
+        (2**63,),
+        (10**5000,),
+        (1.0,),
+        (True,),
+        (None,),
+        ("a\ud800",),
+        (b"a",),
+        (ONE,),
+    ],
 )
 def test_this_is_no_segment(bad):
     if bad == ():
@@ -167,10 +181,15 @@ def test_matching_agrees_with_trying_everything(pattern, path):
             brute(pattern, path[:n]) for n in range(1, len(path) + 1)
         )
         assert not made.matches(place) or place.within(made.fixed)
-        assert made.is_literal == all(s is not ONE and s is not ANY_NUMBER for s in pattern)
+        assert made.is_literal == all(
+            s is not ONE and s is not ANY_NUMBER for s in pattern
+        )
 
 
-@given(st.lists(segments, min_size=1, max_size=3), st.lists(few_pattern, min_size=1, max_size=3))
+@given(
+    st.lists(segments, min_size=1, max_size=3),
+    st.lists(few_pattern, min_size=1, max_size=3),
+)
 def test_a_pattern_below_a_folder_means_the_same_places_there(folder, pattern):
     """S14: a namespace's pattern never reaches out of it."""
     above = Path.of(*folder)

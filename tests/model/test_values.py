@@ -88,7 +88,9 @@ def test_a_versioned_is_a_private_copy_with_its_origin():
     assert Versioned(made, ("a", 0)).value == 1
     assert one.version == 5
     assert one.modified_by is OWNER
-    assert one.modified_at == datetime.datetime(1970, 1, 1, 0, 0, 0, 1_000, datetime.UTC)
+    assert one.modified_at == datetime.datetime(
+        1970, 1, 1, 0, 0, 0, 1_000, datetime.UTC
+    )
     assert two.checksum == checksum({"a": [1]})
     assert "version=5" in repr(one)
     assert "owner" in repr(one)
@@ -123,9 +125,17 @@ def test_a_change_says_what_was_and_what_is():
     grave = document(ABSENT, 9, 5, previous=two)
     again = document(3, 11, 11, previous=grave)
     changes = [to_change(d) for d in (one, two, grave, again)]
-    assert [c.kind.value for c in changes] == ["created", "updated", "deleted", "created"]
+    assert [c.kind.value for c in changes] == [
+        "created",
+        "updated",
+        "deleted",
+        "created",
+    ]
     assert [(c.old_version, c.new_version) for c in changes] == [
-        (0, 5), (5, 7), (7, 0), (0, 11),
+        (0, 5),
+        (5, 7),
+        (7, 0),
+        (0, 11),
     ]
     assert [c.old_value for c in changes] == [ABSENT, 1, None, ABSENT]
     assert [c.value for c in changes] == [1, None, ABSENT, 3]

@@ -74,7 +74,16 @@ def test_every_json_value_comes_back_as_it_was(many):
 
 @pytest.mark.parametrize(
     "value",
-    [2**53 + 1, 2**63 - 1, -(2**63), 2**64 - 1, 0.1, 5e-324, 1.7976931348623157e308, -0.0],
+    [
+        2**53 + 1,
+        2**63 - 1,
+        -(2**63),
+        2**64 - 1,
+        0.1,
+        5e-324,
+        1.7976931348623157e308,
+        -0.0,
+    ],
 )
 def test_numbers_keep_every_bit(value):
     """S19: ints beyond 2^53, full float precision."""
@@ -157,7 +166,9 @@ def nested(depth, leaf=None, make=lambda inner: [inner]):
         lambda inner: [1, "]", inner],
     ],
 )
-def test_depth_64_is_taken_and_65_refused_whatever_the_size(make, padding, large_before):
+def test_depth_64_is_taken_and_65_refused_whatever_the_size(
+    make, padding, large_before
+):
     """Section 8: the limit is a limit of the value, not of its bytes."""
     codec = Codec(LIMITS)
     for leaf in ("x" * padding, 1.5):
@@ -234,7 +245,9 @@ def test_tuples_enums_and_uuids_are_written_as_what_they_stand_for():
     assert codec.encode(uuid.UUID(int=0)) == f'"{uuid.UUID(int=0)}"'.encode()
 
 
-@pytest.mark.parametrize("value", [None, [None], {"a": None, "b": 1.5}, "null", [1.5, "null"]])
+@pytest.mark.parametrize(
+    "value", [None, [None], {"a": None, "b": 1.5}, "null", [1.5, "null"]]
+)
 def test_null_is_a_value(value):
     """G10: null is not NaN, and not absent."""
     assert orjson.loads(Codec(LIMITS).encode(value)) == value

@@ -3,7 +3,7 @@
 import attrs
 
 from swarm.kernel import MemoryKernel
-from swarm.model import AgentIdentity, Path, ROOT
+from swarm.model import ROOT, AgentIdentity, Path
 from swarm.ports import Codec, Entropy, Limits
 from swarm.state import Policy, StateHandle, Store
 from tests.support.clock import FakeClock

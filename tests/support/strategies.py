@@ -24,9 +24,37 @@ values = st.recursive(
 
 hostile = st.sampled_from(
     [
-        ".", "..", "[", "]", "[0]", '"', "\\", "\\\"", "*", "**", "a.b", 'a["b"]', " ",
-        "\0", "\n", "\u202e", "é", "e\u0301", "日本", "😀", "'", "a*", "0", "-1", "a b",
-        '"]', '["', "\\u0041", "\x7f", "\u00a0", "​",
+        ".",
+        "..",
+        "[",
+        "]",
+        "[0]",
+        '"',
+        "\\",
+        '\\"',
+        "*",
+        "**",
+        "a.b",
+        'a["b"]',
+        " ",
+        "\0",
+        "\n",
+        "\u202e",
+        "é",
+        "e\u0301",
+        "日本",
+        "😀",
+        "'",
+        "a*",
+        "0",
+        "-1",
+        "a b",
+        '"]',
+        '["',
+        "\\u0041",
+        "\x7f",
+        "\u00a0",
+        "​",
     ]
 )
 names = st.one_of(st.text(min_size=1, max_size=8), hostile)
@@ -36,7 +64,9 @@ pattern_segments = st.one_of(segments, st.just(ONE), st.just(ANY_NUMBER))
 
 few_names = st.sampled_from(["a", "b", "c", "*"])
 few_paths = st.lists(
-    st.one_of(few_names, few_names, few_names, st.integers(0, 1)), min_size=1, max_size=4
+    st.one_of(few_names, few_names, few_names, st.integers(0, 1)),
+    min_size=1,
+    max_size=4,
 )
 few_patterns = st.lists(
     st.one_of(few_names, st.just(ONE), st.just(ANY_NUMBER), st.integers(0, 1)),
