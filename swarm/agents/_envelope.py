@@ -15,8 +15,6 @@ from swarm.errors import AskTimeout
 class Target(Protocol):
     """The agent a request is for, as the request sees it."""
 
-    current: "Envelope | None"
-
     @property
     def name(self) -> str:
         """Its name."""
@@ -25,6 +23,10 @@ class Target(Protocol):
     @property
     def host(self) -> Host:
         """The system around it."""
+        ...
+
+    def holder(self, envelope: "Envelope") -> "Envelope | None":
+        """Return the turn that a request which has not begun waits behind."""
         ...
 
     def drop(self, envelope: "Envelope", error: BaseException | None = None) -> None:
@@ -124,8 +126,8 @@ class Envelope:
         """Return the turn that must end before this request can."""
         if self.state >= State.RUNNING:
             return (self,)
-        current = self.cell.current
-        return () if current is None else (current,)
+        holder = self.cell.holder(self)
+        return () if holder is None else (holder,)
 
     def describe_wait(self) -> str:
         """Return what an asker waits for and since when."""

@@ -79,7 +79,8 @@ class Coordinator:
         self._config = config
         self._make_surfaces = surfaces
         self._context = contextvars.copy_context()
-        self._tasks: dict[asyncio.Task[Any], bool] = {}
+        self._tasks: dict[asyncio.Task[Any], Callable[[], object] | None] = {}
+        self._essential: set[asyncio.Task[Any]] = set()
         self._closing: list[Callable[[], object]] = []
 
     # --- what agents need -------------------------------------------------------------
@@ -90,6 +91,7 @@ class Coordinator:
         name: str,
         *,
         essential: bool = False,
+        ended: Callable[[], object] | None = None,
     ) -> asyncio.Task[Any]:
         """Run a coroutine in a task that belongs to the swarm.
 
@@ -100,14 +102,20 @@ class Coordinator:
             coroutine: What to run.
             name: What the task is called.
             essential: Whether the end of the swarm waits for it, not cancels it.
+            ended: What to call when the task is over, even if it never began.
         """
         task = self.loop.create_task(coroutine, name=name, context=self._context.copy())
-        self._tasks[task] = essential
+        self._tasks[task] = ended
+        if essential:
+            self._essential.add(task)
         task.add_done_callback(self._ended)
         return task
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        del self._tasks[task]
+        ended = self._tasks.pop(task)
+        self._essential.discard(task)
+        if ended is not None:
+            ended()
         if not task.cancelled():
             error = task.exception()
             if isinstance(error, Exception):
@@ -196,7 +204,7 @@ class Coordinator:
             for cell in reversed(self.registry.cells()):
                 try:
                     await self.supervisor.stop(cell, None)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001  # raised at the end
                     if error not in self.failures:
                         self.failures.append(error)
         finally:
@@ -223,7 +231,7 @@ class Coordinator:
         current = asyncio.current_task()
         while tasks := [task for task in self._tasks if task is not current]:
             for task in tasks:
-                if not self._tasks[task] and (again or not task.cancelling()):
+                if task not in self._essential and (again or not task.cancelling()):
                     task.cancel()
                     if again:
                         log.warning("%s suppresses its cancellation", task.get_name())

@@ -1,7 +1,7 @@
 """The swarm as one identity holds it."""
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
+from typing import Self, TypeVar, TypeVarTuple
 
 from swarm.agents import (
     Agent,
@@ -17,9 +17,6 @@ from swarm.state import StateHandle, home
 from swarm.system._coordinator import Coordinator
 from swarm.system._explain import explain_agents
 
-if TYPE_CHECKING:
-    from typing import Self
-
 A = TypeVar("A", bound=Agent)
 Ts = TypeVarTuple("Ts")
 
@@ -31,11 +28,10 @@ class Surface:
     _identity: AgentIdentity
 
     @classmethod
-    def bound_to(cls, coordinator: Coordinator, identity: AgentIdentity) -> "Self":
+    def bound_to(cls, coordinator: Coordinator, identity: AgentIdentity) -> Self:
         """Return the surface of this swarm for this identity."""
         surface = cls.__new__(cls)
-        surface._coordinator = coordinator
-        surface._identity = identity
+        vars(surface).update(_coordinator=coordinator, _identity=identity)
         return surface
 
     def _open(self) -> Coordinator:
