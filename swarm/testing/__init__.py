@@ -1,0 +1,1 @@
+"""Simulate, break, judge: find the race before your users do."""

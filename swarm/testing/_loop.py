@@ -1,0 +1,532 @@
+"""An event loop on which time is virtual and the order of steps is chosen.
+
+Which orders are legal (measured on asyncio's and anyio's own tests): *a task step
+may be late, a plain callback may not be overtaken*. Late steps are what slow I/O
+and busy machines cause; `call_soon`, done-callbacks and expired timers are the
+bookkeeping on which the contracts of asyncio and anyio rest. So the candidates at
+any moment are the task steps queued before the oldest plain callback, plus that
+callback; callbacks keep their order among themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine
+from heapq import heapify, heappop, heappush
+from typing import Any, Literal, cast
+
+from swarm.testing._anyio import patched_threads
+from swarm.testing._errors import EscapeError, StepLimitError, StuckError
+from swarm.testing._handles import (
+    BUILTIN,
+    METHOD,
+    PYTHON_STEPS,
+    STEP,
+    SimFuture,
+    SimHandle,
+    SimTask,
+    SimTimer,
+    describe_callback,
+)
+from swarm.testing._policies import STALL, Fifo, Policy
+from swarm.testing._report import describe_stuck
+
+Order = Literal["tasks", "fifo", "batch"]
+Threads = Literal["refuse", "inline"]
+
+EPOCH = 1_750_000_000.0  # wall clock at loop time zero, in Unix seconds
+TEARDOWN_STEPS = 10_000
+
+
+class SimLoop(asyncio.BaseEventLoop):
+    """A deterministic event loop on virtual time.
+
+    Args:
+        policy: who runs next; the stock order if omitted.
+        order: `"tasks"` lets task steps be late, `"fifo"` keeps the stock order,
+            `"batch"` shuffles the steps of each loop iteration among themselves.
+        max_stall: seconds by which the clock may move on while work is ready; no
+            ready step ever waits longer than this.
+        threads: `"refuse"` raises `EscapeError` when a worker thread is asked for,
+            `"inline"` runs its function as one step of a task.
+        max_steps: steps after which a run ends with `StepLimitError`.
+        max_time: loop time, in seconds, beyond which it does.
+        entropy_seed: number from which the program may derive its randomness.
+    """
+
+    _ready: deque[SimHandle]
+    _stopping: bool
+    _closed: bool
+
+    def __init__(
+        self,
+        policy: Policy | None = None,
+        *,
+        order: Order = "tasks",
+        max_stall: float = 0.0,
+        threads: Threads = "refuse",
+        max_steps: int = 100_000,
+        max_time: float | None = None,
+        entropy_seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.entropy_seed = entropy_seed
+        self.order: Order = order
+        self.max_stall = max_stall
+        self.threads: Threads = threads
+        self.max_steps = max_steps
+        self.max_time = max_time
+        self.policy: Policy = Fifo() if policy is None else policy
+        self.steps = 0
+        self.complaints: list[dict[str, Any]] = []
+        self.escapes: list[EscapeError] = []
+        self.monitors: list[Callable[[], None]] = []
+        self.tracer: Any = None
+        self.interventions: list[tuple[int, int]] = []  # (step, task), descending
+        self._free = policy is not None and (order != "fifo" or max_stall > 0)
+        self._now = 0.0
+        self._moved_at = 0  # the step at which the clock moved last
+        self._wall = EPOCH
+        self._ids = 0
+        self._hashes = 0
+        self._timers: list[tuple[float, int, SimTimer]] = []
+        self._timer_count = 0
+        self._timers_dead = 0
+        self._pending: deque[SimHandle] = deque()
+        self._foreign: dict[int, tuple[object, int]] = {}
+
+    # --- identity, time ---------------------------------------------------------
+
+    def next_id(self) -> int:
+        """Return the next task number."""
+        self._ids += 1
+        return self._ids
+
+    def next_hash(self) -> int:
+        """Return the next future number."""
+        self._hashes += 1
+        return self._hashes
+
+    def time(self) -> float:
+        """Return the virtual time in seconds since the loop began."""
+        return self._now
+
+    def wall_time(self) -> float:
+        """Return the virtual wall clock in seconds since the Unix epoch."""
+        return self._wall + self._now
+
+    def jump_wall(self, seconds: float) -> None:
+        """Move the wall clock, and only it, forwards or (negative) backwards."""
+        self._wall += seconds
+
+    # --- scheduling -------------------------------------------------------------
+
+    def call_soon(  # type: ignore[override]
+        self,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> SimHandle:
+        if self._closed:
+            raise RuntimeError("Event loop is closed")
+        handle = SimHandle(callback, args, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_soon_threadsafe(  # type: ignore[override]
+        self,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> SimHandle:
+        owner = cast("int | None", getattr(self, "_thread_id", None))
+        if owner is not None and owner != threading.get_ident():
+            raise self.escape(
+                "call_soon_threadsafe() from another thread",
+                "a simulated loop has no other threads; run the function through "
+                'asyncio.to_thread() or anyio.to_thread with threads="inline"',
+            )
+        return self.call_soon(callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> SimTimer:
+        if self._closed:
+            raise RuntimeError("Event loop is closed")
+        timer = SimTimer(when, callback, args, self, context)
+        self._timer_count += 1
+        heappush(self._timers, (when, self._timer_count, timer))
+        return timer
+
+    def call_later(  # type: ignore[override]
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> SimTimer:
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def timer_cancelled(self) -> None:
+        """Count a dead timer, and sweep the heap when half of it is dead."""
+        self._timers_dead += 1
+        if self._timers_dead > 100 and self._timers_dead * 2 > len(self._timers):
+            self._timers = [t for t in self._timers if not t[2]._cancelled]
+            heapify(self._timers)
+            self._timers_dead = 0
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return SimFuture(loop=self)
+
+    def create_task(
+        self, coro: Coroutine[Any, Any, Any], *, name: object = None, **kwargs: Any
+    ) -> asyncio.Task[Any]:
+        if self._closed:
+            raise RuntimeError("Event loop is closed")
+        factory = self.get_task_factory()
+        if factory is None:
+            task: asyncio.Task[Any] = SimTask(
+                coro, loop=self, name=f"Task-{self._ids + 1}", **kwargs
+            )
+        else:
+            task = cast("asyncio.Task[Any]", factory(self, coro, **kwargs))
+        if name is not None:
+            task.set_name(str(name))
+        return task
+
+    def set_task_factory(self, factory: Any) -> None:
+        if factory is not None and factory is getattr(
+            asyncio, "eager_task_factory", None
+        ):
+            create = cast("Any", asyncio).create_eager_task_factory
+            factory = create(SimTask)
+        super().set_task_factory(factory)
+
+    def lane_of(self, task: Any) -> int:
+        """Return the number of a task, also of one that is no `SimTask`."""
+        number: int = getattr(task, "sim_id", 0)
+        if number:
+            return number
+        if isinstance(task, SimTask):
+            return hash(task)
+        if id(task) not in self._foreign:
+            # The task is kept, or its address could come to name another one.
+            self._foreign[id(task)] = (task, self.next_id())
+        return self._foreign[id(task)][1]
+
+    # --- running ----------------------------------------------------------------
+
+    def run_forever(self) -> None:
+        with patched_threads():
+            super().run_forever()
+
+    def _run_once(self) -> None:
+        if self._free or self.tracer or self.monitors or self.interventions:
+            self._run_chosen()
+        else:
+            self._run_fifo()
+
+    def _run_fifo(self) -> None:
+        ready = self._ready
+        while True:
+            self._fire_due()
+            if not ready:
+                if self._stopping:
+                    return
+                self._idle()
+                continue
+            count = len(ready)
+            self._count_steps(count)
+            for _ in range(count):
+                handle = ready.popleft()
+                if not handle._cancelled:
+                    try:
+                        handle._context.run(handle._callback, *handle._args)  # type: ignore[arg-type, misc]
+                    except (SystemExit, KeyboardInterrupt):
+                        raise
+                    except BaseException as exc:  # noqa: BLE001 as the stock loop
+                        self._complain(handle, exc)
+            if self._stopping or self.monitors:
+                return
+
+    def _run_chosen(self) -> None:
+        ready, pending, policy = self._ready, self._pending, self.policy
+        pool, each_step = policy.pool, self.order != "batch"
+        while True:
+            self._fire_due()
+            self._admit()
+            count = len(pool) + len(pending)
+            if not count:
+                if self._stopping:
+                    return
+                self._idle()
+                continue
+            self._count_steps(count)
+            while count:
+                count -= 1
+                handle = self._choose() if pool or self.max_stall else None
+                if handle is STALL:
+                    break
+                if handle is None:
+                    if not pending:
+                        break
+                    handle = pending.popleft()
+                    while pending and pending[0].lane:
+                        policy.push(pending.popleft())
+                if not handle._cancelled:
+                    self._step(handle)
+                if ready and each_step:
+                    self._admit()
+            if self._stopping:
+                return
+
+    def _choose(self) -> Any:
+        """Ask the policy; None means the oldest plain callback."""
+        pending = self._pending
+        if not self.max_stall:
+            return self.policy.pop(bool(pending), False)
+        stall = False
+        if self._next_timer() and (self.policy.pool or pending):
+            when = self._timers[0][0]
+            oldest = min([s.since for s in self.policy.waiting()], default=self._now)
+            if pending:
+                oldest = min(oldest, pending[0].since)
+            stall = self._now < when <= oldest + self.max_stall
+        choice = self.policy.pop(bool(pending), stall)
+        if choice is STALL:
+            self._idle()
+        return choice
+
+    def _step(self, handle: SimHandle) -> None:
+        if self.interventions and self.interventions[-1][0] <= self.steps:
+            self._intervene(self.interventions.pop()[1])
+        self.steps += 1
+        tracer = self.tracer
+        if tracer is not None:
+            tracer.before(handle)
+        try:
+            handle._context.run(handle._callback, *handle._args)  # type: ignore[arg-type, misc]
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:  # noqa: BLE001 as the stock loop
+            self._complain(handle, exc)
+        if tracer is not None:
+            tracer.after(handle)
+        if self.monitors:
+            for monitor in tuple(self.monitors):
+                monitor()
+
+    def _intervene(self, lane: int) -> None:
+        for task in asyncio.all_tasks(self):
+            if self.lane_of(task) == lane:
+                task.cancel()
+
+    def _admit(self) -> None:
+        """Move what became ready into the pool, or behind the oldest callback."""
+        ready, pending = self._ready, self._pending
+        push = self.policy.push
+        timed, pooled = self.max_stall, self.order != "fifo"
+        while ready:
+            handle = ready.popleft()
+            callback: Any = handle._callback
+            if timed:
+                handle.since = self._now
+            kind = callback.__class__
+            if pooled and (
+                kind is STEP
+                or (kind is BUILTIN and callback.__name__ == "task_wakeup")
+                or (kind is METHOD and callback.__func__ in PYTHON_STEPS)
+            ):
+                task = callback.__self__
+                try:
+                    handle.lane = task.sim_id or hash(task)
+                except AttributeError:
+                    handle.lane = self.lane_of(task)
+                if pending:
+                    pending.append(handle)
+                else:
+                    push(handle)
+            else:
+                handle.lane = 0
+                pending.append(handle)
+
+    def _fire_due(self) -> None:
+        timers, now = self._timers, self._now
+        while timers and timers[0][0] <= now:
+            timer = heappop(timers)[2]
+            timer._scheduled = False
+            if timer._cancelled:
+                self._timers_dead -= 1
+            else:
+                self._ready.append(
+                    SimHandle(timer._callback, timer._args, timer._context)  # type: ignore[arg-type]
+                )
+
+    def _next_timer(self) -> bool:
+        """Drop dead timers from the front; tell whether a live one is left."""
+        timers = self._timers
+        while timers and timers[0][2]._cancelled:
+            heappop(timers)
+            self._timers_dead -= 1
+        return bool(timers)
+
+    def _idle(self) -> None:
+        """Move the clock to the next timer."""
+        if not self._next_timer():
+            raise StuckError(describe_stuck(self))
+        when = self._timers[0][0]
+        if when > self._now:
+            if self.max_time is not None and when > self.max_time:
+                msg = f"the program is still busy at t={self.max_time:g} s (max_time)"
+                raise StepLimitError(msg)
+            self._now = when
+            self._moved_at = self.steps
+
+    def _count_steps(self, count: int) -> None:
+        if not self._free and not self.tracer and not self.monitors:
+            self.steps += count
+        if self.steps > self.max_steps:
+            still = self.steps - self._moved_at
+            moved = (
+                f"virtual time has stood still at t={self._now:g} for the last {still}"
+                if still * 2 > self.max_steps
+                else f"virtual time kept moving and is now t={self._now:g}"
+            )
+            raise StepLimitError(f"more than {self.max_steps} steps; {moved}")
+
+    # --- ending -----------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Cancel what is left in order of creation, and run it to its end.
+
+        What goes wrong there is added to `complaints`; nothing is raised but
+        `KeyboardInterrupt` and `SystemExit`.
+        """
+        self.monitors.clear()
+        self.interventions = []
+        self.tracer = None
+        self.restore_order()
+        self.max_steps = self.steps + TEARDOWN_STEPS
+        self.max_time = None
+        left = sorted(asyncio.all_tasks(self), key=self.lane_of)
+        try:
+            if left:
+                for task in left:
+                    task.cancel()
+                self.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            if self._asyncgens:  # type: ignore[attr-defined]
+                self.run_until_complete(self.shutdown_asyncgens())
+        except (StuckError, StepLimitError) as exc:
+            self.complaints.append({"message": f"teardown: {exc}", "exception": exc})
+        for task in left:
+            if not task.done():
+                cast("Any", task)._log_destroy_pending = False
+            elif not task.cancelled() and (error := task.exception()) is not None:
+                self.complaints.append({"message": "teardown", "exception": error})
+
+    def restore_order(self) -> None:
+        """Go on in the stock order with whatever is ready now."""
+        left = [*self.policy.waiting(), *self._pending]
+        self._ready.extendleft(reversed(left))
+        self._pending.clear()
+        self.policy = Fifo()
+        self._free = False
+        self.max_stall = 0.0
+
+    def close(self) -> None:
+        self._timers.clear()
+        self._pending.clear()
+        super().close()
+
+    # --- complaints, escapes ----------------------------------------------------
+
+    def call_exception_handler(self, context: Any) -> None:
+        if cast("Any", self)._exception_handler is not None:
+            super().call_exception_handler(context)
+        else:
+            self.complaints.append(dict(context))
+
+    def _complain(self, handle: SimHandle, exc: BaseException) -> None:
+        self.call_exception_handler(
+            {
+                "message": f"Exception in callback {describe_callback(handle._callback)}",
+                "exception": exc,
+                "handle": handle,
+            }
+        )
+
+    def escape(self, what: str, instead: str) -> EscapeError:
+        """Note that the program reached for the real world; return the error."""
+        error = EscapeError(f"{what} leaves the simulation: {instead}")
+        self.escapes.append(error)
+        return error
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+        name = describe_callback(_thread_target(func, args))
+        if self.threads == "refuse":
+            raise self.escape(
+                f"running {name}() in a thread",
+                'pass threads="inline" to run it as one step, or replace it in the '
+                "test",
+            )
+
+        async def inline() -> Any:
+            return func(*args)
+
+        return self.create_task(inline(), name=f"thread:{name}")
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Do nothing: there are no threads."""
+
+    def _write_to_self(self) -> None:
+        pass
+
+
+def _thread_target(func: Any, args: tuple[Any, ...]) -> Any:
+    """Find the user's function inside `partial(context.run, function)`."""
+    if isinstance(func, functools.partial):
+        func, args = func.func, func.args
+    runs_context = isinstance(getattr(func, "__self__", None), contextvars.Context)
+    return args[0] if runs_context and args else func
+
+
+_REFUSED = {
+    "a network connection": (
+        "create_connection create_server create_datagram_endpoint "
+        "create_unix_connection create_unix_server connect_accepted_socket "
+        "sock_recv sock_recv_into sock_recvfrom sock_recvfrom_into sock_sendall "
+        "sock_sendto sock_connect sock_accept sock_sendfile sendfile start_tls "
+        "getaddrinfo getnameinfo"
+    ),
+    "a file descriptor": (
+        "add_reader remove_reader add_writer remove_writer connect_read_pipe "
+        "connect_write_pipe"
+    ),
+    "a child process": "subprocess_exec subprocess_shell",
+    "a signal": "add_signal_handler remove_signal_handler",
+}
+
+
+def _refusal(name: str, kind: str) -> Callable[..., Any]:
+    def refuse(self: SimLoop, *_: Any, **__: Any) -> Any:
+        raise self.escape(
+            f"{name}()",
+            f"a simulated loop has no {kind.split(' ', 1)[1]}; give the program an "
+            "in-memory stand-in under test",
+        )
+
+    refuse.__name__ = name
+    return refuse
+
+
+for _kind, _names in _REFUSED.items():
+    for _name in _names.split():
+        setattr(SimLoop, _name, _refusal(_name, _kind))
