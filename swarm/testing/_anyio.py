@@ -40,7 +40,7 @@ async def _run_in_step(
 @contextlib.contextmanager
 def patched_threads() -> Iterator[None]:
     """Send anyio's worker threads through the running loop."""
-    global _depth  # noqa: PLW0603 the class is patched once for all running loops
+    global _depth  # the class is patched once for all running loops
     if _depth == 0:
         setattr(AsyncIOBackend, _NAME, classmethod(_run_in_step))
     _depth += 1

@@ -6,6 +6,8 @@ a task is hashed by the number it got from its loop, a future by the order in wh
 it first entered a set.
 """
 
+# ruff: noqa: SLF001
+# mypy: disable-error-code="explicit-override, assignment"
 from __future__ import annotations
 
 import asyncio
@@ -134,7 +136,7 @@ def _step_types() -> tuple[type, type, frozenset[object]]:
     task: asyncio.Task[None] = asyncio.Task(coro, loop=cast("Any", Probe()))
     cast("Any", task)._log_destroy_pending = False
     coro.close()
-    asyncio.tasks._unregister_task(task)  # type: ignore[attr-defined]
+    asyncio.tasks._unregister_task(task)
     python: Any = asyncio.tasks._PyTask  # type: ignore[attr-defined]
     steps = frozenset({python._Task__step, python._Task__wakeup})
     return type(found[0]), types.BuiltinMethodType, steps

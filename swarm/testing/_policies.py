@@ -193,7 +193,7 @@ class Pct(Heap):
 
     def __init__(self, rng: Any, depth: int, length: int) -> None:
         super().__init__(rng)
-        span = max(length, 16)
+        span = max(length, 6)
         self._changes = {int(rng.random() * span) for _ in range(depth - 1)}
         self._priority: dict[int, float] = {}
         self._floor = 1.0

@@ -12,8 +12,10 @@ from typing import Any
 
 import attrs
 
-from swarm.testing._loop import Order, SimLoop, Threads
+from swarm.testing._loop import Order, SimLoop
 from swarm.testing._policies import Policy
+from swarm.testing._sealed import Threads
+from swarm.testing._settle import settle
 from swarm.testing._sim import Sim
 from swarm.testing._trace import Tracer
 
@@ -101,7 +103,7 @@ def execute(
             error = exc
         steps, time = loop.steps, loop.time()
         try:
-            loop.settle()
+            settle(loop)
         finally:
             loop.close()
     if error is None and loop.escapes:
@@ -132,5 +134,3 @@ def quiet() -> Iterator[Callable[[], None]]:
         if enabled:
             gc.enable()
         random.setstate(state)
-
-

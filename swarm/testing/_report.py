@@ -1,5 +1,6 @@
 """Where tasks are and what they wait for, read from their suspended frames."""
 
+# mypy: disable-error-code="explicit-override"
 from __future__ import annotations
 
 import asyncio
@@ -14,10 +15,13 @@ import anyio
 if TYPE_CHECKING:
     from swarm.testing._loop import SimLoop
 
-_LIBRARIES = tuple(
-    os.path.dirname(os.path.abspath(module.__file__)) + os.sep
-    for module in (asyncio, anyio)
-) + (os.path.dirname(os.path.abspath(__file__)) + os.sep, contextlib.__file__)
+_LIBRARIES = (
+    *(
+        os.path.dirname(os.path.abspath(module)) + os.sep
+        for module in (asyncio.__file__, anyio.__file__, __file__)
+    ),
+    contextlib.__file__,
+)
 _PRIMITIVES = (
     asyncio.Lock,
     asyncio.Event,

@@ -1,5 +1,6 @@
 """Policies that follow a plan: deviations, holds, a prefix of a search tree."""
 
+# mypy: disable-error-code="explicit-override"
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence

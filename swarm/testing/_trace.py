@@ -4,6 +4,7 @@ Recording costs several times the run itself, so it is done only when a schedule
 that is already known to fail is replayed.
 """
 
+# ruff: noqa: SLF001
 from __future__ import annotations
 
 import asyncio
@@ -80,7 +81,9 @@ class Tracer:
         else:
             place = place_of(task.get_coro())
             state = f"waits for {wait_of(task, self.holders).text}"
-        self.rows.append(Row(self._time, lane, self.names[lane], place, state, overtook))
+        self.rows.append(
+            Row(self._time, lane, self.names[lane], place, state, overtook)
+        )
 
     def name_of(self, lane: int) -> str:
         """Return the name of a lane."""
@@ -170,7 +173,9 @@ def _fitting(ranked: list[int], count: int, limit: int) -> set[int]:
             continue
         keep.add(index)
         order = sorted(keep)
-        gaps = sum(b > a + 1 for a, b in zip([-1, *order], [*order, count], strict=True))
+        gaps = sum(
+            b > a + 1 for a, b in zip([-1, *order], [*order, count], strict=True)
+        )
         if len(keep) + gaps > limit:
             keep.discard(index)
             break
