@@ -2,8 +2,8 @@
 
 asyncio keeps tasks in sets (`TaskGroup`, `wait`, anyio's scopes) and walks over
 them; a set of objects hashed by address has another order in each process. Here
-a task is hashed by the number it got from its loop, a future by the order in which
-it first entered a set.
+a task is hashed by the number it got from its loop. (Futures stay as they are: a subclass
+of Future takes asyncio's slow path at every await.)
 """
 
 # ruff: noqa: SLF001
@@ -29,17 +29,6 @@ class SimTask(asyncio.Task[Any]):
         if not self.sim_id:
             # Task.__init__ registers the task in a set, so this runs on creation.
             self.sim_id = cast("SimLoop", self.get_loop()).next_id()
-        return self.sim_id
-
-
-class SimFuture(asyncio.Future[Any]):
-    """A future whose hash is given on first use, in program order."""
-
-    sim_id: int = 0
-
-    def __hash__(self) -> int:
-        if not self.sim_id:
-            self.sim_id = cast("SimLoop", self.get_loop()).next_hash()
         return self.sim_id
 
 
