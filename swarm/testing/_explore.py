@@ -164,6 +164,8 @@ def run(
                 time=outcome.time,
                 complaints=outcome.complaints,
             )
+        if type(outcome.error).__module__.startswith("hypothesis"):
+            raise outcome.error  # assume() and its like are not about the program
         failure = tell(program, settings, taken, outcome.error, 1, 0)
     return _failed(failure, outcome)
 

@@ -87,6 +87,7 @@ class SimLoop(Sealed):
         self.monitors: list[Callable[[], None]] = []
         self.tracer: Any = None
         self.interventions: list[tuple[int, int]] = []  # (step, task), descending
+        self.halted = False  # set by a subclass that runs step by step
         self._free = policy is not None and (order != "fifo" or max_stall > 0)
         self._now = 0.0
         self._moved_at = 0  # the step at which the clock moved last
@@ -330,6 +331,8 @@ class SimLoop(Sealed):
                 if self._stopping:
                     return
                 self._idle()
+                if self.halted:
+                    return
                 continue
             self._check_steps()
             while count:
@@ -347,6 +350,8 @@ class SimLoop(Sealed):
                     self._step(handle)
                 if ready and each_step:
                     self._admit()
+                if self.halted:
+                    return
             if self._stopping:
                 return
 
@@ -467,6 +472,12 @@ class SimLoop(Sealed):
         raise StepLimitError(f"more than {self.max_steps} steps; {moved}")
 
     # --- ending -----------------------------------------------------------------
+
+    def adopt(self, policy: Policy) -> None:
+        """Let another policy choose from now on, also among what is ready now."""
+        for step in self.policy.waiting():
+            policy.push(step)
+        self.policy = policy
 
     def restore_order(self) -> None:
         """Go on in the stock order with whatever is ready now."""

@@ -101,11 +101,12 @@ def execute(
             sim.finish()
         except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001 reported
             error = exc
-        steps, time = loop.steps, loop.time()
-        try:
-            settle(loop)
         finally:
-            loop.close()
+            steps, time = loop.steps, loop.time()
+            try:
+                settle(loop)
+            finally:
+                loop.close()
     if error is None and loop.escapes:
         error = loop.escapes[0]  # the program swallowed it
     return Outcome(value, error, steps, time, loop.complaints, sim.goals)
