@@ -7,6 +7,9 @@ The program is any asyncio or anyio program; nothing in it needs to know.
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from swarm.testing._errors import (
     BlobError,
     EscapeError,
@@ -23,6 +26,11 @@ from swarm.testing._schedule import Schedule
 from swarm.testing._script import Hold
 from swarm.testing._search import prove, sweep_cancel
 from swarm.testing._sim import Sim, SimClock
+from swarm.testing._simulate import sim_loop_factory, simulate
+
+if TYPE_CHECKING:
+    from swarm.testing._hypothesis import schedules
+    from swarm.testing._machine import SwarmStateMachine
 
 __all__ = [
     "BlobError",
@@ -41,9 +49,26 @@ __all__ = [
     "SimulationError",
     "StepLimitError",
     "StuckError",
+    "SwarmStateMachine",
     "explore",
     "prove",
     "replay",
     "run",
+    "schedules",
+    "sim_loop_factory",
+    "simulate",
     "sweep_cancel",
 ]
+
+_NEEDS_HYPOTHESIS = {
+    "SwarmStateMachine": "swarm.testing._machine",
+    "schedules": "swarm.testing._hypothesis",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs Hypothesis when it is asked for."""
+    module = _NEEDS_HYPOTHESIS.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(module), name)

@@ -296,7 +296,10 @@ def explore(
                 return Report(schedules=number, failure=failure, goals=goals)
             ran()
             portfolio.learn(policy)
-            policy = next(todo)
+            following = next(todo, None)
+            if following is None:
+                break
+            policy = following
             plan = type(policy) is Script
             entropy = seed if plan else seed * _SEEDS + number
     return Report(schedules=number, goals=goals)

@@ -14,6 +14,8 @@ from swarm.testing._script import Hold, Script
 from swarm.testing._shrink import Deviations, Shrinker
 from swarm.testing._trace import Tracer, render
 
+MAX_STEPS = 500_000  # of all replays of a shrink together
+
 
 @attrs.frozen(kw_only=True)
 class Failure:
@@ -83,10 +85,17 @@ def investigate(
     """Shrink a failure, replay it with the trace on, and explain it."""
     wanted = signature(error)
 
+    steps = 0
+
     def probe(deviations: Deviations, held: tuple[Hold, ...]) -> Script | None:
+        nonlocal steps
+        if steps > MAX_STEPS:
+            return None
         script = Script(dict(deviations), held)
-        again = execute(program, script, settings, seed=seed, cancels=cancels).error
-        return script if again is not None and signature(again) == wanted else None
+        again = execute(program, script, settings, seed=seed, cancels=cancels)
+        steps += again.steps
+        same = again.error is not None and signature(again.error) == wanted
+        return script if same else None
 
     shrinker = Shrinker(probe)
     found = None

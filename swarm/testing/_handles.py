@@ -1,9 +1,9 @@
 """Tasks and handles whose order and hash do not depend on memory addresses.
 
 asyncio keeps tasks in sets (`TaskGroup`, `wait`, anyio's scopes) and walks over
-them; a set of objects hashed by address has another order in each process. Here
-a task is hashed by the number it got from its loop. (Futures stay as they are: a subclass
-of Future takes asyncio's slow path at every await.)
+them; a set of objects hashed by address has another order in each process. Here a
+task is hashed by the number it got from its loop. (Futures stay as they are: a
+subclass of Future takes the slow path of asyncio at every await.)
 """
 
 # ruff: noqa: SLF001
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from swarm.testing._loop import SimLoop
+    from swarm.testing._virtual import VirtualLoop
 
 
 class SimTask(asyncio.Task[Any]):
@@ -28,7 +28,7 @@ class SimTask(asyncio.Task[Any]):
     def __hash__(self) -> int:
         if not self.sim_id:
             # Task.__init__ registers the task in a set, so this runs on creation.
-            self.sim_id = cast("SimLoop", self.get_loop()).next_id()
+            self.sim_id = cast("VirtualLoop", self.get_loop()).next_id()
         return self.sim_id
 
 
@@ -73,7 +73,7 @@ class SimTimer(asyncio.TimerHandle):
         when: float,
         callback: Callable[..., object],
         args: tuple[Any, ...],
-        loop: SimLoop,
+        loop: VirtualLoop,
         context: contextvars.Context | None,
     ) -> None:
         self._context = contextvars.copy_context() if context is None else context

@@ -4,6 +4,7 @@ All drawing happens in the loop, between two steps: an exception of Hypothesis t
 passed through a task would be stored there and come out as a finding.
 """
 
+# mypy: disable-error-code="explicit-override"
 from __future__ import annotations
 
 import functools

@@ -15,12 +15,9 @@ callback; callbacks keep their order among themselves.
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import threading
 from collections import deque
-from collections.abc import Callable, Coroutine
-from heapq import heapify, heappop, heappush
-from typing import Any, Literal, cast
+from collections.abc import Callable
+from typing import Any, Literal
 
 from swarm.testing._anyio import patched_threads
 from swarm.testing._errors import StepLimitError, StuckError
@@ -31,19 +28,16 @@ from swarm.testing._handles import (
     STEP,
     SimHandle,
     SimTask,
-    SimTimer,
-    describe_callback,
 )
 from swarm.testing._policies import STALL, Fifo, Policy
 from swarm.testing._report import describe_stuck
-from swarm.testing._sealed import Sealed, Threads
+from swarm.testing._sealed import Threads
+from swarm.testing._virtual import VirtualLoop
 
 Order = Literal["tasks", "fifo", "batch"]
 
-EPOCH = 1_750_000_000.0  # wall clock at loop time zero, in Unix seconds
 
-
-class SimLoop(Sealed):
+class SimLoop(VirtualLoop):
     """A deterministic event loop on virtual time.
 
     Args:
@@ -58,10 +52,6 @@ class SimLoop(Sealed):
         max_time: loop time, in seconds, beyond which it does.
         entropy_seed: number from which the program may derive its randomness.
     """
-
-    _ready: deque[SimHandle]
-    _stopping: bool
-    _closed: bool
 
     def __init__(
         self,
@@ -83,136 +73,13 @@ class SimLoop(Sealed):
         self.max_time = max_time
         self.policy: Policy = Fifo() if policy is None else policy
         self.steps = 0
-        self.complaints: list[dict[str, Any]] = []
         self.monitors: list[Callable[[], None]] = []
         self.tracer: Any = None
         self.interventions: list[tuple[int, int]] = []  # (step, task), descending
         self.halted = False  # set by a subclass that runs step by step
         self._free = policy is not None and (order != "fifo" or max_stall > 0)
-        self._now = 0.0
         self._moved_at = 0  # the step at which the clock moved last
-        self._wall = EPOCH
-        self._ids = 0
-        self._timers: list[tuple[float, int, SimTimer]] = []
-        self._timer_count = 0
-        self._timers_dead = 0
         self._pending: deque[SimHandle] = deque()
-        self._foreign: dict[int, tuple[object, int]] = {}
-
-    # --- identity, time ---------------------------------------------------------
-
-    def next_id(self) -> int:
-        """Return the next task number."""
-        self._ids += 1
-        return self._ids
-
-    def time(self) -> float:
-        """Return the virtual time in seconds since the loop began."""
-        return self._now
-
-    def wall_time(self) -> float:
-        """Return the virtual wall clock in seconds since the Unix epoch."""
-        return self._wall + self._now
-
-    def jump_wall(self, seconds: float) -> None:
-        """Move the wall clock, and only it, forwards or (negative) backwards."""
-        self._wall += seconds
-
-    # --- scheduling -------------------------------------------------------------
-
-    def call_soon(
-        self,
-        callback: Callable[..., object],
-        *args: Any,
-        context: contextvars.Context | None = None,
-    ) -> SimHandle:
-        if self._closed:
-            raise RuntimeError("Event loop is closed")
-        handle = SimHandle(callback, args, context)
-        self._ready.append(handle)
-        return handle
-
-    def call_soon_threadsafe(
-        self,
-        callback: Callable[..., object],
-        *args: Any,
-        context: contextvars.Context | None = None,
-    ) -> SimHandle:
-        owner = cast("int | None", getattr(self, "_thread_id", None))
-        if owner is not None and owner != threading.get_ident():
-            raise self.escape(
-                "call_soon_threadsafe() from another thread",
-                "a simulated loop has no other threads; run the function through "
-                'asyncio.to_thread() or anyio.to_thread with threads="inline"',
-            )
-        return self.call_soon(callback, *args, context=context)
-
-    def call_at(
-        self,
-        when: float,
-        callback: Callable[..., object],
-        *args: Any,
-        context: contextvars.Context | None = None,
-    ) -> SimTimer:
-        if self._closed:
-            raise RuntimeError("Event loop is closed")
-        timer = SimTimer(when, callback, args, self, context)
-        self._timer_count += 1
-        heappush(self._timers, (when, self._timer_count, timer))
-        return timer
-
-    def call_later(
-        self,
-        delay: float,
-        callback: Callable[..., object],
-        *args: Any,
-        context: contextvars.Context | None = None,
-    ) -> SimTimer:
-        return self.call_at(self._now + delay, callback, *args, context=context)
-
-    def timer_cancelled(self) -> None:
-        """Count a dead timer, and sweep the heap when half of it is dead."""
-        self._timers_dead += 1
-        if self._timers_dead > 100 and self._timers_dead * 2 > len(self._timers):
-            self._timers = [t for t in self._timers if not t[2]._cancelled]
-            heapify(self._timers)
-            self._timers_dead = 0
-
-    def create_task(
-        self, coro: Coroutine[Any, Any, Any], *, name: object = None, **kwargs: Any
-    ) -> asyncio.Task[Any]:
-        if self._closed:
-            raise RuntimeError("Event loop is closed")
-        factory = self.get_task_factory()
-        if factory is None:
-            task: asyncio.Task[Any] = SimTask(
-                coro, loop=self, name=f"Task-{self._ids + 1}", **kwargs
-            )
-        else:
-            task = cast("asyncio.Task[Any]", factory(self, coro, **kwargs))
-        if name is not None:
-            task.set_name(str(name))
-        return task
-
-    def set_task_factory(self, factory: Any) -> None:
-        if factory is not None and factory is getattr(
-            asyncio, "eager_task_factory", None
-        ):
-            create = cast("Any", asyncio).create_eager_task_factory
-            factory = create(SimTask)
-        super().set_task_factory(factory)
-
-    def lane_of(self, task: Any) -> int:
-        """Return the number of a task, also of one that is no `SimTask`."""
-        number: int = getattr(task, "sim_id", 0)
-        if number:
-            return number
-        if isinstance(task, SimTask):
-            return hash(task)
-        if id(task) not in self._foreign:
-            # The task is kept, or its address could come to name another one.
-            self._foreign[id(task)] = (task, self.next_id())
-        return self._foreign[id(task)][1]
 
     # --- running ----------------------------------------------------------------
 
@@ -256,8 +123,7 @@ class SimLoop(Sealed):
     def _run_quick(self) -> None:
         """Do what `_run_chosen` does, spelled out for the usual case."""
         ready, pending, monitors = self._ready, self._pending, self.monitors
-        policy = self.policy
-        pool, pop, push = policy.pool, policy.pop, policy.push
+        pool, pop, push = self.policy.pool, self.policy.pop, self.policy.push
         while True:
             if self._timers:
                 self._fire_due()
@@ -271,24 +137,20 @@ class SimLoop(Sealed):
                 self._idle()
                 continue
             self._check_steps()
-            steps = 0
+            self.steps += count
             while count:
                 count -= 1
+                handle: Any = None
                 if alone:
                     alone = False
                     handle = ready.popleft()
                 elif pool:
                     handle = pop(bool(pending), False)
-                else:
-                    handle = None
                 if handle is None:
-                    if not pending:
-                        break
                     handle = pending.popleft()
                     while pending and pending[0].lane:
                         push(pending.popleft())
                 if not handle._cancelled:
-                    steps += 1
                     try:
                         handle._context.run(handle._callback, *handle._args)
                     except (SystemExit, KeyboardInterrupt):
@@ -299,24 +161,11 @@ class SimLoop(Sealed):
                         self._monitor()
                 while ready and count:
                     new = ready.popleft()
-                    callback: Any = new._callback
-                    kind = callback.__class__
-                    if kind is STEP or (
-                        kind is BUILTIN and callback.__name__ == "task_wakeup"
-                    ):
-                        task = callback.__self__
-                        if task.__class__ is SimTask:
-                            new.lane = task.sim_id
-                        else:
-                            new.lane = self.lane_of(task)
-                        if pending:
-                            pending.append(new)
-                        else:
-                            push(new)
+                    new.lane = self._lane(new._callback)
+                    if new.lane and not pending:
+                        push(new)
                     else:
-                        ready.appendleft(new)
-                        self._admit()
-            self.steps += steps
+                        pending.append(new)
             if self._stopping:
                 return
 
@@ -403,50 +252,25 @@ class SimLoop(Sealed):
         """Move what became ready into the pool, or behind the oldest callback."""
         ready, pending = self._ready, self._pending
         push = self.policy.push
-        timed, pooled = self.max_stall, self.order != "fifo"
+        pooled, now = self.order != "fifo", self._now
         while ready:
             handle = ready.popleft()
-            callback: Any = handle._callback
-            if timed:
-                handle.since = self._now
-            kind = callback.__class__
-            if pooled and (
-                kind is STEP
-                or (kind is BUILTIN and callback.__name__ == "task_wakeup")
-                or (kind is METHOD and callback.__func__ in PYTHON_STEPS)
-            ):
-                task = callback.__self__
-                try:
-                    handle.lane = task.sim_id or hash(task)
-                except AttributeError:
-                    handle.lane = self.lane_of(task)
-                if pending:
-                    pending.append(handle)
-                else:
-                    push(handle)
+            handle.since = now
+            handle.lane = self._lane(handle._callback) if pooled else 0
+            if handle.lane and not pending:
+                push(handle)
             else:
-                handle.lane = 0
                 pending.append(handle)
 
-    def _fire_due(self) -> None:
-        timers, now = self._timers, self._now
-        while timers and timers[0][0] <= now:
-            timer = heappop(timers)[2]
-            timer._scheduled = False
-            if timer._cancelled:
-                self._timers_dead -= 1
-            else:
-                self._ready.append(
-                    SimHandle(timer._callback, timer._args, timer._context)  # type: ignore[arg-type]
-                )
-
-    def _next_timer(self) -> bool:
-        """Drop dead timers from the front; tell whether a live one is left."""
-        timers = self._timers
-        while timers and timers[0][2]._cancelled:
-            heappop(timers)
-            self._timers_dead -= 1
-        return bool(timers)
+    def _lane(self, callback: Any) -> int:
+        """Return the number of the task that this callback steps, or 0."""
+        kind = callback.__class__
+        if kind is STEP or (kind is BUILTIN and callback.__name__ == "task_wakeup"):
+            task = callback.__self__
+            return task.sim_id if task.__class__ is SimTask else self.lane_of(task)
+        if kind is METHOD and callback.__func__ in PYTHON_STEPS:
+            return self.lane_of(callback.__self__)
+        return 0
 
     def _idle(self) -> None:
         """Move the clock to the next timer."""
@@ -492,23 +316,3 @@ class SimLoop(Sealed):
         self._timers.clear()
         self._pending.clear()
         super().close()
-
-    # --- complaints, escapes ----------------------------------------------------
-
-    def call_exception_handler(self, context: Any) -> None:
-        if cast("Any", self)._exception_handler is not None:
-            super().call_exception_handler(context)
-        else:
-            self.complaints.append(dict(context))
-
-    def _complain(self, handle: SimHandle, exc: BaseException) -> None:
-        self.call_exception_handler(
-            {
-                "message": f"exception in {describe_callback(handle._callback)}",
-                "exception": exc,
-                "handle": handle,
-            }
-        )
-
-    def _write_to_self(self) -> None:
-        pass

@@ -1,5 +1,6 @@
 """A rule-based state machine whose rules run concurrently on virtual time."""
 
+# ruff: noqa: SLF001
 # mypy: disable-error-code="explicit-override"
 from __future__ import annotations
 

@@ -234,11 +234,11 @@ class Pct(Heap):
         if lane != self._last:
             self._last = lane
             self._streak = 0
-        else:
-            self._streak += 1
-            if self._streak >= YIELD_AFTER:  # a task that spins lets others run
-                self._streak = 0
-                self._lower(lane)
+        self._streak += 1
+        # Tasks that spin, alone or waking each other, let others run some day.
+        if self._streak >= YIELD_AFTER or decision & 255 == 255:
+            self._streak = 0
+            self._lower(lane)
         self.choices.append(lane)
         if lane > 0:
             return heappop(pool)[2]

@@ -53,10 +53,14 @@ class Portfolio:
         self._length = max(self._length, len(policy.choices))
 
     def policies(self, probe: Script) -> Iterator[Policy]:
-        """Yield policies; `probe` is what the stock order looked like."""
+        """Yield policies; `probe` is what the stock order looked like.
+
+        Only `"holds"` comes to an end: when there are no others.
+        """
         self.learn(probe)
         if self._strategy != "auto":
             yield from self._named(self._strategy, probe)
+            return
         holds = self._named("holds", probe)
         mixes = [self._named(n, probe) for n in ("random-holds", "pos", "random")]
         pcts = self._named("pct", probe)

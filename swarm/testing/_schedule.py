@@ -112,6 +112,6 @@ def describe_hold(hold: Hold, name: str) -> str:
     if hold.lane == 0:
         name = "the loop"
     if hold.length >= FOREVER:
-        return f"`{name}` was slow from decision {hold.at} until nothing else could run"
+        return f"`{name}` was slow from decision {hold.at} as long as others could run"
     steps = "step" if hold.length == 1 else "steps"
     return f"`{name}` was slow for {hold.length} {steps} from decision {hold.at}"

@@ -46,7 +46,10 @@ class Shrinker:
         if self._try((), ()) is not None:
             return (), ()
         if holds and self._try((), holds) is not None:
-            return (), self._fewer_holds(holds)
+            fewer = self._fewer_holds(holds)
+            held = self._try((), fewer) if len(fewer) > 1 else None
+            other = None if held is None else self._as_hold(held)
+            return (), fewer if other is None or len(other) > 1 else other
         script = self._try(tuple(enumerate(choices)), ())
         if script is None:
             return None
@@ -111,6 +114,8 @@ class Shrinker:
             fewer = tuple(h for h in holds if h != hold)
             if fewer and self._try((), fewer) is not None:
                 holds = fewer
+        if len(holds) > 1:
+            holds = self._longer_one(holds)
         for index, hold in enumerate(holds):
             for length in LENGTHS:
                 if length >= hold.length:
@@ -123,6 +128,15 @@ class Shrinker:
                 if self._try((), shorter) is not None:
                     holds = shorter
                     break
+        return holds
+
+    def _longer_one(self, holds: tuple[Hold, ...]) -> tuple[Hold, ...]:
+        """Try whether one of several holds is enough if it lasts longer."""
+        for hold in holds:
+            for longer in LENGTHS:
+                one = (hold._replace(length=longer),)
+                if longer > hold.length and self._try((), one) is not None:
+                    return one
         return holds
 
 

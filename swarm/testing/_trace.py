@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from swarm.testing._handles import SimHandle, describe_callback, stepped_task
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from swarm.testing._loop import SimLoop
 
 MAX_LINES = 30
+MAX_ROWS = 5_000
 
 
 class Row(NamedTuple):
@@ -38,7 +40,8 @@ class Tracer:
     """Records a run, and which task holds which asyncio.Lock."""
 
     def __init__(self) -> None:
-        self.rows: list[Row] = []
+        self.rows: deque[Row] = deque(maxlen=MAX_ROWS)
+        self._hash = hashlib.sha256()
         self.names: dict[int, str] = {}
         self.holders: dict[int, Any] = {}
         self._kept: list[Any] = []  # keeps locks alive, so that ids stay unique
@@ -73,7 +76,7 @@ class Tracer:
             overtook = ", ".join(dict.fromkeys(self.name_of(h) for h in heads))
         if task is None:
             text = describe_callback(handle._callback)
-            self.rows.append(Row(self._time, 0, "loop", None, text, overtook))
+            self._add(Row(self._time, 0, "loop", None, text, overtook))
             return
         lane = loop.lane_of(task)
         if task.done():
@@ -94,13 +97,15 @@ class Tracer:
         special = {0: "the loop's callbacks", -1: "the clock"}
         return special.get(lane) or self.names.get(lane, f"task {lane}")
 
+    def _add(self, row: Row) -> None:
+        self.rows.append(row)
+        line = row.place and (os.path.basename(row.place.file), row.place.line)
+        text = f"{row.time!r} {row.lane} {row.task} {line} {row.state}\n"
+        self._hash.update(text.encode())
+
     def digest(self) -> str:
-        """Return a short hash of everything recorded, equal in every process."""
-        text = "\n".join(
-            f"{r.time!r} {r.lane} {r.task} {r.place and (os.path.basename(r.place.file), r.place.line)} {r.state}"  # noqa: E501
-            for r in self.rows
-        )
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """Return a short hash of all steps, equal in every process."""
+        return self._hash.hexdigest()[:16]
 
     @contextlib.contextmanager
     def watching_locks(self) -> Iterator[None]:
@@ -135,16 +140,16 @@ def _ending(task: asyncio.Task[Any]) -> str:
     return f"raises {type(error).__name__}: {text}"[:90]
 
 
-def render(rows: list[Row], limit: int = MAX_LINES) -> str:
+def render(rows: Sequence[Row], limit: int = MAX_LINES) -> str:
     """Print a trace in at most `limit` lines: the start, the turns, the end."""
     shown = [row for row in rows if row.lane or row.overtook]
     if not shown:
         return "  (no steps)"
     keep = set(range(len(shown)))
     if len(shown) > limit:
-        turns = [i for i, row in enumerate(shown) if row.overtook]
+        turns = [i for i, row in enumerate(shown) if row.overtook][-limit:]
         ranked = [len(shown) - 1, *turns]
-        for distance in range(1, len(shown)):
+        for distance in range(1, limit):
             ranked.append(len(shown) - 1 - distance)
             for turn in turns:
                 ranked.extend((turn + distance, turn - distance))
