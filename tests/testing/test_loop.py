@@ -92,11 +92,20 @@ def test_a_cancelled_timer_never_fires_and_is_swept():
 
 
 def test_timeouts_and_task_groups():
+    async def never():
+        async with asyncio.timeout(5):
+            await asyncio.Event().wait()
+
+    async def group_of(victim, bad):
+        async with asyncio.TaskGroup() as group:
+            for number in range(3):
+                group.create_task(victim(number))
+            group.create_task(bad())
+
     async def program():
         loop = asyncio.get_running_loop()
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(5):
-                await asyncio.Event().wait()
+            await never()
         assert loop.time() == 5
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(asyncio.sleep(9), 1)
@@ -113,10 +122,7 @@ def test_timeouts_and_task_groups():
             raise ValueError("bad")
 
         with pytest.raises(ExceptionGroup) as info:
-            async with asyncio.TaskGroup() as group:
-                for number in range(3):
-                    group.create_task(victim(number))
-                group.create_task(bad())
+            await group_of(victim, bad)
         assert len(info.value.exceptions) == 1
         assert sorted(cancelled) == [0, 1, 2]
         assert loop.time() == 7
