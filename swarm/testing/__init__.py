@@ -24,7 +24,7 @@ from swarm.testing._failure import Failure
 from swarm.testing._loop import SimLoop
 from swarm.testing._schedule import Schedule
 from swarm.testing._script import Hold
-from swarm.testing._search import prove, sweep_cancel
+from swarm.testing._sweep import prove, sweep_cancel
 from swarm.testing._sim import Sim, SimClock
 from swarm.testing._simulate import sim_loop_factory, simulate
 

@@ -162,7 +162,8 @@ def tell(
         replays=replays,
         reproducible=reproducible,
     )
-    for note in (*why, failure.trace, f"replay: {failure.blob}"):
+    again_line = f"replay: {failure.blob}"
+    for note in (*why, failure.trace, again_line, f"--swarm-replay={failure.blob}"):
         error.add_note(note)
     return failure
 
