@@ -2,7 +2,8 @@
 
 `explore(program)` runs a coroutine function on virtual time under many orders of
 its steps, and shows the first that fails as a short story that can be replayed.
-The program is any asyncio or anyio program; nothing in it needs to know.
+The program is any asyncio or anyio program; nothing in it needs to know. Beside it
+stand the judges: a `History` of operations, and models that say whether it is right.
 """
 
 from __future__ import annotations
@@ -10,39 +11,70 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from swarm.testing._barrier_model import BROKEN, LEFT, BarrierModel
 from swarm.testing._errors import (
     BlobError,
     EscapeError,
     GoalError,
     InvariantError,
+    LinearizabilityError,
     SimulationError,
     StepLimitError,
     StuckError,
 )
 from swarm.testing._explore import Proof, Report, Run, explore, replay, run
 from swarm.testing._failure import Failure
+from swarm.testing._history import PENDING, Call, History, Operation
+from swarm.testing._linearizability import (
+    Ok,
+    Undecided,
+    Verdict,
+    Violation,
+    check_linearizable,
+)
+from swarm.testing._lock_models import LockModel, SemaphoreModel
 from swarm.testing._loop import SimLoop
+from swarm.testing._model import ILLEGAL, Model
+from swarm.testing._models import EMPTY, KVModel, QueueModel, RegisterModel
 from swarm.testing._schedule import Schedule
 from swarm.testing._script import Hold
-from swarm.testing._sweep import prove, sweep_cancel
 from swarm.testing._sim import Sim, SimClock
 from swarm.testing._simulate import sim_loop_factory, simulate
+from swarm.testing._sweep import prove, sweep_cancel
 
 if TYPE_CHECKING:
+    from swarm.testing._concurrent import check_concurrent
     from swarm.testing._hypothesis import schedules
     from swarm.testing._machine import SwarmStateMachine
 
 __all__ = [
+    "BROKEN",
+    "EMPTY",
+    "ILLEGAL",
+    "LEFT",
+    "PENDING",
+    "BarrierModel",
     "BlobError",
+    "Call",
     "EscapeError",
     "Failure",
     "GoalError",
+    "History",
     "Hold",
     "InvariantError",
+    "KVModel",
+    "LinearizabilityError",
+    "LockModel",
+    "Model",
+    "Ok",
+    "Operation",
     "Proof",
+    "QueueModel",
+    "RegisterModel",
     "Report",
     "Run",
     "Schedule",
+    "SemaphoreModel",
     "Sim",
     "SimClock",
     "SimLoop",
@@ -50,6 +82,11 @@ __all__ = [
     "StepLimitError",
     "StuckError",
     "SwarmStateMachine",
+    "Undecided",
+    "Verdict",
+    "Violation",
+    "check_concurrent",
+    "check_linearizable",
     "explore",
     "prove",
     "replay",
@@ -61,6 +98,7 @@ __all__ = [
 ]
 
 _NEEDS_HYPOTHESIS = {
+    "check_concurrent": "swarm.testing._concurrent",
     "SwarmStateMachine": "swarm.testing._machine",
     "schedules": "swarm.testing._hypothesis",
 }

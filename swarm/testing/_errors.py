@@ -1,7 +1,9 @@
 """What a simulated run can end with, besides the program's own exceptions."""
 
+from swarm.errors import SwarmError
 
-class SimulationError(Exception):
+
+class SimulationError(SwarmError):
     """Base of everything the simulator itself raises."""
 
 
@@ -34,6 +36,13 @@ class InvariantError(SimulationError, AssertionError):
 
 class GoalError(SimulationError, AssertionError):
     """A goal given to `sim.sometimes` was reached in no schedule at all."""
+
+
+class LinearizabilityError(SimulationError, AssertionError):
+    """The answers of concurrent operations fit no order of them, one by one.
+
+    The message holds the judge's explanation and the whole history.
+    """
 
 
 class BlobError(SimulationError, ValueError):

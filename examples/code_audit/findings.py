@@ -1,0 +1,55 @@
+"""What the agents tell each other: small records, frozen so nobody can change them."""
+
+import attrs
+
+
+@attrs.frozen
+class Finding:
+    """Something a reader of the code should know."""
+
+    kind: str
+    file: str
+    line: int
+    text: str
+    weight: int = 1
+
+
+@attrs.frozen
+class Function:
+    """One function or method, measured."""
+
+    name: str
+    line: int
+    lines: int
+    complexity: int
+    is_public: bool
+    has_docstring: bool
+
+
+@attrs.frozen
+class FileReport:
+    """What an analyst says of one file."""
+
+    file: str
+    lines: int
+    code_lines: int
+    functions: tuple[Function, ...]
+    classes: int
+    findings: tuple[Finding, ...]
+    mentions: frozenset[str]
+    is_test: bool
+
+
+@attrs.frozen
+class Review:
+    """What the reviewer makes of all reports together."""
+
+    folder: str
+    files: int
+    lines: int
+    code_lines: int
+    functions: int
+    classes: int
+    hotspots: tuple[tuple[str, Function, str], ...]
+    findings: tuple[Finding, ...]
+    largest: tuple[tuple[str, int], ...]

@@ -1,0 +1,76 @@
+"""The plan: who does what, and in which order."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+
+from swarm import Ref, Swarm
+
+from .agents import Analyst, Reviewer, Scout, Writer
+
+Show = Callable[[str], object]
+
+
+class NothingToAudit(Exception):
+    """The folder is not there, or holds no Python files."""
+
+
+async def audit(folder: Path, report: Path, *, show: Show, analysts: int = 4) -> str:
+    """Audit `folder`, write the report to a file, and return a sentence about it.
+
+    Raises:
+        NothingToAudit: There is no such folder, or no Python file in it.
+    """
+    if not await anyio.Path(folder).is_dir():
+        raise NothingToAudit(f"{folder} is not a folder")
+    folder = Path(await anyio.Path(folder).resolve())
+    async with Swarm() as swarm:
+        scout = await swarm.spawn(Scout)
+        readers = [await swarm.spawn(Analyst, folder) for _ in range(analysts)]
+        reviewer = await swarm.spawn(Reviewer, folder)
+        writer = await swarm.spawn(Writer)
+
+        files = [file async for file in scout.stream(Scout.files, folder)]
+        if not files:
+            raise NothingToAudit(f"there are no Python files in {folder}")
+        show(f"{len(files)} files for {len(readers)} analysts")
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(follow, swarm, len(files), show)
+            await read_all(readers, reviewer, files)
+
+        review = await reviewer.within(300).ask(Reviewer.review, readers)
+        sections = [text async for text in writer.stream(Writer.write, review)]
+    text = "\n".join(sections)
+    await anyio.Path(report).write_text(text, encoding="utf-8")
+    return (
+        f"{review.files} files, {review.code_lines} lines of code, "
+        f"{len(review.findings)} findings; the report is in {report}"
+    )
+
+
+async def read_all(
+    readers: list[Ref[Analyst]], reviewer: Ref[Reviewer], files: list[Path]
+) -> None:
+    """Let every analyst read what the others have not, and tell the reviewer."""
+    due = iter(files)
+
+    async def work(analyst: Ref[Analyst]) -> None:
+        for file in due:
+            found = await analyst.within(300).ask(Analyst.analyse, file)
+            await reviewer.tell(Reviewer.consider, found)
+
+    async with anyio.create_task_group() as group:
+        for analyst in readers:
+            group.start_soon(work, analyst)
+
+
+async def follow(swarm: Swarm, total: int, show: Show) -> None:
+    """Show the progress that the reviewer writes down, until all is reviewed."""
+    async with swarm.state.watch("shared.audit.reviewed", since=0) as changes:
+        async for change in changes:
+            if change.value * 10 // total > (change.value - 1) * 10 // total:
+                show(f"reviewed {change.value} of {total}")
+            if change.value >= total:
+                return

@@ -1,0 +1,226 @@
+"""Every exception swarm raises, as one tree under `SwarmError`.
+
+A class's docstring is its default message. Time-outs are also `TimeoutError`,
+missing things also `LookupError`, bad values also `ValueError` or `TypeError`, so
+code that knows nothing of swarm catches what it expects to catch.
+"""
+
+from collections.abc import Sequence
+from inspect import cleandoc
+from typing import Any
+
+
+class SwarmError(Exception):
+    """Something went wrong in swarm."""
+
+    def __init__(self, message: str | None = None) -> None:
+        """Take `message`, or the docstring's first line when there is none."""
+        if message is None:
+            message = cleandoc(self.__doc__ or "").partition("\n")[0]
+        super().__init__(message)
+
+
+# --- what a caller handed in --------------------------------------------------
+
+
+class InvalidPath(SwarmError, ValueError):
+    """This text is not a path or pattern."""
+
+
+class InvalidValue(SwarmError, TypeError, ValueError):
+    """Only JSON values can be stored: no NaN, no other types, no cycles."""
+
+
+class LimitExceeded(SwarmError, ValueError):
+    """A stated limit was crossed; nothing was changed."""
+
+
+class WrongLoop(SwarmError, RuntimeError):
+    """A swarm belongs to the event loop that opened it; use swarm.portal()."""
+
+
+class ConfigMismatch(SwarmError, ValueError):
+    """This name is already open with another configuration."""
+
+
+# --- state --------------------------------------------------------------------
+
+
+class ConflictError(SwarmError):
+    """Somebody else wrote first; read again and decide again."""
+
+    def __init__(
+        self,
+        path: object = None,
+        *,
+        expected: int | None = None,
+        current: int | None = None,
+        value: Any = None,
+        author: object = None,
+        message: str | None = None,
+    ) -> None:
+        """Carry both versions and a copy of what stands there now."""
+        if message is None and path is not None:
+            message = _conflict(path, expected, current, author)
+        super().__init__(message)
+        self.path = None if path is None else str(path)
+        self.expected = expected
+        self.current = current
+        self.value = value
+        self.author = author
+
+
+def _conflict(
+    path: object, expected: int | None, current: int | None, author: object
+) -> str:
+    if expected == 0:
+        return f"{path} must not exist, but {author} wrote it at version {current}"
+    if current == 0:
+        return f"{path} does not exist; version {expected} was expected"
+    by = f", written by {author}" if author is not None else ""
+    return f"{path} is at version {current}{by}; version {expected} was expected"
+
+
+class PathConflict(SwarmError, ValueError):
+    """A path is a document or a folder of documents, never both."""
+
+
+class AccessDenied(SwarmError, PermissionError):
+    """The policy does not allow this."""
+
+
+class Contention(SwarmError):
+    """The update lost every one of its bounded retries to other writers."""
+
+
+class Compacted(SwarmError, LookupError):
+    """The log no longer reaches back that far."""
+
+    def __init__(self, requested: int | None = None, first: int | None = None) -> None:
+        """Say what was asked for and the oldest revision that is still there."""
+        super().__init__(
+            None
+            if requested is None
+            else f"revision {requested} is gone; the log starts at {first}"
+        )
+        self.requested = requested
+        self.first = first
+
+
+class Lagged(SwarmError):
+    """The reader was too slow and the log moved on; read the state, then resume."""
+
+    def __init__(self, last: int | None = None, first: int | None = None) -> None:
+        """Say the last revision delivered and the oldest that is still there."""
+        super().__init__(
+            None
+            if last is None
+            else f"fell behind after revision {last}; the log now starts at {first}"
+        )
+        self.last = last
+        self.first = first
+
+
+class SchemaVersionError(SwarmError, ValueError):
+    """The stored record has a schema version this program cannot read."""
+
+
+class StateCorruption(SwarmError):
+    """Stored data is damaged; the files were left as they are."""
+
+
+class StorageInUse(SwarmError):
+    """Another coordinator has this store open."""
+
+
+class StorageFailed(SwarmError, OSError):
+    """A write to the store failed; the store takes no more until it is reopened."""
+
+
+# --- life ---------------------------------------------------------------------
+
+
+class Closed(SwarmError):
+    """This is closed."""
+
+
+class NotFound(SwarmError, LookupError):
+    """Nothing stands there."""
+
+
+class NoSuchAgent(SwarmError, LookupError):
+    """There is no agent of this name."""
+
+
+class AgentDied(SwarmError):
+    """The agent ended before it answered."""
+
+
+class NameTaken(SwarmError, ValueError):
+    """An agent of this name is already running; pass replace=True to replace it."""
+
+
+class AskTimeout(SwarmError, TimeoutError):
+    """No answer came in time.
+
+    Attributes:
+        started: Whether the agent had begun to work on the request.
+    """
+
+    def __init__(self, message: str | None = None, *, started: bool = False) -> None:
+        """Say whether the turn had begun."""
+        super().__init__(message)
+        self.started = started
+
+
+class MailboxFull(SwarmError):
+    """The agent's mailbox is full; `await tell(...)` waits for room."""
+
+
+class DeadlockError(SwarmError):
+    """Waiting here would close a cycle that nobody can leave.
+
+    Attributes:
+        cycle: One line for each party of the cycle: who waits for what.
+    """
+
+    def __init__(
+        self, message: str | None = None, *, cycle: Sequence[object] = ()
+    ) -> None:
+        """Spell the cycle out."""
+        if message is None and cycle:
+            steps = "\n  ".join(str(step) for step in cycle)
+            message = f"waiting here would never end:\n  {steps}"
+        super().__init__(message)
+        self.cycle = tuple(cycle)
+
+
+class InvalidTransition(SwarmError, ValueError):
+    """This cannot follow what has already happened."""
+
+
+# --- coordination -------------------------------------------------------------
+
+
+class WouldBlock(SwarmError):
+    """This cannot be had without waiting."""
+
+
+class LockTimeout(SwarmError, TimeoutError):
+    """It was not granted in time; nothing is held."""
+
+
+class LeaseLost(SwarmError):
+    """The lease is gone: expired, released or taken away."""
+
+
+class StaleLease(LeaseLost):
+    """The guard is not the live holder any more; nothing was written."""
+
+
+class StaleClaim(SwarmError):
+    """The claim is not the live one any more; nothing was written."""
+
+
+class BrokenBarrier(SwarmError):
+    """The barrier broke before everybody had arrived."""

@@ -1,0 +1,18 @@
+"""The tree, the commit and the log."""
+
+from swarm.kernel._follow import LogReader
+from swarm.kernel._log import Log
+from swarm.kernel._matching import accepts, places, start_inside
+from swarm.kernel._memory import MemoryKernel, conflict
+from swarm.kernel._tree import Tree
+
+__all__ = [
+    "Log",
+    "LogReader",
+    "MemoryKernel",
+    "Tree",
+    "accepts",
+    "conflict",
+    "places",
+    "start_inside",
+]

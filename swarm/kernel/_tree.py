@@ -1,0 +1,135 @@
+"""The tree: documents by path, folders between them. Pure data, no clock, no loop.
+
+A document is found by its text in one dictionary; folders are nested dictionaries
+beside it, whose leaves are those texts. So a lookup costs the same at ten documents
+and at a million, and replacing a document touches no folder.
+"""
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+from swarm.errors import PathConflict
+from swarm.kernel._matching import Positions, accepts, places, start, step
+from swarm.model import Document, Path, Pattern, Segment
+
+Folder: TypeAlias = "dict[Segment, Folder | str]"
+
+
+class Tree:
+    """The newest version of every document."""
+
+    __slots__ = ("_root", "by_text")
+
+    def __init__(self) -> None:
+        """Hold nothing."""
+        self.by_text: dict[str, Document] = {}
+        self._root: Folder = {}
+
+    def __len__(self) -> int:
+        return len(self.by_text)
+
+    def find(self, path: Path) -> Document | None:
+        """Return the document at `path` or around it, or None."""
+        document = self.by_text.get(path.text)
+        if document is not None:
+            return document
+        node: Folder | str | None = self._root
+        for segment in path.segments:
+            if type(node) is not dict:
+                break
+            node = node.get(segment)
+        return self.by_text[node] if type(node) is str else None
+
+    def put(self, document: Document) -> None:
+        """Make this the newest version of its path.
+
+        Raises:
+            PathConflict: The path is a folder, or goes through a document.
+        """
+        path = document.path
+        if path.text not in self.by_text:
+            self._make_room(path)
+        self.by_text[path.text] = document
+
+    def remove(self, path: Path) -> None:
+        """Take the document at `path` away, and the folders that it leaves empty."""
+        del self.by_text[path.text]
+        trail: list[tuple[Folder, Segment]] = []
+        node = self._root
+        for segment in path.segments[:-1]:
+            trail.append((node, segment))
+            node = node[segment]  # type: ignore[assignment]  # a document is below it
+        del node[path.segments[-1]]
+        while trail and not node:
+            node, segment = trail.pop()
+            del node[segment]
+
+    def documents(self, folder: Path) -> Iterator[Document]:
+        """Yield the documents below `folder`, in path order."""
+        node: Folder | str | None = self._root
+        for segment in folder.segments:
+            node = node.get(segment) if type(node) is dict else None
+        if type(node) is dict:
+            yield from self._below(node)
+
+    def select(self, pattern: Pattern) -> Iterator[tuple[Path, Document]]:
+        """Yield each place that matches, in path order, with its document.
+
+        A place is a whole document, or lies inside one when the pattern reaches
+        further than the document's own path. Folders are no places.
+        """
+        yield from self._select(self._root, pattern, start(pattern))
+
+    def _make_room(self, path: Path) -> None:
+        """Enter a new document's path into the folders, or refuse before any effect."""
+        segments = path.segments
+        node = self._root
+        for depth, segment in enumerate(segments):
+            if type(segment) is int:
+                raise PathConflict(
+                    f"{path} cannot be written: there is no document around its "
+                    f"index [{segment}]"
+                )
+            below = node.get(segment)
+            if type(below) is str:
+                raise PathConflict(f"{path} cannot be written: {below} is a document")
+            if below is None:
+                _grow(node, segments[depth:], path)
+                return
+            node = below  # type: ignore[assignment]  # neither None nor a text
+        raise PathConflict(f"{path} cannot be written: it is a folder of documents")
+
+    def _below(self, folder: Folder) -> Iterator[Document]:
+        for segment in sorted(folder):  # folders hold names
+            node = folder[segment]
+            if type(node) is str:
+                yield self.by_text[node]
+            else:
+                yield from self._below(node)  # type: ignore[arg-type]
+
+    def _select(
+        self, folder: Folder, pattern: Pattern, here: Positions
+    ) -> Iterator[tuple[Path, Document]]:
+        for segment, after in step(pattern, here, folder):
+            node = folder[segment]
+            if type(node) is not str:
+                yield from self._select(node, pattern, after)  # type: ignore[arg-type]
+                continue
+            document = self.by_text[node]
+            if accepts(pattern, after):
+                yield document.path, document
+            else:
+                for rest in places(document.value, pattern, after):
+                    yield document.path.child(*rest), document
+
+
+def _grow(node: Folder, segments: tuple[Segment, ...], path: Path) -> None:
+    if any(type(segment) is int for segment in segments):
+        raise PathConflict(
+            f"{path} cannot be written: there is no document around its index"
+        )
+    for segment in segments[:-1]:
+        below: Folder = {}
+        node[segment] = below
+        node = below
+    node[segments[-1]] = path.text

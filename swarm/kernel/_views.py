@@ -1,0 +1,94 @@
+"""The tree as rules and readers see it: as it is, and as it was. Reading only."""
+
+from collections.abc import Callable, Iterator
+
+from swarm.errors import Compacted
+from swarm.kernel._log import Log
+from swarm.kernel._tree import Tree
+from swarm.model import Document, Path, Pattern, living
+
+
+class LiveView:
+    """The tree as it is now."""
+
+    __slots__ = ("_now", "documents", "find", "revision", "select")
+
+    def __init__(self, tree: Tree, now: Callable[[], int], revision: int) -> None:
+        """Look at `tree`; `now` tells kernel time."""
+        self._now = now
+        self.find = tree.find
+        self.documents = tree.documents
+        self.select = tree.select
+        self.revision = revision
+
+    @property
+    def now(self) -> int:
+        """Kernel time in microseconds."""
+        return self._now()
+
+
+class PastView:
+    """The tree as it was at one revision, while the log reaches back that far."""
+
+    __slots__ = ("_graves", "_log", "_tree", "now", "revision")
+
+    def __init__(
+        self,
+        tree: Tree,
+        graves: dict[str, Document],
+        log: Log,
+        *,
+        revision: int,
+        now: int,
+    ) -> None:
+        """Look at `tree` and `graves`, the deletions still in the log."""
+        self._tree = tree
+        self._graves = graves
+        self._log = log
+        self.revision = revision
+        self.now = now
+
+    def find(self, path: Path) -> Document | None:
+        """Return the document that was at `path` or around it, or None."""
+        self._check()
+        for n in range(len(path.segments), 0, -1):
+            place = path if n == len(path.segments) else Path.of(*path.segments[:n])
+            document = self._was(self._newest(place.text))
+            if document is not None:
+                return document
+        return None
+
+    def documents(self, folder: Path) -> Iterator[Document]:
+        """Yield the documents that were below `folder`, in path order."""
+        self._check()
+        newest = [
+            *self._tree.documents(folder),
+            *(
+                grave
+                for grave in self._graves.values()
+                if grave.path.within(folder) and grave.path != folder
+            ),
+        ]
+        past = (self._was(document) for document in newest)
+        yield from sorted((d for d in past if d is not None), key=lambda d: d.path)
+
+    def select(self, pattern: Pattern) -> Iterator[tuple[Path, Document]]:
+        """Yield each place that matched, with the document it was or lay in."""
+        then = Tree()
+        fixed = pattern.fixed
+        around = self.find(fixed) if fixed.segments else None
+        for document in (around,) if around else self.documents(fixed):
+            then.put(document)
+        yield from then.select(pattern)
+
+    def _newest(self, text: str) -> Document | None:
+        return self._tree.by_text.get(text) or self._graves.get(text)
+
+    def _was(self, document: Document | None) -> Document | None:
+        while document is not None and document.version > self.revision:
+            document = document.previous
+        return living(document)
+
+    def _check(self) -> None:
+        if self.revision < self._log.compacted:
+            raise Compacted(self.revision, self._log.compacted)

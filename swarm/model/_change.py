@@ -1,0 +1,134 @@
+"""Changes and commits: what the log is made of."""
+
+import datetime
+import enum
+
+import attrs
+
+from swarm.model._identity import TIME, AgentIdentity
+from swarm.model._path import Segment
+from swarm.model._value import (
+    ABSENT,
+    JSON,
+    Document,
+    canonical,
+    dig,
+    to_datetime,
+)
+
+
+class ChangeKind(enum.StrEnum):
+    """What happened to a document."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    DELETED = "deleted"
+    EXPIRED = "expired"
+
+
+@attrs.define(eq=False)
+class Commit:
+    """One entry of the log: everything that happened under one revision.
+
+    Attributes:
+        revision: Its number: larger than that of every commit before it.
+        at: When, in microseconds since 1970; never decreases.
+        author: Who.
+        documents: The versions it made; the one before each is its `previous`.
+        events: The payloads it published, in order.
+        size: How many bytes it keeps alive, near enough for a bound.
+    """
+
+    revision: int
+    at: int
+    author: AgentIdentity
+    documents: tuple[Document, ...]
+    events: tuple[object, ...] = ()
+    size: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class Change:
+    """What happened to one document, as watches and history show it.
+
+    Attributes:
+        path: Where.
+        kind: What: created, updated, deleted or expired.
+        revision: The commit it was part of.
+        old_version: The version before; 0 when there was none.
+        new_version: The version after; 0 when there is none any more.
+        old_value: A private copy of the value before, or ABSENT.
+        value: A private copy of the value after, or ABSENT.
+        at: When, in microseconds since 1970.
+        author: Who did it.
+    """
+
+    path: str
+    kind: ChangeKind
+    revision: int
+    old_version: int
+    new_version: int
+    old_value: JSON
+    value: JSON
+    at: int
+    author: AgentIdentity
+
+    @property
+    def timestamp(self) -> datetime.datetime:
+        """When it happened, in UTC."""
+        return to_datetime(self.at)
+
+
+def living(document: Document | None) -> Document | None:
+    """Return the document unless it says that there is none."""
+    return None if document is None or document.is_deleted else document
+
+
+def kind_of(document: Document) -> ChangeKind:
+    """Return what the commit that made this version did."""
+    if document.is_deleted:
+        return ChangeKind.EXPIRED if document.author is TIME else ChangeKind.DELETED
+    if document.created == document.version:
+        return ChangeKind.CREATED
+    return ChangeKind.UPDATED
+
+
+def to_change(document: Document) -> Change:
+    """Return what making this version looks like from outside."""
+    old = living(document.previous)
+    return Change(
+        path=document.path.text,
+        kind=kind_of(document),
+        revision=document.version,
+        old_version=0 if old is None else old.version,
+        new_version=0 if document.is_deleted else document.version,
+        old_value=ABSENT if old is None else old.value,
+        value=document.value,
+        at=document.at,
+        author=document.author,
+    )
+
+
+def narrow(change: Change, path: str, rest: tuple[Segment, ...]) -> Change | None:
+    """Return what a document's change means for one place inside it, or None."""
+    old, new = dig(change.old_value, rest), dig(change.value, rest)
+    if old is new or (
+        old is not ABSENT and new is not ABSENT and canonical(old) == canonical(new)
+    ):
+        return None
+    if old is ABSENT:
+        kind = ChangeKind.CREATED
+    elif new is ABSENT:
+        expired = change.kind is ChangeKind.EXPIRED
+        kind = ChangeKind.EXPIRED if expired else ChangeKind.DELETED
+    else:
+        kind = ChangeKind.UPDATED
+    return attrs.evolve(
+        change,
+        path=path,
+        kind=kind,
+        old_value=old,
+        value=new,
+        old_version=0 if old is ABSENT else change.old_version,
+        new_version=0 if new is ABSENT else change.revision,
+    )

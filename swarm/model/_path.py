@@ -1,0 +1,362 @@
+"""Paths and patterns: how places in the tree are written down.
+
+Dots separate segments; brackets quote a name or index an array:
+`global.config`, `locks["agents.pulse.s1"].holders[0]`. In a pattern a bare `*`
+stands for one segment and a bare `**` for any number of them, none included.
+Formatting is canonical, so equal paths have equal texts and a text can be a key.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Final, TypeAlias, TypeGuard
+
+import orjson
+
+from swarm.errors import InvalidPath, LimitExceeded
+
+MAX_PATH_BYTES: Final = 512
+MAX_PATTERN_CHARS: Final = 256
+
+Segment: TypeAlias = str | int
+"""A name, or the index of an array inside a document."""
+
+
+class Path:
+    """A place in the tree: names, and indexes inside a document. Immutable.
+
+    Build one with `Path.parse` from text or `Path.of` from names; `str()` gives the
+    canonical text back, and parsing that gives an equal path.
+    """
+
+    __slots__ = ("_hash", "segments", "text")
+
+    segments: tuple[Segment, ...]
+    text: str
+
+    def __init__(self, segments: tuple[Segment, ...], text: str) -> None:
+        """Use `Path.parse` or `Path.of`."""
+        self.segments = segments
+        self.text = text
+        self._hash = hash(text)
+
+    @classmethod
+    def of(cls, *segments: Segment) -> "Path":
+        """Return the path of these segments, whatever characters they hold.
+
+        Raises:
+            InvalidPath: A segment is empty, negative, not text, or not Unicode.
+            LimitExceeded: The text would be longer than 512 bytes.
+        """
+        return _checked(segments)
+
+    @staticmethod
+    def parse(text: str) -> "Path":
+        """Return the path that `text` spells.
+
+        Raises:
+            InvalidPath: The text is not a path; says where it stops being one.
+            LimitExceeded: The text is longer than 512 bytes.
+        """
+        if type(text) is not str:
+            raise InvalidPath(f"a path is text, not {type(text).__name__}")
+        return _parse_path(text)
+
+    @property
+    def parent(self) -> "Path":
+        """The path without its last segment."""
+        return _joined(self.segments[:-1])
+
+    @property
+    def name(self) -> Segment:
+        """The last segment."""
+        return self.segments[-1]
+
+    def child(self, *segments: Segment) -> "Path":
+        """Return the path of a place below this one."""
+        return _checked((*self.segments, *segments))
+
+    def __truediv__(self, other: "Path") -> "Path":
+        return _checked((*self.segments, *other.segments))
+
+    def within(self, folder: "Path") -> bool:
+        """Return whether this path is `folder` or lies below it."""
+        n = len(folder.segments)
+        return self.segments[:n] == folder.segments
+
+    def relative_to(self, folder: "Path") -> "Path":
+        """Return the rest of this path below `folder`, which must contain it."""
+        return _joined(self.segments[len(folder.segments) :])
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"Path({self.text!r})"
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Path) and self.text == other.text
+
+    def __lt__(self, other: "Path") -> bool:
+        return sort_key(self) < sort_key(other)
+
+
+ROOT: Final = Path((), "")
+"""The folder of everything. It has no text of its own."""
+
+
+class Wild:
+    """What a pattern has in place of a name: `*` or `**`."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        """Stand for `text`."""
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+ONE: Final = Wild("*")
+ANY_NUMBER: Final = Wild("**")
+
+PatternSegment: TypeAlias = str | int | Wild
+
+
+class Pattern:
+    """Which places are meant: a path in which `*` and `**` may stand. Immutable."""
+
+    __slots__ = ("fixed", "is_literal", "segments", "text")
+
+    segments: tuple[PatternSegment, ...]
+    text: str
+    fixed: Path
+    """The leading part without wildcards: everything that matches is below it."""
+    is_literal: bool
+
+    def __init__(self, segments: tuple[PatternSegment, ...], text: str) -> None:
+        """Use `Pattern.parse`."""
+        self.segments = segments
+        self.text = text
+        plain: list[Segment] = []
+        for segment in segments:
+            if isinstance(segment, Wild):
+                break
+            plain.append(segment)
+        self.fixed = _joined(tuple(plain))
+        self.is_literal = len(plain) == len(segments)
+
+    @staticmethod
+    def parse(text: str) -> "Pattern":
+        """Return the pattern that `text` spells.
+
+        Raises:
+            InvalidPath: The text is not a pattern; says where it stops being one.
+            LimitExceeded: The text is longer than 256 characters.
+        """
+        if type(text) is not str:
+            raise InvalidPath(f"a pattern is text, not {type(text).__name__}")
+        return _parse_pattern(text)
+
+    def below(self, folder: Path) -> "Pattern":
+        """Return this pattern as seen from above `folder`."""
+        segments: tuple[PatternSegment, ...] = (*folder.segments, *self.segments)
+        return Pattern(segments, format_segments(segments))
+
+    def matches(self, path: Path) -> bool:
+        """Return whether the whole path is one of those meant."""
+        return match(self.segments, path.segments)
+
+    def covers(self, path: Path) -> bool:
+        """Return whether the path, or a place above it, is one of those meant."""
+        segments = path.segments
+        return any(
+            match(self.segments, segments[:n]) for n in range(1, len(segments) + 1)
+        )
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"Pattern({self.text!r})"
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pattern) and self.text == other.text
+
+
+def match(pattern: Sequence[PatternSegment], path: Sequence[Segment]) -> bool:
+    """Return whether `pattern` matches all of `path`.
+
+    Goes back only to the last `**`, so the work is bounded by the product of the
+    two lengths, whatever the pattern (the classic wildcard algorithm).
+    """
+    p = s = 0
+    star = mark = -1
+    while s < len(path):
+        if p < len(pattern) and pattern[p] is ANY_NUMBER:
+            star, mark = p, s
+            p += 1
+        elif p < len(pattern) and (pattern[p] is ONE or _same(pattern[p], path[s])):
+            p += 1
+            s += 1
+        elif star >= 0:
+            mark += 1
+            p, s = star + 1, mark
+        else:
+            return False
+    return all(segment is ANY_NUMBER for segment in pattern[p:])
+
+
+def _same(wanted: PatternSegment, segment: Segment) -> bool:
+    return wanted == segment and type(wanted) is type(segment)
+
+
+def format_segments(segments: Sequence[PatternSegment]) -> str:
+    """Return the canonical text of these segments."""
+    parts: list[str] = []
+    for segment in segments:
+        if isinstance(segment, int):
+            parts.append(f"[{segment}]")
+        elif isinstance(segment, Wild):
+            parts.append(f".{segment.text}" if parts else segment.text)
+        elif _is_bare(segment):
+            parts.append(f".{segment}" if parts else segment)
+        else:
+            parts.append(f"[{orjson.dumps(segment).decode()}]")
+    return "".join(parts)
+
+
+def sort_key(path: Path) -> tuple[tuple[bool, Segment], ...]:
+    """Return what paths are sorted by: segment by segment, names before indexes."""
+    return tuple((isinstance(s, int), s) for s in path.segments)
+
+
+_SPECIAL: Final = frozenset(".[]\"'*")
+
+
+def _is_bare(name: str) -> bool:
+    return name.isprintable() and " " not in name and _SPECIAL.isdisjoint(name)
+
+
+def _joined(segments: tuple[Segment, ...]) -> Path:
+    return Path(segments, format_segments(segments))
+
+
+def _checked(segments: Sequence[object]) -> Path:
+    good: list[Segment] = []
+    for segment in segments:
+        if not _is_segment(segment):
+            raise InvalidPath(
+                "a path segment is a non-empty name or an index from 0, "
+                f"not {segment!r}"
+            )
+        good.append(segment)
+    try:
+        path = _joined(tuple(good))
+        length = len(path.text.encode())
+    except (UnicodeEncodeError, TypeError):
+        raise InvalidPath("a path must be valid Unicode (no lone surrogates)") from None
+    if length > MAX_PATH_BYTES:
+        raise LimitExceeded(
+            f"a path is at most {MAX_PATH_BYTES} bytes long; this one has {length}"
+        )
+    return path
+
+
+def _is_segment(segment: object) -> TypeGuard[Segment]:
+    if type(segment) is str:
+        return bool(segment)
+    return type(segment) is int and segment >= 0
+
+
+@lru_cache(maxsize=65_536)
+def _parse_path(text: str) -> Path:
+    segments = tuple(_scan(text))
+    for segment in segments:
+        if isinstance(segment, Wild):
+            raise InvalidPath(
+                f"{text!r} is a pattern: {segment.text} stands for many places; "
+                f'quote it as ["{segment.text}"] if that is its name'
+            )
+    return _checked(segments)
+
+
+@lru_cache(maxsize=4_096)
+def _parse_pattern(text: str) -> Pattern:
+    if len(text) > MAX_PATTERN_CHARS:
+        raise LimitExceeded(
+            f"a pattern is at most {MAX_PATTERN_CHARS} characters long; "
+            f"this one has {len(text)}"
+        )
+    segments = tuple(_scan(text))
+    return Pattern(segments, format_segments(segments))
+
+
+def _scan(text: str) -> Iterator[PatternSegment]:
+    """Yield the segments of `text`; every error says where it is."""
+    if not text:
+        raise InvalidPath("a path has at least one segment; this text is empty")
+    at = 0
+    segment: PatternSegment
+    while at < len(text):
+        if text[at] == "[":
+            segment, at = _scan_bracket(text, at)
+        else:
+            if at and text[at] != ".":
+                raise _bad(text, at, "expected '.' or '['")
+            segment, at = _scan_bare(text, at + 1 if at else at)
+        yield segment
+
+
+def _scan_bare(text: str, start: int) -> tuple[PatternSegment, int]:
+    end = start
+    while end < len(text) and text[end] not in ".[":
+        end += 1
+    name = text[start:end]
+    if not name:
+        raise _bad(text, start, "a segment is empty")
+    if name == "*":
+        return ONE, end
+    if name == "**":
+        return ANY_NUMBER, end
+    if not _is_bare(name):
+        raise _bad(text, start, f"quote this segment as [{_quoted(name)}]")
+    return name, end
+
+
+def _scan_bracket(text: str, start: int) -> tuple[Segment, int]:
+    if text[start + 1 : start + 2] == '"':
+        end = start + 2
+        while end < len(text) and text[end] != '"':
+            end += 2 if text[end] == "\\" else 1
+        if text[end : end + 2] != '"]':
+            raise _bad(text, start, 'the quoted segment does not end in "]')
+        try:
+            name = orjson.loads(text[start + 1 : end + 1])
+        except orjson.JSONDecodeError as error:
+            raise _bad(text, start, f"not a JSON string: {error}") from None
+        if not name:
+            raise _bad(text, start, "a segment is empty")
+        return name, end + 2
+    end = text.find("]", start)
+    digits = text[start + 1 : end] if end > 0 else ""
+    if not (digits.isascii() and digits.isdigit()) or str(int(digits)) != digits:
+        raise _bad(text, start, "brackets hold an index or a name in double quotes")
+    return int(digits), end + 1
+
+
+def _quoted(name: str) -> str:
+    try:
+        return orjson.dumps(name).decode()
+    except TypeError:
+        return ascii(name)
+
+
+def _bad(text: str, at: int, why: str) -> InvalidPath:
+    return InvalidPath(f"{text!r} is not a path: at character {at}, {why}")

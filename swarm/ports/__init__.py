@@ -1,0 +1,35 @@
+"""What the core asks of the world: time, chance, bytes, and a kernel to keep them."""
+
+from swarm.ports._clock import Clock, LoopClock, Timer
+from swarm.ports._codec import HARD_DOCUMENT_BYTES, Codec, Limits
+from swarm.ports._entropy import Entropy
+from swarm.ports._kernel import (
+    Condition,
+    Expect,
+    ExpectFolder,
+    Kernel,
+    LocalKernel,
+    Plan,
+    Reader,
+    View,
+    Write,
+)
+
+__all__ = [
+    "HARD_DOCUMENT_BYTES",
+    "Clock",
+    "Codec",
+    "Condition",
+    "Entropy",
+    "Expect",
+    "ExpectFolder",
+    "Kernel",
+    "Limits",
+    "LocalKernel",
+    "LoopClock",
+    "Plan",
+    "Reader",
+    "Timer",
+    "View",
+    "Write",
+]

@@ -1,0 +1,69 @@
+"""Time: the one door to it."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Timer(Protocol):
+    """A call that is still to come."""
+
+    def cancel(self) -> None:
+        """Take the call back; harmless when it has been made."""
+        ...
+
+
+class Clock(Protocol):
+    """Where swarm takes the time from."""
+
+    def wall(self) -> int:
+        """Return microseconds since 1970. May jump; only for people to read."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back; every deadline is in these."""
+        ...
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
+        """Call `callback` in the event loop once `monotonic()` reaches `when`."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait `seconds`."""
+        ...
+
+
+class LoopClock:
+    """The running event loop's own time: real, or virtual under simulation.
+
+    A simulated loop also has a `wall_time()`, in seconds since 1970, which can be
+    made to jump; a real loop has none, and the machine's clock is read.
+    """
+
+    def __init__(self) -> None:
+        """Belong to the running loop.
+
+        Raises:
+            RuntimeError: No event loop is running.
+        """
+        loop = asyncio.get_running_loop()
+        simulated: Callable[[], float] | None = getattr(loop, "wall_time", None)
+        self._loop = loop
+        self.monotonic: Callable[[], float] = loop.time
+        if simulated is None:
+            self.wall: Callable[[], int] = _machine_wall
+        else:
+            self.wall = lambda: int(simulated() * 1_000_000)
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
+        """Call `callback` in the loop once its time reaches `when`."""
+        return self._loop.call_at(when, callback)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait `seconds`; cancellation ends the wait."""
+        await asyncio.sleep(seconds)
+
+
+def _machine_wall() -> int:
+    return time.time_ns() // 1_000

@@ -1,0 +1,264 @@
+"""The kernel contract: what the memory kernel and every later one must do."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
+
+import attrs
+
+from swarm.model import AgentIdentity, Commit, Document, Path, Pattern
+
+T = TypeVar("T")
+
+
+class View(Protocol):
+    """The tree at one revision, as a rule sees it. Reading it never waits."""
+
+    @property
+    def revision(self) -> int:
+        """The newest revision in it."""
+        ...
+
+    @property
+    def now(self) -> int:
+        """Kernel time in microseconds: never goes back; leases and TTLs are in it."""
+        ...
+
+    def find(self, path: Path) -> Document | None:
+        """Return the document at `path` or around it, or None.
+
+        The document's own path says where it stands; the rest of `path` is inside.
+        """
+        ...
+
+    def documents(self, folder: Path) -> Iterable[Document]:
+        """Yield the documents below `folder`, in path order."""
+        ...
+
+    def select(self, pattern: Pattern) -> Iterable[tuple[Path, Document]]:
+        """Yield each place that matches, with the document it is or lies in."""
+        ...
+
+
+@attrs.define
+class Write:
+    """One document to be written, whole.
+
+    Attributes:
+        path: Where; names only, no index.
+        body: Its JSON, or None with no `record` either: delete it.
+        record: A frozen record of swarm's own with a `to_json()`, in place of JSON.
+        expires: Kernel time at which it goes, or None: it stays.
+        priority: How much weight it has, for `higher-priority-wins`.
+    """
+
+    path: Path
+    body: bytes | None = None
+    record: Any = None
+    expires: int | None = None
+    priority: int = 1
+
+
+@attrs.define
+class Plan:
+    """What a rule decided: written all together, or not at all.
+
+    Attributes:
+        writes: The documents, each at most once.
+        events: The payloads to publish with them.
+        outcome: What the caller gets.
+    """
+
+    writes: Sequence[Write] = ()
+    events: Sequence[object] = ()
+    outcome: Any = None
+
+
+@attrs.frozen
+class Expect:
+    """A condition: the document at `path` has this version (0: it is absent)."""
+
+    path: Path
+    version: int
+
+
+@attrs.frozen
+class ExpectFolder:
+    """A condition: these documents, at these versions, are all that is below."""
+
+    folder: Path
+    versions: tuple[tuple[str, int], ...]
+
+
+Condition = Expect | ExpectFolder
+
+
+class Reader(Protocol):
+    """A place in the log, moving forward."""
+
+    @property
+    def position(self) -> int:
+        """The revision of the last commit delivered; resume with it."""
+        ...
+
+    def next_nowait(self) -> Commit | None:
+        """Return the next commit, or None when there is none yet.
+
+        Raises:
+            Lagged: The log has let go of commits that were not read.
+            Closed: The kernel is closed and everything was read.
+        """
+        ...
+
+    async def next(self) -> Commit:
+        """Wait for the next commit and return it. Cancelling loses nothing.
+
+        Raises:
+            Lagged: The log has let go of commits that were not read.
+            Closed: The kernel is closed and everything was read.
+        """
+        ...
+
+    def close(self) -> None:
+        """Stop reading; idempotent."""
+        ...
+
+
+class LocalKernel(Protocol):
+    """A kernel in the caller's own loop: the same operations, done at once.
+
+    Each does what its namesake of `Kernel` does, and raises the same.
+    """
+
+    def read_now(self, look: Callable[..., T], *arguments: Any) -> T:
+        """Do what `read` does, at once."""
+        ...
+
+    def find_now(self, path: Path) -> Document | None:
+        """Do what `find` does, at once."""
+        ...
+
+    def put_now(
+        self, author: AgentIdentity, path: Path, body: bytes
+    ) -> Document | None:
+        """Do what `put` does, at once."""
+        ...
+
+    def apply_now(
+        self, author: AgentIdentity, rule: Callable[..., Plan], *arguments: Any
+    ) -> tuple[Commit | None, Any]:
+        """Do what `apply` does, at once."""
+        ...
+
+    def commit_now(
+        self,
+        author: AgentIdentity,
+        writes: Sequence[Write] = (),
+        *,
+        conditions: Sequence[Condition] = (),
+        events: Sequence[object] = (),
+    ) -> Commit | None:
+        """Do what `commit` does, at once."""
+        ...
+
+
+class Kernel(Protocol):
+    """The tree, the commit and the log.
+
+    A rule is a pure, synchronous function `(view, *arguments) -> Plan`. It may be
+    asked several times for one call, and what it returned last is what happened.
+    """
+
+    @property
+    def local(self) -> LocalKernel | None:
+        """The same kernel without waiting, when its methods would never suspend.
+
+        What is called most asks here first, and saves a coroutine. None for a kernel
+        on a server, and under simulation, where every call is a scheduling point.
+        """
+        ...
+
+    async def read(self, look: Callable[..., T], *arguments: Any) -> T:
+        """Return `look(view, *arguments)` over one consistent view."""
+        ...
+
+    async def find(self, path: Path) -> Document | None:
+        """Return the document at `path` or around it, or None."""
+        ...
+
+    async def put(
+        self, author: AgentIdentity, path: Path, body: bytes
+    ) -> Document | None:
+        """Write one whole document, whatever it held before.
+
+        The commit that is made most, and so the one with a way of its own.
+
+        Returns:
+            The new version, or None when `path` lies inside another document and
+            nothing was written.
+
+        Raises:
+            PathConflict: The path is a folder, or holds an index.
+        """
+        ...
+
+    async def apply(
+        self, author: AgentIdentity, rule: Callable[..., Plan], *arguments: Any
+    ) -> tuple[Commit | None, Any]:
+        """Ask the rule and commit what it plans, as one step.
+
+        Returns:
+            The commit, or None when nothing was planned, and the plan's outcome.
+
+        Raises:
+            PathConflict: A write would make a path both document and folder.
+            LimitExceeded: The batch is too large.
+            Exception: Whatever the rule raised; nothing was changed.
+        """
+        ...
+
+    async def commit(
+        self,
+        author: AgentIdentity,
+        writes: Sequence[Write] = (),
+        *,
+        conditions: Sequence[Condition] = (),
+        events: Sequence[object] = (),
+    ) -> Commit | None:
+        """Write all of `writes` and publish `events` under one new revision.
+
+        Returns:
+            The commit, or None when there was nothing to do: no writes but
+            deletions of what is not there, and no events.
+
+        Raises:
+            ConflictError: A condition does not hold; nothing was changed.
+            PathConflict: A write would make a path both document and folder.
+            LimitExceeded: The batch is too large.
+        """
+        ...
+
+    async def view_at(self, revision: int) -> View:
+        """Return the tree as it was at `revision`, read only.
+
+        Raises:
+            Compacted: The log no longer reaches back that far.
+            ValueError: The revision is still to come.
+        """
+        ...
+
+    async def versions(self, path: Path, limit: int) -> list[Document]:
+        """Return the document's retained versions, deletions included, newest first."""
+        ...
+
+    async def follow(self, since: int | None = None) -> Reader:
+        """Return a reader of every commit after revision `since` (default: from now).
+
+        Raises:
+            Compacted: The log no longer reaches back that far.
+            ValueError: The revision is still to come.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Refuse everything from now on and wake every reader; idempotent."""
+        ...

@@ -1,0 +1,157 @@
+"""Typed keys: a path, and what kind of value stands there."""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, Final, Generic, TypeVar, cast
+
+from swarm.errors import InvalidValue, SchemaVersionError
+from swarm.model import ABSENT, JSON, Path
+
+T = TypeVar("T")
+
+SCHEMA_VERSION: Final = "schema_version"
+_PLAIN: Final = (str, int, bool, float, list, dict, type(None))
+
+Migration = Callable[[dict[str, Any]], dict[str, Any]]
+"""From an object of one schema version to one of the next."""
+
+
+class Key(Generic[T]):
+    """A path whose value has a type: `TITLE = Key("plan.title", str, default="")`.
+
+    `state.get(TITLE)` is a `str` for type checkers and is checked when it is read and
+    written. Plain JSON types are taken as they are; attrs classes, dataclasses,
+    enums, datetimes and the like are structured by cattrs.
+
+    A key with a `version` stores it as `schema_version` in the object, and reads
+    older objects through `migrations`, one step from each version to the next.
+    """
+
+    __slots__ = ("_default", "_migrations", "_type", "_version", "path")
+
+    def __init__(
+        self,
+        path: str,
+        kind: type[T],
+        *,
+        default: T | Any = ABSENT,
+        version: int | None = None,
+        migrations: Mapping[int, Migration] | None = None,
+    ) -> None:
+        """Mean the value of type `kind` at `path`.
+
+        Raises:
+            InvalidPath: The path is none.
+            ValueError: There are migrations but no version, or a step is missing.
+        """
+        Path.parse(path)
+        self.path = path
+        self._type = kind
+        self._default = default
+        self._version = version
+        self._migrations = dict(migrations or {})
+        steps = sorted(self._migrations)
+        if steps and (version is None or steps != list(range(steps[0], version))):
+            raise ValueError(
+                "migrations lead from each version to the next, up to the key's own"
+            )
+
+    @property
+    def has_default(self) -> bool:
+        """Whether there is a default for when nothing stands there."""
+        return self._default is not ABSENT
+
+    @property
+    def default(self) -> T:
+        """What `get` gives when nothing stands there."""
+        return cast(T, self._default)
+
+    def __repr__(self) -> str:
+        return f"Key({self.path!r}, {getattr(self._type, '__name__', self._type)})"
+
+    def structure(self, value: JSON) -> T:
+        """Return a stored value as the key's type.
+
+        Raises:
+            InvalidValue: It is not of that type.
+            SchemaVersionError: It was written by a newer program, or no migration
+                leads from its version to this one.
+        """
+        if self._version is not None:
+            value = self._migrated(value)
+        return cast(T, _convert(value, self._type, self.path, structure=True))
+
+    def unstructure(self, value: T) -> JSON:
+        """Return a value of the key's type as it is stored.
+
+        Raises:
+            InvalidValue: It is not of that type.
+        """
+        plain = _convert(value, self._type, self.path, structure=False)
+        if self._version is None:
+            return plain
+        if type(plain) is not dict:
+            raise InvalidValue(f"{self.path} has a schema version, so it holds objects")
+        return {**plain, SCHEMA_VERSION: self._version}
+
+    def _migrated(self, value: JSON) -> JSON:
+        assert self._version is not None
+        if type(value) is not dict:
+            raise InvalidValue(f"{self.path} holds no object")
+        stored = value.pop(SCHEMA_VERSION, None)
+        if type(stored) is not int or stored > self._version:
+            raise SchemaVersionError(
+                f"{self.path} has schema version {stored}; "
+                f"this program reads up to {self._version}"
+            )
+        for step in range(stored, self._version):
+            if step not in self._migrations:
+                raise SchemaVersionError(
+                    f"{self.path} has schema version {stored}, and no migration "
+                    f"leads from {step} to {step + 1}"
+                )
+            value = self._migrations[step](value)
+        return value
+
+
+def _convert(value: Any, kind: Any, path: str, *, structure: bool) -> Any:
+    """Turn a value into `kind` (structure) or back (unstructure), or refuse it."""
+    if kind is Any:
+        return value
+    if kind in _PLAIN:
+        if kind is float and type(value) is int:
+            return float(value)
+        if type(value) is not kind:
+            raise InvalidValue(
+                f"{path} holds {kind.__name__}, not {type(value).__name__}"
+            )
+        return value
+    converter = _converter()
+    try:
+        if structure:
+            return converter.structure(value, kind)
+        plain = converter.unstructure(value, unstructure_as=kind)
+        converter.structure(plain, kind)
+    except Exception as error:
+        raise InvalidValue(f"{path} holds {kind}, and this is none: {error}") from error
+    return plain
+
+
+@cache
+def _converter() -> Any:
+    """Make the one converter; cattrs costs 40 ms to import, so not before it is due."""
+    from cattrs.preconf.orjson import make_converter
+
+    converter = make_converter()
+    for kind in (str, int, bool, float):
+        converter.register_structure_hook(kind, _strictly)
+    return converter
+
+
+def _strictly(value: Any, kind: Any) -> Any:
+    """Take a scalar only as what it is: cattrs would make "3" out of 3."""
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise TypeError(f"{kind.__name__} expected, not {type(value).__name__}")
+    return value

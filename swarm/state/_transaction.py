@@ -1,0 +1,220 @@
+"""Transactions: reads of one revision, writes of one commit, or nothing."""
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from swarm.errors import Closed, Compacted, ConflictError
+from swarm.model import ABSENT, Document, Path, Pattern
+from swarm.ports import Condition, Expect, ExpectFolder, View, Write
+from swarm.state._draft import Draft
+from swarm.state._key import Key
+from swarm.state._reading import Name, ReadableState
+from swarm.state._rules import counted
+from swarm.state._store import Access, Store, microseconds
+from swarm.state._validation import validated
+
+T = TypeVar("T")
+
+_SYNCHRONOUS = "inside a transaction, update() takes a synchronous function"
+
+
+class Transaction(ReadableState):
+    """A serializable transaction, to be entered with `async with` (S5).
+
+    Reads see one revision and the transaction's own writes. Leaving the block commits
+    the writes together; an exception, or cancellation, throws them away.
+    """
+
+    __slots__ = ("_draft", "_footprint", "_store", "revision")
+
+    def __init__(self, store: Store, access: Access) -> None:
+        """Read and write as `access` may."""
+        self._store = store
+        self._access = access
+        self._draft: Draft | None = None
+        self._footprint: Footprint | None = None
+        self.revision = 0
+        """The revision that is read; after the block, the one that was committed."""
+
+    async def __aenter__(self) -> Self:
+        """Begin, at the newest revision."""
+        self.revision = await self._store.kernel.read(_revision)
+        view = await self._store.kernel.view_at(self.revision)
+        self._footprint = Footprint(view)
+        self._draft = Draft(self._footprint, self._store.codec)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Commit, or forget everything when the block raised.
+
+        Raises:
+            ConflictError: Something that was read or written has changed meanwhile.
+            AccessDenied: A validator rejected a write.
+        """
+        draft, footprint = self._draft, self._footprint
+        self._draft = self._footprint = None
+        if error is not None or draft is None or footprint is None:
+            return
+        writes: Sequence[Write] = draft.writes()
+        if not writes:
+            return
+        policy = self._store.policy
+        try:
+            writes = validated(
+                policy, self._access.identity, footprint, writes, self._store.codec
+            )
+            conditions = footprint.conditions(write.path for write in writes)
+        except Compacted:
+            raise _outlived() from None
+        commit = await self._store.kernel.commit(
+            self._access.identity, writes, conditions=conditions
+        )
+        if commit is not None:
+            self.revision = commit.revision
+
+    async def set(self, path: Name, value: Any, *, ttl: float | None = None) -> None:
+        """Put `value` at `path` when the transaction commits.
+
+        Raises:
+            PathConflict: The path is a folder, or leads through a plain value.
+            InvalidValue: The value is not JSON, or not of the key's type.
+            AccessDenied: The policy does not let this identity write it.
+        """
+        draft = self._open()
+        if isinstance(path, Key):
+            value = path.unstructure(value)
+        until = microseconds(ttl)
+        expires = None if until is None else draft.now + until
+        await self._drafted(draft.set, self._writable(path), value, expires=expires)
+
+    async def update(self, path: Name, change: Callable[[Any], Any]) -> Any:
+        """Replace the value at `path` by what the synchronous `change` makes of it.
+
+        Returns:
+            The new value.
+
+        Raises:
+            TypeError: `change` is asynchronous; inside a transaction read, await
+                and set instead.
+        """
+        if inspect.iscoroutinefunction(change):
+            raise TypeError(_SYNCHRONOUS)
+        current: Any = await self.get(path, None)
+        new = change(current)
+        if inspect.iscoroutine(new):
+            new.close()
+            raise TypeError(_SYNCHRONOUS)
+        await self.set(path, new)
+        return new
+
+    async def increment(self, path: str, by: int = 1) -> int:
+        """Add `by` to the integer at `path` and return the sum."""
+        number = counted(path, await self.get(path, ABSENT), by)
+        await self.set(path, number)
+        return number
+
+    async def delete(self, path: Name) -> bool:
+        """Take away what stands at `path`; return whether there was anything.
+
+        Raises:
+            PathConflict: It is a folder.
+        """
+        return await self._drafted(self._open().delete, self._writable(path))
+
+    async def _look(self, look: Callable[..., T], *arguments: Any) -> T:
+        return await self._drafted(look, self._open(), *arguments)
+
+    async def _drafted(self, act: Callable[..., T], *args: Any, **options: Any) -> T:
+        await self._store.kernel.read(_revision)  # is it still open, and our loop?
+        try:
+            return act(*args, **options)
+        except Compacted:
+            raise _outlived() from None
+
+    def _writable(self, path: Name) -> Path:
+        text = path.path if isinstance(path, Key) else path
+        return self._access.writes.get(text) or self._access.to_write(text)
+
+    def _open(self) -> Draft:
+        if self._draft is None:
+            raise Closed("the transaction is not open; use it inside its async with")
+        return self._draft
+
+
+class Footprint:
+    """A view that remembers what was read through it."""
+
+    def __init__(self, view: View) -> None:
+        """Read through to `view`."""
+        self._view = view
+        self._seen: dict[Path, int] = {}
+        self._folders: dict[Path, tuple[tuple[str, int], ...]] = {}
+
+    @property
+    def revision(self) -> int:
+        """The revision that is read."""
+        return self._view.revision
+
+    @property
+    def now(self) -> int:
+        """Kernel time in microseconds."""
+        return self._view.now
+
+    def find(self, path: Path) -> Document | None:
+        """Return the document at or around `path`, and remember what was found.
+
+        Nothing found is remembered as well: neither here nor around here may a
+        document appear before the commit.
+        """
+        document = self._view.find(path)
+        if document is not None:
+            self._seen[document.path] = document.version
+            return document
+        for n in range(1, len(path.segments) + 1):
+            place = Path.of(*path.segments[:n])
+            if type(place.name) is int:
+                break
+            self._seen.setdefault(place, 0)
+        return None
+
+    def documents(self, folder: Path) -> Iterator[Document]:
+        """Yield the documents below `folder`, and remember which there were."""
+        found = list(self._view.documents(folder))
+        self._folders[folder] = tuple((d.path.text, d.version) for d in found)
+        return iter(found)
+
+    def select(self, pattern: Pattern) -> Iterator[tuple[Path, Document]]:
+        """Yield what matches, and remember all that could have."""
+        fixed = pattern.fixed
+        if fixed.segments:
+            self.find(fixed)
+        list(self.documents(fixed))
+        return iter(self._view.select(pattern))
+
+    def conditions(self, written: Iterable[Path]) -> list[Condition]:
+        """Return what must still be so for the reads, and the writes, to hold."""
+        for path in written:
+            if path not in self._seen:
+                self.find(path)
+        return [
+            *(Expect(path, version) for path, version in self._seen.items()),
+            *(ExpectFolder(path, below) for path, below in self._folders.items()),
+        ]
+
+
+def _revision(view: View) -> int:
+    return view.revision
+
+
+def _outlived() -> ConflictError:
+    return ConflictError(
+        message="the transaction took so long that the log has moved past its start; "
+        "shorten it, or raise Limits.log_commits"
+    )

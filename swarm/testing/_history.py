@@ -1,0 +1,230 @@
+"""What was asked and what was answered, in the order in which it was seen.
+
+A history is a sequence of *invocations* and *answers*. Two operations overlap
+when neither was answered before the other was invoked; only their real-time
+order matters, so times are sequence numbers and never clocks.
+
+Three things can become of an invocation: it is answered (`History.ok`), it is
+known not to have happened (`History.fail`), or nobody knows: a time-out, a
+crash, a cancellation. The last is the default and is called *pending*: the
+operation may have taken effect at any time after its invocation, even after
+the client gave up, or never. Jepsen's `:ok`, `:fail` and `:info` are the same
+three.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Iterable, Iterator, Mapping
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from swarm.testing._jepsen import parse_jepsen
+
+__all__ = ["PENDING", "Call", "History", "Operation", "Pending"]
+
+T = TypeVar("T")
+
+
+class Pending(enum.Enum):
+    """The type of `PENDING`."""
+
+    PENDING = "pending"
+
+    def __repr__(self) -> str:
+        return "PENDING"
+
+
+PENDING: Final = Pending.PENDING
+"""The result of an operation that nobody saw answered."""
+
+
+@attrs.frozen(kw_only=True)
+class Operation:
+    """One call of a process upon the object under test.
+
+    Attributes:
+        process: who called; any hashable name. Models use it as the owner of
+            what the operation took (a lock, permits).
+        op: the name of the operation, such as `"write"`.
+        args: its arguments.
+        result: its answer, or `PENDING`.
+        invoked: sequence number of the invocation.
+        returned: sequence number of the answer; None when pending.
+    """
+
+    process: Any
+    op: str
+    args: tuple[Any, ...] = ()
+    result: Any = PENDING
+    invoked: int
+    returned: int | None = None
+
+    def __str__(self) -> str:
+        call = f"{self.process} {self.op}({', '.join(map(repr, self.args))})"
+        if self.returned is None:
+            return f"{call} pending  [{self.invoked}, ?]"
+        return f"{call} -> {self.result!r}  [{self.invoked}, {self.returned}]"
+
+
+@attrs.frozen(eq=False)
+class Call:
+    """The handle of one invocation, to be answered at most once."""
+
+    operation: Operation
+
+
+class History:
+    """A recorder of operations.
+
+    ```python
+    from swarm.testing import History
+
+    history = History()
+    call = history.invoke("a", "write", 1)
+    history.ok(call)  # answered None
+    lost = history.invoke("b", "write", 2)  # never answered: pending
+    ```
+
+    Iterating gives the operations in order of invocation, failed ones left
+    out; a history may be read while it is still being written. One process
+    should have one call open at a time, but nothing depends on it.
+    """
+
+    def __init__(self) -> None:
+        self._now = 0
+        self._operations: dict[Call, Operation | None] = {}
+
+    def invoke(self, process: Any, op: str, *args: Any) -> Call:
+        """The handle of a new call, which is pending until it is answered."""
+        operation = Operation(process=process, op=op, args=args, invoked=self._tick())
+        call = Call(operation)
+        self._operations[call] = operation
+        return call
+
+    def ok(self, call: Call, result: Any = None) -> None:
+        """Note that `call` was answered with `result`.
+
+        Raises:
+            ValueError: the call is of another history or has its answer.
+        """
+        self._require_open(call)
+        self._operations[call] = attrs.evolve(
+            call.operation, result=result, returned=self._tick()
+        )
+
+    def fail(self, call: Call) -> None:
+        """Note that `call` certainly did not happen, so that it binds nobody.
+
+        A refusal that depends on the object's state (a compare-and-set that
+        found another value, a lock that was taken) is an answer: use `ok` with
+        the result that the model expects, mostly False.
+
+        Raises:
+            ValueError: the call is of another history or has its answer.
+        """
+        self._require_open(call)
+        self._operations[call] = None
+
+    async def record(
+        self,
+        process: Any,
+        op: str,
+        awaitable: Awaitable[T],
+        *args: Any,
+        failures: tuple[type[BaseException], ...] = (),
+        answers: Mapping[type[BaseException], Any] | None = None,
+    ) -> T:
+        """The result of `awaitable`, recorded as the answer to `op(*args)`.
+
+        For instance `await history.record("a", "write", store.write(1), 1)`.
+
+        Args:
+            process: who calls.
+            op: the operation's name in the model.
+            awaitable: the call under way; awaited once.
+            *args: the operation's arguments in the model.
+            failures: exceptions which prove that nothing happened.
+            answers: exceptions which are answers, and the result each means,
+                as in `answers={WouldBlock: False}`.
+
+        Raises:
+            BaseException: whatever the awaitable raises, after noting it. An
+                exception in neither `failures` nor `answers`, cancellation
+                included, leaves the operation pending.
+        """
+        call = self.invoke(process, op, *args)
+        try:
+            result = await awaitable
+        except failures:
+            self.fail(call)
+            raise
+        except tuple(answers or ()) as error:
+            self.ok(call, _answer_to(error, answers or {}))
+            raise
+        self.ok(call, result)
+        return result
+
+    @classmethod
+    def from_jepsen(cls, lines: Iterable[str]) -> History:
+        """The history in a Jepsen log of one register.
+
+        Reads lines of the form `process :type :f value`, whatever stands in
+        front (`INFO  jepsen.util - 3  :ok  :cas  [1 2]`), and skips the rest.
+        `nil` is None and `[1 2]` two arguments. A `:fail` did not happen, but
+        for a `cas` that names its values: there the comparison failed, and it
+        is answered False. An `:ok` that repeats the arguments, as a write's does,
+        is answered None. `:info` is pending, and so is what the log leaves open.
+
+        Raises:
+            ValueError: an answer has no invocation.
+        """
+        history = cls()
+        calls: dict[int, Call] = {}
+        for line in parse_jepsen(lines):
+            if line.type == "invoke":
+                calls[line.process] = history.invoke(line.process, line.op, *line.args)
+                continue
+            call = calls.pop(line.process, None)
+            if call is None or call.operation.op != line.op:
+                msg = f"process {line.process} has no {line.op} open to answer"
+                raise ValueError(msg)
+            if line.answered:
+                echo = line.op != "cas" and line.args == call.operation.args != ()
+                history.ok(call, None if echo else line.result)
+            elif line.type == "fail":
+                history.fail(call)
+        return history
+
+    @property
+    def operations(self) -> tuple[Operation, ...]:
+        """The operations so far, by invocation, failed ones left out."""
+        return tuple(self)
+
+    def __iter__(self) -> Iterator[Operation]:
+        return (each for each in self._operations.values() if each is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self))
+
+    def _tick(self) -> int:
+        self._now += 1
+        return self._now - 1
+
+    def _require_open(self, call: Call) -> None:
+        if call not in self._operations:
+            msg = f"{call.operation} was invoked in another history"
+            raise ValueError(msg)
+        if self._operations[call] is not call.operation:
+            msg = f"{call.operation} has been answered already"
+            raise ValueError(msg)
+
+
+def _answer_to(
+    error: BaseException, answers: Mapping[type[BaseException], Any]
+) -> object:
+    return next(value for kind, value in answers.items() if isinstance(error, kind))
