@@ -14,10 +14,19 @@ import asyncio
 import contextvars
 import types
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
-if TYPE_CHECKING:
-    from swarm.testing._virtual import VirtualLoop
+
+class Numbering(Protocol):
+    """What tasks and timers ask of their loop."""
+
+    def next_id(self) -> int:
+        """Return the next task number."""
+        ...
+
+    def timer_cancelled(self) -> None:
+        """Count a dead timer."""
+        ...
 
 
 class SimTask(asyncio.Task[Any]):
@@ -28,7 +37,7 @@ class SimTask(asyncio.Task[Any]):
     def __hash__(self) -> int:
         if not self.sim_id:
             # Task.__init__ registers the task in a set, so this runs on creation.
-            self.sim_id = cast("VirtualLoop", self.get_loop()).next_id()
+            self.sim_id = cast("Numbering", self.get_loop()).next_id()
         return self.sim_id
 
 
@@ -73,14 +82,14 @@ class SimTimer(asyncio.TimerHandle):
         when: float,
         callback: Callable[..., object],
         args: tuple[Any, ...],
-        loop: VirtualLoop,
+        loop: Any,
         context: contextvars.Context | None,
     ) -> None:
         self._context = contextvars.copy_context() if context is None else context
         self._callback: Callable[..., object] | None = callback
         self._args: tuple[Any, ...] | None = args
         self._cancelled = False
-        self._loop = loop
+        self._loop: Any = loop
         self._when = when
         self._scheduled = True
 

@@ -8,12 +8,9 @@ import contextlib
 import os
 import types
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, cast
 
 import anyio
-
-if TYPE_CHECKING:
-    from swarm.testing._loop import SimLoop
 
 _LIBRARIES = (
     *(
@@ -35,6 +32,21 @@ _PRIMITIVES = (
     anyio.Semaphore,
     anyio.CapacityLimiter,
 )
+
+
+class Loop(Protocol):
+    """What a report asks of the loop."""
+
+    tracer: Any
+    escapes: Any
+
+    def time(self) -> float:
+        """Return the virtual time in seconds."""
+        ...
+
+    def lane_of(self, task: Any) -> int:
+        """Return the number of a task."""
+        ...
 
 
 class Place(NamedTuple):
@@ -138,9 +150,9 @@ def _wait_for_primitive(primitive: Any, holders: dict[int, Any]) -> Wait:
     return Wait(kind)
 
 
-def describe_stuck(loop: SimLoop) -> str:
+def describe_stuck(loop: Loop) -> str:
     """Tell who waits for what when nothing can happen any more."""
-    tasks = sorted(asyncio.all_tasks(loop), key=loop.lane_of)
+    tasks = sorted(asyncio.all_tasks(cast("Any", loop)), key=loop.lane_of)
     holders: dict[int, Any] = loop.tracer.holders if loop.tracer is not None else {}
     head = (
         f"deadlock at t={loop.time():g}: nothing is ready, no timer is set, "
