@@ -143,8 +143,7 @@ def peers():
         import simloop
 
         def loop(count):
-            for seed in range(count):
-                simloop.run(small(), seed=seed)
+            assert simloop.explore(small, range(count)) is None
 
         yield "simloop", loop
 

@@ -54,15 +54,8 @@ def check_concurrent(
 ) -> None:
     """Check that an object behaves as if its operations ran one by one.
 
-    ```python
-    check_concurrent(
-        Store,
-        {"read": (), "write": (st.integers(0, 2),)},
-        RegisterModel(0),
-    )
-    ```
-
-    Histories that the judge cannot decide within `max_states` pass.
+    `check_concurrent(Store, {"read": (), "write": (st.integers(0, 2),)},
+    RegisterModel(0))`; histories that the judge cannot decide within `max_states` pass.
 
     Args:
         make: builds the object, inside the loop; may be a coroutine function.
@@ -84,16 +77,10 @@ def check_concurrent(
         settings: Hypothesis settings.
 
     Raises:
-        LinearizabilityError: some history fits no order; its notes tell the
-            schedule. Whatever else an operation raises comes out as it is.
+        LinearizabilityError: some history fits no order; notes tell the schedule.
+            Whatever else an operation raises comes out as it is.
         StuckError: some call waits for ever, and `may_block` is false.
     """
-    operation = st.one_of(
-        *[st.tuples(st.just(name), st.tuples(*args)) for name, args in ops.items()]
-    )
-    scenarios = st.lists(
-        st.lists(operation, min_size=1, max_size=length), min_size=1, max_size=clients
-    )
     experiment = _Experiment(
         make=make,
         model=model,
@@ -104,18 +91,27 @@ def check_concurrent(
         max_states=max_states,
     )
 
-    @(settings or hypothesis_settings(deadline=None, report_multiple_bugs=False))
-    @given(scenarios)
+    options: Any = {"order": order, "max_stall": max_stall, "threads": threads}
+    config = settings or hypothesis_settings(deadline=None, report_multiple_bugs=False)
+
+    @config
+    @given(_scenarios(ops, clients, length))
     def test(scenario: Scenario) -> None:
-        explore(
-            functools.partial(experiment.run, scenario),
-            schedules=schedules if len(scenario) > 1 else 1,
-            order=order,
-            max_stall=max_stall,
-            threads=threads,
-        ).check()
+        program = functools.partial(experiment.run, scenario)
+        number = schedules if len(scenario) > 1 else 1
+        explore(program, schedules=number, **options).check()
 
     test()
+
+
+def _scenarios(
+    ops: Mapping[str, Sequence[st.SearchStrategy[Any]]], clients: int, length: int
+) -> st.SearchStrategy[Scenario]:
+    call = st.one_of(
+        *[st.tuples(st.just(name), st.tuples(*args)) for name, args in ops.items()]
+    )
+    calls = st.lists(call, min_size=1, max_size=length)
+    return st.lists(calls, min_size=1, max_size=clients)
 
 
 @attrs.frozen(kw_only=True)

@@ -261,7 +261,6 @@ def explore(
         max_steps: steps after which one run fails with `StepLimitError`.
         max_time: virtual seconds after which it does.
     """
-    program = Program(function)
     settings = Settings(
         order=order,
         max_stall=max_stall,
@@ -269,15 +268,24 @@ def explore(
         max_steps=max_steps,
         max_time=max_time,
     )
-    rng = random.Random(seed)
-    portfolio = Portfolio(strategy, rng, schedules, max_stall > 0)
+    portfolio = Portfolio(strategy, random.Random(seed), schedules, max_stall > 0)
+    return _search(Program(function), settings, portfolio, schedules, seed)
+
+
+def _search(
+    program: Program,
+    settings: Settings,
+    portfolio: Portfolio,
+    schedules: int,
+    seed: int,
+) -> Report:
     goals: dict[str, bool] = {}
     probe = Script()
-    policy: Policy = probe
+    policy: Policy | None = probe
     todo = portfolio.policies(probe)
     number, entropy = 0, seed
     with quiet() as ran:
-        while number < schedules:
+        while policy is not None and number < schedules:
             number += 1
             outcome = execute(program, policy, settings, seed=entropy)
             for name, met in outcome.goals.items():
@@ -296,12 +304,10 @@ def explore(
                 return Report(schedules=number, failure=failure, goals=goals)
             ran()
             portfolio.learn(policy)
-            following = next(todo, None)
-            if following is None:
-                break
-            policy = following
-            plan = type(policy) is Script
-            entropy = seed if plan else seed * _SEEDS + number
+            policy = next(todo, None)
+            # Holds are planned on what the stock order did, so they keep its seed.
+            planned = type(policy) is Script
+            entropy = seed if planned else seed * _SEEDS + number
     return Report(schedules=number, goals=goals)
 
 

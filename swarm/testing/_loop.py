@@ -89,7 +89,7 @@ class SimLoop(VirtualLoop):
 
     def _run_once(self) -> None:
         watched = self.tracer or self.interventions
-        if not self._free and not watched and not self.monitors:
+        if not self._free and not watched:
             self._run_fifo()
         elif watched or self.max_stall or self.order != "tasks":
             self._run_chosen()
@@ -97,7 +97,7 @@ class SimLoop(VirtualLoop):
             self._run_quick()
 
     def _run_fifo(self) -> None:
-        ready = self._ready
+        ready, monitors = self._ready, self.monitors
         while True:
             self._fire_due()
             if not ready:
@@ -117,7 +117,9 @@ class SimLoop(VirtualLoop):
                         raise
                     except BaseException as exc:  # noqa: BLE001 as the stock loop
                         self._complain(handle, exc)
-            if self._stopping or self.monitors:
+                    if monitors:
+                        self._monitor()
+            if self._stopping:
                 return
 
     def _run_quick(self) -> None:
