@@ -51,3 +51,16 @@ def main() -> None:
 
 
 main()
+
+# > passes on the stock loop
+# > fails in simulation: sold 2 of 1
+# > `ada` was slow for 2 steps from decision 2
+# >   t=0        main  04_find_the_race.py:35 program, waits for its task group
+# >   t=0        ada   04_find_the_race.py:19 sell, waits for its next turn
+# >   t=0        bob   04_find_the_race.py:31 late, waits for its next turn
+# > > t=0        bob   04_find_the_race.py:32 late, waits for its next turn  (before ada)
+# > > t=0        bob   04_find_the_race.py:19 sell, waits for its next turn  (before ada)
+# >   t=0        ada   ends
+# >   t=0        bob   ends
+# >   t=0        main  raises AssertionError: sold 2 of 1
+# > the same when replayed: True

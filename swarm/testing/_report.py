@@ -115,13 +115,15 @@ class Wait(NamedTuple):
 
 def wait_of(task: Any, holders: dict[int, Any]) -> Wait:
     """Say what a suspended task waits for, and whom that makes it wait for."""
-    primitive = None
+    primitive = group = None
     sleeping = False
     for frame in frames_of(task.get_coro()):
         code = frame.f_code
         owner = frame.f_locals.get("self") if "self" in code.co_varnames[:1] else None
         if isinstance(owner, _PRIMITIVES):
             primitive = owner
+        if type(owner).__name__ == "TaskGroup" and code.co_name == "__aexit__":
+            group = owner
         sleeping = is_library(code.co_filename) and code.co_name == "sleep"
     if primitive is not None:
         return _wait_for_primitive(primitive, holders)
@@ -136,6 +138,9 @@ def wait_of(task: Any, holders: dict[int, Any]) -> Wait:
         return Wait(f"gather({shown})", tuple(c for c in left if not c.done()))
     if sleeping:
         return Wait("sleep")
+    if group is not None:
+        members = sorted(getattr(group, "_tasks", ()), key=hash)
+        return Wait("its task group", tuple(t for t in members if not t.done()))
     return Wait("a future" if waiter is not None else "its next turn")
 
 

@@ -135,6 +135,28 @@ def test_anyio_primitives_and_tasks_are_named():
     assert "main" in text
 
 
+@pytest.mark.parametrize("library", ["asyncio", "anyio"])
+def test_a_task_group_waits_for_its_tasks(library):
+    async def program():
+        guard = asyncio.Lock()
+
+        async def child():
+            async with guard:
+                pass
+
+        async with guard:
+            if library == "asyncio":
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(child(), name="child")
+            else:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(child, name="child")
+
+    text = str(run(program).error)
+    assert "main   waits for its task group" in text
+    assert "cycle: main -> child -> main" in text
+
+
 def test_many_waiting_tasks_are_summed_up():
     async def program():
         await asyncio.gather(*[asyncio.Event().wait() for _ in range(30)])
