@@ -24,16 +24,16 @@ class Shop:
 async def program() -> None:
     shop = Shop(stock=1)
 
-    async def early() -> None:
+    async def soon() -> None:
         await shop.sell()
 
     async def late() -> None:
-        await asyncio.sleep(0)  # hang up the coat
+        await asyncio.sleep(0)  # hang up a coat
         await asyncio.sleep(0)
         await shop.sell()
 
     async with asyncio.TaskGroup() as day:
-        day.create_task(early(), name="ada")
+        day.create_task(soon(), name="ada")
         day.create_task(late(), name="bob")
     assert shop.stock >= 0, f"sold {shop.sold} of 1"
 
@@ -52,14 +52,15 @@ def main() -> None:
 
 main()
 
+
 # > passes on the stock loop
 # > fails in simulation: sold 2 of 1
 # > `ada` was slow for 2 steps from decision 2
 # >   t=0        main  04_find_the_race.py:35 program, waits for its task group
-# >   t=0        ada   04_find_the_race.py:19 sell, waits for its next turn
-# >   t=0        bob   04_find_the_race.py:31 late, waits for its next turn
-# > > t=0        bob   04_find_the_race.py:32 late, waits for its next turn  (before ada)
-# > > t=0        bob   04_find_the_race.py:19 sell, waits for its next turn  (before ada)
+# >   t=0        ada   04_find_the_race.py:19 sell, yields
+# >   t=0        bob   04_find_the_race.py:31 late, yields
+# > > t=0        bob   04_find_the_race.py:32 late, yields  (before ada)
+# > > t=0        bob   04_find_the_race.py:19 sell, yields  (before ada)
 # >   t=0        ada   ends
 # >   t=0        bob   ends
 # >   t=0        main  raises AssertionError: sold 2 of 1

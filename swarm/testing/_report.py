@@ -113,6 +113,9 @@ class Wait(NamedTuple):
     tasks: tuple[Any, ...] = ()
 
 
+NEXT_TURN = Wait("its next turn")
+
+
 def wait_of(task: Any, holders: dict[int, Any]) -> Wait:
     """Say what a suspended task waits for, and whom that makes it wait for."""
     primitive = group = None
@@ -141,7 +144,7 @@ def wait_of(task: Any, holders: dict[int, Any]) -> Wait:
     if group is not None:
         members = sorted(getattr(group, "_tasks", ()), key=hash)
         return Wait("its task group", tuple(t for t in members if not t.done()))
-    return Wait("a future" if waiter is not None else "its next turn")
+    return NEXT_TURN if waiter is None else Wait("a future")
 
 
 def _wait_for_primitive(primitive: Any, holders: dict[int, Any]) -> Wait:

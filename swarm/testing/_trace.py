@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from swarm.testing._handles import SimHandle, describe_callback, stepped_task
-from swarm.testing._report import Place, place_of, task_name, wait_of
+from swarm.testing._report import NEXT_TURN, Place, place_of, task_name, wait_of
 
 if TYPE_CHECKING:
     from swarm.testing._loop import SimLoop
@@ -83,7 +83,8 @@ class Tracer:
             place, state = None, _ending(task)
         else:
             place = place_of(task.get_coro())
-            state = f"waits for {wait_of(task, self.holders).text}"
+            wait = wait_of(task, self.holders)
+            state = "yields" if wait is NEXT_TURN else f"waits for {wait.text}"
         self.rows.append(
             Row(self._time, lane, self.names[lane], place, state, overtook)
         )
