@@ -7,6 +7,8 @@ subclass of Future takes the slow path of asyncio at every await.)
 """
 
 # ruff: noqa: SLF001
+# pyright: reportIncompatibleMethodOverride=false
+# pyright: reportIncompatibleVariableOverride=false
 # mypy: disable-error-code="explicit-override, assignment"
 from __future__ import annotations
 

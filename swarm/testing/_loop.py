@@ -11,6 +11,7 @@ callback; callbacks keep their order among themselves.
 # The base class is full of private names that the docs of asyncio promise nothing
 # about; the suite runs on every supported interpreter.
 # ruff: noqa: SLF001
+# pyright: reportIncompatibleMethodOverride=false
 # mypy: disable-error-code="explicit-override, override"
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal
 
-from swarm.testing._anyio import patched_threads
+from swarm.testing._anyio import patched_anyio
 from swarm.testing._errors import StepLimitError, StuckError
 from swarm.testing._handles import (
     BUILTIN,
@@ -65,18 +66,18 @@ class SimLoop(VirtualLoop):
         entropy_seed: int = 0,
     ) -> None:
         super().__init__()
-        self.entropy_seed = entropy_seed
+        self.entropy_seed: int = entropy_seed
         self.order: Order = order
-        self.max_stall = max_stall
-        self.threads = threads
-        self.max_steps = max_steps
-        self.max_time = max_time
+        self.max_stall: float = max_stall
+        self.threads: Threads = threads
+        self.max_steps: int = max_steps
+        self.max_time: float | None = max_time
         self.policy: Policy = Fifo() if policy is None else policy
-        self.steps = 0
+        self.steps: int = 0
         self.monitors: list[Callable[[], None]] = []
         self.tracer: Any = None
         self.interventions: list[tuple[int, int]] = []  # (step, task), descending
-        self.halted = False  # set by a subclass that runs step by step
+        self.halted: bool = False  # set by a subclass that runs step by step
         self._free = policy is not None and (order != "fifo" or max_stall > 0)
         self._moved_at = 0  # the step at which the clock moved last
         self._pending: deque[SimHandle] = deque()
@@ -84,7 +85,7 @@ class SimLoop(VirtualLoop):
     # --- running ----------------------------------------------------------------
 
     def run_forever(self) -> None:
-        with patched_threads():
+        with patched_anyio():
             super().run_forever()
 
     def _run_once(self) -> None:

@@ -1,6 +1,7 @@
 """A rule-based state machine whose rules run concurrently on virtual time."""
 
 # ruff: noqa: SLF001
+# pyright: reportIncompatibleMethodOverride=false
 # mypy: disable-error-code="explicit-override"
 from __future__ import annotations
 
@@ -25,8 +26,8 @@ from swarm.testing._sim import Sim
 class SteppedLoop(SimLoop):
     """A simulated loop that stops after some steps, and when it would wait."""
 
-    fuel = 0
-    patient = False
+    fuel: int = 0
+    patient: bool = False
 
     def _run_once(self) -> None:
         if not self.halted:
@@ -89,10 +90,10 @@ class SwarmStateMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.loop = SteppedLoop(
+        self.loop: SteppedLoop = SteppedLoop(
             Fifo(), order=self.order, max_stall=self.max_stall, threads=self.threads
         )
-        self.sim = Sim(self.loop)
+        self.sim: Sim = Sim(self.loop)
         self._running: list[asyncio.Task[Any]] = []
 
     def start(

@@ -15,7 +15,7 @@ sampling", CAV 2018). A single hold is a delay-bounded schedule (Emmi et al., PO
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 from typing import Any, Final, Protocol, runtime_checkable
 
@@ -46,7 +46,7 @@ class Policy(Protocol):
     pool: list[Any]
     choices: list[int]
 
-    def push(self, step: Any) -> None:
+    def push(self, step: Any, /) -> None:
         """Take a step that became ready."""
         ...
 
@@ -65,7 +65,7 @@ class Ordered:
     def __init__(self) -> None:
         self.pool: list[Any] = []
         self.choices: list[int] = []
-        self.push = self.pool.append
+        self.push: Callable[[Any], None] = self.pool.append
 
     def waiting(self) -> Iterable[Any]:
         return self.pool
@@ -161,7 +161,7 @@ class Pos(Heap):
         super().__init__(rng)
         self._callback = self._random()
 
-    def push(self, step: Any) -> None:
+    def push(self, step: Any, /) -> None:
         self._count += 1
         heappush(self.pool, (self._random(), self._count, step))
 
@@ -201,7 +201,7 @@ class Pct(Heap):
         self._last = CALLBACK
         self._streak = 0
 
-    def push(self, step: Any) -> None:
+    def push(self, step: Any, /) -> None:
         lane = step.lane
         priority = self._priority.get(lane)
         if priority is None:

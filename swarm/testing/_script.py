@@ -46,8 +46,8 @@ class Script(Ordered):
     ) -> None:
         super().__init__()
         self._wanted = dict(deviations or {})
-        self.holds = list(holds)
-        self.decision = 0
+        self.holds: list[Hold] = list(holds)
+        self.decision: int = 0
         self.heads: list[int] = []
         self.made: list[Deviation] = []
 

@@ -1,5 +1,6 @@
 """The walls of the simulation: what would leave it is refused, in clear words."""
 
+# pyright: reportIncompatibleMethodOverride=false
 # mypy: disable-error-code="explicit-override, override"
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class Sim:
     def __init__(self, loop: SimLoop) -> None:
         self._loop = loop
         self._open: list[tuple[str, Callable[[], object], float]] = []
-        self.clock = SimClock(loop)
+        self.clock: SimClock = SimClock(loop)
         self.goals: dict[str, bool] = {}
 
     @functools.cached_property

@@ -1,6 +1,7 @@
 """The part of the loop that knows tasks, timers and clocks, but not who runs next."""
 
 # ruff: noqa: SLF001
+# pyright: reportIncompatibleMethodOverride=false
 # mypy: disable-error-code="explicit-override, override"
 from __future__ import annotations
 
@@ -31,6 +32,7 @@ class VirtualLoop(Sealed):
         self._now = 0.0
         self._wall = EPOCH
         self._ids = 0
+        self._hashes = 0
         self._timers: list[tuple[float, int, SimTimer]] = []
         self._timer_count = 0
         self._timers_dead = 0
@@ -42,6 +44,11 @@ class VirtualLoop(Sealed):
         """Return the next task number."""
         self._ids += 1
         return self._ids
+
+    def next_hash(self) -> int:
+        """Return the next number for something that is hashed in order of use."""
+        self._hashes += 1
+        return self._hashes
 
     def time(self) -> float:
         """Return the virtual time in seconds since the loop began."""

@@ -264,6 +264,11 @@ print(failure.blob.split(".")[0], failure.digest, again.digest, again.error)
 """
 
 
+def test_one_blob_gives_one_trace_in_every_run():
+    result = run(unordered)
+    assert {replay(unordered, result.blob).digest for _ in range(5)} == {result.digest}
+
+
 def test_one_blob_gives_one_trace_in_every_process():
     result = run(unordered)
     results = set()
