@@ -1,5 +1,6 @@
 """One run of one program under one policy."""
 
+# ruff: noqa: SLF001
 from __future__ import annotations
 
 import asyncio
@@ -92,6 +93,7 @@ def execute(
     value, error = None, None
     random.seed(seed)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_no_running_loop())
         if tracer is not None:
             tracer.attach(loop)
             stack.enter_context(tracer.watching_locks())
@@ -110,6 +112,17 @@ def execute(
     if error is None and loop.escapes:
         error = loop.escapes[0]  # the program swallowed it
     return Outcome(value, error, steps, time, loop.complaints, sim.goals)
+
+
+@contextlib.contextmanager
+def _no_running_loop() -> Iterator[None]:
+    """Let a program be simulated within a coroutine: in a notebook, in a test."""
+    outer = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(outer)
 
 
 @contextlib.contextmanager

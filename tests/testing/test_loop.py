@@ -507,3 +507,15 @@ def test_no_socket_is_opened(monkeypatch):
     monkeypatch.setattr(socket, "socket", pytest.fail)
     monkeypatch.setattr(socket, "socketpair", pytest.fail)
     assert run(functools.partial(asyncio.sleep, 1)).error is None
+
+
+async def test_a_program_can_be_explored_within_a_coroutine():
+    async def program():
+        await asyncio.sleep(1)
+        return asyncio.get_running_loop().time()
+
+    outer = asyncio.get_running_loop()
+    assert run(program).unwrap() == 1
+    assert explore(program, schedules=5).failure is None
+    assert asyncio.get_running_loop() is outer
+    await asyncio.sleep(0)
