@@ -69,7 +69,7 @@ def plan_set(view: View, request: SetRequest) -> Plan:
     if _is_conflict(request, document, current):
         if request.resolver is None:
             raise _refusal(request, document, current)
-        value = _resolved(request, view, document, current)
+        value = _plain(request.codec, _resolved(request, view, document, current))
         if canonical(value) == canonical(current):
             return Plan(outcome=document)
     if request.merge:
