@@ -142,6 +142,7 @@ class Cell(Turns):
             if envelope is None:
                 budget = BUDGET
                 if self._may_park():
+                    reply = result = None  # what was answered is not ours to keep
                     waker = self.waker = loop.create_future()
                     await waker
                 else:
@@ -159,26 +160,20 @@ class Cell(Turns):
                     result = await call.function(
                         self.agent, *envelope.args, **envelope.kwargs
                     )
-            except Exception as error:  # noqa: BLE001  # all of them go somewhere
-                self.current = None
-                self.raised(envelope, error)
-            except asyncio.CancelledError as error:
-                if self._is_foreign(task):
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
+                if self._is_foreign(error, task):
                     raise
                 self.current = None
                 self.raised(envelope, error)
             else:
                 self.current = None
                 reply = envelope.reply
-                if envelope.state != RUNNING:
-                    self.drop_outcome(envelope)
-                elif reply is None:
-                    envelope.state = ENDED
-                elif reply.done():
+                if envelope.state != RUNNING or (reply is not None and reply.done()):
                     self.drop_outcome(envelope)
                 else:
                     envelope.state = ENDED
-                    reply.set_result(result)
+                    if reply is not None:
+                        reply.set_result(result)
             if envelope.state == ENDED:  # not put back to be delivered again
                 envelope.reply = None
                 envelope.args = ()
@@ -234,9 +229,11 @@ class Cell(Turns):
             self.notify()
         return True
 
-    def _is_foreign(self, task: asyncio.Task[Any]) -> bool:
-        """Return whether a cancellation means the agent itself, not its turn."""
-        return self.killed or (task.cancelling() > 0 and not self.cancelling)
+    def _is_foreign(self, error: BaseException, task: asyncio.Task[Any]) -> bool:
+        """Return whether this is a cancellation of the agent, not of its turn."""
+        return isinstance(error, asyncio.CancelledError) and (
+            self.killed or (task.cancelling() > 0 and not self.cancelling)
+        )
 
     async def _absorb(self, task: asyncio.Task[Any]) -> None:
         """Take back our cancellation of the turn that has just ended.
