@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from swarm.agents._envelope import Envelope, current_turn, produce
-from swarm.agents._host import Keeper
+from swarm.agents._host import Keeper, Surfaces
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox, State
 from swarm.agents._protocol import Call, calls_of
@@ -74,6 +74,7 @@ class Turns:
         "started_at",
         "status",
         "supervisor",
+        "surfaces",
         "task",
         "waker",
         "watchers",
@@ -116,6 +117,7 @@ class Turns:
         self.main: asyncio.Task[Any] | None = None
         self.watchers: list[asyncio.Future[None]] | None = None
         self.ending: asyncio.Task[Any] | None = None
+        self.surfaces: Surfaces | None = None
         self.error: BaseException | None = None
         self.cancelling = self.killed = self.registered = False
         self.handled = self.failures = self.restarts = self.late = 0
