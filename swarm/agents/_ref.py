@@ -285,7 +285,8 @@ class Ref(Generic[A_co]):
 
         Raises:
             DeadlockError: The agent waits, directly or not, for the calling turn.
-            Exception: What `stopping()` raised; the agent has ended all the same.
+            Exception: What `stopping()` raised, or a told request on the way there,
+                which ends the agent on the spot; it has ended all the same.
         """
         _check_loop(self._cell)
         await self._cell.supervisor.stop(self._cell, timeout)
