@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from swarm.agents._envelope import Envelope, current_turn, produce
 from swarm.agents._lifecycle import Status
-from swarm.agents._mailbox import State
+from swarm.agents._mailbox import Mailbox, State
 from swarm.agents._turns import ENDED, QUEUED, RUNNING, Turns
 from swarm.errors import AgentDied, NoSuchAgent
 
@@ -42,6 +42,16 @@ class Cell(Turns):
     """One agent, from spawn to its end, across restarts."""
 
     __slots__ = ()
+
+    # Said again for checkers that want a type wherever an attribute is assigned.
+    began: float
+    cancelling: bool
+    current: Envelope | None
+    handled: int
+    hook: Envelope | None
+    mailbox: Mailbox[Envelope] | None
+    task: asyncio.Task[Any] | None
+    waker: asyncio.Future[None] | None
 
     # --- requests ------------------------------------------------------------
 
@@ -160,7 +170,7 @@ class Cell(Turns):
                     result = await call.function(
                         self.agent, *envelope.args, **envelope.kwargs
                     )
-            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
+            except (Exception, asyncio.CancelledError) as error:
                 if self._is_foreign(error, task):
                     raise
                 self.current = None

@@ -375,7 +375,7 @@ class _Admission:
     ) -> None:
         self._envelope = envelope
         self._room = room
-        self.deadline = deadline
+        self.deadline: float = deadline
 
     @property
     def state(self) -> State:

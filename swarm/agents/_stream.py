@@ -25,7 +25,7 @@ class _Silence:
     ) -> None:
         self._envelope = envelope
         self._reader = reader
-        self.deadline = deadline
+        self.deadline: float = deadline
 
     @property
     def state(self) -> State:
@@ -44,8 +44,8 @@ class Stream(AsyncIterator[T], Generic[T]):
 
     Nothing is sent before the first item is asked for (or `async with` is entered).
     The agent is at most `SwarmConfig.stream_window` items ahead. Leaving the loop
-    early, `aclose()` or dropping the stream cancels the agent's turn; `async with` makes
-    sure of it. Cancelling the wait for an item loses none.
+    early, `aclose()` or dropping the stream cancels the agent's turn; `async with`
+    makes sure of it. Cancelling the wait for an item loses none.
 
     Raises (while iterating):
         AskTimeout: No item came within the ref's time-out (a limit for each item; a

@@ -9,6 +9,7 @@ import asyncio
 import contextvars
 import enum
 import logging
+import math
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
@@ -56,24 +57,24 @@ class Coordinator:
         seed: int | str | None = None,
     ) -> None:
         """Open in the running event loop."""
-        self.name = name
-        self.loop = asyncio.get_running_loop()
+        self.name: str = name
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.clock: Clock = LoopClock() if clock is None else clock
-        self.now = self.clock.monotonic
-        self.entropy = Entropy(seed)
-        self.deadlines = Deadlines(self.clock)
-        self.graph = WaitGraph()
+        self.now: Callable[[], float] = self.clock.monotonic
+        self.entropy: Entropy = Entropy(seed)
+        self.deadlines: Deadlines = Deadlines(self.clock)
+        self.graph: WaitGraph = WaitGraph()
         self.spare: list[Mailbox[Any]] = []
         timeout = config.ask_timeout
-        self.ask_timeout = float("inf") if timeout is None else float(timeout)
-        self.stream_window = config.stream_window
-        self.kernel = MemoryKernel(self.clock, config.limits)
-        self.store = Store(
+        self.ask_timeout: float = math.inf if timeout is None else float(timeout)
+        self.stream_window: int = config.stream_window
+        self.kernel: MemoryKernel = MemoryKernel(self.clock, config.limits)
+        self.store: Store = Store(
             self.kernel, Codec(config.limits), policy, self.clock, self.entropy
         )
-        self.registry = Registry()
-        self.supervisor = Supervisor(self, self.registry)
-        self.phase = Phase.OPEN
+        self.registry: Registry = Registry()
+        self.supervisor: Supervisor = Supervisor(self, self.registry)
+        self.phase: Phase = Phase.OPEN
         self.failures: list[Exception] = []
         self.on_failure: Callable[[], object] | None = None
         self._config = config
@@ -222,7 +223,8 @@ class Coordinator:
         A cancellation meanwhile is raised once that is so.
         """
         self._end_all()
-        self.phase = Phase.ENDING if self.phase is not Phase.CLOSED else self.phase
+        if self.phase is not Phase.CLOSED:
+            self.phase = Phase.ENDING
         for callback in self._closing:
             callback()
         self._closing.clear()
