@@ -107,7 +107,8 @@ class Transaction(ReadableState):
         """
         if inspect.iscoroutinefunction(change):
             raise TypeError(_SYNCHRONOUS)
-        current: Any = await self.get(path, None)
+        has_default = isinstance(path, Key) and path.has_default
+        current: Any = await self.get(path, *(() if has_default else (None,)))
         new = change(current)
         if inspect.iscoroutine(new):
             new.close()
@@ -117,7 +118,8 @@ class Transaction(ReadableState):
 
     async def increment(self, path: str, by: int = 1) -> int:
         """Add `by` to the integer at `path` and return the sum."""
-        number = counted(path, await self.get(path, ABSENT), by)
+        found = await self.get_many([path])
+        number = counted(path, found.get(path, ABSENT), by)
         await self._put(path, number, keep_expiry=True)
         return number
 

@@ -116,6 +116,7 @@ async def test_a_key_works_wherever_a_path_does(state):
         await tx.set(key, "c")
         assert await tx.get(key) == "c"
         assert await tx.update(key, str.upper) == "C"
+        assert await tx.update(Key("other", str, default="d"), str.upper) == "D"
         with pytest.raises(InvalidValue):
             await tx.set(key, 1)
     assert await state.get(key) == "C"
