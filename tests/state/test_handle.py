@@ -4,7 +4,6 @@ import threading
 import orjson
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from swarm.errors import (
     Closed,
@@ -83,7 +82,18 @@ async def test_what_is_refused_has_had_no_effect(world):
     deep = []
     for _ in range(70):
         deep = [deep]
-    for bad in (float("nan"), {1: 1}, {1, 2}, b"", object(), ring, deep, "\ud800", 2**64, "x" * 2**20):
+    for bad in (
+        float("nan"),
+        {1: 1},
+        {1, 2},
+        b"",
+        object(),
+        ring,
+        deep,
+        "\ud800",
+        2**64,
+        "x" * 2**20,
+    ):
         for way in (
             state.set("a", bad),
             state.set("a.n", bad),
@@ -97,7 +107,12 @@ async def test_what_is_refused_has_had_no_effect(world):
             with pytest.raises((InvalidValue, LimitExceeded)):
                 await way
     for bad in ("", "a..b", "*", "a[", 5, None, b"a", "x" * 600):
-        for way in (state.get(bad), state.set(bad, 1), state.delete(bad), state.history(bad)):
+        for way in (
+            state.get(bad),
+            state.set(bad, 1),
+            state.delete(bad),
+            state.history(bad),
+        ):
             with pytest.raises((InvalidPath, LimitExceeded)):
                 await way
     for way in (
@@ -147,7 +162,9 @@ async def test_reading_resolves_places_documents_and_folders(state):
     assert await state.get("f.g.a.x.y") is None
     assert await state.get("f.b.deep.er") is None
     assert await state.get("f") == {
-        "g": {"a": {"x": [10, {"y": 20}]}}, "b": 1, "x.y": 2,
+        "g": {"a": {"x": [10, {"y": 20}]}},
+        "b": 1,
+        "x.y": 2,
     }
     folder = await state.read("f")
     assert folder.version == (await state.read("f.b")).version
@@ -304,7 +321,9 @@ async def test_many_are_read_at_one_revision(state):
     await state.set_many({"a": 1, "b": {"x": 1}})
     assert await state.get_many([]) == {}
     assert await state.get_many(["a", "b.x", "b", "no", "b.no"]) == {
-        "a": 1, "b.x": 1, "b": {"x": 1},
+        "a": 1,
+        "b.x": 1,
+        "b": {"x": 1},
     }
 
 
@@ -498,3 +517,44 @@ async def test_another_loop_and_the_end_give_one_clear_error(world):
     await world.kernel.close()
     await elsewhere()
     assert found == [Closed] * 11
+
+
+async def test_every_call_may_be_a_scheduling_point():
+    """Under simulation nothing takes the short way, and the results are the same."""
+    loop = asyncio.get_running_loop()
+    points = []
+
+    async def scheduling_point():
+        points.append(1)
+
+    loop.scheduling_point = scheduling_point
+    world = make_world()
+    assert world.kernel.local is None
+    assert (await world.state.set("a", {"x": 1})).value == {"x": 1}
+    assert (await world.state.set("a.x", 2)).value == 2
+    for _ in range(2):
+        assert await world.state.get("a") == {"x": 2}
+    assert (await world.state.update("a.x", lambda n: n + 1)).value == 3
+    assert len(points) >= 7
+
+
+async def test_merging_and_resolving_work_together(state):
+    from swarm.model import DELETE
+
+    await state.set("a", {"x": 1, "y": 1})
+    made = await state.set("a", {"y": 2}, resolve="last-write-wins", merge=True)
+    assert made.value == {"x": 1, "y": 2}
+    with pytest.raises(InvalidValue):
+        await state.set("a", {"y": DELETE}, resolve="last-write-wins", merge=True)
+    gone = await state.set("b", {"y": 2}, expected_version=99, resolve="merge-objects")
+    assert gone.value == {"y": 2}
+
+
+async def test_caches_of_names_are_bounded():
+    """Nothing grows without bound: names that were allowed before are forgotten."""
+    world = make_world()
+    ada = world.as_(agent("ada"))
+    for n in range(17_000):
+        await ada.get(f"k{n}")
+    assert len(ada._access.reads) <= 16_384
+    assert len(ada._access._readable) <= 16_384

@@ -73,9 +73,9 @@ class Model:
                 node = node[step]
             else:
                 return False
-        if type(node) is dict and type(last) is str:
-            node[last] = value
-        elif type(node) is list and type(last) is int and last < len(node):
+        if (type(node) is dict and type(last) is str) or (
+            type(node) is list and type(last) is int and last < len(node)
+        ):
             node[last] = value
         elif type(node) is list and type(last) is int and last == len(node):
             node.append(value)
@@ -141,11 +141,17 @@ class StateMachine(RuleBasedStateMachine):
 
     def after_setting(self, text, value):
         model = Model(self.model.documents)
-        return model if model.set(Path.parse(text).segments, copy.deepcopy(value)) else None
+        return (
+            model
+            if model.set(Path.parse(text).segments, copy.deepcopy(value))
+            else None
+        )
 
     @rule(text=texts, value=few_values)
     def set(self, text, value):
-        made = self.written(self.state.set(text, value), self.after_setting(text, value))
+        made = self.written(
+            self.state.set(text, value), self.after_setting(text, value)
+        )
         if made is not None:
             assert (made.value, made.version) == (value, self.revision)
 
@@ -186,7 +192,8 @@ class StateMachine(RuleBasedStateMachine):
         current = self.model.get(path) if self.model.around(path) else ABSENT
         if same(current, old):
             self.written(
-                self.state.compare_and_set(text, old, new), self.after_setting(text, new)
+                self.state.compare_and_set(text, old, new),
+                self.after_setting(text, new),
             )
         else:
             assert not self.run(self.state.compare_and_set(text, old, new))
@@ -262,7 +269,10 @@ class StateMachine(RuleBasedStateMachine):
         else:
             assert self.written(self.state.delete_many(some), model) == sum(gone)
 
-    @rule(deletions=st.lists(texts, max_size=2), puts=st.dictionaries(texts, few_values, max_size=2))
+    @rule(
+        deletions=st.lists(texts, max_size=2),
+        puts=st.dictionaries(texts, few_values, max_size=2),
+    )
     def transaction(self, deletions, puts):
         model = Model(self.model.documents)
         good = all(model.delete(Path.parse(t).segments) is not None for t in deletions)
@@ -317,4 +327,4 @@ TestState = StateMachine.TestCase
 
 @pytest.mark.slow
 class TestStateLong(StateMachine.TestCase):
-    settings = settings(max_examples=1_000, stateful_step_count=60, deadline=None)
+    settings = settings(max_examples=400, stateful_step_count=50, deadline=None)

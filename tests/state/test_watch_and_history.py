@@ -1,4 +1,5 @@
 import asyncio
+import itertools
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,9 @@ writes = st.lists(
     st.lists(
         st.tuples(
             st.sampled_from(PATHS),
-            st.one_of(st.none(), st.just({}), st.fixed_dictionaries({"s": st.integers(0, 1)})),
+            st.one_of(
+                st.none(), st.just({}), st.fixed_dictionaries({"s": st.integers(0, 1)})
+            ),
         ),
         min_size=1,
         max_size=3,
@@ -23,7 +26,19 @@ writes = st.lists(
     min_size=1,
     max_size=8,
 )
-PATTERNS = ["**", "*", "a.*", "a.x", "a", "**.s", "a.*.s", "b.s", "b.s.t", "c.**", "none.*"]
+PATTERNS = [
+    "**",
+    "*",
+    "a.*",
+    "a.x",
+    "a",
+    "**.s",
+    "a.*.s",
+    "b.s",
+    "b.s.t",
+    "c.**",
+    "none.*",
+]
 
 
 async def write(state, batch):
@@ -149,9 +164,12 @@ async def test_a_commit_is_never_split_and_previous_values_are_right(state):
         changes = await taken(watch, 6)
     assert [c.revision for c in changes] == [1, 1, 2, 2, 3, 3]
     assert [(c.path, c.old_value, c.value) for c in changes] == [
-        ("a", ABSENT, 1), ("b", ABSENT, 1),
-        ("a", 1, 2), ("b", 1, None),
-        ("a", 2, ABSENT), ("b", None, ABSENT),
+        ("a", ABSENT, 1),
+        ("b", ABSENT, 1),
+        ("a", 1, 2),
+        ("b", 1, None),
+        ("a", 2, ABSENT),
+        ("b", None, ABSENT),
     ]
     assert {str(c.author) for c in changes} == {"owner"}
 
@@ -310,7 +328,7 @@ def test_history_is_what_a_watch_of_the_same_place_saw(batches, path, limit):
         assert await state.history(path, limit=100) == seen
         newest = await state.history(path, limit=limit)
         assert newest == seen[max(0, len(seen) - limit) :]
-        for one, two in zip(seen, seen[1:], strict=False):
+        for one, two in itertools.pairwise(seen):
             assert one.value == two.old_value
             if path in PATHS:
                 assert one.new_version == two.old_version
