@@ -424,7 +424,7 @@ class KernelContract:
     async def test_a_rule_that_raises_changes_nothing(self) -> None:
         """G3: it has had no effect, and the kernel goes on."""
 
-        def broken(view: View) -> Plan:
+        def broken(_view: View) -> Plan:
             raise ZeroDivisionError("a fault in the rule")
 
         async with self.opened() as kernel:
@@ -629,8 +629,9 @@ class KernelContract:
             got: list[Commit] = []
 
             async def read(count: int) -> None:
-                for _ in range(count):
-                    got.append(await reader.next())
+                while len(got) < count:
+                    commit = await reader.next()
+                    got.append(commit)
 
             task = asyncio.ensure_future(read(30))
             for n in range(30):
@@ -870,9 +871,7 @@ class KernelContract:
                 target=lambda: outcomes.extend(asyncio.run(try_all()))
             )
             thread.start()
-            while thread.is_alive():
-                await asyncio.sleep(0)
-            thread.join()
+            await asyncio.to_thread(thread.join, 30)
             assert [type(outcome) for outcome in outcomes] == [WrongLoop] * 9
             assert await contents(kernel) == {}
 

@@ -1,6 +1,7 @@
 """Commits, their history and every earlier state, against full copies of a dict."""
 
 import asyncio
+import itertools
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -192,7 +193,7 @@ class CommitMachine(RuleBasedStateMachine):
         for path in PATHS:
             versions = run(self.loop, self.kernel.versions(Path.parse(path), 100))
             changes = [to_change(d) for d in reversed(versions)]
-            for one, two in zip(changes, changes[1:], strict=False):
+            for one, two in itertools.pairwise(changes):
                 assert two.old_version == one.new_version
                 assert two.old_value == one.value or not two.old_version
             expected = self.now.get(path, (None, 0))[1]
