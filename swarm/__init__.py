@@ -32,6 +32,7 @@ from swarm.errors import (
     MailboxFull,
     NameTaken,
     NoSuchAgent,
+    NotFound,
     PathConflict,
     RemoteCancelled,
     SchemaVersionError,
@@ -60,7 +61,19 @@ from swarm.model import (
     event,
 )
 from swarm.ports import Clock, Limits
-from swarm.state import Key, Policy, Rule, StateHandle
+from swarm.state import (
+    Candidate,
+    Decision,
+    Key,
+    PastState,
+    Policy,
+    Rights,
+    Rule,
+    StateHandle,
+    Transaction,
+    ValidationResult,
+    Watch,
+)
 from swarm.system import Portal, Surface, Swarm, SwarmConfig
 
 __all__ = [
@@ -78,6 +91,7 @@ __all__ = [
     "AskTimeout",
     "Backoff",
     "BrokenBarrier",
+    "Candidate",
     "Change",
     "ChangeKind",
     "Clock",
@@ -87,6 +101,7 @@ __all__ = [
     "ConflictError",
     "Contention",
     "DeadlockError",
+    "Decision",
     "Event",
     "Group",
     "InvalidPath",
@@ -101,6 +116,8 @@ __all__ = [
     "MailboxFull",
     "NameTaken",
     "NoSuchAgent",
+    "NotFound",
+    "PastState",
     "PathConflict",
     "Policy",
     "Portal",
@@ -108,6 +125,7 @@ __all__ = [
     "Ref",
     "RemoteCancelled",
     "Restart",
+    "Rights",
     "Rule",
     "SchemaVersionError",
     "StaleClaim",
@@ -122,7 +140,10 @@ __all__ = [
     "Swarm",
     "SwarmConfig",
     "SwarmError",
+    "Transaction",
+    "ValidationResult",
     "Versioned",
+    "Watch",
     "WouldBlock",
     "WrongLoop",
     "event",
