@@ -78,13 +78,13 @@ class Envelope:
         since: float,
     ) -> None:
         """Address a call."""
-        self.cell = cell
-        self.call = call
-        self.args = args
-        self.kwargs = kwargs
-        self.reply = reply
-        self.deadline = deadline
-        self.since = since
+        self.cell: Target = cell
+        self.call: Call = call
+        self.args: tuple[Any, ...] = args
+        self.kwargs: dict[str, Any] = kwargs
+        self.reply: asyncio.Future[Any] | None = reply
+        self.deadline: float = deadline
+        self.since: float = since
         self.state: int = 0
 
     def is_decided(self) -> bool:

@@ -90,7 +90,7 @@ async def test_child_tasks_of_a_turn_count_as_the_turn():
 async def test_no_false_alarm_for_interleaved_methods_and_free_agents():
     """Q6: what can still be answered is no deadlock."""
     async with Swarm() as swarm:
-        ada, bo, cy = await _friends(swarm, "ada", "bo", "cy")
+        ada, _, cy = await _friends(swarm, "ada", "bo", "cy")
         assert await ada.ask(Worker.peek_back, "bo") == []
         busy = asyncio.ensure_future(cy.ask(Worker.slow, "cy", 3))
         await turns(2)

@@ -37,9 +37,7 @@ async def test_a_full_mailbox_makes_senders_wait_in_order():
     async with Swarm() as swarm:
         diary: list[str] = []
         ref = await _full(swarm, diary)
-        waiting = [
-            asyncio.ensure_future(ref.tell(Worker.echo, name)) for name in "abc"
-        ]
+        waiting = [asyncio.ensure_future(ref.tell(Worker.echo, name)) for name in "abc"]
         await turns(2)
         assert not any(task.done() for task in waiting)
         with pytest.raises(MailboxFull):
