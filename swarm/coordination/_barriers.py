@@ -89,7 +89,7 @@ class Meeting:
         self._tasks: WeakSet[Session] = WeakSet()
         self._agents: set[str] = set()
 
-    # --- waiting --------------------------------------------------------------------
+    # --- waiting --------------------------------------------------------------
 
     async def wait(self, handle: "BarrierHandle", timeout: float | None) -> Arrival:
         """Arrive, and wait for the others."""
@@ -176,7 +176,7 @@ class Meeting:
         muster: Muster = self._core.local.read_now(load, self.path, self.parties)
         return muster
 
-    # --- a place to wait in -----------------------------------------------------------
+    # --- a place to wait in ---------------------------------------------------
 
     def time_out(self, waiter: Waiter) -> None:
         """Break the barrier for all, if the waiter still waits (B4, B5)."""
@@ -227,7 +227,7 @@ class Meeting:
             f"asked {waited:.1f} s ago"
         )
 
-    # --- who is expected ----------------------------------------------------------------
+    # --- who is expected ------------------------------------------------------
 
     def _join(self, identity: AgentIdentity, session: Session) -> None:
         """Remember that somebody takes part."""

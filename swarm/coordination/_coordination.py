@@ -1,8 +1,9 @@
 """Everything with which agents wait for each other, of one swarm."""
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 
 from swarm.coordination._barriers import BarrierHandle, BarrierManager
+from swarm.coordination._lease import Lease
 from swarm.coordination._locks import LockHandle, LockManager, Locks, Together
 from swarm.coordination._semaphores import SemaphoreHandle, SemaphoreManager
 from swarm.coordination._sessions import Life, NoAgents, Session
@@ -101,7 +102,12 @@ class Coordination:
         """Take from a turn that has ended whatever it still holds."""
         self._core.sessions.end_turn(turn)
 
-    def session(self) -> Session | None:
+    @property
+    def leases(self) -> Mapping[str, Lease]:
+        """What is held, by id."""
+        return self._core.leases
+
+    def holding_task(self) -> Session | None:
         """Return the session of the running task, if it is no turn and holds locks."""
         session = self._core.sessions.find()
         return session if session is not None and session.leases else None
@@ -113,11 +119,11 @@ class Coordination:
     def explain(self) -> list[str]:
         """Return, line by line, who holds and who waits for what."""
         lines: list[str] = []
-        for held in self._locks.held():
-            lines.append(
-                f"lock {held.resource!r}: {held.session} ({held.owner}) holds it "
-                f"{held.mode} for {held.held_for:.1f} s, token {held.token}"
-            )
+        lines.extend(
+            f"lock {held.resource!r}: {held.session} ({held.owner}) holds it "
+            f"{held.mode} for {held.held_for:.1f} s, token {held.token}"
+            for held in self._locks.held()
+        )
         lines.extend(
             f"{waiter.session} waits for {waiter.describe_wait()}"
             for waiter in self._core.waiters.values()

@@ -75,7 +75,7 @@ class Desk:
         self.word = word
         self._blockers = blockers
 
-    # --- asking -------------------------------------------------------------------
+    # --- asking ---------------------------------------------------------------
 
     async def acquire(self, want: Want) -> Lease:
         """Return a lease, once it is granted.
@@ -142,7 +142,8 @@ class Desk:
 
     def _again(self, want: Want, session: Session) -> Lease | None:
         """Return the lease this session has already, counted once more (L16)."""
-        for lease in session.leases.values():
+        for id in session.leases:  # noqa: A001
+            lease = self.core.leases[id]
             if lease.want.path == want.path and lease.is_live:
                 if is_stronger(want.mode, lease.mode):
                     raise DeadlockError(
@@ -210,7 +211,7 @@ class Desk:
             )
         return ValueError(f"semaphore {want.name!r}: {reason}")
 
-    # --- a place to wait in -----------------------------------------------------------
+    # --- a place to wait in ---------------------------------------------------
 
     def time_out(self, waiter: Waiter) -> None:
         """Fail a waiter with `LockTimeout`, if it still waits (G5)."""
@@ -283,7 +284,7 @@ class Desk:
             f"{self._situation(want)}"
         )
 
-    # --- an office that issues leases ---------------------------------------------------
+    # --- an office that issues leases -----------------------------------------
 
     def release(self, lease: Lease) -> None:
         """End a grant.
@@ -402,10 +403,11 @@ class Desk:
         rival = next(request for request in line.queue if request.upgrades)
         name = lease.want.name
         return [
-            f"{lease.session} waits to make its {lease.mode} lock {name!r} exclusive, "
-            f"which {rival.session} holds",
-            f"{rival.session} waits to make its lock {name!r} exclusive, which "
-            f"{lease.session} holds",
+            f"{one} waits to make its lock {name!r} exclusive, which {other} holds"
+            for one, other in (
+                (lease.session, rival.session),
+                (rival.session, lease.session),
+            )
         ]
 
     def downgrade(self, lease: Lease, mode: str) -> None:

@@ -169,7 +169,7 @@ class Lease:
         self._depth = 0
         self._count = 1
 
-    # --- what it is -------------------------------------------------------------
+    # --- what it is -----------------------------------------------------------
 
     @property
     def name(self) -> str:
@@ -200,7 +200,7 @@ class Lease:
         mode = f" {self.mode}" if self.mode else ""
         return f"<Lease of {self.name!r}{mode}, token {self.token}, {state}>"
 
-    # --- what its holder can do ---------------------------------------------------
+    # --- what its holder can do -----------------------------------------------
 
     async def release(self) -> None:
         """Give it back. Never suspends in memory, so it cannot be cancelled halfway.
@@ -263,7 +263,7 @@ class Lease:
         test = partial(require_live, want.blank, want.name, self.id, self.token)
         return (Require(want.path, test),)
 
-    # --- a body under it ------------------------------------------------------------
+    # --- a body under it ------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         """Renew it from now on, and cancel this task when it is lost.
@@ -320,7 +320,7 @@ class Lease:
         if error is None or (is_ours and isinstance(error, asyncio.CancelledError)):
             raise LeaseLost(f"{self._called} was lost: {self._reason}") from error
 
-    # --- for those who issue it -------------------------------------------------------
+    # --- for those who issue it -----------------------------------------------
 
     @property
     def _called(self) -> str:

@@ -7,10 +7,7 @@ ends, what it still holds is taken from it (semantics.md, L19).
 
 import asyncio
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
-
-if TYPE_CHECKING:
-    from swarm.coordination._lease import Lease
+from typing import Any, Protocol
 
 
 class Life(Protocol):
@@ -38,6 +35,14 @@ class NoAgents:
         """Return None."""
 
 
+class Holding(Protocol):
+    """What a session holds."""
+
+    def orphan(self, reason: str) -> None:
+        """Be taken away: the session has ended."""
+        ...
+
+
 class Session:
     """One turn or task that holds something, has held it, or waits for it.
 
@@ -54,7 +59,7 @@ class Session:
         """Begin, holding nothing; a turn is the party that it is for its askers."""
         self.name = name
         self.party: Hashable = self if party is None else party
-        self.leases: dict[str, Lease] = {}
+        self.leases: dict[str, Holding] = {}
         self.is_awaited = party is not None
 
     def __str__(self) -> str:

@@ -154,9 +154,10 @@ class Waiter:
             if not self.is_decided:
                 self.is_decided = True
                 self._place.withdraw(self)
-            elif future.done() and not future.cancelled():
-                if future.exception() is None:
-                    self._pass_on(future.result())
+            elif (
+                future.done() and not future.cancelled() and future.exception() is None
+            ):
+                self._pass_on(future.result())
             raise
         finally:
             core.waiters.pop(self.id, None)
