@@ -78,6 +78,8 @@ class Transaction(ReadableState):
             conditions = footprint.conditions(write.path for write in writes)
         except Compacted:
             raise _outlived() from None
+        if self._guard is not None:
+            conditions = [*self._guard.conditions(), *conditions]
         try:
             commit = await self._store.kernel.commit(
                 self._access.identity, writes, conditions=conditions
