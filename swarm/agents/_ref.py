@@ -152,7 +152,10 @@ class Ref(Generic[A_co]):
             if timeout <= 0:
                 raise _too_late(envelope)
             host.deadlines.add(timeout, envelope)
+        holder = host.holding_task() if host.leases else None
         try:
+            if holder is not None:
+                host.graph.enter(holder, envelope)
             cell.post(envelope)
             return await reply
         except BaseException:
@@ -163,6 +166,8 @@ class Ref(Generic[A_co]):
         finally:
             if turn is not None:
                 host.graph.leave(turn, envelope)
+            if holder is not None:
+                host.graph.leave(holder, envelope)
 
     async def tell(
         self,
