@@ -81,9 +81,9 @@ class Meeting:
     def __init__(self, core: Core, name: str, path: Path, parties: int) -> None:
         """Know nobody yet."""
         self._core = core
-        self.name = name
-        self.path = path
-        self.parties = parties
+        self.name: str = name
+        self.path: Path = path
+        self.parties: int = parties
         self.action: Callable[[], object] | None = None
         self.handles: WeakSet[BarrierHandle] = WeakSet()
         self._tasks: WeakSet[Session] = WeakSet()
@@ -330,7 +330,7 @@ class BarrierHandle:
     ) -> None:
         """Handle a barrier."""
         self._meeting = meeting
-        self.identity = identity
+        self.identity: AgentIdentity = identity
         is_task = session.party is session
         self.opener: Session | None = session if is_task else None
         self.is_agents = not is_task

@@ -383,7 +383,7 @@ class Desk:
             lease.check()
         if answer is False:
             raise DeadlockError(cycle=self._rivals(lease))
-        if answer.__class__ is Grant:
+        if isinstance(answer, Grant):
             self._change(lease, answer)
             return
         undo = partial(self._undo_upgrade, lease.mode)
@@ -424,6 +424,7 @@ class Desk:
         if grant is None:
             self._lose(lease)
             lease.check()
+            return
         self._change(lease, grant)
 
     def _change(self, lease: Lease, grant: Grant) -> None:

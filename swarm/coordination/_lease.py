@@ -152,13 +152,13 @@ class Lease:
     ) -> None:
         """Stand for a grant."""
         self._office = office
-        self.want = want
-        self.session = session
-        self.id = grant.id
-        self.token = token
-        self.mode = grant.mode
-        self.permits = grant.permits
-        self.expires = grant.expires
+        self.want: Want = want
+        self.session: Session = session
+        self.id: str = grant.id
+        self.token: int = token
+        self.mode: str = grant.mode
+        self.permits: int = grant.permits
+        self.expires: int = grant.expires
         self.is_renewing = False
         self.slot: Slot | None = None
         self._reason: str | None = None

@@ -77,7 +77,7 @@ class LockManager:
 
     def __init__(self, core: Core, ttl: float, aging: float) -> None:
         """Hand out locks, keeping the books in `core`."""
-        self.desk = Desk(core, "lock", blockers)
+        self.desk: Desk = Desk(core, "lock", blockers)
         self.ttl = ttl
         self.aging = aging
         self._paths: dict[str, Path] = {}
@@ -171,7 +171,7 @@ class LockHandle(Enterable):
         manager.path(name)
         self._manager = manager
         self._identity = identity
-        self.name = name
+        self.name: str = name
 
     def acquire(
         self,

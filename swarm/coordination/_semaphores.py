@@ -19,7 +19,7 @@ class SemaphoreManager:
 
     def __init__(self, core: Core, ttl: float) -> None:
         """Hand out permits, keeping the books in `core`."""
-        self.desk = Desk(core, "semaphore", blockers)
+        self.desk: Desk = Desk(core, "semaphore", blockers)
         self.ttl = ttl
         self._names = Names("semaphores", "semaphore", "capacity")
 
@@ -70,7 +70,7 @@ class SemaphoreHandle(Enterable):
         self._identity = identity
         self._path = path
         self._blank = blank
-        self.name = name
+        self.name: str = name
 
     def acquire(
         self,

@@ -57,10 +57,10 @@ class Session:
 
     def __init__(self, name: str, party: Hashable | None = None) -> None:
         """Begin, holding nothing; a turn is the party that it is for its askers."""
-        self.name = name
+        self.name: str = name
         self.party: Hashable = self if party is None else party
         self.leases: dict[str, Holding] = {}
-        self.is_awaited = party is not None
+        self.is_awaited: bool = party is not None
 
     def __str__(self) -> str:
         return self.name
