@@ -59,6 +59,8 @@ class Supervisor:
         self._groups: dict[Cell, Group] = {}
         self._times: dict[Cell, Times] = {}
         self._named: dict[str, Group] = {}
+        # A simulated loop has its own: one whose messages and turns can go wrong.
+        self._cell_type: type[Cell] = getattr(host.loop, "cell_type", Cell)
 
     # --- spawn --------------------------------------------------------------------
 
@@ -117,7 +119,7 @@ class Supervisor:
         name = str(path.segments[-1])
         identity = AgentIdentity(name, kind, name, options.role or kind)
         old = registry.find_cell(name)
-        cell = Cell(
+        cell = self._cell_type(
             self,
             identity,
             path,
