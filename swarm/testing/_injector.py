@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from swarm.testing._errors import SimulationError
 from swarm.testing._faults import ANYBODY, OCCASIONS, Fault, Occasion
 from swarm.testing._freezer import Freezer
-
-if TYPE_CHECKING:
-    from swarm.testing._loop import SimLoop
+from swarm.testing._virtual import VirtualLoop
 
 
 class Victim(Protocol):
@@ -41,7 +39,7 @@ class Injector:
         happened: the faults so far.
     """
 
-    def __init__(self, loop: SimLoop) -> None:
+    def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
         self._due: dict[tuple[str, str, int], list[Fault]] = {}
         self._freezer = Freezer(loop)

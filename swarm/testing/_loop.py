@@ -76,7 +76,6 @@ class SimLoop(VirtualLoop):
         self.policy: Policy = Fifo() if policy is None else policy
         self.steps: int = 0
         self.monitors: list[Callable[[], None]] = []
-        self.tracer: Any = None
         self.interventions: list[tuple[int, int]] = []  # (step, task), descending
         self.halted: bool = False  # set by a subclass that runs step by step
         self._free = policy is not None and (order != "fifo" or max_stall > 0)

@@ -36,6 +36,7 @@ class VirtualLoop(Sealed):
     def __init__(self) -> None:
         super().__init__()
         self.complaints: list[dict[str, Any]] = []
+        self.tracer: Any = None
         self._now = 0.0
         self._wall = EPOCH
         self._ids = 0
