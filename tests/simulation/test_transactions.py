@@ -54,8 +54,8 @@ async def mixed(sim: Sim) -> None:
         plans = [
             [
                 (
-        XX
-                    rng.sample(KEYS, rng.randint(0, 2)),
+                    rng.sample(KEYS, rng.choice([1, 2])),
+                    rng.sample(KEYS, rng.choice(n)),
                 )
                 for _ in range(2)
             ]
