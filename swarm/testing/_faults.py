@@ -93,8 +93,8 @@ class Faults:
 
     Attributes:
         crash: the agent fails in the middle of a turn: with `SimulatedCrash`, which
-            its supervisor takes, if it has a `Restart` that covers it; otherwise it
-            is killed.
+            its supervisor takes, if it has a `Restart` that covers it; otherwise,
+            and when it is stopping, it is killed.
         freeze: no code of the agent runs for a while, as in a paused process.
         slow: a turn begins a while before its method does.
         drop: a told message is lost.

@@ -113,7 +113,8 @@ class FaultyCell(Cell):
         if self.status in (Status.OFFLINE, Status.ERROR):
             return False
         error = SimulatedCrash(f"agent {self} crashed (a simulated fault)")
-        if decide(self.restart, error) is Decision.ESCALATE:
+        decision = decide(self.restart, error)
+        if decision is Decision.ESCALATE or self.status is Status.DRAINING:
             self.supervisor.end(self, "killed")
         else:
             self.supervisor.failed(self, error)

@@ -1,6 +1,7 @@
 """The agents this suite talks to, and the diary they keep."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 
 from swarm import Agent, Ref
@@ -14,6 +15,7 @@ class Diary:
         self.begun: list[object] = []
         self.ended: list[object] = []
         self.cancelled: list[object] = []
+        self.steps: Counter[object] = Counter()
         self.inside = 0
         self.overlaps = 0
 
@@ -37,11 +39,19 @@ class Clerk(Agent):
             try:
                 for _ in range(steps):
                     await asyncio.sleep(0)
+                    self.diary.steps[name] += 1
             except asyncio.CancelledError:
                 self.diary.cancelled.append(name)
                 raise
             self.diary.ended.append(name)
             return name
+
+    async def stubborn(self, name: object) -> object:
+        """Do a job, and do not let it be cancelled."""
+        try:
+            return await self.job(name)
+        except asyncio.CancelledError:
+            return "cancelled"
 
     async def fail(self, name: object) -> None:
         self.diary.begun.append(name)

@@ -30,17 +30,21 @@ async def idle(clerk: Ref[Clerk]) -> None:
     assert clerk.status == "idle"
 
 
-def answered(diary: Diary, outcomes: dict[str, Any]) -> None:
-    """Q1: each asked job has one outcome, and it is the one that it had."""
+def answered(
+    diary: Diary, outcomes: dict[str, Any], left: dict[str, int] | None = None
+) -> None:
+    """Q1: each asked job has one outcome, and it is the one that it had.
+
+    `left` says how many steps a job had done when its asker was cancelled.
+    """
+    left = left or {}
     for name, outcome in outcomes.items():
         assert outcome == name or isinstance(outcome, GONE), outcome
         assert diary.begun.count(name) <= 1
         if outcome == name:
             assert diary.ended.count(name) == 1
-        elif not isinstance(outcome, asyncio.CancelledError):
-            continue
-        elif name in diary.begun and name not in diary.cancelled:
-            assert name in diary.ended  # its asker was cancelled in its last step
+        elif name in left:  # Q4: from the moment its asker gave up it did no more
+            assert diary.steps[name] == left[name]
     assert diary.overlaps == 0
 
 
@@ -49,17 +53,24 @@ async def asked(sim: Sim, cancel: bool = True) -> None:
     diary = Diary()
     async with Swarm() as swarm:
         clerk = await swarm.spawn(Clerk, diary, name="clerk", mailbox=2)
-        tasks = {
-            name: asyncio.create_task(clerk.ask(Clerk.job, name), name=name)
-            for name in EVERYBODY
-        }
+        left: dict[str, int] = {}
+
+        async def asker(name: str) -> object:
+            job = Clerk.stubborn if name == "two" else Clerk.job
+            try:
+                return await clerk.ask(job, name)
+            except asyncio.CancelledError:
+                left[name] = diary.steps[name]
+                raise
+
+        tasks = {n: asyncio.create_task(asker(n), name=n) for n in EVERYBODY}
         if cancel:
             for _ in range(sim.rng.choice(range(8))):
                 await sim.checkpoint()
             tasks[sim.rng.choice(EVERYBODY)].cancel()
         outcomes = {name: await quietly(task) for name, task in tasks.items()}
         await idle(clerk)
-        answered(diary, outcomes)
+        answered(diary, outcomes, left)
         over = [*diary.ended, *diary.cancelled]
         assert sorted(map(str, diary.begun)) == sorted(map(str, over))
     nothing_left(swarm)
