@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from swarm.agents._envelope import Envelope, current_turn, produce
 from swarm.agents._lifecycle import Status
-from swarm.agents._mailbox import State
+from swarm.agents._mailbox import Mailbox, State
 from swarm.agents._turns import ENDED, QUEUED, RUNNING, Turns
 from swarm.errors import AgentDied, NoSuchAgent
 
@@ -42,6 +42,16 @@ class Cell(Turns):
     """One agent, from spawn to its end, across restarts."""
 
     __slots__ = ()
+
+    # Said again for checkers that want a type wherever an attribute is assigned.
+    began: float
+    cancelling: bool
+    current: Envelope | None
+    handled: int
+    hook: Envelope | None
+    mailbox: Mailbox[Envelope] | None
+    task: asyncio.Task[Any] | None
+    waker: asyncio.Future[None] | None
 
     # --- requests ------------------------------------------------------------
 
@@ -117,6 +127,12 @@ class Cell(Turns):
             return None
         return self.current
 
+    def task_of(self, envelope: Envelope) -> asyncio.Task[Any] | None:
+        """Return the task that runs a turn, or None when it does not run."""
+        if envelope is self.current:
+            return self.task
+        return None if self.aside is None else self.aside.get(envelope)
+
     def cancel_turn(self, envelope: Envelope) -> None:
         """Cancel the task of a turn, at most once; the agent goes on."""
         if envelope is self.current:
@@ -135,6 +151,7 @@ class Cell(Turns):
         host = self.host
         loop = host.loop
         now = host.now
+        holding = host.holding
         enter = current_turn.set
         budget = BUDGET
         while not self.killed:
@@ -142,6 +159,7 @@ class Cell(Turns):
             if envelope is None:
                 budget = BUDGET
                 if self._may_park():
+                    reply = result = None  # what was answered is not ours to keep
                     waker = self.waker = loop.create_future()
                     await waker
                 else:
@@ -159,30 +177,26 @@ class Cell(Turns):
                     result = await call.function(
                         self.agent, *envelope.args, **envelope.kwargs
                     )
-            except Exception as error:  # noqa: BLE001  # all of them go somewhere
-                self.current = None
-                self.raised(envelope, error)
-            except asyncio.CancelledError as error:
-                if self._is_foreign(task):
+            except (Exception, asyncio.CancelledError) as error:
+                if self._is_foreign(error, task):
                     raise
                 self.current = None
                 self.raised(envelope, error)
             else:
                 self.current = None
                 reply = envelope.reply
-                if envelope.state != RUNNING:
-                    self.drop_outcome(envelope)
-                elif reply is None:
-                    envelope.state = ENDED
-                elif reply.done():
+                if envelope.state != RUNNING or (reply is not None and reply.done()):
                     self.drop_outcome(envelope)
                 else:
                     envelope.state = ENDED
-                    reply.set_result(result)
+                    if reply is not None:
+                        reply.set_result(result)
             if envelope.state == ENDED:  # not put back to be delivered again
                 envelope.reply = None
                 envelope.args = ()
             self.handled += 1
+            if holding:
+                host.turn_ended(envelope)
             if self.cancelling:
                 await self._absorb(task)
             if self.watchers:
@@ -234,9 +248,11 @@ class Cell(Turns):
             self.notify()
         return True
 
-    def _is_foreign(self, task: asyncio.Task[Any]) -> bool:
-        """Return whether a cancellation means the agent itself, not its turn."""
-        return self.killed or (task.cancelling() > 0 and not self.cancelling)
+    def _is_foreign(self, error: BaseException, task: asyncio.Task[Any]) -> bool:
+        """Return whether this is a cancellation of the agent, not of its turn."""
+        return isinstance(error, asyncio.CancelledError) and (
+            self.killed or (task.cancelling() > 0 and not self.cancelling)
+        )
 
     async def _absorb(self, task: asyncio.Task[Any]) -> None:
         """Take back our cancellation of the turn that has just ended.
@@ -266,4 +282,5 @@ class Cell(Turns):
             if current.state < State.DECIDED:
                 current.settle(AgentDied(f"agent {self} ended during {current}"))
             current.state = State.ENDED
+            self.host.turn_ended(current)
         self.notify()

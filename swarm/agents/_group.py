@@ -102,9 +102,13 @@ class Group:
         check_choice("strategy", strategy, get_args(Strategy))
         if most is not None:
             check_intensity(f"group '{name}'", most, within)
-        self.name = name
+        self.name: str = name
         self.strategy: Strategy = strategy
-        self.configuration = (strategy, most, within)
+        self.configuration: tuple[Strategy, int | None, float] = (
+            strategy,
+            most,
+            within,
+        )
         self._caretaker = caretaker
         self._most = most
         self._within = within

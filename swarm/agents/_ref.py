@@ -152,7 +152,10 @@ class Ref(Generic[A_co]):
             if timeout <= 0:
                 raise _too_late(envelope)
             host.deadlines.add(timeout, envelope)
+        holder = host.holding_task() if host.leases else None
         try:
+            if holder is not None:
+                host.graph.enter(holder, envelope)
             cell.post(envelope)
             return await reply
         except BaseException:
@@ -163,6 +166,8 @@ class Ref(Generic[A_co]):
         finally:
             if turn is not None:
                 host.graph.leave(turn, envelope)
+            if holder is not None:
+                host.graph.leave(holder, envelope)
 
     async def tell(
         self,
@@ -285,7 +290,8 @@ class Ref(Generic[A_co]):
 
         Raises:
             DeadlockError: The agent waits, directly or not, for the calling turn.
-            Exception: What `stopping()` raised; the agent has ended all the same.
+            Exception: What `stopping()` raised, or a told request on the way there,
+                which ends the agent on the spot; it has ended all the same.
         """
         _check_loop(self._cell)
         await self._cell.supervisor.stop(self._cell, timeout)
@@ -374,7 +380,7 @@ class _Admission:
     ) -> None:
         self._envelope = envelope
         self._room = room
-        self.deadline = deadline
+        self.deadline: float = deadline
 
     @property
     def state(self) -> State:

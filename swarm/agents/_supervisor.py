@@ -54,8 +54,8 @@ class Supervisor:
 
     def __init__(self, host: Host, registry: Registry) -> None:
         """Begin with no agents."""
-        self.host = host
-        self.registry = registry
+        self.host: Host = host
+        self.registry: Registry = registry
         self._groups: dict[Cell, Group] = {}
         self._times: dict[Cell, Times] = {}
         self._named: dict[str, Group] = {}

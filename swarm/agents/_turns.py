@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from swarm.agents._envelope import Envelope, current_turn, produce
-from swarm.agents._host import Keeper
+from swarm.agents._host import Host, Keeper, Surfaces
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox, State
 from swarm.agents._protocol import Call, calls_of
@@ -74,6 +74,7 @@ class Turns:
         "started_at",
         "status",
         "supervisor",
+        "surfaces",
         "task",
         "waker",
         "watchers",
@@ -92,20 +93,20 @@ class Turns:
         capabilities: tuple[str, ...],
     ) -> None:
         """Stand around a freshly built agent; nothing runs yet."""
-        self.supervisor = supervisor
-        self.host = supervisor.host
-        self.identity = identity
-        self.path = path
-        self.agent = agent
-        self.factory = factory
-        self.args = args
-        self.restart = restart
-        self.capacity = capacity
-        self.capabilities = capabilities
+        self.supervisor: Keeper = supervisor
+        self.host: Host = supervisor.host
+        self.identity: AgentIdentity = identity
+        self.path: Path = path
+        self.agent: Any = agent
+        self.factory: Callable[..., Any] = factory
+        self.args: tuple[Any, ...] = args
+        self.restart: Restart | None = restart
+        self.capacity: int = capacity
+        self.capabilities: tuple[str, ...] = capabilities
         self.calls: dict[Any, Call] = calls_of(type(agent))
-        self.status = Status.INITIALIZING
-        self.accepting = True
-        self.open = False
+        self.status: Status = Status.INITIALIZING
+        self.accepting: bool = True
+        self.open: bool = False
         self.mailbox: Mailbox[Envelope] | None = None
         self.task: asyncio.Task[Any] | None = None
         self.waker: asyncio.Future[None] | None = None
@@ -116,12 +117,19 @@ class Turns:
         self.main: asyncio.Task[Any] | None = None
         self.watchers: list[asyncio.Future[None]] | None = None
         self.ending: asyncio.Task[Any] | None = None
+        self.surfaces: Surfaces | None = None
         self.error: BaseException | None = None
-        self.cancelling = self.killed = self.registered = False
-        self.handled = self.failures = self.restarts = self.late = 0
-        self.started_at = self.host.clock.wall()
-        self.began = self.beat = self.host.now()
-        self.reason = ""
+        self.cancelling: bool = False
+        self.killed: bool = False
+        self.registered: bool = False
+        self.handled: int = 0
+        self.failures: int = 0
+        self.restarts: int = 0
+        self.late: int = 0
+        self.started_at: int = self.host.clock.wall()
+        self.began: float = self.host.now()
+        self.beat: float = self.began
+        self.reason: str = ""
 
     @property
     def name(self) -> str:
@@ -254,6 +262,7 @@ class Turns:
             envelope.reply = None
             envelope.args = ()
         self.handled += 1
+        self.host.turn_ended(envelope)
         del self.aside[envelope]
         self.mailbox.limit += 1
         self.admit(self.mailbox)

@@ -15,7 +15,7 @@ class Parked:
 
     def __init__(self) -> None:
         """Start with none, in the running loop."""
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.pause: Callable[[], Awaitable[None]] | None = getattr(
             self.loop, "scheduling_point", None
         )

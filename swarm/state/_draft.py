@@ -89,6 +89,10 @@ class Draft:
                 raise PathConflict(
                     f"{path} cannot be written: it is a folder of documents"
                 )
+            if any(type(segment) is int for segment in path.segments):
+                raise PathConflict(
+                    f"{path} cannot be written: there is no document around its index"
+                )
             self._enter(path, self._codec.encode(value), expires, priority)
             return
         rest = rest_of(path, document)

@@ -9,11 +9,20 @@ import asyncio
 import contextvars
 import enum
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+import math
+from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from typing import Any, Final
 
-from swarm.agents import Deadlines, Mailbox, Registry, Supervisor, Surfaces
-from swarm.coordination import WaitGraph
+from swarm.agents import (
+    Deadlines,
+    Mailbox,
+    Registry,
+    Supervisor,
+    Surfaces,
+    running_turn,
+    turns_of,
+)
+from swarm.coordination import Coordination, WaitGraph
 from swarm.errors import Closed, WrongLoop
 from swarm.kernel import MemoryKernel
 from swarm.model import AgentIdentity
@@ -36,6 +45,28 @@ class Phase(enum.Enum):
     CLOSED = "closed"
 
 
+class AgentLife:
+    """What locks and barriers have to know of agents. Fulfils `coordination.Life`."""
+
+    __slots__ = ("_registry",)
+
+    def __init__(self, registry: Registry) -> None:
+        """Know the agents of this registry."""
+        self._registry = registry
+
+    def running_turn(self) -> Hashable | None:
+        """Return the turn whose own task is running this, or None."""
+        return running_turn()
+
+    def turns_of(self, agent_id: str) -> Sequence[Hashable] | None:
+        """Return what an agent is busy with; its `run()` counts as well."""
+        cell = self._registry.find_cell(agent_id)
+        if cell is None:
+            return None
+        main = () if cell.main is None else (cell.main,)
+        return (*turns_of(cell), *main)
+
+
 class Coordinator:
     """Everything of one open swarm. Fulfils `agents.Host`.
 
@@ -56,24 +87,40 @@ class Coordinator:
         seed: int | str | None = None,
     ) -> None:
         """Open in the running event loop."""
-        self.name = name
-        self.loop = asyncio.get_running_loop()
+        self.name: str = name
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.clock: Clock = LoopClock() if clock is None else clock
-        self.now = self.clock.monotonic
-        self.entropy = Entropy(seed)
-        self.deadlines = Deadlines(self.clock)
-        self.graph = WaitGraph()
+        self.now: Callable[[], float] = self.clock.monotonic
+        self.entropy: Entropy = Entropy(seed)
+        self.deadlines: Deadlines = Deadlines(self.clock)
+        self.graph: WaitGraph = WaitGraph()
         self.spare: list[Mailbox[Any]] = []
         timeout = config.ask_timeout
-        self.ask_timeout = float("inf") if timeout is None else float(timeout)
-        self.stream_window = config.stream_window
-        self.kernel = MemoryKernel(self.clock, config.limits)
-        self.store = Store(
+        self.ask_timeout: float = math.inf if timeout is None else float(timeout)
+        self.stream_window: int = config.stream_window
+        self.kernel: MemoryKernel = MemoryKernel(self.clock, config.limits)
+        self.store: Store = Store(
             self.kernel, Codec(config.limits), policy, self.clock, self.entropy
         )
-        self.registry = Registry()
-        self.supervisor = Supervisor(self, self.registry)
-        self.phase = Phase.OPEN
+        self.registry: Registry = Registry()
+        self.coordination: Coordination = Coordination(
+            self.kernel,
+            self.kernel,
+            self.clock,
+            self.entropy,
+            self.graph,
+            life=AgentLife(self.registry),
+            lock_ttl=config.lock_ttl,
+            lock_aging=config.lock_aging,
+        )
+        self.holding: Mapping[Hashable, object] = self.coordination.turns
+        self.leases: Mapping[str, object] = self.coordination.leases
+        self.turn_ended: Callable[[Hashable], None] = self.coordination.end_turn
+        self.holding_task: Callable[[], Hashable | None] = (
+            self.coordination.holding_task
+        )
+        self.supervisor: Supervisor = Supervisor(self, self.registry)
+        self.phase: Phase = Phase.OPEN
         self.failures: list[Exception] = []
         self.on_failure: Callable[[], object] | None = None
         self._config = config
@@ -222,10 +269,12 @@ class Coordinator:
         A cancellation meanwhile is raised once that is so.
         """
         self._end_all()
-        self.phase = Phase.ENDING if self.phase is not Phase.CLOSED else self.phase
+        if self.phase is not Phase.CLOSED:
+            self.phase = Phase.ENDING
         for callback in self._closing:
             callback()
         self._closing.clear()
+        self.coordination.close(self.closed_error())
         cancelled: asyncio.CancelledError | None = None
         again = False
         current = asyncio.current_task()

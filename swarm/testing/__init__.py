@@ -48,6 +48,7 @@ from swarm.testing._sweep import prove, sweep_cancel
 if TYPE_CHECKING:
     from swarm.testing._concurrent import check_concurrent
     from swarm.testing._hypothesis import fault_plans, schedules
+    from swarm.testing._kernel_contract import KernelContract
     from swarm.testing._machine import SwarmStateMachine
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "Injector",
     "InvariantError",
     "KVModel",
+    "KernelContract",
     "LinearizabilityError",
     "LockModel",
     "Model",
@@ -105,17 +107,18 @@ __all__ = [
     "sweep_cancel",
 ]
 
-_NEEDS_HYPOTHESIS = {
+_LAZY = {
     "check_concurrent": "swarm.testing._concurrent",
     "SwarmStateMachine": "swarm.testing._machine",
     "fault_plans": "swarm.testing._hypothesis",
     "schedules": "swarm.testing._hypothesis",
+    "KernelContract": "swarm.testing._kernel_contract",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs Hypothesis when it is asked for."""
-    module = _NEEDS_HYPOTHESIS.get(name)
+    """Import what needs Hypothesis or pytest when it is asked for."""
+    module = _LAZY.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(module), name)

@@ -163,3 +163,33 @@ async def test_a_stream_dropped_in_a_turn_inherits_its_deadline():
             await ada.within(3).ask(Reader.read, "bo")
         await turns(5)
         assert bo.load == 0
+
+
+@virtual
+async def test_a_cancelled_reader_whose_error_is_kept_frees_the_agent():
+    """T9: the traceback of its cancellation does not hold the stream."""
+    async with Swarm() as swarm:
+        ref = await swarm.spawn(Worker)
+
+        async def read() -> None:
+            async for _ in ref.stream(Worker.silent):
+                pass
+
+        reader = asyncio.ensure_future(read())
+        await turns(5)
+        reader.cancel()
+        await asyncio.wait([reader])
+        assert await ref.within(1).ask(Worker.add, 1) == 1
+        assert reader.cancelled()
+
+
+@virtual
+async def test_a_reader_that_is_slow_does_not_time_out():
+    """T10: the time-out bounds the wait for an item, not the time between two."""
+    async with Swarm(config=SwarmConfig(ask_timeout=5)) as swarm:
+        ref = await swarm.spawn(Worker)
+        got = []
+        async for item in ref.stream(Worker.count, 40):
+            await asyncio.sleep(10)
+            got.append(item)
+        assert got == list(range(40))

@@ -1,6 +1,7 @@
 """Commits, their history and every earlier state, against full copies of a dict."""
 
 import asyncio
+import itertools
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from swarm.errors import Compacted, ConflictError, PathConflict
 from swarm.kernel import MemoryKernel
 from swarm.model import ROOT, Path, Pattern, to_change
 from swarm.ports import Expect, Limits, Write
-from swarm.testing._kernel_contract import ADA
+from swarm.testing._contract_base import ADA
 from tests.support.clock import FakeClock
 
 PATHS = ["a", "a.b", "a.b.c", "a.c", "b", "c.d"]
@@ -192,7 +193,7 @@ class CommitMachine(RuleBasedStateMachine):
         for path in PATHS:
             versions = run(self.loop, self.kernel.versions(Path.parse(path), 100))
             changes = [to_change(d) for d in reversed(versions)]
-            for one, two in zip(changes, changes[1:], strict=False):
+            for one, two in itertools.pairwise(changes):
                 assert two.old_version == one.new_version
                 assert two.old_value == one.value or not two.old_version
             expected = self.now.get(path, (None, 0))[1]

@@ -41,10 +41,10 @@ class Mapping(dict):
 class Colour(enum.Enum):
     RED = "red"
     BROKEN = math.nan
-    NESTED = [[1.5]]
+    NESTED = [[1.5]]  # noqa: RUF012
 
 
-Point = collections.namedtuple("Point", "x y")
+Point = collections.namedtuple("Point", "x y")  # noqa: PYI024
 
 PLACES = [
     lambda bad: bad,
@@ -186,16 +186,16 @@ def test_any_depth_limit_is_exact(limit):
     codec = Codec(Limits(depth=limit))
     for big in ("", "x" * 3_000):
         codec.encode(nested(limit, big or None))
-        with pytest.raises(LimitExceeded, match="Limits.depth"):
+        with pytest.raises(LimitExceeded, match=r"Limits\.depth"):
             codec.encode(nested(limit + 1, big or None))
 
 
 @pytest.mark.parametrize("depth", [255, 300, 1_500, 50_000])
 def test_a_very_deep_value_is_too_deep_and_not_a_cycle(depth):
     """The recursion limit of Python is not the caller's business."""
-    with pytest.raises(LimitExceeded, match="Limits.depth"):
+    with pytest.raises(LimitExceeded, match=r"Limits\.depth"):
         Codec(LIMITS).encode(nested(depth))
-    with pytest.raises(LimitExceeded, match="Limits.depth"):
+    with pytest.raises(LimitExceeded, match=r"Limits\.depth"):
         Codec(LIMITS).encode({"a": nested(depth, make=lambda inner: {"k": inner})})
 
 

@@ -6,15 +6,23 @@ from hypothesis import strategies as st
 
 from swarm.errors import AccessDenied, InvalidPath, InvalidValue
 from swarm.model import ABSENT, OWNER, AgentIdentity, Path, Pattern, match
+from swarm.model._path import format_segments
 from swarm.state import Decision, Policy, Rights, Rule, ValidationResult, home
 from tests.support.state import agent, dump, make_world
 from tests.support.strategies import few_paths, few_patterns
-from swarm.model._path import format_segments
 
 ROLES = ["pulse", "guardian", "*"]
 patterns = few_patterns.map(format_segments)
 agentic = st.sampled_from(
-    ["agents.*.*", "agents.pulse.*", "agents.**", "**", "agents.*.*.data", "**.data", "agents.pulse.s1"]
+    [
+        "agents.*.*",
+        "agents.pulse.*",
+        "agents.**",
+        "**",
+        "agents.*.*.data",
+        "**.data",
+        "agents.pulse.s1",
+    ]
 )
 rules = st.lists(
     st.builds(
@@ -37,8 +45,13 @@ places = few_paths.map(lambda parts: Path.of(*parts)) | st.sampled_from(
     [
         Path.parse(text)
         for text in (
-            "agents", "agents.pulse", "agents.pulse.s1", "agents.pulse.s1.data",
-            "agents.pulse.s2.data.x", "agents.heartbeat.s1.data", "agents.pulse.s1.x.data",
+            "agents",
+            "agents.pulse",
+            "agents.pulse.s1",
+            "agents.pulse.s1.data",
+            "agents.pulse.s2.data.x",
+            "agents.heartbeat.s1.data",
+            "agents.pulse.s1.x.data",
         )
     ]
 )
@@ -81,7 +94,9 @@ def test_accessible_paths_are_neither_too_many_nor_too_few(
     """At and below the patterns it lists one may; elsewhere not."""
     policy = Policy(found)
     listed = [Pattern.parse(text) for text in policy.accessible_paths(identity, action)]
-    assert any(p.covers(place) for p in listed) == policy.allows(identity, place, action)
+    assert any(p.covers(place) for p in listed) == policy.allows(
+        identity, place, action
+    )
     assert policy.accessible_paths(OWNER, action) == ["**"]
 
 
@@ -126,7 +141,14 @@ def test_the_strict_policy_is_the_schemas_matrix(row, role, cell):
 def test_the_strict_policy_denies_what_is_not_in_the_matrix(role):
     policy = Policy.strict()
     identity = agent("me", role, kind="pulse")
-    for place in ("shared.x", "global", "global.secret", "agents.guardian.me", "x", "agents"):
+    for place in (
+        "shared.x",
+        "global",
+        "global.secret",
+        "agents.guardian.me",
+        "x",
+        "agents",
+    ):
         for action in ("read", "write", "delete"):
             decision = policy.explain(identity, place, action)
             assert not decision
@@ -260,7 +282,9 @@ async def test_every_way_to_write_stores_what_the_validators_made_of_it(guarded)
 
 async def test_a_validator_that_raises_or_replaces_with_no_json_changes_nothing():
     policy = Policy.default().with_validator("a", lambda *x: 1 / 0)
-    world = make_world(policy.with_validator("b", lambda *x: ValidationResult.replace({1})))
+    world = make_world(
+        policy.with_validator("b", lambda *x: ValidationResult.replace({1}))
+    )
     with pytest.raises(ZeroDivisionError):
         await world.state.set("a", 1)
     with pytest.raises(InvalidValue):
@@ -319,14 +343,50 @@ reading = st.lists(
     st.tuples(
         st.just("reader"),
         st.sampled_from(
-            ["a", "a.x", "a.x.p", "a.x.q", "*.x", "**.p", "a.z.w[0]", "b", "b.p", "a.y", "*.z.**"]
+            [
+                "a",
+                "a.x",
+                "a.x.p",
+                "a.x.q",
+                "*.x",
+                "**.p",
+                "a.z.w[0]",
+                "b",
+                "b.p",
+                "a.y",
+                "*.z.**",
+            ]
         ),
         st.just("r"),
     ),
     max_size=3,
 )
-ASKED = ["a", "a.x", "a.x.p", "a.x.q", "a.x.q.r", "a.y", "a.z", "a.z.w", "a.z.w[0]", "b", "b.p"]
-PATTERNS = ["**", "a.*", "a.**", "*.*.p", "**.p", "a.x.*", "b", "a", "a.x.p", "*", "a.z.w[1]"]
+ASKED = [
+    "a",
+    "a.x",
+    "a.x.p",
+    "a.x.q",
+    "a.x.q.r",
+    "a.y",
+    "a.z",
+    "a.z.w",
+    "a.z.w[0]",
+    "b",
+    "b.p",
+]
+PATTERNS = [
+    "**",
+    "a.*",
+    "a.**",
+    "*.*.p",
+    "**.p",
+    "a.x.*",
+    "b",
+    "a",
+    "a.x.p",
+    "*",
+    "a.z.w[1]",
+]
 
 
 def leaves(value, here=()):
@@ -387,13 +447,16 @@ async def everything_read(reader, world, since):
         yield f"at scan {pattern}", [v async for _, v in reader.at(since).scan(pattern)]
         async with reader.watch(pattern, since=0) as watch:
             changes = await drain(watch)
-            yield f"watch {pattern}", [v for c in changes for v in (c.old_value, c.value)]
+            yield (
+                f"watch {pattern}",
+                [v for c in changes for v in (c.old_value, c.value)],
+            )
 
 
 @settings(max_examples=40, deadline=None)
 @given(reading)
 def test_no_way_to_read_shows_what_the_policy_denies(rules):
-    """S15: get, read, get_many, folders, scan, watch, history, the past, transactions."""
+    """S15: by no method of a handle, a past state or a transaction."""
     import asyncio
 
     policy = Policy(rules)

@@ -43,7 +43,13 @@ class Shape:
         (str | None, "x", 5),
         (Colour, Colour.RED, "blue"),
         (Point, Point(1, 2.0), {"x": 1, "y": 2.0}),
-        (Shape, Shape("s", [Point(1)], made=datetime.datetime(2026, 1, 1)), Point(1)),
+        (
+            Shape,
+            Shape(
+                "s", [Point(1)], made=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+            ),
+            Point(1),
+        ),
         (datetime.date, datetime.date(2026, 1, 1), 5),
     ],
     ids=str,
@@ -159,7 +165,9 @@ async def test_older_objects_are_migrated_step_by_step(state):
     key = Key("user", User, version=3, migrations={1: lambda old: old, 2: split})
     await state.set(key, User("Ada", "Byron"))
     assert await state.get("user") == {
-        "first": "Ada", "last": "Byron", "schema_version": 3,
+        "first": "Ada",
+        "last": "Byron",
+        "schema_version": 3,
     }
     assert await state.get(key) == User("Ada", "Byron")
     for version in (1, 2):

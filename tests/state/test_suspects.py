@@ -4,10 +4,10 @@ import datetime
 
 import pytest
 
-from swarm.errors import ConflictError, InvalidPath, InvalidValue
+from swarm.errors import ConflictError, InvalidPath, InvalidValue, PathConflict
 from swarm.model import AgentIdentity, Document
 from swarm.state import Key, Policy, Rule, ValidationResult
-from swarm.testing._kernel_contract import put
+from swarm.testing._contract_base import put
 from tests.support.state import agent, make_world
 
 INSIDE = Policy([("w", "doc.mine", "rw")])
@@ -201,3 +201,22 @@ async def test_what_a_transaction_wrote_is_its_own():
         await tx.set("shared.x", 1)
         seen = await tx.read("shared.x")
         assert (seen.value, seen.version, str(seen.modified_by)) == (1, 0, "ada")
+
+
+async def test_a_place_that_is_not_there_is_no_default():
+    """`default` tells what is absent, also where ABSENT itself is asked for."""
+    state = make_world().state
+    async with state.transaction() as tx:
+        assert await tx.increment("new") == 1
+        assert await tx.increment("new") == 2
+    assert await state.get("new") == 2
+
+
+async def test_a_draft_refuses_an_index_where_nothing_is():
+    state = make_world().state
+    async with state.transaction() as tx:
+        with pytest.raises(PathConflict):
+            await tx.set("b[0]", 1)
+        assert await tx.get("b") is None
+    with pytest.raises(PathConflict):
+        await state.set_many({"b[0]": 1})
