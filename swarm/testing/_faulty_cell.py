@@ -46,7 +46,7 @@ class FaultyCell(Cell):
             self._injector.note(fault)
         kinds = {fault.kind for fault in faults}
         copies = [envelope] if "drop" not in kinds else []
-        if "duplicate" in kinds:
+        if "duplicate" in kinds and copies:
             copies.append(self._copy(envelope))
         late = sum(fault.amount for fault in faults if fault.kind == "delay")
         if late:

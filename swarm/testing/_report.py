@@ -36,7 +36,7 @@ _PRIMITIVES = (
 )
 
 
-_SENDING = ("Ref.ask", "Stream._wait", "_wait_for_room")
+_SENDING = ("Ref.ask", "_wait", "_wait_for_room")
 _IDLE = {
     "Cell._serve": "requests",
     "LogReader.next": "the next commit",

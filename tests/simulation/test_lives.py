@@ -19,7 +19,7 @@ from swarm.agents import Backoff, Group, Restart, Supervisor
 from swarm.agents._cell import Cell
 from swarm.coordination import WaitGraph
 from swarm.kernel import MemoryKernel
-from swarm.system._coordinator import Coordinator
+from swarm.system._coordinator import Coordinator, Phase
 from swarm.testing import Faults, Sim, StuckError, sweep_cancel
 from tests.simulation.actors import Clerk, Diary
 from tests.simulation.oracle import breaks, holds, nothing_left, quietly, slow
@@ -50,7 +50,9 @@ async def supervised(sim: Sim) -> None:
         await asyncio.gather(*(use(r, f"{r.name}{n}") for r in refs for n in (1, 2)))
         await asyncio.sleep(200)
         for ref in refs:  # restarted, and at work again
-            assert await ref.ask(Clerk.ping) == "pong"
+            outcome = await quietly(ref.ask(Clerk.ping))
+            assert outcome == "pong" or isinstance(outcome, AgentDied), outcome
+            await asyncio.sleep(200)
             assert ref.status == "idle"
             assert ref._cell.restarts >= 1
         documents = await swarm.state.keys("global.registry.*")
@@ -191,22 +193,43 @@ def test_spawn_stop_kill_ask_and_close_may_race_in_many_schedules():
     holds(races, schedules=6_000, seed=1)
 
 
+async def aborted(sim: Sim) -> None:
+    """The body raises while its agents are at work."""
+    diary = Diary()
+    tasks = []
+    with pytest.raises(ZeroDivisionError):
+        async with Swarm() as swarm:
+            names = ("ada", "bo")
+            refs = [await swarm.spawn(Clerk, diary, name=name) for name in names]
+            for ref in refs:
+                await ref.tell(Clerk.job, ref.name)
+                tasks.append(asyncio.create_task(ref.ask(Clerk.job, "asked")))
+            for _ in range(sim.rng.choice(range(5))):
+                await sim.checkpoint()
+            raise ZeroDivisionError
+    for task in tasks:
+        outcome = await quietly(task)
+        assert outcome == "asked" or isinstance(outcome, Closed), outcome
+    assert diary.inside == 0
+    nothing_left(swarm)
+
+
+def test_a_body_that_raises_leaves_nothing():
+    """G12: agents are cancelled, askers are told, every task has ended."""
+    holds(aborted, schedules=300)
+
+
 def test_a_close_that_leaves_a_task_is_found(monkeypatch):
     """G12: no task without an owner."""
 
-    def unowned(self, coroutine, name, *, essential=False, ended=None):
-        task = self.loop.create_task(coroutine, name=name)
-        if essential:
-            return task
-        return start_owned(self, coroutine, task, ended)
+    async def hasty(self):
+        self._end_all()
+        self.deadlines.close()
+        await self.kernel.close()
+        self.phase = Phase.CLOSED
 
-    def start_owned(self, coroutine, task, ended):
-        self._tasks[task] = ended
-        task.add_done_callback(self._ended)
-        return task
-
-    monkeypatch.setattr(Coordinator, "start", unowned)
-    breaks(races, (*WRONG, Exception))
+    monkeypatch.setattr(Coordinator, "finish", hasty)
+    breaks(aborted, WRONG)
 
 
 async def registered(sim: Sim) -> None:
@@ -275,15 +298,15 @@ def test_a_departure_that_a_cancellation_stops_half_way_is_found(monkeypatch):
 async def departs(sim: Sim) -> None:
     """The document of an agent is gone at the end, however it ended."""
     deleted: list[str] = []
-    commit = MemoryKernel.commit_now
+    write = MemoryKernel._write
 
-    def note(self, author, writes=(), **options):
+    def note(self, author, writes, events):
         deleted.extend(w.path.text for w in writes if w.body is w.record is None)
-        return commit(self, author, writes, **options)
+        return write(self, author, writes, events)
 
     swarm = await Swarm.open()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MemoryKernel, "commit_now", note)
+        patch.setattr(MemoryKernel, "_write", note)
         names = ("ada", "bo", "cy")
         refs = [await swarm.spawn(Clerk, Diary(), name=name) for name in names]
         for ref in refs[:2]:
@@ -307,13 +330,16 @@ async def ghosts(sim: Sim) -> None:
 
         async def failing() -> None:
             ref = await swarm.spawn(Clerk, Diary(), name="sick", restart=FAST)
-            await ref.tell(Clerk.fail, "told")
+            await quietly(ref.tell(Clerk.fail, "told"))
 
         async def reaper() -> None:
             for _ in range(sim.rng.choice(range(4, 14))):
                 await sim.checkpoint()
             for ref in swarm.agents:
-                await ref.kill()
+                dying = ref.kill()
+                if sim.rng.random() < 0.5:
+                    await quietly(swarm.spawn(Clerk, Diary(), name=ref.name))
+                await dying
 
         await asyncio.gather(spawned(), failing(), reaper())
         await asyncio.sleep(10)

@@ -8,6 +8,7 @@ import pytest
 from swarm import AgentDied, AskTimeout, Closed, NoSuchAgent, Ref, Swarm
 from swarm.agents import Mailbox, Restart
 from swarm.agents import _ref as ref_module
+from swarm.agents import _stream as stream_module
 from swarm.agents._cell import Cell
 from swarm.agents._channel import Channel
 from swarm.agents._mailbox import State
@@ -159,14 +160,17 @@ def test_an_answer_that_goes_nowhere_is_found(monkeypatch):
     breaks(crashing, WRONG, faults=Faults(crash=True), max_time=10_000)
 
 
-def test_a_cancelled_turn_that_takes_the_next_one_with_it_is_found(monkeypatch):
-    """G4: the cancellation of one turn is not seen by the next."""
+def test_a_withdrawal_that_cancels_the_turn_of_another_is_found(monkeypatch):
+    """G4: the cancellation of one request is not seen by another."""
+    drop = Cell.drop
 
-    async def forgets(self, task):
-        self.cancelling = False
+    def careless(self, envelope, error=None):
+        drop(self, envelope, error)
+        if self.current is not None:
+            self.cancel_turn(self.current)
 
-    monkeypatch.setattr(Cell, "_absorb", forgets)
-    breaks(asked, WRONG)
+    monkeypatch.setattr(Cell, "drop", careless)
+    breaks(asked, (*WRONG, RemoteCancelled))
 
 
 # --- tell ---------------------------------------------------------------------------
@@ -407,17 +411,17 @@ def test_a_stream_without_back_pressure_is_found(monkeypatch):
 def test_a_cancelled_read_that_takes_an_item_is_found(monkeypatch):
     """T4: cancelling the wait loses nothing."""
     take = Channel.take
-    wait = ref_module.Stream._wait
+    wait = stream_module._wait
 
-    async def takes(self, envelope, channel):
+    async def takes(envelope, channel, timeout):
         try:
-            await wait(self, envelope, channel)
+            await wait(envelope, channel, timeout)
         except asyncio.CancelledError:
             if channel.buffer:
                 take(channel)
             raise
 
-    monkeypatch.setattr(ref_module.Stream, "_wait", takes)
+    monkeypatch.setattr(stream_module, "_wait", takes)
     breaks(streamed, WRONG)
 
 
