@@ -78,7 +78,7 @@ class Host(Protocol):
         """All locks that are held, by whomever."""
         ...
 
-    def turn_ended(self, turn: Hashable) -> None:
+    def turn_ended(self, turn: Hashable, /) -> None:
         """Take from a turn that has ended what it still holds."""
         ...
 
