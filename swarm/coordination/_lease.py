@@ -277,7 +277,12 @@ class Lease:
         return self
 
     def enter(self) -> None:
-        """Do what entering it does."""
+        """Do what entering it does.
+
+        Raises:
+            LeaseLost: It has gone already: no body begins under it.
+        """
+        self.check()
         task = asyncio.current_task()
         if self._depth and task is not self._body:
             raise RuntimeError("a body runs under this lease in another task")

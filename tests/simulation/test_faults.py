@@ -35,6 +35,7 @@ EVERYTHING = Faults(
     duplicate=True,
     delay=True,
     reorder=True,
+    expire=True,
     jump=True,
     most=3,
 )

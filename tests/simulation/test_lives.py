@@ -74,7 +74,7 @@ def test_a_team_that_crashes_anywhere_is_restarted_and_every_ask_is_decided():
 @slow
 def test_a_team_that_crashes_is_restarted_in_many_schedules():
     """Q1, Q2: the same for longer."""
-    faults = Faults(crash=True, slow=True, freeze=True, most=4)
+    faults = Faults(crash=True, jump=True, most=4)
     holds(supervised, schedules=4_000, faults=faults, seed=1)
 
 
