@@ -445,6 +445,12 @@ class Desk:
             self._end(lease, EXPIRED)
 
 
+def desk_for(core: Core) -> type[Desk]:
+    """Return what a desk is here: a simulated loop has one whose leases go wrong."""
+    kind: type[Desk] = getattr(core.loop, "desk_type", Desk)
+    return kind
+
+
 class Acquisition:
     """A request: `await` it for a lease, or run a body under it with `async with`."""
 

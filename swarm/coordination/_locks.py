@@ -5,7 +5,13 @@ from typing import Any, Final
 
 import attrs
 
-from swarm.coordination._desk import MICRO, Acquisition, Desk, Enterable, check_mode
+from swarm.coordination._desk import (
+    MICRO,
+    Acquisition,
+    Enterable,
+    check_mode,
+    desk_for,
+)
 from swarm.coordination._lease import Lease, Leases, Want
 from swarm.coordination._line import Grant, Request
 from swarm.coordination._lock_line import FREE, LockLine, Mode, blockers
@@ -77,7 +83,7 @@ class LockManager:
 
     def __init__(self, core: Core, ttl: float, aging: float) -> None:
         """Hand out locks, keeping the books in `core`."""
-        self.desk = Desk(core, "lock", blockers)
+        self.desk = desk_for(core)(core, "lock", blockers)
         self.ttl = ttl
         self.aging = aging
         self._paths: dict[str, Path] = {}

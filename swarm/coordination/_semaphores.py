@@ -1,6 +1,6 @@
 """Semaphores, as users hold them."""
 
-from swarm.coordination._desk import Acquisition, Desk, Enterable
+from swarm.coordination._desk import Acquisition, Enterable, desk_for
 from swarm.coordination._lease import Lease, Want
 from swarm.coordination._line import load
 from swarm.coordination._names import Names
@@ -19,7 +19,7 @@ class SemaphoreManager:
 
     def __init__(self, core: Core, ttl: float) -> None:
         """Hand out permits, keeping the books in `core`."""
-        self.desk = Desk(core, "semaphore", blockers)
+        self.desk = desk_for(core)(core, "semaphore", blockers)
         self.ttl = ttl
         self._names = Names("semaphores", "semaphore", "capacity")
 

@@ -15,9 +15,17 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 import attrs
 
 Kind = Literal[
-    "crash", "freeze", "slow", "drop", "duplicate", "delay", "reorder", "jump"
+    "crash",
+    "freeze",
+    "slow",
+    "drop",
+    "duplicate",
+    "delay",
+    "reorder",
+    "expire",
+    "jump",
 ]
-Occasion = Literal["turn", "message", "operation"]
+Occasion = Literal["turn", "message", "lease", "operation"]
 Census = Mapping[tuple[str, str], int]
 """How often an occasion came up: (occasion, agent) to a number."""
 
@@ -30,6 +38,7 @@ OCCASIONS: Final[Mapping[str, Occasion]] = {
     "duplicate": "message",
     "delay": "message",
     "reorder": "message",
+    "expire": "lease",
     "jump": "operation",
 }
 SECONDS: Final = (0.01, 1.0, 30.0, 100.0)
@@ -43,6 +52,7 @@ AMOUNTS: Final[Mapping[str, tuple[float, ...]]] = {
     "duplicate": (0.0,),
     "delay": SECONDS,
     "reorder": (1.0,),
+    "expire": (0.0, *SECONDS),
     "jump": JUMPS,
 }
 _TEXTS: Final[Mapping[str, str]] = {
@@ -53,6 +63,7 @@ _TEXTS: Final[Mapping[str, str]] = {
     "duplicate": "message {number} to {who} came twice",
     "delay": "message {number} to {who} came {amount:g} s late",
     "reorder": "message {number} to {who} was overtaken by the next",
+    "expire": "lease {number} of {who} ended after {amount:g} s",
     "jump": "the wall clock jumped by {amount:+g} s at operation {number}",
 }
 _MANY: Final = 2_000  # single faults that are put in line
@@ -63,10 +74,12 @@ class Fault(NamedTuple):
 
     Attributes:
         kind: what: see `Faults`.
-        target: whom: the name of an agent, or `"*"`: any, counted all together.
+        target: whom: the name of an agent, of a lock or semaphore, or `"*"`: any,
+            counted all together.
         number: at which occasion, from 1: the agent's turn (`crash`, `freeze`,
-            `slow`), message (`drop`, `duplicate`, `delay`, `reorder`), or operation
-            of the program on the tree (`jump`).
+            `slow`), message (`drop`, `duplicate`, `delay`, `reorder`), lease of a
+            lock or semaphore (`expire`), operation of the program on the tree
+            (`jump`).
         amount: for how many seconds; for `crash`, how many loop turns later.
     """
 
@@ -76,7 +89,7 @@ class Fault(NamedTuple):
     amount: float = 0.0
 
     def __str__(self) -> str:
-        who = "any agent" if self.target == ANYBODY else f"`{self.target}`"
+        who = "anybody" if self.target == ANYBODY else f"`{self.target}`"
         return _TEXTS[self.kind].format(who=who, number=self.number, amount=self.amount)
 
 
@@ -101,6 +114,8 @@ class Faults:
         duplicate: it comes twice.
         delay: it comes late; one that is still on its way at the agent's end is lost.
         reorder: it comes after the next one, or one second late.
+        expire: a lease of a lock or semaphore of this name ends before its time, as
+            if it could not be renewed.
         jump: the wall clock jumps; nothing but `wall` time may follow it.
         most: how many faults there are in one schedule.
     """
@@ -112,6 +127,7 @@ class Faults:
     duplicate: Targets = False
     delay: Targets = False
     reorder: Targets = False
+    expire: Targets = False
     jump: bool = False
     most: int = attrs.field(default=2, validator=attrs.validators.ge(1))
 

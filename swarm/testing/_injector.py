@@ -90,6 +90,10 @@ class Injector:
         """Let the next message told to the agent come after the one behind it."""
         self._next("reorder", agent, within)
 
+    def expire(self, name: str, after: float = 0.0) -> None:
+        """Let the next lease of this lock or semaphore end so many seconds later."""
+        self._next("expire", name, after)
+
     def jump_wall(self, seconds: float) -> None:
         """Let the wall clock, and only it, jump now."""
         number = self.counts.get(("operation", ANYBODY), 0)

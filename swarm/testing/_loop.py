@@ -90,6 +90,13 @@ class SimLoop(VirtualLoop):
 
         return FaultyCell
 
+    @property
+    def desk_type(self) -> type[Any]:
+        """Where swarm's locks and semaphores are handed out here."""
+        from swarm.testing._faulty_desk import FaultyDesk  # not for other programs
+
+        return FaultyDesk
+
     async def scheduling_point(self) -> None:
         self.faults.operation()
         await super().scheduling_point()

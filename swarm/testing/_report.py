@@ -174,6 +174,9 @@ def _wait_in_swarm(task: Any, waiter: Any) -> Wait:
             envelope = frame.f_locals.get("envelope")
             server = getattr(getattr(envelope, "cell", None), "task", None)
             found = Wait(f"agent {envelope}", () if server is None else (server,))
+        elif where == "Waiter.wait":
+            what = getattr(frame.f_locals.get("self"), "what", None)
+            found = Wait(f"{getattr(what, 'name', 'a barrier')!r}")
         elif where in _IDLE and waiter is not None:
             found = Wait(_IDLE[where])
     return found

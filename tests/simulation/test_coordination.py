@@ -1,6 +1,7 @@
 """Locks, semaphores and barriers under many schedules, cancellations and faults."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -100,12 +101,17 @@ class Writer(Agent):
     """Writes under a lock, with its lease as the guard."""
 
     async def write(self, grants: list[int], writes: list[tuple[int, int]]) -> None:
-        async with self.swarm.lock("x").acquire(ttl=20, timeout=100) as lease:
-            grants.append(lease.token)
-            for _ in range(2):
-                await asyncio.sleep(0.1)
+        # Without a body, so that nothing but the guard stands in the way.
+        lease = await self.swarm.lock("x").acquire(ttl=20, timeout=100)
+        grants.append(lease.token)
+        try:
+            for _ in range(3):
+                await asyncio.sleep(0)
                 done = await self.shared.set("x", self.name, guard=lease)
                 writes.append((lease.token, done.version))
+        finally:
+            with contextlib.suppress(LeaseLost):
+                await lease.release()
 
 
 async def fenced(sim: Sim) -> None:
@@ -115,10 +121,8 @@ async def fenced(sim: Sim) -> None:
     async with Swarm() as swarm:
         restart = Restart("permanent", max=20)
         agents = [await swarm.spawn(Writer, name=n, restart=restart) for n in EVERYBODY]
-        asked = [
-            asyncio.create_task(a.ask(Writer.write, grants, writes)) for a in agents
-        ]
-        outcomes = [await quietly(task) for task in asked]
+        asks = [agent.ask(Writer.write, grants, writes) for agent in agents]
+        outcomes = await asyncio.gather(*map(quietly, asks))
         await asyncio.sleep(200)
         free(swarm, "x")
         sim.sometimes("a lease was lost", any(isinstance(o, LOST) for o in outcomes))
