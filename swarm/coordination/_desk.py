@@ -30,6 +30,7 @@ from swarm.coordination._lock_line import (
     plan_upgrade,
 )
 from swarm.coordination._sessions import Session
+from swarm.coordination._wait_graph import AnyOf
 from swarm.coordination._waiting import Core, Waiter
 from swarm.errors import (
     Closed,
@@ -43,7 +44,7 @@ from swarm.ports import Plan, View
 
 MICRO = 1_000_000
 
-Blockers = Callable[[Any, str], list[Grant | Request]]
+Blockers = Callable[[Any, str], tuple[list[Grant | Request], int]]
 
 
 def to_micro(seconds: float) -> int:
@@ -249,12 +250,22 @@ class Desk:
         return self.core.local.read_now(_line_at, want)
 
     def blockers(self, waiter: Waiter) -> Iterable[Hashable]:
-        """Return the parties that must move before a waiter can."""
+        """Return the parties that must move before a waiter can.
+
+        Of those in other processes nothing is known; they are taken to move.
+        """
         party_of = self.core.party_of
-        for who in self._blockers(self.line(waiter.what), waiter.id):
+        people, needed = self._blockers(self.line(waiter.what), waiter.id)
+        if not needed:
+            return [p for p in (party_of(who.id) for who in people) if p is not None]
+        weights: dict[Hashable, int] = {}
+        for who in people:
             party = party_of(who.id)
-            if party is not None:
-                yield party
+            if party is None:
+                needed -= who.permits
+            else:
+                weights[party] = weights.get(party, 0) + who.permits
+        return AnyOf(weights, needed) if needed > 0 else ()
 
     def describe(self, waiter: Waiter) -> str:
         """Return what is waited for, since when, and who has it."""

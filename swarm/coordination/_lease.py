@@ -310,7 +310,7 @@ class Lease:
                 if error is None:
                     raise
             return
-        if self._depth:
+        if self._depth or self._reason is RELEASED:
             return
         body, self._body = self._body, None
         is_ours = False

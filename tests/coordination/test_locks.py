@@ -79,9 +79,7 @@ async def test_shared_holders_hold_together_and_let_nobody_barge():
         await turns()
         with pytest.raises(WouldBlock):
             lock.acquire_nowait("shared")
-        readers = [
-            asyncio.ensure_future(hold(world, mode="shared")) for _ in range(3)
-        ]
+        readers = [asyncio.ensure_future(hold(world, mode="shared")) for _ in range(3)]
         await turns()
         assert [q.mode for q in world.locks.queue("x")] == ["exclusive"] + 3 * [
             "shared"
@@ -461,9 +459,7 @@ async def test_downgrade_lets_readers_in_at_once():
         lock = world.lock()
         lease = await lock.acquire()
         token = lease.token
-        readers = [
-            asyncio.ensure_future(hold(world, mode="shared")) for _ in range(2)
-        ]
+        readers = [asyncio.ensure_future(hold(world, mode="shared")) for _ in range(2)]
         await turns()
         await lease.downgrade()
         assert (lease.mode, len(world.locks.held())) == ("shared", 3)
@@ -672,9 +668,7 @@ async def test_acquire_all_takes_all_or_none_in_one_order():
         async with world.lock("b"):
 
             async def late() -> None:
-                await world.all.acquire_all(
-                    world.state.identity, ["a", "b"], timeout=2
-                )
+                await world.all.acquire_all(world.state.identity, ["a", "b"], timeout=2)
 
             with pytest.raises(LockTimeout):
                 await asyncio.ensure_future(late())
