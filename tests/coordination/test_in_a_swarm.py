@@ -166,9 +166,7 @@ async def test_an_agent_that_is_killed_or_cancelled_releases():
         async with Swarm() as swarm:
             ada, bo = await pair(swarm)
             seconds = 2.0 if how == "timeout" else None
-            one = asyncio.ensure_future(
-                ada.within(seconds).ask(Worker.hold, "x", 50)
-            )
+            one = asyncio.ensure_future(ada.within(seconds).ask(Worker.hold, "x", 50))
             await turns(5)
             two = asyncio.ensure_future(bo.ask(Worker.hold, "x", 1))
             await asyncio.sleep(1)
@@ -234,9 +232,10 @@ async def test_an_agent_missing_at_a_barrier_is_known_by_what_it_did_before():
         two = asyncio.ensure_future(bo.ask(Worker.gather_round, 2, "x"))
         with pytest.raises(DeadlockError, match="barrier 'b'"):
             await two
-        assert sorted(
-            await asyncio.gather(one, bo.ask(Worker.gather_round, 0))
-        ) == [0, 1]
+        assert sorted(await asyncio.gather(one, bo.ask(Worker.gather_round, 0))) == [
+            0,
+            1,
+        ]
         check_empty(swarm)
 
 
