@@ -173,6 +173,10 @@ class Line(Protocol):
         """Return whether a waiting request stands in the way of a later one."""
         ...
 
+    def stops_all(self, waiting: Request) -> bool:
+        """Return whether a waiting request stands in the way of whoever is later."""
+        ...
+
     def with_people(
         self, holders: tuple[Grant, ...], queue: tuple[Request, ...]
     ) -> "Self | None":
@@ -296,7 +300,7 @@ class Step:
                 self.granted.append((request.id, self.grant(request)))
                 continue
             waiting.append(request)
-            if line.stops(request, request):  # and so, in their way, all the rest
+            if line.stops_all(request):
                 waiting.extend(self.queue[at + 1 :])
                 break
         self.queue = waiting

@@ -72,6 +72,10 @@ class LockLine:
         """Return whether a waiting request stands in the way of a later one."""
         return not goes_with(waiting.mode, later.mode)
 
+    def stops_all(self, waiting: Request) -> bool:
+        """Return whether a waiting request stands in the way of whoever is later."""
+        return waiting.mode == "exclusive"
+
     def with_people(
         self, holders: tuple[Grant, ...], queue: tuple[Request, ...]
     ) -> "LockLine | None":

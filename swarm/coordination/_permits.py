@@ -60,6 +60,10 @@ class Permits:
         """Return that everybody waits for those ahead (M5)."""
         return True
 
+    def stops_all(self, waiting: Request) -> bool:  # noqa: ARG002
+        """Return that everybody waits for those ahead (M5)."""
+        return True
+
     def with_people(
         self, holders: tuple[Grant, ...], queue: tuple[Request, ...]
     ) -> "Permits | None":
