@@ -7,7 +7,7 @@ import functools
 import inspect
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, overload
 
 import attrs
 
@@ -31,6 +31,24 @@ class Overrides:
 overrides = Overrides()
 
 
+@overload
+def simulate(
+    function: Callable[..., Awaitable[Any]],
+    /,
+) -> Callable[..., None]: ...
+@overload
+def simulate(
+    *,
+    schedules: int = 500,
+    seed: int = 0,
+    strategy: Strategy = "auto",
+    order: Order = "tasks",
+    max_stall: float = 0.0,
+    threads: Threads = "refuse",
+    max_steps: int = 100_000,
+    max_time: float | None = None,
+    faults: Faults | None = None,
+) -> Callable[[Callable[..., Awaitable[Any]]], Callable[..., None]]: ...
 def simulate(
     function: Callable[..., Awaitable[Any]] | None = None,
     /,

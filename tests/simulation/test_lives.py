@@ -18,7 +18,6 @@ from swarm import (
 from swarm.agents import Backoff, Group, Restart, Supervisor
 from swarm.agents._cell import Cell
 from swarm.coordination import WaitGraph
-from swarm.kernel import MemoryKernel
 from swarm.system._coordinator import Coordinator, Phase
 from swarm.testing import Faults, Sim, StuckError, sweep_cancel
 from tests.simulation.actors import Clerk, Diary
@@ -297,27 +296,22 @@ def test_a_departure_that_a_cancellation_stops_half_way_is_found(monkeypatch):
 
 async def departs(sim: Sim) -> None:
     """The document of an agent is gone at the end, however it ended."""
-    deleted: list[str] = []
-    write = MemoryKernel._write
-
-    def note(self, author, writes, events):
-        deleted.extend(w.path.text for w in writes if w.body is w.record is None)
-        return write(self, author, writes, events)
-
     swarm = await Swarm.open()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MemoryKernel, "_write", note)
-        names = ("ada", "bo", "cy")
-        refs = [await swarm.spawn(Clerk, Diary(), name=name) for name in names]
-        for ref in refs[:2]:
-            await ref.ask(Clerk.ping)
-        stopping = asyncio.create_task(refs[0].stop())
-        await sim.checkpoint()
-        stopping.cancel()
-        refs[1].kill()
-        await quietly(stopping)
-        await swarm.close()
-    assert sorted(deleted) == [f"global.registry.{name}" for name in names]
+    names = ("ada", "bo", "cy")
+    refs = [await swarm.spawn(Clerk, Diary(), name=name) for name in names]
+    for ref in refs[:2]:
+        await ref.ask(Clerk.ping)
+    stopping = asyncio.create_task(refs[0].stop())
+    await sim.checkpoint()
+    stopping.cancel()
+    refs[1].kill()
+    await quietly(stopping)
+    await swarm.close()
+    log = swarm._coordinator.kernel._log
+    commits = [log.entry(number) for number in range(log.first, log.end)]
+    documents = [document for commit in commits for document in commit.documents]
+    gone = [document.path.text for document in documents if document.is_deleted]
+    assert sorted(gone) == [f"global.registry.{name}" for name in names]
     nothing_left(swarm)
 
 
