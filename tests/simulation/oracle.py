@@ -63,4 +63,7 @@ async def quietly(awaitable: Awaitable[Any]) -> Any:
         return error
 
 
-slow = pytest.mark.slow
+def slow(test: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a test that runs only when it is asked for, and may take minutes."""
+    marked: Callable[..., Any] = pytest.mark.slow(pytest.mark.timeout(300)(test))
+    return marked
