@@ -7,11 +7,12 @@ import functools
 import inspect
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, overload
 
 import attrs
 
 from swarm.testing._explore import Function, Report, Run, explore, replay, run
+from swarm.testing._faults import Faults
 from swarm.testing._loop import Order, SimLoop
 from swarm.testing._policies import RandomWalk
 from swarm.testing._portfolio import Strategy
@@ -30,6 +31,24 @@ class Overrides:
 overrides = Overrides()
 
 
+@overload
+def simulate(
+    function: Callable[..., Awaitable[Any]],
+    /,
+) -> Callable[..., None]: ...
+@overload
+def simulate(
+    *,
+    schedules: int = 500,
+    seed: int = 0,
+    strategy: Strategy = "auto",
+    order: Order = "tasks",
+    max_stall: float = 0.0,
+    threads: Threads = "refuse",
+    max_steps: int = 100_000,
+    max_time: float | None = None,
+    faults: Faults | None = None,
+) -> Callable[[Callable[..., Awaitable[Any]]], Callable[..., None]]: ...
 def simulate(
     function: Callable[..., Awaitable[Any]] | None = None,
     /,
@@ -42,6 +61,7 @@ def simulate(
     threads: Threads = "refuse",
     max_steps: int = 100_000,
     max_time: float | None = None,
+    faults: Faults | None = None,
 ) -> Any:
     """Turn a coroutine function into a test that runs it under many schedules.
 
@@ -60,6 +80,7 @@ def simulate(
         threads: see `SimLoop`.
         max_steps: see `explore`.
         max_time: see `explore`, in seconds.
+        faults: see `explore`.
     """
     options: dict[str, Any] = {
         "strategy": strategy,
@@ -68,6 +89,7 @@ def simulate(
         "threads": threads,
         "max_steps": max_steps,
         "max_time": max_time,
+        "faults": faults,
     }
 
     def decorate(coroutine_function: Callable[..., Awaitable[Any]]) -> Any:
@@ -120,6 +142,7 @@ class Explorer:
         threads: Threads = "refuse",
         max_steps: int = 100_000,
         max_time: float | None = None,
+        faults: Faults | None = None,
     ) -> Report:
         """Run a coroutine function under many schedules; see `swarm.testing.explore`.
 
@@ -137,6 +160,7 @@ class Explorer:
             threads=threads,
             max_steps=max_steps,
             max_time=max_time,
+            faults=faults,
         )
 
     def run(self, program: Function, **options: Any) -> Run:

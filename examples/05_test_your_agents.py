@@ -1,0 +1,97 @@
+"""Test your agents: many schedules, crashes and lost messages, in one second.
+
+A till takes payments and writes them into a ledger. It passes on every usual run.
+What if a cashier crashes half-way, or a message gets lost? The simulator tries.
+"""
+
+import asyncio
+
+from swarm import Agent, Swarm
+from swarm.agents import Restart
+from swarm.testing import Faults, Sim, explore, replay, simulate
+
+
+class Careless(Agent):
+    """Reads, computes, writes: whoever comes in between is overwritten."""
+
+    async def pay(self, amount: int) -> None:
+        total = await self.shared.get("total", default=0)
+        await self.shared.set("total", total + amount)
+
+
+class Careful(Agent):
+    """One commit for each payment, and each payment only once."""
+
+    async def pay(self, amount: int, number: str = "") -> None:
+        async with self.shared.transaction() as tx:
+            if number and await tx.get(f"paid.{number}"):
+                return
+            if number:
+                await tx.set(f"paid.{number}", True)
+            await tx.set("total", (await tx.get("total") or 0) + amount)
+
+
+async def two_tills() -> None:
+    async with Swarm() as swarm:
+        ada = await swarm.spawn(Careless, name="ada")
+        bob = await swarm.spawn(Careless, name="bob")
+        async with asyncio.TaskGroup() as day:
+            day.create_task(ada.ask(Careless.pay, 5), name="first")
+            day.create_task(bob.ask(Careless.pay, 7), name="second")
+        total = await swarm.state.get("shared.total")
+        assert total == 12, f"{total} in the ledger, not 12"
+
+
+async def told_once() -> None:
+    """Send and forget, to an agent that may crash."""
+    async with Swarm() as swarm:
+        till = await swarm.spawn(Careful, name="till", restart=Restart("permanent"))
+        for amount in (5, 7):
+            await till.tell(Careful.pay, amount)
+        await asyncio.sleep(60)
+        total = await swarm.state.get("shared.total", default=0)
+        assert total == 12, f"{total} in the ledger, not 12"
+
+
+@simulate(schedules=300, faults=Faults(crash="till", drop="till", duplicate="till"))
+async def test_told_until_it_is_done(sim: Sim) -> None:
+    """Send until it is in the ledger; each payment has a number."""
+    async with Swarm() as swarm:
+        restart = Restart("permanent", max=10)
+        till = await swarm.spawn(Careful, name="till", restart=restart)
+        for number, amount in {"a": 5, "b": 7}.items():
+            while not await swarm.state.get(f"shared.paid.{number}"):
+                await till.tell(Careful.pay, amount, number)
+                await asyncio.sleep(10)
+        sim.sometimes("something went wrong", len(sim.faults.happened) > 0)
+        assert await swarm.state.get("shared.total") == 12
+
+
+def main() -> None:
+    asyncio.run(two_tills())
+    print("passes on the stock loop")
+
+    failure = explore(two_tills, schedules=500).failure
+    assert failure is not None
+    print("two tills:", failure.error)
+
+    failure = explore(told_once, faults=Faults(crash=True, drop=True)).failure
+    assert failure is not None
+    print("send and forget:", failure.error)
+    print(*failure.why)
+    again = replay(told_once, failure.blob)
+    print("the same when replayed:", again.digest == failure.digest)
+
+    test_told_until_it_is_done()
+    print("send until it is done: holds")
+
+
+main()
+
+
+# > passes on the stock loop
+# > two tills: 7 in the ledger, not 12
+# > send and forget: 7 in the ledger, not 12
+# > `till` crashed 1 loop turns into turn 1
+# > the same when replayed: True
+# > send until it is done: holds
