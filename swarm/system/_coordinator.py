@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
-from swarm.agents import Deadlines, Mailbox, Registry, Supervisor, Surfaces
+from swarm.agents import Deadlines, Mailbox, Pool, Registry, Supervisor, Surfaces
 from swarm.coordination import WaitGraph
 from swarm.errors import Closed, WrongLoop
 from swarm.kernel import MemoryKernel
@@ -80,6 +80,7 @@ class Coordinator:
         self._config = config
         self._make_surfaces = surfaces
         self._context = contextvars.copy_context()
+        self.pool: Pool = Pool(self, self._context)
         self._tasks: dict[asyncio.Task[Any], Callable[[], object] | None] = {}
         self._essential: set[asyncio.Task[Any]] = set()
         self._closing: list[Callable[[], object]] = []
@@ -228,6 +229,7 @@ class Coordinator:
         for callback in self._closing:
             callback()
         self._closing.clear()
+        self.pool.close()
         cancelled: asyncio.CancelledError | None = None
         again = False
         current = asyncio.current_task()
