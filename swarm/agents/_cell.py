@@ -25,7 +25,7 @@ from typing import Any, Final
 from swarm.agents._envelope import Asked, Envelope, first_step
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox, State
-from swarm.agents._pool import DEPTH, Carrier
+from swarm.agents._pool import DEPTH, Carrier, Pool
 from swarm.agents._steps import Rest, drive, swap_task, take_over
 from swarm.agents._turns import ENDED, QUEUED, RUNNING, Turns
 from swarm.errors import AgentDied, NoSuchAgent
@@ -105,53 +105,44 @@ class Cell(Turns):
         Returns:
             The result; or PENDING, and `envelope.reply` will have it.
         """
-        pool = self.host.pool
-        if (
-            self.task is None
-            and self.mailbox is None
-            and self.open
-            and pool.left > 0
-            and pool.depth < DEPTH
-            and pool.inline
-            and not envelope.call.interleaves
-            and (carrier := pool.take()) is not None
-        ):
-            return self._attempt(envelope, carrier)
+        if self.task is None and self.mailbox is None and self.open:
+            pool = self.host.pool
+            if pool.left > 0 and pool.depth < DEPTH and not envelope.call.interleaves:
+                carrier = pool.take()
+                if carrier is not None:
+                    return self._attempt(envelope, carrier, pool)
         envelope.reply = self.host.loop.create_future()
         self.post(envelope)
         return PENDING
 
-    def _attempt(self, envelope: Asked, carrier: Carrier) -> Any:
+    def _attempt(self, envelope: Asked, carrier: Carrier, pool: Pool) -> Any:
         """Run the first step of a turn, entered as the task of `carrier`."""
-        host = self.host
-        pool, loop = host.pool, host.loop
         task = self.task = carrier.task
         task.set_name(self.identity.agent_id)
-        context = pool.context.copy()
         self.current = envelope
         self.began = envelope.since
         envelope.state = RUNNING
-        result: Any = PENDING
+        context = pool.context.copy()
+        loop = pool.loop
         error: BaseException | None = None
+        result: Any = PENDING
         pool.left -= 1
         pool.depth += 1
         asker = swap_task(loop, task)
         try:
-            carrier.rest = Rest(context, *context.run(first_step, self.agent, envelope))
+            step = context.run(first_step, self.agent, envelope)
         except StopIteration as stop:
             result = stop.value
-        except BaseException as raised:  # noqa: BLE001  # sorted out below
+        except BaseException as raised:  # noqa: BLE001  # see _first_step_raised
             error = raised
+        else:
+            carrier.rest = Rest(context, *step)
         finally:
             swap_task(loop, asker)
             pool.depth -= 1
         if error is not None:
-            if self._is_fatal(error, task):
-                carrier.fatal = error  # the loop's or ours, but not the asker's
-            else:
-                self.current = None
-                self.raised(envelope, error)
-            error = None
+            self._first_step_raised(envelope, carrier, error)
+            error = None  # no cycle of it and this frame
         elif result is not PENDING:
             self.current = None
             if envelope.state == RUNNING:
@@ -161,29 +152,28 @@ class Cell(Turns):
                 result = PENDING
         if result is PENDING and envelope.reply is None:
             envelope.reply = loop.create_future()
-        self._after_attempt(envelope, carrier)
-        return result
-
-    def _after_attempt(self, envelope: Asked, carrier: Carrier) -> None:
-        """Hand over to the task what is left to be done, or give it back."""
-        pool = self.host.pool
         if self.current is None:
             self.handled += 1
             if envelope.state == ENDED:
                 envelope.args = ()
             if self.watchers:
                 self.notify()
-        if (
-            self.current is not None
-            or self.mailbox is not None
-            or self.hook is not None
-            or carrier.waker.done()
-        ):
-            carrier.cell = self
-            carrier.wake()
+            if self.mailbox is None and self.hook is None and not carrier.waker.done():
+                self.task = None
+                pool.parked.append(carrier)
+                return result
+        carrier.cell = self
+        carrier.wake()
+        return result
+
+    def _first_step_raised(
+        self, envelope: Asked, carrier: Carrier, error: BaseException
+    ) -> None:
+        if self._is_fatal(error, carrier.task):
+            carrier.fatal = error  # for the task to raise, not for the asker
         else:
-            self.task = None
-            pool.parked.append(carrier)
+            self.current = None
+            self.raised(envelope, error)
 
     def drop(self, envelope: Envelope, error: BaseException | None = None) -> None:
         """Decide a request now, with `error` for its sender: withdraw or cancel it.
@@ -244,10 +234,13 @@ class Cell(Turns):
             envelope = self._next()
             if envelope is None:
                 budget = BUDGET
-                if self._may_rest():
+                if task.cancelling():
+                    await self._absorb(task)  # raises it, if it is not ours
+                elif self._may_rest():
                     self.task = None
                     return
-                await one_loop_turn()
+                else:
+                    await one_loop_turn()
                 continue
             envelope.state = RUNNING
             self.current = envelope
@@ -265,11 +258,11 @@ class Cell(Turns):
                     raise
                 self.current = None
                 self.raised(envelope, error)
+                if envelope.state == ENDED:  # not put back to be delivered again
+                    envelope.forget()
             else:
                 self.current = None
                 self._returned(envelope, result)
-            if envelope.state == ENDED:  # not put back to be delivered again
-                envelope.forget()
             self.handled += 1
             if self.cancelling:
                 await self._absorb(task)
@@ -300,11 +293,11 @@ class Cell(Turns):
                     raise
                 self.current = None
                 self.raised(envelope, error)
+                if envelope.state == ENDED:  # not put back to be delivered again
+                    envelope.forget()
             else:
                 self.current = None
                 self._returned(envelope, result)
-            if envelope.state == ENDED:
-                envelope.forget()
             self.handled += 1
         if self.cancelling:
             await self._absorb(carrier.task)
@@ -314,12 +307,16 @@ class Cell(Turns):
     def _returned(self, envelope: Envelope, result: Any) -> None:
         """Give what a turn returned to whoever is to have it."""
         reply = envelope.reply
-        if envelope.state != RUNNING or (reply is not None and reply.done()):
+        if envelope.state != RUNNING:
+            self.drop_outcome(envelope)
+        elif reply is None:
+            envelope.state = ENDED
+        elif reply.done():
             self.drop_outcome(envelope)
         else:
             envelope.state = ENDED
-            if reply is not None:
-                reply.set_result(result)
+            reply.set_result(result)
+        envelope.forget()
 
     def _next(self) -> Envelope | None:
         """Return the request whose turn it is, or None when there is none."""
@@ -374,14 +371,15 @@ class Cell(Turns):
 
         A turn that suppressed it, or was in its last step when it came, has left it
         pending; it is drawn off here so that it does not hit the next turn. (Before
-        3.13, `uncancel` does not do that.)
+        3.13, `uncancel` does not do that.) One that was not ours ends the agent.
         """
-        while task.cancelling():
-            task.uncancel()
+        if self.cancelling:
+            while task.cancelling():
+                task.uncancel()
         try:
             await one_loop_turn()
         except asyncio.CancelledError:
-            if self.killed:
+            if self.killed or not self.cancelling:
                 raise
         while task.cancelling():
             task.uncancel()

@@ -35,6 +35,9 @@ class Target(Protocol):
         ...
 
 
+_NONE: Final[dict[str, Any]] = {}  # not one each for those that have none
+
+
 class Envelope:
     """One call of one method of one agent.
 
@@ -73,7 +76,7 @@ class Envelope:
         self.cell: Target = cell
         self.call: Call = call
         self.args: tuple[Any, ...] = args
-        self.kwargs: dict[str, Any] = kwargs
+        self.kwargs: dict[str, Any] = kwargs or _NONE
         self.since: float = since
         self.state: int = 0
 

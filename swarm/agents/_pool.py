@@ -78,13 +78,16 @@ class Carrier:
 
     __slots__ = ("_pool", "cell", "fatal", "rest", "task", "waker")
 
-    def __init__(self, pool: "Pool", cell: Tenant) -> None:
-        """Begin a task that serves `cell`, from the next turn of the loop on."""
+    def __init__(self, pool: "Pool") -> None:
+        """Begin a task, to be given a cell before it takes its first step.
+
+        Or rather its second, if the loop's tasks are eager: they take the first here.
+        """
         self._pool = pool
-        self.cell: Tenant | None = cell
+        self.cell: Tenant | None = None
         self.rest: Rest | None = None
         self.fatal: BaseException | None = None
-        self.waker: asyncio.Future[None] = pool.employer.loop.create_future()
+        self.waker: asyncio.Future[None] = pool.loop.create_future()
         self.task: asyncio.Task[Any] = pool.employer.start(
             self._run(), "swarm: turns of agents", ended=self._ended
         )
@@ -96,30 +99,29 @@ class Carrier:
 
     async def _run(self) -> None:
         pool = self._pool
-        parked, loop = pool.parked, pool.employer.loop
         cancelled: asyncio.CancelledError | None = None
         while True:
             cell = self.cell
-            if cell is not None:
-                pool.left = INLINE
-                await cell.serve(self, cancelled)
-                cancelled = None
-                if cell.killed:
-                    return
-                self.cell = cell = None
-            if len(parked) >= PARKED or pool.closed:
-                return
-            waker = self.waker = loop.create_future()
-            parked.append(self)
-            try:
-                await waker
-            except asyncio.CancelledError as error:
-                # A step that cancelled its task and took it back (`uncancel`) has
-                # left nothing but a cancelled future.
-                if self.task.cancelling():
+            if cell is None:
+                try:
+                    await self.waker
+                except asyncio.CancelledError as error:
                     if self.cell is None:
                         raise
-                    cancelled = error
+                    # A step that cancelled its task and took it back (`uncancel`) has
+                    # left nothing but a cancelled future.
+                    if self.task.cancelling():
+                        cancelled = error
+                continue
+            pool.left = pool.inline
+            await cell.serve(self, cancelled)
+            if cell.killed:
+                return
+            self.cell = cell = cancelled = None
+            if len(pool.parked) >= PARKED or pool.closed:
+                return
+            self.waker = pool.loop.create_future()
+            pool.parked.append(self)
 
     def _ended(self) -> None:
         if self in self._pool.parked:
@@ -134,23 +136,34 @@ class Pool:
 
     Attributes:
         employer: Who owns them.
+        loop: The event loop that everything lives in.
         context: A copy of it is what each turn runs in.
-        inline: Whether first steps may run in their asker's call stack. Not in a
-            simulation, where every message is to be a point at which others may run.
-        left: How many may, before the loop has to turn.
+        inline: How many first steps in a row may run in their asker's call stack. None
+            in a simulation, where every message is to be a point at which others run.
+        left: How many of them are left before the loop has to turn.
         depth: In how many of them we are.
         parked: The tasks that are free.
         closed: Whether none is kept any more.
     """
 
-    __slots__ = ("closed", "context", "depth", "employer", "inline", "left", "parked")
+    __slots__ = (
+        "closed",
+        "context",
+        "depth",
+        "employer",
+        "inline",
+        "left",
+        "loop",
+        "parked",
+    )
 
     def __init__(self, employer: Employer, context: Context) -> None:
         """Begin without any."""
         self.employer: Employer = employer
+        self.loop: asyncio.AbstractEventLoop = employer.loop
         self.context: Context = context
-        self.inline: bool = runs_inline(employer.loop)
-        self.left: int = INLINE
+        self.inline: int = INLINE if runs_inline(employer.loop) else 0
+        self.left: int = self.inline
         self.depth: int = 0
         self.parked: list[Carrier] = []
         self.closed: bool = False
@@ -168,7 +181,7 @@ class Pool:
         """Have a task serve `cell`, from the next turn of the loop on."""
         carrier = self.take()
         if carrier is None:
-            return Carrier(self, cell).task
+            carrier = Carrier(self)
         carrier.cell = cell
         carrier.wake()
         return carrier.task

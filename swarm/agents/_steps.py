@@ -50,16 +50,19 @@ class Rest:
 if sys.version_info >= (3, 12):
     swap_task = asyncio.tasks._swap_current_task  # noqa: SLF001  # see above
 else:
+    _current_task = asyncio.tasks._current_tasks.get  # type: ignore[attr-defined]  # noqa: SLF001  # see above
+    _enter_task = asyncio.tasks._enter_task  # noqa: SLF001  # see above
+    _leave_task = asyncio.tasks._leave_task  # noqa: SLF001  # see above
 
     def swap_task(
         loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None
     ) -> asyncio.Task[Any] | None:
         """Make `task` the current one; return which it was before."""
-        before = asyncio.current_task(loop)
+        before: asyncio.Task[Any] | None = _current_task(loop)
         if before is not None:
-            asyncio.tasks._leave_task(loop, before)  # noqa: SLF001  # see above
+            _leave_task(loop, before)
         if task is not None:
-            asyncio.tasks._enter_task(loop, task)  # noqa: SLF001  # see above
+            _enter_task(loop, task)
         return before
 
 
@@ -89,10 +92,7 @@ def drive(
             del thrown
 
 
-@types.coroutine
-def take_over(
-    rest: Rest, cancelled: asyncio.CancelledError | None
-) -> Generator[Any, Any, Any]:
+async def take_over(rest: Rest, cancelled: asyncio.CancelledError | None) -> Any:
     """Run the rest of a turn in the task that its first step was entered as.
 
     Args:
@@ -117,4 +117,4 @@ def take_over(
         return stop.value
     finally:
         error = cancelled = None
-    return (yield from drive(context, coroutine, awaited))
+    return await drive(context, coroutine, awaited)
