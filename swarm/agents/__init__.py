@@ -2,9 +2,10 @@
 
 from swarm.agents._agent import Agent
 from swarm.agents._deadlines import Deadlines
-from swarm.agents._envelope import Envelope, calling_turn
+from swarm.agents._envelope import Envelope, calling_turn, running_turn
 from swarm.agents._group import Group, SpawnOptions
 from swarm.agents._host import Host, Surfaces
+from swarm.agents._life import turns_of
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox
 from swarm.agents._pool import Pool
@@ -40,4 +41,6 @@ __all__ = [
     "calling_turn",
     "info_of",
     "interleave",
+    "running_turn",
+    "turns_of",
 ]

@@ -25,7 +25,7 @@ from typing import Any, Final
 from swarm.agents._envelope import Asked, Envelope, first_step
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox, State
-from swarm.agents._pool import DEPTH, Carrier, Pool
+from swarm.agents._pool import DEPTH, Carrier
 from swarm.agents._steps import Rest, drive, swap_task, take_over
 from swarm.agents._turns import ENDED, QUEUED, RUNNING, Turns
 from swarm.errors import AgentDied, NoSuchAgent
@@ -110,13 +110,15 @@ class Cell(Turns):
             if pool.left > 0 and pool.depth < DEPTH and not envelope.call.interleaves:
                 carrier = pool.take()
                 if carrier is not None:
-                    return self._attempt(envelope, carrier, pool)
+                    return self._attempt(envelope, carrier)
         envelope.reply = self.host.loop.create_future()
         self.post(envelope)
         return PENDING
 
-    def _attempt(self, envelope: Asked, carrier: Carrier, pool: Pool) -> Any:
+    def _attempt(self, envelope: Asked, carrier: Carrier) -> Any:
         """Run the first step of a turn, entered as the task of `carrier`."""
+        host = self.host
+        pool = host.pool
         task = self.task = carrier.task
         task.set_name(self.identity.agent_id)
         self.current = envelope
@@ -154,6 +156,8 @@ class Cell(Turns):
             envelope.reply = loop.create_future()
         if self.current is None:
             self.handled += 1
+            if host.holding:
+                host.turn_ended(envelope)
             if envelope.state == ENDED:
                 envelope.args = ()
             if self.watchers:
@@ -203,6 +207,12 @@ class Cell(Turns):
             return None
         return self.current
 
+    def task_of(self, envelope: Envelope) -> asyncio.Task[Any] | None:
+        """Return the task that runs a turn, or None when it does not run."""
+        if envelope is self.current:
+            return self.task
+        return None if self.aside is None else self.aside.get(envelope)
+
     def cancel_turn(self, envelope: Envelope) -> None:
         """Cancel the task of a turn, at most once; the agent goes on."""
         if envelope is self.current:
@@ -227,6 +237,7 @@ class Cell(Turns):
         host = self.host
         now = host.now
         base = host.pool.context
+        holding = host.holding
         budget = BUDGET
         if self.current is not None or cancelled is not None:
             await self._go_on(carrier, cancelled)
@@ -264,6 +275,8 @@ class Cell(Turns):
                 self.current = None
                 self._returned(envelope, result)
             self.handled += 1
+            if holding:
+                host.turn_ended(envelope)
             if self.cancelling:
                 await self._absorb(task)
             if self.watchers:
@@ -299,6 +312,8 @@ class Cell(Turns):
                 self.current = None
                 self._returned(envelope, result)
             self.handled += 1
+            if self.host.holding:
+                self.host.turn_ended(envelope)
         if self.cancelling:
             await self._absorb(carrier.task)
         if self.watchers:
@@ -395,4 +410,5 @@ class Cell(Turns):
             if current.state < State.DECIDED:
                 current.settle(AgentDied(f"agent {self} ended during {current}"))
             current.state = State.ENDED
+            self.host.turn_ended(current)
         self.notify()

@@ -126,6 +126,8 @@ async def run_hook(cell: Cell, name: str) -> None:
         await reply
     except BaseException:
         cell.drop(envelope)
+        if reply.done() and not reply.cancelled():
+            reply.exception()  # seen, though whoever waited was cancelled before it
         raise
     finally:
         if turn is not None:

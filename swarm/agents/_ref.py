@@ -152,7 +152,10 @@ class Ref(Generic[A_co]):
             if timeout <= 0:
                 raise _too_late(envelope)
         reply: asyncio.Future[R] | None = None
+        holder = host.holding_task() if host.leases else None
         try:
+            if holder is not None:
+                host.graph.enter(holder, envelope)
             answer: R | Pending = cell.attempt(envelope)
             if answer is not PENDING:
                 return answer
@@ -171,6 +174,8 @@ class Ref(Generic[A_co]):
         finally:
             if turn is not None:
                 host.graph.leave(turn, envelope)
+            if holder is not None:
+                host.graph.leave(holder, envelope)
 
     async def tell(
         self,

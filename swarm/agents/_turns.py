@@ -260,6 +260,7 @@ class Turns:
             envelope.state = State.ENDED
             envelope.forget()
         self.handled += 1
+        self.host.turn_ended(envelope)
         del self.aside[envelope]
         self.mailbox.limit += 1
         self.admit(self.mailbox)

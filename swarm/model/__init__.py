@@ -35,6 +35,10 @@ from swarm.model._system_events import (
     AgentRegistered,
     AgentStarted,
     AgentStopped,
+    LockAcquired,
+    LockContention,
+    LockExpired,
+    LockReleased,
 )
 from swarm.model._value import (
     ABSENT,
@@ -70,6 +74,10 @@ __all__ = [
     "Commit",
     "Document",
     "Event",
+    "LockAcquired",
+    "LockContention",
+    "LockExpired",
+    "LockReleased",
     "Path",
     "Pattern",
     "PatternSegment",

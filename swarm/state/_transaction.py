@@ -7,7 +7,7 @@ from typing import Any, Self, TypeVar
 
 from swarm.errors import Closed, Compacted, ConflictError
 from swarm.model import ABSENT, Document, Path, Pattern
-from swarm.ports import Condition, Expect, ExpectFolder, View, Write
+from swarm.ports import Condition, Expect, ExpectFolder, Guard, View, Write
 from swarm.state._draft import Draft
 from swarm.state._key import Key
 from swarm.state._reading import Name, ReadableState
@@ -27,10 +27,13 @@ class Transaction(ReadableState):
     the writes together; an exception, or cancellation, throws them away.
     """
 
-    __slots__ = ("_draft", "_footprint", "_store", "revision")
+    __slots__ = ("_draft", "_footprint", "_guard", "_store", "revision")
 
-    def __init__(self, store: Store, access: Access) -> None:
-        """Read and write as `access` may."""
+    def __init__(
+        self, store: Store, access: Access, guard: Guard | None = None
+    ) -> None:
+        """Read and write as `access` may, while `guard` holds."""
+        self._guard = guard
         self._store = store
         self._access = access
         self._draft: Draft | None = None
@@ -57,6 +60,7 @@ class Transaction(ReadableState):
 
         Raises:
             ConflictError: Something that was read or written has changed meanwhile.
+            StaleLease: The guard is a lease that does not hold any more.
             AccessDenied: A validator rejected a write.
         """
         draft, footprint = self._draft, self._footprint
@@ -74,6 +78,8 @@ class Transaction(ReadableState):
             conditions = footprint.conditions(write.path for write in writes)
         except Compacted:
             raise _outlived() from None
+        if self._guard is not None:
+            conditions = [*self._guard.conditions(), *conditions]
         try:
             commit = await self._store.kernel.commit(
                 self._access.identity, writes, conditions=conditions

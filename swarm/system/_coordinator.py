@@ -10,11 +10,20 @@ import contextvars
 import enum
 import logging
 import math
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from typing import Any, Final
 
-from swarm.agents import Deadlines, Mailbox, Pool, Registry, Supervisor, Surfaces
-from swarm.coordination import WaitGraph
+from swarm.agents import (
+    Deadlines,
+    Mailbox,
+    Pool,
+    Registry,
+    Supervisor,
+    Surfaces,
+    running_turn,
+    turns_of,
+)
+from swarm.coordination import Coordination, WaitGraph
 from swarm.errors import Closed, WrongLoop
 from swarm.kernel import MemoryKernel
 from swarm.model import AgentIdentity
@@ -35,6 +44,28 @@ class Phase(enum.Enum):
     DRAINING = "draining"
     ENDING = "ending"
     CLOSED = "closed"
+
+
+class AgentLife:
+    """What locks and barriers have to know of agents. Fulfils `coordination.Life`."""
+
+    __slots__ = ("_registry",)
+
+    def __init__(self, registry: Registry) -> None:
+        """Know the agents of this registry."""
+        self._registry = registry
+
+    def running_turn(self) -> Hashable | None:
+        """Return the turn whose own task is running this, or None."""
+        return running_turn()
+
+    def turns_of(self, agent_id: str) -> Sequence[Hashable] | None:
+        """Return what an agent is busy with; its `run()` counts as well."""
+        cell = self._registry.find_cell(agent_id)
+        if cell is None:
+            return None
+        main = () if cell.main is None else (cell.main,)
+        return (*turns_of(cell), *main)
 
 
 class Coordinator:
@@ -73,6 +104,22 @@ class Coordinator:
             self.kernel, Codec(config.limits), policy, self.clock, self.entropy
         )
         self.registry: Registry = Registry()
+        self.coordination: Coordination = Coordination(
+            self.kernel,
+            self.kernel,
+            self.clock,
+            self.entropy,
+            self.graph,
+            life=AgentLife(self.registry),
+            lock_ttl=config.lock_ttl,
+            lock_aging=config.lock_aging,
+        )
+        self.holding: Mapping[Hashable, object] = self.coordination.turns
+        self.leases: Mapping[str, object] = self.coordination.leases
+        self.turn_ended: Callable[[Hashable], None] = self.coordination.end_turn
+        self.holding_task: Callable[[], Hashable | None] = (
+            self.coordination.holding_task
+        )
         self.supervisor: Supervisor = Supervisor(self, self.registry)
         self.phase: Phase = Phase.OPEN
         self.failures: list[Exception] = []
@@ -229,6 +276,7 @@ class Coordinator:
         for callback in self._closing:
             callback()
         self._closing.clear()
+        self.coordination.close(self.closed_error())
         self.pool.close()
         cancelled: asyncio.CancelledError | None = None
         again = False
