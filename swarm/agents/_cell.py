@@ -272,7 +272,11 @@ class Cell(Turns):
                     envelope.forget()
             else:
                 self.current = None
-                self._returned(envelope, result)
+                if envelope.reply is None and envelope.state == RUNNING:  # told
+                    envelope.state = ENDED
+                    envelope.args = ()
+                else:
+                    self._returned(envelope, result)
             self.handled += 1
             if holding:
                 host.turn_ended(envelope)
