@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from swarm.agents._deadlines import Deadlines
 from swarm.agents._mailbox import Mailbox
+from swarm.agents._pool import Pool
 from swarm.coordination import WaitGraph
 from swarm.model import AgentIdentity
 from swarm.ports import Clock, Entropy, Plan
@@ -56,6 +57,11 @@ class Host(Protocol):
     @property
     def deadlines(self) -> Deadlines:
         """All deadlines."""
+        ...
+
+    @property
+    def pool(self) -> Pool:
+        """The tasks in which agents run."""
         ...
 
     @property

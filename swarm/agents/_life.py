@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from swarm.agents._agent import Agent, is_bound
 from swarm.agents._cell import Cell
-from swarm.agents._envelope import Envelope, calling_turn
+from swarm.agents._envelope import Asked, Envelope, calling_turn
 from swarm.agents._lifecycle import Status, Step, follow
 from swarm.agents._mailbox import State
 from swarm.agents._protocol import Call
@@ -116,7 +116,8 @@ async def run_hook(cell: Cell, name: str) -> None:
         call = cell.calls[_HOOKS[name]] = Call(cls, function)
     host = cell.host
     reply: asyncio.Future[None] = host.loop.create_future()
-    envelope = Envelope(cell, call, (), {}, reply, float("inf"), host.now())
+    envelope = Asked(cell, call, (), {}, float("inf"), host.now())
+    envelope.reply = reply
     envelope.state = State.QUEUED
     turn = calling_turn()
     if turn is not None:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from swarm.agents import (
     Deadlines,
     Mailbox,
+    Pool,
     Registry,
     Supervisor,
     Surfaces,
@@ -126,6 +127,7 @@ class Coordinator:
         self._config = config
         self._make_surfaces = surfaces
         self._context = contextvars.copy_context()
+        self.pool: Pool = Pool(self, self._context)
         self._tasks: dict[asyncio.Task[Any], Callable[[], object] | None] = {}
         self._essential: set[asyncio.Task[Any]] = set()
         self._closing: list[Callable[[], object]] = []
@@ -277,6 +279,7 @@ class Coordinator:
             callback()
         self._closing.clear()
         self.coordination.close(self.closed_error())
+        self.pool.close()
         cancelled: asyncio.CancelledError | None = None
         again = False
         current = asyncio.current_task()

@@ -11,6 +11,7 @@ from typing import Any
 
 from swarm.agents import Envelope, Status
 from swarm.agents._cell import Cell
+from swarm.agents._envelope import Told
 from swarm.agents._protocol import Call
 from swarm.agents._restart import Decision, decide
 from swarm.testing._errors import SimulatedCrash
@@ -66,9 +67,7 @@ class FaultyCell(Cell):
 
     def _copy(self, envelope: Envelope) -> Envelope:
         args, kwargs = envelope.args, envelope.kwargs
-        return type(envelope)(
-            self, envelope.call, args, kwargs, None, envelope.deadline, envelope.since
-        )
+        return Told(self, envelope.call, args, kwargs, envelope.since)
 
     def _hold_back(self, copies: list[Envelope], fault: Fault) -> None:
         self._overtaken.extend(copies)

@@ -156,7 +156,7 @@ def test_an_answer_that_goes_nowhere_is_found(monkeypatch):
     def silent(self, envelope, error):
         self.returning = None
 
-    monkeypatch.setattr("swarm.agents._envelope.Envelope.settle", lambda *args: None)
+    monkeypatch.setattr("swarm.agents._envelope.Asked.settle", lambda *args: None)
     breaks(crashing, WRONG, faults=Faults(crash=True), max_time=10_000)
 
 
