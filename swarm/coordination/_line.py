@@ -221,6 +221,14 @@ class Line(Protocol):
         """Return whether a waiting request stands in the way of a later one."""
         ...
 
+    def excludes(self, grant: Grant) -> bool:
+        """Return whether nobody at all can be granted it beside this grant."""
+        ...
+
+    def is_for_one(self, request: Request) -> bool:
+        """Return whether a request fits alone, and nobody beside it."""
+        ...
+
     def stops_all(self, waiting: Request) -> bool:
         """Return whether a waiting request stands in the way of whoever is later."""
         ...
@@ -389,8 +397,9 @@ def plan_ask(
     from the end (0: the last); or None when it would have to wait and will not (L8).
     """
     path, blank = want.path, want.blank
-    if view.find(path) is None:  # the way most go
-        now = view.now
+    document = view.find(path)
+    now = view.now
+    if document is None:  # the way most go
         grant = Grant(
             id,
             want.identity.agent_id,
@@ -405,10 +414,18 @@ def plan_ask(
             blank.announce("acquired", path, grant),
             Moves(grant),
         )
-    step = Step(view, path, blank)
     queued = want.request(id, session)
-    queued.at = step.now
-    queued.rank = step.now - want.bonus
+    queued.at = now
+    queued.rank = now - want.bonus
+    line = load(document, blank)
+    if is_patient and line.holders:  # the way most of the rest go
+        grant = line.holders[0]
+        last = line.queue[-1] if line.queue else queued
+        if line.excludes(grant) and grant.expires > now and last.rank <= queued.rank:
+            record = line.with_people(line.holders, (*line.queue, queued))
+            events = line.announce("contention", path, queued)
+            return Plan((Write(path, None, record),), events, Moves(0))
+    step = Step(view, path, blank)
     if step.may_pass(queued):
         return step.plan(step.grant(queued))
     if not is_patient:
@@ -440,14 +457,21 @@ def plan_release(
     """End a grant; the answer is whether it was live (L9, M3)."""
     document = view.find(path)
     line = load(document, blank)
-    if len(line.holders) == 1 and not line.queue:  # the way most go
+    if len(line.holders) == 1:  # the way most go
         grant = line.holders[0]
-        if grant.id == id and grant.token == token and grant.expires > view.now:
-            return Plan(
-                (Write(path, None, line.with_people((), ())),),
-                line.announce("released", path, grant),
-                _RELEASED,
-            )
+        now = view.now
+        if grant.id == id and grant.token == token and grant.expires > now:
+            events = line.announce("released", path, grant)
+            if not line.queue:
+                record = line.with_people((), ())
+                return Plan((Write(path, None, record),), events, _RELEASED)
+            head = line.queue[0]
+            if line.is_for_one(head):
+                heir = head.granted(now)
+                record = line.with_people((heir,), line.queue[1:])
+                events += line.announce("acquired", path, heir)
+                moves = Moves(True, ((head.id, heir),))
+                return Plan((Write(path, None, record),), events, moves)
     step = Step(view, path, blank)
     found = step.find(id, token)
     if found is not None:

@@ -72,6 +72,14 @@ class LockLine:
         """Return whether a waiting request stands in the way of a later one."""
         return not goes_with(waiting.mode, later.mode)
 
+    def excludes(self, grant: Grant) -> bool:
+        """Return whether nobody at all can be granted it beside this grant."""
+        return grant.mode == "exclusive"
+
+    def is_for_one(self, request: Request) -> bool:
+        """Return whether a request fits alone, and nobody beside it."""
+        return request.mode == "exclusive" and not request.upgrades
+
     def stops_all(self, waiting: Request) -> bool:
         """Return whether a waiting request stands in the way of whoever is later."""
         return waiting.mode == "exclusive"

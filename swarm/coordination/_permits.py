@@ -51,14 +51,22 @@ class Permits:
 
     def fits(self, holders: Sequence[Grant], request: Request) -> bool:
         """Return whether enough permits are left (M1, M6)."""
-        taken = 0
+        room = self.capacity - request.permits
         for grant in holders:
-            taken += grant.permits
-        return taken + request.permits <= self.capacity
+            room -= grant.permits
+        return room >= 0
 
     def stops(self, waiting: Request, later: Request) -> bool:  # noqa: ARG002
         """Return that everybody waits for those ahead (M5)."""
         return True
+
+    def excludes(self, grant: Grant) -> bool:
+        """Return whether nobody at all can be granted permits beside this grant."""
+        return grant.permits >= self.capacity
+
+    def is_for_one(self, request: Request) -> bool:
+        """Return whether a request fits alone, and nobody beside it."""
+        return request.permits == self.capacity
 
     def stops_all(self, waiting: Request) -> bool:  # noqa: ARG002
         """Return that everybody waits for those ahead (M5)."""

@@ -118,8 +118,8 @@ class Waiter:
         self._place.time_out(self)
 
     def blockers(self) -> Iterable[Hashable]:
-        """Return the parties that must move before it can."""
-        return self._place.blockers(self)
+        """Return the parties that must move before it can; once decided, it can."""
+        return () if self.is_decided else self._place.blockers(self)
 
     def describe_wait(self) -> str:
         """Return what is waited for, since when, and who stands in the way."""

@@ -18,6 +18,7 @@ from hypothesis.stateful import (
 from swarm.coordination._line import (
     Grant,
     Request,
+    Want,
     plan_ask,
     plan_force,
     plan_release,
@@ -78,6 +79,11 @@ class Bench:
         for grant in record.holders:
             grant.token = grant.token or self.document.version
         return record
+
+
+def ask(view, path: Path, want: Want, id: str, patient: bool):
+    """Call the rule, which knows the place from what is wanted."""
+    return plan_ask(view, want, id, "s", patient)
 
 
 @attrs.define
@@ -235,8 +241,10 @@ class Lines(RuleBasedStateMachine):
             at = sum(other.rank <= mine.rank for other in self.queue)
             self.queue.insert(at, mine)
             expected = len(self.queue) - 1 - at
-        request = Request(id, "ada", "s", ttl, mode, permits, bonus)
-        answer = self.apply(plan_ask, self.blank, request, patient, own=id)
+        want = Want(
+            PLACE, "x", OWNER, self.blank, 0, None, mode, permits, bonus, life=ttl
+        )
+        answer = self.apply(ask, want, id, patient, own=id)
         assert (answer.id if isinstance(answer, Grant) else answer) == expected
 
     @rule(data=st.data())
@@ -449,6 +457,7 @@ def test_a_line_in_the_document_of_another_kind_is_read_as_json():
     """The rules take either: a record, or what it was written as."""
     bench = Bench(FREE)
     bench.as_json = True
-    bench.apply(plan_ask, FREE, Request("a", "ada", "s", 5, "shared"), True)
+    want = Want(PLACE, "x", OWNER, FREE, 0, mode="shared", life=5)
+    bench.apply(ask, want, "a", True)
     assert isinstance(bench.line, LockLine)
     assert bench.line.holders[0].token == 1
