@@ -8,6 +8,7 @@ from swarm.agents._host import Host, Surfaces
 from swarm.agents._life import turns_of
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox
+from swarm.agents._pool import Pool
 from swarm.agents._protocol import interleave
 from swarm.agents._records import AgentInfo, AgentRecord, Failure
 from swarm.agents._ref import Ref
@@ -27,6 +28,7 @@ __all__ = [
     "Group",
     "Host",
     "Mailbox",
+    "Pool",
     "Ref",
     "Registry",
     "Restart",

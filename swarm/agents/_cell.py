@@ -1,13 +1,15 @@
 """The engine of one agent: takes requests, runs turns, decides every outcome once.
 
-The seam is `post`, `drop`, `wake` and what `_life.py` does to a cell; refs and streams
-know nothing else of it, so that another core (performance.md) can stand behind it.
+The seam is `post`, `attempt`, `drop`, `wake` and what `_life.py` does to a cell; refs
+and streams know nothing else of it.
 
-An agent that was never used has neither mailbox nor task. Its task is made at the
-first request, drains the mailbox in batches and then parks on one future. It is an
-asyncio task made through the host, not one of an anyio task group: a task group wants
-to be entered and left by one task and to end all its members together, while agents
-come and go one by one; the host keeps a strong reference and awaits them all at close.
+An agent that has nothing to do has neither mailbox nor task. `attempt` runs the first
+step of an ask to such an agent in its asker's call stack (`_steps.py` says how). What
+does not end there, and every other request, is served by a task of the pool, which
+the agent gives back when its mailbox is empty. They are asyncio tasks made through the
+host, not members of an anyio task group: a task group wants to be entered and left by
+one task and to end all its members together, while agents come and go one by one; the
+host keeps a strong reference and awaits them all at close.
 
 A turn is cancelled by cancelling the agent's task, with the books kept here: the loop
 swallows exactly that cancellation. `cancelling` and `killed` say which cancellations
@@ -15,13 +17,16 @@ are ours; the exception alone cannot tell.
 """
 
 import asyncio
+import enum
 import types
 from collections.abc import Generator
 from typing import Any, Final
 
-from swarm.agents._envelope import Envelope, current_turn, produce
+from swarm.agents._envelope import Asked, Envelope, first_step
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox, State
+from swarm.agents._pool import DEPTH, Carrier
+from swarm.agents._steps import Rest, drive, swap_task, take_over
 from swarm.agents._turns import ENDED, QUEUED, RUNNING, Turns
 from swarm.errors import AgentDied, NoSuchAgent
 
@@ -30,6 +35,15 @@ SPARE: Final = 64
 
 BUDGET: Final = 128
 """How many turns that do not suspend one agent runs before it lets others run."""
+
+
+class Pending(enum.Enum):
+    """No answer yet."""
+
+    PENDING = enum.auto()
+
+
+PENDING: Final = Pending.PENDING
 
 
 @types.coroutine
@@ -51,7 +65,6 @@ class Cell(Turns):
     hook: Envelope | None
     mailbox: Mailbox[Envelope] | None
     task: asyncio.Task[Any] | None
-    waker: asyncio.Future[None] | None
 
     # --- requests ------------------------------------------------------------
 
@@ -75,29 +88,96 @@ class Cell(Turns):
             return True
         envelope.state = QUEUED
         mailbox.queue.append(envelope)
-        waker = self.waker
-        if waker is not None:
-            self.waker = None
-            if not waker.done():
-                waker.set_result(None)
-        elif self.task is None:
-            self._start()
+        if self.task is None:
+            self.task = self.host.pool.hire(self)
         return True
 
     def wake(self) -> None:
         """Have the agent look for something to do."""
-        waker = self.waker
-        if waker is not None:
-            self.waker = None
-            if not waker.done():
-                waker.set_result(None)
-        elif self.task is None and (self.hook is not None or self.mailbox):
-            self._start()
+        if self.task is None and (self.hook is not None or self.mailbox):
+            self.task = self.host.pool.hire(self)
 
-    def _start(self) -> None:
-        self.task = self.host.start(
-            self._serve(), self.identity.agent_id, ended=self._task_ended
-        )
+    def attempt(self, envelope: Asked) -> Any:
+        """Take an ask, and answer it at once if it can be.
+
+        That is so when the agent is idle, and its method does not wait for anything.
+
+        Returns:
+            The result; or PENDING, and `envelope.reply` will have it.
+        """
+        if self.task is None and self.mailbox is None and self.open:
+            pool = self.host.pool
+            if pool.left > 0 and pool.depth < DEPTH and not envelope.call.interleaves:
+                carrier = pool.take()
+                if carrier is not None:
+                    return self._attempt(envelope, carrier)
+        envelope.reply = self.host.loop.create_future()
+        self.post(envelope)
+        return PENDING
+
+    def _attempt(self, envelope: Asked, carrier: Carrier) -> Any:
+        """Run the first step of a turn, entered as the task of `carrier`."""
+        host = self.host
+        pool = host.pool
+        task = self.task = carrier.task
+        task.set_name(self.identity.agent_id)
+        self.current = envelope
+        self.began = envelope.since
+        envelope.state = RUNNING
+        context = pool.context.copy()
+        loop = pool.loop
+        error: BaseException | None = None
+        result: Any = PENDING
+        pool.left -= 1
+        pool.depth += 1
+        asker = swap_task(loop, task)
+        try:
+            step = context.run(first_step, self.agent, envelope)
+        except StopIteration as stop:
+            result = stop.value
+        except BaseException as raised:  # noqa: BLE001  # see _first_step_raised
+            error = raised
+        else:
+            carrier.rest = Rest(context, *step)
+        finally:
+            swap_task(loop, asker)
+            pool.depth -= 1
+        if error is not None:
+            self._first_step_raised(envelope, carrier, error)
+            error = None  # no cycle of it and this frame
+        elif result is not PENDING:
+            self.current = None
+            if envelope.state == RUNNING:
+                envelope.state = ENDED
+            else:
+                self.drop_outcome(envelope)
+                result = PENDING
+        if result is PENDING and envelope.reply is None:
+            envelope.reply = loop.create_future()
+        if self.current is None:
+            self.handled += 1
+            if host.holding:
+                host.turn_ended(envelope)
+            if envelope.state == ENDED:
+                envelope.args = ()
+            if self.watchers:
+                self.notify()
+            if self.mailbox is None and self.hook is None and not carrier.waker.done():
+                self.task = None
+                pool.parked.append(carrier)
+                return result
+        carrier.cell = self
+        carrier.wake()
+        return result
+
+    def _first_step_raised(
+        self, envelope: Asked, carrier: Carrier, error: BaseException
+    ) -> None:
+        if self._is_fatal(error, carrier.task):
+            carrier.fatal = error  # for the task to raise, not for the asker
+        else:
+            self.current = None
+            self.raised(envelope, error)
 
     def drop(self, envelope: Envelope, error: BaseException | None = None) -> None:
         """Decide a request now, with `error` for its sender: withdraw or cancel it.
@@ -144,56 +224,56 @@ class Cell(Turns):
 
     # --- turns ---------------------------------------------------------------
 
-    async def _serve(self) -> None:
-        """Run turns one after the other until the agent ends."""
-        task = asyncio.current_task()
-        assert task is not None  # it is this one
+    async def serve(
+        self, carrier: Carrier, cancelled: asyncio.CancelledError | None
+    ) -> None:
+        """Run turns one after the other until there is nothing to do.
+
+        The task of `carrier` runs this: to begin with, what is left of a turn that has
+        begun in its asker's call stack. `cancelled` is what came for it on the way.
+        """
+        task = carrier.task
+        task.set_name(self.identity.agent_id)
         host = self.host
-        loop = host.loop
         now = host.now
+        base = host.pool.context
         holding = host.holding
-        enter = current_turn.set
         budget = BUDGET
+        if self.current is not None or cancelled is not None:
+            await self._go_on(carrier, cancelled)
         while not self.killed:
             envelope = self._next()
             if envelope is None:
                 budget = BUDGET
-                if self._may_park():
-                    reply = result = None  # what was answered is not ours to keep
-                    waker = self.waker = loop.create_future()
-                    await waker
+                if task.cancelling():
+                    await self._absorb(task)  # raises it, if it is not ours
+                elif self._may_rest():
+                    self.task = None
+                    return
                 else:
                     await one_loop_turn()
                 continue
             envelope.state = RUNNING
             self.current = envelope
             self.began = now()
-            enter(envelope)
-            call = envelope.call
+            context = base.copy()
             try:
-                if call.streams:
-                    result = await produce(self.agent, envelope)
+                try:
+                    step = context.run(first_step, self.agent, envelope)
+                except StopIteration as stop:
+                    result = stop.value
                 else:
-                    result = await call.function(
-                        self.agent, *envelope.args, **envelope.kwargs
-                    )
+                    result = await drive(context, *step)
             except (Exception, asyncio.CancelledError) as error:
-                if self._is_foreign(error, task):
+                if self._is_fatal(error, task):
                     raise
                 self.current = None
                 self.raised(envelope, error)
+                if envelope.state == ENDED:  # not put back to be delivered again
+                    envelope.forget()
             else:
                 self.current = None
-                reply = envelope.reply
-                if envelope.state != RUNNING or (reply is not None and reply.done()):
-                    self.drop_outcome(envelope)
-                else:
-                    envelope.state = ENDED
-                    if reply is not None:
-                        reply.set_result(result)
-            if envelope.state == ENDED:  # not put back to be delivered again
-                envelope.reply = None
-                envelope.args = ()
+                self._returned(envelope, result)
             self.handled += 1
             if holding:
                 host.turn_ended(envelope)
@@ -205,6 +285,53 @@ class Cell(Turns):
             if not budget:
                 budget = BUDGET
                 await one_loop_turn()
+
+    async def _go_on(
+        self, carrier: Carrier, cancelled: asyncio.CancelledError | None
+    ) -> None:
+        """Do what is left of a turn that began in its asker's call stack."""
+        rest, carrier.rest = carrier.rest, None
+        fatal, carrier.fatal = carrier.fatal, None
+        envelope = self.current
+        if fatal is not None:
+            raise fatal
+        if envelope is None or rest is None:  # it has ended, or none had begun
+            if cancelled is not None and not self.killed and not self.cancelling:
+                raise cancelled
+        else:
+            try:
+                result = await take_over(rest, cancelled)
+            except (Exception, asyncio.CancelledError) as error:
+                if self._is_fatal(error, carrier.task):
+                    raise
+                self.current = None
+                self.raised(envelope, error)
+                if envelope.state == ENDED:  # not put back to be delivered again
+                    envelope.forget()
+            else:
+                self.current = None
+                self._returned(envelope, result)
+            self.handled += 1
+            if self.host.holding:
+                self.host.turn_ended(envelope)
+        if self.cancelling:
+            await self._absorb(carrier.task)
+        if self.watchers:
+            self.notify()
+
+    def _returned(self, envelope: Envelope, result: Any) -> None:
+        """Give what a turn returned to whoever is to have it."""
+        reply = envelope.reply
+        if envelope.state != RUNNING:
+            self.drop_outcome(envelope)
+        elif reply is None:
+            envelope.state = ENDED
+        elif reply.done():
+            self.drop_outcome(envelope)
+        else:
+            envelope.state = ENDED
+            reply.set_result(result)
+        envelope.forget()
 
     def _next(self) -> Envelope | None:
         """Return the request whose turn it is, or None when there is none."""
@@ -233,7 +360,7 @@ class Cell(Turns):
                 return taken
         return None
 
-    def _may_park(self) -> bool:
+    def _may_rest(self) -> bool:
         """Return whether there is nothing to do; make ready to be idle for long."""
         mailbox = self.mailbox
         if mailbox is not None and self.open:
@@ -248,33 +375,34 @@ class Cell(Turns):
             self.notify()
         return True
 
-    def _is_foreign(self, error: BaseException, task: asyncio.Task[Any]) -> bool:
-        """Return whether this is a cancellation of the agent, not of its turn."""
-        return isinstance(error, asyncio.CancelledError) and (
-            self.killed or (task.cancelling() > 0 and not self.cancelling)
-        )
+    def _is_fatal(self, error: BaseException, task: asyncio.Task[Any]) -> bool:
+        """Return whether this ends the agent, or the program, and not just its turn."""
+        if isinstance(error, asyncio.CancelledError):
+            return self.killed or (task.cancelling() > 0 and not self.cancelling)
+        return not isinstance(error, Exception)
 
     async def _absorb(self, task: asyncio.Task[Any]) -> None:
         """Take back our cancellation of the turn that has just ended.
 
         A turn that suppressed it, or was in its last step when it came, has left it
         pending; it is drawn off here so that it does not hit the next turn. (Before
-        3.13, `uncancel` does not do that.)
+        3.13, `uncancel` does not do that.) One that was not ours ends the agent.
         """
-        while task.cancelling():
-            task.uncancel()
+        if self.cancelling:
+            while task.cancelling():
+                task.uncancel()
         try:
             await one_loop_turn()
         except asyncio.CancelledError:
-            if self.killed:
+            if self.killed or not self.cancelling:
                 raise
         while task.cancelling():
             task.uncancel()
         self.cancelling = False
 
-    def _task_ended(self) -> None:
+    def task_ended(self) -> None:
         """Note that the agent's task is over, also when nobody asked it to end."""
-        self.task = self.waker = None
+        self.task = None
         current, self.current = self.current, None
         if not self.killed:
             self.supervisor.end(self, "killed")

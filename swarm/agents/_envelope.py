@@ -1,7 +1,8 @@
 """A request on its way, and the turn that serves it: one object for both."""
 
 import asyncio
-from collections.abc import Iterable
+import types
+from collections.abc import Coroutine, Iterable
 from contextvars import ContextVar
 from typing import Any, Final, Protocol
 
@@ -38,6 +39,9 @@ class Target(Protocol):
         ...
 
 
+_NONE: Final[dict[str, Any]] = {}  # not one each for those that have none
+
+
 class Envelope:
     """One call of one method of one agent.
 
@@ -49,25 +53,18 @@ class Envelope:
         call: The method.
         args: Positional arguments.
         kwargs: Keyword arguments.
-        reply: Where the answer goes; None for a tell and for a stream.
-        deadline: When the asker gives up, in monotonic seconds; infinite for never.
         since: When it was sent; once an interleaved turn runs, when it began.
         state: How far it has come (`State`).
+        deadline: When the asker gives up, in monotonic seconds; infinite for never.
+        reply: Where the answer goes, once somebody waits for it.
         channel: Where the items of a stream go.
         room: What the sender of a tell waits for while there is no room.
     """
 
-    __slots__ = (
-        "args",
-        "call",
-        "cell",
-        "deadline",
-        "kwargs",
-        "reply",
-        "since",
-        "state",
-    )
+    __slots__ = ("args", "call", "cell", "kwargs", "since", "state")
 
+    deadline: float = float("inf")
+    reply: asyncio.Future[Any] | None = None
     channel: Channel | None = None
     room: asyncio.Future[None] | None = None
 
@@ -77,17 +74,13 @@ class Envelope:
         call: Call,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        reply: asyncio.Future[Any] | None,
-        deadline: float,
-        since: float,
+        since: float = 0.0,
     ) -> None:
         """Address a call."""
         self.cell: Target = cell
         self.call: Call = call
         self.args: tuple[Any, ...] = args
-        self.kwargs: dict[str, Any] = kwargs
-        self.reply: asyncio.Future[Any] | None = reply
-        self.deadline: float = deadline
+        self.kwargs: dict[str, Any] = kwargs or _NONE
         self.since: float = since
         self.state: int = 0
 
@@ -101,7 +94,11 @@ class Envelope:
 
     def is_tell(self) -> bool:
         """Return whether nobody waits for an answer."""
-        return self.reply is None and self.channel is None
+        return False
+
+    def forget(self) -> None:
+        """Let go of what a turn that is over needs no more; others may hold it on."""
+        self.args = ()
 
     def expire(self) -> None:
         """Tell the asker that it took too long, and take the request back."""
@@ -120,7 +117,7 @@ class Envelope:
         if self.channel is not None:
             self.channel.finish(error)
             return
-        waiter = self.room if self.state == State.WAITING else self.reply
+        waiter = self.room if self.state == State.WAITING else None
         if waiter is None:
             waiter = self.reply  # an ask that waits for room waits for its reply
         if waiter is not None and not waiter.done():
@@ -142,16 +139,57 @@ class Envelope:
         return f"'{self.cell.name}' in {self.call.name}"
 
 
+class Asked(Envelope):
+    """An ask: one answer."""
+
+    __slots__ = ("deadline", "reply")
+
+    def __init__(
+        self,
+        cell: Target,
+        call: Call,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        deadline: float,
+        since: float,
+    ) -> None:
+        """Address a call; `reply` is made when it turns out to be needed."""
+        self.cell: Target = cell
+        self.call: Call = call
+        self.args: tuple[Any, ...] = args
+        self.kwargs: dict[str, Any] = kwargs
+        self.since: float = since
+        self.state: int = 0
+        self.deadline: float = deadline
+        self.reply: asyncio.Future[Any] | None = None
+
+    def settle(self, error: BaseException) -> None:
+        """Give the asker an error instead, also before it has begun to wait."""
+        if self.reply is None:
+            self.reply = self.cell.host.loop.create_future()
+        if not self.reply.done():
+            self.reply.set_exception(error)
+
+    def forget(self) -> None:
+        """Let go of what a turn that is over needs no more; others may hold it on."""
+        self.args = ()
+        self.reply = None
+
+
 class Told(Envelope):
     """A tell: nobody waits for an answer, perhaps somebody for room."""
 
     __slots__ = ("room",)
 
+    def is_tell(self) -> bool:
+        """Return whether nobody waits for an answer."""
+        return True
+
 
 class Streamed(Envelope):
     """A request for a stream."""
 
-    __slots__ = ("channel",)
+    __slots__ = ("channel", "deadline")
 
 
 current_turn: Final[ContextVar[Envelope | None]] = ContextVar(
@@ -193,3 +231,27 @@ async def produce(agent: Any, envelope: Envelope) -> Any:
     finally:
         await items.aclose()
     channel.finish()
+
+
+def first_step(
+    agent: Any, envelope: Envelope
+) -> tuple[Coroutine[Any, Any, Any], object]:
+    """Begin a turn; return its coroutine and what that waits for, when it suspends.
+
+    Raises:
+        StopIteration: The turn has ended; the value is its result.
+        BaseException: What the turn raised.
+    """
+    current_turn.set(envelope)
+    call = envelope.call
+    if call.streams:
+        coroutine = produce(agent, envelope)
+    else:
+        coroutine = call.function(agent, *envelope.args, **envelope.kwargs)
+        if coroutine.__class__ is not types.CoroutineType:
+            coroutine = _await(coroutine)  # something else that was marked as one
+    return coroutine, coroutine.send(None)
+
+
+async def _await(awaitable: Any) -> Any:
+    return await awaitable

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from swarm.agents._agent import Agent, is_bound
 from swarm.agents._cell import Cell
-from swarm.agents._envelope import Envelope, calling_turn
+from swarm.agents._envelope import Asked, Envelope, calling_turn
 from swarm.agents._lifecycle import Status, Step, follow
 from swarm.agents._mailbox import State
 from swarm.agents._protocol import Call
@@ -93,6 +93,8 @@ async def begin(cell: Cell) -> None:
         Exception: What `started` raised.
     """
     await run_hook(cell, "started")
+    if cell.status is Status.OFFLINE:  # ended while it had to wait to begin
+        raise _died(cell, f"was {cell.reason}")
     cell.status = follow(cell.status, Step.READY, cell.name)
     cell.open = True
     run = getattr(type(cell.agent), "run", None)
@@ -114,7 +116,8 @@ async def run_hook(cell: Cell, name: str) -> None:
         call = cell.calls[_HOOKS[name]] = Call(cls, function)
     host = cell.host
     reply: asyncio.Future[None] = host.loop.create_future()
-    envelope = Envelope(cell, call, (), {}, reply, float("inf"), host.now())
+    envelope = Asked(cell, call, (), {}, float("inf"), host.now())
+    envelope.reply = reply
     envelope.state = State.QUEUED
     turn = calling_turn()
     if turn is not None:
@@ -125,6 +128,8 @@ async def run_hook(cell: Cell, name: str) -> None:
         await reply
     except BaseException:
         cell.drop(envelope)
+        if reply.done() and not reply.cancelled():
+            reply.exception()  # seen, though whoever waited was cancelled before it
         raise
     finally:
         if turn is not None:

@@ -14,8 +14,8 @@ from typing import (
     cast,
 )
 
-from swarm.agents._cell import Cell
-from swarm.agents._envelope import Envelope, Told, calling_turn, current_turn
+from swarm.agents._cell import PENDING, Cell, Pending
+from swarm.agents._envelope import Asked, Envelope, Told, calling_turn, current_turn
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import State
 from swarm.agents._protocol import Call, resolve, resolve_name
@@ -136,31 +136,39 @@ class Ref(Generic[A_co]):
         if call is None or call.streams:
             call = _call_for(cell, method, streams=False)
         host = cell.host
-        loop = host.loop
-        if not cell.accepting or get_running_loop() is not loop:
+        if not cell.accepting or get_running_loop() is not host.loop:
             _refuse(cell)
         timeout = self._timeout
         if timeout is None:
             timeout = host.ask_timeout
-        reply: asyncio.Future[R] = loop.create_future()
         now = host.now()
-        envelope = Envelope(cell, call, args, kwargs, reply, now + timeout, now)
+        envelope = Asked(cell, call, args, kwargs, now + timeout, now)
         turn = current_turn.get()
         if turn is not None and turn.is_turn():
-            _begin_nested(turn, envelope, timeout)
-        elif timeout != _NEVER:
+            inherits = _begin_nested(turn, envelope)
+        else:
+            turn = None
+            inherits = False
             if timeout <= 0:
                 raise _too_late(envelope)
-            host.deadlines.add(timeout, envelope)
+        reply: asyncio.Future[R] | None = None
         holder = host.holding_task() if host.leases else None
         try:
             if holder is not None:
                 host.graph.enter(holder, envelope)
-            cell.post(envelope)
+            answer: R | Pending = cell.attempt(envelope)
+            if answer is not PENDING:
+                return answer
+            reply = envelope.reply
+            assert reply is not None  # attempt() made it
+            if inherits:
+                host.deadlines.inherit(envelope)
+            elif timeout != _NEVER:
+                host.deadlines.add(timeout, envelope)
             return await reply
         except BaseException:
             cell.drop(envelope)
-            if reply.done() and not reply.cancelled():
+            if reply is not None and reply.done() and not reply.cancelled():
                 reply.exception()  # seen, though the asker was cancelled before it
             raise
         finally:
@@ -196,7 +204,7 @@ class Ref(Generic[A_co]):
         call = cell.calls.get(method) or resolve(type(cell.agent), method)
         if not cell.accepting or get_running_loop() is not cell.host.loop:
             _refuse(cell)
-        envelope = Told(cell, call, args, kwargs, None, _NEVER, 0.0)
+        envelope = Told(cell, call, args, kwargs)
         if not cell.post(envelope):
             await _wait_for_room(envelope, self._timeout)
 
@@ -227,7 +235,7 @@ class Ref(Generic[A_co]):
                 f"the mailbox of agent {cell} holds {cell.capacity} requests and is "
                 "full; `await tell(...)` waits for room"
             )
-        cell.post(Told(cell, call, args, kwargs, None, _NEVER, 0.0))
+        cell.post(Told(cell, call, args, kwargs))
 
     def stream(
         self,
@@ -352,22 +360,23 @@ def _too_late(envelope: Envelope) -> AskTimeout:
     return AskTimeout(f"there was no time left to ask for {who}", started=False)
 
 
-def _begin_nested(turn: Envelope, envelope: Envelope, timeout: float) -> None:
+def _begin_nested(turn: Envelope, envelope: Asked) -> bool:
     """Bind a request to the turn that makes it: its deadline, its place in the graph.
 
     A turn that was cancelled hands its deadline down no more, so that its clean-up
     may still ask.
+
+    Returns:
+        Whether the deadline is the turn's.
     """
-    host = envelope.cell.host
     inherited = turn.deadline if turn.state == State.RUNNING else _NEVER
     if min(inherited, envelope.deadline) <= envelope.since:
         raise _too_late(envelope)
-    host.graph.enter(turn, envelope)
+    envelope.cell.host.graph.enter(turn, envelope)
     if inherited < envelope.deadline:
         envelope.deadline = inherited
-        host.deadlines.inherit(envelope)
-    elif timeout != _NEVER:
-        host.deadlines.add(timeout, envelope)
+        return True
+    return False
 
 
 class _Admission:

@@ -81,7 +81,8 @@ class Stream(AsyncIterator[T], Generic[T]):
         deadline = float("inf")
         if turn is not None and turn.state == State.RUNNING:
             deadline = turn.deadline
-        envelope = Streamed(cell, self._call, *self._args, None, deadline, now)
+        envelope = Streamed(cell, self._call, *self._args, now)
+        envelope.deadline = deadline
         envelope.channel = Channel(host.stream_window)
         if deadline != float("inf"):
             host.deadlines.inherit(envelope)

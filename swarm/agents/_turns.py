@@ -32,7 +32,8 @@ class Turns:
         began: When it began.
         aside: The turns that run beside it, with their tasks.
         cancelling: Whether the current turn was cancelled by us.
-        killed: Whether the task is to end.
+        task: The task of the pool that serves it, while it has something to do.
+        killed: Whether its tasks are to end.
         hook: A turn of the swarm's own (`started`, `stopping`), served first.
         watchers: Who waits for `until`.
         main: The task of `run()`.
@@ -76,7 +77,6 @@ class Turns:
         "supervisor",
         "surfaces",
         "task",
-        "waker",
         "watchers",
     )
 
@@ -109,7 +109,6 @@ class Turns:
         self.open: bool = False
         self.mailbox: Mailbox[Envelope] | None = None
         self.task: asyncio.Task[Any] | None = None
-        self.waker: asyncio.Future[None] | None = None
         self.current: Envelope | None = None
         self.returning: set[Envelope] | None = None
         self.hook: Envelope | None = None
@@ -180,8 +179,8 @@ class Turns:
         """Give what a turn raised to whoever is to have it."""
         if self.returning and envelope in self.returning:
             self.returning.remove(envelope)
-            if envelope.state == State.RUNNING and self.mailbox is not None:
-                self.mailbox.put_back(envelope)
+            if envelope.state == State.RUNNING:
+                self.open_mailbox().put_back(envelope)
                 return
         if envelope.state != State.RUNNING:
             self.drop_outcome(envelope, error)
@@ -259,8 +258,7 @@ class Turns:
         assert self.mailbox is not None  # likewise
         if envelope.state != State.QUEUED:
             envelope.state = State.ENDED
-            envelope.reply = None
-            envelope.args = ()
+            envelope.forget()
         self.handled += 1
         self.host.turn_ended(envelope)
         del self.aside[envelope]

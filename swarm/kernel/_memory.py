@@ -132,6 +132,8 @@ class MemoryKernel:
 
     async def view_at(self, revision: int) -> View:
         """Return the tree as it was at `revision`."""
+        if self._pause is not None:
+            await self._pause()
         self._enter()
         self._log.after(self._known(revision))
         return PastView(
@@ -140,6 +142,8 @@ class MemoryKernel:
 
     async def versions(self, path: Path, limit: int) -> list[Document]:
         """Return the retained versions of one document, newest first."""
+        if self._pause is not None:
+            await self._pause()
         self._enter()
         found: list[Document] = []
         document = self._tree.by_text.get(path.text) or self._graves.get(path.text)
@@ -150,6 +154,8 @@ class MemoryKernel:
 
     async def follow(self, since: int | None = None) -> LogReader:
         """Return a reader of every commit after `since`, or from now on."""
+        if self._pause is not None:
+            await self._pause()
         self._enter()
         revision = self._revision if since is None else self._known(since)
         return LogReader(self._log, self._parked, self._log.after(revision), revision)

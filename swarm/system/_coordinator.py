@@ -16,6 +16,7 @@ from typing import Any, Final
 from swarm.agents import (
     Deadlines,
     Mailbox,
+    Pool,
     Registry,
     Supervisor,
     Surfaces,
@@ -26,7 +27,7 @@ from swarm.coordination import Coordination, WaitGraph
 from swarm.errors import Closed, WrongLoop
 from swarm.kernel import MemoryKernel
 from swarm.model import AgentIdentity
-from swarm.ports import Clock, Codec, Entropy, LoopClock, Write
+from swarm.ports import Clock, Codec, Entropy, LoopClock, Plan
 from swarm.state import Policy, Store
 from swarm.system._config import SwarmConfig
 
@@ -126,6 +127,7 @@ class Coordinator:
         self._config = config
         self._make_surfaces = surfaces
         self._context = contextvars.copy_context()
+        self.pool: Pool = Pool(self, self._context)
         self._tasks: dict[asyncio.Task[Any], Callable[[], object] | None] = {}
         self._essential: set[asyncio.Task[Any]] = set()
         self._closing: list[Callable[[], object]] = []
@@ -168,14 +170,16 @@ class Coordinator:
             if isinstance(error, Exception):
                 self.escalate(error)
 
-    async def commit(
-        self,
-        author: AgentIdentity,
-        writes: Sequence[Write],
-        events: Sequence[object],
+    @property
+    def commits_at_once(self) -> bool:
+        """Whether `apply` never suspends: the tree is in this process."""
+        return self.kernel.local is not None
+
+    async def apply(
+        self, author: AgentIdentity, rule: Callable[..., Plan], *arguments: Any
     ) -> None:
-        """Write documents and publish events as one commit."""
-        await self.kernel.commit(author, writes, events=events)
+        """Ask a rule and commit what it plans, as one step."""
+        await self.kernel.apply(author, rule, *arguments)
 
     def escalate(self, error: Exception) -> None:
         """Take a failure that nobody dealt with: the swarm ends."""
@@ -275,6 +279,7 @@ class Coordinator:
             callback()
         self._closing.clear()
         self.coordination.close(self.closed_error())
+        self.pool.close()
         cancelled: asyncio.CancelledError | None = None
         again = False
         current = asyncio.current_task()

@@ -18,13 +18,16 @@ from swarm.testing._errors import (
     GoalError,
     InvariantError,
     LinearizabilityError,
+    SimulatedCrash,
     SimulationError,
     StepLimitError,
     StuckError,
 )
 from swarm.testing._explore import Proof, Report, Run, explore, replay, run
 from swarm.testing._failure import Failure
+from swarm.testing._faults import Fault, Faults
 from swarm.testing._history import PENDING, Call, History, Operation
+from swarm.testing._injector import Injector
 from swarm.testing._linearizability import (
     Ok,
     Undecided,
@@ -44,7 +47,8 @@ from swarm.testing._sweep import prove, sweep_cancel
 
 if TYPE_CHECKING:
     from swarm.testing._concurrent import check_concurrent
-    from swarm.testing._hypothesis import schedules
+    from swarm.testing._hypothesis import fault_plans, schedules
+    from swarm.testing._kernel_contract import KernelContract
     from swarm.testing._machine import SwarmStateMachine
 
 __all__ = [
@@ -58,11 +62,15 @@ __all__ = [
     "Call",
     "EscapeError",
     "Failure",
+    "Fault",
+    "Faults",
     "GoalError",
     "History",
     "Hold",
+    "Injector",
     "InvariantError",
     "KVModel",
+    "KernelContract",
     "LinearizabilityError",
     "LockModel",
     "Model",
@@ -78,6 +86,7 @@ __all__ = [
     "Sim",
     "SimClock",
     "SimLoop",
+    "SimulatedCrash",
     "SimulationError",
     "StepLimitError",
     "StuckError",
@@ -88,6 +97,7 @@ __all__ = [
     "check_concurrent",
     "check_linearizable",
     "explore",
+    "fault_plans",
     "prove",
     "replay",
     "run",
@@ -97,16 +107,18 @@ __all__ = [
     "sweep_cancel",
 ]
 
-_NEEDS_HYPOTHESIS = {
+_LAZY = {
     "check_concurrent": "swarm.testing._concurrent",
     "SwarmStateMachine": "swarm.testing._machine",
+    "fault_plans": "swarm.testing._hypothesis",
     "schedules": "swarm.testing._hypothesis",
+    "KernelContract": "swarm.testing._kernel_contract",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs Hypothesis when it is asked for."""
-    module = _NEEDS_HYPOTHESIS.get(name)
+    """Import what needs Hypothesis or pytest when it is asked for."""
+    module = _LAZY.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(module), name)

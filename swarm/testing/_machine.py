@@ -28,6 +28,7 @@ class SteppedLoop(SimLoop):
 
     fuel: int = 0
     patient: bool = False
+    halted: bool = False
 
     def _run_once(self) -> None:
         if not self.halted:

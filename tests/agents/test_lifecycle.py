@@ -475,8 +475,8 @@ async def test_a_failure_while_stopping_ends_the_agent(restart):
             with pytest.raises((ValueError, Closed)):
                 await ref.stop()
             assert ref.status == "offline"
-            with pytest.raises((AgentDied, Closed)):
-                await ask
+    with pytest.raises((AgentDied, Closed)):
+        await ask
 
 
 @virtual

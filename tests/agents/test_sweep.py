@@ -204,7 +204,7 @@ def test_sweep_close():
         await turns(k)
         done = close.done()
         (asks[1] if cancel_ask else close).cancel()
-        await asyncio.wait([close, tell, *asks])
+        await asyncio.gather(close, tell, *asks, return_exceptions=True)
         await swarm.close()
         assert ada.status == "offline"
         return done
