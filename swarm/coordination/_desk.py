@@ -99,7 +99,7 @@ class Desk:
         if request is None:
             raise self._too_late(want)
         waiter, is_last = request
-        is_harmless = is_last and not session.is_awaited and not session.leases
+        is_harmless = is_last and session.is_unawaited()
         result: Lease = await waiter.wait(core, timeout, is_harmless=is_harmless)
         return result
 
