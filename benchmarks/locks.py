@@ -62,10 +62,11 @@ async def pairs(
     repeats: int,
 ) -> None:
     """Measure both in turn, and print the medians and their ratio."""
-    samples = []
     await measure(ours, max(1, rounds // 10))
-    for _ in range(repeats):
-        samples.append((await measure(theirs, rounds), await measure(ours, rounds)))
+    samples = [
+        (await measure(theirs, rounds), await measure(ours, rounds))
+        for _ in range(repeats)
+    ]
     raw = statistics.median(raw for raw, _ in samples)
     own = statistics.median(own for _, own in samples)
     ratio = statistics.median(raw / own for raw, own in samples)

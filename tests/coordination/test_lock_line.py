@@ -219,7 +219,7 @@ class Lines(RuleBasedStateMachine):
         again = type(line).from_json(line.to_json())
         assert again == line
 
-    # --- the rules ---------------------------------------------------------------------
+    # --- the rules
 
     @initialize(as_json=st.booleans())
     def world(self, as_json: bool) -> None:
