@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from swarm.coordination._lease import RELEASED, RENEWALS, Lease
 from swarm.coordination._line import (
+    AGAIN,
     EXPIRED,
     Grant,
     Line,
@@ -128,7 +129,9 @@ class Desk:
             if lease is not None:
                 return None, lease
         id = core.new_id()  # noqa: A001
-        answer = self.apply(want.identity, plan_ask, want, id, session.name, is_patient)
+        answer = self.apply(
+            want.identity, want, plan_ask, want, id, session.name, is_patient
+        )
         if answer is None:
             return None, None
         if answer.__class__ is Grant:
@@ -162,19 +165,34 @@ class Desk:
         return lease
 
     def apply(
-        self, author: AgentIdentity, rule: Callable[..., Plan], *args: Any
+        self, author: AgentIdentity, want: Want, rule: Callable[..., Plan], *args: Any
     ) -> Any:
         """Apply a rule of lines; tell everybody what became of them; return the answer.
 
-        A grant's token is the revision of the commit that made it.
+        A grant's token is the revision of the commit that made it. Where one commit
+        lets several in, they follow at once, each with a commit of their own.
         """
+        while True:
+            moves = self._step(author, rule, *args)
+            is_full = moves.is_full
+            while is_full:
+                is_full = self._step(author, plan_sweep, want.path, want.blank).is_full
+            if moves.answer is not AGAIN:
+                return moves.answer
+
+    def _step(
+        self, author: AgentIdentity, rule: Callable[..., Plan], *args: Any
+    ) -> Moves:
+        """Make one commit, and tell everybody what became of them."""
         commit, moves = self._apply_now(author, rule, *args)
+        revision = 0 if commit is None else commit.revision
         answer = moves.answer
         if answer.__class__ is Grant and not answer.token:
-            answer.token = commit.revision  # type: ignore[union-attr]  # it wrote
+            answer.token = revision
         if moves.granted or moves.gone:
-            self._tell(moves, 0 if commit is None else commit.revision)
-        return answer
+            self._tell(moves, revision)
+        result: Moves = moves
+        return result
 
     def _tell(self, moves: Moves, revision: int) -> None:
         core = self.core
@@ -226,7 +244,9 @@ class Desk:
     def _take_out(self, waiter: Waiter) -> bool:
         want = waiter.what
         return bool(
-            self.apply(want.identity, plan_withdraw, want.path, want.blank, waiter.id)
+            self.apply(
+                want.identity, want, plan_withdraw, want.path, want.blank, waiter.id
+            )
         )
 
     def pass_on(self, result: Lease) -> None:
@@ -302,6 +322,7 @@ class Desk:
         try:
             was_live = self.apply(
                 want.identity,
+                want,
                 plan_release,
                 want.path,
                 want.blank,
@@ -321,6 +342,7 @@ class Desk:
         want = lease.want
         grant = self.apply(
             want.identity,
+            want,
             plan_renew,
             want.path,
             want.blank,
@@ -337,7 +359,7 @@ class Desk:
     def check(self, lease: Lease) -> None:
         """Take away what has expired; look again when this lease is due."""
         want = lease.want
-        self.apply(TIME, plan_sweep, want.path, want.blank)
+        self.apply(TIME, want, plan_sweep, want.path, want.blank)
         if lease.id in self.core.leases:
             self.watch(lease)
 
@@ -361,7 +383,9 @@ class Desk:
 
     def force(self, author: AgentIdentity, want: Want, id: str, reason: str) -> bool:  # noqa: A002
         """Take somebody's grant away; return whether there was one (L17)."""
-        return bool(self.apply(author, plan_force, want.path, want.blank, id, reason))
+        return bool(
+            self.apply(author, want, plan_force, want.path, want.blank, id, reason)
+        )
 
     async def upgrade(self, lease: Lease, timeout: float | None) -> None:
         """Make a lock's grant exclusive."""
@@ -376,7 +400,7 @@ class Desk:
         request = want.request(id, session.name, lease.id)
         request.mode = "exclusive"
         answer = self.apply(
-            want.identity, plan_upgrade, want.path, request, lease.token
+            want.identity, want, plan_upgrade, want.path, request, lease.token
         )
         if answer is None:
             self._lose(lease)
@@ -417,7 +441,13 @@ class Desk:
             raise TypeError("the permits of a semaphore have no mode to change")
         checked = check_mode(mode)
         grant = self.apply(
-            want.identity, plan_downgrade, want.path, lease.id, lease.token, checked
+            want.identity,
+            want,
+            plan_downgrade,
+            want.path,
+            lease.id,
+            lease.token,
+            checked,
         )
         if grant is False:
             raise ValueError(f"{mode} is stronger than {lease.mode}; use upgrade()")

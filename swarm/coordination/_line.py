@@ -181,14 +181,18 @@ class Moves:
         answer: What the caller of the rule wanted to know.
         granted: Ids of waiting requests that were granted, and their grants.
         gone: Who lost what they had, or wait in vain, and why.
+        is_full: Whether there are more to be granted, each in a commit of its own
+            (`plan_sweep`), for a token of its own (L2).
     """
 
     answer: Any = None
     granted: Sequence[tuple[str, Grant]] = ()
     gone: Sequence[Gone] = ()
+    is_full: bool = False
 
 
-NOTHING: Final = Moves()
+AGAIN: Final = "again"
+"""The answer of a rule that has only taken away what had expired: ask once more."""
 
 
 class Line(Protocol):
@@ -260,8 +264,10 @@ class Step:
         "events",
         "gone",
         "granted",
+        "has_issued",
         "holders",
         "is_changed",
+        "is_full",
         "line",
         "now",
         "path",
@@ -279,6 +285,8 @@ class Step:
         self.gone: list[Gone] = []
         self.events: list[object] = []
         self.is_changed = False
+        self.has_issued = False
+        self.is_full = False
         for grant in self.line.holders:
             if grant.expires <= now:
                 self.gone.append((grant.id, EXPIRED))
@@ -297,6 +305,7 @@ class Step:
         else:
             self.holders.append(grant)
         self.is_changed = True
+        self.has_issued = True
         self.events.extend(self.line.announce("acquired", self.path, grant))
         return grant
 
@@ -346,13 +355,21 @@ class Step:
         )
 
     def pump(self) -> None:
-        """Rescan the whole queue; grant all who can be granted, in order (G6, L7)."""
+        """Rescan the whole queue, and grant the first who can be granted (G6).
+
+        One commit makes one grant, for the token is its revision. `is_full` says
+        whether there are more, who are granted next, in the same breath (L7).
+        """
         line = self.line
         waiting: list[Request] = []
         for at, request in enumerate(self.queue):
             if line.fits(self.holders, request) and not any(
                 line.stops(other, request) for other in waiting
             ):
+                if self.has_issued:
+                    self.is_full = True
+                    waiting.extend(self.queue[at:])
+                    break
                 self.granted.append((request.id, self.grant(request)))
                 continue
             waiting.append(request)
@@ -363,7 +380,7 @@ class Step:
 
     def plan(self, answer: Any = None) -> Plan:
         """Return what is to be written, and what became of whom."""
-        moves = Moves(answer, self.granted, self.gone)
+        moves = Moves(answer, self.granted, self.gone, self.is_full)
         if not self.is_changed:
             return Plan((), (), moves)
         record = self.line.with_people(tuple(self.holders), tuple(self.queue))
@@ -426,6 +443,8 @@ def plan_ask(
             events = line.announce("contention", path, queued)
             return Plan((Write(path, None, record),), events, Moves(0))
     step = Step(view, path, blank)
+    if step.is_changed:
+        return step.plan(AGAIN)
     if step.may_pass(queued):
         return step.plan(step.grant(queued))
     if not is_patient:
@@ -438,6 +457,8 @@ def plan_ask(
 def plan_withdraw(view: View, path: Path, blank: Line, id: str) -> Plan:  # noqa: A002
     """Take a request out of the queue; the answer is whether it was in it (L5)."""
     step = Step(view, path, blank)
+    if step.is_changed:
+        return step.plan(AGAIN)
     for request in step.queue:
         if request.id == id:
             step.queue.remove(request)
@@ -473,6 +494,8 @@ def plan_release(
                 moves = Moves(True, ((head.id, heir),))
                 return Plan((Write(path, None, record),), events, moves)
     step = Step(view, path, blank)
+    if step.is_changed:
+        return step.plan(AGAIN)
     found = step.find(id, token)
     if found is not None:
         step.drop(found, "released")
@@ -496,6 +519,8 @@ def plan_renew(
     It is never brought back to life, and its end never comes nearer.
     """
     step = Step(view, path, blank)
+    if step.is_changed:
+        return step.plan(AGAIN)
     grant = step.find(id, token)
     if grant is None:
         return step.plan()
@@ -509,13 +534,18 @@ def plan_renew(
 
 
 def plan_sweep(view: View, path: Path, blank: Line) -> Plan:
-    """Take away what has expired (L11)."""
-    return Step(view, path, blank).plan()
+    """Take away what has expired, and grant to the next who can be granted (L11)."""
+    step = Step(view, path, blank)
+    if not step.is_changed:
+        step.pump()
+    return step.plan()
 
 
 def plan_force(view: View, path: Path, blank: Line, id: str, reason: str) -> Plan:  # noqa: A002
     """End somebody's grant; the answer is whether it was live (L17)."""
     step = Step(view, path, blank)
+    if step.is_changed:
+        return step.plan(AGAIN)
     at = step.index_of(id)
     if at < 0:
         return step.plan(False)

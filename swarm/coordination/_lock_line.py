@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, Self, TypeAlias
 
 import attrs
 
-from swarm.coordination._line import FIRST, Grant, Request, Step
+from swarm.coordination._line import AGAIN, FIRST, Grant, Request, Step
 from swarm.model import (
     LockAcquired,
     LockContention,
@@ -116,6 +116,8 @@ def plan_upgrade(view: View, path: Path, request: Request, token: int) -> Plan:
     well, and each would wait for the other for ever.
     """
     step = Step(view, path, FREE)
+    if step.is_changed:
+        return step.plan(AGAIN)
     held = step.find(request.upgrades, token)
     if held is None:
         return step.plan()
@@ -138,6 +140,8 @@ def plan_downgrade(view: View, path: Path, id: str, token: int, mode: Mode) -> P
     mode would not be weaker.
     """
     step = Step(view, path, FREE)
+    if step.is_changed:
+        return step.plan(AGAIN)
     held = step.find(id, token)
     if held is None:
         return step.plan()
@@ -147,7 +151,7 @@ def plan_downgrade(view: View, path: Path, id: str, token: int, mode: Mode) -> P
         return step.plan(False)
     weaker = attrs.evolve(held, mode=mode, token=0, since=step.now)
     step.holders[step.index_of(id)] = weaker
-    step.is_changed = True
+    step.is_changed = step.has_issued = True
     step.events.extend(step.line.announce("acquired", path, weaker))
     step.pump()
     return step.plan(weaker)

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import attrs
 
-from swarm.coordination._line import Grant, Request, Step
+from swarm.coordination._line import AGAIN, Grant, Request, Step
 from swarm.errors import ConfigMismatch
 from swarm.model import Path
 from swarm.ports import Plan, View
@@ -100,6 +100,8 @@ def plan_resize(view: View, path: Path, blank: Permits, capacity: int) -> Plan:
     is told so.
     """
     step = Step(view, path, blank)
+    if step.is_changed:
+        return step.plan(AGAIN)
     before = step.line.capacity
     if capacity == before:
         return step.plan(before)

@@ -184,7 +184,8 @@ class SemaphoreHandle(Enterable):
         desk = self._manager.desk
         if desk.core.pauses:
             await desk.core.pause()
-        desk.apply(self._identity, plan_resize, self._path, self._blank, capacity)
+        want = self._usual()
+        desk.apply(self._identity, want, plan_resize, self._path, self._blank, capacity)
 
     def __repr__(self) -> str:
         return f"<semaphore {self.name!r}>"

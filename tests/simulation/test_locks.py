@@ -22,7 +22,6 @@ from swarm.testing import (
 )
 from tests.simulation.oracle import breaks, holds, linearizable, nothing_left, quietly
 
-
 CHANGES = {"exclusive": "downgrade", "shared": "upgrade", "upgradeable": "upgrade"}
 
 
