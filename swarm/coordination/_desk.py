@@ -1,21 +1,24 @@
 """The desk where locks and semaphores are handed out: one for each kind of line."""
 
-import asyncio
-import math
-from collections.abc import Callable, Generator, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from functools import partial
-from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
-from swarm.coordination._lease import RELEASED, RENEWALS, Lease
-from swarm.coordination._line import (
+from swarm.coordination._grants import (
     AGAIN,
     EXPIRED,
+    MICRO,
     Grant,
     Line,
     Moves,
     Request,
     Want,
+    tell_holders,
+    tell_rivals,
+    to_micro,
+)
+from swarm.coordination._lease import RELEASED, RENEWALS, Lease
+from swarm.coordination._line import (
     load,
     plan_ask,
     plan_force,
@@ -25,8 +28,7 @@ from swarm.coordination._line import (
     plan_withdraw,
 )
 from swarm.coordination._lock_line import (
-    MODES,
-    Mode,
+    check_mode,
     is_stronger,
     plan_downgrade,
     plan_upgrade,
@@ -44,20 +46,7 @@ from swarm.errors import (
 from swarm.model import TIME, AgentIdentity
 from swarm.ports import Plan, View
 
-MICRO = 1_000_000
-
 Blockers = Callable[[Any, str], tuple[list[Grant | Request], int]]
-
-
-def to_micro(seconds: float) -> int:
-    """Return a time to live in kernel time.
-
-    Raises:
-        ValueError: It is not a positive, finite number of seconds.
-    """
-    if not 0 < seconds < math.inf:
-        raise ValueError(f"a ttl is a positive number of seconds, not {seconds!r}")
-    return max(1, round(seconds * MICRO))
 
 
 class Desk:
@@ -67,12 +56,9 @@ class Desk:
     """
 
     def __init__(self, core: Core, word: str, blockers: Blockers) -> None:
-        """Keep its books in `core`.
+        """Hand out `word`s ("lock" or "semaphore"), keeping the books in `core`.
 
-        Args:
-            core: The books.
-            word: "lock" or "semaphore".
-            blockers: The pure rule that says who stands in a request's way.
+        `blockers` is the pure rule that says who stands in a request's way.
         """
         self.core = core
         self.word = word
@@ -293,16 +279,7 @@ class Desk:
         )
 
     def _situation(self, want: Want) -> str:
-        holders = self.line(want).holders
-        if not holders:
-            return "nobody holds it, but others wait for it"
-        now = self.now()
-        held = ", ".join(
-            f"{grant.session} ({grant.mode or f'{grant.permits} permits'}, for "
-            f"{(now - grant.since) / MICRO:.1f} s)"
-            for grant in holders
-        )
-        return f"held by {held}"
+        return tell_holders(self.line(want).holders, self.now())
 
     def _too_late(self, want: Want) -> LockTimeout:
         return LockTimeout(
@@ -406,7 +383,9 @@ class Desk:
             self._lose(lease)
             lease.check()
         if answer is False:
-            raise DeadlockError(cycle=self._rivals(lease))
+            queue = self.line(want).queue
+            rival = next(other.session for other in queue if other.upgrades)
+            raise DeadlockError(cycle=tell_rivals(want.name, lease.session.name, rival))
         if answer.__class__ is Grant:
             self._change(lease, answer)
             return
@@ -420,19 +399,6 @@ class Desk:
             self.downgrade(lease, mode)
         except LeaseLost:
             return  # expired meanwhile: there is nothing left to undo
-
-    def _rivals(self, lease: Lease) -> list[str]:
-        """Spell out that two holders wait for each other to release."""
-        line = self.line(lease.want)
-        rival = next(request for request in line.queue if request.upgrades)
-        name = lease.want.name
-        return [
-            f"{one} waits to make its lock {name!r} exclusive, which {other} holds"
-            for one, other in (
-                (lease.session, rival.session),
-                (rival.session, lease.session),
-            )
-        ]
 
     def downgrade(self, lease: Lease, mode: str) -> None:
         """Make a lock's grant weaker."""
@@ -473,86 +439,6 @@ class Desk:
         """End a lease that the rule does not know."""
         if lease.id in self.core.leases:
             self._end(lease, EXPIRED)
-
-
-class Acquisition:
-    """A request: `await` it for a lease, or run a body under it with `async with`."""
-
-    __slots__ = ("_desk", "_lease", "_want")
-
-    def __init__(self, desk: Desk, want: Want) -> None:
-        """Ask for this once awaited or entered."""
-        self._desk = desk
-        self._want = want
-        self._lease: Lease | None = None
-
-    def __await__(self) -> Generator[Any, None, Lease]:
-        return self._desk.acquire(self._want).__await__()
-
-    async def __aenter__(self) -> Lease:
-        want = self._want
-        want.is_entering = want.renew
-        lease = await self._desk.acquire(want)
-        lease.enter()
-        self._lease = lease
-        return lease
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        lease, self._lease = self._lease, None
-        if lease is not None:
-            await lease.__aexit__(kind, error, trace)
-
-
-class Enterable:
-    """Something of which `async with` takes the usual, in any number of tasks."""
-
-    __slots__ = ("_desk", "_entered")
-
-    def __init__(self, desk: Desk) -> None:
-        """Take it at this desk."""
-        self._desk = desk
-        self._entered: list[Lease] = []
-
-    def _usual(self) -> Want:
-        """Return what `async with` takes, with `is_entering` set."""
-        raise NotImplementedError
-
-    async def __aenter__(self) -> Lease:
-        lease = await self._desk.acquire(self._usual())
-        lease.enter()
-        self._entered.append(lease)
-        return lease
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        entered = self._entered
-        if len(entered) == 1:
-            lease = entered.pop()
-        else:
-            task = asyncio.current_task()
-            lease = next(each for each in reversed(entered) if each.body is task)
-            entered.remove(lease)
-        await lease.__aexit__(kind, error, trace)
-
-
-def check_mode(mode: str) -> Mode:
-    """Return a mode of a lock.
-
-    Raises:
-        ValueError: It is none.
-    """
-    if mode in MODES:
-        return cast(Mode, mode)
-    raise ValueError(f"a lock is held exclusive, shared or upgradeable, not {mode!r}")
 
 
 def _line_at(view: View, want: Want) -> Line:

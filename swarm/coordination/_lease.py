@@ -7,7 +7,8 @@ from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 from swarm.coordination._alarms import Slot
-from swarm.coordination._line import EXPIRED, Grant, Line, Want, load
+from swarm.coordination._grants import EXPIRED, Grant, Line, Want
+from swarm.coordination._line import load
 from swarm.coordination._sessions import Session, current_task
 from swarm.errors import LeaseLost, StaleLease
 from swarm.model import Document

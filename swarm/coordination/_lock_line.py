@@ -4,11 +4,12 @@ Shared goes with shared and with one upgradeable; nothing else goes together.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, Literal, Self, TypeAlias
+from typing import Any, Final, Literal, Self, TypeAlias, cast
 
 import attrs
 
-from swarm.coordination._line import AGAIN, FIRST, Grant, Request, Step
+from swarm.coordination._grants import AGAIN, FIRST, Grant, Request
+from swarm.coordination._line import Step
 from swarm.model import (
     LockAcquired,
     LockContention,
@@ -32,6 +33,17 @@ def goes_with(one: str, other: str) -> bool:
 def is_stronger(one: str, other: str) -> bool:
     """Return whether one mode keeps out more than the other."""
     return _STRENGTH[one] > _STRENGTH[other]
+
+
+def check_mode(mode: str) -> Mode:
+    """Return a mode of a lock.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if mode in MODES:
+        return cast(Mode, mode)
+    raise ValueError(f"a lock is held exclusive, shared or upgradeable, not {mode!r}")
 
 
 @attrs.define

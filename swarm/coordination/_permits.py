@@ -8,7 +8,8 @@ from typing import Any, Self
 
 import attrs
 
-from swarm.coordination._line import AGAIN, Grant, Request, Step
+from swarm.coordination._grants import AGAIN, Grant, Request
+from swarm.coordination._line import Step
 from swarm.errors import ConfigMismatch
 from swarm.model import Path
 from swarm.ports import Plan, View

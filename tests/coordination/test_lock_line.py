@@ -15,12 +15,8 @@ from hypothesis.stateful import (
     rule,
 )
 
+from swarm.coordination._grants import AGAIN, Grant, Moves, Request, Want
 from swarm.coordination._line import (
-    AGAIN,
-    Grant,
-    Moves,
-    Request,
-    Want,
     plan_ask,
     plan_force,
     plan_release,
