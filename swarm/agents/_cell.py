@@ -105,55 +105,41 @@ class Cell(Turns):
         Returns:
             The result; or PENDING, and `envelope.reply` will have it.
         """
-        if self.task is None and self.mailbox is None and self.open:
-            pool = self.host.pool
-            if pool.left > 0 and pool.depth < DEPTH and not envelope.call.interleaves:
-                carrier = pool.take()
-                if carrier is not None:
-                    return self._attempt(envelope, carrier)
-        envelope.reply = self.host.loop.create_future()
-        self.post(envelope)
-        return PENDING
-
-    def _attempt(self, envelope: Asked, carrier: Carrier) -> Any:
-        """Run the first step of a turn, entered as the task of `carrier`."""
         host = self.host
         pool = host.pool
-        task = self.task = carrier.task
-        task.set_name(self.identity.agent_id)
+        idle = self.task is None and self.mailbox is None and self.open
+        if (
+            not idle
+            or pool.left <= 0
+            or pool.depth >= DEPTH
+            or envelope.call.interleaves
+            or (carrier := pool.take()) is None
+        ):
+            envelope.reply = host.loop.create_future()
+            self.post(envelope)
+            return PENDING
         self.current = envelope
         self.began = envelope.since
         envelope.state = RUNNING
-        context = pool.context.copy()
-        loop = pool.loop
-        error: BaseException | None = None
-        result: Any = PENDING
-        pool.left -= 1
-        pool.depth += 1
-        asker = swap_task(loop, task)
         try:
-            step = context.run(first_step, self.agent, envelope)
-        except StopIteration as stop:
-            result = stop.value
-        except BaseException as raised:  # noqa: BLE001  # see _first_step_raised
-            error = raised
-        else:
-            carrier.rest = Rest(context, *step)
-        finally:
-            swap_task(loop, asker)
-            pool.depth -= 1
-        if error is not None:
+            result = self._enter(carrier, envelope)
+        except BaseException as error:  # noqa: BLE001  # see there
+            result = PENDING
             self._first_step_raised(envelope, carrier, error)
-            error = None  # no cycle of it and this frame
-        elif result is not PENDING:
-            self.current = None
-            if envelope.state == RUNNING:
-                envelope.state = ENDED
-            else:
-                self.drop_outcome(envelope)
+        else:
+            if result.__class__ is Rest:
+                result.keep()
+                carrier.rest = result
                 result = PENDING
+            else:
+                self.current = None
+                if envelope.state == RUNNING:
+                    envelope.state = ENDED
+                else:
+                    self.drop_outcome(envelope)
+                    result = PENDING
         if result is PENDING and envelope.reply is None:
-            envelope.reply = loop.create_future()
+            envelope.reply = host.loop.create_future()
         if self.current is None:
             self.handled += 1
             if host.holding:
@@ -169,6 +155,22 @@ class Cell(Turns):
         carrier.cell = self
         carrier.wake()
         return result
+
+    def _enter(self, carrier: Carrier, envelope: Asked) -> Any:
+        """Run the first step of a turn, entered as the task of `carrier`."""
+        pool = self.host.pool
+        loop = pool.loop
+        task = self.task = carrier.task
+        task.set_name(self.identity.agent_id)
+        context = pool.context.copy()
+        pool.left -= 1
+        pool.depth += 1
+        asker = swap_task(loop, task)
+        try:
+            return context.run(first_step, context, self.agent, envelope)
+        finally:
+            swap_task(loop, asker)
+            pool.depth -= 1
 
     def _first_step_raised(
         self, envelope: Asked, carrier: Carrier, error: BaseException
@@ -258,12 +260,9 @@ class Cell(Turns):
             self.began = now()
             context = base.copy()
             try:
-                try:
-                    step = context.run(first_step, self.agent, envelope)
-                except StopIteration as stop:
-                    result = stop.value
-                else:
-                    result = await drive(context, *step)
+                result = context.run(first_step, context, self.agent, envelope)
+                if result.__class__ is Rest:
+                    result = await drive(result)
             except (Exception, asyncio.CancelledError) as error:
                 if self._is_fatal(error, task):
                     raise
@@ -273,7 +272,11 @@ class Cell(Turns):
                     envelope.forget()
             else:
                 self.current = None
-                self._returned(envelope, result)
+                if envelope.reply is None and envelope.state == RUNNING:  # told
+                    envelope.state = ENDED
+                    envelope.args = ()
+                else:
+                    self._returned(envelope, result)
             self.handled += 1
             if holding:
                 host.turn_ended(envelope)

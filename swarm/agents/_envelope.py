@@ -2,14 +2,15 @@
 
 import asyncio
 import types
-from collections.abc import Coroutine, Iterable
-from contextvars import ContextVar
+from collections.abc import Iterable
+from contextvars import Context, ContextVar
 from typing import Any, Final, Protocol
 
 from swarm.agents._channel import Channel
 from swarm.agents._host import Host
 from swarm.agents._mailbox import State
 from swarm.agents._protocol import Call
+from swarm.agents._steps import Rest
 from swarm.errors import AskTimeout
 
 
@@ -233,13 +234,10 @@ async def produce(agent: Any, envelope: Envelope) -> Any:
     channel.finish()
 
 
-def first_step(
-    agent: Any, envelope: Envelope
-) -> tuple[Coroutine[Any, Any, Any], object]:
-    """Begin a turn; return its coroutine and what that waits for, when it suspends.
+def first_step(context: Context, agent: Any, envelope: Envelope) -> Any:
+    """Begin a turn in `context`; return its result, or what is left of it, a `Rest`.
 
     Raises:
-        StopIteration: The turn has ended; the value is its result.
         BaseException: What the turn raised.
     """
     current_turn.set(envelope)
@@ -250,7 +248,11 @@ def first_step(
         coroutine = call.function(agent, *envelope.args, **envelope.kwargs)
         if coroutine.__class__ is not types.CoroutineType:
             coroutine = _await(coroutine)  # something else that was marked as one
-    return coroutine, coroutine.send(None)
+    try:
+        awaited = coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    return Rest(context, coroutine, awaited)
 
 
 async def _await(awaitable: Any) -> Any:

@@ -19,8 +19,8 @@ from swarm.agents._steps import Rest
 PARKED: Final = 256
 """How many tasks wait for work at most; what is more ends."""
 
-INLINE: Final = 128
-"""How many first steps in a row run without a turn of the loop in between."""
+INLINE: Final = 64
+"""How many first steps in a row run without their asker letting others run."""
 
 DEPTH: Final = 16
 """How many first steps may be in each other; each takes some of the one stack."""
@@ -140,7 +140,7 @@ class Pool:
         context: A copy of it is what each turn runs in.
         inline: How many first steps in a row may run in their asker's call stack. None
             in a simulation, where every message is to be a point at which others run.
-        left: How many of them are left before the loop has to turn.
+        left: How many of them are left before whoever asks next waits for its turn.
         depth: In how many of them we are.
         parked: The tasks that are free.
         closed: Whether none is kept any more.

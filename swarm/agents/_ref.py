@@ -14,7 +14,7 @@ from typing import (
     cast,
 )
 
-from swarm.agents._cell import PENDING, Cell, Pending
+from swarm.agents._cell import PENDING, Cell, Pending, one_loop_turn
 from swarm.agents._envelope import Asked, Envelope, Told, calling_turn, current_turn
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import State
@@ -136,6 +136,10 @@ class Ref(Generic[A_co]):
         if call is None or call.streams:
             call = _call_for(cell, method, streams=False)
         host = cell.host
+        pool = host.pool
+        if pool.left <= 0 and pool.inline:
+            await one_loop_turn()  # nothing is sent yet, so nothing is to be undone
+            pool.left = pool.inline
         if not cell.accepting or get_running_loop() is not host.loop:
             _refuse(cell)
         timeout = self._timeout

@@ -24,7 +24,7 @@ class Rest:
         context: In which its code runs.
         coroutine: Its code, suspended.
         awaited: What it waits for: a future, or None for one turn of the loop.
-        marked: Whether that is a future which was awaited.
+        marked: Whether that is a future which was awaited, as `keep` found out.
     """
 
     __slots__ = ("awaited", "context", "coroutine", "marked")
@@ -32,17 +32,22 @@ class Rest:
     def __init__(
         self, context: Context, coroutine: Coroutine[Any, Any, Any], awaited: Any
     ) -> None:
-        """Keep a coroutine that has just yielded `awaited`, until a task takes it.
+        """Take a coroutine that has just yielded `awaited`."""
+        self.context: Context = context
+        self.coroutine: Coroutine[Any, Any, Any] = coroutine
+        self.awaited: Any = awaited
+        self.marked: bool = False
+
+    def keep(self) -> None:
+        """Be kept until a task takes it over, later than now.
 
         Awaiting a future marks it (`_asyncio_future_blocking`) and yields it, and the
         task that gets it takes the mark off at once: that is how a task tells a future
         that was awaited from one yielded by mistake. Until a task looks nobody may see
         the mark, for others may await the same future.
         """
-        self.context: Context = context
-        self.coroutine: Coroutine[Any, Any, Any] = coroutine
-        self.awaited: Any = awaited
-        self.marked: bool = bool(getattr(awaited, "_asyncio_future_blocking", False))
+        awaited = self.awaited
+        self.marked = bool(getattr(awaited, "_asyncio_future_blocking", False))
         if self.marked:
             awaited._asyncio_future_blocking = False  # noqa: SLF001  # as a task does
 
@@ -50,33 +55,32 @@ class Rest:
 if sys.version_info >= (3, 12):
     swap_task = asyncio.tasks._swap_current_task  # noqa: SLF001  # see above
 else:
-    _current_task = asyncio.tasks._current_tasks.get  # type: ignore[attr-defined]  # noqa: SLF001  # see above
-    _enter_task = asyncio.tasks._enter_task  # noqa: SLF001  # see above
-    _leave_task = asyncio.tasks._leave_task  # noqa: SLF001  # see above
+    # What `_enter_task` and `_leave_task` do, without their doubts, in half the time.
+    _current: dict[asyncio.AbstractEventLoop, asyncio.Task[Any]]
+    _current = asyncio.tasks._current_tasks  # type: ignore[attr-defined]  # noqa: SLF001
 
     def swap_task(
         loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None
     ) -> asyncio.Task[Any] | None:
         """Make `task` the current one; return which it was before."""
-        before: asyncio.Task[Any] | None = _current_task(loop)
-        if before is not None:
-            _leave_task(loop, before)
+        before = _current.get(loop)
         if task is not None:
-            _enter_task(loop, task)
+            _current[loop] = task
+        else:
+            del _current[loop]
         return before
 
 
 @types.coroutine
-def drive(
-    context: Context, coroutine: Coroutine[Any, Any, Any], awaited: Any
-) -> Generator[Any, Any, Any]:
-    """Run the rest of a turn; the task that awaits this waits for `awaited` first.
+def drive(rest: Rest) -> Generator[Any, Any, Any]:
+    """Run the rest of a turn; the task that awaits this waits as the turn does.
 
     What the coroutine yields is handed on to the task, and what the task sends or
     throws to the coroutine: it cannot tell this from being awaited. It is stepped in
     its own context, a turn's, for the task is used by other agents afterwards.
     """
-    run, send, throw = context.run, coroutine.send, coroutine.throw
+    run, send, throw = rest.context.run, rest.coroutine.send, rest.coroutine.throw
+    awaited, rest.awaited = rest.awaited, None
     while True:
         try:
             yield awaited
@@ -100,7 +104,7 @@ async def take_over(rest: Rest, cancelled: asyncio.CancelledError | None) -> Any
         cancelled: The cancellation that came meanwhile. As a task would, it cancels
             what is waited for and reaches the turn through that, if it can.
     """
-    context, coroutine, awaited = rest.context, rest.coroutine, rest.awaited
+    run, coroutine, awaited = rest.context.run, rest.coroutine, rest.awaited
     error: BaseException | None = cancelled
     if rest.marked and cancelled is not None:
         message = cancelled.args[0] if cancelled.args else None
@@ -108,13 +112,14 @@ async def take_over(rest: Rest, cancelled: asyncio.CancelledError | None) -> Any
             error = None
     try:
         if error is not None:
-            awaited = context.run(coroutine.throw, error)
+            awaited = run(coroutine.throw, error)
         elif awaited is None or (rest.marked and awaited.done()):
-            awaited = context.run(coroutine.send, None)
+            awaited = run(coroutine.send, None)
         elif rest.marked:
             awaited._asyncio_future_blocking = True  # noqa: SLF001  # as awaiting does
     except StopIteration as stop:
         return stop.value
     finally:
         error = cancelled = None
-    return await drive(context, coroutine, awaited)
+    rest.awaited = awaited
+    return await drive(rest)
