@@ -1,7 +1,7 @@
 """A lease: what somebody holds for a time, and the body that runs under it."""
 
 import asyncio
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -381,9 +381,6 @@ class Leases(tuple[Lease, ...]):
             StaleLease: One has gone.
         """
         return [condition for lease in self for condition in lease.conditions()]
-
-    def __iter__(self) -> Iterator[Lease]:
-        return super().__iter__()
 
 
 def require_live(
