@@ -1,8 +1,8 @@
 """Agents waiting for each other: locks, semaphores, barriers, the wait-for graph."""
 
+from swarm.coordination._acquisition import Acquisition
 from swarm.coordination._barriers import Arrival, BarrierHandle
 from swarm.coordination._coordination import Coordination
-from swarm.coordination._desk import Acquisition
 from swarm.coordination._lease import Lease, Leases
 from swarm.coordination._locks import (
     HeldLock,

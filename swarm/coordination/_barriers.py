@@ -100,7 +100,7 @@ class Meeting:
         handle.used_by(session)
         id = core.new_id()  # noqa: A001
         waiter = Waiter(self, id, handle.identity, session, core.now(), _keep)
-        if self._muster().parties - len(self._muster().arrivals) > 1:
+        if not session.is_unawaited(self.name) and not self._is_last():
             cycle = core.graph.find_cycle(session.party, waiter)
             if cycle:
                 raise DeadlockError(cycle=cycle)
@@ -172,6 +172,10 @@ class Meeting:
         """Break the generation that gathers now; return whether there was one."""
         return self._apply(author, plan_break, reason, id) is not None
 
+    def _is_last(self) -> bool:
+        """Return whether only one party is missing."""
+        return len(self._muster().arrivals) == self.parties - 1
+
     def _muster(self) -> Muster:
         muster: Muster = self._core.local.read_now(load, self.path, self.parties)
         return muster
@@ -235,11 +239,11 @@ class Meeting:
 
     def _join(self, identity: AgentIdentity, session: Session) -> None:
         """Remember that somebody takes part."""
-        if session.party is session:
-            self._tasks.add(session)
-            session.is_awaited = True
-        else:
+        if session.is_turn:
             self._agents.add(identity.agent_id)
+        elif session not in self._tasks:
+            self._tasks.add(session)
+            session.expect_at(self.name)
 
     def _expected(self) -> Iterator[tuple[Hashable, ...]]:
         """Yield the parties each of whom is one expected participant.
@@ -334,11 +338,10 @@ class BarrierHandle:
     ) -> None:
         """Handle a barrier."""
         self._meeting = meeting
-        self.identity: AgentIdentity = identity
-        is_task = session.party is session
-        self.opener: Session | None = session if is_task else None
-        self.is_agents = not is_task
-        session.is_awaited = True
+        self.identity = identity
+        self.opener: Session | None = None if session.is_turn else session
+        self.is_agents = session.is_turn
+        session.expect_at(meeting.name)
         meeting.handles.add(self)
 
     @property
@@ -365,7 +368,7 @@ class BarrierHandle:
         """Note who uses it: it may have been made for others."""
         if session is not self.opener:
             self.opener = None
-            if session.party is session:
+            if not session.is_turn:
                 self.is_agents = False
 
     async def wait(self, timeout: float | None = None) -> Arrival:

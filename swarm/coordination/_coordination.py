@@ -125,6 +125,12 @@ class Coordination:
             for held in self._locks.held()
         )
         lines.extend(
+            f"semaphore {lease.name!r}: {lease.session} "
+            f"({lease.want.identity}) holds {lease.permits} permits"
+            for lease in self._core.leases.values()
+            if not lease.mode
+        )
+        lines.extend(
             f"{waiter.session} waits for {waiter.describe_wait()}"
             for waiter in self._core.waiters.values()
         )

@@ -1,20 +1,24 @@
 """The desk where locks and semaphores are handed out: one for each kind of line."""
 
-import asyncio
-import math
-from collections.abc import Callable, Generator, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from functools import partial
-from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
-from swarm.coordination._lease import RELEASED, RENEWALS, Lease
-from swarm.coordination._line import (
+from swarm.coordination._grants import (
+    AGAIN,
     EXPIRED,
+    MICRO,
     Grant,
     Line,
     Moves,
     Request,
     Want,
+    tell_holders,
+    tell_rivals,
+    to_micro,
+)
+from swarm.coordination._lease import RELEASED, RENEWALS, Lease
+from swarm.coordination._line import (
     load,
     plan_ask,
     plan_force,
@@ -24,8 +28,7 @@ from swarm.coordination._line import (
     plan_withdraw,
 )
 from swarm.coordination._lock_line import (
-    MODES,
-    Mode,
+    check_mode,
     is_stronger,
     plan_downgrade,
     plan_upgrade,
@@ -43,20 +46,7 @@ from swarm.errors import (
 from swarm.model import TIME, AgentIdentity
 from swarm.ports import Plan, View
 
-MICRO = 1_000_000
-
 Blockers = Callable[[Any, str], tuple[list[Grant | Request], int]]
-
-
-def to_micro(seconds: float) -> int:
-    """Return a time to live in kernel time.
-
-    Raises:
-        ValueError: It is not a positive, finite number of seconds.
-    """
-    if not 0 < seconds < math.inf:
-        raise ValueError(f"a ttl is a positive number of seconds, not {seconds!r}")
-    return max(1, round(seconds * MICRO))
 
 
 class Desk:
@@ -66,12 +56,9 @@ class Desk:
     """
 
     def __init__(self, core: Core, word: str, blockers: Blockers) -> None:
-        """Keep its books in `core`.
+        """Hand out `word`s ("lock" or "semaphore"), keeping the books in `core`.
 
-        Args:
-            core: The books.
-            word: "lock" or "semaphore".
-            blockers: The pure rule that says who stands in a request's way.
+        `blockers` is the pure rule that says who stands in a request's way.
         """
         self.core = core
         self.word = word
@@ -99,7 +86,7 @@ class Desk:
         if request is None:
             raise self._too_late(want)
         waiter, is_last = request
-        is_harmless = is_last and not session.is_awaited and not session.leases
+        is_harmless = is_last and session.is_unawaited()
         result: Lease = await waiter.wait(core, timeout, is_harmless=is_harmless)
         return result
 
@@ -128,7 +115,9 @@ class Desk:
             if lease is not None:
                 return None, lease
         id = core.new_id()  # noqa: A001
-        answer = self.apply(want.identity, plan_ask, want, id, session.name, is_patient)
+        answer = self.apply(
+            want.identity, want, plan_ask, want, id, session.name, is_patient
+        )
         if answer is None:
             return None, None
         if answer.__class__ is Grant:
@@ -162,19 +151,34 @@ class Desk:
         return lease
 
     def apply(
-        self, author: AgentIdentity, rule: Callable[..., Plan], *args: Any
+        self, author: AgentIdentity, want: Want, rule: Callable[..., Plan], *args: Any
     ) -> Any:
         """Apply a rule of lines; tell everybody what became of them; return the answer.
 
-        A grant's token is the revision of the commit that made it.
+        A grant's token is the revision of the commit that made it. Where one commit
+        lets several in, they follow at once, each with a commit of their own.
         """
+        while True:
+            moves = self._step(author, rule, *args)
+            is_full = moves.is_full
+            while is_full:
+                is_full = self._step(author, plan_sweep, want.path, want.blank).is_full
+            if moves.answer is not AGAIN:
+                return moves.answer
+
+    def _step(
+        self, author: AgentIdentity, rule: Callable[..., Plan], *args: Any
+    ) -> Moves:
+        """Make one commit, and tell everybody what became of them."""
         commit, moves = self._apply_now(author, rule, *args)
+        revision = 0 if commit is None else commit.revision
         answer = moves.answer
         if answer.__class__ is Grant and not answer.token:
-            answer.token = commit.revision  # type: ignore[union-attr]  # it wrote
+            answer.token = revision
         if moves.granted or moves.gone:
-            self._tell(moves, 0 if commit is None else commit.revision)
-        return answer
+            self._tell(moves, revision)
+        result: Moves = moves
+        return result
 
     def _tell(self, moves: Moves, revision: int) -> None:
         core = self.core
@@ -226,7 +230,9 @@ class Desk:
     def _take_out(self, waiter: Waiter) -> bool:
         want = waiter.what
         return bool(
-            self.apply(want.identity, plan_withdraw, want.path, want.blank, waiter.id)
+            self.apply(
+                want.identity, want, plan_withdraw, want.path, want.blank, waiter.id
+            )
         )
 
     def pass_on(self, result: Lease) -> None:
@@ -273,16 +279,7 @@ class Desk:
         )
 
     def _situation(self, want: Want) -> str:
-        holders = self.line(want).holders
-        if not holders:
-            return "nobody holds it, but others wait for it"
-        now = self.now()
-        held = ", ".join(
-            f"{grant.session} ({grant.mode or f'{grant.permits} permits'}, for "
-            f"{(now - grant.since) / MICRO:.1f} s)"
-            for grant in holders
-        )
-        return f"held by {held}"
+        return tell_holders(self.line(want).holders, self.now())
 
     def _too_late(self, want: Want) -> LockTimeout:
         return LockTimeout(
@@ -302,6 +299,7 @@ class Desk:
         try:
             was_live = self.apply(
                 want.identity,
+                want,
                 plan_release,
                 want.path,
                 want.blank,
@@ -321,6 +319,7 @@ class Desk:
         want = lease.want
         grant = self.apply(
             want.identity,
+            want,
             plan_renew,
             want.path,
             want.blank,
@@ -337,7 +336,7 @@ class Desk:
     def check(self, lease: Lease) -> None:
         """Take away what has expired; look again when this lease is due."""
         want = lease.want
-        self.apply(TIME, plan_sweep, want.path, want.blank)
+        self.apply(TIME, want, plan_sweep, want.path, want.blank)
         if lease.id in self.core.leases:
             self.watch(lease)
 
@@ -361,7 +360,9 @@ class Desk:
 
     def force(self, author: AgentIdentity, want: Want, id: str, reason: str) -> bool:  # noqa: A002
         """Take somebody's grant away; return whether there was one (L17)."""
-        return bool(self.apply(author, plan_force, want.path, want.blank, id, reason))
+        return bool(
+            self.apply(author, want, plan_force, want.path, want.blank, id, reason)
+        )
 
     async def upgrade(self, lease: Lease, timeout: float | None) -> None:
         """Make a lock's grant exclusive."""
@@ -376,14 +377,16 @@ class Desk:
         request = want.request(id, session.name, lease.id)
         request.mode = "exclusive"
         answer = self.apply(
-            want.identity, plan_upgrade, want.path, request, lease.token
+            want.identity, want, plan_upgrade, want.path, request, lease.token
         )
         if answer is None:
             self._lose(lease)
             lease.check()
         if answer is False:
-            raise DeadlockError(cycle=self._rivals(lease))
-        if isinstance(answer, Grant):
+            queue = self.line(want).queue
+            rival = next(other.session for other in queue if other.upgrades)
+            raise DeadlockError(cycle=tell_rivals(want.name, lease.session.name, rival))
+        if answer.__class__ is Grant:
             self._change(lease, answer)
             return
         undo = partial(self._undo_upgrade, lease.mode)
@@ -397,19 +400,6 @@ class Desk:
         except LeaseLost:
             return  # expired meanwhile: there is nothing left to undo
 
-    def _rivals(self, lease: Lease) -> list[str]:
-        """Spell out that two holders wait for each other to release."""
-        line = self.line(lease.want)
-        rival = next(request for request in line.queue if request.upgrades)
-        name = lease.want.name
-        return [
-            f"{one} waits to make its lock {name!r} exclusive, which {other} holds"
-            for one, other in (
-                (lease.session, rival.session),
-                (rival.session, lease.session),
-            )
-        ]
-
     def downgrade(self, lease: Lease, mode: str) -> None:
         """Make a lock's grant weaker."""
         want = lease.want
@@ -417,7 +407,13 @@ class Desk:
             raise TypeError("the permits of a semaphore have no mode to change")
         checked = check_mode(mode)
         grant = self.apply(
-            want.identity, plan_downgrade, want.path, lease.id, lease.token, checked
+            want.identity,
+            want,
+            plan_downgrade,
+            want.path,
+            lease.id,
+            lease.token,
+            checked,
         )
         if grant is False:
             raise ValueError(f"{mode} is stronger than {lease.mode}; use upgrade()")
@@ -444,92 +440,6 @@ class Desk:
         """End a lease that the rule does not know."""
         if lease.id in self.core.leases:
             self._end(lease, EXPIRED)
-
-
-def desk_for(core: Core) -> type[Desk]:
-    """Return what a desk is here: a simulated loop has one whose leases go wrong."""
-    kind: type[Desk] = getattr(core.loop, "desk_type", Desk)
-    return kind
-
-
-class Acquisition:
-    """A request: `await` it for a lease, or run a body under it with `async with`."""
-
-    __slots__ = ("_desk", "_lease", "_want")
-
-    def __init__(self, desk: Desk, want: Want) -> None:
-        """Ask for this once awaited or entered."""
-        self._desk = desk
-        self._want = want
-        self._lease: Lease | None = None
-
-    def __await__(self) -> Generator[Any, None, Lease]:
-        return self._desk.acquire(self._want).__await__()
-
-    async def __aenter__(self) -> Lease:
-        want = self._want
-        want.is_entering = want.renew
-        lease = await self._desk.acquire(want)
-        lease.enter()
-        self._lease = lease
-        return lease
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        lease, self._lease = self._lease, None
-        if lease is not None:
-            await lease.__aexit__(kind, error, trace)
-
-
-class Enterable:
-    """Something of which `async with` takes the usual, in any number of tasks."""
-
-    __slots__ = ("_desk", "_entered")
-
-    def __init__(self, desk: Desk) -> None:
-        """Take it at this desk."""
-        self._desk = desk
-        self._entered: list[Lease] = []
-
-    def _usual(self) -> Want:
-        """Return what `async with` takes, with `is_entering` set."""
-        raise NotImplementedError
-
-    async def __aenter__(self) -> Lease:
-        lease = await self._desk.acquire(self._usual())
-        lease.enter()
-        self._entered.append(lease)
-        return lease
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        entered = self._entered
-        if len(entered) == 1:
-            lease = entered.pop()
-        else:
-            task = asyncio.current_task()
-            lease = next(each for each in reversed(entered) if each.body is task)
-            entered.remove(lease)
-        await lease.__aexit__(kind, error, trace)
-
-
-def check_mode(mode: str) -> Mode:
-    """Return a mode of a lock.
-
-    Raises:
-        ValueError: It is none.
-    """
-    if mode in MODES:
-        return cast(Mode, mode)
-    raise ValueError(f"a lock is held exclusive, shared or upgradeable, not {mode!r}")
 
 
 def _line_at(view: View, want: Want) -> Line:

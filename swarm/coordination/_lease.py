@@ -1,13 +1,14 @@
 """A lease: what somebody holds for a time, and the body that runs under it."""
 
 import asyncio
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 from swarm.coordination._alarms import Slot
-from swarm.coordination._line import EXPIRED, Grant, Line, Want, load
+from swarm.coordination._grants import EXPIRED, Grant, Line, Want
+from swarm.coordination._line import load
 from swarm.coordination._sessions import Session, current_task
 from swarm.errors import LeaseLost, StaleLease
 from swarm.model import Document
@@ -385,9 +386,6 @@ class Leases(tuple[Lease, ...]):
             StaleLease: One has gone.
         """
         return [condition for lease in self for condition in lease.conditions()]
-
-    def __iter__(self) -> Iterator[Lease]:
-        return super().__iter__()
 
 
 def require_live(

@@ -9,240 +9,22 @@ The order is that of *virtual time*, the time of asking less a bonus for priorit
 come, first served inside a priority, and nobody waits for ever.
 """
 
-from collections.abc import Sequence
-from typing import Any, Final, Protocol, Self, TypeAlias
+from typing import Any, Final
 
 import attrs
 
-from swarm.model import AgentIdentity, Document, Path
+from swarm.coordination._grants import (
+    AGAIN,
+    EXPIRED,
+    Gone,
+    Grant,
+    Line,
+    Moves,
+    Request,
+    Want,
+)
+from swarm.model import Document, Path
 from swarm.ports import Plan, View, Write
-
-FIRST: Final = -(2**62)
-"""The rank of an upgrade: ahead of everybody (L13)."""
-
-
-# Not frozen attrs classes only because every grant makes one: assigning through
-# `object.__setattr__` would triple what that costs.
-
-
-@attrs.define
-class Grant:
-    """That somebody holds it. Never changed but for `token`, set once.
-
-    Attributes:
-        id: The id of the request it came from.
-        owner: The agent.
-        session: The turn or task, for people to read.
-        since: When it was granted, in kernel time (microseconds).
-        expires: When it ends unless renewed, in kernel time.
-        mode: Of a lock: "exclusive", "shared" or "upgradeable".
-        permits: Of a semaphore: how many.
-        token: The fencing token: the revision of the commit that granted it, which
-            is the version of the first document it stands in. 0: not yet known.
-    """
-
-    id: str
-    owner: str
-    session: str
-    since: int
-    expires: int
-    mode: str = ""
-    permits: int = 1
-    token: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as a JSON value; a token of null means the document's version."""
-        return {
-            "id": self.id,
-            "owner": self.owner,
-            "session": self.session,
-            "since": self.since,
-            "expires": self.expires,
-            "mode": self.mode,
-            "permits": self.permits,
-            "token": self.token or None,
-        }
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
-        """Return what `to_json` described."""
-        return cls(**{**value, "token": value["token"] or 0})
-
-
-@attrs.define
-class Request:
-    """That somebody wants it.
-
-    Attributes:
-        id: Unique for ever; the id of the grant it becomes.
-        owner: The agent.
-        session: The turn or task, for people to read.
-        ttl: How long the grant shall live, in microseconds.
-        mode: Of a lock.
-        permits: Of a semaphore.
-        bonus: How much earlier it counts as asked, for its priority (microseconds).
-        upgrades: The grant it would make exclusive, or "".
-        at: When it was asked, in kernel time; set when it is queued.
-        rank: Its virtual time; set when it is queued.
-    """
-
-    id: str
-    owner: str
-    session: str
-    ttl: int
-    mode: str = ""
-    permits: int = 1
-    bonus: int = 0
-    upgrades: str = ""
-    at: int = 0
-    rank: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as a JSON value."""
-        return attrs.asdict(self)
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
-        """Return what `to_json` described."""
-        return cls(**value)
-
-    def granted(self, now: int) -> Grant:
-        """Return the grant it becomes."""
-        return Grant(
-            self.id,
-            self.owner,
-            self.session,
-            now,
-            now + self.ttl,
-            self.mode,
-            self.permits,
-        )
-
-
-@attrs.define
-class Want:
-    """What somebody asks for, and on which terms.
-
-    Attributes:
-        path: The document.
-        name: What people call the lock or semaphore.
-        identity: Who asks.
-        blank: The line when nobody is in it.
-        ttl: How long the grant lives, in seconds.
-        timeout: How long to wait for it, in seconds; None: for ever.
-        mode: Of a lock.
-        permits: Of a semaphore.
-        bonus: For its priority, in microseconds.
-        renew: Whether to renew the lease while a body runs under it.
-        reentrant: Whether a session that holds it gets the lease it has.
-        is_entering: Whether it is to be renewed from the start, for a body.
-        life: The `ttl` in microseconds.
-    """
-
-    path: Path
-    name: str
-    identity: AgentIdentity
-    blank: "Line"
-    ttl: float
-    timeout: float | None = None
-    mode: str = ""
-    permits: int = 1
-    bonus: int = 0
-    renew: bool = True
-    reentrant: bool = False
-    is_entering: bool = False
-    life: int = 0
-
-    def request(self, id: str, session: str, upgrades: str = "") -> Request:  # noqa: A002
-        """Return the request that asks for it."""
-        return Request(
-            id,
-            self.identity.agent_id,
-            session,
-            self.life,
-            self.mode,
-            self.permits,
-            self.bonus,
-            upgrades,
-        )
-
-
-Gone: TypeAlias = tuple[str, str]
-"""The id of a grant or request that ended by no wish of its own, and why."""
-
-EXPIRED: Final = "it expired"
-
-
-@attrs.define
-class Moves:
-    """What became of whom. The outcome of every rule of a line.
-
-    Attributes:
-        answer: What the caller of the rule wanted to know.
-        granted: Ids of waiting requests that were granted, and their grants.
-        gone: Who lost what they had, or wait in vain, and why.
-    """
-
-    answer: Any = None
-    granted: Sequence[tuple[str, Grant]] = ()
-    gone: Sequence[Gone] = ()
-
-
-NOTHING: Final = Moves()
-
-
-class Line(Protocol):
-    """The document of one lock or semaphore. Immutable."""
-
-    @property
-    def holders(self) -> tuple[Grant, ...]:
-        """Who holds it, in the order in which they got it."""
-        ...
-
-    @property
-    def queue(self) -> tuple[Request, ...]:
-        """Who waits, in the order in which they will get it."""
-        ...
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
-        """Return what `to_json` described."""
-        ...
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as a JSON value."""
-        ...
-
-    def fits(self, holders: Sequence[Grant], request: Request) -> bool:
-        """Return whether a request can be granted beside these holders."""
-        ...
-
-    def stops(self, waiting: Request, later: Request) -> bool:
-        """Return whether a waiting request stands in the way of a later one."""
-        ...
-
-    def stops_all(self, waiting: Request) -> bool:
-        """Return whether a waiting request stands in the way of whoever is later."""
-        ...
-
-    def with_people(
-        self, holders: tuple[Grant, ...], queue: tuple[Request, ...]
-    ) -> "Self | None":
-        """Return the line with these in it, or None when nothing is worth keeping."""
-        ...
-
-    def announce(
-        self, kind: str, path: Path, who: Grant | Request
-    ) -> tuple[object, ...]:
-        """Return the events to publish when `kind` happens to somebody.
-
-        Args:
-            kind: "acquired", "released", "expired" or "contention"; anything else is
-                the reason why somebody was made to release it.
-            path: Where the line stands.
-            who: Whom it happens to.
-        """
-        ...
 
 
 class Step:
@@ -252,8 +34,10 @@ class Step:
         "events",
         "gone",
         "granted",
+        "has_issued",
         "holders",
         "is_changed",
+        "is_full",
         "line",
         "now",
         "path",
@@ -271,6 +55,8 @@ class Step:
         self.gone: list[Gone] = []
         self.events: list[object] = []
         self.is_changed = False
+        self.has_issued = False
+        self.is_full = False
         for grant in self.line.holders:
             if grant.expires <= now:
                 self.gone.append((grant.id, EXPIRED))
@@ -289,6 +75,7 @@ class Step:
         else:
             self.holders.append(grant)
         self.is_changed = True
+        self.has_issued = True
         self.events.extend(self.line.announce("acquired", self.path, grant))
         return grant
 
@@ -338,13 +125,21 @@ class Step:
         )
 
     def pump(self) -> None:
-        """Rescan the whole queue; grant all who can be granted, in order (G6, L7)."""
+        """Rescan the whole queue, and grant the first who can be granted (G6).
+
+        One commit makes one grant, for the token is its revision. `is_full` says
+        whether there are more, who are granted next, in the same breath (L7).
+        """
         line = self.line
         waiting: list[Request] = []
         for at, request in enumerate(self.queue):
             if line.fits(self.holders, request) and not any(
                 line.stops(other, request) for other in waiting
             ):
+                if self.has_issued:
+                    self.is_full = True
+                    waiting.extend(self.queue[at:])
+                    break
                 self.granted.append((request.id, self.grant(request)))
                 continue
             waiting.append(request)
@@ -355,7 +150,7 @@ class Step:
 
     def plan(self, answer: Any = None) -> Plan:
         """Return what is to be written, and what became of whom."""
-        moves = Moves(answer, self.granted, self.gone)
+        moves = Moves(answer, self.granted, self.gone, self.is_full)
         if not self.is_changed:
             return Plan((), (), moves)
         record = self.line.with_people(tuple(self.holders), tuple(self.queue))
@@ -389,8 +184,9 @@ def plan_ask(
     from the end (0: the last); or None when it would have to wait and will not (L8).
     """
     path, blank = want.path, want.blank
-    if view.find(path) is None:  # the way most go
-        now = view.now
+    document = view.find(path)
+    now = view.now
+    if document is None:  # the way most go
         grant = Grant(
             id,
             want.identity.agent_id,
@@ -405,10 +201,20 @@ def plan_ask(
             blank.announce("acquired", path, grant),
             Moves(grant),
         )
-    step = Step(view, path, blank)
     queued = want.request(id, session)
-    queued.at = step.now
-    queued.rank = step.now - want.bonus
+    queued.at = now
+    queued.rank = now - want.bonus
+    line = load(document, blank)
+    if is_patient and line.holders:  # the way most of the rest go
+        grant = line.holders[0]
+        last = line.queue[-1] if line.queue else queued
+        if line.excludes(grant) and grant.expires > now and last.rank <= queued.rank:
+            record = line.with_people(line.holders, (*line.queue, queued))
+            events = line.announce("contention", path, queued)
+            return Plan((Write(path, None, record),), events, Moves(0))
+    step = Step(view, path, blank)
+    if step.is_changed:
+        return step.plan(AGAIN)
     if step.may_pass(queued):
         return step.plan(step.grant(queued))
     if not is_patient:
@@ -421,6 +227,8 @@ def plan_ask(
 def plan_withdraw(view: View, path: Path, blank: Line, id: str) -> Plan:  # noqa: A002
     """Take a request out of the queue; the answer is whether it was in it (L5)."""
     step = Step(view, path, blank)
+    if step.is_changed:
+        return step.plan(AGAIN)
     for request in step.queue:
         if request.id == id:
             step.queue.remove(request)
@@ -440,15 +248,24 @@ def plan_release(
     """End a grant; the answer is whether it was live (L9, M3)."""
     document = view.find(path)
     line = load(document, blank)
-    if len(line.holders) == 1 and not line.queue:  # the way most go
+    if len(line.holders) == 1:  # the way most go
         grant = line.holders[0]
-        if grant.id == id and grant.token == token and grant.expires > view.now:
-            return Plan(
-                (Write(path, None, line.with_people((), ())),),
-                line.announce("released", path, grant),
-                _RELEASED,
-            )
+        now = view.now
+        if grant.id == id and grant.token == token and grant.expires > now:
+            events = line.announce("released", path, grant)
+            if not line.queue:
+                record = line.with_people((), ())
+                return Plan((Write(path, None, record),), events, _RELEASED)
+            head = line.queue[0]
+            if line.is_for_one(head):
+                heir = head.granted(now)
+                record = line.with_people((heir,), line.queue[1:])
+                events += line.announce("acquired", path, heir)
+                moves = Moves(True, ((head.id, heir),))
+                return Plan((Write(path, None, record),), events, moves)
     step = Step(view, path, blank)
+    if step.is_changed:
+        return step.plan(AGAIN)
     found = step.find(id, token)
     if found is not None:
         step.drop(found, "released")
@@ -472,6 +289,8 @@ def plan_renew(
     It is never brought back to life, and its end never comes nearer.
     """
     step = Step(view, path, blank)
+    if step.is_changed:
+        return step.plan(AGAIN)
     grant = step.find(id, token)
     if grant is None:
         return step.plan()
@@ -485,13 +304,18 @@ def plan_renew(
 
 
 def plan_sweep(view: View, path: Path, blank: Line) -> Plan:
-    """Take away what has expired (L11)."""
-    return Step(view, path, blank).plan()
+    """Take away what has expired, and grant to the next who can be granted (L11)."""
+    step = Step(view, path, blank)
+    if not step.is_changed:
+        step.pump()
+    return step.plan()
 
 
 def plan_force(view: View, path: Path, blank: Line, id: str, reason: str) -> Plan:  # noqa: A002
     """End somebody's grant; the answer is whether it was live (L17)."""
     step = Step(view, path, blank)
+    if step.is_changed:
+        return step.plan(AGAIN)
     at = step.index_of(id)
     if at < 0:
         return step.plan(False)

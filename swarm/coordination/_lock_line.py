@@ -4,11 +4,12 @@ Shared goes with shared and with one upgradeable; nothing else goes together.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, Literal, Self, TypeAlias
+from typing import Any, Final, Literal, Self, TypeAlias, cast
 
 import attrs
 
-from swarm.coordination._line import FIRST, Grant, Request, Step
+from swarm.coordination._grants import AGAIN, FIRST, Grant, Request
+from swarm.coordination._line import Step
 from swarm.model import (
     LockAcquired,
     LockContention,
@@ -32,6 +33,17 @@ def goes_with(one: str, other: str) -> bool:
 def is_stronger(one: str, other: str) -> bool:
     """Return whether one mode keeps out more than the other."""
     return _STRENGTH[one] > _STRENGTH[other]
+
+
+def check_mode(mode: str) -> Mode:
+    """Return a mode of a lock.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if mode in MODES:
+        return cast(Mode, mode)
+    raise ValueError(f"a lock is held exclusive, shared or upgradeable, not {mode!r}")
 
 
 @attrs.define
@@ -72,6 +84,14 @@ class LockLine:
         """Return whether a waiting request stands in the way of a later one."""
         return not goes_with(waiting.mode, later.mode)
 
+    def excludes(self, grant: Grant) -> bool:
+        """Return whether nobody at all can be granted it beside this grant."""
+        return grant.mode == "exclusive"
+
+    def is_for_one(self, request: Request) -> bool:
+        """Return whether a request fits alone, and nobody beside it."""
+        return request.mode == "exclusive" and not request.upgrades
+
     def stops_all(self, waiting: Request) -> bool:
         """Return whether a waiting request stands in the way of whoever is later."""
         return waiting.mode == "exclusive"
@@ -108,6 +128,8 @@ def plan_upgrade(view: View, path: Path, request: Request, token: int) -> Plan:
     well, and each would wait for the other for ever.
     """
     step = Step(view, path, FREE)
+    if step.is_changed:
+        return step.plan(AGAIN)
     held = step.find(request.upgrades, token)
     if held is None:
         return step.plan()
@@ -130,6 +152,8 @@ def plan_downgrade(view: View, path: Path, id: str, token: int, mode: Mode) -> P
     mode would not be weaker.
     """
     step = Step(view, path, FREE)
+    if step.is_changed:
+        return step.plan(AGAIN)
     held = step.find(id, token)
     if held is None:
         return step.plan()
@@ -139,7 +163,7 @@ def plan_downgrade(view: View, path: Path, id: str, token: int, mode: Mode) -> P
         return step.plan(False)
     weaker = attrs.evolve(held, mode=mode, token=0, since=step.now)
     step.holders[step.index_of(id)] = weaker
-    step.is_changed = True
+    step.is_changed = step.has_issued = True
     step.events.extend(step.line.announce("acquired", path, weaker))
     step.pump()
     return step.plan(weaker)

@@ -5,17 +5,11 @@ from typing import Any, Final
 
 import attrs
 
-from swarm.coordination._desk import (
-    MICRO,
-    Acquisition,
-    Enterable,
-    check_mode,
-    desk_for,
-    to_micro,
-)
+from swarm.coordination._acquisition import Acquisition, Enterable
+from swarm.coordination._desk import Desk
+from swarm.coordination._grants import MICRO, Grant, Request, Want, to_micro
 from swarm.coordination._lease import Lease, Leases
-from swarm.coordination._line import Grant, Request, Want
-from swarm.coordination._lock_line import FREE, LockLine, Mode, blockers
+from swarm.coordination._lock_line import FREE, LockLine, Mode, blockers, check_mode
 from swarm.coordination._waiting import Core
 from swarm.errors import LeaseLost, NotFound
 from swarm.model import AgentIdentity, Path, Priority

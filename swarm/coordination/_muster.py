@@ -121,7 +121,7 @@ def plan_arrive(
     if any(arrived.id == id for arrived in muster.arrivals):
         return Plan()
     arrived = Arrived(id, owner, session, view.now)
-    muster = attrs.evolve(muster, arrivals=(*muster.arrivals, arrived))
+    muster = Muster(parties, muster.generation, (*muster.arrivals, arrived))
     if len(muster.arrivals) < parties:
         return Plan((Write(path, None, muster),))
     if has_action:

@@ -8,7 +8,8 @@ from typing import Any, Self
 
 import attrs
 
-from swarm.coordination._line import Grant, Request, Step
+from swarm.coordination._grants import AGAIN, Grant, Request
+from swarm.coordination._line import Step
 from swarm.errors import ConfigMismatch
 from swarm.model import Path
 from swarm.ports import Plan, View
@@ -51,14 +52,22 @@ class Permits:
 
     def fits(self, holders: Sequence[Grant], request: Request) -> bool:
         """Return whether enough permits are left (M1, M6)."""
-        taken = 0
+        room = self.capacity - request.permits
         for grant in holders:
-            taken += grant.permits
-        return taken + request.permits <= self.capacity
+            room -= grant.permits
+        return room >= 0
 
     def stops(self, waiting: Request, later: Request) -> bool:  # noqa: ARG002
         """Return that everybody waits for those ahead (M5)."""
         return True
+
+    def excludes(self, grant: Grant) -> bool:
+        """Return whether nobody at all can be granted permits beside this grant."""
+        return grant.permits >= self.capacity
+
+    def is_for_one(self, request: Request) -> bool:
+        """Return whether a request fits alone, and nobody beside it."""
+        return request.permits == self.capacity
 
     def stops_all(self, waiting: Request) -> bool:  # noqa: ARG002
         """Return that everybody waits for those ahead (M5)."""
@@ -92,6 +101,8 @@ def plan_resize(view: View, path: Path, blank: Permits, capacity: int) -> Plan:
     is told so.
     """
     step = Step(view, path, blank)
+    if step.is_changed:
+        return step.plan(AGAIN)
     before = step.line.capacity
     if capacity == before:
         return step.plan(before)

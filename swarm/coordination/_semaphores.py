@@ -1,8 +1,10 @@
 """Semaphores, as users hold them."""
 
-from swarm.coordination._desk import Acquisition, Enterable, desk_for, to_micro
+from swarm.coordination._acquisition import Acquisition, Enterable
+from swarm.coordination._desk import Desk
+from swarm.coordination._grants import Want, to_micro
 from swarm.coordination._lease import Lease
-from swarm.coordination._line import Want, load
+from swarm.coordination._line import load
 from swarm.coordination._names import Names
 from swarm.coordination._permits import Permits, blockers, checked, plan_resize
 from swarm.coordination._waiting import Core
@@ -184,7 +186,8 @@ class SemaphoreHandle(Enterable):
         desk = self._manager.desk
         if desk.core.pauses:
             await desk.core.pause()
-        desk.apply(self._identity, plan_resize, self._path, self._blank, capacity)
+        want = self._usual()
+        desk.apply(self._identity, want, plan_resize, self._path, self._blank, capacity)
 
     def __repr__(self) -> str:
         return f"<semaphore {self.name!r}>"

@@ -58,17 +58,33 @@ class Session:
         name: What people call it.
         party: What it is in the wait-for graph.
         leases: What it holds, by id.
-        is_awaited: Whether others may wait for it for another reason than its leases.
+        is_turn: Whether it is a turn, whose askers wait for it.
+        meeting: The barrier at which it is expected; "": several.
     """
 
-    __slots__ = ("__weakref__", "is_awaited", "leases", "name", "party")
+    __slots__ = ("__weakref__", "is_turn", "leases", "meeting", "name", "party")
 
     def __init__(self, name: str, party: Hashable | None = None) -> None:
         """Begin, holding nothing; a turn is the party that it is for its askers."""
         self.name: str = name
         self.party: Hashable = self if party is None else party
         self.leases: dict[str, Holding] = {}
-        self.is_awaited: bool = party is not None
+        self.is_turn = party is not None
+        self.meeting: str | None = None
+
+    def expect_at(self, meeting: str) -> None:
+        """Note that it is expected at this barrier."""
+        if self.meeting != meeting:
+            self.meeting = meeting if self.meeting is None else ""
+
+    def is_unawaited(self, meeting: str | None = None) -> bool:
+        """Return whether nobody can wait for it, but at this barrier.
+
+        Then it is in no cycle, whatever it waits for.
+        """
+        if self.leases or self.is_turn:
+            return False
+        return self.meeting is None or self.meeting == meeting
 
     def __str__(self) -> str:
         return self.name

@@ -11,21 +11,18 @@ Futures of asyncio are used directly: an event of anyio costs ten times as much.
 
 import asyncio
 import math
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from swarm.coordination._alarms import Alarms, Slot
 from swarm.coordination._sessions import Life, Session, Sessions
 from swarm.coordination._wait_graph import WaitGraph
 from swarm.errors import Closed
-from swarm.model import AgentIdentity, Commit
 from swarm.ports import (
     Clock,
-    Condition,
     Entropy,
     Kernel,
     LocalKernel,
-    Plan,
     View,
 )
 
@@ -118,8 +115,8 @@ class Waiter:
         self._place.time_out(self)
 
     def blockers(self) -> Iterable[Hashable]:
-        """Return the parties that must move before it can."""
-        return self._place.blockers(self)
+        """Return the parties that must move before it can; once decided, it can."""
+        return () if self.is_decided else self._place.blockers(self)
 
     def describe_wait(self) -> str:
         """Return what is waited for, since when, and who stands in the way."""
@@ -217,16 +214,6 @@ class Core:
     async def pause(self) -> None:
         """Be a scheduling point."""
         await self.kernel.read(_nothing)
-
-    def apply(
-        self,
-        author: AgentIdentity,
-        rule: Callable[..., Plan],
-        *arguments: Any,
-        conditions: Sequence[Condition] = (),
-    ) -> tuple[Commit | None, Any]:
-        """Have the kernel apply a rule, at once."""
-        return self.local.apply_now(author, rule, *arguments, conditions=conditions)
 
     def party_of(self, id: str) -> Hashable | None:  # noqa: A002
         """Return who made a request or holds a grant, or None: not from here."""

@@ -125,6 +125,26 @@ async def test_the_words_of_the_design():
 
 
 @virtual
+async def test_explain_shows_permits_and_parties():
+    """`explain` leaves out nothing that is held or waited for."""
+    async with Swarm() as swarm:
+
+        async def party() -> None:
+            await swarm.barrier("b", 2).wait()
+
+        async with swarm.semaphore("llm", 4).acquire(3):
+            task = asyncio.ensure_future(party())
+            await turns(2)
+            text = swarm.explain()
+            assert "semaphore 'llm': task" in text
+            assert "(owner) holds 3 permits" in text
+            assert "waits for barrier 'b' (1 of 2 parties there)" in text
+        task.cancel()
+        await asyncio.wait([task])
+        check_empty(swarm)
+
+
+@virtual
 async def test_agents_hold_in_their_own_name():
     """G11, L21: identity from the handle; records are read only for agents."""
     async with Swarm() as swarm:

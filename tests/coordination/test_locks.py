@@ -781,3 +781,20 @@ async def test_bad_modes_are_refused():
                 await lease.upgrade()
             with pytest.raises(TypeError):
                 await lease.downgrade()
+
+
+@virtual
+async def test_a_crowd_of_readers_gets_in_at_once_each_with_its_own_token():
+    """L7, L2: one release, one turn of the loop, as many tokens as readers."""
+    async with World() as world:
+        lease = await world.lock().acquire()
+        readers = [
+            asyncio.ensure_future(hold(world, mode="shared")) for _ in range(1_200)
+        ]
+        await turns(2)
+        await lease.release()
+        held = world.locks.held()
+        assert len(held) == 1_200
+        assert len({each.token for each in held}) == 1_200
+        await asyncio.gather(*readers)
+        world.check_empty()

@@ -1,0 +1,79 @@
+"""How a lease is asked for: awaited, or entered with a body under it."""
+
+import asyncio
+from collections.abc import Generator
+from types import TracebackType
+from typing import Any
+
+from swarm.coordination._desk import Desk
+from swarm.coordination._grants import Want
+from swarm.coordination._lease import Lease
+
+
+class Acquisition:
+    """A request: `await` it for a lease, or run a body under it with `async with`."""
+
+    __slots__ = ("_desk", "_lease", "_want")
+
+    def __init__(self, desk: Desk, want: Want) -> None:
+        """Ask for this once awaited or entered."""
+        self._desk = desk
+        self._want = want
+        self._lease: Lease | None = None
+
+    def __await__(self) -> Generator[Any, None, Lease]:
+        return self._desk.acquire(self._want).__await__()
+
+    async def __aenter__(self) -> Lease:
+        want = self._want
+        want.is_entering = want.renew
+        lease = await self._desk.acquire(want)
+        lease.enter()
+        self._lease = lease
+        return lease
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            await lease.__aexit__(kind, error, trace)
+
+
+class Enterable:
+    """Something of which `async with` takes the usual, in any number of tasks."""
+
+    __slots__ = ("_desk", "_entered")
+
+    def __init__(self, desk: Desk) -> None:
+        """Take it at this desk."""
+        self._desk = desk
+        self._entered: list[Lease] = []
+
+    def _usual(self) -> Want:
+        """Return what `async with` takes, with `is_entering` set."""
+        raise NotImplementedError
+
+    async def __aenter__(self) -> Lease:
+        lease = await self._desk.acquire(self._usual())
+        lease.enter()
+        self._entered.append(lease)
+        return lease
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        entered = self._entered
+        if len(entered) == 1:
+            lease = entered.pop()
+        else:
+            task = asyncio.current_task()
+            lease = next(each for each in reversed(entered) if each.body is task)
+            entered.remove(lease)
+        await lease.__aexit__(kind, error, trace)

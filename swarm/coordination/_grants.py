@@ -1,0 +1,280 @@
+"""What a line is made of: grants, requests, and what a rule says became of them."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final, Protocol, Self, TypeAlias
+
+import attrs
+
+from swarm.model import AgentIdentity, Path
+
+MICRO: Final = 1_000_000
+"""Kernel time counts microseconds."""
+
+FIRST: Final = -(2**62)
+"""The rank of an upgrade: ahead of everybody (L13)."""
+
+
+# Not frozen attrs classes only because every grant makes one: assigning through
+# `object.__setattr__` would triple what that costs.
+
+
+@attrs.define
+class Grant:
+    """That somebody holds it. Never changed but for `token`, set once.
+
+    Attributes:
+        id: The id of the request it came from.
+        owner: The agent.
+        session: The turn or task, for people to read.
+        since: When it was granted, in kernel time (microseconds).
+        expires: When it ends unless renewed, in kernel time.
+        mode: Of a lock: "exclusive", "shared" or "upgradeable".
+        permits: Of a semaphore: how many.
+        token: The fencing token: the revision of the commit that granted it, which
+            is the version of the first document it stands in. 0: not yet known.
+    """
+
+    id: str
+    owner: str
+    session: str
+    since: int
+    expires: int
+    mode: str = ""
+    permits: int = 1
+    token: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON value; a token of null means the document's version."""
+        return {
+            "id": self.id,
+            "owner": self.owner,
+            "session": self.session,
+            "since": self.since,
+            "expires": self.expires,
+            "mode": self.mode,
+            "permits": self.permits,
+            "token": self.token or None,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """Return what `to_json` described."""
+        return cls(**{**value, "token": value["token"] or 0})
+
+
+@attrs.define
+class Request:
+    """That somebody wants it.
+
+    Attributes:
+        id: Unique for ever; the id of the grant it becomes.
+        owner: The agent.
+        session: The turn or task, for people to read.
+        ttl: How long the grant shall live, in microseconds.
+        mode: Of a lock.
+        permits: Of a semaphore.
+        bonus: How much earlier it counts as asked, for its priority (microseconds).
+        upgrades: The grant it would make exclusive, or "".
+        at: When it was asked, in kernel time; set when it is queued.
+        rank: Its virtual time; set when it is queued.
+    """
+
+    id: str
+    owner: str
+    session: str
+    ttl: int
+    mode: str = ""
+    permits: int = 1
+    bonus: int = 0
+    upgrades: str = ""
+    at: int = 0
+    rank: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON value."""
+        return attrs.asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """Return what `to_json` described."""
+        return cls(**value)
+
+    def granted(self, now: int) -> Grant:
+        """Return the grant it becomes."""
+        return Grant(
+            self.id,
+            self.owner,
+            self.session,
+            now,
+            now + self.ttl,
+            self.mode,
+            self.permits,
+        )
+
+
+@attrs.define
+class Want:
+    """What somebody asks for, and on which terms.
+
+    Attributes:
+        path: The document.
+        name: What people call the lock or semaphore.
+        identity: Who asks.
+        blank: The line when nobody is in it.
+        ttl: How long the grant lives, in seconds.
+        timeout: How long to wait for it, in seconds; None: for ever.
+        mode: Of a lock.
+        permits: Of a semaphore.
+        bonus: For its priority, in microseconds.
+        renew: Whether to renew the lease while a body runs under it.
+        reentrant: Whether a session that holds it gets the lease it has.
+        is_entering: Whether it is to be renewed from the start, for a body.
+        life: The `ttl` in microseconds.
+    """
+
+    path: Path
+    name: str
+    identity: AgentIdentity
+    blank: "Line"
+    ttl: float
+    timeout: float | None = None
+    mode: str = ""
+    permits: int = 1
+    bonus: int = 0
+    renew: bool = True
+    reentrant: bool = False
+    is_entering: bool = False
+    life: int = 0
+
+    def request(self, id: str, session: str, upgrades: str = "") -> Request:  # noqa: A002
+        """Return the request that asks for it."""
+        return Request(
+            id,
+            self.identity.agent_id,
+            session,
+            self.life,
+            self.mode,
+            self.permits,
+            self.bonus,
+            upgrades,
+        )
+
+
+Gone: TypeAlias = tuple[str, str]
+"""The id of a grant or request that ended by no wish of its own, and why."""
+
+EXPIRED: Final = "it expired"
+
+
+@attrs.define
+class Moves:
+    """What became of whom. The outcome of every rule of a line.
+
+    Attributes:
+        answer: What the caller of the rule wanted to know.
+        granted: Ids of waiting requests that were granted, and their grants.
+        gone: Who lost what they had, or wait in vain, and why.
+        is_full: Whether there are more to be granted, each in a commit of its own
+            (`plan_sweep`), for a token of its own (L2).
+    """
+
+    answer: Any = None
+    granted: Sequence[tuple[str, Grant]] = ()
+    gone: Sequence[Gone] = ()
+    is_full: bool = False
+
+
+AGAIN: Final = "again"
+"""The answer of a rule that has only taken away what had expired: ask once more."""
+
+
+class Line(Protocol):
+    """The document of one lock or semaphore. Immutable."""
+
+    @property
+    def holders(self) -> tuple[Grant, ...]:
+        """Who holds it, in the order in which they got it."""
+        ...
+
+    @property
+    def queue(self) -> tuple[Request, ...]:
+        """Who waits, in the order in which they will get it."""
+        ...
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """Return what `to_json` described."""
+        ...
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON value."""
+        ...
+
+    def fits(self, holders: Sequence[Grant], request: Request) -> bool:
+        """Return whether a request can be granted beside these holders."""
+        ...
+
+    def stops(self, waiting: Request, later: Request) -> bool:
+        """Return whether a waiting request stands in the way of a later one."""
+        ...
+
+    def excludes(self, grant: Grant) -> bool:
+        """Return whether nobody at all can be granted it beside this grant."""
+        ...
+
+    def is_for_one(self, request: Request) -> bool:
+        """Return whether a request fits alone, and nobody beside it."""
+        ...
+
+    def stops_all(self, waiting: Request) -> bool:
+        """Return whether a waiting request stands in the way of whoever is later."""
+        ...
+
+    def with_people(
+        self, holders: tuple[Grant, ...], queue: tuple[Request, ...]
+    ) -> "Self | None":
+        """Return the line with these in it, or None when nothing is worth keeping."""
+        ...
+
+    def announce(
+        self, kind: str, path: Path, who: Grant | Request
+    ) -> tuple[object, ...]:
+        """Return the events to publish when `kind` happens to somebody.
+
+        Args:
+            kind: "acquired", "released", "expired" or "contention"; anything else is
+                the reason why somebody was made to release it.
+            path: Where the line stands.
+            who: Whom it happens to.
+        """
+        ...
+
+
+def to_micro(seconds: float) -> int:
+    """Return a time to live in kernel time.
+
+    Raises:
+        ValueError: It is not a positive, finite number of seconds.
+    """
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"a ttl is a positive number of seconds, not {seconds!r}")
+    return max(1, round(seconds * MICRO))
+
+
+def tell_holders(holders: Sequence[Grant], now: int) -> str:
+    """Return who holds something, for an error to say."""
+    if not holders:
+        return "nobody holds it, but others wait for it"
+    held = ", ".join(
+        f"{grant.session} ({grant.mode or f'{grant.permits} permits'}, for "
+        f"{(now - grant.since) / MICRO:.1f} s)"
+        for grant in holders
+    )
+    return f"held by {held}"
+
+
+def tell_rivals(name: str, one: str, other: str) -> tuple[str, str]:
+    """Return the cycle of two holders who both want a lock to themselves."""
+    wants = f"waits to make its lock {name!r} exclusive, which"
+    return f"{one} {wants} {other} holds", f"{other} {wants} {one} holds"
