@@ -420,7 +420,6 @@ class Desk:
         if grant is None:
             self._lose(lease)
             lease.check()
-            return
         self._change(lease, grant)
 
     def _change(self, lease: Lease, grant: Grant) -> None:
