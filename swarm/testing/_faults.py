@@ -174,9 +174,8 @@ class Planner:
         """Return up to `most` faults, by chance; at times none."""
         rng, plan = self._rng, []
         for _ in range(int(rng.random() * (self._faults.most + 1))):
-            kind = self._pick(self._faults.kinds())
-            targets = self._targets(kind) if kind is not None else []
-            target = self._pick(targets)
+            kind: Any = self._pick(self._faults.kinds())
+            target: Any = kind and self._pick(self._targets(kind))
             if target is not None:
                 count = self._census[OCCASIONS[kind], target]
                 number = 1 + int(rng.random() * count)
