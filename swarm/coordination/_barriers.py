@@ -218,12 +218,11 @@ class Meeting:
             there.add(waiter.session.party)
         weights: dict[Hashable, int] = {}
         for turns in self._expected():
-            if not turns or len(turns) > 1:
-                missing -= int(
-                    not there & set(turns)
-                )  # it can come, as far as is known
-            elif turns[0] not in there:
-                weights[turns[0]] = 1
+            if len(turns) == 1:
+                if turns[0] not in there:
+                    weights[turns[0]] = 1
+            elif not there & set(turns):
+                missing -= 1  # it can come, as far as is known
         return AnyOf(weights, missing) if 0 < missing <= len(weights) else ()
 
     def describe(self, waiter: Waiter) -> str:

@@ -43,7 +43,7 @@ from swarm.errors import (
     LockTimeout,
     WouldBlock,
 )
-from swarm.model import TIME, AgentIdentity
+from swarm.model import TIME, AgentIdentity, Path
 from swarm.ports import Plan, View
 
 Blockers = Callable[[Any, str], tuple[list[Grant | Request], int]]
@@ -235,6 +235,21 @@ class Desk:
             )
         )
 
+    def refuse_cycles(self, path: Path) -> None:
+        """Fail, in their order, those at `path` whose wait has become a cycle.
+
+        A wait is looked at when it begins; only what makes a line tighter for those
+        who wait already can close a cycle later.
+        """
+        core = self.core
+        for waiter in tuple(core.waiters.values()):
+            if waiter.is_decided or getattr(waiter.what, "path", None) != path:
+                continue
+            cycle = core.graph.find_cycle(waiter.session.party, waiter)
+            if cycle:
+                self.withdraw(waiter)
+                waiter.fail(DeadlockError(cycle=cycle))
+
     def pass_on(self, result: Lease) -> None:
         """Give back what was granted to somebody who was cancelled (L4)."""
         try:
@@ -386,7 +401,7 @@ class Desk:
             queue = self.line(want).queue
             rival = next(other.session for other in queue if other.upgrades)
             raise DeadlockError(cycle=tell_rivals(want.name, lease.session.name, rival))
-        if answer.__class__ is Grant:
+        if isinstance(answer, Grant):
             self._change(lease, answer)
             return
         undo = partial(self._undo_upgrade, lease.mode)
@@ -420,6 +435,7 @@ class Desk:
         if grant is None:
             self._lose(lease)
             lease.check()
+            return
         self._change(lease, grant)
 
     def _change(self, lease: Lease, grant: Grant) -> None:

@@ -176,6 +176,7 @@ class SemaphoreHandle(Enterable):
 
         More let in who waits. Fewer take nothing away: nobody gets any until enough
         are released, and who waits for more than there are left gets `ValueError`.
+        Who waits for what only their own waiting holds now gets `DeadlockError`.
         The capacity to open it with stays what it was.
 
         Raises:
@@ -188,6 +189,7 @@ class SemaphoreHandle(Enterable):
             await desk.core.pause()
         want = self._usual()
         desk.apply(self._identity, want, plan_resize, self._path, self._blank, capacity)
+        desk.refuse_cycles(self._path)
 
     def __repr__(self) -> str:
         return f"<semaphore {self.name!r}>"
