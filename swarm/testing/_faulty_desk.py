@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from swarm.coordination._desk import Desk
+from swarm.coordination._grants import EXPIRED, Grant, Want
 from swarm.coordination._lease import Lease
-from swarm.coordination._line import EXPIRED, Grant, Want
 from swarm.coordination._sessions import Session
 from swarm.model import TIME
 from swarm.testing._faults import Fault
