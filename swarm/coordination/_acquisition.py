@@ -8,6 +8,13 @@ from typing import Any
 from swarm.coordination._desk import Desk
 from swarm.coordination._grants import Want
 from swarm.coordination._lease import Lease
+from swarm.coordination._waiting import Core
+
+
+def desk_for(core: Core) -> type[Desk]:
+    """Return what a desk is here: a simulated loop has one whose leases go wrong."""
+    kind: type[Desk] = getattr(core.loop, "desk_type", Desk)
+    return kind
 
 
 class Acquisition:

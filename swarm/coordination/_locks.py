@@ -5,8 +5,7 @@ from typing import Any, Final
 
 import attrs
 
-from swarm.coordination._acquisition import Acquisition, Enterable
-from swarm.coordination._desk import Desk
+from swarm.coordination._acquisition import Acquisition, Enterable, desk_for
 from swarm.coordination._grants import MICRO, Grant, Request, Want, to_micro
 from swarm.coordination._lease import Lease, Leases
 from swarm.coordination._lock_line import FREE, LockLine, Mode, blockers, check_mode

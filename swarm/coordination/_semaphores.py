@@ -1,7 +1,6 @@
 """Semaphores, as users hold them."""
 
-from swarm.coordination._acquisition import Acquisition, Enterable
-from swarm.coordination._desk import Desk
+from swarm.coordination._acquisition import Acquisition, Enterable, desk_for
 from swarm.coordination._grants import Want, to_micro
 from swarm.coordination._lease import Lease
 from swarm.coordination._line import load
