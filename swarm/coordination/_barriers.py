@@ -81,9 +81,9 @@ class Meeting:
     def __init__(self, core: Core, name: str, path: Path, parties: int) -> None:
         """Know nobody yet."""
         self._core = core
-        self.name = name
-        self.path = path
-        self.parties = parties
+        self.name: str = name
+        self.path: Path = path
+        self.parties: int = parties
         self.action: Callable[[], object] | None = None
         self.handles: WeakSet[BarrierHandle] = WeakSet()
         self._tasks: WeakSet[Session] = WeakSet()

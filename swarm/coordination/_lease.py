@@ -119,13 +119,13 @@ class Lease:
     ) -> None:
         """Stand for a grant."""
         self._office = office
-        self.want = want
-        self.session = session
-        self.id = grant.id
-        self.token = token
-        self.mode = grant.mode
-        self.permits = grant.permits
-        self.expires = grant.expires
+        self.want: Want = want
+        self.session: Session = session
+        self.id: str = grant.id
+        self.token: int = token
+        self.mode: str = grant.mode
+        self.permits: int = grant.permits
+        self.expires: int = grant.expires
         self.is_renewing = False
         self.slot: Slot | None = None
         self._reason: str | None = None
@@ -244,7 +244,12 @@ class Lease:
         return self
 
     def enter(self) -> None:
-        """Do what entering it does."""
+        """Do what entering it does.
+
+        Raises:
+            LeaseLost: It has gone already: no body begins under it.
+        """
+        self.check()
         task = current_task()
         if self._depth and task is not self.body:
             raise RuntimeError("a body runs under this lease in another task")

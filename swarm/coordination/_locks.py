@@ -77,7 +77,7 @@ class LockManager:
 
     def __init__(self, core: Core, ttl: float, aging: float) -> None:
         """Hand out locks, keeping the books in `core`."""
-        self.desk = Desk(core, "lock", blockers)
+        self.desk = desk_for(core)(core, "lock", blockers)
         self.ttl = ttl
         self.life = to_micro(ttl)
         self.aging = aging

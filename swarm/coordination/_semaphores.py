@@ -20,7 +20,7 @@ class SemaphoreManager:
 
     def __init__(self, core: Core, ttl: float) -> None:
         """Hand out permits, keeping the books in `core`."""
-        self.desk = Desk(core, "semaphore", blockers)
+        self.desk = desk_for(core)(core, "semaphore", blockers)
         self.ttl = ttl
         self.life = to_micro(ttl)
         self._names = Names("semaphores", "semaphore", "capacity")

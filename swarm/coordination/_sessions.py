@@ -66,7 +66,7 @@ class Session:
 
     def __init__(self, name: str, party: Hashable | None = None) -> None:
         """Begin, holding nothing; a turn is the party that it is for its askers."""
-        self.name = name
+        self.name: str = name
         self.party: Hashable = self if party is None else party
         self.leases: dict[str, Holding] = {}
         self.is_turn = party is not None

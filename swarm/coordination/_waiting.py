@@ -86,10 +86,10 @@ class Waiter:
         self._place = place
         self._pass_on = pass_on
         self._future: asyncio.Future[Any] | None = None
-        self.id = id
-        self.what = what
-        self.session = session
-        self.since = since
+        self.id: str = id
+        self.what: Any = what
+        self.session: Session = session
+        self.since: float = since
         self.is_decided = False
         self.slot: Slot | None = None
 
@@ -189,17 +189,17 @@ class Core:
         life: Life,
     ) -> None:
         """Begin with empty books."""
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.kernel = kernel
         self.local = local
         self.graph = graph
         self.now: Callable[[], float] = clock.monotonic
-        self.alarms = Alarms(clock)
+        self.alarms: Alarms = Alarms(clock)
         self.life = life
-        self.sessions = Sessions(self._session_ended, life.running_turn)
+        self.sessions: Sessions = Sessions(self._session_ended, life.running_turn)
         self.waiters: dict[str, Waiter] = {}
         self.leases: dict[str, Lease] = {}
-        self.pauses = kernel.local is None
+        self.pauses: bool = kernel.local is None
         self._closed: Exception | None = None
         self._origin = entropy.identifier()
         self._count = 0
