@@ -156,6 +156,10 @@ class AgentDied(SwarmError):
     """The agent ended before it answered."""
 
 
+class RemoteCancelled(SwarmError):
+    """The turn was cancelled from inside before it answered; the agent lives on."""
+
+
 class NameTaken(SwarmError, ValueError):
     """An agent of this name is already running; pass replace=True to replace it."""
 

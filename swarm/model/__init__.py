@@ -31,6 +31,11 @@ from swarm.model._path import (
     match,
     sort_key,
 )
+from swarm.model._system_events import (
+    AgentRegistered,
+    AgentStarted,
+    AgentStopped,
+)
 from swarm.model._value import (
     ABSENT,
     DELETE,
@@ -57,6 +62,9 @@ __all__ = [
     "ROOT",
     "TIME",
     "AgentIdentity",
+    "AgentRegistered",
+    "AgentStarted",
+    "AgentStopped",
     "Change",
     "ChangeKind",
     "Commit",

@@ -1,0 +1,39 @@
+"""Actors: one mailbox, one turn at a time, one outcome for every request."""
+
+from swarm.agents._agent import Agent
+from swarm.agents._deadlines import Deadlines
+from swarm.agents._envelope import Envelope, calling_turn
+from swarm.agents._group import Group, SpawnOptions
+from swarm.agents._host import Host, Surfaces
+from swarm.agents._lifecycle import Status
+from swarm.agents._protocol import interleave
+from swarm.agents._records import AgentInfo, AgentRecord, Failure
+from swarm.agents._ref import Ref
+from swarm.agents._registry import Registry, info_of
+from swarm.agents._restart import Backoff, Restart, Strategy
+from swarm.agents._stream import Stream
+from swarm.agents._supervisor import Supervisor
+
+__all__ = [
+    "Agent",
+    "AgentInfo",
+    "AgentRecord",
+    "Backoff",
+    "Deadlines",
+    "Envelope",
+    "Failure",
+    "Group",
+    "Host",
+    "Ref",
+    "Registry",
+    "Restart",
+    "SpawnOptions",
+    "Status",
+    "Strategy",
+    "Stream",
+    "Supervisor",
+    "Surfaces",
+    "calling_turn",
+    "info_of",
+    "interleave",
+]

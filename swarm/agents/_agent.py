@@ -1,0 +1,114 @@
+"""The class users derive their agents from."""
+
+import logging
+from typing import Any, Self, final
+
+from swarm.agents._cell import Cell
+from swarm.agents._ref import Ref
+from swarm.errors import InvalidTransition
+from swarm.model import AgentIdentity
+
+
+class Agent:
+    """An actor: its public async methods are what can be asked of it, one at a time.
+
+    Derive from it and write async methods. A subclass needs no `super().__init__()`.
+    Its place in the swarm (`name`, `state`, `swarm`, ...) is there from `started` on,
+    not yet in `__init__`.
+
+    A subclass may define `async def run(self)`, a main activity beside the mailbox. It
+    begins after `started`, shares the agent's fields with the turns (which may change
+    whenever it awaits), and is cancelled when the agent stops. When it returns, the
+    agent goes on; when it raises, the agent has failed.
+    """
+
+    __slots__ = ("__dict__", "__weakref__", "_cell")
+
+    _cell: Cell
+
+    async def started(self) -> None:
+        """Prepare: runs before the first turn, and again after every restart.
+
+        What it raises, `spawn` raises, and the agent does not come to be.
+        """
+
+    async def stopping(self) -> None:
+        """Clean up: runs after the last turn of an agent that is stopped, not killed.
+
+        What it raises, `stop` raises; the agent ends all the same.
+        """
+
+    @property
+    @final
+    def identity(self) -> AgentIdentity:
+        """Who this agent is."""
+        return _cell_of(self).identity
+
+    @property
+    @final
+    def name(self) -> str:
+        """This agent's name."""
+        return _cell_of(self).identity.agent_id
+
+    @property
+    @final
+    def ref(self) -> Ref[Self]:
+        """A ref to this agent, to be handed to others."""
+        return Ref(_cell_of(self))
+
+    @property
+    @final
+    def log(self) -> "logging.LoggerAdapter[logging.Logger]":
+        """A logger called `swarm.agents.<type>` whose records carry `agent`."""
+        identity = _cell_of(self).identity
+        logger = logging.getLogger(f"swarm.agents.{identity.type}")
+        return logging.LoggerAdapter(logger, {"agent": identity.agent_id})
+
+    @property
+    @final
+    def state(self) -> Any:
+        """This agent's own namespace of the state."""
+        return _surfaces_of(self).state
+
+    @property
+    @final
+    def shared(self) -> Any:
+        """The namespace all agents share."""
+        return _surfaces_of(self).shared
+
+    @property
+    @final
+    def swarm(self) -> Any:
+        """The swarm, acting as this agent."""
+        return _surfaces_of(self).swarm
+
+    @final
+    def heartbeat(self) -> None:
+        """Say "still at work"; seen in `Ref.heartbeat_age` and the registry."""
+        cell = _cell_of(self)
+        cell.beat = cell.host.now()
+
+
+def bind(agent: Agent, cell: Cell) -> None:
+    """Give an agent its place in the swarm."""
+    agent._cell = cell  # noqa: SLF001  # this module is the class's own
+
+
+def is_bound(agent: Agent) -> bool:
+    """Return whether an agent has a place in a swarm."""
+    return hasattr(agent, "_cell")
+
+
+def _cell_of(agent: Agent) -> Cell:
+    try:
+        return agent._cell  # noqa: SLF001  # this module is the class's own
+    except AttributeError:
+        raise InvalidTransition(
+            f"this {type(agent).__name__} has no place in a swarm yet: in __init__, or "
+            "built by hand; use `started`, and `swarm.spawn` to build it"
+        ) from None
+
+
+def _surfaces_of(agent: Agent) -> Any:
+    cell = _cell_of(agent)
+    return cell.host.surfaces(cell.identity)

@@ -1,0 +1,73 @@
+"""What the two ends of a streaming reply share.
+
+The producer never is more than the window ahead of its reader (T2): it waits for
+credit after filling it. Items are handed over through one buffer, and both sides are
+only ever woken to look again, so a cancelled reader loses nothing (T4).
+"""
+
+import asyncio
+from collections import deque
+from typing import Any
+
+
+class Channel:
+    """What producer and reader share: the buffer and how it ended.
+
+    Attributes:
+        buffer: What was produced and not read.
+        ended: Whether nothing more will come.
+    """
+
+    __slots__ = ("_credit", "_error", "_readers", "_window", "buffer", "ended")
+
+    def __init__(self, window: int) -> None:
+        """Begin empty."""
+        self.buffer: deque[Any] = deque()
+        self.ended = False
+        self._window = window
+        self._error: BaseException | None = None
+        self._credit: asyncio.Future[None] | None = None
+        self._readers: list[asyncio.Future[None]] = []
+
+    async def push(self, item: object, loop: asyncio.AbstractEventLoop) -> None:
+        """Hand an item over, then wait until there is room for another."""
+        self.buffer.append(item)
+        self._wake_readers()
+        while len(self.buffer) >= self._window:
+            self._credit = loop.create_future()
+            try:
+                await self._credit
+            finally:
+                self._credit = None
+
+    def take(self) -> Any:
+        """Take the oldest item and give credit for one more."""
+        item = self.buffer.popleft()
+        if self._credit is not None and not self._credit.done():
+            self._credit.set_result(None)
+        return item
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """End the stream once what is buffered was read; the first end counts (T5)."""
+        if not self.ended:
+            self.ended = True
+            self._error = error
+            self._wake_readers()
+
+    def raise_end(self) -> None:
+        """Raise the error the stream ended with, or StopAsyncIteration."""
+        if self._error is None:
+            raise StopAsyncIteration
+        raise self._error
+
+    def new_reader(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+        """Return what wakes a reader."""
+        reader = loop.create_future()
+        self._readers.append(reader)
+        return reader
+
+    def _wake_readers(self) -> None:
+        readers, self._readers = self._readers, []
+        for reader in readers:
+            if not reader.done():
+                reader.set_result(None)

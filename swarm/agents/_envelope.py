@@ -1,0 +1,170 @@
+"""A request on its way, and the turn that serves it: one object for both."""
+
+import asyncio
+from collections.abc import Iterable
+from contextvars import ContextVar
+from typing import Any, Final, Protocol
+
+from swarm.agents._channel import Channel
+from swarm.agents._host import Host
+from swarm.agents._mailbox import State
+from swarm.agents._protocol import Call
+from swarm.errors import AskTimeout
+
+
+class Target(Protocol):
+    """The agent a request is for, as the request sees it."""
+
+    current: "Envelope | None"
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def host(self) -> Host:
+        """The system around it."""
+        ...
+
+    def drop(self, envelope: "Envelope", error: BaseException | None = None) -> None:
+        """Decide a request now: withdraw or cancel it."""
+        ...
+
+
+class Envelope:
+    """One call of one method of one agent.
+
+    Once it runs it is a *turn*: a party of the wait-for graph. To whoever asked it is
+    an obstacle, from the first to the last. Compared by identity.
+
+    Attributes:
+        cell: The agent it is for.
+        call: The method.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        reply: Where the answer goes; None for a tell and for a stream.
+        deadline: When the asker gives up, in monotonic seconds; infinite for never.
+        since: When it was sent; once an interleaved turn runs, when it began.
+        state: How far it has come (`State`).
+        channel: Where the items of a stream go.
+        room: What the sender of a tell waits for while there is no room.
+    """
+
+    __slots__ = (
+        "args",
+        "call",
+        "cell",
+        "channel",
+        "deadline",
+        "kwargs",
+        "reply",
+        "room",
+        "since",
+        "state",
+    )
+
+    def __init__(
+        self,
+        cell: Target,
+        call: Call,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        reply: asyncio.Future[Any] | None,
+        deadline: float,
+        since: float,
+    ) -> None:
+        """Address a call."""
+        self.cell = cell
+        self.call = call
+        self.args = args
+        self.kwargs = kwargs
+        self.reply = reply
+        self.deadline = deadline
+        self.since = since
+        self.state: int = 0
+        self.channel: Channel | None = None
+        self.room: asyncio.Future[None] | None = None
+
+    def is_decided(self) -> bool:
+        """Return whether its outcome is known."""
+        return self.state >= State.DECIDED
+
+    def is_turn(self) -> bool:
+        """Return whether it runs, be it only to wind down."""
+        return State.RUNNING <= self.state < State.ENDED
+
+    def is_tell(self) -> bool:
+        """Return whether nobody waits for an answer."""
+        return self.reply is None and self.channel is None
+
+    def expire(self) -> None:
+        """Tell the asker that it took too long, and take the request back."""
+        started = self.state == State.RUNNING
+        stage = "did not finish" if started else "had not begun"
+        self.cell.drop(
+            self,
+            AskTimeout(
+                f"{self.call.name} of agent '{self.cell.name}' {stage} in time",
+                started=started,
+            ),
+        )
+
+    def settle(self, error: BaseException) -> None:
+        """Give whoever waits for it an error instead; nobody may be waiting."""
+        if self.channel is not None:
+            self.channel.finish(error)
+            return
+        waiter = self.room if self.state == State.WAITING else self.reply
+        if waiter is None:
+            waiter = self.reply  # an ask that waits for room waits for its reply
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(error)
+
+    def blockers(self) -> Iterable["Envelope"]:
+        """Return the turn that must end before this request can."""
+        if self.state >= State.RUNNING:
+            return (self,)
+        current = self.cell.current
+        return () if current is None else (current,)
+
+    def describe_wait(self) -> str:
+        """Return what an asker waits for and since when."""
+        waited = self.cell.host.now() - self.since
+        return f"'{self.cell.name}' ({self.call.name}), asked {waited:.1f} s ago"
+
+    def __str__(self) -> str:
+        return f"'{self.cell.name}' in {self.call.name}"
+
+
+current_turn: Final[ContextVar[Envelope | None]] = ContextVar(
+    "swarm_current_turn", default=None
+)
+"""The turn whose code is running; child tasks inherit it."""
+
+
+def calling_turn() -> Envelope | None:
+    """Return the turn this code belongs to, or None: the program's own, or a turn's
+    leftover task whose turn has ended.
+    """  # noqa: D205
+    turn = current_turn.get()
+    return turn if turn is not None and turn.is_turn() else None
+
+
+async def produce(agent: Any, envelope: Envelope) -> Any:
+    """Run a streaming turn: hand over what the agent's generator yields."""
+    channel = envelope.channel
+    items = envelope.call.function(agent, *envelope.args, **envelope.kwargs)
+    if channel is None:  # told, not streamed: run it to its end
+        async for _ in items:
+            pass
+        return
+    loop = envelope.cell.host.loop
+    try:
+        async for item in items:
+            if channel.ended:
+                break
+            await channel.push(item, loop)
+    finally:
+        await items.aclose()
+    channel.finish()

@@ -1,0 +1,268 @@
+"""Groups: agents that fail and are restarted together."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeVar, TypeVarTuple, get_args
+
+import attrs
+
+from swarm.agents._agent import Agent
+from swarm.agents._cell import Cell
+from swarm.agents._host import Host
+from swarm.agents._life import halt
+from swarm.agents._lifecycle import Status
+from swarm.agents._ref import Ref
+from swarm.agents._restart import (
+    NO_TIMES,
+    Backoff,
+    Restart,
+    Strategy,
+    admit,
+    affected,
+    check_choice,
+    check_intensity,
+)
+from swarm.errors import ConfigMismatch
+
+A = TypeVar("A", bound=Agent)
+Ts = TypeVarTuple("Ts")
+
+
+@attrs.frozen(kw_only=True)
+class SpawnOptions:
+    """How an agent is spawned; see `Swarm.spawn`."""
+
+    name: str | None = None
+    capabilities: Iterable[str] = ()
+    role: str | None = None
+    mailbox: int = 1024
+    restart: Restart | None = None
+    replace: bool = False
+
+
+class Caretaker(Protocol):
+    """What a group needs of the supervisor."""
+
+    @property
+    def host(self) -> Host:
+        """The system around it."""
+        ...
+
+    async def spawn(
+        self,
+        factory: Callable[..., Any],
+        args: tuple[Any, ...],
+        options: SpawnOptions,
+        group: Any = None,
+    ) -> Cell:
+        """Spawn a member."""
+        ...
+
+    async def revive(self, cell: Cell) -> None:
+        """Build a halted agent anew and let it begin."""
+        ...
+
+    def end(self, cell: Cell, reason: str) -> None:
+        """End an agent now."""
+        ...
+
+    async def stop(self, cell: Cell, timeout: float | None) -> None:
+        """Let an agent finish what is queued, then end it."""
+        ...
+
+    def group(self, group: Any) -> Any:
+        """Return the one group of this name."""
+        ...
+
+
+class Group:
+    """Agents supervised together, in the order in which they were spawned.
+
+    When one fails, its own `Restart` decides whether it is restarted; the group's
+    strategy, who is restarted with it; and the group's limit, whether that is still
+    reasonable. Beyond either limit the group has failed: its members are restarted as
+    one by the group around it, or ended, and the failure ends the swarm.
+
+    Attributes:
+        name: Its name; a group within a group is called `outer/inner`.
+        strategy: Who is restarted: "one_for_one" only who failed, "one_for_all"
+            everybody, "rest_for_one" who failed and those spawned after.
+    """
+
+    def __init__(
+        self,
+        caretaker: Caretaker,
+        name: str,
+        strategy: Strategy,
+        most: int | None = None,
+        within: float = 60.0,
+        parent: "Group | None" = None,
+    ) -> None:
+        """Begin empty; made by `Swarm.group` and `Group.group`."""
+        check_choice("strategy", strategy, get_args(Strategy))
+        if most is not None:
+            check_intensity(f"group '{name}'", most, within)
+        self.name = name
+        self.strategy = strategy
+        self._caretaker = caretaker
+        self._most = most
+        self._within = within
+        self._parent = parent
+        self._members: list[Cell | Group] = []
+        self._times = NO_TIMES
+        self._pending: dict[Cell | Group, None] = {}
+        self._delay = 0.0
+        self._restoring = False
+
+    @property
+    def members(self) -> tuple[Ref[Any], ...]:
+        """The agents in it and in the groups within it."""
+        return tuple(Ref(cell) for cell in self.cells())
+
+    async def spawn(
+        self,
+        factory: Callable[[*Ts], A],
+        /,
+        *args: *Ts,
+        name: str | None = None,
+        capabilities: Iterable[str] = (),
+        role: str | None = None,
+        mailbox: int = 1024,
+        restart: Restart | None = Restart(),  # noqa: B008  # frozen
+        replace: bool = False,
+    ) -> Ref[A]:
+        """Spawn a member; see `Swarm.spawn`.
+
+        Args:
+            factory: What builds the agent, now and at every restart.
+            *args: What the factory is called with.
+            name: Its name; `<type>-<n>` when None.
+            capabilities: What it can do, for `Registry.find`.
+            role: What a policy knows it as; its type when None.
+            mailbox: How many requests may be queued.
+            restart: When it is restarted; None: its failure is the group's.
+            replace: Whether to stop an agent that has this name.
+        """
+        options = SpawnOptions(
+            name=name,
+            capabilities=capabilities,
+            role=role,
+            mailbox=mailbox,
+            restart=restart,
+            replace=replace,
+        )
+        return Ref(await self._caretaker.spawn(factory, args, options, self))
+
+    def group(
+        self,
+        name: str,
+        *,
+        strategy: Strategy = "one_for_one",
+        max: int = 3,  # noqa: A002  # the word of DESIGN
+        within: float = 60.0,
+    ) -> "Group":
+        """Return the group of this name within this one; see `Swarm.group`."""
+        full = f"{self.name}/{name}"
+        group = Group(self._caretaker, full, strategy, max, within, self)
+        known: Group = self._caretaker.group(group)
+        if known is group:
+            self._members.append(group)
+        return known
+
+    async def stop(self, timeout: float | None = None) -> None:
+        """Stop every member, the last spawned first; see `Ref.stop`."""
+        for cell in reversed(list(self.cells())):
+            await self._caretaker.stop(cell, timeout)
+
+    def __repr__(self) -> str:
+        return f"<Group {self.name!r} {self.strategy}>"
+
+    # --- for the supervisor -----------------------------------------------------------
+
+    def cells(self) -> Iterator[Cell]:
+        """Yield the agents in it and in the groups within it."""
+        for member in tuple(self._members):
+            yield from _cells(member)
+
+    def add(self, cell: Cell) -> None:
+        """Take an agent in."""
+        self._members.append(cell)
+
+    def forget(self, cell: Cell) -> None:
+        """Let an agent go that has ended."""
+        self._members.remove(cell)
+        self._pending.pop(cell, None)
+
+    def check_same(self, other: "Group") -> None:
+        """Raise `ConfigMismatch` unless the other group is configured alike."""
+        mine = (self.strategy, self._most, self._within)
+        theirs = (other.strategy, other._most, other._within)
+        if mine != theirs:
+            raise ConfigMismatch(
+                f"group '{self.name}' is open with (strategy, max, within) {mine}, "
+                f"not {theirs}"
+            )
+
+    def member_failed(
+        self, member: "Cell | Group", error: Exception, delay: float | None = None
+    ) -> None:
+        """Restart those a member's failure affects, `delay` seconds from now."""
+        host = self._caretaker.host
+        if self._most is not None:
+            ok, self._times = admit(self._times, host.now(), self._most, self._within)
+            if not ok:
+                error.add_note(f"group '{self.name}' failed {self._most} times before")
+                self.give_up(error)
+                return
+        if delay is None:
+            chance = host.entropy.jitter(0.0, 1.0)
+            delay = Backoff().delay(len(self._times), chance)
+        self._delay = max(self._delay, delay)
+        for unit in affected(self.strategy, self._members, member):
+            _halt(unit)
+            self._pending[unit] = None
+        if not self._restoring:
+            self._restoring = True
+            host.start(self._restore(), f"group '{self.name}' restart")
+
+    def give_up(self, error: Exception) -> None:
+        """Fail as a whole: to the group around it, or to the system."""
+        self._pending.clear()
+        if self._parent is not None:
+            _halt(self)
+            self._parent.member_failed(self, error)
+            return
+        for cell in reversed(list(self.cells())):
+            self._caretaker.end(cell, "failed")
+        self._caretaker.host.escalate(error)
+
+    async def _restore(self) -> None:
+        """Restart the pending, in order, once their code is still and time is up."""
+        clock = self._caretaker.host.clock
+        try:
+            while self._pending:
+                for unit in tuple(self._pending):
+                    for cell in _cells(unit):
+                        await cell.until(cell.is_still)
+                delay, self._delay = self._delay, 0.0
+                if delay:
+                    await clock.sleep(delay)
+                if self._delay:  # more failed meanwhile: they have their own pause
+                    continue
+                for unit in self._members:
+                    if unit in self._pending:
+                        del self._pending[unit]
+                        for cell in _cells(unit):
+                            await self._caretaker.revive(cell)
+                        break
+        finally:
+            self._restoring = False
+
+
+def _cells(member: "Cell | Group") -> list[Cell]:
+    return [member] if isinstance(member, Cell) else list(member.cells())
+
+
+def _halt(member: "Cell | Group") -> None:
+    for cell in _cells(member):
+        if cell.status in (Status.INITIALIZING, Status.IDLE, Status.PAUSED):
+            halt(cell)

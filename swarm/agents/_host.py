@@ -1,0 +1,140 @@
+"""What agents need of the system around them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Protocol
+
+from swarm.agents._deadlines import Deadlines
+from swarm.coordination import WaitGraph
+from swarm.model import AgentIdentity
+from swarm.ports import Clock, Entropy, Write
+
+
+class Surfaces(Protocol):
+    """What an agent holds of the swarm, bound to its identity."""
+
+    @property
+    def state(self) -> Any:
+        """Its own namespace of the state."""
+        ...
+
+    @property
+    def shared(self) -> Any:
+        """The namespace all agents share."""
+        ...
+
+    @property
+    def swarm(self) -> Any:
+        """The swarm, acting as this agent."""
+        ...
+
+
+class Host(Protocol):
+    """The system as agents see it; the coordinator is one."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that everything lives in."""
+        ...
+
+    @property
+    def now(self) -> Callable[[], float]:
+        """`clock.monotonic`, without the way to it."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """Where time comes from."""
+        ...
+
+    @property
+    def entropy(self) -> Entropy:
+        """Where chance comes from."""
+        ...
+
+    @property
+    def deadlines(self) -> Deadlines:
+        """All deadlines."""
+        ...
+
+    @property
+    def graph(self) -> WaitGraph:
+        """Who waits for what."""
+        ...
+
+    @property
+    def ask_timeout(self) -> float:
+        """Seconds an ask waits unless told otherwise; infinite for no limit."""
+        ...
+
+    @property
+    def stream_window(self) -> int:
+        """How many items a stream may be ahead of its reader."""
+        ...
+
+    def start(
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        name: str,
+        *,
+        essential: bool = False,
+    ) -> asyncio.Task[Any]:
+        """Run a coroutine in a task that the system owns.
+
+        At its end the system cancels the task; an essential one it waits for.
+        """
+        ...
+
+    async def commit(
+        self,
+        author: AgentIdentity,
+        writes: Sequence[Write],
+        events: Sequence[object],
+    ) -> None:
+        """Write documents and publish events as one commit."""
+        ...
+
+    def escalate(self, error: Exception) -> None:
+        """Take a failure that nobody below could deal with."""
+        ...
+
+    def closed_error(self) -> Exception | None:
+        """Return the `Closed` to raise, or None while the system is open."""
+        ...
+
+    def surfaces(self, identity: AgentIdentity) -> Surfaces:
+        """Return what an agent holds of the swarm."""
+        ...
+
+
+class Keeper(Protocol):
+    """Who looks after cells; the supervisor is one."""
+
+    @property
+    def host(self) -> Host:
+        """The system around it."""
+        ...
+
+    def failed(self, cell: Any, error: Exception, envelope: Any = None) -> None:
+        """Take a failure that no asker receives, and what was in hand."""
+        ...
+
+    def end(self, cell: Any, reason: str) -> None:
+        """End an agent now; nothing it had accepted stays unanswered."""
+        ...
+
+    def pause(self, cell: Any) -> Awaitable[None]:
+        """Take up nothing more until `resume`."""
+        ...
+
+    def resume(self, cell: Any) -> Awaitable[None]:
+        """Go on."""
+        ...
+
+    def kill(self, cell: Any) -> Awaitable[None]:
+        """End an agent now; the awaitable is done when its tasks are."""
+        ...
+
+    async def stop(self, cell: Any, timeout: float | None) -> None:
+        """Let an agent finish what is queued, then end it."""
+        ...

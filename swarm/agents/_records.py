@@ -1,0 +1,109 @@
+"""Records of agents: the one in the tree, and the one for those who look."""
+
+from typing import Any
+
+import attrs
+
+from swarm.agents._lifecycle import Status
+from swarm.model import AgentIdentity, Path, to_datetime
+
+_REGISTRY = Path.of("global", "registry")
+
+
+def registry_path(name: str) -> Path:
+    """Return where an agent's document stands.
+
+    Raises:
+        InvalidPath: The name cannot be a name in the tree.
+    """
+    return _REGISTRY.child(name)
+
+
+@attrs.frozen
+class AgentRecord:
+    """What `global.registry.<agent>` says; written out only when bytes are needed.
+
+    Attributes:
+        identity: Who.
+        capabilities: What it says it can do.
+        started_at: When, in microseconds since 1970.
+        status: Its status, where "idle" stands for busy as well.
+    """
+
+    identity: AgentIdentity
+    capabilities: tuple[str, ...]
+    started_at: int
+    status: Status
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document."""
+        return {
+            "id": self.identity.agent_id,
+            "type": self.identity.type,
+            "session": self.identity.session,
+            "role": self.identity.role,
+            "capabilities": list(self.capabilities),
+            "started_at": to_datetime(self.started_at).isoformat(),
+            "status": str(self.status),
+        }
+
+
+@attrs.frozen(kw_only=True)
+class AgentInfo:
+    """One agent at one moment.
+
+    Attributes:
+        identity: Who.
+        capabilities: What it says it can do.
+        status: What it does.
+        load: How many requests are queued or being handled.
+        handled: How many turns have ended.
+        failures: How many of them raised, and how often `run` or a hook did.
+        restarts: How often it was built anew.
+        late: How many outcomes came when nobody waited for them any more.
+        started_at: When it was spawned, in microseconds since 1970.
+        heartbeat_age: Seconds since it began a turn or called `heartbeat()`.
+        turn: The method of the turn that runs, such as "Researcher.research".
+        turn_age: Seconds since that turn began.
+        aside: The methods that run beside it (`@interleave`).
+        waits_for: What its turns wait for, in words.
+        error: What it failed with last, or None.
+    """
+
+    identity: AgentIdentity
+    capabilities: tuple[str, ...]
+    status: Status
+    load: int
+    handled: int
+    failures: int
+    restarts: int
+    late: int
+    started_at: int
+    heartbeat_age: float
+    turn: str | None
+    turn_age: float | None
+    aside: tuple[str, ...]
+    waits_for: tuple[str, ...]
+    error: str | None
+
+    @property
+    def name(self) -> str:
+        """The agent's name."""
+        return self.identity.agent_id
+
+
+@attrs.frozen(kw_only=True)
+class Failure:
+    """A failure that no asker received.
+
+    Attributes:
+        agent: The agent's name.
+        error: What was raised.
+        at: When, in microseconds since 1970.
+        decision: What followed: "restart", "stop" or "escalate".
+    """
+
+    agent: str
+    error: Exception
+    at: int
+    decision: str

@@ -1,0 +1,130 @@
+"""What a supervisor decides when an agent fails."""
+
+import enum
+from collections.abc import Sequence
+from typing import Final, Literal, TypeAlias, TypeVar, get_args
+
+import attrs
+
+Kind: TypeAlias = Literal["permanent", "transient", "temporary"]
+InHand: TypeAlias = Literal["fail", "redeliver"]
+Strategy: TypeAlias = Literal["one_for_one", "one_for_all", "rest_for_one"]
+
+M = TypeVar("M")
+
+
+@attrs.frozen
+class Backoff:
+    """How long to wait before a restart: twice as long each time, with jitter.
+
+    Attributes:
+        first: Seconds before the first restart.
+        most: Seconds that are never exceeded.
+    """
+
+    first: float = 0.1
+    most: float = 5.0
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse times that mean nothing."""
+        if not 0 <= self.first <= self.most < float("inf"):
+            raise ValueError(f"Backoff needs 0 <= first <= most, not {self}")
+
+    def delay(self, attempt: int, chance: float) -> float:
+        """Return the seconds before restart number `attempt`, counted from 1.
+
+        Args:
+            attempt: Which restart it is within the window.
+            chance: A number from 0 to 1; the delay is scaled to 50 to 100 percent.
+        """
+        doubled: float = self.first * 2.0 ** min(attempt - 1, 60)
+        return min(self.most, doubled) * (0.5 + chance / 2)
+
+
+@attrs.frozen
+class Restart:
+    """When and how a failed agent is built anew.
+
+    Attributes:
+        kind: "permanent" restarts an agent however it ended by itself, "transient"
+            only when it failed, "temporary" never.
+        max: How many restarts `within` the window; one more escalates.
+        within: Length of the window in seconds.
+        backoff: The pause before each restart.
+        on: The errors worth a restart; any other escalates at once.
+        in_hand: What becomes of the message being handled: "fail" it, or "redeliver"
+            it to the new agent. A stream in hand always fails.
+    """
+
+    kind: Kind = "permanent"
+    max: int = attrs.field(default=3, kw_only=True)
+    within: float = attrs.field(default=60.0, kw_only=True)
+    backoff: Backoff = attrs.field(factory=Backoff, kw_only=True)
+    on: tuple[type[Exception], ...] = attrs.field(
+        default=(Exception,), kw_only=True, converter=tuple
+    )
+    in_hand: InHand = attrs.field(default="fail", kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        check_choice("Restart.kind", self.kind, get_args(Kind))
+        check_choice("Restart.in_hand", self.in_hand, get_args(InHand))
+        check_intensity("Restart", self.max, self.within)
+        for error in self.on:
+            if not issubclass(error, Exception):
+                raise TypeError(f"Restart.on takes exception classes, not {error!r}")
+
+
+class Decision(enum.Enum):
+    """What a supervisor does about an end."""
+
+    RESTART = "restart"
+    STOP = "stop"
+    ESCALATE = "escalate"
+
+
+def decide(restart: Restart | None, error: Exception | None) -> Decision:
+    """Return what to do about an agent that failed, or ended by itself (no error)."""
+    if error is None:
+        permanent = restart is not None and restart.kind == "permanent"
+        return Decision.RESTART if permanent else Decision.STOP
+    if restart is None:
+        return Decision.ESCALATE
+    if restart.kind == "temporary":
+        return Decision.STOP
+    return Decision.RESTART if isinstance(error, restart.on) else Decision.ESCALATE
+
+
+Times: TypeAlias = tuple[float, ...]
+"""When the restarts of the current window happened, oldest first."""
+
+NO_TIMES: Final[Times] = ()
+
+
+def admit(times: Times, now: float, most: int, within: float) -> tuple[bool, Times]:
+    """Return whether one more restart is within the limit, and the new window."""
+    recent = tuple(time for time in times if now - time < within)
+    if len(recent) >= most:
+        return False, recent
+    return True, (*recent, now)
+
+
+def affected(strategy: Strategy, members: Sequence[M], failed: M) -> list[M]:
+    """Return who is restarted when `failed` fails, in the order of starting."""
+    if strategy == "one_for_all":
+        return list(members)
+    if strategy == "rest_for_one":
+        return list(members[members.index(failed) :])
+    return [failed]
+
+
+def check_intensity(who: str, most: int, within: float) -> None:
+    """Refuse a limit that means nothing."""
+    if most < 0 or not within > 0:
+        raise ValueError(f"{who} needs max >= 0 and within > 0, not {most}, {within}")
+
+
+def check_choice(what: str, value: object, choices: tuple[str, ...]) -> None:
+    """Refuse a word that is not one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{what} is one of {', '.join(choices)}, not {value!r}")

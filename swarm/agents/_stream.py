@@ -1,0 +1,151 @@
+"""Streaming replies, as their reader holds them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from swarm.agents._cell import Cell
+from swarm.agents._channel import Channel
+from swarm.agents._envelope import Envelope, calling_turn
+from swarm.agents._mailbox import State
+from swarm.agents._protocol import Call
+from swarm.errors import AskTimeout
+
+T = TypeVar("T")
+
+
+class _Silence:
+    """A reader that waits for the next item; a deadline for `Deadlines`."""
+
+    __slots__ = ("_envelope", "_reader", "deadline")
+
+    def __init__(
+        self, envelope: Envelope, reader: asyncio.Future[None], deadline: float
+    ) -> None:
+        self._envelope = envelope
+        self._reader = reader
+        self.deadline = deadline
+
+    def is_decided(self) -> bool:
+        return self._reader.done()
+
+    def expire(self) -> None:
+        envelope = self._envelope
+        started = envelope.state == State.RUNNING
+        text = f"no item came in time from {envelope.call.name} of agent"
+        error = AskTimeout(f"{text} '{envelope.cell.name}'", started=started)
+        envelope.cell.drop(envelope, error)
+
+
+class Stream(AsyncIterator[T], Generic[T]):
+    """The items an agent yields, in order, as they come.
+
+    Nothing is sent before the first item is asked for (or `async with` is entered).
+    The agent is at most `SwarmConfig.stream_window` items ahead. Leaving the loop
+    early, `aclose()` or dropping the stream cancels the agent's turn. Cancelling the
+    wait for an item loses none.
+
+    Raises (while iterating):
+        AskTimeout: No item came within the ref's time-out (a limit for each item; a
+            deadline inherited from the calling turn is one for all of it).
+        AgentDied: The agent ended first.
+        DeadlockError: Waiting would close a cycle.
+        Exception: What the agent's method raised, after the items before it.
+    """
+
+    __slots__ = ("__weakref__", "_args", "_call", "_cell", "_envelope", "_timeout")
+
+    def __init__(
+        self,
+        cell: Cell,
+        call: Call,
+        args: tuple[tuple[Any, ...], dict[str, Any]],
+        timeout: float,
+    ) -> None:
+        """Be ready to ask; called by `Ref.stream`."""
+        self._cell = cell
+        self._call = call
+        self._args = args
+        self._timeout = timeout
+        self._envelope: Envelope | None = None
+
+    def _open(self) -> Envelope:
+        cell = self._cell
+        host = cell.host
+        if not cell.accepting:
+            raise cell.refusal()
+        turn = calling_turn()
+        now = host.now()
+        deadline = float("inf")
+        if turn is not None and turn.state == State.RUNNING:
+            deadline = turn.deadline
+        envelope = Envelope(cell, self._call, *self._args, None, deadline, now)
+        envelope.channel = Channel(host.stream_window)
+        if deadline != float("inf"):
+            host.deadlines.inherit(envelope)
+        cell.post(envelope)
+        self._envelope = envelope
+        return envelope
+
+    async def __anext__(self) -> T:
+        envelope = self._envelope or self._open()
+        channel = envelope.channel
+        assert channel is not None  # _open gave it one
+        while not channel.buffer:
+            if channel.ended:
+                channel.raise_end()
+            await self._wait(envelope, channel)
+        item: T = channel.take()
+        return item
+
+    async def _wait(self, envelope: Envelope, channel: Channel) -> None:
+        host = self._cell.host
+        turn = calling_turn()
+        if turn is not None:
+            host.graph.enter(turn, envelope)
+        try:
+            reader = channel.new_reader(host.loop)
+            if self._timeout != float("inf"):
+                deadline = host.now() + self._timeout
+                waiting = _Silence(envelope, reader, deadline)
+                host.deadlines.add(self._timeout, waiting)
+            await reader
+        finally:
+            if turn is not None:
+                host.graph.leave(turn, envelope)
+
+    def __aiter__(self) -> "Stream[T]":
+        return self
+
+    async def __aenter__(self) -> "Stream[T]":
+        if self._envelope is None:
+            self._open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the stream and cancel the agent's turn; idempotent, does not wait."""
+        self._abandon()
+
+    def _abandon(self) -> None:
+        envelope = self._envelope
+        if envelope is not None and envelope.channel is not None:
+            envelope.channel.finish()
+            envelope.channel.buffer.clear()
+            envelope.cell.drop(envelope)
+
+    def __del__(self) -> None:
+        envelope = self._envelope
+        if envelope is None or envelope.is_decided():
+            return
+        loop = envelope.cell.host.loop
+        if not loop.is_closed():  # from whichever thread the collector runs in
+            loop.call_soon_threadsafe(envelope.cell.drop, envelope)

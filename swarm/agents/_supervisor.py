@@ -1,0 +1,394 @@
+"""The supervisor: spawns agents, ends them, and answers for their failures."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from swarm.agents._agent import bind
+from swarm.agents._cell import Cell, log
+from swarm.agents._envelope import Envelope, calling_turn
+from swarm.agents._group import Group, SpawnOptions
+from swarm.agents._host import Host
+from swarm.agents._life import (
+    Completion,
+    Departure,
+    begin,
+    build,
+    finish,
+    halt,
+    run_hook,
+)
+from swarm.agents._lifecycle import Status, Step, follow
+from swarm.agents._protocol import calls_of
+from swarm.agents._records import AgentRecord, Failure, registry_path
+from swarm.agents._registry import Registry
+from swarm.agents._restart import (
+    Decision,
+    Restart,
+    Times,
+    admit,
+    decide,
+)
+from swarm.errors import AgentDied, NameTaken
+from swarm.model import (
+    AgentIdentity,
+    AgentRegistered,
+    AgentStarted,
+    AgentStopped,
+    type_name,
+)
+from swarm.ports import Write
+
+_DYING: Final = (Status.ERROR, Status.OFFLINE)
+
+
+class Supervisor:
+    """Looks after all agents of one swarm.
+
+    Attributes:
+        host: The system around it.
+        registry: Who is there.
+    """
+
+    def __init__(self, host: Host, registry: Registry) -> None:
+        """Begin with no agents."""
+        self.host = host
+        self.registry = registry
+        self._groups: dict[Cell, Group] = {}
+        self._times: dict[Cell, Times] = {}
+        self._named: dict[str, Group] = {}
+
+    # --- spawn --------------------------------------------------------------------
+
+    async def spawn(
+        self,
+        factory: Callable[..., Any],
+        args: tuple[Any, ...],
+        options: SpawnOptions,
+        group: Group | None = None,
+    ) -> Cell:
+        """Build an agent, run `started`, announce it; all or nothing."""
+        cell, old = self._prepare(factory, args, options)
+        self.registry.add(cell)
+        if group is not None:
+            group.add(cell)
+            self._groups[cell] = group
+        try:
+            if old is not None:
+                await self.stop(old, None)
+            await begin(cell)
+            cell.registered = True
+            await self._announce(cell)
+        except BaseException as error:
+            self.end(cell, "killed")
+            if isinstance(error, Exception):
+                await cell.until(cell.is_over)
+            closed = self.host.closed_error()
+            if isinstance(error, AgentDied) and closed is not None:
+                raise closed from error
+            raise
+        return cell
+
+    def _prepare(
+        self, factory: Callable[..., Any], args: tuple[Any, ...], options: SpawnOptions
+    ) -> tuple[Cell, Cell | None]:
+        """Check everything and build the agent; nobody can see it yet."""
+        name, restart, registry = options.name, options.restart, self.registry
+        if options.mailbox < 1:
+            raise ValueError(
+                f"a mailbox holds 1 request or more, not {options.mailbox}"
+            )
+        if restart is not None and not isinstance(restart, Restart):
+            raise TypeError(f"restart takes a Restart or None, not {restart!r}")
+        if isinstance(options.capabilities, str):
+            raise TypeError("capabilities is a list of names, not one text")
+        if name is not None:
+            registry_path(name)
+            if name in registry and not options.replace:
+                raise NameTaken(
+                    f"an agent called '{name}' is already running; pass replace=True "
+                    "to replace it"
+                )
+        agent = build(factory, args)
+        kind = type_name(type(agent))
+        if name is None:
+            name = registry.new_name(kind)
+        identity = AgentIdentity(name, kind, name, options.role or kind)
+        old = next((cell for cell in registry.cells() if cell.name == name), None)
+        cell = Cell(
+            self,
+            identity,
+            agent,
+            factory,
+            args,
+            restart,
+            options.mailbox,
+            tuple(options.capabilities),
+        )
+        bind(agent, cell)
+        return cell, old
+
+    async def _announce(self, cell: Cell) -> None:
+        identity = cell.identity
+        name = identity.agent_id
+        await self.host.commit(
+            identity,
+            (Write(registry_path(name), record=_record(cell)),),
+            (
+                AgentRegistered(name, identity.type, identity.role, cell.capabilities),
+                AgentStarted(name),
+            ),
+        )
+
+    async def _publish(self, cell: Cell) -> None:
+        """Write down a status that changed."""
+        if cell.registered:
+            path = registry_path(cell.name)
+            write = Write(path, record=_record(cell))
+            await self.host.commit(cell.identity, (write,), ())
+
+    def _publish_later(self, cell: Cell) -> None:
+        self.host.start(self._publish(cell), f"agent {cell} status")
+
+    # --- life -----------------------------------------------------------------------
+
+    def pause(self, cell: Cell) -> Completion:
+        """Take up nothing more until `resume`."""
+        cell.status = follow(cell.status, Step.PAUSE, cell.name)
+        cell.open = False
+        return self._settled(cell, cell.is_busy)
+
+    def resume(self, cell: Cell) -> Completion:
+        """Go on."""
+        cell.status = follow(cell.status, Step.RESUME, cell.name)
+        cell.open = True
+        cell.wake()
+        return self._settled(cell, lambda: False)
+
+    def _settled(self, cell: Cell, unless: Callable[[], bool]) -> Completion:
+        """Write the status down; complete once `unless` no longer holds."""
+        turn = calling_turn()
+        own = turn is not None and turn.cell is cell
+
+        async def settle() -> None:
+            await self._publish(cell)
+            if not own:
+                await cell.until(lambda: not unless())
+
+        return Completion(self.host.start(settle(), f"agent {cell} status"))
+
+    def kill(self, cell: Cell) -> Completion:
+        """End an agent now."""
+        self.end(cell, "killed")
+        turn = calling_turn()
+        if turn is not None and turn.cell is cell:
+            return Completion()
+        return Completion(cell.ending)
+
+    def end(self, cell: Cell, reason: str) -> None:
+        """End an agent now, unless it has ended; its tasks end a little later."""
+        if cell.status is Status.OFFLINE:
+            return
+        finish(cell, reason)
+        self.registry.remove(cell)
+        self._times.pop(cell, None)
+        group = self._groups.pop(cell, None)
+        if group is not None:
+            group.forget(cell)
+        if cell.ending is None:
+            cell.ending = self.host.start(
+                self._bury(cell), f"agent {cell} end", essential=True
+            )
+
+    async def _bury(self, cell: Cell) -> None:
+        """Wait for an agent's tasks, then take its document away."""
+        await cell.until(cell.is_over)
+        if cell.registered:
+            cell.registered = False
+            await self.host.commit(
+                cell.identity,
+                (Write(registry_path(cell.name)),),
+                (AgentStopped(cell.name, cell.reason),),
+            )
+
+    async def stop(self, cell: Cell, timeout: float | None) -> None:
+        """Let an agent finish what is queued, then end it; see `Ref.stop`."""
+        turn = calling_turn()
+        own = turn is not None and turn.cell is cell
+        if turn is None or own:
+            await self._stop(cell, timeout, own)
+            return
+        departure = Departure(cell)
+        self.host.graph.enter(turn, departure)
+        try:
+            await self._stop(cell, timeout, own)
+        finally:
+            self.host.graph.leave(turn, departure)
+
+    async def _stop(self, cell: Cell, timeout: float | None, own: bool) -> None:
+        if cell.status in (Status.ERROR, Status.INITIALIZING):
+            self.end(cell, "stopped")
+        elif cell.status not in (Status.DRAINING, Status.OFFLINE):
+            cell.status = follow(cell.status, Step.DRAIN, cell.name)
+            cell.accepting = False
+            cell.open = True
+            cell.wake()
+            cell.ending = self.host.start(
+                self._drain(cell, own), f"agent {cell} end", essential=True
+            )
+        timer = None
+        if timeout is not None:
+            when = self.host.now() + timeout
+            timer = self.host.clock.call_at(when, partial(self.end, cell, "killed"))
+        if own:
+            return
+        await Completion(cell.ending)
+        if timer is not None:
+            timer.cancel()
+        if cell.reason == "failed" and isinstance(cell.error, Exception):
+            raise cell.error
+
+    async def _drain(self, cell: Cell, own: bool) -> None:
+        """Bring a stopping agent to its end."""
+        await cell.until(lambda: cell.killed or cell.is_drained())
+        if cell.main is not None and not cell.killed:
+            cell.main.cancel()
+            await cell.until(lambda: cell.main is None)
+        if not cell.killed:
+            reason = "stopped"
+            try:
+                await run_hook(cell, "stopping")
+            except Exception as error:
+                if not cell.killed:
+                    reason = "failed"
+                    cell.failures += 1
+                    cell.error = error
+                    self._note(cell, error, Decision.STOP)
+                    if own and cell.restart is None:
+                        self.host.escalate(error)
+            if own and reason == "stopped" and self._restarts_itself(cell):
+                return
+            self.end(cell, reason)
+        await self._bury(cell)
+
+    def _restarts_itself(self, cell: Cell) -> bool:
+        """Restart a permanent agent that stopped of its own accord."""
+        if decide(cell.restart, None) is not Decision.RESTART or cell.killed:
+            return False
+        cell.ending = None
+        cell.accepting = True
+        halt(cell)
+        self._restart(cell, AgentDied(f"agent {cell} stopped by itself"))
+        return True
+
+    # --- failure ----------------------------------------------------------------------
+
+    def failed(
+        self, cell: Cell, error: Exception, envelope: Envelope | None = None
+    ) -> None:
+        """Take a failure that no asker receives, and what was in hand."""
+        decision = decide(cell.restart, error)
+        if cell.status in _DYING or (
+            cell.status is Status.DRAINING and decision is Decision.RESTART
+        ):
+            decision = Decision.STOP
+        self._note(cell, error, decision)
+        cell.error = error
+        if cell.status in _DYING:
+            return
+        if decision is Decision.STOP:
+            self.end(cell, "failed")
+            return
+        if cell.status is Status.DRAINING:
+            self.end(cell, "failed")
+            self.host.escalate(error)
+            return
+        halt(cell)
+        if decision is Decision.ESCALATE:
+            self.give_up(cell, error)
+            return
+        if (
+            envelope is not None
+            and cell.restart is not None
+            and cell.restart.in_hand == "redeliver"
+            and cell.mailbox is not None
+        ):
+            cell.mailbox.put_back(envelope)
+        self._restart(cell, error)
+
+    def _restart(self, cell: Cell, error: Exception) -> None:
+        """Restart a halted agent, if its limit allows one more."""
+        restart = cell.restart
+        assert restart is not None  # or nobody would restart it
+        ok, times = admit(
+            self._times.get(cell, ()), self.host.now(), restart.max, restart.within
+        )
+        self._times[cell] = times
+        if not ok:
+            error.add_note(f"agent {cell} was restarted {restart.max} times already")
+            self.give_up(cell, error)
+            return
+        chance = self.host.entropy.jitter(0.0, 1.0)
+        delay = restart.backoff.delay(len(times), chance)
+        group = self._groups.get(cell)
+        if group is None:
+            group = self._groups[cell] = Group(self, "", "one_for_one")
+            group.add(cell)
+        group.member_failed(cell, error, delay)
+
+    def give_up(self, cell: Cell, error: Exception) -> None:
+        """Pass the failure of a halted agent on to its group, or to the system."""
+        group = self._groups.get(cell)
+        if group is not None:
+            group.give_up(error)
+        else:
+            self.end(cell, "failed")
+            self.host.escalate(error)
+
+    async def revive(self, cell: Cell) -> None:
+        """Build a halted agent anew and let it begin; a failure counts as one more."""
+        if cell.status is not Status.ERROR:
+            return
+        cell.status = follow(cell.status, Step.RESTART, cell.name)
+        cell.restarts += 1
+        try:
+            agent = build(cell.factory, cell.args)
+            cell.agent = agent
+            cell.calls = calls_of(type(agent))
+            bind(agent, cell)
+            await begin(cell)
+        except Exception as error:
+            if cell.status is Status.INITIALIZING:
+                cell.failures += 1
+                self.failed(cell, error)
+            return
+        self._publish_later(cell)
+
+    def _note(self, cell: Cell, error: Exception, decision: Decision) -> None:
+        log.error("agent %s failed: %r", cell, error, exc_info=error)
+        at = self.host.clock.wall()
+        self.registry.note_failure(
+            Failure(agent=cell.name, error=error, at=at, decision=decision.value)
+        )
+        if cell.registered and cell.status not in _DYING:
+            self._publish_later(cell)
+
+    # --- groups -----------------------------------------------------------------------
+
+    def group(self, group: Group) -> Group:
+        """Return the group of this name, which is new or has the same configuration.
+
+        Raises:
+            ConfigMismatch: There is one with another configuration.
+        """
+        known = self._named.setdefault(group.name, group)
+        known.check_same(group)
+        return known
+
+    def group_of(self, cell: Cell) -> Group | None:
+        """Return the group an agent belongs to."""
+        return self._groups.get(cell)
+
+
+def _record(cell: Cell) -> AgentRecord:
+    return AgentRecord(cell.identity, cell.capabilities, cell.started_at, cell.status)

@@ -1,0 +1,238 @@
+"""The coordinator: where the parts are put together, and what owns every task.
+
+It is an object, not a task of its own: nothing here has to wait between two events.
+Timers belong to the clock, and every task of the swarm is started by `start`, kept in
+one set, and awaited before `finish` returns.
+"""
+
+import asyncio
+import contextvars
+import enum
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
+
+from swarm.agents import Deadlines, Registry, Supervisor, Surfaces
+from swarm.coordination import WaitGraph
+from swarm.errors import Closed, WrongLoop
+from swarm.kernel import MemoryKernel
+from swarm.model import AgentIdentity
+from swarm.ports import Clock, Codec, Entropy, LoopClock, Write
+from swarm.state import Policy, Store
+from swarm.system._config import SwarmConfig
+
+_GRACE: Final = 1.0
+"""Seconds before what suppressed its cancellation is cancelled again."""
+
+log: Final = logging.getLogger("swarm")
+
+
+class Phase(enum.Enum):
+    """How far a swarm has come."""
+
+    OPEN = "open"
+    DRAINING = "draining"
+    ENDING = "ending"
+    CLOSED = "closed"
+
+
+class Coordinator:
+    """Everything of one open swarm. Fulfils `agents.Host`.
+
+    Attributes:
+        name: The swarm's name.
+        phase: How far it has come.
+        failures: What nobody dealt with, in order.
+        on_failure: Called once, at the first of them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: SwarmConfig,
+        policy: Policy,
+        surfaces: Callable[["Coordinator", AgentIdentity], Surfaces],
+        clock: Clock | None = None,
+        seed: int | str | None = None,
+    ) -> None:
+        """Open in the running event loop."""
+        self.name = name
+        self.loop = asyncio.get_running_loop()
+        self.clock: Clock = LoopClock() if clock is None else clock
+        self.now = self.clock.monotonic
+        self.entropy = Entropy(seed)
+        self.deadlines = Deadlines(self.clock)
+        self.graph = WaitGraph()
+        timeout = config.ask_timeout
+        self.ask_timeout = float("inf") if timeout is None else float(timeout)
+        self.stream_window = config.stream_window
+        self.kernel = MemoryKernel(self.clock, config.limits)
+        self.store = Store(
+            self.kernel, Codec(config.limits), policy, self.clock, self.entropy
+        )
+        self.registry = Registry()
+        self.supervisor = Supervisor(self, self.registry)
+        self.phase = Phase.OPEN
+        self.failures: list[Exception] = []
+        self.on_failure: Callable[[], object] | None = None
+        self._config = config
+        self._make_surfaces = surfaces
+        self._context = contextvars.copy_context()
+        self._tasks: dict[asyncio.Task[Any], bool] = {}
+        self._closing: list[Callable[[], object]] = []
+
+    # --- what agents need -------------------------------------------------------------
+
+    def start(
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        name: str,
+        *,
+        essential: bool = False,
+    ) -> asyncio.Task[Any]:
+        """Run a coroutine in a task that belongs to the swarm.
+
+        It runs in the context the swarm was opened in, so that it inherits nothing
+        from whoever happened to need it first. A failure of it ends the swarm.
+
+        Args:
+            coroutine: What to run.
+            name: What the task is called.
+            essential: Whether the end of the swarm waits for it, not cancels it.
+        """
+        task = self.loop.create_task(coroutine, name=name, context=self._context.copy())
+        self._tasks[task] = essential
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        del self._tasks[task]
+        if not task.cancelled():
+            error = task.exception()
+            if isinstance(error, Exception):
+                self.escalate(error)
+
+    async def commit(
+        self,
+        author: AgentIdentity,
+        writes: Sequence[Write],
+        events: Sequence[object],
+    ) -> None:
+        """Write documents and publish events as one commit."""
+        await self.kernel.commit(author, writes, events=events)
+
+    def escalate(self, error: Exception) -> None:
+        """Take a failure that nobody dealt with: the swarm ends."""
+        self.failures.append(error)
+        if self.phase is Phase.CLOSED:
+            log.error("failure after the end of swarm %s", self.name, exc_info=error)
+            return
+        self._end_all()
+        if self.on_failure is not None:
+            callback, self.on_failure = self.on_failure, None
+            callback()
+
+    def closed_error(self) -> Closed | None:
+        """Return the `Closed` to raise, or None while the swarm works."""
+        if self.phase in (Phase.OPEN, Phase.DRAINING):
+            return None
+        error = Closed(f"swarm '{self.name}' is closed")
+        if self.failures:
+            error = Closed(
+                f"swarm '{self.name}' is closed: an agent failed and nobody dealt "
+                f"with it: {self.failures[0]!r}"
+            )
+            error.__cause__ = self.failures[0]
+        return error
+
+    def surfaces(self, identity: AgentIdentity) -> Surfaces:
+        """Return what an agent holds of the swarm."""
+        return self._make_surfaces(self, identity)
+
+    # --- use --------------------------------------------------------------------------
+
+    def check(self, *, spawning: bool = False) -> None:
+        """Refuse use after the end, or from elsewhere.
+
+        Raises:
+            WrongLoop: This is not the swarm's event loop.
+            Closed: The swarm is closed; spawning: or about to be.
+        """
+        try:
+            here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if here is not self.loop:
+            raise WrongLoop(
+                f"swarm '{self.name}' belongs to another event loop; from another "
+                "thread use swarm.portal()"
+            )
+        closed = self.closed_error()
+        if closed is not None:
+            raise closed
+        if spawning and self.phase is Phase.DRAINING:
+            raise Closed(f"swarm '{self.name}' is closing and spawns no more agents")
+
+    def at_close(self, callback: Callable[[], object]) -> None:
+        """Call `callback` when the swarm ends."""
+        self._closing.append(callback)
+
+    # --- the end ----------------------------------------------------------------------
+
+    async def drain(self) -> None:
+        """Let every agent finish what is queued, then stop them, youngest first.
+
+        While the others finish, agents still ask each other. What is not done within
+        `drain_timeout` is ended. Cancelling the wait leaves the rest to `finish`.
+        """
+        self.phase = Phase.DRAINING
+        when = self.now() + self._config.drain_timeout
+        timer = self.clock.call_at(when, self._end_all)
+        try:
+            while busy := [c for c in self.registry.cells() if c.is_working()]:
+                for cell in busy:
+                    await cell.until(lambda cell=cell: not cell.is_working())  # type: ignore[misc]  # bound now
+            for cell in reversed(self.registry.cells()):
+                try:
+                    await self.supervisor.stop(cell, None)
+                except Exception as error:
+                    if error not in self.failures:
+                        self.failures.append(error)
+        finally:
+            timer.cancel()
+
+    def _end_all(self) -> None:
+        if self.phase in (Phase.OPEN, Phase.DRAINING):
+            self.phase = Phase.ENDING
+        for cell in reversed(self.registry.cells()):
+            self.supervisor.end(cell, "closed")
+
+    async def finish(self) -> None:
+        """End everything and wait until no task is left; idempotent.
+
+        A cancellation meanwhile is raised once that is so.
+        """
+        self._end_all()
+        self.phase = Phase.ENDING if self.phase is not Phase.CLOSED else self.phase
+        for callback in self._closing:
+            callback()
+        self._closing.clear()
+        cancelled: asyncio.CancelledError | None = None
+        again = False
+        current = asyncio.current_task()
+        while tasks := [task for task in self._tasks if task is not current]:
+            for task in tasks:
+                if not self._tasks[task] and (again or not task.cancelling()):
+                    task.cancel()
+                    if again:
+                        log.warning("%s suppresses its cancellation", task.get_name())
+            try:
+                done, _ = await asyncio.wait(tasks, timeout=_GRACE)
+                again = not done
+            except asyncio.CancelledError as error:
+                cancelled = error
+        self.deadlines.close()
+        await self.kernel.close()
+        self.phase = Phase.CLOSED
+        if cancelled is not None:
+            raise cancelled

@@ -1,0 +1,167 @@
+"""The swarm as one identity holds it."""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
+
+from swarm.agents import (
+    Agent,
+    Group,
+    Ref,
+    Registry,
+    Restart,
+    SpawnOptions,
+    Strategy,
+)
+from swarm.model import ROOT, AgentIdentity
+from swarm.state import StateHandle, home
+from swarm.system._coordinator import Coordinator
+from swarm.system._explain import explain_agents
+
+if TYPE_CHECKING:
+    from typing import Self
+
+A = TypeVar("A", bound=Agent)
+Ts = TypeVarTuple("Ts")
+
+
+class Surface:
+    """What can be done with an open swarm; acts as one identity."""
+
+    _coordinator: Coordinator
+    _identity: AgentIdentity
+
+    @classmethod
+    def bound_to(cls, coordinator: Coordinator, identity: AgentIdentity) -> "Self":
+        """Return the surface of this swarm for this identity."""
+        surface = cls.__new__(cls)
+        surface._coordinator = coordinator
+        surface._identity = identity
+        return surface
+
+    def _open(self) -> Coordinator:
+        """Return the coordinator of an open swarm."""
+        coordinator = self._coordinator
+        coordinator.check()
+        return coordinator
+
+    @property
+    def identity(self) -> AgentIdentity:
+        """Who acts through this."""
+        return self._identity
+
+    @property
+    def state(self) -> StateHandle:
+        """The whole state, as this identity may see it."""
+        return StateHandle(self._coordinator.store, self._identity, ROOT)
+
+    @property
+    def agents(self) -> Registry:
+        """The registry: who is there."""
+        return self._coordinator.registry
+
+    async def spawn(
+        self,
+        factory: Callable[[*Ts], A],
+        /,
+        *args: *Ts,
+        name: str | None = None,
+        capabilities: Iterable[str] = (),
+        role: str | None = None,
+        mailbox: int = 1024,
+        restart: Restart | None = None,
+        replace: bool = False,
+    ) -> Ref[A]:
+        """Build an agent, run its `started`, announce it, and return a ref to it.
+
+        All or nothing: what raises, or is cancelled, leaves no agent behind.
+
+        Args:
+            factory: What builds the agent, now and at every restart: its class, or a
+                function that returns a new one each time.
+            *args: What the factory is called with, as in `start_soon`.
+            name: Its name, unique among the living; `<type>-<n>` when None.
+            capabilities: What it can do, for `agents.find`.
+            role: What a policy knows it as; its type when None.
+            mailbox: How many requests may be queued.
+            restart: When and how it is built anew after a failure that no asker
+                receives. None: such a failure ends the swarm.
+            replace: Whether to stop an agent that has this name, and take its place.
+
+        Raises:
+            NameTaken: An agent of this name is alive, and `replace` is false.
+            InvalidPath: The name cannot be a name in the tree.
+            TypeError: The factory does not make an agent.
+            Closed: The swarm is closed or closing.
+            WrongLoop: Called from another event loop.
+            Exception: What the factory or `started` raised.
+        """
+        self._coordinator.check(spawning=True)
+        options = SpawnOptions(
+            name=name,
+            capabilities=capabilities,
+            role=role,
+            mailbox=mailbox,
+            restart=restart,
+            replace=replace,
+        )
+        return Ref(await self._coordinator.supervisor.spawn(factory, args, options))
+
+    def group(
+        self,
+        name: str,
+        *,
+        strategy: Strategy = "one_for_one",
+        max: int = 3,  # noqa: A002  # the word of DESIGN
+        within: float = 60.0,
+    ) -> Group:
+        """Return the group of this name, made if it is not there.
+
+        Args:
+            name: Its name.
+            strategy: Who is restarted when a member fails: "one_for_one",
+                "one_for_all" or "rest_for_one".
+            max: How many restarts `within` the window; one more fails the group.
+            within: Length of the window in seconds.
+
+        Raises:
+            ConfigMismatch: It is there with another configuration.
+            ValueError: The configuration means nothing.
+            Closed: The swarm is closed.
+        """
+        supervisor = self._open().supervisor
+        return supervisor.group(Group(supervisor, name, strategy, max, within))
+
+    def explain(self) -> str:
+        """Return, as text, what every agent does since when and waits for."""
+        coordinator = self._coordinator
+        return explain_agents(
+            coordinator.name, coordinator.phase.value, coordinator.registry
+        )
+
+
+class AgentSurfaces:
+    """What an agent holds of the swarm."""
+
+    __slots__ = ("_coordinator", "_identity")
+
+    def __init__(self, coordinator: Coordinator, identity: AgentIdentity) -> None:
+        """Act as `identity`."""
+        self._coordinator = coordinator
+        self._identity = identity
+
+    @property
+    def state(self) -> StateHandle:
+        """The agent's own namespace."""
+        store, identity = self._coordinator.store, self._identity
+        return StateHandle(store, identity, home(identity))
+
+    @property
+    def shared(self) -> StateHandle:
+        """The namespace all agents share."""
+        store = self._coordinator.store
+        return StateHandle(store, self._identity, ROOT.child("shared"))
+
+    @property
+    def swarm(self) -> Surface:
+        """The swarm, acting as the agent."""
+        return Surface.bound_to(self._coordinator, self._identity)
