@@ -27,7 +27,11 @@ from swarm.agents._mailbox import Mailbox, State
 from swarm.agents._protocol import Call, calls_of
 from swarm.agents._restart import Restart
 from swarm.errors import AgentDied, NoSuchAgent, RemoteCancelled
-from swarm.model import AgentIdentity
+from swarm.model import AgentIdentity, Path
+
+QUEUED: Final = State.QUEUED.value
+RUNNING: Final = State.RUNNING.value
+ENDED: Final = State.ENDED.value
 
 BUDGET: Final = 128
 """How many turns that do not suspend one agent runs before it lets others run."""
@@ -84,6 +88,7 @@ class Cell:
         "mailbox",
         "main",
         "open",
+        "path",
         "reason",
         "registered",
         "restart",
@@ -101,6 +106,7 @@ class Cell:
         self,
         supervisor: Keeper,
         identity: AgentIdentity,
+        path: Path,
         agent: Any,
         factory: Callable[..., Any],
         args: tuple[Any, ...],
@@ -112,6 +118,7 @@ class Cell:
         self.supervisor = supervisor
         self.host = supervisor.host
         self.identity = identity
+        self.path = path
         self.agent = agent
         self.factory = factory
         self.args = args
@@ -162,18 +169,20 @@ class Cell:
         mailbox = self.mailbox
         if mailbox is None:
             mailbox = self.mailbox = Mailbox(self.capacity)
-        if envelope.call.interleaves and self.open and mailbox.has_room():
+        if mailbox.line is not None or len(mailbox.queue) >= mailbox.limit:
+            return mailbox.put(envelope)
+        if envelope.call.interleaves and self.open:
             self._run_aside(envelope)
             return True
-        if not mailbox.put(envelope):
-            return False
+        envelope.state = QUEUED
+        mailbox.queue.append(envelope)
         waker = self.waker
         if waker is not None:
             self.waker = None
             if not waker.done():
                 waker.set_result(None)
         elif self.task is None:
-            self.task = self.host.start(self._serve(), f"agent {self}")
+            self.task = self.host.start(self._serve(), self.identity.agent_id)
         return True
 
     def wake(self) -> None:
@@ -184,7 +193,7 @@ class Cell:
             if not waker.done():
                 waker.set_result(None)
         elif self.task is None and (self.hook is not None or self.mailbox):
-            self.task = self.host.start(self._serve(), f"agent {self}")
+            self.task = self.host.start(self._serve(), self.identity.agent_id)
 
     def drop(self, envelope: Envelope, error: BaseException | None = None) -> None:
         """Decide a request now, with `error` for its sender: withdraw or cancel it.
@@ -242,6 +251,7 @@ class Cell:
         task = asyncio.current_task()
         assert task is not None  # it is this one
         host = self.host
+        now = host.now
         enter = current_turn.set
         budget = BUDGET
         try:
@@ -251,9 +261,9 @@ class Cell:
                     budget = BUDGET
                     await self._park()
                     continue
-                envelope.state = 3
+                envelope.state = RUNNING
                 self.current = envelope
-                self.began = host.now()
+                self.began = now()
                 enter(envelope)
                 call = envelope.call
                 try:
@@ -263,7 +273,7 @@ class Cell:
                         result = await call.function(
                             self.agent, *envelope.args, **envelope.kwargs
                         )
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001  # all of them go somewhere
                     self.current = None
                     self.raised(envelope, error)
                 except asyncio.CancelledError as error:
@@ -273,17 +283,17 @@ class Cell:
                     self.raised(envelope, error)
                 else:
                     self.current = None
-                    if envelope.state == 3:
-                        envelope.state = 5
-                        reply = envelope.reply
-                        if reply is not None:
-                            if reply.done():
-                                self.late += 1
-                            else:
-                                reply.set_result(result)
-                    else:
+                    reply = envelope.reply
+                    if envelope.state != RUNNING:
                         self._late(envelope)
-                if envelope.state == 5:  # not put back to be delivered again
+                    elif reply is None:
+                        envelope.state = ENDED
+                    elif reply.done():
+                        self._late(envelope)
+                    else:
+                        envelope.state = ENDED
+                        reply.set_result(result)
+                if envelope.state == ENDED:  # not put back to be delivered again
                     envelope.reply = None
                     envelope.args = ()
                 self.handled += 1
@@ -314,21 +324,25 @@ class Cell:
                 if mailbox.is_blocked():
                     return None
                 continue
-            if mailbox.line:
+            if mailbox.line is not None:
                 self._admit(mailbox)
             if taken.call.interleaves:
                 self._run_aside(taken)
             elif taken.reply is not None and taken.reply.done():
-                taken.state = 5  # its asker was cancelled in this very loop turn
+                taken.state = ENDED  # its asker was cancelled in this very loop turn
             else:
                 return taken
         return None
 
     async def _park(self) -> None:
         """Wait for something to do."""
-        if self.open and self.mailbox is not None and self.mailbox.is_blocked():
-            await one_loop_turn()
-            return
+        mailbox = self.mailbox
+        if mailbox is not None and self.open:
+            if mailbox.is_blocked():
+                await one_loop_turn()
+                return
+            if not self.aside and mailbox.is_empty():
+                self.mailbox = mailbox = None  # most of what an agent weighs
         current_turn.set(None)
         if self.watchers:
             self.notify()
@@ -395,7 +409,7 @@ class Cell:
             self.mailbox = Mailbox(self.capacity)
         if self.aside is None:
             self.aside = {}
-        self.mailbox.outside += 1
+        self.mailbox.limit -= 1
         envelope.state = State.RUNNING
         self.aside[envelope] = self.host.start(
             self._interleave(envelope), f"agent {self} {envelope.call.name}"
@@ -432,7 +446,7 @@ class Cell:
             envelope.args = ()
         self.handled += 1
         del self.aside[envelope]
-        self.mailbox.outside -= 1
+        self.mailbox.limit += 1
         self._admit(self.mailbox)
         self.notify()
 

@@ -205,6 +205,16 @@ def finish(cell: Cell, reason: str) -> None:
     cell.notify()
 
 
+def has_life(cell: Cell) -> bool:
+    """Return whether ending an agent takes more than letting go of it."""
+    return (
+        cell.task is not None
+        or cell.main is not None
+        or cell.mailbox is not None
+        or type(cell.agent).stopping is not Agent.stopping
+    )
+
+
 def turns_of(cell: Cell) -> list[Envelope]:
     """Return the turns that run, the serial one first."""
     turns = [] if cell.current is None else [cell.current]

@@ -8,7 +8,7 @@ room, and the queue is swept when more than half of it is withdrawn.
 import enum
 from collections import OrderedDict, deque
 from collections.abc import Iterator
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 
 class State(enum.IntEnum):
@@ -30,25 +30,26 @@ class Letter(Protocol):
 
 L = TypeVar("L", bound=Letter)
 
+_FEW: Final = 32  # withdrawn letters that are never worth a sweep
+
 
 class Mailbox(Generic[L]):
     """First in, first out; nobody overtakes those who wait for room (G7, Q8).
 
     Attributes:
         queue: The letters in it, withdrawn ones included.
-        line: The letters that wait for room, oldest first.
-        capacity: How many it holds.
-        outside: How many more count against the capacity (turns that interleave).
+        line: The letters that wait for room, oldest first; None for nobody.
+        limit: How long `queue` may get just now: the capacity, and one more for each
+            withdrawn letter, one less for each turn that runs outside.
     """
 
-    __slots__ = ("_withdrawn", "capacity", "line", "outside", "queue")
+    __slots__ = ("_withdrawn", "limit", "line", "queue")
 
     def __init__(self, capacity: int) -> None:
         """Begin empty."""
         self.queue: deque[L] = deque()
         self.line: OrderedDict[L, None] | None = None
-        self.capacity = capacity
-        self.outside = 0
+        self.limit = capacity
         self._withdrawn = 0
 
     def __len__(self) -> int:
@@ -62,22 +63,19 @@ class Mailbox(Generic[L]):
 
     def has_room(self) -> bool:
         """Return whether a newcomer would get in at once."""
-        return (
-            not self.line
-            and len(self.queue) - self._withdrawn + self.outside < self.capacity
-        )
+        return self.line is None and len(self.queue) < self.limit
+
+    def is_empty(self) -> bool:
+        """Return whether nothing at all is in it."""
+        return not self.queue and self.line is None
 
     def put(self, letter: L) -> bool:
         """Queue a letter, or make it wait for room; return whether it is queued."""
-        queue = self.queue
-        if (
-            not self.line
-            and len(queue) - self._withdrawn + self.outside < self.capacity
-        ):
-            letter.state = 2
-            queue.append(letter)
+        if self.line is None and len(self.queue) < self.limit:
+            letter.state = State.QUEUED
+            self.queue.append(letter)
             return True
-        letter.state = 0
+        letter.state = State.WAITING
         if self.line is None:
             self.line = OrderedDict()
         self.line[letter] = None
@@ -95,12 +93,12 @@ class Mailbox(Generic[L]):
         the loop later. (A sender that is cancelled in between must not have sent: T3.)
         """
         letter = self.queue.popleft()
-        if letter.state == 2:
+        if letter.state == State.QUEUED:
             return letter
         if letter.state == State.ADMITTED:
             self.queue.appendleft(letter)
         else:
-            self._withdrawn -= 1
+            self._forget_withdrawn(1)
         return None
 
     def is_blocked(self) -> bool:
@@ -109,32 +107,40 @@ class Mailbox(Generic[L]):
 
     def admit(self) -> L | None:
         """Return the letter for which there is room now, taken out of the line."""
-        if (
-            not self.line
-            or len(self.queue) - self._withdrawn + self.outside >= self.capacity
-        ):
+        line = self.line
+        if line is None or len(self.queue) >= self.limit:
             return None
-        return self.line.popitem(last=False)[0]
+        letter = line.popitem(last=False)[0]
+        if not line:
+            self.line = None
+        return letter
 
     def withdraw(self, letter: L) -> None:
         """Forget a letter that is queued or waits for room."""
-        if letter.state == State.WAITING:
-            assert self.line is not None  # it waits in it
-            del self.line[letter]
+        line = self.line
+        if line is not None and letter in line:
+            del line[letter]
+            if not line:
+                self.line = None
             letter.state = State.ENDED
             return
         letter.state = State.ENDED
         self._withdrawn += 1
-        if self._withdrawn > 32 and self._withdrawn * 2 > len(self.queue):
+        self.limit += 1
+        if self._withdrawn > _FEW and self._withdrawn * 2 > len(self.queue):
             kept = [other for other in self.queue if other.state <= State.QUEUED]
             self.queue.clear()
             self.queue.extend(kept)
-            self._withdrawn = 0
+            self._forget_withdrawn(self._withdrawn)
+
+    def _forget_withdrawn(self, number: int) -> None:
+        self._withdrawn -= number
+        self.limit -= number
 
     def clear(self) -> list[L]:
         """Take everything out, the waiting included; return what was wanted."""
         letters = list(self)
         self.queue.clear()
         self.line = None
-        self._withdrawn = 0
+        self._forget_withdrawn(self._withdrawn)
         return letters

@@ -14,7 +14,7 @@ from typing import (
 )
 
 from swarm.agents._cell import Cell
-from swarm.agents._envelope import Envelope, calling_turn
+from swarm.agents._envelope import Envelope, calling_turn, current_turn
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import State
 from swarm.agents._protocol import Call, resolve, resolve_name
@@ -144,8 +144,8 @@ class Ref(Generic[A_co]):
         reply: asyncio.Future[R] = loop.create_future()
         now = host.now()
         envelope = Envelope(cell, call, args, kwargs, reply, now + timeout, now)
-        turn = calling_turn()
-        if turn is not None:
+        turn = current_turn.get()
+        if turn is not None and turn.is_turn():
             _begin_nested(turn, envelope, timeout)
         elif timeout != _NEVER:
             if timeout <= 0:

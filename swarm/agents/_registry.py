@@ -124,6 +124,10 @@ class Registry:
         """Return every agent's engine, oldest first."""
         return list(self._cells.values())
 
+    def find_cell(self, name: str) -> Cell | None:
+        """Return the engine of the agent of this name, or None."""
+        return self._cells.get(name)
+
     def new_name(self, type_name: str) -> str:
         """Return a free name, `<type>-<n>`."""
         while True:

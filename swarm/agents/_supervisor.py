@@ -16,6 +16,7 @@ from swarm.agents._life import (
     build,
     finish,
     halt,
+    has_life,
     run_hook,
 )
 from swarm.agents._lifecycle import Status, Step, follow
@@ -103,7 +104,7 @@ class Supervisor:
         if isinstance(options.capabilities, str):
             raise TypeError("capabilities is a list of names, not one text")
         if name is not None:
-            registry_path(name)
+            path = registry_path(name)
             if name in registry and not options.replace:
                 raise NameTaken(
                     f"an agent called '{name}' is already running; pass replace=True "
@@ -113,11 +114,13 @@ class Supervisor:
         kind = type_name(type(agent))
         if name is None:
             name = registry.new_name(kind)
+            path = registry_path(name)
         identity = AgentIdentity(name, kind, name, options.role or kind)
-        old = next((cell for cell in registry.cells() if cell.name == name), None)
+        old = registry.find_cell(name)
         cell = Cell(
             self,
             identity,
+            path,
             agent,
             factory,
             args,
@@ -133,7 +136,7 @@ class Supervisor:
         name = identity.agent_id
         await self.host.commit(
             identity,
-            (Write(registry_path(name), record=_record(cell)),),
+            (Write(cell.path, record=_record(cell)),),
             (
                 AgentRegistered(name, identity.type, identity.role, cell.capabilities),
                 AgentStarted(name),
@@ -143,8 +146,7 @@ class Supervisor:
     async def _publish(self, cell: Cell) -> None:
         """Write down a status that changed."""
         if cell.registered:
-            path = registry_path(cell.name)
-            write = Write(path, record=_record(cell))
+            write = Write(cell.path, record=_record(cell))
             await self.host.commit(cell.identity, (write,), ())
 
     def _publish_later(self, cell: Cell) -> None:
@@ -189,27 +191,34 @@ class Supervisor:
         """End an agent now, unless it has ended; its tasks end a little later."""
         if cell.status is Status.OFFLINE:
             return
+        self._forget(cell, reason)
+        if cell.ending is None:
+            cell.ending = self.host.start(
+                self._bury(cell), f"agent {cell} end", essential=True
+            )
+
+    def _forget(self, cell: Cell, reason: str) -> None:
         finish(cell, reason)
         self.registry.remove(cell)
         self._times.pop(cell, None)
         group = self._groups.pop(cell, None)
         if group is not None:
             group.forget(cell)
-        if cell.ending is None:
-            cell.ending = self.host.start(
-                self._bury(cell), f"agent {cell} end", essential=True
-            )
 
     async def _bury(self, cell: Cell) -> None:
         """Wait for an agent's tasks, then take its document away."""
         await cell.until(cell.is_over)
+        await self._depart(cell)
+
+    async def _depart(self, cell: Cell) -> None:
+        """Take an agent's document away and say that it has gone."""
         if cell.registered:
-            cell.registered = False
             await self.host.commit(
                 cell.identity,
-                (Write(registry_path(cell.name)),),
+                (Write(cell.path),),
                 (AgentStopped(cell.name, cell.reason),),
             )
+            cell.registered = False
 
     async def stop(self, cell: Cell, timeout: float | None) -> None:
         """Let an agent finish what is queued, then end it; see `Ref.stop`."""
@@ -228,6 +237,9 @@ class Supervisor:
     async def _stop(self, cell: Cell, timeout: float | None, own: bool) -> None:
         if cell.status in (Status.ERROR, Status.INITIALIZING):
             self.end(cell, "stopped")
+        elif cell.status in (Status.IDLE, Status.PAUSED) and not has_life(cell):
+            await self._stop_at_once(cell)
+            return
         elif cell.status not in (Status.DRAINING, Status.OFFLINE):
             cell.status = follow(cell.status, Step.DRAIN, cell.name)
             cell.accepting = False
@@ -247,6 +259,17 @@ class Supervisor:
             timer.cancel()
         if cell.reason == "failed" and isinstance(cell.error, Exception):
             raise cell.error
+
+    async def _stop_at_once(self, cell: Cell) -> None:
+        """End an agent that never had anything to do: no task is needed for that."""
+        self._forget(cell, "stopped")
+        try:
+            await self._depart(cell)
+        except BaseException:
+            cell.ending = self.host.start(
+                self._bury(cell), f"agent {cell} end", essential=True
+            )
+            raise
 
     async def _drain(self, cell: Cell, own: bool) -> None:
         """Bring a stopping agent to its end."""

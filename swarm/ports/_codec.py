@@ -73,6 +73,7 @@ class Codec:
         self._limits = limits
         self._bytes = limits.document_bytes
         self._padding = _ORJSON_DEPTH - limits.depth
+        self._was_large = False
         self._hole: list[Any] = [None]
         self._nest = self._hole
         for _ in range(self._padding - 1):
@@ -86,7 +87,10 @@ class Codec:
             LimitExceeded: It is too large or too deep; names the limit.
         """
         try:
-            body = orjson.dumps(value, _refuse, _OPTIONS)
+            if self._was_large:
+                body = self._encode_nested(value)
+            else:
+                body = orjson.dumps(value, _refuse, _OPTIONS)
         except TypeError as error:  # orjson.JSONEncodeError is a TypeError
             raise self._explain(value, error) from None
         size = len(body)
@@ -95,29 +99,39 @@ class Codec:
                 f"a document holds at most {self._bytes} bytes "
                 f"(Limits.document_bytes); this one has {size}"
             )
-        # Each level of nesting takes two brackets, so most values need no check.
-        if size > 2 * self._limits.depth and (
-            size > _SMALL or body.count(b"[") + body.count(b"{") > self._limits.depth
-        ):
-            self._check_depth(value)
-        if b"null" in body and not _is_finite(value):
+        if not self._was_large:
+            self._check_depth(value, body)
+        self._was_large = size > _SMALL and self._padding > 0
+        if body.rfind(b"null") >= 0 and not _is_finite(value):
             raise self._explain(value, TypeError("a number is not finite"))
         return body
 
-    def _check_depth(self, value: JSON) -> None:
-        """Nest the value so that orjson's recursion limit stands where ours does.
+    def _encode_nested(self, value: JSON) -> bytes:
+        """Encode the value so deep inside lists that orjson's limit is ours.
 
-        Walking it here would take several times as long as encoding it again.
+        A walk that measures the depth would cost several times the encoding. For a
+        large value this is cheaper than counting brackets, too, and the last value's
+        size is the best guess of the next one's.
         """
-        if not self._padding:
-            return
         self._hole[0] = value
         try:
-            orjson.dumps(self._nest, _refuse, _OPTIONS)
-        except TypeError:
-            raise self._too_deep() from None
+            body = orjson.dumps(self._nest, _refuse, _OPTIONS)
         finally:
             self._hole[0] = None
+        return body[self._padding : -self._padding]
+
+    def _check_depth(self, value: JSON, body: bytes) -> None:
+        """Refuse a value that nests too deep; most have too few brackets for it."""
+        depth = self._limits.depth
+        if (
+            len(body) > 2 * depth
+            and self._padding
+            and (len(body) > _SMALL or body.count(b"[") + body.count(b"{") > depth)
+        ):
+            try:
+                self._encode_nested(value)
+            except TypeError:
+                raise self._too_deep() from None
 
     def _too_deep(self) -> LimitExceeded:
         return LimitExceeded(
@@ -127,7 +141,12 @@ class Codec:
     def _explain(self, value: JSON, error: TypeError) -> Exception:
         found = _find(value, _what_is_wrong, ())
         if found is None:
-            return InvalidValue(f"not a JSON value: {error}")
+            is_depth = "recursion" in str(error).lower()
+            return (
+                self._too_deep()
+                if is_depth
+                else InvalidValue(f"not a JSON value: {error}")
+            )
         where, why = found
         place = "".join(f"[{step!r}]" for step in where)
         if why == _CYCLE and not _is_cyclic(value):

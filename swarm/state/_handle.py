@@ -55,7 +55,7 @@ class StateHandle(ReadableState):
     its end. Values come and go as private copies. What raises has changed nothing.
     """
 
-    __slots__ = ("_direct", "_kernel", "_store")
+    __slots__ = ("_direct", "_is_free", "_kernel", "_store")
 
     def __init__(
         self, store: Store, identity: AgentIdentity = OWNER, root: Path = ROOT
@@ -64,6 +64,7 @@ class StateHandle(ReadableState):
         self._store = store
         self._kernel = store.kernel
         self._direct = store.kernel.local
+        self._is_free = not store.policy.validators
         self._access = Access(store.policy, identity, root)
 
     @property
@@ -236,7 +237,7 @@ class StateHandle(ReadableState):
             and ttl is None
             and resolve is None
             and priority == _NORMAL
-            and not store.policy.validators
+            and self._is_free
         ):
             body = store.codec.encode(plain)
             if self._direct is not None:
@@ -244,6 +245,8 @@ class StateHandle(ReadableState):
             else:
                 document = await self._kernel.put(self._access.identity, place, body)
             if document is not None:
+                if path.__class__ is str:
+                    return Versioned(document)
                 return versioned(path, document, ())
         request = SetRequest(
             path=place,
@@ -423,7 +426,7 @@ class StateHandle(ReadableState):
         self, rule: Callable[..., Plan], *arguments: Any, is_pure: bool = True
     ) -> tuple[Commit | None, Any]:
         """Have the kernel apply the rule; users' code only outside the commit (G1)."""
-        if is_pure and not self._store.policy.validators:
+        if is_pure and self._is_free:
             return await self._kernel.apply(self.identity, rule, *arguments)
 
         async def attempt() -> tuple[Commit | None, Any]:
