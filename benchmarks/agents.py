@@ -12,6 +12,7 @@ import statistics
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 from swarm import Agent, Ref, Swarm
 
@@ -93,7 +94,7 @@ def swarm_ask(number: int, method: Callable[..., Awaitable[int]], within: float 
             if within != 0:
                 ref = ref.within(within)
             await ref.ask(method, 0)
-            return await clients(number, total, lambda value: ref.ask(method, value))
+            return await clients(number, total, partial(ref.ask, method))
 
     return job
 

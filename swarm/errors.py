@@ -63,7 +63,7 @@ class ConflictError(SwarmError):
         if message is None and path is not None:
             message = _conflict(path, expected, current, author)
         super().__init__(message)
-        self.path = None if path is None else str(path)
+        self.path: str | None = None if path is None else str(path)
         self.expected = expected
         self.current = current
         self.value = value
@@ -174,7 +174,7 @@ class AskTimeout(SwarmError, TimeoutError):
     def __init__(self, message: str | None = None, *, started: bool = False) -> None:
         """Say whether the turn had begun."""
         super().__init__(message)
-        self.started = started
+        self.started: bool = started
 
 
 class MailboxFull(SwarmError):
@@ -196,7 +196,7 @@ class DeadlockError(SwarmError):
             steps = "\n  ".join(str(step) for step in cycle)
             message = f"waiting here would never end:\n  {steps}"
         super().__init__(message)
-        self.cycle = tuple(cycle)
+        self.cycle: tuple[object, ...] = tuple(cycle)
 
 
 class InvalidTransition(SwarmError, ValueError):

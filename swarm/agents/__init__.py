@@ -6,6 +6,7 @@ from swarm.agents._envelope import Envelope, calling_turn
 from swarm.agents._group import Group, SpawnOptions
 from swarm.agents._host import Host, Surfaces
 from swarm.agents._lifecycle import Status
+from swarm.agents._mailbox import Mailbox
 from swarm.agents._protocol import interleave
 from swarm.agents._records import AgentInfo, AgentRecord, Failure
 from swarm.agents._ref import Ref
@@ -24,6 +25,7 @@ __all__ = [
     "Failure",
     "Group",
     "Host",
+    "Mailbox",
     "Ref",
     "Registry",
     "Restart",

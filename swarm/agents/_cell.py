@@ -33,6 +33,9 @@ QUEUED: Final = State.QUEUED.value
 RUNNING: Final = State.RUNNING.value
 ENDED: Final = State.ENDED.value
 
+SPARE: Final = 64
+"""How many unused mailboxes are kept for the next agent that needs one."""
+
 BUDGET: Final = 128
 """How many turns that do not suspend one agent runs before it lets others run."""
 
@@ -168,7 +171,7 @@ class Cell:
         """Take a request; return whether it got into the mailbox at once."""
         mailbox = self.mailbox
         if mailbox is None:
-            mailbox = self.mailbox = Mailbox(self.capacity)
+            mailbox = self._open_mailbox()
         if mailbox.line is not None or len(mailbox.queue) >= mailbox.limit:
             return mailbox.put(envelope)
         if envelope.call.interleaves and self.open:
@@ -184,6 +187,17 @@ class Cell:
         elif self.task is None:
             self.task = self.host.start(self._serve(), self.identity.agent_id)
         return True
+
+    def _open_mailbox(self) -> Mailbox[Envelope]:
+        """Return the mailbox, made if there is none: a used one, where there is one."""
+        if self.mailbox is None:
+            spare = self.host.spare
+            if spare:
+                self.mailbox = spare.pop()
+                self.mailbox.limit = self.capacity
+            else:
+                self.mailbox = Mailbox(self.capacity)
+        return self.mailbox
 
     def wake(self) -> None:
         """Have the agent look for something to do."""
@@ -251,6 +265,7 @@ class Cell:
         task = asyncio.current_task()
         assert task is not None  # it is this one
         host = self.host
+        loop = host.loop
         now = host.now
         enter = current_turn.set
         budget = BUDGET
@@ -259,7 +274,11 @@ class Cell:
                 envelope = self._next()
                 if envelope is None:
                     budget = BUDGET
-                    await self._park()
+                    if self._may_park():
+                        waker = self.waker = loop.create_future()
+                        await waker
+                    else:
+                        await one_loop_turn()
                     continue
                 envelope.state = RUNNING
                 self.current = envelope
@@ -319,9 +338,10 @@ class Cell:
             return None
         queue = mailbox.queue
         while queue:
-            taken = mailbox.take()
-            if taken is None:
-                if mailbox.is_blocked():
+            taken = queue.popleft()
+            if taken.state != QUEUED:
+                queue.appendleft(taken)
+                if mailbox.take() is None and mailbox.is_blocked():
                     return None
                 continue
             if mailbox.line is not None:
@@ -334,20 +354,20 @@ class Cell:
                 return taken
         return None
 
-    async def _park(self) -> None:
-        """Wait for something to do."""
+    def _may_park(self) -> bool:
+        """Return whether there is nothing to do; make ready to be idle for long."""
         mailbox = self.mailbox
         if mailbox is not None and self.open:
             if mailbox.is_blocked():
-                await one_loop_turn()
-                return
-            if not self.aside and mailbox.is_empty():
-                self.mailbox = mailbox = None  # most of what an agent weighs
-        current_turn.set(None)
+                return False
+            if not self.aside and not mailbox.queue and mailbox.line is None:
+                self.mailbox = None  # most of what an agent weighs
+                spare = self.host.spare
+                if len(spare) < SPARE:
+                    spare.append(mailbox)
         if self.watchers:
             self.notify()
-        waker = self.waker = self.host.loop.create_future()
-        await waker
+        return True
 
     def _is_foreign(self, task: asyncio.Task[Any]) -> bool:
         """Return whether a cancellation means the agent itself, not its turn."""
@@ -405,11 +425,10 @@ class Cell:
 
     def _run_aside(self, envelope: Envelope) -> None:
         """Start a turn beside the others."""
-        if self.mailbox is None:
-            self.mailbox = Mailbox(self.capacity)
+        mailbox = self._open_mailbox()
         if self.aside is None:
             self.aside = {}
-        self.mailbox.limit -= 1
+        mailbox.limit -= 1
         envelope.state = State.RUNNING
         self.aside[envelope] = self.host.start(
             self._interleave(envelope), f"agent {self} {envelope.call.name}"

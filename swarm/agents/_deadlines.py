@@ -3,18 +3,21 @@
 A timer per request would cost a third of its speed (performance.md). Requests with
 the same time-out expire in the order in which they were made, so a queue is enough;
 deadlines inherited from a caller come in any order and share one heap. What ended in
-time is dropped when it reaches the head, or when a queue has grown to twice what was
-still wanted in it: memory stays bounded by what is waited for.
+time is dropped when it reaches the head, or when a queue has grown to four times what
+was still wanted in it: memory stays bounded by what is waited for.
 """
 
 import heapq
 from collections import deque
 from typing import Final, Protocol
 
+from swarm.agents._mailbox import State
 from swarm.ports import Clock, Timer
 
 _LINES: Final = 64  # distinct time-outs with a queue of their own; the rest share
-_SMALL: Final = 64
+_SMALL: Final = 256  # entries that are never worth a sweep
+_GROWTH: Final = 4
+_DECIDED: Final = State.DECIDED.value
 
 
 class Expiring(Protocol):
@@ -22,8 +25,9 @@ class Expiring(Protocol):
 
     deadline: float
 
-    def is_decided(self) -> bool:
-        """Return whether the deadline means nothing any more."""
+    @property
+    def state(self) -> int:
+        """How far it has come; from `State.DECIDED` on, the deadline is void."""
         ...
 
     def expire(self) -> None:
@@ -88,8 +92,10 @@ class _Line:
         self.timer = self._clock.call_at(self.entries[0].deadline, self._fire)
 
     def compact(self) -> None:
-        self.entries = deque(entry for entry in self.entries if not entry.is_decided())
-        self.limit = max(_SMALL, 2 * len(self.entries))
+        self.entries = deque(
+            [entry for entry in self.entries if entry.state < _DECIDED]
+        )
+        self.limit = max(_SMALL, _GROWTH * len(self.entries))
 
     def trim(self) -> bool:
         """Drop what is decided; return whether anything is left."""
@@ -104,7 +110,7 @@ class _Line:
         entries = self.entries
         while entries:
             head = entries[0]
-            if not head.is_decided():
+            if head.state < _DECIDED:
                 if head.deadline > now:
                     break
                 head.expire()
@@ -137,9 +143,11 @@ class _Heap:
         self._count += 1
         heapq.heappush(self._entries, (entry.deadline, self._count, entry))
         if len(self._entries) > self._limit:
-            self._entries = [item for item in self._entries if not item[2].is_decided()]
+            self._entries = [
+                item for item in self._entries if item[2].state < _DECIDED
+            ]
             heapq.heapify(self._entries)
-            self._limit = max(_SMALL, 2 * len(self._entries))
+            self._limit = max(_SMALL, _GROWTH * len(self._entries))
         self._arm()
 
     def _arm(self) -> None:
@@ -158,7 +166,7 @@ class _Heap:
         now = self._clock.monotonic()
         while self._entries:
             at, _, entry = self._entries[0]
-            if not entry.is_decided():
+            if entry.state < _DECIDED:
                 if at > now:
                     break
                 entry.expire()

@@ -55,14 +55,15 @@ class Envelope:
         "args",
         "call",
         "cell",
-        "channel",
         "deadline",
         "kwargs",
         "reply",
-        "room",
         "since",
         "state",
     )
+
+    channel: Channel | None = None
+    room: asyncio.Future[None] | None = None
 
     def __init__(
         self,
@@ -83,16 +84,14 @@ class Envelope:
         self.deadline = deadline
         self.since = since
         self.state: int = 0
-        self.channel: Channel | None = None
-        self.room: asyncio.Future[None] | None = None
 
     def is_decided(self) -> bool:
         """Return whether its outcome is known."""
-        return self.state >= State.DECIDED
+        return self.state >= 4  # DECIDED; an enum's name costs more than all the rest
 
     def is_turn(self) -> bool:
         """Return whether it runs, be it only to wind down."""
-        return State.RUNNING <= self.state < State.ENDED
+        return 3 <= self.state < 5  # RUNNING, DECIDED
 
     def is_tell(self) -> bool:
         """Return whether nobody waits for an answer."""
@@ -135,6 +134,18 @@ class Envelope:
 
     def __str__(self) -> str:
         return f"'{self.cell.name}' in {self.call.name}"
+
+
+class Told(Envelope):
+    """A tell: nobody waits for an answer, perhaps somebody for room."""
+
+    __slots__ = ("room",)
+
+
+class Streamed(Envelope):
+    """A request for a stream."""
+
+    __slots__ = ("channel",)
 
 
 current_turn: Final[ContextVar[Envelope | None]] = ContextVar(

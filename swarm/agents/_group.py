@@ -27,7 +27,7 @@ A = TypeVar("A", bound=Agent)
 Ts = TypeVarTuple("Ts")
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True, eq=False)
 class SpawnOptions:
     """How an agent is spawned; see `Swarm.spawn`."""
 

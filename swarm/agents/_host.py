@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from swarm.agents._deadlines import Deadlines
+from swarm.agents._mailbox import Mailbox
 from swarm.coordination import WaitGraph
 from swarm.model import AgentIdentity
 from swarm.ports import Clock, Entropy, Write
@@ -55,6 +56,11 @@ class Host(Protocol):
     @property
     def deadlines(self) -> Deadlines:
         """All deadlines."""
+        ...
+
+    @property
+    def spare(self) -> list[Mailbox[Any]]:
+        """Mailboxes that nobody uses just now."""
         ...
 
     @property

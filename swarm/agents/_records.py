@@ -19,9 +19,17 @@ def registry_path(name: str) -> Path:
     return _REGISTRY.child(name)
 
 
-@attrs.frozen
+def generated_path(kind: str, number: int) -> Path:
+    """Return `registry_path("<kind>-<number>")`, which needs no checking."""
+    name = f"{kind}-{number}"
+    return Path(("global", "registry", name), f"global.registry.{name}")
+
+
+@attrs.define(eq=False)
 class AgentRecord:
     """What `global.registry.<agent>` says; written out only when bytes are needed.
+
+    Never changed; not a frozen attrs class only because every spawn makes one.
 
     Attributes:
         identity: Who.

@@ -1,6 +1,7 @@
 """Refs: what others hold of an agent."""
 
 import asyncio
+from asyncio import get_running_loop
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from functools import partial
 from typing import (
@@ -14,7 +15,7 @@ from typing import (
 )
 
 from swarm.agents._cell import Cell
-from swarm.agents._envelope import Envelope, calling_turn, current_turn
+from swarm.agents._envelope import Envelope, Told, calling_turn, current_turn
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import State
 from swarm.agents._protocol import Call, resolve, resolve_name
@@ -136,7 +137,7 @@ class Ref(Generic[A_co]):
             call = _call_for(cell, method, streams=False)
         host = cell.host
         loop = host.loop
-        if not cell.accepting or asyncio.get_running_loop() is not loop:
+        if not cell.accepting or get_running_loop() is not loop:
             _refuse(cell)
         timeout = self._timeout
         if timeout is None:
@@ -188,9 +189,9 @@ class Ref(Generic[A_co]):
         """
         cell = self._cell
         call = cell.calls.get(method) or resolve(type(cell.agent), method)
-        if not cell.accepting or asyncio.get_running_loop() is not cell.host.loop:
+        if not cell.accepting or get_running_loop() is not cell.host.loop:
             _refuse(cell)
-        envelope = Envelope(cell, call, args, kwargs, None, _NEVER, 0.0)
+        envelope = Told(cell, call, args, kwargs, None, _NEVER, 0.0)
         if not cell.post(envelope):
             await _wait_for_room(envelope, self._timeout)
 
@@ -221,7 +222,7 @@ class Ref(Generic[A_co]):
                 f"the mailbox of agent {cell} holds {cell.capacity} requests and is "
                 "full; `await tell(...)` waits for room"
             )
-        cell.post(Envelope(cell, call, args, kwargs, None, _NEVER, 0.0))
+        cell.post(Told(cell, call, args, kwargs, None, _NEVER, 0.0))
 
     def stream(
         self,
@@ -371,8 +372,9 @@ class _Admission:
         self._room = room
         self.deadline = deadline
 
-    def is_decided(self) -> bool:
-        return self._room.done()
+    @property
+    def state(self) -> State:
+        return State.DECIDED if self._room.done() else State.WAITING
 
     def expire(self) -> None:
         cell = self._envelope.cell
@@ -380,7 +382,7 @@ class _Admission:
         cell.drop(self._envelope, AskTimeout(text, started=False))
 
 
-async def _wait_for_room(envelope: Envelope, timeout: float | None) -> None:
+async def _wait_for_room(envelope: Told, timeout: float | None) -> None:
     """Wait until a tell is in the mailbox; cancelled, it is not (T3)."""
     cell = envelope.cell
     host = cell.host

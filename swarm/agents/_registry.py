@@ -7,9 +7,10 @@ from typing import Any, Final
 from swarm.agents._cell import Cell
 from swarm.agents._envelope import Envelope
 from swarm.agents._lifecycle import Status
-from swarm.agents._records import AgentInfo, Failure
+from swarm.agents._records import AgentInfo, Failure, generated_path
 from swarm.agents._ref import Ref
 from swarm.errors import NoSuchAgent
+from swarm.model import Path
 
 _FAILURES: Final = 32
 
@@ -128,13 +129,13 @@ class Registry:
         """Return the engine of the agent of this name, or None."""
         return self._cells.get(name)
 
-    def new_name(self, type_name: str) -> str:
-        """Return a free name, `<type>-<n>`."""
+    def new_path(self, kind: str) -> Path:
+        """Return where a new agent's document stands, under a free name."""
         while True:
-            number = self._numbers[type_name] = self._numbers.get(type_name, 0) + 1
-            name = f"{type_name}-{number}"
-            if name not in self._cells:
-                return name
+            number = self._numbers[kind] = self._numbers.get(kind, 0) + 1
+            path = generated_path(kind, number)
+            if path.segments[-1] not in self._cells:
+                return path
 
     def add(self, cell: Cell) -> None:
         """Let an agent be found."""

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from swarm.agents._cell import Cell
 from swarm.agents._channel import Channel
-from swarm.agents._envelope import Envelope, calling_turn
+from swarm.agents._envelope import Envelope, Streamed, calling_turn
 from swarm.agents._mailbox import State
 from swarm.agents._protocol import Call
 from swarm.errors import AskTimeout
@@ -27,8 +27,9 @@ class _Silence:
         self._reader = reader
         self.deadline = deadline
 
-    def is_decided(self) -> bool:
-        return self._reader.done()
+    @property
+    def state(self) -> State:
+        return State.DECIDED if self._reader.done() else State.WAITING
 
     def expire(self) -> None:
         envelope = self._envelope
@@ -80,7 +81,7 @@ class Stream(AsyncIterator[T], Generic[T]):
         deadline = float("inf")
         if turn is not None and turn.state == State.RUNNING:
             deadline = turn.deadline
-        envelope = Envelope(cell, self._call, *self._args, None, deadline, now)
+        envelope = Streamed(cell, self._call, *self._args, None, deadline, now)
         envelope.channel = Channel(host.stream_window)
         if deadline != float("inf"):
             host.deadlines.inherit(envelope)

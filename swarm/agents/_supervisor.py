@@ -103,18 +103,17 @@ class Supervisor:
             raise TypeError(f"restart takes a Restart or None, not {restart!r}")
         if isinstance(options.capabilities, str):
             raise TypeError("capabilities is a list of names, not one text")
-        if name is not None:
-            path = registry_path(name)
-            if name in registry and not options.replace:
-                raise NameTaken(
-                    f"an agent called '{name}' is already running; pass replace=True "
-                    "to replace it"
-                )
+        path = None if name is None else registry_path(name)
+        if name in registry and not options.replace:
+            raise NameTaken(
+                f"an agent called '{name}' is already running; pass replace=True to "
+                "replace it"
+            )
         agent = build(factory, args)
         kind = type_name(type(agent))
-        if name is None:
-            name = registry.new_name(kind)
-            path = registry_path(name)
+        if path is None:
+            path = registry.new_path(kind)
+        name = str(path.segments[-1])
         identity = AgentIdentity(name, kind, name, options.role or kind)
         old = registry.find_cell(name)
         cell = Cell(

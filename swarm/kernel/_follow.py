@@ -2,7 +2,7 @@
 
 import asyncio
 
-from swarm.errors import Closed, Lagged
+from swarm.errors import Closed, Lagged, WrongLoop
 from swarm.kernel._log import Log
 from swarm.model import Commit
 
@@ -10,12 +10,13 @@ from swarm.model import Commit
 class Parked:
     """The readers that wait for the next commit, first come first woken."""
 
-    __slots__ = ("is_closed", "waiters")
+    __slots__ = ("is_closed", "loop", "waiters")
 
     def __init__(self) -> None:
-        """Start with none."""
+        """Start with none, in the running loop."""
+        self.loop = asyncio.get_running_loop()
         self.waiters: dict[asyncio.Future[None], None] = {}
-        self.is_closed = False
+        self.is_closed: bool = False
 
     def wake(self) -> None:
         """Let every one of them look again."""
@@ -32,7 +33,7 @@ class LogReader:
     for it, and once the log has moved past it, it raises `Lagged`.
     """
 
-    __slots__ = ("_is_closed", "_log", "_next", "_parked", "_waiter", "position")
+    __slots__ = ("_is_closed", "_log", "_next", "_parked", "_waiters", "position")
 
     def __init__(
         self,
@@ -45,9 +46,9 @@ class LogReader:
         self._log = log
         self._parked = parked
         self._next = number
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiters: set[asyncio.Future[None]] = set()
         self._is_closed = False
-        self.position = position
+        self.position: int = position
         """The revision of the last commit delivered; resume with it."""
 
     def next_nowait(self) -> Commit | None:
@@ -55,9 +56,14 @@ class LogReader:
 
         Raises:
             Lagged: The log has let go of commits that were not read.
+            Closed: This is closed, or the kernel is and everything was read.
         """
         log = self._log
+        if self._is_closed:
+            raise Closed("this reader is closed")
         if self._next >= log.end:
+            if self._parked.is_closed:
+                raise Closed("nothing more will be committed here")
             return None
         if self._next < log.first:
             raise Lagged(self.position, log.compacted + 1)
@@ -71,25 +77,28 @@ class LogReader:
 
         Raises:
             Lagged: The log has let go of commits that were not read.
-            Closed: The kernel is closed and everything was read.
+            Closed: This is closed, or the kernel is and everything was read.
+            WrongLoop: This is not the kernel's event loop.
         """
+        parked = self._parked
+        if asyncio.get_running_loop() is not parked.loop:
+            raise WrongLoop
         while True:
             commit = self.next_nowait()
             if commit is not None:
                 return commit
-            if self._is_closed or self._parked.is_closed:
-                raise Closed("nothing more will be committed here")
-            waiter = asyncio.get_running_loop().create_future()
-            self._parked.waiters[waiter] = None
-            self._waiter = waiter
+            waiter = parked.loop.create_future()
+            parked.waiters[waiter] = None
+            self._waiters.add(waiter)
             try:
                 await waiter
             finally:
-                self._waiter = None
-                self._parked.waiters.pop(waiter, None)
+                self._waiters.discard(waiter)
+                parked.waiters.pop(waiter, None)
 
     def close(self) -> None:
         """Stop reading: whoever waits in `next` gets `Closed`; idempotent."""
         self._is_closed = True
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)

@@ -41,7 +41,7 @@ class Log:
         self._offset = 0
         self._size = 0
         self._first_at = 0
-        self.compacted = revision
+        self.compacted: int = revision
         """The newest revision that the log has let go of."""
 
     def __len__(self) -> int:

@@ -46,7 +46,7 @@ class MemoryKernel:
     ) -> None:
         """Start empty, with the next commit after `revision`."""
         loop = asyncio.get_running_loop()
-        self.limits = Limits() if limits is None else limits
+        self.limits: Limits = Limits() if limits is None else limits
         self._clock = clock
         self._wall = clock.wall
         self._loop: asyncio.AbstractEventLoop | None = loop
@@ -269,8 +269,7 @@ class MemoryKernel:
         events: Sequence[object],
     ) -> Commit | None:
         """Make all of the edits, or none, and log them under one revision."""
-        if len(writes) > 1:
-            writes = self._checked(writes)
+        writes = self._checked(writes)
         revision = self._revision + 1
         at = self._next_at()
         size = 0
@@ -321,7 +320,7 @@ class MemoryKernel:
             self._parked.wake()
         return commit
 
-    def _checked(self, writes: Sequence[Write]) -> list[Write]:
+    def _checked(self, writes: Sequence[Write]) -> Sequence[Write]:
         """Check a batch's bounds, and put deletions first: they make room."""
         limits = self.limits
         if len(writes) > limits.batch_writes:
@@ -335,6 +334,8 @@ class MemoryKernel:
                 f"one commit writes at most {limits.batch_bytes} bytes "
                 f"(Limits.batch_bytes); this one has {size}"
             )
+        if len(writes) < 2:
+            return writes
         if len({write.path for write in writes}) < len(writes):
             raise ValueError("one commit writes each document at most once")
         return sorted(writes, key=_puts_something)

@@ -6,7 +6,7 @@ and at a million, and replacing a document touches no folder.
 """
 
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from swarm.errors import PathConflict
 from swarm.kernel._matching import Positions, accepts, places, start, step
@@ -35,10 +35,10 @@ class Tree:
             return document
         node: Folder | str | None = self._root
         for segment in path.segments:
-            if type(node) is not dict:
+            if not isinstance(node, dict):
                 break
             node = node.get(segment)
-        return self.by_text[node] if type(node) is str else None
+        return self.by_text[node] if isinstance(node, str) else None
 
     def put(self, document: Document) -> None:
         """Make this the newest version of its path.
@@ -54,22 +54,22 @@ class Tree:
     def remove(self, path: Path) -> None:
         """Take the document at `path` away, and the folders that it leaves empty."""
         del self.by_text[path.text]
-        trail: list[tuple[Folder, Segment]] = []
-        node = self._root
+        trail = [self._root]
         for segment in path.segments[:-1]:
-            trail.append((node, segment))
-            node = node[segment]  # type: ignore[assignment]  # a document is below it
-        del node[path.segments[-1]]
-        while trail and not node:
-            node, segment = trail.pop()
-            del node[segment]
+            trail.append(cast(Folder, trail[-1][segment]))  # a document is below it
+        for folder, segment in zip(
+            reversed(trail), reversed(path.segments), strict=True
+        ):
+            del folder[segment]
+            if folder:
+                break
 
     def documents(self, folder: Path) -> Iterator[Document]:
         """Yield the documents below `folder`, in path order."""
         node: Folder | str | None = self._root
         for segment in folder.segments:
-            node = node.get(segment) if type(node) is dict else None
-        if type(node) is dict:
+            node = node.get(segment) if isinstance(node, dict) else None
+        if isinstance(node, dict):
             yield from self._below(node)
 
     def select(self, pattern: Pattern) -> Iterator[tuple[Path, Document]]:
@@ -91,29 +91,29 @@ class Tree:
                     f"index [{segment}]"
                 )
             below = node.get(segment)
-            if type(below) is str:
+            if isinstance(below, str):
                 raise PathConflict(f"{path} cannot be written: {below} is a document")
             if below is None:
                 _grow(node, segments[depth:], path)
                 return
-            node = below  # type: ignore[assignment]  # neither None nor a text
+            node = below
         raise PathConflict(f"{path} cannot be written: it is a folder of documents")
 
     def _below(self, folder: Folder) -> Iterator[Document]:
         for segment in sorted(folder):  # folders hold names
             node = folder[segment]
-            if type(node) is str:
+            if isinstance(node, str):
                 yield self.by_text[node]
             else:
-                yield from self._below(node)  # type: ignore[arg-type]
+                yield from self._below(node)
 
     def _select(
         self, folder: Folder, pattern: Pattern, here: Positions
     ) -> Iterator[tuple[Path, Document]]:
         for segment, after in step(pattern, here, folder):
             node = folder[segment]
-            if type(node) is not str:
-                yield from self._select(node, pattern, after)  # type: ignore[arg-type]
+            if not isinstance(node, str):
+                yield from self._select(node, pattern, after)
                 continue
             document = self.by_text[node]
             if accepts(pattern, after):

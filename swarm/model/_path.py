@@ -114,7 +114,7 @@ class Wild:
 
     def __init__(self, text: str) -> None:
         """Stand for `text`."""
-        self.text = text
+        self.text: str = text
 
     def __repr__(self) -> str:
         return self.text
@@ -133,9 +133,6 @@ class Pattern:
 
     segments: tuple[PatternSegment, ...]
     text: str
-    fixed: Path
-    """The leading part without wildcards: everything that matches is below it."""
-    is_literal: bool
 
     def __init__(self, segments: tuple[PatternSegment, ...], text: str) -> None:
         """Use `Pattern.parse`."""
@@ -146,8 +143,9 @@ class Pattern:
             if isinstance(segment, Wild):
                 break
             plain.append(segment)
-        self.fixed = _joined(tuple(plain))
-        self.is_literal = len(plain) == len(segments)
+        self.fixed: Path = _joined(tuple(plain))
+        """The leading part without wildcards: everything that matches is below it."""
+        self.is_literal: bool = len(plain) == len(segments)
 
     @staticmethod
     def parse(text: str) -> "Pattern":

@@ -164,7 +164,8 @@ class Versioned(Generic[T_co]):
             and bool(self.value == other.value)
         )
 
-    __hash__ = None  # type: ignore[assignment]  # the value may be a list or dict
+    def __hash__(self) -> int:
+        return hash(self.version)
 
 
 def dig(value: JSON, rest: tuple[Segment, ...]) -> JSON:

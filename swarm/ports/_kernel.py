@@ -105,7 +105,7 @@ class Reader(Protocol):
 
         Raises:
             Lagged: The log has let go of commits that were not read.
-            Closed: The kernel is closed and everything was read.
+            Closed: This is closed, or the kernel is and everything was read.
         """
         ...
 
@@ -114,7 +114,7 @@ class Reader(Protocol):
 
         Raises:
             Lagged: The log has let go of commits that were not read.
-            Closed: The kernel is closed and everything was read.
+            Closed: This is closed, or the kernel is and everything was read.
         """
         ...
 

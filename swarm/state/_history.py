@@ -27,7 +27,7 @@ class PastState(ReadableState):
         """Read the state of `revision`."""
         self._kernel = kernel
         self._access = access
-        self.revision = revision
+        self.revision: int = revision
 
     async def _look(self, look: Callable[..., T], *arguments: Any) -> T:
         return look(await self._kernel.view_at(self.revision), *arguments)

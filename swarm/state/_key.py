@@ -45,7 +45,7 @@ class Key(Generic[T]):
             ValueError: There are migrations but no version, or a step is missing.
         """
         Path.parse(path)
-        self.path = path
+        self.path: str = path
         self._type = kind
         self._default = default
         self._version = version

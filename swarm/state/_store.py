@@ -66,8 +66,8 @@ class Access:
     def __init__(self, policy: Policy, identity: AgentIdentity, root: Path) -> None:
         """Let `identity` into `root`, as far as `policy` goes."""
         self._policy = policy
-        self.identity = identity
-        self.root = root
+        self.identity: AgentIdentity = identity
+        self.root: Path = root
         self.reads: dict[str, Path] = {}
         self.writes: dict[str, Path] = {}
         self._readable: dict[str, bool] = {}

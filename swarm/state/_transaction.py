@@ -35,7 +35,7 @@ class Transaction(ReadableState):
         self._access = access
         self._draft: Draft | None = None
         self._footprint: Footprint | None = None
-        self.revision = 0
+        self.revision: int = 0
         """The revision that is read; after the block, the one that was committed."""
 
     async def __aenter__(self) -> Self:

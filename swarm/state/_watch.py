@@ -6,10 +6,20 @@ from typing import Self
 
 import attrs
 
-from swarm.errors import Closed
+from swarm.errors import Closed, Lagged
 from swarm.kernel import places, start_inside
-from swarm.model import Change, Commit, Document, Pattern, narrow, to_change
+from swarm.model import (
+    ABSENT,
+    Change,
+    ChangeKind,
+    Commit,
+    Document,
+    Pattern,
+    narrow,
+    to_change,
+)
 from swarm.ports import Kernel, Reader
+from swarm.state._look import rest_of
 from swarm.state._store import Access
 
 
@@ -18,8 +28,8 @@ class Watch:
 
     Changes come in revision order, each once, those of one commit together. The
     bounded log is the buffer: nobody who writes ever waits for a watch. One that
-    falls behind the log gets `Lagged`, whose `last` it can resume `since`, if it reads
-    the state first.
+    falls behind the log gets `Lagged`: what it missed is gone, so read the state, and
+    watch again `since` the revision at which it was read.
     """
 
     def __init__(
@@ -79,6 +89,8 @@ class Watch:
         """
         if self._reader is None:
             raise Closed("enter the watch first: async with state.watch(...) as w")
+        if self._coalesce:
+            self._catch_up(self._reader)
         while not self._due:
             try:
                 commit = await self._reader.next()
@@ -86,29 +98,29 @@ class Watch:
                 raise StopAsyncIteration from None
             self._due.extend(self._seen(commit))
             if self._coalesce:
-                self._catch_up()
+                self._catch_up(self._reader)
         return self._due.popleft()
 
-    def _catch_up(self) -> None:
+    def _catch_up(self, reader: Reader) -> None:
         """Read all there is, and keep of each place only the newest change."""
-        assert self._reader is not None
-        while (commit := self._reader.next_nowait()) is not None:
-            self._due.extend(self._seen(commit))
+        known = len(self._due)
+        try:
+            while (commit := reader.next_nowait()) is not None:
+                self._due.extend(self._seen(commit))
+        except (Closed, Lagged):
+            pass  # said again by `next`, once all that is due was taken
+        if len(self._due) == known and known < 2:
+            return
         newest: dict[str, Change] = {}
         for change in self._due:
             first = newest.pop(change.path, None)
-            if first is not None:
-                change = attrs.evolve(
-                    change, old_value=first.old_value, old_version=first.old_version
-                )
-            newest[change.path] = change
+            newest[change.path] = change if first is None else _joined(first, change)
         self._due = deque(newest.values())
 
     def _seen(self, commit: Commit) -> list[Change]:
         return [
             change
             for document in commit.documents
-            if self._access.may_read(document.path)
             for change in changes_at(self._pattern, document, self._access)
         ]
 
@@ -117,16 +129,34 @@ def changes_at(pattern: Pattern, document: Document, access: Access) -> list[Cha
     """Return what making this version changed at the places that `pattern` means.
 
     A pattern without wildcards means its place and all that is below, as reading the
-    same path does.
+    same path does. Places that may not be read are left out (S15).
     """
     path = document.path
-    change = to_change(document)
     if pattern.matches(path) or (pattern.is_literal and path.within(pattern.fixed)):
-        return [attrs.evolve(change, path=access.name(path))]
+        if not access.may_read(path):
+            return []
+        return [attrs.evolve(to_change(document), path=access.name(path))]
     here = start_inside(pattern, path)
     if not here:
         return []
+    change = to_change(document)
     old, new = change.old_value, change.value
     inside = dict.fromkeys([*places(new, pattern, here), *places(old, pattern, here)])
-    narrowed = (narrow(change, access.name(path.child(*rest)), rest) for rest in inside)
+    readable = (path.child(*rest) for rest in inside)
+    narrowed = (
+        narrow(change, access.name(place), rest_of(place, document))
+        for place in readable
+        if access.may_read(place)
+    )
     return [found for found in narrowed if found is not None]
+
+
+def _joined(first: Change, last: Change) -> Change:
+    """Return two changes of one place as one."""
+    kind = last.kind
+    if last.value is not ABSENT:
+        created = first.old_value is ABSENT
+        kind = ChangeKind.CREATED if created else ChangeKind.UPDATED
+    return attrs.evolve(
+        last, kind=kind, old_value=first.old_value, old_version=first.old_version
+    )

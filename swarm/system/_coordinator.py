@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
-from swarm.agents import Deadlines, Registry, Supervisor, Surfaces
+from swarm.agents import Deadlines, Mailbox, Registry, Supervisor, Surfaces
 from swarm.coordination import WaitGraph
 from swarm.errors import Closed, WrongLoop
 from swarm.kernel import MemoryKernel
@@ -63,6 +63,7 @@ class Coordinator:
         self.entropy = Entropy(seed)
         self.deadlines = Deadlines(self.clock)
         self.graph = WaitGraph()
+        self.spare: list[Mailbox[Any]] = []
         timeout = config.ask_timeout
         self.ask_timeout = float("inf") if timeout is None else float(timeout)
         self.stream_window = config.stream_window

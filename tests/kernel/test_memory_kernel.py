@@ -1,0 +1,114 @@
+import asyncio
+import gc
+import weakref
+
+import pytest
+
+from swarm.kernel import MemoryKernel
+from swarm.model import Path
+from swarm.ports import Kernel, Limits
+from swarm.testing._kernel_contract import ADA, KernelContract, contents, drop, put
+from tests.support.clock import FakeClock
+
+
+class TestMemoryKernel(KernelContract):
+    async def make_kernel(self, limits: Limits | None = None) -> Kernel:
+        self.clock = FakeClock()
+        return MemoryKernel(self.clock, limits)
+
+    async def pass_time(self, kernel: Kernel, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+
+async def test_quiescence_leaves_no_residue():
+    """G13: waiters, timers, expiries, graves and folders are gone with their cause."""
+    clock = FakeClock()
+    kernel = MemoryKernel(clock, Limits(log_commits=1))
+    reader = await kernel.follow()
+    for n in range(200):
+        await kernel.commit(ADA, [put(f"a.b{n}.c", n, kernel.now() + 10_000_000)])
+    waiting = [asyncio.ensure_future(reader.next()) for _ in range(3)]
+    await asyncio.sleep(0)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    for n in range(200):
+        await kernel.commit(ADA, [drop(f"a.b{n}.c")])
+    await kernel.put(ADA, Path.parse("last"), b"1")
+    assert len(kernel._expiries) <= 64
+    assert clock.pending == 0
+    assert kernel._graves == {}
+    assert kernel._parked.waiters == {}
+    assert kernel._tree._root == {"last": "last"}
+    assert len(kernel._log) == 1
+    await kernel.close()
+
+
+async def test_a_version_that_left_the_log_is_freed():
+    """Nothing grows without bound: old versions go with their commits."""
+    kernel = MemoryKernel(FakeClock(), Limits(log_commits=2))
+    path = Path.parse("a")
+    await kernel.put(ADA, path, b"1")
+    [document] = await kernel.versions(path, 1)
+    gone = weakref.ref(document)
+    del document
+    for _ in range(4):
+        await kernel.put(ADA, path, b"2")
+    gc.collect()
+    assert gone() is None
+
+
+async def test_a_jump_of_the_wall_clock_ends_nothing_early_and_nothing_late():
+    """G8: time to live is monotonic; `at` never goes back."""
+    clock = FakeClock()
+    kernel = MemoryKernel(clock)
+    await kernel.commit(ADA, [put("a", 1, kernel.now() + 10_000_000)])
+    clock.jump_wall(86_400)
+    later = await kernel.commit(ADA, [put("b", 1)])
+    assert set(await contents(kernel)) == {"a", "b"}
+    clock.jump_wall(-2 * 86_400)
+    last = await kernel.commit(ADA, [put("b", 2)])
+    assert last.at >= later.at
+    clock.advance(11)
+    assert set(await contents(kernel)) == {"b"}
+
+
+async def test_closing_takes_the_timer_back():
+    clock = FakeClock()
+    kernel = MemoryKernel(clock)
+    await kernel.commit(ADA, [put("a", 1, kernel.now() + 10_000_000)])
+    assert clock.pending == 1
+    await kernel.close()
+    assert clock.pending == 0
+
+
+async def test_a_kernel_goes_on_after_the_revision_it_was_given():
+    """S3, S18: a restart never reuses a number."""
+    kernel = MemoryKernel(FakeClock(), revision=41)
+    commit = await kernel.commit(ADA, [put("a", 1)])
+    assert commit.revision == kernel.revision == 42
+    view = await kernel.view_at(41)
+    assert view.find(Path.parse("a")) is None
+
+
+async def test_a_simulated_loop_gets_a_scheduling_point_at_every_operation():
+    points = []
+
+    async def scheduling_point():
+        points.append(1)
+
+    loop = asyncio.get_running_loop()
+    loop.scheduling_point = scheduling_point
+    kernel = MemoryKernel(FakeClock())
+    await kernel.put(ADA, Path.parse("a"), b"1")
+    await kernel.find(Path.parse("a"))
+    await kernel.read(lambda view: view.revision)
+    await kernel.commit(ADA, [put("b", 1)])
+    await kernel.apply(ADA, lambda view: pytest.fail("not asked") if 0 else _nothing())
+    assert len(points) == 5
+
+
+def _nothing():
+    from swarm.ports import Plan
+
+    return Plan()
