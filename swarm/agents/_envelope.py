@@ -10,6 +10,8 @@ from swarm.agents._host import Host
 from swarm.agents._mailbox import State
 from swarm.agents._protocol import Call
 from swarm.errors import AskTimeout
+from swarm.model import Cause
+from swarm.ports import current_activity
 
 
 class Target(Protocol):
@@ -49,11 +51,13 @@ class Envelope:
         state: How far it has come (`State`).
         channel: Where the items of a stream go.
         room: What the sender of a tell waits for while there is no room.
+        cause: What its turn's commits are consequences of; made at need.
     """
 
     __slots__ = (
         "args",
         "call",
+        "cause",
         "cell",
         "deadline",
         "kwargs",
@@ -148,10 +152,9 @@ class Streamed(Envelope):
     __slots__ = ("channel",)
 
 
-current_turn: Final[ContextVar[Envelope | None]] = ContextVar(
-    "swarm_current_turn", default=None
-)
-"""The turn whose code is running; child tasks inherit it."""
+current_turn: Final[ContextVar[Envelope | None]] = current_activity
+"""The turn whose code is running (or another activity, which is no turn); child tasks
+inherit it."""
 
 
 def calling_turn() -> Envelope | None:

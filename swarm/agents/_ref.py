@@ -22,6 +22,7 @@ from swarm.agents._protocol import Call, resolve, resolve_name
 from swarm.agents._stream import Stream
 from swarm.errors import AskTimeout, MailboxFull, WrongLoop
 from swarm.model import AgentIdentity
+from swarm.ports import current_cause
 
 A_co = TypeVar("A_co", covariant=True)
 P = ParamSpec("P")
@@ -146,6 +147,8 @@ class Ref(Generic[A_co]):
         now = host.now()
         envelope = Envelope(cell, call, args, kwargs, reply, now + timeout, now)
         turn = current_turn.get()
+        if turn is not None:
+            envelope.cause = turn.cause or current_cause()
         if turn is not None and turn.is_turn():
             _begin_nested(turn, envelope, timeout)
         elif timeout != _NEVER:

@@ -1,5 +1,11 @@
 """What the core asks of the world: time, chance, bytes, and a kernel to keep them."""
 
+from swarm.ports._activity import (
+    Activity,
+    correlated,
+    current_activity,
+    current_cause,
+)
 from swarm.ports._clock import Clock, LoopClock, Timer
 from swarm.ports._codec import HARD_DOCUMENT_BYTES, Codec, Limits
 from swarm.ports._entropy import Entropy
@@ -11,11 +17,18 @@ from swarm.ports._kernel import (
     LocalKernel,
     Plan,
     Reader,
+    Tail,
     View,
     Write,
 )
 
 __all__ = [
+    "Activity",
+    "Tail",
+    "correlated",
+    "current_activity",
+    "current_cause",
+
     "HARD_DOCUMENT_BYTES",
     "Clock",
     "Codec",
