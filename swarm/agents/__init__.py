@@ -1,12 +1,14 @@
 """Actors: one mailbox, one turn at a time, one outcome for every request."""
 
 from swarm.agents._agent import Agent
+from swarm.agents._cell import Cell
 from swarm.agents._deadlines import Deadlines
 from swarm.agents._envelope import Envelope, calling_turn
 from swarm.agents._group import Group, SpawnOptions
 from swarm.agents._host import Host, Surfaces
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox
+from swarm.agents._post import poster
 from swarm.agents._protocol import interleave
 from swarm.agents._records import AgentInfo, AgentRecord, Failure
 from swarm.agents._ref import Ref
@@ -20,6 +22,7 @@ __all__ = [
     "AgentInfo",
     "AgentRecord",
     "Backoff",
+    "Cell",
     "Deadlines",
     "Envelope",
     "Failure",
@@ -38,4 +41,5 @@ __all__ = [
     "calling_turn",
     "info_of",
     "interleave",
+    "poster",
 ]

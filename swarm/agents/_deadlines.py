@@ -143,9 +143,7 @@ class _Heap:
         self._count += 1
         heapq.heappush(self._entries, (entry.deadline, self._count, entry))
         if len(self._entries) > self._limit:
-            self._entries = [
-                item for item in self._entries if item[2].state < _DECIDED
-            ]
+            self._entries = [item for item in self._entries if item[2].state < _DECIDED]
             heapq.heapify(self._entries)
             self._limit = max(_SMALL, _GROWTH * len(self._entries))
         self._arm()

@@ -6,7 +6,7 @@ from heapq import merge
 from typing import Any, TypeAlias
 
 from swarm.bus._patterns import Selector
-from swarm.model import Commit, Event, Path, StateEvent
+from swarm.model import EVENT_TYPE, Commit, Event, Path, StateEvent
 
 Bucket: TypeAlias = "deque[Event[Any]]"
 
@@ -20,8 +20,9 @@ def events_of(commit: Commit, *, replayed: bool = False) -> Iterator[Event[Any]]
     in the tree would wake itself for ever.
     """
     published = len(commit.events)
-    for index in range(published):
-        yield Event(commit, index, replayed=replayed)
+    for index, payload in enumerate(commit.events):
+        if EVENT_TYPE in type(payload).__dict__:
+            yield Event(commit, index, replayed=replayed)
     for index, document in enumerate(commit.documents, published):
         if not document.path.within(_POSITIONS):
             yield StateEvent(commit, index, replayed=replayed)

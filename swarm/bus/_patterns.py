@@ -18,7 +18,7 @@ from swarm.model import (
 )
 
 EventPattern: TypeAlias = (
-    "type[Any] | str | re.Pattern[str] | Iterable[type[Any] | str | re.Pattern[str]]"
+    type[Any] | str | re.Pattern[str] | Iterable[type[Any] | str | re.Pattern[str]]
 )
 """A class (its subclasses too), a dotted pattern, a compiled regex, or several."""
 

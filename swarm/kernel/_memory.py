@@ -251,7 +251,9 @@ class MemoryKernel:
         revision = self._revision if since is None else self._known(since)
         return LogReader(self._log, self._parked, self._log.after(revision), revision)
 
-    def tap(self, callback: Callable[[Commit], None] | None, *, documents: bool) -> None:
+    def tap(
+        self, callback: Callable[[Commit], None] | None, *, documents: bool
+    ) -> None:
         """Call `callback` with each commit that holds events (or documents)."""
         self._on_events = callback
         self._on_documents = callback if documents else None

@@ -28,6 +28,7 @@ from swarm.model._change import (
     to_change,
 )
 from swarm.model._event import (
+    EVENT_TYPE,
     STATE_EVENTS,
     Event,
     StateCreated,
@@ -67,6 +68,7 @@ from swarm.model._system_events import (
 from swarm.model._value import (
     ABSENT,
     DELETE,
+    EPOCH,
     JSON,
     Document,
     Sentinel,
@@ -81,6 +83,8 @@ __all__ = [
     "ABSENT",
     "ANY_NUMBER",
     "DELETE",
+    "EPOCH",
+    "EVENT_TYPE",
     "JSON",
     "MAX_PATH_BYTES",
     "MAX_PATTERN_CHARS",

@@ -23,13 +23,8 @@ from swarm.ports._kernel import (
 )
 
 __all__ = [
-    "Activity",
-    "Tail",
-    "correlated",
-    "current_activity",
-    "current_cause",
-
     "HARD_DOCUMENT_BYTES",
+    "Activity",
     "Clock",
     "Codec",
     "Condition",
@@ -42,7 +37,11 @@ __all__ = [
     "LoopClock",
     "Plan",
     "Reader",
+    "Tail",
     "Timer",
     "View",
     "Write",
+    "correlated",
+    "current_activity",
+    "current_cause",
 ]

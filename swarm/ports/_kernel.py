@@ -187,7 +187,9 @@ class Tail(Protocol):
         """
         ...
 
-    def tap(self, callback: Callable[[Commit], None] | None, *, documents: bool) -> None:
+    def tap(
+        self, callback: Callable[[Commit], None] | None, *, documents: bool
+    ) -> None:
         """Call `callback` with each commit that holds events, as it gets into the log.
 
         It is called once the commit is complete, in revision order, and must neither

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 from swarm.errors import Closed, Compacted, ConflictError
 from swarm.model import ABSENT, Document, Path, Pattern
@@ -17,6 +17,8 @@ from swarm.state._validation import validated
 
 T = TypeVar("T")
 
+Also: TypeAlias = Callable[[], tuple[Sequence[Write], Sequence[Condition]]]
+
 _SYNCHRONOUS = "inside a transaction, update() takes a synchronous function"
 
 
@@ -27,12 +29,13 @@ class Transaction(ReadableState):
     the writes together; an exception, or cancellation, throws them away.
     """
 
-    __slots__ = ("_draft", "_footprint", "_store", "revision")
+    __slots__ = ("_also", "_draft", "_footprint", "_store", "revision")
 
-    def __init__(self, store: Store, access: Access) -> None:
-        """Read and write as `access` may."""
+    def __init__(self, store: Store, access: Access, also: Also | None = None) -> None:
+        """Read and write as `access` may; commit what `also()` says as well."""
         self._store = store
         self._access = access
+        self._also = also
         self._draft: Draft | None = None
         self._footprint: Footprint | None = None
         self.revision: int = 0
@@ -63,7 +66,7 @@ class Transaction(ReadableState):
         if error is not None or draft is None or footprint is None:
             return
         writes: Sequence[Write] = draft.writes()
-        if not writes:
+        if not writes and self._also is None:
             return
         policy = self._store.policy
         try:
@@ -73,6 +76,10 @@ class Transaction(ReadableState):
             conditions = footprint.conditions(write.path for write in writes)
         except Compacted:
             raise _outlived() from None
+        if self._also is not None:
+            more_writes, more_conditions = self._also()
+            writes = [*writes, *more_writes]
+            conditions = [*conditions, *more_conditions]
         commit = await self._store.kernel.commit(
             self._access.identity, writes, conditions=conditions
         )

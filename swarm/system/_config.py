@@ -2,6 +2,7 @@
 
 import attrs
 
+from swarm.bus import BusOptions
 from swarm.ports import Limits
 
 
@@ -17,12 +18,14 @@ class SwarmConfig:
             queued and to run `stopping`; what is left then is cancelled.
         stream_window: How many items a streaming agent may be ahead of its reader.
         limits: How much the state may hold.
+        events: How much the event bus keeps.
     """
 
     ask_timeout: float | None = 60.0
     drain_timeout: float = 10.0
     stream_window: int = 16
     limits: Limits = attrs.field(factory=Limits)
+    events: BusOptions = attrs.field(factory=BusOptions)
 
     def __attrs_post_init__(self) -> None:
         """Refuse what cannot be meant."""

@@ -12,13 +12,22 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
-from swarm.agents import Deadlines, Mailbox, Registry, Supervisor, Surfaces
+from swarm.agents import (
+    Cell,
+    Deadlines,
+    Mailbox,
+    Registry,
+    Supervisor,
+    Surfaces,
+    poster,
+)
+from swarm.bus import Also, Bus, PostingSubscription, Subscription, marked
 from swarm.coordination import WaitGraph
 from swarm.errors import Closed, WrongLoop
 from swarm.kernel import MemoryKernel
-from swarm.model import AgentIdentity
-from swarm.ports import Clock, Codec, Entropy, LoopClock, Write
-from swarm.state import Policy, Store
+from swarm.model import OWNER, ROOT, AgentIdentity, Path
+from swarm.ports import Clock, Codec, Entropy, LoopClock, Tail, Write
+from swarm.state import Access, Policy, Store, Transaction
 from swarm.system._config import SwarmConfig
 
 _GRACE: Final = 1.0
@@ -71,6 +80,8 @@ class Coordinator:
         self.store = Store(
             self.kernel, Codec(config.limits), policy, self.clock, self.entropy
         )
+        self.tail: Tail = self.kernel
+        self.bus = Bus(self, config.events)
         self.registry = Registry()
         self.supervisor = Supervisor(self, self.registry)
         self.phase = Phase.OPEN
@@ -81,6 +92,7 @@ class Coordinator:
         self._context = contextvars.copy_context()
         self._tasks: dict[asyncio.Task[Any], bool] = {}
         self._closing: list[Callable[[], object]] = []
+        self._heard: dict[Cell, list[Subscription]] = {}
 
     # --- what agents need -------------------------------------------------------------
 
@@ -150,6 +162,37 @@ class Coordinator:
         """Return what an agent holds of the swarm."""
         return self._make_surfaces(self, identity)
 
+    # --- what the bus needs -----------------------------------------------------------
+
+    def attach(self, cell: Cell) -> None:
+        """Have an agent hear the events that its `@on` methods are for."""
+        heard: list[Subscription] = []
+        for method, selector in marked(type(cell.agent)):
+            name = f"{cell.name}.{method.__name__}"
+            post = poster(cell, method)
+            heard.append(
+                PostingSubscription(self.bus, selector, cell.identity, name, post)
+            )
+        if heard:
+            self._heard[cell] = heard
+        for subscription in heard:
+            self.bus.add(subscription)
+
+    def detach(self, cell: Cell) -> None:
+        """Have an agent hear no more events; idempotent."""
+        for subscription in self._heard.pop(cell, ()):
+            subscription.cancel()
+
+    def reader_of(self, identity: AgentIdentity) -> Callable[[Path], bool] | None:
+        """Return whether the identity may read a place; None: it may read all."""
+        if identity is OWNER:
+            return None
+        return Access(self.store.policy, identity, ROOT).may_read
+
+    def effects(self, identity: AgentIdentity, also: Also) -> Transaction:
+        """Return a transaction of the state that commits what `also` says as well."""
+        return Transaction(self.store, Access(self.store.policy, identity, ROOT), also)
+
     # --- use --------------------------------------------------------------------------
 
     def check(self, *, spawning: bool = False) -> None:
@@ -218,6 +261,7 @@ class Coordinator:
         for callback in self._closing:
             callback()
         self._closing.clear()
+        self.bus.close()
         cancelled: asyncio.CancelledError | None = None
         again = False
         current = asyncio.current_task()

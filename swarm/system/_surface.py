@@ -12,6 +12,7 @@ from swarm.agents import (
     SpawnOptions,
     Strategy,
 )
+from swarm.bus import Events
 from swarm.model import ROOT, AgentIdentity
 from swarm.state import StateHandle, home
 from swarm.system._coordinator import Coordinator
@@ -29,6 +30,7 @@ class Surface:
 
     _coordinator: Coordinator
     _identity: AgentIdentity
+    _events: Events
 
     @classmethod
     def bound_to(cls, coordinator: Coordinator, identity: AgentIdentity) -> "Self":
@@ -53,6 +55,14 @@ class Surface:
     def state(self) -> StateHandle:
         """The whole state, as this identity may see it."""
         return StateHandle(self._coordinator.store, self._identity, ROOT)
+
+    @property
+    def events(self) -> Events:
+        """The event bus, as this identity may use it."""
+        events: Events | None = self.__dict__.get("_events")
+        if events is None:
+            events = self._events = Events(self._coordinator.bus, self._identity)
+        return events
 
     @property
     def agents(self) -> Registry:
@@ -132,11 +142,12 @@ class Surface:
         return supervisor.group(Group(supervisor, name, strategy, max, within))
 
     def explain(self) -> str:
-        """Return, as text, what every agent does since when and waits for."""
+        """Return, as text, who does what since when and waits for what, and failures."""
         coordinator = self._coordinator
-        return explain_agents(
+        agents = explain_agents(
             coordinator.name, coordinator.phase.value, coordinator.registry
         )
+        return "\n".join([agents, *coordinator.bus.describe()])
 
 
 class AgentSurfaces:

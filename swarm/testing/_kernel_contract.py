@@ -190,9 +190,7 @@ class KernelContract:
                 if wrong == version:
                     continue
                 with pytest.raises(ConflictError):
-                    await kernel.commit(
-                        ADA, [put("a", 2)], conditions=[at("a", wrong)]
-                    )
+                    await kernel.commit(ADA, [put("a", 2)], conditions=[at("a", wrong)])
             await kernel.commit(ADA, [put("a", 2)], conditions=[at("a", version)])
             assert await value_at(kernel, "a") == 2
 
@@ -552,7 +550,9 @@ class KernelContract:
                     assert (document is None) == (not around)
                     if document is not None:
                         assert state[around[0]] == (document.value, document.version)
-                selected = [(p.text, d.value) for p, d in view.select(Pattern.parse("**"))]
+                selected = [
+                    (p.text, d.value) for p, d in view.select(Pattern.parse("**"))
+                ]
                 assert selected == [(p, value) for p, (value, _) in state.items()]
 
     async def test_a_revision_to_come_cannot_be_read(self) -> None:

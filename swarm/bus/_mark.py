@@ -1,0 +1,58 @@
+"""`@on`: methods of agents that are called with events."""
+
+import inspect
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Final, TypeVar
+
+from swarm.bus._patterns import EventPattern, Selector, Where, select
+from swarm.model import Event
+
+A = TypeVar("A")
+P = TypeVar("P")
+
+_MARK: Final = "__swarm_on__"
+
+Method = Callable[[A, Event[P]], Coroutine[Any, Any, Any]]
+M = TypeVar("M", bound=Callable[..., Coroutine[Any, Any, Any]])
+
+
+def on(
+    pattern: EventPattern,
+    *,
+    source: object = None,
+    source_type: str | None = None,
+    where: Where | None = None,
+) -> Callable[[M], M]:
+    """Have an agent's method called with each event that is meant, as a turn.
+
+    The agent subscribes before it is announced and no more once it stops. An event is
+    put into its mailbox like a `tell`; when the mailbox is full and as many requests
+    wait for room in it, the event is dropped, counted, and there is an alert. What
+    the method raises goes to the supervisor.
+
+    Args:
+        pattern: An event class, dotted pattern, compiled regex, or several.
+        source: Only events of these agents: names, identities or refs.
+        source_type: Only events of agents of this type.
+        where: Only events it returns true for.
+
+    Raises:
+        TypeError: The method is not async, or the pattern is none.
+    """
+    selector = select(pattern, source=source, source_type=source_type, where=where)
+
+    def mark(method: M) -> M:
+        if not inspect.iscoroutinefunction(method):
+            raise TypeError(f"@on is for async methods; {method!r} is not one")
+        setattr(method, _MARK, (*getattr(method, _MARK, ()), selector))
+        return method
+
+    return mark
+
+
+def marked(cls: type) -> Iterator[tuple[Callable[..., Any], Selector]]:
+    """Yield the methods of a class that `@on` marked, with what each is for."""
+    for name in dir(cls):
+        method = inspect.getattr_static(cls, name)
+        for selector in getattr(method, _MARK, ()) if callable(method) else ():
+            yield method, selector
