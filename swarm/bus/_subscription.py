@@ -366,5 +366,5 @@ async def ended(tasks: "set[asyncio.Task[Any]]") -> None:
     Cancelling the wait cancels none of them.
     """
     current = asyncio.current_task()
-    while others := [task for task in tasks if task is not current]:
+    while others := [t for t in tasks if t is not current and not t.done()]:
         await asyncio.wait(others)
