@@ -65,7 +65,9 @@ class RawServer:
         return await reply
 
 
-async def clients(number: int, total: int, ask: Callable[[int], Awaitable[int]]) -> float:
+async def clients(
+    number: int, total: int, ask: Callable[[int], Awaitable[int]]
+) -> float:
     async def client(count: int) -> None:
         for value in range(count):
             await ask(value)
@@ -87,7 +89,9 @@ def raw_ask(number: int, function: Callable[[int], Awaitable[int]]) -> Job:
     return job
 
 
-def swarm_ask(number: int, method: Callable[..., Awaitable[int]], within: float | None = 0) -> Job:
+def swarm_ask(
+    number: int, method: Callable[..., Awaitable[int]], within: float | None = 0
+) -> Job:
     async def job(total: int) -> float:
         async with Swarm() as swarm:
             ref = await swarm.spawn(Echo)
@@ -104,7 +108,9 @@ def swarm_ask(number: int, method: Callable[..., Awaitable[int]], within: float 
 
 def raw_tell(senders: int, receivers: int) -> Job:
     async def job(total: int) -> float:
-        queues: list[asyncio.Queue[int]] = [asyncio.Queue(1024) for _ in range(receivers)]
+        queues: list[asyncio.Queue[int]] = [
+            asyncio.Queue(1024) for _ in range(receivers)
+        ]
 
         async def serve(queue: asyncio.Queue[int]) -> None:
             for _ in range(total // receivers):
@@ -251,11 +257,41 @@ async def main(*, quick: bool) -> None:
     raw_yield = yielding_handler
     rows: list[tuple[str, Job, Job, int, float]] = [
         ("ask, sequential", swarm_ask(1, Echo.echo), raw_ask(1, handler), asks, 0.9),
-        ("ask, 64 in flight", swarm_ask(64, Echo.echo), raw_ask(64, handler), asks, 0.8),
-        ("ask, suspending, sequential", swarm_ask(1, Echo.yielding), raw_ask(1, raw_yield), asks, 0.8),
-        ("ask, suspending, 64 in flight", swarm_ask(64, Echo.yielding), raw_ask(64, raw_yield), asks, 0.8),
-        ("ask, deadline over none, sequential", swarm_ask(1, Echo.echo, 30), swarm_ask(1, Echo.echo, None), asks, 0.85),
-        ("ask, deadline over none, 64 in flight", swarm_ask(64, Echo.echo, 30), swarm_ask(64, Echo.echo, None), asks, 0.85),
+        (
+            "ask, 64 in flight",
+            swarm_ask(64, Echo.echo),
+            raw_ask(64, handler),
+            asks,
+            0.8,
+        ),
+        (
+            "ask, suspending, sequential",
+            swarm_ask(1, Echo.yielding),
+            raw_ask(1, raw_yield),
+            asks,
+            0.8,
+        ),
+        (
+            "ask, suspending, 64 in flight",
+            swarm_ask(64, Echo.yielding),
+            raw_ask(64, raw_yield),
+            asks,
+            0.8,
+        ),
+        (
+            "ask, deadline over none, sequential",
+            swarm_ask(1, Echo.echo, 30),
+            swarm_ask(1, Echo.echo, None),
+            asks,
+            0.85,
+        ),
+        (
+            "ask, deadline over none, 64 in flight",
+            swarm_ask(64, Echo.echo, 30),
+            swarm_ask(64, Echo.echo, None),
+            asks,
+            0.85,
+        ),
         ("tell, 1 to 1", swarm_tell(1, 1), raw_tell(1, 1), tells, 0.38),
         ("tell, 100 to 1", swarm_tell(100, 1), raw_tell(100, 1), tells, 0.25),
         ("tell, 1 to 100", swarm_tell(1, 100), raw_tell(1, 100), tells, 0.5),
@@ -264,7 +300,10 @@ async def main(*, quick: bool) -> None:
     ]
     print(f"{'agents':<40}{'x raw':>8}{'bar':>8}")
     for name, ours, raw, total, bar in rows:
-        print(f"{name:<40}{await ratio(ours, raw, total, pairs):>8.2f}{bar:>8.2f}", flush=True)
+        print(
+            f"{name:<40}{await ratio(ours, raw, total, pairs):>8.2f}{bar:>8.2f}",
+            flush=True,
+        )
     raw_bytes, idle, used = await memory(1_000 * scale)
     print(f"{'memory of a raw actor, bytes':<40}{raw_bytes:>8.0f}")
     print(f"{'memory of an idle agent, bytes':<40}{idle:>8.0f}{2_000:>8}")

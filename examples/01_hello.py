@@ -23,4 +23,4 @@ asyncio.run(main())
 
 # > Hello Bo, you are number 1
 # > Hello Cy, you are number 2
-# > {'data': {'greeted': 2}}
+# > {'greeted': 2}

@@ -49,6 +49,7 @@ from swarm.errors import (
     MailboxFull,
     NameTaken,
     NoSuchAgent,
+    NotFound,
     PathConflict,
     RemoteCancelled,
     SchemaVersionError,
@@ -96,7 +97,19 @@ from swarm.model import (
     event,
 )
 from swarm.ports import Clock, Limits, correlated
-from swarm.state import Key, Policy, Rule, StateHandle
+from swarm.state import (
+    Candidate,
+    Decision,
+    Key,
+    PastState,
+    Policy,
+    Rights,
+    Rule,
+    StateHandle,
+    Transaction,
+    ValidationResult,
+    Watch,
+)
 from swarm.system import Portal, Surface, Swarm, SwarmConfig
 
 __all__ = [
@@ -119,6 +132,7 @@ __all__ = [
     "Batch",
     "BrokenBarrier",
     "BusOptions",
+    "Candidate",
     "Change",
     "ChangeKind",
     "Clock",
@@ -130,6 +144,7 @@ __all__ = [
     "DeadLetter",
     "DeadLetters",
     "DeadlockError",
+    "Decision",
     "Event",
     "EventStream",
     "Events",
@@ -150,6 +165,8 @@ __all__ = [
     "MailboxFull",
     "NameTaken",
     "NoSuchAgent",
+    "NotFound",
+    "PastState",
     "PathConflict",
     "Policy",
     "Portal",
@@ -159,6 +176,7 @@ __all__ = [
     "RemoteCancelled",
     "Restart",
     "RetryBackoff",
+    "Rights",
     "Rule",
     "SchemaVersionError",
     "StaleAck",
@@ -189,7 +207,10 @@ __all__ = [
     "TaskFailed",
     "TaskProgress",
     "TaskStarted",
+    "Transaction",
+    "ValidationResult",
     "Versioned",
+    "Watch",
     "WouldBlock",
     "WrongLoop",
     "correlated",

@@ -23,7 +23,9 @@ def run(*arguments, cwd):
 def code(tmp_path):
     folder = tmp_path / "code"
     (folder / "tests").mkdir(parents=True)
-    (folder / "good.py").write_text("def fine():\n    return 1\n\n\ndef lonely(): ...\n")
+    (folder / "good.py").write_text(
+        "def fine():\n    return 1\n\n\ndef lonely(): ...\n"
+    )
     (folder / "bad.py").write_text(
         "def f(x=[]):\n    try:\n        pass  # TODO: more\n"
         "    except Exception:\n        pass\n"

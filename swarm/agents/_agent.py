@@ -4,6 +4,7 @@ import logging
 from typing import Any, Self, final
 
 from swarm.agents._cell import Cell
+from swarm.agents._host import Surfaces
 from swarm.agents._ref import Ref
 from swarm.errors import InvalidTransition
 from swarm.model import AgentIdentity
@@ -109,6 +110,8 @@ def _cell_of(agent: Agent) -> Cell:
         ) from None
 
 
-def _surfaces_of(agent: Agent) -> Any:
+def _surfaces_of(agent: Agent) -> Surfaces:
     cell = _cell_of(agent)
-    return cell.host.surfaces(cell.identity)
+    if cell.surfaces is None:
+        cell.surfaces = cell.host.surfaces(cell.identity)
+    return cell.surfaces

@@ -23,7 +23,7 @@ class Channel:
     def __init__(self, window: int) -> None:
         """Begin empty."""
         self.buffer: deque[Any] = deque()
-        self.ended = False
+        self.ended: bool = False
         self._window = window
         self._error: BaseException | None = None
         self._credit: asyncio.Future[None] | None = None

@@ -16,8 +16,6 @@ from swarm.ports import current_activity
 class Target(Protocol):
     """The agent a request is for, as the request sees it."""
 
-    current: "Envelope | None"
-
     @property
     def name(self) -> str:
         """Its name."""
@@ -26,6 +24,10 @@ class Target(Protocol):
     @property
     def host(self) -> Host:
         """The system around it."""
+        ...
+
+    def holder(self, envelope: "Envelope") -> "Envelope | None":
+        """Return the turn that a request which has not begun waits behind."""
         ...
 
     def drop(self, envelope: "Envelope", error: BaseException | None = None) -> None:
@@ -79,13 +81,13 @@ class Envelope:
         since: float,
     ) -> None:
         """Address a call."""
-        self.cell = cell
-        self.call = call
-        self.args = args
-        self.kwargs = kwargs
-        self.reply = reply
-        self.deadline = deadline
-        self.since = since
+        self.cell: Target = cell
+        self.call: Call = call
+        self.args: tuple[Any, ...] = args
+        self.kwargs: dict[str, Any] = kwargs
+        self.reply: asyncio.Future[Any] | None = reply
+        self.deadline: float = deadline
+        self.since: float = since
         self.state: int = 0
 
     def is_decided(self) -> bool:
@@ -127,8 +129,8 @@ class Envelope:
         """Return the turn that must end before this request can."""
         if self.state >= State.RUNNING:
             return (self,)
-        current = self.cell.current
-        return () if current is None else (current,)
+        holder = self.cell.holder(self)
+        return () if holder is None else (holder,)
 
     def describe_wait(self) -> str:
         """Return what an asker waits for and since when."""

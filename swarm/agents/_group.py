@@ -86,6 +86,7 @@ class Group:
         name: Its name; a group within a group is called `outer/inner`.
         strategy: Who is restarted: "one_for_one" only who failed, "one_for_all"
             everybody, "rest_for_one" who failed and those spawned after.
+        configuration: Strategy, limit and window, for `ConfigMismatch`.
     """
 
     def __init__(
@@ -101,8 +102,13 @@ class Group:
         check_choice("strategy", strategy, get_args(Strategy))
         if most is not None:
             check_intensity(f"group '{name}'", most, within)
-        self.name = name
-        self.strategy = strategy
+        self.name: str = name
+        self.strategy: Strategy = strategy
+        self.configuration: tuple[Strategy, int | None, float] = (
+            strategy,
+            most,
+            within,
+        )
         self._caretaker = caretaker
         self._most = most
         self._within = within
@@ -194,12 +200,10 @@ class Group:
 
     def check_same(self, other: "Group") -> None:
         """Raise `ConfigMismatch` unless the other group is configured alike."""
-        mine = (self.strategy, self._most, self._within)
-        theirs = (other.strategy, other._most, other._within)
-        if mine != theirs:
+        if self.configuration != other.configuration:
             raise ConfigMismatch(
-                f"group '{self.name}' is open with (strategy, max, within) {mine}, "
-                f"not {theirs}"
+                f"group '{self.name}' is open with (strategy, max, within) "
+                f"{self.configuration}, not {other.configuration}"
             )
 
     def member_failed(

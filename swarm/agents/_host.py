@@ -84,10 +84,13 @@ class Host(Protocol):
         name: str,
         *,
         essential: bool = False,
+        ended: Callable[[], object] | None = None,
     ) -> asyncio.Task[Any]:
         """Run a coroutine in a task that the system owns.
 
-        At its end the system cancels the task; an essential one it waits for.
+        At its own end the system cancels the task; an essential one it waits for.
+        `ended` is called when the task is over, also when it was cancelled before its
+        first step, in which case not even a `finally` of the coroutine runs.
         """
         ...
 

@@ -6,11 +6,12 @@ from collections.abc import Awaitable, Callable, Generator, Iterable
 from typing import Any, Final
 
 from swarm.agents._agent import Agent, is_bound
-from swarm.agents._cell import Cell, log
+from swarm.agents._cell import Cell
 from swarm.agents._envelope import Envelope, calling_turn
 from swarm.agents._lifecycle import Status, Step, follow
 from swarm.agents._mailbox import State
 from swarm.agents._protocol import Call
+from swarm.agents._turns import log
 from swarm.errors import AgentDied, RemoteCancelled
 
 _HOOKS: Final = {"started": object(), "stopping": object()}
@@ -96,7 +97,9 @@ async def begin(cell: Cell) -> None:
     cell.open = True
     run = getattr(type(cell.agent), "run", None)
     if run is not None:
-        cell.main = cell.host.start(_run_main(cell, run), f"agent {cell} run")
+        cell.main = cell.host.start(
+            _run_main(cell, run), f"agent {cell} run", ended=cell.main_ended
+        )
     cell.wake()
 
 
@@ -122,6 +125,8 @@ async def run_hook(cell: Cell, name: str) -> None:
         await reply
     except BaseException:
         cell.drop(envelope)
+        if reply.done() and not reply.cancelled():
+            reply.exception()  # seen, though whoever waited was cancelled before it
         raise
     finally:
         if turn is not None:
@@ -133,18 +138,15 @@ async def _run_main(cell: Cell, run: Callable[[Any], Awaitable[Any]]) -> None:
     task = asyncio.current_task()
     try:
         await run(cell.agent)
-    except Exception as raised:
+    except Exception as raised:  # noqa: BLE001  # failed() takes it
         raised.add_note(f"in {type(cell.agent).__name__}.run of agent {cell}")
         error = raised
     except asyncio.CancelledError:
         if task is None or not task.cancelling():
             error = RemoteCancelled(f"run() of agent {cell} was cancelled from inside")
-    finally:
-        cell.main = None
     if error is not None:
         cell.failures += 1
         cell.supervisor.failed(cell, error)
-    cell.notify()
 
 
 def halt(cell: Cell) -> None:

@@ -49,7 +49,7 @@ class Mailbox(Generic[L]):
         """Begin empty."""
         self.queue: deque[L] = deque()
         self.line: OrderedDict[L, None] | None = None
-        self.limit = capacity
+        self.limit: int = capacity
         self._withdrawn = 0
 
     def __len__(self) -> int:

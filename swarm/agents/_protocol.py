@@ -40,10 +40,10 @@ class Call:
 
     def __init__(self, cls: type, function: Callable[..., Any]) -> None:
         """Resolve `function`, as found in `cls`."""
-        self.function = function
-        self.name = f"{cls.__name__}.{function.__name__}"
-        self.streams = inspect.isasyncgenfunction(function)
-        self.interleaves = bool(getattr(function, INTERLEAVE, False))
+        self.function: Callable[..., Any] = function
+        self.name: str = f"{cls.__name__}.{function.__name__}"
+        self.streams: bool = inspect.isasyncgenfunction(function)
+        self.interleaves: bool = bool(getattr(function, INTERLEAVE, False))
 
 
 _CALLS: WeakKeyDictionary[type, dict[Any, Call]] = WeakKeyDictionary()

@@ -264,6 +264,7 @@ class Ref(Generic[A_co]):
         Raises:
             InvalidTransition: The agent is starting, failing, stopping or gone.
         """
+        _check_loop(self._cell)
         return self._cell.supervisor.pause(self._cell)
 
     def resume(self) -> Awaitable[None]:
@@ -272,6 +273,7 @@ class Ref(Generic[A_co]):
         Raises:
             InvalidTransition: The agent is starting, failing, stopping or gone.
         """
+        _check_loop(self._cell)
         return self._cell.supervisor.resume(self._cell)
 
     async def stop(self, timeout: float | None = None) -> None:
@@ -286,10 +288,10 @@ class Ref(Generic[A_co]):
 
         Raises:
             DeadlockError: The agent waits, directly or not, for the calling turn.
-            Exception: What `stopping()` raised; the agent has ended all the same.
+            Exception: What `stopping()` raised, or a told request on the way there,
+                which ends the agent on the spot; it has ended all the same.
         """
-        if _running_loop() is not self._cell.host.loop:
-            _refuse(self._cell)
+        _check_loop(self._cell)
         await self._cell.supervisor.stop(self._cell, timeout)
 
     def kill(self) -> Awaitable[None]:
@@ -298,8 +300,7 @@ class Ref(Generic[A_co]):
         Whoever waits for an answer gets `AgentDied` now. Await the result to wait
         until the agent's tasks have ended. Idempotent.
         """
-        if _running_loop() is not self._cell.host.loop:
-            _refuse(self._cell)
+        _check_loop(self._cell)
         return self._cell.supervisor.kill(self._cell)
 
 
@@ -322,12 +323,16 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-def _refuse(cell: Cell) -> NoReturn:
+def _check_loop(cell: Cell) -> None:
     if _running_loop() is not cell.host.loop:
         raise WrongLoop(
             f"agent {cell} belongs to another event loop; from another thread use "
             "swarm.portal()"
         )
+
+
+def _refuse(cell: Cell) -> NoReturn:
+    _check_loop(cell)
     raise cell.refusal()
 
 
@@ -373,7 +378,7 @@ class _Admission:
     ) -> None:
         self._envelope = envelope
         self._room = room
-        self.deadline = deadline
+        self.deadline: float = deadline
 
     @property
     def state(self) -> State:

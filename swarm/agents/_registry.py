@@ -23,7 +23,7 @@ class Registry:
         self._cells: dict[str, Cell] = {}
         self._numbers: dict[str, int] = {}
         self._failures: deque[Failure] = deque(maxlen=_FAILURES)
-        self.failure_count = 0
+        self.failure_count: int = 0
 
     def __len__(self) -> int:
         """Return how many agents there are."""

@@ -26,7 +26,7 @@ class _Silence:
     ) -> None:
         self._envelope = envelope
         self._reader = reader
-        self.deadline = deadline
+        self.deadline: float = deadline
 
     @property
     def state(self) -> State:
@@ -45,8 +45,8 @@ class Stream(AsyncIterator[T], Generic[T]):
 
     Nothing is sent before the first item is asked for (or `async with` is entered).
     The agent is at most `SwarmConfig.stream_window` items ahead. Leaving the loop
-    early, `aclose()` or dropping the stream cancels the agent's turn. Cancelling the
-    wait for an item loses none.
+    early, `aclose()` or dropping the stream cancels the agent's turn; `async with`
+    makes sure of it. Cancelling the wait for an item loses none.
 
     Raises (while iterating):
         AskTimeout: No item came within the ref's time-out (a limit for each item; a
@@ -95,28 +95,16 @@ class Stream(AsyncIterator[T], Generic[T]):
         envelope = self._envelope or self._open()
         channel = envelope.channel
         assert channel is not None  # _open gave it one
-        while not channel.buffer:
-            if channel.ended:
-                channel.raise_end()
-            await self._wait(envelope, channel)
+        try:
+            while not channel.buffer:
+                if channel.ended:
+                    channel.raise_end()
+                await _wait(envelope, channel, self._timeout)
+        except BaseException:
+            del self  # a traceback somebody keeps must not keep the agent's turn alive
+            raise
         item: T = channel.take()
         return item
-
-    async def _wait(self, envelope: Envelope, channel: Channel) -> None:
-        host = self._cell.host
-        turn = calling_turn()
-        if turn is not None:
-            host.graph.enter(turn, envelope)
-        try:
-            reader = channel.new_reader(host.loop)
-            if self._timeout != float("inf"):
-                deadline = host.now() + self._timeout
-                waiting = _Silence(envelope, reader, deadline)
-                host.deadlines.add(self._timeout, waiting)
-            await reader
-        finally:
-            if turn is not None:
-                host.graph.leave(turn, envelope)
 
     def __aiter__(self) -> "Stream[T]":
         return self
@@ -152,3 +140,20 @@ class Stream(AsyncIterator[T], Generic[T]):
         loop = envelope.cell.host.loop
         if not loop.is_closed():  # from whichever thread the collector runs in
             loop.call_soon_threadsafe(envelope.cell.drop, envelope)
+
+
+async def _wait(envelope: Envelope, channel: Channel, timeout: float) -> None:
+    """Wait until there is something to look at; not a method, so as not to hold it."""
+    host = envelope.cell.host
+    turn = calling_turn()
+    if turn is not None:
+        host.graph.enter(turn, envelope)
+    try:
+        reader = channel.new_reader(host.loop)
+        if timeout != float("inf"):
+            waiting = _Silence(envelope, reader, host.now() + timeout)
+            host.deadlines.add(timeout, waiting)
+        await reader
+    finally:
+        if turn is not None:
+            host.graph.leave(turn, envelope)

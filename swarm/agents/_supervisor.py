@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, Final
 
 from swarm.agents._agent import bind
-from swarm.agents._cell import Cell, log
+from swarm.agents._cell import Cell
 from swarm.agents._envelope import Envelope, calling_turn
 from swarm.agents._group import Group, SpawnOptions
 from swarm.agents._host import Host
@@ -30,6 +30,7 @@ from swarm.agents._restart import (
     admit,
     decide,
 )
+from swarm.agents._turns import log
 from swarm.errors import AgentDied, NameTaken
 from swarm.model import (
     AgentIdentity,
@@ -53,8 +54,8 @@ class Supervisor:
 
     def __init__(self, host: Host, registry: Registry) -> None:
         """Begin with no agents."""
-        self.host = host
-        self.registry = registry
+        self.host: Host = host
+        self.registry: Registry = registry
         self._groups: dict[Cell, Group] = {}
         self._times: dict[Cell, Times] = {}
         self._named: dict[str, Group] = {}
@@ -282,7 +283,7 @@ class Supervisor:
             reason = "stopped"
             try:
                 await run_hook(cell, "stopping")
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # stop() raises it
                 if not cell.killed:
                     reason = "failed"
                     cell.failures += 1
@@ -381,7 +382,7 @@ class Supervisor:
             cell.calls = calls_of(type(agent))
             bind(agent, cell)
             await begin(cell)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # failed() takes it
             if cell.status is Status.INITIALIZING:
                 cell.failures += 1
                 self.failed(cell, error)
@@ -408,10 +409,6 @@ class Supervisor:
         known = self._named.setdefault(group.name, group)
         known.check_same(group)
         return known
-
-    def group_of(self, cell: Cell) -> Group | None:
-        """Return the group an agent belongs to."""
-        return self._groups.get(cell)
 
 
 def _record(cell: Cell) -> AgentRecord:

@@ -14,7 +14,7 @@ class Parked:
 
     def __init__(self) -> None:
         """Start with none, in the running loop."""
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.waiters: dict[asyncio.Future[None], None] = {}
         self.is_closed: bool = False
 

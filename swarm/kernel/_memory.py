@@ -17,7 +17,16 @@ from swarm.kernel._follow import LogReader, Parked
 from swarm.kernel._log import Log
 from swarm.kernel._tree import Tree
 from swarm.kernel._views import LiveView, PastView
-from swarm.model import TIME, AgentIdentity, Commit, Document, Path, living
+from swarm.model import (
+    ABSENT,
+    TIME,
+    AgentIdentity,
+    Commit,
+    Document,
+    Path,
+    dig,
+    living,
+)
 from swarm.ports import (
     Clock,
     Condition,
@@ -304,28 +313,37 @@ class MemoryKernel:
         writes = self._checked(writes)
         revision = self._revision + 1
         at = self._next_at()
-        size = 0
-        made: list[Document] = []
-        try:
-            for write in writes:
-                document = self._edit(write, revision, at, author)
-                if document is not None:
-                    made.append(document)
-                    size += document.size
-        except SwarmError:
-            self._undo(made)
-            raise
+        if len(writes) == 1:
+            document = self._edit(writes[0], revision, at, author)
+            made: tuple[Document, ...] = () if document is None else (document,)
+        else:
+            made = self._edit_all(writes, revision, at, author)
         if not made and not events:
             return None
-        commit = self._log_commit(
-            revision, at, author, tuple(made), tuple(events), size, key
-        )
+        size = 0
+        for document in made:
+            size += document.size
+        commit = self._log_commit(revision, at, author, made, tuple(events), size, key)
         for document in made:
             if document.expires is not None:
                 self._remember_expiry(document)
         if self._expiries:
             self._set_timer()
         return commit
+
+    def _edit_all(
+        self, writes: Sequence[Write], revision: int, at: int, author: AgentIdentity
+    ) -> tuple[Document, ...]:
+        made: list[Document] = []
+        try:
+            for write in writes:
+                document = self._edit(write, revision, at, author)
+                if document is not None:
+                    made.append(document)
+        except SwarmError:
+            self._undo(made)
+            raise
+        return tuple(made)
 
     def _next_at(self) -> int:
         """Return wall time, but never less than the last commit's (H3)."""
@@ -368,6 +386,8 @@ class MemoryKernel:
     def _checked(self, writes: Sequence[Write]) -> Sequence[Write]:
         """Check a batch's bounds, and put deletions first: they make room."""
         limits = self.limits
+        if len(writes) == 1 and writes[0].body is None:
+            return writes
         if len(writes) > limits.batch_writes:
             raise LimitExceeded(
                 f"one commit writes at most {limits.batch_writes} documents "
@@ -524,11 +544,14 @@ class MemoryKernel:
 
 def conflict(path: Path, expected: int, document: Document | None) -> ConflictError:
     """Return the error that says what stands at `path` in place of `expected`."""
+    value = None
+    if document is not None:
+        value = dig(document.value, path.segments[len(document.path.segments) :])
     return ConflictError(
         path,
         expected=expected,
         current=0 if document is None else document.version,
-        value=None if document is None else document.value,
+        value=None if value is ABSENT else value,
         author=None if document is None else document.author,
     )
 

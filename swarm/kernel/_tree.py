@@ -54,15 +54,13 @@ class Tree:
     def remove(self, path: Path) -> None:
         """Take the document at `path` away, and the folders that it leaves empty."""
         del self.by_text[path.text]
-        trail = [self._root]
-        for segment in path.segments[:-1]:
-            trail.append(cast(Folder, trail[-1][segment]))  # a document is below it
-        for folder, segment in zip(
-            reversed(trail), reversed(path.segments), strict=True
-        ):
-            del folder[segment]
-            if folder:
-                break
+        *way, last = path.segments
+        folder = self._root
+        for segment in way:
+            folder = cast(Folder, folder[segment])  # a document is below it
+        del folder[last]
+        if not folder:
+            self._prune(way)
 
     def documents(self, folder: Path) -> Iterator[Document]:
         """Yield the documents below `folder`, in path order."""
@@ -82,22 +80,24 @@ class Tree:
 
     def _make_room(self, path: Path) -> None:
         """Enter a new document's path into the folders, or refuse before any effect."""
-        segments = path.segments
         node = self._root
-        for depth, segment in enumerate(segments):
-            if type(segment) is int:
-                raise PathConflict(
-                    f"{path} cannot be written: there is no document around its "
-                    f"index [{segment}]"
-                )
+        for depth, segment in enumerate(path.segments):
             below = node.get(segment)
+            if below is None:
+                _grow(node, path.segments[depth:], path)
+                return
             if isinstance(below, str):
                 raise PathConflict(f"{path} cannot be written: {below} is a document")
-            if below is None:
-                _grow(node, segments[depth:], path)
-                return
             node = below
         raise PathConflict(f"{path} cannot be written: it is a folder of documents")
+
+    def _prune(self, way: list[Segment]) -> None:
+        """Take away the empty folder at `way`, and those it leaves empty."""
+        trail = [self._root]
+        for segment in way:
+            trail.append(cast(Folder, trail[-1][segment]))
+        while way and not trail.pop():
+            del trail[-1][way.pop()]
 
     def _below(self, folder: Folder) -> Iterator[Document]:
         for segment in sorted(folder):  # folders hold names
@@ -124,7 +124,8 @@ class Tree:
 
 
 def _grow(node: Folder, segments: tuple[Segment, ...], path: Path) -> None:
-    if any(type(segment) is int for segment in segments):
+    """Make the folders on the way, and the leaf at its end."""
+    if int in map(type, segments):
         raise PathConflict(
             f"{path} cannot be written: there is no document around its index"
         )

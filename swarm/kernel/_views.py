@@ -91,4 +91,4 @@ class PastView:
 
     def _check(self) -> None:
         if self.revision < self._log.compacted:
-            raise Compacted(self.revision, self._log.compacted)
+            raise Compacted(self.revision, self._log.compacted + 1)

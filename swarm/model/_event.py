@@ -30,8 +30,9 @@ def event(name: str) -> Callable[[C], C]:
     Raises:
         ValueError: The name is not dotted lower-case words.
     """
-    if not name or not all(part.isidentifier() for part in name.split(".")):
-        raise ValueError(f"an event type is dotted words, not {name!r}")
+    words = name.split(".")
+    if name != name.lower() or not all(word.isidentifier() for word in words):
+        raise ValueError(f"an event type is dotted lower-case words, not {name!r}")
 
     def make(cls: C) -> C:
         made = attrs.frozen(cls)

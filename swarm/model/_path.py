@@ -16,6 +16,7 @@ from swarm.errors import InvalidPath, LimitExceeded
 
 MAX_PATH_BYTES: Final = 512
 MAX_PATTERN_CHARS: Final = 256
+MAX_INDEX: Final = 2**63 - 1
 
 Segment: TypeAlias = str | int
 """A name, or the index of an array inside a document."""
@@ -159,10 +160,14 @@ class Pattern:
             raise InvalidPath(f"a pattern is text, not {type(text).__name__}")
         return _parse_pattern(text)
 
+    @classmethod
+    def of(cls, *segments: PatternSegment) -> "Pattern":
+        """Return the pattern of these segments, which have been checked before."""
+        return cls(segments, format_segments(segments))
+
     def below(self, folder: Path) -> "Pattern":
         """Return this pattern as seen from above `folder`."""
-        segments: tuple[PatternSegment, ...] = (*folder.segments, *self.segments)
-        return Pattern(segments, format_segments(segments))
+        return Pattern.of(*folder.segments, *self.segments)
 
     def matches(self, path: Path) -> bool:
         """Return whether the whole path is one of those meant."""
@@ -251,8 +256,8 @@ def _checked(segments: Sequence[object]) -> Path:
     for segment in segments:
         if not _is_segment(segment):
             raise InvalidPath(
-                "a path segment is a non-empty name or an index from 0, "
-                f"not {segment!r}"
+                "a path segment is a non-empty name or an index from 0 to 2^63-1, "
+                f"not {_shown(segment)}"
             )
         good.append(segment)
     try:
@@ -267,10 +272,16 @@ def _checked(segments: Sequence[object]) -> Path:
     return path
 
 
+def _shown(segment: object) -> str:
+    if type(segment) is int and segment > MAX_INDEX:
+        return "a larger one"  # Python may refuse to write it out
+    return repr(segment)
+
+
 def _is_segment(segment: object) -> TypeGuard[Segment]:
     if type(segment) is str:
         return bool(segment)
-    return type(segment) is int and segment >= 0
+    return type(segment) is int and 0 <= segment <= MAX_INDEX
 
 
 @lru_cache(maxsize=65_536)
@@ -344,7 +355,8 @@ def _scan_bracket(text: str, start: int) -> tuple[Segment, int]:
         return name, end + 2
     end = text.find("]", start)
     digits = text[start + 1 : end] if end > 0 else ""
-    if not (digits.isascii() and digits.isdigit()) or str(int(digits)) != digits:
+    is_number = digits.isascii() and digits.isdigit() and len(digits) < 20
+    if not is_number or str(int(digits)) != digits or int(digits) > MAX_INDEX:
         raise _bad(text, start, "brackets hold an index or a name in double quotes")
     return int(digits), end + 1
 

@@ -1,5 +1,7 @@
 """The codec: values to bytes and back, with everything refused that is not JSON."""
 
+import enum
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -53,8 +55,8 @@ class Limits:
             ("log_seconds", None),
         ):
             limit = getattr(self, name)
-            if limit <= 0 or (most is not None and limit > most):
-                bound = "above 0" if most is None else f"from 1 to {most}"
+            if not 0 < limit < math.inf or (most is not None and limit > most):
+                bound = "above 0 and finite" if most is None else f"from 1 to {most}"
                 raise ValueError(f"Limits.{name} must be {bound}, not {limit!r}")
 
 
@@ -165,23 +167,17 @@ def _refuse(value: object) -> None:
 
 def _is_finite(value: object) -> bool:
     """Return whether every float in an acyclic value is a number JSON can hold."""
-    if type(value) is float:
-        return value - value == 0.0
-    folders = [value]
+    folders: list[Any] = [(value,)]
     for folder in folders:
-        if type(folder) is dict:
-            items = folder.values()
-        elif type(folder) is list or type(folder) is tuple:
-            items = folder  # type: ignore[assignment]  # anything to iterate over
-        else:
-            continue
-        for item in items:
+        for item in folder.values() if type(folder) is dict else folder:
             kind = type(item)
             if kind is float:
                 if item - item != 0.0:
                     return False
             elif kind is dict or kind is list or kind is tuple:
                 folders.append(item)
+            elif kind not in _PLAIN and isinstance(item, enum.Enum):
+                folders.append((item.value,))
     return True
 
 
@@ -196,6 +192,8 @@ _PLAIN: Final = (str, int, float, bool, type(None), list, tuple, dict)
 
 def _what_is_wrong(value: object) -> str | None:
     kind = type(value)
+    if kind.__module__ == "uuid":
+        return None
     if kind not in _PLAIN:
         return f"{kind.__name__} is not a JSON type"
     if kind is int and not -(2**63) <= value < 2**64:  # type: ignore[operator]
@@ -216,6 +214,8 @@ def _find(
     value: object, test: Callable[[object], str | None], where: tuple[object, ...]
 ) -> tuple[tuple[object, ...], str] | None:
     """Return the first place where `test` finds fault, and what it says."""
+    if isinstance(value, enum.Enum):
+        value = value.value
     why = test(value)
     if why is not None:
         return where, why
@@ -234,10 +234,21 @@ def _find(
     return None
 
 
-def _is_cyclic(value: object, above: tuple[int, ...] = ()) -> bool:
-    if not isinstance(value, (dict, list, tuple)):
-        return False
-    if id(value) in above:
-        return True
-    inner = value.values() if isinstance(value, dict) else value
-    return any(_is_cyclic(item, (*above, id(value))) for item in inner)
+def _is_cyclic(value: object) -> bool:
+    """Return whether the value contains itself, however deep it is."""
+    above: set[int] = set()
+    done: set[int] = set()
+    steps: list[tuple[object, bool]] = [(value, False)]
+    while steps:
+        folder, is_behind = steps.pop()
+        if is_behind:
+            above.discard(id(folder))
+            done.add(id(folder))
+        elif id(folder) in above:
+            return True
+        elif isinstance(folder, (dict, list, tuple)) and id(folder) not in done:
+            above.add(id(folder))
+            inner = folder.values() if isinstance(folder, dict) else folder
+            steps.append((folder, True))
+            steps += [(item, False) for item in inner]
+    return False

@@ -7,14 +7,25 @@ are no rules that forbid: what no rule allows is denied.
 
 import enum
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
 from typing import Literal, TypeAlias
 
 import attrs
 
 from swarm.errors import AccessDenied
 from swarm.kernel import places, start_inside
-from swarm.model import JSON, OWNER, AgentIdentity, Path, Pattern, dig, sort_key
+from swarm.model import (
+    ABSENT,
+    ANY_NUMBER,
+    JSON,
+    OWNER,
+    AgentIdentity,
+    Path,
+    Pattern,
+    dig,
+    sort_key,
+)
 from swarm.state._inside import put_inside
 
 Action: TypeAlias = Literal["read", "write", "delete"]
@@ -215,11 +226,13 @@ class Policy:
         """Return the patterns at and below which `identity` may do `action`."""
         if identity is OWNER:
             return ["**"]
-        found = {
-            str(_own_pattern(rule, identity) if rule.own else rule.pattern)
-            for rule in self.rules
-            if rule.role in (ANY_ROLE, identity.role) and rule.rights.include(action)
-        }
+        found: set[str] = set()
+        for rule in self.rules:
+            if rule.role in (ANY_ROLE, identity.role) and rule.rights.include(action):
+                if rule.own:
+                    found.update(_own_patterns(rule.pattern, home(identity)))
+                else:
+                    found.add(rule.pattern.text)
         return sorted(found)
 
     def validate(
@@ -243,7 +256,7 @@ class Policy:
                 was, comes = dig(old, rest), dig(new, rest)
                 sane = _ask(validator, identity, path.child(*rest), was, comes)
                 if sane is not comes:
-                    new = put_inside(new, rest, sane, path)
+                    new = put_inside(deepcopy(new), rest, sane, path)
         return new
 
     def _derive(
@@ -270,15 +283,25 @@ def home(identity: AgentIdentity) -> Path:
     return Path.of("agents", identity.type, identity.session)
 
 
-def _own_pattern(rule: Rule, identity: AgentIdentity) -> Pattern | Path:
-    own = home(identity)
-    return own if rule.pattern.covers(own) else rule.pattern
+def _own_patterns(pattern: Pattern, own: Path) -> Iterator[str]:
+    """Yield the patterns of what is both meant by `pattern` and within `own`."""
+    if pattern.covers(own):
+        yield own.text
+        return
+    segments = pattern.segments
+    here = start_inside(pattern, own)
+    for at in here:
+        if at - 1 in here and segments[at - 1] is ANY_NUMBER:
+            continue  # `**` means this one as well
+        yield Pattern.of(*own.segments, *segments[at:]).text
 
 
 def _ask(
     validator: Validator, identity: AgentIdentity, path: Path, old: JSON, new: JSON
 ) -> JSON:
-    result = validator(identity, path.text, old, new)
+    result = validator(identity, path.text, _private(old), _private(new))
+    if inspect.iscoroutine(result):
+        result.close()
     if not isinstance(result, ValidationResult):
         raise TypeError(
             f"a validator returns a ValidationResult, not {type(result).__name__}"
@@ -286,6 +309,10 @@ def _ask(
     if not result.allowed:
         raise AccessDenied(f"{path} was not written by {identity}: {result.reason}")
     return result.sanitized if result.replaces else new
+
+
+def _private(value: JSON) -> JSON:
+    return value if value is ABSENT else deepcopy(value)
 
 
 def _synchronous(validator: Validator) -> Validator:

@@ -6,7 +6,15 @@ import attrs
 
 from swarm.errors import PathConflict
 from swarm.kernel import Tree
-from swarm.model import JSON, OWNER, Document, Path, Pattern, Priority
+from swarm.model import (
+    JSON,
+    OWNER,
+    AgentIdentity,
+    Document,
+    Path,
+    Pattern,
+    Priority,
+)
 from swarm.ports import Codec, View, Write
 from swarm.state._inside import put_inside, take_inside
 from swarm.state._look import rest_of
@@ -28,10 +36,11 @@ class Draft:
     Reads see the changes; `writes()` gives them, each document once.
     """
 
-    def __init__(self, view: View, codec: Codec) -> None:
-        """Draft changes to `view`."""
+    def __init__(self, view: View, codec: Codec, author: AgentIdentity = OWNER) -> None:
+        """Draft the changes of `author` to `view`."""
         self._view = view
         self._codec = codec
+        self._author = author
         self._entries: dict[str, _Entry] = {}
 
     @property
@@ -56,7 +65,7 @@ class Draft:
         for n in range(len(path.segments), 0, -1) if entries else ():
             entry = entries.get(Path.of(*path.segments[:n]).text)
             if entry is not None and entry.body is not None:
-                return _document(entry)
+                return self._document(entry)
         return None
 
     def set(
@@ -66,8 +75,9 @@ class Draft:
         *,
         expires: int | None = None,
         priority: int = Priority.NORMAL,
+        keep_expiry: bool = False,
     ) -> None:
-        """Put `value` at `path`.
+        """Put `value` at `path`; with `keep_expiry` it ends when the old one would.
 
         Raises:
             PathConflict: The path is a folder, or cannot be reached.
@@ -79,11 +89,16 @@ class Draft:
                 raise PathConflict(
                     f"{path} cannot be written: it is a folder of documents"
                 )
+            if any(type(segment) is int for segment in path.segments):
+                raise PathConflict(
+                    f"{path} cannot be written: there is no document around its index"
+                )
             self._enter(path, self._codec.encode(value), expires, priority)
             return
         rest = rest_of(path, document)
         if rest:
             value = put_inside(document.value, rest, value, path)
+        if rest or keep_expiry:
             expires = document.expires
         self._enter(document.path, self._codec.encode(value), expires, priority)
 
@@ -114,7 +129,7 @@ class Draft:
         entries = self._entries
         found = [d for d in self._view.documents(folder) if d.path.text not in entries]
         found += [
-            _document(entry)
+            self._document(entry)
             for entry in entries.values()
             if entry.body is not None
             and entry.path.within(folder)
@@ -143,9 +158,8 @@ class Draft:
     ) -> None:
         self._entries[path.text] = _Entry(path, body, expires, priority)
 
-
-def _document(entry: _Entry) -> Document:
-    """Show an entry as a document that has no version yet."""
-    document = Document(entry.path, entry.body, None, 0, 0, 0, OWNER)
-    document.expires = entry.expires
-    return document
+    def _document(self, entry: _Entry) -> Document:
+        """Show an entry as a document that has no version yet."""
+        document = Document(entry.path, entry.body, None, 0, 0, 0, self._author)
+        document.expires = entry.expires
+        return document

@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, TypeVar, overload
 
 import orjson
 
-from swarm.errors import ConflictError, Contention
+from swarm.errors import ConflictError, Contention, InvalidPath
 from swarm.model import (
     ABSENT,
     JSON,
@@ -20,7 +20,7 @@ from swarm.model import (
     Priority,
     Versioned,
 )
-from swarm.ports import Condition, Expect, Plan, View
+from swarm.ports import Condition, Plan, View
 from swarm.state._history import PastState, changes_of
 from swarm.state._key import Key
 from swarm.state._look import look, rest_of
@@ -35,7 +35,7 @@ from swarm.state._rules import (
     plan_set,
 )
 from swarm.state._store import Access, Store, microseconds
-from swarm.state._transaction import Transaction
+from swarm.state._transaction import Footprint, Transaction
 from swarm.state._validation import validated
 from swarm.state._watch import Watch
 
@@ -84,8 +84,10 @@ class StateHandle(ReadableState):
         different names share nothing, whatever keys are used in them (S14).
 
         Raises:
-            InvalidPath: The name is empty.
+            InvalidPath: The name is empty, or not text.
         """
+        if not isinstance(name, str):
+            raise InvalidPath(f"a namespace is named by text, not {name!r}")
         return StateHandle(self._store, self.identity, self._access.root.child(name))
 
     # --- reading --------------------------------------------------------------
@@ -138,7 +140,8 @@ class StateHandle(ReadableState):
     async def history(self, path: str, *, limit: int = 20) -> list[Change]:
         """Return the newest `limit` changes at `path` that the log still holds.
 
-        Oldest first, without a gap: each begins at the version the one before made.
+        Oldest first, without a gap: each change of a document begins at the version
+        that the one before made, each of a place inside with the value it left.
         """
         if limit < 0:
             raise ValueError(f"a limit is not negative: {limit}")
@@ -312,12 +315,15 @@ class StateHandle(ReadableState):
                 expected=0 if document is None else document.version,
                 keep_ttl=True,
             )
-            commit, _ = await self._apply(plan_set, request)
+            try:
+                commit, _ = await self._apply(plan_set, request)
+            except ConflictError:
+                raise _Overtaken from None
             assert commit is not None
             made = commit.documents[0]
             return versioned(path, made, rest_of(place, made))
 
-        return await self._retry(attempt, str(place))
+        return await self._retry(attempt, str(place), _Overtaken)
 
     async def compare_and_set(self, path: str, old: JSON, new: JSON) -> bool:
         """Write `new` if exactly `old` stands at `path`; return whether it was written.
@@ -445,15 +451,12 @@ class StateHandle(ReadableState):
         self, view: View, rule: Callable[..., Plan], *arguments: Any
     ) -> tuple[Plan, list[Condition]]:
         """Ask the rule, then the validators; what was looked at must not change."""
-        plan = rule(view, *arguments)
+        seen = Footprint(view)
+        plan = rule(seen, *arguments)
         writes = validated(
-            self._store.policy, self.identity, view, plan.writes, self._store.codec
+            self._store.policy, self.identity, seen, plan.writes, self._store.codec
         )
-        conditions: list[Condition] = []
-        for write in writes:
-            document = view.find(write.path)
-            version = 0 if document is None else document.version
-            conditions.append(Expect(write.path, version))
+        conditions = seen.conditions(write.path for write in writes)
         return Plan(writes, (), plan.outcome), conditions
 
     async def _retry(

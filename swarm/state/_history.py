@@ -1,17 +1,19 @@
 """The past: earlier states, and what happened to one place."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, Final, TypeVar
 
 import attrs
 
-from swarm.model import Change, Path, narrow, to_change
+from swarm.model import ABSENT, Change, Document, Path, Segment, narrow, to_change
 from swarm.ports import Kernel
-from swarm.state._look import rest_of
 from swarm.state._reading import ReadableState
 from swarm.state._store import Access
 
 T = TypeVar("T")
+
+_ALL: Final = 1_000_000_000
 
 
 class PastState(ReadableState):
@@ -37,21 +39,26 @@ async def changes_of(
     kernel: Kernel, access: Access, place: Path, limit: int
 ) -> list[Change]:
     """Return the newest changes of one place that the log holds, oldest first."""
-    document = await kernel.find(place)
-    whole = place if document is None else document.path
-    rest = () if document is None else rest_of(place, document)
     name = access.name(place)
-    # Inside a document not every change is one of the place, so read on from there.
-    versions = await kernel.versions(whole, limit if not rest else 1_000_000_000)
     found: list[Change] = []
+    # It may have been a document at one time, and lain inside one at another.
+    for n in range(len(place.segments), 0, -1):
+        rest = place.segments[n:]
+        whole = Path.of(*place.segments[:n]) if rest else place
+        # Inside a document not every change is one of the place, so read them all.
+        versions = await kernel.versions(whole, _ALL if rest else limit)
+        found += islice(_seen(versions, name, rest), limit)
+    found.sort(key=lambda change: (change.revision, change.value is not ABSENT))
+    return found[max(0, len(found) - limit) :]
+
+
+def _seen(
+    versions: Iterable[Document], name: str, rest: tuple[Segment, ...]
+) -> Iterator[Change]:
     for version in versions:
-        if len(found) >= limit:
-            break
         if version.previous is None and version.created != version.version:
             continue  # what stood before has left the log, so the change is unknown
-        change: Change | None = attrs.evolve(to_change(version), path=name)
-        if rest and change is not None:
-            change = narrow(change, name, rest)
-        if change is not None:
-            found.append(change)
-    return found[::-1]
+        change = attrs.evolve(to_change(version), path=name)
+        narrowed = narrow(change, name, rest) if rest else change
+        if narrowed is not None:
+            yield narrowed

@@ -1,6 +1,8 @@
 """Typed keys: a path, and what kind of value stands there."""
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
+from datetime import date, datetime
 from functools import cache
 from typing import Any, Final, Generic, TypeVar, cast
 
@@ -63,8 +65,8 @@ class Key(Generic[T]):
 
     @property
     def default(self) -> T:
-        """What `get` gives when nothing stands there."""
-        return cast(T, self._default)
+        """What `get` gives when nothing stands there: a copy, so that it stays so."""
+        return cast(T, deepcopy(self._default))
 
     def __repr__(self) -> str:
         return f"Key({self.path!r}, {getattr(self._type, '__name__', self._type)})"
@@ -143,6 +145,8 @@ def _converter() -> Any:
     from cattrs.preconf.orjson import make_converter
 
     converter = make_converter()
+    for moment in (date, datetime):  # cattrs would leave them to orjson
+        converter.register_unstructure_hook(moment, moment.isoformat)
     for kind in (str, int, bool, float):
         converter.register_structure_hook(kind, _strictly)
     return converter

@@ -112,9 +112,12 @@ class ReadableState(ABC):
         Raises:
             InvalidPath: The text is no pattern.
         """
+        last, whole = None, ABSENT
         for place, document in await self._select(pattern):
-            value = dig(document.value, rest_of(place, document))
-            yield self._access.name(place), value
+            # Matches do not overlap, so those in one document can share its copy.
+            if document is not last:
+                last, whole = document, document.value
+            yield self._access.name(place), dig(whole, rest_of(place, document))
 
     @abstractmethod
     async def _look(self, look: Callable[..., T], *arguments: Any) -> T:

@@ -63,14 +63,19 @@ def plan_set(view: View, request: SetRequest) -> Plan:
     path = request.path
     document = view.find(path)
     rest = rest_of(path, document) if document is not None else ()
-    whole = ABSENT if document is None else document.value
+    must_read = rest or request.merge or request.if_changed or request.resolver
+    whole: JSON = ABSENT
+    if document is not None:
+        whole = document.value if must_read else None  # there, but not looked at
     current = dig(whole, rest)
     value = request.value
     if _is_conflict(request, document, current):
         if request.resolver is None:
+            if document is not None:
+                current = dig(document.value, rest)
             raise _refusal(request, document, current)
-        value = _resolved(request, view, document, current)
-        if canonical(value) == canonical(current):
+        value = _plain(request.codec, _resolved(request, view, document, current))
+        if _is_same(current, value):
             return Plan(outcome=document)
     if request.merge:
         value = _merged(request.merge, current, value)

@@ -46,7 +46,8 @@ class Transaction(ReadableState):
         self.revision = await self._store.kernel.read(_revision)
         view = await self._store.kernel.view_at(self.revision)
         self._footprint = Footprint(view)
-        self._draft = Draft(self._footprint, self._store.codec)
+        codec = self._store.codec
+        self._draft = Draft(self._footprint, codec, self._access.identity)
         return self
 
     async def __aexit__(
@@ -80,9 +81,12 @@ class Transaction(ReadableState):
             more_writes, more_conditions = self._also()
             writes = [*writes, *more_writes]
             conditions = [*conditions, *more_conditions]
-        commit = await self._store.kernel.commit(
-            self._access.identity, writes, conditions=conditions
-        )
+        try:
+            commit = await self._store.kernel.commit(
+                self._access.identity, writes, conditions=conditions
+            )
+        except ConflictError as conflict:
+            raise self._readable_part(conflict) from None
         if commit is not None:
             self.revision = commit.revision
 
@@ -94,12 +98,9 @@ class Transaction(ReadableState):
             InvalidValue: The value is not JSON, or not of the key's type.
             AccessDenied: The policy does not let this identity write it.
         """
-        draft = self._open()
-        if isinstance(path, Key):
-            value = path.unstructure(value)
         until = microseconds(ttl)
-        expires = None if until is None else draft.now + until
-        await self._drafted(draft.set, self._writable(path), value, expires=expires)
+        expires = None if until is None else self._open().now + until
+        await self._put(path, value, expires=expires)
 
     async def update(self, path: Name, change: Callable[[Any], Any]) -> Any:
         """Replace the value at `path` by what the synchronous `change` makes of it.
@@ -113,18 +114,20 @@ class Transaction(ReadableState):
         """
         if inspect.iscoroutinefunction(change):
             raise TypeError(_SYNCHRONOUS)
-        current: Any = await self.get(path, None)
+        has_default = isinstance(path, Key) and path.has_default
+        current: Any = await self.get(path, *(() if has_default else (None,)))
         new = change(current)
         if inspect.iscoroutine(new):
             new.close()
             raise TypeError(_SYNCHRONOUS)
-        await self.set(path, new)
+        await self._put(path, new, keep_expiry=True)
         return new
 
     async def increment(self, path: str, by: int = 1) -> int:
         """Add `by` to the integer at `path` and return the sum."""
-        number = counted(path, await self.get(path, ABSENT), by)
-        await self.set(path, number)
+        found = await self.get_many([path])
+        number = counted(path, found.get(path, ABSENT), by)
+        await self._put(path, number, keep_expiry=True)
         return number
 
     async def delete(self, path: Name) -> bool:
@@ -134,6 +137,18 @@ class Transaction(ReadableState):
             PathConflict: It is a folder.
         """
         return await self._drafted(self._open().delete, self._writable(path))
+
+    def _readable_part(self, conflict: ConflictError) -> ConflictError:
+        """Return the error without what this identity may not read (S15)."""
+        path = conflict.path
+        if path is None or self._access.may_read(Path.parse(path)):
+            return conflict
+        return ConflictError(path, expected=conflict.expected, current=conflict.current)
+
+    async def _put(self, path: Name, value: Any, **options: Any) -> None:
+        draft = self._open()
+        plain = path.unstructure(value) if isinstance(path, Key) else value
+        await self._drafted(draft.set, self._writable(path), plain, **options)
 
     async def _look(self, look: Callable[..., T], *arguments: Any) -> T:
         return await self._drafted(look, self._open(), *arguments)

@@ -9,6 +9,7 @@ import asyncio
 import contextvars
 import enum
 import logging
+import math
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
@@ -65,32 +66,33 @@ class Coordinator:
         seed: int | str | None = None,
     ) -> None:
         """Open in the running event loop."""
-        self.name = name
-        self.loop = asyncio.get_running_loop()
+        self.name: str = name
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.clock: Clock = LoopClock() if clock is None else clock
-        self.now = self.clock.monotonic
-        self.entropy = Entropy(seed)
-        self.deadlines = Deadlines(self.clock)
-        self.graph = WaitGraph()
+        self.now: Callable[[], float] = self.clock.monotonic
+        self.entropy: Entropy = Entropy(seed)
+        self.deadlines: Deadlines = Deadlines(self.clock)
+        self.graph: WaitGraph = WaitGraph()
         self.spare: list[Mailbox[Any]] = []
         timeout = config.ask_timeout
-        self.ask_timeout = float("inf") if timeout is None else float(timeout)
-        self.stream_window = config.stream_window
-        self.kernel = MemoryKernel(self.clock, config.limits)
-        self.store = Store(
+        self.ask_timeout: float = math.inf if timeout is None else float(timeout)
+        self.stream_window: int = config.stream_window
+        self.kernel: MemoryKernel = MemoryKernel(self.clock, config.limits)
+        self.store: Store = Store(
             self.kernel, Codec(config.limits), policy, self.clock, self.entropy
         )
         self.tail: Tail = self.kernel
-        self.bus = Bus(self, config.events)
-        self.registry = Registry()
-        self.supervisor = Supervisor(self, self.registry)
-        self.phase = Phase.OPEN
+        self.bus: Bus = Bus(self, config.events)
+        self.registry: Registry = Registry()
+        self.supervisor: Supervisor = Supervisor(self, self.registry)
+        self.phase: Phase = Phase.OPEN
         self.failures: list[Exception] = []
         self.on_failure: Callable[[], object] | None = None
         self._config = config
         self._make_surfaces = surfaces
         self._context = contextvars.copy_context()
-        self._tasks: dict[asyncio.Task[Any], bool] = {}
+        self._tasks: dict[asyncio.Task[Any], Callable[[], object] | None] = {}
+        self._essential: set[asyncio.Task[Any]] = set()
         self._closing: list[Callable[[], object]] = []
         self._heard: dict[Cell, list[Subscription]] = {}
 
@@ -102,6 +104,7 @@ class Coordinator:
         name: str,
         *,
         essential: bool = False,
+        ended: Callable[[], object] | None = None,
     ) -> asyncio.Task[Any]:
         """Run a coroutine in a task that belongs to the swarm.
 
@@ -112,14 +115,20 @@ class Coordinator:
             coroutine: What to run.
             name: What the task is called.
             essential: Whether the end of the swarm waits for it, not cancels it.
+            ended: What to call when the task is over, even if it never began.
         """
         task = self.loop.create_task(coroutine, name=name, context=self._context.copy())
-        self._tasks[task] = essential
+        self._tasks[task] = ended
+        if essential:
+            self._essential.add(task)
         task.add_done_callback(self._ended)
         return task
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        del self._tasks[task]
+        ended = self._tasks.pop(task)
+        self._essential.discard(task)
+        if ended is not None:
+            ended()
         if not task.cancelled():
             error = task.exception()
             if isinstance(error, Exception):
@@ -239,7 +248,7 @@ class Coordinator:
             for cell in reversed(self.registry.cells()):
                 try:
                     await self.supervisor.stop(cell, None)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001  # raised at the end
                     if error not in self.failures:
                         self.failures.append(error)
         finally:
@@ -257,7 +266,8 @@ class Coordinator:
         A cancellation meanwhile is raised once that is so.
         """
         self._end_all()
-        self.phase = Phase.ENDING if self.phase is not Phase.CLOSED else self.phase
+        if self.phase is not Phase.CLOSED:
+            self.phase = Phase.ENDING
         for callback in self._closing:
             callback()
         self._closing.clear()
@@ -267,7 +277,7 @@ class Coordinator:
         current = asyncio.current_task()
         while tasks := [task for task in self._tasks if task is not current]:
             for task in tasks:
-                if not self._tasks[task] and (again or not task.cancelling()):
+                if task not in self._essential and (again or not task.cancelling()):
                     task.cancel()
                     if again:
                         log.warning("%s suppresses its cancellation", task.get_name())

@@ -1,7 +1,8 @@
 """The swarm as one identity holds it."""
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
+from functools import cached_property
+from typing import Self, TypeVar, TypeVarTuple
 
 from swarm.agents import (
     Agent,
@@ -18,9 +19,6 @@ from swarm.state import StateHandle, home
 from swarm.system._coordinator import Coordinator
 from swarm.system._explain import explain_agents
 
-if TYPE_CHECKING:
-    from typing import Self
-
 A = TypeVar("A", bound=Agent)
 Ts = TypeVarTuple("Ts")
 
@@ -33,11 +31,10 @@ class Surface:
     _events: Events
 
     @classmethod
-    def bound_to(cls, coordinator: Coordinator, identity: AgentIdentity) -> "Self":
+    def bound_to(cls, coordinator: Coordinator, identity: AgentIdentity) -> Self:
         """Return the surface of this swarm for this identity."""
         surface = cls.__new__(cls)
-        surface._coordinator = coordinator
-        surface._identity = identity
+        vars(surface).update(_coordinator=coordinator, _identity=identity)
         return surface
 
     def _open(self) -> Coordinator:
@@ -51,7 +48,7 @@ class Surface:
         """Who acts through this."""
         return self._identity
 
-    @property
+    @cached_property
     def state(self) -> StateHandle:
         """The whole state, as this identity may see it."""
         return StateHandle(self._coordinator.store, self._identity, ROOT)
@@ -151,28 +148,26 @@ class Surface:
 
 
 class AgentSurfaces:
-    """What an agent holds of the swarm."""
-
-    __slots__ = ("_coordinator", "_identity")
+    """What an agent holds of the swarm; each part made when it is first used."""
 
     def __init__(self, coordinator: Coordinator, identity: AgentIdentity) -> None:
         """Act as `identity`."""
         self._coordinator = coordinator
         self._identity = identity
 
-    @property
+    @cached_property
     def state(self) -> StateHandle:
         """The agent's own namespace."""
         store, identity = self._coordinator.store, self._identity
         return StateHandle(store, identity, home(identity))
 
-    @property
+    @cached_property
     def shared(self) -> StateHandle:
         """The namespace all agents share."""
         store = self._coordinator.store
         return StateHandle(store, self._identity, ROOT.child("shared"))
 
-    @property
+    @cached_property
     def swarm(self) -> Surface:
         """The swarm, acting as the agent."""
         return Surface.bound_to(self._coordinator, self._identity)

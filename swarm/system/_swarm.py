@@ -171,7 +171,7 @@ class Swarm(Surface):
         assert scope is not None  # __aenter__ made it
         try:
             await self._end(drain=error is None)
-        except BaseException as raised:
+        except BaseException as raised:  # noqa: BLE001  # raised below
             error = raised
         swallowed = scope.__exit__(
             None if error is None else type(error),

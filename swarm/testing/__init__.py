@@ -1,6 +1,29 @@
-"""swarm.testing: histories, and the judges that decide whether they are right."""
+"""Simulate, break, judge: find the race before your users do.
+
+`explore(program)` runs a coroutine function on virtual time under many orders of
+its steps, and shows the first that fails as a short story that can be replayed.
+The program is any asyncio or anyio program; nothing in it needs to know. Beside it
+stand the judges: a `History` of operations, and models that say whether it is right.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from swarm.testing._barrier_model import BROKEN, LEFT, BarrierModel
+from swarm.testing._errors import (
+    BlobError,
+    EscapeError,
+    GoalError,
+    InvariantError,
+    LinearizabilityError,
+    SimulationError,
+    StepLimitError,
+    StuckError,
+)
+from swarm.testing._explore import Proof, Report, Run, explore, replay, run
+from swarm.testing._failure import Failure
 from swarm.testing._history import PENDING, Call, History, Operation
 from swarm.testing._linearizability import (
     Ok,
@@ -10,8 +33,19 @@ from swarm.testing._linearizability import (
     check_linearizable,
 )
 from swarm.testing._lock_models import LockModel, SemaphoreModel
+from swarm.testing._loop import SimLoop
 from swarm.testing._model import ILLEGAL, Model
 from swarm.testing._models import EMPTY, KVModel, QueueModel, RegisterModel
+from swarm.testing._schedule import Schedule
+from swarm.testing._script import Hold
+from swarm.testing._sim import Sim, SimClock
+from swarm.testing._simulate import sim_loop_factory, simulate
+from swarm.testing._sweep import prove, sweep_cancel
+
+if TYPE_CHECKING:
+    from swarm.testing._concurrent import check_concurrent
+    from swarm.testing._hypothesis import schedules
+    from swarm.testing._machine import SwarmStateMachine
 
 __all__ = [
     "BROKEN",
@@ -20,18 +54,59 @@ __all__ = [
     "LEFT",
     "PENDING",
     "BarrierModel",
+    "BlobError",
     "Call",
+    "EscapeError",
+    "Failure",
+    "GoalError",
     "History",
+    "Hold",
+    "InvariantError",
     "KVModel",
+    "LinearizabilityError",
     "LockModel",
     "Model",
     "Ok",
     "Operation",
+    "Proof",
     "QueueModel",
     "RegisterModel",
+    "Report",
+    "Run",
+    "Schedule",
     "SemaphoreModel",
+    "Sim",
+    "SimClock",
+    "SimLoop",
+    "SimulationError",
+    "StepLimitError",
+    "StuckError",
+    "SwarmStateMachine",
     "Undecided",
     "Verdict",
     "Violation",
+    "check_concurrent",
     "check_linearizable",
+    "explore",
+    "prove",
+    "replay",
+    "run",
+    "schedules",
+    "sim_loop_factory",
+    "simulate",
+    "sweep_cancel",
 ]
+
+_NEEDS_HYPOTHESIS = {
+    "check_concurrent": "swarm.testing._concurrent",
+    "SwarmStateMachine": "swarm.testing._machine",
+    "schedules": "swarm.testing._hypothesis",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs Hypothesis when it is asked for."""
+    module = _NEEDS_HYPOTHESIS.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(module), name)

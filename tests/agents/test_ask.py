@@ -174,12 +174,10 @@ async def test_an_answer_and_its_deadline_in_one_tick_have_one_winner():
     async with Swarm() as swarm:
         ref = await swarm.spawn(Worker)
         for seconds in (0.999999, 1.0, 1.000001):
-            try:
-                answer = await ref.within(1).ask(Worker.slow, "a", seconds)
-            except AskTimeout as error:
-                assert error.started
-            else:
-                assert answer == "a"
+            answer, *_ = await asyncio.gather(
+                ref.within(1).ask(Worker.slow, "a", seconds), return_exceptions=True
+            )
+            assert answer == "a" or (isinstance(answer, AskTimeout) and answer.started)
             assert await ref.ask(Worker.add, 1) == 1
 
 
@@ -195,7 +193,7 @@ async def test_a_nested_ask_inherits_the_earlier_deadline():
             await ada.within(2).ask(Worker.nested, "bo", 10, None)
         await turns(5)
         assert diary == ["begin nested", "cancelled nested"]
-        with pytest.raises(AskTimeout, match="nested|slow"):
+        with pytest.raises(AskTimeout, match=r"Worker\.slow"):
             await ada.within(20).ask(Worker.nested, "bo", 10, 1)
 
 
@@ -249,9 +247,9 @@ async def test_streams_are_not_asked_and_asks_are_not_streamed():
         with pytest.raises(TypeError, match="use ask"):
             ref.stream(Worker.echo)
         with pytest.raises(AttributeError):
-            ref.proxy.nothing
+            _ = ref.proxy.nothing  # type: ignore[attr-defined]
         with pytest.raises(AttributeError):
-            ref.proxy._private
+            _ = ref.proxy._private
 
 
 @virtual

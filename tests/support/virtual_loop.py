@@ -12,7 +12,9 @@ class _Jumping(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
 
     def select(self, timeout: float | None = None) -> Any:
         if timeout is None:
-            raise RuntimeError("everybody waits and no timer is set: nothing can happen")
+            raise RuntimeError(
+                "everybody waits and no timer is set: nothing can happen"
+            )
         if timeout > 0:
             self.loop.virtual += timeout
         return super().select(0)

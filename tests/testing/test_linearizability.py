@@ -30,7 +30,7 @@ from swarm.testing import (
 LOGS = Path(__file__).parent / "histories"
 
 
-# --- an oracle that is obviously right ------------------------------------------
+# --- an oracle that is obviously right ------------------------------------
 
 
 def may_be_next(operation, rest):
@@ -262,7 +262,7 @@ def test_etcd_histories_get_their_published_verdict(name, linearizable):
     assert isinstance(verdict, Ok if linearizable else Violation)
 
 
-# --- verdicts -------------------------------------------------------------------
+# --- verdicts -------------------------------------------------------------
 
 
 def recorded(*events):
@@ -401,7 +401,7 @@ def test_a_long_queue_does_not_make_the_order_of_its_puts_a_guess():
     assert verdict.states < 20_000
 
 
-# --- models of one's own ----------------------------------------------------------
+# --- models of one's own --------------------------------------------------
 
 
 def count(state, operation):

@@ -1,0 +1,165 @@
+"""Declare operations and a model; clients, calls and schedules are found for you.
+
+In the style of Lincheck (Koval et al., "Lincheck: A practical framework for testing
+concurrent data structures on JVM", CAV 2023): Hypothesis draws what a few clients
+call, the explorer runs that under many schedules, and the history of each is judged
+against the model. A failure shrinks to few clients with few calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from swarm.testing._errors import LinearizabilityError
+from swarm.testing._explore import explore
+from swarm.testing._history import History
+from swarm.testing._linearizability import Violation, check_linearizable
+from swarm.testing._loop import Order
+from swarm.testing._model import Model
+from swarm.testing._sealed import Threads
+
+Calls = list[tuple[str, tuple[Any, ...]]]
+Scenario = list[Calls]
+
+PATIENCE = 1e9  # virtual seconds after which a call counts as blocked for ever
+
+
+def check_concurrent(
+    make: Callable[[], Any],
+    ops: Mapping[str, Sequence[st.SearchStrategy[Any]]],
+    model: Model[Any],
+    *,
+    clients: int = 3,
+    length: int = 4,
+    schedules: int = 30,
+    call: Callable[[Any, str, tuple[Any, ...]], Awaitable[Any]] | None = None,
+    answers: Mapping[type[BaseException], Any] | None = None,
+    failures: tuple[type[BaseException], ...] = (),
+    may_block: bool = False,
+    order: Order = "tasks",
+    max_stall: float = 0.0,
+    threads: Threads = "refuse",
+    max_states: int = 100_000,
+    settings: hypothesis_settings | None = None,
+) -> None:
+    """Check that an object behaves as if its operations ran one by one.
+
+    `check_concurrent(Store, {"read": (), "write": (st.integers(0, 2),)},
+    RegisterModel(0))`; histories that the judge cannot decide within `max_states` pass.
+
+    Args:
+        make: builds the object, inside the loop; may be a coroutine function.
+        ops: name of each operation to the strategies of its arguments.
+        model: what the operations do when nobody else is there.
+        clients: how many tasks call at most.
+        length: how many calls each of them makes at most.
+        schedules: how many schedules to explore for each drawn scenario.
+        call: `call(object, name, arguments)` makes one call; the method of that
+            name if omitted.
+        answers: exceptions which are answers, and the result each means.
+        failures: exceptions which prove that nothing happened.
+        may_block: a call may wait for ever (an acquire without a release); it
+            then counts as pending. Otherwise that is a deadlock.
+        order: see `SimLoop`.
+        max_stall: see `SimLoop`, in seconds.
+        threads: see `SimLoop`.
+        max_states: budget of the judge for one history.
+        settings: Hypothesis settings.
+
+    Raises:
+        LinearizabilityError: some history fits no order; notes tell the schedule.
+            Whatever else an operation raises comes out as it is.
+        StuckError: some call waits for ever, and `may_block` is false.
+    """
+    experiment = _Experiment(
+        make=make,
+        model=model,
+        call=call or _call_method,
+        answers=answers or {},
+        failures=failures,
+        may_block=may_block,
+        max_states=max_states,
+    )
+
+    options: Any = {"order": order, "max_stall": max_stall, "threads": threads}
+    config = settings or hypothesis_settings(deadline=None, report_multiple_bugs=False)
+
+    @config
+    @given(_scenarios(ops, clients, length))
+    def test(scenario: Scenario) -> None:
+        program = functools.partial(experiment.run, scenario)
+        number = schedules if len(scenario) > 1 else 1
+        explore(program, schedules=number, **options).check()
+
+    test()
+
+
+def _scenarios(
+    ops: Mapping[str, Sequence[st.SearchStrategy[Any]]], clients: int, length: int
+) -> st.SearchStrategy[Scenario]:
+    call = st.one_of(
+        *[st.tuples(st.just(name), st.tuples(*args)) for name, args in ops.items()]
+    )
+    calls = st.lists(call, min_size=1, max_size=length)
+    return st.lists(calls, min_size=1, max_size=clients)
+
+
+@attrs.frozen(kw_only=True)
+class _Experiment:
+    make: Callable[[], Any]
+    model: Model[Any]
+    call: Callable[[Any, str, tuple[Any, ...]], Awaitable[Any]]
+    answers: Mapping[type[BaseException], Any]
+    failures: tuple[type[BaseException], ...]
+    may_block: bool
+    max_states: int
+
+    async def run(self, scenario: Scenario) -> None:
+        """Let the clients call, then judge."""
+        made = self.make()
+        target = await made if inspect.isawaitable(made) else made
+        history = History()
+        tasks = [
+            asyncio.create_task(
+                self._client(f"c{i}", calls, target, history), name=f"c{i}"
+            )
+            for i, calls in enumerate(scenario)
+        ]
+        if self.may_block:
+            done, _ = await asyncio.wait(tasks, timeout=PATIENCE)
+            for task in done:
+                task.result()
+        else:
+            await asyncio.gather(*tasks)
+        verdict = check_linearizable(history, self.model, max_states=self.max_states)
+        if isinstance(verdict, Violation):
+            raise LinearizabilityError(f"{verdict.explain()}\nhistory:\n{history}")
+
+    async def _client(
+        self, name: str, calls: Calls, target: Any, history: History
+    ) -> None:
+        for op, args in calls:
+            with contextlib.suppress(*self.failures, *self.answers):
+                await history.record(
+                    name,
+                    op,
+                    self.call(target, op, args),
+                    *args,
+                    failures=self.failures,
+                    answers=self.answers,
+                )
+
+
+def _call_method(target: Any, op: str, args: tuple[Any, ...]) -> Awaitable[Any]:
+    result: Awaitable[Any] = getattr(target, op)(*args)
+    return result

@@ -1,0 +1,75 @@
+"""Schedules drawn by Hypothesis, which shrink together with the workload.
+
+All drawing happens in the loop, between two steps: an exception of Hypothesis that
+passed through a task would be stored there and come out as a finding.
+"""
+
+# mypy: disable-error-code="explicit-override"
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import strategies as st
+
+from swarm.testing._policies import Drawn
+from swarm.testing._script import LENGTHS, HoldHeads
+
+MAX_DECISIONS = 2_000
+
+
+@functools.lru_cache(maxsize=256)
+def _below(count: int) -> st.SearchStrategy[int]:
+    return st.integers(0, count - 1)
+
+
+class DrawnSchedule:
+    """A schedule whose every decision is drawn when it comes up."""
+
+    def __init__(self, draw: Callable[[st.SearchStrategy[int]], int]) -> None:
+        self._draw = draw
+
+    def policy(self) -> Drawn:
+        """Return a policy that draws."""
+        draw = self._draw
+        return Drawn(lambda count: draw(_below(count)), MAX_DECISIONS)
+
+    def __repr__(self) -> str:
+        return "<drawn decision by decision>"
+
+
+class HeldSchedule:
+    """A schedule in which whoever is first in line is slow for a while."""
+
+    def __init__(self, starts: dict[int, int]) -> None:
+        self._starts = starts
+
+    def policy(self) -> HoldHeads:
+        """Return a policy that holds."""
+        return HoldHeads(self._starts)
+
+    def __repr__(self) -> str:
+        return f"<first in line held: decision to length {self._starts}>"
+
+
+@st.composite
+def schedules(
+    draw: Callable[[st.SearchStrategy[Any]], Any], *, max_decision: int = 60
+) -> DrawnSchedule | HeldSchedule:
+    """Draw a schedule for `run(program, schedule=...)`.
+
+    Half of them are a few holds drawn up front, which shrink fastest; half are
+    drawn decision by decision, which reach furthest. After 2,000 decisions a run
+    goes on in the stock order.
+
+    Args:
+        draw: given by Hypothesis.
+        max_decision: the last decision at which a hold may begin.
+    """
+    if draw(st.booleans()):
+        return DrawnSchedule(draw)
+    starts = st.dictionaries(
+        st.integers(0, max_decision), st.sampled_from(LENGTHS), max_size=3
+    )
+    return HeldSchedule(draw(starts))

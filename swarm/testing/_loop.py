@@ -1,0 +1,321 @@
+"""An event loop on which time is virtual and the order of steps is chosen.
+
+Which orders are legal (measured on asyncio's and anyio's own tests): *a task step
+may be late, a plain callback may not be overtaken*. Late steps are what slow I/O
+and busy machines cause; `call_soon`, done-callbacks and expired timers are the
+bookkeeping on which the contracts of asyncio and anyio rest. So the candidates at
+any moment are the task steps queued before the oldest plain callback, plus that
+callback; callbacks keep their order among themselves.
+"""
+
+# The base class is full of private names that the docs of asyncio promise nothing
+# about; the suite runs on every supported interpreter.
+# ruff: noqa: SLF001
+# pyright: reportIncompatibleMethodOverride=false
+# mypy: disable-error-code="explicit-override, override"
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Literal
+
+from swarm.testing._anyio import patched_anyio
+from swarm.testing._errors import StepLimitError, StuckError
+from swarm.testing._handles import (
+    BUILTIN,
+    METHOD,
+    PYTHON_STEPS,
+    STEP,
+    SimHandle,
+    SimTask,
+)
+from swarm.testing._policies import STALL, Fifo, Policy
+from swarm.testing._report import describe_stuck
+from swarm.testing._sealed import Threads
+from swarm.testing._virtual import VirtualLoop
+
+Order = Literal["tasks", "fifo", "batch"]
+
+
+class SimLoop(VirtualLoop):
+    """A deterministic event loop on virtual time.
+
+    Args:
+        policy: who runs next; the stock order if omitted.
+        order: `"tasks"` lets task steps be late, `"fifo"` keeps the stock order,
+            `"batch"` shuffles the steps of each loop iteration among themselves.
+        max_stall: seconds by which the clock may move on while work is ready; no
+            ready step ever waits longer than this.
+        threads: `"refuse"` raises `EscapeError` when a worker thread is asked for,
+            `"inline"` runs its function as one step of a task.
+        max_steps: steps after which a run ends with `StepLimitError`.
+        max_time: loop time, in seconds, beyond which it does.
+        entropy_seed: number from which the program may derive its randomness.
+    """
+
+    def __init__(
+        self,
+        policy: Policy | None = None,
+        *,
+        order: Order = "tasks",
+        max_stall: float = 0.0,
+        threads: Threads = "refuse",
+        max_steps: int = 100_000,
+        max_time: float | None = None,
+        entropy_seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.entropy_seed: int = entropy_seed
+        self.order: Order = order
+        self.max_stall: float = max_stall
+        self.threads: Threads = threads
+        self.max_steps: int = max_steps
+        self.max_time: float | None = max_time
+        self.policy: Policy = Fifo() if policy is None else policy
+        self.steps: int = 0
+        self.monitors: list[Callable[[], None]] = []
+        self.tracer: Any = None
+        self.interventions: list[tuple[int, int]] = []  # (step, task), descending
+        self.halted: bool = False  # set by a subclass that runs step by step
+        self._free = policy is not None and (order != "fifo" or max_stall > 0)
+        self._moved_at = 0  # the step at which the clock moved last
+        self._pending: deque[SimHandle] = deque()
+
+    # --- running ----------------------------------------------------------------
+
+    def run_forever(self) -> None:
+        with patched_anyio():
+            super().run_forever()
+
+    def _run_once(self) -> None:
+        watched = self.tracer or self.interventions
+        if not self._free and not watched:
+            self._run_fifo()
+        elif watched or self.max_stall or self.order != "tasks":
+            self._run_chosen()
+        else:
+            self._run_quick()
+
+    def _run_fifo(self) -> None:
+        ready, monitors = self._ready, self.monitors
+        while True:
+            self._fire_due()
+            if not ready:
+                if self._stopping:
+                    return
+                self._idle()
+                continue
+            count = len(ready)
+            self.steps += count
+            self._check_steps()
+            for _ in range(count):
+                handle = ready.popleft()
+                if not handle._cancelled:
+                    try:
+                        handle._context.run(handle._callback, *handle._args)  # type: ignore[arg-type, misc]
+                    except (SystemExit, KeyboardInterrupt):
+                        raise
+                    except BaseException as exc:  # noqa: BLE001 as the stock loop
+                        self._complain(handle, exc)
+                    if monitors:
+                        self._monitor()
+            if self._stopping:
+                return
+
+    def _run_quick(self) -> None:
+        """Do what `_run_chosen` does, spelled out for the usual case."""
+        ready, pending, monitors = self._ready, self._pending, self.monitors
+        pool, pop, push = self.policy.pool, self.policy.pop, self.policy.push
+        while True:
+            if self._timers:
+                self._fire_due()
+            alone = len(ready) == 1 and not pool and not pending
+            if not alone:
+                self._admit()
+            count = len(pool) + len(pending) + alone
+            if not count:
+                if self._stopping:
+                    return
+                self._idle()
+                continue
+            self._check_steps()
+            self.steps += count
+            while count:
+                count -= 1
+                handle: Any = None
+                if alone:
+                    alone = False
+                    handle = ready.popleft()
+                elif pool:
+                    handle = pop(bool(pending), False)
+                if handle is None:
+                    handle = pending.popleft()
+                    while pending and pending[0].lane:
+                        push(pending.popleft())
+                if not handle._cancelled:
+                    try:
+                        handle._context.run(handle._callback, *handle._args)
+                    except (SystemExit, KeyboardInterrupt):
+                        raise
+                    except BaseException as exc:  # noqa: BLE001 as the stock loop
+                        self._complain(handle, exc)
+                    if monitors:
+                        self._monitor()
+                while ready and count:
+                    new = ready.popleft()
+                    new.lane = self._lane(new._callback)
+                    if new.lane and not pending:
+                        push(new)
+                    else:
+                        pending.append(new)
+            if self._stopping:
+                return
+
+    def _run_chosen(self) -> None:
+        ready, pending, policy = self._ready, self._pending, self.policy
+        pool, each_step = policy.pool, self.order != "batch"
+        while True:
+            self._fire_due()
+            self._admit()
+            count = len(pool) + len(pending)
+            if not count:
+                if self._stopping:
+                    return
+                self._idle()
+                if self.halted:
+                    return
+                continue
+            self._check_steps()
+            while count:
+                count -= 1
+                handle = self._choose() if pool or self.max_stall else None
+                if handle is STALL:
+                    break
+                if handle is None:
+                    if not pending:
+                        break
+                    handle = pending.popleft()
+                    while pending and pending[0].lane:
+                        policy.push(pending.popleft())
+                if not handle._cancelled:
+                    self._step(handle)
+                if ready and each_step:
+                    self._admit()
+                if self.halted:
+                    return
+            if self._stopping:
+                return
+
+    def _choose(self) -> Any:
+        """Ask the policy; None means the oldest plain callback."""
+        pending = self._pending
+        if not self.max_stall:
+            return self.policy.pop(bool(pending), False)
+        stall = False
+        if self._next_timer() and (self.policy.pool or pending):
+            when = self._timers[0][0]
+            oldest = min([s.since for s in self.policy.waiting()], default=self._now)
+            if pending:
+                oldest = min(oldest, pending[0].since)
+            stall = self._now < when <= oldest + self.max_stall
+        choice = self.policy.pop(bool(pending), stall)
+        if choice is STALL:
+            self._idle()
+        return choice
+
+    def _step(self, handle: SimHandle) -> None:
+        if self.interventions and self.interventions[-1][0] <= self.steps:
+            self._intervene(self.interventions.pop()[1])
+        self.steps += 1
+        tracer = self.tracer
+        if tracer is not None:
+            tracer.before(handle)
+        try:
+            handle._context.run(handle._callback, *handle._args)  # type: ignore[arg-type, misc]
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:  # noqa: BLE001 as the stock loop
+            self._complain(handle, exc)
+        if tracer is not None:
+            tracer.after(handle)
+        if self.monitors:
+            self._monitor()
+
+    def _monitor(self) -> None:
+        for monitor in tuple(self.monitors):
+            monitor()
+
+    def _intervene(self, lane: int) -> None:
+        for task in asyncio.all_tasks(self):
+            if self.lane_of(task) == lane:
+                task.cancel()
+
+    def _admit(self) -> None:
+        """Move what became ready into the pool, or behind the oldest callback."""
+        ready, pending = self._ready, self._pending
+        push = self.policy.push
+        pooled, now = self.order != "fifo", self._now
+        while ready:
+            handle = ready.popleft()
+            handle.since = now
+            handle.lane = self._lane(handle._callback) if pooled else 0
+            if handle.lane and not pending:
+                push(handle)
+            else:
+                pending.append(handle)
+
+    def _lane(self, callback: Any) -> int:
+        """Return the number of the task that this callback steps, or 0."""
+        kind = callback.__class__
+        if kind is STEP or (kind is BUILTIN and callback.__name__ == "task_wakeup"):
+            task = callback.__self__
+            return task.sim_id if task.__class__ is SimTask else self.lane_of(task)
+        if kind is METHOD and callback.__func__ in PYTHON_STEPS:
+            return self.lane_of(callback.__self__)
+        return 0
+
+    def _idle(self) -> None:
+        """Move the clock to the next timer."""
+        if not self._next_timer():
+            raise StuckError(describe_stuck(self))
+        when = self._timers[0][0]
+        if when > self._now:
+            if self.max_time is not None and when > self.max_time:
+                msg = f"the program is still busy at t={self.max_time:g} s (max_time)"
+                raise StepLimitError(msg)
+            self._now = when
+            self._moved_at = self.steps
+
+    def _check_steps(self) -> None:
+        if self.steps <= self.max_steps:
+            return
+        still = self.steps - self._moved_at
+        moved = (
+            f"virtual time has stood still at t={self._now:g} for the last {still}"
+            if still * 2 > self.max_steps
+            else f"virtual time kept moving and is now t={self._now:g}"
+        )
+        raise StepLimitError(f"more than {self.max_steps} steps; {moved}")
+
+    # --- ending -----------------------------------------------------------------
+
+    def adopt(self, policy: Policy) -> None:
+        """Let another policy choose from now on, also among what is ready now."""
+        for step in self.policy.waiting():
+            policy.push(step)
+        self.policy = policy
+
+    def restore_order(self) -> None:
+        """Go on in the stock order with whatever is ready now."""
+        left = [*self.policy.waiting(), *self._pending]
+        self._ready.extendleft(reversed(left))
+        self._pending.clear()
+        self.policy = Fifo()
+        self._free = False
+        self.max_stall = 0.0
+
+    def close(self) -> None:
+        self._timers.clear()
+        self._pending.clear()
+        super().close()

@@ -1,0 +1,150 @@
+"""One run of one program under one policy."""
+
+# ruff: noqa: SLF001
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import inspect
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import attrs
+
+from swarm.testing._loop import Order, SimLoop
+from swarm.testing._policies import Policy
+from swarm.testing._sealed import Threads
+from swarm.testing._settle import settle
+from swarm.testing._sim import Sim
+from swarm.testing._trace import Tracer
+
+COLLECT_EVERY = 100
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """What all schedules of one exploration share."""
+
+    order: Order = "tasks"
+    max_stall: float = 0.0
+    threads: Threads = "refuse"
+    max_steps: int = 100_000
+    max_time: float | None = None
+
+
+@attrs.frozen
+class Outcome:
+    """How one run ended."""
+
+    value: Any
+    error: BaseException | None
+    steps: int
+    time: float
+    complaints: list[dict[str, Any]]
+    goals: dict[str, bool]
+
+
+class Program:
+    """A coroutine function, and whether it wants a `sim`."""
+
+    def __init__(self, function: Callable[..., Awaitable[Any]]) -> None:
+        self._function = function
+        self.wants_sim = False
+        self.name: str = getattr(function, "__name__", type(function).__name__)
+        with contextlib.suppress(TypeError, ValueError):
+            self.wants_sim = "sim" in inspect.signature(function).parameters
+
+    def start(self, sim: Sim) -> Awaitable[Any]:
+        """Call the function."""
+        return self._function(sim=sim) if self.wants_sim else self._function()
+
+
+async def _drive(program: Program, sim: Sim) -> Any:
+    return await program.start(sim)
+
+
+def execute(
+    program: Program,
+    policy: Policy | None,
+    settings: Settings,
+    *,
+    seed: int = 0,
+    cancels: tuple[tuple[int, int], ...] = (),
+    tracer: Tracer | None = None,
+) -> Outcome:
+    """Run the program once, to its end or to its failure.
+
+    What the program raises is in the outcome. Exceptions that are no `Exception`
+    (of Hypothesis, of the keyboard) come out of here as they are.
+    """
+    loop = SimLoop(
+        policy,
+        order=settings.order,
+        max_stall=settings.max_stall,
+        threads=settings.threads,
+        max_steps=settings.max_steps,
+        max_time=settings.max_time,
+        entropy_seed=seed,
+    )
+    loop.interventions = sorted(cancels, reverse=True)
+    sim = Sim(loop)
+    value, error = None, None
+    random.seed(seed)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_no_running_loop())
+        if tracer is not None:
+            tracer.attach(loop)
+            stack.enter_context(tracer.watching_locks())
+        try:
+            main = loop.create_task(_drive(program, sim), name="main")
+            value = loop.run_until_complete(main)
+            sim.finish()
+        except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001 reported
+            error = exc
+        finally:
+            steps, time = loop.steps, loop.time()
+            try:
+                settle(loop)
+            finally:
+                loop.close()
+    if error is None and loop.escapes:
+        error = loop.escapes[0]  # the program swallowed it
+    return Outcome(value, error, steps, time, loop.complaints, sim.goals)
+
+
+@contextlib.contextmanager
+def _no_running_loop() -> Iterator[None]:
+    """Let a program be simulated within a coroutine: in a notebook, in a test."""
+    outer = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(outer)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[Callable[[], None]]:
+    """Keep the garbage collector and `random` from mixing runs with each other.
+
+    Yields a function to call after each run: it collects the young garbage now
+    and then, so that finalizers run between schedules and never within one.
+    """
+    enabled, state = gc.isenabled(), random.getstate()
+    runs = 0
+
+    def ran() -> None:
+        nonlocal runs
+        runs += 1
+        if runs % COLLECT_EVERY == 0:
+            gc.collect(1)
+
+    gc.disable()
+    try:
+        yield ran
+    finally:
+        if enabled:
+            gc.enable()
+        random.setstate(state)

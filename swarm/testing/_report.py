@@ -1,0 +1,203 @@
+"""Where tasks are and what they wait for, read from their suspended frames."""
+
+# mypy: disable-error-code="explicit-override"
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import types
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol, cast
+
+import anyio
+
+_LIBRARIES = (
+    *(
+        os.path.dirname(os.path.abspath(module)) + os.sep
+        for module in (asyncio.__file__, anyio.__file__, __file__)
+    ),
+    contextlib.__file__,
+)
+_PRIMITIVES = (
+    asyncio.Lock,
+    asyncio.Event,
+    asyncio.Condition,
+    asyncio.Semaphore,
+    asyncio.Queue,
+    asyncio.Barrier,
+    anyio.Lock,
+    anyio.Event,
+    anyio.Condition,
+    anyio.Semaphore,
+    anyio.CapacityLimiter,
+)
+
+
+class Loop(Protocol):
+    """What a report asks of the loop."""
+
+    tracer: Any
+    escapes: Any
+
+    def time(self) -> float:
+        """Return the virtual time in seconds."""
+        ...
+
+    def lane_of(self, task: Any) -> int:
+        """Return the number of a task."""
+        ...
+
+
+class Place(NamedTuple):
+    """A line of the program."""
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{os.path.basename(self.file)}:{self.line} {self.function}"
+
+
+def frames_of(coro: Any) -> Iterator[types.FrameType]:
+    """Yield the frames of a suspended coroutine, outermost first."""
+    while coro is not None:
+        frame = (
+            getattr(coro, "cr_frame", None)
+            or getattr(coro, "gi_frame", None)
+            or getattr(coro, "ag_frame", None)
+        )
+        if frame is not None:
+            yield frame
+        inner = getattr(coro, "cr_await", None)
+        if inner is None:
+            inner = getattr(coro, "gi_yieldfrom", None)
+        if inner is None:
+            inner = getattr(coro, "ag_await", None)
+        coro = inner
+
+
+def is_library(filename: str) -> bool:
+    """Tell whether a file belongs to asyncio, anyio or the simulator."""
+    return filename.startswith(_LIBRARIES)
+
+
+def place_of(coro: Any) -> Place | None:
+    """Return the innermost line of the user's own code, or None when finished."""
+    best = None
+    for frame in frames_of(coro):
+        if best is None or not is_library(frame.f_code.co_filename):
+            best = frame
+    if best is None:
+        return None
+    code = best.f_code
+    return Place(code.co_filename, best.f_lineno, code.co_qualname.split(".")[-1])
+
+
+def task_name(task: Any) -> str:
+    """Return the name the user gave, or the name of the function with a number."""
+    name: str = task.get_name()
+    if name.startswith("Task-"):
+        coro = task.get_coro()
+        function = getattr(coro, "__name__", None)
+        if function:
+            return f"{function}#{name[5:]}"
+    return name
+
+
+class Wait(NamedTuple):
+    """What a task waits for."""
+
+    text: str
+    tasks: tuple[Any, ...] = ()
+
+
+NEXT_TURN = Wait("its next turn")
+
+
+def wait_of(task: Any, holders: dict[int, Any]) -> Wait:
+    """Say what a suspended task waits for, and whom that makes it wait for."""
+    primitive = group = None
+    sleeping = False
+    for frame in frames_of(task.get_coro()):
+        code = frame.f_code
+        owner = frame.f_locals.get("self") if "self" in code.co_varnames[:1] else None
+        if isinstance(owner, _PRIMITIVES):
+            primitive = owner
+        if type(owner).__name__ == "TaskGroup" and code.co_name == "__aexit__":
+            group = owner
+        sleeping = is_library(code.co_filename) and code.co_name == "sleep"
+    if primitive is not None:
+        return _wait_for_primitive(primitive, holders)
+    waiter = getattr(task, "_fut_waiter", None)
+    if isinstance(waiter, asyncio.Task):
+        return Wait(f"task {task_name(waiter)}", (waiter,))
+    children = getattr(waiter, "_children", None)
+    if children:
+        left = tuple(c for c in children if isinstance(c, asyncio.Task))
+        names = [task_name(c) for c in left]
+        shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+        return Wait(f"gather({shown})", tuple(c for c in left if not c.done()))
+    if sleeping:
+        return Wait("sleep")
+    if group is not None:
+        members = sorted(getattr(group, "_tasks", ()), key=hash)
+        return Wait("its task group", tuple(t for t in members if not t.done()))
+    return NEXT_TURN if waiter is None else Wait("a future")
+
+
+def _wait_for_primitive(primitive: Any, holders: dict[int, Any]) -> Wait:
+    kind = type(primitive).__name__
+    if kind.startswith("_"):  # anyio's adapters wrap the real one
+        kind = type(primitive).__mro__[-2].__name__
+    holder = holders.get(id(primitive)) or getattr(primitive, "_owner_task", None)
+    if isinstance(holder, asyncio.Task):
+        ended = ", which has ended" if holder.done() else ""
+        return Wait(f"{kind} held by {task_name(holder)}{ended}", (holder,))
+    return Wait(kind)
+
+
+def describe_stuck(loop: Loop) -> str:
+    """Tell who waits for what when nothing can happen any more."""
+    tasks = sorted(asyncio.all_tasks(cast("Any", loop)), key=loop.lane_of)
+    holders: dict[int, Any] = loop.tracer.holders if loop.tracer is not None else {}
+    head = (
+        f"deadlock at t={loop.time():g}: nothing is ready, no timer is set, "
+        f"{len(tasks)} tasks wait"
+    )
+    if loop.escapes:
+        head += f"\n  (earlier: {loop.escapes[0]})"
+    width = min(max((len(task_name(t)) for t in tasks), default=0), 24)
+    lines, edges = [head], {}
+    for task in tasks[:20]:
+        wait = wait_of(task, holders)
+        edges[task] = wait.tasks
+        place = place_of(task.get_coro())
+        lines.append(f"  {task_name(task):<{width}}  waits for {wait.text}  at {place}")
+    if len(tasks) > 20:
+        lines.append(f"  ... and {len(tasks) - 20} more")
+    cycle = find_cycle(edges)
+    if cycle:
+        lines.append("  cycle: " + " -> ".join(task_name(t) for t in cycle))
+    return "\n".join(lines)
+
+
+def find_cycle(edges: dict[Any, tuple[Any, ...]]) -> list[Any]:
+    """Return a path through `edges` that ends where it begins, or an empty list."""
+    finished: set[Any] = set()
+    for start in edges:
+        path: list[Any] = []
+        left: list[Iterator[Any]] = [iter((start,))]
+        while left:
+            node = next(left[-1], None)
+            if node is None:
+                left.pop()
+                if path:
+                    finished.add(path.pop())
+            elif node in path:
+                return [*path[path.index(node) :], node]
+            elif node not in finished:
+                path.append(node)
+                left.append(iter(edges.get(node, ())))
+    return []

@@ -1,0 +1,130 @@
+"""What a simulated program is given to talk to its simulator."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import random
+import types
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING
+
+from swarm.testing._errors import InvariantError
+
+if TYPE_CHECKING:
+    from swarm.testing._loop import SimLoop
+
+
+@types.coroutine
+def _yield_once() -> Generator[None, None, None]:
+    yield
+
+
+class SimClock:
+    """The virtual clocks of one run."""
+
+    def __init__(self, loop: SimLoop) -> None:
+        self._loop = loop
+
+    def time(self) -> float:
+        """Return the seconds since the run began."""
+        return self._loop.time()
+
+    def wall(self) -> float:
+        """Return the wall clock in seconds since the Unix epoch."""
+        return self._loop.wall_time()
+
+    def jump_wall(self, seconds: float) -> None:
+        """Move the wall clock, and only it, forwards or (negative) backwards."""
+        self._loop.jump_wall(seconds)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait that long in virtual time."""
+        await asyncio.sleep(seconds)
+
+
+class Sim:
+    """The handle a program gets as its `sim` argument.
+
+    Attributes:
+        clock: virtual time and wall clock.
+        goals: what `sometimes` has recorded so far.
+    """
+
+    def __init__(self, loop: SimLoop) -> None:
+        self._loop = loop
+        self._open: list[tuple[str, Callable[[], object], float]] = []
+        self.clock: SimClock = SimClock(loop)
+        self.goals: dict[str, bool] = {}
+
+    @functools.cached_property
+    def rng(self) -> random.Random:
+        """A source of chance that the replay blob reproduces."""
+        return random.Random(self._loop.entropy_seed)
+
+    async def checkpoint(self) -> None:
+        """Let any other task run first: a point where the schedule may turn."""
+        await _yield_once()
+
+    def always(self, condition: Callable[[], object], name: str = "") -> None:
+        """Fail the run at the first step after which the condition is false.
+
+        Raises:
+            InvariantError: from the run, not from here; it names the condition.
+        """
+        label = name or _label(condition)
+
+        def check() -> None:
+            if not condition():
+                now = self._loop.time()
+                raise InvariantError(f"always({label}) is false at t={now:g}")
+
+        self._loop.monitors.append(check)
+
+    def eventually(
+        self, condition: Callable[[], object], *, within: float, name: str = ""
+    ) -> None:
+        """Fail the run unless the condition becomes true in `within` seconds.
+
+        It is looked at after each step. A program that ends earlier must leave it
+        true.
+
+        Raises:
+            InvariantError: from the run, not from here; it names the condition.
+        """
+        label = name or _label(condition)
+        deadline = self._loop.time() + within
+        entry = (label, condition, deadline)
+
+        def check() -> None:
+            if condition():
+                self._open.remove(entry)
+                self._loop.monitors.remove(check)
+            elif self._loop.time() > deadline:
+                raise InvariantError(
+                    f"eventually({label}) was still false at t={deadline:g}"
+                )
+
+        self._open.append(entry)
+        self._loop.monitors.append(check)
+
+    def sometimes(self, name: str, condition: object = True) -> None:
+        """Record a goal; an exploration fails if no schedule ever meets it."""
+        self.goals[name] = self.goals.get(name, False) or bool(condition)
+
+    def finish(self) -> None:
+        """Check what had to become true before the program ended."""
+        for label, condition, _ in self._open:
+            if not condition():
+                now = self._loop.time()
+                raise InvariantError(
+                    f"eventually({label}) was false when the program ended at t={now:g}"
+                )
+
+
+def _label(condition: Callable[[], object]) -> str:
+    name: str = getattr(condition, "__qualname__", type(condition).__name__)
+    code = getattr(condition, "__code__", None)
+    if code is None or "<lambda>" not in name:
+        return name.rsplit(".", 1)[-1]
+    return f"line {code.co_firstlineno}"

@@ -1,0 +1,216 @@
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from swarm.errors import Compacted, PathConflict
+from swarm.kernel import Log, Tree, places, start_inside
+from swarm.model import OWNER, ROOT, Commit, Document, Path, Pattern, match
+from swarm.model._path import format_segments
+from swarm.ports import Limits
+from tests.support.strategies import few_paths, few_patterns, few_values
+
+
+def document(path, value, version=1):
+    body = orjson.dumps(value)
+    return Document(Path.of(*path), body, None, version, version, 0, OWNER)
+
+
+def inside(value, here=()):
+    """Every place inside a value."""
+    items = ()
+    if type(value) is dict:
+        items = value.items()
+    elif type(value) is list:
+        items = enumerate(value)
+    for step, item in items:
+        yield (*here, step)
+        yield from inside(item, (*here, step))
+
+
+def brute_select(documents, pattern):
+    """Every matching document and place, but none below another match in it."""
+    found = []
+    for path, value in documents.items():
+        hits = [
+            (*path, *rest)
+            for rest in ((), *inside(value))
+            if match(pattern.segments, (*path, *rest))
+        ]
+        found += [
+            hit
+            for hit in hits
+            if not any(hit != other and hit[: len(other)] == other for other in hits)
+        ]
+    return sorted(Path.of(*hit) for hit in found)
+
+
+class TreeMachine(RuleBasedStateMachine):
+    """The tree against a flat dictionary from tuples of segments to values."""
+
+    def __init__(self):
+        super().__init__()
+        self.tree = Tree()
+        self.flat = {}
+
+    @rule(path=few_paths, value=few_values)
+    def put(self, path, value):
+        path = tuple(path)
+        blocked = any(type(s) is int for s in path) or any(
+            path != other
+            and (path[: len(other)] == other or other[: len(path)] == path)
+            for other in self.flat
+        )
+        if blocked:
+            with pytest.raises(PathConflict):
+                self.tree.put(document(path, value))
+        else:
+            self.tree.put(document(path, value))
+            self.flat[path] = value
+
+    @precondition(lambda self: self.flat)
+    @rule(data=st.data())
+    def remove(self, data):
+        path = data.draw(st.sampled_from(sorted(self.flat)))
+        self.tree.remove(Path.of(*path))
+        del self.flat[path]
+
+    @rule(path=few_paths)
+    def find(self, path):
+        around = [p for p in self.flat if tuple(path)[: len(p)] == p]
+        found = self.tree.find(Path.of(*path))
+        assert (found is None) == (not around)
+        if around:
+            assert found.path == Path.of(*around[0])
+            assert found.value == self.flat[around[0]]
+
+    @rule(folder=st.just([]) | few_paths)
+    def documents(self, folder):
+        n = len(folder)
+        below = [p for p in self.flat if p[:n] == tuple(folder) and len(p) > n]
+        found = [d.path for d in self.tree.documents(Path.of(*folder))]
+        assert found == sorted(Path.of(*p) for p in below)
+
+    @rule(pattern=few_patterns)
+    def select(self, pattern):
+        pattern = Pattern.parse(format_segments(pattern))
+        found = list(self.tree.select(pattern))
+        assert [p for p, _ in found] == brute_select(self.flat, pattern)
+        for place, around in found:
+            assert place.within(around.path)
+            assert around is self.tree.by_text[around.path.text]
+
+    @invariant()
+    def no_folder_is_empty(self):
+        """G13: an empty tree is empty."""
+
+        def check(folder):
+            for below in folder.values():
+                if isinstance(below, dict):
+                    assert below
+                    check(below)
+
+        check(self.tree._root)
+        assert len(self.tree) == len(self.flat)
+        if not self.flat:
+            assert self.tree._root == {}
+
+
+TreeMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
+TestTree = TreeMachine.TestCase
+
+
+@given(few_values, few_patterns, few_paths)
+def test_places_inside_a_value_are_those_that_match(value, pattern, path):
+    """Against matching every place by itself."""
+    pattern = Pattern.parse(format_segments(pattern))
+    path = tuple(path)
+    found = [
+        (*path, *r)
+        for r in places(value, pattern, start_inside(pattern, Path.of(*path)))
+    ]
+    if match(pattern.segments, path):
+        return  # the document itself is the place
+    assert sorted(Path.of(*p) for p in found) == brute_select({path: value}, pattern)
+
+
+def commit(revision, at=0, size=1):
+    return Commit(revision, at, OWNER, (), (), size)
+
+
+class LogMachine(RuleBasedStateMachine):
+    """The log against a plain list: bounds, numbers for ever, bisection."""
+
+    LIMITS = Limits(log_commits=5, log_bytes=60, log_seconds=0.00003)
+
+    def __init__(self):
+        super().__init__()
+        self.log = Log(self.LIMITS, 10)
+        self.all = []
+        self.gone = 0
+        self.revision = 10
+        self.at = 0
+
+    @rule(step=st.integers(1, 3), wait=st.integers(0, 12), size=st.integers(0, 40))
+    def append(self, step, wait, size):
+        self.revision += step
+        self.at += wait
+        self.all.append(commit(self.revision, self.at, size))
+        if self.log.append(self.all[-1]):
+            popped = self.log.pop_surplus()
+            assert popped == self.all[self.gone : self.gone + len(popped)]
+            self.gone += len(popped)
+
+    @invariant()
+    def bounds_hold(self):
+        kept = self.all[self.gone :]
+        assert len(self.log) == len(kept) <= 5
+        assert (self.log.first, self.log.end) == (self.gone, len(self.all))
+        if len(kept) > 1:
+            assert sum(c.size for c in kept) <= 60
+            assert kept[-1].at - kept[0].at <= 30
+        assert self.log._size == sum(c.size for c in kept)
+        last_gone = self.all[self.gone - 1].revision if self.gone else 10
+        assert self.log.compacted == last_gone
+        for number in range(self.log.first, self.log.end):
+            assert self.log.entry(number) is self.all[number]
+
+    @rule(revision=st.integers(8, 60))
+    def after(self, revision):
+        if revision < self.log.compacted:
+            with pytest.raises(Compacted) as caught:
+                self.log.after(revision)
+            assert caught.value.requested == revision
+            assert caught.value.first == self.log.compacted + 1
+        else:
+            number = self.log.after(revision)
+            assert all(c.revision <= revision for c in self.all[self.gone : number])
+            assert all(c.revision > revision for c in self.all[number:])
+
+
+LogMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
+TestLog = LogMachine.TestCase
+
+
+def test_a_log_keeps_its_bounds_over_many_commits():
+    """Letting go is O(1) each, and the list behind it does not grow."""
+    log = Log(Limits(log_commits=1_000), 0)
+    for revision in range(1, 12_001):
+        if log.append(commit(revision)):
+            log.pop_surplus()
+        assert len(log) <= 1_000
+    assert len(log) >= 950
+    assert len(log._entries) < 4_000
+    assert log.entry(log.end - 1).revision == 12_000
+    assert log.after(11_900) == log.end - 100
+
+
+def test_a_document_larger_than_the_log_is_kept_until_the_next():
+    """The newest commit is always there to be followed."""
+    log = Log(Limits(log_bytes=10), 0)
+    assert log.append(commit(1, size=100))
+    assert log.pop_surplus() == []
+    assert log.append(commit(2, size=1))
+    assert [c.revision for c in log.pop_surplus()] == [1]
+    assert ROOT.text == ""

@@ -1,0 +1,83 @@
+"""Every planted bug is found; no repaired twin is ever accused."""
+
+import pytest
+
+from swarm.testing import explore, prove
+from swarm.testing._portfolio import Portfolio
+from tests.testing.planted import PROGRAMS
+
+each = pytest.mark.parametrize("planted", PROGRAMS, ids=lambda p: p.name)
+HARD = {"depth three", "two windows"}  # written to defeat a single hold
+
+
+@each
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_planted_bug_is_found_within_500_schedules(planted, seed):
+    report = explore(planted.make(False), seed=seed, max_stall=planted.max_stall)
+    assert report.failure is not None
+    assert report.failure.reproducible
+    assert report.failure.replays <= 100
+    assert report.failure.trace.count("\n") < 30
+
+
+@each
+def test_a_planted_bug_is_explained_by_at_most_one_hold(planted):
+    failure = explore(planted.make(False), max_stall=planted.max_stall).failure
+    if planted.name not in HARD:
+        assert len(failure.schedule.holds) + failure.on_stock_order == 1
+        assert failure.schedule.deviations == ()
+
+
+@each
+def test_a_single_hold_is_enough(planted):
+    report = explore(planted.make(False), strategy="holds", max_stall=planted.max_stall)
+    assert (report.failure is not None) == (planted.name not in HARD)
+
+
+@each
+@pytest.mark.parametrize("strategy", ["random", "pos", "random-holds", "double-holds"])
+def test_each_strategy_finds_the_bug_some_day(planted, strategy):
+    report = explore(
+        planted.make(False),
+        strategy=strategy,
+        schedules=4000,
+        max_stall=planted.max_stall,
+    )
+    assert report.failure is not None
+
+
+@each
+@pytest.mark.parametrize("order", ["tasks", "batch"])
+def test_a_repaired_twin_never_fails(planted, order):
+    report = explore(planted.make(True), order=order, max_stall=planted.max_stall)
+    assert report.failure is None
+    assert report.schedules == 500
+
+
+@each
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("strategy", ["auto", "random", "pos", "pct", "random-holds"])
+def test_a_repaired_twin_never_fails_in_thousands(planted, strategy):
+    report = explore(
+        planted.make(True),
+        strategy=strategy,
+        schedules=2000,
+        seed=99,
+        max_stall=planted.max_stall,
+    )
+    assert report.failure is None
+
+
+@pytest.mark.parametrize("name", ["lost update", "lost wakeup", "abba"])
+def test_two_tasks_can_be_proved(name):
+    planted = next(p for p in PROGRAMS if p.name == name)
+    proof = prove(planted.make(True))
+    assert proof.exhausted
+    assert proof.failure is None
+    assert prove(planted.make(False)).failure is not None
+
+
+def test_an_unknown_strategy_is_refused():
+    with pytest.raises(ValueError, match="choose from auto"):
+        Portfolio("dfs", None, 1, False)
