@@ -89,6 +89,7 @@ class Envelope:
         self.deadline: float = deadline
         self.since: float = since
         self.state: int = 0
+        self.cause: Cause | None = None
 
     def is_decided(self) -> bool:
         """Return whether its outcome is known."""

@@ -23,7 +23,6 @@ from swarm.bus._host import BusHost
 from swarm.bus._records import BusOptions, Receipt
 from swarm.bus._stream import EventStream
 from swarm.bus._subscription import (
-    Consequence,
     InlineSubscription,
     Route,
     Subscription,
@@ -221,7 +220,7 @@ class Bus:
                 budget -= 1
                 event, route = pending.popleft()
                 self.running = route
-                current_activity.set(Consequence(event))
+                current_activity.set(event)
                 self._call_all(event, route)
         finally:
             self.running = None
@@ -237,7 +236,7 @@ class Bus:
         try:
             while True:
                 try:
-                    for subscription in subscriptions:  # noqa: B007  # seen if it fails
+                    for subscription in subscriptions:
                         result = subscription.call(event)
                         if result is not None and inspect.isawaitable(result):
                             self._await(subscription, event, result)
@@ -253,8 +252,8 @@ class Bus:
             afterwards, self._afterwards = self._afterwards, []
             for act in afterwards:
                 act()
-            for subscription, error in failures:
-                subscription.failed(event, error)
+            for failing, failure in failures:
+                failing.failed(event, failure)
 
     def afterwards(self, act: Callable[[], None]) -> None:
         """Change a subscription's books once the event being handed over is."""
@@ -266,7 +265,7 @@ class Bus:
         """Await what a function returned that turned out not to be a plain one."""
 
         async def wait() -> None:
-            current_activity.set(Consequence(event))
+            current_activity.set(event)
             try:
                 await result
             except Exception as error:  # noqa: BLE001  # it goes to the subscription
@@ -318,7 +317,7 @@ class Bus:
     async def _publish_alerts(self) -> None:
         while self._alerts:
             alert, event = self._alerts[0]
-            current_activity.set(None if event is None else Consequence(event))
+            current_activity.set(event)
             try:
                 await self.host.kernel.commit(OWNER, events=(alert,))
                 self.published_alerts += 1

@@ -73,12 +73,11 @@ class History:
 
     def candidates(self, selector: Selector) -> Iterable[Event[Any]]:
         """Return, in order, the events that may be meant: as few as an index tells."""
-        choices = [self._all, *self._by_name(selector)]
-        fewest: Iterable[Event[Any]] = min(choices, key=len)
+        fewest: Bucket = min([self._all, *self._by_name(selector)], key=len)
         of_class = [
             bucket for cls, bucket in self._types.items() if selector.fits_class(cls)
         ]
-        if sum(map(len, of_class)) < len(min(choices, key=len)):
+        if sum(map(len, of_class)) < len(fewest):
             return merge(*of_class, key=_place)
         return (e for e in fewest if selector.fits_class(e.payload_class))
 
@@ -92,7 +91,9 @@ class History:
 
     def check(self) -> None:
         """Assert that each index equals a scan (H1); for tests."""
-        for at, index in enumerate((self._types, self._sources, self._correlations)):
+        indexes: tuple[dict[Any, Bucket], ...]
+        indexes = (self._types, self._sources, self._correlations)
+        for at, index in enumerate(indexes):
             scan: dict[Any, list[Event[Any]]] = {}
             for event in self._all:
                 scan.setdefault(self._places(event)[at][1], []).append(event)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from swarm.bus._dead import Letter
 from swarm.bus._patterns import Selector
 from swarm.bus._records import SubscriptionStats
-from swarm.bus._subscription import Consequence, Subscription
+from swarm.bus._subscription import Subscription
 from swarm.errors import InvalidTransition, MailboxFull
 from swarm.model import AgentIdentity, Cause, Event
 
@@ -37,7 +37,7 @@ class PostingSubscription(Subscription):
         """Post an event."""
         if not self.is_plain and not self.fits(event):
             return False
-        posted = self._post(event, Consequence(event).cause)
+        posted = self._post(event, event.cause)
         if posted is None:
             return False
         if posted:

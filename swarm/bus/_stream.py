@@ -62,8 +62,8 @@ class EventStream(Subscription, Generic[E]):
         self._waiter: asyncio.Future[None] | None = None
         self._room: dict[asyncio.Future[None], None] = {}
         self._received = self._processed = 0
-        self._last = 0
         self._entered = False
+        self._is_simple = self.is_plain  # and reads nothing from the log
         self._reader_task: asyncio.Task[Any] | None = None
 
     async def __aenter__(self) -> Self:
@@ -79,11 +79,10 @@ class EventStream(Subscription, Generic[E]):
             raise InvalidTransition("an event stream is entered once; subscribe again")
         self._entered = True
         tail = self.bus.host.tail
-        self._last = tail.revision
         if self._since is not None:
             until = tail.revision
             self._feed = Feed(tail, (self._since, -1), replayed_until=until)
-            self._last = self._since
+            self._is_simple = False
         self._reader_task = asyncio.current_task()
         self.bus.add(self)
         return self
@@ -105,13 +104,17 @@ class EventStream(Subscription, Generic[E]):
     async def __anext__(self) -> Event[E]:
         """Wait for the next event. Cancelling loses none."""
         buffer = self._buffer
+        if buffer and self._is_simple and self._status != "paused":
+            self._processed += 1
+            if self._room:
+                self._wake_publishers()
+            return buffer.popleft()
         while True:
             if self._feed is not None:
                 self._refill()
             if buffer and self._status != "paused":
                 event = buffer.popleft()
                 self._processed += 1
-                self._last = event.seq
                 if self._room:
                     self._wake_publishers()
                 return event
@@ -153,6 +156,19 @@ class EventStream(Subscription, Generic[E]):
 
     def offer(self, event: Event[E]) -> bool:
         """Take an event."""
+        buffer = self._buffer
+        if not self._is_simple or len(buffer) >= self._limit:
+            return self._offer_slowly(event)
+        self._received += 1
+        buffer.append(event)
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
+        return True
+
+    def _offer_slowly(self, event: Event[E]) -> bool:
         if self._lag is not None or (not self.is_plain and not self.fits(event)):
             return False
         buffer = self._buffer
@@ -162,18 +178,18 @@ class EventStream(Subscription, Generic[E]):
             return True  # it will be read from the log, or was dropped
         self._received += 1
         buffer.append(event)
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        self._wake()
         return True
 
     def _make_room(self, event: Event[E]) -> bool:
         """Do what `overflow` says; return whether there is room now."""
         if self._overflow == "block":
             self._feed = Feed(self.bus.host.tail, just_before(event))
+            self._is_simple = False
             return False
         if self._overflow == "error":
             self._lag = Lagged(self._buffer[-1].seq, event.seq)
+            self._is_simple = False
             return False
         self.dropped += 1
         if self._overflow == "drop-newest":
@@ -197,6 +213,7 @@ class EventStream(Subscription, Generic[E]):
             if event is None:
                 feed.close()
                 self._feed = None
+                self._is_simple = self.is_plain
                 return
             self._received += 1
             self._buffer.append(event)
@@ -244,8 +261,9 @@ class EventStream(Subscription, Generic[E]):
         return settled
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def requeue(self, letter: Letter) -> None:
         """Refuse: an iterator never gives an event up."""

@@ -10,7 +10,7 @@ from swarm.bus._dead import Letter
 from swarm.bus._patterns import Selector
 from swarm.bus._records import SubscriptionStats, SubscriptionStatus
 from swarm.errors import Closed
-from swarm.model import STATE_EVENTS, AgentIdentity, Cause, Event, StateEvent
+from swarm.model import STATE_EVENTS, AgentIdentity, Event, StateEvent
 
 if TYPE_CHECKING:
     from swarm.bus._bus import Bus
@@ -327,31 +327,6 @@ class InlineSubscription(Subscription):
         self._check()
         self.dead -= 1
         self._enqueue_again(letter.event)
-
-
-class Consequence:
-    """What handling an event is, as an activity (E19); its cause is made at need."""
-
-    __slots__ = ("_cause", "_event")
-
-    def __init__(self, event: Event[Any]) -> None:
-        """Be a consequence of `event`."""
-        self._event = event
-        self._cause: Cause | None = None
-
-    @property
-    def cause(self) -> Cause:
-        """What its commits are consequences of."""
-        cause, event = self._cause, self._event
-        if cause is None:
-            cause = self._cause = Cause(
-                event.correlation_id, event.id, event.trace, depth=event.depth + 1
-            )
-        return cause
-
-    def is_turn(self) -> bool:
-        """Return False: nobody can wait for it by the wait-for graph."""
-        return False
 
 
 @types.coroutine

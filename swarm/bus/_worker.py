@@ -13,7 +13,6 @@ from swarm.bus._feed import Feed, just_before
 from swarm.bus._patterns import Selector
 from swarm.bus._records import Handler, HandlerOptions, SubscriptionStats
 from swarm.bus._subscription import (
-    Consequence,
     Settled,
     Subscription,
     ended,
@@ -185,7 +184,6 @@ class WorkerSubscription(Subscription):
             return False
         if member.wake_one():
             return True
-        width = self.options.width
         if len(member.tasks) >= self.options.width:
             return False
         name = f"subscription {self.name}"
@@ -266,7 +264,7 @@ class WorkerSubscription(Subscription):
         self, member: Member, delivery: Delivery, task: "asyncio.Task[Any]"
     ) -> None:
         """Run the handler once and note what came of it."""
-        current_activity.set(Consequence(delivery.items[0].event))
+        current_activity.set(delivery.items[0].event)
         line = self.line
         try:
             if self.options.delivery == "at-most-once":

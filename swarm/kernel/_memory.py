@@ -363,13 +363,9 @@ class MemoryKernel:
         """Append what has been done, cut what is too old, tell who listens."""
         self._at = at
         self._revision = self._view.revision = revision
-        activity = current_activity.get()
-        if activity is None:
-            cause = None
-        else:
-            cause = activity.cause or current_cause()
-            if not cause.root:
-                cause.root = revision
+        cause = None if current_activity.get() is None else current_cause()
+        if cause is not None and not cause.root:
+            cause.root = revision
         commit = Commit(revision, at, author, documents, events, size, cause, key)
         if self._log.append(commit):
             for surplus in self._log.pop_surplus():

@@ -1,5 +1,6 @@
 """Events: what happened, said once, in the commit that made it happen."""
 
+import builtins
 import copy
 import datetime
 import enum
@@ -10,6 +11,7 @@ from typing import Any, Final, Generic, TypeVar, cast, dataclass_transform
 
 import attrs
 
+from swarm.model._cause import Cause
 from swarm.model._change import ChangeKind, Commit, kind_of, living
 from swarm.model._identity import AgentIdentity
 from swarm.model._value import ABSENT, JSON, Document, to_datetime
@@ -62,13 +64,14 @@ class Event(Generic[P_co]):
     its fields is read.
     """
 
-    __slots__ = ("_commit", "_index", "_replayed")
+    __slots__ = ("_cause", "_commit", "_index", "_replayed")
 
-    def __init__(self, commit: Commit, index: int, *, replayed: bool = False) -> None:
+    def __init__(self, commit: Commit, index: int, replayed: bool = False) -> None:
         """Show one event of a commit, counted from 0."""
-        self._commit = commit
-        self._index = index
-        self._replayed = replayed
+        self._commit: Commit = commit
+        self._index: int = index
+        self._replayed: bool = replayed
+        self._cause: Cause | None = None
 
     @property
     def id(self) -> str:
@@ -91,9 +94,9 @@ class Event(Generic[P_co]):
         return event_type(self.payload_class)
 
     @property
-    def payload_class(self) -> "type[Any]":
+    def payload_class(self) -> builtins.type[Any]:
         """The class of its payload."""
-        return type(self._commit.events[self._index])
+        return self._commit.events[self._index].__class__
 
     @property
     def source(self) -> AgentIdentity:
@@ -144,6 +147,23 @@ class Event(Generic[P_co]):
     def key(self) -> str | None:
         """The key it was published under, or None."""
         return self._commit.key
+
+    @property
+    def cause(self) -> Cause:
+        """What handling it is done because of: so an event is its handlers' activity.
+
+        The same for all of them, and made at need.
+        """
+        cause = self._cause
+        if cause is None:
+            cause = self._cause = Cause(
+                self.correlation_id, self.id, self.trace, depth=self.depth + 1
+            )
+        return cause
+
+    def is_turn(self) -> bool:
+        """Return False: nobody can wait for an event by the wait-for graph."""
+        return False
 
     @property
     def replayed(self) -> bool:
@@ -240,7 +260,7 @@ class StateEvent(Event[P_co]):
         return self._commit.documents[self._index - len(self._commit.events)]
 
     @property
-    def payload_class(self) -> type[Any]:
+    def payload_class(self) -> builtins.type[Any]:
         """The class of its payload."""
         return _CLASSES[kind_of(self.document)]
 
