@@ -10,6 +10,7 @@ from swarm.agents._host import Host
 from swarm.agents._mailbox import State
 from swarm.agents._protocol import Call
 from swarm.errors import AskTimeout
+from swarm.model import Cause
 from swarm.ports import current_activity
 
 

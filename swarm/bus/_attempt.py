@@ -4,15 +4,13 @@ import asyncio
 import inspect
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from swarm.bus._core import Working
 from swarm.bus._delivery_rule import Delivery
 from swarm.bus._records import Handler
 from swarm.errors import StaleAck
 from swarm.model import AgentIdentity
-
-if TYPE_CHECKING:
-    from swarm.bus._worker import WorkerSubscription
 
 
 class Attempt:
@@ -26,7 +24,7 @@ class Attempt:
 
     __slots__ = ("_delivery", "_subscription", "key", "number")
 
-    def __init__(self, subscription: "WorkerSubscription", delivery: Delivery) -> None:
+    def __init__(self, subscription: Working, delivery: Delivery) -> None:
         """Speak of this delivery."""
         first = delivery.items[0]
         self._subscription = subscription

@@ -21,14 +21,12 @@ from swarm.bus._dedupe import DedupeWindow
 from swarm.bus._history import History
 from swarm.bus._host import BusHost
 from swarm.bus._records import BusOptions, Receipt
-from swarm.bus._stream import EventStream
 from swarm.bus._subscription import (
     InlineSubscription,
     Route,
     Subscription,
     one_loop_turn,
 )
-from swarm.bus._worker import WorkerSubscription
 from swarm.errors import Closed, Lagged, LimitExceeded
 from swarm.model import (
     EVENT_TYPE,
@@ -72,8 +70,8 @@ class Bus:
         self.options = options
         self.dead = DeadLetters(options.dead_letters)
         self.running: Route | None = None
-        self.named: dict[str, WorkerSubscription] = {}
-        self.groups: dict[str, WorkerSubscription] = {}
+        self.named: dict[str, Subscription] = {}
+        self.groups: dict[str, Subscription] = {}
         self.loops = 0
         self.published_alerts = self.silent_alerts = 0
         self._ids = count(1)
@@ -366,14 +364,7 @@ class Bus:
         """Wait until every stream that publishers wait for has room."""
         while True:
             route = self._routes.get(cls) or self._route(cls)
-            full = next(
-                (
-                    stream
-                    for stream in route.blocking
-                    if isinstance(stream, EventStream) and stream.is_full()
-                ),
-                None,
-            )
+            full = next((stream for stream in route.blocking if stream.is_full()), None)
             if full is None:
                 return
             await full.wait_for_room()

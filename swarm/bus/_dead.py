@@ -2,16 +2,14 @@
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
+from swarm.bus._core import Requeueing
 from swarm.bus._records import DeadLetter
 from swarm.errors import NotFound
 from swarm.model import Event
-
-if TYPE_CHECKING:
-    from swarm.bus._subscription import Subscription
 
 
 @attrs.frozen(eq=False)
@@ -19,7 +17,7 @@ class Letter:
     """A dead letter and whose it is."""
 
     event: Event[Any]
-    subscription: "Subscription"
+    subscription: Requeueing
     shown: DeadLetter
 
 
@@ -74,7 +72,7 @@ class DeadLetters:
 
     def add(
         self,
-        subscription: "Subscription",
+        subscription: Requeueing,
         event: Event[Any],
         error: BaseException,
         attempts: int,

@@ -91,12 +91,12 @@ class History:
 
     def check(self) -> None:
         """Assert that each index equals a scan (H1); for tests."""
-        indexes: tuple[dict[Any, Bucket], ...]
-        indexes = (self._types, self._sources, self._correlations)
-        for at, index in enumerate(indexes):
+        for at in range(3):
             scan: dict[Any, list[Event[Any]]] = {}
             for event in self._all:
                 scan.setdefault(self._places(event)[at][1], []).append(event)
+            index: dict[Any, Bucket]
+            index = (self._types, self._sources, self._correlations)[at]
             assert {key: list(bucket) for key, bucket in index.items()} == scan
 
 

@@ -1,16 +1,14 @@
 """Keeping the position of a named subscription in the tree."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from swarm.bus._core import Working
 from swarm.bus._host import revision_of
 from swarm.bus._position import Place, Position, Progress
 from swarm.errors import ConflictError, StaleAck
 from swarm.model import Path
 from swarm.ports import Condition, Expect, Write
-
-if TYPE_CHECKING:
-    from swarm.bus._worker import WorkerSubscription
 
 _EVERY: Final = 64
 """After how many events a position is written that nobody waits for."""
@@ -25,7 +23,7 @@ class Keeper:
 
     def __init__(
         self,
-        subscription: "WorkerSubscription",
+        subscription: Working,
         path: Path,
         version: int,
         progress: Progress,

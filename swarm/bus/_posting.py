@@ -1,8 +1,9 @@
 """Events for somebody with a mailbox of their own."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from swarm.bus._core import Core
 from swarm.bus._dead import Letter
 from swarm.bus._patterns import Selector
 from swarm.bus._records import SubscriptionStats
@@ -10,16 +11,13 @@ from swarm.bus._subscription import Subscription
 from swarm.errors import InvalidTransition, MailboxFull
 from swarm.model import AgentIdentity, Cause, Event
 
-if TYPE_CHECKING:
-    from swarm.bus._bus import Bus
-
 
 class PostingSubscription(Subscription):
     """Hands each event on at once, and forgets it: a mailbox is the buffer."""
 
     def __init__(
         self,
-        bus: "Bus",
+        bus: Core,
         selector: Selector,
         identity: AgentIdentity,
         name: str,

@@ -91,8 +91,9 @@ class HandlerStart:
         since: int | None,
     ) -> Subscription:
         """Subscribe; all or nothing."""
-        if group is not None and group in self._bus.groups:
-            return self._join(handler, group, name)
+        shared = None if group is None else self._bus.groups.get(group)
+        if isinstance(shared, WorkerSubscription):
+            return self._join(shared, handler, group, name)
         if self._is_plain(handler) and name is None and group is None and since is None:
             options = self._options
             inline = InlineSubscription(
@@ -167,8 +168,13 @@ class HandlerStart:
         await keeper.save()
         return position.after
 
-    def _join(self, handler: Handler, group: str, name: str | None) -> Subscription:
-        worker = self._bus.groups[group]
+    def _join(
+        self,
+        worker: WorkerSubscription,
+        handler: Handler,
+        group: str | None,
+        name: str | None,
+    ) -> Subscription:
         mine, theirs = self._options, worker.options
         if mine != theirs or self._selector.text != worker.pattern:
             raise ConfigMismatch(

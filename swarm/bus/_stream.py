@@ -3,8 +3,9 @@
 import asyncio
 from collections import deque
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, get_args
+from typing import Any, Generic, Self, TypeVar, get_args
 
+from swarm.bus._core import Core
 from swarm.bus._dead import Letter
 from swarm.bus._feed import Feed, just_before
 from swarm.bus._patterns import Selector
@@ -12,9 +13,6 @@ from swarm.bus._records import Overflow, SubscriptionStats, choose
 from swarm.bus._subscription import Settled, Subscription
 from swarm.errors import Closed, InvalidTransition, Lagged
 from swarm.model import AgentIdentity, Event
-
-if TYPE_CHECKING:
-    from swarm.bus._bus import Bus
 
 E = TypeVar("E")
 
@@ -39,7 +37,7 @@ class EventStream(Subscription, Generic[E]):
 
     def __init__(
         self,
-        bus: "Bus",
+        bus: Core,
         selector: Selector,
         identity: AgentIdentity,
         *,

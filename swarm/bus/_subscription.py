@@ -4,16 +4,14 @@ import asyncio
 import types
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from swarm.bus._core import Core
 from swarm.bus._dead import Letter
 from swarm.bus._patterns import Selector
 from swarm.bus._records import SubscriptionStats, SubscriptionStatus
 from swarm.errors import Closed
 from swarm.model import STATE_EVENTS, AgentIdentity, Event, StateEvent
-
-if TYPE_CHECKING:
-    from swarm.bus._bus import Bus
 
 
 class Settled(Awaitable[None]):
@@ -44,7 +42,7 @@ class Subscription:
     blocks = False
 
     def __init__(
-        self, bus: "Bus", selector: Selector, identity: AgentIdentity, name: str | None
+        self, bus: Core, selector: Selector, identity: AgentIdentity, name: str | None
     ) -> None:
         """Belong to `bus`; it is not asked for events before `Bus.add`."""
         self.bus = bus
@@ -115,6 +113,14 @@ class Subscription:
 
     def requeue(self, letter: Letter) -> None:
         """Try a dead letter again, with all attempts before it."""
+        raise NotImplementedError
+
+    def is_full(self) -> bool:
+        """Return whether a publisher has to wait for room."""
+        return False
+
+    async def wait_for_room(self) -> None:
+        """Wait until something was taken out."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -216,7 +222,7 @@ class InlineSubscription(Subscription):
 
     def __init__(
         self,
-        bus: "Bus",
+        bus: Core,
         selector: Selector,
         identity: AgentIdentity,
         name: str | None,

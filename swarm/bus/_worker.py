@@ -4,12 +4,14 @@ import asyncio
 import inspect
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from swarm.bus._attempt import Attempt, Member, results_of
+from swarm.bus._core import Core
 from swarm.bus._dead import Letter
 from swarm.bus._delivery_rule import Delivery, Fate, Item, Line, Outcome
 from swarm.bus._feed import Feed, just_before
+from swarm.bus._keeper import Keeper
 from swarm.bus._patterns import Selector
 from swarm.bus._records import Handler, HandlerOptions, SubscriptionStats
 from swarm.bus._subscription import (
@@ -28,10 +30,6 @@ from swarm.errors import (
 from swarm.model import AgentIdentity, Event
 from swarm.ports import Timer, current_activity
 
-if TYPE_CHECKING:
-    from swarm.bus._bus import Bus
-    from swarm.bus._keeper import Keeper
-
 _BUDGET: Final = 64
 """How many deliveries that do not suspend a worker runs before it lets others run."""
 
@@ -47,7 +45,7 @@ class WorkerSubscription(Subscription):
 
     def __init__(
         self,
-        bus: "Bus",
+        bus: Core,
         selector: Selector,
         identity: AgentIdentity,
         name: str | None,

@@ -139,7 +139,7 @@ class Surface:
         return supervisor.group(Group(supervisor, name, strategy, max, within))
 
     def explain(self) -> str:
-        """Return, as text, who does what since when and waits for what, and failures."""
+        """Return, as text, who does what since when, waits for what, failed."""
         coordinator = self._coordinator
         agents = explain_agents(
             coordinator.name, coordinator.phase.value, coordinator.registry
