@@ -78,10 +78,10 @@ class WorkerSubscription(Subscription):
     def leave(self, member: Member) -> Settled:
         """Let a member handle nothing more; what it has in hand goes to the others."""
         member.is_paused = True
+        if list(self._members) == [member]:
+            return self.cancel()
         if member in self._members:
             self._members.remove(member)
-            if not self._members:
-                self.cancel()
         for task in member.tasks:
             if task is not asyncio.current_task():
                 task.cancel()
@@ -234,6 +234,7 @@ class WorkerSubscription(Subscription):
                 delivery = self.line.take(self._now()) if free else None
                 if delivery is None:
                     budget = _BUDGET
+                    self._set_timer(self._now())
                     await member.park(self.bus.host.loop)
                     continue
                 if self._feed is not None:
