@@ -235,4 +235,21 @@ class AckTimeout(SwarmError, TimeoutError):
 
 
 class BrokenBarrier(SwarmError):
-    """The barrier broke before everybody had arrived."""
+    """The barrier broke before everybody had arrived.
+
+    Attributes:
+        generation: Which generation of it broke, for all who were in it.
+        reason: Why.
+    """
+
+    def __init__(
+        self, message: str | None = None, *, generation: int = 0, reason: str = ""
+    ) -> None:
+        """Say why it broke."""
+        super().__init__(message)
+        self.generation: int = generation
+        self.reason: str = reason
+
+
+class BarrierTimeout(BrokenBarrier, TimeoutError):
+    """The others did not arrive in time; the barrier broke for all."""

@@ -13,6 +13,7 @@ from .report import sections
 
 _SKIPPED = {".git", ".venv", "venv", "node_modules", "__pycache__", ".tox", "build"}
 _QUESTIONS = 5
+_PARSERS = 2
 
 
 class Scout(Agent):
@@ -32,8 +33,12 @@ class Analyst(Agent):
         self.folder = folder
 
     async def analyse(self, file: Path) -> FileReport:
-        """Return what is to be said of one file; parsing happens in a thread."""
-        report = await anyio.to_thread.run_sync(analysis.analyse, self.folder, file)
+        """Return what is to be said of one file; parsing happens in a thread.
+
+        However many analysts there are, only a few files are parsed at a time.
+        """
+        async with self.swarm.semaphore("parsers", capacity=_PARSERS).acquire():
+            report = await anyio.to_thread.run_sync(analysis.analyse, self.folder, file)
         await self.state.increment("files")
         await self.state.increment("lines", report.lines)
         return report

@@ -38,12 +38,15 @@ async def audit(folder: Path, report: Path, *, show: Show, analysts: int = 4) ->
 
         async with anyio.create_task_group() as group:
             group.start_soon(follow, swarm, len(files), show)
-            await read_all(readers, reviewer, files)
+            await read_all(swarm, readers, reviewer, files, show)
 
         review = await reviewer.within(300).ask(Reviewer.review, readers)
-        sections = [text async for text in writer.stream(Writer.write, review)]
-    text = "\n".join(sections)
-    await anyio.Path(report).write_text(text, encoding="utf-8")
+        # One writer at a time; one that lost its lease could not sign the report.
+        async with swarm.lock(f"report {report}").acquire(ttl=60) as lease:
+            sections = [text async for text in writer.stream(Writer.write, review)]
+            await anyio.Path(report).write_text("\n".join(sections), encoding="utf-8")
+            signed = {"file": str(report), "token": lease.token}
+            await swarm.state.set("shared.audit.report", signed, guard=lease)
     return (
         f"{review.files} files, {review.code_lines} lines of code, "
         f"{len(review.findings)} findings; the report is in {report}"
@@ -51,15 +54,26 @@ async def audit(folder: Path, report: Path, *, show: Show, analysts: int = 4) ->
 
 
 async def read_all(
-    readers: list[Ref[Analyst]], reviewer: Ref[Reviewer], files: list[Path]
+    swarm: Swarm,
+    readers: list[Ref[Analyst]],
+    reviewer: Ref[Reviewer],
+    files: list[Path],
+    show: Show,
 ) -> None:
-    """Let every analyst read what the others have not, and tell the reviewer."""
+    """Let every analyst read what the others have not, and tell the reviewer.
+
+    None of them is done before all are: they meet at a barrier.
+    """
     due = iter(files)
+    finish = swarm.barrier("all read", parties=len(readers))
 
     async def work(analyst: Ref[Analyst]) -> None:
         for file in due:
             found = await analyst.within(300).ask(Analyst.analyse, file)
             await reviewer.tell(Reviewer.consider, found)
+        arrival = await finish.wait(timeout=300)
+        if arrival.is_leader:
+            show("every file is read")
 
     async with anyio.create_task_group() as group:
         for analyst in readers:

@@ -3,9 +3,10 @@
 from swarm.agents._agent import Agent
 from swarm.agents._cell import Cell
 from swarm.agents._deadlines import Deadlines
-from swarm.agents._envelope import Envelope, calling_turn
+from swarm.agents._envelope import Envelope, calling_turn, running_turn
 from swarm.agents._group import Group, SpawnOptions
 from swarm.agents._host import Host, Surfaces
+from swarm.agents._life import turns_of
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox
 from swarm.agents._post import poster
@@ -42,4 +43,6 @@ __all__ = [
     "info_of",
     "interleave",
     "poster",
+    "running_turn",
+    "turns_of",
 ]

@@ -127,6 +127,12 @@ class Cell(Turns):
             return None
         return self.current
 
+    def task_of(self, envelope: Envelope) -> asyncio.Task[Any] | None:
+        """Return the task that runs a turn, or None when it does not run."""
+        if envelope is self.current:
+            return self.task
+        return None if self.aside is None else self.aside.get(envelope)
+
     def cancel_turn(self, envelope: Envelope) -> None:
         """Cancel the task of a turn, at most once; the agent goes on."""
         if envelope is self.current:
@@ -145,6 +151,7 @@ class Cell(Turns):
         host = self.host
         loop = host.loop
         now = host.now
+        holding = host.holding
         enter = current_turn.set
         budget = BUDGET
         while not self.killed:
@@ -188,6 +195,8 @@ class Cell(Turns):
                 envelope.reply = None
                 envelope.args = ()
             self.handled += 1
+            if holding:
+                host.turn_ended(envelope)
             if self.cancelling:
                 await self._absorb(task)
             if self.watchers:
@@ -273,4 +282,5 @@ class Cell(Turns):
             if current.state < State.DECIDED:
                 current.settle(AgentDied(f"agent {self} ended during {current}"))
             current.state = State.ENDED
+            self.host.turn_ended(current)
         self.notify()

@@ -31,6 +31,10 @@ class Target(Protocol):
         """Return the turn that a request which has not begun waits behind."""
         ...
 
+    def task_of(self, envelope: "Envelope") -> asyncio.Task[Any] | None:
+        """Return the task that runs a turn, or None when it does not run."""
+        ...
+
     def drop(self, envelope: "Envelope", error: BaseException | None = None) -> None:
         """Decide a request now: withdraw or cancel it."""
         ...
@@ -166,6 +170,14 @@ def calling_turn() -> Envelope | None:
     """  # noqa: D205
     turn = current_turn.get()
     return turn if turn is not None and turn.is_turn() else None
+
+
+def running_turn() -> Envelope | None:
+    """Return the turn whose own task is running this; a child task of it is none."""
+    turn = current_turn.get()
+    if turn is None or not turn.is_turn():
+        return None
+    return turn if turn.cell.task_of(turn) is asyncio.current_task() else None
 
 
 async def produce(agent: Any, envelope: Envelope) -> Any:

@@ -1,7 +1,7 @@
 """What agents need of the system around them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
 from swarm.agents._deadlines import Deadlines
@@ -66,6 +66,24 @@ class Host(Protocol):
     @property
     def graph(self) -> WaitGraph:
         """Who waits for what."""
+        ...
+
+    @property
+    def holding(self) -> Mapping[Hashable, object]:
+        """The turns that hold locks, or held some; to be told of with `turn_ended`."""
+        ...
+
+    @property
+    def leases(self) -> Mapping[str, object]:
+        """All locks that are held, by whomever."""
+        ...
+
+    def turn_ended(self, turn: Hashable, /) -> None:
+        """Take from a turn that has ended what it still holds."""
+        ...
+
+    def holding_task(self) -> Hashable | None:
+        """Return the running task as a party of the graph, if it holds locks."""
         ...
 
     @property

@@ -155,7 +155,10 @@ class Ref(Generic[A_co]):
             if timeout <= 0:
                 raise _too_late(envelope)
             host.deadlines.add(timeout, envelope)
+        holder = host.holding_task() if host.leases else None
         try:
+            if holder is not None:
+                host.graph.enter(holder, envelope)
             cell.post(envelope)
             return await reply
         except BaseException:
@@ -166,6 +169,8 @@ class Ref(Generic[A_co]):
         finally:
             if turn is not None:
                 host.graph.leave(turn, envelope)
+            if holder is not None:
+                host.graph.leave(holder, envelope)
 
     async def tell(
         self,
@@ -195,6 +200,7 @@ class Ref(Generic[A_co]):
         if not cell.accepting or get_running_loop() is not cell.host.loop:
             _refuse(cell)
         envelope = Told(cell, call, args, kwargs, None, _NEVER, 0.0)
+        envelope.cause = current_cause()
         if not cell.post(envelope):
             await _wait_for_room(envelope, self._timeout)
 
@@ -225,7 +231,9 @@ class Ref(Generic[A_co]):
                 f"the mailbox of agent {cell} holds {cell.capacity} requests and is "
                 "full; `await tell(...)` waits for room"
             )
-        cell.post(Told(cell, call, args, kwargs, None, _NEVER, 0.0))
+        envelope = Told(cell, call, args, kwargs, None, _NEVER, 0.0)
+        envelope.cause = current_cause()
+        cell.post(envelope)
 
     def stream(
         self,

@@ -262,6 +262,7 @@ class Turns:
             envelope.reply = None
             envelope.args = ()
         self.handled += 1
+        self.host.turn_ended(envelope)
         del self.aside[envelope]
         self.mailbox.limit += 1
         self.admit(self.mailbox)

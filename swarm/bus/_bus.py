@@ -33,6 +33,7 @@ from swarm.model import (
     OWNER,
     STATE_EVENTS,
     AgentIdentity,
+    Cause,
     Commit,
     Event,
     Path,
@@ -40,7 +41,7 @@ from swarm.model import (
     SystemAlert,
     event_type,
 )
-from swarm.ports import Reader, current_activity, current_cause
+from swarm.ports import Activity, Reader, current_activity, current_cause
 
 _NOBODY: Final = Route([], [])
 
@@ -315,13 +316,23 @@ class Bus:
     async def _publish_alerts(self) -> None:
         while self._alerts:
             alert, event = self._alerts[0]
-            current_activity.set(event)
+            current_activity.set(self._alarm(event))
             try:
                 await self.host.kernel.commit(OWNER, events=(alert,))
                 self.published_alerts += 1
             except Closed:
                 self.silent_alerts += 1
             self._alerts.popleft()
+
+    def _alarm(self, event: Event[Any] | None) -> Activity | None:
+        """Return what an alert about an event is done as.
+
+        It is delivered even if it comes of an event loop; what comes of it is not.
+        """
+        if event is None:
+            return None
+        depth = min(event.depth + 1, self.options.depth)
+        return Activity(Cause(event.correlation_id, event.id, event.trace, depth))
 
     # --- publishing -------------------------------------------------------------
 

@@ -53,6 +53,10 @@ class WaitGraph:
         cycle = self.find_cycle(party, obstacle)
         if cycle:
             raise DeadlockError(cycle=cycle)
+        self.note(party, obstacle)
+
+    def note(self, party: Hashable, obstacle: Obstacle) -> None:
+        """Do what `enter` does for a wait that cannot close a cycle."""
         self._waits.setdefault(party, []).append(obstacle)
 
     def leave(self, party: Hashable, obstacle: Obstacle) -> None:

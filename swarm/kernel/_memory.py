@@ -33,6 +33,7 @@ from swarm.ports import (
     Expect,
     Limits,
     Plan,
+    Require,
     Timer,
     View,
     Write,
@@ -110,12 +111,16 @@ class MemoryKernel:
         return self.put_now(author, path, body)
 
     async def apply(
-        self, author: AgentIdentity, rule: Callable[..., Plan], *arguments: Any
+        self,
+        author: AgentIdentity,
+        rule: Callable[..., Plan],
+        *arguments: Any,
+        conditions: Sequence[Condition] = (),
     ) -> tuple[Commit | None, Any]:
         """Ask the rule once and commit what it plans, as one step."""
         if self._pause is not None:
             await self._pause()
-        return self.apply_now(author, rule, *arguments)
+        return self.apply_now(author, rule, *arguments, conditions=conditions)
 
     async def commit(
         self,
@@ -208,10 +213,16 @@ class MemoryKernel:
         return document
 
     def apply_now(
-        self, author: AgentIdentity, rule: Callable[..., Plan], *arguments: Any
+        self,
+        author: AgentIdentity,
+        rule: Callable[..., Plan],
+        *arguments: Any,
+        conditions: Sequence[Condition] = (),
     ) -> tuple[Commit | None, Any]:
         """Do what `apply` does, at once."""
         self._enter()
+        for condition in conditions:
+            self._require(condition)
         plan = rule(self._view, *arguments)
         if not plan.writes and not plan.events:
             return None, plan.outcome
@@ -289,6 +300,9 @@ class MemoryKernel:
         return revision
 
     def _require(self, condition: Condition) -> None:
+        if isinstance(condition, Require):
+            condition.test(self._tree.by_text.get(condition.path.text), self.now())
+            return
         if isinstance(condition, Expect):
             document = self._tree.by_text.get(condition.path.text)
             current = 0 if document is None else document.version

@@ -64,6 +64,10 @@ from swarm.model._system_events import (
     AgentRegistered,
     AgentStarted,
     AgentStopped,
+    LockAcquired,
+    LockContention,
+    LockExpired,
+    LockReleased,
 )
 from swarm.model._value import (
     ABSENT,
@@ -109,6 +113,10 @@ __all__ = [
     "HandoffCompleted",
     "HandoffRejected",
     "HandoffRequested",
+    "LockAcquired",
+    "LockContention",
+    "LockExpired",
+    "LockReleased",
     "Path",
     "Pattern",
     "PatternSegment",

@@ -89,7 +89,32 @@ class ExpectFolder:
     versions: tuple[tuple[str, int], ...]
 
 
-Condition = Expect | ExpectFolder
+@attrs.frozen
+class Require:
+    """A condition: `test(document, now)` does not raise.
+
+    Attributes:
+        path: Which document; None is passed when there is none.
+        test: A pure function of the document and kernel time (microseconds).
+    """
+
+    path: Path
+    test: Callable[[Document | None, int], object]
+
+
+Condition = Expect | ExpectFolder | Require
+
+
+class Guard(Protocol):
+    """Something that must still hold when a write is committed, such as a lease."""
+
+    def conditions(self) -> Sequence[Condition]:
+        """Return what to check in the step that writes.
+
+        Raises:
+            Exception: It is known already that it does not hold.
+        """
+        ...
 
 
 class Reader(Protocol):
@@ -144,7 +169,11 @@ class LocalKernel(Protocol):
         ...
 
     def apply_now(
-        self, author: AgentIdentity, rule: Callable[..., Plan], *arguments: Any
+        self,
+        author: AgentIdentity,
+        rule: Callable[..., Plan],
+        *arguments: Any,
+        conditions: Sequence[Condition] = (),
     ) -> tuple[Commit | None, Any]:
         """Do what `apply` does, at once."""
         ...
@@ -243,17 +272,22 @@ class Kernel(Protocol):
         ...
 
     async def apply(
-        self, author: AgentIdentity, rule: Callable[..., Plan], *arguments: Any
+        self,
+        author: AgentIdentity,
+        rule: Callable[..., Plan],
+        *arguments: Any,
+        conditions: Sequence[Condition] = (),
     ) -> tuple[Commit | None, Any]:
-        """Ask the rule and commit what it plans, as one step.
+        """Ask the rule and commit what it plans, as one step, if the conditions hold.
 
         Returns:
             The commit, or None when nothing was planned, and the plan's outcome.
 
         Raises:
+            ConflictError: A condition does not hold; nothing was changed.
             PathConflict: A write would make a path both document and folder.
             LimitExceeded: The batch is too large.
-            Exception: Whatever the rule raised; nothing was changed.
+            Exception: Whatever the rule or a `Require` raised; nothing was changed.
         """
         ...
 
@@ -279,6 +313,7 @@ class Kernel(Protocol):
             ConflictError: A condition does not hold; nothing was changed.
             PathConflict: A write would make a path both document and folder.
             LimitExceeded: The batch is too large.
+            Exception: What a `Require` raised; nothing was changed.
         """
         ...
 

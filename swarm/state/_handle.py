@@ -20,7 +20,7 @@ from swarm.model import (
     Priority,
     Versioned,
 )
-from swarm.ports import Condition, Plan, View
+from swarm.ports import Condition, Guard, Plan, View
 from swarm.state._history import PastState, changes_of
 from swarm.state._key import Key
 from swarm.state._look import look, rest_of
@@ -175,6 +175,7 @@ class StateHandle(ReadableState):
         ttl: float | None = None,
         resolve: ResolverName | Resolver | None = None,
         priority: Priority = Priority.NORMAL,
+        guard: Guard | None = None,
     ) -> Versioned[T]: ...
     @overload
     async def set(
@@ -189,6 +190,7 @@ class StateHandle(ReadableState):
         ttl: float | None = None,
         resolve: ResolverName | Resolver | None = None,
         priority: Priority = Priority.NORMAL,
+        guard: Guard | None = None,
     ) -> Versioned[Any]: ...
     async def set(
         self,
@@ -202,6 +204,7 @@ class StateHandle(ReadableState):
         ttl: float | None = None,
         resolve: ResolverName | Resolver | None = None,
         priority: Priority = Priority.NORMAL,
+        guard: Guard | None = None,
     ) -> Versioned[Any]:
         """Write `value` at `path` and return it with its new version.
 
@@ -221,8 +224,10 @@ class StateHandle(ReadableState):
                 expected version, anything at all): a resolver's name, or a pure
                 function of candidates.
             priority: The weight of this write, for "higher-priority-wins".
+            guard: Write only while this lease, or other guard, holds at the commit.
 
         Raises:
+            StaleLease: The guard is a lease that does not hold any more.
             ConflictError: The expected version is not there, and nothing resolves it.
             PathConflict: The path is a folder, or leads through a plain value.
             InvalidValue: The value is not JSON, or not of the key's type.
@@ -240,6 +245,7 @@ class StateHandle(ReadableState):
             and ttl is None
             and resolve is None
             and priority == _NORMAL
+            and guard is None
             and self._is_free
         ):
             body = store.codec.encode(plain)
@@ -264,11 +270,15 @@ class StateHandle(ReadableState):
             priority=priority,
         )
         is_pure = resolve is None or isinstance(resolve, str)
-        commit, kept = await self._apply(plan_set, request, is_pure=is_pure)
+        commit, kept = await self._apply(
+            plan_set, request, is_pure=is_pure, guard=guard
+        )
         made: Document = commit.documents[0] if commit is not None else kept
         return versioned(path, made, rest_of(place, made))
 
-    async def set_many(self, values: Mapping[str, JSON]) -> dict[str, Versioned[Any]]:
+    async def set_many(
+        self, values: Mapping[str, JSON], *, guard: Guard | None = None
+    ) -> dict[str, Versioned[Any]]:
         """Write all of these in one commit, or none; return their new versions.
 
         Raises:
@@ -277,7 +287,9 @@ class StateHandle(ReadableState):
             LimitExceeded: One, or all together, would be too large.
         """
         puts = [(self._writable(path), value) for path, value in values.items()]
-        commit, _ = await self._apply(plan_many, puts, (), self._store.codec)
+        commit, _ = await self._apply(
+            plan_many, puts, (), self._store.codec, guard=guard
+        )
         made = () if commit is None else commit.documents
         return {
             path: versioned(path, document, rest_of(place, document))
@@ -287,7 +299,11 @@ class StateHandle(ReadableState):
         }
 
     async def update(
-        self, path: Name, change: Callable[[Any], Any | Awaitable[Any]]
+        self,
+        path: Name,
+        change: Callable[[Any], Any | Awaitable[Any]],
+        *,
+        guard: Guard | None = None,
     ) -> Versioned[Any]:
         """Replace the value at `path` by what `change` makes of it, atomically.
 
@@ -316,7 +332,7 @@ class StateHandle(ReadableState):
                 keep_ttl=True,
             )
             try:
-                commit, _ = await self._apply(plan_set, request)
+                commit, _ = await self._apply(plan_set, request, guard=guard)
             except ConflictError:
                 raise _Overtaken from None
             assert commit is not None
@@ -325,7 +341,9 @@ class StateHandle(ReadableState):
 
         return await self._retry(attempt, str(place), _Overtaken)
 
-    async def compare_and_set(self, path: str, old: JSON, new: JSON) -> bool:
+    async def compare_and_set(
+        self, path: str, old: JSON, new: JSON, *, guard: Guard | None = None
+    ) -> bool:
         """Write `new` if exactly `old` stands at `path`; return whether it was written.
 
         Values are compared as JSON: 1, 1.0 and True differ. `ABSENT` as `old` means
@@ -339,10 +357,14 @@ class StateHandle(ReadableState):
         if old is not ABSENT:
             old = orjson.loads(codec.encode(old))
         codec.encode(new)
-        _, was_equal = await self._apply(plan_compare_and_set, place, old, new, codec)
+        _, was_equal = await self._apply(
+            plan_compare_and_set, place, old, new, codec, guard=guard
+        )
         return bool(was_equal)
 
-    async def increment(self, path: str, by: int = 1) -> int:
+    async def increment(
+        self, path: str, by: int = 1, *, guard: Guard | None = None
+    ) -> int:
         """Add `by` to the integer at `path` (0 where nothing stands); return the sum.
 
         Raises:
@@ -351,7 +373,7 @@ class StateHandle(ReadableState):
         """
         place = self._writable(path)
         codec = self._store.codec
-        _, number = await self._apply(plan_increment, place, by, codec)
+        _, number = await self._apply(plan_increment, place, by, codec, guard=guard)
         return int(number)
 
     async def delete(
@@ -360,6 +382,7 @@ class StateHandle(ReadableState):
         *,
         expected_version: int | Versioned[Any] | None = None,
         recursive: bool = False,
+        guard: Guard | None = None,
     ) -> bool:
         """Take away what stands at `path`; return whether there was anything.
 
@@ -367,39 +390,53 @@ class StateHandle(ReadableState):
             path: A document, or a place inside one; a folder only if `recursive`.
             expected_version: Do it only if the document is at this version.
             recursive: Take a folder away with every document below it.
+            guard: Do it only while this lease, or other guard, holds at the commit.
 
         Raises:
+            StaleLease: The guard is a lease that does not hold any more.
             ConflictError: The expected version is not there.
             PathConflict: It is a folder and `recursive` was not asked for.
         """
         place = self._writable(path)
         expected = _expected(expected_version, if_absent=False)
         codec = self._store.codec
-        _, count = await self._apply(plan_delete, place, expected, recursive, codec)
+        _, count = await self._apply(
+            plan_delete, place, expected, recursive, codec, guard=guard
+        )
         return bool(count)
 
-    async def delete_many(self, paths: Iterable[str]) -> int:
+    async def delete_many(
+        self, paths: Iterable[str], *, guard: Guard | None = None
+    ) -> int:
         """Take all of these away in one commit; return how many there were.
 
         Raises:
             PathConflict: One of them is a folder.
         """
         places = [self._writable(path) for path in paths]
-        _, count = await self._apply(plan_many, (), places, self._store.codec)
+        _, count = await self._apply(
+            plan_many, (), places, self._store.codec, guard=guard
+        )
         return int(count)
 
     # --- transactions ---------------------------------------------------------
 
-    def transaction(self) -> Transaction:
+    def transaction(self, *, guard: Guard | None = None) -> Transaction:
         """Return a serializable transaction: `async with state.transaction() as tx`.
 
         All its reads come from one revision; its writes are committed together when
         the block ends without an exception, if nothing that was read or written has
-        changed meanwhile, and `ConflictError` is raised otherwise.
+        changed meanwhile, and `ConflictError` is raised otherwise. With a `guard`, a
+        lease, they are committed only while that holds; `StaleLease` otherwise.
         """
-        return Transaction(self._store, self._access)
+        return Transaction(self._store, self._access, guard)
 
-    async def transact(self, work: Callable[[Transaction], Awaitable[R]]) -> R:
+    async def transact(
+        self,
+        work: Callable[[Transaction], Awaitable[R]],
+        *,
+        guard: Guard | None = None,
+    ) -> R:
         """Run `work(tx)` in a transaction, again after a conflict; return its result.
 
         `work` may run several times, so it must change nothing but `tx` (S6).
@@ -411,7 +448,7 @@ class StateHandle(ReadableState):
         """
 
         async def attempt() -> R:
-            async with self.transaction() as tx:
+            async with self.transaction(guard=guard) as tx:
                 result = work(tx)
                 if not inspect.isawaitable(result):
                     raise TypeError("transact() takes an async function")
@@ -429,17 +466,24 @@ class StateHandle(ReadableState):
         return self._access.writes.get(text) or self._access.to_write(text)
 
     async def _apply(
-        self, rule: Callable[..., Plan], *arguments: Any, is_pure: bool = True
+        self,
+        rule: Callable[..., Plan],
+        *arguments: Any,
+        is_pure: bool = True,
+        guard: Guard | None = None,
     ) -> tuple[Commit | None, Any]:
         """Have the kernel apply the rule; users' code only outside the commit (G1)."""
+        guarded = () if guard is None else guard.conditions()
         if is_pure and self._is_free:
-            return await self._kernel.apply(self.identity, rule, *arguments)
+            return await self._kernel.apply(
+                self.identity, rule, *arguments, conditions=guarded
+            )
 
         async def attempt() -> tuple[Commit | None, Any]:
             plan, conditions = await self._kernel.read(self._plan, rule, *arguments)
             try:
                 commit = await self._kernel.commit(
-                    self.identity, plan.writes, conditions=conditions
+                    self.identity, plan.writes, conditions=[*guarded, *conditions]
                 )
             except ConflictError:
                 raise _Overtaken from None

@@ -10,25 +10,21 @@ from swarm.model import ABSENT, DELETE, JSON
 
 def deep_merge(base: JSON, patch: JSON) -> JSON:
     """Return `base` with `patch` laid over it; a DELETE in it takes a key away."""
-    if type(patch) is not dict:
-        return patch
-    merged = dict(base) if type(base) is dict else {}
-    for key, value in patch.items():
-        if value is DELETE:
-            merged.pop(key, None)
-        else:
-            merged[key] = deep_merge(merged.get(key, ABSENT), value)
-    return merged
+    return _merge(base, patch, DELETE)
 
 
 def merge_patch(base: JSON, patch: JSON) -> JSON:
     """Return `base` patched as RFC 7396 says: a null takes a key away."""
+    return _merge(base, patch, None)
+
+
+def _merge(base: JSON, patch: JSON, gone: object) -> JSON:
     if type(patch) is not dict:
         return patch
     merged = dict(base) if type(base) is dict else {}
     for key, value in patch.items():
-        if value is None:
+        if value is gone:
             merged.pop(key, None)
         else:
-            merged[key] = merge_patch(merged.get(key, ABSENT), value)
+            merged[key] = _merge(merged.get(key, ABSENT), value, gone)
     return merged

@@ -7,7 +7,7 @@ from typing import Any, Self, TypeAlias, TypeVar
 
 from swarm.errors import Closed, Compacted, ConflictError
 from swarm.model import ABSENT, Document, Path, Pattern
-from swarm.ports import Condition, Expect, ExpectFolder, View, Write
+from swarm.ports import Condition, Expect, ExpectFolder, Guard, View, Write
 from swarm.state._draft import Draft
 from swarm.state._key import Key
 from swarm.state._reading import Name, ReadableState
@@ -29,10 +29,20 @@ class Transaction(ReadableState):
     the writes together; an exception, or cancellation, throws them away.
     """
 
-    __slots__ = ("_also", "_draft", "_footprint", "_store", "revision")
+    __slots__ = ("_also", "_draft", "_footprint", "_guard", "_store", "revision")
 
-    def __init__(self, store: Store, access: Access, also: Also | None = None) -> None:
-        """Read and write as `access` may; commit what `also()` says as well."""
+    def __init__(
+        self,
+        store: Store,
+        access: Access,
+        guard: Guard | None = None,
+        also: Also | None = None,
+    ) -> None:
+        """Read and write as `access` may, while `guard` holds.
+
+        What `also()` says at the end is committed as well.
+        """
+        self._guard = guard
         self._store = store
         self._access = access
         self._also = also
@@ -60,6 +70,7 @@ class Transaction(ReadableState):
 
         Raises:
             ConflictError: Something that was read or written has changed meanwhile.
+            StaleLease: The guard is a lease that does not hold any more.
             AccessDenied: A validator rejected a write.
         """
         draft, footprint = self._draft, self._footprint
@@ -77,6 +88,8 @@ class Transaction(ReadableState):
             conditions = footprint.conditions(write.path for write in writes)
         except Compacted:
             raise _outlived() from None
+        if self._guard is not None:
+            conditions = [*self._guard.conditions(), *conditions]
         if self._also is not None:
             more_writes, more_conditions = self._also()
             writes = [*writes, *more_writes]

@@ -17,6 +17,10 @@ class SwarmConfig:
         drain_timeout: Seconds that a clean end waits for agents to finish what is
             queued and to run `stopping`; what is left then is cancelled.
         stream_window: How many items a streaming agent may be ahead of its reader.
+        lock_ttl: Seconds that the lease of a lock or semaphore lives unless it is
+            renewed, which a body under it sees to, or `ttl=` says otherwise.
+        lock_aging: Seconds of waiting for a lock that make up for one step of
+            priority: so long at most is each step's head start.
         limits: How much the state may hold.
         events: How much the event bus keeps.
     """
@@ -24,6 +28,8 @@ class SwarmConfig:
     ask_timeout: float | None = 60.0
     drain_timeout: float = 10.0
     stream_window: int = 16
+    lock_ttl: float = 30.0
+    lock_aging: float = 10.0
     limits: Limits = attrs.field(factory=Limits)
     events: BusOptions = attrs.field(factory=BusOptions)
 
@@ -35,3 +41,7 @@ class SwarmConfig:
             raise ValueError("SwarmConfig.drain_timeout must be finite, 0 or more")
         if self.stream_window < 1:
             raise ValueError("SwarmConfig.stream_window must be 1 or more")
+        if not 0 < self.lock_ttl < float("inf"):
+            raise ValueError("SwarmConfig.lock_ttl must be finite and above 0")
+        if not 0 <= self.lock_aging < float("inf"):
+            raise ValueError("SwarmConfig.lock_aging must be finite, 0 or more")

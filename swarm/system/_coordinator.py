@@ -10,7 +10,7 @@ import contextvars
 import enum
 import logging
 import math
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from typing import Any, Final
 
 from swarm.agents import (
@@ -21,9 +21,11 @@ from swarm.agents import (
     Supervisor,
     Surfaces,
     poster,
+    running_turn,
+    turns_of,
 )
 from swarm.bus import Also, Bus, PostingSubscription, Subscription, marked
-from swarm.coordination import WaitGraph
+from swarm.coordination import Coordination, WaitGraph
 from swarm.errors import Closed, WrongLoop
 from swarm.kernel import MemoryKernel
 from swarm.model import OWNER, ROOT, AgentIdentity, Path
@@ -44,6 +46,28 @@ class Phase(enum.Enum):
     DRAINING = "draining"
     ENDING = "ending"
     CLOSED = "closed"
+
+
+class AgentLife:
+    """What locks and barriers have to know of agents. Fulfils `coordination.Life`."""
+
+    __slots__ = ("_registry",)
+
+    def __init__(self, registry: Registry) -> None:
+        """Know the agents of this registry."""
+        self._registry = registry
+
+    def running_turn(self) -> Hashable | None:
+        """Return the turn whose own task is running this, or None."""
+        return running_turn()
+
+    def turns_of(self, agent_id: str) -> Sequence[Hashable] | None:
+        """Return what an agent is busy with; its `run()` counts as well."""
+        cell = self._registry.find_cell(agent_id)
+        if cell is None:
+            return None
+        main = () if cell.main is None else (cell.main,)
+        return (*turns_of(cell), *main)
 
 
 class Coordinator:
@@ -84,6 +108,22 @@ class Coordinator:
         self.tail: Tail = self.kernel
         self.bus: Bus = Bus(self, config.events)
         self.registry: Registry = Registry()
+        self.coordination: Coordination = Coordination(
+            self.kernel,
+            self.kernel,
+            self.clock,
+            self.entropy,
+            self.graph,
+            life=AgentLife(self.registry),
+            lock_ttl=config.lock_ttl,
+            lock_aging=config.lock_aging,
+        )
+        self.holding: Mapping[Hashable, object] = self.coordination.turns
+        self.leases: Mapping[str, object] = self.coordination.leases
+        self.turn_ended: Callable[[Hashable], None] = self.coordination.end_turn
+        self.holding_task: Callable[[], Hashable | None] = (
+            self.coordination.holding_task
+        )
         self.supervisor: Supervisor = Supervisor(self, self.registry)
         self.phase: Phase = Phase.OPEN
         self.failures: list[Exception] = []
@@ -200,7 +240,8 @@ class Coordinator:
 
     def effects(self, identity: AgentIdentity, also: Also) -> Transaction:
         """Return a transaction of the state that commits what `also` says as well."""
-        return Transaction(self.store, Access(self.store.policy, identity, ROOT), also)
+        access = Access(self.store.policy, identity, ROOT)
+        return Transaction(self.store, access, also=also)
 
     # --- use --------------------------------------------------------------------------
 
@@ -271,6 +312,7 @@ class Coordinator:
         for callback in self._closing:
             callback()
         self._closing.clear()
+        self.coordination.close(self.closed_error())
         self.bus.close()
         cancelled: asyncio.CancelledError | None = None
         again = False

@@ -14,7 +14,14 @@ from swarm.agents import (
     Strategy,
 )
 from swarm.bus import Events
-from swarm.model import ROOT, AgentIdentity
+from swarm.coordination import (
+    BarrierHandle,
+    LockHandle,
+    Locks,
+    SemaphoreHandle,
+    Together,
+)
+from swarm.model import ROOT, AgentIdentity, Priority
 from swarm.state import StateHandle, home
 from swarm.system._coordinator import Coordinator
 from swarm.system._explain import explain_agents
@@ -138,13 +145,101 @@ class Surface:
         supervisor = self._open().supervisor
         return supervisor.group(Group(supervisor, name, strategy, max, within))
 
+    def lock(self, name: str) -> LockHandle:
+        """Return a handle on the lock called `name`: any text, one name.
+
+        `async with swarm.lock("x"):` holds it exclusively for the body.
+
+        Raises:
+            InvalidPath: The name is empty or too long.
+        """
+        return self._open().coordination.lock(self._identity, name)
+
+    @property
+    def locks(self) -> Locks:
+        """All locks: who holds them and who waits."""
+        return self._open().coordination.locks(self._identity)
+
+    def acquire_all(
+        self,
+        names: Iterable[str],
+        *,
+        ttl: float | None = None,
+        timeout: float | None = None,
+        priority: Priority = Priority.NORMAL,
+        renew: bool = True,
+    ) -> Together:
+        """Ask for several locks, exclusively: all of them, or none.
+
+        `leases = await ...`, or `async with ... as leases:`; in the order of their
+        names, whatever order they are given in, so those who use this cannot
+        deadlock each other.
+
+        Args:
+            names: Which; a name given twice counts once.
+            ttl: Seconds until the leases expire unless they are renewed.
+            timeout: Seconds to wait for all of them together; None: for ever.
+            priority: How urgent it is.
+            renew: Whether to renew the leases while a body runs under them.
+
+        Raises:
+            LockTimeout: They were not all granted in time; none is held.
+            DeadlockError: Somebody it would wait for waits for the caller.
+            LeaseLost: One expired before the last was granted; none is held.
+        """
+        return self._open().coordination.acquire_all(
+            self._identity,
+            names,
+            ttl=ttl,
+            timeout=timeout,
+            priority=priority,
+            renew=renew,
+        )
+
+    def semaphore(self, name: str, capacity: int | None = None) -> SemaphoreHandle:
+        """Return a handle on the semaphore called `name`.
+
+        Args:
+            name: Any text, one name.
+            capacity: How many permits there are; may be left out once it is open.
+
+        Raises:
+            ConfigMismatch: It was opened with another capacity.
+            ValueError: The capacity is no number of permits, or is missing.
+            InvalidPath: The name is empty or too long.
+        """
+        return self._open().coordination.semaphore(self._identity, name, capacity)
+
+    def barrier(
+        self,
+        name: str,
+        parties: int | None = None,
+        action: Callable[[], object] | None = None,
+    ) -> BarrierHandle:
+        """Return a handle on the barrier called `name`.
+
+        Args:
+            name: Any text, one name.
+            parties: How many arrivals trip it; may be left out once it is open.
+            action: A synchronous function that is called once in each generation,
+                when all are there and before anybody leaves.
+
+        Raises:
+            ConfigMismatch: It was opened for another number, or another action.
+            ValueError: The number of parties is none, or is missing.
+            InvalidPath: The name is empty or too long.
+        """
+        coordination = self._open().coordination
+        return coordination.barrier(self._identity, name, parties, action)
+
     def explain(self) -> str:
-        """Return, as text, who does what since when, waits for what, failed."""
+        """Return, as text, who does, holds and waits for what, and what failed."""
         coordinator = self._coordinator
         agents = explain_agents(
             coordinator.name, coordinator.phase.value, coordinator.registry
         )
-        return "\n".join([agents, *coordinator.bus.describe()])
+        coordination = coordinator.coordination.explain()
+        return "\n".join([agents, *coordination, *coordinator.bus.describe()])
 
 
 class AgentSurfaces:

@@ -45,6 +45,7 @@ from swarm.testing._sweep import prove, sweep_cancel
 if TYPE_CHECKING:
     from swarm.testing._concurrent import check_concurrent
     from swarm.testing._hypothesis import schedules
+    from swarm.testing._kernel_contract import KernelContract
     from swarm.testing._machine import SwarmStateMachine
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "Hold",
     "InvariantError",
     "KVModel",
+    "KernelContract",
     "LinearizabilityError",
     "LockModel",
     "Model",
@@ -97,16 +99,17 @@ __all__ = [
     "sweep_cancel",
 ]
 
-_NEEDS_HYPOTHESIS = {
+_LAZY = {
     "check_concurrent": "swarm.testing._concurrent",
     "SwarmStateMachine": "swarm.testing._machine",
     "schedules": "swarm.testing._hypothesis",
+    "KernelContract": "swarm.testing._kernel_contract",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs Hypothesis when it is asked for."""
-    module = _NEEDS_HYPOTHESIS.get(name)
+    """Import what needs Hypothesis or pytest when it is asked for."""
+    module = _LAZY.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(module), name)

@@ -133,13 +133,9 @@ class Reader:
                 options["partition"] = lambda e: e.payload.number % 3
             if self.kind == "group":
                 options["group"] = name
-            self.sub = await on(
-                Script, self.slow, delivery="at-least-once", **options
-            )
+            self.sub = await on(Script, self.slow, delivery="at-least-once", **options)
             if self.kind == "group":
-                other = await on(
-                    Script, self.slow, delivery="at-least-once", **options
-                )
+                other = await on(Script, self.slow, delivery="at-least-once", **options)
                 self.others.append(other)
 
 

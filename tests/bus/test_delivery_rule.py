@@ -33,7 +33,9 @@ class LineMachine(RuleBasedStateMachine):
         self.options = HandlerOptions(
             delivery="at-least-once",
             ordered=mode != "unordered",
-            partition=(lambda e: e.payload.number % 3) if mode == "partitioned" else None,
+            partition=(lambda e: e.payload.number % 3)
+            if mode == "partitioned"
+            else None,
             batch=Batch(3, 2.0) if mode == "batched" else None,
             on_error=on_error,
             max_retries=retries,
@@ -90,7 +92,9 @@ class LineMachine(RuleBasedStateMachine):
         self.running[delivery] = numbers
 
     @precondition(lambda self: self.running)
-    @rule(data=st.data(), what=st.sampled_from(("done", "returned", "failed", "partly")))
+    @rule(
+        data=st.data(), what=st.sampled_from(("done", "returned", "failed", "partly"))
+    )
     def settle(self, data: Any, what: str) -> None:
         delivery = data.draw(st.sampled_from(list(self.running)))
         numbers = self.running.pop(delivery)
@@ -101,7 +105,9 @@ class LineMachine(RuleBasedStateMachine):
             self.line.returned(delivery, self.now)
             self.waiting += numbers
         else:
-            bad = data.draw(st.integers(0, len(numbers) - 1)) if what == "partly" else -1
+            bad = (
+                data.draw(st.integers(0, len(numbers) - 1)) if what == "partly" else -1
+            )
             results = [
                 ValueError(str(n)) if at == bad or bad < 0 else None
                 for at, n in enumerate(numbers)

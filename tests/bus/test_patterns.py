@@ -35,7 +35,9 @@ class Paid:
 CLASSES: tuple[Any, ...] = (Placed, PlacedLate, Paid)
 
 
-def make(revision: int, cls: Any = Placed, source: Any = OWNER, root: int = 0) -> Commit:
+def make(
+    revision: int, cls: Any = Placed, source: Any = OWNER, root: int = 0
+) -> Commit:
     cause = None if not root else Cause(f"r{root}")
     return Commit(revision, revision * 10, source, (), (cls(revision),), 0, cause)
 

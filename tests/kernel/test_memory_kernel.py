@@ -7,7 +7,8 @@ import pytest
 from swarm.kernel import MemoryKernel
 from swarm.model import Path
 from swarm.ports import Kernel, Limits
-from swarm.testing._kernel_contract import ADA, KernelContract, contents, drop, put
+from swarm.testing._contract_base import ADA, contents, drop, put
+from swarm.testing._kernel_contract import KernelContract
 from tests.support.clock import FakeClock
 
 

@@ -1,0 +1,135 @@
+"""Everything with which agents wait for each other, of one swarm."""
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+
+from swarm.coordination._barriers import BarrierHandle, BarrierManager
+from swarm.coordination._lease import Lease
+from swarm.coordination._locks import LockHandle, LockManager, Locks, Together
+from swarm.coordination._semaphores import SemaphoreHandle, SemaphoreManager
+from swarm.coordination._sessions import Life, NoAgents, Session
+from swarm.coordination._wait_graph import WaitGraph
+from swarm.coordination._waiting import Core
+from swarm.model import AgentIdentity, Priority
+from swarm.ports import Clock, Entropy, Kernel, LocalKernel
+
+
+class Coordination:
+    """The locks, semaphores and barriers of one swarm."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        local: LocalKernel,
+        clock: Clock,
+        entropy: Entropy,
+        graph: WaitGraph,
+        *,
+        life: Life | None = None,
+        lock_ttl: float = 30.0,
+        lock_aging: float = 10.0,
+    ) -> None:
+        """Belong to the running event loop.
+
+        Args:
+            kernel: Where the documents are kept.
+            local: The same kernel, done at once, even where each call of `kernel`
+                is a scheduling point: what cleans up must not be cancelled halfway.
+            clock: Where time comes from.
+            entropy: Where ids come from.
+            graph: Who waits for whom; shared with asks and joins.
+            life: What is known of agents; None: there are none.
+            lock_ttl: How long a lease lives unless asked otherwise, in seconds.
+            lock_aging: How many seconds of waiting make up for a step of priority.
+        """
+        self._core = Core(
+            kernel, local, clock, entropy, graph, NoAgents() if life is None else life
+        )
+        self._locks = LockManager(self._core, lock_ttl, lock_aging)
+        self._semaphores = SemaphoreManager(self._core, lock_ttl)
+        self._barriers = BarrierManager(self._core)
+
+    def lock(self, identity: AgentIdentity, name: str) -> LockHandle:
+        """Return a handle on the lock called `name`."""
+        return LockHandle(self._locks, identity, name)
+
+    def locks(self, identity: AgentIdentity) -> Locks:
+        """Return what can be asked about all locks."""
+        return Locks(self._locks, identity)
+
+    def acquire_all(
+        self,
+        identity: AgentIdentity,
+        names: Iterable[str],
+        *,
+        ttl: float | None = None,
+        timeout: float | None = None,
+        priority: Priority = Priority.NORMAL,
+        renew: bool = True,
+    ) -> Together:
+        """Ask for several locks at once, exclusively."""
+        if isinstance(names, str):
+            raise TypeError("acquire_all takes the names of locks, not one text")
+        wants = [
+            self._locks.want(
+                name, identity, "exclusive", ttl, timeout, priority, renew=renew
+            )
+            for name in sorted(set(names))
+        ]
+        return Together(self._locks, wants)
+
+    def semaphore(
+        self, identity: AgentIdentity, name: str, capacity: int | None = None
+    ) -> SemaphoreHandle:
+        """Return a handle on the semaphore called `name`."""
+        return self._semaphores.open(identity, name, capacity)
+
+    def barrier(
+        self,
+        identity: AgentIdentity,
+        name: str,
+        parties: int | None = None,
+        action: Callable[[], object] | None = None,
+    ) -> BarrierHandle:
+        """Return a handle on the barrier called `name`."""
+        return self._barriers.open(identity, name, parties, action)
+
+    @property
+    def turns(self) -> dict[Hashable, Session]:
+        """The turns that hold or held something; `end_turn` takes them out."""
+        return self._core.sessions.of_turns
+
+    def end_turn(self, turn: Hashable) -> None:
+        """Take from a turn that has ended whatever it still holds."""
+        self._core.sessions.end_turn(turn)
+
+    @property
+    def leases(self) -> Mapping[str, Lease]:
+        """What is held, by id."""
+        return self._core.leases
+
+    def holding_task(self) -> Session | None:
+        """Return the session of the running task, if it is no turn and holds locks."""
+        session = self._core.sessions.find()
+        return session if session is not None and session.leases else None
+
+    def residue(self) -> tuple[int, int]:
+        """Return how many wait and how many leases are held (G13)."""
+        return len(self._core.waiters), len(self._core.leases)
+
+    def explain(self) -> list[str]:
+        """Return, line by line, who holds and who waits for what."""
+        lines: list[str] = []
+        lines.extend(
+            f"lock {held.resource!r}: {held.session} ({held.owner}) holds it "
+            f"{held.mode} for {held.held_for:.1f} s, token {held.token}"
+            for held in self._locks.held()
+        )
+        lines.extend(
+            f"{waiter.session} waits for {waiter.describe_wait()}"
+            for waiter in self._core.waiters.values()
+        )
+        return lines
+
+    def close(self, error: Exception | None = None) -> None:
+        """Wake every waiter with `error`, `Closed` by default; idempotent."""
+        self._core.close(error)

@@ -1,0 +1,441 @@
+"""A lease: what somebody holds for a time, and the body that runs under it."""
+
+import asyncio
+from collections.abc import Generator, Iterator, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Any, Final, Protocol, Self
+
+import attrs
+
+from swarm.coordination._alarms import Slot
+from swarm.coordination._line import EXPIRED, Grant, Line, load
+from swarm.coordination._sessions import Session
+from swarm.errors import LeaseLost, StaleLease
+from swarm.model import AgentIdentity, Document, Path
+from swarm.ports import Condition, Require
+
+RENEWALS: Final = 3
+"""How often a lease is renewed within its time to live, so that two may come late."""
+
+RELEASED: Final = "it was released"
+
+
+@attrs.define
+class Want:
+    """What somebody asked for.
+
+    Attributes:
+        path: The document.
+        name: What people call the lock or semaphore.
+        identity: Who asks.
+        blank: The line when nobody is in it.
+        ttl: How long the grant lives, in seconds.
+        timeout: How long to wait for it, in seconds; None: for ever.
+        mode: Of a lock.
+        permits: Of a semaphore.
+        bonus: For its priority, in microseconds.
+        renew: Whether to renew the lease while a body runs under it.
+        reentrant: Whether a session that holds it gets the lease it has.
+        is_entering: Whether it is to be renewed from the start, for a body.
+    """
+
+    path: Path
+    name: str
+    identity: AgentIdentity
+    blank: Line
+    ttl: float
+    timeout: float | None = None
+    mode: str = ""
+    permits: int = 1
+    bonus: int = 0
+    renew: bool = True
+    reentrant: bool = False
+    is_entering: bool = False
+
+
+class Office(Protocol):
+    """Who issues leases, as a lease sees it."""
+
+    def release(self, lease: "Lease") -> None:
+        """End the grant."""
+        ...
+
+    def renew(self, lease: "Lease", ttl: float) -> None:
+        """Let the grant live longer; when it has gone, tell the lease so."""
+        ...
+
+    def check(self, lease: "Lease") -> None:
+        """Take away what has expired."""
+        ...
+
+    def orphan(self, lease: "Lease", reason: str) -> None:
+        """End the grant of a session that has ended."""
+        ...
+
+    def watch(self, lease: "Lease") -> None:
+        """Set the alarm for the lease's renewal or end."""
+        ...
+
+    def seconds_left(self, lease: "Lease") -> float:
+        """Return how long the lease lives unless it is renewed."""
+        ...
+
+    async def upgrade(self, lease: "Lease", timeout: float | None) -> None:
+        """Make the grant exclusive."""
+        ...
+
+    def downgrade(self, lease: "Lease", mode: str) -> None:
+        """Make the grant weaker."""
+        ...
+
+
+class Loss:
+    """Await it to wait until a lease has gone."""
+
+    __slots__ = ("_lease",)
+
+    def __init__(self, lease: "Lease") -> None:
+        """Wait for this lease."""
+        self._lease = lease
+
+    def __call__(self) -> "Loss":
+        """Return itself, so that `await lease.lost()` is the same."""
+        return self
+
+    def __bool__(self) -> bool:
+        """Whether it has gone already."""
+        return not self._lease.is_live
+
+    def __await__(self) -> Generator[Any, None, str | None]:
+        return self._lease.wait_gone().__await__()
+
+
+class Lease:
+    """The right to something, for a time, and the proof of it. A `Guard` for writes.
+
+    As `async with lease:` it is renewed while the body runs (unless `renew=False` was
+    asked for) and released at its end. When it is lost, the body is cancelled, and
+    the block raises `LeaseLost`.
+
+    Attributes:
+        id: Its id; other people's `force_release` takes it.
+        token: The fencing token: larger than that of every earlier grant of the same
+            lock. A change of mode makes a new one and the old one stale.
+        mode: "exclusive", "shared" or "upgradeable"; "" for a semaphore.
+        permits: How many permits; 1 for a lock.
+        session: The turn or task that holds it; with its end the lease ends.
+    """
+
+    __slots__ = (
+        "_body",
+        "_cancelling",
+        "_count",
+        "_depth",
+        "_gone",
+        "_office",
+        "_reason",
+        "_struck",
+        "expires",
+        "id",
+        "is_renewing",
+        "mode",
+        "permits",
+        "session",
+        "slot",
+        "token",
+        "want",
+    )
+
+    def __init__(
+        self, office: Office, want: Want, session: Session, grant: Grant, token: int
+    ) -> None:
+        """Stand for a grant."""
+        self._office = office
+        self.want = want
+        self.session = session
+        self.id = grant.id
+        self.token = token
+        self.mode = grant.mode
+        self.permits = grant.permits
+        self.expires = grant.expires
+        self.is_renewing = False
+        self.slot: Slot | None = None
+        self._reason: str | None = None
+        self._gone: asyncio.Future[str | None] | None = None
+        self._body: asyncio.Task[Any] | None = None
+        self._cancelling = 0
+        self._struck = False
+        self._depth = 0
+        self._count = 1
+
+    # --- what it is -----------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Of which lock or semaphore it is."""
+        return self.want.name
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it still holds, as far as is known here."""
+        return self._reason is None and self.expires_in > 0
+
+    @property
+    def expires_in(self) -> float:
+        """How many seconds it lives unless it is renewed; 0 when it has gone."""
+        return 0.0 if self._reason is not None else self._office.seconds_left(self)
+
+    @property
+    def lost(self) -> Loss:
+        """Await it (or call it and await that) to wait until the lease has gone.
+
+        Gives the reason why it was lost, or None when its holder released it. Raises
+        `Closed` at the end of the swarm. Cancelling the wait does no harm.
+        """
+        return Loss(self)
+
+    def __repr__(self) -> str:
+        state = "live" if self.is_live else self._reason or EXPIRED
+        mode = f" {self.mode}" if self.mode else ""
+        return f"<Lease of {self.name!r}{mode}, token {self.token}, {state}>"
+
+    # --- what its holder can do -----------------------------------------------
+
+    async def release(self) -> None:
+        """Give it back. Never suspends in memory, so it cannot be cancelled halfway.
+
+        Raises:
+            LeaseLost: It had gone before, and nothing was done to who has it now.
+        """
+        self.release_now()
+
+    async def renew(self, ttl: float | None = None) -> None:
+        """Let it live at least `ttl` seconds from now; default: as long as at first.
+
+        It never comes to an earlier end, and never back to life.
+
+        Raises:
+            LeaseLost: It has gone.
+            ValueError: The ttl is not a positive, finite number of seconds.
+        """
+        self.check()
+        self._office.renew(self, self.want.ttl if ttl is None else ttl)
+        self.check()
+
+    async def upgrade(self, timeout: float | None = None) -> None:
+        """Make it exclusive, ahead of all who wait; it is held all the while.
+
+        Args:
+            timeout: Seconds to wait for the others to release; None: for ever.
+
+        Raises:
+            DeadlockError: Another holder waits to upgrade as well, or waits for
+                something else that is held here. The lease stays as it was, as it
+                does after the next two, and when this is cancelled.
+            LockTimeout: The others have not released in time.
+            LeaseLost: It has gone, or went while this waited.
+            TypeError: It is of a semaphore.
+        """
+        self.check()
+        await self._office.upgrade(self, timeout)
+
+    async def downgrade(self, mode: str = "shared") -> None:
+        """Make it weaker, at once, and let in whom that lets in.
+
+        Raises:
+            LeaseLost: It has gone.
+            ValueError: The mode is stronger, or none.
+            TypeError: It is of a semaphore.
+        """
+        self.check()
+        self._office.downgrade(self, mode)
+
+    def conditions(self) -> Sequence[Condition]:
+        """Return what a write guarded by this lease requires (`ports.Guard`).
+
+        Raises:
+            StaleLease: It has gone.
+        """
+        if self._reason is not None:
+            raise StaleLease(f"{self._called} has gone: {self._reason}")
+        want = self.want
+        test = partial(require_live, want.blank, want.name, self.id, self.token)
+        return (Require(want.path, test),)
+
+    # --- a body under it ------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Renew it from now on, and cancel this task when it is lost.
+
+        Raises:
+            LeaseLost: It has gone.
+            RuntimeError: A body runs under it in another task.
+        """
+        self.check()
+        self.enter()
+        return self
+
+    def enter(self) -> None:
+        """Do what entering it does."""
+        task = asyncio.current_task()
+        if self._depth and task is not self._body:
+            raise RuntimeError("a body runs under this lease in another task")
+        self._depth += 1
+        if self._depth > 1 or task is None:
+            return
+        self._body = task
+        self._cancelling = task.cancelling()
+        if self.want.renew and not self.is_renewing:
+            self.is_renewing = True
+            self._office.watch(self)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Release it.
+
+        Raises:
+            LeaseLost: It was lost, and the body raised nothing else.
+        """
+        self._depth -= 1
+        if self._reason is None:
+            self.is_renewing = self.is_renewing and self._depth > 0
+            try:
+                self.release_now()
+            except LeaseLost:
+                if error is None:
+                    raise
+            return
+        if self._depth:
+            return
+        body, self._body = self._body, None
+        is_ours = False
+        if self._struck and body is not None:
+            self._struck = False
+            is_ours = body.uncancel() <= self._cancelling
+        if error is None or (is_ours and isinstance(error, asyncio.CancelledError)):
+            raise LeaseLost(f"{self._called} was lost: {self._reason}") from error
+
+    # --- for those who issue it -----------------------------------------------
+
+    @property
+    def _called(self) -> str:
+        what = f"{self.permits} permits" if not self.mode else f"{self.mode} lock"
+        return f"the lease ({what}) of {self.want.name!r}"
+
+    def check(self) -> None:
+        """Refuse to do anything with a lease that has gone.
+
+        Raises:
+            LeaseLost: It has.
+        """
+        if self._reason is not None:
+            raise LeaseLost(f"{self._called} has gone: {self._reason}")
+
+    def release_now(self) -> None:
+        """Do what `release` does."""
+        if self._reason is not None:
+            self.check()
+        if self._count > 1:
+            self._count -= 1
+            return
+        self._office.release(self)
+
+    def again(self) -> None:
+        """Count one more holder of the same lease."""
+        self._count += 1
+
+    def ring(self) -> None:
+        """Be due to be renewed, or to end."""
+        if self.is_renewing:
+            self._office.renew(self, self.want.ttl)
+        else:
+            self._office.check(self)
+
+    def orphan(self, reason: str) -> None:
+        """Have the lease of a session that has ended taken away."""
+        self._office.orphan(self, reason)
+
+    def gone(self, reason: str) -> None:
+        """Note that it has ended; cancel the body unless its holder ended it."""
+        self._reason = reason
+        self.is_renewing = False
+        is_lost = reason is not RELEASED
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(reason if is_lost else None)
+        body = self._body
+        if is_lost and body is not None and body is not asyncio.current_task():
+            self._struck = True
+            body.cancel(f"{self._called} was lost: {reason}")
+
+    def wake(self, error: Exception) -> None:
+        """Tell those who wait for its end that the swarm has ended."""
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_exception(error)
+            self._gone.exception()  # seen, even if nobody waits any more
+
+    async def wait_gone(self) -> str | None:
+        """Wait until it has gone; return why, or None when it was released."""
+        if self._reason is not None:
+            return None if self._reason is RELEASED else self._reason
+        if self._gone is None:
+            self._gone = asyncio.get_running_loop().create_future()
+        return await asyncio.shield(self._gone)
+
+
+class Leases(tuple[Lease, ...]):
+    """Several leases taken together. A `Guard` for writes: all must hold."""
+
+    __slots__ = ()
+
+    async def release(self) -> None:
+        """Give all back, the last first.
+
+        Raises:
+            LeaseLost: One had gone before; the others were released.
+        """
+        lost: LeaseLost | None = None
+        for lease in reversed(self):
+            try:
+                lease.release_now()
+            except LeaseLost as error:
+                lost = error
+        if lost is not None:
+            raise lost
+
+    def conditions(self) -> Sequence[Condition]:
+        """Return what a write guarded by all of them requires.
+
+        Raises:
+            StaleLease: One has gone.
+        """
+        return [condition for lease in self for condition in lease.conditions()]
+
+    def __iter__(self) -> Iterator[Lease]:
+        return super().__iter__()
+
+
+def require_live(
+    blank: Line,
+    name: str,
+    id: str,  # noqa: A002
+    token: int,
+    document: Document | None,
+    now: int,
+) -> None:
+    """Refuse a write whose guard is not the live holder at the commit. Pure.
+
+    Raises:
+        StaleLease: It is not; nothing is written.
+    """
+    for grant in load(document, blank).holders:
+        if grant.id == id and grant.token == token and grant.expires > now:
+            return
+    raise StaleLease(
+        f"the guard with token {token} does not hold {name!r} any more; "
+        "nothing was written"
+    )

@@ -1,0 +1,165 @@
+"""The line at a lock: who may hold it beside whom. Pure.
+
+Shared goes with shared and with one upgradeable; nothing else goes together.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal, Self, TypeAlias
+
+import attrs
+
+from swarm.coordination._line import FIRST, Grant, Request, Step
+from swarm.model import (
+    LockAcquired,
+    LockContention,
+    LockExpired,
+    LockReleased,
+    Path,
+)
+from swarm.ports import Plan, View
+
+Mode: TypeAlias = Literal["exclusive", "shared", "upgradeable"]
+
+MODES: Final = ("exclusive", "shared", "upgradeable")
+_STRENGTH: Final = {"shared": 0, "upgradeable": 1, "exclusive": 2}
+
+
+def goes_with(one: str, other: str) -> bool:
+    """Return whether two modes can be held at the same time."""
+    return _STRENGTH[one] + _STRENGTH[other] < 2
+
+
+def is_stronger(one: str, other: str) -> bool:
+    """Return whether one mode keeps out more than the other."""
+    return _STRENGTH[one] > _STRENGTH[other]
+
+
+@attrs.define
+class LockLine:
+    """Who holds a lock and who waits for it. Fulfils `Line`.
+
+    Attributes:
+        holders: In the order in which they got it.
+        queue: In the order in which they will get it.
+    """
+
+    holders: tuple[Grant, ...] = ()
+    queue: tuple[Request, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON value."""
+        return {
+            "holders": [grant.to_json() for grant in self.holders],
+            "queue": [request.to_json() for request in self.queue],
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """Return what `to_json` described."""
+        return cls(
+            tuple(Grant.from_json(grant) for grant in value["holders"]),
+            tuple(Request.from_json(request) for request in value["queue"]),
+        )
+
+    def fits(self, holders: Sequence[Grant], request: Request) -> bool:
+        """Return whether a request can be granted beside these holders (L1)."""
+        return all(
+            goes_with(grant.mode, request.mode) or grant.id == request.upgrades
+            for grant in holders
+        )
+
+    def stops(self, waiting: Request, later: Request) -> bool:
+        """Return whether a waiting request stands in the way of a later one."""
+        return not goes_with(waiting.mode, later.mode)
+
+    def with_people(
+        self, holders: tuple[Grant, ...], queue: tuple[Request, ...]
+    ) -> "LockLine | None":
+        """Return the line with these in it; a free lock leaves no document (G13)."""
+        return LockLine(holders, queue) if holders or queue else None
+
+    def announce(
+        self, kind: str, path: Path, who: Grant | Request
+    ) -> tuple[object, ...]:
+        """Return the event to publish."""
+        resource = str(path.segments[1])
+        if kind == "acquired":
+            return (LockAcquired(resource, who.id, who.owner, who.mode),)
+        if kind == "expired":
+            return (LockExpired(resource, who.id, who.owner, who.mode),)
+        if kind == "contention":
+            return (LockContention(resource, who.id, who.owner, who.mode),)
+        reason = None if kind == "released" else kind
+        return (LockReleased(resource, who.id, who.owner, who.mode, reason),)
+
+
+FREE: Final = LockLine()
+
+
+def plan_upgrade(view: View, path: Path, request: Request, token: int) -> Plan:
+    """Decide about making a grant exclusive (L13).
+
+    The answer is the new grant; the place in the queue, counted from the end; None
+    when there is no such grant; or False when somebody else waits to upgrade as
+    well, and each would wait for the other for ever.
+    """
+    step = Step(view, path, FREE)
+    held = step.find(request.upgrades, token)
+    if held is None:
+        return step.plan()
+    if held.mode == "exclusive":
+        return step.plan(held)
+    queued = attrs.evolve(request, at=step.now, rank=FIRST)
+    if step.line.fits(step.holders, queued):
+        return step.plan(step.grant(queued))
+    if any(other.upgrades for other in step.queue):
+        return step.plan(False)
+    at = step.insert(queued)
+    step.events.extend(step.line.announce("contention", path, queued))
+    return step.plan(len(step.queue) - 1 - at)
+
+
+def plan_downgrade(view: View, path: Path, id: str, token: int, mode: Mode) -> Plan:  # noqa: A002
+    """Weaken a grant and let in whom that lets in (L14).
+
+    The answer is the new grant, None when there is no such grant, or False when the
+    mode would not be weaker.
+    """
+    step = Step(view, path, FREE)
+    held = step.find(id, token)
+    if held is None:
+        return step.plan()
+    if held.mode == mode:
+        return step.plan(held)
+    if _STRENGTH[mode] > _STRENGTH[held.mode]:
+        return step.plan(False)
+    weaker = attrs.evolve(held, mode=mode, token=0, since=step.now)
+    step.holders[step.index_of(id)] = weaker
+    step.is_changed = True
+    step.events.extend(step.line.announce("acquired", path, weaker))
+    step.pump()
+    return step.plan(weaker)
+
+
+def blockers(line: LockLine, id: str) -> list[Grant | Request]:  # noqa: A002
+    """Return who must move before a waiting request can, as far as that is direct.
+
+    Of those ahead, whoever is behind an exclusive request waits for all that it waits
+    for; so beyond the nearest one nothing new is to be found.
+    """
+    at = next((n for n, other in enumerate(line.queue) if other.id == id), None)
+    if at is None:
+        return []
+    request = line.queue[at]
+    found: list[Grant | Request] = []
+    for ahead in reversed(line.queue[:at]):
+        if line.stops(ahead, request):
+            found.append(ahead)
+            if ahead.mode == "exclusive" and not ahead.upgrades:
+                return found
+    found.extend(
+        grant
+        for grant in line.holders
+        if not goes_with(grant.mode, request.mode) and grant.id != request.upgrades
+    )
+    return found

@@ -1,0 +1,401 @@
+"""Locks, as users hold them."""
+
+from types import TracebackType
+from typing import Any, Final
+
+import attrs
+
+from swarm.coordination._desk import MICRO, Acquisition, Desk, Enterable, check_mode
+from swarm.coordination._lease import Lease, Leases, Want
+from swarm.coordination._line import Grant, Request
+from swarm.coordination._lock_line import FREE, LockLine, Mode, blockers
+from swarm.coordination._waiting import Core
+from swarm.errors import LeaseLost, NotFound
+from swarm.model import AgentIdentity, Path, Priority
+from swarm.ports import View
+
+_FOLDER: Final = Path.of("locks")
+_CACHED: Final = 4_096
+
+
+@attrs.frozen(kw_only=True)
+class HeldLock:
+    """One grant of one lock, as `locks.held()` shows it.
+
+    Attributes:
+        resource: The lock.
+        lease_id: The id of the lease; `force_release` takes it.
+        owner: The agent that holds it.
+        session: Its turn or task.
+        mode: "exclusive", "shared" or "upgradeable".
+        token: The fencing token.
+        held_for: Since how many seconds.
+        expires_in: In how many seconds it ends unless it is renewed.
+    """
+
+    resource: str
+    lease_id: str
+    owner: str
+    session: str
+    mode: str
+    token: int
+    held_for: float
+    expires_in: float
+
+
+@attrs.frozen(kw_only=True)
+class QueuedLock:
+    """One request that waits for a lock, as `locks.queue()` shows it.
+
+    Attributes:
+        resource: The lock.
+        lease_id: What the id of its lease will be; of an upgrade, what it is.
+        owner: The agent that waits.
+        session: Its turn or task.
+        mode: How it wants to hold the lock.
+        waited: Since how many seconds.
+        is_upgrade: Whether it holds the lock already and wants it to itself.
+    """
+
+    resource: str
+    lease_id: str
+    owner: str
+    session: str
+    mode: str
+    waited: float
+    is_upgrade: bool
+
+
+class LockManager:
+    """All locks of one swarm.
+
+    Attributes:
+        desk: Where they are handed out.
+        ttl: How long a lease lives unless asked otherwise, in seconds.
+        aging: How many seconds of waiting make up for one step of priority.
+    """
+
+    def __init__(self, core: Core, ttl: float, aging: float) -> None:
+        """Hand out locks, keeping the books in `core`."""
+        self.desk = Desk(core, "lock", blockers)
+        self.ttl = ttl
+        self.aging = aging
+        self._paths: dict[str, Path] = {}
+
+    def path(self, name: str) -> Path:
+        """Return where a lock's document stands.
+
+        Raises:
+            InvalidPath: The name is empty or too long.
+        """
+        path = self._paths.get(name)
+        if path is None:
+            path = _FOLDER.child(name)
+            if len(self._paths) >= _CACHED:
+                self._paths.clear()
+            self._paths[name] = path
+        return path
+
+    def held(self, name: str | None = None) -> tuple[HeldLock, ...]:
+        """Return every live grant, of all locks or of one; one consistent view."""
+        found: tuple[HeldLock, ...] = self.desk.core.local.read_now(
+            _held, None if name is None else self.path(name)
+        )
+        return found
+
+    def queue(self, name: str | None = None) -> tuple[QueuedLock, ...]:
+        """Return who waits, at all locks or at one, in the order of the queue."""
+        found: tuple[QueuedLock, ...] = self.desk.core.local.read_now(
+            _queued, None if name is None else self.path(name)
+        )
+        return found
+
+    def force(self, identity: AgentIdentity, lease_id: str, reason: str) -> None:
+        """Take a lease away from whoever holds it.
+
+        Raises:
+            NotFound: There is no such lease, or it has gone.
+        """
+        path = next((h.resource for h in self.held() if h.lease_id == lease_id), None)
+        if path is not None:
+            want = Want(self.path(path), path, identity, FREE, self.ttl)
+            if self.desk.force(identity, want, lease_id, reason):
+                return
+        raise NotFound(f"no lock is held by a lease of id {lease_id!r}")
+
+    def want(
+        self,
+        name: str,
+        identity: AgentIdentity,
+        mode: str = "exclusive",
+        ttl: float | None = None,
+        timeout: float | None = None,
+        priority: Priority = Priority.NORMAL,
+        *,
+        renew: bool = True,
+        reentrant: bool = False,
+    ) -> Want:
+        """Return what somebody asks for."""
+        bonus = 0
+        if priority is not Priority.NORMAL:
+            bonus = round((priority - Priority.NORMAL) * self.aging * MICRO)
+        return Want(
+            self._paths.get(name) or self.path(name),
+            name,
+            identity,
+            FREE,
+            self.ttl if ttl is None else ttl,
+            timeout,
+            mode if mode == "exclusive" else check_mode(mode),
+            1,
+            bonus,
+            renew,
+            reentrant,
+        )
+
+
+class LockHandle(Enterable):
+    """One lock, as one identity holds it.
+
+    `async with lock:` takes it exclusively for the body, renews it meanwhile, and
+    cancels the body with `LeaseLost` when it is lost nevertheless.
+    """
+
+    __slots__ = ("_identity", "_manager", "name")
+
+    def __init__(
+        self, manager: LockManager, identity: AgentIdentity, name: str
+    ) -> None:
+        """Handle the lock called `name`."""
+        super().__init__(manager.desk)
+        manager.path(name)
+        self._manager = manager
+        self._identity = identity
+        self.name = name
+
+    def acquire(
+        self,
+        mode: Mode = "exclusive",
+        *,
+        ttl: float | None = None,
+        timeout: float | None = None,
+        priority: Priority = Priority.NORMAL,
+        renew: bool = True,
+        reentrant: bool = False,
+    ) -> Acquisition:
+        """Ask for the lock: `lease = await ...`, or `async with ... as lease:`.
+
+        Cancelled, it holds nothing and waits for nothing. Requests are served in
+        order of priority, and in the order in which they came; waiting makes up for
+        priority after a while, so nobody waits for ever, and nobody overtakes.
+
+        Args:
+            mode: "exclusive"; "shared" with other shared ones and one upgradeable;
+                "upgradeable": shared, and later made exclusive by `upgrade`.
+            ttl: Seconds until the lease expires unless it is renewed; the default is
+                `SwarmConfig.lock_ttl`.
+            timeout: Seconds to wait for it; None: for ever; 0: not at all.
+            priority: How urgent it is.
+            renew: Whether to renew the lease while a body runs under it.
+            reentrant: Whether to return the lease the same turn or task holds
+                already, to be released as often as it was acquired. Otherwise that
+                is a deadlock.
+
+        Raises:
+            LockTimeout: It was not granted in time.
+            DeadlockError: Somebody it would wait for waits for the caller.
+            Closed: The swarm is closed, or was meanwhile.
+            ValueError: There is no such mode, or the ttl is no time to live.
+        """
+        manager = self._manager
+        want = manager.want(
+            self.name,
+            self._identity,
+            mode,
+            ttl,
+            timeout,
+            priority,
+            renew=renew,
+            reentrant=reentrant,
+        )
+        return Acquisition(manager.desk, want)
+
+    def acquire_nowait(
+        self,
+        mode: Mode = "exclusive",
+        *,
+        ttl: float | None = None,
+        renew: bool = True,
+        reentrant: bool = False,
+    ) -> Lease:
+        """Return a lease at once; arguments as for `acquire`.
+
+        Raises:
+            WouldBlock: Somebody holds it, or waits for it; nothing was changed.
+        """
+        manager = self._manager
+        want = manager.want(
+            self.name, self._identity, mode, ttl, renew=renew, reentrant=reentrant
+        )
+        return manager.desk.acquire_nowait(want)
+
+    def is_locked(self) -> bool:
+        """Return whether anybody holds it, in any mode."""
+        return bool(self._manager.held(self.name))
+
+    def _usual(self) -> Want:
+        return self._manager.want(self.name, self._identity)
+
+    def __repr__(self) -> str:
+        return f"<lock {self.name!r}>"
+
+
+class Locks:
+    """What can be asked about all locks: `swarm.locks`."""
+
+    __slots__ = ("_identity", "_manager")
+
+    def __init__(self, manager: LockManager, identity: AgentIdentity) -> None:
+        """Ask as `identity`."""
+        self._manager = manager
+        self._identity = identity
+
+    def held(self, name: str | None = None) -> tuple[HeldLock, ...]:
+        """Return every live grant, of all locks or of one; one consistent view."""
+        return self._manager.held(name)
+
+    def queue(self, name: str | None = None) -> tuple[QueuedLock, ...]:
+        """Return who waits, at all locks or at one, in the order of the queue."""
+        return self._manager.queue(name)
+
+    async def force_release(self, lease_id: str, *, reason: str) -> None:
+        """Take a lease away from whoever holds it; the next in the queue gets it.
+
+        Its holder's body is cancelled, and all it does with the lease raises
+        `LeaseLost` with the reason.
+
+        Raises:
+            NotFound: There is no such lease, or it has gone.
+        """
+        self._manager.force(self._identity, lease_id, reason)
+
+
+class Together:
+    """Several locks at once: `await` it, or run a body under them all."""
+
+    __slots__ = ("_leases", "_manager", "_wants")
+
+    def __init__(self, manager: LockManager, wants: list[Want]) -> None:
+        """Ask for these once awaited or entered."""
+        self._manager = manager
+        self._wants = wants
+        self._leases: list[Lease] = []
+
+    def __await__(self) -> Any:
+        return self._acquire(is_entering=False).__await__()
+
+    async def _acquire(self, *, is_entering: bool) -> Leases:
+        """Take one after the other, always in the same order; or none (L20)."""
+        desk = self._manager.desk
+        now = desk.core.now
+        taken: list[Lease] = []
+        began = now()
+        try:
+            for want in self._wants:
+                want.is_entering = is_entering and want.renew
+                if want.timeout is not None:
+                    want = attrs.evolve(
+                        want, timeout=max(0.0, want.timeout - (now() - began))
+                    )
+                taken.append(await desk.acquire(want))
+            for lease in taken:
+                lease.check()
+        except BaseException:
+            for lease in reversed(taken):
+                desk.pass_on(lease)
+            raise
+        return Leases(taken)
+
+    async def __aenter__(self) -> Leases:
+        leases = await self._acquire(is_entering=True)
+        for lease in leases:
+            lease.enter()
+        self._leases = list(leases)
+        return leases
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        lost: LeaseLost | None = None
+        while self._leases:
+            try:
+                await self._leases.pop().__aexit__(kind, error, trace)
+            except LeaseLost as raised:
+                lost = raised
+        if lost is not None:
+            raise lost
+
+
+def _lines(view: View, path: Path | None) -> list[tuple[str, LockLine, int]]:
+    if path is None:
+        documents = list(view.documents(_FOLDER))
+    else:
+        found = view.find(path)
+        documents = [] if found is None else [found]
+    lines = []
+    for document in documents:
+        record = document.record
+        line = (
+            record
+            if isinstance(record, LockLine)
+            else LockLine.from_json(document.value)
+        )
+        lines.append((str(document.path.name), line, document.version))
+    return lines
+
+
+def _held(view: View, path: Path | None) -> tuple[HeldLock, ...]:
+    now = view.now
+    return tuple(
+        _show_grant(name, grant, version, now)
+        for name, line, version in _lines(view, path)
+        for grant in line.holders
+        if grant.expires > now
+    )
+
+
+def _show_grant(name: str, grant: Grant, version: int, now: int) -> HeldLock:
+    return HeldLock(
+        resource=name,
+        lease_id=grant.id,
+        owner=grant.owner,
+        session=grant.session,
+        mode=grant.mode,
+        token=grant.token or version,
+        held_for=(now - grant.since) / MICRO,
+        expires_in=(grant.expires - now) / MICRO,
+    )
+
+
+def _queued(view: View, path: Path | None) -> tuple[QueuedLock, ...]:
+    now = view.now
+    return tuple(
+        _show_request(name, request, now)
+        for name, line, _ in _lines(view, path)
+        for request in line.queue
+    )
+
+
+def _show_request(name: str, request: Request, now: int) -> QueuedLock:
+    return QueuedLock(
+        resource=name,
+        lease_id=request.upgrades or request.id,
+        owner=request.owner,
+        session=request.session,
+        mode=request.mode,
+        waited=(now - request.at) / MICRO,
+        is_upgrade=bool(request.upgrades),
+    )

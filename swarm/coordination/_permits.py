@@ -1,0 +1,135 @@
+"""The line at a semaphore: as many permits as there are. Pure.
+
+Strictly first come, first served: a small request never overtakes a large one (M5).
+"""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import attrs
+
+from swarm.coordination._line import Grant, Request, Step
+from swarm.errors import ConfigMismatch
+from swarm.model import Path
+from swarm.ports import Plan, View
+
+
+@attrs.define
+class Permits:
+    """Who holds how many permits, and who waits for some. Fulfils `Line`.
+
+    Attributes:
+        declared: The capacity it was opened with.
+        capacity: How many permits there are; differs after a resize.
+        holders: In the order in which they got theirs.
+        queue: In the order in which they will get theirs.
+    """
+
+    declared: int
+    capacity: int
+    holders: tuple[Grant, ...] = ()
+    queue: tuple[Request, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON value."""
+        return {
+            "declared": self.declared,
+            "capacity": self.capacity,
+            "holders": [grant.to_json() for grant in self.holders],
+            "queue": [request.to_json() for request in self.queue],
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """Return what `to_json` described."""
+        return cls(
+            value["declared"],
+            value["capacity"],
+            tuple(Grant.from_json(grant) for grant in value["holders"]),
+            tuple(Request.from_json(request) for request in value["queue"]),
+        )
+
+    def fits(self, holders: Sequence[Grant], request: Request) -> bool:
+        """Return whether enough permits are left (M1, M6)."""
+        taken = 0
+        for grant in holders:
+            taken += grant.permits
+        return taken + request.permits <= self.capacity
+
+    def stops(self, waiting: Request, later: Request) -> bool:  # noqa: ARG002
+        """Return that everybody waits for those ahead (M5)."""
+        return True
+
+    def with_people(
+        self, holders: tuple[Grant, ...], queue: tuple[Request, ...]
+    ) -> "Permits | None":
+        """Return the line with these in it; at rest it leaves no document (G13)."""
+        if holders or queue or self.capacity != self.declared:
+            return Permits(self.declared, self.capacity, holders, queue)
+        return None
+
+    def announce(
+        self,
+        kind: str,  # noqa: ARG002
+        path: Path,  # noqa: ARG002
+        who: Grant | Request,  # noqa: ARG002
+    ) -> tuple[object, ...]:
+        """Return no event: semaphores have none."""
+        return ()
+
+
+TOO_MANY = "more permits were asked for than there are since the semaphore was resized"
+
+
+def plan_resize(view: View, path: Path, blank: Permits, capacity: int) -> Plan:
+    """Change the number of permits (M12); the answer is how many there were.
+
+    What is held stays held. Who waits for more than there will be waits in vain, and
+    is told so.
+    """
+    step = Step(view, path, blank)
+    before = step.line.capacity
+    if capacity == before:
+        return step.plan(before)
+    step.line = attrs.evolve(step.line, capacity=capacity)
+    step.is_changed = True
+    for request in tuple(step.queue):
+        if request.permits > capacity:
+            step.queue.remove(request)
+            step.gone.append((request.id, TOO_MANY))
+    step.pump()
+    return step.plan(before)
+
+
+def checked(line: Permits, blank: Permits, name: str) -> Permits:
+    """Return the line if it was opened with the capacity of `blank` (G14).
+
+    Raises:
+        ConfigMismatch: It was not.
+    """
+    if line.declared != blank.declared:
+        raise ConfigMismatch(
+            f"semaphore {name!r} was opened with {line.declared} permits; "
+            f"this one asks for {blank.declared}"
+        )
+    return line
+
+
+def blockers(line: Permits, id: str) -> list[Grant | Request]:  # noqa: A002
+    """Return who must move before a waiting request can.
+
+    Nobody but the one ahead, or for the first in the queue: the holders without
+    whose permits there will never be enough. Where any of several would do, none
+    of them is one that *must* move, and so none is named.
+    """
+    at = next((n for n, other in enumerate(line.queue) if other.id == id), None)
+    if at is None:
+        return []
+    if at:
+        return [line.queue[at - 1]]
+    request = line.queue[0]
+    return [
+        grant
+        for grant in line.holders
+        if line.capacity - grant.permits < request.permits
+    ]

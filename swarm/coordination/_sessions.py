@@ -1,0 +1,129 @@
+"""Sessions: whose death ends a grant, and who can be stuck.
+
+A session is the turn of an agent, or else an asyncio task; child tasks of a turn are
+sessions of their own, since one may well wait for what another holds. When a session
+ends, what it still holds is taken from it (semantics.md, L19).
+"""
+
+import asyncio
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Protocol
+
+
+class Life(Protocol):
+    """What coordination has to know of agents; the system tells it."""
+
+    def running_turn(self) -> Hashable | None:
+        """Return the turn whose own task is running this, or None."""
+        ...
+
+    def turns_of(self, agent_id: str) -> Sequence[Hashable] | None:
+        """Return the turns of an agent that run, or None when there is no such agent.
+
+        One turn means that the agent can do nothing before it ends.
+        """
+        ...
+
+
+class NoAgents:
+    """A `Life` without agents: every session is a task."""
+
+    def running_turn(self) -> None:
+        """Return None."""
+
+    def turns_of(self, agent_id: str) -> None:
+        """Return None."""
+
+
+class Holding(Protocol):
+    """What a session holds."""
+
+    def orphan(self, reason: str) -> None:
+        """Be taken away: the session has ended."""
+        ...
+
+
+class Session:
+    """One turn or task that holds something, has held it, or waits for it.
+
+    Attributes:
+        name: What people call it.
+        party: What it is in the wait-for graph.
+        leases: What it holds, by id.
+        is_awaited: Whether others may wait for it for another reason than its leases.
+    """
+
+    __slots__ = ("__weakref__", "is_awaited", "leases", "name", "party")
+
+    def __init__(self, name: str, party: Hashable | None = None) -> None:
+        """Begin, holding nothing; a turn is the party that it is for its askers."""
+        self.name = name
+        self.party: Hashable = self if party is None else party
+        self.leases: dict[str, Holding] = {}
+        self.is_awaited = party is not None
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Sessions:
+    """Those of one swarm.
+
+    Attributes:
+        of_turns: The sessions of turns; the system ends them with `end_turn`.
+    """
+
+    __slots__ = ("_end", "_of_tasks", "_turn", "of_turns")
+
+    def __init__(
+        self,
+        end: Callable[[Session], None],
+        turn: Callable[[], Hashable | None],
+    ) -> None:
+        """Begin with none.
+
+        Args:
+            end: Called with each that ended while it held something.
+            turn: Returns the turn whose own task is running, or None.
+        """
+        self._end = end
+        self._turn = turn
+        self._of_tasks: dict[asyncio.Task[Any], Session] = {}
+        self.of_turns: dict[Hashable, Session] = {}
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._of_tasks) + len(self.of_turns)
+
+    def current(self) -> Session:
+        """Return the session of the code that is running."""
+        turn = self._turn()
+        if turn is not None:
+            session = self.of_turns.get(turn)
+            if session is None:
+                session = self.of_turns[turn] = Session(str(turn), turn)
+            return session
+        task = asyncio.current_task()
+        if task is None:
+            return Session("a callback")  # has no end anybody could notice
+        session = self._of_tasks.get(task)
+        if session is None:
+            session = self._of_tasks[task] = Session(f"task '{task.get_name()}'")
+            task.add_done_callback(self._task_ended)
+        return session
+
+    def find(self) -> Session | None:
+        """Return the session of the code that is running, if it has one already."""
+        task = asyncio.current_task()
+        return None if task is None else self._of_tasks.get(task)
+
+    def _task_ended(self, task: asyncio.Task[Any]) -> None:
+        session = self._of_tasks.pop(task)
+        if session.leases:
+            self._end(session)
+
+    def end_turn(self, turn: Hashable) -> None:
+        """Note that a turn has ended."""
+        session = self.of_turns.pop(turn, None)
+        if session is not None and session.leases:
+            self._end(session)

@@ -1,0 +1,256 @@
+"""The one way to wait (semantics.md, 2.0), and what all primitives share.
+
+A waiter is an object for each call. The rules decide about it; whoever commits a
+decision tells the waiter. Its time-out is an alarm that asks the rule, and acts only
+on one that still waits. What is left to the waiting code is its own cancellation: in
+the queue, it is taken out, and those behind it are looked at again; already granted,
+the grant is passed on. All of that is synchronous, so it cannot be cancelled itself.
+
+Futures of asyncio are used directly: an event of anyio costs ten times as much.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from swarm.coordination._alarms import Alarms, Slot
+from swarm.coordination._sessions import Life, Session, Sessions
+from swarm.coordination._wait_graph import WaitGraph
+from swarm.errors import Closed
+from swarm.model import AgentIdentity, Commit
+from swarm.ports import (
+    Clock,
+    Condition,
+    Entropy,
+    Kernel,
+    LocalKernel,
+    Plan,
+    View,
+)
+
+if TYPE_CHECKING:
+    from swarm.coordination._lease import Lease
+
+
+class Place(Protocol):
+    """Where waiters wait: the locks, a semaphore, a barrier."""
+
+    def time_out(self, waiter: "Waiter") -> None:
+        """Fail a waiter if the rule says that it still waits."""
+        ...
+
+    def withdraw(self, waiter: "Waiter") -> None:
+        """Take a waiter that gives up out of the document."""
+        ...
+
+    def blockers(self, waiter: "Waiter") -> Iterable[Hashable]:
+        """Return the parties that must move before the waiter can."""
+        ...
+
+    def describe(self, waiter: "Waiter") -> str:
+        """Return what is waited for, and who stands in the way."""
+        ...
+
+
+class Waiter:
+    """One call that waits. An obstacle of the wait-for graph, and an alarm.
+
+    Attributes:
+        id: The id of its request.
+        what: What it asked for.
+        session: Who waits.
+        since: Since when, in monotonic seconds.
+        is_decided: Whether it has its result or its error.
+    """
+
+    __slots__ = (
+        "_future",
+        "_pass_on",
+        "_place",
+        "id",
+        "is_decided",
+        "session",
+        "since",
+        "slot",
+        "what",
+    )
+
+    def __init__(
+        self,
+        place: Place,
+        id: str,  # noqa: A002
+        what: Any,
+        session: Session,
+        since: float,
+        pass_on: Callable[[Any], object],
+    ) -> None:
+        """Wait in `place`; when cancelled with a result, `pass_on` gives it back."""
+        self._place = place
+        self._pass_on = pass_on
+        self._future: asyncio.Future[Any] | None = None
+        self.id = id
+        self.what = what
+        self.session = session
+        self.since = since
+        self.is_decided = False
+        self.slot: Slot | None = None
+
+    def succeed(self, result: Any) -> None:
+        """Give it what it waits for."""
+        self.is_decided = True
+        future = self._future
+        assert future is not None  # it is queued only after that was made
+        if not future.done():
+            future.set_result(result)
+        else:  # cancelled in this very turn of the loop: pass it on
+            self._pass_on(result)
+
+    def fail(self, error: Exception) -> None:
+        """End its wait in vain."""
+        self.is_decided = True
+        future = self._future
+        if future is not None and not future.done():
+            future.set_exception(error)
+
+    def ring(self) -> None:
+        """Be too late, if the rule says so."""
+        self._place.time_out(self)
+
+    def blockers(self) -> Iterable[Hashable]:
+        """Return the parties that must move before it can."""
+        return self._place.blockers(self)
+
+    def describe_wait(self) -> str:
+        """Return what is waited for, since when, and who stands in the way."""
+        return self._place.describe(self)
+
+    async def wait(
+        self, core: "Core", timeout: float | None, *, is_harmless: bool
+    ) -> Any:
+        """Wait until it is decided; see the top of this module.
+
+        Args:
+            core: The books it is kept in.
+            timeout: Seconds, or None: for ever.
+            is_harmless: Whether it is known that this can close no cycle.
+
+        Raises:
+            DeadlockError: Somebody it would wait for waits for it.
+            Exception: What it was failed with.
+        """
+        future = self._future = core.loop.create_future()
+        core.waiters[self.id] = self
+        party = self.session.party
+        try:
+            if is_harmless:
+                core.graph.note(party, self)
+            else:
+                core.graph.enter(party, self)
+            if timeout is not None and timeout < math.inf:
+                core.alarms.set(self, timeout)
+            return await future
+        except BaseException:
+            if not self.is_decided:
+                self.is_decided = True
+                self._place.withdraw(self)
+            elif (
+                future.done() and not future.cancelled() and future.exception() is None
+            ):
+                self._pass_on(future.result())
+            raise
+        finally:
+            core.waiters.pop(self.id, None)
+            core.graph.leave(party, self)
+            if self.slot is not None:
+                core.alarms.discard(self)
+
+
+class Core:
+    """The books of everybody who waits for a lock, a semaphore or a barrier.
+
+    Attributes:
+        kernel: Where the documents are.
+        local: The same, done at once: for all that must not be cancelled halfway.
+        graph: Who waits for whom.
+        alarms: What happens when.
+        life: What is known of agents.
+        sessions: Who can hold something.
+        waiters: Who waits, by the id of the request.
+        leases: What is held, by id.
+        pauses: Whether each entry is a scheduling point (under simulation).
+        now: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        local: LocalKernel,
+        clock: Clock,
+        entropy: Entropy,
+        graph: WaitGraph,
+        life: Life,
+    ) -> None:
+        """Begin with empty books."""
+        self.loop = asyncio.get_running_loop()
+        self.kernel = kernel
+        self.local = local
+        self.graph = graph
+        self.now: Callable[[], float] = clock.monotonic
+        self.alarms = Alarms(clock)
+        self.life = life
+        self.sessions = Sessions(self._session_ended, life.running_turn)
+        self.waiters: dict[str, Waiter] = {}
+        self.leases: dict[str, Lease] = {}
+        self.pauses = kernel.local is None
+        self._closed: Exception | None = None
+        self._origin = entropy.identifier()
+        self._count = 0
+
+    def new_id(self) -> str:
+        """Return an id that was never used before, in any process."""
+        if self._closed is not None:
+            raise self._closed
+        self._count += 1
+        return f"{self._origin}-{self._count}"
+
+    async def pause(self) -> None:
+        """Be a scheduling point."""
+        await self.kernel.read(_nothing)
+
+    def apply(
+        self,
+        author: AgentIdentity,
+        rule: Callable[..., Plan],
+        *arguments: Any,
+        conditions: Sequence[Condition] = (),
+    ) -> tuple[Commit | None, Any]:
+        """Have the kernel apply a rule, at once."""
+        return self.local.apply_now(author, rule, *arguments, conditions=conditions)
+
+    def party_of(self, id: str) -> Hashable | None:  # noqa: A002
+        """Return who made a request or holds a grant, or None: not from here."""
+        lease = self.leases.get(id)
+        if lease is not None:
+            return lease.session.party
+        waiter = self.waiters.get(id)
+        return None if waiter is None else waiter.session.party
+
+    def _session_ended(self, session: Session) -> None:
+        for lease in tuple(session.leases.values()):
+            lease.orphan(f"{session} ended without releasing it")
+
+    def close(self, error: Exception | None = None) -> None:
+        """Wake every waiter with `Closed`; idempotent (G12)."""
+        if self._closed is not None:
+            return
+        self._closed = Closed("the swarm is closed") if error is None else error
+        self.alarms.close()
+        for waiter in tuple(self.waiters.values()):
+            waiter.fail(self._closed)
+        for lease in tuple(self.leases.values()):
+            lease.wake(self._closed)
+
+
+def _nothing(view: View) -> None:
+    """Look at nothing."""

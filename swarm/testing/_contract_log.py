@@ -1,0 +1,355 @@
+"""The kernel contract on reading: the present, the past, and what comes."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from swarm.errors import (
+    Closed,
+    Compacted,
+    Lagged,
+    PathConflict,
+)
+from swarm.model import (
+    ROOT,
+    Commit,
+    Document,
+    Path,
+    Pattern,
+    kind_of,
+)
+from swarm.testing._contract_base import (
+    ADA,
+    ContractBase,
+    contents,
+    drain,
+    drop,
+    everything,
+    newest_revision,
+    put,
+    revisions,
+    settle,
+)
+
+
+class LogContract(ContractBase):
+    """How reading must be."""
+
+    # --- reading --------------------------------------------------------------
+
+    async def test_put_and_find_agree(self) -> None:
+        """S1: read your writes; find also gives the document around a place."""
+        async with self.opened() as kernel:
+            assert await kernel.find(Path.parse("a.b")) is None
+            made = await kernel.put(ADA, Path.parse("a.b"), b'{"x":[1]}')
+            assert made is not None
+            for place in ("a.b", "a.b.x", "a.b.x[0]", "a.b.no.such"):
+                document = await kernel.find(Path.parse(place))
+                assert document is not None
+                assert document.path.text == "a.b"
+                assert document.version == made.version
+            assert await kernel.find(Path.parse("a")) is None
+            assert await kernel.find(Path.parse("a.bb")) is None
+
+    async def test_put_inside_a_document_writes_nothing(self) -> None:
+        """The caller has to patch the document, so it is told and nothing is done."""
+        async with self.opened() as kernel:
+            await kernel.put(ADA, Path.parse("a"), b"{}")
+            reader = await kernel.follow()
+            assert await kernel.put(ADA, Path.parse("a.b"), b"1") is None
+            assert reader.next_nowait() is None
+
+    async def test_put_over_a_folder_is_a_path_conflict(self) -> None:
+        """A path is a document or a folder, never both."""
+        async with self.opened() as kernel:
+            await kernel.put(ADA, Path.parse("a.b"), b"1")
+            before = await contents(kernel)
+            with pytest.raises(PathConflict):
+                await kernel.put(ADA, Path.parse("a"), b"1")
+            assert await contents(kernel) == before
+
+    async def test_documents_come_in_path_order(self) -> None:
+        """Segment by segment, not by their texts."""
+        async with self.opened() as kernel:
+            names = ["b", "a.b", 'a["x.y"]', "a.a.z", "a-", "a.c"]
+            await kernel.commit(ADA, [put(name, 1) for name in names])
+            found = [d.path for d in await kernel.read(lambda v: [*v.documents(ROOT)])]
+            assert found == sorted(Path.parse(name) for name in names)
+            below = await kernel.read(lambda v: [*v.documents(Path.parse("a"))])
+            assert [d.path.text for d in below] == [
+                "a.a.z",
+                "a.b",
+                "a.c",
+                'a["x.y"]',
+            ]
+            assert await kernel.read(lambda v: [*v.documents(Path.parse("b"))]) == []
+
+    async def test_select_gives_documents_and_places_inside_them(self) -> None:
+        """A place matches where the pattern reaches into a document."""
+        async with self.opened() as kernel:
+            await kernel.commit(
+                ADA, [put("t.a", {"s": 1, "l": [{"s": 2}]}), put("t.b.c", {"s": 3})]
+            )
+
+            async def places(pattern: str) -> list[str]:
+                chosen = Pattern.parse(pattern)
+                found = await kernel.read(lambda view: [*view.select(chosen)])
+                return [path.text for path, _ in found]
+
+            assert await places("t.**") == ["t.a", "t.b.c"]
+            assert await places("t.*.s") == ["t.a.s"]
+            assert await places("**.s") == ["t.a.l[0].s", "t.a.s", "t.b.c.s"]
+            assert await places("t.a.l[0].*") == ["t.a.l[0].s"]
+            assert await places("t") == []
+
+    # --- the past -------------------------------------------------------------
+
+    async def test_the_past_stays_as_it_was(self) -> None:
+        """S10: every retained revision can be read, deleted and remade ones too."""
+        async with self.opened() as kernel:
+            states = {await kernel.read(newest_revision): await contents(kernel)}
+            for writes in (
+                [put("a", 1)],
+                [put("b.c", 1), put("b.d", 1)],
+                [put("a", 2), drop("b.c")],
+                [drop("a")],
+                [put("a", 3)],
+                [drop("b.d"), put("b", 4)],
+                [drop("a"), drop("b")],
+                [put("b.c", 5)],
+            ):
+                await kernel.commit(ADA, writes)
+                states[await kernel.read(newest_revision)] = await contents(kernel)
+            for revision, state in states.items():
+                view = await kernel.view_at(revision)
+                assert view.revision == revision
+                assert everything(view) == state
+                for path in ("a", "b", "b.c", "b.d", "b.c.x"):
+                    document = view.find(Path.parse(path))
+                    around = [p for p in state if path == p or path.startswith(p + ".")]
+                    assert (document is None) == (not around)
+                    if document is not None:
+                        assert state[around[0]] == (document.value, document.version)
+                selected = [
+                    (p.text, d.value) for p, d in view.select(Pattern.parse("**"))
+                ]
+                assert selected == [(p, value) for p, (value, _) in state.items()]
+
+    async def test_a_revision_to_come_cannot_be_read(self) -> None:
+        """Neither viewed nor followed."""
+        async with self.opened() as kernel:
+            later = await kernel.read(newest_revision) + 1
+            with pytest.raises(ValueError, match="still to come"):
+                await kernel.view_at(later)
+            with pytest.raises(ValueError, match="still to come"):
+                await kernel.follow(later)
+
+    async def test_what_the_log_let_go_of_is_compacted(self) -> None:
+        """S10: an error that says from where on, never a silent gap."""
+        async with self.opened(log_commits=3) as kernel:
+            made: list[int] = []
+            states = []
+            old = None
+            for n in range(8):
+                commit = await kernel.commit(ADA, [put("a", n)])
+                assert commit is not None
+                made.append(commit.revision)
+                states.append(await contents(kernel))
+                if n == 5:
+                    old = await kernel.view_at(commit.revision)
+            for revision in made[:4]:
+                with pytest.raises(Compacted) as caught:
+                    await kernel.view_at(revision)
+                assert caught.value.requested == revision
+                assert caught.value.first is not None
+                assert caught.value.first > revision
+                with pytest.raises(Compacted):
+                    await kernel.follow(revision)
+            for revision, state in list(zip(made, states, strict=True))[4:]:
+                assert everything(await kernel.view_at(revision)) == state
+            assert revisions(await drain(await kernel.follow(made[4]))) == made[5:]
+            assert old is not None
+            assert old.find(Path.parse("a")) is not None
+            for n in range(3):
+                await kernel.commit(ADA, [put("b", n)])
+            with pytest.raises(Compacted):
+                old.find(Path.parse("a"))
+            with pytest.raises(Compacted):
+                list(old.documents(ROOT))
+            with pytest.raises(Compacted):
+                list(old.select(Pattern.parse("**")))
+
+    async def test_versions_are_the_retained_ones_newest_first(self) -> None:
+        """S10: deletions included, contiguous, no more than asked for."""
+        async with self.opened(log_commits=5) as kernel:
+            path = Path.parse("a")
+            assert await kernel.versions(path, 10) == []
+            made = []
+            for write in (put("a", 1), put("a", 2), drop("a"), put("a", 3)):
+                commit = await kernel.commit(ADA, [write])
+                assert commit is not None
+                made.append(commit.revision)
+            newest = await kernel.versions(path, 10)
+            assert [d.version for d in newest] == made[::-1]
+            assert [d.is_deleted for d in newest] == [False, True, False, False]
+            assert [d.version for d in await kernel.versions(path, 2)] == made[:1:-1]
+            for n in range(5):
+                await kernel.commit(ADA, [put("b", n)])
+            assert [d.value for d in await kernel.versions(path, 10)][:1] == [3]
+            await kernel.commit(ADA, [drop("a")])
+            for n in range(6):
+                await kernel.commit(ADA, [put("b", n)])
+            assert await kernel.versions(path, 10) == []
+
+    # --- following ------------------------------------------------------------
+
+    async def test_a_reader_sees_every_commit_once_in_order(self) -> None:
+        """S11: ordered, unique, without a gap, atomic."""
+        async with self.opened() as kernel:
+            reader = await kernel.follow()
+            made: list[int] = []
+            got: list[Commit] = []
+
+            async def read(count: int) -> None:
+                while len(got) < count:
+                    commit = await reader.next()
+                    got.append(commit)
+
+            task = asyncio.ensure_future(read(30))
+            for n in range(30):
+                commit = await kernel.commit(ADA, [put("a", n), put("b", n)])
+                assert commit is not None
+                made.append(commit.revision)
+                if n % 7 == 0:
+                    await settle()
+            await task
+            assert revisions(got) == made
+            assert reader.position == made[-1]
+            assert all(len(c.documents) == 2 for c in got)
+            assert reader.next_nowait() is None
+
+    async def test_following_joins_the_past_and_the_present(self) -> None:
+        """S11: from any retained revision on, no gap and no duplicate at the joint."""
+        async with self.opened() as kernel:
+            start = await kernel.read(newest_revision)
+            for n in range(6):
+                await kernel.commit(ADA, [put("a", n)])
+            whole = revisions(await drain(await kernel.follow(start)))
+            assert len(whole) == 6
+            for i, since in enumerate([start, *whole]):
+                reader = await kernel.follow(since)
+                assert reader.position == since
+                assert revisions(await drain(reader)) == whole[i:]
+            joined = await kernel.follow(whole[2])
+            await kernel.commit(ADA, [put("a", "live")])
+            seen = await drain(joined)
+            assert revisions(seen)[:3] == whole[3:]
+            assert seen[-1].documents[0].value == "live"
+
+    async def test_a_snapshot_and_its_changes_make_the_present(self) -> None:
+        """S11: view at R, plus everything after R, is what stands now."""
+        async with self.opened() as kernel:
+            for n in range(4):
+                await kernel.commit(ADA, [put(f"k{n}", n)])
+            revision = await kernel.read(newest_revision)
+            view = await kernel.view_at(revision)
+            reader = await kernel.follow(revision)
+            await kernel.commit(ADA, [drop("k0"), put("k1", "new")])
+            await kernel.commit(ADA, [put("k9", 9)])
+            state = everything(view)
+            for commit in await drain(reader):
+                for document in commit.documents:
+                    state.pop(document.path.text, None)
+                    if not document.is_deleted:
+                        state[document.path.text] = (document.value, document.version)
+            assert state == await contents(kernel)
+
+    async def test_previous_values_are_carried_by_the_log(self) -> None:
+        """S11: the correct value before, for every change."""
+        async with self.opened() as kernel:
+            reader = await kernel.follow()
+            for write in (put("a", 1), put("a", 2), drop("a"), put("a", 3)):
+                await kernel.commit(ADA, [write])
+
+            def before(document: Document) -> Any:
+                old = document.previous
+                return None if old is None or old.is_deleted else old.value
+
+            documents = [d for c in await drain(reader) for d in c.documents]
+            assert [before(d) for d in documents] == [None, 1, 2, None]
+            kinds = [kind_of(d).value for d in documents]
+            assert kinds == ["created", "updated", "deleted", "created"]
+
+    async def test_a_reader_that_falls_behind_lags_and_holds_nobody_up(self) -> None:
+        """S12: the committer never waits; the reader is told, and can go on."""
+        async with self.opened(log_commits=4) as kernel:
+            reader = await kernel.follow()
+            first = await kernel.commit(ADA, [put("a", 0)])
+            assert first is not None
+            assert (await reader.next()).revision == first.revision
+            for n in range(10):
+                await kernel.commit(ADA, [put("a", n)])
+            with pytest.raises(Lagged):
+                await reader.next()
+            with pytest.raises(Lagged) as caught:
+                reader.next_nowait()
+            assert caught.value.last == first.revision
+            now = await kernel.read(newest_revision)
+            again = await kernel.follow(now)
+            await kernel.commit(ADA, [put("a", "on")])
+            assert (await again.next()).documents[0].value == "on"
+
+    async def test_cancelling_a_reader_loses_nothing(self) -> None:
+        """S11, G4: neither before nor after the commit it waits for."""
+        async with self.opened() as kernel:
+            reader = await kernel.follow()
+            other = await kernel.follow()
+            other_task = asyncio.ensure_future(other.next())
+            for turns in range(4):
+                task = asyncio.ensure_future(reader.next())
+                await settle()
+                await kernel.commit(ADA, [put("a", turns)])
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                got: list[Commit] = []
+                if not task.cancel():
+                    got.append(task.result())
+                else:
+                    with pytest.raises(asyncio.CancelledError):
+                        await task
+                got += await drain(reader)
+                assert [c.documents[0].value for c in got] == [turns]
+            assert (await other_task).documents[0].value == 0
+
+    async def test_closing_a_reader_ends_it_alone(self) -> None:
+        """G12: whoever waits gets Closed, others read on; idempotent."""
+        async with self.opened() as kernel:
+            one, two = await kernel.follow(), await kernel.follow()
+            waits = [asyncio.ensure_future(one.next()) for _ in range(2)]
+            live = asyncio.ensure_future(two.next())
+            await settle()
+            one.close()
+            one.close()
+            await settle()
+            for wait in waits:
+                with pytest.raises(Closed):
+                    await wait
+            commit = await kernel.commit(ADA, [put("a", 1)])
+            assert commit is not None
+            assert (await live).revision == commit.revision
+            with pytest.raises(Closed):
+                await one.next()
+            with pytest.raises(Closed):
+                one.next_nowait()
+
+    async def test_two_tasks_may_share_a_reader(self) -> None:
+        """Each commit goes to one of them, none is lost."""
+        async with self.opened() as kernel:
+            reader = await kernel.follow()
+            tasks = [asyncio.ensure_future(reader.next()) for _ in range(3)]
+            await settle()
+            for n in range(3):
+                await kernel.commit(ADA, [put("a", n)])
+            got = await asyncio.gather(*tasks)
+            assert sorted(c.documents[0].value for c in got) == [0, 1, 2]
