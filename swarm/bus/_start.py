@@ -164,6 +164,7 @@ class HandlerStart:
             position = Position(here if since is None else since)
         keeper = Keeper(worker, path, revision_of(document), Progress(position))
         Feed(self._bus.host.tail, position.after).close()  # is it all there?
+        worker.begin_after(position.after)
         worker.keeper = keeper
         await keeper.save()
         return position.after

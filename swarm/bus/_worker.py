@@ -59,6 +59,7 @@ class WorkerSubscription(Subscription):
         self._members: deque[Member] = deque()
         self._feed: Feed | None = None
         self._seen = (bus.host.tail.revision, -1)
+        self._is_live = True
         self._timer: Timer | None = None
         self._now = bus.host.clock.monotonic
         self._received = 0
@@ -110,6 +111,11 @@ class WorkerSubscription(Subscription):
             self._feed = Feed(self.bus.host.tail, just_before(event))
         return True
 
+    def begin_after(self, after: tuple[int, int]) -> None:
+        """Take nothing in before `start_at`, and have seen nothing after this place."""
+        self._seen = after
+        self._is_live = False
+
     def start_at(self, after: tuple[int, int], *, replayed_until: int = 0) -> None:
         """Begin with the events after a place in the past.
 
@@ -119,6 +125,7 @@ class WorkerSubscription(Subscription):
         tail = self.bus.host.tail
         self._feed = Feed(tail, after, replayed_until=replayed_until)
         self._seen = after
+        self._is_live = True
         self._refill()
 
     def _refill(self) -> None:
@@ -472,6 +479,6 @@ class WorkerSubscription(Subscription):
 
     def seen(self) -> tuple[int, int]:
         """Return up to where events were taken in."""
-        if self._feed is None and self._status == "active":
+        if self._feed is None and self._is_live and self._status == "active":
             return max(self._seen, (self.bus.host.tail.revision, -1))
         return self._seen
