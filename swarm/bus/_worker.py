@@ -1,16 +1,16 @@
 """Handlers that may await: each runs in a task, as the delivery rule allows."""
 
 import asyncio
-import inspect
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from swarm.bus._attempt import Attempt, Member, results_of
+from swarm.bus._attempt import Member
 from swarm.bus._core import Core
 from swarm.bus._dead import Letter
 from swarm.bus._delivery_rule import Delivery, Fate, Item, Line, Outcome
 from swarm.bus._feed import Feed, just_before
+from swarm.bus._hand_over import hand_over
 from swarm.bus._keeper import Keeper
 from swarm.bus._patterns import Selector
 from swarm.bus._records import Handler, HandlerOptions, SubscriptionStats
@@ -22,10 +22,8 @@ from swarm.bus._subscription import (
 )
 from swarm.errors import (
     AckTimeout,
-    ConflictError,
     Lagged,
     RemoteCancelled,
-    StaleAck,
 )
 from swarm.model import AgentIdentity, Event
 from swarm.ports import Timer, current_activity
@@ -41,6 +39,7 @@ class WorkerSubscription(Subscription):
         options: How events are handed over.
         line: Its books.
         keeper: Who keeps its position in the tree; None: nobody.
+        now: Monotonic time in seconds.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class WorkerSubscription(Subscription):
         self._seen = (bus.host.tail.revision, -1)
         self._is_live = True
         self._timer: Timer | None = None
-        self._now = bus.host.clock.monotonic
+        self.now: Callable[[], float] = bus.host.clock.monotonic
         self._received = 0
         self._watchers: list[asyncio.Future[None]] = []
         self._end: asyncio.Task[Any] | None = None
@@ -157,7 +156,7 @@ class WorkerSubscription(Subscription):
                 self.line.dead += 1
                 self.bus.bury(self, event, error, attempts=0)
                 return
-        now = self._now()
+        now = self.now()
         self.line.add(Item(event, now), key, now)
         self.wake()
 
@@ -165,7 +164,7 @@ class WorkerSubscription(Subscription):
         """Take a dead letter in again."""
         self._check()
         key = None if self.options.partition is None else letter.shown.id
-        now = self._now()
+        now = self.now()
         self.line.dead -= 1
         self.line.add(Item(letter.event, now), key, now)
         self.wake()
@@ -176,7 +175,7 @@ class WorkerSubscription(Subscription):
         """Have a member look, if something is due; and look again when it will be."""
         if self._status != "active":
             return
-        now = self._now()
+        now = self.now()
         if self.line.next_at(now) == now:
             for _ in range(len(self._members)):
                 self._members.rotate(-1)
@@ -197,8 +196,8 @@ class WorkerSubscription(Subscription):
 
     def extend(self, delivery: Delivery) -> bool:
         """Give a delivery its whole `ack_wait` again; False: it is stale."""
-        live = self.line.extend(delivery, self._now())
-        self._set_timer(self._now())
+        live = self.line.extend(delivery, self.now())
+        self._set_timer(self.now())
         return live
 
     def _set_timer(self, now: float) -> None:
@@ -218,7 +217,7 @@ class WorkerSubscription(Subscription):
 
     def _on_time(self) -> None:
         self._timer = None
-        for delivery in self.line.overdue(self._now()):
+        for delivery in self.line.overdue(self.now()):
             error = AckTimeout(
                 f"the handler of '{self.name}' gave no sign for "
                 f"{self.options.ack_wait} s (ack_wait)"
@@ -238,10 +237,10 @@ class WorkerSubscription(Subscription):
         try:
             while self._status != "cancelled" and member in self._members:
                 free = self._status == "active" and not member.is_paused
-                delivery = self.line.take(self._now()) if free else None
+                delivery = self.line.take(self.now()) if free else None
                 if delivery is None:
                     budget = _BUDGET
-                    self._set_timer(self._now())
+                    self._set_timer(self.now())
                     await member.park(self.bus.host.loop)
                     continue
                 if self._feed is not None:
@@ -273,16 +272,11 @@ class WorkerSubscription(Subscription):
         current_activity.set(delivery.items[0].event)
         line = self.line
         try:
-            if self.options.delivery == "at-most-once":
-                results = await self._at_most_once(member, delivery)
-            elif self.options.delivery == "at-least-once":
-                results = await self._call(member, delivery, ())
-            else:
-                results = await self._exactly_once(member, delivery)
+            results = await hand_over(self, member, delivery)
         except asyncio.CancelledError:
             if task.cancelling():
                 if line.is_live(delivery):
-                    line.returned(delivery, self._now())
+                    line.returned(delivery, self.now())
                 raise
             gone = RemoteCancelled("the handler was cancelled from inside")
             self._failed(delivery, [gone] * len(delivery.items))
@@ -294,70 +288,11 @@ class WorkerSubscription(Subscription):
             if any(results):
                 self._failed(delivery, results)
             else:
-                line.done(delivery, self._now())
+                line.done(delivery, self.now())
                 if self.keeper is not None:
                     self.keeper.finished([item.event.place for item in delivery.items])
         if self.keeper is not None and self.options.delivery != "exactly-once":
             await self.keeper.save_when_due()
-
-    async def _call(
-        self, member: Member, delivery: Delivery, more: tuple[Any, ...]
-    ) -> Sequence[BaseException | None]:
-        events = [item.event for item in delivery.items]
-        subject: Any = events[0] if self.options.batch is None else events
-        if member.wants_attempt:
-            more = (*more, Attempt(self, delivery))
-        result = member.handler(subject, *more)
-        if inspect.isawaitable(result):
-            result = await result
-        return results_of(result, len(events), batch=self.options.batch is not None)
-
-    async def _at_most_once(
-        self, member: Member, delivery: Delivery
-    ) -> Sequence[BaseException | None] | None:
-        """Hand over what is acknowledged already: even cancelled, it is done (E4)."""
-        if self.keeper is not None:
-            await self.keeper.save([item.event.place for item in delivery.items])
-        try:
-            return await self._call(member, delivery, ())
-        except asyncio.CancelledError:
-            if self.line.is_live(delivery):
-                self.line.done(delivery, self._now())
-            raise
-
-    async def _exactly_once(
-        self, member: Member, delivery: Delivery
-    ) -> Sequence[BaseException | None] | None:
-        """Have the handler's writes and the acknowledgement be one commit (E7)."""
-        places = [item.event.place for item in delivery.items]
-
-        def also() -> Any:
-            if not self.line.is_live(delivery):
-                raise StaleAck
-            return ((), ()) if self.keeper is None else self.keeper.to_commit(places)
-
-        handled = False
-        transaction = self.bus.host.effects(member.identity, also)
-        try:
-            async with transaction as tx:
-                results = await self._call(member, delivery, (tx,))
-                if any(results):
-                    raise ExceptionGroup(
-                        f"some of a batch of '{self.name}' failed; none of it counts",
-                        [error for error in results if isinstance(error, Exception)],
-                    )
-                handled = True
-        except ConflictError:
-            if not handled or not self.line.is_live(delivery):
-                raise
-            if self.keeper is not None and await self.keeper.is_fenced():
-                self.bus.complain(self, None, StaleAck(), "subscription-taken-over")
-                self.cancel()
-            self.line.returned(delivery, self._now())
-            return None
-        if self.keeper is not None:
-            self.keeper.committed(tx.revision, places)
-        return results
 
     def _failed(
         self, delivery: Delivery, results: Sequence[BaseException | None]
@@ -367,7 +302,7 @@ class WorkerSubscription(Subscription):
         if not line.is_live(delivery):
             return
         outcomes: list[Outcome] = line.failed(
-            delivery, results, self._now(), self._chance
+            delivery, results, self.now(), self._chance
         )
         left = {item for item, _, fate in outcomes if fate is Fate.RETRIED}
         if self.keeper is not None:

@@ -170,7 +170,9 @@ def test_cancelled_replay_leaves_nothing() -> None:
         await turns(2)
 
     assert sweep(
-        world, lambda swarm: swarm.events.replay(Done, since=0, handler=slow), no_residue
+        world,
+        lambda swarm: swarm.events.replay(Done, since=0, handler=slow),
+        no_residue,
     )
 
 
