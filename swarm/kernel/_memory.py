@@ -43,6 +43,7 @@ from swarm.ports import (
 
 T = TypeVar("T")
 
+_running = current_activity.get
 _EVENT_SIZE = 256  # bytes a payload is taken to hold
 _FEW = 64  # expiries that are not worth tidying up
 
@@ -377,7 +378,7 @@ class MemoryKernel:
         """Append what has been done, cut what is too old, tell who listens."""
         self._at = at
         self._revision = self._view.revision = revision
-        cause = None if current_activity.get() is None else current_cause()
+        cause = None if _running() is None else current_cause()
         if cause is not None and not cause.root:
             cause.root = revision
         commit = Commit(revision, at, author, documents, events, size, cause, key)

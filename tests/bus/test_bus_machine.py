@@ -13,8 +13,10 @@ from hypothesis.stateful import (
     rule,
 )
 
-from swarm import Batch, Event, RetryBackoff, Swarm, event
+from swarm import Batch, Event, Limits, RetryBackoff, Swarm, SwarmConfig, event
 from tests.support.virtual_loop import VirtualLoop, turns
+
+CONFIG = SwarmConfig(limits=Limits(log_commits=600))
 
 KINDS = (
     "plain",
@@ -146,7 +148,7 @@ class BusMachine(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner(loop_factory=VirtualLoop)
         self.run = self.runner.run
-        self.swarm: Swarm = self.run(Swarm.open(seed=1))
+        self.swarm: Swarm = self.run(Swarm.open(seed=1, config=CONFIG))
         self.readers: list[Reader] = []
         self.number = 0
         self.late: list[int] = []
@@ -256,7 +258,14 @@ class BusMachine(RuleBasedStateMachine):
                 assert alive[letter.subscription].sub.stats.dead == before - 1
 
     @invariant()
+    def books_balance(self) -> None:
+        async def act() -> None:
+            self.check()
+
+        self.run(act())
+
     def check(self) -> None:
+        self.swarm._coordinator.bus.history().check()  # H1
         for reader in self.readers:
             s = reader.sub.stats
             total = s.processed + s.dead + s.dropped + s.in_flight + s.buffered
