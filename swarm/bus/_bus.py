@@ -440,8 +440,18 @@ class Bus:
             lines.append(f"event loops stopped: {self.loops}")
         return lines
 
+    async def settle(self) -> bool:
+        """Wait until everything that is due now is handled; return whether any was."""
+        waited = False
+        while True:
+            busy = next((s for s in self._subscriptions if s.is_busy()), None)
+            if not self._pending and not self._alerts and busy is None:
+                return waited
+            waited = True
+            await (one_loop_turn() if busy is None else busy.change())
+
     def close(self) -> None:
-        """End every subscription."""
+        """End every subscription; what is due is dropped, and counted."""
         for subscription in tuple(self._subscriptions):
             subscription.close()
         self.host.tail.tap(None, documents=False)

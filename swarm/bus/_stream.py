@@ -212,6 +212,7 @@ class EventStream(Subscription, Generic[E]):
                 feed.close()
                 self._feed = None
                 self._is_simple = self.is_plain
+                self._wake_publishers()
                 return
             self._received += 1
             self._buffer.append(event)

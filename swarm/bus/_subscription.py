@@ -115,6 +115,14 @@ class Subscription:
         """Try a dead letter again, with all attempts before it."""
         raise NotImplementedError
 
+    def is_busy(self) -> bool:
+        """Return whether a handler runs in a task, or could."""
+        return False
+
+    async def change(self) -> None:
+        """Wait until a handler ends."""
+        raise NotImplementedError
+
     def is_full(self) -> bool:
         """Return whether a publisher has to wait for room."""
         return False

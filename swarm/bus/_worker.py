@@ -349,7 +349,7 @@ class WorkerSubscription(Subscription):
         """Wait until a member has nothing in hand but what waits here itself."""
         current = asyncio.current_task()
         while any(task is not current for task in member.at_work.values()):
-            await self._change()
+            await self.change()
 
     async def until_handled(self, revision: int) -> None:
         """Wait until every event up to `revision` is done or given up."""
@@ -361,15 +361,22 @@ class WorkerSubscription(Subscription):
                 self._refill()
                 if not self.line.buffered:
                     continue
-            await self._change()
+            await self.change()
 
-    async def _change(self) -> None:
+    def is_busy(self) -> bool:
+        """Return whether a handler runs, or could."""
+        now = self.now()
+        due = self._status == "active" and any(not m.is_paused for m in self._members)
+        return self.line.in_flight > 0 or (due and self.line.next_at(now) == now)
+
+    async def change(self) -> None:
+        """Wait until a handler ends."""
         watcher = self.bus.host.loop.create_future()
         self._watchers.append(watcher)
         await watcher
 
     def _notify(self) -> None:
-        """Have those in `_change` look again."""
+        """Have those in `change` look again."""
         watchers, self._watchers = self._watchers, []
         for watcher in watchers:
             if not watcher.done():

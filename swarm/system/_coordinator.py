@@ -276,30 +276,40 @@ class Coordinator:
     async def drain(self) -> None:
         """Let every agent finish what is queued, then stop them, youngest first.
 
-        While the others finish, agents still ask each other. What is not done within
+        Handlers of events finish what is due to them as well, but for what waits to be
+        tried again. While the others finish, agents still ask each other. What is not done within
         `drain_timeout` is ended. Cancelling the wait leaves the rest to `finish`.
         """
         self.phase = Phase.DRAINING
         when = self.now() + self._config.drain_timeout
         timer = self.clock.call_at(when, self._end_all)
         try:
-            while busy := [c for c in self.registry.cells() if c.is_working()]:
-                for cell in busy:
-                    await cell.until(lambda cell=cell: not cell.is_working())  # type: ignore[misc]  # bound now
+            await self._until_quiet()
             for cell in reversed(self.registry.cells()):
                 try:
                     await self.supervisor.stop(cell, None)
                 except Exception as error:  # noqa: BLE001  # raised at the end
                     if error not in self.failures:
                         self.failures.append(error)
+            await self._until_quiet()
         finally:
             timer.cancel()
+
+    async def _until_quiet(self) -> None:
+        """Wait until neither agents nor handlers of events have anything to do."""
+        is_quiet = False
+        while not is_quiet:
+            while busy := [c for c in self.registry.cells() if c.is_working()]:
+                for cell in busy:
+                    await cell.until(lambda cell=cell: not cell.is_working())  # type: ignore[misc]  # bound now
+            is_quiet = not await self.bus.settle()
 
     def _end_all(self) -> None:
         if self.phase in (Phase.OPEN, Phase.DRAINING):
             self.phase = Phase.ENDING
         for cell in reversed(self.registry.cells()):
             self.supervisor.end(cell, "closed")
+        self.bus.close()
 
     async def finish(self) -> None:
         """End everything and wait until no task is left; idempotent.
@@ -313,7 +323,6 @@ class Coordinator:
             callback()
         self._closing.clear()
         self.coordination.close(self.closed_error())
-        self.bus.close()
         cancelled: asyncio.CancelledError | None = None
         again = False
         current = asyncio.current_task()

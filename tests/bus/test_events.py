@@ -155,10 +155,10 @@ async def test_overflow_error_can_be_resumed() -> None:
 async def test_block_holds_publishers_back_and_nobody_else() -> None:
     """E2, E18: only `publish` waits; a state write goes on, and is seen later."""
     async with Swarm() as swarm:
-        async with swarm.events.subscribe(
+        stream = swarm.events.subscribe(
             [Placed, "state.**"], buffer=2, overflow="block"
-        ) as stream:
-            await turns(1)
+        )
+        async with stream:
             numbers: list[int] = []
 
             async def publisher() -> None:
@@ -585,3 +585,74 @@ async def test_reactions() -> None:
         await asyncio.sleep(1)
         assert await swarm.state.get("global.active_agents", None) is None
         assert seen == ["order.placed"]
+
+
+@virtual
+async def test_a_swarm_ends_when_its_handlers_are_done() -> None:
+    """G12: a clean end waits for what is due; a hanging handler for `drain_timeout`."""
+    got: list[int] = []
+
+    async def slow(event: Event[Placed]) -> None:
+        await asyncio.sleep(event.payload.number)
+        got.append(event.payload.number)
+
+    async with Swarm() as swarm:
+        await swarm.events.on(Placed, lambda e: got.append(-e.payload.number))
+        await swarm.events.on(Placed, slow)
+        for number in (1, 2):
+            await swarm.events.publish(Placed(number))
+    assert sorted(got) == [-2, -1, 1, 2]
+    got.clear()
+    began = asyncio.get_running_loop().time()
+    async with Swarm() as swarm:
+        sub = await swarm.events.on(Placed, slow)
+        for number in (1_000, 1):
+            await swarm.events.publish(Placed(number))
+    assert asyncio.get_running_loop().time() - began < 11
+    assert got == []
+    s = sub.stats
+    assert (s.received, s.processed, s.dropped) == (2, 1, 1)
+
+
+@virtual
+async def test_a_stream_from_the_past_lets_publishers_go_on() -> None:
+    """E2, E18: reading up to the present wakes who waits for room."""
+    async with Swarm() as swarm:
+        await swarm.events.publish(Placed(0))
+        got: list[int] = []
+
+        async def read() -> None:
+            async with swarm.events.subscribe(Placed, since=0, buffer=1) as stream:
+                await turns(3)
+                async for each in stream:
+                    got.append(each.payload.number)
+                    if len(got) == 6:
+                        return
+
+        reader = asyncio.ensure_future(read())
+        await turns(1)
+        for number in range(1, 6):
+            await swarm.events.publish(Placed(number))
+        await reader
+        assert got == list(range(6))
+
+
+@virtual
+async def test_publishing_costs_the_same_whoever_listens() -> None:
+    """E2: no handler, however slow, is between a publisher and its receipt."""
+    async with Swarm() as swarm:
+        loop = asyncio.get_running_loop()
+
+        async def slow(event: Event[Placed]) -> None:
+            await asyncio.sleep(1)
+
+        for delivery in ("at-most-once", "at-least-once"):
+            await swarm.events.on(Placed, slow, delivery=delivery)  # type: ignore[arg-type]
+        shop = await swarm.spawn(Shop)
+        began = loop.time()
+        for number in range(300):
+            await swarm.events.publish(Placed(number))
+        assert loop.time() == began
+        await shop.kill()
+        for sub in swarm.events.subscriptions():
+            sub.cancel()
