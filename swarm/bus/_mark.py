@@ -1,18 +1,17 @@
 """`@on`: methods of agents that are called with events."""
 
 import inspect
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary
 
 from swarm.bus._patterns import EventPattern, Selector, Where, select
-from swarm.model import Event
-
-A = TypeVar("A")
-P = TypeVar("P")
 
 _MARK: Final = "__swarm_on__"
+_MARKED: Final[
+    WeakKeyDictionary[type, tuple[tuple[Callable[..., Any], Selector], ...]]
+] = WeakKeyDictionary()
 
-Method = Callable[[A, Event[P]], Coroutine[Any, Any, Any]]
 M = TypeVar("M", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
@@ -50,9 +49,15 @@ def on(
     return mark
 
 
-def marked(cls: type) -> Iterator[tuple[Callable[..., Any], Selector]]:
-    """Yield the methods of a class that `@on` marked, with what each is for."""
-    for name in dir(cls):
-        method = inspect.getattr_static(cls, name)
-        for selector in getattr(method, _MARK, ()) if callable(method) else ():
-            yield method, selector
+def marked(cls: type) -> tuple[tuple[Callable[..., Any], Selector], ...]:
+    """Return the methods of a class that `@on` marked, with what each is for."""
+    found = _MARKED.get(cls)
+    if found is None:
+        methods = [inspect.getattr_static(cls, name) for name in dir(cls)]
+        found = _MARKED[cls] = tuple(
+            (method, selector)
+            for method in methods
+            if inspect.isfunction(method)
+            for selector in getattr(method, _MARK, ())
+        )
+    return found

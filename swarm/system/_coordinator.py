@@ -215,15 +215,17 @@ class Coordinator:
 
     def attach(self, cell: Cell) -> None:
         """Have an agent hear the events that its `@on` methods are for."""
+        methods = marked(type(cell.agent))
+        if not methods:
+            return
         heard: list[Subscription] = []
-        for method, selector in marked(type(cell.agent)):
+        for method, selector in methods:
             name = f"{cell.name}.{method.__name__}"
             post = poster(cell, method)
             heard.append(
                 PostingSubscription(self.bus, selector, cell.identity, name, post)
             )
-        if heard:
-            self._heard[cell] = heard
+        self._heard[cell] = heard
         for subscription in heard:
             self.bus.add(subscription)
 
@@ -277,8 +279,8 @@ class Coordinator:
         """Let every agent finish what is queued, then stop them, youngest first.
 
         Handlers of events finish what is due to them as well, but for what waits to be
-        tried again. While the others finish, agents still ask each other. What is not done within
-        `drain_timeout` is ended. Cancelling the wait leaves the rest to `finish`.
+        tried again. While the others finish, agents still ask each other. What is not
+        done within `drain_timeout` is ended. Cancelling the wait leaves the rest to `finish`.
         """
         self.phase = Phase.DRAINING
         when = self.now() + self._config.drain_timeout
@@ -301,8 +303,11 @@ class Coordinator:
         while not is_quiet:
             while busy := [c for c in self.registry.cells() if c.is_working()]:
                 for cell in busy:
-                    await cell.until(lambda cell=cell: not cell.is_working())  # type: ignore[misc]  # bound now
+                    await self._until_idle(cell)
             is_quiet = not await self.bus.settle()
+
+    async def _until_idle(self, cell: Cell) -> None:
+        await cell.until(lambda: not cell.is_working())
 
     def _end_all(self) -> None:
         if self.phase in (Phase.OPEN, Phase.DRAINING):

@@ -138,8 +138,8 @@ def test_overflow_drops(overflow: Any, expected: list[int]) -> None:
 @virtual
 async def test_overflow_error_can_be_resumed() -> None:
     """E18, S12: `Lagged` says where to go on."""
+    got: list[int] = []
     async with Swarm() as swarm:
-        got: list[int] = []
         async with swarm.events.subscribe(Placed, buffer=3, overflow="error") as stream:
             for number in range(1, 6):
                 await swarm.events.publish(Placed(number))
@@ -375,7 +375,7 @@ async def test_a_full_mailbox_drops_with_an_alert() -> None:
 
 @virtual
 async def test_failures_are_seen_and_never_recursive() -> None:
-    """E2, E10: counted, alerted, listed, requeued; an alert's own failure is counted."""
+    """E2, E10: counted, alerted, requeued; an alert's own failure is only counted."""
     async with Swarm() as swarm:
         broken = True
         got: list[int] = []
