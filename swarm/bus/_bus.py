@@ -229,7 +229,7 @@ class Bus:
                 self.host.loop.call_soon(self._drain, context=self._context)
 
     def _call_all(self, event: Event[Any], route: Route) -> None:
-        failures: list[tuple[InlineSubscription, Exception]] = []
+        failures: list[tuple[InlineSubscription, BaseException]] = []
         subscriptions = iter(route.inline)
         subscription = route.inline[0]
         try:
@@ -240,7 +240,7 @@ class Bus:
                         if result is not None and inspect.isawaitable(result):
                             self._await(subscription, event, result)
                     break
-                except Exception as error:  # noqa: BLE001  # all of them go somewhere
+                except (Exception, asyncio.CancelledError) as error:
                     failures.append((subscription, error))
         finally:
             self.running = None

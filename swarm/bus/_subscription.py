@@ -327,7 +327,7 @@ class InlineSubscription(Subscription):
         self._again += 1
         self.bus.enqueue(event, self._own_route(), first=True)
 
-    def failed(self, event: Event[Any], error: Exception) -> None:
+    def failed(self, event: Event[Any], error: BaseException) -> None:
         """Take what the handler raised; called once the event is handed over."""
         self.errors += 1
         if self._ignores:

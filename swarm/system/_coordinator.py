@@ -280,7 +280,8 @@ class Coordinator:
 
         Handlers of events finish what is due to them as well, but for what waits to be
         tried again. While the others finish, agents still ask each other. What is not
-        done within `drain_timeout` is ended. Cancelling the wait leaves the rest to `finish`.
+        done within `drain_timeout` is ended. Cancelling the wait leaves the rest to
+        `finish`.
         """
         self.phase = Phase.DRAINING
         when = self.now() + self._config.drain_timeout
