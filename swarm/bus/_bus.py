@@ -240,7 +240,7 @@ class Bus:
                         if result is not None and inspect.isawaitable(result):
                             self._await(subscription, event, result)
                     break
-                except (Exception, asyncio.CancelledError) as error:
+                except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
                     failures.append((subscription, error))
         finally:
             self.running = None
