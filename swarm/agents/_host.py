@@ -1,14 +1,14 @@
 """What agents need of the system around them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
 from typing import Any, Protocol
 
 from swarm.agents._deadlines import Deadlines
 from swarm.agents._mailbox import Mailbox
 from swarm.coordination import WaitGraph
 from swarm.model import AgentIdentity
-from swarm.ports import Clock, Entropy, Write
+from swarm.ports import Clock, Entropy, Plan
 
 
 class Surfaces(Protocol):
@@ -112,13 +112,15 @@ class Host(Protocol):
         """
         ...
 
-    async def commit(
-        self,
-        author: AgentIdentity,
-        writes: Sequence[Write],
-        events: Sequence[object],
+    @property
+    def commits_at_once(self) -> bool:
+        """Whether `apply` never suspends."""
+        ...
+
+    async def apply(
+        self, author: AgentIdentity, rule: Callable[..., Plan], *arguments: Any
     ) -> None:
-        """Write documents and publish events as one commit."""
+        """Ask a rule and commit what it plans, as one step."""
         ...
 
     def escalate(self, error: Exception) -> None:

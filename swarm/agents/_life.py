@@ -93,6 +93,8 @@ async def begin(cell: Cell) -> None:
         Exception: What `started` raised.
     """
     await run_hook(cell, "started")
+    if cell.status is Status.OFFLINE:  # ended while it had to wait to begin
+        raise _died(cell, f"was {cell.reason}")
     cell.status = follow(cell.status, Step.READY, cell.name)
     cell.open = True
     run = getattr(type(cell.agent), "run", None)

@@ -39,7 +39,7 @@ from swarm.model import (
     AgentStopped,
     type_name,
 )
-from swarm.ports import Write
+from swarm.ports import Plan, View, Write
 
 _DYING: Final = (Status.ERROR, Status.OFFLINE)
 
@@ -59,6 +59,8 @@ class Supervisor:
         self._groups: dict[Cell, Group] = {}
         self._times: dict[Cell, Times] = {}
         self._named: dict[str, Group] = {}
+        # A simulated loop has its own: one whose messages and turns can go wrong.
+        self._cell_type: type[Cell] = getattr(host.loop, "cell_type", Cell)
 
     # --- spawn --------------------------------------------------------------------
 
@@ -118,7 +120,7 @@ class Supervisor:
         name = str(path.segments[-1])
         identity = AgentIdentity(name, kind, name, options.role or kind)
         old = registry.find_cell(name)
-        cell = Cell(
+        cell = self._cell_type(
             self,
             identity,
             path,
@@ -133,22 +135,12 @@ class Supervisor:
         return cell, old
 
     async def _announce(self, cell: Cell) -> None:
-        identity = cell.identity
-        name = identity.agent_id
-        await self.host.commit(
-            identity,
-            (Write(cell.path, record=_record(cell)),),
-            (
-                AgentRegistered(name, identity.type, identity.role, cell.capabilities),
-                AgentStarted(name),
-            ),
-        )
+        await self.host.apply(cell.identity, _plan_arrival, cell)
 
     async def _publish(self, cell: Cell) -> None:
         """Write down a status that changed."""
         if cell.registered:
-            write = Write(cell.path, record=_record(cell))
-            await self.host.commit(cell.identity, (write,), ())
+            await self.host.apply(cell.identity, _plan_status, cell)
 
     def _publish_later(self, cell: Cell) -> None:
         self.host.start(self._publish(cell), f"agent {cell} status")
@@ -215,12 +207,16 @@ class Supervisor:
     async def _depart(self, cell: Cell) -> None:
         """Take an agent's document away and say that it has gone."""
         if cell.registered:
-            await self.host.commit(
-                cell.identity,
-                (Write(cell.path),),
-                (AgentStopped(cell.name, cell.reason),),
-            )
+            await self.host.apply(cell.identity, self._plan_departure, cell)
             cell.registered = False
+
+    def _plan_departure(self, view: View, cell: Cell) -> Plan:
+        if view.find(cell.path) is None:
+            return Plan()  # its arrival had yet to be committed, and will not be
+        heir = self.registry.find_cell(cell.name)
+        is_inherited = heir is not None and heir.registered
+        writes = () if is_inherited else (Write(cell.path),)
+        return Plan(writes, (AgentStopped(cell.name, cell.reason),))
 
     async def stop(self, cell: Cell, timeout: float | None) -> None:
         """Let an agent finish what is queued, then end it; see `Ref.stop`."""
@@ -239,7 +235,11 @@ class Supervisor:
     async def _stop(self, cell: Cell, timeout: float | None, own: bool) -> None:
         if cell.status in (Status.ERROR, Status.INITIALIZING):
             self.end(cell, "stopped")
-        elif cell.status in (Status.IDLE, Status.PAUSED) and not has_life(cell):
+        elif (
+            cell.status in (Status.IDLE, Status.PAUSED)
+            and not has_life(cell)
+            and self.host.commits_at_once
+        ):
             await self._stop_at_once(cell)
             return
         elif cell.status not in (Status.DRAINING, Status.OFFLINE):
@@ -263,15 +263,12 @@ class Supervisor:
             raise cell.error
 
     async def _stop_at_once(self, cell: Cell) -> None:
-        """End an agent that never had anything to do: no task is needed for that."""
+        """End an agent that never had anything to do: no task is needed for that.
+
+        But where a commit can suspend, so that it can be cancelled or come too late.
+        """
         self._forget(cell, "stopped")
-        try:
-            await self._depart(cell)
-        except BaseException:
-            cell.ending = self.host.start(
-                self._bury(cell), f"agent {cell} end", essential=True
-            )
-            raise
+        await self._depart(cell)
 
     async def _drain(self, cell: Cell, own: bool) -> None:
         """Bring a stopping agent to its end."""
@@ -409,6 +406,28 @@ class Supervisor:
         known = self._named.setdefault(group.name, group)
         known.check_same(group)
         return known
+
+
+# Rules see the agent as it is when they are committed, not when that was asked for:
+# commits that overtake each other must neither leave an old status behind nor bring
+# back the document of an agent that has gone meanwhile.
+
+
+def _plan_arrival(view: View, cell: Cell) -> Plan:
+    view.find(cell.path)
+    if cell.status is Status.OFFLINE:
+        return Plan()
+    who, kind, role = cell.name, cell.identity.type, cell.identity.role
+    return Plan(
+        (Write(cell.path, record=_record(cell)),),
+        (AgentRegistered(who, kind, role, cell.capabilities), AgentStarted(who)),
+    )
+
+
+def _plan_status(view: View, cell: Cell) -> Plan:
+    if view.find(cell.path) is None or cell.status is Status.OFFLINE:
+        return Plan()
+    return Plan((Write(cell.path, record=_record(cell)),))
 
 
 def _record(cell: Cell) -> AgentRecord:

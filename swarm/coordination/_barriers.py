@@ -1,10 +1,9 @@
 """Barriers, as users hold them.
 
 A barrier cannot know who will come. For the wait-for graph it counts as expected who
-took part before, and who opened a handle that nobody else has used; only when exactly
-those are missing must each of them come, and a wait that none of them can end is a
-deadlock. Where more could come than are needed, or somebody unknown has to, there is
-nothing to be sure of, and no alarm.
+took part before, and who opened a handle that nobody else has used. A wait is a
+deadlock when too few of those can still come; where somebody unknown has to come as
+well, there is nothing to be sure of, and no alarm.
 """
 
 import asyncio
@@ -25,6 +24,7 @@ from swarm.coordination._muster import (
 )
 from swarm.coordination._names import Names
 from swarm.coordination._sessions import Session
+from swarm.coordination._wait_graph import AnyOf
 from swarm.coordination._waiting import Core, Waiter
 from swarm.errors import (
     BarrierTimeout,
@@ -212,11 +212,15 @@ class Meeting:
         if all(arrived.id != waiter.id for arrived in muster.arrivals):
             missing -= 1
             there.add(waiter.session.party)
-        turns = [turns for turns in self._expected() if not there & set(turns)]
-        if len(turns) == missing:
-            for only in turns:
-                if len(only) == 1:
-                    yield only[0]
+        weights: dict[Hashable, int] = {}
+        for turns in self._expected():
+            if not turns or len(turns) > 1:
+                missing -= int(
+                    not there & set(turns)
+                )  # it can come, as far as is known
+            elif turns[0] not in there:
+                weights[turns[0]] = 1
+        return AnyOf(weights, missing) if 0 < missing <= len(weights) else ()
 
     def describe(self, waiter: Waiter) -> str:
         """Return what is waited for, since when, and how many are there."""

@@ -7,13 +7,14 @@ from functools import partial
 from types import TracebackType
 from typing import Any, cast
 
-from swarm.coordination._lease import RELEASED, RENEWALS, Lease, Want
+from swarm.coordination._lease import RELEASED, RENEWALS, Lease
 from swarm.coordination._line import (
     EXPIRED,
     Grant,
     Line,
     Moves,
     Request,
+    Want,
     load,
     plan_ask,
     plan_force,
@@ -30,6 +31,7 @@ from swarm.coordination._lock_line import (
     plan_upgrade,
 )
 from swarm.coordination._sessions import Session
+from swarm.coordination._wait_graph import AnyOf
 from swarm.coordination._waiting import Core, Waiter
 from swarm.errors import (
     Closed,
@@ -43,7 +45,7 @@ from swarm.ports import Plan, View
 
 MICRO = 1_000_000
 
-Blockers = Callable[[Any, str], list[Grant | Request]]
+Blockers = Callable[[Any, str], tuple[list[Grant | Request], int]]
 
 
 def to_micro(seconds: float) -> int:
@@ -73,6 +75,7 @@ class Desk:
         """
         self.core = core
         self.word = word
+        self._apply_now = core.local.apply_now
         self._blockers = blockers
 
     # --- asking ---------------------------------------------------------------
@@ -125,14 +128,7 @@ class Desk:
             if lease is not None:
                 return None, lease
         id = core.new_id()  # noqa: A001
-        owner = want.identity.agent_id
-        ttl = to_micro(want.ttl)
-        request = Request(
-            id, owner, session.name, ttl, want.mode, want.permits, want.bonus
-        )
-        answer = self.apply(
-            want.identity, plan_ask, want.path, want.blank, request, is_patient
-        )
+        answer = self.apply(want.identity, plan_ask, want, id, session.name, is_patient)
         if answer is None:
             return None, None
         if answer.__class__ is Grant:
@@ -172,7 +168,7 @@ class Desk:
 
         A grant's token is the revision of the commit that made it.
         """
-        commit, moves = self.core.local.apply_now(author, rule, *args)
+        commit, moves = self._apply_now(author, rule, *args)
         answer = moves.answer
         if answer.__class__ is Grant and not answer.token:
             answer.token = commit.revision  # type: ignore[union-attr]  # it wrote
@@ -249,12 +245,22 @@ class Desk:
         return self.core.local.read_now(_line_at, want)
 
     def blockers(self, waiter: Waiter) -> Iterable[Hashable]:
-        """Return the parties that must move before a waiter can."""
+        """Return the parties that must move before a waiter can.
+
+        Of those in other processes nothing is known; they are taken to move.
+        """
         party_of = self.core.party_of
-        for who in self._blockers(self.line(waiter.what), waiter.id):
+        people, needed = self._blockers(self.line(waiter.what), waiter.id)
+        if not needed:
+            return [p for p in (party_of(who.id) for who in people) if p is not None]
+        weights: dict[Hashable, int] = {}
+        for who in people:
             party = party_of(who.id)
-            if party is not None:
-                yield party
+            if party is None:
+                needed -= who.permits
+            else:
+                weights[party] = weights.get(party, 0) + who.permits
+        return AnyOf(weights, needed) if needed > 0 else ()
 
     def describe(self, waiter: Waiter) -> str:
         """Return what is waited for, since when, and who has it."""
@@ -367,14 +373,8 @@ class Desk:
             lease.check()
         session = core.sessions.current()
         id = core.new_id()  # noqa: A001
-        request = Request(
-            id,
-            want.identity.agent_id,
-            session.name,
-            to_micro(want.ttl),
-            "exclusive",
-            upgrades=lease.id,
-        )
+        request = want.request(id, session.name, lease.id)
+        request.mode = "exclusive"
         answer = self.apply(
             want.identity, plan_upgrade, want.path, request, lease.token
         )
@@ -486,17 +486,16 @@ class Enterable:
     def __init__(self, desk: Desk) -> None:
         """Take it at this desk."""
         self._desk = desk
-        self._entered: dict[asyncio.Task[Any] | None, list[Lease]] = {}
+        self._entered: list[Lease] = []
 
     def _usual(self) -> Want:
+        """Return what `async with` takes, with `is_entering` set."""
         raise NotImplementedError
 
     async def __aenter__(self) -> Lease:
-        want = self._usual()
-        want.is_entering = True
-        lease = await self._desk.acquire(want)
+        lease = await self._desk.acquire(self._usual())
         lease.enter()
-        self._entered.setdefault(asyncio.current_task(), []).append(lease)
+        self._entered.append(lease)
         return lease
 
     async def __aexit__(
@@ -505,11 +504,13 @@ class Enterable:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        task = asyncio.current_task()
-        leases = self._entered[task]
-        lease = leases.pop()
-        if not leases:
-            del self._entered[task]
+        entered = self._entered
+        if len(entered) == 1:
+            lease = entered.pop()
+        else:
+            task = asyncio.current_task()
+            lease = next(each for each in reversed(entered) if each.body is task)
+            entered.remove(lease)
         await lease.__aexit__(kind, error, trace)
 
 

@@ -6,52 +6,17 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
-import attrs
-
 from swarm.coordination._alarms import Slot
-from swarm.coordination._line import EXPIRED, Grant, Line, load
-from swarm.coordination._sessions import Session
+from swarm.coordination._line import EXPIRED, Grant, Line, Want, load
+from swarm.coordination._sessions import Session, current_task
 from swarm.errors import LeaseLost, StaleLease
-from swarm.model import AgentIdentity, Document, Path
+from swarm.model import Document
 from swarm.ports import Condition, Require
 
 RENEWALS: Final = 3
 """How often a lease is renewed within its time to live, so that two may come late."""
 
 RELEASED: Final = "it was released"
-
-
-@attrs.define
-class Want:
-    """What somebody asked for.
-
-    Attributes:
-        path: The document.
-        name: What people call the lock or semaphore.
-        identity: Who asks.
-        blank: The line when nobody is in it.
-        ttl: How long the grant lives, in seconds.
-        timeout: How long to wait for it, in seconds; None: for ever.
-        mode: Of a lock.
-        permits: Of a semaphore.
-        bonus: For its priority, in microseconds.
-        renew: Whether to renew the lease while a body runs under it.
-        reentrant: Whether a session that holds it gets the lease it has.
-        is_entering: Whether it is to be renewed from the start, for a body.
-    """
-
-    path: Path
-    name: str
-    identity: AgentIdentity
-    blank: Line
-    ttl: float
-    timeout: float | None = None
-    mode: str = ""
-    permits: int = 1
-    bonus: int = 0
-    renew: bool = True
-    reentrant: bool = False
-    is_entering: bool = False
 
 
 class Office(Protocol):
@@ -125,10 +90,10 @@ class Lease:
         mode: "exclusive", "shared" or "upgradeable"; "" for a semaphore.
         permits: How many permits; 1 for a lock.
         session: The turn or task that holds it; with its end the lease ends.
+        body: The task in which a body runs under it, or None.
     """
 
     __slots__ = (
-        "_body",
         "_cancelling",
         "_count",
         "_depth",
@@ -136,6 +101,7 @@ class Lease:
         "_office",
         "_reason",
         "_struck",
+        "body",
         "expires",
         "id",
         "is_renewing",
@@ -163,7 +129,7 @@ class Lease:
         self.slot: Slot | None = None
         self._reason: str | None = None
         self._gone: asyncio.Future[str | None] | None = None
-        self._body: asyncio.Task[Any] | None = None
+        self.body: asyncio.Task[Any] | None = None
         self._cancelling = 0
         self._struck = False
         self._depth = 0
@@ -278,13 +244,13 @@ class Lease:
 
     def enter(self) -> None:
         """Do what entering it does."""
-        task = asyncio.current_task()
-        if self._depth and task is not self._body:
+        task = current_task()
+        if self._depth and task is not self.body:
             raise RuntimeError("a body runs under this lease in another task")
         self._depth += 1
         if self._depth > 1 or task is None:
             return
-        self._body = task
+        self.body = task
         self._cancelling = task.cancelling()
         if self.want.renew and not self.is_renewing:
             self.is_renewing = True
@@ -310,9 +276,9 @@ class Lease:
                 if error is None:
                     raise
             return
-        if self._depth:
+        if self._depth or self._reason is RELEASED:
             return
-        body, self._body = self._body, None
+        body, self.body = self.body, None
         is_ours = False
         if self._struck and body is not None:
             self._struck = False
@@ -367,8 +333,8 @@ class Lease:
         is_lost = reason is not RELEASED
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(reason if is_lost else None)
-        body = self._body
-        if is_lost and body is not None and body is not asyncio.current_task():
+        body = self.body
+        if is_lost and body is not None and body is not current_task():
             self._struck = True
             body.cancel(f"{self._called} was lost: {reason}")
 

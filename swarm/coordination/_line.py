@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, Self, TypeAlias
 
 import attrs
 
-from swarm.model import Document, Path
+from swarm.model import AgentIdentity, Document, Path
 from swarm.ports import Plan, View, Write
 
 FIRST: Final = -(2**62)
@@ -119,6 +119,54 @@ class Request:
         )
 
 
+@attrs.define
+class Want:
+    """What somebody asks for, and on which terms.
+
+    Attributes:
+        path: The document.
+        name: What people call the lock or semaphore.
+        identity: Who asks.
+        blank: The line when nobody is in it.
+        ttl: How long the grant lives, in seconds.
+        timeout: How long to wait for it, in seconds; None: for ever.
+        mode: Of a lock.
+        permits: Of a semaphore.
+        bonus: For its priority, in microseconds.
+        renew: Whether to renew the lease while a body runs under it.
+        reentrant: Whether a session that holds it gets the lease it has.
+        is_entering: Whether it is to be renewed from the start, for a body.
+        life: The `ttl` in microseconds.
+    """
+
+    path: Path
+    name: str
+    identity: AgentIdentity
+    blank: "Line"
+    ttl: float
+    timeout: float | None = None
+    mode: str = ""
+    permits: int = 1
+    bonus: int = 0
+    renew: bool = True
+    reentrant: bool = False
+    is_entering: bool = False
+    life: int = 0
+
+    def request(self, id: str, session: str, upgrades: str = "") -> Request:  # noqa: A002
+        """Return the request that asks for it."""
+        return Request(
+            id,
+            self.identity.agent_id,
+            session,
+            self.life,
+            self.mode,
+            self.permits,
+            self.bonus,
+            upgrades,
+        )
+
+
 Gone: TypeAlias = tuple[str, str]
 """The id of a grant or request that ended by no wish of its own, and why."""
 
@@ -171,6 +219,10 @@ class Line(Protocol):
 
     def stops(self, waiting: Request, later: Request) -> bool:
         """Return whether a waiting request stands in the way of a later one."""
+        ...
+
+    def stops_all(self, waiting: Request) -> bool:
+        """Return whether a waiting request stands in the way of whoever is later."""
         ...
 
     def with_people(
@@ -296,7 +348,7 @@ class Step:
                 self.granted.append((request.id, self.grant(request)))
                 continue
             waiting.append(request)
-            if line.stops(request, request):  # and so, in their way, all the rest
+            if line.stops_all(request):
                 waiting.extend(self.queue[at + 1 :])
                 break
         self.queue = waiting
@@ -325,22 +377,38 @@ def load(document: Document | None, blank: Line) -> Line:
 
 
 def plan_ask(
-    view: View, path: Path, blank: Line, request: Request, is_patient: bool
+    view: View,
+    want: Want,
+    id: str,  # noqa: A002
+    session: str,
+    is_patient: bool,
 ) -> Plan:
-    """Decide about a request.
+    """Decide about a request, which is to be known by `id`.
 
     The answer is its grant; or, when it has to wait, its place in the queue, counted
     from the end (0: the last); or None when it would have to wait and will not (L8).
     """
-    if view.find(path) is None and blank.fits((), request):  # the way most go
-        grant = request.granted(view.now)
+    path, blank = want.path, want.blank
+    if view.find(path) is None:  # the way most go
+        now = view.now
+        grant = Grant(
+            id,
+            want.identity.agent_id,
+            session,
+            now,
+            now + want.life,
+            want.mode,
+            want.permits,
+        )
         return Plan(
             (Write(path, None, blank.with_people((grant,), ())),),
             blank.announce("acquired", path, grant),
             Moves(grant),
         )
     step = Step(view, path, blank)
-    queued = attrs.evolve(request, at=step.now, rank=step.now - request.bonus)
+    queued = want.request(id, session)
+    queued.at = step.now
+    queued.rank = step.now - want.bonus
     if step.may_pass(queued):
         return step.plan(step.grant(queued))
     if not is_patient:

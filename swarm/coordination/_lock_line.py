@@ -72,6 +72,10 @@ class LockLine:
         """Return whether a waiting request stands in the way of a later one."""
         return not goes_with(waiting.mode, later.mode)
 
+    def stops_all(self, waiting: Request) -> bool:
+        """Return whether a waiting request stands in the way of whoever is later."""
+        return waiting.mode == "exclusive"
+
     def with_people(
         self, holders: tuple[Grant, ...], queue: tuple[Request, ...]
     ) -> "LockLine | None":
@@ -141,25 +145,27 @@ def plan_downgrade(view: View, path: Path, id: str, token: int, mode: Mode) -> P
     return step.plan(weaker)
 
 
-def blockers(line: LockLine, id: str) -> list[Grant | Request]:  # noqa: A002
+def blockers(line: LockLine, id: str) -> tuple[list[Grant | Request], int]:  # noqa: A002
     """Return who must move before a waiting request can, as far as that is direct.
+
+    All of them must, which the 0 beside them says.
 
     Of those ahead, whoever is behind an exclusive request waits for all that it waits
     for; so beyond the nearest one nothing new is to be found.
     """
     at = next((n for n, other in enumerate(line.queue) if other.id == id), None)
     if at is None:
-        return []
+        return [], 0
     request = line.queue[at]
     found: list[Grant | Request] = []
     for ahead in reversed(line.queue[:at]):
         if line.stops(ahead, request):
             found.append(ahead)
             if ahead.mode == "exclusive" and not ahead.upgrades:
-                return found
+                return found, 0
     found.extend(
         grant
         for grant in line.holders
         if not goes_with(grant.mode, request.mode) and grant.id != request.upgrades
     )
-    return found
+    return found, 0

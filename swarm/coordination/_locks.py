@@ -5,9 +5,16 @@ from typing import Any, Final
 
 import attrs
 
-from swarm.coordination._desk import MICRO, Acquisition, Desk, Enterable, check_mode
-from swarm.coordination._lease import Lease, Leases, Want
-from swarm.coordination._line import Grant, Request
+from swarm.coordination._desk import (
+    MICRO,
+    Acquisition,
+    Desk,
+    Enterable,
+    check_mode,
+    to_micro,
+)
+from swarm.coordination._lease import Lease, Leases
+from swarm.coordination._line import Grant, Request, Want
 from swarm.coordination._lock_line import FREE, LockLine, Mode, blockers
 from swarm.coordination._waiting import Core
 from swarm.errors import LeaseLost, NotFound
@@ -79,6 +86,7 @@ class LockManager:
         """Hand out locks, keeping the books in `core`."""
         self.desk = Desk(core, "lock", blockers)
         self.ttl = ttl
+        self.life = to_micro(ttl)
         self.aging = aging
         self._paths: dict[str, Path] = {}
 
@@ -151,6 +159,7 @@ class LockManager:
             bonus,
             renew,
             reentrant,
+            life=self.life if ttl is None else to_micro(ttl),
         )
 
 
@@ -161,7 +170,7 @@ class LockHandle(Enterable):
     cancels the body with `LeaseLost` when it is lost nevertheless.
     """
 
-    __slots__ = ("_identity", "_manager", "name")
+    __slots__ = ("_common", "_identity", "_manager", "name")
 
     def __init__(
         self, manager: LockManager, identity: AgentIdentity, name: str
@@ -171,6 +180,7 @@ class LockHandle(Enterable):
         manager.path(name)
         self._manager = manager
         self._identity = identity
+        self._common: Want | None = None
         self.name = name
 
     def acquire(
@@ -244,7 +254,10 @@ class LockHandle(Enterable):
         return bool(self._manager.held(self.name))
 
     def _usual(self) -> Want:
-        return self._manager.want(self.name, self._identity)
+        if self._common is None:
+            self._common = self._manager.want(self.name, self._identity)
+            self._common.is_entering = True
+        return self._common
 
     def __repr__(self) -> str:
         return f"<lock {self.name!r}>"

@@ -60,6 +60,10 @@ class Permits:
         """Return that everybody waits for those ahead (M5)."""
         return True
 
+    def stops_all(self, waiting: Request) -> bool:  # noqa: ARG002
+        """Return that everybody waits for those ahead (M5)."""
+        return True
+
     def with_people(
         self, holders: tuple[Grant, ...], queue: tuple[Request, ...]
     ) -> "Permits | None":
@@ -115,21 +119,16 @@ def checked(line: Permits, blank: Permits, name: str) -> Permits:
     return line
 
 
-def blockers(line: Permits, id: str) -> list[Grant | Request]:  # noqa: A002
-    """Return who must move before a waiting request can.
+def blockers(line: Permits, id: str) -> tuple[list[Grant | Request], int]:  # noqa: A002
+    """Return who stands in the way of a waiting request.
 
-    Nobody but the one ahead, or for the first in the queue: the holders without
-    whose permits there will never be enough. Where any of several would do, none
-    of them is one that *must* move, and so none is named.
+    The one ahead of it in the queue, and 0. Or for the first in the queue: all who
+    hold permits, and how many of those have to come back.
     """
     at = next((n for n, other in enumerate(line.queue) if other.id == id), None)
     if at is None:
-        return []
+        return [], 0
     if at:
-        return [line.queue[at - 1]]
-    request = line.queue[0]
-    return [
-        grant
-        for grant in line.holders
-        if line.capacity - grant.permits < request.permits
-    ]
+        return [line.queue[at - 1]], 0
+    taken = sum(grant.permits for grant in line.holders)
+    return list(line.holders), line.queue[0].permits - (line.capacity - taken)

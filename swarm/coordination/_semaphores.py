@@ -1,8 +1,8 @@
 """Semaphores, as users hold them."""
 
-from swarm.coordination._desk import Acquisition, Desk, Enterable
-from swarm.coordination._lease import Lease, Want
-from swarm.coordination._line import load
+from swarm.coordination._desk import Acquisition, Desk, Enterable, to_micro
+from swarm.coordination._lease import Lease
+from swarm.coordination._line import Want, load
 from swarm.coordination._names import Names
 from swarm.coordination._permits import Permits, blockers, checked, plan_resize
 from swarm.coordination._waiting import Core
@@ -21,6 +21,7 @@ class SemaphoreManager:
         """Hand out permits, keeping the books in `core`."""
         self.desk = Desk(core, "semaphore", blockers)
         self.ttl = ttl
+        self.life = to_micro(ttl)
         self._names = Names("semaphores", "semaphore", "capacity")
 
     def open(
@@ -54,7 +55,7 @@ class SemaphoreHandle(Enterable):
     cancels the body with `LeaseLost` when it is lost nevertheless.
     """
 
-    __slots__ = ("_blank", "_identity", "_manager", "_path", "name")
+    __slots__ = ("_blank", "_common", "_identity", "_manager", "_path", "name")
 
     def __init__(
         self,
@@ -70,6 +71,7 @@ class SemaphoreHandle(Enterable):
         self._identity = identity
         self._path = path
         self._blank = blank
+        self._common: Want | None = None
         self.name = name
 
     def acquire(
@@ -114,7 +116,10 @@ class SemaphoreHandle(Enterable):
         return self._manager.desk.acquire_nowait(want)
 
     def _usual(self) -> Want:
-        return self._want(1, None, None, renew=True)
+        if self._common is None:
+            self._common = self._want(1, None, None, renew=True)
+            self._common.is_entering = True
+        return self._common
 
     def _want(
         self, permits: int, ttl: float | None, timeout: float | None, *, renew: bool
@@ -138,6 +143,7 @@ class SemaphoreHandle(Enterable):
             permits,
             0,
             renew,
+            life=manager.life if ttl is None else to_micro(ttl),
         )
 
     @property

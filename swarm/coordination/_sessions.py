@@ -6,8 +6,16 @@ ends, what it still holds is taken from it (semantics.md, L19).
 """
 
 import asyncio
+from asyncio.events import _get_running_loop
+from asyncio.tasks import _current_tasks  # type: ignore[attr-defined]
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol
+
+
+def current_task() -> asyncio.Task[Any] | None:
+    """Return the running task; `asyncio.current_task`, in half the time before 3.12."""
+    task: asyncio.Task[Any] | None = _current_tasks.get(_get_running_loop())
+    return task
 
 
 class Life(Protocol):
@@ -103,7 +111,7 @@ class Sessions:
             if session is None:
                 session = self.of_turns[turn] = Session(str(turn), turn)
             return session
-        task = asyncio.current_task()
+        task = current_task()
         if task is None:
             return Session("a callback")  # has no end anybody could notice
         session = self._of_tasks.get(task)
@@ -114,7 +122,7 @@ class Sessions:
 
     def find(self) -> Session | None:
         """Return the session of the code that is running, if it has one already."""
-        task = asyncio.current_task()
+        task = current_task()
         return None if task is None else self._of_tasks.get(task)
 
     def _task_ended(self, task: asyncio.Task[Any]) -> None:

@@ -5,6 +5,10 @@ for *obstacles*, each of which names the parties that must move before it goes a
 The graph keeps only the first kind of edge; the second is asked for when it matters,
 so a queue that moves on needs no bookkeeping here.
 
+Where some of several blockers would do (the holders of a semaphore), all of them are
+followed; when that is how a wait hangs together, the parties that can move are taken
+out again and again, and what is left is stuck (graph reduction, after Holt, 1972).
+
 A party that waits for several obstacles counts as stuck by each of them: a turn that
 gathers three requests needs all three. (The other reading, that any one would do,
 would call a deadlocked `gather` healthy.) A wait is looked at when it begins; an edge
@@ -12,17 +16,49 @@ that appears later belongs to a party that has only just begun to move, and its 
 next wait is looked at in turn.
 """
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from swarm.errors import DeadlockError
+
+
+class AnyOf:
+    """Blockers of whom some have to move, not all: holders of permits, for one.
+
+    Attributes:
+        weights: How much each of them gives when it moves.
+        needed: How much has to be given in all.
+    """
+
+    __slots__ = ("_total", "needed", "weights")
+
+    def __init__(self, weights: Mapping[Hashable, int], needed: int) -> None:
+        """Need so much of so much."""
+        self.weights = weights
+        self.needed = needed
+        self._total = sum(weights.values())
+
+    def __iter__(self) -> Iterator[Hashable]:
+        return iter(self.weights)
+
+    def must_move(self, party: Hashable) -> bool:
+        """Return whether all the others together cannot give enough."""
+        return self._total - self.weights[party] < self.needed
+
+    def is_hopeless(self, stuck: set[Hashable]) -> bool:
+        """Return whether those who are not stuck cannot give enough."""
+        left = sum(w for party, w in self.weights.items() if party not in stuck)
+        return left < self.needed
 
 
 class Obstacle(Protocol):
     """Something to wait for."""
 
     def blockers(self) -> Iterable[Hashable]:
-        """Return the parties that hold it up now; none when nothing does."""
+        """Return the parties that hold it up now; none when nothing does.
+
+        Every one of them must move; of an `AnyOf`, enough of them.
+        """
         ...
 
     def describe_wait(self) -> str:
@@ -80,17 +116,55 @@ class WaitGraph:
         """Return the cycle this wait would close, one line for each party, or ()."""
         came: dict[Hashable, tuple[Hashable, Obstacle]] = {}
         frontier: list[tuple[Hashable, Obstacle]] = [(party, obstacle)]
+        has_choice = False
         while frontier:
             waiter, thing = frontier.pop()
-            for blocker in thing.blockers():
-                if blocker == party:
+            blockers = thing.blockers()
+            for blocker in blockers:
+                if isinstance(blockers, AnyOf) and not blockers.must_move(blocker):
+                    has_choice = True
+                    if blocker == party:
+                        continue
+                elif blocker == party and not has_choice:
                     return _spell(came, party, waiter, thing)
                 if blocker not in came:
                     came[blocker] = (waiter, thing)
                     frontier.extend(
                         (blocker, wait) for wait in self._waits.get(blocker, ())
                     )
-        return ()
+        return self._reduce(party, obstacle, came) if has_choice else ()
+
+    def _reduce(
+        self, party: Hashable, obstacle: Obstacle, reached: Iterable[Hashable]
+    ) -> tuple[str, ...]:
+        """Return what every party that is stuck waits for, if `party` is one."""
+        waits = {other: list(self.waits(other)) for other in reached}
+        waits[party] = [*self.waits(party), obstacle]
+        stuck = {other for other, things in waits.items() if things}
+        is_changed = True
+        while is_changed:
+            free = {
+                other
+                for other in stuck
+                if not any(_is_hopeless(thing, stuck) for thing in waits[other])
+            }
+            stuck -= free
+            is_changed = bool(free)
+        if party not in stuck:
+            return ()
+        return tuple(
+            f"{other} waits for {thing.describe_wait()}"
+            for other in waits
+            if other in stuck
+            for thing in waits[other]
+        )
+
+
+def _is_hopeless(thing: Obstacle, stuck: set[Hashable]) -> bool:
+    blockers = thing.blockers()
+    if isinstance(blockers, AnyOf):
+        return blockers.is_hopeless(stuck)
+    return any(blocker in stuck for blocker in blockers)
 
 
 def _spell(

@@ -1,6 +1,7 @@
 """Reading the log as it grows."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from swarm.errors import Closed, Lagged, WrongLoop
 from swarm.kernel._log import Log
@@ -10,11 +11,14 @@ from swarm.model import Commit
 class Parked:
     """The readers that wait for the next commit, first come first woken."""
 
-    __slots__ = ("is_closed", "loop", "waiters")
+    __slots__ = ("is_closed", "loop", "pause", "waiters")
 
     def __init__(self) -> None:
         """Start with none, in the running loop."""
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.pause: Callable[[], Awaitable[None]] | None = getattr(
+            self.loop, "scheduling_point", None
+        )
         self.waiters: dict[asyncio.Future[None], None] = {}
         self.is_closed: bool = False
 
@@ -83,6 +87,8 @@ class LogReader:
         parked = self._parked
         if asyncio.get_running_loop() is not parked.loop:
             raise WrongLoop
+        if parked.pause is not None:
+            await parked.pause()
         while True:
             commit = self.next_nowait()
             if commit is not None:

@@ -141,6 +141,8 @@ class MemoryKernel:
 
     async def view_at(self, revision: int) -> View:
         """Return the tree as it was at `revision`."""
+        if self._pause is not None:
+            await self._pause()
         self._enter()
         self._log.after(self._known(revision))
         return PastView(
@@ -149,6 +151,8 @@ class MemoryKernel:
 
     async def versions(self, path: Path, limit: int) -> list[Document]:
         """Return the retained versions of one document, newest first."""
+        if self._pause is not None:
+            await self._pause()
         self._enter()
         found: list[Document] = []
         document = self._tree.by_text.get(path.text) or self._graves.get(path.text)
@@ -159,6 +163,8 @@ class MemoryKernel:
 
     async def follow(self, since: int | None = None) -> LogReader:
         """Return a reader of every commit after `since`, or from now on."""
+        if self._pause is not None:
+            await self._pause()
         return self.follow_now(since)
 
     async def close(self) -> None:
@@ -225,7 +231,10 @@ class MemoryKernel:
         for condition in conditions:
             self._require(condition)
         plan = rule(self._view, *arguments)
-        if not plan.writes and not plan.events:
+        writes = plan.writes
+        if len(writes) == 1 and writes[0].body is None:
+            return self._write_one(author, writes[0], plan.events), plan.outcome
+        if not writes and not plan.events:
             return None, plan.outcome
         return self._write(author, plan.writes, plan.events), plan.outcome
 
@@ -359,6 +368,29 @@ class MemoryKernel:
             self._undo(made)
             raise
         return tuple(made)
+
+    def _write_one(
+        self, author: AgentIdentity, write: Write, events: Sequence[object]
+    ) -> Commit | None:
+        """Do what `_write` does for one record or deletion: no bound, nothing to undo.
+
+        Locks and tasks are made of these.
+        """
+        revision = self._revision + 1
+        at = self._next_at()
+        document = self._edit(write, revision, at, author)
+        if document is None:
+            made: tuple[Document, ...] = ()
+            if not events:
+                return None
+        else:
+            made = (document,)
+            if document.expires is not None:
+                self._remember_expiry(document)
+        commit = self._log_commit(revision, at, author, made, tuple(events), 256)
+        if self._expiries:
+            self._set_timer()
+        return commit
 
     def _next_at(self) -> int:
         """Return wall time, but never less than the last commit's (H3)."""

@@ -29,7 +29,7 @@ from swarm.coordination import Coordination, WaitGraph
 from swarm.errors import Closed, WrongLoop
 from swarm.kernel import MemoryKernel
 from swarm.model import OWNER, ROOT, AgentIdentity, Path
-from swarm.ports import Clock, Codec, Entropy, LoopClock, Tail, Write
+from swarm.ports import Clock, Codec, Entropy, LoopClock, Plan, Tail
 from swarm.state import Access, Policy, Store, Transaction
 from swarm.system._config import SwarmConfig
 
@@ -174,14 +174,16 @@ class Coordinator:
             if isinstance(error, Exception):
                 self.escalate(error)
 
-    async def commit(
-        self,
-        author: AgentIdentity,
-        writes: Sequence[Write],
-        events: Sequence[object],
+    @property
+    def commits_at_once(self) -> bool:
+        """Whether `apply` never suspends: the tree is in this process."""
+        return self.kernel.local is not None
+
+    async def apply(
+        self, author: AgentIdentity, rule: Callable[..., Plan], *arguments: Any
     ) -> None:
-        """Write documents and publish events as one commit."""
-        await self.kernel.commit(author, writes, events=events)
+        """Ask a rule and commit what it plans, as one step."""
+        await self.kernel.apply(author, rule, *arguments)
 
     def escalate(self, error: Exception) -> None:
         """Take a failure that nobody dealt with: the swarm ends."""

@@ -18,13 +18,16 @@ from swarm.testing._errors import (
     GoalError,
     InvariantError,
     LinearizabilityError,
+    SimulatedCrash,
     SimulationError,
     StepLimitError,
     StuckError,
 )
 from swarm.testing._explore import Proof, Report, Run, explore, replay, run
 from swarm.testing._failure import Failure
+from swarm.testing._faults import Fault, Faults
 from swarm.testing._history import PENDING, Call, History, Operation
+from swarm.testing._injector import Injector
 from swarm.testing._linearizability import (
     Ok,
     Undecided,
@@ -44,7 +47,7 @@ from swarm.testing._sweep import prove, sweep_cancel
 
 if TYPE_CHECKING:
     from swarm.testing._concurrent import check_concurrent
-    from swarm.testing._hypothesis import schedules
+    from swarm.testing._hypothesis import fault_plans, schedules
     from swarm.testing._kernel_contract import KernelContract
     from swarm.testing._machine import SwarmStateMachine
 
@@ -59,9 +62,12 @@ __all__ = [
     "Call",
     "EscapeError",
     "Failure",
+    "Fault",
+    "Faults",
     "GoalError",
     "History",
     "Hold",
+    "Injector",
     "InvariantError",
     "KVModel",
     "KernelContract",
@@ -80,6 +86,7 @@ __all__ = [
     "Sim",
     "SimClock",
     "SimLoop",
+    "SimulatedCrash",
     "SimulationError",
     "StepLimitError",
     "StuckError",
@@ -90,6 +97,7 @@ __all__ = [
     "check_concurrent",
     "check_linearizable",
     "explore",
+    "fault_plans",
     "prove",
     "replay",
     "run",
@@ -102,6 +110,7 @@ __all__ = [
 _LAZY = {
     "check_concurrent": "swarm.testing._concurrent",
     "SwarmStateMachine": "swarm.testing._machine",
+    "fault_plans": "swarm.testing._hypothesis",
     "schedules": "swarm.testing._hypothesis",
     "KernelContract": "swarm.testing._kernel_contract",
 }

@@ -47,3 +47,7 @@ class LinearizabilityError(SimulationError, AssertionError):
 
 class BlobError(SimulationError, ValueError):
     """The text is not a replay blob, or it was made by an unknown format version."""
+
+
+class SimulatedCrash(SimulationError):
+    """An agent was made to crash by a simulated fault."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, NamedTuple
 
 import attrs
 
 from swarm.testing._errors import GoalError
 from swarm.testing._failure import Failure, investigate, tell
+from swarm.testing._faults import Fault, Faults, Planner
 from swarm.testing._loop import Order
 from swarm.testing._policies import Policy
 from swarm.testing._portfolio import Portfolio, Strategy
@@ -118,6 +119,7 @@ def run(
     max_steps: int = 100_000,
     max_time: float | None = None,
     seed: int = 0,
+    faults: tuple[Fault, ...] = (),
 ) -> Run:
     """Run a coroutine function once on virtual time and return how it ended.
 
@@ -132,9 +134,11 @@ def run(
         max_steps: steps after which the run ends with `StepLimitError`.
         max_time: virtual seconds after which it does.
         seed: feeds `sim.rng` and the module `random`.
+        faults: what goes wrong; see `fault_plans`.
     """
     program = Program(function)
     if isinstance(schedule, Schedule):
+        faults = faults or schedule.faults
         order, max_stall = schedule.order, schedule.max_stall
         threads, seed = schedule.threads, schedule.seed
     settings = Settings(
@@ -147,13 +151,16 @@ def run(
     policy = Script() if schedule is None else schedule.policy()
     cancels = schedule.cancels if isinstance(schedule, Schedule) else ()
     with quiet():
-        outcome = execute(program, policy, settings, seed=seed, cancels=cancels)
+        outcome = execute(
+            program, policy, settings, seed=seed, cancels=cancels, faults=faults
+        )
         taken = Schedule(
             order=order,
             max_stall=max_stall,
             threads=threads,
             deviations=tuple(enumerate(policy.choices)),
             cancels=cancels,
+            faults=faults,
             seed=seed,
         )
         if outcome.error is None:
@@ -214,6 +221,7 @@ def replay(
             settings,
             seed=schedule.seed,
             cancels=schedule.cancels,
+            faults=schedule.faults,
             tracer=tracer,
         )
     trace = render(tracer.rows)
@@ -243,12 +251,14 @@ def explore(
     threads: Threads = "refuse",
     max_steps: int = 100_000,
     max_time: float | None = None,
+    faults: Faults | None = None,
 ) -> Report:
     """Run a coroutine function under many schedules, until one of them fails.
 
     The stock order comes first; then, in turn, every way in which one task is slow
-    for a while, and random walks of several kinds. The same arguments give the
-    same search in every process.
+    for a while, and random walks of several kinds. With faults, every other schedule
+    is the stock order with one fault, and the others have several of them. The same
+    arguments give the same search in every process.
 
     Args:
         function: called without arguments, or with `sim=` if it asks for it.
@@ -260,6 +270,7 @@ def explore(
         threads: see `SimLoop`.
         max_steps: steps after which one run fails with `StepLimitError`.
         max_time: virtual seconds after which it does.
+        faults: what may go wrong with the agents of a swarm; nothing if omitted.
     """
     settings = Settings(
         order=order,
@@ -269,25 +280,56 @@ def explore(
         max_time=max_time,
     )
     portfolio = Portfolio(strategy, random.Random(seed), schedules, max_stall > 0)
-    return _search(Program(function), settings, portfolio, schedules, seed)
+    tries = _tries(portfolio, faults, seed)
+    return _search(Program(function), settings, tries, schedules)
+
+
+class _Try(NamedTuple):
+    """What to run next."""
+
+    policy: Policy
+    faults: tuple[Fault, ...]
+    seed: int
+
+
+def _tries(
+    portfolio: Portfolio, faults: Faults | None, seed: int
+) -> Generator[_Try, Outcome, None]:
+    """Yield what to try next; is told how each of them went."""
+    probe = Script()
+    outcome = yield _Try(probe, (), seed)
+    planner = None
+    if faults is not None:
+        planner = Planner(faults, random.Random(seed))
+        planner.learn(outcome.census)
+    for number, policy in enumerate(portfolio.policies(probe), 1):
+        if planner is not None:
+            single = planner.single()
+            if single is not None:
+                yield _Try(Script(), (single,), seed)
+        # Holds are planned on what the stock order did, so they keep its seed.
+        entropy = seed if type(policy) is Script else seed * _SEEDS + number
+        plan = () if planner is None else planner.several()
+        outcome = yield _Try(policy, plan, entropy)
+        portfolio.learn(policy)
+        if planner is not None:
+            planner.learn(outcome.census)
 
 
 def _search(
     program: Program,
     settings: Settings,
-    portfolio: Portfolio,
+    tries: Generator[_Try, Outcome, None],
     schedules: int,
-    seed: int,
 ) -> Report:
     goals: dict[str, bool] = {}
-    probe = Script()
-    policy: Policy | None = probe
-    todo = portfolio.policies(probe)
-    number, entropy = 0, seed
+    number = 0
+    following: _Try | None = next(tries)
     with quiet() as ran:
-        while policy is not None and number < schedules:
+        while following is not None and number < schedules:
             number += 1
-            outcome = execute(program, policy, settings, seed=entropy)
+            policy, faults, seed = following
+            outcome = execute(program, policy, settings, seed=seed, faults=faults)
             for name, met in outcome.goals.items():
                 goals[name] = goals.get(name, False) or met
             if outcome.error is not None:
@@ -298,16 +340,16 @@ def _search(
                     choices=policy.choices,
                     holds=_holds_of(policy),
                     cancels=(),
-                    seed=entropy,
+                    faults=faults,
+                    seed=seed,
                     found_after=number,
                 )
                 return Report(schedules=number, failure=failure, goals=goals)
             ran()
-            portfolio.learn(policy)
-            policy = next(todo, None)
-            # Holds are planned on what the stock order did, so they keep its seed.
-            planned = type(policy) is Script
-            entropy = seed if planned else seed * _SEEDS + number
+            try:
+                following = tries.send(outcome)
+            except StopIteration:
+                following = None
     return Report(schedules=number, goals=goals)
 
 

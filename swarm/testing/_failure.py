@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 
 from swarm.testing._errors import EscapeError
+from swarm.testing._faults import Fault, fewer
 from swarm.testing._program import Program, Settings, execute
 from swarm.testing._report import is_library
 from swarm.testing._schedule import Schedule, describe_hold
@@ -80,6 +81,7 @@ def investigate(
     cancels: tuple[tuple[int, int], ...],
     seed: int,
     found_after: int,
+    faults: tuple[Fault, ...] = (),
     shrink: bool = True,
 ) -> Failure:
     """Shrink a failure, replay it with the trace on, and explain it."""
@@ -87,12 +89,19 @@ def investigate(
 
     steps = 0
 
-    def probe(deviations: Deviations, held: tuple[Hold, ...]) -> Script | None:
+    def probe(
+        deviations: Deviations,
+        held: tuple[Hold, ...],
+        plan: tuple[Fault, ...] | None = None,
+    ) -> Script | None:
         nonlocal steps
         if steps > MAX_STEPS:
             return None
         script = Script(dict(deviations), held)
-        again = execute(program, script, settings, seed=seed, cancels=cancels)
+        plan = faults if plan is None else plan
+        again = execute(
+            program, script, settings, seed=seed, cancels=cancels, faults=plan
+        )
         steps += again.steps
         same = again.error is not None and signature(again.error) == wanted
         return script if same else None
@@ -100,6 +109,11 @@ def investigate(
     shrinker = Shrinker(probe)
     found = None
     if shrink and not isinstance(error, EscapeError):
+        exact = tuple(enumerate(choices))
+        faults = _fewer_faults(
+            faults,
+            lambda plan: bool(probe((), (), plan) or probe(exact, (), plan)),
+        )
         found = shrinker.shrink(choices, holds)
     if found is None:
         found = tuple(enumerate(choices)), ()
@@ -110,9 +124,21 @@ def investigate(
         deviations=found[0],
         holds=found[1],
         cancels=cancels,
+        faults=faults,
         seed=seed,
     )
     return tell(program, settings, schedule, error, found_after, shrinker.replays)
+
+
+def _fewer_faults(
+    plan: tuple[Fault, ...], fails: Callable[[tuple[Fault, ...]], bool]
+) -> tuple[Fault, ...]:
+    """Drop faults and make them milder while the program still fails."""
+    while True:
+        smaller = next((p for p in fewer(plan) if fails(p)), None)
+        if smaller is None:
+            return plan
+        plan = smaller
 
 
 def tell(
@@ -131,6 +157,7 @@ def tell(
         settings,
         seed=schedule.seed,
         cancels=schedule.cancels,
+        faults=schedule.faults,
         tracer=tracer,
     ).error
     reproducible = again is not None and signature(again) == signature(error)
@@ -141,7 +168,7 @@ def tell(
         exact = tuple((d.decision, d.lane) for d in made)
         schedule = attrs.evolve(schedule, deviations=exact)
     why = _reasons(schedule, script, tracer)
-    stock = reproducible and not made and not schedule.cancels
+    stock = reproducible and not made and not schedule.cancels and not schedule.faults
     if stock:
         why.append("also happens on the stock order")
     if not reproducible:
@@ -175,6 +202,7 @@ def _reasons(schedule: Schedule, script: Script, tracer: Tracer) -> list[str]:
         f"`{name(lane)}` was cancelled before step {step}"
         for step, lane in schedule.cancels
     ]
+    why += [str(fault) for fault in schedule.faults]
     if not schedule.holds:
         why += [
             f"at decision {d.decision} `{name(d.lane)}` ran before `{name(d.head)}`"

@@ -8,11 +8,12 @@ passed through a task would be stored there and come out as a finding.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hypothesis import strategies as st
 
+from swarm.testing._faults import AMOUNTS, ANYBODY, OCCASIONS, Fault, Faults
 from swarm.testing._policies import Drawn
 from swarm.testing._script import LENGTHS, HoldHeads
 
@@ -73,3 +74,40 @@ def schedules(
         st.integers(0, max_decision), st.sampled_from(LENGTHS), max_size=3
     )
     return HeldSchedule(draw(starts))
+
+
+@st.composite
+def fault_plans(
+    draw: Callable[[st.SearchStrategy[Any]], Any],
+    faults: Faults,
+    *,
+    agents: Sequence[str] = (),
+    last: int = 20,
+) -> tuple[Fault, ...]:
+    """Draw faults for `run(program, schedule=..., faults=...)`.
+
+    They shrink to fewer, earlier and milder ones.
+
+    Args:
+        draw: given by Hypothesis.
+        faults: which there may be, and how many.
+        agents: the names of the agents they may hit, those of them that `faults`
+            allows. Without names every agent, counted together; `faults` may then
+            say only True or False.
+        last: the last occasion that is hit: turn, message or operation of one agent.
+    """
+    if not agents and any(getattr(faults, k) is not True for k in faults.kinds()):
+        raise ValueError("faults that name agents need their names: agents=[...]")
+    plan: list[st.SearchStrategy[Fault]] = []
+    for kind in faults.kinds():
+        everywhere = not agents or OCCASIONS[kind] == "operation"
+        names = [ANYBODY] if everywhere else [n for n in agents if faults.hits(kind, n)]
+        if names:
+            amounts = sorted(AMOUNTS[kind], key=abs)
+            number, amount = st.integers(1, last), st.sampled_from(amounts)
+            who = st.sampled_from(names)
+            plan.append(st.builds(Fault, st.just(kind), who, number, amount))
+    if not plan:
+        return ()
+    found: list[Fault] = draw(st.lists(st.one_of(plan), max_size=faults.most))
+    return tuple(found)

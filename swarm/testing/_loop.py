@@ -30,6 +30,7 @@ from swarm.testing._handles import (
     SimHandle,
     SimTask,
 )
+from swarm.testing._injector import Injector
 from swarm.testing._policies import STALL, Fifo, Policy
 from swarm.testing._report import describe_stuck
 from swarm.testing._sealed import Threads
@@ -75,12 +76,29 @@ class SimLoop(VirtualLoop):
         self.policy: Policy = Fifo() if policy is None else policy
         self.steps: int = 0
         self.monitors: list[Callable[[], None]] = []
-        self.tracer: Any = None
         self.interventions: list[tuple[int, int]] = []  # (step, task), descending
         self.halted: bool = False  # set by a subclass that runs step by step
         self._free = policy is not None and (order != "fifo" or max_stall > 0)
         self._moved_at = 0  # the step at which the clock moved last
         self._pending: deque[SimHandle] = deque()
+        self.faults: Injector = Injector(self)
+
+    @property
+    def cell_type(self) -> type[Any]:
+        """What swarm's agents are made of here: something that can go wrong."""
+        from swarm.testing._faulty_cell import FaultyCell  # not for other programs
+
+        return FaultyCell
+
+    async def scheduling_point(self) -> None:
+        self.faults.operation()
+        await super().scheduling_point()
+
+    def ready_handles(self) -> list[SimHandle]:
+        return [*self.policy.waiting(), *self._pending, *self._ready]
+
+    def lane_of_step(self, callback: Any) -> int:
+        return self._lane(callback)
 
     # --- running ----------------------------------------------------------------
 

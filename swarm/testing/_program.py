@@ -7,12 +7,14 @@ import asyncio
 import contextlib
 import gc
 import inspect
+import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import attrs
 
+from swarm.testing._faults import Census, Fault
 from swarm.testing._loop import Order, SimLoop
 from swarm.testing._policies import Policy
 from swarm.testing._sealed import Threads
@@ -44,6 +46,7 @@ class Outcome:
     time: float
     complaints: list[dict[str, Any]]
     goals: dict[str, bool]
+    census: Census
 
 
 class Program:
@@ -72,6 +75,7 @@ def execute(
     *,
     seed: int = 0,
     cancels: tuple[tuple[int, int], ...] = (),
+    faults: tuple[Fault, ...] = (),
     tracer: Tracer | None = None,
 ) -> Outcome:
     """Run the program once, to its end or to its failure.
@@ -88,6 +92,7 @@ def execute(
         max_time=settings.max_time,
         entropy_seed=seed,
     )
+    loop.faults.arm(faults)
     loop.interventions = sorted(cancels, reverse=True)
     sim = Sim(loop)
     value, error = None, None
@@ -105,13 +110,14 @@ def execute(
             error = exc
         finally:
             steps, time = loop.steps, loop.time()
+            census = dict(loop.faults.counts)
             try:
                 settle(loop)
             finally:
                 loop.close()
     if error is None and loop.escapes:
         error = loop.escapes[0]  # the program swallowed it
-    return Outcome(value, error, steps, time, loop.complaints, sim.goals)
+    return Outcome(value, error, steps, time, loop.complaints, sim.goals, census)
 
 
 @contextlib.contextmanager
@@ -141,10 +147,15 @@ def quiet() -> Iterator[Callable[[], None]]:
         if runs % COLLECT_EVERY == 0:
             gc.collect(1)
 
+    # What a thousand runs have to say is of no interest; handlers that somebody has
+    # set up are heard all the same.
+    last, logging.lastResort = logging.lastResort, None
+    logging.raiseExceptions, raising = False, logging.raiseExceptions
     gc.disable()
     try:
         yield ran
     finally:
+        logging.lastResort, logging.raiseExceptions = last, raising
         if enabled:
             gc.enable()
         random.setstate(state)

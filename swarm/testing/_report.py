@@ -12,11 +12,13 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import anyio
 
+_SWARM = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _LIBRARIES = (
     *(
         os.path.dirname(os.path.abspath(module)) + os.sep
-        for module in (asyncio.__file__, anyio.__file__, __file__)
+        for module in (asyncio.__file__, anyio.__file__)
     ),
+    _SWARM,
     contextlib.__file__,
 )
 _PRIMITIVES = (
@@ -32,6 +34,16 @@ _PRIMITIVES = (
     anyio.Semaphore,
     anyio.CapacityLimiter,
 )
+
+
+_SENDING = ("Ref.ask", "_wait", "_wait_for_room")
+_IDLE = {
+    "Cell._serve": "requests",
+    "LogReader.next": "the next commit",
+    "Channel.push": "the stream's reader",
+    "Turns.until": "its agent",
+    "Swarm._end": "its agents and tasks to end",
+}
 
 
 class Loop(Protocol):
@@ -79,7 +91,7 @@ def frames_of(coro: Any) -> Iterator[types.FrameType]:
 
 
 def is_library(filename: str) -> bool:
-    """Tell whether a file belongs to asyncio, anyio or the simulator."""
+    """Tell whether a file belongs to asyncio, anyio or swarm."""
     return filename.startswith(_LIBRARIES)
 
 
@@ -144,7 +156,27 @@ def wait_of(task: Any, holders: dict[int, Any]) -> Wait:
     if group is not None:
         members = sorted(getattr(group, "_tasks", ()), key=hash)
         return Wait("its task group", tuple(t for t in members if not t.done()))
-    return NEXT_TURN if waiter is None else Wait("a future")
+    return _wait_in_swarm(task, waiter)
+
+
+def _wait_in_swarm(task: Any, waiter: Any) -> Wait:
+    """Say what a task that may be suspended within swarm itself waits for."""
+    found = rest = NEXT_TURN if waiter is None else Wait("a future")
+    for frame in frames_of(task.get_coro()):
+        code = frame.f_code
+        if not code.co_filename.startswith(_SWARM):
+            found = rest if not is_library(code.co_filename) else found
+            continue
+        where = code.co_qualname
+        if where.endswith(".scheduling_point"):
+            return Wait("the kernel")
+        if where in _SENDING:
+            envelope = frame.f_locals.get("envelope")
+            server = getattr(getattr(envelope, "cell", None), "task", None)
+            found = Wait(f"agent {envelope}", () if server is None else (server,))
+        elif where in _IDLE and waiter is not None:
+            found = Wait(_IDLE[where])
+    return found
 
 
 def _wait_for_primitive(primitive: Any, holders: dict[int, Any]) -> Wait:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import attrs
 
 from swarm.testing._errors import BlobError
+from swarm.testing._faults import Fault
 from swarm.testing._script import FOREVER, Hold, Script
 
 VERSION = 1
@@ -25,7 +26,8 @@ class Schedule:
     `deviations` are pairs (decision, task number): where the stock loop would have
     run another task. Task numbers count tasks in order of creation from 1, which is
     the program itself; 0 is the loop's own callbacks, -1 the clock. `cancels` are
-    pairs (step, task number). `seed` feeds `sim.rng` and `random`.
+    pairs (step, task number). `faults` go wrong at their occasions. `seed`
+    feeds `sim.rng` and `random`.
     """
 
     order: Literal["tasks", "fifo", "batch"] = "tasks"
@@ -34,6 +36,7 @@ class Schedule:
     deviations: tuple[tuple[int, int], ...] = ()
     holds: tuple[Hold, ...] = ()
     cancels: tuple[tuple[int, int], ...] = ()
+    faults: tuple[Fault, ...] = ()
     seed: int = 0
     python: str = attrs.field(
         factory=lambda: f"{sys.version_info[0]}.{sys.version_info[1]}", eq=False
@@ -56,6 +59,7 @@ class Schedule:
             "d": self.deviations,
             "h": self.holds,
             "c": self.cancels,
+            "f": self.faults,
             "e": self.seed,
             "p": self.python,
             "y": self.hash_seed,
@@ -83,6 +87,7 @@ class Schedule:
                 deviations=tuple((d, lane) for d, lane in fields["d"]),
                 holds=tuple(Hold(*hold) for hold in fields["h"]),
                 cancels=tuple((step, lane) for step, lane in fields["c"]),
+                faults=tuple(Fault(*fault) for fault in fields.get("f", ())),
                 seed=fields["e"],
                 python=fields["p"],
                 hash_seed=fields["y"],

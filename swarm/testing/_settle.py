@@ -21,6 +21,7 @@ def settle(loop: SimLoop) -> None:
     loop.monitors.clear()
     loop.interventions = []
     loop.tracer = None
+    loop.faults.disarm()
     loop.restore_order()
     loop.max_steps = loop.steps + TEARDOWN_STEPS
     loop.max_time = None

@@ -5,19 +5,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
-import types
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from swarm.testing._errors import InvariantError
+from swarm.testing._injector import Injector
+from swarm.testing._virtual import one_loop_turn
 
 if TYPE_CHECKING:
     from swarm.testing._loop import SimLoop
-
-
-@types.coroutine
-def _yield_once() -> Generator[None, None, None]:
-    yield
 
 
 class SimClock:
@@ -49,6 +45,7 @@ class Sim:
     Attributes:
         clock: virtual time and wall clock.
         goals: what `sometimes` has recorded so far.
+        faults: what can be made to go wrong with the agents of a swarm.
     """
 
     def __init__(self, loop: SimLoop) -> None:
@@ -56,6 +53,7 @@ class Sim:
         self._open: list[tuple[str, Callable[[], object], float]] = []
         self.clock: SimClock = SimClock(loop)
         self.goals: dict[str, bool] = {}
+        self.faults: Injector = loop.faults
 
     @functools.cached_property
     def rng(self) -> random.Random:
@@ -64,7 +62,7 @@ class Sim:
 
     async def checkpoint(self) -> None:
         """Let any other task run first: a point where the schedule may turn."""
-        await _yield_once()
+        await one_loop_turn()
 
     def always(self, condition: Callable[[], object], name: str = "") -> None:
         """Fail the run at the first step after which the condition is false.

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from swarm.testing._explore import Function, Report, Run, explore, replay, run
+from swarm.testing._faults import Faults
 from swarm.testing._loop import Order, SimLoop
 from swarm.testing._policies import RandomWalk
 from swarm.testing._portfolio import Strategy
@@ -42,6 +43,7 @@ def simulate(
     threads: Threads = "refuse",
     max_steps: int = 100_000,
     max_time: float | None = None,
+    faults: Faults | None = None,
 ) -> Any:
     """Turn a coroutine function into a test that runs it under many schedules.
 
@@ -60,6 +62,7 @@ def simulate(
         threads: see `SimLoop`.
         max_steps: see `explore`.
         max_time: see `explore`, in seconds.
+        faults: see `explore`.
     """
     options: dict[str, Any] = {
         "strategy": strategy,
@@ -68,6 +71,7 @@ def simulate(
         "threads": threads,
         "max_steps": max_steps,
         "max_time": max_time,
+        "faults": faults,
     }
 
     def decorate(coroutine_function: Callable[..., Awaitable[Any]]) -> Any:
@@ -120,6 +124,7 @@ class Explorer:
         threads: Threads = "refuse",
         max_steps: int = 100_000,
         max_time: float | None = None,
+        faults: Faults | None = None,
     ) -> Report:
         """Run a coroutine function under many schedules; see `swarm.testing.explore`.
 
@@ -137,6 +142,7 @@ class Explorer:
             threads=threads,
             max_steps=max_steps,
             max_time=max_time,
+            faults=faults,
         )
 
     def run(self, program: Function, **options: Any) -> Run:

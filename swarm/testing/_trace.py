@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MAX_LINES = 30
 MAX_ROWS = 5_000
+FAULT = -2
 
 
 class Row(NamedTuple):
@@ -85,9 +86,12 @@ class Tracer:
             place = place_of(task.get_coro())
             wait = wait_of(task, self.holders)
             state = "yields" if wait is NEXT_TURN else f"waits for {wait.text}"
-        self.rows.append(
-            Row(self._time, lane, self.names[lane], place, state, overtook)
-        )
+        self._add(Row(self._time, lane, self.names[lane], place, state, overtook))
+
+    def fault(self, text: str) -> None:
+        """Note what was made to go wrong."""
+        assert self._loop is not None
+        self._add(Row(self._loop.time(), FAULT, "fault", None, text, ""))
 
     def name_of(self, lane: int) -> str:
         """Return the name of a lane."""
@@ -148,7 +152,8 @@ def render(rows: Sequence[Row], limit: int = MAX_LINES) -> str:
         return "  (no steps)"
     keep = set(range(len(shown)))
     if len(shown) > limit:
-        turns = [i for i, row in enumerate(shown) if row.overtook][-limit:]
+        turns = [i for i, row in enumerate(shown) if row.overtook or row.lane == FAULT]
+        turns = turns[-limit:]
         ranked = [len(shown) - 1, *turns]
         for distance in range(1, limit):
             ranked.append(len(shown) - 1 - distance)
@@ -189,7 +194,7 @@ def _fitting(ranked: list[int], count: int, limit: int) -> set[int]:
 
 
 def _line(row: Row, width: int) -> str:
-    mark = ">" if row.overtook else " "
+    mark = ">" if row.overtook else "!" if row.lane == FAULT else " "
     place = f"{row.place}, " if row.place else ""
     before = f"  (before {row.overtook})" if row.overtook else ""
     return f"{mark} t={row.time:<8g} {row.task:<{width}}  {place}{row.state}{before}"

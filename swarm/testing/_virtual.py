@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+import types
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from heapq import heapify, heappop, heappush
 from typing import Any, cast
 
@@ -17,6 +18,12 @@ from swarm.testing._handles import SimHandle, SimTask, SimTimer, describe_callba
 from swarm.testing._sealed import Sealed
 
 EPOCH = 1_750_000_000.0  # wall clock at loop time zero, in Unix seconds
+
+
+@types.coroutine
+def one_loop_turn() -> Generator[None, None, None]:
+    """Let everything else that is ready run once."""
+    yield
 
 
 class VirtualLoop(Sealed):
@@ -29,6 +36,7 @@ class VirtualLoop(Sealed):
     def __init__(self) -> None:
         super().__init__()
         self.complaints: list[dict[str, Any]] = []
+        self.tracer: Any = None
         self._now = 0.0
         self._wall = EPOCH
         self._ids = 0
@@ -62,7 +70,25 @@ class VirtualLoop(Sealed):
         """Move the wall clock, and only it, forwards or (negative) backwards."""
         self._wall += seconds
 
+    # --- what is ready ----------------------------------------------------------
+
+    def ready_handles(self) -> list[SimHandle]:
+        """Return what is ready to run."""
+        raise NotImplementedError
+
+    def lane_of_step(self, callback: Any) -> int:
+        """Return the number of the task that this callback steps, or 0."""
+        raise NotImplementedError
+
     # --- scheduling -------------------------------------------------------------
+
+    async def scheduling_point(self) -> None:
+        """Let others run: what a library awaits where a real store would suspend.
+
+        swarm's kernel looks for this on the running loop and, if it is there, awaits
+        it before every operation on the tree. Other libraries may do the same.
+        """
+        await one_loop_turn()
 
     def call_soon(
         self,

@@ -1,5 +1,7 @@
 """A world of locks, semaphores and barriers on a bare kernel, without agents."""
 
+from typing import Self
+
 from swarm.coordination import Coordination, LockHandle, WaitGraph
 from swarm.coordination._alarms import Alarms
 from swarm.kernel import MemoryKernel
@@ -28,7 +30,7 @@ class World:
         )
         self.state = StateHandle(store)
 
-    async def __aenter__(self) -> "World":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:

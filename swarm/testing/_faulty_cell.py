@@ -1,0 +1,152 @@
+"""Agents as they are under simulation: their messages and turns can go wrong.
+
+The supervisor makes every agent of the type that its loop names (`cell_type`); a
+real loop names none. So there is nothing to switch off in production.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from swarm.agents import Envelope, Status
+from swarm.agents._cell import Cell
+from swarm.agents._protocol import Call
+from swarm.agents._restart import Decision, decide
+from swarm.testing._errors import SimulatedCrash
+from swarm.testing._faults import Fault
+from swarm.testing._injector import Injector
+
+
+class FaultyCell(Cell):
+    """An agent that asks the loop before each message and each turn."""
+
+    __slots__ = ("_overtaken",)
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._overtaken: list[Envelope] = []
+        self._injector.enter(self)
+
+    @property
+    def _injector(self) -> Injector:
+        loop: Any = self.host.loop
+        injector: Injector = loop.faults
+        return injector
+
+    # --- messages ---------------------------------------------------------------
+
+    def post(self, envelope: Envelope) -> bool:
+        """Take a request; a told one may be lost, doubled, late or overtaken."""
+        if not envelope.is_tell():
+            return super().post(envelope)
+        faults = self._injector.at("message", self.name)
+        taken = True
+        for fault in faults:
+            self._injector.note(fault)
+        kinds = {fault.kind for fault in faults}
+        copies = [envelope] if "drop" not in kinds else []
+        if "duplicate" in kinds and copies:
+            copies.append(self._copy(envelope))
+        late = sum(fault.amount for fault in faults if fault.kind == "delay")
+        if late:
+            for copy in copies:
+                self.host.loop.call_later(late, self._arrive, copy)
+        elif "reorder" in kinds:
+            self._hold_back(copies, next(f for f in faults if f.kind == "reorder"))
+            return True
+        else:
+            for copy in copies:  # its sender waits for room for one of them
+                got_in = super().post(copy)
+                taken = got_in if copy is envelope else taken
+        overtaken, self._overtaken = self._overtaken, []
+        for other in overtaken:
+            self._arrive(other)
+        return taken
+
+    def _copy(self, envelope: Envelope) -> Envelope:
+        args, kwargs = envelope.args, envelope.kwargs
+        return type(envelope)(
+            self, envelope.call, args, kwargs, None, envelope.deadline, envelope.since
+        )
+
+    def _hold_back(self, copies: list[Envelope], fault: Fault) -> None:
+        self._overtaken.extend(copies)
+        self.host.loop.call_later(fault.amount, self._give_up_waiting, copies)
+
+    def _give_up_waiting(self, copies: list[Envelope]) -> None:
+        for copy in copies:
+            if copy in self._overtaken:
+                self._overtaken.remove(copy)
+                self._arrive(copy)
+
+    def _arrive(self, envelope: Envelope) -> None:
+        if self.accepting:
+            super().post(envelope)
+
+    # --- turns ------------------------------------------------------------------
+
+    def _next(self) -> Envelope | None:
+        hook = self.hook
+        envelope = super()._next()
+        if envelope is not None and envelope is not hook:
+            self._begin(envelope)
+        return envelope
+
+    def run_aside(self, envelope: Envelope) -> None:
+        """Start a turn beside the others."""
+        self._begin(envelope)
+        super().run_aside(envelope)
+
+    def _begin(self, envelope: Envelope) -> None:
+        seconds = self._injector.turn(self)
+        if seconds:
+            envelope.call = _Slowed(envelope.call, seconds)
+
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """Return the tasks that run this agent's code."""
+        known = (self.task, self.main, *(self.aside or {}).values())
+        return [task for task in known if task is not None]
+
+    def crash(self) -> bool:
+        """Fail as if the agent's own code had; return whether there was a life."""
+        if self.status in (Status.OFFLINE, Status.ERROR):
+            return False
+        error = SimulatedCrash(f"agent {self} crashed (a simulated fault)")
+        decision = decide(self.restart, error)
+        if decision is Decision.ESCALATE or self.status is Status.DRAINING:
+            self.supervisor.end(self, "killed")
+        else:
+            self.supervisor.failed(self, error)
+        return True
+
+
+class _Slowed(Call):
+    """A call that begins late, the first time it is run."""
+
+    __slots__ = ("_call", "_seconds")
+
+    def __init__(self, call: Call, seconds: float) -> None:
+        self._call = call
+        self._seconds = seconds
+        self.name = call.name
+        self.streams = call.streams
+        self.interleaves = call.interleaves
+        self.function = self._items if call.streams else self._run
+
+    async def _pause(self) -> None:
+        seconds, self._seconds = self._seconds, 0.0
+        await asyncio.sleep(seconds)
+
+    async def _run(self, *args: Any, **kwargs: Any) -> Any:
+        await self._pause()
+        return await self._call.function(*args, **kwargs)
+
+    async def _items(self, *args: Any, **kwargs: Any) -> Any:
+        await self._pause()
+        items = self._call.function(*args, **kwargs)
+        try:
+            async for item in items:
+                yield item
+        finally:
+            await items.aclose()

@@ -1,0 +1,185 @@
+"""Faults as they happen: counted at the seams of swarm, decided in the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from swarm.testing._errors import SimulationError
+from swarm.testing._faults import ANYBODY, OCCASIONS, Fault, Occasion
+from swarm.testing._freezer import Freezer
+from swarm.testing._virtual import VirtualLoop
+
+
+class Victim(Protocol):
+    """An agent as the injector sees it."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    def crash(self) -> bool:
+        """Fail; return whether it was alive."""
+        ...
+
+    def tasks(self) -> list[Any]:
+        """Return its tasks."""
+        ...
+
+
+class Injector:
+    """What goes wrong in one run: `sim.faults`.
+
+    Agents are given by their ref or by their name. The same faults can be drawn by
+    `explore(..., faults=Faults(...))`; these methods are for a test that wants one
+    of them at a place of its own.
+
+    Attributes:
+        happened: the faults so far.
+    """
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._loop = loop
+        self._due: dict[tuple[str, str, int], list[Fault]] = {}
+        self._freezer = Freezer(loop)
+        self._victims: dict[str, Victim] = {}
+        self.counts: dict[tuple[str, str], int] = {}
+        self.happened: list[Fault] = []
+
+    # --- for tests --------------------------------------------------------------
+
+    def crash(self, agent: Any) -> None:
+        """Have the agent fail now; see `Faults`.
+
+        Raises:
+            SimulationError: there is no such agent in this simulation.
+        """
+        victim = self._find(agent)
+        number = self.counts.get(("turn", victim.name), 0)
+        self._crash(victim, Fault("crash", victim.name, number))
+
+    def freeze(self, agent: Any, seconds: float) -> None:
+        """Let no code of the agent run for that long, from now on.
+
+        Raises:
+            SimulationError: there is no such agent in this simulation.
+        """
+        victim = self._find(agent)
+        number = self.counts.get(("turn", victim.name), 0)
+        self.note(Fault("freeze", victim.name, number, seconds))
+        self._freezer.freeze(victim.tasks(), seconds)
+
+    def slow(self, agent: Any, seconds: float) -> None:
+        """Let the agent's next turn begin that long before its method does."""
+        self._next("slow", agent, seconds)
+
+    def drop(self, agent: Any) -> None:
+        """Lose the next message told to the agent."""
+        self._next("drop", agent)
+
+    def duplicate(self, agent: Any) -> None:
+        """Let the next message told to the agent come twice."""
+        self._next("duplicate", agent)
+
+    def delay(self, agent: Any, seconds: float) -> None:
+        """Let the next message told to the agent come late."""
+        self._next("delay", agent, seconds)
+
+    def reorder(self, agent: Any, within: float = 1.0) -> None:
+        """Let the next message told to the agent come after the one behind it."""
+        self._next("reorder", agent, within)
+
+    def jump_wall(self, seconds: float) -> None:
+        """Let the wall clock, and only it, jump now."""
+        number = self.counts.get(("operation", ANYBODY), 0)
+        self.note(Fault("jump", ANYBODY, number, seconds))
+        self._loop.jump_wall(seconds)
+
+    def _find(self, agent: Any) -> Victim:
+        name = getattr(agent, "name", agent)
+        victim = self._victims.get(name)
+        if victim is None:
+            raise SimulationError(f"no agent called {name!r} in this simulation")
+        return victim
+
+    def _next(self, kind: Any, agent: Any, amount: float = 0.0) -> None:
+        name = getattr(agent, "name", agent)
+        number = self.counts.get((OCCASIONS[kind], name), 0) + 1
+        self.arm([Fault(kind, name, number, amount)])
+
+    # --- for the seams ----------------------------------------------------------
+
+    def arm(self, plan: Iterable[Fault]) -> None:
+        """Let these faults happen when their occasions come."""
+        for fault in plan:
+            place = (OCCASIONS[fault.kind], fault.target, fault.number)
+            self._due.setdefault(place, []).append(fault)
+
+    def disarm(self) -> None:
+        """Let nothing go wrong from now on."""
+        self._due.clear()
+        self._freezer.thaw_all()
+
+    def enter(self, victim: Victim) -> None:
+        """Note that there is an agent; a later one of the same name replaces it."""
+        self._victims[victim.name] = victim
+
+    def at(self, occasion: Occasion, name: str) -> list[Fault]:
+        """Count an occasion; return the faults that are due, made out to `name`."""
+        counts, due = self.counts, self._due
+        place = (occasion, name)
+        number = counts[place] = counts.get(place, 0) + 1
+        everywhere = (occasion, ANYBODY)
+        total = counts[everywhere] = counts.get(everywhere, 0) + 1
+        if not due:
+            return []
+        return [
+            *due.pop((*place, number), ()),
+            *(
+                fault._replace(target=name, number=number)
+                for fault in due.pop((*everywhere, total), ())
+            ),
+        ]
+
+    def turn(self, victim: Victim) -> float:
+        """Count a turn that begins; return by how many seconds it is slowed."""
+        slowed = 0.0
+        for fault in self.at("turn", victim.name):
+            if fault.kind == "crash":
+                self._after(int(fault.amount), lambda f=fault: self._crash(victim, f))  # type: ignore[misc]
+            elif fault.kind == "freeze":
+                self.note(fault)
+                self._freezer.freeze(victim.tasks(), fault.amount)
+            else:
+                self.note(fault)
+                slowed += fault.amount
+        return slowed
+
+    def operation(self) -> None:
+        """Count an operation on the tree."""
+        counts = self.counts
+        place = ("operation", ANYBODY)
+        number = counts[place] = counts.get(place, 0) + 1
+        if self._due:
+            for fault in self._due.pop((*place, number), ()):
+                self.note(fault)
+                self._loop.jump_wall(fault.amount)
+
+    def note(self, fault: Fault) -> None:
+        """Write down a fault that happens now."""
+        self.happened.append(fault)
+        tracer = self._loop.tracer
+        if tracer is not None:
+            tracer.fault(str(fault))
+
+    def _crash(self, victim: Victim, fault: Fault) -> None:
+        if victim.crash():
+            self.note(fault)
+
+    def _after(self, turns: int, act: Callable[[], object]) -> None:
+        """Do something that many turns of the loop from now."""
+        if turns <= 0:
+            act()
+        else:
+            self._loop.call_soon(self._after, turns - 1, act)
