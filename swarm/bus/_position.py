@@ -91,12 +91,11 @@ class Progress:
         ended = set(finished)
         left = [place for place in outstanding if place not in ended]
         done = self.done | ended
-        if not left:
-            after = max(seen, self.after, *done) if done else max(seen, self.after)
-            return Position(after)
-        first = min(left)
-        lower = [place for place in done if place < first]
-        after = max([self.after, *lower])
+        if left:
+            first = min(left)
+            after = max([self.after, *(place for place in done if place < first)])
+        else:  # what is done beyond `seen` says nothing of what is between
+            after = max(seen, self.after)
         return Position(after, tuple(sorted(p for p in done if p > after)))
 
     def reach(self, position: Position) -> None:

@@ -194,6 +194,12 @@ def test_a_position_forgets_nothing(done: list[bool], random: Any) -> None:
         assert min(left, default=(99, 0)) > position.after
 
 
+def test_a_position_does_not_move_over_what_was_not_taken_in() -> None:
+    """E5: beginning again with holes, the holes stay until they are handled."""
+    start = Position((1, -1), ((3, 0),))
+    assert Progress(start).position([], [], start.after) == start
+
+
 def test_query_times_are_half_open() -> None:
     """H3: from `after` on, before `before`."""
     history = History()
