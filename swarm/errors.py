@@ -226,6 +226,14 @@ class StaleClaim(SwarmError):
     """The claim is not the live one any more; nothing was written."""
 
 
+class StaleAck(SwarmError):
+    """The event was given to another attempt meanwhile; this one counts no more."""
+
+
+class AckTimeout(SwarmError, TimeoutError):
+    """The handler gave no sign in time; the event is handed over again."""
+
+
 class BrokenBarrier(SwarmError):
     """The barrier broke before everybody had arrived.
 

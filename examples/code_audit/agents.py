@@ -8,7 +8,7 @@ import anyio.to_thread
 from swarm import Agent, Ref
 
 from . import analysis
-from .findings import FileReport, Finding, Function, Review
+from .findings import Considered, FileReport, Finding, Function, Review
 from .report import sections
 
 _SKIPPED = {".git", ".venv", "venv", "node_modules", "__pycache__", ".tox", "build"}
@@ -61,7 +61,7 @@ class Reviewer(Agent):
     async def consider(self, report: FileReport) -> None:
         """Take a report in."""
         self.reports.append(report)
-        await self.shared.increment("audit.reviewed")
+        await self.swarm.events.publish(Considered(report.file, len(self.reports)))
 
     async def review(self, analysts: list[Ref[Analyst]]) -> Review:
         """Return the merged review, after questions to the analysts."""

@@ -2,6 +2,8 @@
 
 import attrs
 
+from swarm import event
+
 
 @attrs.frozen
 class Finding:
@@ -53,3 +55,11 @@ class Review:
     hotspots: tuple[tuple[str, Function, str], ...]
     findings: tuple[Finding, ...]
     largest: tuple[tuple[str, int], ...]
+
+
+@event("audit.considered")
+class Considered:
+    """The reviewer has taken a file's report in, the `count`-th one."""
+
+    file: str
+    count: int

@@ -8,6 +8,7 @@ import anyio
 from swarm import Ref, Swarm
 
 from .agents import Analyst, Reviewer, Scout, Writer
+from .findings import Considered
 
 Show = Callable[[str], object]
 
@@ -81,10 +82,11 @@ async def read_all(
 
 
 async def follow(swarm: Swarm, total: int, show: Show) -> None:
-    """Show the progress that the reviewer writes down, until all is reviewed."""
-    async with swarm.state.watch("shared.audit.reviewed", since=0) as changes:
-        async for change in changes:
-            if change.value * 10 // total > (change.value - 1) * 10 // total:
-                show(f"reviewed {change.value} of {total}")
-            if change.value >= total:
+    """Show the progress that the reviewer announces, until all is reviewed."""
+    async with swarm.events.subscribe(Considered, since=0) as events:
+        async for event in events:
+            count = event.payload.count
+            if count * 10 // total > (count - 1) * 10 // total:
+                show(f"reviewed {count} of {total}")
+            if count >= total:
                 return

@@ -1,6 +1,7 @@
 """Actors: one mailbox, one turn at a time, one outcome for every request."""
 
 from swarm.agents._agent import Agent
+from swarm.agents._cell import Cell
 from swarm.agents._deadlines import Deadlines
 from swarm.agents._envelope import Envelope, calling_turn, running_turn
 from swarm.agents._group import Group, SpawnOptions
@@ -9,6 +10,7 @@ from swarm.agents._life import turns_of
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox
 from swarm.agents._pool import Pool
+from swarm.agents._post import poster
 from swarm.agents._protocol import interleave
 from swarm.agents._records import AgentInfo, AgentRecord, Failure
 from swarm.agents._ref import Ref
@@ -22,6 +24,7 @@ __all__ = [
     "AgentInfo",
     "AgentRecord",
     "Backoff",
+    "Cell",
     "Deadlines",
     "Envelope",
     "Failure",
@@ -41,6 +44,7 @@ __all__ = [
     "calling_turn",
     "info_of",
     "interleave",
+    "poster",
     "running_turn",
     "turns_of",
 ]

@@ -12,6 +12,8 @@ from swarm.agents._mailbox import State
 from swarm.agents._protocol import Call
 from swarm.agents._steps import Rest
 from swarm.errors import AskTimeout
+from swarm.model import Cause
+from swarm.ports import current_activity
 
 
 class Target(Protocol):
@@ -60,9 +62,10 @@ class Envelope:
         reply: Where the answer goes, once somebody waits for it.
         channel: Where the items of a stream go.
         room: What the sender of a tell waits for while there is no room.
+        cause: What its turn's commits are consequences of; made at need.
     """
 
-    __slots__ = ("args", "call", "cell", "kwargs", "since", "state")
+    __slots__ = ("args", "call", "cause", "cell", "kwargs", "since", "state")
 
     deadline: float = float("inf")
     reply: asyncio.Future[Any] | None = None
@@ -84,6 +87,7 @@ class Envelope:
         self.kwargs: dict[str, Any] = kwargs or _NONE
         self.since: float = since
         self.state: int = 0
+        self.cause: Cause | None = None
 
     def is_decided(self) -> bool:
         """Return whether its outcome is known."""
@@ -161,6 +165,7 @@ class Asked(Envelope):
         self.kwargs: dict[str, Any] = kwargs
         self.since: float = since
         self.state: int = 0
+        self.cause: Cause | None = None
         self.deadline: float = deadline
         self.reply: asyncio.Future[Any] | None = None
 
@@ -193,10 +198,9 @@ class Streamed(Envelope):
     __slots__ = ("channel", "deadline")
 
 
-current_turn: Final[ContextVar[Envelope | None]] = ContextVar(
-    "swarm_current_turn", default=None
-)
-"""The turn whose code is running; child tasks inherit it."""
+current_turn: Final[ContextVar[Envelope | None]] = current_activity
+"""The turn whose code is running (or another activity, which is no turn); child tasks
+inherit it."""
 
 
 def calling_turn() -> Envelope | None:

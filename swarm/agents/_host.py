@@ -141,6 +141,14 @@ class Host(Protocol):
         """Return what an agent holds of the swarm."""
         ...
 
+    def attach(self, cell: Any) -> None:
+        """Have an agent hear the events that its `@on` methods are for."""
+        ...
+
+    def detach(self, cell: Any) -> None:
+        """Have an agent hear no more events; idempotent."""
+        ...
+
 
 class Keeper(Protocol):
     """Who looks after cells; the supervisor is one."""

@@ -22,6 +22,7 @@ from swarm.agents._protocol import Call, resolve, resolve_name
 from swarm.agents._stream import Stream
 from swarm.errors import AskTimeout, MailboxFull, WrongLoop
 from swarm.model import AgentIdentity
+from swarm.ports import current_cause
 
 A_co = TypeVar("A_co", covariant=True)
 P = ParamSpec("P")
@@ -148,6 +149,8 @@ class Ref(Generic[A_co]):
         now = host.now()
         envelope = Asked(cell, call, args, kwargs, now + timeout, now)
         turn = current_turn.get()
+        if turn is not None:
+            envelope.cause = turn.cause or current_cause()
         if turn is not None and turn.is_turn():
             inherits = _begin_nested(turn, envelope)
         else:
@@ -209,6 +212,7 @@ class Ref(Generic[A_co]):
         if not cell.accepting or get_running_loop() is not cell.host.loop:
             _refuse(cell)
         envelope = Told(cell, call, args, kwargs)
+        envelope.cause = current_cause()
         if not cell.post(envelope):
             await _wait_for_room(envelope, self._timeout)
 
@@ -239,7 +243,9 @@ class Ref(Generic[A_co]):
                 f"the mailbox of agent {cell} holds {cell.capacity} requests and is "
                 "full; `await tell(...)` waits for room"
             )
-        cell.post(Told(cell, call, args, kwargs))
+        envelope = Told(cell, call, args, kwargs)
+        envelope.cause = current_cause()
+        cell.post(envelope)
 
     def stream(
         self,

@@ -11,6 +11,7 @@ from swarm.agents._envelope import Envelope, Streamed, calling_turn
 from swarm.agents._mailbox import State
 from swarm.agents._protocol import Call
 from swarm.errors import AskTimeout
+from swarm.ports import current_cause
 
 T = TypeVar("T")
 
@@ -84,6 +85,7 @@ class Stream(AsyncIterator[T], Generic[T]):
         envelope = Streamed(cell, self._call, *self._args, now)
         envelope.deadline = deadline
         envelope.channel = Channel(host.stream_window)
+        envelope.cause = current_cause()
         if deadline != float("inf"):
             host.deadlines.inherit(envelope)
         cell.post(envelope)

@@ -81,6 +81,7 @@ class Supervisor:
             if old is not None:
                 await self.stop(old, None)
             await begin(cell)
+            self.host.attach(cell)
             cell.registered = True
             await self._announce(cell)
         except BaseException as error:
@@ -191,6 +192,7 @@ class Supervisor:
 
     def _forget(self, cell: Cell, reason: str) -> None:
         finish(cell, reason)
+        self.host.detach(cell)
         self.registry.remove(cell)
         self._times.pop(cell, None)
         group = self._groups.pop(cell, None)

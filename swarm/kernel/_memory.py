@@ -37,10 +37,14 @@ from swarm.ports import (
     Timer,
     View,
     Write,
+    current_activity,
+    current_cause,
 )
 
 T = TypeVar("T")
 
+_running = current_activity.get
+_EVENT_SIZE = 256  # bytes a payload is taken to hold
 _FEW = 64  # expiries that are not worth tidying up
 
 
@@ -77,6 +81,8 @@ class MemoryKernel:
         self._timer_at = 0
         self._expiries_bound = _FEW
         self._parked = Parked()
+        self._on_events: Callable[[Commit], None] | None = None
+        self._on_documents: Callable[[Commit], None] | None = None
 
     # --- the contract ---------------------------------------------------------
 
@@ -124,11 +130,14 @@ class MemoryKernel:
         *,
         conditions: Sequence[Condition] = (),
         events: Sequence[object] = (),
+        key: str | None = None,
     ) -> Commit | None:
         """Write and publish under one new revision, if the conditions hold."""
         if self._pause is not None:
             await self._pause()
-        return self.commit_now(author, writes, conditions=conditions, events=events)
+        return self.commit_now(
+            author, writes, conditions=conditions, events=events, key=key
+        )
 
     async def view_at(self, revision: int) -> View:
         """Return the tree as it was at `revision`."""
@@ -156,9 +165,7 @@ class MemoryKernel:
         """Return a reader of every commit after `since`, or from now on."""
         if self._pause is not None:
             await self._pause()
-        self._enter()
-        revision = self._revision if since is None else self._known(since)
-        return LogReader(self._log, self._parked, self._log.after(revision), revision)
+        return self.follow_now(since)
 
     async def close(self) -> None:
         """Refuse everything from now on and wake every reader; idempotent."""
@@ -238,14 +245,19 @@ class MemoryKernel:
         *,
         conditions: Sequence[Condition] = (),
         events: Sequence[object] = (),
+        key: str | None = None,
     ) -> Commit | None:
         """Do what `commit` does, at once."""
         self._enter()
         for condition in conditions:
             self._require(condition)
-        if not writes and not events:
+        if writes:
+            return self._write(author, writes, events, key)
+        if not events:
             return None
-        return self._write(author, writes, events)
+        at, revision = self._next_at(), self._revision + 1
+        size = _EVENT_SIZE * len(events)
+        return self._log_commit(revision, at, author, (), tuple(events), size, key)
 
     def now(self) -> int:
         """Return kernel time in microseconds; it never goes back."""
@@ -255,6 +267,26 @@ class MemoryKernel:
     def revision(self) -> int:
         """The newest revision."""
         return self._revision
+
+    # --- the newest part of the log, for the event bus ------------------------
+
+    @property
+    def compacted(self) -> int:
+        """The newest revision that the log has let go of."""
+        return self._log.compacted
+
+    def follow_now(self, since: int | None = None) -> LogReader:
+        """Do what `follow` does, at once."""
+        self._enter()
+        revision = self._revision if since is None else self._known(since)
+        return LogReader(self._log, self._parked, self._log.after(revision), revision)
+
+    def tap(
+        self, callback: Callable[[Commit], None] | None, *, documents: bool
+    ) -> None:
+        """Call `callback` with each commit that holds events (or documents)."""
+        self._on_events = callback
+        self._on_documents = callback if documents else None
 
     # --- inside ---------------------------------------------------------------
 
@@ -299,6 +331,7 @@ class MemoryKernel:
         author: AgentIdentity,
         writes: Sequence[Write],
         events: Sequence[object],
+        key: str | None = None,
     ) -> Commit | None:
         """Make all of the edits, or none, and log them under one revision."""
         writes = self._checked(writes)
@@ -314,7 +347,7 @@ class MemoryKernel:
         size = 0
         for document in made:
             size += document.size
-        commit = self._log_commit(revision, at, author, made, tuple(events), size)
+        commit = self._log_commit(revision, at, author, made, tuple(events), size, key)
         for document in made:
             if document.expires is not None:
                 self._remember_expiry(document)
@@ -372,16 +405,25 @@ class MemoryKernel:
         documents: tuple[Document, ...],
         events: tuple[object, ...],
         size: int,
+        key: str | None = None,
     ) -> Commit:
-        """Append what has been done, cut what is too old, wake who waits."""
+        """Append what has been done, cut what is too old, tell who listens."""
         self._at = at
         self._revision = self._view.revision = revision
-        commit = Commit(revision, at, author, documents, events, size)
+        cause = None if _running() is None else current_cause()
+        if cause is not None and not cause.root:
+            cause.root = revision
+        commit = Commit(revision, at, author, documents, events, size, cause, key)
         if self._log.append(commit):
             for surplus in self._log.pop_surplus():
                 self._forget(surplus)
         if self._parked.waiters:
             self._parked.wake()
+        if events:
+            if self._on_events is not None:
+                self._on_events(commit)
+        elif self._on_documents is not None:
+            self._on_documents(commit)
         return commit
 
     def _checked(self, writes: Sequence[Write]) -> Sequence[Write]:

@@ -5,6 +5,7 @@ import enum
 
 import attrs
 
+from swarm.model._cause import Cause
 from swarm.model._identity import TIME, AgentIdentity
 from swarm.model._path import Segment
 from swarm.model._value import (
@@ -37,6 +38,8 @@ class Commit:
         documents: The versions it made; the one before each is its `previous`.
         events: The payloads it published, in order.
         size: How many bytes it keeps alive, near enough for a bound.
+        cause: What it is a consequence of, or None: it came from outside.
+        key: The key its event was published under, or None.
     """
 
     revision: int
@@ -45,6 +48,8 @@ class Commit:
     documents: tuple[Document, ...]
     events: tuple[object, ...] = ()
     size: int = 0
+    cause: Cause | None = None
+    key: str | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -1,13 +1,20 @@
 """Events: what happened, said once, in the commit that made it happen."""
 
+import builtins
+import copy
 import datetime
+import enum
+import types
+import typing
 from collections.abc import Callable
-from typing import Any, Final, Generic, TypeVar, dataclass_transform
+from typing import Any, Final, Generic, TypeVar, cast, dataclass_transform
 
 import attrs
 
+from swarm.model._cause import Cause
+from swarm.model._change import ChangeKind, Commit, kind_of, living
 from swarm.model._identity import AgentIdentity
-from swarm.model._value import to_datetime
+from swarm.model._value import ABSENT, JSON, Document, to_datetime
 
 P_co = TypeVar("P_co", covariant=True)
 C = TypeVar("C", bound=type[Any])
@@ -50,33 +57,272 @@ def event_type(payload: object) -> str:
     return str(name)
 
 
-@attrs.frozen(kw_only=True)
 class Event(Generic[P_co]):
-    """One event as subscribers and history see it.
+    """One event as subscribers and history see it. Immutable; equal when the ids are.
 
-    Attributes:
-        id: Unique for ever.
-        seq: The revision of its commit; grows, never repeats for another commit.
-        type: Its dotted type.
-        source: Who caused it.
-        at: When, in microseconds since 1970; never decreases with `seq`.
-        payload: What was published.
-        correlation_id: The same for all that one outside request led to.
-        causation_id: The id of the event or call this one is a consequence of.
-        trace: A W3C `traceparent`, when the program traces.
+    It is a view of the commit that made it, so it costs next to nothing until one of
+    its fields is read.
     """
 
-    id: str
-    seq: int
-    type: str
-    source: AgentIdentity
-    at: int
-    payload: P_co
-    correlation_id: str | None = None
-    causation_id: str | None = None
-    trace: str | None = None
+    __slots__ = ("_cause", "_commit", "_index", "_replayed")
+
+    def __init__(self, commit: Commit, index: int, replayed: bool = False) -> None:
+        """Show one event of a commit, counted from 0."""
+        self._commit: Commit = commit
+        self._index: int = index
+        self._replayed: bool = replayed
+        self._cause: Cause | None = None
+
+    @property
+    def id(self) -> str:
+        """Unique for ever: `<revision>.<number in its commit>`."""
+        return f"{self._commit.revision}.{self._index}"
+
+    @property
+    def seq(self) -> int:
+        """The revision of its commit; grows, never repeats for another commit."""
+        return self._commit.revision
+
+    @property
+    def index(self) -> int:
+        """Its number among the events of its commit, from 0."""
+        return self._index
+
+    @property
+    def type(self) -> str:
+        """Its dotted type."""
+        return event_type(self.payload_class)
+
+    @property
+    def payload_class(self) -> builtins.type[Any]:
+        """The class of its payload."""
+        return self._commit.events[self._index].__class__
+
+    @property
+    def source(self) -> AgentIdentity:
+        """Who caused it."""
+        return self._commit.author
+
+    @property
+    def at(self) -> int:
+        """When, in microseconds since 1970; never decreases with `seq`."""
+        return self._commit.at
 
     @property
     def timestamp(self) -> datetime.datetime:
         """When it happened, in UTC."""
-        return to_datetime(self.at)
+        return to_datetime(self._commit.at)
+
+    @property
+    def payload(self) -> P_co:
+        """What was published. A fresh copy each time if it holds what can change."""
+        payload = self._commit.events[self._index]
+        return cast(P_co, private(payload))
+
+    @property
+    def correlation_id(self) -> str:
+        """The same for all that one outside request led to."""
+        cause = self._commit.cause
+        return f"c{self._commit.revision}" if cause is None else cause.correlation_id
+
+    @property
+    def causation_id(self) -> str | None:
+        """The id of the event or request this one is a consequence of, or None."""
+        cause = self._commit.cause
+        return None if cause is None else cause.causation_id
+
+    @property
+    def depth(self) -> int:
+        """How many events led to this one, one to the next."""
+        cause = self._commit.cause
+        return 0 if cause is None else cause.depth
+
+    @property
+    def trace(self) -> str | None:
+        """A W3C `traceparent`, when the program traces."""
+        cause = self._commit.cause
+        return None if cause is None else cause.trace
+
+    @property
+    def key(self) -> str | None:
+        """The key it was published under, or None."""
+        return self._commit.key
+
+    @property
+    def cause(self) -> Cause:
+        """What handling it is done because of: so an event is its handlers' activity.
+
+        The same for all of them, and made at need.
+        """
+        cause = self._cause
+        if cause is None:
+            cause = self._cause = Cause(
+                self.correlation_id, self.id, self.trace, depth=self.depth + 1
+            )
+        return cause
+
+    def is_turn(self) -> bool:
+        """Return False: nobody can wait for an event by the wait-for graph."""
+        return False
+
+    @property
+    def replayed(self) -> bool:
+        """Whether it comes out of history again, by `replay`."""
+        return self._replayed
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Its revision and index: what events are ordered by."""
+        return (self._commit.revision, self._index)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Event) and other.place == self.place
+
+    def __hash__(self) -> int:
+        return hash(self.place)
+
+    def __repr__(self) -> str:
+        return f"<Event {self.id} {self.type} of {self.source}: {self.payload!r}>"
+
+
+# --- changes of documents, as events ----------------------------------------------
+
+
+@event("state.created")
+class StateCreated:
+    """A document came to be.
+
+    Attributes:
+        path: Where.
+        version: Its version: the revision that wrote it.
+        value: A private copy of what it holds.
+    """
+
+    path: str
+    version: int
+    value: JSON
+
+
+@event("state.updated")
+class StateUpdated:
+    """A document was written again.
+
+    Attributes:
+        path: Where.
+        version: Its new version.
+        value: A private copy of what it holds.
+        old_version: Its version before.
+        old_value: A private copy of what it held before; None when nobody knows.
+    """
+
+    path: str
+    version: int
+    value: JSON
+    old_version: int
+    old_value: JSON
+
+
+@event("state.deleted")
+class StateDeleted:
+    """A document is gone.
+
+    Attributes:
+        path: Where.
+        old_version: Its last version.
+        old_value: A private copy of what it held last; None when nobody knows.
+        expired: Whether its time to live ended it.
+    """
+
+    path: str
+    old_version: int
+    old_value: JSON
+    expired: bool = False
+
+
+STATE_EVENTS: Final = (StateCreated, StateUpdated, StateDeleted)
+
+_CLASSES: Final[dict[ChangeKind, type[Any]]] = {
+    ChangeKind.CREATED: StateCreated,
+    ChangeKind.UPDATED: StateUpdated,
+    ChangeKind.DELETED: StateDeleted,
+    ChangeKind.EXPIRED: StateDeleted,
+}
+
+
+class StateEvent(Event[P_co]):
+    """An event that a changed document is. Its payload is made when it is read."""
+
+    __slots__ = ()
+
+    @property
+    def document(self) -> Document:
+        """The version that was made."""
+        return self._commit.documents[self._index - len(self._commit.events)]
+
+    @property
+    def payload_class(self) -> builtins.type[Any]:
+        """The class of its payload."""
+        return _CLASSES[kind_of(self.document)]
+
+    @property
+    def payload(self) -> P_co:
+        """What changed, read from the commit each time."""
+        return cast(P_co, _payload_of(self.document))
+
+
+def _payload_of(document: Document) -> object:
+    path = document.path.text
+    kind = kind_of(document)
+    if kind is ChangeKind.CREATED:
+        return StateCreated(path, document.version, document.value)
+    old = living(document.previous)
+    was = 0 if old is None else old.version
+    held = None if old is None or old.value is ABSENT else old.value
+    if kind is ChangeKind.UPDATED:
+        return StateUpdated(path, document.version, document.value, was, held)
+    return StateDeleted(path, was, held, expired=kind is ChangeKind.EXPIRED)
+
+
+# --- isolation --------------------------------------------------------------------
+
+_ATOMS: Final = (str, int, float, bool, bytes, type(None), datetime.datetime)
+_plain: dict[type, bool] = {}
+
+
+def private(payload: object) -> object:
+    """Return the payload itself if nothing in it can change, else a deep copy (G9)."""
+    cls = type(payload)
+    plain = _plain.get(cls)
+    if plain is None:
+        plain = _plain[cls] = _is_plain(cls, ())
+    return payload if plain else copy.deepcopy(payload)
+
+
+def _is_plain(hint: Any, outer: tuple[Any, ...]) -> bool:
+    """Return whether values of this annotation can never change."""
+    if hint is Ellipsis or hint in _ATOMS or hint in outer:
+        return True
+    origin = typing.get_origin(hint)
+    if origin in (tuple, frozenset, types.UnionType, typing.Union):
+        inner = typing.get_args(hint)
+        return all(_is_plain(each, outer) for each in inner)
+    if origin is typing.Literal:
+        return True
+    if not isinstance(hint, type):
+        return False
+    if issubclass(hint, (enum.Enum, AgentIdentity)):
+        return True
+    return _is_plain_class(hint, outer)
+
+
+def _is_plain_class(cls: type, outer: tuple[Any, ...]) -> bool:
+    if not attrs.has(cls) or EVENT_TYPE not in cls.__dict__:
+        return False
+    try:
+        hints = typing.get_type_hints(cls)
+    except (NameError, TypeError, AttributeError):  # cannot tell: copy, to be sure
+        return False
+    return all(
+        _is_plain(hints.get(field.name, object), (*outer, cls))
+        for field in attrs.fields(cls)
+    )

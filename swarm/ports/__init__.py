@@ -1,5 +1,11 @@
 """What the core asks of the world: time, chance, bytes, and a kernel to keep them."""
 
+from swarm.ports._activity import (
+    Activity,
+    correlated,
+    current_activity,
+    current_cause,
+)
 from swarm.ports._clock import Clock, LoopClock, Timer
 from swarm.ports._codec import HARD_DOCUMENT_BYTES, Codec, Limits
 from swarm.ports._entropy import Entropy
@@ -13,12 +19,14 @@ from swarm.ports._kernel import (
     Plan,
     Reader,
     Require,
+    Tail,
     View,
     Write,
 )
 
 __all__ = [
     "HARD_DOCUMENT_BYTES",
+    "Activity",
     "Clock",
     "Codec",
     "Condition",
@@ -33,7 +41,11 @@ __all__ = [
     "Plan",
     "Reader",
     "Require",
+    "Tail",
     "Timer",
     "View",
     "Write",
+    "correlated",
+    "current_activity",
+    "current_cause",
 ]

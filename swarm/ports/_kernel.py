@@ -185,8 +185,49 @@ class LocalKernel(Protocol):
         *,
         conditions: Sequence[Condition] = (),
         events: Sequence[object] = (),
+        key: str | None = None,
     ) -> Commit | None:
         """Do what `commit` does, at once."""
+        ...
+
+
+class Tail(Protocol):
+    """The newest part of the log, at hand in this process without waiting.
+
+    The event bus reads it. A kernel on a server keeps one by following its log.
+    """
+
+    @property
+    def revision(self) -> int:
+        """The newest revision in it."""
+        ...
+
+    @property
+    def compacted(self) -> int:
+        """The newest revision that it has let go of: it holds all later ones."""
+        ...
+
+    def follow_now(self, since: int | None = None) -> Reader:
+        """Return a reader of every commit after revision `since` (default: from now).
+
+        Raises:
+            Compacted: The log no longer reaches back that far.
+            ValueError: The revision is still to come.
+        """
+        ...
+
+    def tap(
+        self, callback: Callable[[Commit], None] | None, *, documents: bool
+    ) -> None:
+        """Call `callback` with each commit that holds events, as it gets into the log.
+
+        It is called once the commit is complete, in revision order, and must neither
+        raise nor commit. None: call nobody any more.
+
+        Args:
+            callback: Whom to call; in place of the one before.
+            documents: Whether also with commits that hold documents only.
+        """
         ...
 
 
@@ -257,8 +298,12 @@ class Kernel(Protocol):
         *,
         conditions: Sequence[Condition] = (),
         events: Sequence[object] = (),
+        key: str | None = None,
     ) -> Commit | None:
         """Write all of `writes` and publish `events` under one new revision.
+
+        What the running code is a consequence of (`current_cause`) is kept with them,
+        and so is `key`, by which a publisher knows its event again.
 
         Returns:
             The commit, or None when there was nothing to do: no writes but

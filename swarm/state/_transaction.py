@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 from swarm.errors import Closed, Compacted, ConflictError
 from swarm.model import ABSENT, Document, Path, Pattern
@@ -17,6 +17,8 @@ from swarm.state._validation import validated
 
 T = TypeVar("T")
 
+Also: TypeAlias = Callable[[], tuple[Sequence[Write], Sequence[Condition]]]
+
 _SYNCHRONOUS = "inside a transaction, update() takes a synchronous function"
 
 
@@ -27,15 +29,23 @@ class Transaction(ReadableState):
     the writes together; an exception, or cancellation, throws them away.
     """
 
-    __slots__ = ("_draft", "_footprint", "_guard", "_store", "revision")
+    __slots__ = ("_also", "_draft", "_footprint", "_guard", "_store", "revision")
 
     def __init__(
-        self, store: Store, access: Access, guard: Guard | None = None
+        self,
+        store: Store,
+        access: Access,
+        guard: Guard | None = None,
+        also: Also | None = None,
     ) -> None:
-        """Read and write as `access` may, while `guard` holds."""
+        """Read and write as `access` may, while `guard` holds.
+
+        What `also()` says at the end is committed as well.
+        """
         self._guard = guard
         self._store = store
         self._access = access
+        self._also = also
         self._draft: Draft | None = None
         self._footprint: Footprint | None = None
         self.revision: int = 0
@@ -68,7 +78,7 @@ class Transaction(ReadableState):
         if error is not None or draft is None or footprint is None:
             return
         writes: Sequence[Write] = draft.writes()
-        if not writes:
+        if not writes and self._also is None:
             return
         policy = self._store.policy
         try:
@@ -80,6 +90,10 @@ class Transaction(ReadableState):
             raise _outlived() from None
         if self._guard is not None:
             conditions = [*self._guard.conditions(), *conditions]
+        if self._also is not None:
+            more_writes, more_conditions = self._also()
+            writes = [*writes, *more_writes]
+            conditions = [*conditions, *more_conditions]
         try:
             commit = await self._store.kernel.commit(
                 self._access.identity, writes, conditions=conditions

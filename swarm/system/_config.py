@@ -2,6 +2,7 @@
 
 import attrs
 
+from swarm.bus import BusOptions
 from swarm.ports import Limits
 
 
@@ -21,6 +22,7 @@ class SwarmConfig:
         lock_aging: Seconds of waiting for a lock that make up for one step of
             priority: so long at most is each step's head start.
         limits: How much the state may hold.
+        events: How much the event bus keeps.
     """
 
     ask_timeout: float | None = 60.0
@@ -29,6 +31,7 @@ class SwarmConfig:
     lock_ttl: float = 30.0
     lock_aging: float = 10.0
     limits: Limits = attrs.field(factory=Limits)
+    events: BusOptions = attrs.field(factory=BusOptions)
 
     def __attrs_post_init__(self) -> None:
         """Refuse what cannot be meant."""

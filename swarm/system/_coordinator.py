@@ -14,21 +14,24 @@ from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from typing import Any, Final
 
 from swarm.agents import (
+    Cell,
     Deadlines,
     Mailbox,
     Pool,
     Registry,
     Supervisor,
     Surfaces,
+    poster,
     running_turn,
     turns_of,
 )
+from swarm.bus import Also, Bus, PostingSubscription, Subscription, marked
 from swarm.coordination import Coordination, WaitGraph
 from swarm.errors import Closed, WrongLoop
 from swarm.kernel import MemoryKernel
-from swarm.model import AgentIdentity
-from swarm.ports import Clock, Codec, Entropy, LoopClock, Plan
-from swarm.state import Policy, Store
+from swarm.model import OWNER, ROOT, AgentIdentity, Path
+from swarm.ports import Clock, Codec, Entropy, LoopClock, Plan, Tail
+from swarm.state import Access, Policy, Store, Transaction
 from swarm.system._config import SwarmConfig
 
 _GRACE: Final = 1.0
@@ -103,6 +106,8 @@ class Coordinator:
         self.store: Store = Store(
             self.kernel, Codec(config.limits), policy, self.clock, self.entropy
         )
+        self.tail: Tail = self.kernel
+        self.bus: Bus = Bus(self, config.events)
         self.registry: Registry = Registry()
         self.coordination: Coordination = Coordination(
             self.kernel,
@@ -131,6 +136,7 @@ class Coordinator:
         self._tasks: dict[asyncio.Task[Any], Callable[[], object] | None] = {}
         self._essential: set[asyncio.Task[Any]] = set()
         self._closing: list[Callable[[], object]] = []
+        self._heard: dict[Cell, list[Subscription]] = {}
 
     # --- what agents need -------------------------------------------------------------
 
@@ -209,6 +215,40 @@ class Coordinator:
         """Return what an agent holds of the swarm."""
         return self._make_surfaces(self, identity)
 
+    # --- what the bus needs -----------------------------------------------------------
+
+    def attach(self, cell: Cell) -> None:
+        """Have an agent hear the events that its `@on` methods are for."""
+        methods = marked(type(cell.agent))
+        if not methods:
+            return
+        heard: list[Subscription] = []
+        for method, selector in methods:
+            name = f"{cell.name}.{method.__name__}"
+            post = poster(cell, method)
+            heard.append(
+                PostingSubscription(self.bus, selector, cell.identity, name, post)
+            )
+        self._heard[cell] = heard
+        for subscription in heard:
+            self.bus.add(subscription)
+
+    def detach(self, cell: Cell) -> None:
+        """Have an agent hear no more events; idempotent."""
+        for subscription in self._heard.pop(cell, ()):
+            subscription.cancel()
+
+    def reader_of(self, identity: AgentIdentity) -> Callable[[Path], bool] | None:
+        """Return whether the identity may read a place; None: it may read all."""
+        if identity is OWNER:
+            return None
+        return Access(self.store.policy, identity, ROOT).may_read
+
+    def effects(self, identity: AgentIdentity, also: Also) -> Transaction:
+        """Return a transaction of the state that commits what `also` says as well."""
+        access = Access(self.store.policy, identity, ROOT)
+        return Transaction(self.store, access, also=also)
+
     # --- use --------------------------------------------------------------------------
 
     def check(self, *, spawning: bool = False) -> None:
@@ -242,30 +282,44 @@ class Coordinator:
     async def drain(self) -> None:
         """Let every agent finish what is queued, then stop them, youngest first.
 
-        While the others finish, agents still ask each other. What is not done within
-        `drain_timeout` is ended. Cancelling the wait leaves the rest to `finish`.
+        Handlers of events finish what is due to them as well, but for what waits to be
+        tried again. While the others finish, agents still ask each other. What is not
+        done within `drain_timeout` is ended. Cancelling the wait leaves the rest to
+        `finish`.
         """
         self.phase = Phase.DRAINING
         when = self.now() + self._config.drain_timeout
         timer = self.clock.call_at(when, self._end_all)
         try:
-            while busy := [c for c in self.registry.cells() if c.is_working()]:
-                for cell in busy:
-                    await cell.until(lambda cell=cell: not cell.is_working())  # type: ignore[misc]  # bound now
+            await self._until_quiet()
             for cell in reversed(self.registry.cells()):
                 try:
                     await self.supervisor.stop(cell, None)
                 except Exception as error:  # noqa: BLE001  # raised at the end
                     if error not in self.failures:
                         self.failures.append(error)
+            await self._until_quiet()
         finally:
             timer.cancel()
+
+    async def _until_quiet(self) -> None:
+        """Wait until neither agents nor handlers of events have anything to do."""
+        is_quiet = False
+        while not is_quiet:
+            while busy := [c for c in self.registry.cells() if c.is_working()]:
+                for cell in busy:
+                    await self._until_idle(cell)
+            is_quiet = not await self.bus.settle()
+
+    async def _until_idle(self, cell: Cell) -> None:
+        await cell.until(lambda: not cell.is_working())
 
     def _end_all(self) -> None:
         if self.phase in (Phase.OPEN, Phase.DRAINING):
             self.phase = Phase.ENDING
         for cell in reversed(self.registry.cells()):
             self.supervisor.end(cell, "closed")
+        self.bus.close()
 
     async def finish(self) -> None:
         """End everything and wait until no task is left; idempotent.

@@ -13,6 +13,7 @@ from swarm.agents import (
     SpawnOptions,
     Strategy,
 )
+from swarm.bus import Events
 from swarm.coordination import (
     BarrierHandle,
     LockHandle,
@@ -34,6 +35,7 @@ class Surface:
 
     _coordinator: Coordinator
     _identity: AgentIdentity
+    _events: Events
 
     @classmethod
     def bound_to(cls, coordinator: Coordinator, identity: AgentIdentity) -> Self:
@@ -57,6 +59,14 @@ class Surface:
     def state(self) -> StateHandle:
         """The whole state, as this identity may see it."""
         return StateHandle(self._coordinator.store, self._identity, ROOT)
+
+    @property
+    def events(self) -> Events:
+        """The event bus, as this identity may use it."""
+        events: Events | None = self.__dict__.get("_events")
+        if events is None:
+            events = self._events = Events(self._coordinator.bus, self._identity)
+        return events
 
     @property
     def agents(self) -> Registry:
@@ -223,12 +233,13 @@ class Surface:
         return coordination.barrier(self._identity, name, parties, action)
 
     def explain(self) -> str:
-        """Return, as text, who does what since when, holds what and waits for whom."""
+        """Return, as text, who does, holds and waits for what, and what failed."""
         coordinator = self._coordinator
         agents = explain_agents(
             coordinator.name, coordinator.phase.value, coordinator.registry
         )
-        return "\n".join([agents, *coordinator.coordination.explain()])
+        coordination = coordinator.coordination.explain()
+        return "\n".join([agents, *coordination, *coordinator.bus.describe()])
 
 
 class AgentSurfaces:

@@ -14,6 +14,7 @@ from swarm.model import (
     OWNER,
     TIME,
     ChangeKind,
+    Commit,
     Document,
     Event,
     Path,
@@ -190,7 +191,9 @@ def test_an_event_class_is_frozen_and_knows_its_type():
     for other in (Express("o-1"), Express, "text", int):
         with pytest.raises(TypeError, match="@event"):
             event_type(other)
-    seen = Event(id="e", seq=1, type="order.placed", source=OWNER, at=0, payload=placed)
+    seen = Event(Commit(1, 0, OWNER, (), (placed,)), 0)
+    assert (seen.id, seen.seq, seen.type) == ("1.0", 1, "order.placed")
+    assert (seen.source, seen.payload) == (OWNER, placed)
     assert seen.timestamp == to_datetime(0)
 
 

@@ -1,0 +1,53 @@
+"""Telling those who asked: publishing, subscriptions, delivery, history, replay."""
+
+from swarm.bus._attempt import Attempt
+from swarm.bus._bus import Bus
+from swarm.bus._dead import DeadLetters
+from swarm.bus._events import Events, Page
+from swarm.bus._host import Also, BusHost
+from swarm.bus._mark import marked, on
+from swarm.bus._patterns import EventPattern, Selector, select
+from swarm.bus._posting import PostingSubscription
+from swarm.bus._reactions import keep_active_agents, record_completed_tasks
+from swarm.bus._records import (
+    Batch,
+    BusOptions,
+    DeadLetter,
+    Delivery,
+    OnError,
+    Overflow,
+    Receipt,
+    RetryBackoff,
+    SubscriptionStats,
+)
+from swarm.bus._stream import EventStream
+from swarm.bus._subscription import Subscription
+
+__all__ = [
+    "Also",
+    "Attempt",
+    "Batch",
+    "Bus",
+    "BusHost",
+    "BusOptions",
+    "DeadLetter",
+    "DeadLetters",
+    "Delivery",
+    "EventPattern",
+    "EventStream",
+    "Events",
+    "OnError",
+    "Overflow",
+    "Page",
+    "PostingSubscription",
+    "Receipt",
+    "RetryBackoff",
+    "Selector",
+    "Subscription",
+    "SubscriptionStats",
+    "keep_active_agents",
+    "marked",
+    "on",
+    "record_completed_tasks",
+    "select",
+]

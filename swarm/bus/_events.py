@@ -1,0 +1,386 @@
+"""`swarm.events`: the bus as one identity holds it."""
+
+from collections.abc import Callable, Generator, Iterable
+from datetime import datetime
+from typing import Any, TypeVar, overload
+
+from swarm.bus._bus import Bus
+from swarm.bus._dead import DeadLetters
+from swarm.bus._history import page
+from swarm.bus._patterns import EventPattern, Where, select
+from swarm.bus._records import (
+    Batch,
+    Delivery,
+    Handler,
+    HandlerOptions,
+    OnError,
+    Overflow,
+    Receipt,
+    RetryBackoff,
+)
+from swarm.bus._start import HandlerStart, to_options
+from swarm.bus._stream import EventStream
+from swarm.bus._subscription import Subscription
+from swarm.errors import Compacted
+from swarm.model import EPOCH, AgentIdentity, Event
+
+P = TypeVar("P")
+
+
+class Page(list[Event[Any]]):
+    """Events that a query found: a list, which may also be awaited.
+
+    Attributes:
+        upto: The newest revision that was looked at; pass it on with `offset`.
+    """
+
+    upto: int
+
+    def __await__(self) -> Generator[Any, None, "Page"]:
+        return self
+        yield  # a generator without a step
+
+
+class Events:
+    """Publish and get events, as one identity.
+
+    An agent sees `state.*` events only of places that it may read.
+    """
+
+    __slots__ = ("_bus", "_identity")
+
+    def __init__(self, bus: Bus, identity: AgentIdentity) -> None:
+        """Act as `identity`."""
+        self._bus = bus
+        self._identity = identity
+
+    # --- publishing -------------------------------------------------------------
+
+    async def publish(self, payload: object, *, key: str | None = None) -> Receipt:
+        """Commit an event. When this returns, it is in history and due to everybody.
+
+        Handlers never run in here and what they raise never comes out of here. Waits
+        only while a stream with `overflow="block"` is full; cancelling that wait
+        publishes nothing.
+
+        Args:
+            payload: An instance of an `@event` class.
+            key: Publish it only if no event of this key was published of late.
+
+        Raises:
+            TypeError: It is no event.
+            LimitExceeded: Too many events led to this one, one to the next.
+            Closed: The swarm is closed.
+            WrongLoop: Called from another event loop.
+        """
+        return await self._bus.publish(self._identity, payload, key)
+
+    # --- getting ----------------------------------------------------------------
+
+    @overload
+    def subscribe(
+        self,
+        pattern: type[P],
+        *,
+        source: object = None,
+        source_type: str | Iterable[str] | None = None,
+        correlation_id: str | None = None,
+        where: Callable[[Event[P]], bool] | None = None,
+        buffer: int = 256,
+        overflow: Overflow = "block",
+        since: int | None = None,
+    ) -> EventStream[P]: ...
+    @overload
+    def subscribe(
+        self,
+        pattern: EventPattern | None = None,
+        *,
+        source: object = None,
+        source_type: str | Iterable[str] | None = None,
+        correlation_id: str | None = None,
+        where: Where | None = None,
+        buffer: int = 256,
+        overflow: Overflow = "block",
+        since: int | None = None,
+    ) -> EventStream[Any]: ...
+    def subscribe(
+        self,
+        pattern: Any = None,
+        *,
+        source: object = None,
+        source_type: str | Iterable[str] | None = None,
+        correlation_id: str | None = None,
+        where: Any = None,
+        buffer: int = 256,
+        overflow: Overflow = "block",
+        since: int | None = None,
+    ) -> EventStream[Any]:
+        """Return events as an async iterator, to be entered with `async with`.
+
+        Args:
+            pattern: An event class (its subclasses too), a dotted pattern such as
+                "task.*" or "task.**", a compiled regex (searched in the type), or
+                several of these; None: everything.
+            source: Only events of these agents: names, identities or refs.
+            source_type: Only events of agents of these types.
+            correlation_id: Only events with this correlation id.
+            where: Only events it returns true for. It is called right after the
+                commit and must be quick; when it raises, the event is not meant.
+            buffer: How many events wait at most.
+            overflow: What happens then: "block", "drop-oldest", "drop-newest",
+                "latest" or "error"; see `EventStream`.
+            since: Begin with the events after this revision (0: all that is there).
+
+        Raises:
+            TypeError: The pattern or source is none.
+            ValueError: A pattern, `buffer` or `overflow` means nothing.
+        """
+        selector = select(
+            pattern,
+            source=source,
+            source_type=source_type,
+            correlation_id=correlation_id,
+            where=where,
+        )
+        return EventStream(
+            self._bus,
+            selector,
+            self._identity,
+            buffer=buffer,
+            overflow=overflow,
+            since=since,
+        )
+
+    async def on(
+        self,
+        pattern: EventPattern | None,
+        handler: Handler,
+        *,
+        source: object = None,
+        source_type: str | Iterable[str] | None = None,
+        correlation_id: str | None = None,
+        where: Where | None = None,
+        delivery: Delivery | None = None,
+        ordered: bool | None = None,
+        partition: Callable[[Event[Any]], Any] | None = None,
+        batch: Batch | None = None,
+        on_error: OnError | None = None,
+        max_retries: int = 3,
+        backoff: RetryBackoff | None = None,
+        ack_wait: float | None = None,
+        max_in_flight: int = 16,
+        buffer: int = 256,
+        name: str | None = None,
+        group: str | None = None,
+        since: int | None = None,
+    ) -> Subscription:
+        """Have `handler` called with every event that is meant, from now on.
+
+        A plain function that gets each event at most once is called in the loop's
+        next turn; any other handler runs in tasks of the swarm. What a handler does
+        carries the event's correlation id, and its id as causation id.
+
+        - "at-most-once": an event counts as handled before the handler is called.
+        - "at-least-once": it counts once the handler has returned; an attempt that
+          fails, is cancelled or gives no sign for `ack_wait` is repeated.
+        - "exactly-once": the handler is called with `(event, tx)`. What it writes
+          through the transaction `tx` is committed together with the acknowledgement,
+          or not at all. Effects outside of the swarm are at-least-once: make them
+          idempotent with `Attempt.key`.
+
+        A handler that requires one more argument gets an `Attempt`.
+
+        Args:
+            pattern: As for `subscribe`.
+            handler: `(event)`, or of a batch `(events)`; plain or async.
+            source: As for `subscribe`.
+            source_type: As for `subscribe`.
+            correlation_id: As for `subscribe`.
+            where: As for `subscribe`.
+            delivery: "at-least-once" when there is a `name`, else "at-most-once".
+            ordered: One event after the other, the next only when the one before is
+                done or given up; else up to `max_in_flight`. True without a `group`.
+            partition: Keep only events of which it returns the same in order.
+            batch: Call the handler with lists of events. It may return a list with
+                an exception for each event that failed; when it raises, all have.
+            on_error: "retry" (not for at-most-once), then dead letter; "dead-letter"
+                at once; or "ignore". "retry" when possible.
+            max_retries: How often an event is tried again.
+            backoff: The pauses before that.
+            ack_wait: Seconds after which an attempt without a sign has failed.
+            max_in_flight: How many handlers may run at a time when not ordered.
+            buffer: How many events wait here. More are dropped (at-most-once), or
+                wait in the log; what leaves the log unread is an alert.
+            name: Keep the position in the tree at `subscriptions.<name>`, and go on
+                from there when there is one.
+            group: Share the events with all other handlers of this group: each gets
+                to exactly one of them.
+            since: Begin with the events after this revision.
+
+        Raises:
+            TypeError: The pattern or the handler is none.
+            ValueError: Options mean nothing, or not together.
+            NameTaken: A subscription of this name is active.
+            ConfigMismatch: The group is there with other options.
+            Compacted: The events after `since`, or after the kept position, are not
+                all there any more; pass a later `since` to go on.
+            Closed: The swarm is closed.
+        """
+        self._bus.host.check()
+        if not callable(handler):
+            raise TypeError(f"a handler is a function of an event, not {handler!r}")
+        selector = select(
+            pattern,
+            source=source,
+            source_type=source_type,
+            correlation_id=correlation_id,
+            where=where,
+        )
+        options = to_options(
+            delivery=delivery,
+            ordered=ordered,
+            partition=partition,
+            batch=batch,
+            on_error=on_error,
+            max_retries=max_retries,
+            backoff=backoff,
+            ack_wait=ack_wait,
+            max_in_flight=max_in_flight,
+            buffer=buffer,
+            is_named=name is not None,
+            is_shared=group is not None,
+        )
+        start = HandlerStart(self._bus, self._identity, selector, options)
+        return await start.begin(handler, name=name, group=group, since=since)
+
+    async def react(
+        self, pattern: EventPattern, reaction: Handler, *, name: str | None = None
+    ) -> Subscription:
+        """Have `reaction` called with every event, in order, until it has succeeded.
+
+        One that takes `(event, tx)` runs exactly once, with a transaction on the
+        state: see `on`. After three retries an event becomes a dead letter.
+
+        Args:
+            pattern: As for `subscribe`.
+            reaction: `(event)` or `(event, tx)`, plain or async.
+            name: Keep its position in the tree.
+        """
+        delivery: Delivery = HandlerStart.delivery_for(reaction)
+        return await self.on(pattern, reaction, delivery=delivery, name=name)
+
+    async def replay(
+        self,
+        pattern: EventPattern | None = None,
+        *,
+        since: int,
+        handler: Handler,
+        follow: bool = True,
+    ) -> Subscription:
+        """Call `handler` with the past, in order, and go on with the present.
+
+        Returns when the past is handled. Its events say `replayed`; nobody else gets
+        them again, and nothing is committed. What is published meanwhile follows,
+        without a gap and without a duplicate. A handler's failure is a dead letter.
+
+        Args:
+            pattern: As for `subscribe`.
+            since: Begin with the events after this revision (0: all that is there).
+            handler: `(event)`, plain or async.
+            follow: Whether to go on; else the subscription is cancelled at the end.
+
+        Raises:
+            Compacted: The events after `since` are not all there any more.
+            ValueError: `since` is still to come.
+        """
+        self._bus.host.check()
+        options = HandlerOptions(delivery="at-least-once", on_error="dead-letter")
+        start = HandlerStart(self._bus, self._identity, select(pattern), options)
+        return await start.replay(handler, since=since, follow=follow)
+
+    # --- history ----------------------------------------------------------------
+
+    def query(
+        self,
+        types: EventPattern | None = None,
+        sources: object = None,
+        *,
+        after: datetime | int | None = None,
+        before: datetime | int | None = None,
+        correlation_id: str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        after_seq: int | Event[Any] | None = None,
+        upto: int | None = None,
+    ) -> Page:
+        """Return the events of history that are meant, oldest first.
+
+        History reaches as far back as the log (`Limits.log_commits`, `log_bytes`,
+        `log_seconds`).
+
+        Args:
+            types: As `pattern` of `subscribe`.
+            sources: Names, identities or refs of agents.
+            after: From this time on (microseconds since 1970, or a `datetime`).
+            before: Before this time.
+            correlation_id: Only events with this correlation id.
+            limit: How many at most; 0: none.
+            offset: How many to skip. Pages fit together only with the same `upto`.
+            after_seq: Only events after this revision, or after this event: a cursor
+                that neither skips nor repeats while others publish.
+            upto: Only events up to this revision; the newest when None.
+
+        Raises:
+            Compacted: Events after `after_seq` are not all there any more.
+            ValueError: `offset` or `limit` is negative.
+            Closed: The swarm is closed.
+        """
+        bus = self._bus
+        bus.host.check()
+        if offset < 0 or (limit is not None and limit < 0):
+            raise ValueError("offset and limit are 0 or more")
+        selector = select(types, source=sources, correlation_id=correlation_id)
+        tail = bus.host.tail
+        start = _cursor(after_seq)
+        if start is not None and start[0] < tail.compacted:
+            raise Compacted(start[0], tail.compacted + 1)
+        newest = tail.revision if upto is None else upto
+        seer = Subscription(bus, selector, self._identity, None)
+        found = Page(
+            page(
+                bus.history().candidates(selector),
+                seer.fits,
+                after=_microseconds(after),
+                before=_microseconds(before),
+                start=start,
+                upto=newest,
+                offset=offset,
+                limit=limit,
+            )
+        )
+        found.upto = newest
+        return found
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """The events that subscriptions gave up: list, inspect, requeue them."""
+        return self._bus.dead
+
+    def subscriptions(self) -> list[Subscription]:
+        """Return every subscription, oldest first."""
+        return list(self._bus)
+
+
+def _cursor(after: int | Event[Any] | None) -> tuple[int, int] | None:
+    if after is None:
+        return None
+    return after.place if isinstance(after, Event) else (after, 1 << 62)
+
+
+def _microseconds(time: datetime | int | None) -> int | None:
+    if not isinstance(time, datetime):
+        return time
+    if time.tzinfo is None:
+        raise ValueError("a time needs a time zone; use an aware datetime")
+    delta = time - EPOCH
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds

@@ -1,0 +1,98 @@
+"""Running a handler once, as its kind of delivery asks for."""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from swarm.bus._attempt import Attempt, Member, results_of
+from swarm.bus._core import Working
+from swarm.bus._delivery_rule import Delivery
+from swarm.bus._keeper import Keeper
+from swarm.bus._records import HandlerOptions
+from swarm.errors import ConflictError, StaleAck
+
+
+class Handing(Working, Protocol):
+    """A subscription as this sees it."""
+
+    options: HandlerOptions
+    keeper: Keeper | None
+    now: Callable[[], float]
+
+
+async def hand_over(
+    worker: Handing, member: Member, delivery: Delivery
+) -> Sequence[BaseException | None] | None:
+    """Call the handler; return the outcome of each event, None: it is noted already.
+
+    Raises:
+        Exception: What the handler raised, or why nothing of it counts.
+    """
+    if worker.options.delivery == "at-most-once":
+        return await _at_most_once(worker, member, delivery)
+    if worker.options.delivery == "at-least-once":
+        return await _call(worker, member, delivery, ())
+    return await _exactly_once(worker, member, delivery)
+
+
+async def _call(
+    worker: Handing, member: Member, delivery: Delivery, more: tuple[Any, ...]
+) -> Sequence[BaseException | None]:
+    events = [item.event for item in delivery.items]
+    subject: Any = events[0] if worker.options.batch is None else events
+    if member.wants_attempt:
+        more = (*more, Attempt(worker, delivery))
+    result = member.handler(subject, *more)
+    if inspect.isawaitable(result):
+        result = await result
+    return results_of(result, len(events), batch=worker.options.batch is not None)
+
+
+async def _at_most_once(
+    worker: Handing, member: Member, delivery: Delivery
+) -> Sequence[BaseException | None] | None:
+    """Hand over what is acknowledged already: even cancelled, it is done (E4)."""
+    if worker.keeper is not None:
+        await worker.keeper.save([item.event.place for item in delivery.items])
+    try:
+        return await _call(worker, member, delivery, ())
+    except asyncio.CancelledError:
+        if worker.line.is_live(delivery):
+            worker.line.done(delivery, worker.now())
+        raise
+
+
+async def _exactly_once(
+    worker: Handing, member: Member, delivery: Delivery
+) -> Sequence[BaseException | None] | None:
+    """Have the handler's writes and the acknowledgement be one commit (E7)."""
+    places = [item.event.place for item in delivery.items]
+
+    def also() -> Any:
+        if not worker.line.is_live(delivery):
+            raise StaleAck
+        return ((), ()) if worker.keeper is None else worker.keeper.to_commit(places)
+
+    handled = False
+    transaction = worker.bus.host.effects(member.identity, also)
+    try:
+        async with transaction as tx:
+            results = await _call(worker, member, delivery, (tx,))
+            if any(results):
+                raise ExceptionGroup(
+                    f"some of a batch of '{worker.name}' failed; none of it counts",
+                    [error for error in results if isinstance(error, Exception)],
+                )
+            handled = True
+    except ConflictError:
+        if not handled or not worker.line.is_live(delivery):
+            raise
+        if worker.keeper is not None and await worker.keeper.is_fenced():
+            worker.bus.complain(worker, None, StaleAck(), "subscription-taken-over")
+            worker.cancel()
+        worker.line.returned(delivery, worker.now())
+        return None
+    if worker.keeper is not None:
+        worker.keeper.committed(tx.revision, places)
+    return results

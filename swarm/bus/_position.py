@@ -1,0 +1,104 @@
+"""How far a named subscription has come, as the tree keeps it. Pure."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import attrs
+
+from swarm.errors import InvalidPath, SchemaVersionError, StateCorruption
+from swarm.model import Document, Path
+
+Place = tuple[int, int]
+
+_FOLDER: Final = Path.of("subscriptions")
+_SCHEMA: Final = 1
+
+
+def position_path(name: str) -> Path:
+    """Return where the position of a named subscription stands.
+
+    Raises:
+        InvalidPath: The name cannot be a name in the tree.
+    """
+    if not isinstance(name, str):
+        raise InvalidPath(f"a subscription's name is text, not {name!r}")
+    return _FOLDER.child(name)
+
+
+@attrs.frozen
+class Position:
+    """What `subscriptions.<name>` says.
+
+    Attributes:
+        after: The place up to which everything was handled or given up.
+        done: Places after it that were, too.
+    """
+
+    after: Place
+    done: tuple[Place, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document."""
+        return {
+            "schema": _SCHEMA,
+            "seq": self.after[0],
+            "index": self.after[1],
+            "done": [list(place) for place in self.done],
+        }
+
+    @classmethod
+    def of(cls, document: Document) -> "Position":
+        """Read the document.
+
+        Raises:
+            SchemaVersionError: A later version of swarm wrote it.
+            StateCorruption: It is no position.
+        """
+        if isinstance(document.record, Position):
+            return document.record
+        value = document.value
+        try:
+            if value["schema"] != _SCHEMA:
+                raise SchemaVersionError(
+                    f"{document.path} has schema {value['schema']}; this is {_SCHEMA}"
+                )
+            done = tuple((int(seq), int(index)) for seq, index in value["done"])
+            return cls((int(value["seq"]), int(value["index"])), done)
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, SchemaVersionError):
+                raise
+            raise StateCorruption(f"{document.path} is no position: {error}") from None
+
+
+class Progress:
+    """What was handled of a subscription, and up to where that is everything."""
+
+    def __init__(self, start: Position) -> None:
+        """Go on from `start`."""
+        self.after = start.after
+        self.done: set[Place] = set(start.done)
+
+    def position(
+        self, outstanding: Iterable[Place], finished: Iterable[Place], seen: Place
+    ) -> Position:
+        """Return the position once `finished` is done and `outstanding` is not.
+
+        Args:
+            outstanding: Places of events taken in and not done, `finished` or not.
+            finished: Places of events that are done by now.
+            seen: Up to where events were taken in.
+        """
+        ended = set(finished)
+        left = [place for place in outstanding if place not in ended]
+        done = self.done | ended
+        if left:
+            first = min(left)
+            after = max([self.after, *(place for place in done if place < first)])
+        else:  # what is done beyond `seen` says nothing of what is between
+            after = max(seen, self.after)
+        return Position(after, tuple(sorted(p for p in done if p > after)))
+
+    def reach(self, position: Position) -> None:
+        """Take a position that is in force now."""
+        self.after = position.after
+        self.done = set(position.done)

@@ -1,0 +1,269 @@
+"""Events as an async iterator."""
+
+import asyncio
+from collections import deque
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar, get_args
+
+from swarm.bus._core import Core
+from swarm.bus._dead import Letter
+from swarm.bus._feed import Feed, just_before
+from swarm.bus._patterns import Selector
+from swarm.bus._records import Overflow, SubscriptionStats, choose
+from swarm.bus._subscription import Settled, Subscription
+from swarm.errors import Closed, InvalidTransition, Lagged
+from swarm.model import AgentIdentity, Event
+
+E = TypeVar("E")
+
+
+class EventStream(Subscription, Generic[E]):
+    """Events as they come, to be entered with `async with` and iterated.
+
+    What happened before entering is not seen, unless `since` says so. At most
+    `buffer` events wait here; then `overflow` decides:
+
+    - "block": `publish` waits until there is room. Who cannot wait (a state write, an
+      agent that starts) does not; what they cause is read from the log later.
+    - "drop-oldest", "drop-newest": an event is dropped, and counted.
+    - "latest": only the newest event is kept.
+    - "error": the iteration raises `Lagged`; `since=error.last` goes on from there.
+
+    Raises (while iterating):
+        Lagged: Events left the log unread, or the buffer overflowed ("error").
+        StopAsyncIteration: It was cancelled, or the swarm is closed, and everything
+            in the buffer was seen.
+    """
+
+    def __init__(
+        self,
+        bus: Core,
+        selector: Selector,
+        identity: AgentIdentity,
+        *,
+        buffer: int,
+        overflow: Overflow,
+        since: int | None,
+    ) -> None:
+        """Be ready to be entered."""
+        choose("overflow", overflow, get_args(Overflow))
+        if buffer < 1:
+            raise ValueError(f"a buffer holds 1 event or more, not {buffer}")
+        super().__init__(bus, selector, identity, None)
+        self.blocks = overflow == "block"
+        self._overflow = overflow
+        self._limit = 1 if overflow == "latest" else buffer
+        self._since = since
+        self._buffer: deque[Event[E]] = deque()
+        self._feed: Feed | None = None
+        self._lag: Lagged | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._room: dict[asyncio.Future[None], None] = {}
+        self._received = self._processed = 0
+        self._entered = False
+        self._is_simple = self.is_plain  # and reads nothing from the log
+        self._reader_task: asyncio.Task[Any] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Begin: what is published from here on will be seen.
+
+        Raises:
+            Compacted: The log no longer reaches back to `since`.
+            ValueError: `since` is still to come.
+            InvalidTransition: It was entered before.
+        """
+        self.bus.host.check()
+        if self._entered:
+            raise InvalidTransition("an event stream is entered once; subscribe again")
+        self._entered = True
+        tail = self.bus.host.tail
+        if self._since is not None:
+            until = tail.revision
+            self._feed = Feed(tail, (self._since, -1), replayed_until=until)
+            self._is_simple = False
+        self._reader_task = asyncio.current_task()
+        self.bus.add(self)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop listening; what waits is dropped, and counted."""
+        self.cancel()
+        self.dropped += len(self._buffer)
+        self._buffer.clear()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event[E]:
+        """Wait for the next event. Cancelling loses none."""
+        buffer = self._buffer
+        if buffer and self._is_simple and self._status != "paused":
+            self._processed += 1
+            if self._room:
+                self._wake_publishers()
+            return buffer.popleft()
+        while True:
+            if self._feed is not None:
+                self._refill()
+            if buffer and self._status != "paused":
+                event = buffer.popleft()
+                self._processed += 1
+                if self._room:
+                    self._wake_publishers()
+                return event
+            if self._lag is not None and not buffer:
+                error, self._lag = self._lag, None
+                self.cancel()
+                raise error
+            await self._wait()
+
+    async def _wait(self) -> None:
+        if self._status == "cancelled":
+            raise StopAsyncIteration
+        if not self._entered:
+            raise Closed("enter it first: async with swarm.events.subscribe(...) as s")
+        if self._waiter is not None:
+            raise InvalidTransition("one task at a time can wait for an event stream")
+        self._reader_task = asyncio.current_task()
+        waiter = self._waiter = self.bus.host.loop.create_future()
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+
+    @property
+    def stats(self) -> SubscriptionStats:
+        """Its books at this moment."""
+        return SubscriptionStats(
+            received=self._received,
+            processed=self._processed,
+            dead=0,
+            dropped=self.dropped,
+            in_flight=0,
+            buffered=len(self._buffer),
+            errors=self.errors,
+            lost=self.lost,
+        )
+
+    # --- events come ------------------------------------------------------------
+
+    def offer(self, event: Event[E]) -> bool:
+        """Take an event."""
+        buffer = self._buffer
+        if not self._is_simple or len(buffer) >= self._limit:
+            return self._offer_slowly(event)
+        self._received += 1
+        buffer.append(event)
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
+        return True
+
+    def _offer_slowly(self, event: Event[E]) -> bool:
+        if self._lag is not None or (not self.is_plain and not self.fits(event)):
+            return False
+        buffer = self._buffer
+        if self._feed is not None or (
+            len(buffer) >= self._limit and not self._make_room(event)
+        ):
+            return True  # it will be read from the log, or was dropped
+        self._received += 1
+        buffer.append(event)
+        self._wake()
+        return True
+
+    def _make_room(self, event: Event[E]) -> bool:
+        """Do what `overflow` says; return whether there is room now."""
+        if self._overflow == "block":
+            self._feed = Feed(self.bus.host.tail, just_before(event))
+            self._is_simple = False
+            return False
+        if self._overflow == "error":
+            self._lag = Lagged(self._buffer[-1].seq, event.seq)
+            self._is_simple = False
+            return False
+        self.dropped += 1
+        if self._overflow == "drop-newest":
+            self._received += 1
+            return False
+        self._buffer.popleft()
+        return True
+
+    def _refill(self) -> None:
+        """Read what waits in the log, as far as there is room."""
+        feed = self._feed
+        assert feed is not None  # who calls has looked
+        while len(self._buffer) < self._limit:
+            try:
+                event = feed.next(self.wants)
+            except Lagged as error:
+                self._lag, self._feed = error, None
+                self.lost += feed.skip(self.bus.host.tail, error)
+                feed.close()
+                return
+            if event is None:
+                feed.close()
+                self._feed = None
+                self._is_simple = self.is_plain
+                self._wake_publishers()
+                return
+            self._received += 1
+            self._buffer.append(event)
+
+    # --- back-pressure ----------------------------------------------------------
+
+    def is_full(self) -> bool:
+        """Return whether a publisher has to wait for room."""
+        return (
+            (len(self._buffer) >= self._limit or self._feed is not None)
+            and self._status != "cancelled"
+            and self._lag is None
+            and asyncio.current_task() is not self._reader_task
+        )
+
+    async def wait_for_room(self) -> None:
+        """Wait until something was taken out; cancelling the wait is harmless."""
+        waiter = self.bus.host.loop.create_future()
+        self._room[waiter] = None
+        try:
+            await waiter
+        finally:
+            self._room.pop(waiter, None)
+
+    def _wake_publishers(self) -> None:
+        for waiter in self._room:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # --- life -------------------------------------------------------------------
+
+    def resume(self) -> None:
+        """Go on, in order, with what has waited."""
+        super().resume()
+        self._wake()
+
+    def cancel(self) -> Settled:
+        """Take no more; what is in the buffer can still be read."""
+        settled = super().cancel()
+        if self._feed is not None:
+            self._feed.close()
+            self._feed = None
+        self._wake_publishers()
+        self._wake()
+        return settled
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def requeue(self, letter: Letter) -> None:
+        """Refuse: an iterator never gives an event up."""
+        raise InvalidTransition(f"{letter} is of a subscription that handles nothing")

@@ -1,0 +1,426 @@
+"""Handlers that may await: each runs in a task, as the delivery rule allows."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from swarm.bus._attempt import Member
+from swarm.bus._core import Core
+from swarm.bus._dead import Letter
+from swarm.bus._delivery_rule import Delivery, Fate, Item, Line, Outcome
+from swarm.bus._feed import Feed, just_before
+from swarm.bus._hand_over import hand_over
+from swarm.bus._keeper import Keeper
+from swarm.bus._patterns import Selector
+from swarm.bus._records import Handler, HandlerOptions, SubscriptionStats
+from swarm.bus._subscription import (
+    Settled,
+    Subscription,
+    ended,
+    one_loop_turn,
+)
+from swarm.errors import (
+    AckTimeout,
+    Lagged,
+    RemoteCancelled,
+)
+from swarm.model import AgentIdentity, Event
+from swarm.ports import Timer, current_activity
+
+_BUDGET: Final = 64
+"""How many deliveries that do not suspend a worker runs before it lets others run."""
+
+
+class WorkerSubscription(Subscription):
+    """A handler, or a group of them that share the events.
+
+    Attributes:
+        options: How events are handed over.
+        line: Its books.
+        keeper: Who keeps its position in the tree; None: nobody.
+        now: Monotonic time in seconds.
+    """
+
+    def __init__(
+        self,
+        bus: Core,
+        selector: Selector,
+        identity: AgentIdentity,
+        name: str | None,
+        options: HandlerOptions,
+    ) -> None:
+        """Begin with no member."""
+        super().__init__(bus, selector, identity, name)
+        self.options = options
+        self.line = Line(options)
+        self.keeper: Keeper | None = None
+        self._members: deque[Member] = deque()
+        self._feed: Feed | None = None
+        self._seen = (bus.host.tail.revision, -1)
+        self._is_live = True
+        self._timer: Timer | None = None
+        self.now: Callable[[], float] = bus.host.clock.monotonic
+        self._received = 0
+        self._watchers: list[asyncio.Future[None]] = []
+        self._end: asyncio.Task[Any] | None = None
+
+    # --- members ----------------------------------------------------------------
+
+    def join(self, handler: Handler, identity: AgentIdentity) -> Member:
+        """Add somebody who handles events."""
+        arguments = 2 if self.options.delivery == "exactly-once" else 1
+        member = Member(handler, identity, arguments)
+        self._members.append(member)
+        self.wake()
+        return member
+
+    def leave(self, member: Member) -> Settled:
+        """Let a member handle nothing more; what it has in hand goes to the others."""
+        member.is_paused = True
+        if list(self._members) == [member]:
+            return self.cancel()
+        if member in self._members:
+            self._members.remove(member)
+        for task in member.tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
+        member.wake_all()
+        return Settled(lambda: ended(member.tasks))
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """Who handles events."""
+        return tuple(self._members)
+
+    # --- events come ------------------------------------------------------------
+
+    def offer(self, event: Event[Any]) -> bool:
+        """Take an event, or leave it in the log for later."""
+        if not self.is_plain and not self.fits(event):
+            return False
+        if self._feed is not None:
+            return True
+        if self.line.buffered < self.options.buffer:
+            self._accept(event)
+        elif self.options.delivery == "at-most-once":
+            self._received += 1
+            self.dropped += 1
+        else:
+            self._feed = Feed(self.bus.host.tail, just_before(event))
+        return True
+
+    def begin_after(self, after: tuple[int, int]) -> None:
+        """Take nothing in before `start_at`, and have seen nothing after this place."""
+        self._seen = after
+        self._is_live = False
+
+    def start_at(self, after: tuple[int, int], *, replayed_until: int = 0) -> None:
+        """Begin with the events after a place in the past.
+
+        Raises:
+            Compacted: They are not all there any more.
+        """
+        tail = self.bus.host.tail
+        self._feed = Feed(tail, after, replayed_until=replayed_until)
+        self._seen = after
+        self._is_live = True
+        self._refill()
+
+    def _refill(self) -> None:
+        """Read what waits in the log, as far as there is room."""
+        while self._feed is not None and self.line.buffered < self.options.buffer:
+            try:
+                event = self._feed.next(self.wants)
+            except Lagged as error:
+                lost = self._feed.skip(self.bus.host.tail, error)
+                self.lost += lost
+                self.bus.complain(self, None, error, "events-lost")
+                continue
+            if event is None:
+                self._feed.close()
+                self._feed = None
+            elif self.keeper is None or not self.keeper.has_done(event.place):
+                self._accept(event)
+
+    def _accept(self, event: Event[Any]) -> None:
+        self._seen = event.place
+        self._received += 1
+        key = None
+        if self.options.partition is not None:
+            try:
+                key = self.options.partition(event)
+                hash(key)
+            except Exception as error:  # noqa: BLE001  # kept with the event
+                self.errors += 1
+                self.line.dead += 1
+                self.bus.bury(self, event, error, attempts=0)
+                return
+        now = self.now()
+        self.line.add(Item(event, now), key, now)
+        self.wake()
+
+    def requeue(self, letter: Letter) -> None:
+        """Take a dead letter in again."""
+        self._check()
+        key = None if self.options.partition is None else letter.shown.id
+        now = self.now()
+        self.line.dead -= 1
+        self.line.add(Item(letter.event, now), key, now)
+        self.wake()
+
+    # --- who runs ---------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Have a member look, if something is due; and look again when it will be."""
+        if self._status != "active":
+            return
+        now = self.now()
+        if self.line.next_at(now) == now:
+            for _ in range(len(self._members)):
+                self._members.rotate(-1)
+                if self._wake_member(self._members[-1]):
+                    break
+        self._set_timer(now)
+
+    def _wake_member(self, member: Member) -> bool:
+        if member.is_paused:
+            return False
+        if member.wake_one():
+            return True
+        if len(member.tasks) >= self.options.width:
+            return False
+        name = f"subscription {self.name}"
+        member.tasks.add(self.bus.host.start(self._work(member), name))
+        return True
+
+    def extend(self, delivery: Delivery) -> bool:
+        """Give a delivery its whole `ack_wait` again; False: it is stale."""
+        live = self.line.extend(delivery, self.now())
+        self._set_timer(self.now())
+        return live
+
+    def _set_timer(self, now: float) -> None:
+        times = []
+        start = self.line.next_at(now)
+        if start is not None and start > now:
+            times.append(start)
+        if self.options.ack_wait is not None:
+            deadline = self.line.next_deadline()
+            if deadline is not None:
+                times.append(deadline)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if times:
+            self._timer = self.bus.host.clock.call_at(min(times), self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer = None
+        for delivery in self.line.overdue(self.now()):
+            error = AckTimeout(
+                f"the handler of '{self.name}' gave no sign for "
+                f"{self.options.ack_wait} s (ack_wait)"
+            )
+            self._failed(delivery, [error] * len(delivery.items))
+            for member in self._members:
+                task = member.at_work.get(delivery)
+                if task is not None:
+                    task.cancel()
+        self.wake()
+
+    async def _work(self, member: Member) -> None:
+        """Hand events over, one delivery after the other, until cancelled."""
+        task = asyncio.current_task()
+        assert task is not None  # it is this one
+        budget = _BUDGET
+        try:
+            while self._status != "cancelled" and member in self._members:
+                free = self._status == "active" and not member.is_paused
+                delivery = self.line.take(self.now()) if free else None
+                if delivery is None:
+                    budget = _BUDGET
+                    self._set_timer(self.now())
+                    await member.park(self.bus.host.loop)
+                    continue
+                if self._feed is not None:
+                    self._refill()
+                self.wake()
+                member.at_work[delivery] = task
+                try:
+                    await self._run(member, delivery, task)
+                finally:
+                    del member.at_work[delivery]
+                    self._notify()
+                budget -= 1
+                if not budget:
+                    budget = _BUDGET
+                    await one_loop_turn()
+        except asyncio.CancelledError:
+            # Its handler took too long, or it is not wanted any more. In the first
+            # case `wake` starts another worker; who cancelled it waits for its end.
+            pass
+        finally:
+            member.tasks.discard(task)
+            self._refill()
+            self.wake()
+
+    async def _run(
+        self, member: Member, delivery: Delivery, task: "asyncio.Task[Any]"
+    ) -> None:
+        """Run the handler once and note what came of it."""
+        current_activity.set(delivery.items[0].event)
+        line = self.line
+        try:
+            results = await hand_over(self, member, delivery)
+        except asyncio.CancelledError:
+            if task.cancelling():
+                if line.is_live(delivery):
+                    line.returned(delivery, self.now())
+                raise
+            gone = RemoteCancelled("the handler was cancelled from inside")
+            self._failed(delivery, [gone] * len(delivery.items))
+        except Exception as error:  # noqa: BLE001  # all of them go somewhere
+            self._failed(delivery, [error] * len(delivery.items))
+        else:
+            if results is None or not line.is_live(delivery):
+                return
+            if any(results):
+                self._failed(delivery, results)
+            else:
+                line.done(delivery, self.now())
+                if self.keeper is not None:
+                    self.keeper.finished([item.event.place for item in delivery.items])
+        if self.keeper is not None and self.options.delivery != "exactly-once":
+            await self.keeper.save_when_due()
+
+    def _failed(
+        self, delivery: Delivery, results: Sequence[BaseException | None]
+    ) -> None:
+        """Note failures, and see to it that each has a receiver."""
+        line = self.line
+        if not line.is_live(delivery):
+            return
+        outcomes: list[Outcome] = line.failed(
+            delivery, results, self.now(), self._chance
+        )
+        left = {item for item, _, fate in outcomes if fate is Fate.RETRIED}
+        if self.keeper is not None:
+            gone = [item.event.place for item in delivery.items if item not in left]
+            outstanding = set(line.outstanding())
+            self.keeper.finished([place for place in gone if place not in outstanding])
+        for item, error, fate in outcomes:
+            if fate is Fate.IGNORED:
+                self.bus.complain(self, item.event, error, "handler-failed")
+            elif fate is Fate.DEAD:
+                self.bus.bury(self, item.event, error, attempts=item.failures)
+        self.wake()
+
+    def _chance(self) -> float:
+        return self.bus.host.entropy.jitter(0.0, 1.0)
+
+    # --- life -------------------------------------------------------------------
+
+    @property
+    def stats(self) -> SubscriptionStats:
+        """Its books at this moment."""
+        line = self.line
+        return SubscriptionStats(
+            received=self._received,
+            processed=line.processed,
+            dead=line.dead,
+            dropped=self.dropped,
+            in_flight=line.in_flight,
+            buffered=line.buffered,
+            errors=self.errors + line.errors,
+            lost=self.lost,
+        )
+
+    def pause(self) -> Settled:
+        """Have no handler start any more; see `Subscription.pause`."""
+        super().pause()
+        return Settled(self._quiet)
+
+    async def _quiet(self) -> None:
+        for member in tuple(self._members):
+            await self.until_free(member)
+
+    async def until_free(self, member: Member) -> None:
+        """Wait until a member has nothing in hand but what waits here itself."""
+        current = asyncio.current_task()
+        while any(task is not current for task in member.at_work.values()):
+            await self.change()
+
+    async def until_handled(self, revision: int) -> None:
+        """Wait until every event up to `revision` is done or given up."""
+        while self._status != "cancelled":
+            left = min(self.line.outstanding(), default=None)
+            if left is None or left[0] > revision:
+                if self._feed is None or self._seen[0] > revision:
+                    return
+                self._refill()
+                if not self.line.buffered:
+                    continue
+            await self.change()
+
+    def is_busy(self) -> bool:
+        """Return whether a handler runs, or could."""
+        now = self.now()
+        due = self._status == "active" and any(not m.is_paused for m in self._members)
+        return self.line.in_flight > 0 or (due and self.line.next_at(now) == now)
+
+    async def change(self) -> None:
+        """Wait until a handler ends."""
+        watcher = self.bus.host.loop.create_future()
+        self._watchers.append(watcher)
+        await watcher
+
+    def _notify(self) -> None:
+        """Have those in `change` look again."""
+        watchers, self._watchers = self._watchers, []
+        for watcher in watchers:
+            if not watcher.done():
+                watcher.set_result(None)
+
+    def resume(self) -> None:
+        """Go on, in order, with what has waited."""
+        super().resume()
+        self._refill()
+        for _ in range(self.options.width):
+            self.wake()
+
+    def cancel(self) -> Settled:
+        """Handle nothing more: what runs is cancelled, what waits is dropped."""
+        tasks = {task for member in self._members for task in member.tasks}
+        if self._status != "cancelled":
+            self._seen = self.seen()
+            super().cancel()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if self._feed is not None:
+                self._feed.close()
+                self._feed = None
+            for task in tasks:
+                if task is not asyncio.current_task():
+                    task.cancel()
+            for member in self._members:
+                member.wake_all()
+            name = f"subscription {self.name} end"
+            self._end = self.bus.host.start(self._bury(tasks), name, essential=True)
+        own = asyncio.current_task() in tasks
+        return Settled(lambda: ended(tasks if own or not self._end else {self._end}))
+
+    async def _bury(self, tasks: "set[asyncio.Task[Any]]") -> None:
+        """Once nothing runs, keep the position and count what waits as dropped."""
+        await ended(tasks)
+        if self.keeper is not None:
+            await self.keeper.save()
+        self.dropped += self.line.clear()
+        self._notify()
+
+    def seen(self) -> tuple[int, int]:
+        """Return up to where events were taken in."""
+        if self._feed is None and self._is_live and self._status == "active":
+            return max(self._seen, (self.bus.host.tail.revision, -1))
+        return self._seen

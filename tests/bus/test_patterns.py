@@ -1,0 +1,218 @@
+"""Patterns, keys, positions and pages: the pure parts of the bus."""
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarm import Event, LimitExceeded, event
+from swarm.bus import select
+from swarm.bus._dedupe import DedupeWindow
+from swarm.bus._history import History, page
+from swarm.bus._position import Position, Progress
+from swarm.model import OWNER, AgentIdentity, Cause, Commit
+
+ADA = AgentIdentity("ada", "researcher", "ada", "researcher")
+
+
+@event("order.placed")
+class Placed:
+    number: int
+
+
+@event("order.placed.late")
+class PlacedLate(Placed):
+    pass
+
+
+@event("order.paid")
+class Paid:
+    number: int
+
+
+CLASSES: tuple[Any, ...] = (Placed, PlacedLate, Paid)
+
+
+def make(
+    revision: int, cls: Any = Placed, source: Any = OWNER, root: int = 0
+) -> Commit:
+    cause = None if not root else Cause(f"r{root}")
+    return Commit(revision, revision * 10, source, (), (cls(revision),), 0, cause)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        (Placed, {Placed, PlacedLate}),
+        (PlacedLate, {PlacedLate}),
+        ("order.placed", {Placed}),
+        ("order.*", {Placed, Paid}),
+        ("order.**", {Placed, PlacedLate, Paid}),
+        ("**", {Placed, PlacedLate, Paid}),
+        ("*.placed.*", {PlacedLate}),
+        (re.compile("paid$"), {Paid}),
+        ([Paid, "order.placed.late"], {Paid, PlacedLate}),
+        (None, {Placed, PlacedLate, Paid}),
+        ("task.*", set()),
+    ],
+)
+def test_patterns(pattern: Any, expected: set[Any]) -> None:
+    """E15: exact, `*`, `**`, classes with subclasses, regexes, lists."""
+    selector = select(pattern)
+    assert {cls for cls in CLASSES if selector.fits_class(cls)} == expected
+
+
+def test_bad_patterns_are_refused() -> None:
+    """E15: what is no pattern is refused at once, not at the first event."""
+    with pytest.raises(ValueError, match="dotted words"):
+        select("order..placed")
+    with pytest.raises(LimitExceeded):
+        select("a." * 200 + "a")
+    for bad in (3, [3]):
+        with pytest.raises(TypeError):
+            select(bad)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        select(source=3)
+    with pytest.raises(TypeError):
+        select(where="x")  # type: ignore[arg-type]
+
+
+def test_sources_and_correlations() -> None:
+    """E15: source, source type, correlation id and predicate all have to fit."""
+    mine = Event[Any](make(1, source=ADA, root=7), 0)
+    theirs = Event[Any](make(2), 0)
+    for options in (
+        {"source": "ada"},
+        {"source": ADA},
+        {"source": ["ada", "bo"]},
+        {"source_type": "researcher"},
+        {"correlation_id": "r7"},
+        {"where": lambda e: e.seq == 1},
+    ):
+        selector = select(**options)  # type: ignore[arg-type]
+        assert selector.fits(mine)
+        assert not selector.fits(theirs)
+        assert not selector.is_static
+
+
+def test_a_dotted_pattern_takes_linear_time() -> None:
+    """E15: no pattern is a way to keep the bus busy."""
+    selector = select(".".join(["**", "a"] * 50))
+    name = ".".join(["a"] * 120 + ["b"])
+    assert not any(kind(Placed, name) for kind in selector.kinds)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 5))),
+    st.integers(1, 4),
+)
+def test_dedupe_window(published: list[tuple[str, int]], most: int) -> None:
+    """E8: a key is known for so many keys and so long, and not longer."""
+    window = DedupeWindow(most, 10e-6)
+    model: dict[str, tuple[int, int]] = {}
+    now = 0
+    for revision, (key, passed) in enumerate(published, 1):
+        now += passed
+        model = {k: v for k, v in model.items() if now - v[1] < 10}
+        known = window.find(key, now)
+        assert known == (model[key][0] if key in model else None)
+        if known is None:
+            window.add(key, revision, now)
+            model[key] = (revision, now)
+            for oldest in sorted(model, key=lambda k: model[k][0])[:-most]:
+                del model[oldest]
+        assert len(window) == len(model)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(CLASSES),
+            st.sampled_from((OWNER, ADA)),
+            st.integers(0, 3),
+            st.integers(0, 2),
+        ),
+        max_size=30,
+    ),
+    st.sampled_from((None, Placed, "order.*", "order.paid", "task.*")),
+    st.sampled_from((None, "ada", ["ada", "owner"])),
+    st.sampled_from((None, "r1", "r9")),
+    st.integers(0, 4),
+    st.one_of(st.none(), st.integers(0, 5)),
+)
+def test_indexes_equal_a_scan(
+    steps: list[Any], types: Any, sources: Any, root: Any, offset: int, limit: Any
+) -> None:
+    """H1, H2: after every operation each index, and every query, equals a scan."""
+    history = History()
+    kept: list[Event[Any]] = []
+    selector = select(types, source=sources, correlation_id=root)
+    for revision, (cls, source, group, forget) in enumerate(steps, 1):
+        commit = make(revision, cls, source, group)
+        history.append(commit)
+        kept.append(Event(commit, 0))
+        if forget == 2:
+            history.forget(revision - 3)
+            kept = [e for e in kept if e.seq > revision - 3]
+        history.check()
+        assert list(history) == kept
+        scan = [
+            e for e in kept if selector.fits_class(e.payload_class) and selector.fits(e)
+        ]
+        found = page(
+            history.candidates(selector),
+            selector.fits,
+            after=None,
+            before=None,
+            start=None,
+            upto=revision,
+            offset=offset,
+            limit=limit,
+        )
+        assert found == scan[offset:][: len(scan) if limit is None else limit]
+
+
+@given(st.lists(st.booleans(), max_size=12), st.randoms())
+def test_a_position_forgets_nothing(done: list[bool], random: Any) -> None:
+    """E7: position and `done` together are exactly what was handled."""
+    progress = Progress(Position((0, -1)))
+    places = [(n + 1, 0) for n in range(len(done))]
+    order = [place for place, flag in zip(places, done, strict=True) if flag]
+    random.shuffle(order)
+    left = set(places)
+    seen = places[-1] if places else (0, -1)
+    for place in order:
+        position = progress.position(left, [place], seen)
+        left.discard(place)
+        progress.reach(position)
+        for other in places:
+            handled = other <= position.after or other in position.done
+            assert handled == (other not in left)
+        assert Position((0, -1)) == Position((0, -1))
+        assert min(left, default=(99, 0)) > position.after
+
+
+def test_a_position_does_not_move_over_what_was_not_taken_in() -> None:
+    """E5: beginning again with holes, the holes stay until they are handled."""
+    start = Position((1, -1), ((3, 0),))
+    assert Progress(start).position([], [], start.after) == start
+
+
+def test_query_times_are_half_open() -> None:
+    """H3: from `after` on, before `before`."""
+    history = History()
+    for revision in range(1, 6):
+        history.append(make(revision))
+    found = page(
+        history,
+        lambda _: True,
+        after=20,
+        before=40,
+        start=None,
+        upto=5,
+        offset=0,
+        limit=None,
+    )
+    assert [e.seq for e in found] == [2, 3]
