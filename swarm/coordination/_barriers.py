@@ -337,9 +337,9 @@ class BarrierHandle:
     ) -> None:
         """Handle a barrier."""
         self._meeting = meeting
-        self.identity = identity
+        self.identity: AgentIdentity = identity
         self.opener: Session | None = None if session.is_turn else session
-        self.is_agents = session.is_turn
+        self.is_agents: bool = session.is_turn
         session.expect_at(meeting.name)
         meeting.handles.add(self)
 

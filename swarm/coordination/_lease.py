@@ -126,7 +126,7 @@ class Lease:
         self.mode: str = grant.mode
         self.permits: int = grant.permits
         self.expires: int = grant.expires
-        self.is_renewing = False
+        self.is_renewing: bool = False
         self.slot: Slot | None = None
         self._reason: str | None = None
         self._gone: asyncio.Future[str | None] | None = None

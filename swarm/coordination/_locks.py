@@ -6,6 +6,7 @@ from typing import Any, Final
 import attrs
 
 from swarm.coordination._acquisition import Acquisition, Enterable, desk_for
+from swarm.coordination._desk import Desk
 from swarm.coordination._grants import MICRO, Grant, Request, Want, to_micro
 from swarm.coordination._lease import Lease, Leases
 from swarm.coordination._lock_line import FREE, LockLine, Mode, blockers, check_mode
@@ -77,9 +78,9 @@ class LockManager:
 
     def __init__(self, core: Core, ttl: float, aging: float) -> None:
         """Hand out locks, keeping the books in `core`."""
-        self.desk = desk_for(core)(core, "lock", blockers)
+        self.desk: Desk = desk_for(core)(core, "lock", blockers)
         self.ttl = ttl
-        self.life = to_micro(ttl)
+        self.life: int = to_micro(ttl)
         self.aging = aging
         self._paths: dict[str, Path] = {}
 
@@ -174,7 +175,7 @@ class LockHandle(Enterable):
         self._manager = manager
         self._identity = identity
         self._common: Want | None = None
-        self.name = name
+        self.name: str = name
 
     def acquire(
         self,

@@ -1,6 +1,7 @@
 """Semaphores, as users hold them."""
 
 from swarm.coordination._acquisition import Acquisition, Enterable, desk_for
+from swarm.coordination._desk import Desk
 from swarm.coordination._grants import Want, to_micro
 from swarm.coordination._lease import Lease
 from swarm.coordination._line import load
@@ -20,9 +21,9 @@ class SemaphoreManager:
 
     def __init__(self, core: Core, ttl: float) -> None:
         """Hand out permits, keeping the books in `core`."""
-        self.desk = desk_for(core)(core, "semaphore", blockers)
+        self.desk: Desk = desk_for(core)(core, "semaphore", blockers)
         self.ttl = ttl
-        self.life = to_micro(ttl)
+        self.life: int = to_micro(ttl)
         self._names = Names("semaphores", "semaphore", "capacity")
 
     def open(
@@ -73,7 +74,7 @@ class SemaphoreHandle(Enterable):
         self._path = path
         self._blank = blank
         self._common: Want | None = None
-        self.name = name
+        self.name: str = name
 
     def acquire(
         self,

@@ -69,7 +69,7 @@ class Session:
         self.name: str = name
         self.party: Hashable = self if party is None else party
         self.leases: dict[str, Holding] = {}
-        self.is_turn = party is not None
+        self.is_turn: bool = party is not None
         self.meeting: str | None = None
 
     def expect_at(self, meeting: str) -> None:

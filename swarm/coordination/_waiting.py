@@ -90,7 +90,7 @@ class Waiter:
         self.what: Any = what
         self.session: Session = session
         self.since: float = since
-        self.is_decided = False
+        self.is_decided: bool = False
         self.slot: Slot | None = None
 
     def succeed(self, result: Any) -> None:
