@@ -29,8 +29,8 @@ class Attempt:
         first = delivery.items[0]
         self._subscription = subscription
         self._delivery = delivery
-        self.number = first.failures + 1
-        self.key = f"{subscription.name}:{first.event.id}"
+        self.number: int = first.failures + 1
+        self.key: str = f"{subscription.name}:{first.event.id}"
 
     def in_progress(self) -> None:
         """Say "still at work": `ack_wait` begins anew.
@@ -110,7 +110,7 @@ def takes(handler: Callable[..., Any], number: int) -> bool:
 def is_async(handler: object) -> bool:
     """Return whether calling `handler` gives something to await."""
     while hasattr(handler, "func"):  # functools.partial
-        handler = handler.func
+        handler = getattr(handler, "func")  # noqa: B009 - as above, for type checkers
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
         getattr(handler, "__call__", None)  # noqa: B004  # its own, to be looked at
     )

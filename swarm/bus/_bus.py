@@ -69,12 +69,13 @@ class Bus:
         """Listen to nothing yet."""
         self.host = host
         self.options = options
-        self.dead = DeadLetters(options.dead_letters)
+        self.dead: DeadLetters = DeadLetters(options.dead_letters)
         self.running: Route | None = None
         self.named: dict[str, Subscription] = {}
         self.groups: dict[str, Subscription] = {}
-        self.loops = 0
-        self.published_alerts = self.silent_alerts = 0
+        self.loops: int = 0
+        self.published_alerts: int = 0
+        self.silent_alerts: int = 0
         self._ids = count(1)
         self._subscriptions: dict[Subscription, None] = {}
         self._routes: dict[type[Any], Route] = {}

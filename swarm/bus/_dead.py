@@ -29,7 +29,7 @@ class DeadLetters:
         self._most = most
         self._letters: OrderedDict[int, Letter] = OrderedDict()
         self._count = 0
-        self.forgotten = 0
+        self.forgotten: int = 0
         """How many had to go because there were too many."""
 
     def __len__(self) -> int:

@@ -44,10 +44,10 @@ class Item:
 
     def __init__(self, event: Event[Any], since: float) -> None:
         """Come in at `since`."""
-        self.event = event
-        self.since = since
-        self.failures = 0
-        self.alone = False
+        self.event: Event[Any] = event
+        self.since: float = since
+        self.failures: int = 0
+        self.alone: bool = False
 
 
 class Lane:
@@ -65,11 +65,11 @@ class Lane:
 
     def __init__(self, key: Hashable) -> None:
         """Begin empty."""
-        self.key = key
+        self.key: Hashable = key
         self.items: deque[Item] = deque()
-        self.not_before = 0.0
-        self.ticket = 0
-        self.runs = 0
+        self.not_before: float = 0.0
+        self.ticket: int = 0
+        self.runs: int = 0
 
 
 class Delivery:
@@ -85,9 +85,9 @@ class Delivery:
 
     def __init__(self, items: list[Item], lane: Lane, deadline: float | None) -> None:
         """Hand `items` over."""
-        self.items = items
-        self.lane = lane
-        self.deadline = deadline
+        self.items: list[Item] = items
+        self.lane: Lane = lane
+        self.deadline: float | None = deadline
 
 
 Outcome: TypeAlias = tuple[Item, BaseException, Fate]
@@ -104,11 +104,11 @@ class Line:
         self._later: list[tuple[float, int, Lane]] = []
         self._tickets = 0
         self._deliveries: dict[Delivery, None] = {}
-        self.buffered = 0
-        self.in_flight = 0
-        self.processed = 0
-        self.dead = 0
-        self.errors = 0
+        self.buffered: int = 0
+        self.in_flight: int = 0
+        self.processed: int = 0
+        self.dead: int = 0
+        self.errors: int = 0
 
     # --- in ---------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ class PostingSubscription(Subscription):
         if posted:
             self._posted += 1
             return True
-        self.dropped += 1
+        self.count_dropped()
         text = f"the mailbox of '{self.identity}' is full; the event is dropped"
         self.bus.complain(self, event, MailboxFull(text), "events-lost")
         return False

@@ -50,7 +50,7 @@ class EventStream(Subscription, Generic[E]):
         if buffer < 1:
             raise ValueError(f"a buffer holds 1 event or more, not {buffer}")
         super().__init__(bus, selector, identity, None)
-        self.blocks = overflow == "block"
+        self.blocks: bool = overflow == "block"
         self._overflow = overflow
         self._limit = 1 if overflow == "latest" else buffer
         self._since = since
@@ -189,7 +189,7 @@ class EventStream(Subscription, Generic[E]):
             self._lag = Lagged(self._buffer[-1].seq, event.seq)
             self._is_simple = False
             return False
-        self.dropped += 1
+        self.count_dropped()
         if self._overflow == "drop-newest":
             self._received += 1
             return False
@@ -205,7 +205,7 @@ class EventStream(Subscription, Generic[E]):
                 event = feed.next(self.wants)
             except Lagged as error:
                 self._lag, self._feed = error, None
-                self.lost += feed.skip(self.bus.host.tail, error)
+                self.count_lost(feed.skip(self.bus.host.tail, error))
                 feed.close()
                 return
             if event is None:

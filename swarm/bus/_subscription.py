@@ -48,14 +48,22 @@ class Subscription:
         self.bus = bus
         self.selector = selector
         self.identity = identity
-        self.id = bus.new_id()
-        self.name = self.id if name is None else name
-        self.errors = 0
-        self.dropped = 0
-        self.lost = 0
+        self.id: str = bus.new_id()
+        self.name: str = self.id if name is None else name
+        self.errors: int = 0
+        self.dropped: int = 0
+        self.lost: int = 0
         self._status: SubscriptionStatus = "active"
         self._may_read = bus.host.reader_of(identity)
-        self.is_plain = selector.is_static and self._may_read is None
+        self.is_plain: bool = selector.is_static and self._may_read is None
+
+    def count_dropped(self) -> None:
+        """Count an event that found no room."""
+        self.dropped += 1
+
+    def count_lost(self, number: int) -> None:
+        """Count events that had left the log before they were read."""
+        self.lost += number
 
     @property
     def pattern(self) -> str:
@@ -194,13 +202,13 @@ class Route:
         self, inline: "list[InlineSubscription]", queued: list[Subscription]
     ) -> None:
         """Lead to these."""
-        self.inline = inline
-        self.queued = queued
-        self.blocking = [sub for sub in queued if sub.blocks]
-        self.size = len(inline) + len(queued)
-        self.count = 0
-        self.done = 0
-        self.is_retired = False
+        self.inline: list[InlineSubscription] = inline
+        self.queued: list[Subscription] = queued
+        self.blocking: list[Subscription] = [sub for sub in queued if sub.blocks]
+        self.size: int = len(inline) + len(queued)
+        self.count: int = 0
+        self.done: int = 0
+        self.is_retired: bool = False
         for sub in inline:
             sub.routes.append(self)
 

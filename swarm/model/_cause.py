@@ -26,9 +26,9 @@ class Cause:
         """Be a new cause; without ids, one that came from outside."""
         self._correlation_id = correlation_id
         self._causation_id = causation_id
-        self.trace = trace
-        self.depth = depth
-        self.root = 0
+        self.trace: str | None = trace
+        self.depth: int = depth
+        self.root: int = 0
 
     @property
     def correlation_id(self) -> str:

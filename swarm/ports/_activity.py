@@ -23,7 +23,7 @@ class Activity:
 
     def __init__(self, cause: Cause | None) -> None:
         """Run because of `cause`."""
-        self.cause = cause
+        self.cause: Cause | None = cause
 
     def is_turn(self) -> bool:
         """Return False: nobody can wait for it by the wait-for graph."""
