@@ -93,7 +93,7 @@ class EventStream(Subscription, Generic[E]):
     ) -> None:
         """Stop listening; what waits is dropped, and counted."""
         self.cancel()
-        self.dropped += len(self._buffer)
+        self.count_dropped(len(self._buffer))
         self._buffer.clear()
 
     def __aiter__(self) -> Self:

@@ -57,9 +57,9 @@ class Subscription:
         self._may_read = bus.host.reader_of(identity)
         self.is_plain: bool = selector.is_static and self._may_read is None
 
-    def count_dropped(self) -> None:
-        """Count an event that found no room."""
-        self.dropped += 1
+    def count_dropped(self, number: int = 1) -> None:
+        """Count events that found no room."""
+        self.dropped += number
 
     def count_lost(self, number: int) -> None:
         """Count events that had left the log before they were read."""
