@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -138,9 +139,9 @@ class Turns:
     def __str__(self) -> str:
         return f"'{self.identity.agent_id}'"
 
+    @abstractmethod
     def wake(self) -> None:
         """Have the agent look for something to do."""
-        raise NotImplementedError
 
     # --- the mailbox ---------------------------------------------------------
 

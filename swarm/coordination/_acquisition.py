@@ -1,6 +1,7 @@
 """How a lease is asked for: awaited, or entered with a body under it."""
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import Generator
 from types import TracebackType
 from typing import Any
@@ -60,9 +61,9 @@ class Enterable:
         self._desk = desk
         self._entered: list[Lease] = []
 
+    @abstractmethod
     def _usual(self) -> Want:
         """Return what `async with` takes, with `is_entering` set."""
-        raise NotImplementedError
 
     async def __aenter__(self) -> Lease:
         lease = await self._desk.acquire(self._usual())

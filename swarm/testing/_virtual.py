@@ -9,6 +9,7 @@ import asyncio
 import contextvars
 import threading
 import types
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from heapq import heapify, heappop, heappush
@@ -72,13 +73,13 @@ class VirtualLoop(Sealed):
 
     # --- what is ready ----------------------------------------------------------
 
+    @abstractmethod
     def ready_handles(self) -> list[SimHandle]:
         """Return what is ready to run."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lane_of_step(self, callback: Any) -> int:
         """Return the number of the task that this callback steps, or 0."""
-        raise NotImplementedError
 
     # --- scheduling -------------------------------------------------------------
 
