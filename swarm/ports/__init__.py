@@ -24,6 +24,7 @@ from swarm.ports._kernel import (
     View,
     Write,
 )
+from swarm.ports._structure import structuring
 
 __all__ = [
     "HARD_DOCUMENT_BYTES",
@@ -50,4 +51,5 @@ __all__ = [
     "correlated",
     "current_activity",
     "current_cause",
+    "structuring",
 ]
