@@ -121,6 +121,27 @@ class Lagged(SwarmError):
         self.first = first
 
 
+class Lost(Lagged):
+    """The log let go of commits that a named subscription had yet to handle.
+
+    Attributes:
+        count: How many.
+    """
+
+    def __init__(
+        self, count: int = 0, last: int | None = None, first: int | None = None
+    ) -> None:
+        """Say how many are lost, after which revision, and where the log begins now."""
+        super().__init__(last, first)
+        self.count: int = count
+        if last is not None:
+            text = (
+                f"lost {count} commits after revision {last}: the log was at its hard "
+                f"limit (Limits.held_commits, held_bytes) and now starts at {first}"
+            )
+            self.args = (text,)
+
+
 class SchemaVersionError(SwarmError, ValueError):
     """The stored record has a schema version this program cannot read."""
 

@@ -1,15 +1,31 @@
 """What the bus needs of the system around it."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeAlias
 
 from swarm.model import AgentIdentity, Document, Path
-from swarm.ports import Clock, Condition, Entropy, Kernel, Tail, Write
+from swarm.ports import Clock, Codec, Condition, Entropy, Kernel, Tail, Write
 
 Also: TypeAlias = Callable[[], tuple[Sequence[Write], Sequence[Condition]]]
 """What a transaction commits besides its own writes, asked for at its end."""
+
+
+class Waits(Protocol):
+    """The wait-for graph."""
+
+    def enter(self, party: Hashable, obstacle: Any) -> None:
+        """Note that `party` waits for `obstacle`; end it with `leave`.
+
+        Raises:
+            DeadlockError: The wait would close a cycle; nothing was noted.
+        """
+        ...
+
+    def leave(self, party: Hashable, obstacle: Any) -> None:
+        """Note that it does not any more."""
+        ...
 
 
 class BusHost(Protocol):
@@ -38,6 +54,20 @@ class BusHost(Protocol):
     @property
     def tail(self) -> Tail:
         """Where they are read."""
+        ...
+
+    @property
+    def codec(self) -> Codec:
+        """What writes JSON."""
+        ...
+
+    @property
+    def waits(self) -> Waits:
+        """Who waits for whom."""
+        ...
+
+    def party(self) -> Hashable:
+        """Return what the running code is in the wait-for graph."""
         ...
 
     def start(

@@ -1,5 +1,6 @@
 """Which events are meant. Pure; everything but `where` and regexes is linear time."""
 
+import inspect
 import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias
@@ -58,6 +59,16 @@ class Selector:
             and self.where is None
         )
 
+    def means_the_same(self, other: "Selector") -> bool:
+        """Return whether two selectors are of the same words; functions by identity."""
+        return (
+            self.text == other.text
+            and self.sources == other.sources
+            and self.source_types == other.source_types
+            and self.correlation_id == other.correlation_id
+            and self.where is other.where
+        )
+
     def fits_class(self, cls: type[Any]) -> bool:
         """Return whether events of this class can be meant."""
         name = event_type(cls)
@@ -94,8 +105,8 @@ def select(
         ValueError: A dotted pattern has an empty part.
         LimitExceeded: A dotted pattern is too long.
     """
-    if where is not None and not callable(where):
-        raise TypeError("where takes a function of an event")
+    if where is not None and not is_plain_function(where):
+        raise TypeError("where takes a plain function of an event")
     parts: list[object]
     if pattern is None:
         parts = ["**"]
@@ -113,6 +124,11 @@ def select(
         correlation_id=correlation_id,
         where=where,
     )
+
+
+def is_plain_function(value: object) -> bool:
+    """Return whether a value can be called and gives its result at once."""
+    return callable(value) and not inspect.iscoroutinefunction(value)
 
 
 def _kind(pattern: object) -> Kind:

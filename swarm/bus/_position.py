@@ -10,7 +10,7 @@ from swarm.model import Document, Path
 
 Place = tuple[int, int]
 
-_FOLDER: Final = Path.of("subscriptions")
+POSITIONS: Final = Path.of("subscriptions")
 _SCHEMA: Final = 1
 
 
@@ -22,7 +22,7 @@ def position_path(name: str) -> Path:
     """
     if not isinstance(name, str):
         raise InvalidPath(f"a subscription's name is text, not {name!r}")
-    return _FOLDER.child(name)
+    return POSITIONS.child(name)
 
 
 @attrs.frozen
@@ -36,6 +36,15 @@ class Position:
 
     after: Place
     done: tuple[Place, ...] = ()
+
+    @property
+    def needs(self) -> int:
+        """The revision up to which no commit is needed any more.
+
+        Of a commit that was handled in part, the rest is.
+        """
+        revision, index = self.after
+        return revision if index < 0 else max(revision - 1, 0)
 
     def to_json(self) -> dict[str, Any]:
         """Return the document."""

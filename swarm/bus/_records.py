@@ -104,34 +104,18 @@ class SubscriptionStats:
 
 
 @attrs.frozen(kw_only=True)
-class DeadLetter:
-    """An event that a subscription could not handle.
-
-    Attributes:
-        id: Its number in `dead_letters`.
-        event: The event.
-        subscription: The name of the subscription.
-        error: What its handler raised last.
-        attempts: How often it was tried.
-        at: When it was given up, in microseconds since 1970.
-    """
-
-    id: int
-    event: Event[Any]
-    subscription: str
-    error: BaseException
-    attempts: int
-    at: int
-
-
-@attrs.frozen(kw_only=True)
 class BusOptions:
     """How much the bus keeps.
 
     Attributes:
-        dedupe_keys: How many publish keys are remembered.
+        dedupe_keys: How many publish keys are remembered at most; the oldest go
+            first, some at a time.
         dedupe_seconds: For how long.
-        dead_letters: How many dead letters are kept; the oldest go first.
+        dead_letters: How many dead letters are kept at most; likewise.
+        payload_bytes: How large the payload of an event may be, about: its text and
+            bytes, and what its containers hold.
+        history_events: How many events can be queried and replayed.
+        history_seconds: For how long they can.
         depth: How many events may lead one to the next before an event loop is
             assumed.
         inline_backlog: How many events may wait for plain functions.
@@ -140,14 +124,17 @@ class BusOptions:
     dedupe_keys: int = 10_000
     dedupe_seconds: float = 120.0
     dead_letters: int = 1_000
+    payload_bytes: int = 256 * 1024
+    history_events: int = 4_096
+    history_seconds: float = 3600.0
     depth: int = 64
     inline_backlog: int = 16_384
 
     def __attrs_post_init__(self) -> None:
         """Refuse limits that mean nothing."""
         for field in attrs.fields(type(self)):
-            if not getattr(self, field.name) > 0:
-                raise ValueError(f"BusOptions.{field.name} must be above 0")
+            if not 0 < getattr(self, field.name) < math.inf:
+                raise ValueError(f"BusOptions.{field.name} is finite and above 0")
 
 
 @attrs.frozen(kw_only=True)

@@ -98,6 +98,10 @@ class Coordination:
         """The turns that hold or held something; `end_turn` takes them out."""
         return self._core.sessions.of_turns
 
+    def party(self) -> Hashable:
+        """Return what the running code is in the wait-for graph."""
+        return self._core.sessions.current().party
+
     def end_turn(self, turn: Hashable) -> None:
         """Take from a turn that has ended whatever it still holds."""
         self._core.sessions.end_turn(turn)

@@ -241,10 +241,9 @@ class BusMachine(RuleBasedStateMachine):
 
         self.run(act())
 
-    @precondition(lambda self: len(self.swarm.events.dead_letters) > 0)
     @rule()
     def requeue(self) -> None:
-        letters = self.swarm.events.dead_letters.list()
+        letters = self.run(self.swarm.events.dead_letters.list())
         alive = {r.sub.name: r for r in self.readers if r.sub.status != "cancelled"}
         for letter in letters[:2]:
             if letter.subscription in alive:
@@ -252,7 +251,7 @@ class BusMachine(RuleBasedStateMachine):
                 before = alive[letter.subscription].sub.stats.dead
 
                 async def act(letter: Any = letter) -> None:
-                    self.swarm.events.dead_letters.requeue(letter.id)
+                    await self.swarm.events.dead_letters.requeue(letter.id)
 
                 self.run(act())
                 assert alive[letter.subscription].sub.stats.dead == before - 1
@@ -291,7 +290,7 @@ class BusMachine(RuleBasedStateMachine):
         self.check()
         dead = {
             (letter.subscription, letter.event.payload.number)
-            for letter in self.swarm.events.dead_letters
+            for letter in await self.swarm.events.dead_letters.list()
         }
         for reader in self.readers:
             s = reader.sub.stats
