@@ -17,14 +17,13 @@ from swarm.bus._history import History, is_book
 from swarm.bus._host import BusHost
 from swarm.bus._inline import InlineQueue, InlineSubscription
 from swarm.bus._intake import Intake
-from swarm.bus._measure import measure_of
 from swarm.bus._pins import Pins
 from swarm.bus._position import position_path
 from swarm.bus._records import BusOptions
 from swarm.bus._route import Route
 from swarm.bus._subscription import Handling, Recipient, one_loop_turn
 from swarm.errors import InvalidTransition, Lagged
-from swarm.model import EVENT_TYPE, OWNER, STATE_EVENTS, Commit, Event, StateEvent
+from swarm.model import EVENT_TYPE, OWNER, Commit, Event, StateEvent
 from swarm.ports import Reader, Write
 
 log: Final = logging.getLogger("swarm.bus")
@@ -110,6 +109,7 @@ class Bus:
         self.routes.clear()
         recipients = self._recipients
         self._wants_documents = any(r.wants_documents() for r in recipients)
+        self.due = 0
         self.host.tail.tap(
             self._on_commit if recipients else None, documents=self._wants_documents
         )
@@ -123,16 +123,14 @@ class Bus:
             return _NOBODY
         inline: list[InlineSubscription] = []
         queued: list[Recipient] = []
-        open_to_all = cls not in STATE_EVENTS
         for recipient in self._recipients:
             if not recipient.selector.fits_class(cls):
                 continue
-            plain = recipient.is_plain or (open_to_all and recipient.selector.is_static)
-            if plain and isinstance(recipient, InlineSubscription):
+            if isinstance(recipient, InlineSubscription) and recipient.is_open_to(cls):
                 inline.append(recipient)
             else:
                 queued.append(recipient)
-        route = self.routes[cls] = Route(inline, queued, measure_of(cls))
+        route = self.routes[cls] = Route(inline, queued, cls)
         return route
 
     # --- from a commit to the recipients ----------------------------------------
@@ -146,10 +144,9 @@ class Bus:
         for index, payload in enumerate(commit.events):
             cls = payload.__class__
             route = routes.get(cls) or self.route(cls)
+            self.due = route.size
             if route.size:
                 self._give(Event(commit, index), route)
-            else:
-                self.due = 0
         if self._wants_documents:
             for index, document in enumerate(commit.documents, len(commit.events)):
                 if is_book(document):
@@ -160,13 +157,13 @@ class Bus:
                     self._give(event, route)
 
     def _give(self, event: Event[Any], route: Route) -> None:
-        due = 0
         if route.inline:
-            due = len(route.inline)
             self.inline.put(event, route)
-        for recipient in route.queued:
-            due += recipient.offer(event)
-        self.due = due
+        if route.offers:
+            due = len(route.inline)
+            for offer in route.offers:
+                due += offer(event)
+            self.due = due
 
     def _stop_loop(self, commit: Commit) -> None:
         """Deliver nothing that too many events have led to, one after the other."""

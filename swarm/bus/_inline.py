@@ -199,10 +199,8 @@ class InlineSubscription(Handling):
         self._again = 0
         self._own: Route | None = None
 
-    def offer(self, event: Event[Any]) -> bool:
+    def take(self, event: Event[Any]) -> bool:
         """Take an event: here only if more than its class decides."""
-        if not self.fits(event):
-            return False
         self._queue.put(event, self._own_route())
         return True
 

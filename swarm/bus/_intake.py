@@ -63,10 +63,8 @@ class Intake(Handling):
 
     # --- from commits -------------------------------------------------------------
 
-    def offer(self, event: Event[Any]) -> bool:
+    def take(self, event: Event[Any]) -> bool:
         """Take an event, or leave it in the log for later."""
-        if not self.is_plain and not self.fits(event):
-            return False
         if self._feed is not None:
             return True
         if self.line.buffered < self.options.buffer:

@@ -30,10 +30,8 @@ class PostingRecipient(Recipient):
         self._post = post
         self._posted = 0
 
-    def offer(self, event: Event[Any]) -> bool:
+    def take(self, event: Event[Any]) -> bool:
         """Post an event."""
-        if not self.is_plain and not self.fits(event):
-            return False
         posted = self._post(event)
         if posted:
             self._posted += 1

@@ -34,6 +34,7 @@ class Publisher:
         self._bus = bus
         self._kernel = bus.host.kernel
         self._local = bus.host.kernel.local
+        self._pending = bus.inline.pending
         self._limit = bus.options.payload_bytes
         self._window = int(bus.options.dedupe_seconds * 1_000_000)
         self._receipts = Shelf(bus.host.kernel, RECEIPTS, bus.options.dedupe_keys)
@@ -46,16 +47,16 @@ class Publisher:
             LimitExceeded: It is too large, or too many events led to it.
         """
         local, bus = self._local, self._bus
-        cls = payload.__class__
-        route = bus.routes.get(cls)
-        if route is None:
-            route = self._route(payload)
-        if local is None or route.pacing or len(bus.inline.pending) > _BACKLOG:
+        weight = 0
+        route = bus.routes.get(payload.__class__) or self._route(payload)
+        if not route.is_quick:
+            if route.pacing:
+                return None
+            weight = self._weigh(route, payload)
+        if local is None or len(self._pending) > _BACKLOG:
             return None
-        weight = 0 if route.measure is None else self._weigh(route, payload)
         if current_activity.get() is not None:
             self._check_depth()
-        bus.due = 0
         commit = local.commit_now(identity, events=(payload,), weight=weight)
         assert commit is not None  # it has an event
         return _new_tuple(Receipt, (commit.revision, bus.due, False))
@@ -105,7 +106,6 @@ class Publisher:
         conditions: list[Condition],
         key: str | None,
     ) -> int:
-        self._bus.due = 0
         commit = await self._kernel.commit(
             identity,
             writes,

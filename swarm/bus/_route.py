@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from swarm.bus._measure import Measure
+from swarm.bus._measure import Measure, measure_of
 from swarm.bus._subscription import Pacing, Recipient
 from swarm.model import Event
 
@@ -26,9 +26,10 @@ class Route:
     Attributes:
         inline: Plain functions, in the order in which they subscribed.
         calls: What is called for each of them.
-        queued: The other recipients.
-        pacing: Those of them that publishers wait for.
-        measure: What tells the size of a payload; None: all are the same, and small.
+        pacing: Those of the others that publishers wait for.
+        offers: What gives an event to each of the others.
+        measure: What tells the size of a payload; None: all are small.
+        is_quick: Whether publishing takes neither waiting nor measuring.
         size: How many recipients there are.
         count: Events that were due to `inline`.
         done: Those of them that were handed over.
@@ -40,10 +41,11 @@ class Route:
         "count",
         "done",
         "inline",
+        "is_quick",
         "is_retired",
         "measure",
+        "offers",
         "pacing",
-        "queued",
         "size",
     )
 
@@ -51,16 +53,20 @@ class Route:
         self,
         inline: list[Any],
         queued: list[Recipient],
-        measure: Measure | None = None,
+        cls: type[Any] | None = None,
     ) -> None:
-        """Lead to these."""
+        """Lead events of `cls` to these; None: they decide themselves."""
         self.inline: list[Any] = inline
         self.calls: list[Callable[[Event[Any]], Any]] = [sub.call for sub in inline]
-        self.queued: list[Recipient] = queued
+        self.offers: list[Callable[[Event[Any]], bool]] = [
+            sub.take if cls is not None and sub.is_open_to(cls) else sub.offer
+            for sub in queued
+        ]
         self.pacing: list[Pacing] = [
             sub for sub in queued if isinstance(sub, Pacing) and sub.paces
         ]
-        self.measure: Measure | None = measure
+        self.measure: Measure | None = None if cls is None else measure_of(cls)
+        self.is_quick: bool = self.measure is None and not self.pacing
         self.size: int = len(inline) + len(queued)
         self.count: int = 0
         self.done: int = 0

@@ -62,7 +62,7 @@ class EventStream(Pacing, Subscription, Generic[E]):
         self._readers = Readers(bus.host, self)
         self._processed = 0
         self._entered = False
-        self._is_simple = self.is_plain  # and reads nothing from the log
+        self._is_simple = True  # reads nothing from the log
 
     async def __aenter__(self) -> Self:
         """Begin: what is published from here on will be seen.
@@ -159,11 +159,11 @@ class EventStream(Pacing, Subscription, Generic[E]):
 
     # --- events come ------------------------------------------------------------
 
-    def offer(self, event: Event[E]) -> bool:
+    def take(self, event: Event[E]) -> bool:
         """Take an event."""
         buffer = self._buffer
         if not self._is_simple or len(buffer) >= self._limit:
-            return self._offer_slowly(event)
+            return self._take_slowly(event)
         buffer.append(event)
         waiter = self._waiter
         if waiter is not None:
@@ -172,8 +172,8 @@ class EventStream(Pacing, Subscription, Generic[E]):
                 waiter.set_result(None)
         return True
 
-    def _offer_slowly(self, event: Event[E]) -> bool:
-        if self._lag is not None or (not self.is_plain and not self.fits(event)):
+    def _take_slowly(self, event: Event[E]) -> bool:
+        if self._lag is not None:
             return False
         buffer = self._buffer
         if self._feed is not None or (
@@ -215,7 +215,7 @@ class EventStream(Pacing, Subscription, Generic[E]):
             if event is None:
                 feed.close()
                 self._feed = None
-                self._is_simple = self.is_plain
+                self._is_simple = True
                 self._readers.wake()
                 return
             self._buffer.append(event)

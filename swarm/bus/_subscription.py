@@ -94,7 +94,6 @@ class Recipient(ABC):
         errors: How often its `where`, or its handler, has raised.
         dropped: Events it let go of unhandled.
         lost: Commits that left the log before it could read them.
-        is_plain: Whether the class of an event alone decides, for it.
     """
 
     def __init__(
@@ -111,7 +110,6 @@ class Recipient(ABC):
         self.lost: int = 0
         self._status: SubscriptionStatus = "active"
         self._may_read = bus.host.reader_of(identity)
-        self.is_plain: bool = selector.is_static and self._may_read is None
 
     @property
     def pattern(self) -> str:
@@ -129,11 +127,20 @@ class Recipient(ABC):
         """Its books at this moment."""
 
     @abstractmethod
-    def offer(self, event: Event[Any]) -> bool:
-        """Take an event whose class fits; called right after its commit.
+    def take(self, event: Event[Any]) -> bool:
+        """Take an event that is meant; called right after its commit.
 
         Returns whether the event is due here, now or once it is read from the log.
         """
+
+    def offer(self, event: Event[Any]) -> bool:
+        """Take an event whose class fits, if it is meant and may be seen."""
+        return self.fits(event) and self.take(event)
+
+    def is_open_to(self, cls: type[Any]) -> bool:
+        """Return whether every event of a class that fits is meant and may be seen."""
+        open_to_all = self._may_read is None or cls not in STATE_EVENTS
+        return open_to_all and self.selector.is_static
 
     def cancel(self) -> Settled:
         """Get no more events. In force at once; idempotent."""
