@@ -21,7 +21,7 @@ from swarm.bus._pins import Pins
 from swarm.bus._position import position_path
 from swarm.bus._records import BusOptions
 from swarm.bus._route import Route
-from swarm.bus._subscription import Handling, Recipient, one_loop_turn
+from swarm.bus._subscription import Handling, Pacing, Recipient, one_loop_turn
 from swarm.errors import InvalidTransition, Lagged
 from swarm.model import EVENT_TYPE, OWNER, Commit, Event, StateEvent
 from swarm.ports import Reader, Write
@@ -42,6 +42,7 @@ class Bus:
         pins: What the log keeps for named subscriptions.
         named: The active subscriptions that have a name.
         groups: The subscriptions that several handlers share, by name.
+        crowded: The full streams that publishers wait for.
         routes: Who gets events of which class, as far as it was asked.
         due: To how many recipients the newest event is due.
         loops: Commits not delivered because too many events led one to the next.
@@ -56,6 +57,7 @@ class Bus:
         self.pins: Pins = Pins(self)
         self.named: dict[str, Intake] = {}
         self.groups: dict[str, Any] = {}
+        self.crowded: set[Pacing] = set()
         self.routes: dict[type[Any], Route] = {}
         self.due: int = 0
         self.loops: int = 0

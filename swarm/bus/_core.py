@@ -41,6 +41,11 @@ class Core(Protocol):
         ...
 
     @property
+    def crowded(self) -> set[Any]:
+        """The full streams that publishers wait for."""
+        ...
+
+    @property
     def compacted(self) -> int:
         """The newest revision that history has let go of."""
         ...

@@ -35,6 +35,7 @@ class Publisher:
         self._kernel = bus.host.kernel
         self._local = bus.host.kernel.local
         self._pending = bus.inline.pending
+        self._crowded = bus.crowded
         self._limit = bus.options.payload_bytes
         self._window = int(bus.options.dedupe_seconds * 1_000_000)
         self._receipts = Shelf(bus.host.kernel, RECEIPTS, bus.options.dedupe_keys)
@@ -49,11 +50,13 @@ class Publisher:
         local, bus = self._local, self._bus
         weight = 0
         route = bus.routes.get(payload.__class__) or self._route(payload)
-        if not route.is_quick:
-            if route.pacing:
-                return None
+        if route.measure is not None:
             weight = self._weigh(route, payload)
-        if local is None or len(self._pending) > _BACKLOG:
+        if (
+            local is None
+            or len(self._pending) > _BACKLOG
+            or (self._crowded and route.pacing)
+        ):
             return None
         if current_activity.get() is not None:
             self._check_depth()

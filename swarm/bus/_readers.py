@@ -28,6 +28,10 @@ class Crowded(Protocol):
         """Return whether there is no room."""
         ...
 
+    def look_again(self) -> None:
+        """Find out anew whether anybody waits."""
+        ...
+
 
 class Readers:
     """The readers of one stream. An obstacle of the wait-for graph.
@@ -103,10 +107,12 @@ class Readers:
         graph.enter(party, self)
         waiter = self._host.loop.create_future()
         self.waiting[waiter] = None
+        self._stream.look_again()
         try:
             await waiter
         finally:
-            self.waiting.pop(waiter, None)
+            del self.waiting[waiter]
+            self._stream.look_again()
             graph.leave(party, self)
 
     # --- as an obstacle -------------------------------------------------------------

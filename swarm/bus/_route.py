@@ -29,7 +29,6 @@ class Route:
         pacing: Those of the others that publishers wait for.
         offers: What gives an event to each of the others.
         measure: What tells the size of a payload; None: all are small.
-        is_quick: Whether publishing takes neither waiting nor measuring.
         size: How many recipients there are.
         count: Events that were due to `inline`.
         done: Those of them that were handed over.
@@ -41,7 +40,6 @@ class Route:
         "count",
         "done",
         "inline",
-        "is_quick",
         "is_retired",
         "measure",
         "offers",
@@ -66,7 +64,6 @@ class Route:
             sub for sub in queued if isinstance(sub, Pacing) and sub.paces
         ]
         self.measure: Measure | None = None if cls is None else measure_of(cls)
-        self.is_quick: bool = self.measure is None and not self.pacing
         self.size: int = len(inline) + len(queued)
         self.count: int = 0
         self.done: int = 0

@@ -59,10 +59,12 @@ class EventStream(Pacing, Subscription, Generic[E]):
         self._feed: Feed | None = None
         self._lag: Lagged | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._create_future = bus.host.loop.create_future
         self._readers = Readers(bus.host, self)
         self._processed = 0
         self._entered = False
-        self._is_simple = True  # reads nothing from the log
+        self._is_quick = False
+        """Whether an event goes straight through the buffer; see `look_again`."""
 
     async def __aenter__(self) -> Self:
         """Begin: what is published from here on will be seen.
@@ -80,6 +82,7 @@ class EventStream(Pacing, Subscription, Generic[E]):
         self._entered = True
         self._readers.entered()
         self.bus.add(self)
+        self.look_again()
         return self
 
     def _begin_at(self, since: int) -> None:
@@ -88,7 +91,6 @@ class EventStream(Pacing, Subscription, Generic[E]):
             raise Compacted(since, compacted + 1)
         tail = self.bus.host.tail
         self._feed = Feed(tail, (since, -1), replayed_until=tail.revision)
-        self._is_simple = False
 
     async def __aexit__(
         self,
@@ -100,6 +102,7 @@ class EventStream(Pacing, Subscription, Generic[E]):
         self.cancel()
         self.dropped += len(self._buffer)
         self._buffer.clear()
+        self.look_again()
 
     def __aiter__(self) -> Self:
         self._readers.reads()
@@ -108,39 +111,47 @@ class EventStream(Pacing, Subscription, Generic[E]):
     async def __anext__(self) -> Event[E]:
         """Wait for the next event. Cancelling loses none."""
         buffer = self._buffer
-        if buffer and self._is_simple and self._status != "paused":
+        while True:
+            if not self._is_quick:
+                event = self._take_out()
+                if event is not None:
+                    return event
+            elif buffer:
+                self._processed += 1
+                return buffer.popleft()
+            if self._waiter is not None:
+                raise InvalidTransition(
+                    "one task at a time can wait for an event stream"
+                )
+            self._readers.reads()
+            waiter = self._waiter = self._create_future()
+            try:
+                await waiter
+            finally:
+                if self._waiter is waiter:
+                    self._waiter = None
+
+    def _take_out(self) -> Event[E] | None:
+        """Return the next event, wherever it is; None: wait for it."""
+        buffer = self._buffer
+        if self._feed is not None:
+            self._refill()
+        if buffer and self._status != "paused":
             self._processed += 1
+            event = buffer.popleft()
             if self._readers.waiting:
                 self._readers.took()
-            return buffer.popleft()
-        while True:
-            if self._feed is not None:
-                self._refill()
-            if buffer and self._status != "paused":
-                event = buffer.popleft()
-                self._processed += 1
-                if self._readers.waiting:
-                    self._readers.took()
-                return event
-            if self._lag is not None and not buffer:
-                error, self._lag = self._lag, None
-                self.cancel()
-                raise error
-            await self._wait()
-
-    async def _wait(self) -> None:
+            self.look_again()
+            return event
+        if self._lag is not None and not buffer:
+            error, self._lag = self._lag, None
+            self.cancel()
+            raise error
         if self._status == "cancelled":
             raise StopAsyncIteration
         if not self._entered:
             raise Closed("enter it first: async with swarm.events.subscribe(...) as s")
-        if self._waiter is not None:
-            raise InvalidTransition("one task at a time can wait for an event stream")
-        self._readers.reads()
-        waiter = self._waiter = self.bus.host.loop.create_future()
-        try:
-            await waiter
-        finally:
-            self._waiter = None
+        return None
 
     @property
     def stats(self) -> SubscriptionStats:
@@ -161,15 +172,17 @@ class EventStream(Pacing, Subscription, Generic[E]):
 
     def take(self, event: Event[E]) -> bool:
         """Take an event."""
-        buffer = self._buffer
-        if not self._is_simple or len(buffer) >= self._limit:
+        if not self._is_quick:
             return self._take_slowly(event)
+        buffer = self._buffer
         buffer.append(event)
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
             if not waiter.done():
                 waiter.set_result(None)
+        if len(buffer) >= self._limit:
+            self.look_again()
         return True
 
     def _take_slowly(self, event: Event[E]) -> bool:
@@ -181,6 +194,7 @@ class EventStream(Pacing, Subscription, Generic[E]):
         ):
             return True  # it will be read from the log, or was dropped
         buffer.append(event)
+        self.look_again()
         self._wake()
         return True
 
@@ -188,11 +202,9 @@ class EventStream(Pacing, Subscription, Generic[E]):
         """Do what `overflow` says; return whether there is room now."""
         if self._overflow == "block":
             self._feed = Feed(self.bus.host.tail, just_before(event))
-            self._is_simple = False
             return False
         if self._overflow == "error":
             self._lag = Lagged(self._buffer[-1].seq, event.seq)
-            self._is_simple = False
             return False
         self.dropped += 1
         if self._overflow == "drop-newest":
@@ -215,12 +227,30 @@ class EventStream(Pacing, Subscription, Generic[E]):
             if event is None:
                 feed.close()
                 self._feed = None
-                self._is_simple = True
                 self._readers.wake()
                 return
             self._buffer.append(event)
 
     # --- back-pressure ----------------------------------------------------------
+
+    def look_again(self) -> None:
+        """Find out whether events go straight through the buffer.
+
+        They do while it is active and not full, reads nothing from the log, and no
+        publisher waits. One that publishers have to wait for is kept in `Bus.crowded`.
+        """
+        self._is_quick = (
+            len(self._buffer) < self._limit
+            and self._feed is None
+            and self._status == "active"
+            and self._lag is None
+            and not self._readers.waiting
+        )
+        if self.paces:
+            if self.holds_back():
+                self.bus.crowded.add(self)
+            else:
+                self.bus.crowded.discard(self)
 
     def is_full(self) -> bool:
         """Return whether a publisher has to wait for room."""
@@ -247,11 +277,13 @@ class EventStream(Pacing, Subscription, Generic[E]):
     def pause(self) -> Settled:
         """Have events wait; see `Subscription.pause`."""
         self._become("paused")
+        self.look_again()
         return Settled()
 
     def resume(self) -> None:
         """Go on, in order, with what has waited."""
         self._become("active")
+        self.look_again()
         self._wake()
 
     def cancel(self) -> Settled:
@@ -260,6 +292,7 @@ class EventStream(Pacing, Subscription, Generic[E]):
         if self._feed is not None:
             self._feed.close()
             self._feed = None
+        self.look_again()
         self._readers.wake()
         self._wake()
         return settled
