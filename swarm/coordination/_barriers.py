@@ -99,7 +99,8 @@ class Meeting:
         session = core.sessions.current()
         handle.used_by(session)
         id = core.new_id()  # noqa: A001
-        waiter = Waiter(self, id, handle.identity, session, core.now(), _keep)
+        now = core.now()
+        waiter = Waiter(self, id, handle.identity, session, now, _keep, True)
         if not session.is_unawaited(self.name) and not self._is_last():
             cycle = core.graph.find_cycle(session.party, waiter)
             if cycle:
@@ -120,7 +121,7 @@ class Meeting:
         if timeout is not None and timeout <= 0:
             self.time_out(waiter)
             raise self._broken(BarrierTimeout, _late(waiter))
-        arrival: Arrival = await waiter.wait(core, timeout, is_harmless=True)
+        arrival: Arrival = await waiter.wait(core, timeout)
         return arrival
 
     def _act(self, identity: AgentIdentity, generation: int, id: str) -> Ended | None:  # noqa: A002

@@ -27,6 +27,7 @@ class Coordination:
         life: Life | None = None,
         lock_ttl: float = 30.0,
         lock_aging: float = 10.0,
+        lock_delay: float = 0.0,
     ) -> None:
         """Belong to the running event loop.
 
@@ -40,11 +41,13 @@ class Coordination:
             life: What is known of agents; None: there are none.
             lock_ttl: How long a lease lives unless asked otherwise, in seconds.
             lock_aging: How many seconds of waiting make up for a step of priority.
+            lock_delay: How long a lock stays closed after its holder lost it, in
+                seconds.
         """
         self._core = Core(
             kernel, local, clock, entropy, graph, NoAgents() if life is None else life
         )
-        self._locks = LockManager(self._core, lock_ttl, lock_aging)
+        self._locks = LockManager(self._core, lock_ttl, lock_aging, lock_delay)
         self._semaphores = SemaphoreManager(self._core, lock_ttl)
         self._barriers = BarrierManager(self._core)
 

@@ -10,6 +10,7 @@ from swarm.coordination._desk import Desk
 from swarm.coordination._grants import MICRO, Grant, Request, Want, to_micro
 from swarm.coordination._lease import Lease, Leases
 from swarm.coordination._lock_line import FREE, LockLine, Mode, blockers, check_mode
+from swarm.coordination._sessions import current_task
 from swarm.coordination._waiting import Core
 from swarm.errors import LeaseLost, NotFound
 from swarm.model import AgentIdentity, Path, Priority
@@ -74,14 +75,16 @@ class LockManager:
         desk: Where they are handed out.
         ttl: How long a lease lives unless asked otherwise, in seconds.
         aging: How many seconds of waiting make up for one step of priority.
+        delay: How long a lock stays closed when its holder lost it, in microseconds.
     """
 
-    def __init__(self, core: Core, ttl: float, aging: float) -> None:
+    def __init__(self, core: Core, ttl: float, aging: float, delay: float) -> None:
         """Hand out locks, keeping the books in `core`."""
         self.desk: Desk = desk_for(core)(core, "lock", blockers)
         self.ttl = ttl
         self.life: int = to_micro(ttl)
         self.aging = aging
+        self.delay: int = to_micro(delay) if delay else 0
         self._paths: dict[str, Path] = {}
 
     def path(self, name: str) -> Path:
@@ -120,7 +123,7 @@ class LockManager:
         """
         path = next((h.resource for h in self.held() if h.lease_id == lease_id), None)
         if path is not None:
-            want = Want(self.path(path), path, identity, FREE, self.ttl)
+            want = self.want(path, identity)
             if self.desk.force(identity, want, lease_id, reason):
                 return
         raise NotFound(f"no lock is held by a lease of id {lease_id!r}")
@@ -154,6 +157,7 @@ class LockManager:
             renew,
             reentrant,
             life=self.life if ttl is None else to_micro(ttl),
+            delay=self.delay,
         )
 
 
@@ -164,7 +168,7 @@ class LockHandle(Enterable):
     cancels the body with `LeaseLost` when it is lost nevertheless.
     """
 
-    __slots__ = ("_common", "_identity", "_manager", "name")
+    __slots__ = ("_identity", "_manager", "name")
 
     def __init__(
         self, manager: LockManager, identity: AgentIdentity, name: str
@@ -174,7 +178,6 @@ class LockHandle(Enterable):
         manager.path(name)
         self._manager = manager
         self._identity = identity
-        self._common: Want | None = None
         self.name: str = name
 
     def acquire(
@@ -247,11 +250,9 @@ class LockHandle(Enterable):
         """Return whether anybody holds it, in any mode."""
         return bool(self._manager.held(self.name))
 
-    def _usual(self) -> Want:
-        if self._common is None:
-            self._common = self._manager.want(self.name, self._identity)
-            self._common.is_entering = True
-        return self._common
+    def usual(self) -> Want:
+        """Return what `async with` takes."""
+        return self._manager.want(self.name, self._identity)
 
     def __repr__(self) -> str:
         return f"<lock {self.name!r}>"
@@ -319,14 +320,14 @@ class Together:
                 lease.check()
         except BaseException:
             for lease in reversed(taken):
-                desk.pass_on(lease)
+                desk.place.pass_on(lease)
             raise
         return Leases(taken)
 
     async def __aenter__(self) -> Leases:
         leases = await self._acquire(is_entering=True)
         for lease in leases:
-            lease.enter()
+            lease.enter(current_task())
         self._leases = list(leases)
         return leases
 

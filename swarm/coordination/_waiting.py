@@ -58,6 +58,7 @@ class Waiter:
         what: What it asked for.
         session: Who waits.
         since: Since when, in monotonic seconds.
+        is_harmless: Whether it is known that its wait can close no cycle.
         is_decided: Whether it has its result or its error.
     """
 
@@ -67,6 +68,7 @@ class Waiter:
         "_place",
         "id",
         "is_decided",
+        "is_harmless",
         "session",
         "since",
         "slot",
@@ -81,6 +83,7 @@ class Waiter:
         session: Session,
         since: float,
         pass_on: Callable[[Any], object],
+        is_harmless: bool = False,
     ) -> None:
         """Wait in `place`; when cancelled with a result, `pass_on` gives it back."""
         self._place = place
@@ -90,6 +93,7 @@ class Waiter:
         self.what: Any = what
         self.session: Session = session
         self.since: float = since
+        self.is_harmless: bool = is_harmless
         self.is_decided: bool = False
         self.slot: Slot | None = None
 
@@ -122,15 +126,12 @@ class Waiter:
         """Return what is waited for, since when, and who stands in the way."""
         return self._place.describe(self)
 
-    async def wait(
-        self, core: "Core", timeout: float | None, *, is_harmless: bool
-    ) -> Any:
+    async def wait(self, core: "Core", timeout: float | None) -> Any:
         """Wait until it is decided; see the top of this module.
 
         Args:
             core: The books it is kept in.
             timeout: Seconds, or None: for ever.
-            is_harmless: Whether it is known that this can close no cycle.
 
         Raises:
             DeadlockError: Somebody it would wait for waits for it.
@@ -140,7 +141,7 @@ class Waiter:
         core.waiters[self.id] = self
         party = self.session.party
         try:
-            if is_harmless:
+            if self.is_harmless:
                 core.graph.note(party, self)
             else:
                 core.graph.enter(party, self)
