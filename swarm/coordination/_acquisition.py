@@ -48,7 +48,7 @@ class Acquisition:
     ) -> None:
         lease, self._lease = self._lease, None
         if lease is not None:
-            await lease.__aexit__(kind, error, trace)
+            lease.leave(error)
 
 
 class Enterable:
@@ -92,4 +92,4 @@ class Enterable:
             task = current_task()
             lease = next(each for each in reversed(entered) if each.body is task)
             entered.remove(lease)
-        await lease.__aexit__(kind, error, trace)
+        lease.leave(error)

@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol, Self, TypeAlias
 
 import attrs
 
-from swarm.model import AgentIdentity, Document, Path
+from swarm.model import AgentIdentity, Announcement, Document, Path
 
 MICRO: Final = 1_000_000
 """Kernel time counts microseconds."""
@@ -251,7 +251,7 @@ class Line(Protocol):
 
     def announce(
         self, kind: str, name: str, who: Grant | Request
-    ) -> tuple[object, ...]:
+    ) -> tuple[Announcement, ...]:
         """Return the events to publish when `kind` happens to somebody.
 
         Args:

@@ -287,6 +287,10 @@ class Lease:
         Raises:
             LeaseLost: It was lost, and the body raised nothing else.
         """
+        self.leave(error)
+
+    def leave(self, error: BaseException | None) -> None:
+        """Do what leaving its body, by this error or none, does."""
         self._depth -= 1
         if self._reason is None:
             self.is_renewing = self.is_renewing and self._depth > 0

@@ -25,7 +25,7 @@ from swarm.coordination._grants import (
     Want,
     load,
 )
-from swarm.model import Document
+from swarm.model import Announcement, Document
 from swarm.ports import KEEP, Ruling
 
 
@@ -92,7 +92,7 @@ class Step:
         self.opens_at: int = self.line.opens_at
         self.granted: list[tuple[str, Grant]] = []
         self.gone: list[Gone] = []
-        self.events: list[object] = []
+        self.events: list[Announcement] = []
         self.is_changed = False
         self.has_issued = False
         self.has_more = False
@@ -273,9 +273,14 @@ def decide_release(
 ) -> Ruling:
     """End a grant; the answer is whether it was live (L9, M3)."""
     line = load(document, want.blank)
-    queue = line.queue
+    holders, queue = line.holders, line.queue
+    if len(holders) == 1 and not queue:  # the way most go
+        grant = holders[0]
+        if grant.id == id and grant.token == token and grant.expires > now:
+            record = line.with_people((), ())
+            return record, line.announce("released", want.name, grant), True
     if is_settled(line, now) and not (queue and queue[0].upgrades):
-        for grant in line.holders:
+        for grant in holders:
             if grant.id == id and grant.token == token:
                 return _pass_on(line, now, want, grant)
         return KEEP, (), False

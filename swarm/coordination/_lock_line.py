@@ -11,6 +11,7 @@ import attrs
 from swarm.coordination._grants import AGAIN, FIRST, Grant, Request, Want
 from swarm.coordination._line import Step
 from swarm.model import (
+    Announcement,
     Document,
     LockAcquired,
     LockContention,
@@ -106,16 +107,25 @@ class LockLine:
 
     def announce(
         self, kind: str, name: str, who: Grant | Request
-    ) -> tuple[object, ...]:
+    ) -> tuple[Announcement, ...]:
         """Return the event to publish."""
-        if kind == "acquired":
-            return (LockAcquired(name, who.id, who.owner, who.mode),)
-        if kind == "expired":
-            return (LockExpired(name, who.id, who.owner, who.mode),)
-        if kind == "contention":
-            return (LockContention(name, who.id, who.owner, who.mode),)
-        reason = None if kind == "released" else kind
-        return (LockReleased(name, who.id, who.owner, who.mode, reason),)
+        return ((to_event, kind, name, who),)
+
+
+_EVENTS: Final[dict[str, type[Any]]] = {
+    "acquired": LockAcquired,
+    "contention": LockContention,
+    "expired": LockExpired,
+    "released": LockReleased,
+}
+
+
+def to_event(kind: str, name: str, who: Grant | Request) -> object:
+    """Return the event that says what happened to somebody at a lock."""
+    cls = _EVENTS.get(kind)
+    if cls is None:
+        return LockReleased(name, who.id, who.owner, who.mode, kind)
+    return cls(name, who.id, who.owner, who.mode)
 
 
 FREE: Final = LockLine()

@@ -340,7 +340,7 @@ class Together:
         lost: LeaseLost | None = None
         while self._leases:
             try:
-                await self._leases.pop().__aexit__(kind, error, trace)
+                self._leases.pop().leave(error)
             except LeaseLost as raised:
                 lost = raised
         if lost is not None:

@@ -11,7 +11,7 @@ import attrs
 from swarm.coordination._grants import AGAIN, Grant, Request, Want
 from swarm.coordination._line import Step
 from swarm.errors import ConfigMismatch
-from swarm.model import Document
+from swarm.model import Announcement, Document
 from swarm.ports import Ruling
 
 
@@ -82,7 +82,7 @@ class Permits:
         kind: str,  # noqa: ARG002
         name: str,  # noqa: ARG002
         who: Grant | Request,  # noqa: ARG002
-    ) -> tuple[object, ...]:
+    ) -> tuple[Announcement, ...]:
         """Return no event: semaphores have none."""
         return ()
 

@@ -9,24 +9,24 @@ _FEW: Final = 64  # entries that are not worth tidying up
 
 
 class Expiries:
-    """The ends of documents that have one, in the order in which they come."""
+    """The ends of documents that have one, in the order in which they come.
 
-    __slots__ = ("_bound", "_by_text", "_heap")
+    Attributes:
+        heap: When, whose, of which version; those that no longer count among them.
+    """
+
+    __slots__ = ("_bound", "_by_text", "heap")
 
     def __init__(self, by_text: dict[str, Document]) -> None:
         """Speak of these documents, as they are at each moment."""
         self._by_text = by_text
-        self._heap: list[tuple[int, str, int]] = []
+        self.heap: list[tuple[int, str, int]] = []
         self._bound = _FEW
-
-    def __len__(self) -> int:
-        """Return how many there are, those that no longer count among them."""
-        return len(self._heap)
 
     def add(self, document: Document) -> None:
         """Take in a document that has an end."""
         assert document.expires is not None
-        heap = self._heap
+        heap = self.heap
         heappush(heap, (document.expires, document.path.text, document.version))
         if len(heap) > self._bound:
             heap[:] = [entry for entry in heap if self._is_live(entry)]
@@ -35,7 +35,7 @@ class Expiries:
 
     def pop(self, now: int) -> Document | None:
         """Take out the next document whose time is up, or return None."""
-        heap = self._heap
+        heap = self.heap
         while heap and heap[0][0] <= now:
             entry = heappop(heap)
             if self._is_live(entry):
@@ -44,7 +44,7 @@ class Expiries:
 
     def next_at(self) -> int | None:
         """Return when the next one ends, or None."""
-        heap = self._heap
+        heap = self.heap
         while heap and not self._is_live(heap[0]):
             heappop(heap)
         return heap[0][0] if heap else None

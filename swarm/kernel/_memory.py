@@ -21,6 +21,7 @@ from swarm.model import (
     ABSENT,
     TIME,
     AgentIdentity,
+    Announcement,
     Commit,
     Document,
     Path,
@@ -82,6 +83,7 @@ class MemoryKernel:
         self._log = Log(self.limits, revision)
         self._view = LiveView(self._tree, self.now, revision)
         self._expiries = Expiries(self._by_text)
+        self._ends = self._expiries.heap
         self._timer: Timer | None = None
         self._timer_at = 0
         self._parked = Parked()
@@ -201,7 +203,7 @@ class MemoryKernel:
         """Do what `find` does, at once."""
         if _get_running_loop() is not self._loop:
             self._refuse()
-        if self._expiries:
+        if self._ends:
             self._expire_due()
         document = self._by_text.get(path.text)
         return self._tree.find(path) if document is None else document
@@ -212,7 +214,7 @@ class MemoryKernel:
         """Do what `put` does, at once."""
         if _get_running_loop() is not self._loop:
             self._refuse()
-        if self._expiries:
+        if self._ends:
             self._expire_due()
         old = self._by_text.get(path.text)
         if old is None:
@@ -258,24 +260,31 @@ class MemoryKernel:
         """Do what `apply_one` does, at once."""
         if _get_running_loop() is not self._loop:
             self._refuse()
-        if self._expiries:
+        if self._ends:
             self._expire_due()
         now = self._base + int(self._monotonic() * 1_000_000)
         old = self._by_text.get(path.text)
         record, events, outcome = rule(old, now, *arguments)
-        revision, at = self._revision + 1, self._next_at()
+        at = self._wall()
+        if at < self._at:
+            at = self._at  # H3
+        revision = self._revision + 1
         if record is KEEP:
             made = None
         elif record is None:
             made = self._versions.bury(path, revision, at, author)
-        else:
+        elif old is None:
             put = self._versions.put
             made = put(path, None, record, revision, at, author, _NORMAL, None)
+        else:
+            made = Document(path, None, record, revision, old.created, at, author)
+            made.previous = old
+            self._by_text[path.text] = made
         if made is None and not events:
             return 0, outcome
         documents = () if made is None else (made,)
         self._log_commit(
-            revision, at, author, documents, tuple(events), _RECORD_SIZE
+            revision, at, author, documents, (), _RECORD_SIZE, None, events
         )
         return revision, outcome
 
@@ -335,7 +344,7 @@ class MemoryKernel:
         """Check who calls, and take away what has expired, before anybody looks."""
         if _get_running_loop() is not self._loop:
             self._refuse()
-        if self._expiries:
+        if self._ends:
             self._expire_due()
 
     def _refuse(self) -> None:
@@ -392,7 +401,7 @@ class MemoryKernel:
         for document in made:
             if document.expires is not None:
                 self._expiries.add(document)
-        if self._expiries:
+        if self._ends:
             self._set_timer()
         return commit
 
@@ -424,6 +433,7 @@ class MemoryKernel:
         events: tuple[object, ...],
         size: int,
         key: str | None = None,
+        announced: Sequence[Announcement] = (),
     ) -> Commit:
         """Append what has been done, cut what is too old, tell who listens."""
         self._at = at
@@ -431,13 +441,15 @@ class MemoryKernel:
         cause = None if _running() is None else current_cause()
         if cause is not None and not cause.root:
             cause.root = revision
-        commit = Commit(revision, at, author, documents, events, size, cause, key)
+        commit = Commit(
+            revision, at, author, documents, events, size, cause, key, announced
+        )
         if self._log.append(commit):
             for surplus in self._log.pop_surplus():
                 self._versions.forget(surplus)
         if self._parked.waiters:
             self._parked.wake()
-        if events:
+        if events or announced:
             if self._on_events is not None:
                 self._on_events(commit)
         elif self._on_documents is not None:

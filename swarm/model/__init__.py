@@ -19,6 +19,7 @@ from swarm.model._announcements import (
 )
 from swarm.model._cause import Cause
 from swarm.model._change import (
+    Announcement,
     Change,
     ChangeKind,
     Commit,
@@ -100,6 +101,7 @@ __all__ = [
     "TIME",
     "AgentHealthChanged",
     "AgentIdentity",
+    "Announcement",
     "AgentRegistered",
     "AgentStarted",
     "AgentStopped",

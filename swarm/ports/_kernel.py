@@ -5,7 +5,15 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import attrs
 
-from swarm.model import AgentIdentity, Commit, Document, Path, Pattern, Sentinel
+from swarm.model import (
+    AgentIdentity,
+    Announcement,
+    Commit,
+    Document,
+    Path,
+    Pattern,
+    Sentinel,
+)
 
 T = TypeVar("T")
 
@@ -76,9 +84,9 @@ class Plan:
 KEEP: Final = Sentinel("KEEP")
 """In a ruling: the record stays as it is."""
 
-Ruling: TypeAlias = tuple[Any, Sequence[object], Any]
+Ruling: TypeAlias = tuple[Any, Sequence[Announcement], Any]
 """What the rule of one record decided: the record from now on (a frozen one with a
-`to_json()`, None: it goes, KEEP: it stays), the payloads to publish with it, and what
+`to_json()`, None: it goes, KEEP: it stays), the events to publish with it, and what
 the caller gets. A tuple, for one is made by every grant of a lock."""
 
 
