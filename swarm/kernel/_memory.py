@@ -33,6 +33,7 @@ from swarm.ports import (
     Clock,
     Condition,
     Expect,
+    Hold,
     Limits,
     Plan,
     Require,
@@ -149,12 +150,18 @@ class MemoryKernel:
         conditions: Sequence[Condition] = (),
         events: Sequence[object] = (),
         key: str | None = None,
+        weight: int = 0,
     ) -> Commit | None:
         """Write and publish under one new revision, if the conditions hold."""
         if self._pause is not None:
             await self._pause()
         return self.commit_now(
-            author, writes, conditions=conditions, events=events, key=key
+            author,
+            writes,
+            conditions=conditions,
+            events=events,
+            key=key,
+            weight=weight,
         )
 
     async def view_at(self, revision: int) -> View:
@@ -296,17 +303,18 @@ class MemoryKernel:
         conditions: Sequence[Condition] = (),
         events: Sequence[object] = (),
         key: str | None = None,
+        weight: int = 0,
     ) -> Commit | None:
         """Do what `commit` does, at once."""
         self._enter()
         for condition in conditions:
             self._require(condition)
         if writes:
-            return self._write(author, writes, events, key)
+            return self._write(author, writes, events, key, weight)
         if not events:
             return None
         at, revision = self._next_at(), self._revision + 1
-        size = _EVENT_SIZE * len(events)
+        size = _EVENT_SIZE * len(events) + weight
         return self._log_commit(revision, at, author, (), tuple(events), size, key)
 
     def now(self) -> int:
@@ -330,6 +338,15 @@ class MemoryKernel:
         self._enter()
         revision = self._revision if since is None else self._known(since)
         return LogReader(self._log, self._parked, self._log.after(revision), revision)
+
+    def hold(self, hold: Hold) -> None:
+        """Keep what `hold` needs, as far as the hard limits allow."""
+        self._enter()
+        self._log.hold(hold)
+
+    def release(self, hold: Hold) -> None:
+        """Keep nothing for `hold` any more."""
+        self._log.release(hold)
 
     def tap(
         self, callback: Callable[[Commit], None] | None, *, documents: bool
@@ -382,6 +399,7 @@ class MemoryKernel:
         writes: Sequence[Write],
         events: Sequence[object],
         key: str | None = None,
+        weight: int = 0,
     ) -> Commit | None:
         """Make all of the edits, or none, and log them under one revision."""
         writes = self._checked(writes)
@@ -394,7 +412,7 @@ class MemoryKernel:
             made = self._edit_all(writes, revision, at, author)
         if not made and not events:
             return None
-        size = 0
+        size = weight
         for document in made:
             size += document.size
         commit = self._log_commit(revision, at, author, made, tuple(events), size, key)

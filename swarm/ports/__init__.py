@@ -15,6 +15,7 @@ from swarm.ports._kernel import (
     Expect,
     ExpectFolder,
     Guard,
+    Hold,
     Kernel,
     LocalKernel,
     Plan,
@@ -25,6 +26,7 @@ from swarm.ports._kernel import (
     View,
     Write,
 )
+from swarm.ports._structure import structuring
 
 __all__ = [
     "HARD_DOCUMENT_BYTES",
@@ -37,6 +39,7 @@ __all__ = [
     "Expect",
     "ExpectFolder",
     "Guard",
+    "Hold",
     "Kernel",
     "Limits",
     "LocalKernel",
@@ -52,4 +55,5 @@ __all__ = [
     "correlated",
     "current_activity",
     "current_cause",
+    "structuring",
 ]

@@ -33,6 +33,9 @@ class Limits:
         log_commits: How many commits the log keeps.
         log_bytes: How many bytes of old and new documents the log keeps, about.
         log_seconds: For how long the log keeps a commit.
+        held_commits: How many commits it keeps at most while a named subscription
+            has yet to handle them.
+        held_bytes: How many bytes they hold at most, about.
     """
 
     document_bytes: int = attrs.field(default=1024 * 1024)
@@ -42,6 +45,8 @@ class Limits:
     log_commits: int = attrs.field(default=4_096)
     log_bytes: int = attrs.field(default=64 * 1024 * 1024)
     log_seconds: float = attrs.field(default=3600.0)
+    held_commits: int = attrs.field(default=65_536)
+    held_bytes: int = attrs.field(default=256 * 1024 * 1024)
 
     def __attrs_post_init__(self) -> None:
         """Refuse limits that mean nothing."""
@@ -53,6 +58,8 @@ class Limits:
             ("log_commits", None),
             ("log_bytes", None),
             ("log_seconds", None),
+            ("held_commits", None),
+            ("held_bytes", None),
         ):
             limit = getattr(self, name)
             if not 0 < limit < math.inf or (most is not None and limit > most):

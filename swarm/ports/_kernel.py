@@ -213,8 +213,29 @@ class LocalKernel(Protocol):
         conditions: Sequence[Condition] = (),
         events: Sequence[object] = (),
         key: str | None = None,
+        weight: int = 0,
     ) -> Commit | None:
         """Do what `commit` does, at once."""
+        ...
+
+
+class Hold(Protocol):
+    """Somebody who still needs a part of the log (semantics.md, H7).
+
+    Both calls come in the middle of a commit: they must neither raise nor commit.
+    """
+
+    @property
+    def after(self) -> int:
+        """The revision up to which nothing is needed any more."""
+        ...
+
+    def press(self) -> None:
+        """Need less as soon as that can be: the log is at its bounds."""
+        ...
+
+    def lose(self, commits: Sequence[Commit]) -> None:
+        """Do without these: the log is at its hard limit and has let go of them."""
         ...
 
 
@@ -241,6 +262,18 @@ class Tail(Protocol):
             Compacted: The log no longer reaches back that far.
             ValueError: The revision is still to come.
         """
+        ...
+
+    def hold(self, hold: Hold) -> None:
+        """Keep what `hold` needs, up to `Limits.held_commits` and `held_bytes`.
+
+        Raises:
+            Compacted: It is not all there any more.
+        """
+        ...
+
+    def release(self, hold: Hold) -> None:
+        """Keep nothing for `hold` any more; harmless when it holds nothing."""
         ...
 
     def tap(
@@ -349,11 +382,13 @@ class Kernel(Protocol):
         conditions: Sequence[Condition] = (),
         events: Sequence[object] = (),
         key: str | None = None,
+        weight: int = 0,
     ) -> Commit | None:
         """Write all of `writes` and publish `events` under one new revision.
 
         What the running code is a consequence of (`current_cause`) is kept with them,
-        and so is `key`, by which a publisher knows its event again.
+        and so is `key`, by which a publisher knows its event again. `weight` is how
+        many bytes the events hold beyond the few that each is taken to.
 
         Returns:
             The commit, or None when there was nothing to do: no writes but
