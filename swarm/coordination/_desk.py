@@ -1,8 +1,10 @@
 """The desk where locks and semaphores are handed out: one for each kind of line."""
 
 from functools import partial
+from typing import Any
 
 from swarm.coordination._grants import (
+    AGAIN,
     Grant,
     Want,
     tell_rivals,
@@ -118,10 +120,15 @@ class Desk:
     ) -> Lease | Waiter | None:
         """Ask the rule; None: it would have to wait, and is not patient."""
         core, ledger = self.core, self.ledger
-        id = core.new_id()  # noqa: A001
-        answer = ledger.apply(
-            want.identity, want, decide_ask, id, session.name, is_patient
-        )
+        author, id = want.identity, core.new_id()  # noqa: A001
+        request = (want, id, session.name, is_patient)
+        revision, answer = ledger.apply_one(author, want.path, decide_ask, request)
+        if answer.__class__ is Grant:  # the way most go
+            answer.token = revision
+            return ledger.issue(want, session, answer)
+        answer = ledger.settle(revision, answer, author, want)
+        if answer is AGAIN:
+            answer = ledger.apply(author, want, decide_ask, *request[1:])
         if answer.__class__ is Grant:
             return ledger.issue(want, session, answer)
         if answer is None:
@@ -154,13 +161,18 @@ class Desk:
             LeaseLost: It had ended before.
         """
         want, grant, ledger = lease.want, lease.grant, self.ledger
+        author, request = want.identity, (want, grant.id, grant.token)
+        answer: Any = AGAIN
         try:
-            was_live = ledger.apply(
-                want.identity, want, decide_release, grant.id, grant.token
-            )
+            while answer is AGAIN:
+                revision, answer = ledger.apply_one(
+                    author, want.path, decide_release, request
+                )
+                if answer is not True:  # somebody is to be told
+                    answer = ledger.settle(revision, answer, author, want)
         except Closed:
-            was_live = True  # everything has ended, this too
-        if was_live:
+            answer = True  # everything has ended, this too
+        if answer:
             ledger.end(lease, RELEASED)
             return
         ledger.lose(lease)

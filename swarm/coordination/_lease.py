@@ -295,7 +295,10 @@ class Lease:
         if self._reason is None:
             self.is_renewing = self.is_renewing and self._depth > 0
             try:
-                self.release_now()
+                if self._count == 1:
+                    self._office.release(self)
+                else:
+                    self._count -= 1
             except LeaseLost:
                 if error is None:
                     raise

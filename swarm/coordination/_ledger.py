@@ -29,6 +29,7 @@ class Ledger:
         core: The books of everybody who waits.
         word: What is handed out: "lock" or "semaphore".
         office: Whom the leases belong to.
+        apply_one: The kernel's own, for what is done most; `settle` has to follow.
     """
 
     def __init__(self, core: Core, word: str, office: Office) -> None:
@@ -36,7 +37,7 @@ class Ledger:
         self.core = core
         self.word = word
         self.office = office
-        self._apply_one = core.local.apply_one_now
+        self.apply_one = core.local.apply_one_now
         self._opening: dict[str, Opening] = {}
 
     def apply(
@@ -51,23 +52,29 @@ class Ledger:
         A grant's token is the revision of the commit that made it. Where one commit
         lets several in, they follow at once, each with a commit of their own.
         """
-        path = want.path
         while True:
-            revision, answer = self._apply_one(author, path, rule, want, *args)
-            if answer.__class__ is Moves:
-                moves = answer
-                answer = moves.answer
-                if answer.__class__ is Grant and not answer.token:
-                    answer.token = revision
-                self._tell(moves, revision, want)
-                while moves.has_more:
-                    revision, moves = self._apply_one(author, path, decide_sweep, want)
-                    self._tell(moves, revision, want)
-                if answer is AGAIN:
-                    continue
-            elif answer.__class__ is Grant and not answer.token:
-                answer.token = revision
-            return answer
+            revision, outcome = self.apply_one(author, want.path, rule, (want, *args))
+            answer = self.settle(revision, outcome, author, want)
+            if answer is not AGAIN:
+                return answer
+
+    def settle(
+        self, revision: int, outcome: Any, author: AgentIdentity, want: Want
+    ) -> Any:
+        """Tell whom the outcome of a rule concerns, and return its answer.
+
+        AGAIN is an answer as well: then the rule is to be asked once more.
+        """
+        moves = outcome if outcome.__class__ is Moves else None
+        answer = outcome if moves is None else moves.answer
+        if answer.__class__ is Grant and not answer.token:
+            answer.token = revision
+        while moves is not None:
+            self._tell(moves, revision, want)
+            if not moves.has_more:
+                break
+            revision, moves = self.apply_one(author, want.path, decide_sweep, (want,))
+        return answer
 
     def issue(self, want: Want, session: Session, grant: Grant) -> Lease:
         """Make somebody the lease that stands for a grant."""

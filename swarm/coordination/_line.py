@@ -203,18 +203,14 @@ class Step:
 
 
 def decide_ask(
-    document: Document | None,
-    now: int,
-    want: Want,
-    id: str,  # noqa: A002
-    session: str,
-    is_patient: bool,
+    document: Document | None, now: int, request: tuple[Want, str, str, bool]
 ) -> Ruling:
     """Decide about a request, which is to be known by `id`.
 
     The answer is its grant; or, when it has to wait, its place in the queue, counted
     from the end (0: the last); or None when it would have to wait and will not (L8).
     """
+    want, id, session, is_patient = request  # noqa: A001
     blank = want.blank
     if document is None:  # the way most go
         owner, life = want.identity.agent_id, now + want.life
@@ -246,18 +242,16 @@ def decide_ask(
 
 
 def decide_withdraw(
-    document: Document | None,
-    now: int,
-    want: Want,
-    id: str,  # noqa: A002
+    document: Document | None, now: int, request: tuple[Want, str]
 ) -> Ruling:
     """Take a request out of the queue; the answer is whether it was in it (L5)."""
+    want, id = request  # noqa: A001
     step = Step(document, now, want)
     if step.is_changed:
         return step.rule(AGAIN)
-    for request in step.queue:
-        if request.id == id:
-            step.queue.remove(request)
+    for waiting in step.queue:
+        if waiting.id == id:
+            step.queue.remove(waiting)
             step.is_changed = True
             step.pump()
             return step.rule(True)
@@ -265,13 +259,10 @@ def decide_withdraw(
 
 
 def decide_release(
-    document: Document | None,
-    now: int,
-    want: Want,
-    id: str,  # noqa: A002
-    token: int,
+    document: Document | None, now: int, request: tuple[Want, str, int]
 ) -> Ruling:
     """End a grant; the answer is whether it was live (L9, M3)."""
+    want, id, token = request  # noqa: A001
     line = load(document, want.blank)
     holders, queue = line.holders, line.queue
     if len(holders) == 1 and not queue:  # the way most go
@@ -312,17 +303,13 @@ def _pass_on(line: Line, now: int, want: Want, grant: Grant) -> Ruling:
 
 
 def decide_renew(
-    document: Document | None,
-    now: int,
-    want: Want,
-    id: str,  # noqa: A002
-    token: int,
-    ttl: int,
+    document: Document | None, now: int, request: tuple[Want, str, int, int]
 ) -> Ruling:
     """Let a live grant live longer; the answer is it, or None (L10).
 
     It is never brought back to life, and its end never comes nearer.
     """
+    want, id, token, ttl = request  # noqa: A001
     step = Step(document, now, want)
     if step.is_changed:
         return step.rule(AGAIN)
@@ -338,8 +325,9 @@ def decide_renew(
     return step.rule(grant)
 
 
-def decide_sweep(document: Document | None, now: int, want: Want) -> Ruling:
+def decide_sweep(document: Document | None, now: int, request: tuple[Want]) -> Ruling:
     """Take away what has expired, and grant to the next who can be granted (L11)."""
+    (want,) = request
     step = Step(document, now, want)
     if not step.is_changed:
         step.pump()
@@ -347,13 +335,10 @@ def decide_sweep(document: Document | None, now: int, want: Want) -> Ruling:
 
 
 def decide_force(
-    document: Document | None,
-    now: int,
-    want: Want,
-    id: str,  # noqa: A002
-    reason: str,
+    document: Document | None, now: int, request: tuple[Want, str, str]
 ) -> Ruling:
     """End somebody's grant; the answer is whether it was live (L17)."""
+    want, id, reason = request  # noqa: A001
     step = Step(document, now, want)
     if step.is_changed:
         return step.rule(AGAIN)

@@ -132,7 +132,7 @@ FREE: Final = LockLine()
 
 
 def decide_upgrade(
-    document: Document | None, now: int, want: Want, request: Request, token: int
+    document: Document | None, now: int, request: tuple[Want, Request, int]
 ) -> Ruling:
     """Decide about making a grant exclusive (L13).
 
@@ -140,15 +140,16 @@ def decide_upgrade(
     when there is no such grant; or False when somebody else waits to upgrade as
     well, and each would wait for the other for ever.
     """
+    want, asked, token = request
     step = Step(document, now, want)
     if step.is_changed:
         return step.rule(AGAIN)
-    held = step.find(request.upgrades, token)
+    held = step.find(asked.upgrades, token)
     if held is None:
         return step.rule()
     if held.mode == "exclusive":
         return step.rule(held)
-    queued = attrs.evolve(request, at=now, rank=FIRST)
+    queued = attrs.evolve(asked, at=now, rank=FIRST)
     if not step.opens_at and step.line.fits(step.holders, queued):
         return step.rule(step.grant(queued))
     if any(other.upgrades for other in step.queue):
@@ -158,18 +159,14 @@ def decide_upgrade(
 
 
 def decide_downgrade(
-    document: Document | None,
-    now: int,
-    want: Want,
-    id: str,  # noqa: A002
-    token: int,
-    mode: Mode,
+    document: Document | None, now: int, request: tuple[Want, str, int, Mode]
 ) -> Ruling:
     """Weaken a grant and let in whom that lets in (L14).
 
     The answer is the new grant, None when there is no such grant, or False when the
     mode would not be weaker.
     """
+    want, id, token, mode = request  # noqa: A001
     step = Step(document, now, want)
     if step.is_changed:
         return step.rule(AGAIN)

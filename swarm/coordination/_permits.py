@@ -91,13 +91,14 @@ TOO_MANY = "more permits were asked for than there are since the semaphore was r
 
 
 def decide_resize(
-    document: Document | None, now: int, want: Want, capacity: int
+    document: Document | None, now: int, request: tuple[Want, int]
 ) -> Ruling:
     """Change the number of permits (M12); the answer is how many there were.
 
     What is held stays held. Who waits for more than there will be waits in vain, and
     is told so.
     """
+    want, capacity = request
     step = Step(document, now, want)
     if step.is_changed:
         return step.rule(AGAIN)
@@ -106,10 +107,10 @@ def decide_resize(
         return step.rule(before)
     step.line = attrs.evolve(step.line, capacity=capacity)
     step.is_changed = True
-    for request in tuple(step.queue):
-        if request.permits > capacity:
-            step.queue.remove(request)
-            step.gone.append((request.id, TOO_MANY))
+    for waiting in tuple(step.queue):
+        if waiting.permits > capacity:
+            step.queue.remove(waiting)
+            step.gone.append((waiting.id, TOO_MANY))
     step.pump()
     return step.rule(before)
 

@@ -25,7 +25,6 @@ from swarm.model import (
     Commit,
     Document,
     Path,
-    Priority,
     dig,
 )
 from swarm.ports import (
@@ -46,11 +45,11 @@ from swarm.ports import (
 )
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _running = current_activity.get
 _EVENT_SIZE = 256  # bytes a payload is taken to hold
 _RECORD_SIZE = 256  # bytes a record is taken to hold
-_NORMAL = int(Priority.NORMAL)
 
 
 class MemoryKernel:
@@ -134,13 +133,13 @@ class MemoryKernel:
         self,
         author: AgentIdentity,
         path: Path,
-        rule: Callable[..., Ruling],
-        *arguments: Any,
+        rule: Callable[[Document | None, int, R], Ruling],
+        request: R,
     ) -> tuple[int, Any]:
         """Ask the rule of one record once and commit its ruling, as one step."""
         if self._pause is not None:
             await self._pause()
-        return self.apply_one_now(author, path, rule, *arguments)
+        return self.apply_one_now(author, path, rule, request)
 
     async def commit(
         self,
@@ -261,8 +260,8 @@ class MemoryKernel:
         self,
         author: AgentIdentity,
         path: Path,
-        rule: Callable[..., Ruling],
-        *arguments: Any,
+        rule: Callable[[Document | None, int, R], Ruling],
+        request: R,
     ) -> tuple[int, Any]:
         """Do what `apply_one` does, at once."""
         if _get_running_loop() is not self._loop:
@@ -271,29 +270,23 @@ class MemoryKernel:
             self._expire_due()
         now = self._base + int(self._monotonic() * 1_000_000)
         old = self._by_text.get(path.text)
-        record, events, outcome = rule(old, now, *arguments)
+        record, events, outcome = rule(old, now, request)
         at = self._wall()
         if at < self._at:
             at = self._at  # H3
         revision = self._revision + 1
-        if record is KEEP:
-            made = None
-        elif record is None:
-            made = self._versions.bury(path, revision, at, author)
-        elif old is None:
-            put = self._versions.put
-            made = put(path, None, record, revision, at, author, _NORMAL, None)
-        else:
-            made = Document(path, None, record, revision, old.created, at, author)
-            made.previous = old
-            self._by_text[path.text] = made
-        if made is None and not events:
-            return 0, outcome
-        documents = () if made is None else (made,)
-        self._log_commit(
-            revision, at, author, documents, (), _RECORD_SIZE, None, events
-        )
-        return revision, outcome
+        documents: tuple[Document, ...] = ()
+        if record is not KEEP:
+            write = self._versions.write_record
+            made = write(path, old, record, revision, at, author)
+            if made is not None:
+                documents = (made,)
+        if documents or events:
+            self._log_commit(
+                revision, at, author, documents, (), _RECORD_SIZE, None, events
+            )
+            return revision, outcome
+        return 0, outcome
 
     def commit_now(
         self,
@@ -500,7 +493,10 @@ class MemoryKernel:
         self, write: Write, revision: int, at: int, author: AgentIdentity
     ) -> Document | None:
         if write.body is None and write.record is None:
-            return self._versions.bury(write.path, revision, at, author)
+            old = self._by_text.get(write.path.text)
+            return self._versions.write_record(
+                write.path, old, None, revision, at, author
+            )
         return self._versions.put(
             write.path,
             write.body,

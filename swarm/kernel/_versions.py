@@ -67,19 +67,39 @@ class Versions:
             new.previous = self.graves.pop(text)
         return new
 
-    def bury(
-        self, path: Path, revision: int, at: int, author: AgentIdentity
+    def write_record(
+        self,
+        path: Path,
+        old: Document | None,
+        record: Any,
+        revision: int,
+        at: int,
+        author: AgentIdentity,
     ) -> Document | None:
-        """Take a document away; return the version that says so, None: none was."""
-        text = path.text
-        old = self._by_text.get(text)
-        if old is None:
+        """Make the next version of what is `old` now: a record, or None: its deletion.
+
+        Returns:
+            The version that was made; None when there was nothing to delete.
+
+        Raises:
+            PathConflict: The path is a folder, or goes through a document.
+        """
+        if old is not None:
+            new = Document(path, None, record, revision, old.created, at, author)
+            new.previous = old
+            if record is None:
+                self.tree.remove(path)
+                self.graves[path.text] = new
+            else:
+                self._by_text[path.text] = new
+            return new
+        if record is None:
             return None
-        grave = Document(path, None, None, revision, old.created, at, author)
-        grave.previous = old
-        self.tree.remove(path)
-        self.graves[text] = grave
-        return grave
+        new = Document(path, None, record, revision, revision, at, author)
+        self.tree.put(new)
+        if path.text in self.graves:
+            new.previous = self.graves.pop(path.text)
+        return new
 
     def undo(self, made: list[Document]) -> None:
         """Take back what was made, as if it had never been."""

@@ -16,6 +16,7 @@ from swarm.model import (
 )
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class View(Protocol):
@@ -199,8 +200,8 @@ class LocalKernel(Protocol):
         self,
         author: AgentIdentity,
         path: Path,
-        rule: Callable[..., Ruling],
-        *arguments: Any,
+        rule: Callable[[Document | None, int, R], Ruling],
+        request: R,
     ) -> tuple[int, Any]:
         """Do what `apply_one` does, at once."""
         ...
@@ -355,10 +356,10 @@ class Kernel(Protocol):
         self,
         author: AgentIdentity,
         path: Path,
-        rule: Callable[..., Ruling],
-        *arguments: Any,
+        rule: Callable[[Document | None, int, R], Ruling],
+        request: R,
     ) -> tuple[int, Any]:
-        """Ask `rule(document, now, *arguments)` about one record of swarm's own.
+        """Ask `rule(document, now, request)` about one record of swarm's own.
 
         Locks, semaphores and tasks are made of these: the rule gets the document at
         `path` (None: there is none) and kernel time, and its ruling is committed in

@@ -69,7 +69,7 @@ class Bench:
                 return Moves(moves.answer, granted, gone)
 
     def step(self, rule_, want, *args):
-        record, events, outcome = rule_(self.document, self.now, want, *args)
+        record, events, outcome = rule_(self.document, self.now, (want, *args))
         if record is None and self.document is None:
             assert not events
         elif record is not KEEP:
