@@ -94,6 +94,7 @@ class Meeting:
     async def wait(self, handle: "BarrierHandle", timeout: float | None) -> Arrival:
         """Arrive, and wait for the others."""
         core = self._core
+        core.rights.check_hold(handle.identity, self.path)
         if core.pauses:
             await core.pause()
         session = core.sessions.current()
@@ -168,6 +169,11 @@ class Meeting:
             generation=generation,
             reason=reason,
         )
+
+    def interrupt(self, identity: AgentIdentity, reason: str) -> None:
+        """Break the generation that gathers now, as somebody may who takes part."""
+        self._core.rights.check_hold(identity, self.path)
+        self.end(identity, reason)
 
     def end(self, author: AgentIdentity, reason: str, id: str = "") -> bool:  # noqa: A002
         """Break the generation that gathers now; return whether there was one."""
@@ -385,21 +391,29 @@ class BarrierHandle:
             BarrierTimeout: (one of those) It was this call whose time was up.
             DeadlockError: A party that is missing waits for the caller. The caller
                 has not arrived, and nothing has broken.
+            AccessDenied: The policy does not let this identity take part.
             Closed: The swarm is closed, or was meanwhile.
             Exception: What the action raised, if this was the last to arrive.
         """
         return await self._meeting.wait(self, timeout)
 
     async def reset(self) -> None:
-        """Break the generation that gathers now, if anybody is in it."""
-        self._meeting.end(self.identity, "it was reset")
+        """Break the generation that gathers now, if anybody is in it.
+
+        Raises:
+            AccessDenied: The policy does not let this identity take part.
+        """
+        self._meeting.interrupt(self.identity, "it was reset")
 
     async def abort(self, reason: str = "it was aborted") -> None:
         """Break the generation that gathers now, for this reason.
 
         Like `reset`: those who come later gather in the next generation.
+
+        Raises:
+            AccessDenied: The policy does not let this identity take part.
         """
-        self._meeting.end(self.identity, reason)
+        self._meeting.interrupt(self.identity, reason)
 
     def __repr__(self) -> str:
         return f"<barrier {self.name!r} of {self.parties}>"

@@ -1,23 +1,30 @@
 """Locks, as users hold them."""
 
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 
 from swarm.coordination._acquisition import Acquisition, Enterable, desk_for
 from swarm.coordination._desk import Desk
-from swarm.coordination._grants import MICRO, Grant, Request, Want, to_micro
+from swarm.coordination._grants import MICRO, Grant, Request, Want, load, to_micro
 from swarm.coordination._lease import Lease, Leases
 from swarm.coordination._lock_line import FREE, LockLine, Mode, blockers, check_mode
 from swarm.coordination._sessions import current_task
 from swarm.coordination._waiting import Core
 from swarm.errors import LeaseLost, NotFound
-from swarm.model import AgentIdentity, Path, Priority
+from swarm.model import OWNER, AgentIdentity, Path, Priority
 from swarm.ports import View
 
 _FOLDER: Final = Path.of("locks")
 _CACHED: Final = 4_096
+
+Sight: TypeAlias = Callable[[Path], bool]
+"""Whether who asks may see what stands at a place."""
+
+S = TypeVar("S")
 
 
 @attrs.frozen(kw_only=True)
@@ -101,29 +108,42 @@ class LockManager:
             self._paths[name] = path
         return path
 
-    def held(self, name: str | None = None) -> tuple[HeldLock, ...]:
-        """Return every live grant, of all locks or of one; one consistent view."""
-        found: tuple[HeldLock, ...] = self.desk.core.local.read_now(
-            _held, None if name is None else self.path(name)
-        )
-        return found
+    def held(
+        self, identity: AgentIdentity, name: str | None = None
+    ) -> tuple[HeldLock, ...]:
+        """Return the live grants that an identity may see; one consistent view."""
+        return self._read(_held, identity, name)
 
-    def queue(self, name: str | None = None) -> tuple[QueuedLock, ...]:
-        """Return who waits, at all locks or at one, in the order of the queue."""
-        found: tuple[QueuedLock, ...] = self.desk.core.local.read_now(
-            _queued, None if name is None else self.path(name)
-        )
-        return found
+    def queue(
+        self, identity: AgentIdentity, name: str | None = None
+    ) -> tuple[QueuedLock, ...]:
+        """Return who waits, as far as an identity may see, in the queues' order."""
+        return self._read(_queued, identity, name)
+
+    def _read(
+        self,
+        look: Callable[[View, Path | None, Sight], tuple[S, ...]],
+        identity: AgentIdentity,
+        name: str | None,
+    ) -> tuple[S, ...]:
+        path = None if name is None else self.path(name)
+        sight = partial(self.desk.core.rights.may_see, identity)
+        return self.desk.core.local.read_now(look, path, sight)
 
     def force(self, identity: AgentIdentity, lease_id: str, reason: str) -> None:
         """Take a lease away from whoever holds it.
 
         Raises:
             NotFound: There is no such lease, or it has gone.
+            AccessDenied: It is another agent's, and the policy does not let this one
+                write there.
         """
-        path = next((h.resource for h in self.held() if h.lease_id == lease_id), None)
-        if path is not None:
-            want = self.want(path, identity)
+        held = next((h for h in self.held(OWNER) if h.lease_id == lease_id), None)
+        if held is not None:
+            if held.owner != identity.agent_id:
+                rights = self.desk.core.rights
+                rights.check_force(identity, self.path(held.resource))
+            want = self.want(held.resource, OWNER)
             if self.desk.force(identity, want, lease_id, reason):
                 return
         raise NotFound(f"no lock is held by a lease of id {lease_id!r}")
@@ -140,12 +160,18 @@ class LockManager:
         renew: bool = True,
         reentrant: bool = False,
     ) -> Want:
-        """Return what somebody asks for."""
+        """Return what somebody asks for.
+
+        Raises:
+            AccessDenied: The policy does not let them hold it.
+        """
+        path = self._paths.get(name) or self.path(name)
+        self.desk.core.rights.check_hold(identity, path)
         bonus = 0
         if priority is not Priority.NORMAL:
             bonus = round((priority - Priority.NORMAL) * self.aging * MICRO)
         return Want(
-            self._paths.get(name) or self.path(name),
+            path,
             name,
             identity,
             FREE,
@@ -212,6 +238,7 @@ class LockHandle(Enterable):
             LockTimeout: It was not granted in time.
             DeadlockError: Somebody it would wait for waits for the caller.
             Closed: The swarm is closed, or was meanwhile.
+            AccessDenied: The policy does not let this identity hold it.
             ValueError: There is no such mode, or the ttl is no time to live.
         """
         manager = self._manager
@@ -248,7 +275,7 @@ class LockHandle(Enterable):
 
     def is_locked(self) -> bool:
         """Return whether anybody holds it, in any mode."""
-        return bool(self._manager.held(self.name))
+        return bool(self._manager.held(OWNER, self.name))
 
     def usual(self) -> Want:
         """Return what `async with` takes."""
@@ -269,12 +296,18 @@ class Locks:
         self._identity = identity
 
     def held(self, name: str | None = None) -> tuple[HeldLock, ...]:
-        """Return every live grant, of all locks or of one; one consistent view."""
-        return self._manager.held(name)
+        """Return every live grant, of all locks or of one; one consistent view.
+
+        An agent sees those of locks that it may read.
+        """
+        return self._manager.held(self._identity, name)
 
     def queue(self, name: str | None = None) -> tuple[QueuedLock, ...]:
-        """Return who waits, at all locks or at one, in the order of the queue."""
-        return self._manager.queue(name)
+        """Return who waits, at all locks or at one, in the order of the queue.
+
+        An agent sees the queues of locks that it may read.
+        """
+        return self._manager.queue(self._identity, name)
 
     async def force_release(self, lease_id: str, *, reason: str) -> None:
         """Take a lease away from whoever holds it; the next in the queue gets it.
@@ -284,6 +317,8 @@ class Locks:
 
         Raises:
             NotFound: There is no such lease, or it has gone.
+            AccessDenied: It is another agent's, and the policy does not let this one
+                write there: by default only the program itself may.
         """
         self._manager.force(self._identity, lease_id, reason)
 
@@ -347,7 +382,9 @@ class Together:
             raise lost
 
 
-def _lines(view: View, path: Path | None) -> list[tuple[str, LockLine, int]]:
+def _lines(
+    view: View, path: Path | None, may_see: Sight
+) -> list[tuple[str, LockLine, int]]:
     if path is None:
         documents = list(view.documents(_FOLDER))
     else:
@@ -355,21 +392,17 @@ def _lines(view: View, path: Path | None) -> list[tuple[str, LockLine, int]]:
         documents = [] if found is None else [found]
     lines = []
     for document in documents:
-        record = document.record
-        line = (
-            record
-            if isinstance(record, LockLine)
-            else LockLine.from_json(document.value)
-        )
-        lines.append((str(document.path.name), line, document.version))
+        if may_see(document.path):
+            name, line = str(document.path.name), load(document, FREE)
+            lines.append((name, line, document.version))
     return lines
 
 
-def _held(view: View, path: Path | None) -> tuple[HeldLock, ...]:
+def _held(view: View, path: Path | None, may_see: Sight) -> tuple[HeldLock, ...]:
     now = view.now
     return tuple(
         _show_grant(name, grant, version, now)
-        for name, line, version in _lines(view, path)
+        for name, line, version in _lines(view, path, may_see)
         for grant in line.holders
         if grant.expires > now
     )
@@ -388,11 +421,11 @@ def _show_grant(name: str, grant: Grant, version: int, now: int) -> HeldLock:
     )
 
 
-def _queued(view: View, path: Path | None) -> tuple[QueuedLock, ...]:
+def _queued(view: View, path: Path | None, may_see: Sight) -> tuple[QueuedLock, ...]:
     now = view.now
     return tuple(
         _show_request(name, request, now)
-        for name, line, _ in _lines(view, path)
+        for name, line, _ in _lines(view, path, may_see)
         for request in line.queue
     )
 

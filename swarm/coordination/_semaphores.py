@@ -93,6 +93,7 @@ class SemaphoreHandle(Enterable):
             renew: Whether to renew the lease while a body runs under it.
 
         Raises:
+            AccessDenied: The policy does not let this identity hold it.
             ValueError: There are never that many permits, or no longer.
             LockTimeout: They were not granted in time.
             DeadlockError: Those without whom there are too few wait for the caller.
@@ -121,6 +122,7 @@ class SemaphoreHandle(Enterable):
         self, permits: int, ttl: float | None, timeout: float | None, *, renew: bool
     ) -> Want:
         manager = self._manager
+        manager.desk.core.rights.check_hold(self._identity, self._path)
         if type(permits) is not int or permits < 1:
             raise ValueError(f"permits is an integer from 1, not {permits!r}")
         if permits > 1 and permits > self.capacity:

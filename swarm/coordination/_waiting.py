@@ -15,6 +15,7 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from swarm.coordination._alarms import Alarms, Slot
+from swarm.coordination._rights import Rights
 from swarm.coordination._sessions import Life, Session, Sessions
 from swarm.coordination._wait_graph import WaitGraph
 from swarm.errors import Closed
@@ -173,6 +174,7 @@ class Core:
         graph: Who waits for whom.
         alarms: What happens when.
         life: What is known of agents.
+        rights: Who may hold what.
         sessions: Who can hold something.
         waiters: Who waits, by the id of the request.
         leases: What is held, by id.
@@ -188,6 +190,7 @@ class Core:
         entropy: Entropy,
         graph: WaitGraph,
         life: Life,
+        rights: Rights,
     ) -> None:
         """Begin with empty books."""
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
@@ -197,6 +200,7 @@ class Core:
         self.now: Callable[[], float] = clock.monotonic
         self.alarms: Alarms = Alarms(clock)
         self.life = life
+        self.rights = rights
         self.sessions: Sessions = Sessions(self._session_ended, life.running_turn)
         self.waiters: dict[str, Waiter] = {}
         self.leases: dict[str, Lease] = {}

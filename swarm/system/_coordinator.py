@@ -114,8 +114,10 @@ class Coordinator:
             self.entropy,
             self.graph,
             life=AgentLife(self.registry),
+            policy=policy,
             lock_ttl=config.lock_ttl,
             lock_aging=config.lock_aging,
+            lock_delay=config.lock_delay,
         )
         self.holding: Mapping[Hashable, object] = self.coordination.turns
         self.leases: Mapping[str, object] = self.coordination.leases

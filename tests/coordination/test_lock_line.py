@@ -44,13 +44,14 @@ class Bench:
 
     def __init__(self, blank) -> None:
         self.blank = blank
+        self.delay = 0
         self.revision = 0
         self.now = 1_000
         self.document: Document | None = None
         self.as_json = False
 
     def want(self, **terms) -> Want:
-        return Want(PLACE, "x", OWNER, self.blank, 0, None, **terms)
+        return Want(PLACE, "x", OWNER, self.blank, 0, delay=self.delay, **terms)
 
     def apply(self, rule_, *args, want: Want | None = None):
         """Do what the ledger does: until there is an answer and nobody is left."""
@@ -124,6 +125,7 @@ class Lines(RuleBasedStateMachine):
         self.held: list[Held] = []
         self.queue: list[Waits] = []
         self.count = 0
+        self.opens_at = 0
         self.tokens: list[int] = []
         self.granted: list[str] = []
         self.lost: list[str] = []
@@ -151,6 +153,8 @@ class Lines(RuleBasedStateMachine):
         return next((held for held in self.held if held.id == id), None)
 
     def pump(self) -> None:
+        if self.opens_at:
+            return
         waiting: list[Waits] = []
         for request in self.queue:
             if self.fits(request) and not any(self.stops(w, request) for w in waiting):
@@ -164,8 +168,17 @@ class Lines(RuleBasedStateMachine):
         for held in gone:
             self.remove(held)
             self.lost.append(held.id)
-        if gone:
+            self.close()
+        opens = 0 < self.opens_at <= self.bench.now
+        if opens:
+            self.opens_at = 0
+        if gone or opens:
             self.pump()
+
+    def close(self) -> None:
+        """L18: nobody gets it for a while."""
+        if self.bench.delay:
+            self.opens_at = max(self.opens_at, self.bench.now + self.bench.delay)
 
     def remove(self, held: Held) -> None:
         self.held.remove(held)
@@ -222,7 +235,7 @@ class Lines(RuleBasedStateMachine):
             assert self.bench.document is None
 
     def keeps(self) -> bool:
-        return False
+        return self.opens_at > 0
 
     @invariant()
     def json_says_the_same(self) -> None:
@@ -246,7 +259,7 @@ class Lines(RuleBasedStateMachine):
             other.rank <= mine.rank and self.stops(other, mine) for other in self.queue
         )
         expected: object = None
-        if self.fits(mine) and not stopped:
+        if self.fits(mine) and not stopped and not self.opens_at:
             self.give(mine)
             expected = id
         elif patient:
@@ -310,6 +323,7 @@ class Lines(RuleBasedStateMachine):
         if held is not None:
             self.lost.append(id)
             self.remove(held)
+            self.close()
             self.pump()
         answer = self.apply(decide_force, id, "no")
         assert answer is (held is not None)
@@ -324,6 +338,11 @@ class Lines(RuleBasedStateMachine):
 
 class LockLines(Lines):
     blank = FREE
+
+    @initialize(delay=st.sampled_from([0, 0, 7]))
+    def option(self, delay: int) -> None:
+        """L18: some close for a while when their holder loses them."""
+        self.bench.delay = delay
 
     def fits(self, request: Waits) -> bool:
         return all(
@@ -359,7 +378,7 @@ class LockLines(Lines):
             expected = None
         elif held.mode == "exclusive":
             expected = id
-        elif self.fits(mine):
+        elif self.fits(mine) and not self.opens_at:
             self.give(mine)
             expected = id
         elif any(request.upgrades for request in self.queue):
@@ -388,6 +407,11 @@ class LockLines(Lines):
             self.pump()
         answer = self.apply(decide_downgrade, id, token, mode)
         assert (answer.id if isinstance(answer, Grant) else answer) == expected
+
+    @invariant()
+    def it_is_closed_as_long_as_it_should_be(self) -> None:
+        """L18."""
+        assert self.bench.line.opens_at == self.opens_at
 
     @invariant()
     def no_two_holders_conflict(self) -> None:
