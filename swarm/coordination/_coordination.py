@@ -4,10 +4,11 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 
 from swarm.coordination._barriers import BarrierHandle, BarrierManager
 from swarm.coordination._lease import Lease
-from swarm.coordination._locks import LockHandle, LockManager, Locks, Together
+from swarm.coordination._locks import LockHandle, LockManager, Locks
 from swarm.coordination._rights import Rights
 from swarm.coordination._semaphores import SemaphoreHandle, SemaphoreManager
 from swarm.coordination._sessions import Life, NoAgents, Session
+from swarm.coordination._together import Together
 from swarm.coordination._wait_graph import WaitGraph
 from swarm.coordination._waiting import Core
 from swarm.model import OWNER, AgentIdentity, Priority
@@ -88,7 +89,7 @@ class Coordination:
             )
             for name in sorted(set(names))
         ]
-        return Together(self._locks, wants)
+        return Together(self._locks.desk, wants)
 
     def semaphore(
         self, identity: AgentIdentity, name: str, capacity: int | None = None

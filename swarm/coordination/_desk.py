@@ -5,12 +5,13 @@ from typing import Any
 
 from swarm.coordination._grants import (
     AGAIN,
+    RELEASED,
     Grant,
     Want,
     tell_rivals,
     to_micro,
 )
-from swarm.coordination._lease import RELEASED, Lease
+from swarm.coordination._lease import Lease
 from swarm.coordination._ledger import Ledger
 from swarm.coordination._line import (
     decide_ask,

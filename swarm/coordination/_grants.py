@@ -168,6 +168,8 @@ Gone: TypeAlias = tuple[str, str]
 
 EXPIRED: Final = "it expired"
 
+RELEASED: Final = "it was released"
+
 
 @attrs.define
 class Moves:

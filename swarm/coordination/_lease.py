@@ -4,19 +4,14 @@ import asyncio
 from collections.abc import Generator, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Protocol, Self
 
 from swarm.coordination._alarms import Slot
-from swarm.coordination._grants import EXPIRED, Grant, Line, Want, load
+from swarm.coordination._grants import EXPIRED, RELEASED, Grant, Want
+from swarm.coordination._guard import require_live
 from swarm.coordination._sessions import Session, current_task
 from swarm.errors import LeaseLost, StaleLease
-from swarm.model import Document
 from swarm.ports import Condition, Require
-
-RENEWALS: Final = 3
-"""How often a lease is renewed within its time to live, so that two may come late."""
-
-RELEASED: Final = "it was released"
 
 
 class Office(Protocol):
@@ -406,25 +401,3 @@ class Leases(tuple[Lease, ...]):
             StaleLease: One has gone.
         """
         return [condition for lease in self for condition in lease.conditions()]
-
-
-def require_live(
-    blank: Line,
-    name: str,
-    id: str,  # noqa: A002
-    token: int,
-    document: Document | None,
-    now: int,
-) -> None:
-    """Refuse a write whose guard is not the live holder at the commit. Pure.
-
-    Raises:
-        StaleLease: It is not; nothing is written.
-    """
-    for grant in load(document, blank).holders:
-        if grant.id == id and grant.token == token and grant.expires > now:
-            return
-    raise StaleLease(
-        f"the guard with token {token} does not hold {name!r} any more; "
-        "nothing was written"
-    )

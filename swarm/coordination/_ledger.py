@@ -1,7 +1,7 @@
 """The ledger of one kind of line: what the rules decide is entered, and told."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from swarm.coordination._grants import (
     AGAIN,
@@ -13,13 +13,16 @@ from swarm.coordination._grants import (
     load,
     tell_holders,
 )
-from swarm.coordination._lease import RENEWALS, Lease, Office
+from swarm.coordination._lease import Lease, Office
 from swarm.coordination._line import decide_sweep
 from swarm.coordination._sessions import Session
 from swarm.coordination._waiting import Core
 from swarm.errors import LeaseLost
 from swarm.model import TIME, AgentIdentity
 from swarm.ports import Ruling, View
+
+RENEWALS: Final = 3
+"""How often a lease is renewed within its time to live, so that two may come late."""
 
 
 class Ledger:

@@ -2,77 +2,29 @@
 
 from collections.abc import Callable
 from functools import partial
-from types import TracebackType
-from typing import Any, Final, TypeAlias, TypeVar
-
-import attrs
+from typing import Final, TypeVar
 
 from swarm.coordination._acquisition import Acquisition, Enterable, desk_for
 from swarm.coordination._desk import Desk
-from swarm.coordination._grants import MICRO, Grant, Request, Want, load, to_micro
-from swarm.coordination._lease import Lease, Leases
-from swarm.coordination._lock_line import FREE, LockLine, Mode, blockers, check_mode
-from swarm.coordination._sessions import current_task
+from swarm.coordination._grants import MICRO, Want, to_micro
+from swarm.coordination._lease import Lease
+from swarm.coordination._lock_line import FREE, Mode, blockers, check_mode
+from swarm.coordination._lock_views import (
+    LOCKS,
+    HeldLock,
+    QueuedLock,
+    Sight,
+    held,
+    queued,
+)
 from swarm.coordination._waiting import Core
-from swarm.errors import LeaseLost, NotFound
+from swarm.errors import NotFound
 from swarm.model import OWNER, AgentIdentity, Path, Priority
 from swarm.ports import View
 
-_FOLDER: Final = Path.of("locks")
 _CACHED: Final = 4_096
 
-Sight: TypeAlias = Callable[[Path], bool]
-"""Whether who asks may see what stands at a place."""
-
 S = TypeVar("S")
-
-
-@attrs.frozen(kw_only=True)
-class HeldLock:
-    """One grant of one lock, as `locks.held()` shows it.
-
-    Attributes:
-        resource: The lock.
-        lease_id: The id of the lease; `force_release` takes it.
-        owner: The agent that holds it.
-        session: Its turn or task.
-        mode: "exclusive", "shared" or "upgradeable".
-        token: The fencing token.
-        held_for: Since how many seconds.
-        expires_in: In how many seconds it ends unless it is renewed.
-    """
-
-    resource: str
-    lease_id: str
-    owner: str
-    session: str
-    mode: str
-    token: int
-    held_for: float
-    expires_in: float
-
-
-@attrs.frozen(kw_only=True)
-class QueuedLock:
-    """One request that waits for a lock, as `locks.queue()` shows it.
-
-    Attributes:
-        resource: The lock.
-        lease_id: What the id of its lease will be; of an upgrade, what it is.
-        owner: The agent that waits.
-        session: Its turn or task.
-        mode: How it wants to hold the lock.
-        waited: Since how many seconds.
-        is_upgrade: Whether it holds the lock already and wants it to itself.
-    """
-
-    resource: str
-    lease_id: str
-    owner: str
-    session: str
-    mode: str
-    waited: float
-    is_upgrade: bool
 
 
 class LockManager:
@@ -102,7 +54,7 @@ class LockManager:
         """
         path = self._paths.get(name)
         if path is None:
-            path = _FOLDER.child(name)
+            path = LOCKS.child(name)
             if len(self._paths) >= _CACHED:
                 self._paths.clear()
             self._paths[name] = path
@@ -112,13 +64,13 @@ class LockManager:
         self, identity: AgentIdentity, name: str | None = None
     ) -> tuple[HeldLock, ...]:
         """Return the live grants that an identity may see; one consistent view."""
-        return self._read(_held, identity, name)
+        return self._read(held, identity, name)
 
     def queue(
         self, identity: AgentIdentity, name: str | None = None
     ) -> tuple[QueuedLock, ...]:
         """Return who waits, as far as an identity may see, in the queues' order."""
-        return self._read(_queued, identity, name)
+        return self._read(queued, identity, name)
 
     def _read(
         self,
@@ -321,122 +273,3 @@ class Locks:
                 write there: by default only the program itself may.
         """
         self._manager.force(self._identity, lease_id, reason)
-
-
-class Together:
-    """Several locks at once: `await` it, or run a body under them all."""
-
-    __slots__ = ("_leases", "_manager", "_wants")
-
-    def __init__(self, manager: LockManager, wants: list[Want]) -> None:
-        """Ask for these once awaited or entered."""
-        self._manager = manager
-        self._wants = wants
-        self._leases: list[Lease] = []
-
-    def __await__(self) -> Any:
-        return self._acquire(is_entering=False).__await__()
-
-    async def _acquire(self, *, is_entering: bool) -> Leases:
-        """Take one after the other, always in the same order; or none (L20)."""
-        desk = self._manager.desk
-        now = desk.core.now
-        taken: list[Lease] = []
-        began = now()
-        try:
-            for want in self._wants:
-                want.is_entering = is_entering and want.renew
-                if want.timeout is not None:
-                    want = attrs.evolve(
-                        want, timeout=max(0.0, want.timeout - (now() - began))
-                    )
-                taken.append(await desk.acquire(want))
-            for lease in taken:
-                lease.check()
-        except BaseException:
-            for lease in reversed(taken):
-                desk.place.pass_on(lease)
-            raise
-        return Leases(taken)
-
-    async def __aenter__(self) -> Leases:
-        leases = await self._acquire(is_entering=True)
-        for lease in leases:
-            lease.enter(current_task())
-        self._leases = list(leases)
-        return leases
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        lost: LeaseLost | None = None
-        while self._leases:
-            try:
-                self._leases.pop().leave(error)
-            except LeaseLost as raised:
-                lost = raised
-        if lost is not None:
-            raise lost
-
-
-def _lines(
-    view: View, path: Path | None, may_see: Sight
-) -> list[tuple[str, LockLine, int]]:
-    if path is None:
-        documents = list(view.documents(_FOLDER))
-    else:
-        found = view.find(path)
-        documents = [] if found is None else [found]
-    lines = []
-    for document in documents:
-        if may_see(document.path):
-            name, line = str(document.path.name), load(document, FREE)
-            lines.append((name, line, document.version))
-    return lines
-
-
-def _held(view: View, path: Path | None, may_see: Sight) -> tuple[HeldLock, ...]:
-    now = view.now
-    return tuple(
-        _show_grant(name, grant, version, now)
-        for name, line, version in _lines(view, path, may_see)
-        for grant in line.holders
-        if grant.expires > now
-    )
-
-
-def _show_grant(name: str, grant: Grant, version: int, now: int) -> HeldLock:
-    return HeldLock(
-        resource=name,
-        lease_id=grant.id,
-        owner=grant.owner,
-        session=grant.session,
-        mode=grant.mode,
-        token=grant.token or version,
-        held_for=(now - grant.since) / MICRO,
-        expires_in=(grant.expires - now) / MICRO,
-    )
-
-
-def _queued(view: View, path: Path | None, may_see: Sight) -> tuple[QueuedLock, ...]:
-    now = view.now
-    return tuple(
-        _show_request(name, request, now)
-        for name, line, _ in _lines(view, path, may_see)
-        for request in line.queue
-    )
-
-
-def _show_request(name: str, request: Request, now: int) -> QueuedLock:
-    return QueuedLock(
-        resource=name,
-        lease_id=request.upgrades or request.id,
-        owner=request.owner,
-        session=request.session,
-        mode=request.mode,
-        waited=(now - request.at) / MICRO,
-        is_upgrade=bool(request.upgrades),
-    )
