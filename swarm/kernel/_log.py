@@ -54,7 +54,8 @@ class Log:
         self._head = 0
         self._offset = 0
         self._size = 0
-        # Beyond which of these the log looks what it may let go of.
+        # Beyond which of these the log looks what it may let go of; at the first
+        # commit it does.
         self._due_length = self._count
         self._due_bytes = self._bytes
         self._due_at = 0
@@ -91,13 +92,11 @@ class Log:
     def append(self, commit: Commit) -> bool:
         """Add the newest commit; return whether there may be surplus to let go of."""
         entries = self._entries
-        if len(entries) == self._head:
-            self._due_at = commit.at + self._age
         entries.append(commit)
-        self._size += commit.size
+        self._size = size = self._size + commit.size
         return (
             len(entries) > self._due_length
-            or self._size > self._due_bytes
+            or size > self._due_bytes
             or commit.at > self._due_at
         )
 

@@ -19,6 +19,7 @@ from swarm.model._announcements import (
 )
 from swarm.model._cause import Cause
 from swarm.model._change import (
+    Announcement,
     Change,
     ChangeKind,
     Commit,
@@ -108,6 +109,7 @@ __all__ = [
     "AgentRegistered",
     "AgentStarted",
     "AgentStopped",
+    "Announcement",
     "Cause",
     "Change",
     "ChangeKind",

@@ -10,6 +10,7 @@ from swarm.ports._clock import Clock, LoopClock, Timer
 from swarm.ports._codec import HARD_DOCUMENT_BYTES, Codec, Limits
 from swarm.ports._entropy import Entropy
 from swarm.ports._kernel import (
+    KEEP,
     Condition,
     Expect,
     ExpectFolder,
@@ -20,6 +21,7 @@ from swarm.ports._kernel import (
     Plan,
     Reader,
     Require,
+    Ruling,
     Tail,
     View,
     Write,
@@ -28,6 +30,7 @@ from swarm.ports._structure import structuring
 
 __all__ = [
     "HARD_DOCUMENT_BYTES",
+    "KEEP",
     "Activity",
     "Clock",
     "Codec",
@@ -44,6 +47,7 @@ __all__ = [
     "Plan",
     "Reader",
     "Require",
+    "Ruling",
     "Tail",
     "Timer",
     "View",

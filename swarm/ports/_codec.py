@@ -82,6 +82,7 @@ class Codec:
         self._limits = limits
         self._bytes = limits.document_bytes
         self._padding = _ORJSON_DEPTH - limits.depth
+        self._shallow = 2 * limits.depth  # bytes that cannot nest too deep
         self._was_large = False
         self._hole: list[Any] = [None]
         self._nest = self._hole
@@ -108,7 +109,7 @@ class Codec:
                 f"a document holds at most {self._bytes} bytes "
                 f"(Limits.document_bytes); this one has {size}"
             )
-        if not self._was_large:
+        if size > self._shallow and not self._was_large:
             self._check_depth(value, body)
         self._was_large = size > _SMALL and self._padding > 0
         if body.rfind(b"null") >= 0 and not _is_finite(value):
@@ -132,10 +133,8 @@ class Codec:
     def _check_depth(self, value: JSON, body: bytes) -> None:
         """Refuse a value that nests too deep; most have too few brackets for it."""
         depth = self._limits.depth
-        if (
-            len(body) > 2 * depth
-            and self._padding
-            and (len(body) > _SMALL or body.count(b"[") + body.count(b"{") > depth)
+        if self._padding and (
+            len(body) > _SMALL or body.count(b"[") + body.count(b"{") > depth
         ):
             try:
                 self._encode_nested(value)

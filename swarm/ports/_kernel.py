@@ -1,13 +1,22 @@
 """The kernel contract: what the memory kernel and every later one must do."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import attrs
 
-from swarm.model import AgentIdentity, Commit, Document, Path, Pattern
+from swarm.model import (
+    AgentIdentity,
+    Announcement,
+    Commit,
+    Document,
+    Path,
+    Pattern,
+    Sentinel,
+)
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class View(Protocol):
@@ -71,6 +80,15 @@ class Plan:
     writes: Sequence[Write] = ()
     events: Sequence[object] = ()
     outcome: Any = None
+
+
+KEEP: Final = Sentinel("KEEP")
+"""In a ruling: the record stays as it is."""
+
+Ruling: TypeAlias = tuple[Any, Sequence[Announcement], Any]
+"""What the rule of one record decided: the record from now on (a frozen one with a
+`to_json()`, None: it goes, KEEP: it stays), the events to publish with it, and what
+the caller gets. A tuple, for one is made by every grant of a lock."""
 
 
 @attrs.frozen
@@ -176,6 +194,16 @@ class LocalKernel(Protocol):
         conditions: Sequence[Condition] = (),
     ) -> tuple[Commit | None, Any]:
         """Do what `apply` does, at once."""
+        ...
+
+    def apply_one_now(
+        self,
+        author: AgentIdentity,
+        path: Path,
+        rule: Callable[[Document | None, int, R], Ruling],
+        request: R,
+    ) -> tuple[int, Any]:
+        """Do what `apply_one` does, at once."""
         ...
 
     def commit_now(
@@ -321,6 +349,29 @@ class Kernel(Protocol):
             PathConflict: A write would make a path both document and folder.
             LimitExceeded: The batch is too large.
             Exception: Whatever the rule or a `Require` raised; nothing was changed.
+        """
+        ...
+
+    async def apply_one(
+        self,
+        author: AgentIdentity,
+        path: Path,
+        rule: Callable[[Document | None, int, R], Ruling],
+        request: R,
+    ) -> tuple[int, Any]:
+        """Ask `rule(document, now, request)` about one record of swarm's own.
+
+        Locks, semaphores and tasks are made of these: the rule gets the document at
+        `path` (None: there is none) and kernel time, and its ruling is committed in
+        the same step. Nothing but records may stand at, above or below `path`.
+
+        Returns:
+            The revision of the commit, 0 when nothing was to be committed, and the
+            ruling's outcome.
+
+        Raises:
+            PathConflict: The path is a folder, or goes through a document.
+            Exception: Whatever the rule raised; nothing was changed.
         """
         ...
 

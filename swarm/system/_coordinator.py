@@ -54,13 +54,11 @@ class AgentLife:
 
     __slots__ = ("_registry",)
 
+    running_turn = staticmethod(running_turn)
+
     def __init__(self, registry: Registry) -> None:
         """Know the agents of this registry."""
         self._registry = registry
-
-    def running_turn(self) -> Hashable | None:
-        """Return the turn whose own task is running this, or None."""
-        return running_turn()
 
     def turns_of(self, agent_id: str) -> Sequence[Hashable] | None:
         """Return what an agent is busy with; its `run()` counts as well."""
@@ -118,8 +116,10 @@ class Coordinator:
             self.entropy,
             self.graph,
             life=AgentLife(self.registry),
+            policy=policy,
             lock_ttl=config.lock_ttl,
             lock_aging=config.lock_aging,
+            lock_delay=config.lock_delay,
         )
         self.holding: Mapping[Hashable, object] = self.coordination.turns
         self.leases: Mapping[str, object] = self.coordination.leases

@@ -37,9 +37,9 @@ async def test_quiescence_leaves_no_residue():
     for n in range(200):
         await kernel.commit(ADA, [drop(f"a.b{n}.c")])
     await kernel.put(ADA, Path.parse("last"), b"1")
-    assert len(kernel._expiries) <= 64
+    assert len(kernel._expiries.heap) <= 64
     assert clock.pending == 0
-    assert kernel._graves == {}
+    assert kernel._versions.graves == {}
     assert kernel._parked.waiters == {}
     assert kernel._tree._root == {"last": "last"}
     assert len(kernel._log) == 1

@@ -101,24 +101,40 @@ class TreeMachine(RuleBasedStateMachine):
             assert place.within(around.path)
             assert around is self.tree.by_text[around.path.text]
 
+    @rule()
+    def tidy(self):
+        self.tree.tidy()
+        assert self.leaves(self.tree._root) == set(self.tree.by_text)
+        assert self.flat or self.tree._root == {}
+
+    def leaves(self, folder):
+        found = set()
+        for below in folder.values():
+            assert below, "no folder is empty"
+            found |= self.leaves(below) if isinstance(below, dict) else {below}
+        return found
+
     @invariant()
-    def no_folder_is_empty(self):
-        """G13: an empty tree is empty."""
-
-        def check(folder):
-            for below in folder.values():
-                if isinstance(below, dict):
-                    assert below
-                    check(below)
-
-        check(self.tree._root)
+    def every_leaf_is_a_document_or_about_to_go(self):
+        """G13: what is left of a removed document is known, and bounded."""
+        gone = set(self.tree._gone)
+        assert self.leaves(self.tree._root) - gone == set(self.tree.by_text)
+        assert not gone & set(self.tree.by_text)
         assert len(self.tree) == len(self.flat)
-        if not self.flat:
-            assert self.tree._root == {}
+        assert len(gone) <= 64
 
 
 TreeMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
 TestTree = TreeMachine.TestCase
+
+
+def test_what_many_removed_documents_leave_is_bounded():
+    """G13: nobody reads the folders, and yet they do not fill up."""
+    tree = Tree()
+    for n in range(1_000):
+        tree.put(document(("a", f"d{n}"), n))
+        tree.remove(Path.of("a", f"d{n}"))
+    assert len(tree._root["a"]) <= 65
 
 
 @given(few_values, few_patterns, few_paths)
