@@ -143,29 +143,29 @@ class Bus:
         if cause is not None and cause.depth > self.options.depth:
             self._stop_loop(commit)
             return
-        for index, payload in enumerate(commit.events):
+        index = 0
+        for payload in commit.events:
             cls = payload.__class__
             route = routes.get(cls) or self.route(cls)
-            self.due = route.size
+            due = len(route.inline)
             if route.size:
-                self._give(Event(commit, index), route)
+                event: Event[Any] = Event(commit, index)
+                if due:
+                    self.inline.put(event, route)
+                for offer in route.offers:
+                    due += offer(event)
+            self.due = due
+            index += 1
         if self._wants_documents:
             for index, document in enumerate(commit.documents, len(commit.events)):
                 if is_book(document):
                     continue
-                event: Event[Any] = StateEvent(commit, index)
+                event = StateEvent(commit, index)
                 route = self.route(event.payload_class)
-                if route.size:
-                    self._give(event, route)
-
-    def _give(self, event: Event[Any], route: Route) -> None:
-        if route.inline:
-            self.inline.put(event, route)
-        if route.offers:
-            due = len(route.inline)
-            for offer in route.offers:
-                due += offer(event)
-            self.due = due
+                if route.inline:
+                    self.inline.put(event, route)
+                for offer in route.offers:
+                    offer(event)
 
     def _stop_loop(self, commit: Commit) -> None:
         """Deliver nothing that too many events have led to, one after the other."""
