@@ -143,8 +143,7 @@ class Bus:
         if cause is not None and cause.depth > self.options.depth:
             self._stop_loop(commit)
             return
-        index = 0
-        for payload in commit.events:
+        for index, payload in enumerate(commit.events):
             cls = payload.__class__
             route = routes.get(cls) or self.route(cls)
             due = len(route.inline)
@@ -155,7 +154,6 @@ class Bus:
                 for offer in route.offers:
                     due += offer(event)
             self.due = due
-            index += 1
         if self._wants_documents:
             for index, document in enumerate(commit.documents, len(commit.events)):
                 if is_book(document):

@@ -66,8 +66,12 @@ class BusHost(Protocol):
         """Who waits for whom."""
         ...
 
-    def party(self) -> Hashable:
-        """Return what the running code is in the wait-for graph."""
+    def party(self, *, is_awaited: bool = False) -> Hashable:
+        """Return what the running code is in the wait-for graph.
+
+        Args:
+            is_awaited: Whether others may wait for it.
+        """
         ...
 
     def start(

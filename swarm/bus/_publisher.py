@@ -9,13 +9,12 @@ from swarm.bus._route import Route
 from swarm.bus._shelf import Shelf
 from swarm.bus._subscription import one_loop_turn
 from swarm.errors import ConflictError, LimitExceeded
-from swarm.model import EVENT_TYPE, AgentIdentity, event_type
+from swarm.model import EVENT_TYPE, AgentIdentity, Path, event_type
 from swarm.ports import (
     Condition,
     Expect,
     Guard,
     View,
-    Write,
     current_activity,
     current_cause,
 )
@@ -79,46 +78,50 @@ class Publisher:
         if current_activity.get() is not None:
             self._check_depth()
         await self._wait_for_room(type(payload))
-        conditions: list[Condition] = []
-        if guard is not None:
-            conditions += guard.conditions()
-        if path is None:
-            commit = await self._commit(identity, payload, weight, (), conditions, None)
-            return Receipt(commit, bus.due)
-        conditions.append(Expect(path, 0))
-        until = await self._kernel.read(_now) + self._window
+        conditions = () if guard is None else tuple(guard.conditions())
+        if path is not None and key is not None:
+            return await self._once(identity, payload, weight, conditions, path, key)
+        commit = await self._kernel.commit(
+            identity, conditions=conditions, events=(payload,), weight=weight
+        )
+        assert commit is not None  # it has an event
+        return Receipt(commit.revision, bus.due)
+
+    async def _once(
+        self,
+        identity: AgentIdentity,
+        payload: object,
+        weight: int,
+        conditions: tuple[Condition, ...],
+        path: Path,
+        key: str,
+    ) -> Receipt:
+        """Publish unless an event of this key was published of late (E8).
+
+        What decides is the condition of the commit. Looking first saves making room
+        for a receipt that is not to come, which might even be the one that is there.
+        """
+        now, known = await self._kernel.read(_look, path)
+        if known is not None:
+            await self._kernel.commit(identity, conditions=conditions)
+            return Receipt(known, 0, duplicate=True)
         await self._receipts.reserve()
-        write = receipt(path, type(payload), until)
         try:
-            seq = await self._commit(
-                identity, payload, weight, (write,), conditions, key
+            commit = await self._kernel.commit(
+                identity,
+                (receipt(path, type(payload), now + self._window),),
+                conditions=(*conditions, Expect(path, 0)),
+                events=(payload,),
+                key=key,
+                weight=weight,
             )
         except BaseException as error:
             self._receipts.give_back()
             if isinstance(error, ConflictError) and error.path == path.text:
                 return Receipt(error.current or 0, 0, duplicate=True)
             raise
-        return Receipt(seq, bus.due)
-
-    async def _commit(
-        self,
-        identity: AgentIdentity,
-        payload: object,
-        weight: int,
-        writes: tuple[Write, ...],
-        conditions: list[Condition],
-        key: str | None,
-    ) -> int:
-        commit = await self._kernel.commit(
-            identity,
-            writes,
-            conditions=conditions,
-            events=(payload,),
-            key=key,
-            weight=weight,
-        )
         assert commit is not None  # it has an event
-        return commit.revision
+        return Receipt(commit.revision, self._bus.due)
 
     def _route(self, payload: object) -> Route:
         if isinstance(payload, type) and EVENT_TYPE in payload.__dict__:
@@ -161,5 +164,7 @@ class Publisher:
                 return
 
 
-def _now(view: View) -> int:
-    return view.now
+def _look(view: View, path: Path) -> tuple[int, int | None]:
+    """Return kernel time, and the version of a receipt if there is one."""
+    document = view.find(path)
+    return view.now, None if document is None else document.version

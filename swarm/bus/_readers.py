@@ -69,7 +69,7 @@ class Readers:
         task, activity = asyncio.current_task(), current_activity.get()
         if task is self._task and activity is self._activity and self._party:
             return
-        party = self._host.party()
+        party = self._host.party(is_awaited=True)
         if self._party is not None and party != self._party and self._is_alive():
             self._is_certain = False
         self._task, self._activity, self._party = task, activity, party

@@ -259,9 +259,9 @@ class Coordinator:
         """Who waits for whom."""
         return self.graph
 
-    def party(self) -> Hashable:
+    def party(self, *, is_awaited: bool = False) -> Hashable:
         """Return what the running code is in the wait-for graph."""
-        return self.coordination.party()
+        return self.coordination.party(is_awaited=is_awaited)
 
     def effects(self, identity: AgentIdentity, also: Also) -> Transaction:
         """Return a transaction of the state that commits what `also` says as well."""
