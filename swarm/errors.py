@@ -131,13 +131,14 @@ class Lost(Lagged):
     def __init__(
         self, count: int = 0, last: int | None = None, first: int | None = None
     ) -> None:
-        """Say how many are lost, after which revision, and where the log begins now."""
+        """Say how many are lost, the newest of them, and where the log begins now."""
         super().__init__(last, first)
         self.count: int = count
         if last is not None:
             text = (
-                f"lost {count} commits after revision {last}: the log was at its hard "
-                f"limit (Limits.held_commits, held_bytes) and now starts at {first}"
+                f"lost {count} commits so far, the newest after revision {last}: the "
+                "log was at its hard limit (Limits.held_commits, held_bytes) and now "
+                f"starts at {first}"
             )
             self.args = (text,)
 

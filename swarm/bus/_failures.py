@@ -211,7 +211,8 @@ class Failures:
             if letter is None:
                 await self._host.kernel.commit(OWNER, events=events)
                 return
-            await self._shelf.reserve()
+            # About alerts there are no alerts, or those who fail at them go on for ever.
+            await self._shelf.reserve(is_quiet=report.alert is None)
             if await self._commit_letter(report, letter, events):
                 self.buried += 1
             else:

@@ -18,9 +18,18 @@ class Pin:
         name: Whose it is.
         after: The revision up to which nothing is needed any more.
         subscription: The active one of this name, or None.
+        lost: How many commits it had to do without.
     """
 
-    __slots__ = ("_bus", "_is_saving", "after", "name", "subscription")
+    __slots__ = (
+        "_bus",
+        "_is_saving",
+        "_tell_at",
+        "after",
+        "lost",
+        "name",
+        "subscription",
+    )
 
     def __init__(self, bus: Core, name: str, position: Position) -> None:
         """Need what comes after `position`."""
@@ -29,6 +38,8 @@ class Pin:
         self.name: str = name
         self.after: int = position.needs
         self.subscription: Intake | None = None
+        self.lost: int = 0
+        self._tell_at = 1
 
     def move(self, position: Position) -> None:
         """Need what comes after `position`, which is in force now."""
@@ -51,12 +62,17 @@ class Pin:
             self._is_saving = False
 
     def lose(self, commits: Sequence[Commit]) -> None:
-        """Do without these; who needed them is told how many they are."""
+        """Do without these; who needed them is told how many they are.
+
+        The alert is a commit as well, for which another may have to go. So there is
+        one each time that the loss has doubled, and not one for each.
+        """
         before, self.after = self.after, commits[-1].revision
         subscription = self.subscription
-        lost = len(commits) if subscription is None else subscription.lose(commits)
-        if lost:
-            error = Lost(lost, before, self.after + 1)
+        self.lost += len(commits) if subscription is None else subscription.lose(commits)
+        if self.lost >= self._tell_at:
+            self._tell_at = 2 * self.lost
+            error = Lost(self.lost, before, self.after + 1)
             self._bus.failures.complain(self, None, error, "events-lost")
 
 

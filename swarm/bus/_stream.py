@@ -139,8 +139,7 @@ class EventStream(Pacing, Subscription, Generic[E]):
         if buffer and self._status != "paused":
             self._processed += 1
             event = buffer.popleft()
-            if self._readers.waiting:
-                self._readers.took()
+            self._readers.took()
             self.look_again()
             return event
         if self._lag is not None and not buffer:

@@ -295,6 +295,20 @@ def fail_now(_: Any) -> None:
 
 
 @virtual
+async def test_failing_at_alerts_does_not_feed_itself() -> None:
+    """E19: neither the letters of alerts nor what goes for them makes new alerts."""
+    async with Swarm(config=small(dead_letters=3)) as swarm:
+        sub = await swarm.events.on(SystemAlert, fail_now)
+        await swarm.events.on(Sent, fail_now)
+        for number in range(10):
+            await swarm.events.publish(Sent(number))
+        await asyncio.sleep(100)
+        alerts = len(swarm.events.query(SystemAlert))
+        assert sub.stats.dead == alerts < 30
+        assert len(await swarm.events.dead_letters.list()) <= 3
+
+
+@virtual
 async def test_nobody_writes_letters_through_the_state() -> None:
     """L21 for letters and receipts: read there, changed by their own part."""
     async with Swarm() as swarm:

@@ -362,7 +362,7 @@ async def test_a_reader_that_asks_who_publishes_to_it() -> None:
     """L15: the edge of room and the edge of an ask are in one graph."""
     async with Swarm() as swarm:
         one, two = await swarm.spawn(Relay, name="one"), await swarm.spawn(Relay)
-        with pytest.raises(DeadlockError, match="'one' in Relay.drain reads"):
+        with pytest.raises(DeadlockError, match=r"'one' in Relay\.drain reads"):
             await one.ask(Relay.drain, two, 2)
         # Who has entered and not read may have somebody else read: nothing is claimed.
         with pytest.raises(AskTimeout):
