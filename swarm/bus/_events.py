@@ -233,8 +233,6 @@ class Events:
             Closed: The swarm is closed.
         """
         self._bus.host.check()
-        if not callable(handler):
-            raise TypeError(f"a handler is a function of an event, not {handler!r}")
         selector = select(
             pattern,
             source=source,

@@ -1,12 +1,12 @@
 """Which events are meant. Pure; everything but `where` and regexes is linear time."""
 
-import inspect
 import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias
 
 import attrs
 
+from swarm.bus._checks import plain_function, text
 from swarm.errors import LimitExceeded
 from swarm.model import (
     ANY_NUMBER,
@@ -105,8 +105,10 @@ def select(
         ValueError: A dotted pattern has an empty part.
         LimitExceeded: A dotted pattern is too long.
     """
-    if where is not None and not is_plain_function(where):
-        raise TypeError("where takes a plain function of an event")
+    if where is not None:
+        plain_function("where", where)
+    if correlation_id is not None:
+        text("a correlation id", correlation_id)
     parts: list[object]
     if pattern is None:
         parts = ["**"]
@@ -116,6 +118,8 @@ def select(
         parts = list(pattern)
     else:
         parts = [pattern]
+    if not parts:
+        raise ValueError("an empty list of patterns means nothing; None is everything")
     return Selector(
         text=", ".join(_text(part) for part in parts),
         kinds=tuple(_kind(part) for part in parts),
@@ -124,11 +128,6 @@ def select(
         correlation_id=correlation_id,
         where=where,
     )
-
-
-def is_plain_function(value: object) -> bool:
-    """Return whether a value can be called and gives its result at once."""
-    return callable(value) and not inspect.iscoroutinefunction(value)
 
 
 def _kind(pattern: object) -> Kind:

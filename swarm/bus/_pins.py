@@ -69,7 +69,9 @@ class Pin:
         """
         before, self.after = self.after, commits[-1].revision
         subscription = self.subscription
-        self.lost += len(commits) if subscription is None else subscription.lose(commits)
+        self.lost += (
+            len(commits) if subscription is None else subscription.lose(commits)
+        )
         if self.lost >= self._tell_at:
             self._tell_at = 2 * self.lost
             error = Lost(self.lost, before, self.after + 1)

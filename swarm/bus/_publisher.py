@@ -78,7 +78,7 @@ class Publisher:
         if current_activity.get() is not None:
             self._check_depth()
         await self._wait_for_room(type(payload))
-        conditions = () if guard is None else tuple(guard.conditions())
+        conditions = () if guard is None else conditions_of(guard)
         if path is not None and key is not None:
             return await self._once(identity, payload, weight, conditions, path, key)
         commit = await self._kernel.commit(
@@ -162,6 +162,18 @@ class Publisher:
                 return
             else:
                 return
+
+
+def conditions_of(guard: Guard) -> tuple[Condition, ...]:
+    """Return what a guard requires.
+
+    Raises:
+        TypeError: It is no guard.
+        StaleLease: It is known already that it does not hold.
+    """
+    if not callable(getattr(guard, "conditions", None)):
+        raise TypeError(f"a guard is a lease or has `conditions()`, not {guard!r}")
+    return tuple(guard.conditions())
 
 
 def _look(view: View, path: Path) -> tuple[int, int | None]:

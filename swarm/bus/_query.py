@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from swarm.bus._bus import Bus
+from swarm.bus._checks import whole
 from swarm.bus._history import page
 from swarm.bus._patterns import EventPattern, select
 from swarm.bus._subscription import may_see
@@ -42,8 +43,10 @@ def query(
 ) -> Page:
     """Do what `Events.query` does."""
     bus.host.check()
-    if offset < 0 or (limit is not None and limit < 0):
-        raise ValueError("offset and limit are 0 or more")
+    whole("offset", offset, 0)
+    for what, value in (("limit", limit), ("upto", upto)):
+        if value is not None:
+            whole(what, value, 0)
     selector = select(types, source=sources, correlation_id=correlation_id)
     history = bus.history()
     start = _cursor(after_seq)
@@ -70,11 +73,17 @@ def query(
 def _cursor(after: int | Event[Any] | None) -> tuple[int, int] | None:
     if after is None:
         return None
-    return after.place if isinstance(after, Event) else (after, 1 << 62)
+    if isinstance(after, Event):
+        return after.place
+    whole("after_seq", after, 0)
+    return (after, 1 << 62)
 
 
 def _microseconds(time: datetime | int | None) -> int | None:
+    if time is None:
+        return None
     if not isinstance(time, datetime):
+        whole("a time, unless it is a datetime,", time, 0)
         return time
     if time.tzinfo is None:
         raise ValueError("a time needs a time zone; use an aware datetime")

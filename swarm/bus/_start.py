@@ -5,6 +5,8 @@ from typing import Any
 
 from swarm.bus._attempt import is_async, takes
 from swarm.bus._bus import Bus
+from swarm.bus._checks import handler as check_handler
+from swarm.bus._checks import text, whole
 from swarm.bus._group import GroupMember
 from swarm.bus._host import revision_of
 from swarm.bus._inline import InlineSubscription
@@ -93,11 +95,13 @@ class HandlerStart:
         since: int | None,
     ) -> Subscription:
         """Subscribe; all or nothing."""
+        self._check(handler, since)
+        if group is not None:
+            text("a group", group)
+            letters_path(group)  # it can be a name in the tree
         shared = None if group is None else self._bus.groups.get(group)
         if shared is not None:
             return self._join(shared, handler, group, name)
-        if group is not None:
-            letters_path(group)  # it can be a name in the tree
         if since is not None:
             self._check_reach(since)
         if self._is_plain(handler) and name is None and group is None and since is None:
@@ -137,6 +141,14 @@ class HandlerStart:
         )
         self._bus.add(inline)
         return inline
+
+    def _check(self, handler: Handler, since: int | None) -> None:
+        effects = self._options.delivery == "exactly-once"
+        subject = "(event" if self._options.batch is None else "(events"
+        shown = f"{subject}, tx)" if effects else f"{subject})"
+        check_handler(handler, 2 if effects else 1, shown)
+        if since is not None:
+            whole("since", since, 0)
 
     def _check_reach(self, since: int) -> None:
         compacted = self._bus.compacted
@@ -226,6 +238,7 @@ class HandlerStart:
     ) -> Subscription:
         """Handle the past, then go on with the present."""
         bus = self._bus
+        self._check(handler, since)
         self._check_reach(since)
         until = bus.host.tail.revision
         worker = WorkerSubscription(

@@ -5,11 +5,12 @@ from collections import deque
 from types import TracebackType
 from typing import Generic, Self, TypeVar, get_args
 
+from swarm.bus._checks import choose, whole
 from swarm.bus._core import Core
 from swarm.bus._feed import Feed, just_before
 from swarm.bus._patterns import Selector
 from swarm.bus._readers import Readers
-from swarm.bus._records import Overflow, SubscriptionStats, choose
+from swarm.bus._records import Overflow, SubscriptionStats
 from swarm.bus._subscription import Pacing, Settled, Subscription
 from swarm.errors import Closed, Compacted, InvalidTransition, Lagged
 from swarm.model import AgentIdentity, Event
@@ -48,8 +49,9 @@ class EventStream(Pacing, Subscription, Generic[E]):
     ) -> None:
         """Be ready to be entered."""
         choose("overflow", overflow, get_args(Overflow))
-        if buffer < 1:
-            raise ValueError(f"a buffer holds 1 event or more, not {buffer}")
+        whole("buffer", buffer, 1)
+        if since is not None:
+            whole("since", since, 0)
         super().__init__(bus, selector, identity, None)
         self.paces = overflow == "block"
         self._overflow = overflow
