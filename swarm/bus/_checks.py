@@ -70,6 +70,8 @@ def handler(value: Callable[..., Any], arguments: int, shown: str) -> None:
     """
     if not callable(value):
         raise TypeError(f"a handler is a function of an event, not {value!r}")
+    if inspect.isgeneratorfunction(value) or inspect.isasyncgenfunction(value):
+        raise TypeError(f"a generator would never run; {value!r} is not a handler")
     try:
         signature = inspect.signature(value)
     except (TypeError, ValueError):  # built in, and says nothing

@@ -211,7 +211,7 @@ class Failures:
             if letter is None:
                 await self._host.kernel.commit(OWNER, events=events)
                 return
-            # About alerts there are no alerts, or who fails at them would go on for ever.
+            # About alerts there are none, or who fails at them would go on for ever.
             await self._shelf.reserve(is_quiet=report.alert is None)
             if await self._commit_letter(report, letter, events):
                 self.buried += 1

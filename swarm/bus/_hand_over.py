@@ -10,6 +10,7 @@ from swarm.bus._core import Working
 from swarm.bus._delivery_rule import Delivery
 from swarm.bus._keeper import Keeper, Mark
 from swarm.bus._records import HandlerOptions
+from swarm.bus._subscription import is_from_outside
 from swarm.errors import ConflictError, StaleAck
 from swarm.ports import Condition, Write
 
@@ -58,8 +59,8 @@ async def _at_most_once(
         await worker.keeper.save(delivery.items)
     try:
         return await _call(worker, member, delivery, ())
-    except asyncio.CancelledError:
-        if worker.line.is_live(delivery):
+    except asyncio.CancelledError as error:
+        if is_from_outside(error) and worker.line.is_live(delivery):
             worker.line.done(delivery, worker.now())
         raise
 

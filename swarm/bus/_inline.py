@@ -1,6 +1,5 @@
 """Plain functions: called one event after the other, in the loop's next turn."""
 
-import asyncio
 import contextvars
 import inspect
 from collections import deque
@@ -14,14 +13,12 @@ from swarm.bus._letter import DeadLetter
 from swarm.bus._patterns import Selector
 from swarm.bus._records import SubscriptionStats
 from swarm.bus._route import Route
-from swarm.bus._subscription import Handling, Settled
+from swarm.bus._subscription import FATAL, Handling, Settled, is_from_outside
 from swarm.model import AgentIdentity, Event
 from swarm.ports import current_activity
 
 _BUDGET: Final = 128
 """Events handed to plain functions in one turn of the loop."""
-
-_FATAL: Final = (KeyboardInterrupt, SystemExit)
 
 
 class InlineQueue:
@@ -108,7 +105,7 @@ class InlineQueue:
         """
         fatal: BaseException | None = None
         while True:
-            if fatal is None and isinstance(error, _FATAL):
+            if fatal is None and isinstance(error, FATAL):
                 fatal = error
             self._note_failure(event, route, calls, error)
             try:
@@ -147,13 +144,12 @@ class InlineQueue:
             current_activity.set(event)
             try:
                 await result
-            except asyncio.CancelledError as error:
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
+            except BaseException as error:  # it goes to the subscription
+                if is_from_outside(error):
                     raise
                 subscription.failed(event, error)
-            except Exception as error:  # noqa: BLE001  # it goes to the subscription
-                subscription.failed(event, error)
+                if isinstance(error, FATAL):
+                    raise
 
         self._host.start(wait(), f"subscription {subscription.name}")
 

@@ -13,7 +13,7 @@ from swarm.bus._letter import DeadLetter
 from swarm.bus._patterns import Selector
 from swarm.bus._position import Place
 from swarm.bus._records import HandlerOptions, SubscriptionStats
-from swarm.bus._subscription import Handling
+from swarm.bus._subscription import FATAL, Handling
 from swarm.errors import Lagged
 from swarm.model import AgentIdentity, Commit, Event, Path
 
@@ -89,7 +89,7 @@ class Intake(Handling):
             try:
                 key = self.options.partition(event)
                 hash(key)
-            except (KeyboardInterrupt, SystemExit):
+            except FATAL:
                 raise
             except BaseException as error:  # noqa: BLE001  # kept with the event
                 self.errors += 1

@@ -68,10 +68,10 @@ class Pin:
         one each time that the loss has doubled, and not one for each.
         """
         before, self.after = self.after, commits[-1].revision
-        subscription = self.subscription
-        self.lost += (
-            len(commits) if subscription is None else subscription.lose(commits)
-        )
+        missed = len(commits)
+        if self.subscription is not None:
+            missed = self.subscription.lose(commits)
+        self.lost += missed
         if self.lost >= self._tell_at:
             self._tell_at = 2 * self.lost
             error = Lost(self.lost, before, self.after + 1)

@@ -4,7 +4,7 @@ import asyncio
 import types
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any
+from typing import Any, Final
 
 from swarm.bus._core import Core
 from swarm.bus._letter import DeadLetter
@@ -155,7 +155,7 @@ class Recipient(ABC):
             return False
         try:
             return self.selector.fits(event)
-        except (KeyboardInterrupt, SystemExit):
+        except FATAL:
             raise
         except BaseException as error:  # noqa: BLE001  # by E15: no match, and counted
             self.errors += 1
@@ -226,6 +226,27 @@ def may_see(event: Event[Any], may_read: Callable[[Path], bool] | None) -> bool:
         or not isinstance(event, StateEvent)
         or may_read(event.document.path)
     )
+
+
+FATAL: Final = (KeyboardInterrupt, SystemExit)
+"""What ends the program, whoever raises it."""
+
+
+def is_from_outside(error: BaseException) -> bool:
+    """Return whether the running task was told to end, and not by its own code.
+
+    It is being cancelled, or closed with the loop; a handler may as well raise such an
+    exception of its own, and then that is its failure.
+    """
+    if not isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+        return False
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no loop runs any more
+        return True
+    if isinstance(error, GeneratorExit):
+        return task is None
+    return task is not None and task.cancelling() > 0
 
 
 @types.coroutine

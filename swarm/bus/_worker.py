@@ -12,7 +12,13 @@ from swarm.bus._hand_over import hand_over
 from swarm.bus._intake import Intake
 from swarm.bus._patterns import Selector
 from swarm.bus._records import Handler, HandlerOptions
-from swarm.bus._subscription import Settled, ended, one_loop_turn
+from swarm.bus._subscription import (
+    FATAL,
+    Settled,
+    ended,
+    is_from_outside,
+    one_loop_turn,
+)
 from swarm.errors import AckTimeout, RemoteCancelled
 from swarm.model import AgentIdentity
 from swarm.ports import Timer, current_activity
@@ -146,7 +152,7 @@ class WorkerSubscription(Intake):
                 self.wake()
                 member.at_work[delivery] = task
                 try:
-                    await self._run(member, delivery, task)
+                    await self._run(member, delivery)
                 finally:
                     del member.at_work[delivery]
                     self._notify()
@@ -163,26 +169,22 @@ class WorkerSubscription(Intake):
             self._refill()
             self.wake()
 
-    async def _run(
-        self, member: Member, delivery: Delivery, task: "asyncio.Task[Any]"
-    ) -> None:
+    async def _run(self, member: Member, delivery: Delivery) -> None:
         """Run the handler once and note what came of it."""
         current_activity.set(delivery.items[0].event)
         line = self.line
         try:
             results = await hand_over(self, member, delivery)
-        except asyncio.CancelledError:
-            if task.cancelling():
+        except BaseException as error:
+            if is_from_outside(error):
                 if line.is_live(delivery):
                     line.returned(delivery, self.now())
                 raise
-            gone = RemoteCancelled("the handler was cancelled from inside")
-            self._failed(delivery, [gone] * len(delivery.items))
-        except GeneratorExit:  # the loop is gone, and everything with it
-            raise
-        except BaseException as error:  # all of them go somewhere
-            self._failed(delivery, [error] * len(delivery.items))
-            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            failure = error
+            if isinstance(error, asyncio.CancelledError):
+                failure = RemoteCancelled("the handler was cancelled from inside")
+            self._failed(delivery, [failure] * len(delivery.items))
+            if isinstance(error, FATAL):
                 raise
         else:
             if results is None or not line.is_live(delivery):

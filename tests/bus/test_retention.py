@@ -1,4 +1,4 @@
-"""What the log and history keep, for whom, and who is told what is gone (H1, H5, H7)."""
+"""What the log and history keep, for whom, and who is told (H1, H5, H7)."""
 
 import asyncio
 from typing import Any
