@@ -163,10 +163,23 @@ class Failures:
         if len(waiting) > self._options.dead_letters + _ALERTS:
             self._let_go(waiting.popleft())
         if not self._is_running:
-            self._is_running = True
-            self._host.start(
-                self._commit_all(), "failures of subscriptions", essential=True
-            )
+            self._begin()
+
+    def _begin(self) -> None:
+        self._is_running = True
+        name = "failures of subscriptions"
+        self._host.start(self._commit_all(), name, essential=True, ended=self._ended)
+
+    def _ended(self) -> None:
+        """Note that the task is over; if somebody cancelled it, go on in another."""
+        self._is_running = False
+        if self._waiting:
+            self._begin()
+            return
+        flushed, self._flushed = self._flushed, []
+        for waiter in flushed:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _let_go(self, report: Report) -> None:
         """Do without the oldest of too many."""
@@ -187,22 +200,15 @@ class Failures:
 
     async def _commit_all(self) -> None:
         budget = _BUDGET
-        try:
-            while self._waiting:
-                report = self._waiting.popleft()
-                self._alerts -= report.alert is not None
-                current_activity.set(self._alarm(report.event))
-                await self._commit(report)
-                budget -= 1
-                if not budget:
-                    budget = _BUDGET
-                    await one_loop_turn()
-        finally:
-            self._is_running = False
-            flushed, self._flushed = self._flushed, []
-            for waiter in flushed:
-                if not waiter.done():
-                    waiter.set_result(None)
+        while self._waiting:
+            report = self._waiting.popleft()
+            self._alerts -= report.alert is not None
+            current_activity.set(self._alarm(report.event))
+            await self._commit(report)
+            budget -= 1
+            if not budget:
+                budget = _BUDGET
+                await one_loop_turn()
 
     async def _commit(self, report: Report) -> None:
         events = () if report.alert is None else (report.alert,)

@@ -80,8 +80,16 @@ class BusHost(Protocol):
         name: str,
         *,
         essential: bool = False,
+        ended: Callable[[], object] | None = None,
     ) -> asyncio.Task[Any]:
-        """Run a coroutine in a task that the system owns."""
+        """Run a coroutine in a task that the system owns.
+
+        Args:
+            coroutine: What to run.
+            name: What the task is called.
+            essential: Whether the end of the system waits for it, not cancels it.
+            ended: What to call when the task is over, even if it never began.
+        """
         ...
 
     def check(self) -> None:

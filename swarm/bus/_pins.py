@@ -52,14 +52,10 @@ class Pin:
             return
         self._is_saving = True
         name = f"subscription {self.name} position"
-        self._bus.host.start(self._save(), name, essential=True)
+        self._bus.host.start(keeper.save(), name, essential=True, ended=self._saved)
 
-    async def _save(self) -> None:
-        try:
-            if self.subscription is not None and self.subscription.keeper is not None:
-                await self.subscription.keeper.save()
-        finally:
-            self._is_saving = False
+    def _saved(self) -> None:
+        self._is_saving = False
 
     def lose(self, commits: Sequence[Commit]) -> None:
         """Do without these; who needed them is told how many they are.

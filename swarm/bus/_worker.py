@@ -95,8 +95,18 @@ class WorkerSubscription(Intake):
         if len(member.tasks) >= self.options.width:
             return False
         name = f"subscription {self.name}"
-        member.tasks.add(self.bus.host.start(self._work(member), name))
+        task = self.bus.host.start(
+            self._work(member), name, ended=lambda: self._task_ended(member, task)
+        )
+        member.tasks.add(task)
         return True
+
+    def _task_ended(self, member: Member, task: "asyncio.Task[Any]") -> None:
+        """See to the others when a task is over; it may have been cancelled unbegun."""
+        if task in member.tasks:
+            member.tasks.discard(task)
+            self._refill()
+            self.wake()
 
     def extend(self, delivery: Delivery) -> bool:
         """Give a delivery its whole `ack_wait` again; False: it is stale."""
@@ -165,9 +175,7 @@ class WorkerSubscription(Intake):
             # case `wake` starts another worker; who cancelled it waits for its end.
             pass
         finally:
-            member.tasks.discard(task)
-            self._refill()
-            self.wake()
+            self._task_ended(member, task)
 
     async def _run(self, member: Member, delivery: Delivery) -> None:
         """Run the handler once and note what came of it."""

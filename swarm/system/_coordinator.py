@@ -178,6 +178,10 @@ class Coordinator:
             if isinstance(error, Exception):
                 self.escalate(error)
 
+    def owns_current_task(self) -> bool:
+        """Return whether the running task belongs to the swarm."""
+        return asyncio.current_task(self.loop) in self._tasks
+
     @property
     def commits_at_once(self) -> bool:
         """Whether `apply` never suspends: the tree is in this process."""
