@@ -23,7 +23,14 @@ from swarm.bus._records import BusOptions
 from swarm.bus._route import Route
 from swarm.bus._subscription import Handling, Pacing, Recipient, one_loop_turn
 from swarm.errors import InvalidTransition, Lagged
-from swarm.model import EVENT_TYPE, OWNER, Commit, Event, StateEvent
+from swarm.model import (
+    EVENT_TYPE,
+    OWNER,
+    Commit,
+    Event,
+    SystemMaintenance,
+    document_events,
+)
 from swarm.ports import Reader, Write
 
 log: Final = logging.getLogger("swarm.bus")
@@ -155,10 +162,9 @@ class Bus:
                     due += offer(event)
             self.due = due
         if self._wants_documents:
-            for index, document in enumerate(commit.documents, len(commit.events)):
-                if is_book(document):
+            for event in document_events(commit):
+                if is_book(event.document):
                     continue
-                event = StateEvent(commit, index)
                 route = self.route(event.payload_class)
                 if route.inline:
                     self.inline.put(event, route)
@@ -232,6 +238,12 @@ class Bus:
         if self.loops:
             lines.append(f"event loops stopped: {self.loops}")
         return lines
+
+    async def announce_end(self) -> None:
+        """Tell those who listen that the swarm is about to end; no others can know."""
+        if self._recipients:
+            closing = SystemMaintenance("closing", "what is due is still handled")
+            await self.host.kernel.commit(OWNER, events=(closing,))
 
     async def settle(self) -> bool:
         """Wait until everything that is due now is handled; return whether any was."""

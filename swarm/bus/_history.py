@@ -9,7 +9,7 @@ from swarm.bus._letter import LETTERS
 from swarm.bus._patterns import Selector
 from swarm.bus._position import POSITIONS
 from swarm.bus._receipts import RECEIPTS
-from swarm.model import EVENT_TYPE, Commit, Document, Event, StateEvent
+from swarm.model import EVENT_TYPE, Commit, Document, Event, document_events
 
 Bucket: TypeAlias = "deque[Event[Any]]"
 
@@ -29,13 +29,12 @@ def is_book(document: Document) -> bool:
 
 def events_of(commit: Commit, *, replayed: bool = False) -> Iterator[Event[Any]]:
     """Yield a commit's events: those published, then those its documents are."""
-    published = len(commit.events)
     for index, payload in enumerate(commit.events):
         if EVENT_TYPE in type(payload).__dict__:
             yield Event(commit, index, replayed=replayed)
-    for index, document in enumerate(commit.documents, published):
-        if not is_book(document):
-            yield StateEvent(commit, index, replayed=replayed)
+    for event in document_events(commit, replayed=replayed):
+        if not is_book(event.document):
+            yield event
 
 
 class History:

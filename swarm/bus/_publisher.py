@@ -9,7 +9,13 @@ from swarm.bus._route import Route
 from swarm.bus._shelf import Shelf
 from swarm.bus._subscription import one_loop_turn
 from swarm.errors import ConflictError, LimitExceeded
-from swarm.model import EVENT_TYPE, AgentIdentity, Path, event_type
+from swarm.model import (
+    EVENT_TYPE,
+    AgentIdentity,
+    Path,
+    SystemMaintenance,
+    event_type,
+)
 from swarm.ports import (
     Condition,
     Expect,
@@ -37,7 +43,9 @@ class Publisher:
         self._crowded = bus.crowded
         self._limit = bus.options.payload_bytes
         self._window = int(bus.options.dedupe_seconds * 1_000_000)
-        self._receipts = Shelf(bus.host.kernel, RECEIPTS, bus.options.dedupe_keys)
+        self._receipts = Shelf(
+            bus.host.kernel, RECEIPTS, bus.options.dedupe_keys, _forgotten
+        )
 
     def publish_now(self, identity: AgentIdentity, payload: object) -> Receipt | None:
         """Commit an event if that takes no waiting; None: nothing was done.
@@ -162,6 +170,11 @@ class Publisher:
                 return
             else:
                 return
+
+
+def _forgotten(count: int) -> tuple[SystemMaintenance]:
+    text = f"{count} publish keys, the oldest, had to go (BusOptions.dedupe_keys)"
+    return (SystemMaintenance("keys-forgotten", text),)
 
 
 def conditions_of(guard: Guard) -> tuple[Condition, ...]:

@@ -11,7 +11,7 @@ from swarm.bus._letter import DeadLetter
 from swarm.bus._patterns import Selector
 from swarm.bus._records import SubscriptionStats, SubscriptionStatus
 from swarm.errors import Closed
-from swarm.model import STATE_EVENTS, AgentIdentity, Event, Path, StateEvent
+from swarm.model import DOCUMENT_EVENTS, AgentIdentity, Event, Path, StateEvent
 
 
 class Settled(Awaitable[None]):
@@ -139,7 +139,7 @@ class Recipient(ABC):
 
     def is_open_to(self, cls: type[Any]) -> bool:
         """Return whether every event of a class that fits is meant and may be seen."""
-        open_to_all = self._may_read is None or cls not in STATE_EVENTS
+        open_to_all = self._may_read is None or cls not in DOCUMENT_EVENTS
         return open_to_all and self.selector.is_static
 
     def cancel(self) -> Settled:
@@ -168,7 +168,7 @@ class Recipient(ABC):
 
     def wants_documents(self) -> bool:
         """Return whether changes of documents can be meant."""
-        return any(self.selector.fits_class(cls) for cls in STATE_EVENTS)
+        return any(self.selector.fits_class(cls) for cls in DOCUMENT_EVENTS)
 
     def describe(self) -> str:
         """Return how it fares, in one line."""

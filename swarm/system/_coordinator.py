@@ -314,6 +314,7 @@ class Coordinator:
         when = self.now() + self._config.drain_timeout
         timer = self.clock.call_at(when, self._end_all)
         try:
+            await self.bus.announce_end()
             await self._until_quiet()
             for cell in reversed(self.registry.cells()):
                 try:
