@@ -111,8 +111,21 @@ class DeadLetters:
             except ConflictError:
                 continue  # it was taken up, or given up again, meanwhile
             if subscription is not None:
-                subscription.requeue(marked)
+                await self._hand_over(subscription, letter, marked)
             return
+
+    async def _hand_over(
+        self, subscription: Requeueing, letter: DeadLetter, marked: DeadLetter
+    ) -> None:
+        """Give an event to its subscription, which may have ended meanwhile."""
+        try:
+            subscription.requeue(marked)
+        except Closed:
+            if letter.is_durable:
+                return  # the next one of its name takes it up
+            write = Write(letter.path, record=letter)
+            await self._kernel.commit(self._identity, [write])
+            raise
 
     async def discard(self, letter_id: str) -> bool:
         """Forget a dead letter; return whether it was there.

@@ -142,6 +142,7 @@ class WorkerSubscription(Intake):
                 if task is not None:
                     task.cancel()
         self.wake()
+        self._set_timer(self.now())  # what is in hand has its time, paused or not
 
     async def _work(self, member: Member) -> None:
         """Hand events over, one delivery after the other, until cancelled."""

@@ -432,3 +432,53 @@ def test_paths() -> None:
     """Names with dots and colons are one name each."""
     path = letter_path("a.b:c", "3.0")
     assert path.segments == ("dead_letters", "a.b:c", "3.0")
+
+
+def test_a_subscription_ends_while_its_letter_is_requeued() -> None:
+    """Nothing is lost: the letter is there, or the next of its name has the event."""
+
+    class PausingLoop(VirtualLoop):
+        async def scheduling_point(self) -> None:
+            await asyncio.sleep(0)
+
+    async def scenario(k: int, name: str | None) -> None:
+        async with Swarm() as swarm:
+            letters = swarm.events.dead_letters
+            seen: list[int] = []
+
+            async def handle(event: Event[Sent]) -> None:
+                seen.append(event.payload.number)
+                raise ValueError("no")
+
+            async def begin() -> Any:
+                return await swarm.events.on(
+                    Sent, handle, delivery="at-least-once", max_retries=0, name=name
+                )
+
+            sub = await begin()
+            await swarm.events.publish(Sent(1))
+            await asyncio.sleep(1)
+            (letter,) = await letters.list()
+            requeueing = asyncio.create_task(letters.requeue(letter.id))
+            await turns(k)
+            await sub.cancel()
+            (outcome,) = await asyncio.gather(requeueing, return_exceptions=True)
+            assert outcome is None or isinstance(outcome, Closed)
+            if name is None:
+                await asyncio.sleep(1)
+                left = await letters.list()
+                assert len(left) == 1 or (seen == [1] and sub.stats.dropped == 1)
+                return
+            if not (await letters.list())[0].is_requeued:
+                assert seen == [1, 1], "it was decided before it ended"
+                return
+            await begin()
+            await asyncio.sleep(1)
+            assert seen[-1] == 1
+            assert len(seen) >= 2
+            assert len(await letters.list()) == 1
+
+    for name in (None, "post"):
+        for k in range(12):
+            with asyncio.Runner(loop_factory=PausingLoop) as runner:
+                runner.run(scenario(k, name))

@@ -656,3 +656,31 @@ async def test_publishing_costs_the_same_whoever_listens() -> None:
         await shop.kill()
         for sub in swarm.events.subscriptions():
             sub.cancel()
+
+
+@virtual
+async def test_a_paused_handler_that_hangs_is_given_up_all_the_same() -> None:
+    """E5, E12: `ack_wait` goes on for what is in hand; nothing new starts."""
+    async with Swarm() as swarm:
+
+        async def hang(event: Event[Placed]) -> None:
+            await asyncio.sleep(1_000)
+
+        sub = await swarm.events.on(
+            Placed,
+            hang,
+            delivery="at-least-once",
+            ack_wait=5,
+            ordered=False,
+            max_retries=0,
+        )
+        await swarm.events.publish(Placed(1))
+        await asyncio.sleep(2)
+        await swarm.events.publish(Placed(2))
+        await asyncio.sleep(2)
+        settled = sub.pause()
+        await swarm.events.publish(Placed(3))
+        await settled
+        await asyncio.sleep(10)
+        s = sub.stats
+        assert (s.dead, s.in_flight, s.buffered) == (2, 0, 1)
