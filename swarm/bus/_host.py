@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeAlias
 
-from swarm.model import AgentIdentity, Document, Path
+from swarm.model import AgentIdentity, Path
 from swarm.ports import Clock, Codec, Condition, Entropy, Kernel, Tail, Write
 
 Also: TypeAlias = Callable[[], tuple[Sequence[Write], Sequence[Condition]]]
@@ -109,8 +109,3 @@ class BusHost(Protocol):
         raises `ConflictError` when it cannot.
         """
         ...
-
-
-def revision_of(document: Document | None) -> int:
-    """Return a document's version, 0 when there is none."""
-    return 0 if document is None else document.version

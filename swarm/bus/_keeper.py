@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 from swarm.bus._core import Working
 from swarm.bus._delivery_rule import Item
-from swarm.bus._host import revision_of
+from swarm.bus._documents import revision_of
 from swarm.bus._position import Place, Position, Progress
 from swarm.errors import ConflictError, StaleAck
 from swarm.model import Path

@@ -4,12 +4,11 @@ from typing import Any, Final
 
 import attrs
 
+from swarm.bus._documents import SCHEMA, read_record
 from swarm.bus._written import ErrorInfo, WrittenEvent
-from swarm.errors import SchemaVersionError, StateCorruption
 from swarm.model import JSON, Document, Event, Path
 
 LETTERS: Final = Path.of("dead_letters")
-_SCHEMA: Final = 1
 
 
 def letters_path(subscription: str) -> Path:
@@ -74,7 +73,7 @@ class DeadLetter:
     def to_json(self) -> dict[str, Any]:
         """Return the document."""
         return {
-            "schema": _SCHEMA,
+            "schema": SCHEMA,
             "subscription": self.subscription,
             "event": self.written.to_json(),
             "error": attrs.asdict(self.error),
@@ -92,24 +91,16 @@ class DeadLetter:
             SchemaVersionError: A later version of swarm wrote it.
             StateCorruption: It is no dead letter.
         """
-        if isinstance(document.record, DeadLetter):
-            return document.record
-        told = document.value
-        try:
-            if told["schema"] != _SCHEMA:
-                raise SchemaVersionError(
-                    f"{document.path} has schema {told['schema']}; this is {_SCHEMA}"
-                )
-            return cls(
-                subscription=told["subscription"],
-                written=WrittenEvent.from_json(told["event"]),
-                error=ErrorInfo(**told["error"]),
-                attempts=told["attempts"],
-                at=told["at"],
-                is_durable=told["durable"],
-                is_requeued=told["requeued"],
-            )
-        except (KeyError, TypeError) as error:
-            raise StateCorruption(
-                f"{document.path} is no dead letter: {error}"
-            ) from None
+        return read_record(document, cls, cls._built)
+
+    @classmethod
+    def _built(cls, told: dict[str, Any]) -> "DeadLetter":
+        return cls(
+            subscription=told["subscription"],
+            written=WrittenEvent.from_json(told["event"]),
+            error=ErrorInfo(**told["error"]),
+            attempts=told["attempts"],
+            at=told["at"],
+            is_durable=told["durable"],
+            is_requeued=told["requeued"],
+        )

@@ -5,13 +5,13 @@ from typing import Any, Final
 
 import attrs
 
-from swarm.errors import InvalidPath, SchemaVersionError, StateCorruption
+from swarm.bus._documents import SCHEMA, read_record
+from swarm.errors import InvalidPath
 from swarm.model import Document, Path
 
 Place = tuple[int, int]
 
 POSITIONS: Final = Path.of("subscriptions")
-_SCHEMA: Final = 1
 
 
 def position_path(name: str) -> Path:
@@ -49,7 +49,7 @@ class Position:
     def to_json(self) -> dict[str, Any]:
         """Return the document."""
         return {
-            "schema": _SCHEMA,
+            "schema": SCHEMA,
             "seq": self.after[0],
             "index": self.after[1],
             "done": [list(place) for place in self.done],
@@ -63,20 +63,12 @@ class Position:
             SchemaVersionError: A later version of swarm wrote it.
             StateCorruption: It is no position.
         """
-        if isinstance(document.record, Position):
-            return document.record
-        value = document.value
-        try:
-            if value["schema"] != _SCHEMA:
-                raise SchemaVersionError(
-                    f"{document.path} has schema {value['schema']}; this is {_SCHEMA}"
-                )
-            done = tuple((int(seq), int(index)) for seq, index in value["done"])
-            return cls((int(value["seq"]), int(value["index"])), done)
-        except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, SchemaVersionError):
-                raise
-            raise StateCorruption(f"{document.path} is no position: {error}") from None
+        return read_record(document, cls, cls._built)
+
+    @classmethod
+    def _built(cls, told: dict[str, Any]) -> "Position":
+        done = tuple((int(seq), int(index)) for seq, index in told["done"])
+        return cls((int(told["seq"]), int(told["index"])), done)
 
 
 class Progress:

@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import attrs
 
+from swarm.bus._documents import SCHEMA
 from swarm.errors import InvalidPath
 from swarm.model import Path, event_type
 from swarm.ports import Write
 
 RECEIPTS: Final = Path.of("receipts")
-_SCHEMA: Final = 1
 
 
 @attrs.frozen
@@ -30,7 +30,7 @@ class Published:
 
     def to_json(self) -> dict[str, Any]:
         """Return the document."""
-        return {"schema": _SCHEMA, "type": self.type}
+        return {"schema": SCHEMA, "type": self.type}
 
 
 @cache

@@ -7,8 +7,8 @@ from swarm.bus._attempt import is_async, takes
 from swarm.bus._bus import Bus
 from swarm.bus._checks import handler as check_handler
 from swarm.bus._checks import text, whole
+from swarm.bus._documents import revision_of
 from swarm.bus._group import GroupMember
-from swarm.bus._host import revision_of
 from swarm.bus._inline import InlineSubscription
 from swarm.bus._keeper import Keeper
 from swarm.bus._letter import DeadLetter, letters_path
