@@ -36,6 +36,8 @@ class Turns:
         task: The task of the pool that serves it, while it has something to do.
         killed: Whether its tasks are to end.
         hook: A turn of the swarm's own (`started`, `stopping`), served first.
+        is_apart: Whether each turn runs in a context of its own, for one of them has
+            left context variables changed.
         watchers: Who waits for `until`.
         main: The task of `run()`.
         returning: Turns cancelled only to be delivered again.
@@ -62,6 +64,7 @@ class Turns:
         "hook",
         "host",
         "identity",
+        "is_apart",
         "killed",
         "late",
         "mailbox",
@@ -120,6 +123,7 @@ class Turns:
         self.surfaces: Surfaces | None = None
         self.error: BaseException | None = None
         self.cancelling: bool = False
+        self.is_apart: bool = False
         self.killed: bool = False
         self.registered: bool = False
         self.handled: int = 0
