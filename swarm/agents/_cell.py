@@ -280,10 +280,12 @@ class Cell(Turns):
                     result = await run_apart(host.pool.context, self.agent, envelope)
                 elif envelope.call.streams:
                     result = await produce(self.agent, envelope)
-                else:
+                elif envelope.kwargs:
                     result = await envelope.call.function(
                         self.agent, *envelope.args, **envelope.kwargs
                     )
+                else:  # by itself, for merging even no keywords makes a dict
+                    result = await envelope.call.function(self.agent, *envelope.args)
             except (Exception, asyncio.CancelledError) as error:
                 if self._is_fatal(error, task):
                     raise

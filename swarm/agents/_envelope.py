@@ -249,7 +249,10 @@ def first_step(context: Context, agent: Any, envelope: Envelope) -> Any:
     if call.streams:
         coroutine = produce(agent, envelope)
     else:
-        coroutine = call.function(agent, *envelope.args, **envelope.kwargs)
+        if envelope.kwargs:
+            coroutine = call.function(agent, *envelope.args, **envelope.kwargs)
+        else:
+            coroutine = call.function(agent, *envelope.args)
         if coroutine.__class__ is not types.CoroutineType:
             coroutine = _await(coroutine)  # something else that was marked as one
     try:
