@@ -123,9 +123,10 @@ class Cell(Turns):
         """
         host = self.host
         pool = host.pool
-        idle = self.task is None and self.mailbox is None and self.open
         if (
-            not idle
+            self.task is not None
+            or self.mailbox is not None
+            or not self.open
             or pool.left <= 0
             or pool.depth >= DEPTH
             or envelope.call.interleaves
@@ -140,45 +141,37 @@ class Cell(Turns):
         try:
             result = self._enter(carrier, envelope)
         except BaseException as error:  # noqa: BLE001  # see there
-            result = PENDING
             self._first_step_raised(envelope, carrier, error)
+            result = PENDING
         else:
             if result.__class__ is Rest:
                 result.keep()
                 carrier.rest = result
                 result = PENDING
+            elif envelope.state == RUNNING:  # the way most go
+                envelope.state = ENDED
+                self._first_step_ended(envelope, carrier)
+                return result
             else:
+                self.drop_outcome(envelope)
                 self.current = None
-                if envelope.state == RUNNING:
-                    envelope.state = ENDED
-                else:
-                    self.drop_outcome(envelope)
-                    result = PENDING
-        if result is PENDING and envelope.reply is None:
+                result = PENDING
+        if envelope.reply is None:
             envelope.reply = host.loop.create_future()
         if self.current is None:
-            self.handled += 1
-            if host.holding:
-                host.turn_ended(envelope)
-            if envelope.state == ENDED:
-                envelope.args = ()
-            if self.watchers:
-                self.notify()
-            if self.mailbox is None and self.hook is None and not carrier.waker.done():
-                self.task = None
-                pool.parked.append(carrier)
-                return result
-        carrier.cell = self
-        carrier.wake()
+            self._first_step_ended(envelope, carrier)
+        else:
+            carrier.cell = self
+            carrier.wake()
         return result
 
     def _enter(self, carrier: Carrier, envelope: Asked) -> Any:
         """Run the first step of a turn, entered as the task of `carrier`."""
         pool = self.host.pool
-        loop = pool.loop
+        loop, context = pool.loop, pool.context.copy()
         task = self.task = carrier.task
-        task.set_name(self.identity.agent_id)
-        context = pool.context.copy()
+        if carrier.name is not self.identity.agent_id:
+            carrier.rename(self.identity.agent_id)
         pool.left -= 1
         pool.depth += 1
         asker = swap_task(loop, task)
@@ -196,6 +189,24 @@ class Cell(Turns):
         else:
             self.current = None
             self.raised(envelope, error)
+
+    def _first_step_ended(self, envelope: Asked, carrier: Carrier) -> None:
+        """Be idle again after a turn of one step, unless there is something to do."""
+        host = self.host
+        self.current = None
+        self.handled += 1
+        if host.holding:
+            host.turn_ended(envelope)
+        if envelope.state == ENDED:
+            envelope.args = ()
+        if self.watchers:
+            self.notify()
+        if self.mailbox is None and self.hook is None and not carrier.waker.done():
+            self.task = None
+            host.pool.parked.append(carrier)
+        else:
+            carrier.cell = self
+            carrier.wake()
 
     def drop(self, envelope: Envelope, error: BaseException | None = None) -> None:
         """Decide a request now, with `error` for its sender: withdraw or cancel it.
@@ -251,7 +262,7 @@ class Cell(Turns):
         begun in its asker's call stack. `cancelled` is what came for it on the way.
         """
         task = carrier.task
-        task.set_name(self.identity.agent_id)
+        carrier.rename(self.identity.agent_id)
         host = self.host
         now, holding = host.now, host.holding
         set_turn = current_turn.set
