@@ -1,7 +1,6 @@
 """swarm: coordinate async agents."""
 
 from swarm.agents import (
-    Agent,
     AgentInfo,
     Backoff,
     Group,
@@ -129,7 +128,7 @@ from swarm.state import (
     ValidationResult,
     Watch,
 )
-from swarm.system import Portal, Surface, Swarm, SwarmConfig
+from swarm.system import Agent, Portal, Surface, Swarm, SwarmConfig
 
 __all__ = [
     "ABSENT",

@@ -52,7 +52,7 @@ class Desk:
     def __init__(self, core: Core, word: str, blockers: Blockers) -> None:
         """Hand out `word`s ("lock" or "semaphore"), keeping the books in `core`."""
         self.core = core
-        self.ledger = self.open_ledger(core, word)
+        self.ledger: Ledger = self.open_ledger(core, word)
         self.place: LinePlace = LinePlace(self.ledger, blockers)
 
     def open_ledger(self, core: Core, word: str) -> Ledger:

@@ -40,7 +40,7 @@ class Ledger:
         self.core = core
         self.word = word
         self.office = office
-        self.apply_one = core.local.apply_one_now
+        self.apply_one: Callable[..., tuple[int, Any]] = core.local.apply_one_now
         self._opening: dict[str, Opening] = {}
 
     def apply(

@@ -4,7 +4,7 @@ Strictly first come, first served: a small request never overtakes a large one (
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import attrs
 
@@ -30,7 +30,7 @@ class Permits:
     capacity: int
     holders: tuple[Grant, ...] = ()
     queue: tuple[Request, ...] = ()
-    opens_at: ClassVar[int] = 0
+    opens_at: int = attrs.field(default=0, init=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON value."""

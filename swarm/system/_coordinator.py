@@ -20,7 +20,6 @@ from swarm.agents import (
     Pool,
     Registry,
     Supervisor,
-    Surfaces,
     poster,
     running_turn,
     turns_of,
@@ -84,7 +83,7 @@ class Coordinator:
         name: str,
         config: SwarmConfig,
         policy: Policy,
-        surfaces: Callable[["Coordinator", AgentIdentity], Surfaces],
+        surfaces: Callable[["Coordinator", AgentIdentity], object],
         clock: Clock | None = None,
         seed: int | str | None = None,
     ) -> None:
@@ -217,7 +216,7 @@ class Coordinator:
             error.__cause__ = self.failures[0]
         return error
 
-    def surfaces(self, identity: AgentIdentity) -> Surfaces:
+    def surfaces(self, identity: AgentIdentity) -> object:
         """Return what an agent holds of the swarm."""
         return self._make_surfaces(self, identity)
 
