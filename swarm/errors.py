@@ -134,13 +134,15 @@ class Lost(Lagged):
         """Say how many are lost, the newest of them, and where the log begins now."""
         super().__init__(last, first)
         self.count: int = count
-        if last is not None:
-            text = (
-                f"lost {count} commits so far, the newest after revision {last}: the "
-                "log was at its hard limit (Limits.held_commits, held_bytes) and now "
-                f"starts at {first}"
-            )
-            self.args = (text,)
+
+    def __str__(self) -> str:
+        if self.last is None:
+            return super().__str__()
+        return (
+            f"lost {self.count} commits so far, the newest after revision {self.last}: "
+            "the log was at its hard limit (Limits.held_commits, held_bytes) and now "
+            f"starts at {self.first}"
+        )
 
 
 class SchemaVersionError(SwarmError, ValueError):

@@ -1,7 +1,7 @@
 """How events come to handlers that may wait: from commits, the log and dead letters."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from swarm.bus._core import Core
@@ -30,6 +30,11 @@ class Intake(Handling):
         keeper: Who keeps its position in the tree; None: nobody.
     """
 
+    # Said again for checkers that want a type wherever an attribute is assigned.
+    dropped: int
+    errors: int
+    lost: int
+
     def __init__(
         self,
         bus: Core,
@@ -40,10 +45,10 @@ class Intake(Handling):
     ) -> None:
         """Begin with an empty line."""
         super().__init__(bus, selector, identity, name)
-        self.options = options
-        self.line = Line(options)
+        self.options: HandlerOptions = options
+        self.line: Line = Line(options)
         self.keeper: Keeper | None = None
-        self.now = bus.host.clock.monotonic
+        self.now: Callable[[], float] = bus.host.clock.monotonic
         self._received = 0
         self._feed: Feed | None = None
         self._seen: Place = (bus.host.tail.revision, -1)

@@ -1,7 +1,7 @@
 """How far a named subscription has come, as the tree keeps it. Pure."""
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import attrs
 
@@ -9,7 +9,7 @@ from swarm.bus._documents import SCHEMA, read_record
 from swarm.errors import InvalidPath
 from swarm.model import Document, Path
 
-Place = tuple[int, int]
+Place: TypeAlias = tuple[int, int]
 
 POSITIONS: Final = Path.of("subscriptions")
 
@@ -76,7 +76,7 @@ class Progress:
 
     def __init__(self, start: Position) -> None:
         """Go on from `start`."""
-        self.after = start.after
+        self.after: Place = start.after
         self.done: set[Place] = set(start.done)
 
     def position(

@@ -14,6 +14,9 @@ from swarm.model import AgentIdentity, Event
 class PostingRecipient(Recipient):
     """Hands each event on at once, and forgets it: a mailbox is the buffer."""
 
+    # Said again for checkers that want a type wherever an attribute is assigned.
+    dropped: int
+
     def __init__(
         self,
         bus: Core,

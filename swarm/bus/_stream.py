@@ -37,6 +37,10 @@ class EventStream(Pacing, Subscription, Generic[E]):
             in the buffer was seen.
     """
 
+    # Said again for checkers that want a type wherever an attribute is assigned.
+    dropped: int
+    lost: int
+
     def __init__(
         self,
         bus: Core,
@@ -53,7 +57,7 @@ class EventStream(Pacing, Subscription, Generic[E]):
         if since is not None:
             whole("since", since, 0)
         super().__init__(bus, selector, identity, None)
-        self.paces = overflow == "block"
+        self.paces: bool = overflow == "block"
         self._overflow = overflow
         self._limit = 1 if overflow == "latest" else buffer
         self._since = since
