@@ -70,8 +70,8 @@ class Bus:
         self.loops: int = 0
         self._origin = host.entropy.identifier()[:8]
         self._ids = count(1)
-        self._recipients: dict[Recipient, None] = {}
-        self._wants_documents = False
+        self._recipients: dict[Recipient, bool] = {}
+        self._wants_documents = 0
         self._history = History()
         self._reader: Reader | None = None
 
@@ -95,12 +95,13 @@ class Bus:
 
     def add(self, recipient: Recipient) -> None:
         """Give a recipient every event from the next commit on (E3)."""
-        self._recipients[recipient] = None
+        wants = self._recipients[recipient] = recipient.wants_documents()
+        self._wants_documents += wants
         self._changed()
 
     def remove(self, recipient: Recipient) -> None:
         """Give a recipient no more events."""
-        self._recipients.pop(recipient, None)
+        self._wants_documents -= self._recipients.pop(recipient, False)
         for registry in (self.named, self.groups):
             if registry.get(recipient.name) is recipient:
                 del registry[recipient.name]
@@ -116,12 +117,9 @@ class Bus:
         for route in self.routes.values():
             route.retire()
         self.routes.clear()
-        recipients = self._recipients
-        self._wants_documents = any(r.wants_documents() for r in recipients)
         self.due = 0
-        self.host.tail.tap(
-            self._on_commit if recipients else None, documents=self._wants_documents
-        )
+        callback = self._on_commit if self._recipients else None
+        self.host.tail.tap(callback, documents=self._wants_documents > 0)
 
     def route(self, cls: type[Any]) -> Route:
         """Return who gets events of this class."""
