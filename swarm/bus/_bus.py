@@ -221,6 +221,7 @@ class Bus:
     def describe(self) -> list[str]:
         """Return, for `explain`, how every recipient fares."""
         lines = [recipient.describe() for recipient in self._recipients]
+        lines.extend(self.pins.describe())
         failures = self.failures
         if failures.buried:
             lines.append(f"dead letters so far: {failures.buried}; the newest")

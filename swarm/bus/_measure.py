@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import is_dataclass
 from typing import Any, Final, TypeAlias
+from weakref import WeakKeyDictionary
 
 import attrs
 
@@ -38,8 +39,17 @@ _EACH: Final = 8  # bytes that a number, or a place in a container, is taken to 
 _FOLDERS: Final = (list, tuple, set, frozenset, deque)
 
 
+_made: WeakKeyDictionary[type[Any], Measure | None] = WeakKeyDictionary()
+
+
 def measure_of(cls: type[Any]) -> Measure | None:
     """Return what measures payloads of a class; None: all of them are small."""
+    if cls not in _made:
+        _made[cls] = _make(cls)
+    return _made[cls]
+
+
+def _make(cls: type[Any]) -> Measure | None:
     try:
         hints = typing.get_type_hints(cls)
     except (NameError, TypeError, AttributeError):  # cannot tell: look at everything

@@ -98,6 +98,15 @@ class Pins:
         self._pins[name] = pin
         return pin
 
+    def describe(self) -> list[str]:
+        """Return, for `explain`, for whom the log is kept though nobody is there."""
+        return [
+            f"subscription '{pin.name}' is not active: the log is kept for it after "
+            f"revision {pin.after} (events.forget lets go)"
+            for pin in self._pins.values()
+            if pin.subscription is None
+        ]
+
     def leave(self, subscription: Intake) -> None:
         """Note that a subscription is over; what it needs stays needed."""
         pin = self._pins.get(subscription.name)

@@ -153,6 +153,7 @@ async def test_a_name_that_nobody_has_is_held_and_can_be_forgotten() -> None:
         for number in range(50):
             await swarm.events.publish(Note(number))
         assert len(log_of(swarm)) > 50
+        assert "'clerk' is not active: the log is kept for it" in swarm.explain()
         sub = await swarm.events.on(Note, clerk.handle, name="clerk")
         await asyncio.sleep(1)
         assert clerk.seen == list(range(50))
