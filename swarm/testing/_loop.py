@@ -81,6 +81,7 @@ class SimLoop(VirtualLoop):
         self._free = policy is not None and (order != "fifo" or max_stall > 0)
         self._moved_at = 0  # the step at which the clock moved last
         self._pending: deque[SimHandle] = deque()
+        self._late: dict[float, int] = {}  # ready since, before now: how many
         self.faults: Injector = Injector(self)
 
     @property
@@ -114,13 +115,14 @@ class SimLoop(VirtualLoop):
             super().run_forever()
 
     def _run_once(self) -> None:
-        watched = self.tracer or self.interventions
-        if not self._free and not watched:
-            self._run_fifo()
-        elif watched or self.max_stall or self.order != "tasks":
+        if self._free or self.is_watched():
             self._run_chosen()
         else:
-            self._run_quick()
+            self._run_fifo()
+
+    def is_watched(self) -> bool:
+        """Return whether something is to happen before or after single steps."""
+        return self.tracer is not None or bool(self.interventions)
 
     def _run_fifo(self) -> None:
         ready, monitors = self._ready, self.monitors
@@ -132,53 +134,79 @@ class SimLoop(VirtualLoop):
                 self._idle()
                 continue
             count = len(ready)
-            self.steps += count
             self._check_steps()
+            self.steps += count
             for _ in range(count):
                 handle = ready.popleft()
-                if not handle._cancelled:
-                    try:
-                        handle._context.run(handle._callback, *handle._args)  # type: ignore[arg-type, misc]
-                    except (SystemExit, KeyboardInterrupt):
-                        raise
-                    except BaseException as exc:  # noqa: BLE001 as the stock loop
-                        self._complain(handle, exc)
-                    if monitors:
-                        self._monitor()
+                if handle._cancelled:
+                    self.steps -= 1
+                    continue
+                try:
+                    handle._context.run(handle._callback, *handle._args)  # type: ignore[arg-type, misc]
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as exc:  # noqa: BLE001 as the stock loop
+                    self._complain(handle, exc)
+                if monitors:
+                    self._monitor()
             if self._stopping:
                 return
 
-    def _run_quick(self) -> None:
-        """Do what `_run_chosen` does, spelled out for the usual case."""
+    def _run_chosen(self) -> None:
+        """Run in rounds, like the stock loop; the policy chooses within each."""
         ready, pending, monitors = self._ready, self._pending, self.monitors
-        pool, pop, push = self.policy.pool, self.policy.pop, self.policy.push
+        policy, watched = self.policy, self.is_watched()
+        pool, pop, push = policy.pool, policy.pop, policy.push
+        lane_of, each_step = self._lane, self.order == "tasks"
+        stalls = self.max_stall > 0
         while True:
             if self._timers:
                 self._fire_due()
-            alone = len(ready) == 1 and not pool and not pending
-            if not alone:
+            # A step that is ready alone, with no clock beside it, needs no choice.
+            alone = len(ready) == 1 and not (
+                pool or pending or (stalls and self._timers)
+            )
+            if ready and not alone:
                 self._admit()
             count = len(pool) + len(pending) + alone
             if not count:
                 if self._stopping:
                     return
                 self._idle()
+                if self.halted:
+                    return
                 continue
             self._check_steps()
-            self.steps += count
+            if not watched:
+                self.steps += count
             while count:
                 count -= 1
                 handle: Any = None
                 if alone:
                     alone = False
                     handle = ready.popleft()
-                elif pool:
-                    handle = pop(bool(pending), False)
-                if handle is None:
-                    handle = pending.popleft()
-                    while pending and pending[0].lane:
-                        push(pending.popleft())
-                if not handle._cancelled:
+                else:
+                    stall = stalls and self._may_stall()
+                    if pool or stall:
+                        handle = pop(bool(pending), stall)
+                    if handle is None:
+                        handle = pending.popleft()
+                        while pending and pending[0].lane:
+                            push(pending.popleft())
+                    elif handle is STALL:
+                        self.steps -= 0 if watched else count + 1
+                        self._admit()  # before the clock moves
+                        self._idle()
+                        break
+                    if stalls and handle.since < self._now:
+                        self._ran_late(handle.since)
+                if watched:
+                    self._step(handle)
+                    if self.halted:
+                        return
+                elif handle._cancelled:
+                    self.steps -= 1
+                else:
                     try:
                         handle._context.run(handle._callback, *handle._args)
                     except (SystemExit, KeyboardInterrupt):
@@ -187,69 +215,22 @@ class SimLoop(VirtualLoop):
                         self._complain(handle, exc)
                     if monitors:
                         self._monitor()
-                while ready and count:
-                    new = ready.popleft()
-                    new.lane = self._lane(new._callback)
-                    if new.lane and not pending:
-                        push(new)
-                    else:
-                        pending.append(new)
+                if each_step:
+                    while ready and count:
+                        new = ready.popleft()
+                        new.since = self._now
+                        new.lane = lane_of(new._callback)
+                        if new.lane and not pending:
+                            push(new)
+                        else:
+                            pending.append(new)
             if self._stopping:
                 return
-
-    def _run_chosen(self) -> None:
-        ready, pending, policy = self._ready, self._pending, self.policy
-        pool, each_step = policy.pool, self.order != "batch"
-        while True:
-            self._fire_due()
-            self._admit()
-            count = len(pool) + len(pending)
-            if not count:
-                if self._stopping:
-                    return
-                self._idle()
-                if self.halted:
-                    return
-                continue
-            self._check_steps()
-            while count:
-                count -= 1
-                handle = self._choose() if pool or self.max_stall else None
-                if handle is STALL:
-                    break
-                if handle is None:
-                    if not pending:
-                        break
-                    handle = pending.popleft()
-                    while pending and pending[0].lane:
-                        policy.push(pending.popleft())
-                if not handle._cancelled:
-                    self._step(handle)
-                if ready and each_step:
-                    self._admit()
-                if self.halted:
-                    return
-            if self._stopping:
-                return
-
-    def _choose(self) -> Any:
-        """Ask the policy; None means the oldest plain callback."""
-        pending = self._pending
-        if not self.max_stall:
-            return self.policy.pop(bool(pending), False)
-        stall = False
-        if self._next_timer() and (self.policy.pool or pending):
-            when = self._timers[0][0]
-            oldest = min([s.since for s in self.policy.waiting()], default=self._now)
-            if pending:
-                oldest = min(oldest, pending[0].since)
-            stall = self._now < when <= oldest + self.max_stall
-        choice = self.policy.pop(bool(pending), stall)
-        if choice is STALL:
-            self._idle()
-        return choice
 
     def _step(self, handle: SimHandle) -> None:
+        """Run one step that somebody watches or wants to happen otherwise."""
+        if handle._cancelled:
+            return
         if self.interventions and self.interventions[-1][0] <= self.steps:
             self._intervene(self.interventions.pop()[1])
         self.steps += 1
@@ -309,8 +290,32 @@ class SimLoop(VirtualLoop):
             if self.max_time is not None and when > self.max_time:
                 msg = f"the program is still busy at t={self.max_time:g} s (max_time)"
                 raise StepLimitError(msg)
+            if self.max_stall:
+                self._note_late()
             self._now = when
             self._moved_at = self.steps
+
+    # --- how long what is ready has waited ------------------------------------------
+
+    def _may_stall(self) -> bool:
+        """Tell whether the clock may move although work is ready."""
+        if not self._timers or not self._next_timer():
+            return False
+        oldest = next(iter(self._late), self._now)
+        return self._now < self._timers[0][0] <= oldest + self.max_stall
+
+    def _note_late(self) -> None:
+        """Count what is ready now and not before: it is late once the clock moves."""
+        ready = len(self.policy.pool) + len(self._pending)
+        fresh = ready - sum(self._late.values())
+        if fresh:
+            self._late[self._now] = fresh
+
+    def _ran_late(self, since: float) -> None:
+        late = self._late
+        late[since] -= 1
+        if not late[since]:
+            del late[since]
 
     def _check_steps(self) -> None:
         if self.steps <= self.max_steps:
@@ -336,6 +341,7 @@ class SimLoop(VirtualLoop):
         left = [*self.policy.waiting(), *self._pending]
         self._ready.extendleft(reversed(left))
         self._pending.clear()
+        self._late.clear()
         self.policy = Fifo()
         self._free = False
         self.max_stall = 0.0

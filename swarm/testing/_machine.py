@@ -30,6 +30,9 @@ class SteppedLoop(SimLoop):
     patient: bool = False
     halted: bool = False
 
+    def is_watched(self) -> bool:
+        return True
+
     def _run_once(self) -> None:
         if not self.halted:
             self._run_chosen()
