@@ -217,13 +217,13 @@ class SimLoop(VirtualLoop):
                         self._monitor()
                 if each_step:
                     while ready and count:
-                        new = ready.popleft()
-                        new.since = self._now
-                        new.lane = lane_of(new._callback)
-                        if new.lane and not pending:
-                            push(new)
+                        handle = ready.popleft()
+                        handle.since = self._now
+                        handle.lane = lane_of(handle._callback)
+                        if handle.lane and not pending:
+                            push(handle)
                         else:
-                            pending.append(new)
+                            pending.append(handle)
             if self._stopping:
                 return
 
@@ -247,6 +247,8 @@ class SimLoop(VirtualLoop):
             tracer.after(handle)
         if self.monitors:
             self._monitor()
+        # The traceback of what the task raised keeps this frame, as in Handle._run.
+        del handle
 
     def _monitor(self) -> None:
         for monitor in tuple(self.monitors):
