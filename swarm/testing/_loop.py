@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Unpack
 
 from swarm.testing._anyio import patched_anyio
 from swarm.testing._errors import StepLimitError, StuckError
@@ -31,12 +31,17 @@ from swarm.testing._handles import (
     SimTask,
 )
 from swarm.testing._injector import Injector
+from swarm.testing._options import (
+    Order,
+    RunOptions,
+    Settings,
+    Threads,
+    checked,
+    spelled_out,
+)
 from swarm.testing._policies import STALL, Fifo, Policy
 from swarm.testing._report import describe_stuck
-from swarm.testing._sealed import Threads
 from swarm.testing._virtual import VirtualLoop
-
-Order = Literal["tasks", "fifo", "batch"]
 
 
 class SimLoop(VirtualLoop):
@@ -44,41 +49,41 @@ class SimLoop(VirtualLoop):
 
     Args:
         policy: who runs next; the stock order if omitted.
-        order: `"tasks"` lets task steps be late, `"fifo"` keeps the stock order,
-            `"batch"` shuffles the steps of each loop iteration among themselves.
-        max_stall: seconds by which the clock may move on while work is ready; no
-            ready step ever waits longer than this.
-        threads: `"refuse"` raises `EscapeError` when a worker thread is asked for,
-            `"inline"` runs its function as one step of a task.
-        max_steps: steps after which a run ends with `StepLimitError`.
-        max_time: loop time, in seconds, beyond which it does.
+        settings: how it runs, in one record; or give the options by name.
         entropy_seed: number from which the program may derive its randomness.
+        options: see `Settings`.
+
+    Raises:
+        TypeError: there is no such option, or both kinds of them are given.
+        ValueError: an option's value means nothing.
     """
 
+    @spelled_out(Settings, RunOptions)
     def __init__(
         self,
         policy: Policy | None = None,
         *,
-        order: Order = "tasks",
-        max_stall: float = 0.0,
-        threads: Threads = "refuse",
-        max_steps: int = 100_000,
-        max_time: float | None = None,
+        settings: Settings | None = None,
         entropy_seed: int = 0,
+        **options: Unpack[RunOptions],
     ) -> None:
+        if settings is None:
+            settings = checked(Settings, RunOptions, options)
+        elif options:
+            raise TypeError(f"settings= says it all; without {', '.join(options)}")
         super().__init__()
         self.entropy_seed: int = entropy_seed
-        self.order: Order = order
-        self.max_stall: float = max_stall
-        self.threads: Threads = threads
-        self.max_steps: int = max_steps
-        self.max_time: float | None = max_time
+        self.order: Order = settings.order
+        self.max_stall: float = settings.max_stall
+        self.threads: Threads = settings.threads
+        self.max_steps: int = settings.max_steps
+        self.max_time: float | None = settings.max_time
         self.policy: Policy = Fifo() if policy is None else policy
         self.steps: int = 0
         self.monitors: list[Callable[[], None]] = []
         self.interventions: list[tuple[int, int]] = []  # (step, task), descending
         self.halted: bool = False  # set by a subclass that runs step by step
-        self._free = policy is not None and (order != "fifo" or max_stall > 0)
+        self._free = policy is not None and (self.order != "fifo" or self.max_stall > 0)
         self._moved_at = 0  # the step at which the clock moved last
         self._pending: deque[SimHandle] = deque()
         self._late: dict[float, int] = {}  # ready since, before now: how many

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
@@ -16,9 +16,9 @@ from swarm.testing._errors import StuckError
 from swarm.testing._handles import SimHandle
 from swarm.testing._hypothesis import schedules
 from swarm.testing._loop import SimLoop
+from swarm.testing._options import Order, Threads
 from swarm.testing._policies import Fifo
 from swarm.testing._report import describe_stuck
-from swarm.testing._sealed import Threads
 from swarm.testing._settle import settle
 from swarm.testing._sim import Sim
 
@@ -88,7 +88,7 @@ class SwarmStateMachine(RuleBasedStateMachine):
         sim: clock and randomness of the run.
     """
 
-    order: ClassVar[Literal["tasks", "fifo", "batch"]] = "tasks"
+    order: ClassVar[Order] = "tasks"
     max_stall: ClassVar[float] = 0.0
     threads: ClassVar[Threads] = "refuse"
 

@@ -8,12 +8,11 @@ import asyncio
 import contextvars
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from swarm.testing._errors import EscapeError
 from swarm.testing._handles import describe_callback
-
-Threads = Literal["refuse", "inline"]
+from swarm.testing._options import Threads
 
 
 class Sealed(asyncio.BaseEventLoop):

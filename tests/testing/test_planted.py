@@ -3,7 +3,6 @@
 import pytest
 
 from swarm.testing import explore, prove
-from swarm.testing._portfolio import Portfolio
 from tests.testing.planted import PROGRAMS
 
 each = pytest.mark.parametrize("planted", PROGRAMS, ids=lambda p: p.name)
@@ -76,8 +75,3 @@ def test_two_tasks_can_be_proved(name):
     assert proof.exhausted
     assert proof.failure is None
     assert prove(planted.make(False)).failure is not None
-
-
-def test_an_unknown_strategy_is_refused():
-    with pytest.raises(ValueError, match="choose from auto"):
-        Portfolio("dfs", None, 1, False)
