@@ -7,6 +7,7 @@ from typing import Any, TypeVar, overload
 from swarm.bus._bus import Bus
 from swarm.bus._dead import DeadLetters
 from swarm.bus._history import page
+from swarm.bus._host import made_of
 from swarm.bus._patterns import EventPattern, Where, select
 from swarm.bus._records import (
     Batch,
@@ -142,7 +143,8 @@ class Events:
             correlation_id=correlation_id,
             where=where,
         )
-        return EventStream(
+        kind = made_of(self._bus.host.loop, EventStream)
+        return kind(
             self._bus,
             selector,
             self._identity,

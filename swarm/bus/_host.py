@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from swarm.model import AgentIdentity, Document, Path
 from swarm.ports import Clock, Condition, Entropy, Kernel, Tail, Write
@@ -67,6 +67,15 @@ class BusHost(Protocol):
         raises `ConflictError` when it cannot.
         """
         ...
+
+
+S = TypeVar("S")
+
+
+def made_of(loop: object, kind: type[S]) -> type[S]:
+    """Return what a kind of subscription is here; a simulated loop has its own."""
+    kinds: dict[type[S], type[S]] = getattr(loop, "subscription_types", {})
+    return kinds.get(kind, kind)
 
 
 def revision_of(document: Document | None) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 from swarm.bus._attempt import Member, is_async, takes
 from swarm.bus._bus import Bus
 from swarm.bus._feed import Feed
-from swarm.bus._host import revision_of
+from swarm.bus._host import made_of, revision_of
 from swarm.bus._keeper import Keeper
 from swarm.bus._patterns import Selector
 from swarm.bus._position import Position, Progress, position_path
@@ -96,7 +96,8 @@ class HandlerStart:
             return self._join(shared, handler, group, name)
         if self._is_plain(handler) and name is None and group is None and since is None:
             options = self._options
-            inline = InlineSubscription(
+            kind = made_of(self._bus.host.loop, InlineSubscription)
+            inline = kind(
                 self._bus,
                 self._selector,
                 self._identity,
@@ -107,9 +108,7 @@ class HandlerStart:
             )
             self._bus.add(inline)
             return inline
-        worker = WorkerSubscription(
-            self._bus, self._selector, self._identity, name or group, self._options
-        )
+        worker = self._make_worker(name or group)
         after = None if since is None else (since, -1)
         if name is not None:
             after = await self._keep(worker, name, after)
@@ -118,6 +117,10 @@ class HandlerStart:
         self._register(worker, name, group)
         member = worker.join(handler, self._identity)
         return worker if group is None else GroupMember(worker, member)
+
+    def _make_worker(self, name: str | None) -> WorkerSubscription:
+        kind = made_of(self._bus.host.loop, WorkerSubscription)
+        return kind(self._bus, self._selector, self._identity, name, self._options)
 
     def _is_plain(self, handler: Handler) -> bool:
         options = self._options
@@ -192,9 +195,7 @@ class HandlerStart:
         """Handle the past, then go on with the present."""
         bus = self._bus
         until = bus.host.tail.revision
-        worker = WorkerSubscription(
-            bus, self._selector, self._identity, None, self._options
-        )
+        worker = self._make_worker(None)
         worker.start_at((since, -1), replayed_until=until)
         bus.add(worker)
         worker.join(handler, self._identity)

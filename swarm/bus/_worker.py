@@ -272,7 +272,7 @@ class WorkerSubscription(Subscription):
         current_activity.set(delivery.items[0].event)
         line = self.line
         try:
-            results = await hand_over(self, member, delivery)
+            results = await self.hand_over(member, delivery)
         except asyncio.CancelledError:
             if task.cancelling():
                 if line.is_live(delivery):
@@ -293,6 +293,12 @@ class WorkerSubscription(Subscription):
                     self.keeper.finished([item.event.place for item in delivery.items])
         if self.keeper is not None and self.options.delivery != "exactly-once":
             await self.keeper.save_when_due()
+
+    async def hand_over(
+        self, member: Member, delivery: Delivery
+    ) -> Sequence[BaseException | None] | None:
+        """Call the handler; see `hand_over`."""
+        return await hand_over(self, member, delivery)
 
     def _failed(
         self, delivery: Delivery, results: Sequence[BaseException | None]

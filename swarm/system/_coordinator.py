@@ -25,7 +25,7 @@ from swarm.agents import (
     running_turn,
     turns_of,
 )
-from swarm.bus import Also, Bus, PostingSubscription, Subscription, marked
+from swarm.bus import Also, Bus, PostingSubscription, Subscription, made_of, marked
 from swarm.coordination import Coordination, WaitGraph
 from swarm.errors import Closed, WrongLoop
 from swarm.kernel import MemoryKernel
@@ -223,12 +223,11 @@ class Coordinator:
         if not methods:
             return
         heard: list[Subscription] = []
+        kind = made_of(self.loop, PostingSubscription)
         for method, selector in methods:
             name = f"{cell.name}.{method.__name__}"
             post = poster(cell, method)
-            heard.append(
-                PostingSubscription(self.bus, selector, cell.identity, name, post)
-            )
+            heard.append(kind(self.bus, selector, cell.identity, name, post))
         self._heard[cell] = heard
         for subscription in heard:
             self.bus.add(subscription)

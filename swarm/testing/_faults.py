@@ -1,9 +1,11 @@
 """Faults as values: which there may be, which there were, and which to try next.
 
 A fault is tied to an *occasion* that is counted per agent (its turns, the messages
-told to it) or for the whole program (operations on the tree), never to a step of the
-loop: "the 2nd message to `ada` is lost" means the same under every schedule, so a
-plan of faults and a schedule can be shrunk one after the other.
+told to it), per lock, per subscription (hand-overs of events) or for the whole program
+(operations on the tree), never to a step of the loop: "the 2nd message to `ada` is
+lost" means the same under every schedule, so a plan of faults and a schedule can be
+shrunk one after the other. An occasion is counted only where the fault is one that can
+really happen; so nothing is planned that would break a promise of the library itself.
 """
 
 from __future__ import annotations
@@ -24,10 +26,25 @@ Kind = Literal[
     "reorder",
     "expire",
     "jump",
+    "drop_event",
+    "duplicate_event",
+    "delay_event",
+    "reorder_event",
+    "crash_handler",
 ]
-Occasion = Literal["turn", "message", "lease", "operation"]
+Occasion = Literal[
+    "turn",
+    "message",
+    "lease",
+    "operation",
+    "event that may be lost",
+    "event that may come twice",
+    "event that may be late",
+    "event that may be overtaken",
+    "event in a handler",
+]
 Census = Mapping[tuple[str, str], int]
-"""How often an occasion came up: (occasion, agent) to a number."""
+"""How often an occasion came up: (occasion, whose) to a number."""
 
 ANYBODY: Final = "*"
 OCCASIONS: Final[Mapping[str, Occasion]] = {
@@ -40,6 +57,11 @@ OCCASIONS: Final[Mapping[str, Occasion]] = {
     "reorder": "message",
     "expire": "lease",
     "jump": "operation",
+    "drop_event": "event that may be lost",
+    "duplicate_event": "event that may come twice",
+    "delay_event": "event that may be late",
+    "reorder_event": "event that may be overtaken",
+    "crash_handler": "event in a handler",
 }
 SECONDS: Final = (0.01, 1.0, 30.0, 100.0)
 TURNS: Final = (1, 2, 3, 5, 8, 13)
@@ -54,6 +76,11 @@ AMOUNTS: Final[Mapping[str, tuple[float, ...]]] = {
     "reorder": (1.0,),
     "expire": (0.0, *SECONDS),
     "jump": JUMPS,
+    "drop_event": (0.0,),
+    "duplicate_event": (0.0,),
+    "delay_event": SECONDS,
+    "reorder_event": (0.0,),
+    "crash_handler": TURNS,
 }
 _TEXTS: Final[Mapping[str, str]] = {
     "crash": "{who} crashed {amount:g} loop turns into turn {number}",
@@ -65,6 +92,12 @@ _TEXTS: Final[Mapping[str, str]] = {
     "reorder": "message {number} to {who} was overtaken by the next",
     "expire": "lease {number} of {who} ended after {amount:g} s",
     "jump": "the wall clock jumped by {amount:+g} s at operation {number}",
+    "drop_event": "event {number} for {who} was lost on its way",
+    "duplicate_event": "the acknowledgement of event {number} by {who} was lost",
+    "delay_event": "event {number} for {who} was {amount:g} s late",
+    "reorder_event": "event {number} for {who} was overtaken by the next",
+    "crash_handler": "the handler of {who} crashed {amount:g} loop turns into event "
+    "{number}",
 }
 _MANY: Final = 2_000  # single faults that are put in line
 
@@ -74,13 +107,14 @@ class Fault(NamedTuple):
 
     Attributes:
         kind: what: see `Faults`.
-        target: whom: the name of an agent, of a lock or semaphore, or `"*"`: any,
-            counted all together.
+        target: whom: the name of an agent, of a lock or semaphore, of a subscription,
+            or `"*"`: any, counted all together.
         number: at which occasion, from 1: the agent's turn (`crash`, `freeze`,
             `slow`), message (`drop`, `duplicate`, `delay`, `reorder`), lease of a
             lock or semaphore (`expire`), operation of the program on the tree
-            (`jump`).
-        amount: for how many seconds; for `crash`, how many loop turns later.
+            (`jump`), event handed to a subscription, each time anew (the others).
+        amount: for how many seconds; for `crash` and `crash_handler`, how many loop
+            turns later.
     """
 
     kind: Kind
@@ -100,9 +134,12 @@ Targets = bool | str | Collection[str]
 class Faults:
     """Which faults an exploration may inject into a swarm program.
 
-    Each kind takes True (any agent), a name, a pattern such as `"worker-*"`, or a
+    Each kind takes True (anybody), a name, a pattern such as `"worker-*"`, or a
     collection of these. Messages are what is told; asks and streams have somebody
-    who waits, and are reached by slow, frozen and crashing agents.
+    who waits, and are reached by slow, frozen and crashing agents. Events are what
+    the bus hands to a subscription; what can go wrong with them depends on what the
+    subscription was promised. An `@on` method is the subscription
+    `"<agent>.<method>"`.
 
     Attributes:
         crash: the agent fails in the middle of a turn: with `SimulatedCrash`, which
@@ -117,6 +154,19 @@ class Faults:
         expire: a lease of a lock or semaphore of this name ends before its time, as
             if it could not be renewed.
         jump: the wall clock jumps; nothing but `wall` time may follow it.
+        drop_event: an event is lost on its way to the subscription of this name, and
+            counted as dropped: at-most-once handlers, streams whose overflow policy
+            drops, `@on` methods. To other handlers it comes again, after `ack_wait`
+            or a second.
+        duplicate_event: the handler has done its work, but its acknowledgement is
+            lost, so the event comes again: at-least-once. Exactly-once as well, where
+            what was written in the transaction is lost with it.
+        delay_event: an event comes late; where order is promised, those behind it do
+            too. Plain functions are never late.
+        reorder_event: an event comes after the next one, or one second late: only
+            where `ordered=False`.
+        crash_handler: the handler is cancelled in the middle; the event comes again,
+            or (at-most-once) is done.
         most: how many faults there are in one schedule.
     """
 
@@ -129,14 +179,34 @@ class Faults:
     reorder: Targets = False
     expire: Targets = False
     jump: bool = False
+    drop_event: Targets = False
+    duplicate_event: Targets = False
+    delay_event: Targets = False
+    reorder_event: Targets = False
+    crash_handler: Targets = False
     most: int = attrs.field(default=2, validator=attrs.validators.ge(1))
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse targets that are none."""
+        for kind in get_args(Kind):
+            targets: object = getattr(self, kind)
+            if not isinstance(targets, bool) and (
+                kind == "jump"
+                or not isinstance(targets, Collection)
+                or not all(isinstance(name, str) for name in targets)
+            ):
+                raise TypeError(
+                    f"{kind} is True or False"
+                    f"{'' if kind == 'jump' else ', a name, a pattern or several'}, "
+                    f"not {targets!r}"
+                )
 
     def kinds(self) -> list[Kind]:
         """Return the kinds that are switched on."""
         return [kind for kind in get_args(Kind) if getattr(self, kind)]
 
     def hits(self, kind: Kind, name: str) -> bool:
-        """Return whether a kind of fault may hit the agent of this name."""
+        """Return whether a kind of fault may hit whoever has this name."""
         targets: Targets = getattr(self, kind)
         if isinstance(targets, bool):
             return targets

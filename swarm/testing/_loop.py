@@ -103,6 +103,13 @@ class SimLoop(VirtualLoop):
 
         return FaultyDesk
 
+    @property
+    def subscription_types(self) -> dict[type[Any], type[Any]]:
+        """What swarm's subscriptions are made of here, by what they are elsewhere."""
+        from swarm.testing._faulty_bus import SUBSCRIPTION_TYPES  # as above
+
+        return SUBSCRIPTION_TYPES
+
     async def scheduling_point(self) -> None:
         self.faults.operation()
         await super().scheduling_point()
