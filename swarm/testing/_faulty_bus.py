@@ -239,6 +239,12 @@ class FaultyStream(_Held, EventStream[Any]):
     def _may_drop(self) -> bool:  # type: ignore[override]
         return self._overflow not in ("block", "error")
 
+    def offer(self, event: Event[Any]) -> bool:
+        """Take an event, perhaps later; or leave it in the log, from where it comes."""
+        if self._feed is not None:
+            return EventStream.offer(self, event)
+        return super().offer(event)
+
     def _drop(self, event: Event[Any]) -> bool:  # noqa: ARG002
         self._received += 1
         self.count_dropped()

@@ -308,7 +308,7 @@ async def streamed(sim: Sim, overflow: str) -> None:
     nothing_left(swarm)
 
 
-@pytest.mark.parametrize("overflow", ["block", "drop-oldest", "drop-newest"])
+@pytest.mark.parametrize("overflow", ["block", "drop-oldest", "drop-newest", "latest"])
 def test_a_stream_loses_only_what_it_may_lose(overflow):
     """E18, T1: in order, at most once, every drop counted."""
     program = trusting(streamed, overflow=overflow)
