@@ -92,6 +92,6 @@ main()
 # > passes on the stock loop
 # > two tills: 7 in the ledger, not 12
 # > send and forget: 7 in the ledger, not 12
-# > `till` crashed 1 loop turns into turn 1
+# > `till` crashed in turn 1, 1 loop turn on
 # > the same when replayed: True
 # > send until it is done: holds

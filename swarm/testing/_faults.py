@@ -63,41 +63,47 @@ OCCASIONS: Final[Mapping[str, Occasion]] = {
     "reorder_event": "event that may be overtaken",
     "crash_handler": "event in a handler",
 }
-SECONDS: Final = (0.01, 1.0, 30.0, 100.0)
-TURNS: Final = (1, 2, 3, 5, 8, 13)
-JUMPS: Final = (-3600.0, -1.0, 1.0, 3600.0)
-AMOUNTS: Final[Mapping[str, tuple[float, ...]]] = {
-    "crash": TURNS,
-    "freeze": SECONDS,
-    "slow": SECONDS,
-    "drop": (0.0,),
-    "duplicate": (0.0,),
-    "delay": SECONDS,
-    "reorder": (1.0,),
-    "expire": (0.0, *SECONDS),
-    "jump": JUMPS,
-    "drop_event": (0.0,),
-    "duplicate_event": (0.0,),
-    "delay_event": SECONDS,
-    "reorder_event": (0.0,),
-    "crash_handler": TURNS,
+Size = tuple[float, int]
+"""Seconds, loop turns: how bad a fault is, and how much after its occasion it comes."""
+
+_NOW: Final[Size] = (0.0, 0)
+_TURNS: Final[tuple[Size, ...]] = tuple((0.0, turns) for turns in (1, 2, 3, 5, 8, 13))
+_SECONDS: Final[tuple[Size, ...]] = ((0.01, 0), (1.0, 0), (30.0, 0), (100.0, 0))
+_FREEZES: Final[tuple[Size, ...]] = tuple(
+    (seconds, turns) for seconds, _ in _SECONDS for turns in (0, 2, 4, 8)
+)
+SIZES: Final[Mapping[str, tuple[Size, ...]]] = {
+    "crash": _TURNS,
+    "freeze": _FREEZES,
+    "slow": _SECONDS,
+    "drop": (_NOW,),
+    "duplicate": (_NOW,),
+    "delay": _SECONDS,
+    "reorder": ((1.0, 0),),
+    "expire": (_NOW, *_TURNS, *_SECONDS),
+    "jump": ((1.0, 0), (-1.0, 0), (3600.0, 0), (-3600.0, 0)),
+    "drop_event": (_NOW,),
+    "duplicate_event": (_NOW,),
+    "delay_event": _SECONDS,
+    "reorder_event": (_NOW,),
+    "crash_handler": _TURNS,
 }
+"""What is tried of each kind, the mildest first."""
 _TEXTS: Final[Mapping[str, str]] = {
-    "crash": "{who} crashed {amount:g} loop turns into turn {number}",
-    "freeze": "{who} froze for {amount:g} s in turn {number}",
+    "crash": "{who} crashed in turn {number}{later}",
+    "freeze": "{who} froze for {amount:g} s in turn {number}{later}",
     "slow": "{who} was {amount:g} s slow to handle turn {number}",
     "drop": "message {number} to {who} was lost",
     "duplicate": "message {number} to {who} came twice",
     "delay": "message {number} to {who} came {amount:g} s late",
     "reorder": "message {number} to {who} was overtaken by the next",
-    "expire": "lease {number} of {who} ended after {amount:g} s",
+    "expire": "lease {number} of {who} ended {amount:g} s after its grant{later}",
     "jump": "the wall clock jumped by {amount:+g} s at operation {number}",
     "drop_event": "event {number} for {who} was lost on its way",
     "duplicate_event": "the acknowledgement of event {number} by {who} was lost",
     "delay_event": "event {number} for {who} was {amount:g} s late",
     "reorder_event": "event {number} for {who} was overtaken by the next",
-    "crash_handler": "the handler of {who} crashed {amount:g} loop turns into event "
-    "{number}",
+    "crash_handler": "the handler of {who} crashed in event {number}{later}",
 }
 _MANY: Final = 2_000  # single faults that are put in line
 
@@ -113,18 +119,24 @@ class Fault(NamedTuple):
             `slow`), message (`drop`, `duplicate`, `delay`, `reorder`), lease of a
             lock or semaphore (`expire`), operation of the program on the tree
             (`jump`), event handed to a subscription, each time anew (the others).
-        amount: for how many seconds; for `crash` and `crash_handler`, how many loop
-            turns later.
+        amount: for how many seconds; for `expire`, after how many.
+        turns: how many turns of the loop later (`crash`, `freeze`, `expire`,
+            `crash_handler`).
     """
 
     kind: Kind
     target: str
     number: int
     amount: float = 0.0
+    turns: int = 0
 
     def __str__(self) -> str:
         who = "anybody" if self.target == ANYBODY else f"`{self.target}`"
-        return _TEXTS[self.kind].format(who=who, number=self.number, amount=self.amount)
+        turns = "turn" if self.turns == 1 else "turns"
+        later = f", {self.turns} loop {turns} on" if self.turns else ""
+        return _TEXTS[self.kind].format(
+            who=who, number=self.number, amount=self.amount, later=later
+        )
 
 
 Targets = bool | str | Collection[str]
@@ -249,7 +261,7 @@ class Planner:
             if target is not None:
                 count = self._census[OCCASIONS[kind], target]
                 number = 1 + int(rng.random() * count)
-                plan.append(Fault(kind, target, number, self._pick(AMOUNTS[kind])))
+                plan.append(Fault(kind, target, number, *self._pick(SIZES[kind])))
         return tuple(plan)
 
     def _pick(self, choices: Any) -> Any:
@@ -270,11 +282,11 @@ class Planner:
 
     def _enumerate(self) -> list[Fault]:
         found = [
-            Fault(kind, target, number, amount)
+            Fault(kind, target, number, *size)
             for kind in self._faults.kinds()
             for target in self._targets(kind)
             for number in range(1, self._census[OCCASIONS[kind], target] + 1)
-            for amount in AMOUNTS[kind]
+            for size in SIZES[kind]
         ]
         # By chance, so that a budget too small for all of them covers all regions.
         keyed = sorted((self._rng.random(), fault) for fault in found)
@@ -286,7 +298,8 @@ def fewer(plan: tuple[Fault, ...]) -> Iterator[tuple[Fault, ...]]:
     for index in range(len(plan)):
         yield plan[:index] + plan[index + 1 :]
     for index, fault in enumerate(plan):
-        for amount in AMOUNTS[fault.kind]:
-            if abs(amount) < abs(fault.amount):
-                milder = fault._replace(amount=amount)
-                yield (*plan[:index], milder, *plan[index + 1 :])
+        for amount, turns in SIZES[fault.kind]:
+            if (amount, turns) == (fault.amount, fault.turns):
+                break
+            milder = fault._replace(amount=amount, turns=turns)
+            yield (*plan[:index], milder, *plan[index + 1 :])

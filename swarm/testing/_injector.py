@@ -69,8 +69,8 @@ class Injector:
         """
         victim = self._find(agent)
         number = self.counts.get(("turn", victim.name), 0)
+        self._freeze(victim, seconds)
         self.note(Fault("freeze", victim.name, number, seconds))
-        self._freezer.freeze(victim.tasks(), seconds)
 
     def slow(self, agent: Any, seconds: float) -> None:
         """Let the agent's next turn begin that long before its method does."""
@@ -120,7 +120,7 @@ class Injector:
 
     def crash_handler(self, subscription: Any, turns: int = 1) -> None:
         """Let the handler crash that many loop turns into the next event."""
-        self._next_event("crash_handler", subscription, turns)
+        self._next_event("crash_handler", subscription, turns=turns)
 
     def jump_wall(self, seconds: float) -> None:
         """Let the wall clock, and only it, jump now."""
@@ -135,12 +135,16 @@ class Injector:
             raise SimulationError(f"no agent called {name!r} in this simulation")
         return victim
 
-    def _next(self, kind: Any, agent: Any, amount: float = 0.0) -> None:
+    def _next(
+        self, kind: Kind, agent: Any, amount: float = 0.0, turns: int = 0
+    ) -> None:
         name = getattr(agent, "name", agent)
         number = self.counts.get((OCCASIONS[kind], name), 0) + 1
-        self.arm([Fault(kind, name, number, amount)])
+        self.arm([Fault(kind, name, number, amount, turns)])
 
-    def _next_event(self, kind: Kind, subscription: Any, amount: float = 0.0) -> None:
+    def _next_event(
+        self, kind: Kind, subscription: Any, amount: float = 0.0, turns: int = 0
+    ) -> None:
         name = getattr(subscription, "name", subscription)
         possible = self._listeners.get(name)
         if possible is None:
@@ -150,7 +154,7 @@ class Injector:
                 f"{kind} would break what {name!r} was promised; possible are "
                 f"{', '.join(possible)}"
             )
-        self._next(kind, name, amount)
+        self._next(kind, name, amount, turns)
 
     # --- for the seams ----------------------------------------------------------
 
@@ -183,14 +187,15 @@ class Injector:
                     self.note(fault)
         return found
 
-    def later(self, fault: Fault, act: Callable[[], bool]) -> None:
-        """Have a crash happen so many turns of the loop from now, if it still can."""
-
-        def crash() -> None:
-            if act():
-                self.note(fault)
-
-        self._after(int(fault.amount), crash)
+    def later(
+        self, fault: Fault, act: Callable[[], bool], left: int | None = None
+    ) -> None:
+        """Have a fault happen its turns of the loop from now, if it still can."""
+        left = fault.turns if left is None else left
+        if left > 0:
+            self._loop.call_soon(self.later, fault, act, left - 1)
+        elif act():
+            self.note(fault)
 
     def at(self, occasion: Occasion, name: str) -> list[Fault]:
         """Count an occasion; return the faults that are due, made out to `name`."""
@@ -216,8 +221,7 @@ class Injector:
             if fault.kind == "crash":
                 self.later(fault, victim.crash)
             elif fault.kind == "freeze":
-                self.note(fault)
-                self._freezer.freeze(victim.tasks(), fault.amount)
+                self.later(fault, lambda f=fault: self._freeze(victim, f.amount))  # type: ignore[misc]
             else:
                 self.note(fault)
                 slowed += fault.amount
@@ -240,9 +244,6 @@ class Injector:
         if tracer is not None:
             tracer.fault(str(fault))
 
-    def _after(self, turns: int, act: Callable[[], object]) -> None:
-        """Do something that many turns of the loop from now."""
-        if turns <= 0:
-            act()
-        else:
-            self._loop.call_soon(self._after, turns - 1, act)
+    def _freeze(self, victim: Victim, seconds: float) -> bool:
+        self._freezer.freeze(victim.tasks(), seconds)
+        return True

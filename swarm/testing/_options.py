@@ -19,7 +19,15 @@ from swarm.testing._faults import Faults
 Order = Literal["tasks", "fifo", "batch"]
 Threads = Literal["refuse", "inline"]
 Strategy = Literal[
-    "auto", "fifo", "random", "pos", "pct", "holds", "double-holds", "random-holds"
+    "auto",
+    "fifo",
+    "random",
+    "weighted",
+    "pos",
+    "pct",
+    "holds",
+    "double-holds",
+    "random-holds",
 ]
 
 

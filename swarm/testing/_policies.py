@@ -9,14 +9,17 @@ the number of the task, `CALLBACK` or `CLOCK`.
 Sources: priority-based testing with change points is PCT (Burckhardt et al., "A
 randomized scheduler with probabilistic guarantees of finding bugs", ASPLOS 2010);
 a priority for each event is POS (Yuan et al., "Partial order aware concurrency
-sampling", CAV 2018). A single hold is a delay-bounded schedule (Emmi et al., POPL
-2011) whose one delay has a duration.
+sampling", CAV 2018); weights by what is left to do are URW (Zhao et al.,
+"Selectively uniform concurrency testing", ASPLOS 2025). A single hold is a
+delay-bounded schedule (Emmi et al., POPL 2011) whose one delay has a duration.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
 from heapq import heappop, heappush
+from itertools import accumulate
 from typing import Any, Final, Protocol, runtime_checkable
 
 
@@ -106,6 +109,41 @@ class RandomWalk(Ordered):
             return None
         self.choices.append(CLOCK)
         return STALL
+
+
+class Weighted(Ordered):
+    """Each task is as likely as it has decisions left, by what runs so far have had.
+
+    So every interleaving of them is about equally likely, where a plain walk favours
+    those in which long tasks run late.
+
+    Args:
+        rng: the source of chance.
+        expected: how many decisions each lane has in a run.
+    """
+
+    def __init__(self, rng: Any, expected: Mapping[int, int]) -> None:
+        super().__init__()
+        self._random = rng.random
+        self._left = dict(expected)
+
+    def pop(self, callback: bool, stall: bool) -> Choice:
+        pool, left = self.pool, self._left
+        if len(pool) + callback + stall == 1:
+            return pool.pop() if pool else None
+        lanes = [step.lane for step in pool]
+        if callback:
+            lanes.append(CALLBACK)
+        if stall:
+            lanes.append(CLOCK)
+        sums = list(accumulate(max(left.get(lane, 1), 1) for lane in lanes))
+        index = bisect_right(sums, self._random() * sums[-1])
+        lane = lanes[index]
+        left[lane] = left.get(lane, 1) - 1
+        self.choices.append(lane)
+        if lane > 0:
+            return pool.pop(index)
+        return None if lane == CALLBACK else STALL
 
 
 class Drawn(Ordered):

@@ -22,7 +22,7 @@ from swarm.testing import (
     replay,
     run,
 )
-from swarm.testing._faults import AMOUNTS
+from swarm.testing._faults import SIZES
 from tests.simulation.oracle import breaks, holds, nothing_left, quietly
 
 EVENT_FAULTS = Faults(
@@ -392,7 +392,7 @@ def test_a_fault_of_events_is_recorded_replayed_shrunk_and_told(kind, promise, o
 
 def test_every_kind_of_fault_has_a_text_and_amounts():
     for kind in KINDS:
-        assert AMOUNTS[kind]
+        assert SIZES[kind]
         assert "`billing`" in str(Fault(kind, "billing", 2, 1.0))
 
 
