@@ -40,7 +40,7 @@ from swarm.testing._options import (
     spelled_out,
 )
 from swarm.testing._policies import STALL, Fifo, Policy
-from swarm.testing._report import describe_stuck
+from swarm.testing._report import describe_stuck, waits_outside
 from swarm.testing._virtual import VirtualLoop
 
 
@@ -298,6 +298,12 @@ class SimLoop(VirtualLoop):
     def _idle(self) -> None:
         """Move the clock to the next timer."""
         if not self._next_timer():
+            if any(map(waits_outside, asyncio.all_tasks(self))):
+                raise self.escape(
+                    "waiting for a concurrent.futures.Future",
+                    "a simulated loop has no other threads; run the function through "
+                    'asyncio.to_thread() or anyio.to_thread with threads="inline"',
+                )
             raise StuckError(describe_stuck(self))
         when = self._timers[0][0]
         if when > self._now:

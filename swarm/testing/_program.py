@@ -14,6 +14,7 @@ from typing import Any
 
 import attrs
 
+from swarm.testing._errors import EscapeError
 from swarm.testing._faults import Census
 from swarm.testing._loop import SimLoop
 from swarm.testing._options import Settings
@@ -94,9 +95,16 @@ def execute(
                 settle(loop)
             finally:
                 loop.close()
-    if error is None and loop.escapes:
-        error = loop.escapes[0]  # the program swallowed it
+    if loop.escapes and error is not loop.escapes[0]:
+        # The program swallowed it, or was led astray by it.
+        error = _blame(loop.escapes[0], error)
     return Outcome(value, error, steps, time, loop.complaints, sim.goals, census)
+
+
+def _blame(escape: EscapeError, error: BaseException | None) -> EscapeError:
+    if error is not None:
+        escape.add_note(f"then the program ended with {error!r}")
+    return escape
 
 
 @contextlib.contextmanager
