@@ -86,12 +86,18 @@ class Fifo(Ordered):
         return pool.pop(0)
 
 
-class RandomWalk(Ordered):
-    """Each possibility is equally likely at each decision."""
+class Chooser(Ordered):
+    """A policy that names one of the possibilities by its place in the stock order.
 
-    def __init__(self, rng: Any) -> None:
+    First come the steps in order of arrival, then the callback, then the clock.
+
+    Args:
+        choose: `choose(n)` returns a number from 0 to n - 1.
+    """
+
+    def __init__(self, choose: Callable[[int], int]) -> None:
         super().__init__()
-        self._random = rng.random
+        self._choose = choose
 
     def pop(self, callback: bool, stall: bool) -> Choice:
         pool = self.pool
@@ -99,7 +105,7 @@ class RandomWalk(Ordered):
         count = ready + callback + stall
         if count == 1:
             return pool.pop() if ready else None
-        index = int(self._random() * count)
+        index = self._choose(count)
         if index < ready:
             step = pool.pop(index)
             self.choices.append(step.lane)
@@ -109,6 +115,25 @@ class RandomWalk(Ordered):
             return None
         self.choices.append(CLOCK)
         return STALL
+
+
+class RandomWalk(Chooser):
+    """Each possibility is equally likely at each decision."""
+
+    def __init__(self, rng: Any) -> None:
+        random = rng.random
+        super().__init__(lambda count: int(random() * count))
+
+
+class Drawn(Chooser):
+    """`draw(n)` names one of n possibilities; 0 is the stock order.
+
+    After `limit` decisions it stops asking and keeps the stock order, so that a
+    long program does not exhaust the source.
+    """
+
+    def __init__(self, draw: Callable[[int], int], limit: int = 2_000) -> None:
+        super().__init__(lambda count: draw(count) if len(self.choices) < limit else 0)
 
 
 class Weighted(Ordered):
@@ -144,39 +169,6 @@ class Weighted(Ordered):
         if lane > 0:
             return pool.pop(index)
         return None if lane == CALLBACK else STALL
-
-
-class Drawn(Ordered):
-    """`draw(n)` names one of n possibilities; 0 is the stock order.
-
-    After `limit` decisions it stops asking and keeps the stock order, so that a
-    long program does not exhaust the source.
-    """
-
-    def __init__(self, draw: Any, limit: int = 2_000) -> None:
-        super().__init__()
-        self._draw = draw
-        self._left = limit
-
-    def pop(self, callback: bool, stall: bool) -> Choice:
-        pool = self.pool
-        ready = len(pool)
-        count = ready + callback + stall
-        if count == 1:
-            return pool.pop() if ready else None
-        index = 0
-        if self._left:
-            self._left -= 1
-            index = self._draw(count)
-        if index < ready:
-            step = pool.pop(index)
-            self.choices.append(step.lane)
-            return step
-        if callback and index == ready:
-            self.choices.append(CALLBACK)
-            return None
-        self.choices.append(CLOCK)
-        return STALL
 
 
 class Heap:

@@ -208,7 +208,7 @@ def describe_stuck(loop: Loop) -> str:
     holders: dict[int, Any] = loop.tracer.holders if loop.tracer is not None else {}
     head = (
         f"deadlock at t={loop.time():g}: nothing is ready, no timer is set, "
-        f"{len(tasks)} tasks wait"
+        f"{len(tasks)} {'task waits' if len(tasks) == 1 else 'tasks wait'}"
     )
     if loop.escapes:
         head += f"\n  (earlier: {loop.escapes[0]})"
