@@ -1,7 +1,6 @@
 """swarm: coordinate async agents."""
 
 from swarm.agents import (
-    Agent,
     AgentInfo,
     Backoff,
     Group,
@@ -125,7 +124,7 @@ from swarm.state import (
     ValidationResult,
     Watch,
 )
-from swarm.system import Portal, Surface, Swarm, SwarmConfig
+from swarm.system import Agent, Portal, Surface, Swarm, SwarmConfig
 
 __all__ = [
     "ABSENT",

@@ -1,11 +1,11 @@
 """Actors: one mailbox, one turn at a time, one outcome for every request."""
 
-from swarm.agents._agent import Agent
+from swarm.agents._agent import Actor, surfaces_of
 from swarm.agents._cell import Cell
 from swarm.agents._deadlines import Deadlines
 from swarm.agents._envelope import Envelope, calling_turn, running_turn
 from swarm.agents._group import Group, SpawnOptions
-from swarm.agents._host import Host, Surfaces
+from swarm.agents._host import Host
 from swarm.agents._life import turns_of
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox
@@ -20,7 +20,7 @@ from swarm.agents._stream import Stream
 from swarm.agents._supervisor import Supervisor
 
 __all__ = [
-    "Agent",
+    "Actor",
     "AgentInfo",
     "AgentRecord",
     "Backoff",
@@ -40,11 +40,11 @@ __all__ = [
     "Strategy",
     "Stream",
     "Supervisor",
-    "Surfaces",
     "calling_turn",
     "info_of",
     "interleave",
     "poster",
     "running_turn",
+    "surfaces_of",
     "turns_of",
 ]

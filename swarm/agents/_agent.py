@@ -1,27 +1,16 @@
-"""The class users derive their agents from."""
+"""What every agent is; `swarm.Agent` adds what it holds of the swarm around it."""
 
 import logging
-from typing import Any, Self, final
+from typing import Self, final
 
 from swarm.agents._cell import Cell
-from swarm.agents._host import Surfaces
 from swarm.agents._ref import Ref
 from swarm.errors import InvalidTransition
 from swarm.model import AgentIdentity
 
 
-class Agent:
-    """An actor: its public async methods are what can be asked of it, one at a time.
-
-    Derive from it and write async methods. A subclass needs no `super().__init__()`.
-    Its place in the swarm (`name`, `state`, `swarm`, ...) is there from `started` on,
-    not yet in `__init__`.
-
-    A subclass may define `async def run(self)`, a main activity beside the mailbox. It
-    begins after `started`, shares the agent's fields with the turns (which may change
-    whenever it awaits), and is cancelled when the agent stops. When it returns, the
-    agent goes on; when it raises, the agent has failed.
-    """
+class Actor:
+    """An agent as far as agents know: identity, hooks, a ref to itself."""
 
     __slots__ = ("__dict__", "__weakref__", "_cell")
 
@@ -65,24 +54,6 @@ class Agent:
         logger = logging.getLogger(f"swarm.agents.{identity.type}")
         return logging.LoggerAdapter(logger, {"agent": identity.agent_id})
 
-    @property
-    @final
-    def state(self) -> Any:
-        """This agent's own namespace of the state."""
-        return _surfaces_of(self).state
-
-    @property
-    @final
-    def shared(self) -> Any:
-        """The namespace all agents share."""
-        return _surfaces_of(self).shared
-
-    @property
-    @final
-    def swarm(self) -> Any:
-        """The swarm, acting as this agent."""
-        return _surfaces_of(self).swarm
-
     @final
     def heartbeat(self) -> None:
         """Say "still at work"; seen in `Ref.heartbeat_age` and the registry."""
@@ -90,17 +61,17 @@ class Agent:
         cell.beat = cell.host.now()
 
 
-def bind(agent: Agent, cell: Cell) -> None:
+def bind(agent: Actor, cell: Cell) -> None:
     """Give an agent its place in the swarm."""
     agent._cell = cell  # noqa: SLF001  # this module is the class's own
 
 
-def is_bound(agent: Agent) -> bool:
+def is_bound(agent: Actor) -> bool:
     """Return whether an agent has a place in a swarm."""
     return hasattr(agent, "_cell")
 
 
-def _cell_of(agent: Agent) -> Cell:
+def _cell_of(agent: Actor) -> Cell:
     try:
         return agent._cell  # noqa: SLF001  # this module is the class's own
     except AttributeError:
@@ -110,7 +81,12 @@ def _cell_of(agent: Agent) -> Cell:
         ) from None
 
 
-def _surfaces_of(agent: Agent) -> Surfaces:
+def surfaces_of(agent: Actor) -> object:
+    """Return what an agent holds of the swarm, made when it is first used.
+
+    Raises:
+        InvalidTransition: It has no place in a swarm yet.
+    """
     cell = _cell_of(agent)
     if cell.surfaces is None:
         cell.surfaces = cell.host.surfaces(cell.identity)

@@ -11,6 +11,12 @@ host, not members of an anyio task group: a task group wants to be entered and l
 one task and to end all its members together, while agents come and go one by one; the
 host keeps a strong reference and awaits them all at close.
 
+No turn sees what another has done to context variables. A first step in its asker's
+call stack runs in a copy of the swarm's context; so does all that follows of it. The
+other turns run in that of the task, which is cheaper, and what they leave behind is
+found out: such an agent runs its turns in copies from then on, and nobody uses the task
+after it (`is_apart`, `Carrier.is_stained`).
+
 A turn is cancelled by cancelling the agent's task, with the books kept here: the loop
 swallows exactly that cancellation. `cancelling` and `killed` say which cancellations
 are ours; the exception alone cannot tell.
@@ -20,13 +26,21 @@ import asyncio
 import enum
 import types
 from collections.abc import Generator
+from contextvars import copy_context
 from typing import Any, Final
 
-from swarm.agents._envelope import Asked, Envelope, first_step
+from swarm.agents._envelope import (
+    Asked,
+    Envelope,
+    current_turn,
+    first_step,
+    produce,
+    run_apart,
+)
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox, State
 from swarm.agents._pool import DEPTH, Carrier
-from swarm.agents._steps import Rest, drive, swap_task, take_over
+from swarm.agents._steps import Rest, differs, swap_task, take_over
 from swarm.agents._turns import ENDED, QUEUED, RUNNING, Turns
 from swarm.errors import AgentDied, NoSuchAgent
 
@@ -63,6 +77,7 @@ class Cell(Turns):
     current: Envelope | None
     handled: int
     hook: Envelope | None
+    is_apart: bool
     mailbox: Mailbox[Envelope] | None
     task: asyncio.Task[Any] | None
 
@@ -81,13 +96,14 @@ class Cell(Turns):
         mailbox = self.mailbox
         if mailbox is None:
             mailbox = self.open_mailbox()
-        if mailbox.line is not None or len(mailbox.queue) >= mailbox.limit:
+        queue = mailbox.queue
+        if mailbox.line is not None or len(queue) >= mailbox.limit:
             return mailbox.put(envelope)
         if envelope.call.interleaves and self.open:
             self.run_aside(envelope)
             return True
         envelope.state = QUEUED
-        mailbox.queue.append(envelope)
+        queue.append(envelope)
         if self.task is None:
             self.task = self.host.pool.hire(self)
         return True
@@ -107,9 +123,10 @@ class Cell(Turns):
         """
         host = self.host
         pool = host.pool
-        idle = self.task is None and self.mailbox is None and self.open
         if (
-            not idle
+            self.task is not None
+            or self.mailbox is not None
+            or not self.open
             or pool.left <= 0
             or pool.depth >= DEPTH
             or envelope.call.interleaves
@@ -124,45 +141,37 @@ class Cell(Turns):
         try:
             result = self._enter(carrier, envelope)
         except BaseException as error:  # noqa: BLE001  # see there
-            result = PENDING
             self._first_step_raised(envelope, carrier, error)
+            result = PENDING
         else:
             if result.__class__ is Rest:
                 result.keep()
                 carrier.rest = result
                 result = PENDING
+            elif envelope.state == RUNNING:  # the way most go
+                envelope.state = ENDED
+                self._first_step_ended(envelope, carrier)
+                return result
             else:
+                self.drop_outcome(envelope)
                 self.current = None
-                if envelope.state == RUNNING:
-                    envelope.state = ENDED
-                else:
-                    self.drop_outcome(envelope)
-                    result = PENDING
-        if result is PENDING and envelope.reply is None:
+                result = PENDING
+        if envelope.reply is None:
             envelope.reply = host.loop.create_future()
         if self.current is None:
-            self.handled += 1
-            if host.holding:
-                host.turn_ended(envelope)
-            if envelope.state == ENDED:
-                envelope.args = ()
-            if self.watchers:
-                self.notify()
-            if self.mailbox is None and self.hook is None and not carrier.waker.done():
-                self.task = None
-                pool.parked.append(carrier)
-                return result
-        carrier.cell = self
-        carrier.wake()
+            self._first_step_ended(envelope, carrier)
+        else:
+            carrier.cell = self
+            carrier.wake()
         return result
 
     def _enter(self, carrier: Carrier, envelope: Asked) -> Any:
         """Run the first step of a turn, entered as the task of `carrier`."""
         pool = self.host.pool
-        loop = pool.loop
+        loop, context = pool.loop, pool.context.copy()
         task = self.task = carrier.task
-        task.set_name(self.identity.agent_id)
-        context = pool.context.copy()
+        if carrier.name is not self.identity.agent_id:
+            carrier.rename(self.identity.agent_id)
         pool.left -= 1
         pool.depth += 1
         asker = swap_task(loop, task)
@@ -180,6 +189,24 @@ class Cell(Turns):
         else:
             self.current = None
             self.raised(envelope, error)
+
+    def _first_step_ended(self, envelope: Asked, carrier: Carrier) -> None:
+        """Be idle again after a turn of one step, unless there is something to do."""
+        host = self.host
+        self.current = None
+        self.handled += 1
+        if host.holding:
+            host.turn_ended(envelope)
+        if envelope.state == ENDED:
+            envelope.args = ()
+        if self.watchers:
+            self.notify()
+        if self.mailbox is None and self.hook is None and not carrier.waker.done():
+            self.task = None
+            host.pool.parked.append(carrier)
+        else:
+            carrier.cell = self
+            carrier.wake()
 
     def drop(self, envelope: Envelope, error: BaseException | None = None) -> None:
         """Decide a request now, with `error` for its sender: withdraw or cancel it.
@@ -235,11 +262,10 @@ class Cell(Turns):
         begun in its asker's call stack. `cancelled` is what came for it on the way.
         """
         task = carrier.task
-        task.set_name(self.identity.agent_id)
+        carrier.rename(self.identity.agent_id)
         host = self.host
-        now = host.now
-        base = host.pool.context
-        holding = host.holding
+        now, holding = host.now, host.holding
+        set_turn = current_turn.set
         budget = BUDGET
         if self.current is not None or cancelled is not None:
             await self._go_on(carrier, cancelled)
@@ -258,11 +284,19 @@ class Cell(Turns):
             envelope.state = RUNNING
             self.current = envelope
             self.began = now()
-            context = base.copy()
+            set_turn(envelope)
+            before = copy_context()
             try:
-                result = context.run(first_step, context, self.agent, envelope)
-                if result.__class__ is Rest:
-                    result = await drive(result)
+                if self.is_apart:
+                    result = await run_apart(host.pool.context, self.agent, envelope)
+                elif envelope.call.streams:
+                    result = await produce(self.agent, envelope)
+                elif envelope.kwargs:
+                    result = await envelope.call.function(
+                        self.agent, *envelope.args, **envelope.kwargs
+                    )
+                else:  # by itself, for merging even no keywords makes a dict
+                    result = await envelope.call.function(self.agent, *envelope.args)
             except (Exception, asyncio.CancelledError) as error:
                 if self._is_fatal(error, task):
                     raise
@@ -278,6 +312,8 @@ class Cell(Turns):
                 else:
                     self._returned(envelope, result)
             self.handled += 1
+            if differs(copy_context(), before):
+                self.is_apart = carrier.is_stained = True
             if holding:
                 host.turn_ended(envelope)
             if self.cancelling:
@@ -357,10 +393,10 @@ class Cell(Turns):
                 self.admit(mailbox)
             if taken.call.interleaves:
                 self.run_aside(taken)
-            elif taken.reply is not None and taken.reply.done():
-                taken.state = ENDED  # its asker was cancelled in this very loop turn
-            else:
+            elif taken.reply is None or not taken.reply.done():
                 return taken
+            else:
+                taken.state = ENDED  # its asker was cancelled in this very loop turn
         return None
 
     def _may_rest(self) -> bool:

@@ -10,7 +10,7 @@ from swarm.agents._channel import Channel
 from swarm.agents._host import Host
 from swarm.agents._mailbox import State
 from swarm.agents._protocol import Call
-from swarm.agents._steps import Rest
+from swarm.agents._steps import Rest, drive
 from swarm.errors import AskTimeout
 from swarm.model import Cause
 from swarm.ports import current_activity
@@ -249,7 +249,10 @@ def first_step(context: Context, agent: Any, envelope: Envelope) -> Any:
     if call.streams:
         coroutine = produce(agent, envelope)
     else:
-        coroutine = call.function(agent, *envelope.args, **envelope.kwargs)
+        if envelope.kwargs:
+            coroutine = call.function(agent, *envelope.args, **envelope.kwargs)
+        else:
+            coroutine = call.function(agent, *envelope.args)
         if coroutine.__class__ is not types.CoroutineType:
             coroutine = _await(coroutine)  # something else that was marked as one
     try:
@@ -261,3 +264,14 @@ def first_step(context: Context, agent: Any, envelope: Envelope) -> Any:
 
 async def _await(awaitable: Any) -> Any:
     return await awaitable
+
+
+async def run_apart(base: Context, agent: Any, envelope: Envelope) -> Any:
+    """Run a turn in a copy of `base`; return its result.
+
+    Raises:
+        BaseException: What the turn raised.
+    """
+    context = base.copy()
+    result = context.run(first_step, context, agent, envelope)
+    return await drive(result) if result.__class__ is Rest else result

@@ -5,7 +5,7 @@ from typing import Any, Protocol, TypeVar, TypeVarTuple, get_args
 
 import attrs
 
-from swarm.agents._agent import Agent
+from swarm.agents._agent import Actor
 from swarm.agents._cell import Cell
 from swarm.agents._host import Host
 from swarm.agents._life import halt
@@ -23,7 +23,7 @@ from swarm.agents._restart import (
 )
 from swarm.errors import ConfigMismatch
 
-A = TypeVar("A", bound=Agent)
+A = TypeVar("A", bound=Actor)
 Ts = TypeVarTuple("Ts")
 
 

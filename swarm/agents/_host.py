@@ -12,25 +12,6 @@ from swarm.model import AgentIdentity
 from swarm.ports import Clock, Entropy, Plan
 
 
-class Surfaces(Protocol):
-    """What an agent holds of the swarm, bound to its identity."""
-
-    @property
-    def state(self) -> Any:
-        """Its own namespace of the state."""
-        ...
-
-    @property
-    def shared(self) -> Any:
-        """The namespace all agents share."""
-        ...
-
-    @property
-    def swarm(self) -> Any:
-        """The swarm, acting as this agent."""
-        ...
-
-
 class Host(Protocol):
     """The system as agents see it; the coordinator is one."""
 
@@ -137,7 +118,7 @@ class Host(Protocol):
         """Return the `Closed` to raise, or None while the system is open."""
         ...
 
-    def surfaces(self, identity: AgentIdentity) -> Surfaces:
+    def surfaces(self, identity: AgentIdentity) -> object:
         """Return what an agent holds of the swarm."""
         ...
 

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from typing import Any, Final
 
-from swarm.agents._agent import Agent, is_bound
+from swarm.agents._agent import Actor, is_bound
 from swarm.agents._cell import Cell
 from swarm.agents._envelope import Asked, Envelope, calling_turn
 from swarm.agents._lifecycle import Status, Step, follow
@@ -57,7 +57,7 @@ class Departure:
         return f"{self._cell} to end, asked {waited:.1f} s ago"
 
 
-def build(factory: Callable[..., Any], args: tuple[Any, ...]) -> Agent:
+def build(factory: Callable[..., Any], args: tuple[Any, ...]) -> Actor:
     """Build an agent.
 
     Raises:
@@ -66,7 +66,7 @@ def build(factory: Callable[..., Any], args: tuple[Any, ...]) -> Agent:
         Exception: What the factory raised.
     """
     agent = factory(*args)
-    if not isinstance(agent, Agent):
+    if not isinstance(agent, Actor):
         if inspect.iscoroutine(agent):
             agent.close()
         kind = type(agent).__name__
@@ -109,7 +109,7 @@ async def run_hook(cell: Cell, name: str) -> None:
     """Run `started` or `stopping` as a turn, in the agent's own task."""
     cls = type(cell.agent)
     function = getattr(cls, name)
-    if function is getattr(Agent, name):
+    if function is getattr(Actor, name):
         return
     call = cell.calls.get(_HOOKS[name])
     if call is None:
@@ -216,7 +216,7 @@ def has_life(cell: Cell) -> bool:
         cell.task is not None
         or cell.main is not None
         or cell.mailbox is not None
-        or type(cell.agent).stopping is not Agent.stopping
+        or type(cell.agent).stopping is not Actor.stopping
     )
 
 

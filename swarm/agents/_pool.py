@@ -15,6 +15,7 @@ from contextvars import Context
 from typing import Any, Final, Protocol
 
 from swarm.agents._steps import Rest
+from swarm.ports import current_activity
 
 PARKED: Final = 256
 """How many tasks wait for work at most; what is more ends."""
@@ -74,9 +75,20 @@ class Carrier:
         cell: Whom it serves; None while it is parked and free.
         rest: What the agent's first step left to be done.
         fatal: What the first step raised that is to end the task.
+        name: What the task is called: after the agent that had it last.
+        is_stained: Whether a turn has changed the task's context: it ends when free.
     """
 
-    __slots__ = ("_pool", "cell", "fatal", "rest", "task", "waker")
+    __slots__ = (
+        "_pool",
+        "cell",
+        "fatal",
+        "is_stained",
+        "name",
+        "rest",
+        "task",
+        "waker",
+    )
 
     def __init__(self, pool: "Pool") -> None:
         """Begin a task, to be given a cell before it takes its first step.
@@ -87,10 +99,17 @@ class Carrier:
         self.cell: Tenant | None = None
         self.rest: Rest | None = None
         self.fatal: BaseException | None = None
+        self.is_stained: bool = False
+        self.name: str = ""
         self.waker: asyncio.Future[None] = pool.loop.create_future()
         self.task: asyncio.Task[Any] = pool.employer.start(
             self._run(), "swarm: turns of agents", ended=self._ended
         )
+
+    def rename(self, name: str) -> None:
+        """Call the task after the agent that it runs turns of."""
+        self.name = name
+        self.task.set_name(name)
 
     def wake(self) -> None:
         """Have the task look whom it serves; one that is cancelled is awake."""
@@ -118,8 +137,9 @@ class Carrier:
             if cell.killed:
                 return
             self.cell = cell = cancelled = None
-            if len(pool.parked) >= PARKED or pool.closed:
+            if self.is_stained or len(pool.parked) >= PARKED or pool.closed:
                 return
+            current_activity.set(None)  # the last turn, which it would keep alive
             self.waker = pool.loop.create_future()
             pool.parked.append(self)
 

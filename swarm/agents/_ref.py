@@ -212,7 +212,8 @@ class Ref(Generic[A_co]):
         if not cell.accepting or get_running_loop() is not cell.host.loop:
             _refuse(cell)
         envelope = Told(cell, call, args, kwargs)
-        envelope.cause = current_cause()
+        if current_turn.get() is not None:
+            envelope.cause = current_cause()
         if not cell.post(envelope):
             await _wait_for_room(envelope, self._timeout)
 
@@ -244,7 +245,8 @@ class Ref(Generic[A_co]):
                 "full; `await tell(...)` waits for room"
             )
         envelope = Told(cell, call, args, kwargs)
-        envelope.cause = current_cause()
+        if current_turn.get() is not None:
+            envelope.cause = current_cause()
         cell.post(envelope)
 
     def stream(

@@ -71,6 +71,18 @@ else:
         return before
 
 
+def differs(context: Context, before: Context) -> bool:
+    """Return whether variables of a context are not what they were before.
+
+    Nearly always both are the same object inside, which costs nothing to see. Else
+    the values are compared: what was set and set back is no difference.
+    """
+    try:
+        return context != before
+    except Exception:  # noqa: BLE001  # of somebody's __eq__, for a value that is new
+        return True
+
+
 @types.coroutine
 def drive(rest: Rest) -> Generator[Any, Any, Any]:
     """Run the rest of a turn; the task that awaits this waits as the turn does.

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 from swarm.agents._envelope import Envelope, current_turn, produce
-from swarm.agents._host import Host, Keeper, Surfaces
+from swarm.agents._host import Host, Keeper
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox, State
 from swarm.agents._protocol import Call, calls_of
@@ -36,6 +36,8 @@ class Turns:
         task: The task of the pool that serves it, while it has something to do.
         killed: Whether its tasks are to end.
         hook: A turn of the swarm's own (`started`, `stopping`), served first.
+        is_apart: Whether each turn runs in a context of its own, for one of them has
+            left context variables changed.
         watchers: Who waits for `until`.
         main: The task of `run()`.
         returning: Turns cancelled only to be delivered again.
@@ -62,6 +64,7 @@ class Turns:
         "hook",
         "host",
         "identity",
+        "is_apart",
         "killed",
         "late",
         "mailbox",
@@ -117,9 +120,10 @@ class Turns:
         self.main: asyncio.Task[Any] | None = None
         self.watchers: list[asyncio.Future[None]] | None = None
         self.ending: asyncio.Task[Any] | None = None
-        self.surfaces: Surfaces | None = None
+        self.surfaces: object = None
         self.error: BaseException | None = None
         self.cancelling: bool = False
+        self.is_apart: bool = False
         self.killed: bool = False
         self.registered: bool = False
         self.handled: int = 0

@@ -1,6 +1,5 @@
 """How a lease is asked for: awaited, or entered with a body under it."""
 
-import asyncio
 from abc import abstractmethod
 from collections.abc import Generator
 from types import TracebackType
@@ -9,6 +8,7 @@ from typing import Any
 from swarm.coordination._desk import Desk
 from swarm.coordination._grants import Want
 from swarm.coordination._lease import Lease
+from swarm.coordination._sessions import current_task
 from swarm.coordination._waiting import Core
 
 
@@ -36,7 +36,7 @@ class Acquisition:
         want = self._want
         want.is_entering = want.renew
         lease = await self._desk.acquire(want)
-        lease.enter()
+        lease.enter(lease.session.task or current_task())
         self._lease = lease
         return lease
 
@@ -48,26 +48,34 @@ class Acquisition:
     ) -> None:
         lease, self._lease = self._lease, None
         if lease is not None:
-            await lease.__aexit__(kind, error, trace)
+            lease.leave(error)
 
 
 class Enterable:
     """Something of which `async with` takes the usual, in any number of tasks."""
 
-    __slots__ = ("_desk", "_entered")
+    __slots__ = ("_desk", "_entered", "_usual")
 
     def __init__(self, desk: Desk) -> None:
         """Take it at this desk."""
         self._desk = desk
         self._entered: list[Lease] = []
+        self._usual: Want | None = None
 
     @abstractmethod
-    def _usual(self) -> Want:
-        """Return what `async with` takes, with `is_entering` set."""
+    def usual(self) -> Want:
+        """Return what `async with` takes."""
 
     async def __aenter__(self) -> Lease:
-        lease = await self._desk.acquire(self._usual())
-        lease.enter()
+        desk, want = self._desk, self._usual
+        if want is None:
+            want = self._usual = self.usual()
+            want.is_entering = True
+        if desk.core.pauses:
+            await desk.core.pause()
+        asked = desk.ask(want)  # `acquire`, without a coroutine of its own
+        lease = asked if isinstance(asked, Lease) else await desk.granted(asked)
+        lease.enter(lease.session.task or current_task())
         self._entered.append(lease)
         return lease
 
@@ -81,7 +89,7 @@ class Enterable:
         if len(entered) == 1:
             lease = entered.pop()
         else:
-            task = asyncio.current_task()
+            task = current_task()
             lease = next(each for each in reversed(entered) if each.body is task)
             entered.remove(lease)
-        await lease.__aexit__(kind, error, trace)
+        lease.leave(error)

@@ -4,13 +4,16 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 
 from swarm.coordination._barriers import BarrierHandle, BarrierManager
 from swarm.coordination._lease import Lease
-from swarm.coordination._locks import LockHandle, LockManager, Locks, Together
+from swarm.coordination._locks import LockHandle, LockManager, Locks
+from swarm.coordination._rights import Rights
 from swarm.coordination._semaphores import SemaphoreHandle, SemaphoreManager
 from swarm.coordination._sessions import Life, NoAgents, Session
+from swarm.coordination._together import Together
 from swarm.coordination._wait_graph import WaitGraph
 from swarm.coordination._waiting import Core
-from swarm.model import AgentIdentity, Priority
+from swarm.model import OWNER, AgentIdentity, Priority
 from swarm.ports import Clock, Entropy, Kernel, LocalKernel
+from swarm.state import Policy
 
 
 class Coordination:
@@ -25,8 +28,10 @@ class Coordination:
         graph: WaitGraph,
         *,
         life: Life | None = None,
+        policy: Policy | None = None,
         lock_ttl: float = 30.0,
         lock_aging: float = 10.0,
+        lock_delay: float = 0.0,
     ) -> None:
         """Belong to the running event loop.
 
@@ -38,13 +43,22 @@ class Coordination:
             entropy: Where ids come from.
             graph: Who waits for whom; shared with asks and joins.
             life: What is known of agents; None: there are none.
+            policy: Who may hold what; None: the default one.
             lock_ttl: How long a lease lives unless asked otherwise, in seconds.
             lock_aging: How many seconds of waiting make up for a step of priority.
+            lock_delay: How long a lock stays closed after its holder lost it, in
+                seconds.
         """
         self._core = Core(
-            kernel, local, clock, entropy, graph, NoAgents() if life is None else life
+            kernel,
+            local,
+            clock,
+            entropy,
+            graph,
+            NoAgents() if life is None else life,
+            Rights(Policy.default() if policy is None else policy),
         )
-        self._locks = LockManager(self._core, lock_ttl, lock_aging)
+        self._locks = LockManager(self._core, lock_ttl, lock_aging, lock_delay)
         self._semaphores = SemaphoreManager(self._core, lock_ttl)
         self._barriers = BarrierManager(self._core)
 
@@ -75,7 +89,7 @@ class Coordination:
             )
             for name in sorted(set(names))
         ]
-        return Together(self._locks, wants)
+        return Together(self._locks.desk, wants)
 
     def semaphore(
         self, identity: AgentIdentity, name: str, capacity: int | None = None
@@ -122,7 +136,7 @@ class Coordination:
         lines.extend(
             f"lock {held.resource!r}: {held.session} ({held.owner}) holds it "
             f"{held.mode} for {held.held_for:.1f} s, token {held.token}"
-            for held in self._locks.held()
+            for held in self._locks.held(OWNER)
         )
         lines.extend(
             f"semaphore {lease.name!r}: {lease.session} "

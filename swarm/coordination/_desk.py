@@ -1,69 +1,63 @@
 """The desk where locks and semaphores are handed out: one for each kind of line."""
 
-from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from typing import Any
 
 from swarm.coordination._grants import (
     AGAIN,
-    EXPIRED,
-    MICRO,
+    RELEASED,
     Grant,
-    Line,
-    Moves,
-    Request,
     Want,
-    tell_holders,
     tell_rivals,
     to_micro,
 )
-from swarm.coordination._lease import RELEASED, RENEWALS, Lease
+from swarm.coordination._lease import Lease
+from swarm.coordination._ledger import Ledger
 from swarm.coordination._line import (
-    load,
-    plan_ask,
-    plan_force,
-    plan_release,
-    plan_renew,
-    plan_sweep,
-    plan_withdraw,
+    decide_ask,
+    decide_force,
+    decide_release,
+    decide_renew,
+    decide_sweep,
 )
 from swarm.coordination._lock_line import (
     check_mode,
+    decide_downgrade,
+    decide_upgrade,
     is_stronger,
-    plan_downgrade,
-    plan_upgrade,
 )
+from swarm.coordination._place import Blockers, LinePlace
 from swarm.coordination._sessions import Session
-from swarm.coordination._wait_graph import AnyOf
 from swarm.coordination._waiting import Core, Waiter
 from swarm.errors import (
     Closed,
     DeadlockError,
     LeaseLost,
-    LockTimeout,
     WouldBlock,
 )
-from swarm.model import TIME, AgentIdentity, Path
-from swarm.ports import Plan, View
-
-Blockers = Callable[[Any, str], tuple[list[Grant | Request], int]]
+from swarm.model import TIME, AgentIdentity
 
 
 class Desk:
-    """Hands out leases, wakes who waits for one, takes away what has expired.
+    """Where leases are asked for, and where their holders come back with them.
 
-    Fulfils `Place` for its waiters and `Office` for its leases.
+    Fulfils `Office` for its leases.
+
+    Attributes:
+        core: The books of everybody who waits.
+        ledger: What is handed out.
+        place: Where those wait who have to.
     """
 
     def __init__(self, core: Core, word: str, blockers: Blockers) -> None:
-        """Hand out `word`s ("lock" or "semaphore"), keeping the books in `core`.
-
-        `blockers` is the pure rule that says who stands in a request's way.
-        """
+        """Hand out `word`s ("lock" or "semaphore"), keeping the books in `core`."""
         self.core = core
-        self.word = word
-        self._apply_now = core.local.apply_now
-        self._blockers = blockers
+        self.ledger: Ledger = self.open_ledger(core, word)
+        self.place: LinePlace = LinePlace(self.ledger, blockers)
+
+    def open_ledger(self, core: Core, word: str) -> Ledger:
+        """Return the ledger to keep."""
+        return Ledger(core, word, self)
 
     # --- asking ---------------------------------------------------------------
 
@@ -78,17 +72,32 @@ class Desk:
         core = self.core
         if core.pauses:
             await core.pause()
+        asked = self.ask(want)
+        return asked if isinstance(asked, Lease) else await self.granted(asked)
+
+    def ask(self, want: Want) -> Lease | Waiter:
+        """Return a lease granted at once, or who waits for it: await `granted` next.
+
+        Raises:
+            LockTimeout: It would have to wait, and has no time to.
+            DeadlockError: The session has it, in a weaker mode.
+            Closed: The swarm is closed.
+        """
+        session = self.core.sessions.current()
+        if want.reentrant and session.leases:
+            lease = self._again(want, session)
+            if lease is not None:
+                return lease
         timeout = want.timeout
-        session = core.sessions.current()
-        request, lease = self._ask(want, session, timeout is None or timeout > 0)
-        if lease is not None:
-            return lease
-        if request is None:
-            raise self._too_late(want)
-        waiter, is_last = request
-        is_harmless = is_last and session.is_unawaited()
-        result: Lease = await waiter.wait(core, timeout, is_harmless=is_harmless)
-        return result
+        asked = self._ask(want, session, timeout is None or timeout > 0)
+        if asked is None:
+            raise self.place.too_late(want)
+        return asked
+
+    async def granted(self, waiter: Waiter) -> Lease:
+        """Return the lease that a waiter gets; raises as `acquire` does."""
+        lease: Lease = await waiter.wait(self.core, waiter.what.timeout)
+        return lease
 
     def acquire_nowait(self, want: Want) -> Lease:
         """Return a lease, granted now.
@@ -97,33 +106,37 @@ class Desk:
             WouldBlock: It is held in a mode that does not go with this one, or
                 somebody waits for it; nothing was changed.
         """
-        _, lease = self._ask(want, self.core.sessions.current(), False)
-        if lease is None:
-            raise WouldBlock(
-                f"{self.word} {want.name!r} cannot be had without waiting: "
-                f"{self._situation(want)}"
-            )
-        return lease
+        session = self.core.sessions.current()
+        lease = self._again(want, session) if want.reentrant else None
+        asked = self._ask(want, session, False) if lease is None else lease
+        if isinstance(asked, Lease):
+            return asked
+        raise WouldBlock(
+            f"{self.ledger.word} {want.name!r} cannot be had without waiting: "
+            f"{self.ledger.situation(want)}"
+        )
 
     def _ask(
         self, want: Want, session: Session, is_patient: bool
-    ) -> tuple[tuple[Waiter, bool] | None, Lease | None]:
-        """Ask the rule; return a lease, or a waiter and whether it is the last."""
-        core = self.core
-        if session.leases and want.reentrant:
-            lease = self._again(want, session)
-            if lease is not None:
-                return None, lease
-        id = core.new_id()  # noqa: A001
-        answer = self.apply(
-            want.identity, want, plan_ask, want, id, session.name, is_patient
-        )
-        if answer is None:
-            return None, None
+    ) -> Lease | Waiter | None:
+        """Ask the rule; None: it would have to wait, and is not patient."""
+        core, ledger = self.core, self.ledger
+        author, id = want.identity, core.new_id()  # noqa: A001
+        request = (want, id, session.name, is_patient)
+        revision, answer = ledger.apply_one(author, want.path, decide_ask, request)
+        if answer.__class__ is Grant:  # the way most go
+            answer.token = revision
+            return ledger.issue(want, session, answer)
+        answer = ledger.settle(revision, answer, author, want)
+        if answer is AGAIN:
+            answer = ledger.apply(author, want, decide_ask, *request[1:])
         if answer.__class__ is Grant:
-            return None, self._issue(want, session, answer)
-        waiter = Waiter(self, id, want, session, core.now(), self.pass_on)
-        return (waiter, not answer), None
+            return ledger.issue(want, session, answer)
+        if answer is None:
+            return None
+        place, now = self.place, core.now()
+        is_harmless = answer == 0 and session.is_unawaited()
+        return Waiter(place, id, want, session, now, place.pass_on, is_harmless)
 
     def _again(self, want: Want, session: Session) -> Lease | None:
         """Return the lease this session has already, counted once more (L16)."""
@@ -132,175 +145,13 @@ class Desk:
             if lease.want.path == want.path and lease.is_live:
                 if is_stronger(want.mode, lease.mode):
                     raise DeadlockError(
-                        f"{session} holds {self.word} {want.name!r} {lease.mode}; to "
-                        "make it exclusive, use lease.upgrade()"
+                        f"{session} holds {self.ledger.word} {want.name!r} "
+                        f"{lease.mode}; to make it exclusive, use lease.upgrade()"
                     )
                 self.renew(lease, want.ttl)
                 lease.again()
                 return lease
         return None
-
-    def _issue(self, want: Want, session: Session, grant: Grant) -> Lease:
-        lease = Lease(self, want, session, grant, grant.token)
-        self.core.leases[grant.id] = session.leases[grant.id] = lease
-        if want.is_entering:
-            lease.is_renewing = True
-            self.core.alarms.set(lease, want.ttl / RENEWALS)
-        else:
-            self.core.alarms.set(lease, want.ttl)
-        return lease
-
-    def apply(
-        self, author: AgentIdentity, want: Want, rule: Callable[..., Plan], *args: Any
-    ) -> Any:
-        """Apply a rule of lines; tell everybody what became of them; return the answer.
-
-        A grant's token is the revision of the commit that made it. Where one commit
-        lets several in, they follow at once, each with a commit of their own.
-        """
-        while True:
-            moves = self._step(author, rule, *args)
-            is_full = moves.is_full
-            while is_full:
-                is_full = self._step(author, plan_sweep, want.path, want.blank).is_full
-            if moves.answer is not AGAIN:
-                return moves.answer
-
-    def _step(
-        self, author: AgentIdentity, rule: Callable[..., Plan], *args: Any
-    ) -> Moves:
-        """Make one commit, and tell everybody what became of them."""
-        commit, moves = self._apply_now(author, rule, *args)
-        revision = 0 if commit is None else commit.revision
-        answer = moves.answer
-        if answer.__class__ is Grant and not answer.token:
-            answer.token = revision
-        if moves.granted or moves.gone:
-            self._tell(moves, revision)
-        result: Moves = moves
-        return result
-
-    def _tell(self, moves: Moves, revision: int) -> None:
-        core = self.core
-        for id, reason in moves.gone:  # noqa: A001
-            lease = core.leases.get(id)
-            if lease is not None:
-                self._end(lease, reason)
-                continue
-            waiter = core.waiters.get(id)
-            if waiter is not None:
-                waiter.fail(self._in_vain(waiter.what, reason))
-        for id, grant in moves.granted:  # noqa: A001
-            if not grant.token:
-                grant.token = revision
-            waiter = core.waiters.get(id)
-            if waiter is None:
-                continue  # of another process
-            lease = core.leases.get(grant.id)
-            if lease is None:
-                lease = self._issue(waiter.what, waiter.session, grant)
-            else:
-                self._change(lease, grant)
-            waiter.succeed(lease)
-
-    def _in_vain(self, want: Want, reason: str) -> Exception:
-        if want.mode:
-            return LeaseLost(
-                f"the lease of lock {want.name!r} was lost while it waited to become "
-                f"exclusive: {reason}"
-            )
-        return ValueError(f"semaphore {want.name!r}: {reason}")
-
-    # --- a place to wait in ---------------------------------------------------
-
-    def time_out(self, waiter: Waiter) -> None:
-        """Fail a waiter with `LockTimeout`, if it still waits (G5)."""
-        want = waiter.what
-        error = self._too_late(want)
-        if self._take_out(waiter):
-            waiter.fail(error)
-
-    def withdraw(self, waiter: Waiter) -> None:
-        """Take a waiter that gives up out of the queue; let in whom it held up (G6)."""
-        try:
-            self._take_out(waiter)
-        except Closed:
-            return  # and the queue with it
-
-    def _take_out(self, waiter: Waiter) -> bool:
-        want = waiter.what
-        return bool(
-            self.apply(
-                want.identity, want, plan_withdraw, want.path, want.blank, waiter.id
-            )
-        )
-
-    def refuse_cycles(self, path: Path) -> None:
-        """Fail, in their order, those at `path` whose wait has become a cycle.
-
-        A wait is looked at when it begins; only what makes a line tighter for those
-        who wait already can close a cycle later.
-        """
-        core = self.core
-        for waiter in tuple(core.waiters.values()):
-            if waiter.is_decided or getattr(waiter.what, "path", None) != path:
-                continue
-            cycle = core.graph.find_cycle(waiter.session.party, waiter)
-            if cycle:
-                self.withdraw(waiter)
-                waiter.fail(DeadlockError(cycle=cycle))
-
-    def pass_on(self, result: Lease) -> None:
-        """Give back what was granted to somebody who was cancelled (L4)."""
-        try:
-            result.release_now()
-        except LeaseLost:
-            return  # expired meanwhile: it has been passed on
-
-    def now(self) -> int:
-        """Return kernel time."""
-        return self.core.local.read_now(_now)
-
-    def line(self, want: Want) -> Any:
-        """Return the line as it is."""
-        return self.core.local.read_now(_line_at, want)
-
-    def blockers(self, waiter: Waiter) -> Iterable[Hashable]:
-        """Return the parties that must move before a waiter can.
-
-        Of those in other processes nothing is known; they are taken to move.
-        """
-        party_of = self.core.party_of
-        people, needed = self._blockers(self.line(waiter.what), waiter.id)
-        if not needed:
-            return [p for p in (party_of(who.id) for who in people) if p is not None]
-        weights: dict[Hashable, int] = {}
-        for who in people:
-            party = party_of(who.id)
-            if party is None:
-                needed -= who.permits
-            else:
-                weights[party] = weights.get(party, 0) + who.permits
-        return AnyOf(weights, needed) if needed > 0 else ()
-
-    def describe(self, waiter: Waiter) -> str:
-        """Return what is waited for, since when, and who has it."""
-        want = waiter.what
-        waited = self.core.now() - waiter.since
-        how = want.mode or f"{want.permits} permits"
-        return (
-            f"{self.word} {want.name!r} ({how}), asked {waited:.1f} s ago; "
-            f"{self._situation(want)}"
-        )
-
-    def _situation(self, want: Want) -> str:
-        return tell_holders(self.line(want).holders, self.now())
-
-    def _too_late(self, want: Want) -> LockTimeout:
-        return LockTimeout(
-            f"{self.word} {want.name!r} was not granted within {want.timeout} s: "
-            f"{self._situation(want)}"
-        )
 
     # --- an office that issues leases -----------------------------------------
 
@@ -310,78 +161,63 @@ class Desk:
         Raises:
             LeaseLost: It had ended before.
         """
-        want = lease.want
+        want, grant, ledger = lease.want, lease.grant, self.ledger
+        author, request = want.identity, (want, grant.id, grant.token)
+        answer: Any = AGAIN
         try:
-            was_live = self.apply(
-                want.identity,
-                want,
-                plan_release,
-                want.path,
-                want.blank,
-                lease.id,
-                lease.token,
-            )
+            while answer is AGAIN:
+                revision, answer = ledger.apply_one(
+                    author, want.path, decide_release, request
+                )
+                if answer is not True:  # somebody is to be told
+                    answer = ledger.settle(revision, answer, author, want)
         except Closed:
-            was_live = True  # everything has ended, this too
-        if was_live:
-            self._end(lease, RELEASED)
+            answer = True  # everything has ended, this too
+        if answer:
+            ledger.end(lease, RELEASED)
             return
-        self._lose(lease)
+        ledger.lose(lease)
         lease.check()
 
     def renew(self, lease: Lease, ttl: float) -> None:
         """Let a grant live longer; when it has gone, say so to its holder."""
-        want = lease.want
-        grant = self.apply(
-            want.identity,
-            want,
-            plan_renew,
-            want.path,
-            want.blank,
-            lease.id,
-            lease.token,
-            to_micro(ttl),
+        want, grant = lease.want, lease.grant
+        longer = self.ledger.apply(
+            want.identity, want, decide_renew, grant.id, grant.token, to_micro(ttl)
         )
-        if grant is None:
-            self._lose(lease)
-            return
-        lease.expires = grant.expires
-        self.watch(lease)
+        if longer is None:
+            self.ledger.lose(lease)
+        else:
+            self.ledger.change(lease, longer)
 
     def check(self, lease: Lease) -> None:
         """Take away what has expired; look again when this lease is due."""
-        want = lease.want
-        self.apply(TIME, want, plan_sweep, want.path, want.blank)
+        self.ledger.apply(TIME, lease.want, decide_sweep)
         if lease.id in self.core.leases:
-            self.watch(lease)
+            self.ledger.watch(lease)
 
     def watch(self, lease: Lease) -> None:
         """Set the alarm for the lease's renewal or its end."""
-        left = self.seconds_left(lease)
-        if lease.is_renewing:
-            left = min(left, lease.want.ttl / RENEWALS)
-        self.core.alarms.set(lease, left)
+        self.ledger.watch(lease)
 
     def seconds_left(self, lease: Lease) -> float:
         """Return how long a lease lives unless it is renewed."""
-        return max(0, lease.expires - self.now()) / MICRO
+        return self.ledger.seconds_left(lease)
 
     def orphan(self, lease: Lease, reason: str) -> None:
         """Take away what a session that has ended still held (L19)."""
         try:
             self.force(TIME, lease.want, lease.id, reason)
         except Closed:
-            self._end(lease, reason)
+            self.ledger.end(lease, reason)
 
     def force(self, author: AgentIdentity, want: Want, id: str, reason: str) -> bool:  # noqa: A002
         """Take somebody's grant away; return whether there was one (L17)."""
-        return bool(
-            self.apply(author, want, plan_force, want.path, want.blank, id, reason)
-        )
+        return bool(self.ledger.apply(author, want, decide_force, id, reason))
 
     async def upgrade(self, lease: Lease, timeout: float | None) -> None:
         """Make a lock's grant exclusive."""
-        core, want = self.core, lease.want
+        core, want, ledger = self.core, lease.want, self.ledger
         if not want.mode:
             raise TypeError("the permits of a semaphore have no mode to change")
         if core.pauses:
@@ -391,22 +227,20 @@ class Desk:
         id = core.new_id()  # noqa: A001
         request = want.request(id, session.name, lease.id)
         request.mode = "exclusive"
-        answer = self.apply(
-            want.identity, want, plan_upgrade, want.path, request, lease.token
-        )
+        answer = ledger.apply(want.identity, want, decide_upgrade, request, lease.token)
         if answer is None:
-            self._lose(lease)
+            ledger.lose(lease)
             lease.check()
         if answer is False:
-            queue = self.line(want).queue
+            queue = ledger.line(want).queue
             rival = next(other.session for other in queue if other.upgrades)
             raise DeadlockError(cycle=tell_rivals(want.name, lease.session.name, rival))
         if isinstance(answer, Grant):
-            self._change(lease, answer)
+            ledger.change(lease, answer)
             return
         undo = partial(self._undo_upgrade, lease.mode)
-        waiter = Waiter(self, id, want, session, core.now(), undo)
-        await waiter.wait(core, timeout, is_harmless=False)
+        waiter = Waiter(self.place, id, want, session, core.now(), undo)
+        await waiter.wait(core, timeout)
 
     def _undo_upgrade(self, mode: str, lease: Lease) -> None:
         """Make a lease what it was before an upgrade whose asker was cancelled."""
@@ -417,49 +251,21 @@ class Desk:
 
     def downgrade(self, lease: Lease, mode: str) -> None:
         """Make a lock's grant weaker."""
-        want = lease.want
+        want, grant = lease.want, lease.grant
         if not want.mode:
             raise TypeError("the permits of a semaphore have no mode to change")
-        checked = check_mode(mode)
-        grant = self.apply(
+        weaker = self.ledger.apply(
             want.identity,
             want,
-            plan_downgrade,
-            want.path,
-            lease.id,
-            lease.token,
-            checked,
+            decide_downgrade,
+            grant.id,
+            grant.token,
+            check_mode(mode),
         )
-        if grant is False:
+        if weaker is False:
             raise ValueError(f"{mode} is stronger than {lease.mode}; use upgrade()")
-        if grant is None:
-            self._lose(lease)
+        if weaker is None:
+            self.ledger.lose(lease)
             lease.check()
             return
-        self._change(lease, grant)
-
-    def _change(self, lease: Lease, grant: Grant) -> None:
-        lease.mode = grant.mode
-        lease.token = grant.token
-        lease.expires = grant.expires
-        self.watch(lease)
-
-    def _end(self, lease: Lease, reason: str) -> None:
-        core = self.core
-        core.leases.pop(lease.id, None)
-        lease.session.leases.pop(lease.id, None)
-        core.alarms.discard(lease)
-        lease.gone(reason)
-
-    def _lose(self, lease: Lease) -> None:
-        """End a lease that the rule does not know."""
-        if lease.id in self.core.leases:
-            self._end(lease, EXPIRED)
-
-
-def _line_at(view: View, want: Want) -> Line:
-    return load(view.find(want.path), want.blank)
-
-
-def _now(view: View) -> int:
-    return view.now
+        self.ledger.change(lease, weaker)

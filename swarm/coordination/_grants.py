@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol, Self, TypeAlias
 
 import attrs
 
-from swarm.model import AgentIdentity, Path
+from swarm.model import AgentIdentity, Announcement, Document, Path
 
 MICRO: Final = 1_000_000
 """Kernel time counts microseconds."""
@@ -131,6 +131,7 @@ class Want:
         reentrant: Whether a session that holds it gets the lease it has.
         is_entering: Whether it is to be renewed from the start, for a body.
         life: The `ttl` in microseconds.
+        delay: How long nobody is granted it after a holder lost it (microseconds).
     """
 
     path: Path
@@ -146,6 +147,7 @@ class Want:
     reentrant: bool = False
     is_entering: bool = False
     life: int = 0
+    delay: int = 0
 
     def request(self, id: str, session: str, upgrades: str = "") -> Request:  # noqa: A002
         """Return the request that asks for it."""
@@ -166,23 +168,29 @@ Gone: TypeAlias = tuple[str, str]
 
 EXPIRED: Final = "it expired"
 
+RELEASED: Final = "it was released"
+
 
 @attrs.define
 class Moves:
-    """What became of whom. The outcome of every rule of a line.
+    """What became of whom: the outcome of a rule of a line that moved others.
+
+    The outcome of one that did not is just its answer.
 
     Attributes:
         answer: What the caller of the rule wanted to know.
         granted: Ids of waiting requests that were granted, and their grants.
         gone: Who lost what they had, or wait in vain, and why.
-        is_full: Whether there are more to be granted, each in a commit of its own
-            (`plan_sweep`), for a token of its own (L2).
+        has_more: Whether there are more to be granted, each in a commit of its own
+            (`decide_sweep`), for a token of its own (L2).
+        opens_at: From when on it is granted again (kernel time); 0: now.
     """
 
     answer: Any = None
     granted: Sequence[tuple[str, Grant]] = ()
     gone: Sequence[Gone] = ()
-    is_full: bool = False
+    has_more: bool = False
+    opens_at: int = 0
 
 
 AGAIN: Final = "again"
@@ -191,6 +199,11 @@ AGAIN: Final = "again"
 
 class Line(Protocol):
     """The document of one lock or semaphore. Immutable."""
+
+    @property
+    def opens_at(self) -> int:
+        """From when on it is granted again, in kernel time; 0: now."""
+        ...
 
     @property
     def holders(self) -> tuple[Grant, ...]:
@@ -219,36 +232,50 @@ class Line(Protocol):
         """Return whether a waiting request stands in the way of a later one."""
         ...
 
-    def excludes(self, grant: Grant) -> bool:
-        """Return whether nobody at all can be granted it beside this grant."""
-        ...
-
-    def is_for_one(self, request: Request) -> bool:
-        """Return whether a request fits alone, and nobody beside it."""
-        ...
-
     def stops_all(self, waiting: Request) -> bool:
         """Return whether a waiting request stands in the way of whoever is later."""
         ...
 
     def with_people(
-        self, holders: tuple[Grant, ...], queue: tuple[Request, ...]
+        self,
+        holders: tuple[Grant, ...],
+        queue: tuple[Request, ...],
+        opens_at: int = 0,
     ) -> "Self | None":
-        """Return the line with these in it, or None when nothing is worth keeping."""
+        """Return the line with these in it, or None when nothing is worth keeping.
+
+        Args:
+            holders: Who holds it.
+            queue: Who waits.
+            opens_at: From when on it is granted again, in kernel time; 0: now.
+        """
         ...
 
     def announce(
-        self, kind: str, path: Path, who: Grant | Request
-    ) -> tuple[object, ...]:
+        self, kind: str, name: str, who: Grant | Request
+    ) -> tuple[Announcement, ...]:
         """Return the events to publish when `kind` happens to somebody.
 
         Args:
             kind: "acquired", "released", "expired" or "contention"; anything else is
                 the reason why somebody was made to release it.
-            path: Where the line stands.
+            name: What people call the line.
             who: Whom it happens to.
         """
         ...
+
+
+def load(document: Document | None, blank: Line) -> Any:
+    """Return the line in a document, with every token known."""
+    if document is None:
+        return blank
+    line: Any = document.record
+    if line.__class__ is not blank.__class__:
+        line = type(blank).from_json(document.value)
+    for grant in line.holders:
+        if not grant.token:
+            grant.token = document.version
+    return line
 
 
 def to_micro(seconds: float) -> int:
@@ -262,8 +289,12 @@ def to_micro(seconds: float) -> int:
     return max(1, round(seconds * MICRO))
 
 
-def tell_holders(holders: Sequence[Grant], now: int) -> str:
+def tell_holders(line: Line, now: int) -> str:
     """Return who holds something, for an error to say."""
+    holders = line.holders
+    if not holders and line.opens_at > now:
+        left = (line.opens_at - now) / MICRO
+        return f"its last holder lost it, and it stays closed for {left:.1f} s"
     if not holders:
         return "nobody holds it, but others wait for it"
     held = ", ".join(

@@ -4,20 +4,14 @@ import asyncio
 from collections.abc import Generator, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Protocol, Self
 
 from swarm.coordination._alarms import Slot
-from swarm.coordination._grants import EXPIRED, Grant, Line, Want
-from swarm.coordination._line import load
+from swarm.coordination._grants import EXPIRED, RELEASED, Grant, Want
+from swarm.coordination._guard import require_live
 from swarm.coordination._sessions import Session, current_task
 from swarm.errors import LeaseLost, StaleLease
-from swarm.model import Document
 from swarm.ports import Condition, Require
-
-RENEWALS: Final = 3
-"""How often a lease is renewed within its time to live, so that two may come late."""
-
-RELEASED: Final = "it was released"
 
 
 class Office(Protocol):
@@ -85,13 +79,12 @@ class Lease:
     the block raises `LeaseLost`.
 
     Attributes:
-        id: Its id; other people's `force_release` takes it.
-        token: The fencing token: larger than that of every earlier grant of the same
-            lock. A change of mode makes a new one and the old one stale.
-        mode: "exclusive", "shared" or "upgradeable"; "" for a semaphore.
-        permits: How many permits; 1 for a lock.
+        grant: What it stands for now.
+        want: What was asked for.
         session: The turn or task that holds it; with its end the lease ends.
         body: The task in which a body runs under it, or None.
+        is_renewing: Whether it is renewed before it ends.
+        slot: Its alarm: for its end, or for its renewal.
     """
 
     __slots__ = (
@@ -99,40 +92,30 @@ class Lease:
         "_count",
         "_depth",
         "_gone",
+        "_is_struck",
         "_office",
         "_reason",
-        "_struck",
         "body",
-        "expires",
-        "id",
+        "grant",
         "is_renewing",
-        "mode",
-        "permits",
         "session",
         "slot",
-        "token",
         "want",
     )
 
     def __init__(
-        self, office: Office, want: Want, session: Session, grant: Grant, token: int
+        self, office: Office, want: Want, session: Session, grant: Grant
     ) -> None:
         """Stand for a grant."""
         self._office = office
         self.want: Want = want
         self.session: Session = session
-        self.id: str = grant.id
-        self.token: int = token
-        self.mode: str = grant.mode
-        self.permits: int = grant.permits
-        self.expires: int = grant.expires
+        self.grant: Grant = grant
         self.is_renewing: bool = False
         self.slot: Slot | None = None
         self._reason: str | None = None
         self._gone: asyncio.Future[str | None] | None = None
         self.body: asyncio.Task[Any] | None = None
-        self._cancelling = 0
-        self._struck = False
         self._depth = 0
         self._count = 1
 
@@ -142,6 +125,29 @@ class Lease:
     def name(self) -> str:
         """Of which lock or semaphore it is."""
         return self.want.name
+
+    @property
+    def id(self) -> str:
+        """Its id; other people's `force_release` takes it."""
+        return self.grant.id
+
+    @property
+    def token(self) -> int:
+        """The fencing token: larger than that of every earlier grant of the same lock.
+
+        A change of mode makes a new one and the old one stale.
+        """
+        return self.grant.token
+
+    @property
+    def mode(self) -> str:
+        """Of a lock "exclusive", "shared" or "upgradeable"; "" for a semaphore."""
+        return self.grant.mode
+
+    @property
+    def permits(self) -> int:
+        """How many permits; 1 for a lock."""
+        return self.grant.permits
 
     @property
     def is_live(self) -> bool:
@@ -239,24 +245,27 @@ class Lease:
             LeaseLost: It has gone.
             RuntimeError: A body runs under it in another task.
         """
-        self.check()
-        self.enter()
+        self.enter(current_task())
         return self
 
-    def enter(self) -> None:
-        """Do what entering it does.
+    def enter(self, task: "asyncio.Task[Any] | None") -> None:
+        """Do what entering it in this task does.
 
         Raises:
             LeaseLost: It has gone already: no body begins under it.
         """
-        self.check()
-        task = current_task()
-        if self._depth and task is not self.body:
-            raise RuntimeError("a body runs under this lease in another task")
-        self._depth += 1
-        if self._depth > 1 or task is None:
+        if self._reason is not None:
+            self.check()
+        if self._depth:
+            if task is not self.body:
+                raise RuntimeError("a body runs under this lease in another task")
+            self._depth += 1
+            return
+        self._depth = 1
+        if task is None:
             return
         self.body = task
+        self._is_struck = False
         self._cancelling = task.cancelling()
         if self.want.renew and not self.is_renewing:
             self.is_renewing = True
@@ -273,11 +282,18 @@ class Lease:
         Raises:
             LeaseLost: It was lost, and the body raised nothing else.
         """
+        self.leave(error)
+
+    def leave(self, error: BaseException | None) -> None:
+        """Do what leaving its body, by this error or none, does."""
         self._depth -= 1
         if self._reason is None:
             self.is_renewing = self.is_renewing and self._depth > 0
             try:
-                self.release_now()
+                if self._count == 1:
+                    self._office.release(self)
+                else:
+                    self._count -= 1
             except LeaseLost:
                 if error is None:
                     raise
@@ -286,8 +302,7 @@ class Lease:
             return
         body, self.body = self.body, None
         is_ours = False
-        if self._struck and body is not None:
-            self._struck = False
+        if body is not None and self._is_struck:
             is_ours = body.uncancel() <= self._cancelling
         if error is None or (is_ours and isinstance(error, asyncio.CancelledError)):
             raise LeaseLost(f"{self._called} was lost: {self._reason}") from error
@@ -341,7 +356,7 @@ class Lease:
             self._gone.set_result(reason if is_lost else None)
         body = self.body
         if is_lost and body is not None and body is not current_task():
-            self._struck = True
+            self._is_struck = True
             body.cancel(f"{self._called} was lost: {reason}")
 
     def wake(self, error: Exception) -> None:
@@ -386,25 +401,3 @@ class Leases(tuple[Lease, ...]):
             StaleLease: One has gone.
         """
         return [condition for lease in self for condition in lease.conditions()]
-
-
-def require_live(
-    blank: Line,
-    name: str,
-    id: str,  # noqa: A002
-    token: int,
-    document: Document | None,
-    now: int,
-) -> None:
-    """Refuse a write whose guard is not the live holder at the commit. Pure.
-
-    Raises:
-        StaleLease: It is not; nothing is written.
-    """
-    for grant in load(document, blank).holders:
-        if grant.id == id and grant.token == token and grant.expires > now:
-            return
-    raise StaleLease(
-        f"the guard with token {token} does not hold {name!r} any more; "
-        "nothing was written"
-    )

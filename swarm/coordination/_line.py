@@ -1,7 +1,7 @@
 """A line: who holds something for a time, and who waits for it, in which order.
 
-Pure rules, the same for locks and semaphores: documents, a request and kernel time
-in; documents, events and what became of whom out. What differs, who may have it
+Pure rules, the same for locks and semaphores: the document, kernel time and a request
+in; the record, events and what became of whom out. What differs, who may have it
 beside whom, is the `Line` itself: `LockLine` and `Permits`.
 
 The order is that of *virtual time*, the time of asking less a bonus for priority
@@ -9,7 +9,8 @@ The order is that of *virtual time*, the time of asking less a bonus for priorit
 come, first served inside a priority, and nobody waits for ever.
 """
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any
 
 import attrs
 
@@ -22,9 +23,45 @@ from swarm.coordination._grants import (
     Moves,
     Request,
     Want,
+    load,
 )
-from swarm.model import Document, Path
-from swarm.ports import Plan, View, Write
+from swarm.model import Announcement, Document
+from swarm.ports import KEEP, Ruling
+
+
+def first_fitting(
+    line: Line, holders: Sequence[Grant], queue: Sequence[Request]
+) -> int:
+    """Return at which place the first request stands that can be granted; -1: none.
+
+    The whole queue is looked at, as far as anybody in it could be granted (G6), and
+    nobody is whom an earlier one, still waiting, stands in the way of (G7).
+    """
+    for at, request in enumerate(queue):
+        if line.fits(holders, request) and not any(
+            line.stops(earlier, request) for earlier in queue[:at]
+        ):
+            return at
+        if line.stops_all(request):
+            return -1
+    return -1
+
+
+def is_settled(line: Line, now: int) -> bool:
+    """Return whether nothing in a line is due: no grant has expired, and it is open."""
+    for grant in line.holders:
+        if grant.expires <= now:
+            return False
+    return not line.opens_at
+
+
+def is_behind_all(line: Line, request: Request) -> bool:
+    """Return whether a request that does not fit, or is not first, waits at the end."""
+    queue = line.queue
+    return not queue or (
+        queue[-1].rank <= request.rank
+        and (line.stops(queue[-1], request) or line.stops_all(queue[0]))
+    )
 
 
 class Step:
@@ -35,32 +72,37 @@ class Step:
         "gone",
         "granted",
         "has_issued",
+        "has_more",
         "holders",
         "is_changed",
-        "is_full",
         "line",
         "now",
-        "path",
+        "opens_at",
         "queue",
+        "want",
     )
 
-    def __init__(self, view: View, path: Path, blank: Line) -> None:
-        """Look at the line at `path` as it is now; what is due has expired."""
-        self.path = path
-        self.now = now = view.now
-        self.line: Any = load(view.find(path), blank)
+    def __init__(self, document: Document | None, now: int, want: Want) -> None:
+        """Look at a line as it is now; what is due has expired."""
+        self.want = want
+        self.now = now
+        self.line: Any = load(document, want.blank)
         self.holders: list[Grant] = list(self.line.holders)
         self.queue: list[Request] = list(self.line.queue)
+        self.opens_at: int = self.line.opens_at
         self.granted: list[tuple[str, Grant]] = []
         self.gone: list[Gone] = []
-        self.events: list[object] = []
+        self.events: list[Announcement] = []
         self.is_changed = False
         self.has_issued = False
-        self.is_full = False
+        self.has_more = False
         for grant in self.line.holders:
             if grant.expires <= now:
                 self.gone.append((grant.id, EXPIRED))
                 self.drop(grant, "expired")
+        if 0 < self.opens_at <= now:
+            self.opens_at = 0
+            self.is_changed = True
         if self.is_changed:
             self.pump()
 
@@ -76,19 +118,28 @@ class Step:
             self.holders.append(grant)
         self.is_changed = True
         self.has_issued = True
-        self.events.extend(self.line.announce("acquired", self.path, grant))
+        self.announce("acquired", grant)
         return grant
 
     def drop(self, grant: Grant, kind: str) -> None:
-        """Take it from somebody, and whatever they wanted to make of it."""
+        """Take it from somebody, and whatever they wanted to make of it.
+
+        From whom it is taken may not know yet: then it stays closed for a while (L18).
+        """
         self.holders.remove(grant)
         self.is_changed = True
-        self.events.extend(self.line.announce(kind, self.path, grant))
+        self.announce(kind, grant)
+        if self.want.delay and kind != "released":
+            self.opens_at = max(self.opens_at, self.now + self.want.delay)
         for request in self.queue:
             if request.upgrades == grant.id:
                 self.queue.remove(request)
                 self.gone.append((request.id, kind))
                 break
+
+    def announce(self, kind: str, who: Grant | Request) -> None:
+        """Have it published that `kind` happened to somebody."""
+        self.events.extend(self.line.announce(kind, self.want.name, who))
 
     def index_of(self, id: str) -> int:  # noqa: A002
         """Return where a grant stands among the holders; -1: nowhere."""
@@ -112,12 +163,13 @@ class Step:
             at -= 1
         queue.insert(at, request)
         self.is_changed = True
+        self.announce("contention", request)
         return at
 
     def may_pass(self, request: Request) -> bool:
         """Return whether nobody stands in a request's way: no barging (G7, L8)."""
         line = self.line
-        if not line.fits(self.holders, request):
+        if self.opens_at or not line.fits(self.holders, request):
             return False
         return not any(
             other.rank <= request.rank and line.stops(other, request)
@@ -125,201 +177,175 @@ class Step:
         )
 
     def pump(self) -> None:
-        """Rescan the whole queue, and grant the first who can be granted (G6).
+        """Grant the first who can be granted.
 
-        One commit makes one grant, for the token is its revision. `is_full` says
+        One commit makes one grant, for the token is its revision. `has_more` says
         whether there are more, who are granted next, in the same breath (L7).
         """
-        line = self.line
-        waiting: list[Request] = []
-        for at, request in enumerate(self.queue):
-            if line.fits(self.holders, request) and not any(
-                line.stops(other, request) for other in waiting
-            ):
-                if self.has_issued:
-                    self.is_full = True
-                    waiting.extend(self.queue[at:])
-                    break
-                self.granted.append((request.id, self.grant(request)))
-                continue
-            waiting.append(request)
-            if line.stops_all(request):
-                waiting.extend(self.queue[at + 1 :])
-                break
-        self.queue = waiting
+        if self.opens_at:
+            return
+        at = first_fitting(self.line, self.holders, self.queue)
+        if at >= 0 and not self.has_issued:
+            request = self.queue.pop(at)
+            self.granted.append((request.id, self.grant(request)))
+            at = first_fitting(self.line, self.holders, self.queue)
+        self.has_more = at >= 0
 
-    def plan(self, answer: Any = None) -> Plan:
+    def rule(self, answer: Any = None) -> Ruling:
         """Return what is to be written, and what became of whom."""
-        moves = Moves(answer, self.granted, self.gone, self.is_full)
+        moves = Moves(answer, self.granted, self.gone, self.has_more, self.opens_at)
         if not self.is_changed:
-            return Plan((), (), moves)
-        record = self.line.with_people(tuple(self.holders), tuple(self.queue))
-        return Plan((Write(self.path, None, record),), self.events, moves)
+            return KEEP, (), moves
+        record = self.line.with_people(
+            tuple(self.holders), tuple(self.queue), self.opens_at
+        )
+        return record, self.events, moves
 
 
-def load(document: Document | None, blank: Line) -> Line:
-    """Return the line in a document, with every token known."""
-    if document is None:
-        return blank
-    record = document.record
-    line = record
-    if not isinstance(record, type(blank)):
-        line = type(blank).from_json(document.value)
-    for grant in line.holders:
-        if not grant.token:
-            grant.token = document.version
-    return line  # type: ignore[no-any-return]  # a record is Any
-
-
-def plan_ask(
-    view: View,
-    want: Want,
-    id: str,  # noqa: A002
-    session: str,
-    is_patient: bool,
-) -> Plan:
+def decide_ask(
+    document: Document | None, now: int, request: tuple[Want, str, str, bool]
+) -> Ruling:
     """Decide about a request, which is to be known by `id`.
 
     The answer is its grant; or, when it has to wait, its place in the queue, counted
     from the end (0: the last); or None when it would have to wait and will not (L8).
     """
-    path, blank = want.path, want.blank
-    document = view.find(path)
-    now = view.now
+    want, id, session, is_patient = request  # noqa: A001
+    blank = want.blank
     if document is None:  # the way most go
-        grant = Grant(
-            id,
-            want.identity.agent_id,
-            session,
-            now,
-            now + want.life,
-            want.mode,
-            want.permits,
-        )
-        return Plan(
-            (Write(path, None, blank.with_people((grant,), ())),),
-            blank.announce("acquired", path, grant),
-            Moves(grant),
-        )
+        owner, life = want.identity.agent_id, now + want.life
+        grant = Grant(id, owner, session, now, life, want.mode, want.permits)
+        record = blank.with_people((grant,), ())
+        return record, blank.announce("acquired", want.name, grant), grant
     queued = want.request(id, session)
     queued.at = now
     queued.rank = now - want.bonus
     line = load(document, blank)
-    if is_patient and line.holders:  # the way most of the rest go
-        grant = line.holders[0]
-        last = line.queue[-1] if line.queue else queued
-        if line.excludes(grant) and grant.expires > now and last.rank <= queued.rank:
-            record = line.with_people(line.holders, (*line.queue, queued))
-            events = line.announce("contention", path, queued)
-            return Plan((Write(path, None, record),), events, Moves(0))
-    step = Step(view, path, blank)
+    if is_settled(line, now):  # the way most of the rest go
+        holders, queue = line.holders, line.queue
+        if not queue and line.fits(holders, queued):
+            grant = queued.granted(now)
+            record = line.with_people((*holders, grant), ())
+            return record, line.announce("acquired", want.name, grant), grant
+        if is_patient and is_behind_all(line, queued):
+            record = line.with_people(holders, (*queue, queued))
+            return record, line.announce("contention", want.name, queued), 0
+    step = Step(document, now, want)
     if step.is_changed:
-        return step.plan(AGAIN)
+        return step.rule(AGAIN)
     if step.may_pass(queued):
-        return step.plan(step.grant(queued))
+        return step.rule(step.grant(queued))
     if not is_patient:
-        return step.plan()
+        return step.rule()
     at = step.insert(queued)
-    step.events.extend(step.line.announce("contention", path, queued))
-    return step.plan(len(step.queue) - 1 - at)
+    return step.rule(len(step.queue) - 1 - at)
 
 
-def plan_withdraw(view: View, path: Path, blank: Line, id: str) -> Plan:  # noqa: A002
+def decide_withdraw(
+    document: Document | None, now: int, request: tuple[Want, str]
+) -> Ruling:
     """Take a request out of the queue; the answer is whether it was in it (L5)."""
-    step = Step(view, path, blank)
+    want, id = request  # noqa: A001
+    step = Step(document, now, want)
     if step.is_changed:
-        return step.plan(AGAIN)
-    for request in step.queue:
-        if request.id == id:
-            step.queue.remove(request)
+        return step.rule(AGAIN)
+    for waiting in step.queue:
+        if waiting.id == id:
+            step.queue.remove(waiting)
             step.is_changed = True
             step.pump()
-            return step.plan(True)
-    return step.plan(False)
+            return step.rule(True)
+    return step.rule(False)
 
 
-def plan_release(
-    view: View,
-    path: Path,
-    blank: Line,
-    id: str,  # noqa: A002
-    token: int,
-) -> Plan:
+def decide_release(
+    document: Document | None, now: int, request: tuple[Want, str, int]
+) -> Ruling:
     """End a grant; the answer is whether it was live (L9, M3)."""
-    document = view.find(path)
-    line = load(document, blank)
-    if len(line.holders) == 1:  # the way most go
-        grant = line.holders[0]
-        now = view.now
+    want, id, token = request  # noqa: A001
+    line = load(document, want.blank)
+    holders, queue = line.holders, line.queue
+    if len(holders) == 1 and not queue:  # the way most go
+        grant = holders[0]
         if grant.id == id and grant.token == token and grant.expires > now:
-            events = line.announce("released", path, grant)
-            if not line.queue:
-                record = line.with_people((), ())
-                return Plan((Write(path, None, record),), events, _RELEASED)
-            head = line.queue[0]
-            if line.is_for_one(head):
-                heir = head.granted(now)
-                record = line.with_people((heir,), line.queue[1:])
-                events += line.announce("acquired", path, heir)
-                moves = Moves(True, ((head.id, heir),))
-                return Plan((Write(path, None, record),), events, moves)
-    step = Step(view, path, blank)
+            record = line.with_people((), ())
+            return record, line.announce("released", want.name, grant), True
+    if is_settled(line, now) and not (queue and queue[0].upgrades):
+        for grant in holders:
+            if grant.id == id and grant.token == token:
+                return _pass_on(line, now, want, grant)
+        return KEEP, (), False
+    step = Step(document, now, want)
     if step.is_changed:
-        return step.plan(AGAIN)
+        return step.rule(AGAIN)
     found = step.find(id, token)
     if found is not None:
         step.drop(found, "released")
         step.pump()
-    return step.plan(found is not None)
+    return step.rule(found is not None)
 
 
-_RELEASED: Final = Moves(True)
+def _pass_on(line: Line, now: int, want: Want, grant: Grant) -> Ruling:
+    """End a grant in a line in which nothing else is due, and make the next one."""
+    holders = tuple([other for other in line.holders if other is not grant])
+    queue = line.queue
+    events = line.announce("released", want.name, grant)
+    at = first_fitting(line, holders, queue) if queue else -1
+    if at < 0:
+        return line.with_people(holders, queue), events, True
+    request = queue[at]
+    heir = request.granted(now)
+    holders, queue = (*holders, heir), queue[:at] + queue[at + 1 :]
+    has_more = first_fitting(line, holders, queue) >= 0
+    events += line.announce("acquired", want.name, heir)
+    moves = Moves(True, ((request.id, heir),), (), has_more)
+    return line.with_people(holders, queue), events, moves
 
 
-def plan_renew(
-    view: View,
-    path: Path,
-    blank: Line,
-    id: str,  # noqa: A002
-    token: int,
-    ttl: int,
-) -> Plan:
+def decide_renew(
+    document: Document | None, now: int, request: tuple[Want, str, int, int]
+) -> Ruling:
     """Let a live grant live longer; the answer is it, or None (L10).
 
     It is never brought back to life, and its end never comes nearer.
     """
-    step = Step(view, path, blank)
+    want, id, token, ttl = request  # noqa: A001
+    step = Step(document, now, want)
     if step.is_changed:
-        return step.plan(AGAIN)
+        return step.rule(AGAIN)
     grant = step.find(id, token)
     if grant is None:
-        return step.plan()
-    expires = max(grant.expires, step.now + ttl)
+        return step.rule()
+    expires = max(grant.expires, now + ttl)
     if expires > grant.expires:
         longer = attrs.evolve(grant, expires=expires)
         step.holders[step.index_of(id)] = longer
         step.is_changed = True
         grant = longer
-    return step.plan(grant)
+    return step.rule(grant)
 
 
-def plan_sweep(view: View, path: Path, blank: Line) -> Plan:
+def decide_sweep(document: Document | None, now: int, request: tuple[Want]) -> Ruling:
     """Take away what has expired, and grant to the next who can be granted (L11)."""
-    step = Step(view, path, blank)
+    (want,) = request
+    step = Step(document, now, want)
     if not step.is_changed:
         step.pump()
-    return step.plan()
+    return step.rule()
 
 
-def plan_force(view: View, path: Path, blank: Line, id: str, reason: str) -> Plan:  # noqa: A002
+def decide_force(
+    document: Document | None, now: int, request: tuple[Want, str, str]
+) -> Ruling:
     """End somebody's grant; the answer is whether it was live (L17)."""
-    step = Step(view, path, blank)
+    want, id, reason = request  # noqa: A001
+    step = Step(document, now, want)
     if step.is_changed:
-        return step.plan(AGAIN)
+        return step.rule(AGAIN)
     at = step.index_of(id)
     if at < 0:
-        return step.plan(False)
+        return step.rule(False)
     step.gone.append((id, reason))
     step.drop(step.holders[at], reason)
     step.pump()
-    return step.plan(True)
+    return step.rule(True)

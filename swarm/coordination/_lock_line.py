@@ -8,16 +8,17 @@ from typing import Any, Final, Literal, Self, TypeAlias, cast
 
 import attrs
 
-from swarm.coordination._grants import AGAIN, FIRST, Grant, Request
+from swarm.coordination._grants import AGAIN, FIRST, Grant, Request, Want
 from swarm.coordination._line import Step
 from swarm.model import (
+    Announcement,
+    Document,
     LockAcquired,
     LockContention,
     LockExpired,
     LockReleased,
-    Path,
 )
-from swarm.ports import Plan, View
+from swarm.ports import Ruling
 
 Mode: TypeAlias = Literal["exclusive", "shared", "upgradeable"]
 
@@ -53,16 +54,20 @@ class LockLine:
     Attributes:
         holders: In the order in which they got it.
         queue: In the order in which they will get it.
+        opens_at: From when on it is granted again, after a holder lost it, in kernel
+            time; 0: now.
     """
 
     holders: tuple[Grant, ...] = ()
     queue: tuple[Request, ...] = ()
+    opens_at: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON value."""
         return {
             "holders": [grant.to_json() for grant in self.holders],
             "queue": [request.to_json() for request in self.queue],
+            "opens_at": self.opens_at,
         }
 
     @classmethod
@@ -71,102 +76,113 @@ class LockLine:
         return cls(
             tuple(Grant.from_json(grant) for grant in value["holders"]),
             tuple(Request.from_json(request) for request in value["queue"]),
+            value["opens_at"],
         )
 
     def fits(self, holders: Sequence[Grant], request: Request) -> bool:
         """Return whether a request can be granted beside these holders (L1)."""
-        return all(
-            goes_with(grant.mode, request.mode) or grant.id == request.upgrades
-            for grant in holders
-        )
+        for grant in holders:
+            if not goes_with(grant.mode, request.mode) and grant.id != request.upgrades:
+                return False
+        return True
 
     def stops(self, waiting: Request, later: Request) -> bool:
         """Return whether a waiting request stands in the way of a later one."""
         return not goes_with(waiting.mode, later.mode)
-
-    def excludes(self, grant: Grant) -> bool:
-        """Return whether nobody at all can be granted it beside this grant."""
-        return grant.mode == "exclusive"
-
-    def is_for_one(self, request: Request) -> bool:
-        """Return whether a request fits alone, and nobody beside it."""
-        return request.mode == "exclusive" and not request.upgrades
 
     def stops_all(self, waiting: Request) -> bool:
         """Return whether a waiting request stands in the way of whoever is later."""
         return waiting.mode == "exclusive"
 
     def with_people(
-        self, holders: tuple[Grant, ...], queue: tuple[Request, ...]
+        self,
+        holders: tuple[Grant, ...],
+        queue: tuple[Request, ...],
+        opens_at: int = 0,
     ) -> "LockLine | None":
         """Return the line with these in it; a free lock leaves no document (G13)."""
-        return LockLine(holders, queue) if holders or queue else None
+        if holders or queue or opens_at:
+            return LockLine(holders, queue, opens_at)
+        return None
 
     def announce(
-        self, kind: str, path: Path, who: Grant | Request
-    ) -> tuple[object, ...]:
+        self, kind: str, name: str, who: Grant | Request
+    ) -> tuple[Announcement, ...]:
         """Return the event to publish."""
-        resource = str(path.segments[1])
-        if kind == "acquired":
-            return (LockAcquired(resource, who.id, who.owner, who.mode),)
-        if kind == "expired":
-            return (LockExpired(resource, who.id, who.owner, who.mode),)
-        if kind == "contention":
-            return (LockContention(resource, who.id, who.owner, who.mode),)
-        reason = None if kind == "released" else kind
-        return (LockReleased(resource, who.id, who.owner, who.mode, reason),)
+        return ((to_event, kind, name, who),)
+
+
+_EVENTS: Final[dict[str, type[Any]]] = {
+    "acquired": LockAcquired,
+    "contention": LockContention,
+    "expired": LockExpired,
+    "released": LockReleased,
+}
+
+
+def to_event(kind: str, name: str, who: Grant | Request) -> object:
+    """Return the event that says what happened to somebody at a lock."""
+    cls = _EVENTS.get(kind)
+    if cls is None:
+        return LockReleased(name, who.id, who.owner, who.mode, kind)
+    return cls(name, who.id, who.owner, who.mode)
 
 
 FREE: Final = LockLine()
 
 
-def plan_upgrade(view: View, path: Path, request: Request, token: int) -> Plan:
+def decide_upgrade(
+    document: Document | None, now: int, request: tuple[Want, Request, int]
+) -> Ruling:
     """Decide about making a grant exclusive (L13).
 
     The answer is the new grant; the place in the queue, counted from the end; None
     when there is no such grant; or False when somebody else waits to upgrade as
     well, and each would wait for the other for ever.
     """
-    step = Step(view, path, FREE)
+    want, asked, token = request
+    step = Step(document, now, want)
     if step.is_changed:
-        return step.plan(AGAIN)
-    held = step.find(request.upgrades, token)
+        return step.rule(AGAIN)
+    held = step.find(asked.upgrades, token)
     if held is None:
-        return step.plan()
+        return step.rule()
     if held.mode == "exclusive":
-        return step.plan(held)
-    queued = attrs.evolve(request, at=step.now, rank=FIRST)
-    if step.line.fits(step.holders, queued):
-        return step.plan(step.grant(queued))
+        return step.rule(held)
+    queued = attrs.evolve(asked, at=now, rank=FIRST)
+    if not step.opens_at and step.line.fits(step.holders, queued):
+        return step.rule(step.grant(queued))
     if any(other.upgrades for other in step.queue):
-        return step.plan(False)
+        return step.rule(False)
     at = step.insert(queued)
-    step.events.extend(step.line.announce("contention", path, queued))
-    return step.plan(len(step.queue) - 1 - at)
+    return step.rule(len(step.queue) - 1 - at)
 
 
-def plan_downgrade(view: View, path: Path, id: str, token: int, mode: Mode) -> Plan:  # noqa: A002
+def decide_downgrade(
+    document: Document | None, now: int, request: tuple[Want, str, int, Mode]
+) -> Ruling:
     """Weaken a grant and let in whom that lets in (L14).
 
     The answer is the new grant, None when there is no such grant, or False when the
     mode would not be weaker.
     """
-    step = Step(view, path, FREE)
+    want, id, token, mode = request  # noqa: A001
+    step = Step(document, now, want)
     if step.is_changed:
-        return step.plan(AGAIN)
+        return step.rule(AGAIN)
     held = step.find(id, token)
     if held is None:
-        return step.plan()
+        return step.rule()
     if held.mode == mode:
-        return step.plan(held)
-    if _STRENGTH[mode] > _STRENGTH[held.mode]:
-        return step.plan(False)
-    weaker = attrs.evolve(held, mode=mode, token=0, since=step.now)
+        return step.rule(held)
+    if is_stronger(mode, held.mode):
+        return step.rule(False)
+    weaker = attrs.evolve(held, mode=mode, token=0, since=now)
     step.holders[step.index_of(id)] = weaker
     step.is_changed = step.has_issued = True
-    step.events.extend(step.line.announce("acquired", path, weaker))
+    step.announce("acquired", weaker)
     step.pump()
-    return step.plan(weaker)
+    return step.rule(weaker)
 
 
 def blockers(line: LockLine, id: str) -> tuple[list[Grant | Request], int]:  # noqa: A002

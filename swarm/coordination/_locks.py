@@ -1,70 +1,30 @@
 """Locks, as users hold them."""
 
-from types import TracebackType
-from typing import Any, Final
-
-import attrs
+from collections.abc import Callable
+from functools import partial
+from typing import Final, TypeVar
 
 from swarm.coordination._acquisition import Acquisition, Enterable, desk_for
 from swarm.coordination._desk import Desk
-from swarm.coordination._grants import MICRO, Grant, Request, Want, to_micro
-from swarm.coordination._lease import Lease, Leases
-from swarm.coordination._lock_line import FREE, LockLine, Mode, blockers, check_mode
+from swarm.coordination._grants import MICRO, Want, to_micro
+from swarm.coordination._lease import Lease
+from swarm.coordination._lock_line import FREE, Mode, blockers, check_mode
+from swarm.coordination._lock_views import (
+    LOCKS,
+    HeldLock,
+    QueuedLock,
+    Sight,
+    held,
+    queued,
+)
 from swarm.coordination._waiting import Core
-from swarm.errors import LeaseLost, NotFound
-from swarm.model import AgentIdentity, Path, Priority
+from swarm.errors import NotFound
+from swarm.model import OWNER, AgentIdentity, Path, Priority
 from swarm.ports import View
 
-_FOLDER: Final = Path.of("locks")
 _CACHED: Final = 4_096
 
-
-@attrs.frozen(kw_only=True)
-class HeldLock:
-    """One grant of one lock, as `locks.held()` shows it.
-
-    Attributes:
-        resource: The lock.
-        lease_id: The id of the lease; `force_release` takes it.
-        owner: The agent that holds it.
-        session: Its turn or task.
-        mode: "exclusive", "shared" or "upgradeable".
-        token: The fencing token.
-        held_for: Since how many seconds.
-        expires_in: In how many seconds it ends unless it is renewed.
-    """
-
-    resource: str
-    lease_id: str
-    owner: str
-    session: str
-    mode: str
-    token: int
-    held_for: float
-    expires_in: float
-
-
-@attrs.frozen(kw_only=True)
-class QueuedLock:
-    """One request that waits for a lock, as `locks.queue()` shows it.
-
-    Attributes:
-        resource: The lock.
-        lease_id: What the id of its lease will be; of an upgrade, what it is.
-        owner: The agent that waits.
-        session: Its turn or task.
-        mode: How it wants to hold the lock.
-        waited: Since how many seconds.
-        is_upgrade: Whether it holds the lock already and wants it to itself.
-    """
-
-    resource: str
-    lease_id: str
-    owner: str
-    session: str
-    mode: str
-    waited: float
-    is_upgrade: bool
+S = TypeVar("S")
 
 
 class LockManager:
@@ -74,14 +34,16 @@ class LockManager:
         desk: Where they are handed out.
         ttl: How long a lease lives unless asked otherwise, in seconds.
         aging: How many seconds of waiting make up for one step of priority.
+        delay: How long a lock stays closed when its holder lost it, in microseconds.
     """
 
-    def __init__(self, core: Core, ttl: float, aging: float) -> None:
+    def __init__(self, core: Core, ttl: float, aging: float, delay: float) -> None:
         """Hand out locks, keeping the books in `core`."""
         self.desk: Desk = desk_for(core)(core, "lock", blockers)
         self.ttl = ttl
         self.life: int = to_micro(ttl)
         self.aging = aging
+        self.delay: int = to_micro(delay) if delay else 0
         self._paths: dict[str, Path] = {}
 
     def path(self, name: str) -> Path:
@@ -92,35 +54,48 @@ class LockManager:
         """
         path = self._paths.get(name)
         if path is None:
-            path = _FOLDER.child(name)
+            path = LOCKS.child(name)
             if len(self._paths) >= _CACHED:
                 self._paths.clear()
             self._paths[name] = path
         return path
 
-    def held(self, name: str | None = None) -> tuple[HeldLock, ...]:
-        """Return every live grant, of all locks or of one; one consistent view."""
-        found: tuple[HeldLock, ...] = self.desk.core.local.read_now(
-            _held, None if name is None else self.path(name)
-        )
-        return found
+    def held(
+        self, identity: AgentIdentity, name: str | None = None
+    ) -> tuple[HeldLock, ...]:
+        """Return the live grants that an identity may see; one consistent view."""
+        return self._read(held, identity, name)
 
-    def queue(self, name: str | None = None) -> tuple[QueuedLock, ...]:
-        """Return who waits, at all locks or at one, in the order of the queue."""
-        found: tuple[QueuedLock, ...] = self.desk.core.local.read_now(
-            _queued, None if name is None else self.path(name)
-        )
-        return found
+    def queue(
+        self, identity: AgentIdentity, name: str | None = None
+    ) -> tuple[QueuedLock, ...]:
+        """Return who waits, as far as an identity may see, in the queues' order."""
+        return self._read(queued, identity, name)
+
+    def _read(
+        self,
+        look: Callable[[View, Path | None, Sight], tuple[S, ...]],
+        identity: AgentIdentity,
+        name: str | None,
+    ) -> tuple[S, ...]:
+        path = None if name is None else self.path(name)
+        sight = partial(self.desk.core.rights.may_see, identity)
+        return self.desk.core.local.read_now(look, path, sight)
 
     def force(self, identity: AgentIdentity, lease_id: str, reason: str) -> None:
         """Take a lease away from whoever holds it.
 
         Raises:
             NotFound: There is no such lease, or it has gone.
+            AccessDenied: It is another agent's, and the policy does not let this one
+                write there.
         """
-        path = next((h.resource for h in self.held() if h.lease_id == lease_id), None)
-        if path is not None:
-            want = Want(self.path(path), path, identity, FREE, self.ttl)
+        held = next((h for h in self.held(OWNER) if h.lease_id == lease_id), None)
+        if held is not None:
+            if held.owner != identity.agent_id:
+                rights = self.desk.core.rights
+                rights.check_force(identity, self.path(held.resource))
+            want = self.want(held.resource, OWNER)
             if self.desk.force(identity, want, lease_id, reason):
                 return
         raise NotFound(f"no lock is held by a lease of id {lease_id!r}")
@@ -137,12 +112,18 @@ class LockManager:
         renew: bool = True,
         reentrant: bool = False,
     ) -> Want:
-        """Return what somebody asks for."""
+        """Return what somebody asks for.
+
+        Raises:
+            AccessDenied: The policy does not let them hold it.
+        """
+        path = self._paths.get(name) or self.path(name)
+        self.desk.core.rights.check_hold(identity, path)
         bonus = 0
         if priority is not Priority.NORMAL:
             bonus = round((priority - Priority.NORMAL) * self.aging * MICRO)
         return Want(
-            self._paths.get(name) or self.path(name),
+            path,
             name,
             identity,
             FREE,
@@ -154,6 +135,7 @@ class LockManager:
             renew,
             reentrant,
             life=self.life if ttl is None else to_micro(ttl),
+            delay=self.delay,
         )
 
 
@@ -164,7 +146,7 @@ class LockHandle(Enterable):
     cancels the body with `LeaseLost` when it is lost nevertheless.
     """
 
-    __slots__ = ("_common", "_identity", "_manager", "name")
+    __slots__ = ("_identity", "_manager", "name")
 
     def __init__(
         self, manager: LockManager, identity: AgentIdentity, name: str
@@ -174,7 +156,6 @@ class LockHandle(Enterable):
         manager.path(name)
         self._manager = manager
         self._identity = identity
-        self._common: Want | None = None
         self.name: str = name
 
     def acquire(
@@ -209,6 +190,7 @@ class LockHandle(Enterable):
             LockTimeout: It was not granted in time.
             DeadlockError: Somebody it would wait for waits for the caller.
             Closed: The swarm is closed, or was meanwhile.
+            AccessDenied: The policy does not let this identity hold it.
             ValueError: There is no such mode, or the ttl is no time to live.
         """
         manager = self._manager
@@ -245,13 +227,11 @@ class LockHandle(Enterable):
 
     def is_locked(self) -> bool:
         """Return whether anybody holds it, in any mode."""
-        return bool(self._manager.held(self.name))
+        return bool(self._manager.held(OWNER, self.name))
 
-    def _usual(self) -> Want:
-        if self._common is None:
-            self._common = self._manager.want(self.name, self._identity)
-            self._common.is_entering = True
-        return self._common
+    def usual(self) -> Want:
+        """Return what `async with` takes."""
+        return self._manager.want(self.name, self._identity)
 
     def __repr__(self) -> str:
         return f"<lock {self.name!r}>"
@@ -268,12 +248,18 @@ class Locks:
         self._identity = identity
 
     def held(self, name: str | None = None) -> tuple[HeldLock, ...]:
-        """Return every live grant, of all locks or of one; one consistent view."""
-        return self._manager.held(name)
+        """Return every live grant, of all locks or of one; one consistent view.
+
+        An agent sees those of locks that it may read.
+        """
+        return self._manager.held(self._identity, name)
 
     def queue(self, name: str | None = None) -> tuple[QueuedLock, ...]:
-        """Return who waits, at all locks or at one, in the order of the queue."""
-        return self._manager.queue(name)
+        """Return who waits, at all locks or at one, in the order of the queue.
+
+        An agent sees the queues of locks that it may read.
+        """
+        return self._manager.queue(self._identity, name)
 
     async def force_release(self, lease_id: str, *, reason: str) -> None:
         """Take a lease away from whoever holds it; the next in the queue gets it.
@@ -283,126 +269,7 @@ class Locks:
 
         Raises:
             NotFound: There is no such lease, or it has gone.
+            AccessDenied: It is another agent's, and the policy does not let this one
+                write there: by default only the program itself may.
         """
         self._manager.force(self._identity, lease_id, reason)
-
-
-class Together:
-    """Several locks at once: `await` it, or run a body under them all."""
-
-    __slots__ = ("_leases", "_manager", "_wants")
-
-    def __init__(self, manager: LockManager, wants: list[Want]) -> None:
-        """Ask for these once awaited or entered."""
-        self._manager = manager
-        self._wants = wants
-        self._leases: list[Lease] = []
-
-    def __await__(self) -> Any:
-        return self._acquire(is_entering=False).__await__()
-
-    async def _acquire(self, *, is_entering: bool) -> Leases:
-        """Take one after the other, always in the same order; or none (L20)."""
-        desk = self._manager.desk
-        now = desk.core.now
-        taken: list[Lease] = []
-        began = now()
-        try:
-            for want in self._wants:
-                want.is_entering = is_entering and want.renew
-                if want.timeout is not None:
-                    want = attrs.evolve(
-                        want, timeout=max(0.0, want.timeout - (now() - began))
-                    )
-                taken.append(await desk.acquire(want))
-            for lease in taken:
-                lease.check()
-        except BaseException:
-            for lease in reversed(taken):
-                desk.pass_on(lease)
-            raise
-        return Leases(taken)
-
-    async def __aenter__(self) -> Leases:
-        leases = await self._acquire(is_entering=True)
-        for lease in leases:
-            lease.enter()
-        self._leases = list(leases)
-        return leases
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        lost: LeaseLost | None = None
-        while self._leases:
-            try:
-                await self._leases.pop().__aexit__(kind, error, trace)
-            except LeaseLost as raised:
-                lost = raised
-        if lost is not None:
-            raise lost
-
-
-def _lines(view: View, path: Path | None) -> list[tuple[str, LockLine, int]]:
-    if path is None:
-        documents = list(view.documents(_FOLDER))
-    else:
-        found = view.find(path)
-        documents = [] if found is None else [found]
-    lines = []
-    for document in documents:
-        record = document.record
-        line = (
-            record
-            if isinstance(record, LockLine)
-            else LockLine.from_json(document.value)
-        )
-        lines.append((str(document.path.name), line, document.version))
-    return lines
-
-
-def _held(view: View, path: Path | None) -> tuple[HeldLock, ...]:
-    now = view.now
-    return tuple(
-        _show_grant(name, grant, version, now)
-        for name, line, version in _lines(view, path)
-        for grant in line.holders
-        if grant.expires > now
-    )
-
-
-def _show_grant(name: str, grant: Grant, version: int, now: int) -> HeldLock:
-    return HeldLock(
-        resource=name,
-        lease_id=grant.id,
-        owner=grant.owner,
-        session=grant.session,
-        mode=grant.mode,
-        token=grant.token or version,
-        held_for=(now - grant.since) / MICRO,
-        expires_in=(grant.expires - now) / MICRO,
-    )
-
-
-def _queued(view: View, path: Path | None) -> tuple[QueuedLock, ...]:
-    now = view.now
-    return tuple(
-        _show_request(name, request, now)
-        for name, line, _ in _lines(view, path)
-        for request in line.queue
-    )
-
-
-def _show_request(name: str, request: Request, now: int) -> QueuedLock:
-    return QueuedLock(
-        resource=name,
-        lease_id=request.upgrades or request.id,
-        owner=request.owner,
-        session=request.session,
-        mode=request.mode,
-        waited=(now - request.at) / MICRO,
-        is_upgrade=bool(request.upgrades),
-    )

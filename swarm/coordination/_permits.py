@@ -8,11 +8,11 @@ from typing import Any, Self
 
 import attrs
 
-from swarm.coordination._grants import AGAIN, Grant, Request
+from swarm.coordination._grants import AGAIN, Grant, Request, Want
 from swarm.coordination._line import Step
 from swarm.errors import ConfigMismatch
-from swarm.model import Path
-from swarm.ports import Plan, View
+from swarm.model import Announcement, Document
+from swarm.ports import Ruling
 
 
 @attrs.define
@@ -30,6 +30,7 @@ class Permits:
     capacity: int
     holders: tuple[Grant, ...] = ()
     queue: tuple[Request, ...] = ()
+    opens_at: int = attrs.field(default=0, init=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON value."""
@@ -61,20 +62,15 @@ class Permits:
         """Return that everybody waits for those ahead (M5)."""
         return True
 
-    def excludes(self, grant: Grant) -> bool:
-        """Return whether nobody at all can be granted permits beside this grant."""
-        return grant.permits >= self.capacity
-
-    def is_for_one(self, request: Request) -> bool:
-        """Return whether a request fits alone, and nobody beside it."""
-        return request.permits == self.capacity
-
     def stops_all(self, waiting: Request) -> bool:  # noqa: ARG002
         """Return that everybody waits for those ahead (M5)."""
         return True
 
     def with_people(
-        self, holders: tuple[Grant, ...], queue: tuple[Request, ...]
+        self,
+        holders: tuple[Grant, ...],
+        queue: tuple[Request, ...],
+        opens_at: int = 0,  # noqa: ARG002 - permits have no fencing to wait for (M10)
     ) -> "Permits | None":
         """Return the line with these in it; at rest it leaves no document (G13)."""
         if holders or queue or self.capacity != self.declared:
@@ -84,9 +80,9 @@ class Permits:
     def announce(
         self,
         kind: str,  # noqa: ARG002
-        path: Path,  # noqa: ARG002
+        name: str,  # noqa: ARG002
         who: Grant | Request,  # noqa: ARG002
-    ) -> tuple[object, ...]:
+    ) -> tuple[Announcement, ...]:
         """Return no event: semaphores have none."""
         return ()
 
@@ -94,26 +90,29 @@ class Permits:
 TOO_MANY = "more permits were asked for than there are since the semaphore was resized"
 
 
-def plan_resize(view: View, path: Path, blank: Permits, capacity: int) -> Plan:
+def decide_resize(
+    document: Document | None, now: int, request: tuple[Want, int]
+) -> Ruling:
     """Change the number of permits (M12); the answer is how many there were.
 
     What is held stays held. Who waits for more than there will be waits in vain, and
     is told so.
     """
-    step = Step(view, path, blank)
+    want, capacity = request
+    step = Step(document, now, want)
     if step.is_changed:
-        return step.plan(AGAIN)
+        return step.rule(AGAIN)
     before = step.line.capacity
     if capacity == before:
-        return step.plan(before)
+        return step.rule(before)
     step.line = attrs.evolve(step.line, capacity=capacity)
     step.is_changed = True
-    for request in tuple(step.queue):
-        if request.permits > capacity:
-            step.queue.remove(request)
-            step.gone.append((request.id, TOO_MANY))
+    for waiting in tuple(step.queue):
+        if waiting.permits > capacity:
+            step.queue.remove(waiting)
+            step.gone.append((waiting.id, TOO_MANY))
     step.pump()
-    return step.plan(before)
+    return step.rule(before)
 
 
 def checked(line: Permits, blank: Permits, name: str) -> Permits:

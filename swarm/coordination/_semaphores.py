@@ -2,11 +2,10 @@
 
 from swarm.coordination._acquisition import Acquisition, Enterable, desk_for
 from swarm.coordination._desk import Desk
-from swarm.coordination._grants import Want, to_micro
+from swarm.coordination._grants import Want, load, to_micro
 from swarm.coordination._lease import Lease
-from swarm.coordination._line import load
 from swarm.coordination._names import Names
-from swarm.coordination._permits import Permits, blockers, checked, plan_resize
+from swarm.coordination._permits import Permits, blockers, checked, decide_resize
 from swarm.coordination._waiting import Core
 from swarm.model import AgentIdentity, Path
 
@@ -41,9 +40,7 @@ class SemaphoreManager:
         document = self.desk.core.local.find_now(path)
         if document is not None:
             try:
-                line = load(document, blank)
-                assert isinstance(line, Permits)  # what stands there is one
-                checked(line, blank, name)
+                checked(load(document, blank), blank, name)
             except Exception:
                 self._names.forget(name)
                 raise
@@ -57,7 +54,7 @@ class SemaphoreHandle(Enterable):
     cancels the body with `LeaseLost` when it is lost nevertheless.
     """
 
-    __slots__ = ("_blank", "_common", "_identity", "_manager", "_path", "name")
+    __slots__ = ("_blank", "_identity", "_manager", "_path", "name")
 
     def __init__(
         self,
@@ -73,7 +70,6 @@ class SemaphoreHandle(Enterable):
         self._identity = identity
         self._path = path
         self._blank = blank
-        self._common: Want | None = None
         self.name: str = name
 
     def acquire(
@@ -97,6 +93,7 @@ class SemaphoreHandle(Enterable):
             renew: Whether to renew the lease while a body runs under it.
 
         Raises:
+            AccessDenied: The policy does not let this identity hold it.
             ValueError: There are never that many permits, or no longer.
             LockTimeout: They were not granted in time.
             DeadlockError: Those without whom there are too few wait for the caller.
@@ -117,16 +114,15 @@ class SemaphoreHandle(Enterable):
         want = self._want(permits, ttl, None, renew=renew)
         return self._manager.desk.acquire_nowait(want)
 
-    def _usual(self) -> Want:
-        if self._common is None:
-            self._common = self._want(1, None, None, renew=True)
-            self._common.is_entering = True
-        return self._common
+    def usual(self) -> Want:
+        """Return what `async with` takes."""
+        return self._want(1, None, None, renew=True)
 
     def _want(
         self, permits: int, ttl: float | None, timeout: float | None, *, renew: bool
     ) -> Want:
         manager = self._manager
+        manager.desk.core.rights.check_hold(self._identity, self._path)
         if type(permits) is not int or permits < 1:
             raise ValueError(f"permits is an integer from 1, not {permits!r}")
         if permits > 1 and permits > self.capacity:
@@ -157,7 +153,7 @@ class SemaphoreHandle(Enterable):
     def available(self) -> int:
         """How many are left; below 0 after a resize while more are held."""
         line = self._line()
-        now = self._manager.desk.now()
+        now = self._manager.desk.ledger.now()
         held = sum(g.permits for g in line.holders if g.expires > now)
         return line.capacity - held
 
@@ -167,8 +163,8 @@ class SemaphoreHandle(Enterable):
         return len(self._line().queue)
 
     def _line(self) -> Permits:
-        line = load(self._manager.desk.core.local.find_now(self._path), self._blank)
-        assert isinstance(line, Permits)  # what stands there is one
+        document = self._manager.desk.core.local.find_now(self._path)
+        line: Permits = load(document, self._blank)
         return line
 
     async def resize(self, capacity: int) -> None:
@@ -187,9 +183,8 @@ class SemaphoreHandle(Enterable):
         desk = self._manager.desk
         if desk.core.pauses:
             await desk.core.pause()
-        want = self._usual()
-        desk.apply(self._identity, want, plan_resize, self._path, self._blank, capacity)
-        desk.refuse_cycles(self._path)
+        desk.ledger.apply(self._identity, self.usual(), decide_resize, capacity)
+        desk.place.refuse_cycles(self._path)
 
     def __repr__(self) -> str:
         return f"<semaphore {self.name!r}>"

@@ -6,16 +6,20 @@ ends, what it still holds is taken from it (semantics.md, L19).
 """
 
 import asyncio
+import sys
 from asyncio.events import _get_running_loop
-from asyncio.tasks import _current_tasks  # type: ignore[attr-defined]
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol
 
+if sys.version_info >= (3, 12):
+    current_task = asyncio.current_task
+else:
+    from asyncio.tasks import _current_tasks  # type: ignore[attr-defined]
 
-def current_task() -> asyncio.Task[Any] | None:
-    """Return the running task; `asyncio.current_task`, in half the time before 3.12."""
-    task: asyncio.Task[Any] | None = _current_tasks.get(_get_running_loop())
-    return task
+    def current_task() -> asyncio.Task[Any] | None:
+        """Return the running task: `asyncio.current_task`, in half its time."""
+        task: asyncio.Task[Any] | None = _current_tasks.get(_get_running_loop())
+        return task
 
 
 class Life(Protocol):
@@ -57,16 +61,23 @@ class Session:
     Attributes:
         name: What people call it.
         party: What it is in the wait-for graph.
+        task: The task it is; None for a turn, and for a callback.
         leases: What it holds, by id.
         is_turn: Whether it is a turn, whose askers wait for it.
         meeting: The barrier at which it is expected; "": several.
     """
 
-    __slots__ = ("__weakref__", "is_turn", "leases", "meeting", "name", "party")
+    __slots__ = ("__weakref__", "is_turn", "leases", "meeting", "name", "party", "task")
 
-    def __init__(self, name: str, party: Hashable | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        party: Hashable | None = None,
+        task: asyncio.Task[Any] | None = None,
+    ) -> None:
         """Begin, holding nothing; a turn is the party that it is for its askers."""
         self.name: str = name
+        self.task: asyncio.Task[Any] | None = task
         self.party: Hashable = self if party is None else party
         self.leases: dict[str, Holding] = {}
         self.is_turn: bool = party is not None
@@ -132,7 +143,8 @@ class Sessions:
             return Session("a callback")  # has no end anybody could notice
         session = self._of_tasks.get(task)
         if session is None:
-            session = self._of_tasks[task] = Session(f"task '{task.get_name()}'")
+            name = f"task '{task.get_name()}'"
+            session = self._of_tasks[task] = Session(name, task=task)
             task.add_done_callback(self._task_ended)
         return session
 

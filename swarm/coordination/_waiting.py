@@ -15,6 +15,7 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from swarm.coordination._alarms import Alarms, Slot
+from swarm.coordination._rights import Rights
 from swarm.coordination._sessions import Life, Session, Sessions
 from swarm.coordination._wait_graph import WaitGraph
 from swarm.errors import Closed
@@ -58,6 +59,7 @@ class Waiter:
         what: What it asked for.
         session: Who waits.
         since: Since when, in monotonic seconds.
+        is_harmless: Whether it is known that its wait can close no cycle.
         is_decided: Whether it has its result or its error.
     """
 
@@ -67,6 +69,7 @@ class Waiter:
         "_place",
         "id",
         "is_decided",
+        "is_harmless",
         "session",
         "since",
         "slot",
@@ -81,6 +84,7 @@ class Waiter:
         session: Session,
         since: float,
         pass_on: Callable[[Any], object],
+        is_harmless: bool = False,
     ) -> None:
         """Wait in `place`; when cancelled with a result, `pass_on` gives it back."""
         self._place = place
@@ -90,6 +94,7 @@ class Waiter:
         self.what: Any = what
         self.session: Session = session
         self.since: float = since
+        self.is_harmless: bool = is_harmless
         self.is_decided: bool = False
         self.slot: Slot | None = None
 
@@ -122,15 +127,12 @@ class Waiter:
         """Return what is waited for, since when, and who stands in the way."""
         return self._place.describe(self)
 
-    async def wait(
-        self, core: "Core", timeout: float | None, *, is_harmless: bool
-    ) -> Any:
+    async def wait(self, core: "Core", timeout: float | None) -> Any:
         """Wait until it is decided; see the top of this module.
 
         Args:
             core: The books it is kept in.
             timeout: Seconds, or None: for ever.
-            is_harmless: Whether it is known that this can close no cycle.
 
         Raises:
             DeadlockError: Somebody it would wait for waits for it.
@@ -140,7 +142,7 @@ class Waiter:
         core.waiters[self.id] = self
         party = self.session.party
         try:
-            if is_harmless:
+            if self.is_harmless:
                 core.graph.note(party, self)
             else:
                 core.graph.enter(party, self)
@@ -172,6 +174,7 @@ class Core:
         graph: Who waits for whom.
         alarms: What happens when.
         life: What is known of agents.
+        rights: Who may hold what.
         sessions: Who can hold something.
         waiters: Who waits, by the id of the request.
         leases: What is held, by id.
@@ -187,6 +190,7 @@ class Core:
         entropy: Entropy,
         graph: WaitGraph,
         life: Life,
+        rights: Rights,
     ) -> None:
         """Begin with empty books."""
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
@@ -196,6 +200,7 @@ class Core:
         self.now: Callable[[], float] = clock.monotonic
         self.alarms: Alarms = Alarms(clock)
         self.life = life
+        self.rights = rights
         self.sessions: Sessions = Sessions(self._session_ended, life.running_turn)
         self.waiters: dict[str, Waiter] = {}
         self.leases: dict[str, Lease] = {}

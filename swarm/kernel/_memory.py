@@ -9,31 +9,34 @@ each is a scheduling point.
 import asyncio
 from asyncio.events import _get_running_loop
 from collections.abc import Awaitable, Callable, Sequence
-from heapq import heapify, heappop, heappush
 from typing import Any, TypeVar
 
 from swarm.errors import Closed, ConflictError, LimitExceeded, SwarmError, WrongLoop
+from swarm.kernel._expiries import Expiries
 from swarm.kernel._follow import LogReader, Parked
 from swarm.kernel._log import Log
-from swarm.kernel._tree import Tree
+from swarm.kernel._versions import Versions
 from swarm.kernel._views import LiveView, PastView
 from swarm.model import (
     ABSENT,
     TIME,
     AgentIdentity,
+    Announcement,
     Commit,
     Document,
     Path,
     dig,
-    living,
 )
 from swarm.ports import (
+    KEEP,
     Clock,
     Condition,
     Expect,
+    Hold,
     Limits,
     Plan,
     Require,
+    Ruling,
     Timer,
     View,
     Write,
@@ -42,10 +45,11 @@ from swarm.ports import (
 )
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _running = current_activity.get
 _EVENT_SIZE = 256  # bytes a payload is taken to hold
-_FEW = 64  # expiries that are not worth tidying up
+_RECORD_SIZE = 256  # bytes a record is taken to hold
 
 
 class MemoryKernel:
@@ -72,14 +76,16 @@ class MemoryKernel:
         # Kernel time is wall time at the start plus what has passed since, so that
         # a jump of the machine's clock ends no lease early (semantics.md, G8).
         self._base = clock.wall() - int(clock.monotonic() * 1_000_000)
-        self._tree = Tree()
-        self._graves: dict[str, Document] = {}
+        self._monotonic = clock.monotonic
+        self._versions = Versions()
+        self._tree = self._versions.tree
+        self._by_text = self._tree.by_text
         self._log = Log(self.limits, revision)
         self._view = LiveView(self._tree, self.now, revision)
-        self._expiries: list[tuple[int, str, int]] = []
+        self._expiries = Expiries(self._by_text)
+        self._ends = self._expiries.heap
         self._timer: Timer | None = None
         self._timer_at = 0
-        self._expiries_bound = _FEW
         self._parked = Parked()
         self._on_events: Callable[[Commit], None] | None = None
         self._on_documents: Callable[[Commit], None] | None = None
@@ -123,6 +129,18 @@ class MemoryKernel:
             await self._pause()
         return self.apply_now(author, rule, *arguments, conditions=conditions)
 
+    async def apply_one(
+        self,
+        author: AgentIdentity,
+        path: Path,
+        rule: Callable[[Document | None, int, R], Ruling],
+        request: R,
+    ) -> tuple[int, Any]:
+        """Ask the rule of one record once and commit its ruling, as one step."""
+        if self._pause is not None:
+            await self._pause()
+        return self.apply_one_now(author, path, rule, request)
+
     async def commit(
         self,
         author: AgentIdentity,
@@ -131,12 +149,18 @@ class MemoryKernel:
         conditions: Sequence[Condition] = (),
         events: Sequence[object] = (),
         key: str | None = None,
+        weight: int = 0,
     ) -> Commit | None:
         """Write and publish under one new revision, if the conditions hold."""
         if self._pause is not None:
             await self._pause()
         return self.commit_now(
-            author, writes, conditions=conditions, events=events, key=key
+            author,
+            writes,
+            conditions=conditions,
+            events=events,
+            key=key,
+            weight=weight,
         )
 
     async def view_at(self, revision: int) -> View:
@@ -145,9 +169,7 @@ class MemoryKernel:
             await self._pause()
         self._enter()
         self._log.after(self._known(revision))
-        return PastView(
-            self._tree, self._graves, self._log, revision=revision, now=self.now()
-        )
+        return PastView(self._versions, self._log, revision=revision, now=self.now())
 
     async def versions(self, path: Path, limit: int) -> list[Document]:
         """Return the retained versions of one document, newest first."""
@@ -155,7 +177,7 @@ class MemoryKernel:
             await self._pause()
         self._enter()
         found: list[Document] = []
-        document = self._tree.by_text.get(path.text) or self._graves.get(path.text)
+        document = self._versions.newest(path.text)
         while document is not None and len(found) < limit:
             found.append(document)
             document = document.previous
@@ -187,9 +209,9 @@ class MemoryKernel:
         """Do what `find` does, at once."""
         if _get_running_loop() is not self._loop:
             self._refuse()
-        if self._expiries:
+        if self._ends:
             self._expire_due()
-        document = self._tree.by_text.get(path.text)
+        document = self._by_text.get(path.text)
         return self._tree.find(path) if document is None else document
 
     def put_now(
@@ -198,12 +220,11 @@ class MemoryKernel:
         """Do what `put` does, at once."""
         if _get_running_loop() is not self._loop:
             self._refuse()
-        if self._expiries:
+        if self._ends:
             self._expire_due()
-        tree = self._tree
-        old = tree.by_text.get(path.text)
+        old = self._by_text.get(path.text)
         if old is None:
-            if tree.find(path) is not None:
+            if self._tree.find(path) is not None:
                 return None
             commit = self._write(author, [Write(path, body)], ())
             assert commit is not None
@@ -215,7 +236,7 @@ class MemoryKernel:
         revision = self._revision + 1
         document = Document(path, body, None, revision, old.created, at, author)
         document.previous = old
-        tree.by_text[path.text] = document
+        self._by_text[path.text] = document
         self._log_commit(revision, at, author, (document,), (), len(body) + 128)
         return document
 
@@ -231,12 +252,41 @@ class MemoryKernel:
         for condition in conditions:
             self._require(condition)
         plan = rule(self._view, *arguments)
-        writes = plan.writes
-        if len(writes) == 1 and writes[0].body is None:
-            return self._write_one(author, writes[0], plan.events), plan.outcome
-        if not writes and not plan.events:
+        if not plan.writes and not plan.events:
             return None, plan.outcome
         return self._write(author, plan.writes, plan.events), plan.outcome
+
+    def apply_one_now(
+        self,
+        author: AgentIdentity,
+        path: Path,
+        rule: Callable[[Document | None, int, R], Ruling],
+        request: R,
+    ) -> tuple[int, Any]:
+        """Do what `apply_one` does, at once."""
+        if _get_running_loop() is not self._loop:
+            self._refuse()
+        if self._ends:
+            self._expire_due()
+        now = self._base + int(self._monotonic() * 1_000_000)
+        old = self._by_text.get(path.text)
+        record, events, outcome = rule(old, now, request)
+        at = self._wall()
+        if at < self._at:
+            at = self._at  # H3
+        revision = self._revision + 1
+        documents: tuple[Document, ...] = ()
+        if record is not KEEP:
+            write = self._versions.write_record
+            made = write(path, old, record, revision, at, author)
+            if made is not None:
+                documents = (made,)
+        if documents or events:
+            self._log_commit(
+                revision, at, author, documents, (), _RECORD_SIZE, None, events
+            )
+            return revision, outcome
+        return 0, outcome
 
     def commit_now(
         self,
@@ -246,17 +296,18 @@ class MemoryKernel:
         conditions: Sequence[Condition] = (),
         events: Sequence[object] = (),
         key: str | None = None,
+        weight: int = 0,
     ) -> Commit | None:
         """Do what `commit` does, at once."""
         self._enter()
         for condition in conditions:
             self._require(condition)
         if writes:
-            return self._write(author, writes, events, key)
+            return self._write(author, writes, events, key, weight)
         if not events:
             return None
         at, revision = self._next_at(), self._revision + 1
-        size = _EVENT_SIZE * len(events)
+        size = _EVENT_SIZE * len(events) + weight
         return self._log_commit(revision, at, author, (), tuple(events), size, key)
 
     def now(self) -> int:
@@ -281,6 +332,15 @@ class MemoryKernel:
         revision = self._revision if since is None else self._known(since)
         return LogReader(self._log, self._parked, self._log.after(revision), revision)
 
+    def hold(self, hold: Hold) -> None:
+        """Keep what `hold` needs, as far as the hard limits allow."""
+        self._enter()
+        self._log.hold(hold)
+
+    def release(self, hold: Hold) -> None:
+        """Keep nothing for `hold` any more."""
+        self._log.release(hold)
+
     def tap(
         self, callback: Callable[[Commit], None] | None, *, documents: bool
     ) -> None:
@@ -294,7 +354,7 @@ class MemoryKernel:
         """Check who calls, and take away what has expired, before anybody looks."""
         if _get_running_loop() is not self._loop:
             self._refuse()
-        if self._expiries:
+        if self._ends:
             self._expire_due()
 
     def _refuse(self) -> None:
@@ -311,10 +371,10 @@ class MemoryKernel:
 
     def _require(self, condition: Condition) -> None:
         if isinstance(condition, Require):
-            condition.test(self._tree.by_text.get(condition.path.text), self.now())
+            condition.test(self._by_text.get(condition.path.text), self.now())
             return
         if isinstance(condition, Expect):
-            document = self._tree.by_text.get(condition.path.text)
+            document = self._by_text.get(condition.path.text)
             current = 0 if document is None else document.version
             if current != condition.version:
                 raise conflict(condition.path, condition.version, document)
@@ -332,6 +392,7 @@ class MemoryKernel:
         writes: Sequence[Write],
         events: Sequence[object],
         key: str | None = None,
+        weight: int = 0,
     ) -> Commit | None:
         """Make all of the edits, or none, and log them under one revision."""
         writes = self._checked(writes)
@@ -344,14 +405,14 @@ class MemoryKernel:
             made = self._edit_all(writes, revision, at, author)
         if not made and not events:
             return None
-        size = 0
+        size = weight
         for document in made:
             size += document.size
         commit = self._log_commit(revision, at, author, made, tuple(events), size, key)
         for document in made:
             if document.expires is not None:
-                self._remember_expiry(document)
-        if self._expiries:
+                self._expiries.add(document)
+        if self._ends:
             self._set_timer()
         return commit
 
@@ -365,32 +426,9 @@ class MemoryKernel:
                 if document is not None:
                     made.append(document)
         except SwarmError:
-            self._undo(made)
+            self._versions.undo(made)
             raise
         return tuple(made)
-
-    def _write_one(
-        self, author: AgentIdentity, write: Write, events: Sequence[object]
-    ) -> Commit | None:
-        """Do what `_write` does for one record or deletion: no bound, nothing to undo.
-
-        Locks and tasks are made of these.
-        """
-        revision = self._revision + 1
-        at = self._next_at()
-        document = self._edit(write, revision, at, author)
-        if document is None:
-            made: tuple[Document, ...] = ()
-            if not events:
-                return None
-        else:
-            made = (document,)
-            if document.expires is not None:
-                self._remember_expiry(document)
-        commit = self._log_commit(revision, at, author, made, tuple(events), 256)
-        if self._expiries:
-            self._set_timer()
-        return commit
 
     def _next_at(self) -> int:
         """Return wall time, but never less than the last commit's (H3)."""
@@ -406,6 +444,7 @@ class MemoryKernel:
         events: tuple[object, ...],
         size: int,
         key: str | None = None,
+        announced: Sequence[Announcement] = (),
     ) -> Commit:
         """Append what has been done, cut what is too old, tell who listens."""
         self._at = at
@@ -413,13 +452,15 @@ class MemoryKernel:
         cause = None if _running() is None else current_cause()
         if cause is not None and not cause.root:
             cause.root = revision
-        commit = Commit(revision, at, author, documents, events, size, cause, key)
+        commit = Commit(
+            revision, at, author, documents, events, size, cause, key, announced
+        )
         if self._log.append(commit):
             for surplus in self._log.pop_surplus():
-                self._forget(surplus)
+                self._versions.forget(surplus)
         if self._parked.waiters:
             self._parked.wake()
-        if events:
+        if events or announced:
             if self._on_events is not None:
                 self._on_events(commit)
         elif self._on_documents is not None:
@@ -451,133 +492,45 @@ class MemoryKernel:
     def _edit(
         self, write: Write, revision: int, at: int, author: AgentIdentity
     ) -> Document | None:
-        path = write.path
-        if write.body is not None or write.record is not None:
-            return self._put(
-                path,
-                write.body,
-                write.record,
-                write.expires,
-                write.priority,
-                revision,
-                at,
-                author,
+        if write.body is None and write.record is None:
+            old = self._by_text.get(write.path.text)
+            return self._versions.write_record(
+                write.path, old, None, revision, at, author
             )
-        old = self._tree.by_text.get(path.text)
-        if old is None:
-            return None
-        grave = Document(path, None, None, revision, old.created, at, author)
-        grave.previous = old
-        self._tree.remove(path)
-        self._graves[path.text] = grave
-        return grave
-
-    def _put(
-        self,
-        path: Path,
-        body: bytes | None,
-        record: Any,
-        expires: int | None,
-        priority: int,
-        revision: int,
-        at: int,
-        author: AgentIdentity,
-    ) -> Document:
-        """Make a document's next version and put it into the tree."""
-        text = path.text
-        tree = self._tree
-        old = tree.by_text.get(text)
-        if old is not None:
-            created = old.created
-            new = Document(
-                path,
-                body,
-                record,
-                revision,
-                created,
-                at,
-                author,
-                priority,
-                expires,
-                old,
-            )
-            tree.by_text[text] = new
-            return new
-        new = Document(
-            path, body, record, revision, revision, at, author, priority, expires
+        return self._versions.put(
+            write.path,
+            write.body,
+            write.record,
+            revision,
+            at,
+            author,
+            write.priority,
+            write.expires,
         )
-        tree.put(new)
-        if text in self._graves:
-            new.previous = self._graves.pop(text)
-        return new
-
-    def _undo(self, made: list[Document]) -> None:
-        for new in reversed(made):
-            old = new.previous
-            if new.is_deleted:
-                del self._graves[new.path.text]
-            elif living(old) is None:
-                self._tree.remove(new.path)
-            if old is None:
-                continue
-            if old.is_deleted:
-                self._graves[old.path.text] = old
-            else:
-                self._tree.put(old)
-
-    def _forget(self, commit: Commit) -> None:
-        """Cut what only the log's oldest entry kept alive."""
-        for document in commit.documents:
-            document.previous = None
-            if document.body is None and document.record is None:
-                text = document.path.text
-                if self._graves.get(text) is document:
-                    del self._graves[text]
 
     # --- expiry ---------------------------------------------------------------
-
-    def _remember_expiry(self, document: Document) -> None:
-        assert document.expires is not None
-        expiries = self._expiries
-        heappush(expiries, (document.expires, document.path.text, document.version))
-        if len(expiries) > self._expiries_bound:
-            expiries[:] = [e for e in expiries if not self._is_stale(e)]
-            heapify(expiries)
-            self._expiries_bound = max(_FEW, 2 * len(expiries))
 
     def _expire_due(self) -> None:
         """Commit the end of every document whose time is up, each on its own."""
         now = self.now()
-        while self._expiries and self._expiries[0][0] <= now:
-            _, text, version = heappop(self._expiries)
-            document = self._tree.by_text.get(text)
-            if document is not None and document.version == version:
-                self._write(TIME, [Write(document.path)], ())
+        while (document := self._expiries.pop(now)) is not None:
+            self._write(TIME, [Write(document.path)], ())
 
     def _set_timer(self) -> None:
         """Have the next expiry happen on time, even if nobody looks."""
-        expiries = self._expiries
-        while expiries and self._is_stale(expiries[0]):
-            heappop(expiries)
-        if not expiries:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            return
-        when = expiries[0][0]
+        when = self._expiries.next_at()
         if self._timer is not None:
             if self._timer_at == when:
                 return
             self._timer.cancel()
+            self._timer = None
+        if when is None:
+            return
         self._timer_at = when
         # A microsecond more, lest rounding wake us just before the time.
         self._timer = self._clock.call_at(
             (when - self._base + 1) / 1_000_000, self._on_time
         )
-
-    def _is_stale(self, expiry: tuple[int, str, int]) -> bool:
-        document = self._tree.by_text.get(expiry[1])
-        return document is None or document.version != expiry[2]
 
     def _on_time(self) -> None:
         self._timer = None

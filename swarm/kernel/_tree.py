@@ -2,11 +2,13 @@
 
 A document is found by its text in one dictionary; folders are nested dictionaries
 beside it, whose leaves are those texts. So a lookup costs the same at ten documents
-and at a million, and replacing a document touches no folder.
+and at a million, and replacing a document touches no folder. Neither does taking a
+document away and putting it back, which a lock does each time it is free: the folders
+are tidied up when a new path is made, and when somebody reads them.
 """
 
 from collections.abc import Iterator
-from typing import TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
 from swarm.errors import PathConflict
 from swarm.kernel._matching import Positions, accepts, places, start, step
@@ -14,16 +16,20 @@ from swarm.model import Document, Path, Pattern, Segment
 
 Folder: TypeAlias = "dict[Segment, Folder | str]"
 
+_FEW: Final = 64  # leaves without a document that are not worth tidying up
+
 
 class Tree:
     """The newest version of every document."""
 
-    __slots__ = ("_root", "by_text")
+    __slots__ = ("_gone", "_root", "by_text")
 
     def __init__(self) -> None:
         """Hold nothing."""
         self.by_text: dict[str, Document] = {}
         self._root: Folder = {}
+        # The paths that are still leaves of folders, and have no document any more.
+        self._gone: dict[str, Path] = {}
 
     def __len__(self) -> int:
         return len(self.by_text)
@@ -38,7 +44,7 @@ class Tree:
             if not isinstance(node, dict):
                 break
             node = node.get(segment)
-        return self.by_text[node] if isinstance(node, str) else None
+        return self.by_text.get(node) if isinstance(node, str) else None
 
     def put(self, document: Document) -> None:
         """Make this the newest version of its path.
@@ -46,24 +52,36 @@ class Tree:
         Raises:
             PathConflict: The path is a folder, or goes through a document.
         """
-        path = document.path
-        if path.text not in self.by_text:
-            self._make_room(path)
-        self.by_text[path.text] = document
+        text = document.path.text
+        if text not in self.by_text and self._gone.pop(text, None) is None:
+            self.tidy()
+            self._make_room(document.path)
+        self.by_text[text] = document
 
     def remove(self, path: Path) -> None:
         """Take the document at `path` away, and the folders that it leaves empty."""
-        del self.by_text[path.text]
-        *way, last = path.segments
-        folder = self._root
-        for segment in way:
-            folder = cast(Folder, folder[segment])  # a document is below it
-        del folder[last]
-        if not folder:
-            self._prune(way)
+        text = path.text
+        del self.by_text[text]
+        gone = self._gone
+        gone[text] = path
+        if len(gone) > _FEW:
+            self.tidy()
+
+    def tidy(self) -> None:
+        """Take the leaves without a document out of the folders."""
+        for path in self._gone.values():
+            *way, last = path.segments
+            folder = self._root
+            for segment in way:
+                folder = cast(Folder, folder[segment])  # a leaf is below it
+            del folder[last]
+            if not folder:
+                self._prune(way)
+        self._gone.clear()
 
     def documents(self, folder: Path) -> Iterator[Document]:
         """Yield the documents below `folder`, in path order."""
+        self.tidy()
         node: Folder | str | None = self._root
         for segment in folder.segments:
             node = node.get(segment) if isinstance(node, dict) else None
@@ -76,6 +94,7 @@ class Tree:
         A place is a whole document, or lies inside one when the pattern reaches
         further than the document's own path. Folders are no places.
         """
+        self.tidy()
         yield from self._select(self._root, pattern, start(pattern))
 
     def _make_room(self, path: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from swarm.errors import Compacted
 from swarm.kernel._log import Log
 from swarm.kernel._tree import Tree
+from swarm.kernel._versions import Versions
 from swarm.model import Document, Path, Pattern, living
 
 
@@ -30,20 +31,13 @@ class LiveView:
 class PastView:
     """The tree as it was at one revision, while the log reaches back that far."""
 
-    __slots__ = ("_graves", "_log", "_tree", "now", "revision")
+    __slots__ = ("_log", "_versions", "now", "revision")
 
     def __init__(
-        self,
-        tree: Tree,
-        graves: dict[str, Document],
-        log: Log,
-        *,
-        revision: int,
-        now: int,
+        self, versions: Versions, log: Log, *, revision: int, now: int
     ) -> None:
-        """Look at `tree` and `graves`, the deletions still in the log."""
-        self._tree = tree
-        self._graves = graves
+        """Look at what `versions` remembers."""
+        self._versions = versions
         self._log = log
         self.revision = revision
         self.now = now
@@ -53,7 +47,7 @@ class PastView:
         self._check()
         for n in range(len(path.segments), 0, -1):
             place = path if n == len(path.segments) else Path.of(*path.segments[:n])
-            document = self._was(self._newest(place.text))
+            document = self._was(self._versions.newest(place.text))
             if document is not None:
                 return document
         return None
@@ -62,10 +56,10 @@ class PastView:
         """Yield the documents that were below `folder`, in path order."""
         self._check()
         newest = [
-            *self._tree.documents(folder),
+            *self._versions.tree.documents(folder),
             *(
                 grave
-                for grave in self._graves.values()
+                for grave in self._versions.graves.values()
                 if grave.path.within(folder) and grave.path != folder
             ),
         ]
@@ -80,9 +74,6 @@ class PastView:
         for document in (around,) if around else self.documents(fixed):
             then.put(document)
         yield from then.select(pattern)
-
-    def _newest(self, text: str) -> Document | None:
-        return self._tree.by_text.get(text) or self._graves.get(text)
 
     def _was(self, document: Document | None) -> Document | None:
         while document is not None and document.version > self.revision:

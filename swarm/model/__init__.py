@@ -19,6 +19,7 @@ from swarm.model._announcements import (
 )
 from swarm.model._cause import Cause
 from swarm.model._change import (
+    Announcement,
     Change,
     ChangeKind,
     Commit,
@@ -28,16 +29,21 @@ from swarm.model._change import (
     to_change,
 )
 from swarm.model._event import (
-    EVENT_TYPE,
     STATE_EVENTS,
     Event,
+    RecalledEvent,
     StateCreated,
     StateDeleted,
     StateEvent,
     StateUpdated,
+    private,
+)
+from swarm.model._event_type import (
+    EVENT_TYPE,
+    class_name,
     event,
     event_type,
-    private,
+    find_event_class,
 )
 from swarm.model._identity import (
     OWNER,
@@ -103,6 +109,7 @@ __all__ = [
     "AgentRegistered",
     "AgentStarted",
     "AgentStopped",
+    "Announcement",
     "Cause",
     "Change",
     "ChangeKind",
@@ -121,6 +128,7 @@ __all__ = [
     "Pattern",
     "PatternSegment",
     "Priority",
+    "RecalledEvent",
     "Segment",
     "Sentinel",
     "StateCreated",
@@ -140,9 +148,11 @@ __all__ = [
     "Versioned",
     "canonical",
     "checksum",
+    "class_name",
     "dig",
     "event",
     "event_type",
+    "find_event_class",
     "kind_of",
     "living",
     "match",

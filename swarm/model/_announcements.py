@@ -2,7 +2,7 @@
 
 from typing import Literal, TypeAlias
 
-from swarm.model._event import event
+from swarm.model._event_type import event
 
 Level: TypeAlias = Literal["info", "warning", "error", "critical"]
 

@@ -2,6 +2,8 @@
 
 import datetime
 import enum
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import attrs
 
@@ -27,6 +29,12 @@ class ChangeKind(enum.StrEnum):
     EXPIRED = "expired"
 
 
+Announcement: TypeAlias = tuple[Callable[..., object], *tuple[Any, ...]]
+"""An event that is not made yet: what makes its payload, and what from. Most that
+locks and tasks do nobody listens to, and a payload costs more than the commit's own
+entry in the log; so it is made when somebody looks."""
+
+
 @attrs.define(eq=False)
 class Commit:
     """One entry of the log: everything that happened under one revision.
@@ -36,7 +44,6 @@ class Commit:
         at: When, in microseconds since 1970; never decreases.
         author: Who.
         documents: The versions it made; the one before each is its `previous`.
-        events: The payloads it published, in order.
         size: How many bytes it keeps alive, near enough for a bound.
         cause: What it is a consequence of, or None: it came from outside.
         key: The key its event was published under, or None.
@@ -46,10 +53,19 @@ class Commit:
     at: int
     author: AgentIdentity
     documents: tuple[Document, ...]
-    events: tuple[object, ...] = ()
+    _events: tuple[object, ...] = ()
     size: int = 0
     cause: Cause | None = None
     key: str | None = None
+    _announced: Sequence[Announcement] = ()
+
+    @property
+    def events(self) -> tuple[object, ...]:
+        """The payloads it published, in order."""
+        if self._announced:
+            self._events = tuple([make(*given) for make, *given in self._announced])
+            self._announced = ()
+        return self._events
 
 
 @attrs.frozen(kw_only=True)

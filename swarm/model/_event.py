@@ -6,55 +6,17 @@ import datetime
 import enum
 import types
 import typing
-from collections.abc import Callable
-from typing import Any, Final, Generic, TypeVar, cast, dataclass_transform
+from typing import Any, Final, Generic, TypeVar, cast
 
 import attrs
 
 from swarm.model._cause import Cause
 from swarm.model._change import ChangeKind, Commit, kind_of, living
+from swarm.model._event_type import EVENT_TYPE, event, event_type
 from swarm.model._identity import AgentIdentity
 from swarm.model._value import ABSENT, JSON, Document, to_datetime
 
 P_co = TypeVar("P_co", covariant=True)
-C = TypeVar("C", bound=type[Any])
-
-EVENT_TYPE: Final = "__swarm_event__"
-
-
-@dataclass_transform(frozen_default=True, field_specifiers=(attrs.field,))
-def event(name: str) -> Callable[[C], C]:
-    """Make a class an event type called `name`, a frozen attrs class.
-
-    Args:
-        name: The dotted type, such as "order.placed".
-
-    Raises:
-        ValueError: The name is not dotted lower-case words.
-    """
-    words = name.split(".")
-    if name != name.lower() or not all(word.isidentifier() for word in words):
-        raise ValueError(f"an event type is dotted lower-case words, not {name!r}")
-
-    def make(cls: C) -> C:
-        made = attrs.frozen(cls)
-        setattr(made, EVENT_TYPE, name)
-        return made
-
-    return make
-
-
-def event_type(payload: object) -> str:
-    """Return the dotted type of an event's payload or class.
-
-    Raises:
-        TypeError: The class was not made by `@event`.
-    """
-    cls = payload if isinstance(payload, type) else type(payload)
-    name = cls.__dict__.get(EVENT_TYPE)
-    if name is None:
-        raise TypeError(f'{cls.__name__} is no event; decorate it: @event("some.name")')
-    return str(name)
 
 
 class Event(Generic[P_co]):
@@ -183,6 +145,22 @@ class Event(Generic[P_co]):
 
     def __repr__(self) -> str:
         return f"<Event {self.id} {self.type} of {self.source}: {self.payload!r}>"
+
+
+class RecalledEvent(Event[P_co]):
+    """An event that was written down: its commit may have left the log long ago."""
+
+    __slots__ = ()
+
+    @property
+    def payload_class(self) -> builtins.type[Any]:
+        """The class of its payload."""
+        return self._commit.events[0].__class__
+
+    @property
+    def payload(self) -> P_co:
+        """What was published. A fresh copy each time if it holds what can change."""
+        return cast(P_co, private(self._commit.events[0]))
 
 
 # --- changes of documents, as events ----------------------------------------------

@@ -1,6 +1,6 @@
 """What the swarm itself announces, one class for each kind of event."""
 
-from swarm.model._event import event
+from swarm.model._event_type import event
 
 
 @event("agent.registered")

@@ -10,22 +10,27 @@ from swarm.ports._clock import Clock, LoopClock, Timer
 from swarm.ports._codec import HARD_DOCUMENT_BYTES, Codec, Limits
 from swarm.ports._entropy import Entropy
 from swarm.ports._kernel import (
+    KEEP,
     Condition,
     Expect,
     ExpectFolder,
     Guard,
+    Hold,
     Kernel,
     LocalKernel,
     Plan,
     Reader,
     Require,
+    Ruling,
     Tail,
     View,
     Write,
 )
+from swarm.ports._structure import structuring
 
 __all__ = [
     "HARD_DOCUMENT_BYTES",
+    "KEEP",
     "Activity",
     "Clock",
     "Codec",
@@ -34,6 +39,7 @@ __all__ = [
     "Expect",
     "ExpectFolder",
     "Guard",
+    "Hold",
     "Kernel",
     "Limits",
     "LocalKernel",
@@ -41,6 +47,7 @@ __all__ = [
     "Plan",
     "Reader",
     "Require",
+    "Ruling",
     "Tail",
     "Timer",
     "View",
@@ -48,4 +55,5 @@ __all__ = [
     "correlated",
     "current_activity",
     "current_cause",
+    "structuring",
 ]

@@ -33,6 +33,9 @@ class Limits:
         log_commits: How many commits the log keeps.
         log_bytes: How many bytes of old and new documents the log keeps, about.
         log_seconds: For how long the log keeps a commit.
+        held_commits: How many commits it keeps at most while a named subscription
+            has yet to handle them.
+        held_bytes: How many bytes they hold at most, about.
     """
 
     document_bytes: int = attrs.field(default=1024 * 1024)
@@ -42,6 +45,8 @@ class Limits:
     log_commits: int = attrs.field(default=4_096)
     log_bytes: int = attrs.field(default=64 * 1024 * 1024)
     log_seconds: float = attrs.field(default=3600.0)
+    held_commits: int = attrs.field(default=65_536)
+    held_bytes: int = attrs.field(default=256 * 1024 * 1024)
 
     def __attrs_post_init__(self) -> None:
         """Refuse limits that mean nothing."""
@@ -53,6 +58,8 @@ class Limits:
             ("log_commits", None),
             ("log_bytes", None),
             ("log_seconds", None),
+            ("held_commits", None),
+            ("held_bytes", None),
         ):
             limit = getattr(self, name)
             if not 0 < limit < math.inf or (most is not None and limit > most):
@@ -75,6 +82,7 @@ class Codec:
         self._limits = limits
         self._bytes = limits.document_bytes
         self._padding = _ORJSON_DEPTH - limits.depth
+        self._shallow = 2 * limits.depth  # bytes that cannot nest too deep
         self._was_large = False
         self._hole: list[Any] = [None]
         self._nest = self._hole
@@ -101,7 +109,7 @@ class Codec:
                 f"a document holds at most {self._bytes} bytes "
                 f"(Limits.document_bytes); this one has {size}"
             )
-        if not self._was_large:
+        if size > self._shallow and not self._was_large:
             self._check_depth(value, body)
         self._was_large = size > _SMALL and self._padding > 0
         if body.rfind(b"null") >= 0 and not _is_finite(value):
@@ -125,10 +133,8 @@ class Codec:
     def _check_depth(self, value: JSON, body: bytes) -> None:
         """Refuse a value that nests too deep; most have too few brackets for it."""
         depth = self._limits.depth
-        if (
-            len(body) > 2 * depth
-            and self._padding
-            and (len(body) > _SMALL or body.count(b"[") + body.count(b"{") > depth)
+        if self._padding and (
+            len(body) > _SMALL or body.count(b"[") + body.count(b"{") > depth
         ):
             try:
                 self._encode_nested(value)

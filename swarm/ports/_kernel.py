@@ -1,13 +1,22 @@
 """The kernel contract: what the memory kernel and every later one must do."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import attrs
 
-from swarm.model import AgentIdentity, Commit, Document, Path, Pattern
+from swarm.model import (
+    AgentIdentity,
+    Announcement,
+    Commit,
+    Document,
+    Path,
+    Pattern,
+    Sentinel,
+)
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class View(Protocol):
@@ -71,6 +80,15 @@ class Plan:
     writes: Sequence[Write] = ()
     events: Sequence[object] = ()
     outcome: Any = None
+
+
+KEEP: Final = Sentinel("KEEP")
+"""In a ruling: the record stays as it is."""
+
+Ruling: TypeAlias = tuple[Any, Sequence[Announcement], Any]
+"""What the rule of one record decided: the record from now on (a frozen one with a
+`to_json()`, None: it goes, KEEP: it stays), the events to publish with it, and what
+the caller gets. A tuple, for one is made by every grant of a lock."""
 
 
 @attrs.frozen
@@ -178,6 +196,16 @@ class LocalKernel(Protocol):
         """Do what `apply` does, at once."""
         ...
 
+    def apply_one_now(
+        self,
+        author: AgentIdentity,
+        path: Path,
+        rule: Callable[[Document | None, int, R], Ruling],
+        request: R,
+    ) -> tuple[int, Any]:
+        """Do what `apply_one` does, at once."""
+        ...
+
     def commit_now(
         self,
         author: AgentIdentity,
@@ -186,8 +214,29 @@ class LocalKernel(Protocol):
         conditions: Sequence[Condition] = (),
         events: Sequence[object] = (),
         key: str | None = None,
+        weight: int = 0,
     ) -> Commit | None:
         """Do what `commit` does, at once."""
+        ...
+
+
+class Hold(Protocol):
+    """Somebody who still needs a part of the log (semantics.md, H7).
+
+    Both calls come in the middle of a commit: they must neither raise nor commit.
+    """
+
+    @property
+    def after(self) -> int:
+        """The revision up to which nothing is needed any more."""
+        ...
+
+    def press(self) -> None:
+        """Need less as soon as that can be: the log is at its bounds."""
+        ...
+
+    def lose(self, commits: Sequence[Commit]) -> None:
+        """Do without these: the log is at its hard limit and has let go of them."""
         ...
 
 
@@ -214,6 +263,18 @@ class Tail(Protocol):
             Compacted: The log no longer reaches back that far.
             ValueError: The revision is still to come.
         """
+        ...
+
+    def hold(self, hold: Hold) -> None:
+        """Keep what `hold` needs, up to `Limits.held_commits` and `held_bytes`.
+
+        Raises:
+            Compacted: It is not all there any more.
+        """
+        ...
+
+    def release(self, hold: Hold) -> None:
+        """Keep nothing for `hold` any more; harmless when it holds nothing."""
         ...
 
     def tap(
@@ -291,6 +352,29 @@ class Kernel(Protocol):
         """
         ...
 
+    async def apply_one(
+        self,
+        author: AgentIdentity,
+        path: Path,
+        rule: Callable[[Document | None, int, R], Ruling],
+        request: R,
+    ) -> tuple[int, Any]:
+        """Ask `rule(document, now, request)` about one record of swarm's own.
+
+        Locks, semaphores and tasks are made of these: the rule gets the document at
+        `path` (None: there is none) and kernel time, and its ruling is committed in
+        the same step. Nothing but records may stand at, above or below `path`.
+
+        Returns:
+            The revision of the commit, 0 when nothing was to be committed, and the
+            ruling's outcome.
+
+        Raises:
+            PathConflict: The path is a folder, or goes through a document.
+            Exception: Whatever the rule raised; nothing was changed.
+        """
+        ...
+
     async def commit(
         self,
         author: AgentIdentity,
@@ -299,11 +383,13 @@ class Kernel(Protocol):
         conditions: Sequence[Condition] = (),
         events: Sequence[object] = (),
         key: str | None = None,
+        weight: int = 0,
     ) -> Commit | None:
         """Write all of `writes` and publish `events` under one new revision.
 
         What the running code is a consequence of (`current_cause`) is kept with them,
-        and so is `key`, by which a publisher knows its event again.
+        and so is `key`, by which a publisher knows its event again. `weight` is how
+        many bytes the events hold beyond the few that each is taken to.
 
         Returns:
             The commit, or None when there was nothing to do: no writes but

@@ -9,7 +9,7 @@ import enum
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import attrs
 
@@ -28,9 +28,14 @@ from swarm.model import (
 )
 from swarm.state._inside import put_inside
 
-Action: TypeAlias = Literal["read", "write", "delete"]
+Action: TypeAlias = Literal["read", "write", "delete", "hold"]
+"""What somebody may do at a place. To hold is to acquire and give back a lock, permits
+or a place at a barrier: who may only write what is their own may do that, and who may
+write there may also take a lease from others."""
 
 ANY_ROLE = "*"
+
+_LINES = ("locks", "semaphores", "barriers")
 
 
 class Rights(enum.Enum):
@@ -56,7 +61,8 @@ class Rule:
         role: The role, or "*" for every role.
         pattern: Where.
         rights: `Rights.READ` or `Rights.WRITE`, or their texts "r" and "rw".
-        own: Only in the agent's own part: `agents.<its type>.<its session>`.
+        own: Only what is the agent's own: below `agents.<its type>.<its session>`, and
+            the locks, permits and places at barriers that it holds itself.
     """
 
     role: str
@@ -154,18 +160,25 @@ class Policy:
 
     @classmethod
     def default(cls) -> "Policy":
-        """Return the policy in which agents read all, write their own and `shared`."""
+        """Return the policy in which agents read all, write their own and `shared`.
+
+        They may hold any lock, semaphore or barrier, and take none from others.
+        """
         return cls(
             [
                 Rule(ANY_ROLE, "**", "r"),
                 Rule(ANY_ROLE, "agents.*.*", "rw", own=True),
                 Rule(ANY_ROLE, "shared", "rw"),
+                *(Rule(ANY_ROLE, lines, "rw", own=True) for lines in _LINES),
             ]
         )
 
     @classmethod
     def strict(cls) -> "Policy":
-        """Return the matrix of the five roles: deny whatever is not in it."""
+        """Return the matrix of the five roles: deny whatever is not in it.
+
+        Its row for locks is that for semaphores and barriers as well.
+        """
         kept = ("config", "registry", "tasks", "metrics", "health")
         agents = ("pulse", "heartbeat", "dream_weaver")
         rules = [Rule("conductor", f"global.{name}", "rw") for name in kept]
@@ -173,12 +186,14 @@ class Policy:
             rules += [Rule(role, f"global.{name}", "r") for name in kept]
             rules += [Rule(role, f"agents.{kind}.*", "r") for kind in agents]
             rules.append(Rule(role, "agents.conductor.*", "r"))
-            rules.append(Rule(role, "locks", "r"))
+            rules += [Rule(role, lines, "r") for lines in _LINES]
         rules.append(Rule("guardian", "global.health", "rw"))
         rules += [Rule(kind, f"agents.{kind}.*", "rw", own=True) for kind in agents]
         rules += [Rule("conductor", f"agents.{k}.*", "rw") for k in agents]
         rules.append(Rule("conductor", "agents.conductor.*", "rw"))
-        rules.append(Rule("conductor", "locks", "rw"))
+        for lines in _LINES:
+            rules += [Rule(kind, lines, "rw", own=True) for kind in agents]
+            rules.append(Rule("conductor", lines, "rw"))
         return cls(rules)
 
     def with_rules(self, *rules: Rule | tuple[str, str, str]) -> "Policy":
@@ -201,11 +216,11 @@ class Policy:
 
         Raises:
             InvalidPath: The path is none.
-            ValueError: The action is not "read", "write" or "delete".
+            ValueError: The action is not "read", "write", "delete" or "hold".
         """
-        if action not in ("read", "write", "delete"):
+        if action not in get_args(Action):
             raise ValueError(
-                f'an action is "read", "write" or "delete", not {action!r}'
+                f'an action is "read", "write", "delete" or "hold", not {action!r}'
             )
         place = Path.parse(path) if isinstance(path, str) else path
         if identity is OWNER:
@@ -229,7 +244,7 @@ class Policy:
         found: set[str] = set()
         for rule in self.rules:
             if rule.role in (ANY_ROLE, identity.role) and rule.rights.include(action):
-                if rule.own:
+                if rule.own and action != "hold":
                     found.update(_own_patterns(rule.pattern, home(identity)))
                 else:
                     found.add(rule.pattern.text)
@@ -274,7 +289,7 @@ def _allows(rule: Rule, identity: AgentIdentity, path: Path, action: Action) -> 
         rule.role in (ANY_ROLE, identity.role)
         and rule.rights.include(action)
         and rule.pattern.covers(path)
-        and (not rule.own or path.within(home(identity)))
+        and (not rule.own or action == "hold" or path.within(home(identity)))
     )
 
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from datetime import date, datetime
-from functools import cache
 from typing import Any, Final, Generic, TypeVar, cast
 
 from swarm.errors import InvalidValue, SchemaVersionError
 from swarm.model import ABSENT, JSON, Path
+from swarm.ports import structuring
 
 T = TypeVar("T")
 
@@ -128,7 +127,7 @@ def _convert(value: Any, kind: Any, path: str, *, structure: bool) -> Any:
                 f"{path} holds {kind.__name__}, not {type(value).__name__}"
             )
         return value
-    converter = _converter()
+    converter = structuring()
     try:
         if structure:
             return converter.structure(value, kind)
@@ -137,25 +136,3 @@ def _convert(value: Any, kind: Any, path: str, *, structure: bool) -> Any:
     except Exception as error:
         raise InvalidValue(f"{path} holds {kind}, and this is none: {error}") from error
     return plain
-
-
-@cache
-def _converter() -> Any:
-    """Make the one converter; cattrs costs 40 ms to import, so not before it is due."""
-    from cattrs.preconf.orjson import make_converter
-
-    converter = make_converter()
-    for moment in (date, datetime):  # cattrs would leave them to orjson
-        converter.register_unstructure_hook(moment, moment.isoformat)
-    for kind in (str, int, bool, float):
-        converter.register_structure_hook(kind, _strictly)
-    return converter
-
-
-def _strictly(value: Any, kind: Any) -> Any:
-    """Take a scalar only as what it is: cattrs would make "3" out of 3."""
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        raise TypeError(f"{kind.__name__} expected, not {type(value).__name__}")
-    return value

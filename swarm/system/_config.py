@@ -21,6 +21,9 @@ class SwarmConfig:
             renewed, which a body under it sees to, or `ttl=` says otherwise.
         lock_aging: Seconds of waiting for a lock that make up for one step of
             priority: so long at most is each step's head start.
+        lock_delay: Seconds that nobody is granted a lock whose holder lost it, because
+            it expired or was taken away: time for the old holder to notice, where
+            what the lock protects cannot check fencing tokens.
         limits: How much the state may hold.
         events: How much the event bus keeps.
     """
@@ -30,6 +33,7 @@ class SwarmConfig:
     stream_window: int = 16
     lock_ttl: float = 30.0
     lock_aging: float = 10.0
+    lock_delay: float = 0.0
     limits: Limits = attrs.field(factory=Limits)
     events: BusOptions = attrs.field(factory=BusOptions)
 
@@ -45,3 +49,5 @@ class SwarmConfig:
             raise ValueError("SwarmConfig.lock_ttl must be finite and above 0")
         if not 0 <= self.lock_aging < float("inf"):
             raise ValueError("SwarmConfig.lock_aging must be finite, 0 or more")
+        if not 0 <= self.lock_delay < float("inf"):
+            raise ValueError("SwarmConfig.lock_delay must be finite, 0 or more")

@@ -20,7 +20,6 @@ from swarm.agents import (
     Pool,
     Registry,
     Supervisor,
-    Surfaces,
     poster,
     running_turn,
     turns_of,
@@ -54,13 +53,11 @@ class AgentLife:
 
     __slots__ = ("_registry",)
 
+    running_turn = staticmethod(running_turn)
+
     def __init__(self, registry: Registry) -> None:
         """Know the agents of this registry."""
         self._registry = registry
-
-    def running_turn(self) -> Hashable | None:
-        """Return the turn whose own task is running this, or None."""
-        return running_turn()
 
     def turns_of(self, agent_id: str) -> Sequence[Hashable] | None:
         """Return what an agent is busy with; its `run()` counts as well."""
@@ -86,7 +83,7 @@ class Coordinator:
         name: str,
         config: SwarmConfig,
         policy: Policy,
-        surfaces: Callable[["Coordinator", AgentIdentity], Surfaces],
+        surfaces: Callable[["Coordinator", AgentIdentity], object],
         clock: Clock | None = None,
         seed: int | str | None = None,
     ) -> None:
@@ -116,8 +113,10 @@ class Coordinator:
             self.entropy,
             self.graph,
             life=AgentLife(self.registry),
+            policy=policy,
             lock_ttl=config.lock_ttl,
             lock_aging=config.lock_aging,
+            lock_delay=config.lock_delay,
         )
         self.holding: Mapping[Hashable, object] = self.coordination.turns
         self.leases: Mapping[str, object] = self.coordination.leases
@@ -211,7 +210,7 @@ class Coordinator:
             error.__cause__ = self.failures[0]
         return error
 
-    def surfaces(self, identity: AgentIdentity) -> Surfaces:
+    def surfaces(self, identity: AgentIdentity) -> object:
         """Return what an agent holds of the swarm."""
         return self._make_surfaces(self, identity)
 

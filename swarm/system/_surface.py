@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Self, TypeVar, TypeVarTuple
 
 from swarm.agents import (
-    Agent,
+    Actor,
     Group,
     Ref,
     Registry,
@@ -26,7 +26,7 @@ from swarm.state import StateHandle, home
 from swarm.system._coordinator import Coordinator
 from swarm.system._explain import explain_agents
 
-A = TypeVar("A", bound=Agent)
+A = TypeVar("A", bound=Actor)
 Ts = TypeVarTuple("Ts")
 
 

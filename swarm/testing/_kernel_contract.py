@@ -11,7 +11,8 @@ letters in the docstrings are the invariants of the semantics page.
 from swarm.testing._contract_commits import CommitContract
 from swarm.testing._contract_life import LifeContract
 from swarm.testing._contract_log import LogContract
+from swarm.testing._contract_records import RecordContract
 
 
-class KernelContract(CommitContract, LogContract, LifeContract):
+class KernelContract(CommitContract, RecordContract, LogContract, LifeContract):
     """The tests that any implementation of `swarm.ports.Kernel` must pass."""

@@ -24,10 +24,11 @@ from swarm import (
     SwarmError,
     WouldBlock,
 )
-from swarm.coordination._line import Step, load
+from swarm.coordination._grants import Want, load
+from swarm.coordination._line import Step
 from swarm.coordination._lock_line import FREE
 from swarm.coordination._permits import Permits
-from swarm.model import Path
+from swarm.model import OWNER, Path
 from tests.support.coordination import World
 from tests.support.virtual_loop import VirtualLoop, turns
 
@@ -271,7 +272,8 @@ class LiveLines(Live):
             line = load(kernel.find_now(path), blank)
             leases |= {grant.id for grant in line.holders}
             waiters |= {request.id for request in line.queue}
-            step = kernel.read_now(Step, path, blank)
+            want = Want(path, name, OWNER, blank, 0)
+            step = Step(kernel.find_now(path), kernel.now(), want)
             step.pump()
             assert not step.gone
             assert not step.granted, f"{name}: could have been granted"

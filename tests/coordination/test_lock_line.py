@@ -17,21 +17,22 @@ from hypothesis.stateful import (
 
 from swarm.coordination._grants import AGAIN, Grant, Moves, Request, Want
 from swarm.coordination._line import (
-    plan_ask,
-    plan_force,
-    plan_release,
-    plan_renew,
-    plan_sweep,
-    plan_withdraw,
+    decide_ask,
+    decide_force,
+    decide_release,
+    decide_renew,
+    decide_sweep,
+    decide_withdraw,
 )
 from swarm.coordination._lock_line import (
     FREE,
     LockLine,
-    plan_downgrade,
-    plan_upgrade,
+    decide_downgrade,
+    decide_upgrade,
 )
-from swarm.coordination._permits import Permits, plan_resize
+from swarm.coordination._permits import Permits, decide_resize
 from swarm.model import OWNER, Document, Path
+from swarm.ports import KEEP
 
 PLACE = Path.of("locks", "x")
 STRENGTH = {"shared": 0, "upgradeable": 1, "exclusive": 2}
@@ -39,39 +40,41 @@ MODES = st.sampled_from(sorted(STRENGTH))
 
 
 class Bench:
-    """A view of one document, and the commit of what a rule plans for it."""
+    """One document, and the commit of what a rule decides about it."""
 
     def __init__(self, blank) -> None:
         self.blank = blank
+        self.delay = 0
         self.revision = 0
         self.now = 1_000
         self.document: Document | None = None
         self.as_json = False
 
-    def find(self, path: Path) -> Document | None:
-        return self.document
+    def want(self, **terms) -> Want:
+        return Want(PLACE, "x", OWNER, self.blank, 0, delay=self.delay, **terms)
 
-    def apply(self, rule_, *args):
-        """Do what the desk does: until the rule has its answer and nobody is left."""
+    def apply(self, rule_, *args, want: Want | None = None):
+        """Do what the ledger does: until there is an answer and nobody is left."""
+        want = self.want() if want is None else want
         granted, gone = [], []
         while True:
-            moves = self.step(rule_, *args)
+            moves = self.step(rule_, want, *args)
             told = moves
             granted += moves.granted
             gone += moves.gone
-            while told.is_full:
-                told = self.step(plan_sweep, self.blank)
+            while told.has_more:
+                told = self.step(decide_sweep, want)
                 granted += told.granted
                 gone += told.gone
             if moves.answer is not AGAIN:
                 return Moves(moves.answer, granted, gone)
 
-    def step(self, rule_, *args):
-        plan = rule_(self, PLACE, *args)
-        if plan.writes or plan.events:
+    def step(self, rule_, want, *args):
+        record, events, outcome = rule_(self.document, self.now, (want, *args))
+        if record is None and self.document is None:
+            assert not events
+        elif record is not KEEP:
             self.revision += 1
-            (write,) = plan.writes
-            record = write.record
             self.document = None
             if record is not None:
                 self.document = Document(
@@ -80,7 +83,7 @@ class Bench:
                 if self.as_json:  # as another process would find it
                     body = self.document.json
                     self.document = attrs.evolve(self.document, body=body, record=None)
-        return plan.outcome
+        return outcome if isinstance(outcome, Moves) else Moves(outcome)
 
     @property
     def line(self):
@@ -92,11 +95,6 @@ class Bench:
         for grant in record.holders:
             grant.token = grant.token or self.document.version
         return record
-
-
-def ask(view, path: Path, want: Want, id: str, patient: bool):
-    """Call the rule, which knows the place from what is wanted."""
-    return plan_ask(view, want, id, "s", patient)
 
 
 @attrs.define
@@ -127,6 +125,7 @@ class Lines(RuleBasedStateMachine):
         self.held: list[Held] = []
         self.queue: list[Waits] = []
         self.count = 0
+        self.opens_at = 0
         self.tokens: list[int] = []
         self.granted: list[str] = []
         self.lost: list[str] = []
@@ -154,6 +153,8 @@ class Lines(RuleBasedStateMachine):
         return next((held for held in self.held if held.id == id), None)
 
     def pump(self) -> None:
+        if self.opens_at:
+            return
         waiting: list[Waits] = []
         for request in self.queue:
             if self.fits(request) and not any(self.stops(w, request) for w in waiting):
@@ -167,8 +168,17 @@ class Lines(RuleBasedStateMachine):
         for held in gone:
             self.remove(held)
             self.lost.append(held.id)
-        if gone:
+            self.close()
+        opens = 0 < self.opens_at <= self.bench.now
+        if opens:
+            self.opens_at = 0
+        if gone or opens:
             self.pump()
+
+    def close(self) -> None:
+        """L18: nobody gets it for a while."""
+        if self.bench.delay:
+            self.opens_at = max(self.opens_at, self.bench.now + self.bench.delay)
 
     def remove(self, held: Held) -> None:
         self.held.remove(held)
@@ -178,13 +188,13 @@ class Lines(RuleBasedStateMachine):
 
     # --- the comparison ------------------------------------------------------------
 
-    def apply(self, *args, own: str = ""):
+    def apply(self, *args, own: str = "", want: Want | None = None):
         """Apply a rule; take over the tokens; compare who was told what.
 
         `own` is the request that is being made; its answer tells it.
         """
         before = self.bench.revision
-        moves = self.bench.apply(*args)
+        moves = self.bench.apply(*args, want=want)
         line = self.bench.line
         for held in self.held:
             grant = next(g for g in line.holders if g.id == held.id)
@@ -225,7 +235,7 @@ class Lines(RuleBasedStateMachine):
             assert self.bench.document is None
 
     def keeps(self) -> bool:
-        return False
+        return self.opens_at > 0
 
     @invariant()
     def json_says_the_same(self) -> None:
@@ -249,17 +259,15 @@ class Lines(RuleBasedStateMachine):
             other.rank <= mine.rank and self.stops(other, mine) for other in self.queue
         )
         expected: object = None
-        if self.fits(mine) and not stopped:
+        if self.fits(mine) and not stopped and not self.opens_at:
             self.give(mine)
             expected = id
         elif patient:
             at = sum(other.rank <= mine.rank for other in self.queue)
             self.queue.insert(at, mine)
             expected = len(self.queue) - 1 - at
-        want = Want(
-            PLACE, "x", OWNER, self.blank, 0, None, mode, permits, bonus, life=ttl
-        )
-        answer = self.apply(ask, want, id, patient, own=id)
+        want = self.bench.want(mode=mode, permits=permits, bonus=bonus, life=ttl)
+        answer = self.apply(decide_ask, id, "s", patient, own=id, want=want)
         assert (answer.id if isinstance(answer, Grant) else answer) == expected
 
     @rule(data=st.data())
@@ -272,7 +280,7 @@ class Lines(RuleBasedStateMachine):
         if found is not None:
             self.queue.remove(found)
             self.pump()
-        assert self.apply(plan_withdraw, self.blank, id) is (found is not None)
+        assert self.apply(decide_withdraw, id) is (found is not None)
 
     @rule(data=st.data(), wrong=st.integers(0, 4))
     def release(self, data, wrong: int) -> None:
@@ -285,7 +293,7 @@ class Lines(RuleBasedStateMachine):
         if held is not None:
             self.remove(held)
             self.pump()
-        answer = self.apply(plan_release, self.blank, id, token)
+        answer = self.apply(decide_release, id, token)
         assert answer is (held is not None)
 
     def some(self, data, wrong: int) -> tuple[str, int]:
@@ -302,9 +310,9 @@ class Lines(RuleBasedStateMachine):
         held = self.find(id)
         if held is not None and held.token == token:
             held.expires = max(held.expires, self.bench.now + ttl)
-            assert self.apply(plan_renew, self.blank, id, token, ttl).id == id
+            assert self.apply(decide_renew, id, token, ttl).id == id
         else:
-            assert self.apply(plan_renew, self.blank, id, token, ttl) is None
+            assert self.apply(decide_renew, id, token, ttl) is None
 
     @rule(data=st.data())
     def force(self, data) -> None:
@@ -315,8 +323,9 @@ class Lines(RuleBasedStateMachine):
         if held is not None:
             self.lost.append(id)
             self.remove(held)
+            self.close()
             self.pump()
-        answer = self.apply(plan_force, self.blank, id, "no")
+        answer = self.apply(decide_force, id, "no")
         assert answer is (held is not None)
 
     @rule(by=st.integers(1, 30))
@@ -324,11 +333,16 @@ class Lines(RuleBasedStateMachine):
         """L11, L23: each by its own end."""
         self.bench.now += by
         self.expire()
-        self.apply(plan_sweep, self.blank)
+        self.apply(decide_sweep)
 
 
 class LockLines(Lines):
     blank = FREE
+
+    @initialize(delay=st.sampled_from([0, 0, 7]))
+    def option(self, delay: int) -> None:
+        """L18: some close for a while when their holder loses them."""
+        self.bench.delay = delay
 
     def fits(self, request: Waits) -> bool:
         return all(
@@ -364,7 +378,7 @@ class LockLines(Lines):
             expected = None
         elif held.mode == "exclusive":
             expected = id
-        elif self.fits(mine):
+        elif self.fits(mine) and not self.opens_at:
             self.give(mine)
             expected = id
         elif any(request.upgrades for request in self.queue):
@@ -373,7 +387,7 @@ class LockLines(Lines):
             self.queue.insert(0, mine)
             expected = len(self.queue) - 1
         request = Request(mine.id, "ada", "s", ttl, "exclusive", upgrades=id)
-        answer = self.apply(plan_upgrade, request, token, own=mine.id)
+        answer = self.apply(decide_upgrade, request, token, own=mine.id)
         assert (answer.id if isinstance(answer, Grant) else answer) == expected
 
     @precondition(lambda self: self.held)
@@ -391,8 +405,13 @@ class LockLines(Lines):
         elif mode != held.mode:
             held.mode, held.token = mode, 0
             self.pump()
-        answer = self.apply(plan_downgrade, id, token, mode)
+        answer = self.apply(decide_downgrade, id, token, mode)
         assert (answer.id if isinstance(answer, Grant) else answer) == expected
+
+    @invariant()
+    def it_is_closed_as_long_as_it_should_be(self) -> None:
+        """L18."""
+        assert self.bench.line.opens_at == self.opens_at
 
     @invariant()
     def no_two_holders_conflict(self) -> None:
@@ -435,7 +454,7 @@ class PermitLines(Lines):
             self.queue.remove(request)
             self.lost.append(request.id)
         self.pump()
-        assert self.apply(plan_resize, self.blank, capacity) == before
+        assert self.apply(decide_resize, capacity) == before
 
     @invariant()
     def no_more_than_there_are(self) -> None:
@@ -472,7 +491,7 @@ def test_a_line_in_the_document_of_another_kind_is_read_as_json():
     """The rules take either: a record, or what it was written as."""
     bench = Bench(FREE)
     bench.as_json = True
-    want = Want(PLACE, "x", OWNER, FREE, 0, mode="shared", life=5)
-    bench.apply(ask, want, "a", True)
+    want = bench.want(mode="shared", life=5)
+    bench.apply(decide_ask, "a", "s", True, want=want)
     assert isinstance(bench.line, LockLine)
     assert bench.line.holders[0].token == 1

@@ -798,3 +798,40 @@ async def test_a_crowd_of_readers_gets_in_at_once_each_with_its_own_token():
         assert len({each.token for each in held}) == 1_200
         await asyncio.gather(*readers)
         world.check_empty()
+
+
+@virtual
+async def test_a_lock_stays_closed_for_a_while_when_its_holder_lost_it():
+    """L18: whoever lost it may not know yet; who gives it back does."""
+    async with World(lock_delay=2.0) as world:
+        await world.lock().acquire(ttl=1, renew=False)
+        waits = asyncio.ensure_future(hold(world, seconds=0))
+        await asyncio.sleep(1.5)
+        with pytest.raises(WouldBlock, match=r"stays closed for 1\.5 s"):
+            world.lock().acquire_nowait()
+        with pytest.raises(LockTimeout, match="stays closed"):
+            await world.lock().acquire(timeout=0)
+        assert not waits.done()
+        began = world.clock.monotonic()
+        await waits
+        assert world.clock.monotonic() - began == pytest.approx(1.5, abs=0.001)
+        async with world.lock():
+            pass
+        (lease,) = [await world.lock().acquire()]  # given back: open at once
+        await world.locks.force_release(lease.id, reason="stuck")
+        assert await world.state.get("locks.x.opens_at") > 0
+        await asyncio.sleep(2.001)
+        assert await world.state.read("locks.x") is None
+        world.check_empty()
+
+
+@virtual
+async def test_a_closed_lock_does_not_outlive_the_swarm():
+    """G12: the alarm that would open it is no more."""
+    async with World(lock_delay=2.0) as world:
+        lease = await world.lock().acquire()
+        waits = asyncio.ensure_future(hold(world))
+        await turns()
+        await world.locks.force_release(lease.id, reason="stuck")
+    with pytest.raises(Closed):
+        await waits

@@ -9,6 +9,7 @@ import random
 
 import pytest
 
+from swarm import Agent, Ref, Swarm, interleave
 from tests.support.coordination import World
 from tests.support.virtual_loop import run, turns
 
@@ -45,6 +46,89 @@ async def program(seed: int) -> None:
 
         await asyncio.gather(*(member(number) for number in range(parties)))
         world.check_empty()
+
+
+class Worker(Agent):
+    """Does part of a walk up a ladder of locks, permits and agents."""
+
+    async def walk(self, ladder: "Ladder", rung: int, seed: str) -> None:
+        await ladder.walk(self.swarm, rung, seed)
+
+    @interleave
+    async def look(self, ladder: "Ladder", rung: int, seed: str) -> None:
+        await ladder.walk(self.swarm, rung, seed)
+
+
+class Ladder:
+    """Locks, semaphores and agents in one order; whoever waits, waits upwards."""
+
+    def __init__(self, seed: int, workers: "list[Ref[Worker]]") -> None:
+        chance = random.Random(seed)
+        locks = [("lock", name) for name in NAMES]
+        agents = [("agent", ref) for ref in workers]
+        self.rungs = [*locks, ("permit", "s"), ("permit", "t"), *agents]
+        chance.shuffle(self.rungs)
+
+    async def walk(self, swarm, rung: int, seed: str) -> None:
+        """Go up from a rung, holding some on the way and asking others."""
+        chance = random.Random(seed)
+        held = []
+        try:
+            while True:
+                await turns(chance.randint(0, 2))
+                rung += chance.randint(1, 4)
+                if rung >= len(self.rungs):
+                    return
+                kind, what = self.rungs[rung]
+                if kind == "lock":
+                    lock = swarm.lock(what)
+                    held.append(await lock.acquire(chance.choice(MODES)))
+                elif kind == "permit":
+                    held.append(await swarm.semaphore(what, 2).acquire())
+                else:
+                    method = chance.choice([Worker.walk, Worker.look])
+                    deeper = f"{seed} {rung} {chance.random()}"
+                    if chance.random() < 0.2:
+                        await what.tell(method, self, rung, deeper)
+                    else:
+                        await what.ask(method, self, rung, deeper)
+        finally:
+            chance.shuffle(held)
+            for lease in held:
+                await lease.release()
+
+
+async def agents_program(seed: int) -> None:
+    """Tasks and agents that hold things and ask each other, always upwards."""
+    chance = random.Random(seed)
+    async with Swarm(seed=seed) as swarm:
+        workers = [
+            await swarm.spawn(Worker, name=f"w{n}", mailbox=chance.choice([1, 1024]))
+            for n in range(chance.randint(1, 4))
+        ]
+        ladder = Ladder(seed, workers)
+        await asyncio.gather(
+            *(
+                ladder.walk(swarm, -1, f"{seed} {n} {again}")
+                for n in range(chance.randint(1, 6))
+                for again in range(2)
+            )
+        )
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_agents_that_only_wait_upwards_are_never_told_of_a_deadlock(block: int):
+    """L15, Q6: asks, mailboxes, locks in every mode and permits, in one graph."""
+    for seed in range(block * 100, block * 100 + 100):
+        run(agents_program(seed))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3_000)
+def test_thirty_thousand_programs_of_agents():
+    """L15: the same at length."""
+    for seed in range(30_000):
+        run(agents_program(seed))
 
 
 @pytest.mark.parametrize("block", range(6))

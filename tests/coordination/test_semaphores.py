@@ -4,7 +4,14 @@ import asyncio
 
 import pytest
 
-from swarm import ConfigMismatch, DeadlockError, LeaseLost, LockTimeout, WouldBlock
+from swarm import (
+    ConfigMismatch,
+    DeadlockError,
+    LeaseLost,
+    LockTimeout,
+    StaleLease,
+    WouldBlock,
+)
 from swarm.kernel import MemoryKernel
 from swarm.model import OWNER, Path
 from swarm.ports import Write
@@ -271,4 +278,43 @@ async def test_holders_who_all_wait_for_one_more_are_a_deadlock():
             greedy(1), greedy(2), greedy(3), return_exceptions=True
         )
         assert [type(r) for r in results] == [type(None)] * 2 + [DeadlockError]
+        world.check_empty()
+
+
+@virtual
+async def test_permits_come_back_only_through_the_lease_they_were_granted_with():
+    """M11, M3: neither a second release nor the end of another session frees them."""
+    async with World() as world:
+        semaphore = world.semaphore("s", 2)
+        mine = await semaphore.acquire()
+
+        async def other() -> None:
+            theirs = await semaphore.acquire()
+            await theirs.release()
+            with pytest.raises(LeaseLost):
+                await theirs.release()
+            await semaphore.acquire()  # and ends without giving it back
+
+        await asyncio.ensure_future(other())
+        await turns()
+        assert mine.is_live
+        assert semaphore.available == 1
+        await mine.release()
+        world.check_empty()
+
+
+@virtual
+async def test_a_lease_of_permits_guards_a_write_while_it_is_live():
+    """M9, M10: it proves that permits are held, and says nothing of the others."""
+    async with World() as world:
+        semaphore = world.semaphore("s", 2)
+        one, two = await semaphore.acquire(), await semaphore.acquire()
+        await world.state.set("a", 1, guard=two)
+        await world.state.set("a", 2, guard=one)
+        await one.release()
+        with pytest.raises(StaleLease):
+            await world.state.set("a", 3, guard=one)
+        await world.state.set("a", 4, guard=two)
+        await two.release()
+        assert await world.state.get("a") == 4
         world.check_empty()

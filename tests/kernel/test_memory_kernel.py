@@ -4,6 +4,7 @@ import weakref
 
 import pytest
 
+from swarm.errors import Compacted
 from swarm.kernel import MemoryKernel
 from swarm.model import Path
 from swarm.ports import Kernel, Limits
@@ -36,9 +37,9 @@ async def test_quiescence_leaves_no_residue():
     for n in range(200):
         await kernel.commit(ADA, [drop(f"a.b{n}.c")])
     await kernel.put(ADA, Path.parse("last"), b"1")
-    assert len(kernel._expiries) <= 64
+    assert len(kernel._expiries.heap) <= 64
     assert clock.pending == 0
-    assert kernel._graves == {}
+    assert kernel._versions.graves == {}
     assert kernel._parked.waiters == {}
     assert kernel._tree._root == {"last": "last"}
     assert len(kernel._log) == 1
@@ -113,3 +114,44 @@ def _nothing():
     from swarm.ports import Plan
 
     return Plan()
+
+
+class Held:
+    """A part of the log that somebody needs."""
+
+    def __init__(self, after):
+        self.after = after
+        self.lost = []
+
+    def press(self):
+        pass
+
+    def lose(self, commits):
+        self.lost += [commit.revision for commit in commits]
+
+
+async def test_what_is_held_stays_up_to_the_hard_limit():
+    """H7: a hold outlasts the log's bounds; beyond the hard ones it is told."""
+    kernel = MemoryKernel(FakeClock(), Limits(log_commits=2, held_commits=4))
+    hold = Held(0)
+    kernel.hold(hold)
+    for n in range(4):
+        await kernel.commit(ADA, [put("a", n)])
+    assert (kernel.compacted, hold.lost) == (0, [])
+    await kernel.commit(ADA, [put("a", "more")])
+    assert (kernel.compacted, hold.lost) == (1, [1])
+    with pytest.raises(Compacted):
+        kernel.hold(Held(0))
+    kernel.release(hold)
+    await kernel.commit(ADA, [put("a", "yet more")])
+    assert kernel.compacted == 4
+    assert hold.lost == [1]
+
+
+async def test_large_events_count_by_their_weight():
+    """Limits.log_bytes bounds what events hold, too."""
+    kernel = MemoryKernel(FakeClock(), Limits(log_bytes=10_000))
+    for n in range(10):
+        await kernel.commit(ADA, events=[f"said {n}"], weight=4_000)
+        await kernel.commit(ADA, [put("a", n)], events=["done"], weight=4_000)
+    assert kernel.revision - kernel.compacted == 2

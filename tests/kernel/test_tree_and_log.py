@@ -101,24 +101,40 @@ class TreeMachine(RuleBasedStateMachine):
             assert place.within(around.path)
             assert around is self.tree.by_text[around.path.text]
 
+    @rule()
+    def tidy(self):
+        self.tree.tidy()
+        assert self.leaves(self.tree._root) == set(self.tree.by_text)
+        assert self.flat or self.tree._root == {}
+
+    def leaves(self, folder):
+        found = set()
+        for below in folder.values():
+            assert below, "no folder is empty"
+            found |= self.leaves(below) if isinstance(below, dict) else {below}
+        return found
+
     @invariant()
-    def no_folder_is_empty(self):
-        """G13: an empty tree is empty."""
-
-        def check(folder):
-            for below in folder.values():
-                if isinstance(below, dict):
-                    assert below
-                    check(below)
-
-        check(self.tree._root)
+    def every_leaf_is_a_document_or_about_to_go(self):
+        """G13: what is left of a removed document is known, and bounded."""
+        gone = set(self.tree._gone)
+        assert self.leaves(self.tree._root) - gone == set(self.tree.by_text)
+        assert not gone & set(self.tree.by_text)
         assert len(self.tree) == len(self.flat)
-        if not self.flat:
-            assert self.tree._root == {}
+        assert len(gone) <= 64
 
 
 TreeMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
 TestTree = TreeMachine.TestCase
+
+
+def test_what_many_removed_documents_leave_is_bounded():
+    """G13: nobody reads the folders, and yet they do not fill up."""
+    tree = Tree()
+    for n in range(1_000):
+        tree.put(document(("a", f"d{n}"), n))
+        tree.remove(Path.of("a", f"d{n}"))
+    assert len(tree._root["a"]) <= 65
 
 
 @given(few_values, few_patterns, few_paths)
@@ -139,10 +155,31 @@ def commit(revision, at=0, size=1):
     return Commit(revision, at, OWNER, (), (), size)
 
 
-class LogMachine(RuleBasedStateMachine):
-    """The log against a plain list: bounds, numbers for ever, bisection."""
+class Held:
+    """A part of the log that somebody needs, and what they were told."""
 
-    LIMITS = Limits(log_commits=5, log_bytes=60, log_seconds=0.00003)
+    def __init__(self, after):
+        self.after = after
+        self.lost = []
+        self.pressed = 0
+
+    def press(self):
+        self.pressed += 1
+
+    def lose(self, commits):
+        self.lost += commits
+
+
+class LogMachine(RuleBasedStateMachine):
+    """The log against a plain list: bounds, numbers for ever, bisection, holds (H7)."""
+
+    LIMITS = Limits(
+        log_commits=5,
+        log_bytes=60,
+        log_seconds=0.00003,
+        held_commits=9,
+        held_bytes=120,
+    )
 
     def __init__(self):
         super().__init__()
@@ -151,30 +188,71 @@ class LogMachine(RuleBasedStateMachine):
         self.gone = 0
         self.revision = 10
         self.at = 0
+        self.holds = []
+        self.was_held = False
 
     @rule(step=st.integers(1, 3), wait=st.integers(0, 12), size=st.integers(0, 40))
     def append(self, step, wait, size):
         self.revision += step
         self.at += wait
         self.all.append(commit(self.revision, self.at, size))
+        pressed = sum(hold.pressed for hold in self.holds)
+        before = self.gone
         if self.log.append(self.all[-1]):
             popped = self.log.pop_surplus()
             assert popped == self.all[self.gone : self.gone + len(popped)]
             self.gone += len(popped)
+        for hold in self.holds:
+            needed = [
+                c for c in self.all[before : self.gone] if c.revision > hold.after
+            ]
+            assert hold.lost[len(hold.lost) - len(needed) :] == needed
+            if needed:  # only ever at a hard limit
+                kept = self.all[before:]
+                assert len(kept) > 9 or sum(c.size for c in kept) > 120
+        beyond = len(self.log) > 6 or self.log._size > 60 + 40
+        if beyond and len(self.log) > 1:
+            assert self.holds or self.was_held
+            assert sum(hold.pressed for hold in self.holds) >= pressed
+        self.was_held = bool(self.holds)
+
+    @rule(back=st.integers(0, 6))
+    def hold(self, back):
+        hold = Held(max(self.log.compacted, self.revision - back))
+        self.log.hold(hold)
+        self.holds.append(hold)
+
+    @precondition(lambda self: self.holds)
+    @rule(data=st.data())
+    def move(self, data):
+        hold = data.draw(st.sampled_from(self.holds))
+        hold.after = max(hold.after, self.revision - 1)
+
+    @precondition(lambda self: self.holds)
+    @rule(data=st.data())
+    def release(self, data):
+        hold = data.draw(st.sampled_from(self.holds))
+        self.holds.remove(hold)
+        self.log.release(hold)
+        self.log.release(hold)
 
     @invariant()
     def bounds_hold(self):
         kept = self.all[self.gone :]
-        assert len(self.log) == len(kept) <= 5
+        held = self.holds or self.was_held
+        assert len(self.log) == len(kept) <= (9 if held else 5)
         assert (self.log.first, self.log.end) == (self.gone, len(self.all))
         if len(kept) > 1:
-            assert sum(c.size for c in kept) <= 60
-            assert kept[-1].at - kept[0].at <= 30
+            assert sum(c.size for c in kept) <= (120 if held else 60)
+            assert held or kept[-1].at - kept[0].at <= 30
         assert self.log._size == sum(c.size for c in kept)
         last_gone = self.all[self.gone - 1].revision if self.gone else 10
         assert self.log.compacted == last_gone
         for number in range(self.log.first, self.log.end):
             assert self.log.entry(number) is self.all[number]
+        for hold in self.holds:
+            if not hold.lost:
+                assert self.log.compacted <= hold.after, "H7"
 
     @rule(revision=st.integers(8, 60))
     def after(self, revision):
@@ -183,6 +261,8 @@ class LogMachine(RuleBasedStateMachine):
                 self.log.after(revision)
             assert caught.value.requested == revision
             assert caught.value.first == self.log.compacted + 1
+            with pytest.raises(Compacted):
+                self.log.hold(Held(revision))
         else:
             number = self.log.after(revision)
             assert all(c.revision <= revision for c in self.all[self.gone : number])
@@ -204,6 +284,26 @@ def test_a_log_keeps_its_bounds_over_many_commits():
     assert len(log._entries) < 4_000
     assert log.entry(log.end - 1).revision == 12_000
     assert log.after(11_900) == log.end - 100
+
+
+def test_a_held_log_looks_only_now_and_then():
+    """H7: what is held costs a commit nothing; once let go of, it goes."""
+    log = Log(Limits(log_commits=640, held_commits=6_400), 0)
+    hold = Held(0)
+    log.hold(hold)
+    looks = 0
+    for revision in range(1, 6_401):
+        if log.append(commit(revision)):
+            looks += 1
+            assert log.pop_surplus() == []
+    assert 0 < hold.pressed <= looks < 640
+    assert log.append(commit(6_401))
+    assert [c.revision for c in log.pop_surplus()] == list(range(1, 12))
+    assert [c.revision for c in hold.lost] == list(range(1, 12))
+    log.release(hold)
+    assert log.append(commit(6_402))
+    log.pop_surplus()
+    assert len(log) <= 640
 
 
 def test_a_document_larger_than_the_log_is_kept_until_the_next():

@@ -15,9 +15,9 @@ from swarm import (
     StaleLease,
     Swarm,
 )
-from swarm.coordination import Arrival, Lease, _barriers, _lock_line, _muster
-from swarm.coordination._barriers import Meeting
+from swarm.coordination import Arrival, Lease, _lock_line, _meeting, _muster
 from swarm.coordination._lock_line import LockLine, goes_with
+from swarm.coordination._meeting import Meeting
 from swarm.coordination._permits import Permits
 from swarm.coordination._waiting import Waiter
 from swarm.ports import Plan
@@ -117,15 +117,11 @@ def test_an_upgrade_beside_another_holder_is_found(monkeypatch):
 
 def test_an_upgrade_with_the_old_token_is_found(monkeypatch):
     """L2: a mode change issues a new token."""
-    upgrade = Lease.upgrade
-
-    async def stale(self, timeout=None):
-        token = self.token
-        await upgrade(self, timeout)
-        self.token = token
-
-    monkeypatch.setattr(Lease, "upgrade", stale)
-    breaks(leases, LeaseLost)
+    first: dict[str, int] = {}
+    token = Lease.token
+    stale = property(lambda self: first.setdefault(self.id, token.fget(self)))
+    monkeypatch.setattr(Lease, "token", stale)
+    breaks(leases)
 
 
 def test_a_downgrade_that_lets_go_first_is_found(monkeypatch):
@@ -307,7 +303,7 @@ def test_a_ghost_at_a_barrier_is_found(monkeypatch):
 
 def test_a_barrier_that_trips_too_early_is_found(monkeypatch):
     """B1: exactly as many as there are parties."""
-    arrive = _barriers.plan_arrive
+    arrive = _meeting.plan_arrive
 
     def one_less(view, path, parties, *rest):
         plan = arrive(view, path, parties, *rest)
@@ -317,7 +313,7 @@ def test_a_barrier_that_trips_too_early_is_found(monkeypatch):
     def with_me(plan):
         return plan.writes[0].record
 
-    monkeypatch.setattr(_barriers, "plan_arrive", one_less)
+    monkeypatch.setattr(_meeting, "plan_arrive", one_less)
     breaks(meetings, WRONG)
 
 

@@ -13,13 +13,24 @@ from swarm.state import Policy, StateHandle, Store
 class World:
     """Everything a test of coordination needs, in the running loop's time."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock | None = None,
+        policy: Policy | None = None,
+        lock_delay: float = 0.0,
+    ) -> None:
         self.clock = LoopClock() if clock is None else clock
         self.kernel = MemoryKernel(self.clock)
         self.graph = WaitGraph()
         self.entropy = Entropy(7)
         self.all = Coordination(
-            self.kernel, self.kernel, self.clock, self.entropy, self.graph
+            self.kernel,
+            self.kernel,
+            self.clock,
+            self.entropy,
+            self.graph,
+            policy=policy,
+            lock_delay=lock_delay,
         )
         store = Store(
             self.kernel,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from swarm.kernel import MemoryKernel
-from swarm.ports import Kernel, Limits
+from swarm.ports import Kernel, Limits, Write
 from swarm.testing import KernelContract, run
 from tests.support.clock import FakeClock
 
@@ -71,6 +71,17 @@ class DecidesAndThenCommits(MemoryKernel):
         return await super().apply(author, lambda _: plan)
 
 
+class TellsNobodyWhatARuleDid(MemoryKernel):
+    """E1: the events of a ruling ride in its commit."""
+
+    async def apply_one(self, author: Any, path: Any, rule: Any, *rest: Any) -> Any:
+        def silent(*arguments: Any) -> Any:
+            record, _, outcome = rule(*arguments)
+            return record, (), outcome
+
+        return await super().apply_one(author, path, silent, *rest)
+
+
 class KnowsOnlyThePresent(MemoryKernel):
     """S10: time travel."""
 
@@ -96,8 +107,9 @@ class FollowsFromNow(MemoryKernel):
 class NeverExpires(MemoryKernel):
     """S17."""
 
-    def _remember_expiry(self, document: Any) -> None:
-        pass
+    async def commit(self, author: Any, writes: Any = (), **options: Any) -> Any:
+        lasting = [Write(each.path, each.body, each.record) for each in writes]
+        return await super().commit(author, lasting, **options)
 
 
 class NeverCloses(MemoryKernel):
@@ -139,6 +151,7 @@ BROKEN = [
     LosesEvents,
     CommitsOneByOne,
     DecidesAndThenCommits,
+    TellsNobodyWhatARuleDid,
     KnowsOnlyThePresent,
     TellsItsHistoryBackwards,
     FollowsFromNow,

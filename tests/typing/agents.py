@@ -9,7 +9,18 @@ error (`warn_unused_ignores`, `reportUnnecessaryTypeIgnoreComment`).
 from collections.abc import AsyncIterator
 from typing import assert_type
 
-from swarm import Agent, Group, Ref, Restart, Stream, Swarm, interleave
+from swarm import (
+    Agent,
+    Group,
+    Lease,
+    Ref,
+    Restart,
+    StateHandle,
+    Stream,
+    Surface,
+    Swarm,
+    interleave,
+)
 
 
 class Researcher(Agent):
@@ -79,3 +90,15 @@ async def errors(swarm: Swarm, ada: Ref[Researcher]) -> None:
     # a wrong argument of the factory, and no agent at all
     await swarm.spawn(Researcher, 1)  # type: ignore[arg-type]
     await swarm.spawn(dict)  # type: ignore[type-var]
+
+
+class Keeper(Agent):
+    async def keep(self) -> None:
+        assert_type(self.state, StateHandle)
+        assert_type(self.shared, StateHandle)
+        assert_type(await self.state.increment("kept"), int)
+        assert_type(self.swarm, Surface)
+        async with self.swarm.lock("x") as lease:
+            assert_type(lease, Lease)
+        other = await self.swarm.spawn(Researcher, "large")
+        assert_type(other, Ref[Researcher])

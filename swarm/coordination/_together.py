@@ -1,0 +1,71 @@
+"""Several locks at once: all of them, or none (semantics.md, L20)."""
+
+from types import TracebackType
+from typing import Any
+
+import attrs
+
+from swarm.coordination._desk import Desk
+from swarm.coordination._grants import Want
+from swarm.coordination._lease import Lease, Leases
+from swarm.coordination._sessions import current_task
+from swarm.errors import LeaseLost
+
+
+class Together:
+    """Several locks at once: `await` it, or run a body under them all."""
+
+    __slots__ = ("_desk", "_leases", "_wants")
+
+    def __init__(self, desk: Desk, wants: list[Want]) -> None:
+        """Ask for these at this desk once awaited or entered."""
+        self._desk = desk
+        self._wants = wants
+        self._leases: list[Lease] = []
+
+    def __await__(self) -> Any:
+        return self._acquire(is_entering=False).__await__()
+
+    async def _acquire(self, *, is_entering: bool) -> Leases:
+        """Take one after the other, always in the same order; or none (L20)."""
+        desk = self._desk
+        now = desk.core.now
+        taken: list[Lease] = []
+        began = now()
+        try:
+            for want in self._wants:
+                want.is_entering = is_entering and want.renew
+                if want.timeout is not None:
+                    want = attrs.evolve(
+                        want, timeout=max(0.0, want.timeout - (now() - began))
+                    )
+                taken.append(await desk.acquire(want))
+            for lease in taken:
+                lease.check()
+        except BaseException:
+            for lease in reversed(taken):
+                desk.place.pass_on(lease)
+            raise
+        return Leases(taken)
+
+    async def __aenter__(self) -> Leases:
+        leases = await self._acquire(is_entering=True)
+        for lease in leases:
+            lease.enter(current_task())
+        self._leases = list(leases)
+        return leases
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        lost: LeaseLost | None = None
+        while self._leases:
+            try:
+                self._leases.pop().leave(error)
+            except LeaseLost as raised:
+                lost = raised
+        if lost is not None:
+            raise lost

@@ -1,0 +1,126 @@
+"""Documents, and the versions before them as long as the log holds those. Pure."""
+
+from typing import Any
+
+from swarm.kernel._tree import Tree
+from swarm.model import AgentIdentity, Commit, Document, Path, living
+
+
+class Versions:
+    """The tree, and what remembers its past: every version knows the one before.
+
+    Attributes:
+        tree: The newest version of every document.
+        graves: The deletions that the log still holds, by the text of their path.
+    """
+
+    __slots__ = ("_by_text", "graves", "tree")
+
+    def __init__(self) -> None:
+        """Hold nothing."""
+        self.tree: Tree = Tree()
+        self.graves: dict[str, Document] = {}
+        self._by_text = self.tree.by_text
+
+    def newest(self, text: str) -> Document | None:
+        """Return the newest version of a document, which may be its deletion."""
+        return self._by_text.get(text) or self.graves.get(text)
+
+    def put(
+        self,
+        path: Path,
+        body: bytes | None,
+        record: Any,
+        revision: int,
+        at: int,
+        author: AgentIdentity,
+        priority: int,
+        expires: int | None,
+    ) -> Document:
+        """Make a document's next version, and put it into the tree.
+
+        Raises:
+            PathConflict: The path is a folder, or goes through a document.
+        """
+        text = path.text
+        old = self._by_text.get(text)
+        if old is not None:
+            new = Document(
+                path,
+                body,
+                record,
+                revision,
+                old.created,
+                at,
+                author,
+                priority,
+                expires,
+                old,
+            )
+            self._by_text[text] = new
+            return new
+        new = Document(
+            path, body, record, revision, revision, at, author, priority, expires
+        )
+        self.tree.put(new)
+        if text in self.graves:
+            new.previous = self.graves.pop(text)
+        return new
+
+    def write_record(
+        self,
+        path: Path,
+        old: Document | None,
+        record: Any,
+        revision: int,
+        at: int,
+        author: AgentIdentity,
+    ) -> Document | None:
+        """Make the next version of what is `old` now: a record, or None: its deletion.
+
+        Returns:
+            The version that was made; None when there was nothing to delete.
+
+        Raises:
+            PathConflict: The path is a folder, or goes through a document.
+        """
+        if old is not None:
+            new = Document(path, None, record, revision, old.created, at, author)
+            new.previous = old
+            if record is None:
+                self.tree.remove(path)
+                self.graves[path.text] = new
+            else:
+                self._by_text[path.text] = new
+            return new
+        if record is None:
+            return None
+        new = Document(path, None, record, revision, revision, at, author)
+        self.tree.put(new)
+        if path.text in self.graves:
+            new.previous = self.graves.pop(path.text)
+        return new
+
+    def undo(self, made: list[Document]) -> None:
+        """Take back what was made, as if it had never been."""
+        for new in reversed(made):
+            old = new.previous
+            if new.is_deleted:
+                del self.graves[new.path.text]
+            elif living(old) is None:
+                self.tree.remove(new.path)
+            if old is None:
+                continue
+            if old.is_deleted:
+                self.graves[old.path.text] = old
+            else:
+                self.tree.put(old)
+
+    def forget(self, commit: Commit) -> None:
+        """Cut what only the log's oldest entry kept alive."""
+        for document in commit.documents:
+            document.previous = None
+            if document.body is None and document.record is None:
+                text = document.path.text
+                if self.graves.get(text) is document:
+                    del self.graves[text]

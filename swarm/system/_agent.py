@@ -1,0 +1,45 @@
+"""The class users derive their agents from."""
+
+from typing import cast, final
+
+from swarm.agents import Actor, surfaces_of
+from swarm.state import StateHandle
+from swarm.system._surface import AgentSurfaces, Surface
+
+
+class Agent(Actor):
+    """An actor: its public async methods are what can be asked of it, one at a time.
+
+    Derive from it and write async methods. A subclass needs no `super().__init__()`.
+    Its place in the swarm (`name`, `state`, `swarm`, ...) is there from `started` on,
+    not yet in `__init__`.
+
+    A subclass may define `async def run(self)`, a main activity beside the mailbox. It
+    begins after `started`, shares the agent's fields with the turns (which may change
+    whenever it awaits), and is cancelled when the agent stops. When it returns, the
+    agent goes on; when it raises, the agent has failed.
+    """
+
+    __slots__ = ()
+
+    @property
+    @final
+    def state(self) -> StateHandle:
+        """This agent's own namespace of the state: `agents.<type>.<name>`."""
+        return _surfaces(self).state
+
+    @property
+    @final
+    def shared(self) -> StateHandle:
+        """The namespace all agents share."""
+        return _surfaces(self).shared
+
+    @property
+    @final
+    def swarm(self) -> Surface:
+        """The swarm, acting as this agent."""
+        return _surfaces(self).swarm
+
+
+def _surfaces(agent: Agent) -> AgentSurfaces:
+    return cast(AgentSurfaces, surfaces_of(agent))
