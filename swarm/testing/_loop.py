@@ -165,7 +165,10 @@ class SimLoop(VirtualLoop):
                 return
 
     def _run_chosen(self) -> None:
-        """Run in rounds, like the stock loop; the policy chooses within each."""
+        """Run in rounds, like the stock loop; the policy chooses within each.
+
+        Spelled out: each call for each step would cost a twentieth of the speed.
+        """
         ready, pending, monitors = self._ready, self._pending, self.monitors
         policy, watched = self.policy, self.is_watched()
         pool, pop, push = policy.pool, policy.pop, policy.push

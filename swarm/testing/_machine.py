@@ -39,6 +39,8 @@ class SteppedLoop(SimLoop):
         self._stopping = self._stopping or self.halted
 
     def _step(self, handle: SimHandle) -> None:
+        if handle._cancelled:
+            return
         super()._step(handle)
         self.fuel -= 1
         if self.fuel <= 0:

@@ -67,8 +67,8 @@ SEEDED = [*SEARCHES, run, prove, sweep_cancel, factory]
 
 @pytest.mark.parametrize("function", EVERYBODY)
 def test_an_unknown_option_is_refused(function):
-    with pytest.raises(TypeError, match="'shedules'"):
-        function(program, shedules=3)
+    with pytest.raises(TypeError, match="'rounds'"):
+        function(program, rounds=3)
 
 
 @pytest.mark.parametrize("function", EVERYBODY)

@@ -14,7 +14,7 @@ async def program(sim: Sim) -> int:
 assert_type(explore(program, schedules=5, faults=Faults(drop="ada")), Report)
 assert_type(run(program, order="fifo", max_stall=0.5), Run)
 explore(program, order="lifo")  # type: ignore[arg-type]
-explore(program, shedules=5)  # type: ignore[call-arg]
+explore(program, rounds=5)  # type: ignore[call-arg]
 simulate(schedules="5")  # type: ignore[call-overload]
 
 
