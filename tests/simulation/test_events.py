@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from swarm import Agent, Event, Swarm, event, on
-from swarm.bus import Bus
+from swarm.bus import Attempt, Bus
 from swarm.bus._delivery_rule import Line
 from swarm.bus._keeper import Keeper
 from swarm.bus._worker import WorkerSubscription
@@ -23,7 +23,7 @@ from swarm.testing import (
     run,
 )
 from swarm.testing._faults import SIZES
-from tests.simulation.oracle import breaks, holds, nothing_left, quietly
+from tests.simulation.oracle import breaks, holds, nothing_left, quietly, slow
 
 EVENT_FAULTS = Faults(
     drop_event=True,
@@ -152,6 +152,14 @@ def test_no_fault_breaks_what_a_delivery_promises(promise, options):
         sim.sometimes("something went wrong", sim.faults.happened)
 
     holds(program, schedules=250, faults=EVENT_FAULTS)
+
+
+@slow
+@pytest.mark.parametrize(("promise", "options"), PROMISES)
+def test_no_fault_breaks_a_delivery_in_many_schedules(promise, options):
+    """E3 to E9, E17: the same for longer."""
+    program = trusting(promise, **options)
+    holds(program, schedules=3_000, faults=EVENT_FAULTS, seed=3)
 
 
 # --- and the checks can fail ----------------------------------------------------------
@@ -351,6 +359,63 @@ async def posted(sim: Sim) -> None:
 def test_an_event_misses_a_mailbox_only_with_an_alert():
     """E4: in order, at most once, counted."""
     holds(posted, schedules=250, faults=EVENT_FAULTS)
+
+
+async def left_early(sim: Sim) -> tuple[list[int], int]:
+    """A stream ends, and an agent stops, while events are on their way to them."""
+    asked: list[int] = []
+
+    def fits(order: Event[Order]) -> bool:
+        asked.append(order.payload.number)
+        return order.payload.number != 1
+
+    async with Swarm() as swarm:
+        ada = await swarm.spawn(Listener, [], name="ada")
+        async with swarm.events.subscribe(Order, where=fits) as stream:
+            sim.faults.delay_event(stream, 50)
+            sim.faults.delay_event("ada.order", 50)
+            for number in ALL:
+                await swarm.events.publish(Order(number))
+            assert stream.stats.received == 0
+            await ada.stop()
+            stream.cancel()  # what was due before can still be read
+            got = [order.payload.number async for order in stream]
+        assert asked == ALL
+        assert stream.stats.received == stream.stats.processed == len(got)
+    nothing_left(swarm)
+    return got, len(sim.faults.happened)
+
+
+def test_what_is_on_its_way_at_the_end_is_not_lost():
+    """T5: buffered items first, then the end; and `where` is asked once for each."""
+    assert run(left_early).unwrap() == ([0, 2, 3, 4], 2)
+
+
+async def fails_and_is_not_heard(sim: Sim) -> None:
+    """A failed attempt whose acknowledgement would be lost is a failed attempt."""
+    numbers: list[int] = []
+    async with Swarm() as swarm:
+
+        async def handle(_: Event[Order], attempt: Attempt) -> None:
+            numbers.append(attempt.number)
+            if attempt.number == 1:
+                raise ValueError("at first")
+
+        sub = await swarm.events.on(Order, handle, delivery="at-least-once")
+        sim.faults.duplicate_event(sub)
+        await swarm.events.publish(Order(1))
+        await asyncio.sleep(10)
+        assert (sub.stats.errors, sub.stats.processed) == (1, 1)
+        sim.faults.duplicate_event(sub)
+        await swarm.events.publish(Order(2))
+        await asyncio.sleep(10)
+    # The lost acknowledgement uses up no attempt: as far as is known, there was none.
+    assert numbers == [1, 2, 1, 2]
+
+
+def test_a_lost_acknowledgement_does_not_hide_a_failure():
+    """E5, E14."""
+    run(fails_and_is_not_heard).unwrap()
 
 
 # --- the faults themselves ------------------------------------------------------------

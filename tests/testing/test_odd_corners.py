@@ -348,6 +348,32 @@ def test_what_leaves_the_simulation_is_one_clear_error(function, words):
     assert "leaves the simulation: " in str(error)
 
 
+async def real_program():
+    def work():
+        anyio.from_thread.check_cancelled()
+        here = threading.get_ident()
+        return here, anyio.from_thread.run_sync(threading.get_ident)
+
+    worker, own = await anyio.to_thread.run_sync(work)
+    scopes = {anyio.CancelScope(), anyio.CancelScope()}
+    assert len(scopes) == 2
+    assert worker != own == threading.get_ident()
+    return await anyio.to_thread.run_sync(anyio.from_thread.run, asyncio.sleep, 0, 1)
+
+
+def test_a_real_loop_elsewhere_keeps_its_real_threads():
+    """While a simulation runs, anyio is as ever for everybody outside of it."""
+    results = []
+
+    async def simulated():
+        other = threading.Thread(target=lambda: results.append(anyio.run(real_program)))
+        other.start()
+        other.join()
+
+    run(simulated).unwrap()
+    assert results == [1]
+
+
 def test_an_interrupt_cancels_the_main_task_of_a_runner():
     async def main():
         os.kill(os.getpid(), signal.SIGINT)
