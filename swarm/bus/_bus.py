@@ -68,7 +68,6 @@ class Bus:
         self.routes: dict[type[Any], Route] = {}
         self.due: int = 0
         self.loops: int = 0
-        self._origin = host.entropy.identifier()[:8]
         self._ids = count(1)
         self._recipients: dict[Recipient, bool] = {}
         self._wants_documents = 0
@@ -79,7 +78,7 @@ class Bus:
 
     def new_id(self) -> str:
         """Return an id that no subscription has had, here or in any other process."""
-        return f"sub-{self._origin}-{next(self._ids)}"
+        return f"sub-{self.host.origin}{next(self._ids)}"
 
     def __iter__(self) -> Iterator[Recipient]:
         """Yield every recipient, oldest first."""

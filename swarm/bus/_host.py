@@ -57,6 +57,11 @@ class BusHost(Protocol):
         ...
 
     @property
+    def origin(self) -> str:
+        """What tells this process from others on the same tree; "": there are none."""
+        ...
+
+    @property
     def codec(self) -> Codec:
         """What writes JSON."""
         ...

@@ -108,6 +108,7 @@ class Coordinator:
         self.ask_timeout: float = math.inf if timeout is None else float(timeout)
         self.stream_window: int = config.stream_window
         self.kernel: MemoryKernel = MemoryKernel(self.clock, config.limits)
+        self.origin: str = ""  # memory is nobody else's
         self.codec: Codec = Codec(config.limits)
         self.store: Store = Store(
             self.kernel, self.codec, policy, self.clock, self.entropy
