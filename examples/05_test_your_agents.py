@@ -1,12 +1,19 @@
-"""Test your agents: many schedules, crashes and lost messages, in one second.
+"""Test your agents: many schedules, crashes, lost messages and events, in one second.
 
 A till takes payments and writes them into a ledger. It passes on every usual run.
-What if a cashier crashes half-way, or a message gets lost? The simulator tries.
+What if somebody is slow, a cashier crashes half-way, a message gets lost, an event
+comes twice? The simulator tries, and says in a line what it took.
+
+1. Two tills overwrite each other: a race, no fault is needed.
+2. A payment is sent and forgotten, to a till that may crash.
+3. Sales are counted by a handler that may be called twice with one of them.
+4. A test that holds, whatever goes wrong.
 """
 
 import asyncio
+from typing import Any
 
-from swarm import Agent, Swarm
+from swarm import Agent, Event, Swarm, event
 from swarm.agents import Restart
 from swarm.testing import Faults, Sim, explore, replay, simulate
 
@@ -31,6 +38,11 @@ class Careful(Agent):
             await tx.set("total", (await tx.get("total") or 0) + amount)
 
 
+@event("shop.sold")
+class Sold:
+    amount: int
+
+
 async def two_tills() -> None:
     async with Swarm() as swarm:
         ada = await swarm.spawn(Careless, name="ada")
@@ -51,6 +63,36 @@ async def told_once() -> None:
         await asyncio.sleep(60)
         total = await swarm.state.get("shared.total", default=0)
         assert total == 12, f"{total} in the ledger, not 12"
+
+
+async def sell_two(swarm: Swarm) -> None:
+    for amount in (5, 7):
+        await swarm.events.publish(Sold(amount))
+    await asyncio.sleep(60)
+    turnover = await swarm.state.get("turnover")
+    assert turnover == 12, f"a turnover of {turnover}, not 12"
+
+
+async def counted_at_least_once() -> None:
+    """A handler that returns has handled the event; unless nobody is told so."""
+    async with Swarm() as swarm:
+
+        async def add_up(sold: Event[Sold]) -> None:
+            await swarm.state.increment("turnover", sold.payload.amount)
+
+        await swarm.events.on(Sold, add_up, delivery="at-least-once", name="books")
+        await sell_two(swarm)
+
+
+async def counted_exactly_once() -> None:
+    """What is written through `tx` and the acknowledgement are one commit."""
+    async with Swarm() as swarm:
+
+        async def add_up(sold: Event[Sold], tx: Any) -> None:
+            await tx.increment("turnover", sold.payload.amount)
+
+        await swarm.events.on(Sold, add_up, delivery="exactly-once", name="books")
+        await sell_two(swarm)
 
 
 @simulate(schedules=300, faults=Faults(crash="till", drop="till", duplicate="till"))
@@ -78,9 +120,17 @@ def main() -> None:
     failure = explore(told_once, faults=Faults(crash=True, drop=True)).failure
     assert failure is not None
     print("send and forget:", failure.error)
-    print(*failure.why)
+    print(" ", *failure.why)
     again = replay(told_once, failure.blob)
-    print("the same when replayed:", again.digest == failure.digest)
+    print("  the same when replayed:", again.digest == failure.digest)
+
+    lost = Faults(duplicate_event="books", crash_handler="books")
+    failure = explore(counted_at_least_once, faults=lost).failure
+    assert failure is not None
+    print("counted at least once:", failure.error)
+    print(" ", *failure.why)
+    explore(counted_exactly_once, faults=lost).check()
+    print("counted exactly once: holds")
 
     test_told_until_it_is_done()
     print("send until it is done: holds")
@@ -92,6 +142,9 @@ main()
 # > passes on the stock loop
 # > two tills: 7 in the ledger, not 12
 # > send and forget: 7 in the ledger, not 12
-# > `till` crashed 1 loop turns into turn 1
-# > the same when replayed: True
+# >   `till` crashed in turn 1, 1 loop turn on
+# >   the same when replayed: True
+# > counted at least once: a turnover of 19, not 12
+# >   the acknowledgement of event 2 by `books` was lost
+# > counted exactly once: holds
 # > send until it is done: holds

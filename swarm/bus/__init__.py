@@ -4,7 +4,7 @@ from swarm.bus._attempt import Attempt
 from swarm.bus._bus import Bus
 from swarm.bus._dead import DeadLetters
 from swarm.bus._events import Events
-from swarm.bus._host import Also, BusHost
+from swarm.bus._host import Also, BusHost, made_of
 from swarm.bus._letter import DeadLetter
 from swarm.bus._mark import marked, on
 from swarm.bus._patterns import EventPattern, Selector, select
@@ -53,6 +53,7 @@ __all__ = [
     "SubscriptionStats",
     "WrittenEvent",
     "keep_active_agents",
+    "made_of",
     "marked",
     "on",
     "record_completed_tasks",

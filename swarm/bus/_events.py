@@ -6,6 +6,7 @@ from typing import Any, TypeVar, overload
 
 from swarm.bus._bus import Bus
 from swarm.bus._dead import DeadLetters
+from swarm.bus._host import made_of
 from swarm.bus._patterns import EventPattern, Where, select
 from swarm.bus._publisher import Publisher
 from swarm.bus._query import Page, query
@@ -148,7 +149,8 @@ class Events:
             correlation_id=correlation_id,
             where=where,
         )
-        return EventStream(
+        kind = made_of(self._bus.host.loop, EventStream)
+        return kind(
             self._bus,
             selector,
             self._identity,

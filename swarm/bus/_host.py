@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from swarm.model import AgentIdentity, Path
 from swarm.ports import Clock, Codec, Condition, Entropy, Kernel, Tail, Write
@@ -114,3 +114,12 @@ class BusHost(Protocol):
         raises `ConflictError` when it cannot.
         """
         ...
+
+
+S = TypeVar("S")
+
+
+def made_of(loop: object, kind: type[S]) -> type[S]:
+    """Return what a kind of subscription is here; a simulated loop has its own."""
+    kinds: dict[type[S], type[S]] = getattr(loop, "subscription_types", {})
+    return kinds.get(kind, kind)

@@ -9,6 +9,7 @@ from swarm.bus._checks import handler as check_handler
 from swarm.bus._checks import text, whole
 from swarm.bus._documents import revision_of
 from swarm.bus._group import GroupMember
+from swarm.bus._host import made_of
 from swarm.bus._inline import InlineSubscription
 from swarm.bus._keeper import Keeper
 from swarm.bus._letter import DeadLetter, letters_path
@@ -106,9 +107,7 @@ class HandlerStart:
             self._check_reach(since)
         if self._is_plain(handler) and name is None and group is None and since is None:
             return self._begin_inline(handler)
-        worker = WorkerSubscription(
-            self._bus, self._selector, self._identity, name or group, self._options
-        )
+        worker = self._make_worker(name or group)
         after = None if since is None else (since, -1)
         self._reserve(worker, name, group)
         try:
@@ -130,7 +129,8 @@ class HandlerStart:
 
     def _begin_inline(self, handler: Handler) -> InlineSubscription:
         options = self._options
-        inline = InlineSubscription(
+        kind = made_of(self._bus.host.loop, InlineSubscription)
+        inline = kind(
             self._bus,
             self._bus.inline,
             self._selector,
@@ -141,6 +141,10 @@ class HandlerStart:
         )
         self._bus.add(inline)
         return inline
+
+    def _make_worker(self, name: str | None) -> WorkerSubscription:
+        kind = made_of(self._bus.host.loop, WorkerSubscription)
+        return kind(self._bus, self._selector, self._identity, name, self._options)
 
     def _check(self, handler: Handler, since: int | None) -> None:
         effects = self._options.delivery == "exactly-once"
@@ -241,9 +245,7 @@ class HandlerStart:
         self._check(handler, since)
         self._check_reach(since)
         until = bus.host.tail.revision
-        worker = WorkerSubscription(
-            bus, self._selector, self._identity, None, self._options
-        )
+        worker = self._make_worker(None)
         worker.start_at((since, -1), replayed_until=until)
         bus.add(worker)
         worker.join(handler, self._identity)

@@ -183,7 +183,7 @@ class WorkerSubscription(Intake):
         current_activity.set(delivery.items[0].event)
         line = self.line
         try:
-            results = await hand_over(self, member, delivery)
+            results = await self.hand_over(member, delivery)
         except BaseException as error:
             if is_from_outside(error):
                 if line.is_live(delivery):
@@ -206,6 +206,12 @@ class WorkerSubscription(Intake):
                     self.keeper.finished(delivery.items)
         if self.keeper is not None and self.options.delivery != "exactly-once":
             await self.keeper.save_when_due()
+
+    async def hand_over(
+        self, member: Member, delivery: Delivery
+    ) -> Sequence[BaseException | None] | None:
+        """Call the handler; see `hand_over`."""
+        return await hand_over(self, member, delivery)
 
     def _failed(
         self, delivery: Delivery, results: Sequence[BaseException | None]

@@ -24,7 +24,15 @@ from swarm.agents import (
     running_turn,
     turns_of,
 )
-from swarm.bus import Also, Bus, PostingRecipient, Publisher, Selector, marked
+from swarm.bus import (
+    Also,
+    Bus,
+    PostingRecipient,
+    Publisher,
+    Selector,
+    made_of,
+    marked,
+)
 from swarm.coordination import Coordination, WaitGraph
 from swarm.errors import Closed, WrongLoop
 from swarm.kernel import MemoryKernel
@@ -244,7 +252,8 @@ class Coordinator:
 
         name = f"{cell.name}.{method.__name__}"
         post = poster(cell, method, undelivered)
-        recipient = PostingRecipient(self.bus, selector, cell.identity, name, post)
+        kind = made_of(self.loop, PostingRecipient)
+        recipient = kind(self.bus, selector, cell.identity, name, post)
         return recipient
 
     def detach(self, cell: Cell) -> None:

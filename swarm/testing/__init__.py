@@ -23,7 +23,7 @@ from swarm.testing._errors import (
     StepLimitError,
     StuckError,
 )
-from swarm.testing._explore import Proof, Report, Run, explore, replay, run
+from swarm.testing._explore import explore, replay, run
 from swarm.testing._failure import Failure
 from swarm.testing._faults import Fault, Faults
 from swarm.testing._history import PENDING, Call, History, Operation
@@ -39,6 +39,8 @@ from swarm.testing._lock_models import LockModel, SemaphoreModel
 from swarm.testing._loop import SimLoop
 from swarm.testing._model import ILLEGAL, Model
 from swarm.testing._models import EMPTY, KVModel, QueueModel, RegisterModel
+from swarm.testing._options import RunOptions, SearchOptions
+from swarm.testing._results import Proof, Report, Run
 from swarm.testing._schedule import Schedule
 from swarm.testing._script import Hold
 from swarm.testing._sim import Sim, SimClock
@@ -81,7 +83,9 @@ __all__ = [
     "RegisterModel",
     "Report",
     "Run",
+    "RunOptions",
     "Schedule",
+    "SearchOptions",
     "SemaphoreModel",
     "Sim",
     "SimClock",

@@ -13,7 +13,7 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import attrs
 from hypothesis import given
@@ -21,12 +21,18 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from swarm.testing._errors import LinearizabilityError
-from swarm.testing._explore import explore
+from swarm.testing._explore import search
 from swarm.testing._history import History
 from swarm.testing._linearizability import Violation, check_linearizable
-from swarm.testing._loop import Order
 from swarm.testing._model import Model
-from swarm.testing._sealed import Threads
+from swarm.testing._options import (
+    RunOptions,
+    Search,
+    SearchOptions,
+    checked,
+    spelled_out,
+)
+from swarm.testing._program import Program
 
 Calls = list[tuple[str, tuple[Any, ...]]]
 Scenario = list[Calls]
@@ -34,6 +40,7 @@ Scenario = list[Calls]
 PATIENCE = 1e9  # virtual seconds after which a call counts as blocked for ever
 
 
+@spelled_out(Search, RunOptions)
 def check_concurrent(
     make: Callable[[], Any],
     ops: Mapping[str, Sequence[st.SearchStrategy[Any]]],
@@ -46,11 +53,9 @@ def check_concurrent(
     answers: Mapping[type[BaseException], Any] | None = None,
     failures: tuple[type[BaseException], ...] = (),
     may_block: bool = False,
-    order: Order = "tasks",
-    max_stall: float = 0.0,
-    threads: Threads = "refuse",
     max_states: int = 100_000,
     settings: hypothesis_settings | None = None,
+    **options: Unpack[RunOptions],
 ) -> None:
     """Check that an object behaves as if its operations ran one by one.
 
@@ -70,11 +75,9 @@ def check_concurrent(
         failures: exceptions which prove that nothing happened.
         may_block: a call may wait for ever (an acquire without a release); it
             then counts as pending. Otherwise that is a deadlock.
-        order: see `SimLoop`.
-        max_stall: see `SimLoop`, in seconds.
-        threads: see `SimLoop`.
         max_states: budget of the judge for one history.
         settings: Hypothesis settings.
+        options: see `swarm.testing.explore`.
 
     Raises:
         LinearizabilityError: some history fits no order; notes tell the schedule.
@@ -91,15 +94,16 @@ def check_concurrent(
         max_states=max_states,
     )
 
-    options: Any = {"order": order, "max_stall": max_stall, "threads": threads}
+    alone = checked(Search, SearchOptions, {**options, "schedules": 1})
+    together = attrs.evolve(alone, schedules=schedules)
     config = settings or hypothesis_settings(deadline=None, report_multiple_bugs=False)
 
     @config
     @given(_scenarios(ops, clients, length))
     def test(scenario: Scenario) -> None:
         program = functools.partial(experiment.run, scenario)
-        number = schedules if len(scenario) > 1 else 1
-        explore(program, schedules=number, **options).check()
+        how = together if len(scenario) > 1 else alone
+        search(Program(program), how).check()
 
     test()
 

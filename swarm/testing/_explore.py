@@ -1,125 +1,43 @@
-"""Search the schedules of a program: explore, run, replay, prove, sweep."""
+"""Run a program once, again, or under many schedules: run, replay, explore."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Generator
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from typing import Any, NamedTuple, Unpack
 
-import attrs
-
-from swarm.testing._errors import GoalError
-from swarm.testing._failure import Failure, investigate, tell
-from swarm.testing._faults import Fault, Faults, Planner
-from swarm.testing._loop import Order
+from swarm.testing._failure import investigate, tell
+from swarm.testing._faults import Fault, Planner
+from swarm.testing._options import (
+    Limits,
+    RunOptions,
+    Search,
+    SearchOptions,
+    Settings,
+    check_whole,
+    checked,
+    spelled_out,
+)
 from swarm.testing._policies import Policy
-from swarm.testing._portfolio import Portfolio, Strategy
-from swarm.testing._program import Outcome, Program, Settings, execute, quiet
-from swarm.testing._schedule import Schedule
+from swarm.testing._portfolio import Portfolio
+from swarm.testing._program import Outcome, Program, execute, quiet
+from swarm.testing._results import Report, Run
+from swarm.testing._schedule import Inputs, Schedule
 from swarm.testing._script import Hold, Script
-from swarm.testing._sealed import Threads
 from swarm.testing._trace import Tracer, render
 
 Function = Callable[..., Awaitable[Any]]
 _SEEDS = 1_000_003
 
 
-@attrs.frozen(kw_only=True)
-class Run:
-    """How one schedule ended.
-
-    Attributes:
-        value: what the program returned.
-        error: what it raised, or None.
-        schedule: what to replay.
-        steps: how many steps the loop ran.
-        time: virtual seconds that passed.
-        trace: the story of the run (only of a replay or a failure).
-        digest: a hash of the whole trace, the same in every process.
-        complaints: what the loop's exception handler was told.
-    """
-
-    value: Any = None
-    error: BaseException | None = None
-    schedule: Schedule
-    steps: int
-    time: float
-    trace: str = ""
-    digest: str = ""
-    complaints: list[dict[str, Any]]
-
-    @property
-    def blob(self) -> str:
-        """The line to give to `replay`."""
-        return self.schedule.blob
-
-    def unwrap(self) -> Any:
-        """Return the value, or raise the program's own exception."""
-        if self.error is not None:
-            raise self.error
-        return self.value
-
-
-@attrs.frozen(kw_only=True)
-class Report:
-    """What an exploration found.
-
-    Attributes:
-        schedules: how many schedules were run.
-        failure: the first failure, shrunk; None if there was none.
-        goals: what `sim.sometimes` recorded: name to whether it ever held.
-    """
-
-    schedules: int
-    failure: Failure | None = None
-    goals: dict[str, bool] = attrs.field(factory=dict)
-
-    def check(self) -> None:
-        """Raise the program's own exception if a schedule failed.
-
-        Raises:
-            GoalError: no schedule met some goal of `sim.sometimes`.
-        """
-        if self.failure is not None:
-            raise self.failure.error
-        never = sorted(name for name, met in self.goals.items() if not met)
-        if never:
-            raise GoalError(
-                f"never met in {self.schedules} schedules: {', '.join(never)}"
-            )
-
-
-@attrs.frozen(kw_only=True)
-class Proof:
-    """What a complete search found.
-
-    Attributes:
-        schedules: how many schedules were run.
-        exhausted: there are no others; without a failure this is a proof.
-        failure: the first failure, shrunk; None if there was none.
-    """
-
-    schedules: int
-    exhausted: bool
-    failure: Failure | None = None
-
-    def check(self) -> None:
-        """Raise the program's own exception if a schedule failed."""
-        if self.failure is not None:
-            raise self.failure.error
-
-
+@spelled_out(Settings, RunOptions)
 def run(
     function: Function,
     *,
     schedule: Any = None,
-    order: Order = "tasks",
-    max_stall: float = 0.0,
-    threads: Threads = "refuse",
-    max_steps: int = 100_000,
-    max_time: float | None = None,
     seed: int = 0,
     faults: tuple[Fault, ...] = (),
+    **options: Unpack[RunOptions],
 ) -> Run:
     """Run a coroutine function once on virtual time and return how it ended.
 
@@ -127,132 +45,86 @@ def run(
         function: called without arguments, or with `sim=` if it asks for it.
         schedule: a `Schedule`, or what Hypothesis drew from `schedules()`; the
             stock order if omitted. A `Schedule` brings its own order, stall,
-            threads and seed.
-        order: see `SimLoop`.
-        max_stall: see `SimLoop`, in seconds.
-        threads: see `SimLoop`.
-        max_steps: steps after which the run ends with `StepLimitError`.
-        max_time: virtual seconds after which it does.
+            threads and seed, and its own faults unless there are others.
         seed: feeds `sim.rng` and the module `random`.
         faults: what goes wrong; see `fault_plans`.
+        options: see `Settings`.
+
+    Raises:
+        TypeError: there is no such option, or the schedule has it already.
+        ValueError: an option's value means nothing.
     """
-    program = Program(function)
+    settings = checked(Settings, RunOptions, options)
+    check_whole("seed", seed)
+    inputs = Inputs(seed, (), _plan(faults))
     if isinstance(schedule, Schedule):
-        faults = faults or schedule.faults
-        order, max_stall = schedule.order, schedule.max_stall
-        threads, seed = schedule.threads, schedule.seed
-    settings = Settings(
-        order=order,
-        max_stall=max_stall,
-        threads=threads,
-        max_steps=max_steps,
-        max_time=max_time,
-    )
+        _check_free(options, seed)
+        settings = schedule.settings(settings)
+        inputs = schedule.inputs
+        inputs = inputs._replace(faults=_plan(faults) or inputs.faults)
+    program = Program(function)
     policy = Script() if schedule is None else schedule.policy()
-    cancels = schedule.cancels if isinstance(schedule, Schedule) else ()
     with quiet():
-        outcome = execute(
-            program, policy, settings, seed=seed, cancels=cancels, faults=faults
-        )
-        taken = Schedule(
-            order=order,
-            max_stall=max_stall,
-            threads=threads,
-            deviations=tuple(enumerate(policy.choices)),
-            cancels=cancels,
-            faults=faults,
-            seed=seed,
-        )
+        outcome = execute(program, policy, settings, inputs)
+        taken = Schedule.taken(settings, policy.choices, inputs)
         if outcome.error is None:
-            return Run(
-                value=outcome.value,
-                schedule=taken,
-                steps=outcome.steps,
-                time=outcome.time,
-                complaints=outcome.complaints,
-            )
+            return Run.of(outcome, taken)
         if type(outcome.error).__module__.startswith("hypothesis"):
             raise outcome.error  # assume() and its like are not about the program
         failure = tell(program, settings, taken, outcome.error, 1, 0)
-    return _failed(failure, outcome)
-
-
-def _failed(failure: Failure, outcome: Outcome) -> Run:
-    return Run(
+    return Run.of(
+        outcome,
+        failure.schedule,
         error=failure.error,
-        schedule=failure.schedule,
-        steps=outcome.steps,
-        time=outcome.time,
         trace=failure.trace,
         digest=failure.digest,
-        complaints=outcome.complaints,
     )
 
 
-def replay(
-    function: Function,
-    blob: str,
-    *,
-    max_steps: int = 100_000,
-    max_time: float | None = None,
-) -> Run:
+def _plan(faults: Any) -> tuple[Fault, ...]:
+    if not all(isinstance(fault, Fault) for fault in faults):
+        raise TypeError(f"faults of one run are Fault(...)s, not {faults!r}")
+    return tuple(faults)
+
+
+def _check_free(options: Mapping[str, object], seed: int) -> None:
+    taken = sorted(options.keys() - Limits.__annotations__.keys())
+    taken += ["seed"] if seed else []
+    if taken:
+        raise TypeError(f"the schedule says it; without {', '.join(taken)}")
+
+
+@spelled_out(Settings, Limits)
+def replay(function: Function, blob: str, **limits: Unpack[Limits]) -> Run:
     """Run a coroutine function again exactly as a blob says, with a trace.
 
     If the exception comes back it carries the trace as a note, and a warning if
     the blob was made under another Python version or hash seed.
 
+    Args:
+        function: called without arguments, or with `sim=` if it asks for it.
+        blob: what a failure printed.
+        limits: see `Settings`.
+
     Raises:
         BlobError: the text is no blob.
+        TypeError: there is no such option.
+        ValueError: an option's value means nothing.
     """
     schedule = Schedule.from_blob(blob)
-    program = Program(function)
-    settings = Settings(
-        order=schedule.order,
-        max_stall=schedule.max_stall,
-        threads=schedule.threads,
-        max_steps=max_steps,
-        max_time=max_time,
-    )
-    tracer = Tracer()
+    settings = schedule.settings(checked(Settings, Limits, limits))
+    policy, tracer = schedule.policy(), Tracer()
     with quiet():
-        outcome = execute(
-            program,
-            schedule.policy(),
-            settings,
-            seed=schedule.seed,
-            cancels=schedule.cancels,
-            faults=schedule.faults,
-            tracer=tracer,
-        )
+        outcome = execute(Program(function), policy, settings, schedule.inputs, tracer)
     trace = render(tracer.rows)
     if outcome.error is not None:
         for note in (trace, *schedule.warnings()):
             outcome.error.add_note(note)
-    return Run(
-        value=outcome.value,
-        error=outcome.error,
-        schedule=schedule,
-        steps=outcome.steps,
-        time=outcome.time,
-        trace=trace,
-        digest=tracer.digest(),
-        complaints=outcome.complaints,
-    )
+    return Run.of(outcome, schedule, trace=trace, digest=tracer.digest())
 
 
-def explore(
-    function: Function,
-    *,
-    schedules: int = 500,
-    seed: int = 0,
-    strategy: Strategy = "auto",
-    order: Order = "tasks",
-    max_stall: float = 0.0,
-    threads: Threads = "refuse",
-    max_steps: int = 100_000,
-    max_time: float | None = None,
-    faults: Faults | None = None,
-) -> Report:
+@spelled_out(Search, SearchOptions)
+def explore(function: Function, **options: Unpack[SearchOptions]) -> Report:
     """Run a coroutine function under many schedules, until one of them fails.
 
     The stock order comes first; then, in turn, every way in which one task is slow
@@ -262,42 +134,33 @@ def explore(
 
     Args:
         function: called without arguments, or with `sim=` if it asks for it.
-        schedules: how many schedules to run at most.
-        seed: start of all randomness, also of `sim.rng` and the module `random`.
-        strategy: `"auto"` mixes them; or name one.
-        order: see `SimLoop`.
-        max_stall: see `SimLoop`, in seconds.
-        threads: see `SimLoop`.
-        max_steps: steps after which one run fails with `StepLimitError`.
-        max_time: virtual seconds after which it does.
-        faults: what may go wrong with the agents of a swarm; nothing if omitted.
+        options: see `Search`.
+
+    Raises:
+        TypeError: there is no such option, or its value is of the wrong type.
+        ValueError: an option's value means nothing.
     """
-    settings = Settings(
-        order=order,
-        max_stall=max_stall,
-        threads=threads,
-        max_steps=max_steps,
-        max_time=max_time,
-    )
-    portfolio = Portfolio(strategy, random.Random(seed), schedules, max_stall > 0)
-    tries = _tries(portfolio, faults, seed)
-    return _search(Program(function), settings, tries, schedules)
+    return search(Program(function), checked(Search, SearchOptions, options))
 
 
 class _Try(NamedTuple):
     """What to run next."""
 
     policy: Policy
-    faults: tuple[Fault, ...]
-    seed: int
+    inputs: Inputs
 
 
-def _tries(
-    portfolio: Portfolio, faults: Faults | None, seed: int
-) -> Generator[_Try, Outcome, None]:
+def _tries(options: Search) -> Generator[_Try, Outcome, None]:
     """Yield what to try next; is told how each of them went."""
-    probe = Script()
-    outcome = yield _Try(probe, (), seed)
+    seed, faults = options.seed, options.faults
+    portfolio = Portfolio(
+        options.strategy,
+        random.Random(seed),
+        options.schedules,
+        options.max_stall > 0,
+    )
+    probe, stock = Script(), Inputs(seed)
+    outcome = yield _Try(probe, stock)
     planner = None
     if faults is not None:
         planner = Planner(faults, random.Random(seed))
@@ -306,43 +169,38 @@ def _tries(
         if planner is not None:
             single = planner.single()
             if single is not None:
-                yield _Try(Script(), (single,), seed)
+                yield _Try(Script(), stock._replace(faults=(single,)))
         # Holds are planned on what the stock order did, so they keep its seed.
         entropy = seed if type(policy) is Script else seed * _SEEDS + number
         plan = () if planner is None else planner.several()
-        outcome = yield _Try(policy, plan, entropy)
+        outcome = yield _Try(policy, Inputs(entropy, (), plan))
         portfolio.learn(policy)
         if planner is not None:
             planner.learn(outcome.census)
 
 
-def _search(
-    program: Program,
-    settings: Settings,
-    tries: Generator[_Try, Outcome, None],
-    schedules: int,
-) -> Report:
+def search(program: Program, options: Search) -> Report:
+    """Run the schedules of a search until one of them fails; see `explore`."""
     goals: dict[str, bool] = {}
     number = 0
+    tries = _tries(options)
     following: _Try | None = next(tries)
     with quiet() as ran:
-        while following is not None and number < schedules:
+        while following is not None and number < options.schedules:
             number += 1
-            policy, faults, seed = following
-            outcome = execute(program, policy, settings, seed=seed, faults=faults)
+            policy, inputs = following
+            outcome = execute(program, policy, options, inputs)
             for name, met in outcome.goals.items():
                 goals[name] = goals.get(name, False) or met
             if outcome.error is not None:
+                taken = Schedule.taken(options, policy.choices, inputs)
                 failure = investigate(
                     program,
-                    settings,
+                    options,
+                    taken,
                     outcome.error,
-                    choices=policy.choices,
+                    number,
                     holds=_holds_of(policy),
-                    cancels=(),
-                    faults=faults,
-                    seed=seed,
-                    found_after=number,
                 )
                 return Report(schedules=number, failure=failure, goals=goals)
             ran()

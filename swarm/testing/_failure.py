@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import attrs
 
 from swarm.testing._errors import EscapeError
-from swarm.testing._faults import Fault, fewer
-from swarm.testing._program import Program, Settings, execute
+from swarm.testing._faults import fewer
+from swarm.testing._options import Settings
+from swarm.testing._program import Program, execute
 from swarm.testing._report import is_library
-from swarm.testing._schedule import Schedule, describe_hold
+from swarm.testing._schedule import Inputs, Schedule, describe_hold
 from swarm.testing._script import Hold, Script
 from swarm.testing._shrink import Deviations, Shrinker
 from swarm.testing._trace import Tracer, render
 
 MAX_STEPS = 500_000  # of all replays of a shrink together
+_FOR_FAULTS = 40  # replays
 
 
 @attrs.frozen(kw_only=True)
@@ -74,71 +74,83 @@ def signature(error: BaseException) -> tuple[object, ...]:
 def investigate(
     program: Program,
     settings: Settings,
+    taken: Schedule,
     error: BaseException,
-    *,
-    choices: Sequence[int],
-    holds: tuple[Hold, ...],
-    cancels: tuple[tuple[int, int], ...],
-    seed: int,
     found_after: int,
-    faults: tuple[Fault, ...] = (),
-    shrink: bool = True,
+    *,
+    holds: tuple[Hold, ...] = (),
 ) -> Failure:
-    """Shrink a failure, replay it with the trace on, and explain it."""
-    wanted = signature(error)
+    """Shrink a failure, replay it with the trace on, and explain it.
 
-    steps = 0
+    Args:
+        program: what failed.
+        settings: how it was run.
+        taken: the schedule under which it did, decision by decision.
+        error: what it raised.
+        found_after: the number of schedules tried.
+        holds: how the schedule was made, if it was by holds.
+    """
+    if isinstance(error, EscapeError):
+        return tell(program, settings, taken, error, found_after, 0)
+    search = _Search(program, settings, taken, error)
+    search.drop_faults()
+    search.shrinker.replays = search.replays
+    found = search.shrinker.shrink([lane for _, lane in taken.deviations], holds)
+    deviations, held = (taken.deviations, ()) if found is None else found
+    schedule = attrs.evolve(
+        taken, deviations=deviations, holds=held, faults=search.inputs.faults
+    )
+    return tell(
+        program, settings, schedule, error, found_after, search.shrinker.replays
+    )
 
-    def probe(
-        deviations: Deviations,
-        held: tuple[Hold, ...],
-        plan: tuple[Fault, ...] | None = None,
+
+class _Search:
+    """Replays smaller schedules and tells whether they fail the same way."""
+
+    def __init__(
+        self,
+        program: Program,
+        settings: Settings,
+        taken: Schedule,
+        error: BaseException,
+    ) -> None:
+        self.shrinker = Shrinker(self._probe)
+        self.inputs = taken.inputs
+        self._taken = taken.deviations
+        self._program = program
+        self._settings = settings
+        self._wanted = signature(error)
+        self._steps = 0
+        self.replays = 0
+
+    def _probe(self, deviations: Deviations, holds: tuple[Hold, ...]) -> Script | None:
+        return self._fails(deviations, holds, self.inputs)
+
+    def _fails(
+        self, deviations: Deviations, holds: tuple[Hold, ...], inputs: Inputs
     ) -> Script | None:
-        nonlocal steps
-        if steps > MAX_STEPS:
+        self.replays += 1
+        if self._steps > MAX_STEPS:
             return None
-        script = Script(dict(deviations), held)
-        plan = faults if plan is None else plan
-        again = execute(
-            program, script, settings, seed=seed, cancels=cancels, faults=plan
-        )
-        steps += again.steps
-        same = again.error is not None and signature(again.error) == wanted
+        script = Script(dict(deviations), holds)
+        again = execute(self._program, script, self._settings, inputs)
+        self._steps += again.steps
+        same = again.error is not None and signature(again.error) == self._wanted
         return script if same else None
 
-    shrinker = Shrinker(probe)
-    found = None
-    if shrink and not isinstance(error, EscapeError):
-        exact = tuple(enumerate(choices))
-        faults = _fewer_faults(
-            faults,
-            lambda plan: bool(probe((), (), plan) or probe(exact, (), plan)),
-        )
-        found = shrinker.shrink(choices, holds)
-    if found is None:
-        found = tuple(enumerate(choices)), ()
-    schedule = Schedule(
-        order=settings.order,
-        max_stall=settings.max_stall,
-        threads=settings.threads,
-        deviations=found[0],
-        holds=found[1],
-        cancels=cancels,
-        faults=faults,
-        seed=seed,
-    )
-    return tell(program, settings, schedule, error, found_after, shrinker.replays)
+    def drop_faults(self) -> None:
+        """Drop faults and make them milder while the program still fails."""
+        inputs: Inputs | None = self.inputs
+        while inputs is not None:
+            self.inputs = inputs
+            smaller = (inputs._replace(faults=p) for p in fewer(inputs.faults))
+            inputs = next((i for i in smaller if self._fails_somehow(i)), None)
 
-
-def _fewer_faults(
-    plan: tuple[Fault, ...], fails: Callable[[tuple[Fault, ...]], bool]
-) -> tuple[Fault, ...]:
-    """Drop faults and make them milder while the program still fails."""
-    while True:
-        smaller = next((p for p in fewer(plan) if fails(p)), None)
-        if smaller is None:
-            return plan
-        plan = smaller
+    def _fails_somehow(self, inputs: Inputs) -> bool:
+        orders: tuple[Deviations, ...] = ((), self._taken)
+        left = max(_FOR_FAULTS - self.replays, 0)
+        return any(self._fails(order, (), inputs) for order in orders[:left])
 
 
 def tell(
@@ -151,15 +163,7 @@ def tell(
 ) -> Failure:
     """Replay a schedule once more with the trace on, and put it into words."""
     tracer, script = Tracer(), schedule.policy()
-    again = execute(
-        program,
-        script,
-        settings,
-        seed=schedule.seed,
-        cancels=schedule.cancels,
-        faults=schedule.faults,
-        tracer=tracer,
-    ).error
+    again = execute(program, script, settings, schedule.inputs, tracer).error
     reproducible = again is not None and signature(again) == signature(error)
     if again is not None and reproducible:
         error = again

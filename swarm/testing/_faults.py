@@ -1,9 +1,11 @@
 """Faults as values: which there may be, which there were, and which to try next.
 
 A fault is tied to an *occasion* that is counted per agent (its turns, the messages
-told to it) or for the whole program (operations on the tree), never to a step of the
-loop: "the 2nd message to `ada` is lost" means the same under every schedule, so a
-plan of faults and a schedule can be shrunk one after the other.
+told to it), per lock, per subscription (hand-overs of events) or for the whole program
+(operations on the tree), never to a step of the loop: "the 2nd message to `ada` is
+lost" means the same under every schedule, so a plan of faults and a schedule can be
+shrunk one after the other. An occasion is counted only where the fault is one that can
+really happen; so nothing is planned that would break a promise of the library itself.
 """
 
 from __future__ import annotations
@@ -24,10 +26,25 @@ Kind = Literal[
     "reorder",
     "expire",
     "jump",
+    "drop_event",
+    "duplicate_event",
+    "delay_event",
+    "reorder_event",
+    "crash_handler",
 ]
-Occasion = Literal["turn", "message", "lease", "operation"]
+Occasion = Literal[
+    "turn",
+    "message",
+    "lease",
+    "operation",
+    "event that may be lost",
+    "event that may come twice",
+    "event that may be late",
+    "event that may be overtaken",
+    "event in a handler",
+]
 Census = Mapping[tuple[str, str], int]
-"""How often an occasion came up: (occasion, agent) to a number."""
+"""How often an occasion came up: (occasion, whose) to a number."""
 
 ANYBODY: Final = "*"
 OCCASIONS: Final[Mapping[str, Occasion]] = {
@@ -40,31 +57,53 @@ OCCASIONS: Final[Mapping[str, Occasion]] = {
     "reorder": "message",
     "expire": "lease",
     "jump": "operation",
+    "drop_event": "event that may be lost",
+    "duplicate_event": "event that may come twice",
+    "delay_event": "event that may be late",
+    "reorder_event": "event that may be overtaken",
+    "crash_handler": "event in a handler",
 }
-SECONDS: Final = (0.01, 1.0, 30.0, 100.0)
-TURNS: Final = (1, 2, 3, 5, 8, 13)
-JUMPS: Final = (-3600.0, -1.0, 1.0, 3600.0)
-AMOUNTS: Final[Mapping[str, tuple[float, ...]]] = {
-    "crash": TURNS,
-    "freeze": SECONDS,
-    "slow": SECONDS,
-    "drop": (0.0,),
-    "duplicate": (0.0,),
-    "delay": SECONDS,
-    "reorder": (1.0,),
-    "expire": (0.0, *SECONDS),
-    "jump": JUMPS,
+Size = tuple[float, int]
+"""Seconds, loop turns: how bad a fault is, and how much after its occasion it comes."""
+
+_NOW: Final[Size] = (0.0, 0)
+_TURNS: Final[tuple[Size, ...]] = tuple((0.0, turns) for turns in (1, 2, 3, 5, 8, 13))
+_SECONDS: Final[tuple[Size, ...]] = ((0.01, 0), (1.0, 0), (30.0, 0), (100.0, 0))
+_FREEZES: Final[tuple[Size, ...]] = tuple(
+    (seconds, turns) for seconds, _ in _SECONDS for turns in (0, 2, 4, 8)
+)
+SIZES: Final[Mapping[str, tuple[Size, ...]]] = {
+    "crash": _TURNS,
+    "freeze": _FREEZES,
+    "slow": _SECONDS,
+    "drop": (_NOW,),
+    "duplicate": (_NOW,),
+    "delay": _SECONDS,
+    "reorder": ((1.0, 0),),
+    "expire": (_NOW, *_TURNS, *_SECONDS),
+    "jump": ((1.0, 0), (-1.0, 0), (3600.0, 0), (-3600.0, 0)),
+    "drop_event": (_NOW,),
+    "duplicate_event": (_NOW,),
+    "delay_event": _SECONDS,
+    "reorder_event": (_NOW,),
+    "crash_handler": _TURNS,
 }
+"""What is tried of each kind, the mildest first."""
 _TEXTS: Final[Mapping[str, str]] = {
-    "crash": "{who} crashed {amount:g} loop turns into turn {number}",
-    "freeze": "{who} froze for {amount:g} s in turn {number}",
+    "crash": "{who} crashed in turn {number}{later}",
+    "freeze": "{who} froze for {amount:g} s in turn {number}{later}",
     "slow": "{who} was {amount:g} s slow to handle turn {number}",
     "drop": "message {number} to {who} was lost",
     "duplicate": "message {number} to {who} came twice",
     "delay": "message {number} to {who} came {amount:g} s late",
     "reorder": "message {number} to {who} was overtaken by the next",
-    "expire": "lease {number} of {who} ended after {amount:g} s",
+    "expire": "lease {number} of {who} ended {amount:g} s after its grant{later}",
     "jump": "the wall clock jumped by {amount:+g} s at operation {number}",
+    "drop_event": "event {number} for {who} was lost on its way",
+    "duplicate_event": "the acknowledgement of event {number} by {who} was lost",
+    "delay_event": "event {number} for {who} was {amount:g} s late",
+    "reorder_event": "event {number} for {who} was overtaken by the next",
+    "crash_handler": "the handler of {who} crashed in event {number}{later}",
 }
 _MANY: Final = 2_000  # single faults that are put in line
 
@@ -74,23 +113,30 @@ class Fault(NamedTuple):
 
     Attributes:
         kind: what: see `Faults`.
-        target: whom: the name of an agent, of a lock or semaphore, or `"*"`: any,
-            counted all together.
+        target: whom: the name of an agent, of a lock or semaphore, of a subscription,
+            or `"*"`: any, counted all together.
         number: at which occasion, from 1: the agent's turn (`crash`, `freeze`,
             `slow`), message (`drop`, `duplicate`, `delay`, `reorder`), lease of a
             lock or semaphore (`expire`), operation of the program on the tree
-            (`jump`).
-        amount: for how many seconds; for `crash`, how many loop turns later.
+            (`jump`), event handed to a subscription, each time anew (the others).
+        amount: for how many seconds; for `expire`, after how many.
+        turns: how many turns of the loop later (`crash`, `freeze`, `expire`,
+            `crash_handler`).
     """
 
     kind: Kind
     target: str
     number: int
     amount: float = 0.0
+    turns: int = 0
 
     def __str__(self) -> str:
         who = "anybody" if self.target == ANYBODY else f"`{self.target}`"
-        return _TEXTS[self.kind].format(who=who, number=self.number, amount=self.amount)
+        turns = "turn" if self.turns == 1 else "turns"
+        later = f", {self.turns} loop {turns} on" if self.turns else ""
+        return _TEXTS[self.kind].format(
+            who=who, number=self.number, amount=self.amount, later=later
+        )
 
 
 Targets = bool | str | Collection[str]
@@ -100,9 +146,12 @@ Targets = bool | str | Collection[str]
 class Faults:
     """Which faults an exploration may inject into a swarm program.
 
-    Each kind takes True (any agent), a name, a pattern such as `"worker-*"`, or a
+    Each kind takes True (anybody), a name, a pattern such as `"worker-*"`, or a
     collection of these. Messages are what is told; asks and streams have somebody
-    who waits, and are reached by slow, frozen and crashing agents.
+    who waits, and are reached by slow, frozen and crashing agents. Events are what
+    the bus hands to a subscription; what can go wrong with them depends on what the
+    subscription was promised. An `@on` method is the subscription
+    `"<agent>.<method>"`.
 
     Attributes:
         crash: the agent fails in the middle of a turn: with `SimulatedCrash`, which
@@ -117,6 +166,19 @@ class Faults:
         expire: a lease of a lock or semaphore of this name ends before its time, as
             if it could not be renewed.
         jump: the wall clock jumps; nothing but `wall` time may follow it.
+        drop_event: an event is lost on its way to the subscription of this name, and
+            counted as dropped: at-most-once handlers, streams whose overflow policy
+            drops, `@on` methods. To other handlers it comes again, after `ack_wait`
+            or a second.
+        duplicate_event: the handler has done its work, but its acknowledgement is
+            lost, so the event comes again: at-least-once. Exactly-once as well, where
+            what was written in the transaction is lost with it.
+        delay_event: an event comes late; where order is promised, those behind it do
+            too. Plain functions are never late.
+        reorder_event: an event comes after the next one, or one second late: only
+            where `ordered=False`.
+        crash_handler: the handler is cancelled in the middle; the event comes again,
+            or (at-most-once) is done.
         most: how many faults there are in one schedule.
     """
 
@@ -129,14 +191,34 @@ class Faults:
     reorder: Targets = False
     expire: Targets = False
     jump: bool = False
+    drop_event: Targets = False
+    duplicate_event: Targets = False
+    delay_event: Targets = False
+    reorder_event: Targets = False
+    crash_handler: Targets = False
     most: int = attrs.field(default=2, validator=attrs.validators.ge(1))
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse targets that are none."""
+        for kind in get_args(Kind):
+            targets: object = getattr(self, kind)
+            if not isinstance(targets, bool) and (
+                kind == "jump"
+                or not isinstance(targets, Collection)
+                or not all(isinstance(name, str) for name in targets)
+            ):
+                raise TypeError(
+                    f"{kind} is True or False"
+                    f"{'' if kind == 'jump' else ', a name, a pattern or several'}, "
+                    f"not {targets!r}"
+                )
 
     def kinds(self) -> list[Kind]:
         """Return the kinds that are switched on."""
         return [kind for kind in get_args(Kind) if getattr(self, kind)]
 
     def hits(self, kind: Kind, name: str) -> bool:
-        """Return whether a kind of fault may hit the agent of this name."""
+        """Return whether a kind of fault may hit whoever has this name."""
         targets: Targets = getattr(self, kind)
         if isinstance(targets, bool):
             return targets
@@ -179,7 +261,7 @@ class Planner:
             if target is not None:
                 count = self._census[OCCASIONS[kind], target]
                 number = 1 + int(rng.random() * count)
-                plan.append(Fault(kind, target, number, self._pick(AMOUNTS[kind])))
+                plan.append(Fault(kind, target, number, *self._pick(SIZES[kind])))
         return tuple(plan)
 
     def _pick(self, choices: Any) -> Any:
@@ -200,11 +282,11 @@ class Planner:
 
     def _enumerate(self) -> list[Fault]:
         found = [
-            Fault(kind, target, number, amount)
+            Fault(kind, target, number, *size)
             for kind in self._faults.kinds()
             for target in self._targets(kind)
             for number in range(1, self._census[OCCASIONS[kind], target] + 1)
-            for amount in AMOUNTS[kind]
+            for size in SIZES[kind]
         ]
         # By chance, so that a budget too small for all of them covers all regions.
         keyed = sorted((self._rng.random(), fault) for fault in found)
@@ -216,7 +298,8 @@ def fewer(plan: tuple[Fault, ...]) -> Iterator[tuple[Fault, ...]]:
     for index in range(len(plan)):
         yield plan[:index] + plan[index + 1 :]
     for index, fault in enumerate(plan):
-        for amount in AMOUNTS[fault.kind]:
-            if abs(amount) < abs(fault.amount):
-                milder = fault._replace(amount=amount)
-                yield (*plan[:index], milder, *plan[index + 1 :])
+        for amount, turns in SIZES[fault.kind]:
+            if (amount, turns) == (fault.amount, fault.turns):
+                break
+            milder = fault._replace(amount=amount, turns=turns)
+            yield (*plan[:index], milder, *plan[index + 1 :])

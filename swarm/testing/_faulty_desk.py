@@ -6,6 +6,7 @@ The managers of locks and semaphores take the desk type that their loop names
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from swarm.coordination._desk import Desk
@@ -16,7 +17,6 @@ from swarm.coordination._line import decide_force
 from swarm.coordination._sessions import Session
 from swarm.coordination._waiting import Core
 from swarm.model import TIME
-from swarm.testing._faults import Fault
 from swarm.testing._injector import Injector
 
 
@@ -37,10 +37,12 @@ class FaultyLedger(Ledger):
         loop: Any = self.core.loop
         injector: Injector = loop.faults
         for fault in injector.at("lease", want.name):
-            loop.call_later(fault.amount, self._expire, lease, fault, injector)
+            expire = partial(self._expire, lease)
+            loop.call_later(fault.amount, injector.later, fault, expire)
         return lease
 
-    def _expire(self, lease: Lease, fault: Fault, injector: Injector) -> None:
-        if lease.id in self.core.leases:
-            injector.note(fault)
+    def _expire(self, lease: Lease) -> bool:
+        is_held = lease.id in self.core.leases
+        if is_held:
             self.apply(TIME, lease.want, decide_force, lease.id, EXPIRED)
+        return is_held

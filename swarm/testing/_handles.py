@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import types
 from collections.abc import Callable
 from typing import Any, Protocol, cast
@@ -115,6 +116,8 @@ class SimTimer(asyncio.TimerHandle):
 
 def describe_callback(callback: object) -> str:
     """Name a callback without its address."""
+    while isinstance(callback, functools.partial):
+        callback = callback.func
     return getattr(callback, "__qualname__", type(callback).__name__)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from swarm.testing._faults import AMOUNTS, ANYBODY, OCCASIONS, Fault, Faults
+from swarm.testing._faults import ANYBODY, OCCASIONS, SIZES, Fault, Faults, Kind, Size
 from swarm.testing._policies import Drawn
 from swarm.testing._script import LENGTHS, HoldHeads
 
@@ -23,6 +23,13 @@ MAX_DECISIONS = 2_000
 @functools.lru_cache(maxsize=256)
 def _below(count: int) -> st.SearchStrategy[int]:
     return st.integers(0, count - 1)
+
+
+@functools.lru_cache(maxsize=16)
+def _starts(max_decision: int) -> st.SearchStrategy[list[tuple[int, int]]]:
+    # Pairs, not a dictionary: Hypothesis draws those twice as fast.
+    pair = st.tuples(st.integers(0, max_decision), st.sampled_from(LENGTHS))
+    return st.lists(pair, max_size=3)
 
 
 class DrawnSchedule:
@@ -70,10 +77,7 @@ def schedules(
     """
     if draw(st.booleans()):
         return DrawnSchedule(draw)
-    starts = st.dictionaries(
-        st.integers(0, max_decision), st.sampled_from(LENGTHS), max_size=3
-    )
-    return HeldSchedule(draw(starts))
+    return HeldSchedule(dict(draw(_starts(max_decision))))
 
 
 @st.composite
@@ -91,10 +95,13 @@ def fault_plans(
     Args:
         draw: given by Hypothesis.
         faults: which there may be, and how many.
-        agents: the names of the agents they may hit, those of them that `faults`
-            allows. Without names every agent, counted together; `faults` may then
-            say only True or False.
-        last: the last occasion that is hit: turn, message or operation of one agent.
+        agents: the names of the agents, locks and subscriptions they may hit, those
+            of them that `faults` allows. Without names anybody, counted together;
+            `faults` may then say only True or False.
+        last: the last occasion that is hit, of each of them.
+
+    Raises:
+        ValueError: `faults` names somebody, and there are no names.
     """
     if not agents and any(getattr(faults, k) is not True for k in faults.kinds()):
         raise ValueError("faults that name agents need their names: agents=[...]")
@@ -103,11 +110,14 @@ def fault_plans(
         everywhere = not agents or OCCASIONS[kind] == "operation"
         names = [ANYBODY] if everywhere else [n for n in agents if faults.hits(kind, n)]
         if names:
-            amounts = sorted(AMOUNTS[kind], key=abs)
-            number, amount = st.integers(1, last), st.sampled_from(amounts)
+            number, size = st.integers(1, last), st.sampled_from(SIZES[kind])
             who = st.sampled_from(names)
-            plan.append(st.builds(Fault, st.just(kind), who, number, amount))
+            plan.append(st.builds(_fault, st.just(kind), who, number, size))
     if not plan:
         return ()
     found: list[Fault] = draw(st.lists(st.one_of(plan), max_size=faults.most))
     return tuple(found)
+
+
+def _fault(kind: Kind, who: str, number: int, size: Size) -> Fault:
+    return Fault(kind, who, number, *size)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from swarm.testing._errors import SimulationError
-from swarm.testing._faults import ANYBODY, OCCASIONS, Fault, Occasion
+from swarm.testing._faults import ANYBODY, OCCASIONS, Fault, Kind, Occasion
 from swarm.testing._freezer import Freezer
 from swarm.testing._virtual import VirtualLoop
 
@@ -31,9 +31,9 @@ class Victim(Protocol):
 class Injector:
     """What goes wrong in one run: `sim.faults`.
 
-    Agents are given by their ref or by their name. The same faults can be drawn by
-    `explore(..., faults=Faults(...))`; these methods are for a test that wants one
-    of them at a place of its own.
+    Agents are given by their ref or by their name, subscriptions likewise. The same
+    faults can be drawn by `explore(..., faults=Faults(...))`; these methods are for a
+    test that wants one of them at a place of its own.
 
     Attributes:
         happened: the faults so far.
@@ -44,6 +44,7 @@ class Injector:
         self._due: dict[tuple[str, str, int], list[Fault]] = {}
         self._freezer = Freezer(loop)
         self._victims: dict[str, Victim] = {}
+        self._listeners: dict[str, tuple[Kind, ...]] = {}
         self.counts: dict[tuple[str, str], int] = {}
         self.happened: list[Fault] = []
 
@@ -57,7 +58,8 @@ class Injector:
         """
         victim = self._find(agent)
         number = self.counts.get(("turn", victim.name), 0)
-        self._crash(victim, Fault("crash", victim.name, number))
+        if victim.crash():
+            self.note(Fault("crash", victim.name, number))
 
     def freeze(self, agent: Any, seconds: float) -> None:
         """Let no code of the agent run for that long, from now on.
@@ -67,8 +69,8 @@ class Injector:
         """
         victim = self._find(agent)
         number = self.counts.get(("turn", victim.name), 0)
+        self._freeze(victim, seconds)
         self.note(Fault("freeze", victim.name, number, seconds))
-        self._freezer.freeze(victim.tasks(), seconds)
 
     def slow(self, agent: Any, seconds: float) -> None:
         """Let the agent's next turn begin that long before its method does."""
@@ -94,6 +96,32 @@ class Injector:
         """Let the next lease of this lock or semaphore end so many seconds later."""
         self._next("expire", name, after)
 
+    def drop_event(self, subscription: Any) -> None:
+        """Lose the next event for a subscription: for good, if it may be.
+
+        Raises:
+            SimulationError: there is no such subscription in this simulation, or that
+                would break what it was promised; see `Faults`. All methods about
+                events raise it.
+        """
+        self._next_event("drop_event", subscription)
+
+    def duplicate_event(self, subscription: Any) -> None:
+        """Lose the acknowledgement of the next event, so that it comes twice."""
+        self._next_event("duplicate_event", subscription)
+
+    def delay_event(self, subscription: Any, seconds: float) -> None:
+        """Let the next event for a subscription come late."""
+        self._next_event("delay_event", subscription, seconds)
+
+    def reorder_event(self, subscription: Any) -> None:
+        """Let the next event come after the one behind it, or one second late."""
+        self._next_event("reorder_event", subscription)
+
+    def crash_handler(self, subscription: Any, turns: int = 1) -> None:
+        """Let the handler crash that many loop turns into the next event."""
+        self._next_event("crash_handler", subscription, turns=turns)
+
     def jump_wall(self, seconds: float) -> None:
         """Let the wall clock, and only it, jump now."""
         number = self.counts.get(("operation", ANYBODY), 0)
@@ -107,10 +135,26 @@ class Injector:
             raise SimulationError(f"no agent called {name!r} in this simulation")
         return victim
 
-    def _next(self, kind: Any, agent: Any, amount: float = 0.0) -> None:
+    def _next(
+        self, kind: Kind, agent: Any, amount: float = 0.0, turns: int = 0
+    ) -> None:
         name = getattr(agent, "name", agent)
         number = self.counts.get((OCCASIONS[kind], name), 0) + 1
-        self.arm([Fault(kind, name, number, amount)])
+        self.arm([Fault(kind, name, number, amount, turns)])
+
+    def _next_event(
+        self, kind: Kind, subscription: Any, amount: float = 0.0, turns: int = 0
+    ) -> None:
+        name = getattr(subscription, "name", subscription)
+        possible = self._listeners.get(name)
+        if possible is None:
+            raise SimulationError(f"no subscription {name!r} in this simulation")
+        if kind not in possible:
+            raise SimulationError(
+                f"{kind} would break what {name!r} was promised; possible are "
+                f"{', '.join(possible)}"
+            )
+        self._next(kind, name, amount, turns)
 
     # --- for the seams ----------------------------------------------------------
 
@@ -128,6 +172,30 @@ class Injector:
     def enter(self, victim: Victim) -> None:
         """Note that there is an agent; a later one of the same name replaces it."""
         self._victims[victim.name] = victim
+
+    def listen(self, name: str, kinds: Iterable[Kind]) -> None:
+        """Note that there is a subscription, and what can go wrong with its events."""
+        self._listeners[name] = tuple(kinds)
+
+    def event(self, name: str) -> dict[Kind, Fault]:
+        """Count an event on its way to a subscription; return what goes wrong."""
+        found: dict[Kind, Fault] = {}
+        for kind in self._listeners[name]:
+            for fault in self.at(OCCASIONS[kind], name):
+                found[kind] = fault
+                if kind != "crash_handler":  # which may come too late
+                    self.note(fault)
+        return found
+
+    def later(
+        self, fault: Fault, act: Callable[[], bool], left: int | None = None
+    ) -> None:
+        """Have a fault happen its turns of the loop from now, if it still can."""
+        left = fault.turns if left is None else left
+        if left > 0:
+            self._loop.call_soon(self.later, fault, act, left - 1)
+        elif act():
+            self.note(fault)
 
     def at(self, occasion: Occasion, name: str) -> list[Fault]:
         """Count an occasion; return the faults that are due, made out to `name`."""
@@ -151,10 +219,9 @@ class Injector:
         slowed = 0.0
         for fault in self.at("turn", victim.name):
             if fault.kind == "crash":
-                self._after(int(fault.amount), lambda f=fault: self._crash(victim, f))  # type: ignore[misc]
+                self.later(fault, victim.crash)
             elif fault.kind == "freeze":
-                self.note(fault)
-                self._freezer.freeze(victim.tasks(), fault.amount)
+                self.later(fault, lambda f=fault: self._freeze(victim, f.amount))  # type: ignore[misc]
             else:
                 self.note(fault)
                 slowed += fault.amount
@@ -177,13 +244,6 @@ class Injector:
         if tracer is not None:
             tracer.fault(str(fault))
 
-    def _crash(self, victim: Victim, fault: Fault) -> None:
-        if victim.crash():
-            self.note(fault)
-
-    def _after(self, turns: int, act: Callable[[], object]) -> None:
-        """Do something that many turns of the loop from now."""
-        if turns <= 0:
-            act()
-        else:
-            self._loop.call_soon(self._after, turns - 1, act)
+    def _freeze(self, victim: Victim, seconds: float) -> bool:
+        self._freezer.freeze(victim.tasks(), seconds)
+        return True

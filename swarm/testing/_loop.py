@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Unpack
 
 from swarm.testing._anyio import patched_anyio
 from swarm.testing._errors import StepLimitError, StuckError
@@ -31,12 +31,17 @@ from swarm.testing._handles import (
     SimTask,
 )
 from swarm.testing._injector import Injector
+from swarm.testing._options import (
+    Order,
+    RunOptions,
+    Settings,
+    Threads,
+    checked,
+    spelled_out,
+)
 from swarm.testing._policies import STALL, Fifo, Policy
-from swarm.testing._report import describe_stuck
-from swarm.testing._sealed import Threads
+from swarm.testing._report import describe_stuck, waits_outside
 from swarm.testing._virtual import VirtualLoop
-
-Order = Literal["tasks", "fifo", "batch"]
 
 
 class SimLoop(VirtualLoop):
@@ -44,43 +49,44 @@ class SimLoop(VirtualLoop):
 
     Args:
         policy: who runs next; the stock order if omitted.
-        order: `"tasks"` lets task steps be late, `"fifo"` keeps the stock order,
-            `"batch"` shuffles the steps of each loop iteration among themselves.
-        max_stall: seconds by which the clock may move on while work is ready; no
-            ready step ever waits longer than this.
-        threads: `"refuse"` raises `EscapeError` when a worker thread is asked for,
-            `"inline"` runs its function as one step of a task.
-        max_steps: steps after which a run ends with `StepLimitError`.
-        max_time: loop time, in seconds, beyond which it does.
+        settings: how it runs, in one record; or give the options by name.
         entropy_seed: number from which the program may derive its randomness.
+        options: see `Settings`.
+
+    Raises:
+        TypeError: there is no such option, or both kinds of them are given.
+        ValueError: an option's value means nothing.
     """
 
+    @spelled_out(Settings, RunOptions)
     def __init__(
         self,
         policy: Policy | None = None,
         *,
-        order: Order = "tasks",
-        max_stall: float = 0.0,
-        threads: Threads = "refuse",
-        max_steps: int = 100_000,
-        max_time: float | None = None,
+        settings: Settings | None = None,
         entropy_seed: int = 0,
+        **options: Unpack[RunOptions],
     ) -> None:
+        if settings is None:
+            settings = checked(Settings, RunOptions, options)
+        elif options:
+            raise TypeError(f"settings= says it all; without {', '.join(options)}")
         super().__init__()
         self.entropy_seed: int = entropy_seed
-        self.order: Order = order
-        self.max_stall: float = max_stall
-        self.threads: Threads = threads
-        self.max_steps: int = max_steps
-        self.max_time: float | None = max_time
+        self.order: Order = settings.order
+        self.max_stall: float = settings.max_stall
+        self.threads: Threads = settings.threads
+        self.max_steps: int = settings.max_steps
+        self.max_time: float | None = settings.max_time
         self.policy: Policy = Fifo() if policy is None else policy
         self.steps: int = 0
         self.monitors: list[Callable[[], None]] = []
         self.interventions: list[tuple[int, int]] = []  # (step, task), descending
         self.halted: bool = False  # set by a subclass that runs step by step
-        self._free = policy is not None and (order != "fifo" or max_stall > 0)
+        self._free = policy is not None and (self.order != "fifo" or self.max_stall > 0)
         self._moved_at = 0  # the step at which the clock moved last
         self._pending: deque[SimHandle] = deque()
+        self._late: dict[float, int] = {}  # ready since, before now: how many
         self.faults: Injector = Injector(self)
 
     @property
@@ -96,6 +102,13 @@ class SimLoop(VirtualLoop):
         from swarm.testing._faulty_desk import FaultyDesk  # not for other programs
 
         return FaultyDesk
+
+    @property
+    def subscription_types(self) -> dict[type[Any], type[Any]]:
+        """What swarm's subscriptions are made of here, by what they are elsewhere."""
+        from swarm.testing._faulty_bus import SUBSCRIPTION_TYPES  # as above
+
+        return SUBSCRIPTION_TYPES
 
     async def scheduling_point(self) -> None:
         self.faults.operation()
@@ -114,13 +127,14 @@ class SimLoop(VirtualLoop):
             super().run_forever()
 
     def _run_once(self) -> None:
-        watched = self.tracer or self.interventions
-        if not self._free and not watched:
-            self._run_fifo()
-        elif watched or self.max_stall or self.order != "tasks":
+        if self._free or self.is_watched():
             self._run_chosen()
         else:
-            self._run_quick()
+            self._run_fifo()
+
+    def is_watched(self) -> bool:
+        """Return whether something is to happen before or after single steps."""
+        return self.tracer is not None or bool(self.interventions)
 
     def _run_fifo(self) -> None:
         ready, monitors = self._ready, self.monitors
@@ -132,53 +146,82 @@ class SimLoop(VirtualLoop):
                 self._idle()
                 continue
             count = len(ready)
-            self.steps += count
             self._check_steps()
+            self.steps += count
             for _ in range(count):
                 handle = ready.popleft()
-                if not handle._cancelled:
-                    try:
-                        handle._context.run(handle._callback, *handle._args)  # type: ignore[arg-type, misc]
-                    except (SystemExit, KeyboardInterrupt):
-                        raise
-                    except BaseException as exc:  # noqa: BLE001 as the stock loop
-                        self._complain(handle, exc)
-                    if monitors:
-                        self._monitor()
+                if handle._cancelled:
+                    self.steps -= 1
+                    continue
+                try:
+                    handle._context.run(handle._callback, *handle._args)  # type: ignore[arg-type, misc]
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as exc:  # noqa: BLE001 as the stock loop
+                    self._complain(handle, exc)
+                if monitors:
+                    self._monitor()
             if self._stopping:
                 return
 
-    def _run_quick(self) -> None:
-        """Do what `_run_chosen` does, spelled out for the usual case."""
+    def _run_chosen(self) -> None:
+        """Run in rounds, like the stock loop; the policy chooses within each.
+
+        Spelled out: each call for each step would cost a twentieth of the speed.
+        """
         ready, pending, monitors = self._ready, self._pending, self.monitors
-        pool, pop, push = self.policy.pool, self.policy.pop, self.policy.push
+        policy, watched = self.policy, self.is_watched()
+        pool, pop, push = policy.pool, policy.pop, policy.push
+        lane_of, each_step = self._lane, self.order == "tasks"
+        stalls = self.max_stall > 0
         while True:
             if self._timers:
                 self._fire_due()
-            alone = len(ready) == 1 and not pool and not pending
-            if not alone:
+            # A step that is ready alone, with no clock beside it, needs no choice.
+            alone = len(ready) == 1 and not (
+                pool or pending or (stalls and self._timers)
+            )
+            if ready and not alone:
                 self._admit()
             count = len(pool) + len(pending) + alone
             if not count:
                 if self._stopping:
                     return
                 self._idle()
+                if self.halted:
+                    return
                 continue
             self._check_steps()
-            self.steps += count
+            if not watched:
+                self.steps += count
             while count:
                 count -= 1
                 handle: Any = None
                 if alone:
                     alone = False
                     handle = ready.popleft()
-                elif pool:
-                    handle = pop(bool(pending), False)
-                if handle is None:
-                    handle = pending.popleft()
-                    while pending and pending[0].lane:
-                        push(pending.popleft())
-                if not handle._cancelled:
+                else:
+                    stall = stalls and self._may_stall()
+                    if pool or stall:
+                        handle = pop(bool(pending), stall)
+                    if handle is None:
+                        handle = pending.popleft()
+                        while pending and pending[0].lane:
+                            push(pending.popleft())
+                    elif handle is STALL:
+                        self.steps -= 0 if watched else count + 1
+                        self._admit()  # before the clock moves
+                        self._idle()
+                        break
+                    if stalls and handle.since < self._now:
+                        self._ran_late(handle.since)
+                if watched:
+                    self._step(handle)
+                    if self.halted:
+                        return
+                elif handle._cancelled:
+                    self.steps -= 1
+                else:
                     try:
                         handle._context.run(handle._callback, *handle._args)
                     except (SystemExit, KeyboardInterrupt):
@@ -187,69 +230,22 @@ class SimLoop(VirtualLoop):
                         self._complain(handle, exc)
                     if monitors:
                         self._monitor()
-                while ready and count:
-                    new = ready.popleft()
-                    new.lane = self._lane(new._callback)
-                    if new.lane and not pending:
-                        push(new)
-                    else:
-                        pending.append(new)
+                if each_step:
+                    while ready and count:
+                        handle = ready.popleft()
+                        handle.since = self._now
+                        handle.lane = lane_of(handle._callback)
+                        if handle.lane and not pending:
+                            push(handle)
+                        else:
+                            pending.append(handle)
             if self._stopping:
                 return
-
-    def _run_chosen(self) -> None:
-        ready, pending, policy = self._ready, self._pending, self.policy
-        pool, each_step = policy.pool, self.order != "batch"
-        while True:
-            self._fire_due()
-            self._admit()
-            count = len(pool) + len(pending)
-            if not count:
-                if self._stopping:
-                    return
-                self._idle()
-                if self.halted:
-                    return
-                continue
-            self._check_steps()
-            while count:
-                count -= 1
-                handle = self._choose() if pool or self.max_stall else None
-                if handle is STALL:
-                    break
-                if handle is None:
-                    if not pending:
-                        break
-                    handle = pending.popleft()
-                    while pending and pending[0].lane:
-                        policy.push(pending.popleft())
-                if not handle._cancelled:
-                    self._step(handle)
-                if ready and each_step:
-                    self._admit()
-                if self.halted:
-                    return
-            if self._stopping:
-                return
-
-    def _choose(self) -> Any:
-        """Ask the policy; None means the oldest plain callback."""
-        pending = self._pending
-        if not self.max_stall:
-            return self.policy.pop(bool(pending), False)
-        stall = False
-        if self._next_timer() and (self.policy.pool or pending):
-            when = self._timers[0][0]
-            oldest = min([s.since for s in self.policy.waiting()], default=self._now)
-            if pending:
-                oldest = min(oldest, pending[0].since)
-            stall = self._now < when <= oldest + self.max_stall
-        choice = self.policy.pop(bool(pending), stall)
-        if choice is STALL:
-            self._idle()
-        return choice
 
     def _step(self, handle: SimHandle) -> None:
+        """Run one step that somebody watches or wants to happen otherwise."""
+        if handle._cancelled:
+            return
         if self.interventions and self.interventions[-1][0] <= self.steps:
             self._intervene(self.interventions.pop()[1])
         self.steps += 1
@@ -266,6 +262,8 @@ class SimLoop(VirtualLoop):
             tracer.after(handle)
         if self.monitors:
             self._monitor()
+        # The traceback of what the task raised keeps this frame, as in Handle._run.
+        del handle
 
     def _monitor(self) -> None:
         for monitor in tuple(self.monitors):
@@ -303,14 +301,44 @@ class SimLoop(VirtualLoop):
     def _idle(self) -> None:
         """Move the clock to the next timer."""
         if not self._next_timer():
+            if any(map(waits_outside, asyncio.all_tasks(self))):
+                raise self.escape(
+                    "waiting for a concurrent.futures.Future",
+                    "a simulated loop has no other threads; run the function through "
+                    'asyncio.to_thread() or anyio.to_thread with threads="inline"',
+                )
             raise StuckError(describe_stuck(self))
         when = self._timers[0][0]
         if when > self._now:
             if self.max_time is not None and when > self.max_time:
                 msg = f"the program is still busy at t={self.max_time:g} s (max_time)"
                 raise StepLimitError(msg)
+            if self.max_stall:
+                self._note_late()
             self._now = when
             self._moved_at = self.steps
+
+    # --- how long what is ready has waited ------------------------------------------
+
+    def _may_stall(self) -> bool:
+        """Tell whether the clock may move although work is ready."""
+        if not self._timers or not self._next_timer():
+            return False
+        oldest = next(iter(self._late), self._now)
+        return self._now < self._timers[0][0] <= oldest + self.max_stall
+
+    def _note_late(self) -> None:
+        """Count what is ready now and not before: it is late once the clock moves."""
+        ready = len(self.policy.pool) + len(self._pending)
+        fresh = ready - sum(self._late.values())
+        if fresh:
+            self._late[self._now] = fresh
+
+    def _ran_late(self, since: float) -> None:
+        late = self._late
+        late[since] -= 1
+        if not late[since]:
+            del late[since]
 
     def _check_steps(self) -> None:
         if self.steps <= self.max_steps:
@@ -336,6 +364,7 @@ class SimLoop(VirtualLoop):
         left = [*self.policy.waiting(), *self._pending]
         self._ready.extendleft(reversed(left))
         self._pending.clear()
+        self._late.clear()
         self.policy = Fifo()
         self._free = False
         self.max_stall = 0.0

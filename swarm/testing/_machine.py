@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
@@ -16,9 +16,9 @@ from swarm.testing._errors import StuckError
 from swarm.testing._handles import SimHandle
 from swarm.testing._hypothesis import schedules
 from swarm.testing._loop import SimLoop
+from swarm.testing._options import Order, Threads
 from swarm.testing._policies import Fifo
 from swarm.testing._report import describe_stuck
-from swarm.testing._sealed import Threads
 from swarm.testing._settle import settle
 from swarm.testing._sim import Sim
 
@@ -30,12 +30,17 @@ class SteppedLoop(SimLoop):
     patient: bool = False
     halted: bool = False
 
+    def is_watched(self) -> bool:
+        return True
+
     def _run_once(self) -> None:
         if not self.halted:
             self._run_chosen()
         self._stopping = self._stopping or self.halted
 
     def _step(self, handle: SimHandle) -> None:
+        if handle._cancelled:
+            return
         super()._step(handle)
         self.fuel -= 1
         if self.fuel <= 0:
@@ -85,7 +90,7 @@ class SwarmStateMachine(RuleBasedStateMachine):
         sim: clock and randomness of the run.
     """
 
-    order: ClassVar[Literal["tasks", "fifo", "batch"]] = "tasks"
+    order: ClassVar[Order] = "tasks"
     max_stall: ClassVar[float] = 0.0
     threads: ClassVar[Threads] = "refuse"
 

@@ -9,14 +9,17 @@ the number of the task, `CALLBACK` or `CLOCK`.
 Sources: priority-based testing with change points is PCT (Burckhardt et al., "A
 randomized scheduler with probabilistic guarantees of finding bugs", ASPLOS 2010);
 a priority for each event is POS (Yuan et al., "Partial order aware concurrency
-sampling", CAV 2018). A single hold is a delay-bounded schedule (Emmi et al., POPL
-2011) whose one delay has a duration.
+sampling", CAV 2018); weights by what is left to do are URW (Zhao et al.,
+"Selectively uniform concurrency testing", ASPLOS 2025). A single hold is a
+delay-bounded schedule (Emmi et al., POPL 2011) whose one delay has a duration.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
 from heapq import heappop, heappush
+from itertools import accumulate
 from typing import Any, Final, Protocol, runtime_checkable
 
 
@@ -83,12 +86,18 @@ class Fifo(Ordered):
         return pool.pop(0)
 
 
-class RandomWalk(Ordered):
-    """Each possibility is equally likely at each decision."""
+class Chooser(Ordered):
+    """A policy that names one of the possibilities by its place in the stock order.
 
-    def __init__(self, rng: Any) -> None:
+    First come the steps in order of arrival, then the callback, then the clock.
+
+    Args:
+        choose: `choose(n)` returns a number from 0 to n - 1.
+    """
+
+    def __init__(self, choose: Callable[[int], int]) -> None:
         super().__init__()
-        self._random = rng.random
+        self._choose = choose
 
     def pop(self, callback: bool, stall: bool) -> Choice:
         pool = self.pool
@@ -96,7 +105,7 @@ class RandomWalk(Ordered):
         count = ready + callback + stall
         if count == 1:
             return pool.pop() if ready else None
-        index = int(self._random() * count)
+        index = self._choose(count)
         if index < ready:
             step = pool.pop(index)
             self.choices.append(step.lane)
@@ -108,37 +117,58 @@ class RandomWalk(Ordered):
         return STALL
 
 
-class Drawn(Ordered):
+class RandomWalk(Chooser):
+    """Each possibility is equally likely at each decision."""
+
+    def __init__(self, rng: Any) -> None:
+        random = rng.random
+        super().__init__(lambda count: int(random() * count))
+
+
+class Drawn(Chooser):
     """`draw(n)` names one of n possibilities; 0 is the stock order.
 
     After `limit` decisions it stops asking and keeps the stock order, so that a
     long program does not exhaust the source.
     """
 
-    def __init__(self, draw: Any, limit: int = 2_000) -> None:
+    def __init__(self, draw: Callable[[int], int], limit: int = 2_000) -> None:
+        super().__init__(lambda count: draw(count) if len(self.choices) < limit else 0)
+
+
+class Weighted(Ordered):
+    """Each task is as likely as it has decisions left, by what runs so far have had.
+
+    So every interleaving of them is about equally likely, where a plain walk favours
+    those in which long tasks run late.
+
+    Args:
+        rng: the source of chance.
+        expected: how many decisions each lane has in a run.
+    """
+
+    def __init__(self, rng: Any, expected: Mapping[int, int]) -> None:
         super().__init__()
-        self._draw = draw
-        self._left = limit
+        self._random = rng.random
+        self._left = dict(expected)
 
     def pop(self, callback: bool, stall: bool) -> Choice:
-        pool = self.pool
-        ready = len(pool)
-        count = ready + callback + stall
-        if count == 1:
-            return pool.pop() if ready else None
-        index = 0
-        if self._left:
-            self._left -= 1
-            index = self._draw(count)
-        if index < ready:
-            step = pool.pop(index)
-            self.choices.append(step.lane)
-            return step
-        if callback and index == ready:
-            self.choices.append(CALLBACK)
-            return None
-        self.choices.append(CLOCK)
-        return STALL
+        pool, left = self.pool, self._left
+        if len(pool) + callback + stall == 1:
+            return pool.pop() if pool else None
+        lanes = [step.lane for step in pool]
+        if callback:
+            lanes.append(CALLBACK)
+        if stall:
+            lanes.append(CLOCK)
+        sums = list(accumulate(max(left.get(lane, 1), 1) for lane in lanes))
+        index = bisect_right(sums, self._random() * sums[-1])
+        lane = lanes[index]
+        left[lane] = left.get(lane, 1) - 1
+        self.choices.append(lane)
+        if lane > 0:
+            return pool.pop(index)
+        return None if lane == CALLBACK else STALL
 
 
 class Heap:

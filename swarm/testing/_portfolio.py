@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import count
-from typing import Any, Literal, get_args
+from typing import Any, Final
 
-from swarm.testing._policies import CALLBACK, Fifo, Pct, Policy, Pos, RandomWalk
+from swarm.testing._options import Strategy
+from swarm.testing._policies import (
+    CALLBACK,
+    Fifo,
+    Pct,
+    Policy,
+    Pos,
+    RandomWalk,
+    Weighted,
+)
 from swarm.testing._script import FOREVER, LENGTHS, Hold, HoldHeads, Script
 
-Strategy = Literal[
-    "auto", "fifo", "random", "pos", "pct", "holds", "double-holds", "random-holds"
-]
+_MIX: Final = ("random-holds", "weighted", "pos", "random", "weighted", "pct")
+"""Walks that take turns: none of them is best at everything."""
 
 
 def single_holds(heads: Sequence[int], stall: bool) -> Iterator[Hold]:
@@ -39,18 +48,20 @@ class Portfolio:
     """
 
     def __init__(self, strategy: Strategy, rng: Any, budget: int, stall: bool) -> None:
-        if strategy not in get_args(Strategy):
-            names = ", ".join(get_args(Strategy))
-            raise ValueError(f"unknown strategy {strategy!r}, choose from {names}")
         self._strategy = strategy
         self._rng = rng
         self._budget = budget
         self._stall = stall
         self._length = 1
+        self._expected: dict[int, int] = {}
 
     def learn(self, policy: Policy) -> None:
-        """Note how many decisions a run had."""
+        """Note how many decisions a run had, and each task in it."""
         self._length = max(self._length, len(policy.choices))
+        if self._strategy in ("auto", "weighted"):
+            expected = self._expected
+            for lane, count in Counter(policy.choices).items():
+                expected[lane] = max(expected.get(lane, 0), count)
 
     def policies(self, probe: Script) -> Iterator[Policy]:
         """Yield policies; `probe` is what the stock order looked like.
@@ -62,15 +73,12 @@ class Portfolio:
             yield from self._named(self._strategy, probe)
             return
         holds = self._named("holds", probe)
-        mixes = [self._named(n, probe) for n in ("random-holds", "pos", "random")]
-        pcts = self._named("pct", probe)
+        mixes = [self._named(name, probe) for name in _MIX]
         for turn in count():
             hold = next(holds, None) if turn < self._budget // 2 else None
             if hold is not None:
                 yield hold
-            yield next(mixes[turn % 3])
-            if turn % 3 == 2:
-                yield next(pcts)
+            yield next(mixes[turn % len(mixes)])
 
     def _named(self, strategy: str, probe: Script) -> Iterator[Policy]:
         rng = self._rng
@@ -83,6 +91,8 @@ class Portfolio:
                 yield Fifo()
             elif strategy == "random":
                 yield RandomWalk(rng)
+            elif strategy == "weighted":
+                yield Weighted(rng, self._expected)
             elif strategy == "pos":
                 yield Pos(rng)
             elif strategy == "pct":

@@ -14,26 +14,17 @@ from typing import Any
 
 import attrs
 
-from swarm.testing._faults import Census, Fault
-from swarm.testing._loop import Order, SimLoop
+from swarm.testing._errors import EscapeError
+from swarm.testing._faults import Census
+from swarm.testing._loop import SimLoop
+from swarm.testing._options import Settings
 from swarm.testing._policies import Policy
-from swarm.testing._sealed import Threads
+from swarm.testing._schedule import Inputs
 from swarm.testing._settle import settle
 from swarm.testing._sim import Sim
 from swarm.testing._trace import Tracer
 
 COLLECT_EVERY = 100
-
-
-@attrs.frozen(kw_only=True)
-class Settings:
-    """What all schedules of one exploration share."""
-
-    order: Order = "tasks"
-    max_stall: float = 0.0
-    threads: Threads = "refuse"
-    max_steps: int = 100_000
-    max_time: float | None = None
 
 
 @attrs.frozen
@@ -72,10 +63,7 @@ def execute(
     program: Program,
     policy: Policy | None,
     settings: Settings,
-    *,
-    seed: int = 0,
-    cancels: tuple[tuple[int, int], ...] = (),
-    faults: tuple[Fault, ...] = (),
+    inputs: Inputs,
     tracer: Tracer | None = None,
 ) -> Outcome:
     """Run the program once, to its end or to its failure.
@@ -83,20 +71,12 @@ def execute(
     What the program raises is in the outcome. Exceptions that are no `Exception`
     (of Hypothesis, of the keyboard) come out of here as they are.
     """
-    loop = SimLoop(
-        policy,
-        order=settings.order,
-        max_stall=settings.max_stall,
-        threads=settings.threads,
-        max_steps=settings.max_steps,
-        max_time=settings.max_time,
-        entropy_seed=seed,
-    )
-    loop.faults.arm(faults)
-    loop.interventions = sorted(cancels, reverse=True)
+    loop = SimLoop(policy, settings=settings, entropy_seed=inputs.seed)
+    loop.faults.arm(inputs.faults)
+    loop.interventions = sorted(inputs.cancels, reverse=True)
     sim = Sim(loop)
     value, error = None, None
-    random.seed(seed)
+    random.seed(inputs.seed)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_no_running_loop())
         if tracer is not None:
@@ -115,9 +95,16 @@ def execute(
                 settle(loop)
             finally:
                 loop.close()
-    if error is None and loop.escapes:
-        error = loop.escapes[0]  # the program swallowed it
+    if loop.escapes and error is not loop.escapes[0]:
+        # The program swallowed it, or was led astray by it.
+        error = _blame(loop.escapes[0], error)
     return Outcome(value, error, steps, time, loop.complaints, sim.goals, census)
+
+
+def _blame(escape: EscapeError, error: BaseException | None) -> EscapeError:
+    if error is not None:
+        escape.add_note(f"then the program ended with {error!r}")
+    return escape
 
 
 @contextlib.contextmanager

@@ -128,6 +128,15 @@ class Wait(NamedTuple):
 NEXT_TURN = Wait("its next turn")
 
 
+def waits_outside(task: Any) -> bool:
+    """Return whether a task waits for a future of some thread or process."""
+    waiter = getattr(task, "_fut_waiter", None)
+    return any(
+        getattr(callback, "__qualname__", "").startswith("_chain_future.")
+        for callback, _ in getattr(waiter, "_callbacks", None) or ()
+    )
+
+
 def wait_of(task: Any, holders: dict[int, Any]) -> Wait:
     """Say what a suspended task waits for, and whom that makes it wait for."""
     primitive = group = None
@@ -199,7 +208,7 @@ def describe_stuck(loop: Loop) -> str:
     holders: dict[int, Any] = loop.tracer.holders if loop.tracer is not None else {}
     head = (
         f"deadlock at t={loop.time():g}: nothing is ready, no timer is set, "
-        f"{len(tasks)} tasks wait"
+        f"{len(tasks)} {'task waits' if len(tasks) == 1 else 'tasks wait'}"
     )
     if loop.escapes:
         head += f"\n  (earlier: {loop.escapes[0]})"

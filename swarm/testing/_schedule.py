@@ -7,16 +7,26 @@ import json
 import os
 import sys
 import zlib
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import attrs
 
 from swarm.testing._errors import BlobError
 from swarm.testing._faults import Fault
+from swarm.testing._options import Order, Settings, Threads, is_time, one_of
 from swarm.testing._script import FOREVER, Hold, Script
 
 VERSION = 1
 _PREFIX = f"swarm{VERSION}."
+
+
+class Inputs(NamedTuple):
+    """What decides a run besides the order of its steps; see `Schedule`."""
+
+    seed: int = 0
+    cancels: tuple[tuple[int, int], ...] = ()
+    faults: tuple[Fault, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -30,9 +40,9 @@ class Schedule:
     feeds `sim.rng` and `random`.
     """
 
-    order: Literal["tasks", "fifo", "batch"] = "tasks"
-    max_stall: float = 0.0
-    threads: Literal["refuse", "inline"] = "refuse"
+    order: Order = attrs.field(default="tasks", validator=one_of(Order))
+    max_stall: float = attrs.field(default=0.0, validator=is_time)
+    threads: Threads = attrs.field(default="refuse", validator=one_of(Threads))
     deviations: tuple[tuple[int, int], ...] = ()
     holds: tuple[Hold, ...] = ()
     cancels: tuple[tuple[int, int], ...] = ()
@@ -44,6 +54,35 @@ class Schedule:
     hash_seed: str = attrs.field(
         factory=lambda: os.environ.get("PYTHONHASHSEED", "random"), eq=False
     )
+
+    @classmethod
+    def taken(
+        cls, settings: Settings, choices: Sequence[int], inputs: Inputs
+    ) -> Schedule:
+        """Return the schedule of a run that made these choices."""
+        return cls(
+            order=settings.order,
+            max_stall=settings.max_stall,
+            threads=settings.threads,
+            deviations=tuple(enumerate(choices)),
+            seed=inputs.seed,
+            cancels=inputs.cancels,
+            faults=inputs.faults,
+        )
+
+    def settings(self, limits: Settings) -> Settings:
+        """Return how to run it, within the limits of these settings."""
+        return attrs.evolve(
+            limits,
+            order=self.order,
+            max_stall=self.max_stall,
+            threads=self.threads,
+        )
+
+    @property
+    def inputs(self) -> Inputs:
+        """What decides the run besides the order of its steps."""
+        return Inputs(self.seed, self.cancels, self.faults)
 
     def policy(self) -> Script:
         """Return a policy that follows this schedule."""

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from swarm.testing._policies import CALLBACK, CLOCK, STALL, Choice, Ordered
+from swarm.testing._policies import CALLBACK, CLOCK, STALL, Choice, Chooser, Ordered
 
 # Not longer: a task that polls until the held one has done something must not be
 # mistaken for a livelock, so every hold ends well before the limit on steps.
@@ -113,37 +113,24 @@ class HoldHeads(Script):
         return super().pop(callback, stall)
 
 
-class Branch(Ordered):
+class Branch(Chooser):
     """One path of a depth-first search: a prefix of indices, then the first.
 
     `widths` says how many possibilities each decision had.
     """
 
     def __init__(self, prefix: Sequence[int]) -> None:
-        super().__init__()
+        super().__init__(self._follow)
         self._prefix = prefix
         self.path: list[int] = []
         self.widths: list[int] = []
 
-    def pop(self, callback: bool, stall: bool) -> Choice:
-        pool = self.pool
-        ready = len(pool)
-        width = ready + callback + stall
-        if width == 1:
-            return pool.pop() if ready else None
+    def _follow(self, width: int) -> int:
         decision = len(self.path)
         index = self._prefix[decision] if decision < len(self._prefix) else 0
         self.path.append(index)
         self.widths.append(width)
-        if index < ready:
-            step: Any = pool.pop(index)
-            self.choices.append(step.lane)
-            return step
-        if callback and index == ready:
-            self.choices.append(CALLBACK)
-            return None
-        self.choices.append(CLOCK)
-        return STALL
+        return index
 
     def next_prefix(self) -> list[int] | None:
         """Return the prefix of the next path, or None if this was the last."""

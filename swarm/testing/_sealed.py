@@ -8,12 +8,11 @@ import asyncio
 import contextvars
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from swarm.testing._errors import EscapeError
 from swarm.testing._handles import describe_callback
-
-Threads = Literal["refuse", "inline"]
+from swarm.testing._options import Threads
 
 
 class Sealed(asyncio.BaseEventLoop):
@@ -58,19 +57,19 @@ def _thread_target(func: Any, args: tuple[Any, ...]) -> Any:
 
 
 _REFUSED = {
-    "a network connection": (
+    "network": (
         "create_connection create_server create_datagram_endpoint "
         "create_unix_connection create_unix_server connect_accepted_socket "
         "sock_recv sock_recv_into sock_recvfrom sock_recvfrom_into sock_sendall "
         "sock_sendto sock_connect sock_accept sock_sendfile sendfile start_tls "
         "getaddrinfo getnameinfo"
     ),
-    "a file descriptor": (
+    "file descriptors": (
         "add_reader remove_reader add_writer remove_writer connect_read_pipe "
         "connect_write_pipe"
     ),
-    "a child process": "subprocess_exec subprocess_shell",
-    "a signal": "add_signal_handler remove_signal_handler",
+    "child processes": "subprocess_exec subprocess_shell",
+    "signals": "add_signal_handler remove_signal_handler",
 }
 
 
@@ -78,8 +77,8 @@ def _refusal(name: str, kind: str) -> Callable[..., Any]:
     def refuse(self: Sealed, *_: Any, **__: Any) -> Any:
         raise self.escape(
             f"{name}()",
-            f"a simulated loop has no {kind.split(' ', 1)[1]}; give the program an "
-            "in-memory stand-in under test",
+            f"a simulated loop has no {kind}; give the program an in-memory stand-in "
+            "under test",
         )
 
     refuse.__name__ = name

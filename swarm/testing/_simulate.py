@@ -7,16 +7,25 @@ import functools
 import inspect
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 import attrs
 
-from swarm.testing._explore import Function, Report, Run, explore, replay, run
-from swarm.testing._faults import Faults
-from swarm.testing._loop import Order, SimLoop
+from swarm.testing._explore import Function, replay, run, search
+from swarm.testing._loop import SimLoop
+from swarm.testing._options import (
+    Limits,
+    RunOptions,
+    Search,
+    SearchOptions,
+    Settings,
+    check_whole,
+    checked,
+    spelled_out,
+)
 from swarm.testing._policies import RandomWalk
-from swarm.testing._portfolio import Strategy
-from swarm.testing._sealed import Threads
+from swarm.testing._program import Program
+from swarm.testing._results import Report
 
 
 @attrs.define
@@ -26,6 +35,12 @@ class Overrides:
     schedules: int | None = None
     seed: int | None = None
     replay: str | None = None
+
+    def over(self, how: Search) -> Search:
+        """Return what the test says, as the command line has it."""
+        said = {"schedules": self.schedules, "seed": self.seed}
+        given: dict[str, Any] = {k: v for k, v in said.items() if v is not None}
+        return attrs.evolve(how, **given) if given else how
 
 
 overrides = Overrides()
@@ -38,30 +53,13 @@ def simulate(
 ) -> Callable[..., None]: ...
 @overload
 def simulate(
-    *,
-    schedules: int = 500,
-    seed: int = 0,
-    strategy: Strategy = "auto",
-    order: Order = "tasks",
-    max_stall: float = 0.0,
-    threads: Threads = "refuse",
-    max_steps: int = 100_000,
-    max_time: float | None = None,
-    faults: Faults | None = None,
+    **options: Unpack[SearchOptions],
 ) -> Callable[[Callable[..., Awaitable[Any]]], Callable[..., None]]: ...
+@spelled_out(Search, SearchOptions)
 def simulate(
     function: Callable[..., Awaitable[Any]] | None = None,
     /,
-    *,
-    schedules: int = 500,
-    seed: int = 0,
-    strategy: Strategy = "auto",
-    order: Order = "tasks",
-    max_stall: float = 0.0,
-    threads: Threads = "refuse",
-    max_steps: int = 100_000,
-    max_time: float | None = None,
-    faults: Faults | None = None,
+    **options: Unpack[SearchOptions],
 ) -> Any:
     """Turn a coroutine function into a test that runs it under many schedules.
 
@@ -72,25 +70,13 @@ def simulate(
 
     Args:
         function: the coroutine function, when used without parentheses.
-        schedules: how many to run; `--swarm-schedules` overrides it.
-        seed: start of all randomness; `--swarm-seed` overrides it.
-        strategy: see `explore`.
-        order: see `SimLoop`.
-        max_stall: see `SimLoop`, in seconds.
-        threads: see `SimLoop`.
-        max_steps: see `explore`.
-        max_time: see `explore`, in seconds.
-        faults: see `explore`.
+        options: see `Search`; `--swarm-schedules` and `--swarm-seed` override them.
+
+    Raises:
+        TypeError: there is no such option, or its value is of the wrong type.
+        ValueError: an option's value means nothing.
     """
-    options: dict[str, Any] = {
-        "strategy": strategy,
-        "order": order,
-        "max_stall": max_stall,
-        "threads": threads,
-        "max_steps": max_steps,
-        "max_time": max_time,
-        "faults": faults,
-    }
+    how = checked(Search, SearchOptions, options)
 
     def decorate(coroutine_function: Callable[..., Awaitable[Any]]) -> Any:
         signature = inspect.signature(coroutine_function)
@@ -99,7 +85,7 @@ def simulate(
         @functools.wraps(coroutine_function)
         def test(*args: Any, **kwargs: Any) -> None:
             program = functools.partial(coroutine_function, *args, **kwargs)
-            _check(program, schedules=schedules, seed=seed, **options)
+            _check(program, how)
 
         if wants_sim:
             left = [p for p in signature.parameters.values() if p.name != "sim"]
@@ -111,18 +97,12 @@ def simulate(
     return decorate if function is None else decorate(function)
 
 
-def _check(program: Function, *, schedules: int, seed: int, **options: Any) -> Report:
+def _check(program: Function, how: Search) -> Report:
     if overrides.replay is not None:
-        limits = {key: options[key] for key in ("max_steps", "max_time")}
-        again = replay(program, overrides.replay, **limits)
-        again.unwrap()
+        limits: Limits = {"max_steps": how.max_steps, "max_time": how.max_time}
+        replay(program, overrides.replay, **limits).unwrap()
         return Report(schedules=1)
-    report = explore(
-        program,
-        schedules=schedules if overrides.schedules is None else overrides.schedules,
-        seed=seed if overrides.seed is None else overrides.seed,
-        **options,
-    )
+    report = search(Program(program), overrides.over(how))
     report.check()
     return report
 
@@ -130,50 +110,22 @@ def _check(program: Function, *, schedules: int, seed: int, **options: Any) -> R
 class Explorer:
     """The `sim` fixture: explores programs under the options of the command line."""
 
-    def explore(
-        self,
-        program: Function,
-        *,
-        schedules: int = 500,
-        seed: int = 0,
-        strategy: Strategy = "auto",
-        order: Order = "tasks",
-        max_stall: float = 0.0,
-        threads: Threads = "refuse",
-        max_steps: int = 100_000,
-        max_time: float | None = None,
-        faults: Faults | None = None,
-    ) -> Report:
+    @spelled_out(Search, SearchOptions)
+    def explore(self, program: Function, **options: Unpack[SearchOptions]) -> Report:
         """Run a coroutine function under many schedules; see `swarm.testing.explore`.
 
         Raises:
             Exception: the program's own, from the first schedule that fails.
             GoalError: a goal of `sim.sometimes` was never met.
         """
-        return _check(
-            program,
-            schedules=schedules,
-            seed=seed,
-            strategy=strategy,
-            order=order,
-            max_stall=max_stall,
-            threads=threads,
-            max_steps=max_steps,
-            max_time=max_time,
-            faults=faults,
-        )
+        return _check(program, checked(Search, SearchOptions, options))
 
-    def run(self, program: Function, **options: Any) -> Run:
-        """Run a coroutine function once; see `swarm.testing.run`."""
-        return run(program, **options)
+    run = staticmethod(run)
 
 
+@spelled_out(Settings, RunOptions)
 def sim_loop_factory(
-    seed: int | None = None,
-    *,
-    order: Order = "tasks",
-    max_stall: float = 0.0,
-    threads: Threads = "refuse",
+    seed: int | None = None, **options: Unpack[RunOptions]
 ) -> Callable[[], asyncio.AbstractEventLoop]:
     """Return a factory of simulated loops for other test plugins.
 
@@ -184,19 +136,18 @@ def sim_loop_factory(
 
     Args:
         seed: start of a random walk; the stock order if omitted.
-        order: see `SimLoop`.
-        max_stall: see `SimLoop`, in seconds.
-        threads: see `SimLoop`.
+        options: see `Settings`.
+
+    Raises:
+        TypeError: there is no such option, or its value is of the wrong type.
+        ValueError: an option's value means nothing.
     """
+    settings = checked(Settings, RunOptions, options)
+    if seed is not None:
+        check_whole("seed", seed)
 
     def factory() -> asyncio.AbstractEventLoop:
         policy = None if seed is None else RandomWalk(random.Random(seed))
-        return SimLoop(
-            policy,
-            order=order,
-            max_stall=max_stall,
-            threads=threads,
-            entropy_seed=seed or 0,
-        )
+        return SimLoop(policy, settings=settings, entropy_seed=seed or 0)
 
     return factory

@@ -4,29 +4,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Iterator
+from typing import Any, Unpack
 
-from swarm.testing._explore import Function, Proof, Report
+from swarm.testing._explore import Function
 from swarm.testing._failure import Failure, investigate
-from swarm.testing._loop import Order
-from swarm.testing._program import Program, Settings, execute, quiet
+from swarm.testing._options import (
+    RunOptions,
+    Settings,
+    SweepOptions,
+    check_whole,
+    checked,
+    spelled_out,
+)
+from swarm.testing._program import Program, execute, quiet
 from swarm.testing._report import task_name
+from swarm.testing._results import Proof, Report
+from swarm.testing._schedule import Inputs, Schedule
 from swarm.testing._script import Branch, Script
-from swarm.testing._sealed import Threads
 from swarm.testing._trace import Tracer
 
 
+@spelled_out(Settings, RunOptions)
 def prove(
     function: Function,
     *,
     max_schedules: int = 50_000,
-    order: Order = "tasks",
-    max_stall: float = 0.0,
-    threads: Threads = "refuse",
-    max_steps: int = 100_000,
-    max_time: float | None = None,
     seed: int = 0,
+    **options: Unpack[RunOptions],
 ) -> Proof:
     """Run a coroutine function under every schedule there is, depth first.
 
@@ -37,39 +42,27 @@ def prove(
     Args:
         function: called without arguments, or with `sim=` if it asks for it.
         max_schedules: where to give up.
-        order: see `SimLoop`.
-        max_stall: see `SimLoop`, in seconds.
-        threads: see `SimLoop`.
-        max_steps: steps after which one run fails with `StepLimitError`.
-        max_time: virtual seconds after which it does.
         seed: feeds `sim.rng` and the module `random`.
+        options: see `Settings`.
+
+    Raises:
+        TypeError: there is no such option, or its value is of the wrong type.
+        ValueError: an option's value means nothing.
     """
-    program = Program(function)
-    settings = Settings(
-        order=order,
-        max_stall=max_stall,
-        threads=threads,
-        max_steps=max_steps,
-        max_time=max_time,
-    )
+    settings = checked(Settings, RunOptions, options)
+    check_whole("max_schedules", max_schedules, 1)
+    check_whole("seed", seed)
+    program, inputs = Program(function), Inputs(seed)
     prefix: list[int] | None = []
     number = 0
     with quiet() as ran:
         while prefix is not None and number < max_schedules:
             number += 1
             policy = Branch(prefix)
-            outcome = execute(program, policy, settings, seed=seed)
+            outcome = execute(program, policy, settings, inputs)
             if outcome.error is not None:
-                failure = investigate(
-                    program,
-                    settings,
-                    outcome.error,
-                    choices=policy.choices,
-                    holds=(),
-                    cancels=(),
-                    seed=seed,
-                    found_after=number,
-                )
+                taken = Schedule.taken(settings, policy.choices, inputs)
+                failure = investigate(program, settings, taken, outcome.error, number)
                 return Proof(schedules=number, exhausted=False, failure=failure)
             ran()
             prefix = policy.next_prefix()
@@ -90,17 +83,22 @@ class _Census(Tracer):
         tasks = {loop.lane_of(task): task for task in asyncio.all_tasks(loop)}
         self.alive.append({n: task_name(tasks[n]) for n in sorted(tasks)})
 
+    def cancellations(self, tasks: Collection[str] | None) -> Iterator[tuple[int, int]]:
+        """Yield each step before which one of these tasks can be cancelled, and it."""
+        for step, alive in enumerate(self.alive):
+            for lane, name in alive.items():
+                if name in tasks if tasks is not None else name != "main":
+                    yield step, lane
 
+
+@spelled_out(Settings, SweepOptions)
 def sweep_cancel(
     function: Function,
     *,
     tasks: Collection[str] | None = None,
     max_schedules: int = 5_000,
-    order: Order = "tasks",
-    threads: Threads = "refuse",
-    max_steps: int = 100_000,
-    max_time: float | None = None,
     seed: int = 0,
+    **options: Unpack[SweepOptions],
 ) -> Report:
     """Cancel each task before each of its steps, one cancellation for each run.
 
@@ -113,60 +111,42 @@ def sweep_cancel(
         tasks: names of the tasks to cancel; all but the program itself (`"main"`)
             if omitted.
         max_schedules: where to stop.
-        order: see `SimLoop`.
-        threads: see `SimLoop`.
-        max_steps: steps after which one run fails with `StepLimitError`.
-        max_time: virtual seconds after which it does.
         seed: feeds `sim.rng` and the module `random`.
+        options: see `Settings`.
+
+    Raises:
+        TypeError: there is no such option, or its value is of the wrong type.
+        ValueError: an option's value means nothing.
     """
-    program = Program(function)
-    settings = Settings(
-        order=order, threads=threads, max_steps=max_steps, max_time=max_time
-    )
+    settings = checked(Settings, SweepOptions, options)
+    check_whole("max_schedules", max_schedules, 1)
+    check_whole("seed", seed)
+    sweep = _Sweep(Program(function), settings)
+    stock, census = Inputs(seed), _Census()
     with quiet() as ran:
-        census, probe = _Census(), Script()
-        outcome = execute(program, probe, settings, seed=seed, tracer=census)
-        number, failure = (
-            1,
-            _judge(program, settings, outcome.error, probe, (), seed, 1),
-        )
-        for step, alive in enumerate(census.alive):
-            for lane, name in alive.items():
-                if failure is not None or number >= max_schedules:
-                    return Report(schedules=number, failure=failure)
-                if name not in tasks if tasks is not None else name == "main":
-                    continue
-                number += 1
-                cancels = ((step, lane),)
-                policy = Script()
-                error = execute(
-                    program, policy, settings, seed=seed, cancels=cancels
-                ).error
-                failure = _judge(
-                    program, settings, error, policy, cancels, seed, number
-                )
-                ran()
-    return Report(schedules=number, failure=failure)
+        sweep.judge(stock, census)
+        for cancel in census.cancellations(tasks):
+            if sweep.failure is not None or sweep.number >= max_schedules:
+                break
+            sweep.judge(stock._replace(cancels=(cancel,)))
+            ran()
+    return Report(schedules=sweep.number, failure=sweep.failure)
 
 
-def _judge(
-    program: Program,
-    settings: Settings,
-    error: BaseException | None,
-    policy: Script,
-    cancels: tuple[tuple[int, int], ...],
-    seed: int,
-    number: int,
-) -> Failure | None:
-    if error is None or isinstance(error, asyncio.CancelledError):
-        return None
-    return investigate(
-        program,
-        settings,
-        error,
-        choices=policy.choices,
-        holds=(),
-        cancels=cancels,
-        seed=seed,
-        found_after=number,
-    )
+class _Sweep:
+    """Runs in the stock order, until one of them fails."""
+
+    def __init__(self, program: Program, settings: Settings) -> None:
+        self.number = 0
+        self.failure: Failure | None = None
+        self._program = program
+        self._settings = settings
+
+    def judge(self, inputs: Inputs, tracer: Tracer | None = None) -> None:
+        """Run once and note a failure; to be cancelled is none."""
+        self.number += 1
+        program, settings, policy = self._program, self._settings, Script()
+        error = execute(program, policy, settings, inputs, tracer).error
+        if error is not None and not isinstance(error, asyncio.CancelledError):
+            taken = Schedule.taken(settings, policy.choices, inputs)
+            self.failure = investigate(program, settings, taken, error, self.number)

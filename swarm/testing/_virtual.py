@@ -32,7 +32,7 @@ class VirtualLoop(Sealed):
 
     _ready: deque[SimHandle]
     _stopping: bool
-    _closed: bool
+    _closed: bool = True  # of a loop whose options were refused
 
     def __init__(self) -> None:
         super().__init__()

@@ -101,6 +101,12 @@ def test_only_the_agents_that_are_named_are_hit():
     assert not faults.hits("freeze", "anybody")
     with pytest.raises(ValueError, match="most"):
         Faults(most=0)
+    with pytest.raises(TypeError, match="drop is True or False, a name, a pattern or"):
+        Faults(drop=5)
+    with pytest.raises(TypeError, match="several, not"):
+        Faults(drop_event=["a", 5])
+    with pytest.raises(TypeError, match="jump is True or False, not 'x'"):
+        Faults(jump="x")
 
 
 def test_a_plan_is_drawn_from_what_there_was_occasion_for():

@@ -3,7 +3,11 @@
 import asyncio
 import contextlib
 
+import attrs
+import pytest
+
 from swarm import (
+    BarrierTimeout,
     BrokenBarrier,
     DeadlockError,
     LeaseLost,
@@ -11,6 +15,12 @@ from swarm import (
     StaleLease,
     Swarm,
 )
+from swarm.coordination import Arrival, Lease, _lock_line, _meeting, _muster
+from swarm.coordination._lock_line import LockLine, goes_with
+from swarm.coordination._meeting import Meeting
+from swarm.coordination._permits import Permits
+from swarm.coordination._waiting import Waiter
+from swarm.ports import Plan
 from swarm.testing import (
     BROKEN,
     LEFT,
@@ -19,6 +29,7 @@ from swarm.testing import (
     LockModel,
     SemaphoreModel,
     Sim,
+    StuckError,
 )
 from tests.simulation.oracle import breaks, holds, linearizable, nothing_left, quietly
 
@@ -77,6 +88,53 @@ async def leases(sim: Sim) -> None:
 def test_leases_are_linearizable_and_their_tokens_grow():
     """L1, L2, L3, L13, L14: whatever the schedule."""
     holds(leases)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("exclusive", "shared"), ("upgradeable", "upgradeable"), ("exclusive",) * 2],
+)
+def test_modes_that_are_held_together_wrongly_are_found(monkeypatch, one, other):
+    """L1: the check can fail for every pair of modes that conflict."""
+
+    def lenient(held: str, wanted: str) -> bool:
+        return goes_with(held, wanted) or {held, wanted} == {one, other}
+
+    monkeypatch.setattr(_lock_line, "goes_with", lenient)
+    breaks(leases)
+
+
+def test_an_upgrade_beside_another_holder_is_found(monkeypatch):
+    """L13: the sole holder only."""
+    fits = LockLine.fits
+
+    def hasty(self, holders, request):
+        return bool(request.upgrades) or fits(self, holders, request)
+
+    monkeypatch.setattr(LockLine, "fits", hasty)
+    breaks(leases)
+
+
+def test_an_upgrade_with_the_old_token_is_found(monkeypatch):
+    """L2: a mode change issues a new token."""
+    first: dict[str, int] = {}
+    token = Lease.token
+    stale = property(lambda self: first.setdefault(self.id, token.fget(self)))
+    monkeypatch.setattr(Lease, "token", stale)
+    breaks(leases)
+
+
+def test_a_downgrade_that_lets_go_first_is_found(monkeypatch):
+    """L14: nobody comes in between; and the holder keeps its place."""
+
+    async def in_two_steps(self, mode="shared"):
+        await self.release()
+        await asyncio.sleep(0)
+        again = await self._desk.acquire(attrs.evolve(self.want, mode=mode))
+        self.__dict__ = again.__dict__
+
+    monkeypatch.setattr(Lease, "downgrade", in_two_steps)
+    breaks(leases, Exception)
 
 
 async def cancelled(sim: Sim) -> None:
@@ -190,14 +248,26 @@ def test_permits_are_linearizable():
     holds(permits)
 
 
+def test_one_permit_too_many_is_found(monkeypatch):
+    """M1: the sum of all grants is never above the capacity."""
+    fits = Permits.fits
+
+    def generous(self, holders, request):
+        return fits(self, holders, request) or len(holders) == 1
+
+    monkeypatch.setattr(Permits, "fits", generous)
+    breaks(permits)
+
+
 async def meetings(sim: Sim) -> None:
     """Parties come and go; some give up."""
     history = History()
     async with Swarm() as swarm:
 
         async def party(who: int, patience: float) -> None:
-            barrier = swarm.barrier("b", 2)
+            barrier = swarm.barrier("b", 3)
             for _ in range(2):
+                await asyncio.sleep(sim.rng.choice([0, 0, 0.5, 1.5]))
                 call = history.invoke(who, "wait")
                 try:
                     arrival = await barrier.wait(patience)
@@ -208,14 +278,112 @@ async def meetings(sim: Sim) -> None:
                 else:
                     history.ok(call, (arrival.generation, arrival.index))
 
-        await asyncio.gather(*(party(who, sim.rng.choice([1, 2])) for who in range(3)))
+        await asyncio.gather(*(party(who, sim.rng.choice([1, 2])) for who in range(4)))
     nothing_left(swarm)
-    linearizable(history, BarrierModel(2))
+    linearizable(history, BarrierModel(3))
 
 
 def test_barriers_are_linearizable():
     """B1 to B6, B10."""
     holds(meetings)
+
+
+WRONG = (AssertionError, StuckError, ExceptionGroup)
+
+
+def test_a_ghost_at_a_barrier_is_found(monkeypatch):
+    """B10: who has given up is not counted."""
+
+    def leaves_its_shadow(self, waiter):
+        waiter.fail(BarrierTimeout("gave up", generation=0, reason="gave up"))
+
+    monkeypatch.setattr(Meeting, "time_out", leaves_its_shadow)
+    breaks(meetings, WRONG)
+
+
+def test_a_barrier_that_trips_too_early_is_found(monkeypatch):
+    """B1: exactly as many as there are parties."""
+    arrive = _meeting.plan_arrive
+
+    def one_less(view, path, parties, *rest):
+        plan = arrive(view, path, parties, *rest)
+        ended = plan.outcome
+        return plan if ended is not None else _muster._end(view, path, with_me(plan))
+
+    def with_me(plan):
+        return plan.writes[0].record
+
+    monkeypatch.setattr(_meeting, "plan_arrive", one_less)
+    breaks(meetings, WRONG)
+
+
+def test_an_index_given_twice_is_found(monkeypatch):
+    """B3: as asyncio's own barrier does after a cancellation (gh-155233)."""
+    monkeypatch.setattr(
+        Meeting, "_arrival", lambda self, ended, _: Arrival(ended.generation, 0)
+    )
+    breaks(meetings, WRONG)
+
+
+def test_a_generation_that_does_not_end_for_all_is_found(monkeypatch):
+    """B2, B4: one outcome, for everybody who was in it."""
+    fail = Waiter.fail
+
+    def only_late_ones(self, error):
+        if isinstance(error, BarrierTimeout) or not isinstance(error, BrokenBarrier):
+            fail(self, error)
+
+    monkeypatch.setattr(Waiter, "fail", only_late_ones)
+    breaks(meetings, WRONG)
+
+
+def test_a_generation_that_is_used_twice_is_found(monkeypatch):
+    """B6: it grows by one at each trip and each break."""
+    end = _muster._end
+
+    def stays(view, path, muster, reason=""):
+        plan = end(view, path, muster, reason)
+        (write,) = plan.writes
+        muster = attrs.evolve(write.record, generation=muster.generation)
+        return Plan((attrs.evolve(write, record=muster),), outcome=plan.outcome)
+
+    monkeypatch.setattr(_muster, "_end", stays)
+    breaks(meetings, WRONG)
+
+
+async def deserted(sim: Sim) -> None:
+    """A party is cancelled while it waits; the others are told, and meet again."""
+    async with Swarm() as swarm:
+
+        async def party() -> Arrival:
+            while True:
+                with contextlib.suppress(BrokenBarrier):
+                    return await swarm.barrier("b", 2).wait()
+
+        async def guest() -> None:
+            await swarm.barrier("b", 2).wait()
+
+        passing = asyncio.ensure_future(guest())
+        for _ in range(sim.rng.randrange(6)):
+            await sim.checkpoint()
+        passing.cancel()
+        await quietly(passing)
+        arrivals = await asyncio.gather(party(), party())
+        assert sorted(arrival.index for arrival in arrivals) == [0, 1]
+        assert len({arrival.generation for arrival in arrivals}) == 1
+        assert swarm.barrier("b", 2).waiting == 0
+    nothing_left(swarm)
+
+
+def test_a_cancelled_party_is_not_waited_for():
+    """B4, B10, G4."""
+    holds(deserted)
+
+
+def test_a_cancelled_party_that_stays_counted_is_found(monkeypatch):
+    """B10: the check can fail."""
+    monkeypatch.setattr(Meeting, "withdraw", lambda self, waiter: None)
+    breaks(deserted, WRONG)
 
 
 async def crossed(sim: Sim) -> None:

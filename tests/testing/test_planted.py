@@ -2,9 +2,8 @@
 
 import pytest
 
-from swarm.testing import explore, prove
-from swarm.testing._portfolio import Portfolio
-from tests.testing.planted import PROGRAMS
+from swarm.testing import explore, prove, replay
+from tests.testing.planted import PROGRAMS, SWARMS
 
 each = pytest.mark.parametrize("planted", PROGRAMS, ids=lambda p: p.name)
 HARD = {"depth three", "two windows"}  # written to defeat a single hold
@@ -78,6 +77,39 @@ def test_two_tasks_can_be_proved(name):
     assert prove(planted.make(False)).failure is not None
 
 
-def test_an_unknown_strategy_is_refused():
-    with pytest.raises(ValueError, match="choose from auto"):
-        Portfolio("dfs", None, 1, False)
+swarms = pytest.mark.parametrize("planted", SWARMS, ids=lambda p: p.name)
+
+
+@swarms
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_planted_bug_of_a_swarm_is_found_within_500_schedules(planted, seed):
+    """Each takes a fault, or a race, of its kind; and tells it in 30 lines."""
+    program = planted.make(False)
+    failure = explore(program, seed=seed, faults=planted.faults).failure
+    assert failure is not None
+    assert failure.reproducible
+    assert failure.replays <= 100
+    assert failure.trace.count("\n") < 30
+    kinds = {fault.kind for fault in failure.schedule.faults}
+    if planted.faults is None:
+        assert failure.schedule.holds
+    else:
+        assert len(failure.schedule.faults) == 1
+        assert kinds <= set(planted.faults.kinds())
+    again = replay(program, failure.blob)
+    assert again.digest == failure.digest
+    assert type(again.error) is type(failure.error)
+
+
+@swarms
+def test_a_repaired_swarm_never_fails(planted):
+    """Also under the faults that break its twin."""
+    report = explore(planted.make(True), faults=planted.faults, schedules=600)
+    assert report.failure is None, report.failure.explain()
+
+
+@swarms
+def test_a_planted_swarm_passes_on_the_stock_loop(planted):
+    """Without the simulator, nobody would have seen it."""
+    report = explore(planted.make(False), schedules=1)
+    assert report.failure is None

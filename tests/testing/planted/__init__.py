@@ -6,7 +6,8 @@ On the stock loop the repaired ones never fail and most of the broken ones pass.
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.testing.planted import counters, groups, leases, locks
+from swarm.testing import Faults
+from tests.testing.planted import counters, events, groups, leases, locks, swarms
 
 
 class Planted(NamedTuple):
@@ -15,6 +16,7 @@ class Planted(NamedTuple):
     name: str
     make: Callable
     max_stall: float = 0.0
+    faults: Faults | None = None
 
 
 PROGRAMS = [
@@ -34,4 +36,39 @@ PROGRAMS = [
     Planted("job lost on stop", groups.job_lost_on_stop),
     Planted("lease without fencing", leases.lease_without_fencing, 0.2),
     Planted("two leaders", leases.two_leaders, 0.2),
+]
+
+SWARMS = [
+    Planted(
+        "charged twice",
+        events.charged_twice,
+        faults=Faults(duplicate_event="billing", crash_handler="billing"),
+    ),
+    Planted("missed while changing hands", events.missed_while_changing_hands),
+    Planted(
+        "older price wins",
+        events.older_price_wins,
+        faults=Faults(reorder_event="prices", delay_event="prices"),
+    ),
+    Planted(
+        "order lost with its handler",
+        events.order_lost_with_its_handler,
+        faults=Faults(crash_handler=True),
+    ),
+    Planted(
+        "paid twice",
+        swarms.paid_twice,
+        faults=Faults(drop="till", delay="till", duplicate="till"),
+    ),
+    Planted(
+        "lease ends while handing on",
+        swarms.lease_ends_while_handing_on,
+        faults=Faults(expire="text", freeze=True),
+    ),
+    Planted(
+        "claimed by the dead", swarms.claimed_by_the_dead, faults=Faults(crash=True)
+    ),
+    Planted(
+        "session by wall clock", swarms.session_by_wall_clock, faults=Faults(jump=True)
+    ),
 ]

@@ -1,0 +1,256 @@
+"""Subscriptions as they are under simulation: events on their way can go wrong.
+
+The bus makes every subscription of the type that its loop names (`subscription_types`);
+a real loop names none. What may go wrong is what each kind of delivery leaves open
+(E4 to E9), so that no fault breaks a promise of the bus by itself:
+
+- at most once: an event is dropped, and counted; one whose handler crashed is done.
+- at least once and exactly once: a hand-over is lost, is late, or its
+  acknowledgement is; the handler crashes. Each time the event is handed over again,
+  and what an exactly-once handler had written in its transaction is not there.
+- in order: nothing overtakes, so what is behind a late event is late as well; only
+  where no order is promised can an event be overtaken.
+- a plain function is called in the loop's next turn: its events are never late.
+- a stream loses events only if its overflow policy lets it.
+"""
+
+# ruff: noqa: SLF001
+# mypy: disable-error-code="explicit-override"
+from __future__ import annotations
+
+import asyncio
+import copy
+import inspect
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final
+
+from swarm.bus import Recipient
+from swarm.bus._attempt import Member
+from swarm.bus._delivery_rule import Delivery, Lane
+from swarm.bus._inline import InlineSubscription
+from swarm.bus._posting import PostingRecipient
+from swarm.bus._stream import EventStream
+from swarm.bus._subscription import Settled
+from swarm.bus._worker import WorkerSubscription
+from swarm.model import Event
+from swarm.testing._faults import Fault, Kind
+from swarm.testing._injector import Injector
+
+_SECOND: Final = 1.0
+"""How late a lost hand-over is made again without `ack_wait`; how long an event
+waits to be overtaken."""
+
+
+def _injector_of(subscription: Any) -> Injector:
+    injector: Injector = subscription.bus.host.loop.faults
+    return injector
+
+
+# --- plain functions ----------------------------------------------------------------
+
+
+class FaultyInline(InlineSubscription):
+    """A plain function that may miss an event."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._user = self.handler
+        self.handler = self.call = self._meet
+        _injector_of(self).listen(self.name, ("drop_event",))
+
+    def _meet(self, event: Event[Any]) -> Any:
+        if _injector_of(self).event(self.name):
+            self._queue.afterwards(self._count_dropped)
+            return None
+        return self._user(event)
+
+
+# --- handlers that may await --------------------------------------------------------
+
+
+class FaultyWorker(WorkerSubscription):
+    """A handler whose events may be late or lost, and which may crash."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._overtaken: list[Lane] = []
+        options = self.options
+        kinds: list[Kind] = ["drop_event", "delay_event", "crash_handler"]
+        if options.delivery != "at-most-once":
+            kinds.append("duplicate_event")
+        if not options.ordered:
+            kinds.append("reorder_event")
+        _injector_of(self).listen(self.name, kinds)
+
+    async def hand_over(
+        self, member: Member, delivery: Delivery
+    ) -> Sequence[BaseException | None] | None:
+        """Call the handler, unless something comes between."""
+        faults = _injector_of(self).event(self.name)
+        self._let_go()
+        if self._is_put_off(delivery, faults):
+            return None
+        if "crash_handler" in faults:
+            self._crash_later(member, delivery, faults["crash_handler"])
+        if "duplicate_event" not in faults:
+            return await super().hand_over(member, delivery)
+        try:
+            return await super().hand_over(_forgetful(member), delivery)
+        except _AckLostError:
+            self._put_off(delivery, 0.0)
+            return None
+
+    def _is_put_off(self, delivery: Delivery, faults: dict[Kind, Fault]) -> bool:
+        """Let a hand-over be late or lost; return whether it was."""
+        if "drop_event" in faults:
+            if self.options.delivery == "at-most-once":
+                self._drop(delivery)
+            else:
+                self._put_off(delivery, self.options.ack_wait or _SECOND)
+        elif "delay_event" in faults:
+            self._put_off(delivery, faults["delay_event"].amount)
+        elif "reorder_event" in faults:
+            self._put_off(delivery, _SECOND)
+            self._overtaken.append(delivery.lane)
+        else:
+            return False
+        return True
+
+    def _drop(self, delivery: Delivery) -> None:
+        """Take a hand-over as acknowledged, although nobody saw the event (E4)."""
+        number = len(delivery.items)
+        self.line.done(delivery, self.now())
+        self.line.processed -= number
+        self.dropped += number
+        if self.keeper is not None:
+            self.keeper.finished(delivery.items)
+
+    def _put_off(self, delivery: Delivery, seconds: float) -> None:
+        """Take a hand-over back, to be made again later; those behind it wait (E9)."""
+        if self.line.is_live(delivery):
+            now = self.now()
+            delivery.lane.not_before = now + seconds
+            self.line.returned(delivery, now)
+            self.wake()
+
+    def _let_go(self) -> None:
+        """Hand over what has been overtaken now."""
+        lanes, self._overtaken = self._overtaken, []
+        for lane in lanes:
+            if lane.items and not lane.runs:
+                lane.not_before = 0.0
+                self.line._schedule(lane, self.now())
+
+    def _crash_later(self, member: Member, delivery: Delivery, fault: Fault) -> None:
+        task = member.at_work[delivery]
+
+        def crash() -> bool:
+            is_at_work = member.at_work.get(delivery) is task
+            if is_at_work:
+                task.cancel()
+            return is_at_work
+
+        _injector_of(self).later(fault, crash)
+
+
+class _AckLostError(Exception):
+    """A handler has done its work, and nobody is told."""
+
+
+def _forgetful(member: Member) -> Member:
+    """Return a member whose handler's acknowledgement is lost."""
+    handler = member.handler
+
+    async def handle(*arguments: Any) -> None:
+        result = handler(*arguments)
+        if inspect.isawaitable(result):
+            await result
+        raise _AckLostError
+
+    other = copy.copy(member)
+    other.handler = handle
+    return other
+
+
+# --- streams and mailboxes ----------------------------------------------------------
+
+
+class _Held(Recipient):
+    """A recipient that gets its events late, all of them in order."""
+
+    _may_drop = True
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._held: deque[Event[Any]] = deque()
+        self._until: asyncio.TimerHandle | None = None
+        kinds: list[Kind] = ["delay_event"]
+        if self._may_drop:
+            kinds.append("drop_event")
+        _injector_of(self).listen(self.name, kinds)
+
+    def take(self, event: Event[Any]) -> bool:
+        """Take an event, perhaps later."""
+        faults = _injector_of(self).event(self.name)
+        if "drop_event" in faults:
+            return self._drop(event)
+        if "delay_event" in faults and self._until is None:
+            seconds = faults["delay_event"].amount
+            self._until = self.bus.host.loop.call_later(seconds, self._flush)
+        if self._until is not None:
+            self._held.append(event)
+            return True
+        return super().take(event)  # type: ignore[safe-super]
+
+    def _drop(self, event: Event[Any]) -> bool:
+        raise NotImplementedError
+
+    def _flush(self) -> None:
+        if self._until is not None:
+            self._until.cancel()
+            self._until = None
+        while self._held:
+            super().take(self._held.popleft())  # type: ignore[safe-super]
+
+    def cancel(self) -> Settled:
+        """Get no more events than those that are on their way."""
+        self._flush()
+        return super().cancel()
+
+
+class FaultyStream(_Held, EventStream[Any]):
+    """A stream whose events may be late, or lost if it may lose them."""
+
+    @property
+    def _may_drop(self) -> bool:  # type: ignore[override]
+        return self._overflow not in ("block", "error")
+
+    def take(self, event: Event[Any]) -> bool:
+        """Take an event, perhaps later; or leave it in the log, from where it comes."""
+        if self._feed is not None:
+            return EventStream.take(self, event)
+        return super().take(event)
+
+    def _drop(self, event: Event[Any]) -> bool:  # noqa: ARG002
+        self.dropped += 1
+        return True
+
+
+class FaultyPosting(_Held, PostingRecipient):
+    """The way into a mailbox, which an event may not find, or find late."""
+
+    def _drop(self, event: Event[Any]) -> bool:
+        post, self._post = self._post, lambda *_: False  # as if it were full
+        try:
+            return PostingRecipient.take(self, event)
+        finally:
+            self._post = post
+
+
+SUBSCRIPTION_TYPES: Final[dict[type[Any], type[Any]]] = {
+    InlineSubscription: FaultyInline,
+    WorkerSubscription: FaultyWorker,
+    EventStream: FaultyStream,
+    PostingRecipient: FaultyPosting,
+}
