@@ -4,7 +4,7 @@ The seam is `post`, `attempt`, `drop`, `wake` and what `_life.py` does to a cell
 and streams know nothing else of it.
 
 An agent that has nothing to do has neither mailbox nor task. `attempt` runs the first
-step of an ask to such an agent in its asker's call stack (`_steps.py` says how). What
+step of an ask to such an agent in its asker's call stack (`_first_steps.py`). What
 does not end there, and every other request, is served by a task of the pool, which
 the agent gives back when its mailbox is empty. They are asyncio tasks made through the
 host, not members of an anyio task group: a task group wants to be entered and left by
@@ -23,25 +23,23 @@ are ours; the exception alone cannot tell.
 """
 
 import asyncio
-import enum
 import types
 from collections.abc import Generator
 from contextvars import copy_context
 from typing import Any, Final
 
 from swarm.agents._envelope import (
-    Asked,
     Envelope,
     current_turn,
-    first_step,
     produce,
     run_apart,
 )
+from swarm.agents._first_steps import FirstSteps
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox, State
-from swarm.agents._pool import DEPTH, Carrier
-from swarm.agents._steps import Rest, differs, swap_task, take_over
-from swarm.agents._turns import ENDED, QUEUED, RUNNING, Turns
+from swarm.agents._pool import Carrier
+from swarm.agents._steps import differs, take_over
+from swarm.agents._turns import ENDED, QUEUED, RUNNING
 from swarm.errors import AgentDied, NoSuchAgent
 
 SPARE: Final = 64
@@ -51,22 +49,13 @@ BUDGET: Final = 128
 """How many turns that do not suspend one agent runs before it lets others run."""
 
 
-class Pending(enum.Enum):
-    """No answer yet."""
-
-    PENDING = enum.auto()
-
-
-PENDING: Final = Pending.PENDING
-
-
 @types.coroutine
 def one_loop_turn() -> Generator[None, None, None]:
     """Let everything else that is ready run once."""
     yield
 
 
-class Cell(Turns):
+class Cell(FirstSteps):
     """One agent, from spawn to its end, across restarts."""
 
     __slots__ = ()
@@ -112,101 +101,6 @@ class Cell(Turns):
         """Have the agent look for something to do."""
         if self.task is None and (self.hook is not None or self.mailbox):
             self.task = self.host.pool.hire(self)
-
-    def attempt(self, envelope: Asked) -> Any:
-        """Take an ask, and answer it at once if it can be.
-
-        That is so when the agent is idle, and its method does not wait for anything.
-
-        Returns:
-            The result; or PENDING, and `envelope.reply` will have it.
-        """
-        host = self.host
-        pool = host.pool
-        if (
-            self.task is not None
-            or self.mailbox is not None
-            or not self.open
-            or pool.left <= 0
-            or pool.depth >= DEPTH
-            or envelope.call.interleaves
-            or (carrier := pool.take()) is None
-        ):
-            envelope.reply = host.loop.create_future()
-            self.post(envelope)
-            return PENDING
-        self.current = envelope
-        self.began = envelope.since
-        envelope.state = RUNNING
-        try:
-            result = self._enter(carrier, envelope)
-        except BaseException as error:  # noqa: BLE001  # see there
-            self._first_step_raised(envelope, carrier, error)
-            result = PENDING
-        else:
-            if result.__class__ is Rest:
-                result.keep()
-                carrier.rest = result
-                result = PENDING
-            elif envelope.state == RUNNING:  # the way most go
-                envelope.state = ENDED
-                self._first_step_ended(envelope, carrier)
-                return result
-            else:
-                self.drop_outcome(envelope)
-                self.current = None
-                result = PENDING
-        if envelope.reply is None:
-            envelope.reply = host.loop.create_future()
-        if self.current is None:
-            self._first_step_ended(envelope, carrier)
-        else:
-            carrier.cell = self
-            carrier.wake()
-        return result
-
-    def _enter(self, carrier: Carrier, envelope: Asked) -> Any:
-        """Run the first step of a turn, entered as the task of `carrier`."""
-        pool = self.host.pool
-        loop, context = pool.loop, pool.context.copy()
-        task = self.task = carrier.task
-        if carrier.name is not self.identity.agent_id:
-            carrier.rename(self.identity.agent_id)
-        pool.left -= 1
-        pool.depth += 1
-        asker = swap_task(loop, task)
-        try:
-            return context.run(first_step, context, self.agent, envelope)
-        finally:
-            swap_task(loop, asker)
-            pool.depth -= 1
-
-    def _first_step_raised(
-        self, envelope: Asked, carrier: Carrier, error: BaseException
-    ) -> None:
-        if self._is_fatal(error, carrier.task):
-            carrier.fatal = error  # for the task to raise, not for the asker
-        else:
-            self.current = None
-            self.raised(envelope, error)
-
-    def _first_step_ended(self, envelope: Asked, carrier: Carrier) -> None:
-        """Be idle again after a turn of one step, unless there is something to do."""
-        host = self.host
-        self.current = None
-        self.handled += 1
-        if host.holding:
-            host.turn_ended(envelope)
-        if envelope.state == ENDED:
-            envelope.args = ()
-        if self.watchers:
-            self.notify()
-        if self.mailbox is None and self.hook is None and not carrier.waker.done():
-            self.task = None
-            host.pool.parked.append(carrier)
-        else:
-            carrier.cell = self
-            carrier.wake()
 
     def drop(self, envelope: Envelope, error: BaseException | None = None) -> None:
         """Decide a request now, with `error` for its sender: withdraw or cancel it.
@@ -298,7 +192,7 @@ class Cell(Turns):
                 else:  # by itself, for merging even no keywords makes a dict
                     result = await envelope.call.function(self.agent, *envelope.args)
             except (Exception, asyncio.CancelledError) as error:
-                if self._is_fatal(error, task):
+                if self.is_fatal(error, task):
                     raise
                 self.current = None
                 self.raised(envelope, error)
@@ -341,7 +235,7 @@ class Cell(Turns):
             try:
                 result = await take_over(rest, cancelled)
             except (Exception, asyncio.CancelledError) as error:
-                if self._is_fatal(error, carrier.task):
+                if self.is_fatal(error, carrier.task):
                     raise
                 self.current = None
                 self.raised(envelope, error)
@@ -413,12 +307,6 @@ class Cell(Turns):
         if self.watchers:
             self.notify()
         return True
-
-    def _is_fatal(self, error: BaseException, task: asyncio.Task[Any]) -> bool:
-        """Return whether this ends the agent, or the program, and not just its turn."""
-        if isinstance(error, asyncio.CancelledError):
-            return self.killed or (task.cancelling() > 0 and not self.cancelling)
-        return not isinstance(error, Exception)
 
     async def _absorb(self, task: asyncio.Task[Any]) -> None:
         """Take back our cancellation of the turn that has just ended.

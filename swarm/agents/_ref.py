@@ -14,8 +14,9 @@ from typing import (
     cast,
 )
 
-from swarm.agents._cell import PENDING, Cell, Pending, one_loop_turn
+from swarm.agents._cell import Cell, one_loop_turn
 from swarm.agents._envelope import Asked, Envelope, Told, calling_turn, current_turn
+from swarm.agents._first_steps import PENDING, Pending
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import State
 from swarm.agents._protocol import Call, resolve, resolve_name
