@@ -2,18 +2,21 @@
 
 Every figure is a ratio: the rate here over the rate of the rawest asyncio way of the
 same job, measured right before it in the same run; the median of several pairs.
-`--quick` makes the pairs small.
+"The commit alone" is what the kernel does for an event and the bus can take nothing
+off. `--quick` makes the pairs small.
 """
 
 import argparse
 import asyncio
 import gc
+import math
 import statistics
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from swarm import Agent, Event, Swarm, event, on
+from swarm.model import OWNER
 
 PACE = {"burst": 64}
 """After how many events a publisher lets others run."""
@@ -141,6 +144,18 @@ def mailboxes(subscribers: int) -> Job:
     return job
 
 
+async def commits(total: int) -> float:
+    """Only what the kernel does for an event: the commit and the log."""
+    async with Swarm() as swarm:
+        kernel = swarm._coordinator.kernel  # noqa: SLF001 - nothing else is only it
+        began = time.perf_counter()
+        for number in range(total):
+            kernel.commit_now(OWNER, events=(Tick(number),))
+            if number % PACE["burst"] == 0:
+                await asyncio.sleep(0)
+        return total / (time.perf_counter() - began)
+
+
 async def nobody(total: int) -> float:
     async with Swarm() as swarm:
         publish = swarm.events.publish
@@ -186,6 +201,8 @@ async def run(quick: bool) -> None:
         ("publish, 10 plain functions", inline(10), raw(10), 2_000, 2),
         ("publish, 100 plain functions", inline(100), raw(100), 400, 8),
         ("publish, 1,000 plain functions", inline(1_000), raw(1_000), 100, 15),
+        ("the commit alone, as for 1", commits, raw(1), 5_000, math.nan),
+        ("the commit alone, as for 10", commits, raw(10), 2_000, math.nan),
         ("publish, 10 streams", streams(10), raw(10), 2_000, 0.8),
         ("publish, 100 streams", streams(100), raw(100), 200, 0.8),
         ("publish, 10 agents", mailboxes(10), raw(10), 1_000, 0.8),

@@ -121,6 +121,30 @@ class Lagged(SwarmError):
         self.first = first
 
 
+class Lost(Lagged):
+    """The log let go of commits that a named subscription had yet to handle.
+
+    Attributes:
+        count: How many.
+    """
+
+    def __init__(
+        self, count: int = 0, last: int | None = None, first: int | None = None
+    ) -> None:
+        """Say how many are lost, the newest of them, and where the log begins now."""
+        super().__init__(last, first)
+        self.count: int = count
+
+    def __str__(self) -> str:
+        if self.last is None:
+            return super().__str__()
+        return (
+            f"lost {self.count} commits so far, the newest after revision {self.last}: "
+            "the log was at its hard limit (Limits.held_commits, held_bytes) and now "
+            f"starts at {self.first}"
+        )
+
+
 class SchemaVersionError(SwarmError, ValueError):
     """The stored record has a schema version this program cannot read."""
 

@@ -50,6 +50,19 @@ _TABLE: Final[dict[Step, dict[Status, Status]]] = {
 }
 
 
+_HEALTH: Final = {
+    Status.INITIALIZING: "starting",
+    Status.PAUSED: "paused",
+    Status.DRAINING: "stopping",
+    Status.ERROR: "failed",
+}
+
+
+def health_of(status: Status) -> str:
+    """Return how an agent of this status fares, in a word."""
+    return _HEALTH.get(status, "healthy")
+
+
 def may_follow(status: Status, step: Step) -> bool:
     """Return whether `step` can happen to an agent in `status`."""
     return status in _TABLE[step]

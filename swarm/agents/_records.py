@@ -5,7 +5,7 @@ from typing import Any
 import attrs
 
 from swarm.agents._lifecycle import Status
-from swarm.model import AgentIdentity, Path, to_datetime
+from swarm.model import AgentIdentity, Document, Path, to_datetime
 
 _REGISTRY = Path.of("global", "registry")
 
@@ -54,6 +54,14 @@ class AgentRecord:
             "started_at": to_datetime(self.started_at).isoformat(),
             "status": str(self.status),
         }
+
+
+def status_in(document: Document) -> Status:
+    """Return the status that an agent's document says."""
+    record = document.record
+    if isinstance(record, AgentRecord):
+        return record.status
+    return Status(document.value["status"])
 
 
 @attrs.frozen(kw_only=True)

@@ -19,9 +19,9 @@ from swarm.agents._life import (
     has_life,
     run_hook,
 )
-from swarm.agents._lifecycle import Status, Step, follow
+from swarm.agents._lifecycle import Status, Step, follow, health_of
 from swarm.agents._protocol import calls_of
-from swarm.agents._records import AgentRecord, Failure, registry_path
+from swarm.agents._records import AgentRecord, Failure, registry_path, status_in
 from swarm.agents._registry import Registry
 from swarm.agents._restart import (
     Decision,
@@ -33,6 +33,7 @@ from swarm.agents._restart import (
 from swarm.agents._turns import log
 from swarm.errors import AgentDied, NameTaken
 from swarm.model import (
+    AgentHealthChanged,
     AgentIdentity,
     AgentRegistered,
     AgentStarted,
@@ -425,9 +426,15 @@ def _plan_arrival(view: View, cell: Cell) -> Plan:
 
 
 def _plan_status(view: View, cell: Cell) -> Plan:
-    if view.find(cell.path) is None or cell.status is Status.OFFLINE:
+    document = view.find(cell.path)
+    if document is None or cell.status is Status.OFFLINE:
         return Plan()
-    return Plan((Write(cell.path, record=_record(cell)),))
+    was, now = health_of(status_in(document)), health_of(cell.status)
+    events: tuple[object, ...] = ()
+    if was != now:
+        reason = repr(cell.error) if now == "failed" else ""
+        events = (AgentHealthChanged(cell.name, now, was, reason),)
+    return Plan((Write(cell.path, record=_record(cell)),), events)
 
 
 def _record(cell: Cell) -> AgentRecord:

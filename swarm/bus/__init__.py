@@ -3,16 +3,18 @@
 from swarm.bus._attempt import Attempt
 from swarm.bus._bus import Bus
 from swarm.bus._dead import DeadLetters
-from swarm.bus._events import Events, Page
+from swarm.bus._events import Events
 from swarm.bus._host import Also, BusHost, made_of
+from swarm.bus._letter import DeadLetter
 from swarm.bus._mark import marked, on
 from swarm.bus._patterns import EventPattern, Selector, select
-from swarm.bus._posting import PostingSubscription
+from swarm.bus._posting import PostingRecipient
+from swarm.bus._publisher import Publisher
+from swarm.bus._query import Page
 from swarm.bus._reactions import keep_active_agents, record_completed_tasks
 from swarm.bus._records import (
     Batch,
     BusOptions,
-    DeadLetter,
     Delivery,
     OnError,
     Overflow,
@@ -21,7 +23,8 @@ from swarm.bus._records import (
     SubscriptionStats,
 )
 from swarm.bus._stream import EventStream
-from swarm.bus._subscription import Subscription
+from swarm.bus._subscription import Recipient, Subscription
+from swarm.bus._written import ErrorInfo, WrittenEvent
 
 __all__ = [
     "Also",
@@ -33,18 +36,22 @@ __all__ = [
     "DeadLetter",
     "DeadLetters",
     "Delivery",
+    "ErrorInfo",
     "EventPattern",
     "EventStream",
     "Events",
     "OnError",
     "Overflow",
     "Page",
-    "PostingSubscription",
+    "PostingRecipient",
+    "Publisher",
     "Receipt",
+    "Recipient",
     "RetryBackoff",
     "Selector",
     "Subscription",
     "SubscriptionStats",
+    "WrittenEvent",
     "keep_active_agents",
     "made_of",
     "marked",

@@ -1,45 +1,17 @@
 """The parts of the bus as each other see them."""
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
-from swarm.bus._delivery_rule import Delivery, Line
+from swarm.bus._delivery_rule import Delivery, Item, Line
 from swarm.bus._host import BusHost
 from swarm.model import AgentIdentity, Event
 
 
-class Core(Protocol):
-    """The bus as a subscription sees it."""
-
-    host: BusHost
-    running: Any
-
-    def new_id(self) -> str:
-        """Return an id that no subscription has had."""
-        ...
-
-    def add(self, subscription: Any) -> None:
-        """Give a subscription every event from the next commit on."""
-        ...
-
-    def remove(self, subscription: Any) -> None:
-        """Give a subscription no more events."""
-        ...
-
-    def enqueue(self, event: Event[Any], route: Any, *, first: bool = False) -> None:
-        """Have the plain functions of a route called with an event, soon."""
-        ...
-
-    def afterwards(self, act: Callable[[], None]) -> None:
-        """Change a subscription's books once the event being handed over is."""
-        ...
+class Troubles(Protocol):
+    """Where failures are taken; see `Failures`."""
 
     def bury(
-        self,
-        subscription: Any,
-        event: Event[Any],
-        error: BaseException,
-        attempts: int,
+        self, subscription: Any, item: Item, error: BaseException, keeper: Any = None
     ) -> None:
         """Make a dead letter of an event that a subscription gave up."""
         ...
@@ -55,13 +27,43 @@ class Core(Protocol):
         ...
 
 
-class Requeueing(Protocol):
-    """A subscription as its dead letters see it."""
+class Core(Protocol):
+    """The bus as a subscription sees it."""
 
-    name: str
+    @property
+    def host(self) -> BusHost:
+        """The system around it."""
+        ...
 
-    def requeue(self, letter: Any) -> None:
-        """Try a dead letter again."""
+    @property
+    def failures(self) -> Troubles:
+        """Where failures are taken."""
+        ...
+
+    @property
+    def crowded(self) -> set[Any]:
+        """The full streams that publishers wait for."""
+        ...
+
+    @property
+    def compacted(self) -> int:
+        """The newest revision that history has let go of."""
+        ...
+
+    def new_id(self) -> str:
+        """Return an id that no subscription has had."""
+        ...
+
+    def add(self, recipient: Any) -> None:
+        """Give a recipient every event from the next commit on."""
+        ...
+
+    def remove(self, recipient: Any) -> None:
+        """Give a recipient no more events."""
+        ...
+
+    def unpin(self, subscription: Any) -> None:
+        """Keep nothing in the log for a subscription that has lost its name."""
         ...
 
 

@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any, Final, TypeAlias
 
 from swarm.bus._records import HandlerOptions
-from swarm.model import Event
+from swarm.model import Event, Path
 
 _WHOLE: Final = "everything"
 
@@ -38,14 +38,18 @@ class Item:
         since: When it came, in monotonic seconds.
         failures: How often it has failed.
         alone: Whether it is handed over by itself from now on.
+        letter: The dead letter it was requeued from, and which it still has; or None.
     """
 
-    __slots__ = ("alone", "event", "failures", "since")
+    __slots__ = ("alone", "event", "failures", "letter", "since")
 
-    def __init__(self, event: Event[Any], since: float) -> None:
+    def __init__(
+        self, event: Event[Any], since: float, letter: Path | None = None
+    ) -> None:
         """Come in at `since`."""
         self.event: Event[Any] = event
         self.since: float = since
+        self.letter: Path | None = letter
         self.failures: int = 0
         self.alone: bool = False
 
@@ -285,9 +289,17 @@ class Line:
         )
 
     def outstanding(self) -> list[tuple[int, int]]:
-        """Return the places of all events that are neither done nor given up."""
+        """Return the places of all events that are neither done nor given up.
+
+        Those that have a dead letter are not counted: the letter stands for them.
+        """
         lanes = self._lanes.values()
-        return [item.event.place for lane in lanes for item in lane.items]
+        return [
+            item.event.place
+            for lane in lanes
+            for item in lane.items
+            if item.letter is None
+        ]
 
     def clear(self) -> int:
         """Let go of everything that waits; return how many that were."""

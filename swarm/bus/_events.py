@@ -1,14 +1,15 @@
 """`swarm.events`: the bus as one identity holds it."""
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, TypeVar, overload
 
 from swarm.bus._bus import Bus
 from swarm.bus._dead import DeadLetters
-from swarm.bus._history import page
 from swarm.bus._host import made_of
 from swarm.bus._patterns import EventPattern, Where, select
+from swarm.bus._publisher import Publisher
+from swarm.bus._query import Page, query
 from swarm.bus._records import (
     Batch,
     Delivery,
@@ -21,25 +22,11 @@ from swarm.bus._records import (
 )
 from swarm.bus._start import HandlerStart, to_options
 from swarm.bus._stream import EventStream
-from swarm.bus._subscription import Subscription
-from swarm.errors import Compacted
-from swarm.model import EPOCH, AgentIdentity, Event
+from swarm.bus._subscription import Recipient, Subscription
+from swarm.model import AgentIdentity, Event
+from swarm.ports import Guard
 
 P = TypeVar("P")
-
-
-class Page(list[Event[Any]]):
-    """Events that a query found: a list, which may also be awaited.
-
-    Attributes:
-        upto: The newest revision that was looked at; pass it on with `offset`.
-    """
-
-    upto: int
-
-    def __await__(self) -> Generator[Any, None, "Page"]:
-        return self
-        yield  # a generator without a step
 
 
 class Events:
@@ -48,16 +35,23 @@ class Events:
     An agent sees `state.*` events only of places that it may read.
     """
 
-    __slots__ = ("_bus", "_identity")
+    __slots__ = ("_bus", "_identity", "_publisher")
 
-    def __init__(self, bus: Bus, identity: AgentIdentity) -> None:
+    def __init__(self, publisher: Publisher, bus: Bus, identity: AgentIdentity) -> None:
         """Act as `identity`."""
+        self._publisher = publisher
         self._bus = bus
         self._identity = identity
 
     # --- publishing -------------------------------------------------------------
 
-    async def publish(self, payload: object, *, key: str | None = None) -> Receipt:
+    async def publish(
+        self,
+        payload: object,
+        *,
+        key: str | None = None,
+        guard: Guard | None = None,
+    ) -> Receipt:
         """Commit an event. When this returns, it is in history and due to everybody.
 
         Handlers never run in here and what they raise never comes out of here. Waits
@@ -66,15 +60,27 @@ class Events:
 
         Args:
             payload: An instance of an `@event` class.
-            key: Publish it only if no event of this key was published of late.
+            key: Publish it only if no event of this key was published of late
+                (`BusOptions.dedupe_seconds`), by anybody; a name in the tree, kept at
+                `receipts.<key>`.
+            guard: Publish it only while this lease, or other guard, holds at the
+                commit.
 
         Raises:
             TypeError: It is no event.
-            LimitExceeded: Too many events led to this one, one to the next.
+            StaleLease: The guard is a lease that does not hold any more.
+            LimitExceeded: It is larger than `BusOptions.payload_bytes`, or too many
+                events led to this one, one to the next.
+            DeadlockError: The reader of a full stream waits for this code.
+            InvalidPath: The key cannot be a name in the tree.
             Closed: The swarm is closed.
             WrongLoop: Called from another event loop.
         """
-        return await self._bus.publish(self._identity, payload, key)
+        if key is None and guard is None:
+            receipt = self._publisher.publish_now(self._identity, payload)
+            if receipt is not None:
+                return receipt
+        return await self._publisher.publish(self._identity, payload, key, guard)
 
     # --- getting ----------------------------------------------------------------
 
@@ -229,8 +235,6 @@ class Events:
             Closed: The swarm is closed.
         """
         self._bus.host.check()
-        if not callable(handler):
-            raise TypeError(f"a handler is a function of an event, not {handler!r}")
         selector = select(
             pattern,
             source=source,
@@ -317,8 +321,8 @@ class Events:
     ) -> Page:
         """Return the events of history that are meant, oldest first.
 
-        History reaches as far back as the log (`Limits.log_commits`, `log_bytes`,
-        `log_seconds`).
+        History reaches back `BusOptions.history_events` and `history_seconds`, and no
+        further than the log (`Limits.log_commits`, `log_bytes`, `log_seconds`).
 
         Args:
             types: As `pattern` of `subscribe`.
@@ -337,52 +341,45 @@ class Events:
             ValueError: `offset` or `limit` is negative.
             Closed: The swarm is closed.
         """
-        bus = self._bus
-        bus.host.check()
-        if offset < 0 or (limit is not None and limit < 0):
-            raise ValueError("offset and limit are 0 or more")
-        selector = select(types, source=sources, correlation_id=correlation_id)
-        tail = bus.host.tail
-        start = _cursor(after_seq)
-        if start is not None and start[0] < tail.compacted:
-            raise Compacted(start[0], tail.compacted + 1)
-        newest = tail.revision if upto is None else upto
-        seer = Subscription(bus, selector, self._identity, None)
-        found = Page(
-            page(
-                bus.history().candidates(selector),
-                seer.fits,
-                after=_microseconds(after),
-                before=_microseconds(before),
-                start=start,
-                upto=newest,
-                offset=offset,
-                limit=limit,
-            )
+        return query(
+            self._bus,
+            self._identity,
+            types,
+            sources,
+            after=after,
+            before=before,
+            correlation_id=correlation_id,
+            limit=limit,
+            offset=offset,
+            after_seq=after_seq,
+            upto=upto,
         )
-        found.upto = newest
-        return found
 
     @property
     def dead_letters(self) -> DeadLetters:
         """The events that subscriptions gave up: list, inspect, requeue them."""
-        return self._bus.dead
+        bus = self._bus
+        return DeadLetters(
+            bus.host.kernel,
+            bus.failures,
+            bus.find,
+            self._identity,
+            bus.host.reader_of(self._identity),
+        )
 
-    def subscriptions(self) -> list[Subscription]:
-        """Return every subscription, oldest first."""
+    async def forget(self, name: str) -> bool:
+        """Forget how far a named subscription has come; return whether it was known.
+
+        The log keeps nothing for it any more. Its dead letters stay.
+
+        Raises:
+            InvalidTransition: It is active; cancel it first.
+            InvalidPath: The name cannot be one.
+            Closed: The swarm is closed.
+        """
+        self._bus.host.check()
+        return await self._bus.forget(name)
+
+    def subscriptions(self) -> list[Recipient]:
+        """Return everybody who gets events, agents included, oldest first."""
         return list(self._bus)
-
-
-def _cursor(after: int | Event[Any] | None) -> tuple[int, int] | None:
-    if after is None:
-        return None
-    return after.place if isinstance(after, Event) else (after, 1 << 62)
-
-
-def _microseconds(time: datetime | int | None) -> int | None:
-    if not isinstance(time, datetime):
-        return time
-    if time.tzinfo is None:
-        raise ValueError("a time needs a time zone; use an aware datetime")
-    delta = time - EPOCH
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from swarm.bus._history import events_of
-from swarm.errors import Lagged
+from swarm.bus._position import Position
 from swarm.model import Event
 from swarm.ports import Reader, Tail
 
@@ -31,12 +31,9 @@ class Feed:
         Raises:
             Compacted: They are not all there any more.
         """
-        revision, index = after
         self._after = after
         self._until = replayed_until
-        # Of a commit that was delivered in part, the rest is still wanted.
-        start = revision - 1 if index >= 0 else revision
-        self._reader: Reader = tail.follow_now(max(start, 0))
+        self._reader: Reader = tail.follow_now(Position(after).needs)
         self._due: list[Event[Any]] = []
 
     def next(self, fits: Callable[[Event[Any]], bool]) -> Event[Any] | None:
@@ -56,10 +53,10 @@ class Feed:
             replayed = commit.revision <= self._until
             self._due = list(events_of(commit, replayed=replayed))[::-1]
 
-    def skip(self, tail: Tail, error: Lagged) -> int:
+    def skip(self, tail: Tail) -> int:
         """Go on where the log begins now; return how many revisions are lost."""
         first = tail.compacted
-        lost = first - (error.last or 0)
+        lost = first - self._reader.position
         self._reader.close()
         self._reader = tail.follow_now(first)
         self._after = (first, 1 << 62)

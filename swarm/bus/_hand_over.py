@@ -8,9 +8,11 @@ from typing import Any, Protocol
 from swarm.bus._attempt import Attempt, Member, results_of
 from swarm.bus._core import Working
 from swarm.bus._delivery_rule import Delivery
-from swarm.bus._keeper import Keeper
+from swarm.bus._keeper import Keeper, Mark
 from swarm.bus._records import HandlerOptions
+from swarm.bus._subscription import is_from_outside
 from swarm.errors import ConflictError, StaleAck
+from swarm.ports import Condition, Write
 
 
 class Handing(Working, Protocol):
@@ -54,11 +56,11 @@ async def _at_most_once(
 ) -> Sequence[BaseException | None] | None:
     """Hand over what is acknowledged already: even cancelled, it is done (E4)."""
     if worker.keeper is not None:
-        await worker.keeper.save([item.event.place for item in delivery.items])
+        await worker.keeper.save(delivery.items)
     try:
         return await _call(worker, member, delivery, ())
-    except asyncio.CancelledError:
-        if worker.line.is_live(delivery):
+    except asyncio.CancelledError as error:
+        if is_from_outside(error) and worker.line.is_live(delivery):
             worker.line.done(delivery, worker.now())
         raise
 
@@ -67,12 +69,16 @@ async def _exactly_once(
     worker: Handing, member: Member, delivery: Delivery
 ) -> Sequence[BaseException | None] | None:
     """Have the handler's writes and the acknowledgement be one commit (E7)."""
-    places = [item.event.place for item in delivery.items]
+    mark: Mark | None = None
 
-    def also() -> Any:
+    def also() -> tuple[Sequence[Write], Sequence[Condition]]:
+        nonlocal mark
         if not worker.line.is_live(delivery):
             raise StaleAck
-        return ((), ()) if worker.keeper is None else worker.keeper.to_commit(places)
+        if worker.keeper is None:
+            return (), ()
+        mark = worker.keeper.to_commit(delivery.items)
+        return mark.writes, mark.conditions
 
     handled = False
     transaction = worker.bus.host.effects(member.identity, also)
@@ -80,19 +86,18 @@ async def _exactly_once(
         async with transaction as tx:
             results = await _call(worker, member, delivery, (tx,))
             if any(results):
-                raise ExceptionGroup(
+                raise BaseExceptionGroup(
                     f"some of a batch of '{worker.name}' failed; none of it counts",
-                    [error for error in results if isinstance(error, Exception)],
+                    [error for error in results if error is not None],
                 )
             handled = True
     except ConflictError:
         if not handled or not worker.line.is_live(delivery):
             raise
-        if worker.keeper is not None and await worker.keeper.is_fenced():
-            worker.bus.complain(worker, None, StaleAck(), "subscription-taken-over")
-            worker.cancel()
+        if worker.keeper is not None:
+            await worker.keeper.was_taken_over()
         worker.line.returned(delivery, worker.now())
         return None
-    if worker.keeper is not None:
-        worker.keeper.committed(tx.revision, places)
+    if worker.keeper is not None and mark is not None:
+        worker.keeper.committed(tx.revision, mark)
     return results

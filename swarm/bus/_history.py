@@ -3,36 +3,50 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from heapq import merge
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
+from swarm.bus._letter import LETTERS
 from swarm.bus._patterns import Selector
-from swarm.model import EVENT_TYPE, Commit, Event, Path, StateEvent
+from swarm.bus._position import POSITIONS
+from swarm.bus._receipts import RECEIPTS
+from swarm.model import EVENT_TYPE, Commit, Document, Event, document_events
 
 Bucket: TypeAlias = "deque[Event[Any]]"
 
-_POSITIONS = Path.of("subscriptions")
+_BOOKS: Final = frozenset(
+    folder.segments[0] for folder in (POSITIONS, RECEIPTS, LETTERS)
+)
+
+
+def is_book(document: Document) -> bool:
+    """Return whether a document belongs to the books of the bus itself.
+
+    What becomes of those is no event: whoever follows `state.**` with a position in
+    the tree, or fails at it, would wake itself for ever.
+    """
+    return document.path.segments[0] in _BOOKS
 
 
 def events_of(commit: Commit, *, replayed: bool = False) -> Iterator[Event[Any]]:
-    """Yield a commit's events: those published, then those its documents are.
-
-    Where subscriptions stand is no event: whoever follows `state.**` with a position
-    in the tree would wake itself for ever.
-    """
-    published = len(commit.events)
+    """Yield a commit's events: those published, then those its documents are."""
     for index, payload in enumerate(commit.events):
         if EVENT_TYPE in type(payload).__dict__:
             yield Event(commit, index, replayed=replayed)
-    for index, document in enumerate(commit.documents, published):
-        if not document.path.within(_POSITIONS):
-            yield StateEvent(commit, index, replayed=replayed)
+    for event in document_events(commit, replayed=replayed):
+        if not is_book(event.document):
+            yield event
 
 
 class History:
-    """Events in order, oldest out first, with an index for each way of asking."""
+    """Events in order, oldest out first, with an index for each way of asking.
 
-    def __init__(self) -> None:
-        """Start empty."""
+    Attributes:
+        compacted: The newest revision whose events it has let go of.
+    """
+
+    def __init__(self, compacted: int = 0) -> None:
+        """Start empty, after a revision."""
+        self.compacted: int = compacted
         self._all: Bucket = deque()
         self._types: dict[type[Any], Bucket] = {}
         self._sources: dict[str, Bucket] = {}
@@ -46,6 +60,8 @@ class History:
 
     def append(self, commit: Commit) -> None:
         """Take in the newest commit's events."""
+        if commit.revision <= self.compacted:
+            return
         for event in events_of(commit):
             self._all.append(event)
             for index, key in self._places(event):
@@ -56,6 +72,7 @@ class History:
 
     def forget(self, revision: int) -> None:
         """Let go of the events of commits up to `revision`."""
+        self.compacted = max(self.compacted, revision)
         while self._all and self._all[0].seq <= revision:
             event = self._all.popleft()
             for index, key in self._places(event):
@@ -63,6 +80,15 @@ class History:
                 bucket.popleft()
                 if not bucket:
                     del index[key]
+
+    def retain(self, most: int, since: int) -> None:
+        """Let go of what is beyond `most` events, or older than `since`.
+
+        Commits are let go of whole: a commit is never shown in part (S11).
+        """
+        events = self._all
+        while events and (len(events) > most or events[0].at < since):
+            self.forget(events[0].seq)
 
     def _places(self, event: Event[Any]) -> tuple[tuple[dict[Any, Bucket], Any], ...]:
         return (

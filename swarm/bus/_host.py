@@ -1,15 +1,31 @@
 """What the bus needs of the system around it."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from swarm.model import AgentIdentity, Document, Path
-from swarm.ports import Clock, Condition, Entropy, Kernel, Tail, Write
+from swarm.model import AgentIdentity, Path
+from swarm.ports import Clock, Codec, Condition, Entropy, Kernel, Tail, Write
 
 Also: TypeAlias = Callable[[], tuple[Sequence[Write], Sequence[Condition]]]
 """What a transaction commits besides its own writes, asked for at its end."""
+
+
+class Waits(Protocol):
+    """The wait-for graph."""
+
+    def enter(self, party: Hashable, obstacle: Any) -> None:
+        """Note that `party` waits for `obstacle`; end it with `leave`.
+
+        Raises:
+            DeadlockError: The wait would close a cycle; nothing was noted.
+        """
+        ...
+
+    def leave(self, party: Hashable, obstacle: Any) -> None:
+        """Note that it does not any more."""
+        ...
 
 
 class BusHost(Protocol):
@@ -40,14 +56,45 @@ class BusHost(Protocol):
         """Where they are read."""
         ...
 
+    @property
+    def origin(self) -> str:
+        """What tells this process from others on the same tree; "": there are none."""
+        ...
+
+    @property
+    def codec(self) -> Codec:
+        """What writes JSON."""
+        ...
+
+    @property
+    def waits(self) -> Waits:
+        """Who waits for whom."""
+        ...
+
+    def party(self, *, is_awaited: bool = False) -> Hashable:
+        """Return what the running code is in the wait-for graph.
+
+        Args:
+            is_awaited: Whether others may wait for it.
+        """
+        ...
+
     def start(
         self,
         coroutine: Coroutine[Any, Any, Any],
         name: str,
         *,
         essential: bool = False,
+        ended: Callable[[], object] | None = None,
     ) -> asyncio.Task[Any]:
-        """Run a coroutine in a task that the system owns."""
+        """Run a coroutine in a task that the system owns.
+
+        Args:
+            coroutine: What to run.
+            name: What the task is called.
+            essential: Whether the end of the system waits for it, not cancels it.
+            ended: What to call when the task is over, even if it never began.
+        """
         ...
 
     def check(self) -> None:
@@ -76,8 +123,3 @@ def made_of(loop: object, kind: type[S]) -> type[S]:
     """Return what a kind of subscription is here; a simulated loop has its own."""
     kinds: dict[type[S], type[S]] = getattr(loop, "subscription_types", {})
     return kinds.get(kind, kind)
-
-
-def revision_of(document: Document | None) -> int:
-    """Return a document's version, 0 when there is none."""
-    return 0 if document is None else document.version

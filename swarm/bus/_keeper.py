@@ -1,10 +1,11 @@
 """Keeping the position of a named subscription in the tree."""
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple
 
 from swarm.bus._core import Working
-from swarm.bus._host import revision_of
+from swarm.bus._delivery_rule import Item
+from swarm.bus._documents import revision_of
 from swarm.bus._position import Place, Position, Progress
 from swarm.errors import ConflictError, StaleAck
 from swarm.model import Path
@@ -14,11 +15,32 @@ _EVERY: Final = 64
 """After how many events a position is written that nobody waits for."""
 
 
+class Mark(NamedTuple):
+    """One writing down of a position.
+
+    Attributes:
+        writes: What to commit: the position, and letters that go.
+        conditions: On which conditions.
+        position: Which position.
+        items: What it says is handled that `finished` has not heard of.
+        letters: The dead letters that are done with.
+        finished: How many events `finished` had heard of.
+    """
+
+    writes: Sequence[Write]
+    conditions: Sequence[Condition]
+    position: Position
+    items: Sequence[Item]
+    letters: Sequence[Path]
+    finished: int
+
+
 class Keeper:
     """Writes down how far one subscription has come.
 
     Every write expects the version before it, so that of two subscriptions of one
-    name, in two processes, only the newer goes on.
+    name, in two processes, only the newer goes on. With the events that are done go
+    the dead letters they were requeued from.
     """
 
     def __init__(
@@ -27,37 +49,71 @@ class Keeper:
         path: Path,
         version: int,
         progress: Progress,
+        moved: Callable[[Position], None],
     ) -> None:
-        """Go on from `progress`, as `version` of the document at `path` has it."""
+        """Go on from `progress`, as `version` of the document at `path` has it.
+
+        Each position that is in force is handed to `moved`.
+        """
         self._subscription = subscription
         self._path = path
         self._version = version
         self._progress = progress
+        self._moved = moved
         self._unsaved = 0
+        self._answered: dict[Path, None] = {}
+        self._burying: dict[Place, None] = {}
 
     def has_done(self, place: Place) -> bool:
         """Return whether an event was handled, or given up, before."""
         return place <= self._progress.after or place in self._progress.done
 
-    def finished(self, places: Iterable[Place]) -> None:
-        """Note events that were handled or given up."""
-        for place in places:
-            self._progress.done.add(place)
+    def finished(self, items: Iterable[Item]) -> None:
+        """Note events that were handled, or are not to be handled any more."""
+        for item in items:
             self._unsaved += 1
+            self._end(item)
+
+    def burying(self, item: Item) -> None:
+        """Note an event that was given up: it ends once its dead letter is written."""
+        if item.letter is None:
+            self._burying[item.event.place] = None
 
     def to_commit(
-        self, places: Sequence[Place]
-    ) -> tuple[Sequence[Write], Sequence[Condition]]:
-        """Return what to commit so that `places` are known to be handled."""
-        write = Write(self._path, record=self._position(places))
-        return (write,), (Expect(self._path, self._version),)
+        self, items: Sequence[Item] = (), burial: Write | None = None
+    ) -> Mark:
+        """Return what to commit so that `items` are known to be done.
 
-    def committed(self, revision: int, places: Sequence[Place]) -> None:
+        Args:
+            items: What was handled, or given up.
+            burial: The dead letter that it became instead.
+        """
+        letters = list(self._answered)
+        letters += [item.letter for item in items if item.letter is not None]
+        position = self._position(items)
+        writes = [Write(self._path, record=position)]
+        writes += [
+            Write(path) for path in letters if burial is None or path != burial.path
+        ]
+        if burial is not None:
+            writes.append(burial)
+        conditions = (Expect(self._path, self._version),)
+        return Mark(writes, conditions, position, items, letters, self._unsaved)
+
+    def committed(self, revision: int, mark: Mark) -> None:
         """Note that it is committed."""
         self._version = revision
-        self._progress.done.update(places)
+        self._unsaved -= mark.finished
+        for item in mark.items:
+            self._end(item)
+        for path in mark.letters:
+            self._answered.pop(path, None)
         self._progress.reach(self._position(()))
-        self._unsaved = 0
+        self._moved(mark.position)
+
+    def needs(self) -> int:
+        """Return up to where no commit would be needed if the position were saved."""
+        return self._position(()).needs
 
     async def save_when_due(self) -> None:
         """Write the position down once in a while, and when nothing waits."""
@@ -66,30 +122,48 @@ class Keeper:
         ):
             await self.save()
 
-    async def save(self, places: Sequence[Place] = ()) -> None:
-        """Write the position down, with `places` as handled."""
+    async def save(self, items: Sequence[Item] = ()) -> None:
+        """Write the position down, with `items` as handled."""
         subscription = self._subscription
-        writes, conditions = self.to_commit(places)
-        try:
-            commit = await subscription.bus.host.kernel.commit(
-                subscription.identity, writes, conditions=conditions
-            )
-        except ConflictError:
-            if subscription.status != "cancelled" and await self.is_fenced():
-                bus = subscription.bus
-                bus.complain(subscription, None, StaleAck(), "subscription-taken-over")
-                subscription.cancel()
+        while True:
+            mark = self.to_commit(items)
+            try:
+                commit = await subscription.bus.host.kernel.commit(
+                    subscription.identity, mark.writes, conditions=mark.conditions
+                )
+            except ConflictError:
+                if await self.was_taken_over():
+                    return
+                continue  # another task of this subscription was quicker
+            assert commit is not None  # it writes something
+            self.committed(commit.revision, mark)
             return
-        if commit is not None:
-            self.committed(commit.revision, places)
 
-    async def is_fenced(self) -> bool:
-        """Return whether somebody else has this name now."""
-        kernel = self._subscription.bus.host.kernel
-        return revision_of(await kernel.find(self._path)) != self._version
+    async def was_taken_over(self) -> bool:
+        """Return whether somebody else has the name now; then end the subscription."""
+        subscription = self._subscription
+        kernel = subscription.bus.host.kernel
+        if revision_of(await kernel.find(self._path)) == self._version:
+            return False
+        if subscription.status != "cancelled":
+            failures = subscription.bus.failures
+            failures.complain(subscription, None, StaleAck(), "subscription-taken-over")
+            subscription.cancel()
+        subscription.bus.unpin(subscription)
+        return True
 
-    def _position(self, places: Iterable[Place]) -> Position:
+    def _end(self, item: Item) -> None:
+        """Note that an event is done, in one way or another."""
+        self._burying.pop(item.event.place, None)
+        if item.letter is None:
+            self._progress.done.add(item.event.place)
+        else:
+            self._answered[item.letter] = None
+
+    def _position(self, items: Iterable[Item]) -> Position:
         subscription = self._subscription
         return self._progress.position(
-            subscription.line.outstanding(), places, subscription.seen()
+            [*subscription.line.outstanding(), *self._burying],
+            [item.event.place for item in items if item.letter is None],
+            subscription.seen(),
         )

@@ -6,6 +6,7 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
+from swarm.bus._checks import plain_function, text
 from swarm.errors import LimitExceeded
 from swarm.model import (
     ANY_NUMBER,
@@ -58,6 +59,16 @@ class Selector:
             and self.where is None
         )
 
+    def means_the_same(self, other: "Selector") -> bool:
+        """Return whether two selectors are of the same words; functions by identity."""
+        return (
+            self.text == other.text
+            and self.sources == other.sources
+            and self.source_types == other.source_types
+            and self.correlation_id == other.correlation_id
+            and self.where is other.where
+        )
+
     def fits_class(self, cls: type[Any]) -> bool:
         """Return whether events of this class can be meant."""
         name = event_type(cls)
@@ -94,8 +105,10 @@ def select(
         ValueError: A dotted pattern has an empty part.
         LimitExceeded: A dotted pattern is too long.
     """
-    if where is not None and not callable(where):
-        raise TypeError("where takes a function of an event")
+    if where is not None:
+        plain_function("where", where)
+    if correlation_id is not None:
+        text("a correlation id", correlation_id)
     parts: list[object]
     if pattern is None:
         parts = ["**"]
@@ -105,6 +118,8 @@ def select(
         parts = list(pattern)
     else:
         parts = [pattern]
+    if not parts:
+        raise ValueError("an empty list of patterns means nothing; None is everything")
     return Selector(
         text=", ".join(_text(part) for part in parts),
         kinds=tuple(_kind(part) for part in parts),

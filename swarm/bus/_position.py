@@ -1,17 +1,17 @@
 """How far a named subscription has come, as the tree keeps it. Pure."""
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import attrs
 
-from swarm.errors import InvalidPath, SchemaVersionError, StateCorruption
+from swarm.bus._documents import SCHEMA, read_record
+from swarm.errors import InvalidPath
 from swarm.model import Document, Path
 
-Place = tuple[int, int]
+Place: TypeAlias = tuple[int, int]
 
-_FOLDER: Final = Path.of("subscriptions")
-_SCHEMA: Final = 1
+POSITIONS: Final = Path.of("subscriptions")
 
 
 def position_path(name: str) -> Path:
@@ -22,7 +22,7 @@ def position_path(name: str) -> Path:
     """
     if not isinstance(name, str):
         raise InvalidPath(f"a subscription's name is text, not {name!r}")
-    return _FOLDER.child(name)
+    return POSITIONS.child(name)
 
 
 @attrs.frozen
@@ -37,10 +37,19 @@ class Position:
     after: Place
     done: tuple[Place, ...] = ()
 
+    @property
+    def needs(self) -> int:
+        """The revision up to which no commit is needed any more.
+
+        Of a commit that was handled in part, the rest is.
+        """
+        revision, index = self.after
+        return revision if index < 0 else max(revision - 1, 0)
+
     def to_json(self) -> dict[str, Any]:
         """Return the document."""
         return {
-            "schema": _SCHEMA,
+            "schema": SCHEMA,
             "seq": self.after[0],
             "index": self.after[1],
             "done": [list(place) for place in self.done],
@@ -54,20 +63,12 @@ class Position:
             SchemaVersionError: A later version of swarm wrote it.
             StateCorruption: It is no position.
         """
-        if isinstance(document.record, Position):
-            return document.record
-        value = document.value
-        try:
-            if value["schema"] != _SCHEMA:
-                raise SchemaVersionError(
-                    f"{document.path} has schema {value['schema']}; this is {_SCHEMA}"
-                )
-            done = tuple((int(seq), int(index)) for seq, index in value["done"])
-            return cls((int(value["seq"]), int(value["index"])), done)
-        except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, SchemaVersionError):
-                raise
-            raise StateCorruption(f"{document.path} is no position: {error}") from None
+        return read_record(document, cls, cls._built)
+
+    @classmethod
+    def _built(cls, told: dict[str, Any]) -> "Position":
+        done = tuple((int(seq), int(index)) for seq, index in told["done"])
+        return cls((int(told["seq"]), int(told["index"])), done)
 
 
 class Progress:
@@ -75,7 +76,7 @@ class Progress:
 
     def __init__(self, start: Position) -> None:
         """Go on from `start`."""
-        self.after = start.after
+        self.after: Place = start.after
         self.done: set[Place] = set(start.done)
 
     def position(

@@ -4,16 +4,18 @@ from collections.abc import Callable
 from typing import Any
 
 from swarm.bus._core import Core
-from swarm.bus._dead import Letter
 from swarm.bus._patterns import Selector
 from swarm.bus._records import SubscriptionStats
-from swarm.bus._subscription import Subscription
-from swarm.errors import InvalidTransition, MailboxFull
-from swarm.model import AgentIdentity, Cause, Event
+from swarm.bus._subscription import Recipient
+from swarm.errors import Closed, MailboxFull
+from swarm.model import AgentIdentity, Event
 
 
-class PostingSubscription(Subscription):
+class PostingRecipient(Recipient):
     """Hands each event on at once, and forgets it: a mailbox is the buffer."""
+
+    # Said again for checkers that want a type wherever an attribute is assigned.
+    dropped: int
 
     def __init__(
         self,
@@ -21,7 +23,7 @@ class PostingSubscription(Subscription):
         selector: Selector,
         identity: AgentIdentity,
         name: str,
-        post: Callable[[Event[Any], Cause], bool | None],
+        post: Callable[[Event[Any]], bool | None],
     ) -> None:
         """Call `post` with each event; it says whether there was room.
 
@@ -31,20 +33,25 @@ class PostingSubscription(Subscription):
         self._post = post
         self._posted = 0
 
-    def offer(self, event: Event[Any]) -> bool:
+    def take(self, event: Event[Any]) -> bool:
         """Post an event."""
-        if not self.is_plain and not self.fits(event):
-            return False
-        posted = self._post(event, event.cause)
-        if posted is None:
-            return False
+        posted = self._post(event)
         if posted:
             self._posted += 1
             return True
-        self.count_dropped()
+        if posted is None:
+            return False
+        self.dropped += 1
         text = f"the mailbox of '{self.identity}' is full; the event is dropped"
-        self.bus.complain(self, event, MailboxFull(text), "events-lost")
+        self.bus.failures.complain(self, event, MailboxFull(text), "events-lost")
         return False
+
+    def undelivered(self, event: Event[Any], error: BaseException) -> None:
+        """Note that an event was posted in vain: its agent ended before its turn."""
+        self._posted -= 1
+        self.dropped += 1
+        if not isinstance(error, Closed):  # then everything ends, and all know it
+            self.bus.failures.complain(self, event, error, "events-lost")
 
     @property
     def stats(self) -> SubscriptionStats:
@@ -59,7 +66,3 @@ class PostingSubscription(Subscription):
             errors=self.errors,
             lost=0,
         )
-
-    def requeue(self, letter: Letter) -> None:
-        """Refuse: what was posted is the mailbox's."""
-        raise InvalidTransition(f"{letter} was posted, and is nobody's dead letter")

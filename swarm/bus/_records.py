@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import attrs
 
+from swarm.bus._checks import choose, plain_function, seconds, whole
 from swarm.model import Event
 
 Delivery: TypeAlias = Literal["at-most-once", "at-least-once", "exactly-once"]
@@ -46,8 +47,9 @@ class Batch:
 
     def __attrs_post_init__(self) -> None:
         """Refuse what means nothing."""
-        if self.size < 1 or not 0 <= self.wait < math.inf:
-            raise ValueError(f"a Batch needs size >= 1 and a finite wait, not {self}")
+        whole("Batch.size", self.size, 1)
+        if not 0 <= self.wait < math.inf:
+            raise ValueError(f"Batch.wait is finite, 0 or more, not {self.wait}")
 
 
 @attrs.frozen
@@ -104,34 +106,18 @@ class SubscriptionStats:
 
 
 @attrs.frozen(kw_only=True)
-class DeadLetter:
-    """An event that a subscription could not handle.
-
-    Attributes:
-        id: Its number in `dead_letters`.
-        event: The event.
-        subscription: The name of the subscription.
-        error: What its handler raised last.
-        attempts: How often it was tried.
-        at: When it was given up, in microseconds since 1970.
-    """
-
-    id: int
-    event: Event[Any]
-    subscription: str
-    error: BaseException
-    attempts: int
-    at: int
-
-
-@attrs.frozen(kw_only=True)
 class BusOptions:
     """How much the bus keeps.
 
     Attributes:
-        dedupe_keys: How many publish keys are remembered.
+        dedupe_keys: How many publish keys are remembered at most; the oldest go
+            first, some at a time.
         dedupe_seconds: For how long.
-        dead_letters: How many dead letters are kept; the oldest go first.
+        dead_letters: How many dead letters are kept at most; likewise.
+        payload_bytes: How large the payload of an event may be, about: its text and
+            bytes, and what its containers hold.
+        history_events: How many events can be queried and replayed.
+        history_seconds: For how long they can.
         depth: How many events may lead one to the next before an event loop is
             assumed.
         inline_backlog: How many events may wait for plain functions.
@@ -140,14 +126,20 @@ class BusOptions:
     dedupe_keys: int = 10_000
     dedupe_seconds: float = 120.0
     dead_letters: int = 1_000
+    payload_bytes: int = 256 * 1024
+    history_events: int = 4_096
+    history_seconds: float = 3600.0
     depth: int = 64
     inline_backlog: int = 16_384
 
     def __attrs_post_init__(self) -> None:
         """Refuse limits that mean nothing."""
         for field in attrs.fields(type(self)):
-            if not getattr(self, field.name) > 0:
-                raise ValueError(f"BusOptions.{field.name} must be above 0")
+            what, value = f"BusOptions.{field.name}", getattr(self, field.name)
+            if field.type is float:
+                seconds(what, value)
+            else:
+                whole(what, value, 1)
 
 
 @attrs.frozen(kw_only=True)
@@ -182,6 +174,19 @@ class HandlerOptions:
         """Refuse what cannot be meant."""
         choose("delivery", self.delivery, get_args(Delivery))
         choose("on_error", self.on_error, get_args(OnError))
+        whole("max_retries", self.max_retries, 0)
+        whole("max_in_flight", self.max_in_flight, 1)
+        whole("buffer", self.buffer, 1)
+        if self.ack_wait is not None:
+            seconds("ack_wait", self.ack_wait)
+        if self.partition is not None:
+            plain_function("partition", self.partition)
+        for what, value, kind in (
+            ("batch", self.batch, Batch),
+            ("backoff", self.backoff, RetryBackoff),
+        ):
+            if value is not None and not isinstance(value, kind):
+                raise TypeError(f"{what} takes a {kind.__name__}, not {value!r}")
         if self.delivery == "at-most-once":
             if self.on_error == "retry":
                 raise ValueError(
@@ -194,19 +199,9 @@ class HandlerOptions:
             raise ValueError("a batch keeps events in order; use ordered=True with it")
         if self.partition is not None and not self.ordered:
             raise ValueError("a partition is kept in order; use ordered=True with it")
-        if self.ack_wait is not None and not self.ack_wait > 0:
-            raise ValueError(f"ack_wait is above 0 seconds, not {self.ack_wait}")
-        if self.max_retries < 0 or self.max_in_flight < 1 or self.buffer < 1:
-            raise ValueError("max_retries >= 0, max_in_flight >= 1 and buffer >= 1")
 
     @property
     def width(self) -> int:
         """How many handlers may run at a time."""
         whole = self.ordered and self.partition is None
         return 1 if whole else self.max_in_flight
-
-
-def choose(what: str, value: object, choices: tuple[str, ...]) -> None:
-    """Refuse a word that is not one of `choices`."""
-    if value not in choices:
-        raise ValueError(f"{what} is one of {', '.join(choices)}, not {value!r}")

@@ -3,13 +3,18 @@
 from collections.abc import Callable
 from typing import Any
 
-from swarm.bus._attempt import Member, is_async, takes
+from swarm.bus._attempt import is_async, takes
 from swarm.bus._bus import Bus
-from swarm.bus._feed import Feed
-from swarm.bus._host import made_of, revision_of
+from swarm.bus._checks import handler as check_handler
+from swarm.bus._checks import text, whole
+from swarm.bus._documents import revision_of
+from swarm.bus._group import GroupMember
+from swarm.bus._host import made_of
+from swarm.bus._inline import InlineSubscription
 from swarm.bus._keeper import Keeper
+from swarm.bus._letter import DeadLetter, letters_path
 from swarm.bus._patterns import Selector
-from swarm.bus._position import Position, Progress, position_path
+from swarm.bus._position import Place, Position, Progress, position_path
 from swarm.bus._records import (
     Batch,
     Delivery,
@@ -17,12 +22,12 @@ from swarm.bus._records import (
     HandlerOptions,
     OnError,
     RetryBackoff,
-    SubscriptionStats,
 )
-from swarm.bus._subscription import InlineSubscription, Settled, Subscription
+from swarm.bus._subscription import Subscription
 from swarm.bus._worker import WorkerSubscription
-from swarm.errors import ConfigMismatch, NameTaken
-from swarm.model import AgentIdentity
+from swarm.errors import Compacted, ConfigMismatch, NameTaken
+from swarm.model import AgentIdentity, Document, Path
+from swarm.ports import View
 
 
 def to_options(
@@ -91,36 +96,68 @@ class HandlerStart:
         since: int | None,
     ) -> Subscription:
         """Subscribe; all or nothing."""
+        self._check(handler, since)
+        if group is not None:
+            text("a group", group)
+            letters_path(group)  # it can be a name in the tree
         shared = None if group is None else self._bus.groups.get(group)
-        if isinstance(shared, WorkerSubscription):
+        if shared is not None:
             return self._join(shared, handler, group, name)
+        if since is not None:
+            self._check_reach(since)
         if self._is_plain(handler) and name is None and group is None and since is None:
-            options = self._options
-            kind = made_of(self._bus.host.loop, InlineSubscription)
-            inline = kind(
-                self._bus,
-                self._selector,
-                self._identity,
-                None,
-                handler,
-                ignores=options.on_error == "ignore",
-                buffer=options.buffer,
-            )
-            self._bus.add(inline)
-            return inline
+            return self._begin_inline(handler)
         worker = self._make_worker(name or group)
         after = None if since is None else (since, -1)
-        if name is not None:
-            after = await self._keep(worker, name, after)
-        if after is not None:
-            worker.start_at(after)  # from here on no commit may come between
-        self._register(worker, name, group)
+        self._reserve(worker, name, group)
+        try:
+            letters: list[DeadLetter] = []
+            if name is not None:
+                letters = await self._requeued(name)
+                after = await self._keep(worker, name, after)
+            if after is not None:
+                worker.start_at(after)  # from here on no commit may come between
+            self._bus.add(worker)
+        except BaseException:
+            worker.keeper = None
+            worker.cancel()
+            raise
         member = worker.join(handler, self._identity)
+        for letter in letters:
+            worker.requeue(letter)
         return worker if group is None else GroupMember(worker, member)
+
+    def _begin_inline(self, handler: Handler) -> InlineSubscription:
+        options = self._options
+        kind = made_of(self._bus.host.loop, InlineSubscription)
+        inline = kind(
+            self._bus,
+            self._bus.inline,
+            self._selector,
+            self._identity,
+            handler,
+            ignores=options.on_error == "ignore",
+            buffer=options.buffer,
+        )
+        self._bus.add(inline)
+        return inline
 
     def _make_worker(self, name: str | None) -> WorkerSubscription:
         kind = made_of(self._bus.host.loop, WorkerSubscription)
         return kind(self._bus, self._selector, self._identity, name, self._options)
+
+    def _check(self, handler: Handler, since: int | None) -> None:
+        effects = self._options.delivery == "exactly-once"
+        subject = "(event" if self._options.batch is None else "(events"
+        shown = f"{subject}, tx)" if effects else f"{subject})"
+        check_handler(handler, 2 if effects else 1, shown)
+        if since is not None:
+            whole("since", since, 0)
+
+    def _check_reach(self, since: int) -> None:
+        compacted = self._bus.compacted
+        if since < compacted:
+            raise Compacted(since, compacted + 1)
 
     def _is_plain(self, handler: Handler) -> bool:
         options = self._options
@@ -132,45 +169,56 @@ class HandlerStart:
             and not takes(handler, 2)
         )
 
-    def _register(
+    def _reserve(
         self, worker: WorkerSubscription, name: str | None, group: str | None
     ) -> None:
+        """Take the names, before anything that waits."""
         bus = self._bus
         if name is not None:
-            self._check_free(name)
+            position_path(name)
+            if name in bus.named:
+                raise NameTaken(
+                    f"a subscription called '{name}' is active; cancel it first, or "
+                    "share its events by group="
+                )
             bus.named[name] = worker
         if group is not None:
             bus.groups[group] = worker
-        bus.add(worker)
-
-    def _check_free(self, name: str) -> None:
-        if name in self._bus.named:
-            raise NameTaken(
-                f"a subscription called '{name}' is active; cancel it first, or share "
-                "its events by group="
-            )
 
     async def _keep(
-        self,
-        worker: WorkerSubscription,
-        name: str,
-        since: tuple[int, int] | None,
-    ) -> tuple[int, int]:
+        self, worker: WorkerSubscription, name: str, since: Place | None
+    ) -> Place:
         """Have the position kept, and return where to begin."""
-        path = position_path(name)
-        self._check_free(name)
-        document = await self._bus.host.kernel.find(path)
+        bus, path = self._bus, position_path(name)
+        document = await bus.host.kernel.find(path)
         if document is not None and since is None:
             position = Position.of(document)
         else:
-            here = (self._bus.host.tail.revision, -1)
+            here = (bus.host.tail.revision, -1)
             position = Position(here if since is None else since)
-        keeper = Keeper(worker, path, revision_of(document), Progress(position))
-        Feed(self._bus.host.tail, position.after).close()  # is it all there?
+        pin = bus.pins.set(name, position)  # it is all there, and stays
         worker.begin_after(position.after)
-        worker.keeper = keeper
-        await keeper.save()
+        worker.keeper = Keeper(
+            worker, path, revision_of(document), Progress(position), pin.move
+        )
+        try:
+            await worker.keeper.save()
+        except BaseException:
+            if document is None:
+                bus.pins.release(name)
+            raise
+        if self._options.delivery == "at-most-once":
+            bus.pins.release(name)
+        else:
+            pin.subscription = worker
         return position.after
+
+    async def _requeued(self, name: str) -> list[DeadLetter]:
+        """Return the dead letters that wait for the next subscription of a name."""
+        kernel = self._bus.host.kernel
+        found = await kernel.read(_below, letters_path(name))
+        letters = [DeadLetter.of(document) for document in found]
+        return [letter for letter in letters if letter.is_requeued]
 
     def _join(
         self,
@@ -180,7 +228,7 @@ class HandlerStart:
         name: str | None,
     ) -> Subscription:
         mine, theirs = self._options, worker.options
-        if mine != theirs or self._selector.text != worker.pattern:
+        if mine != theirs or not self._selector.means_the_same(worker.selector):
             raise ConfigMismatch(
                 f"group '{group}' gets '{worker.pattern}' with {theirs}; "
                 f"not '{self._selector.text}' with {mine}"
@@ -194,6 +242,8 @@ class HandlerStart:
     ) -> Subscription:
         """Handle the past, then go on with the present."""
         bus = self._bus
+        self._check(handler, since)
+        self._check_reach(since)
         until = bus.host.tail.revision
         worker = self._make_worker(None)
         worker.start_at((since, -1), replayed_until=until)
@@ -209,35 +259,5 @@ class HandlerStart:
         return worker
 
 
-class GroupMember(Subscription):
-    """One of those who share the events of a group."""
-
-    def __init__(self, worker: WorkerSubscription, member: Member) -> None:
-        """Be `member` of `worker`."""
-        super().__init__(worker.bus, worker.selector, member.identity, worker.name)
-        self._worker = worker
-        self._member = member
-
-    @property
-    def stats(self) -> SubscriptionStats:
-        """The books of the whole group."""
-        return self._worker.stats
-
-    def pause(self) -> Settled:
-        """Have this member handle nothing more; the others do."""
-        super().pause()
-        self._member.is_paused = True
-        self._worker.wake()
-        return Settled(lambda: self._worker.until_free(self._member))
-
-    def resume(self) -> None:
-        """Have this member handle events again."""
-        super().resume()
-        self._member.is_paused = False
-        self._member.wake_all()
-        self._worker.wake()
-
-    def cancel(self) -> Settled:
-        """Leave the group; what is in hand goes to the others."""
-        self._status = "cancelled"
-        return self._worker.leave(self._member)
+def _below(view: View, folder: Path) -> list[Document]:
+    return sorted(view.documents(folder), key=lambda document: document.version)

@@ -3,28 +3,30 @@
 import asyncio
 from collections import deque
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, get_args
+from typing import Generic, Self, TypeVar, get_args
 
+from swarm.bus._checks import choose, whole
 from swarm.bus._core import Core
-from swarm.bus._dead import Letter
 from swarm.bus._feed import Feed, just_before
 from swarm.bus._patterns import Selector
-from swarm.bus._records import Overflow, SubscriptionStats, choose
-from swarm.bus._subscription import Settled, Subscription
-from swarm.errors import Closed, InvalidTransition, Lagged
+from swarm.bus._readers import Readers
+from swarm.bus._records import Overflow, SubscriptionStats
+from swarm.bus._subscription import Pacing, Settled, Subscription
+from swarm.errors import Closed, Compacted, InvalidTransition, Lagged
 from swarm.model import AgentIdentity, Event
 
 E = TypeVar("E")
 
 
-class EventStream(Subscription, Generic[E]):
+class EventStream(Pacing, Subscription, Generic[E]):
     """Events as they come, to be entered with `async with` and iterated.
 
     What happened before entering is not seen, unless `since` says so. At most
     `buffer` events wait here; then `overflow` decides:
 
-    - "block": `publish` waits until there is room. Who cannot wait (a state write, an
-      agent that starts) does not; what they cause is read from the log later.
+    - "block": `publish` waits until there is room, but for a publish by the reader
+      itself. Who cannot wait (a state write, an agent that starts) does not; what
+      they cause is read from the log later.
     - "drop-oldest", "drop-newest": an event is dropped, and counted.
     - "latest": only the newest event is kept.
     - "error": the iteration raises `Lagged`; `since=error.last` goes on from there.
@@ -34,6 +36,10 @@ class EventStream(Subscription, Generic[E]):
         StopAsyncIteration: It was cancelled, or the swarm is closed, and everything
             in the buffer was seen.
     """
+
+    # Said again for checkers that want a type wherever an attribute is assigned.
+    dropped: int
+    lost: int
 
     def __init__(
         self,
@@ -47,10 +53,11 @@ class EventStream(Subscription, Generic[E]):
     ) -> None:
         """Be ready to be entered."""
         choose("overflow", overflow, get_args(Overflow))
-        if buffer < 1:
-            raise ValueError(f"a buffer holds 1 event or more, not {buffer}")
+        whole("buffer", buffer, 1)
+        if since is not None:
+            whole("since", since, 0)
         super().__init__(bus, selector, identity, None)
-        self.blocks: bool = overflow == "block"
+        self.paces: bool = overflow == "block"
         self._overflow = overflow
         self._limit = 1 if overflow == "latest" else buffer
         self._since = since
@@ -58,32 +65,38 @@ class EventStream(Subscription, Generic[E]):
         self._feed: Feed | None = None
         self._lag: Lagged | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._room: dict[asyncio.Future[None], None] = {}
-        self._received = self._processed = 0
+        self._create_future = bus.host.loop.create_future
+        self._readers = Readers(bus.host, self)
+        self._processed = 0
         self._entered = False
-        self._is_simple = self.is_plain  # and reads nothing from the log
-        self._reader_task: asyncio.Task[Any] | None = None
+        self._is_quick = False
+        """Whether an event goes straight through the buffer; see `look_again`."""
 
     async def __aenter__(self) -> Self:
         """Begin: what is published from here on will be seen.
 
         Raises:
-            Compacted: The log no longer reaches back to `since`.
+            Compacted: History no longer reaches back to `since`.
             ValueError: `since` is still to come.
             InvalidTransition: It was entered before.
         """
         self.bus.host.check()
         if self._entered:
             raise InvalidTransition("an event stream is entered once; subscribe again")
-        self._entered = True
-        tail = self.bus.host.tail
         if self._since is not None:
-            until = tail.revision
-            self._feed = Feed(tail, (self._since, -1), replayed_until=until)
-            self._is_simple = False
-        self._reader_task = asyncio.current_task()
+            self._begin_at(self._since)
+        self._entered = True
+        self._readers.entered()
         self.bus.add(self)
+        self.look_again()
         return self
+
+    def _begin_at(self, since: int) -> None:
+        compacted = self.bus.compacted
+        if since < compacted:
+            raise Compacted(since, compacted + 1)
+        tail = self.bus.host.tail
+        self._feed = Feed(tail, (since, -1), replayed_until=tail.revision)
 
     async def __aexit__(
         self,
@@ -93,89 +106,100 @@ class EventStream(Subscription, Generic[E]):
     ) -> None:
         """Stop listening; what waits is dropped, and counted."""
         self.cancel()
-        self.count_dropped(len(self._buffer))
+        self.dropped += len(self._buffer)
         self._buffer.clear()
+        self.look_again()
 
     def __aiter__(self) -> Self:
+        self._readers.reads()
         return self
 
     async def __anext__(self) -> Event[E]:
         """Wait for the next event. Cancelling loses none."""
         buffer = self._buffer
-        if buffer and self._is_simple and self._status != "paused":
-            self._processed += 1
-            if self._room:
-                self._wake_publishers()
-            return buffer.popleft()
         while True:
-            if self._feed is not None:
-                self._refill()
-            if buffer and self._status != "paused":
-                event = buffer.popleft()
+            if not self._is_quick:
+                event = self._take_out()
+                if event is not None:
+                    return event
+            elif buffer:
                 self._processed += 1
-                if self._room:
-                    self._wake_publishers()
-                return event
-            if self._lag is not None and not buffer:
-                error, self._lag = self._lag, None
-                self.cancel()
-                raise error
-            await self._wait()
+                return buffer.popleft()
+            if self._waiter is not None:
+                raise InvalidTransition(
+                    "one task at a time can wait for an event stream"
+                )
+            self._readers.reads()
+            waiter = self._waiter = self._create_future()
+            try:
+                await waiter
+            finally:
+                if self._waiter is waiter:
+                    self._waiter = None
 
-    async def _wait(self) -> None:
+    def _take_out(self) -> Event[E] | None:
+        """Return the next event, wherever it is; None: wait for it."""
+        buffer = self._buffer
+        if self._feed is not None:
+            self._refill()
+        if buffer and self._status != "paused":
+            self._processed += 1
+            event = buffer.popleft()
+            self._readers.took()
+            self.look_again()
+            return event
+        if self._lag is not None and not buffer:
+            error, self._lag = self._lag, None
+            self.cancel()
+            raise error
         if self._status == "cancelled":
             raise StopAsyncIteration
         if not self._entered:
             raise Closed("enter it first: async with swarm.events.subscribe(...) as s")
-        if self._waiter is not None:
-            raise InvalidTransition("one task at a time can wait for an event stream")
-        self._reader_task = asyncio.current_task()
-        waiter = self._waiter = self.bus.host.loop.create_future()
-        try:
-            await waiter
-        finally:
-            self._waiter = None
+        return None
 
     @property
     def stats(self) -> SubscriptionStats:
         """Its books at this moment."""
+        buffered = len(self._buffer)
         return SubscriptionStats(
-            received=self._received,
+            received=self._processed + self.dropped + buffered,
             processed=self._processed,
             dead=0,
             dropped=self.dropped,
             in_flight=0,
-            buffered=len(self._buffer),
+            buffered=buffered,
             errors=self.errors,
             lost=self.lost,
         )
 
     # --- events come ------------------------------------------------------------
 
-    def offer(self, event: Event[E]) -> bool:
+    def take(self, event: Event[E]) -> bool:
         """Take an event."""
+        if not self._is_quick:
+            return self._take_slowly(event)
         buffer = self._buffer
-        if not self._is_simple or len(buffer) >= self._limit:
-            return self._offer_slowly(event)
-        self._received += 1
         buffer.append(event)
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
             if not waiter.done():
                 waiter.set_result(None)
+        if len(buffer) >= self._limit:
+            self.look_again()
         return True
 
-    def _offer_slowly(self, event: Event[E]) -> bool:
-        if self._lag is not None or (not self.is_plain and not self.fits(event)):
+    def _take_slowly(self, event: Event[E]) -> bool:
+        if self._lag is not None:
             return False
         buffer = self._buffer
         if self._feed is not None or (
             len(buffer) >= self._limit and not self._make_room(event)
         ):
             return True  # it will be read from the log, or was dropped
-        self._received += 1
         buffer.append(event)
+        self.look_again()
         self._wake()
         return True
 
@@ -183,15 +207,12 @@ class EventStream(Subscription, Generic[E]):
         """Do what `overflow` says; return whether there is room now."""
         if self._overflow == "block":
             self._feed = Feed(self.bus.host.tail, just_before(event))
-            self._is_simple = False
             return False
         if self._overflow == "error":
             self._lag = Lagged(self._buffer[-1].seq, event.seq)
-            self._is_simple = False
             return False
-        self.count_dropped()
+        self.dropped += 1
         if self._overflow == "drop-newest":
-            self._received += 1
             return False
         self._buffer.popleft()
         return True
@@ -205,48 +226,69 @@ class EventStream(Subscription, Generic[E]):
                 event = feed.next(self.wants)
             except Lagged as error:
                 self._lag, self._feed = error, None
-                self.count_lost(feed.skip(self.bus.host.tail, error))
+                self.lost += feed.skip(self.bus.host.tail)
                 feed.close()
                 return
             if event is None:
                 feed.close()
                 self._feed = None
-                self._is_simple = self.is_plain
-                self._wake_publishers()
+                self._readers.wake()
                 return
-            self._received += 1
             self._buffer.append(event)
 
     # --- back-pressure ----------------------------------------------------------
 
+    def look_again(self) -> None:
+        """Find out whether events go straight through the buffer.
+
+        They do while it is active and not full, reads nothing from the log, and no
+        publisher waits. One that publishers have to wait for is kept in `Bus.crowded`.
+        """
+        self._is_quick = (
+            len(self._buffer) < self._limit
+            and self._feed is None
+            and self._status == "active"
+            and self._lag is None
+            and not self._readers.waiting
+        )
+        if self.paces:
+            if self.holds_back():
+                self.bus.crowded.add(self)
+            else:
+                self.bus.crowded.discard(self)
+
     def is_full(self) -> bool:
         """Return whether a publisher has to wait for room."""
+        return self.holds_back() and not self._readers.is_reading()
+
+    def holds_back(self) -> bool:
+        """Return whether there is no room."""
         return (
             (len(self._buffer) >= self._limit or self._feed is not None)
             and self._status != "cancelled"
             and self._lag is None
-            and asyncio.current_task() is not self._reader_task
         )
 
     async def wait_for_room(self) -> None:
-        """Wait until something was taken out; cancelling the wait is harmless."""
-        waiter = self.bus.host.loop.create_future()
-        self._room[waiter] = None
-        try:
-            await waiter
-        finally:
-            self._room.pop(waiter, None)
+        """Wait until something was taken out; cancelling the wait is harmless.
 
-    def _wake_publishers(self) -> None:
-        for waiter in self._room:
-            if not waiter.done():
-                waiter.set_result(None)
+        Raises:
+            DeadlockError: Its reader waits, in the end, for who would wait here.
+        """
+        await self._readers.wait()
 
     # --- life -------------------------------------------------------------------
 
+    def pause(self) -> Settled:
+        """Have events wait; see `Subscription.pause`."""
+        self._become("paused")
+        self.look_again()
+        return Settled()
+
     def resume(self) -> None:
         """Go on, in order, with what has waited."""
-        super().resume()
+        self._become("active")
+        self.look_again()
         self._wake()
 
     def cancel(self) -> Settled:
@@ -255,7 +297,8 @@ class EventStream(Subscription, Generic[E]):
         if self._feed is not None:
             self._feed.close()
             self._feed = None
-        self._wake_publishers()
+        self.look_again()
+        self._readers.wake()
         self._wake()
         return settled
 
@@ -263,7 +306,3 @@ class EventStream(Subscription, Generic[E]):
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
-
-    def requeue(self, letter: Letter) -> None:
-        """Refuse: an iterator never gives an event up."""
-        raise InvalidTransition(f"{letter} is of a subscription that handles nothing")

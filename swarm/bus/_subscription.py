@@ -1,17 +1,17 @@
-"""What every subscription is, and the plainest kind: a function called in line."""
+"""What a subscription is to who holds it, and what a recipient is to the bus."""
 
 import asyncio
 import types
-from collections import deque
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any
+from typing import Any, Final
 
 from swarm.bus._core import Core
-from swarm.bus._dead import Letter
+from swarm.bus._letter import DeadLetter
 from swarm.bus._patterns import Selector
 from swarm.bus._records import SubscriptionStats, SubscriptionStatus
 from swarm.errors import Closed
-from swarm.model import STATE_EVENTS, AgentIdentity, Event, StateEvent
+from swarm.model import DOCUMENT_EVENTS, AgentIdentity, Event, Path, StateEvent
 
 
 class Settled(Awaitable[None]):
@@ -28,18 +28,73 @@ class Settled(Awaitable[None]):
             yield from self._wait().__await__()
 
 
-class Subscription:
-    """Somebody who gets events, from now until `cancel`.
+class Subscription(ABC):
+    """What `on` and `subscribe` give: events, from now until `cancel`.
 
     Attributes:
         id: Unique in this swarm.
         name: What it is called; its position is kept under it if it was given one.
         identity: Who subscribed.
-        selector: Which events are meant.
     """
 
-    is_inline = False
-    blocks = False
+    id: str
+    name: str
+    identity: AgentIdentity
+
+    @property
+    @abstractmethod
+    def pattern(self) -> str:
+        """Which events are meant, as text."""
+
+    @property
+    @abstractmethod
+    def status(self) -> SubscriptionStatus:
+        """Whether it is "active", "paused" or "cancelled"."""
+
+    @property
+    @abstractmethod
+    def stats(self) -> SubscriptionStats:
+        """Its books at this moment."""
+
+    @abstractmethod
+    def pause(self) -> Settled:
+        """Have no handler start any more; events wait. In force at once.
+
+        Await the result to wait until those that run have ended.
+
+        Raises:
+            Closed: It was cancelled.
+        """
+
+    @abstractmethod
+    def resume(self) -> None:
+        """Go on, in order, with what has waited.
+
+        Raises:
+            Closed: It was cancelled.
+        """
+
+    @abstractmethod
+    def cancel(self) -> Settled:
+        """Get no more events: what waits is dropped. In force at once; idempotent.
+
+        Await the result to wait until no handler of it runs. A named subscription
+        keeps its position, for the next one of that name.
+        """
+
+
+class Recipient(ABC):
+    """Somebody the bus gives events to.
+
+    Attributes:
+        id: Unique in this swarm.
+        name: What it is called.
+        identity: Who subscribed.
+        selector: Which events are meant.
+        errors: How often its `where`, or its handler, has raised.
+        dropped: Events it let go of unhandled.
+        lost: Commits that left the log before it could read them.
+    """
 
     def __init__(
         self, bus: Core, selector: Selector, identity: AgentIdentity, name: str | None
@@ -55,15 +110,6 @@ class Subscription:
         self.lost: int = 0
         self._status: SubscriptionStatus = "active"
         self._may_read = bus.host.reader_of(identity)
-        self.is_plain: bool = selector.is_static and self._may_read is None
-
-    def count_dropped(self, number: int = 1) -> None:
-        """Count events that found no room."""
-        self.dropped += number
-
-    def count_lost(self, number: int) -> None:
-        """Count events that had left the log before they were read."""
-        self.lost += number
 
     @property
     def pattern(self) -> str:
@@ -76,86 +122,44 @@ class Subscription:
         return self._status
 
     @property
+    @abstractmethod
     def stats(self) -> SubscriptionStats:
         """Its books at this moment."""
-        raise NotImplementedError
 
-    def offer(self, event: Event[Any]) -> bool:
-        """Take an event whose class fits; called right after its commit.
+    @abstractmethod
+    def take(self, event: Event[Any]) -> bool:
+        """Take an event that is meant; called right after its commit.
 
         Returns whether the event is due here, now or once it is read from the log.
         """
-        raise NotImplementedError
 
-    def pause(self) -> Settled:
-        """Have no handler start any more; events wait. In force at once.
+    def offer(self, event: Event[Any]) -> bool:
+        """Take an event whose class fits, if it is meant and may be seen."""
+        return self.fits(event) and self.take(event)
 
-        Await the result to wait until those that run have ended.
-
-        Raises:
-            Closed: It was cancelled.
-        """
-        self._check()
-        self._status = "paused"
-        return Settled()
-
-    def resume(self) -> None:
-        """Go on, in order, with what has waited.
-
-        Raises:
-            Closed: It was cancelled.
-        """
-        self._check()
-        self._status = "active"
+    def is_open_to(self, cls: type[Any]) -> bool:
+        """Return whether every event of a class that fits is meant and may be seen."""
+        open_to_all = self._may_read is None or cls not in DOCUMENT_EVENTS
+        return open_to_all and self.selector.is_static
 
     def cancel(self) -> Settled:
-        """Get no more events: what waits is dropped. In force at once; idempotent.
-
-        Await the result to wait until no handler of it runs. A named subscription
-        keeps its position, for the next one of that name.
-        """
+        """Get no more events. In force at once; idempotent."""
         if self._status != "cancelled":
             self._status = "cancelled"
             self.bus.remove(self)
         return Settled()
 
-    def requeue(self, letter: Letter) -> None:
-        """Try a dead letter again, with all attempts before it."""
-        raise NotImplementedError
-
-    def is_busy(self) -> bool:
-        """Return whether a handler runs in a task, or could."""
-        return False
-
-    async def change(self) -> None:
-        """Wait until a handler ends."""
-        raise NotImplementedError
-
-    def is_full(self) -> bool:
-        """Return whether a publisher has to wait for room."""
-        return False
-
-    async def wait_for_room(self) -> None:
-        """Wait until something was taken out."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """End with the swarm."""
-        self.cancel()
-
     def fits(self, event: Event[Any]) -> bool:
         """Return whether an event whose class fits is meant and may be seen."""
-        if (
-            self._may_read is not None
-            and isinstance(event, StateEvent)
-            and not self._may_read(event.document.path)
-        ):
+        if not may_see(event, self._may_read):
             return False
         try:
             return self.selector.fits(event)
-        except Exception as error:  # noqa: BLE001  # by E15: no match, and counted
+        except FATAL:
+            raise
+        except BaseException as error:  # noqa: BLE001  # by E15: no match, and counted
             self.errors += 1
-            self.bus.complain(self, event, error, "where-failed")
+            self.bus.failures.complain(self, event, error, "where-failed")
             return False
 
     def wants(self, event: Event[Any]) -> bool:
@@ -164,7 +168,7 @@ class Subscription:
 
     def wants_documents(self) -> bool:
         """Return whether changes of documents can be meant."""
-        return any(self.selector.fits_class(cls) for cls in STATE_EVENTS)
+        return any(self.selector.fits_class(cls) for cls in DOCUMENT_EVENTS)
 
     def describe(self) -> str:
         """Return how it fares, in one line."""
@@ -174,181 +178,75 @@ class Subscription:
             f"{s.processed} handled, {s.buffered + s.in_flight} waiting or in hand, "
             f"{s.errors} errors, {s.dead} dead, {s.dropped} dropped"
         )
-        return f"{text}, {s.lost} revisions lost" if s.lost else text
+        return f"{text}, {s.lost} commits lost" if s.lost else text
 
     def _check(self) -> None:
         if self._status == "cancelled":
             raise Closed(f"subscription '{self.name}' was cancelled")
 
-
-class Route:
-    """Who gets events of one class. Never changed; a new one is made instead.
-
-    The books of plain functions are kept here, for all of them at once, so that a
-    thousand of them cost a thousand calls and nothing else.
-
-    Attributes:
-        inline: Plain functions, in the order in which they subscribed.
-        queued: The others.
-        blocking: Those of them that publishers wait for.
-        size: How many all of them are.
-        count: Events that were due to `inline`.
-        done: Those of them that were handed over.
-    """
-
-    __slots__ = ("blocking", "count", "done", "inline", "is_retired", "queued", "size")
-
-    def __init__(
-        self, inline: "list[InlineSubscription]", queued: list[Subscription]
-    ) -> None:
-        """Lead to these."""
-        self.inline: list[InlineSubscription] = inline
-        self.queued: list[Subscription] = queued
-        self.blocking: list[Subscription] = [sub for sub in queued if sub.blocks]
-        self.size: int = len(inline) + len(queued)
-        self.count: int = 0
-        self.done: int = 0
-        self.is_retired: bool = False
-        for sub in inline:
-            sub.routes.append(self)
-
-    def retire(self) -> None:
-        """Be used no more: once everything is handed over, close the books."""
-        self.is_retired = True
-        if self.done == self.count:
-            self.fold()
-
-    def fold(self) -> None:
-        """Move the books to the subscriptions."""
-        for sub in self.inline:
-            sub.routes.remove(self)
-            sub.counted += self.count
-
-
-class InlineSubscription(Subscription):
-    """A plain function, called right after the commit, in the loop's next turn.
-
-    Attributes:
-        call: What is called with each event: the handler while active.
-        routes: The routes that lead here and whose books are open.
-        counted: Events of routes whose books are closed.
-    """
-
-    is_inline = True
-
-    def __init__(
-        self,
-        bus: Core,
-        selector: Selector,
-        identity: AgentIdentity,
-        name: str | None,
-        handler: Callable[[Event[Any]], Any],
-        *,
-        ignores: bool,
-        buffer: int,
-    ) -> None:
-        """Call `handler`; ignore what it raises, or make dead letters of it."""
-        super().__init__(bus, selector, identity, name)
-        self.handler = handler
-        self.call: Callable[[Event[Any]], Any] = handler
-        self.routes: list[Route] = []
-        self.counted = 0
-        self.dead = 0
-        self._ignores = ignores
-        self._buffer = buffer
-        self._held: deque[Event[Any]] = deque()
-        self._again = 0
-        self._own: Route | None = None
-
-    def offer(self, event: Event[Any]) -> bool:
-        """Take an event: here only if more than its class decides."""
-        if not self.fits(event):
-            return False
-        self.bus.enqueue(event, self._own_route())
-        return True
-
-    def _own_route(self) -> Route:
-        if self._own is None:
-            self._own = Route([self], [])
-        return self._own
-
-    @property
-    def stats(self) -> SubscriptionStats:
-        """Its books at this moment."""
-        received = self.counted + sum(route.count for route in self.routes)
-        waiting = sum(route.count - route.done for route in self.routes)
-        held = len(self._held)
-        in_flight = int(waiting > 0 and self.bus.running in self.routes)
-        received -= self._again
-        buffered = waiting - in_flight + held
-        return SubscriptionStats(
-            received=received,
-            processed=received - waiting - held - self.dead - self.dropped,
-            dead=self.dead,
-            dropped=self.dropped,
-            in_flight=in_flight,
-            buffered=buffered,
-            errors=self.errors,
-            lost=self.lost,
-        )
-
-    def pause(self) -> Settled:
-        """Have events wait; see `Subscription.pause`."""
-        settled = super().pause()
-        self.call = self._hold
-        return settled
-
-    def resume(self) -> None:
-        """Go on with what has waited, before anything else that is due."""
-        super().resume()
-        self.call = self.handler
-        while self._held:
-            self._enqueue_again(self._held.pop())
-
-    def cancel(self) -> Settled:
-        """Be called no more, not even for events that are due already."""
-        settled = super().cancel()
-        self.call = self._skip
-        self.dropped += len(self._held)
-        self._held.clear()
-        return settled
-
-    def _hold(self, event: Event[Any]) -> None:
-        self.bus.afterwards(lambda: self._keep(event))
-
-    def _keep(self, event: Event[Any]) -> None:
-        if self._status == "active":  # resumed by another handler of this event
-            self._held.append(event)
-            self._enqueue_again(self._held.pop())
-        elif self._status == "paused" and len(self._held) < self._buffer:
-            self._held.append(event)
-        else:
-            self.dropped += 1
-
-    def _skip(self, _: Event[Any]) -> None:
-        self.bus.afterwards(self._count_dropped)
-
-    def _count_dropped(self) -> None:
-        self.dropped += 1
-
-    def _enqueue_again(self, event: Event[Any]) -> None:
-        self._again += 1
-        self.bus.enqueue(event, self._own_route(), first=True)
-
-    def failed(self, event: Event[Any], error: BaseException) -> None:
-        """Take what the handler raised; called once the event is handed over."""
-        self.errors += 1
-        if self._ignores:
-            self.bus.complain(self, event, error, "handler-failed")
-            return
-        self.dead += 1
-        self.bus.bury(self, event, error, attempts=1)
-
-    def requeue(self, letter: Letter) -> None:
-        """Call the handler once more with a dead letter."""
+    def _become(self, status: SubscriptionStatus) -> None:
         self._check()
-        self.dead -= 1
-        self._enqueue_again(letter.event)
+        self._status = status
+
+
+class Pacing(Recipient):
+    """One that publishers may have to wait for.
+
+    Attributes:
+        paces: Whether they do, while it is full.
+    """
+
+    paces: bool
+
+    @abstractmethod
+    def is_full(self) -> bool:
+        """Return whether a publisher has to wait for room."""
+
+    @abstractmethod
+    async def wait_for_room(self) -> None:
+        """Wait until something was taken out; cancelling the wait is harmless."""
+
+
+class Handling(Recipient, Subscription):
+    """One that calls a handler, and can have it try an event again."""
+
+    @abstractmethod
+    def requeue(self, letter: DeadLetter) -> None:
+        """Try the event of a dead letter again, with all attempts before it.
+
+        Raises:
+            Closed: It was cancelled.
+        """
+
+
+def may_see(event: Event[Any], may_read: Callable[[Path], bool] | None) -> bool:
+    """Return whether who may read what `may_read` says may see an event (S15)."""
+    return (
+        may_read is None
+        or not isinstance(event, StateEvent)
+        or may_read(event.document.path)
+    )
+
+
+FATAL: Final = (KeyboardInterrupt, SystemExit)
+"""What ends the program, whoever raises it."""
+
+
+def is_from_outside(error: BaseException) -> bool:
+    """Return whether the running task was told to end, and not by its own code.
+
+    It is being cancelled, or closed with the loop; a handler may as well raise such an
+    exception of its own, and then that is its failure.
+    """
+    if not isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+        return False
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no loop runs any more
+        return True
+    if isinstance(error, GeneratorExit):
+        return task is None
+    return task is not None and task.cancelling() > 0
 
 
 @types.coroutine

@@ -2,45 +2,33 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from swarm.bus._attempt import Member
 from swarm.bus._core import Core
-from swarm.bus._dead import Letter
-from swarm.bus._delivery_rule import Delivery, Fate, Item, Line, Outcome
-from swarm.bus._feed import Feed, just_before
+from swarm.bus._delivery_rule import Delivery, Fate, Outcome
 from swarm.bus._hand_over import hand_over
-from swarm.bus._keeper import Keeper
+from swarm.bus._intake import Intake
 from swarm.bus._patterns import Selector
-from swarm.bus._records import Handler, HandlerOptions, SubscriptionStats
+from swarm.bus._records import Handler, HandlerOptions
 from swarm.bus._subscription import (
+    FATAL,
     Settled,
-    Subscription,
     ended,
+    is_from_outside,
     one_loop_turn,
 )
-from swarm.errors import (
-    AckTimeout,
-    Lagged,
-    RemoteCancelled,
-)
-from swarm.model import AgentIdentity, Event
+from swarm.errors import AckTimeout, RemoteCancelled
+from swarm.model import AgentIdentity
 from swarm.ports import Timer, current_activity
 
 _BUDGET: Final = 64
 """How many deliveries that do not suspend a worker runs before it lets others run."""
 
 
-class WorkerSubscription(Subscription):
-    """A handler, or a group of them that share the events.
-
-    Attributes:
-        options: How events are handed over.
-        line: Its books.
-        keeper: Who keeps its position in the tree; None: nobody.
-        now: Monotonic time in seconds.
-    """
+class WorkerSubscription(Intake):
+    """A handler, or a group of them that share the events."""
 
     def __init__(
         self,
@@ -51,17 +39,9 @@ class WorkerSubscription(Subscription):
         options: HandlerOptions,
     ) -> None:
         """Begin with no member."""
-        super().__init__(bus, selector, identity, name)
-        self.options = options
-        self.line = Line(options)
-        self.keeper: Keeper | None = None
+        super().__init__(bus, selector, identity, name, options)
         self._members: deque[Member] = deque()
-        self._feed: Feed | None = None
-        self._seen = (bus.host.tail.revision, -1)
-        self._is_live = True
         self._timer: Timer | None = None
-        self.now: Callable[[], float] = bus.host.clock.monotonic
-        self._received = 0
         self._watchers: list[asyncio.Future[None]] = []
         self._end: asyncio.Task[Any] | None = None
 
@@ -93,82 +73,6 @@ class WorkerSubscription(Subscription):
         """Who handles events."""
         return tuple(self._members)
 
-    # --- events come ------------------------------------------------------------
-
-    def offer(self, event: Event[Any]) -> bool:
-        """Take an event, or leave it in the log for later."""
-        if not self.is_plain and not self.fits(event):
-            return False
-        if self._feed is not None:
-            return True
-        if self.line.buffered < self.options.buffer:
-            self._accept(event)
-        elif self.options.delivery == "at-most-once":
-            self._received += 1
-            self.dropped += 1
-        else:
-            self._feed = Feed(self.bus.host.tail, just_before(event))
-        return True
-
-    def begin_after(self, after: tuple[int, int]) -> None:
-        """Take nothing in before `start_at`, and have seen nothing after this place."""
-        self._seen = after
-        self._is_live = False
-
-    def start_at(self, after: tuple[int, int], *, replayed_until: int = 0) -> None:
-        """Begin with the events after a place in the past.
-
-        Raises:
-            Compacted: They are not all there any more.
-        """
-        tail = self.bus.host.tail
-        self._feed = Feed(tail, after, replayed_until=replayed_until)
-        self._seen = after
-        self._is_live = True
-        self._refill()
-
-    def _refill(self) -> None:
-        """Read what waits in the log, as far as there is room."""
-        while self._feed is not None and self.line.buffered < self.options.buffer:
-            try:
-                event = self._feed.next(self.wants)
-            except Lagged as error:
-                lost = self._feed.skip(self.bus.host.tail, error)
-                self.lost += lost
-                self.bus.complain(self, None, error, "events-lost")
-                continue
-            if event is None:
-                self._feed.close()
-                self._feed = None
-            elif self.keeper is None or not self.keeper.has_done(event.place):
-                self._accept(event)
-
-    def _accept(self, event: Event[Any]) -> None:
-        self._seen = event.place
-        self._received += 1
-        key = None
-        if self.options.partition is not None:
-            try:
-                key = self.options.partition(event)
-                hash(key)
-            except Exception as error:  # noqa: BLE001  # kept with the event
-                self.errors += 1
-                self.line.dead += 1
-                self.bus.bury(self, event, error, attempts=0)
-                return
-        now = self.now()
-        self.line.add(Item(event, now), key, now)
-        self.wake()
-
-    def requeue(self, letter: Letter) -> None:
-        """Take a dead letter in again."""
-        self._check()
-        key = None if self.options.partition is None else letter.shown.id
-        now = self.now()
-        self.line.dead -= 1
-        self.line.add(Item(letter.event, now), key, now)
-        self.wake()
-
     # --- who runs ---------------------------------------------------------------
 
     def wake(self) -> None:
@@ -191,8 +95,18 @@ class WorkerSubscription(Subscription):
         if len(member.tasks) >= self.options.width:
             return False
         name = f"subscription {self.name}"
-        member.tasks.add(self.bus.host.start(self._work(member), name))
+        task = self.bus.host.start(
+            self._work(member), name, ended=lambda: self._task_ended(member, task)
+        )
+        member.tasks.add(task)
         return True
+
+    def _task_ended(self, member: Member, task: "asyncio.Task[Any]") -> None:
+        """See to the others when a task is over; it may have been cancelled unbegun."""
+        if task in member.tasks:
+            member.tasks.discard(task)
+            self._refill()
+            self.wake()
 
     def extend(self, delivery: Delivery) -> bool:
         """Give a delivery its whole `ack_wait` again; False: it is stale."""
@@ -228,6 +142,7 @@ class WorkerSubscription(Subscription):
                 if task is not None:
                     task.cancel()
         self.wake()
+        self._set_timer(self.now())  # what is in hand has its time, paused or not
 
     async def _work(self, member: Member) -> None:
         """Hand events over, one delivery after the other, until cancelled."""
@@ -248,7 +163,7 @@ class WorkerSubscription(Subscription):
                 self.wake()
                 member.at_work[delivery] = task
                 try:
-                    await self._run(member, delivery, task)
+                    await self._run(member, delivery)
                 finally:
                     del member.at_work[delivery]
                     self._notify()
@@ -261,27 +176,25 @@ class WorkerSubscription(Subscription):
             # case `wake` starts another worker; who cancelled it waits for its end.
             pass
         finally:
-            member.tasks.discard(task)
-            self._refill()
-            self.wake()
+            self._task_ended(member, task)
 
-    async def _run(
-        self, member: Member, delivery: Delivery, task: "asyncio.Task[Any]"
-    ) -> None:
+    async def _run(self, member: Member, delivery: Delivery) -> None:
         """Run the handler once and note what came of it."""
         current_activity.set(delivery.items[0].event)
         line = self.line
         try:
             results = await self.hand_over(member, delivery)
-        except asyncio.CancelledError:
-            if task.cancelling():
+        except BaseException as error:
+            if is_from_outside(error):
                 if line.is_live(delivery):
                     line.returned(delivery, self.now())
                 raise
-            gone = RemoteCancelled("the handler was cancelled from inside")
-            self._failed(delivery, [gone] * len(delivery.items))
-        except Exception as error:  # noqa: BLE001  # all of them go somewhere
-            self._failed(delivery, [error] * len(delivery.items))
+            failure = error
+            if isinstance(error, asyncio.CancelledError):
+                failure = RemoteCancelled("the handler was cancelled from inside")
+            self._failed(delivery, [failure] * len(delivery.items))
+            if isinstance(error, FATAL):
+                raise
         else:
             if results is None or not line.is_live(delivery):
                 return
@@ -290,7 +203,7 @@ class WorkerSubscription(Subscription):
             else:
                 line.done(delivery, self.now())
                 if self.keeper is not None:
-                    self.keeper.finished([item.event.place for item in delivery.items])
+                    self.keeper.finished(delivery.items)
         if self.keeper is not None and self.options.delivery != "exactly-once":
             await self.keeper.save_when_due()
 
@@ -310,16 +223,15 @@ class WorkerSubscription(Subscription):
         outcomes: list[Outcome] = line.failed(
             delivery, results, self.now(), self._chance
         )
-        left = {item for item, _, fate in outcomes if fate is Fate.RETRIED}
         if self.keeper is not None:
-            gone = [item.event.place for item in delivery.items if item not in left]
-            outstanding = set(line.outstanding())
-            self.keeper.finished([place for place in gone if place not in outstanding])
+            dead = {item for item, _, fate in outcomes if fate is Fate.DEAD}
+            left = dead.union(delivery.lane.items)
+            self.keeper.finished(item for item in delivery.items if item not in left)
         for item, error, fate in outcomes:
             if fate is Fate.IGNORED:
-                self.bus.complain(self, item.event, error, "handler-failed")
+                self.bus.failures.complain(self, item.event, error, "handler-failed")
             elif fate is Fate.DEAD:
-                self.bus.bury(self, item.event, error, attempts=item.failures)
+                self.bus.failures.bury(self, item, error, self.keeper)
         self.wake()
 
     def _chance(self) -> float:
@@ -327,24 +239,9 @@ class WorkerSubscription(Subscription):
 
     # --- life -------------------------------------------------------------------
 
-    @property
-    def stats(self) -> SubscriptionStats:
-        """Its books at this moment."""
-        line = self.line
-        return SubscriptionStats(
-            received=self._received,
-            processed=line.processed,
-            dead=line.dead,
-            dropped=self.dropped,
-            in_flight=line.in_flight,
-            buffered=line.buffered,
-            errors=self.errors + line.errors,
-            lost=self.lost,
-        )
-
     def pause(self) -> Settled:
         """Have no handler start any more; see `Subscription.pause`."""
-        super().pause()
+        self._become("paused")
         return Settled(self._quiet)
 
     async def _quiet(self) -> None:
@@ -390,7 +287,7 @@ class WorkerSubscription(Subscription):
 
     def resume(self) -> None:
         """Go on, in order, with what has waited."""
-        super().resume()
+        self._become("active")
         self._refill()
         for _ in range(self.options.width):
             self.wake()
@@ -413,20 +310,14 @@ class WorkerSubscription(Subscription):
             for member in self._members:
                 member.wake_all()
             name = f"subscription {self.name} end"
-            self._end = self.bus.host.start(self._bury(tasks), name, essential=True)
+            self._end = self.bus.host.start(self._wind_up(tasks), name, essential=True)
         own = asyncio.current_task() in tasks
         return Settled(lambda: ended(tasks if own or not self._end else {self._end}))
 
-    async def _bury(self, tasks: "set[asyncio.Task[Any]]") -> None:
+    async def _wind_up(self, tasks: "set[asyncio.Task[Any]]") -> None:
         """Once nothing runs, keep the position and count what waits as dropped."""
         await ended(tasks)
         if self.keeper is not None:
             await self.keeper.save()
         self.dropped += self.line.clear()
         self._notify()
-
-    def seen(self) -> tuple[int, int]:
-        """Return up to where events were taken in."""
-        if self._feed is None and self._is_live and self._status == "active":
-            return max(self._seen, (self.bus.host.tail.revision, -1))
-        return self._seen

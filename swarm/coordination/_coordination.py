@@ -112,6 +112,17 @@ class Coordination:
         """The turns that hold or held something; `end_turn` takes them out."""
         return self._core.sessions.of_turns
 
+    def party(self, *, is_awaited: bool = False) -> Hashable:
+        """Return what the running code is in the wait-for graph.
+
+        Args:
+            is_awaited: Whether others may wait for it, though it holds nothing.
+        """
+        session = self._core.sessions.current()
+        if is_awaited:
+            session.expect()
+        return session.party
+
     def end_turn(self, turn: Hashable) -> None:
         """Take from a turn that has ended whatever it still holds."""
         self._core.sessions.end_turn(turn)

@@ -64,7 +64,7 @@ class Session:
         task: The task it is; None for a turn, and for a callback.
         leases: What it holds, by id.
         is_turn: Whether it is a turn, whose askers wait for it.
-        meeting: The barrier at which it is expected; "": several.
+        meeting: The barrier at which it is expected; "": several, or elsewhere.
     """
 
     __slots__ = ("__weakref__", "is_turn", "leases", "meeting", "name", "party", "task")
@@ -87,6 +87,10 @@ class Session:
         """Note that it is expected at this barrier."""
         if self.meeting != meeting:
             self.meeting = meeting if self.meeting is None else ""
+
+    def expect(self) -> None:
+        """Note that others may wait for it, and not only at a barrier."""
+        self.meeting = ""
 
     def is_unawaited(self, meeting: str | None = None) -> bool:
         """Return whether nobody can wait for it, but at this barrier.

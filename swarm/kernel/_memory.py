@@ -299,16 +299,23 @@ class MemoryKernel:
         weight: int = 0,
     ) -> Commit | None:
         """Do what `commit` does, at once."""
-        self._enter()
+        if _get_running_loop() is not self._loop:
+            self._refuse()
+        if self._ends:
+            self._expire_due()
         for condition in conditions:
             self._require(condition)
         if writes:
             return self._write(author, writes, events, key, weight)
         if not events:
             return None
-        at, revision = self._next_at(), self._revision + 1
+        at = self._wall()
+        if at < self._at:
+            at = self._at  # H3
         size = _EVENT_SIZE * len(events) + weight
-        return self._log_commit(revision, at, author, (), tuple(events), size, key)
+        return self._log_commit(
+            self._revision + 1, at, author, (), tuple(events), size, key
+        )
 
     def now(self) -> int:
         """Return kernel time in microseconds; it never goes back."""

@@ -28,16 +28,7 @@ from swarm.model._change import (
     narrow,
     to_change,
 )
-from swarm.model._event import (
-    STATE_EVENTS,
-    Event,
-    RecalledEvent,
-    StateCreated,
-    StateDeleted,
-    StateEvent,
-    StateUpdated,
-    private,
-)
+from swarm.model._event import Event, RecalledEvent, private
 from swarm.model._event_type import (
     EVENT_TYPE,
     class_name,
@@ -66,6 +57,14 @@ from swarm.model._path import (
     match,
     sort_key,
 )
+from swarm.model._state_event import (
+    DOCUMENT_EVENTS,
+    StateCreated,
+    StateDeleted,
+    StateEvent,
+    StateUpdated,
+    document_events,
+)
 from swarm.model._system_events import (
     AgentRegistered,
     AgentStarted,
@@ -93,6 +92,7 @@ __all__ = [
     "ABSENT",
     "ANY_NUMBER",
     "DELETE",
+    "DOCUMENT_EVENTS",
     "EPOCH",
     "EVENT_TYPE",
     "JSON",
@@ -102,7 +102,6 @@ __all__ = [
     "OWNER",
     "OWNER_ROLE",
     "ROOT",
-    "STATE_EVENTS",
     "TIME",
     "AgentHealthChanged",
     "AgentIdentity",
@@ -150,6 +149,7 @@ __all__ = [
     "checksum",
     "class_name",
     "dig",
+    "document_events",
     "event",
     "event_type",
     "find_event_class",

@@ -172,9 +172,10 @@ class AgentHealthChanged:
 
     Attributes:
         agent_id: Who.
-        status: How it fares now.
+        status: How it fares now: "healthy", "starting", "paused", "stopping" or
+            "failed".
         previous: How it fared before.
-        reason: Why.
+        reason: Why, when it failed.
     """
 
     agent_id: str
@@ -185,12 +186,12 @@ class AgentHealthChanged:
 
 @event("system.config_changed")
 class SystemConfigChanged:
-    """A setting has another value.
+    """A setting has another value: something below `global.config` was written.
 
     Attributes:
-        name: Which setting.
-        value: What it is now, as text.
-        previous: What it was, as text.
+        name: Which setting; "": all of them.
+        value: What it is now, as JSON; "": it is gone.
+        previous: What it was, as JSON; "": it was not there.
     """
 
     name: str
@@ -222,7 +223,7 @@ class SystemMaintenance:
     """The system does, or has done, something to itself.
 
     Attributes:
-        action: What.
+        action: What: "closing", "keys-forgotten", ...
         message: More about it.
     """
 

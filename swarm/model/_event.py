@@ -11,10 +11,10 @@ from typing import Any, Final, Generic, TypeVar, cast
 import attrs
 
 from swarm.model._cause import Cause
-from swarm.model._change import ChangeKind, Commit, kind_of, living
-from swarm.model._event_type import EVENT_TYPE, event, event_type
+from swarm.model._change import Commit
+from swarm.model._event_type import EVENT_TYPE, event_type
 from swarm.model._identity import AgentIdentity
-from swarm.model._value import ABSENT, JSON, Document, to_datetime
+from swarm.model._value import to_datetime
 
 P_co = TypeVar("P_co", covariant=True)
 
@@ -161,104 +161,6 @@ class RecalledEvent(Event[P_co]):
     def payload(self) -> P_co:
         """What was published. A fresh copy each time if it holds what can change."""
         return cast(P_co, private(self._commit.events[0]))
-
-
-# --- changes of documents, as events ----------------------------------------------
-
-
-@event("state.created")
-class StateCreated:
-    """A document came to be.
-
-    Attributes:
-        path: Where.
-        version: Its version: the revision that wrote it.
-        value: A private copy of what it holds.
-    """
-
-    path: str
-    version: int
-    value: JSON
-
-
-@event("state.updated")
-class StateUpdated:
-    """A document was written again.
-
-    Attributes:
-        path: Where.
-        version: Its new version.
-        value: A private copy of what it holds.
-        old_version: Its version before.
-        old_value: A private copy of what it held before; None when nobody knows.
-    """
-
-    path: str
-    version: int
-    value: JSON
-    old_version: int
-    old_value: JSON
-
-
-@event("state.deleted")
-class StateDeleted:
-    """A document is gone.
-
-    Attributes:
-        path: Where.
-        old_version: Its last version.
-        old_value: A private copy of what it held last; None when nobody knows.
-        expired: Whether its time to live ended it.
-    """
-
-    path: str
-    old_version: int
-    old_value: JSON
-    expired: bool = False
-
-
-STATE_EVENTS: Final = (StateCreated, StateUpdated, StateDeleted)
-
-_CLASSES: Final[dict[ChangeKind, type[Any]]] = {
-    ChangeKind.CREATED: StateCreated,
-    ChangeKind.UPDATED: StateUpdated,
-    ChangeKind.DELETED: StateDeleted,
-    ChangeKind.EXPIRED: StateDeleted,
-}
-
-
-class StateEvent(Event[P_co]):
-    """An event that a changed document is. Its payload is made when it is read."""
-
-    __slots__ = ()
-
-    @property
-    def document(self) -> Document:
-        """The version that was made."""
-        return self._commit.documents[self._index - len(self._commit.events)]
-
-    @property
-    def payload_class(self) -> builtins.type[Any]:
-        """The class of its payload."""
-        return _CLASSES[kind_of(self.document)]
-
-    @property
-    def payload(self) -> P_co:
-        """What changed, read from the commit each time."""
-        return cast(P_co, _payload_of(self.document))
-
-
-def _payload_of(document: Document) -> object:
-    path = document.path.text
-    kind = kind_of(document)
-    if kind is ChangeKind.CREATED:
-        return StateCreated(path, document.version, document.value)
-    old = living(document.previous)
-    was = 0 if old is None else old.version
-    held = None if old is None or old.value is ABSENT else old.value
-    if kind is ChangeKind.UPDATED:
-        return StateUpdated(path, document.version, document.value, was, held)
-    return StateDeleted(path, was, held, expired=kind is ChangeKind.EXPIRED)
 
 
 # --- isolation --------------------------------------------------------------------

@@ -21,8 +21,11 @@ def event(name: str) -> Callable[[C], C]:
         name: The dotted type, such as "order.placed".
 
     Raises:
+        TypeError: The name is no text.
         ValueError: The name is not dotted lower-case words.
     """
+    if not isinstance(name, str):
+        raise TypeError(f'an event type has a name: @event("some.name"), not {name!r}')
     words = name.split(".")
     if name != name.lower() or not all(word.isidentifier() for word in words):
         raise ValueError(f"an event type is dotted lower-case words, not {name!r}")

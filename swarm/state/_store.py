@@ -22,6 +22,8 @@ KEPT: Final = tuple(
         "checkpoints",
         "pipelines",
         "subscriptions",
+        "receipts",
+        "dead_letters",
     )
 )
 """Folders of swarm's own records: to be read here, and changed by their own parts."""

@@ -24,11 +24,19 @@ from swarm.agents import (
     running_turn,
     turns_of,
 )
-from swarm.bus import Also, Bus, PostingSubscription, Subscription, made_of, marked
+from swarm.bus import (
+    Also,
+    Bus,
+    PostingRecipient,
+    Publisher,
+    Selector,
+    made_of,
+    marked,
+)
 from swarm.coordination import Coordination, WaitGraph
 from swarm.errors import Closed, WrongLoop
 from swarm.kernel import MemoryKernel
-from swarm.model import OWNER, ROOT, AgentIdentity, Path
+from swarm.model import OWNER, ROOT, AgentIdentity, Event, Path
 from swarm.ports import Clock, Codec, Entropy, LoopClock, Plan, Tail
 from swarm.state import Access, Policy, Store, Transaction
 from swarm.system._config import SwarmConfig
@@ -100,11 +108,14 @@ class Coordinator:
         self.ask_timeout: float = math.inf if timeout is None else float(timeout)
         self.stream_window: int = config.stream_window
         self.kernel: MemoryKernel = MemoryKernel(self.clock, config.limits)
+        self.origin: str = ""  # memory is nobody else's
+        self.codec: Codec = Codec(config.limits)
         self.store: Store = Store(
-            self.kernel, Codec(config.limits), policy, self.clock, self.entropy
+            self.kernel, self.codec, policy, self.clock, self.entropy
         )
         self.tail: Tail = self.kernel
         self.bus: Bus = Bus(self, config.events)
+        self.publisher: Publisher = Publisher(self.bus)
         self.registry: Registry = Registry()
         self.coordination: Coordination = Coordination(
             self.kernel,
@@ -135,7 +146,7 @@ class Coordinator:
         self._tasks: dict[asyncio.Task[Any], Callable[[], object] | None] = {}
         self._essential: set[asyncio.Task[Any]] = set()
         self._closing: list[Callable[[], object]] = []
-        self._heard: dict[Cell, list[Subscription]] = {}
+        self._heard: dict[Cell, list[PostingRecipient]] = {}
 
     # --- what agents need -------------------------------------------------------------
 
@@ -174,6 +185,10 @@ class Coordinator:
             error = task.exception()
             if isinstance(error, Exception):
                 self.escalate(error)
+
+    def owns_current_task(self) -> bool:
+        """Return whether the running task belongs to the swarm."""
+        return asyncio.current_task(self.loop) in self._tasks
 
     @property
     def commits_at_once(self) -> bool:
@@ -221,26 +236,45 @@ class Coordinator:
         methods = marked(type(cell.agent))
         if not methods:
             return
-        heard: list[Subscription] = []
-        kind = made_of(self.loop, PostingSubscription)
-        for method, selector in methods:
-            name = f"{cell.name}.{method.__name__}"
-            post = poster(cell, method)
-            heard.append(kind(self.bus, selector, cell.identity, name, post))
-        self._heard[cell] = heard
-        for subscription in heard:
-            self.bus.add(subscription)
+        self._heard[cell] = heard = [
+            self._hear(cell, method, selector) for method, selector in methods
+        ]
+        for recipient in heard:
+            self.bus.add(recipient)
+
+    def _hear(
+        self, cell: Cell, method: Callable[..., Any], selector: Selector
+    ) -> PostingRecipient:
+        """Return who puts into an agent's mailbox what one of its methods is for."""
+
+        def undelivered(event: Event[Any], error: BaseException) -> None:
+            recipient.undelivered(event, error)
+
+        name = f"{cell.name}.{method.__name__}"
+        post = poster(cell, method, undelivered)
+        kind = made_of(self.loop, PostingRecipient)
+        recipient = kind(self.bus, selector, cell.identity, name, post)
+        return recipient
 
     def detach(self, cell: Cell) -> None:
         """Have an agent hear no more events; idempotent."""
-        for subscription in self._heard.pop(cell, ()):
-            subscription.cancel()
+        for recipient in self._heard.pop(cell, ()):
+            recipient.cancel()
 
     def reader_of(self, identity: AgentIdentity) -> Callable[[Path], bool] | None:
         """Return whether the identity may read a place; None: it may read all."""
         if identity is OWNER:
             return None
         return Access(self.store.policy, identity, ROOT).may_read
+
+    @property
+    def waits(self) -> WaitGraph:
+        """Who waits for whom."""
+        return self.graph
+
+    def party(self, *, is_awaited: bool = False) -> Hashable:
+        """Return what the running code is in the wait-for graph."""
+        return self.coordination.party(is_awaited=is_awaited)
 
     def effects(self, identity: AgentIdentity, also: Also) -> Transaction:
         """Return a transaction of the state that commits what `also` says as well."""
@@ -289,6 +323,7 @@ class Coordinator:
         when = self.now() + self._config.drain_timeout
         timer = self.clock.call_at(when, self._end_all)
         try:
+            await self.bus.announce_end()
             await self._until_quiet()
             for cell in reversed(self.registry.cells()):
                 try:

@@ -65,7 +65,9 @@ class Surface:
         """The event bus, as this identity may use it."""
         events: Events | None = self.__dict__.get("_events")
         if events is None:
-            events = self._events = Events(self._coordinator.bus, self._identity)
+            coordinator = self._coordinator
+            events = Events(coordinator.publisher, coordinator.bus, self._identity)
+            self._events = events
         return events
 
     @property

@@ -6,7 +6,7 @@ from typing import Self
 
 import anyio
 
-from swarm.errors import Closed
+from swarm.errors import Closed, DeadlockError
 from swarm.model import OWNER
 from swarm.ports import Clock
 from swarm.state import Policy
@@ -121,6 +121,8 @@ class Swarm(Surface):
 
         Raises:
             ExceptionGroup: Failures that nobody dealt with; only the first time.
+            DeadlockError: Called by an agent or handler of this swarm, for whose end
+                it would wait.
             WrongLoop: Called from another event loop.
         """
         coordinator = self._coordinator
@@ -128,6 +130,11 @@ class Swarm(Surface):
             return
         if coordinator.closed_error() is None:
             coordinator.check()
+        if coordinator.owns_current_task():
+            raise DeadlockError(
+                f"what runs inside of swarm '{self._name}' cannot wait for its end; "
+                "have the program close it"
+            )
         if self._ending is not None:  # somebody else is at it
             await asyncio.wait([self._ending])
             return

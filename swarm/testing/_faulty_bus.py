@@ -25,12 +25,13 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
-from swarm.bus import Subscription
+from swarm.bus import Recipient
 from swarm.bus._attempt import Member
 from swarm.bus._delivery_rule import Delivery, Lane
-from swarm.bus._posting import PostingSubscription
+from swarm.bus._inline import InlineSubscription
+from swarm.bus._posting import PostingRecipient
 from swarm.bus._stream import EventStream
-from swarm.bus._subscription import InlineSubscription, Settled
+from swarm.bus._subscription import Settled
 from swarm.bus._worker import WorkerSubscription
 from swarm.model import Event
 from swarm.testing._faults import Fault, Kind
@@ -60,7 +61,7 @@ class FaultyInline(InlineSubscription):
 
     def _meet(self, event: Event[Any]) -> Any:
         if _injector_of(self).event(self.name):
-            self.bus.afterwards(self._count_dropped)
+            self._queue.afterwards(self._count_dropped)
             return None
         return self._user(event)
 
@@ -121,9 +122,9 @@ class FaultyWorker(WorkerSubscription):
         number = len(delivery.items)
         self.line.done(delivery, self.now())
         self.line.processed -= number
-        self.count_dropped(number)
+        self.dropped += number
         if self.keeper is not None:
-            self.keeper.finished([item.event.place for item in delivery.items])
+            self.keeper.finished(delivery.items)
 
     def _put_off(self, delivery: Delivery, seconds: float) -> None:
         """Take a hand-over back, to be made again later; those behind it wait (E9)."""
@@ -175,29 +176,22 @@ def _forgetful(member: Member) -> Member:
 # --- streams and mailboxes ----------------------------------------------------------
 
 
-class _Held(Subscription):
-    """A subscription that gets its events late, all of them in order."""
+class _Held(Recipient):
+    """A recipient that gets its events late, all of them in order."""
 
     _may_drop = True
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._held: deque[Event[Any]] = deque()
-        self._fitting: Event[Any] | None = None
         self._until: asyncio.TimerHandle | None = None
         kinds: list[Kind] = ["delay_event"]
         if self._may_drop:
             kinds.append("drop_event")
         _injector_of(self).listen(self.name, kinds)
 
-    def fits(self, event: Event[Any]) -> bool:
-        """Return whether an event is meant; ask the user's predicate once."""
-        return event is self._fitting or super().fits(event)
-
-    def offer(self, event: Event[Any]) -> bool:
+    def take(self, event: Event[Any]) -> bool:
         """Take an event, perhaps later."""
-        if not self.is_plain and not self.fits(event):
-            return False
         faults = _injector_of(self).event(self.name)
         if "drop_event" in faults:
             return self._drop(event)
@@ -207,24 +201,17 @@ class _Held(Subscription):
         if self._until is not None:
             self._held.append(event)
             return True
-        return self._take(event)
+        return super().take(event)  # type: ignore[safe-super]
 
     def _drop(self, event: Event[Any]) -> bool:
         raise NotImplementedError
-
-    def _take(self, event: Event[Any]) -> bool:
-        self._fitting = event
-        try:
-            return super().offer(event)
-        finally:
-            self._fitting = None
 
     def _flush(self) -> None:
         if self._until is not None:
             self._until.cancel()
             self._until = None
         while self._held:
-            self._take(self._held.popleft())
+            super().take(self._held.popleft())  # type: ignore[safe-super]
 
     def cancel(self) -> Settled:
         """Get no more events than those that are on their way."""
@@ -239,25 +226,24 @@ class FaultyStream(_Held, EventStream[Any]):
     def _may_drop(self) -> bool:  # type: ignore[override]
         return self._overflow not in ("block", "error")
 
-    def offer(self, event: Event[Any]) -> bool:
+    def take(self, event: Event[Any]) -> bool:
         """Take an event, perhaps later; or leave it in the log, from where it comes."""
         if self._feed is not None:
-            return EventStream.offer(self, event)
-        return super().offer(event)
+            return EventStream.take(self, event)
+        return super().take(event)
 
     def _drop(self, event: Event[Any]) -> bool:  # noqa: ARG002
-        self._received += 1
-        self.count_dropped()
+        self.dropped += 1
         return True
 
 
-class FaultyPosting(_Held, PostingSubscription):
+class FaultyPosting(_Held, PostingRecipient):
     """The way into a mailbox, which an event may not find, or find late."""
 
     def _drop(self, event: Event[Any]) -> bool:
         post, self._post = self._post, lambda *_: False  # as if it were full
         try:
-            return self._take(event)
+            return PostingRecipient.take(self, event)
         finally:
             self._post = post
 
@@ -266,5 +252,5 @@ SUBSCRIPTION_TYPES: Final[dict[type[Any], type[Any]]] = {
     InlineSubscription: FaultyInline,
     WorkerSubscription: FaultyWorker,
     EventStream: FaultyStream,
-    PostingSubscription: FaultyPosting,
+    PostingRecipient: FaultyPosting,
 }

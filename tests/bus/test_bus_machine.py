@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -13,7 +14,16 @@ from hypothesis.stateful import (
     rule,
 )
 
-from swarm import Batch, Event, Limits, RetryBackoff, Swarm, SwarmConfig, event
+from swarm import (
+    Batch,
+    Event,
+    Lagged,
+    Limits,
+    RetryBackoff,
+    Swarm,
+    SwarmConfig,
+    event,
+)
 from tests.support.virtual_loop import VirtualLoop, turns
 
 CONFIG = SwarmConfig(limits=Limits(log_commits=600))
@@ -28,7 +38,15 @@ KINDS = (
     "batched",
     "group",
     "ignoring",
+    "named",
+    "block",
+    "drop-oldest",
+    "drop-newest",
+    "latest",
+    "error",
 )
+STREAMS = ("block", "drop-oldest", "drop-newest", "latest", "error")
+DURABLE = ("named", "exactly-once")
 
 
 @event("script.run")
@@ -56,13 +74,25 @@ class Reader:
         self.first = 0
         self.sub: Any = None
         self.others: list[Any] = []
+        self.is_over = False
+        self.task: Any = None
+
+    def is_due(self) -> bool:
+        """Whether it is to get what is published now."""
+        if self.kind == "error":  # what it misses in between it reads from the log
+            return not self.is_over
+        return bool(self.sub.status != "cancelled")
+
+    def is_full(self) -> bool:
+        """Whether a publisher would wait for this reader's stream."""
+        return bool(self.sub.is_full())
 
     def one(self, event: Event[Script]) -> None:
         script = event.payload
         assert script.number >= self.first, "E3: nothing from before"
         self.seen.append(script.number)
         self.tries[script.number] += 1
-        if script.then == "cancel" and self.kind == "async":
+        if script.then == "cancel" and self.kind in ("async", "plain"):
             self.sub.cancel()
         elif script.then == "subscribe":
             self.machine.late.append(script.number)
@@ -100,11 +130,47 @@ class Reader:
             self.one(each)
         self.finished.extend(each.payload.number for each in events)
 
+    async def read(self, ready: asyncio.Event) -> None:
+        """Read a stream until it is cancelled; go on after a `Lagged`."""
+        since = None
+        while True:
+            subscribe = self.swarm.events.subscribe
+            stream = subscribe(Script, buffer=3, overflow=self.kind, since=since)  # type: ignore[call-overload]
+            async with stream as self.sub:
+                ready.set()
+                try:
+                    async for event in stream:
+                        self.seen.append(event.payload.number)
+                        self.finished.append(event.payload.number)
+                        await asyncio.sleep(event.payload.slow)
+                except Lagged as lagged:
+                    since = lagged.last
+                    if self.is_over:
+                        return
+                else:
+                    return
+
+    async def crash(self) -> None:
+        """End the workers behind the subscription's back, as a dying process does."""
+        tasks = [task for m in self.sub.members for task in m.tasks]
+        self.sub._status = "cancelled"
+        self.swarm._coordinator.bus.remove(self.sub)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.start(self.sub_name)
+
     async def start(self, name: str) -> None:
         self.sub_name = name
         on = self.swarm.events.on
         backoff = RetryBackoff(1, 4)
-        if self.kind == "plain":
+        if self.kind in STREAMS:
+            ready = asyncio.Event()
+            self.task = asyncio.ensure_future(self.read(ready))
+            await ready.wait()
+        elif self.kind == "named":
+            self.sub = await on(Script, self.slow, name=name, backoff=backoff, buffer=4)
+        elif self.kind == "plain":
             self.sub = await on(Script, self.plain)
         elif self.kind == "ignoring":
             self.sub = await on("script.*", self.plain, on_error="ignore")
@@ -171,10 +237,20 @@ class BusMachine(RuleBasedStateMachine):
         async def act() -> None:
             for _ in range(count):
                 self.number += 1
-                due = [r for r in self.readers if r.sub.status != "cancelled"]
                 script = Script(self.number, fail, slow, then)
-                receipt = await self.swarm.events.publish(script)
-                assert receipt.delivered_to == len(due)
+                full = [r for r in self.readers if r.kind == "block" and r.is_full()]
+                due = [r for r in self.readers if r.is_due()]
+                turn = self.swarm._coordinator.bus.inline.pending
+                if not full and len(turn) < 200:  # E2: it waits for nobody
+                    publishing = self.swarm.events.publish(script)
+                    with pytest.raises(StopIteration) as stop:
+                        publishing.send(None)
+                    receipt = stop.value.value
+                else:
+                    receipt = await self.swarm.events.publish(script)
+                    due = [r for r in self.readers if r.is_due()]
+                late = sum(r.kind == "error" for r in due)
+                assert len(due) - late <= receipt.delivered_to <= len(due)
                 for reader in due:
                     reader.due.append(self.number)
                 self.check()
@@ -198,7 +274,7 @@ class BusMachine(RuleBasedStateMachine):
     @rule(data=st.data(), wait=st.booleans())
     def pause(self, data: Any, wait: bool) -> None:
         reader = data.draw(st.sampled_from(self.readers))
-        if reader.sub.status == "cancelled" or reader.kind == "group":
+        if reader.sub.status == "cancelled" or reader.kind in ("group", *STREAMS):
             return
 
         async def act() -> None:
@@ -230,9 +306,13 @@ class BusMachine(RuleBasedStateMachine):
         reader = data.draw(st.sampled_from(self.readers))
 
         async def act() -> None:
+            reader.is_over = True
             await reader.sub.cancel()
             for other in reader.others:
                 await other.cancel()
+            if reader.task is not None:
+                await reader.task
+                return
             seen = len(reader.seen)
             assert not reader.running, "E12: none runs"
             await asyncio.sleep(30)
@@ -241,10 +321,23 @@ class BusMachine(RuleBasedStateMachine):
 
         self.run(act())
 
-    @precondition(lambda self: len(self.swarm.events.dead_letters) > 0)
+    @precondition(lambda self: any(r.kind in DURABLE for r in self.readers))
+    @rule(data=st.data(), count=st.integers(0, 9))
+    def crash(self, data: Any, count: int) -> None:
+        durable = [r for r in self.readers if r.kind in DURABLE]
+        reader = data.draw(st.sampled_from(durable))
+        if reader.sub.status == "cancelled":
+            return
+
+        async def act() -> None:
+            await turns(count)
+            await reader.crash()
+
+        self.run(act())
+
     @rule()
     def requeue(self) -> None:
-        letters = self.swarm.events.dead_letters.list()
+        letters = self.run(self.swarm.events.dead_letters.list())
         alive = {r.sub.name: r for r in self.readers if r.sub.status != "cancelled"}
         for letter in letters[:2]:
             if letter.subscription in alive:
@@ -252,10 +345,11 @@ class BusMachine(RuleBasedStateMachine):
                 before = alive[letter.subscription].sub.stats.dead
 
                 async def act(letter: Any = letter) -> None:
-                    self.swarm.events.dead_letters.requeue(letter.id)
+                    await self.swarm.events.dead_letters.requeue(letter.id)
 
                 self.run(act())
-                assert alive[letter.subscription].sub.stats.dead == before - 1
+                after = alive[letter.subscription].sub.stats.dead
+                assert after == max(before - 1, 0)
 
     @invariant()
     def books_balance(self) -> None:
@@ -271,6 +365,9 @@ class BusMachine(RuleBasedStateMachine):
             total = s.processed + s.dead + s.dropped + s.in_flight + s.buffered
             assert s.received == total, f"E17: {reader.kind} {s}"
             assert min(s.processed, s.dead, s.dropped, s.in_flight, s.buffered) >= 0, s
+            if reader.kind in STREAMS:
+                assert len(reader.seen) == len(set(reader.seen)), "E4, H4"
+                assert reader.seen == sorted(reader.seen), "E9"
             if reader.kind in ("plain", "async", "ignoring"):
                 twice = [n for n, k in Counter(reader.seen).items() if k > 1]
                 requeued = [n for n in twice if reader.tries[n] > 9]
@@ -291,20 +388,28 @@ class BusMachine(RuleBasedStateMachine):
         self.check()
         dead = {
             (letter.subscription, letter.event.payload.number)
-            for letter in self.swarm.events.dead_letters
+            for letter in await self.swarm.events.dead_letters.list()
         }
         for reader in self.readers:
             s = reader.sub.stats
-            if reader.sub.status == "cancelled":
+            if not reader.is_due():
                 continue
             assert s.buffered == s.in_flight == 0, f"{reader.kind} {s}"
+            if reader.kind in ("block", "error"):
+                assert reader.seen == reader.due, f"E18: {reader.kind}"
+            elif reader.kind in STREAMS:
+                assert set(reader.seen) <= set(reader.due)
+                assert len(reader.due) - len(reader.seen) == s.dropped, "E17"
+                if reader.due and reader.kind != "drop-newest":
+                    assert reader.seen[-1] == reader.due[-1]
+                continue
             for number in reader.due:
                 done = number in reader.finished or reader.kind == "ignoring"
                 assert done or (reader.sub.name, number) in dead, (
                     f"E5: {reader.kind} {number} {s}"
                 )
             firsts = list(dict.fromkeys(reader.seen))
-            if reader.kind in ("plain", "async", "exactly-once", "at-least-once"):
+            if reader.kind in ("plain", "async", *DURABLE, "at-least-once"):
                 assert firsts == sorted(firsts), "E9: in order"
             if reader.kind == "exactly-once":
                 for number in reader.due:

@@ -90,7 +90,7 @@ async def _crash(delivery: str, ordered: bool, k: int, how: str) -> tuple[Any, b
         await asyncio.sleep(60)
         assert again.status == "active"
         assert again.stats.buffered == again.stats.in_flight == 0
-        assert not swarm.events.dead_letters, swarm.explain()
+        assert not await swarm.events.dead_letters.list(), swarm.explain()
         return await book.effects(), finished
 
 
@@ -160,7 +160,6 @@ async def no_residue(swarm: Swarm, outcome: Any) -> None:
         assert not swarm._coordinator.bus.named
     else:
         await outcome.cancel()
-    assert not swarm._coordinator.bus._keys
 
 
 def test_cancelled_replay_leaves_nothing() -> None:

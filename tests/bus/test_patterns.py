@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from swarm import Event, LimitExceeded, event
 from swarm.bus import select
-from swarm.bus._dedupe import DedupeWindow
 from swarm.bus._history import History, page
 from swarm.bus._position import Position, Progress
 from swarm.model import OWNER, AgentIdentity, Cause, Commit
@@ -102,28 +101,6 @@ def test_a_dotted_pattern_takes_linear_time() -> None:
     selector = select(".".join(["**", "a"] * 50))
     name = ".".join(["a"] * 120 + ["b"])
     assert not any(kind(Placed, name) for kind in selector.kinds)
-
-
-@given(
-    st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 5))),
-    st.integers(1, 4),
-)
-def test_dedupe_window(published: list[tuple[str, int]], most: int) -> None:
-    """E8: a key is known for so many keys and so long, and not longer."""
-    window = DedupeWindow(most, 10e-6)
-    model: dict[str, tuple[int, int]] = {}
-    now = 0
-    for revision, (key, passed) in enumerate(published, 1):
-        now += passed
-        model = {k: v for k, v in model.items() if now - v[1] < 10}
-        known = window.find(key, now)
-        assert known == (model[key][0] if key in model else None)
-        if known is None:
-            window.add(key, revision, now)
-            model[key] = (revision, now)
-            for oldest in sorted(model, key=lambda k: model[k][0])[:-most]:
-                del model[oldest]
-        assert len(window) == len(model)
 
 
 @given(

@@ -3,12 +3,27 @@
 import asyncio
 from typing import Any
 
-from swarm import Event, Swarm, event
+from swarm import (
+    BusOptions,
+    DeadlockError,
+    Event,
+    Limits,
+    Receipt,
+    RetryBackoff,
+    Swarm,
+    SwarmConfig,
+    event,
+)
 from swarm.testing import simulate
 
 
 @event("sim.tick")
 class Tick:
+    number: int
+
+
+@event("sim.tock")
+class Tock:
     number: int
 
 
@@ -66,3 +81,103 @@ async def test_replay_joins_live_under_every_schedule(sim: Any) -> None:
             group.create_task(swarm.events.replay(Tick, since=0, handler=handler))
         await asyncio.sleep(10)
         assert got == list(range(15))
+
+
+@simulate(schedules=60)
+async def test_no_event_is_lost_under_every_schedule(sim: Any) -> None:
+    """E5, E10, H7: handled, or a letter; crashes, failures and a short log included."""
+    limits = Limits(log_commits=8, held_commits=4_000)
+    async with Swarm(config=SwarmConfig(limits=limits)) as swarm:
+        done: set[int] = set()
+
+        async def handle(event: Event[Tick]) -> None:
+            await asyncio.sleep(sim.rng.choice((0, 0.1)))
+            if event.payload.number % 5 == 0:
+                raise ValueError("no")
+            done.add(event.payload.number)
+
+        async def begin() -> Any:
+            return await swarm.events.on(
+                Tick,
+                handle,
+                name="sim",
+                buffer=2,
+                max_retries=1,
+                backoff=RetryBackoff(0.1, 1),
+                ordered=sim.rng.random() < 0.5,
+            )
+
+        async def publisher(first: int) -> None:
+            for number in range(first, first + 10):
+                await swarm.events.publish(Tick(number))
+
+        sub = await begin()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(publisher(0))
+            group.create_task(publisher(10))
+            for _ in range(3):
+                await asyncio.sleep(sim.rng.choice((0, 0.05, 0.3)))
+                await sub.cancel()
+                s = sub.stats
+                assert s.received == s.processed + s.dead + s.dropped
+                sub = await begin()
+        await asyncio.sleep(1_000)
+        letters = await swarm.events.dead_letters.list()
+        dead = {letter.event.payload.number for letter in letters}
+        assert dead == {0, 5, 10, 15}
+        assert done == set(range(20)) - dead
+        assert sub.stats.lost == 0
+
+
+@simulate(schedules=60)
+async def test_one_publisher_of_a_key_under_every_schedule(sim: Any) -> None:
+    """E8: many publishers, few keys and a small window: one seq for each key."""
+    options = BusOptions(dedupe_keys=50, dedupe_seconds=10)
+    async with Swarm(config=SwarmConfig(events=options)) as swarm:
+        receipts: dict[str, list[Receipt]] = {}
+
+        async def publish(number: int) -> None:
+            key = f"k{number % 5}"
+            receipt = await swarm.events.publish(Tick(number), key=key)
+            receipts.setdefault(key, []).append(receipt)
+
+        await asyncio.gather(*(publish(number) for number in range(30)))
+        for key, found in receipts.items():
+            assert [r.duplicate for r in found].count(False) == 1, key
+            assert len({r.seq for r in found}) == 1, key
+        assert len(swarm.events.query(Tick)) == 5
+
+
+@simulate(schedules=60)
+async def test_blocked_readers_are_told_under_every_schedule(sim: Any) -> None:
+    """L15: readers that publish to each other: one is told, and nobody hangs."""
+    async with Swarm() as swarm:
+
+        async def echo(mine: type[Any], other: type[Any], most: int) -> int:
+            count = 0
+            async with swarm.events.subscribe(mine, buffer=1) as stream:
+                ready.release()
+                async for _ in stream:
+                    for _ in range(most):
+                        await swarm.events.publish(other(count))
+                        count += 1
+                    if count >= 30:
+                        return count
+            return count
+
+        ready = asyncio.Semaphore(0)
+        tasks = [
+            asyncio.create_task(echo(Tick, Tock, 3)),
+            asyncio.create_task(echo(Tock, Tick, 3)),
+        ]
+        for _ in tasks:
+            await ready.acquire()
+        await swarm.events.publish(Tick(0))
+        done, left = await asyncio.wait(tasks, timeout=100)
+        failed = [task for task in done if task.exception() is not None]
+        assert failed, "each sends three for one: they cannot keep up"
+        assert all(isinstance(task.exception(), DeadlockError) for task in failed)
+        assert len(failed) == 1
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)

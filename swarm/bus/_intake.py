@@ -1,0 +1,200 @@
+"""How events come to handlers that may wait: from commits, the log and dead letters."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from swarm.bus._core import Core
+from swarm.bus._delivery_rule import Item, Line
+from swarm.bus._feed import Feed, just_before
+from swarm.bus._history import events_of
+from swarm.bus._keeper import Keeper
+from swarm.bus._letter import DeadLetter
+from swarm.bus._patterns import Selector
+from swarm.bus._position import Place
+from swarm.bus._records import HandlerOptions, SubscriptionStats
+from swarm.bus._subscription import FATAL, Handling
+from swarm.errors import Lagged
+from swarm.model import AgentIdentity, Commit, Event, Path
+
+
+class Intake(Handling):
+    """A subscription whose events stand in a line until they are handled.
+
+    The line holds `buffer` events. When it is full, what must not be dropped stays in
+    the log, and is read from there as there is room.
+
+    Attributes:
+        options: How events are handed over.
+        line: Its books.
+        keeper: Who keeps its position in the tree; None: nobody.
+    """
+
+    # Said again for checkers that want a type wherever an attribute is assigned.
+    dropped: int
+    errors: int
+    lost: int
+
+    def __init__(
+        self,
+        bus: Core,
+        selector: Selector,
+        identity: AgentIdentity,
+        name: str | None,
+        options: HandlerOptions,
+    ) -> None:
+        """Begin with an empty line."""
+        super().__init__(bus, selector, identity, name)
+        self.options: HandlerOptions = options
+        self.line: Line = Line(options)
+        self.keeper: Keeper | None = None
+        self.now: Callable[[], float] = bus.host.clock.monotonic
+        self._received = 0
+        self._feed: Feed | None = None
+        self._seen: Place = (bus.host.tail.revision, -1)
+        self._is_live = True
+
+    @abstractmethod
+    def wake(self) -> None:
+        """Have somebody look at the line."""
+
+    @abstractmethod
+    def is_busy(self) -> bool:
+        """Return whether a handler runs, or could."""
+
+    @abstractmethod
+    async def change(self) -> None:
+        """Wait until a handler ends."""
+
+    # --- from commits -------------------------------------------------------------
+
+    def take(self, event: Event[Any]) -> bool:
+        """Take an event, or leave it in the log for later."""
+        if self._feed is not None:
+            return True
+        if self.line.buffered < self.options.buffer:
+            self._accept(event)
+        elif self.options.delivery == "at-most-once":
+            self._received += 1
+            self.dropped += 1
+        else:
+            self._feed = Feed(self.bus.host.tail, just_before(event))
+        return True
+
+    def _accept(self, event: Event[Any]) -> None:
+        self._seen = event.place
+        self._received += 1
+        self._stand_in_line(event, None)
+
+    def _stand_in_line(self, event: Event[Any], letter: Path | None) -> None:
+        now = self.now()
+        item = Item(event, now, letter)
+        key = None
+        if self.options.partition is not None:
+            try:
+                key = self.options.partition(event)
+                hash(key)
+            except FATAL:
+                raise
+            except BaseException as error:  # noqa: BLE001  # kept with the event
+                self.errors += 1
+                self.line.dead += 1
+                self.bus.failures.bury(self, item, error, self.keeper)
+                return
+        self.line.add(item, key, now)
+        self.wake()
+
+    # --- from the log -------------------------------------------------------------
+
+    def begin_after(self, after: Place) -> None:
+        """Take nothing in before `start_at`, and have seen nothing after this place."""
+        self._seen = after
+        self._is_live = False
+
+    def start_at(self, after: Place, *, replayed_until: int = 0) -> None:
+        """Begin with the events after a place in the past.
+
+        Raises:
+            Compacted: They are not all there any more.
+        """
+        tail = self.bus.host.tail
+        self._feed = Feed(tail, after, replayed_until=replayed_until)
+        self._seen = after
+        self._is_live = True
+        self._refill()
+
+    def _refill(self) -> None:
+        """Read what waits in the log, as far as there is room."""
+        while self._feed is not None and self.line.buffered < self.options.buffer:
+            try:
+                event = self._feed.next(self.wants)
+            except Lagged as error:
+                lost = self._feed.skip(self.bus.host.tail)
+                if self.keeper is None:  # who has one, was told as it happened
+                    self.lost += lost
+                    self.bus.failures.complain(self, None, error, "events-lost")
+                continue
+            if event is None:
+                self._feed.close()
+                self._feed = None
+            elif self.keeper is None or not self.keeper.has_done(event.place):
+                self._accept(event)
+
+    def lose(self, commits: Sequence[Commit]) -> int:
+        """Do without commits that the log let go of unread; return how many count.
+
+        Those count that hold an event it was still to read.
+        """
+        if self._feed is None:
+            return 0
+        keeper = self.keeper
+        lost = sum(
+            any(
+                event.place > self._seen
+                and self.wants(event)
+                and not (keeper is not None and keeper.has_done(event.place))
+                for event in events_of(commit)
+            )
+            for commit in commits
+        )
+        self.lost += lost
+        return lost
+
+    def seen(self) -> Place:
+        """Return up to where events were taken in."""
+        if self._feed is None and self._is_live and self._status != "cancelled":
+            return max(self._seen, (self.bus.host.tail.revision, -1))
+        return self._seen
+
+    # --- from dead letters --------------------------------------------------------
+
+    def requeue(self, letter: DeadLetter) -> None:
+        """Take the event of a dead letter in again.
+
+        One that this subscription has not buried itself, but the one of its name
+        before it, is new to its books.
+        """
+        self._check()
+        event = letter.event
+        if self.line.dead:
+            self.line.dead -= 1
+        else:
+            self._received += 1
+        self._stand_in_line(event, None if self.keeper is None else letter.path)
+
+    # --- books --------------------------------------------------------------------
+
+    @property
+    def stats(self) -> SubscriptionStats:
+        """Its books at this moment."""
+        line = self.line
+        return SubscriptionStats(
+            received=self._received,
+            processed=line.processed,
+            dead=line.dead,
+            dropped=self.dropped,
+            in_flight=line.in_flight,
+            buffered=line.buffered,
+            errors=self.errors + line.errors,
+            lost=self.lost,
+        )

@@ -1,0 +1,195 @@
+"""Publishing: what is asked of an event before it is committed."""
+
+from typing import Any, Final
+
+from swarm.bus._bus import Bus
+from swarm.bus._receipts import RECEIPTS, receipt, receipt_path
+from swarm.bus._records import Receipt
+from swarm.bus._route import Route
+from swarm.bus._shelf import Shelf
+from swarm.bus._subscription import one_loop_turn
+from swarm.errors import ConflictError, LimitExceeded
+from swarm.model import (
+    EVENT_TYPE,
+    AgentIdentity,
+    Path,
+    SystemMaintenance,
+    event_type,
+)
+from swarm.ports import (
+    Condition,
+    Expect,
+    Guard,
+    View,
+    current_activity,
+    current_cause,
+)
+
+_BACKLOG: Final = 256
+"""Events due to plain functions, before a publisher lets them run."""
+
+_new_tuple: Final = tuple.__new__  # a NamedTuple's own `__new__` takes twice the time
+
+
+class Publisher:
+    """The way of events into a swarm's log."""
+
+    def __init__(self, bus: Bus) -> None:
+        """Publish on `bus`."""
+        self._bus = bus
+        self._kernel = bus.host.kernel
+        self._local = bus.host.kernel.local
+        self._pending = bus.inline.pending
+        self._crowded = bus.crowded
+        self._limit = bus.options.payload_bytes
+        self._window = int(bus.options.dedupe_seconds * 1_000_000)
+        self._receipts = Shelf(
+            bus.host.kernel, RECEIPTS, bus.options.dedupe_keys, _forgotten
+        )
+
+    def publish_now(self, identity: AgentIdentity, payload: object) -> Receipt | None:
+        """Commit an event if that takes no waiting; None: nothing was done.
+
+        Raises:
+            TypeError: It is no event.
+            LimitExceeded: It is too large, or too many events led to it.
+        """
+        local, bus = self._local, self._bus
+        weight = 0
+        route = bus.routes.get(payload.__class__) or self._route(payload)
+        if route.measure is not None:
+            weight = self._weigh(route, payload)
+        if (
+            local is None
+            or len(self._pending) > _BACKLOG
+            or (self._crowded and route.pacing)
+        ):
+            return None
+        if current_activity.get() is not None:
+            self._check_depth()
+        commit = local.commit_now(identity, events=(payload,), weight=weight)
+        assert commit is not None  # it has an event
+        return _new_tuple(Receipt, (commit.revision, bus.due, False))
+
+    async def publish(
+        self,
+        identity: AgentIdentity,
+        payload: object,
+        key: str | None,
+        guard: Guard | None,
+    ) -> Receipt:
+        """Commit an event, whatever it takes; see `Events.publish`."""
+        bus = self._bus
+        route = self._route(payload)
+        weight = 0 if route.measure is None else self._weigh(route, payload)
+        path = None if key is None else receipt_path(key)
+        if current_activity.get() is not None:
+            self._check_depth()
+        await self._wait_for_room(type(payload))
+        conditions = () if guard is None else conditions_of(guard)
+        if path is not None and key is not None:
+            return await self._once(identity, payload, weight, conditions, path, key)
+        commit = await self._kernel.commit(
+            identity, conditions=conditions, events=(payload,), weight=weight
+        )
+        assert commit is not None  # it has an event
+        return Receipt(commit.revision, bus.due)
+
+    async def _once(
+        self,
+        identity: AgentIdentity,
+        payload: object,
+        weight: int,
+        conditions: tuple[Condition, ...],
+        path: Path,
+        key: str,
+    ) -> Receipt:
+        """Publish unless an event of this key was published of late (E8).
+
+        What decides is the condition of the commit. Looking first saves making room
+        for a receipt that is not to come, which might even be the one that is there.
+        """
+        now, known = await self._kernel.read(_look, path)
+        if known is not None:
+            await self._kernel.commit(identity, conditions=conditions)
+            return Receipt(known, 0, duplicate=True)
+        await self._receipts.reserve()
+        try:
+            commit = await self._kernel.commit(
+                identity,
+                (receipt(path, type(payload), now + self._window),),
+                conditions=(*conditions, Expect(path, 0)),
+                events=(payload,),
+                key=key,
+                weight=weight,
+            )
+        except BaseException as error:
+            self._receipts.give_back()
+            if isinstance(error, ConflictError) and error.path == path.text:
+                return Receipt(error.current or 0, 0, duplicate=True)
+            raise
+        assert commit is not None  # it has an event
+        return Receipt(commit.revision, self._bus.due)
+
+    def _route(self, payload: object) -> Route:
+        if isinstance(payload, type) and EVENT_TYPE in payload.__dict__:
+            raise TypeError(f"publish an instance: {payload.__name__}(...)")
+        event_type(type(payload))
+        return self._bus.route(type(payload))
+
+    def _weigh(self, route: Route, payload: Any) -> int:
+        """Return how large a payload is, about, unless that is too much."""
+        assert route.measure is not None  # who calls has looked
+        weight = route.measure(payload, self._limit)
+        if weight > self._limit:
+            raise LimitExceeded(
+                f"the payload of an event holds at most {self._limit} bytes "
+                f"(BusOptions.payload_bytes); this one of {event_type(payload)} has "
+                "more; store it elsewhere, and publish where"
+            )
+        return weight
+
+    def _check_depth(self) -> None:
+        cause = current_cause()
+        if cause is not None and cause.depth > self._bus.options.depth:
+            raise LimitExceeded(
+                f"more than {self._bus.options.depth} events led to this one, one to "
+                "the next (BusOptions.depth): handlers seem to publish in a circle"
+            )
+
+    async def _wait_for_room(self, cls: type[Any]) -> None:
+        """Wait until every stream that publishers wait for has room."""
+        bus = self._bus
+        while True:
+            pacing = bus.route(cls).pacing
+            full = next((stream for stream in pacing if stream.is_full()), None)
+            if full is not None:
+                await full.wait_for_room()
+            elif len(bus.inline.pending) > _BACKLOG:
+                await one_loop_turn()
+                return
+            else:
+                return
+
+
+def _forgotten(count: int) -> tuple[SystemMaintenance]:
+    text = f"{count} publish keys, the oldest, had to go (BusOptions.dedupe_keys)"
+    return (SystemMaintenance("keys-forgotten", text),)
+
+
+def conditions_of(guard: Guard) -> tuple[Condition, ...]:
+    """Return what a guard requires.
+
+    Raises:
+        TypeError: It is no guard.
+        StaleLease: It is known already that it does not hold.
+    """
+    if not callable(getattr(guard, "conditions", None)):
+        raise TypeError(f"a guard is a lease or has `conditions()`, not {guard!r}")
+    return tuple(guard.conditions())
+
+
+def _look(view: View, path: Path) -> tuple[int, int | None]:
+    """Return kernel time, and the version of a receipt if there is one."""
+    document = view.find(path)
+    return view.now, None if document is None else document.version

@@ -1,0 +1,130 @@
+"""Who reads a stream, and the publishers that wait for them to.
+
+A publisher that waits for room waits for the reader: an edge of the wait-for graph,
+so that two streams whose readers publish to each other are told (`DeadlockError`) and
+not left to wait for ever. The edge is drawn only when it is certain who reads. When
+several have read, any of them may come back, and no cycle is claimed.
+"""
+
+import asyncio
+from collections.abc import Hashable, Iterable
+from typing import Any, Protocol, cast
+
+from swarm.bus._host import BusHost
+from swarm.ports import current_activity
+
+
+class Crowded(Protocol):
+    """The stream, as those who wait for room see it."""
+
+    name: str
+
+    @property
+    def pattern(self) -> str:
+        """Which events it is for."""
+        ...
+
+    def holds_back(self) -> bool:
+        """Return whether there is no room."""
+        ...
+
+    def look_again(self) -> None:
+        """Find out anew whether anybody waits."""
+        ...
+
+
+class Readers:
+    """The readers of one stream. An obstacle of the wait-for graph.
+
+    Attributes:
+        waiting: The publishers that wait, each with its future.
+    """
+
+    __slots__ = (
+        "_activity",
+        "_host",
+        "_is_certain",
+        "_party",
+        "_stream",
+        "_task",
+        "waiting",
+    )
+
+    def __init__(self, host: BusHost, stream: Crowded) -> None:
+        """Know nobody yet."""
+        self._host = host
+        self._stream = stream
+        self._task: asyncio.Task[Any] | None = None
+        self._activity: Any = None
+        self._party: Hashable | None = None
+        self._is_certain = True
+        self.waiting: dict[asyncio.Future[None], None] = {}
+
+    def entered(self) -> None:
+        """Note who has entered the stream: so far, nobody else will read it."""
+        self._task = asyncio.current_task()
+
+    def reads(self) -> None:
+        """Note that the running code reads."""
+        task, activity = asyncio.current_task(), current_activity.get()
+        if task is self._task and activity is self._activity and self._party:
+            return
+        party = self._host.party(is_awaited=True)
+        if self._party is not None and party != self._party and self._is_alive():
+            self._is_certain = False
+        self._task, self._activity, self._party = task, activity, party
+
+    def _is_alive(self) -> bool:
+        """Return whether the last reader may read again."""
+        if self._party is self._activity is not None:  # a turn
+            return bool(cast("Any", self._activity).is_turn())
+        return self._task is not None and not self._task.done()
+
+    def is_reading(self) -> bool:
+        """Return whether the running code is who reads."""
+        if self._party is not None and self._party is self._activity:
+            return current_activity.get() is self._activity
+        return asyncio.current_task() is self._task
+
+    def took(self) -> None:
+        """Note that the running code has taken something out: there is room."""
+        self.reads()
+        self.wake()
+
+    def wake(self) -> None:
+        """Have those who wait for room look again."""
+        for waiter in self.waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def wait(self) -> None:
+        """Wait until something is taken out.
+
+        Raises:
+            DeadlockError: The reader waits, in the end, for who would wait here.
+        """
+        party, graph = self._host.party(), self._host.waits
+        graph.enter(party, self)
+        waiter = self._host.loop.create_future()
+        self.waiting[waiter] = None
+        self._stream.look_again()
+        try:
+            await waiter
+        finally:
+            del self.waiting[waiter]
+            self._stream.look_again()
+            graph.leave(party, self)
+
+    # --- as an obstacle -------------------------------------------------------------
+
+    def blockers(self) -> Iterable[Hashable]:
+        """Return who has to read before there is room, if that is certain."""
+        certain = self._party is not None and self._is_certain
+        return (self._party,) if certain and self._stream.holds_back() else ()
+
+    def describe_wait(self) -> str:
+        """Return what is waited for."""
+        return (
+            f"room in the stream '{self._stream.name}' of {self._stream.pattern}, "
+            f"which {self._party} reads"
+        )
