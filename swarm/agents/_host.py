@@ -1,7 +1,6 @@
 """What agents need of the system around them."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Any, Protocol
 
 from swarm.agents._deadlines import Deadlines
@@ -9,30 +8,15 @@ from swarm.agents._mailbox import Mailbox
 from swarm.agents._pool import Pool
 from swarm.coordination import WaitGraph
 from swarm.model import AgentIdentity
-from swarm.ports import Clock, Entropy, Plan
+from swarm.ports import Plan, System
 
 
-class Host(Protocol):
+class Host(System, Protocol):
     """The system as agents see it; the coordinator is one."""
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The event loop that everything lives in."""
-        ...
 
     @property
     def now(self) -> Callable[[], float]:
         """`clock.monotonic`, without the way to it."""
-        ...
-
-    @property
-    def clock(self) -> Clock:
-        """Where time comes from."""
-        ...
-
-    @property
-    def entropy(self) -> Entropy:
-        """Where chance comes from."""
         ...
 
     @property
@@ -81,22 +65,6 @@ class Host(Protocol):
     @property
     def stream_window(self) -> int:
         """How many items a stream may be ahead of its reader."""
-        ...
-
-    def start(
-        self,
-        coroutine: Coroutine[Any, Any, Any],
-        name: str,
-        *,
-        essential: bool = False,
-        ended: Callable[[], object] | None = None,
-    ) -> asyncio.Task[Any]:
-        """Run a coroutine in a task that the system owns.
-
-        At its own end the system cancels the task; an essential one it waits for.
-        `ended` is called when the task is over, also when it was cancelled before its
-        first step, in which case not even a `finally` of the coroutine runs.
-        """
         ...
 
     @property

@@ -10,12 +10,11 @@ it is parked on, and it finds that when it wakes.
 """
 
 import asyncio
-from collections.abc import Coroutine
 from contextvars import Context
 from typing import Any, Final, Protocol
 
 from swarm.agents._steps import Rest
-from swarm.ports import current_activity
+from swarm.ports import System, current_activity
 
 PARKED: Final = 256
 """How many tasks wait for work at most; what is more ends."""
@@ -43,26 +42,6 @@ class Tenant(Protocol):
 
     def task_ended(self) -> None:
         """Note that the task it had borrowed is over."""
-        ...
-
-
-class Employer(Protocol):
-    """Who owns the tasks."""
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The event loop that everything lives in."""
-        ...
-
-    def start(
-        self,
-        coroutine: Coroutine[Any, Any, Any],
-        name: str,
-        *,
-        essential: bool = False,
-        ended: Any = None,
-    ) -> asyncio.Task[Any]:
-        """Run a coroutine in a task that the system owns."""
         ...
 
 
@@ -177,9 +156,9 @@ class Pool:
         "parked",
     )
 
-    def __init__(self, employer: Employer, context: Context) -> None:
+    def __init__(self, employer: System, context: Context) -> None:
         """Begin without any."""
-        self.employer: Employer = employer
+        self.employer: System = employer
         self.loop: asyncio.AbstractEventLoop = employer.loop
         self.context: Context = context
         self.inline: int = INLINE if runs_inline(employer.loop) else 0

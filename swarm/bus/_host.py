@@ -1,12 +1,11 @@
 """What the bus needs of the system around it."""
 
-import asyncio
-from collections.abc import Callable, Coroutine, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from swarm.model import AgentIdentity, Path
-from swarm.ports import Clock, Codec, Condition, Entropy, Kernel, Tail, Write
+from swarm.ports import Codec, Condition, Kernel, System, Tail, Write
 
 Also: TypeAlias = Callable[[], tuple[Sequence[Write], Sequence[Condition]]]
 """What a transaction commits besides its own writes, asked for at its end."""
@@ -28,23 +27,8 @@ class Waits(Protocol):
         ...
 
 
-class BusHost(Protocol):
+class BusHost(System, Protocol):
     """The system as the bus sees it; the coordinator is one."""
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The event loop that everything lives in."""
-        ...
-
-    @property
-    def clock(self) -> Clock:
-        """Where time comes from."""
-        ...
-
-    @property
-    def entropy(self) -> Entropy:
-        """Where chance comes from."""
-        ...
 
     @property
     def kernel(self) -> Kernel:
@@ -76,24 +60,6 @@ class BusHost(Protocol):
 
         Args:
             is_awaited: Whether others may wait for it.
-        """
-        ...
-
-    def start(
-        self,
-        coroutine: Coroutine[Any, Any, Any],
-        name: str,
-        *,
-        essential: bool = False,
-        ended: Callable[[], object] | None = None,
-    ) -> asyncio.Task[Any]:
-        """Run a coroutine in a task that the system owns.
-
-        Args:
-            coroutine: What to run.
-            name: What the task is called.
-            essential: Whether the end of the system waits for it, not cancels it.
-            ended: What to call when the task is over, even if it never began.
         """
         ...
 

@@ -1,9 +1,10 @@
 """The tree, the commit and the log."""
 
 from swarm.kernel._follow import LogReader
+from swarm.kernel._local import conflict
 from swarm.kernel._log import Log
 from swarm.kernel._matching import accepts, places, start_inside
-from swarm.kernel._memory import MemoryKernel, conflict
+from swarm.kernel._memory import MemoryKernel
 from swarm.kernel._tree import Tree
 
 __all__ = [

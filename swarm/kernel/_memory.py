@@ -1,58 +1,31 @@
-"""The memory kernel: the tree in one process, in one event loop.
+"""The memory kernel: what is done at once, under the contract of every kernel.
 
-In one loop a synchronous function is atomic, so a commit is a direct call: no lock,
-no queue, no task switch. The `async` methods keep the contract that a kernel on a
-server has to keep as well; here they never suspend, except under simulation, where
-each is a scheduling point.
+The `async` methods keep the contract that a kernel on a server has to keep as well;
+here they never suspend, except under simulation, where each is a scheduling point.
 """
 
-import asyncio
-from asyncio.events import _get_running_loop
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from swarm.errors import Closed, ConflictError, LimitExceeded, SwarmError, WrongLoop
-from swarm.kernel._expiries import Expiries
-from swarm.kernel._follow import LogReader, Parked
-from swarm.kernel._log import Log
-from swarm.kernel._versions import Versions
-from swarm.kernel._views import LiveView, PastView
-from swarm.model import (
-    ABSENT,
-    TIME,
-    AgentIdentity,
-    Announcement,
-    Commit,
-    Document,
-    Path,
-    dig,
-)
+from swarm.kernel._follow import LogReader
+from swarm.kernel._local import LocalTree
+from swarm.kernel._views import PastView
+from swarm.model import AgentIdentity, Commit, Document, Path
 from swarm.ports import (
-    KEEP,
     Clock,
     Condition,
-    Expect,
-    Hold,
     Limits,
     Plan,
-    Require,
     Ruling,
-    Timer,
     View,
     Write,
-    current_activity,
-    current_cause,
 )
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_running = current_activity.get
-_EVENT_SIZE = 256  # bytes a payload is taken to hold
-_RECORD_SIZE = 256  # bytes a record is taken to hold
 
-
-class MemoryKernel:
+class MemoryKernel(LocalTree):
     """The tree, the commit and the log, in memory. Fulfils `ports.Kernel`.
 
     Every method but `close` belongs to the event loop the kernel was made in and
@@ -63,34 +36,10 @@ class MemoryKernel:
         self, clock: Clock, limits: Limits | None = None, *, revision: int = 0
     ) -> None:
         """Start empty, with the next commit after `revision`."""
-        loop = asyncio.get_running_loop()
-        self.limits: Limits = Limits() if limits is None else limits
-        self._clock = clock
-        self._wall = clock.wall
-        self._loop: asyncio.AbstractEventLoop | None = loop
+        super().__init__(clock, limits, revision=revision)
         self._pause: Callable[[], Awaitable[None]] | None = getattr(
-            loop, "scheduling_point", None
+            self._loop, "scheduling_point", None
         )
-        self._revision = revision
-        self._at = 0
-        # Kernel time is wall time at the start plus what has passed since, so that
-        # a jump of the machine's clock ends no lease early (semantics.md, G8).
-        self._base = clock.wall() - int(clock.monotonic() * 1_000_000)
-        self._monotonic = clock.monotonic
-        self._versions = Versions()
-        self._tree = self._versions.tree
-        self._by_text = self._tree.by_text
-        self._log = Log(self.limits, revision)
-        self._view = LiveView(self._tree, self.now, revision)
-        self._expiries = Expiries(self._by_text)
-        self._ends = self._expiries.heap
-        self._timer: Timer | None = None
-        self._timer_at = 0
-        self._parked = Parked()
-        self._on_events: Callable[[Commit], None] | None = None
-        self._on_documents: Callable[[Commit], None] | None = None
-
-    # --- the contract ---------------------------------------------------------
 
     async def read(self, look: Callable[..., T], *arguments: Any) -> T:
         """Return `look(view, *arguments)` over the tree as it is."""
@@ -191,373 +140,4 @@ class MemoryKernel:
 
     async def close(self) -> None:
         """Refuse everything from now on and wake every reader; idempotent."""
-        self._loop = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._parked.is_closed = True
-        self._parked.wake()
-
-    # --- the same without waiting, for parts that live in this loop -----------
-
-    def read_now(self, look: Callable[..., T], *arguments: Any) -> T:
-        """Do what `read` does, at once."""
-        self._enter()
-        return look(self._view, *arguments)
-
-    def find_now(self, path: Path) -> Document | None:
-        """Do what `find` does, at once."""
-        if _get_running_loop() is not self._loop:
-            self._refuse()
-        if self._ends:
-            self._expire_due()
-        document = self._by_text.get(path.text)
-        return self._tree.find(path) if document is None else document
-
-    def put_now(
-        self, author: AgentIdentity, path: Path, body: bytes
-    ) -> Document | None:
-        """Do what `put` does, at once."""
-        if _get_running_loop() is not self._loop:
-            self._refuse()
-        if self._ends:
-            self._expire_due()
-        old = self._by_text.get(path.text)
-        if old is None:
-            if self._tree.find(path) is not None:
-                return None
-            commit = self._write(author, [Write(path, body)], ())
-            assert commit is not None
-            return commit.documents[0]
-        # The commit that is made most, written out: one document's next version.
-        at = self._wall()
-        if at < self._at:
-            at = self._at
-        revision = self._revision + 1
-        document = Document(path, body, None, revision, old.created, at, author)
-        document.previous = old
-        self._by_text[path.text] = document
-        self._log_commit(revision, at, author, (document,), (), len(body) + 128)
-        return document
-
-    def apply_now(
-        self,
-        author: AgentIdentity,
-        rule: Callable[..., Plan],
-        *arguments: Any,
-        conditions: Sequence[Condition] = (),
-    ) -> tuple[Commit | None, Any]:
-        """Do what `apply` does, at once."""
-        self._enter()
-        for condition in conditions:
-            self._require(condition)
-        plan = rule(self._view, *arguments)
-        if not plan.writes and not plan.events:
-            return None, plan.outcome
-        return self._write(author, plan.writes, plan.events), plan.outcome
-
-    def apply_one_now(
-        self,
-        author: AgentIdentity,
-        path: Path,
-        rule: Callable[[Document | None, int, R], Ruling],
-        request: R,
-    ) -> tuple[int, Any]:
-        """Do what `apply_one` does, at once."""
-        if _get_running_loop() is not self._loop:
-            self._refuse()
-        if self._ends:
-            self._expire_due()
-        now = self._base + int(self._monotonic() * 1_000_000)
-        old = self._by_text.get(path.text)
-        record, events, outcome = rule(old, now, request)
-        at = self._wall()
-        if at < self._at:
-            at = self._at  # H3
-        revision = self._revision + 1
-        documents: tuple[Document, ...] = ()
-        if record is not KEEP:
-            write = self._versions.write_record
-            made = write(path, old, record, revision, at, author)
-            if made is not None:
-                documents = (made,)
-        if documents or events:
-            self._log_commit(
-                revision, at, author, documents, (), _RECORD_SIZE, None, events
-            )
-            return revision, outcome
-        return 0, outcome
-
-    def commit_now(
-        self,
-        author: AgentIdentity,
-        writes: Sequence[Write] = (),
-        *,
-        conditions: Sequence[Condition] = (),
-        events: Sequence[object] = (),
-        key: str | None = None,
-        weight: int = 0,
-    ) -> Commit | None:
-        """Do what `commit` does, at once."""
-        if _get_running_loop() is not self._loop:
-            self._refuse()
-        if self._ends:
-            self._expire_due()
-        for condition in conditions:
-            self._require(condition)
-        if writes:
-            return self._write(author, writes, events, key, weight)
-        if not events:
-            return None
-        at = self._wall()
-        if at < self._at:
-            at = self._at  # H3
-        size = _EVENT_SIZE * len(events) + weight
-        return self._log_commit(
-            self._revision + 1, at, author, (), tuple(events), size, key
-        )
-
-    def now(self) -> int:
-        """Return kernel time in microseconds; it never goes back."""
-        return self._base + int(self._clock.monotonic() * 1_000_000)
-
-    @property
-    def revision(self) -> int:
-        """The newest revision."""
-        return self._revision
-
-    # --- the newest part of the log, for the event bus ------------------------
-
-    @property
-    def compacted(self) -> int:
-        """The newest revision that the log has let go of."""
-        return self._log.compacted
-
-    def follow_now(self, since: int | None = None) -> LogReader:
-        """Do what `follow` does, at once."""
-        self._enter()
-        revision = self._revision if since is None else self._known(since)
-        return LogReader(self._log, self._parked, self._log.after(revision), revision)
-
-    def hold(self, hold: Hold) -> None:
-        """Keep what `hold` needs, as far as the hard limits allow."""
-        self._enter()
-        self._log.hold(hold)
-
-    def release(self, hold: Hold) -> None:
-        """Keep nothing for `hold` any more."""
-        self._log.release(hold)
-
-    def tap(
-        self, callback: Callable[[Commit], None] | None, *, documents: bool
-    ) -> None:
-        """Call `callback` with each commit that holds events (or documents)."""
-        self._on_events = callback
-        self._on_documents = callback if documents else None
-
-    # --- inside ---------------------------------------------------------------
-
-    def _enter(self) -> None:
-        """Check who calls, and take away what has expired, before anybody looks."""
-        if _get_running_loop() is not self._loop:
-            self._refuse()
-        if self._ends:
-            self._expire_due()
-
-    def _refuse(self) -> None:
-        if self._loop is None:
-            raise Closed("the swarm is closed")
-        raise WrongLoop
-
-    def _known(self, revision: int) -> int:
-        if revision > self._revision:
-            raise ValueError(
-                f"revision {revision} is still to come; the newest is {self._revision}"
-            )
-        return revision
-
-    def _require(self, condition: Condition) -> None:
-        if isinstance(condition, Require):
-            condition.test(self._by_text.get(condition.path.text), self.now())
-            return
-        if isinstance(condition, Expect):
-            document = self._by_text.get(condition.path.text)
-            current = 0 if document is None else document.version
-            if current != condition.version:
-                raise conflict(condition.path, condition.version, document)
-            return
-        below = tuple(
-            (d.path.text, d.version) for d in self._tree.documents(condition.folder)
-        )
-        if below != condition.versions:
-            folder = condition.folder.text or "the root"
-            raise ConflictError(message=f"what is below {folder} has changed")
-
-    def _write(
-        self,
-        author: AgentIdentity,
-        writes: Sequence[Write],
-        events: Sequence[object],
-        key: str | None = None,
-        weight: int = 0,
-    ) -> Commit | None:
-        """Make all of the edits, or none, and log them under one revision."""
-        writes = self._checked(writes)
-        revision = self._revision + 1
-        at = self._next_at()
-        if len(writes) == 1:
-            document = self._edit(writes[0], revision, at, author)
-            made: tuple[Document, ...] = () if document is None else (document,)
-        else:
-            made = self._edit_all(writes, revision, at, author)
-        if not made and not events:
-            return None
-        size = weight
-        for document in made:
-            size += document.size
-        commit = self._log_commit(revision, at, author, made, tuple(events), size, key)
-        for document in made:
-            if document.expires is not None:
-                self._expiries.add(document)
-        if self._ends:
-            self._set_timer()
-        return commit
-
-    def _edit_all(
-        self, writes: Sequence[Write], revision: int, at: int, author: AgentIdentity
-    ) -> tuple[Document, ...]:
-        made: list[Document] = []
-        try:
-            for write in writes:
-                document = self._edit(write, revision, at, author)
-                if document is not None:
-                    made.append(document)
-        except SwarmError:
-            self._versions.undo(made)
-            raise
-        return tuple(made)
-
-    def _next_at(self) -> int:
-        """Return wall time, but never less than the last commit's (H3)."""
-        at = self._wall()
-        return at if at > self._at else self._at  # noqa: FURB136 - a call less
-
-    def _log_commit(
-        self,
-        revision: int,
-        at: int,
-        author: AgentIdentity,
-        documents: tuple[Document, ...],
-        events: tuple[object, ...],
-        size: int,
-        key: str | None = None,
-        announced: Sequence[Announcement] = (),
-    ) -> Commit:
-        """Append what has been done, cut what is too old, tell who listens."""
-        self._at = at
-        self._revision = self._view.revision = revision
-        cause = None if _running() is None else current_cause()
-        if cause is not None and not cause.root:
-            cause.root = revision
-        commit = Commit(
-            revision, at, author, documents, events, size, cause, key, announced
-        )
-        if self._log.append(commit):
-            for surplus in self._log.pop_surplus():
-                self._versions.forget(surplus)
-        if self._parked.waiters:
-            self._parked.wake()
-        if events or announced:
-            if self._on_events is not None:
-                self._on_events(commit)
-        elif self._on_documents is not None:
-            self._on_documents(commit)
-        return commit
-
-    def _checked(self, writes: Sequence[Write]) -> Sequence[Write]:
-        """Check a batch's bounds, and put deletions first: they make room."""
-        limits = self.limits
-        if len(writes) == 1 and writes[0].body is None:
-            return writes
-        if len(writes) > limits.batch_writes:
-            raise LimitExceeded(
-                f"one commit writes at most {limits.batch_writes} documents "
-                f"(Limits.batch_writes); this one has {len(writes)}"
-            )
-        size = sum(len(write.body) for write in writes if write.body is not None)
-        if size > limits.batch_bytes:
-            raise LimitExceeded(
-                f"one commit writes at most {limits.batch_bytes} bytes "
-                f"(Limits.batch_bytes); this one has {size}"
-            )
-        if len(writes) < 2:
-            return writes
-        if len({write.path for write in writes}) < len(writes):
-            raise ValueError("one commit writes each document at most once")
-        return sorted(writes, key=_puts_something)
-
-    def _edit(
-        self, write: Write, revision: int, at: int, author: AgentIdentity
-    ) -> Document | None:
-        if write.body is None and write.record is None:
-            old = self._by_text.get(write.path.text)
-            return self._versions.write_record(
-                write.path, old, None, revision, at, author
-            )
-        return self._versions.put(
-            write.path,
-            write.body,
-            write.record,
-            revision,
-            at,
-            author,
-            write.priority,
-            write.expires,
-        )
-
-    # --- expiry ---------------------------------------------------------------
-
-    def _expire_due(self) -> None:
-        """Commit the end of every document whose time is up, each on its own."""
-        now = self.now()
-        while (document := self._expiries.pop(now)) is not None:
-            self._write(TIME, [Write(document.path)], ())
-
-    def _set_timer(self) -> None:
-        """Have the next expiry happen on time, even if nobody looks."""
-        when = self._expiries.next_at()
-        if self._timer is not None:
-            if self._timer_at == when:
-                return
-            self._timer.cancel()
-            self._timer = None
-        if when is None:
-            return
-        self._timer_at = when
-        # A microsecond more, lest rounding wake us just before the time.
-        self._timer = self._clock.call_at(
-            (when - self._base + 1) / 1_000_000, self._on_time
-        )
-
-    def _on_time(self) -> None:
-        self._timer = None
-        self._expire_due()
-        self._set_timer()
-
-
-def conflict(path: Path, expected: int, document: Document | None) -> ConflictError:
-    """Return the error that says what stands at `path` in place of `expected`."""
-    value = None
-    if document is not None:
-        value = dig(document.value, path.segments[len(document.path.segments) :])
-    return ConflictError(
-        path,
-        expected=expected,
-        current=0 if document is None else document.version,
-        value=None if value is ABSENT else value,
-        author=None if document is None else document.author,
-    )
-
-
-def _puts_something(write: Write) -> bool:
-    return write.body is not None or write.record is not None
+        self.close_now()

@@ -27,6 +27,7 @@ from swarm.ports._kernel import (
     Write,
 )
 from swarm.ports._structure import structuring
+from swarm.ports._system import System
 
 __all__ = [
     "HARD_DOCUMENT_BYTES",
@@ -48,6 +49,7 @@ __all__ = [
     "Reader",
     "Require",
     "Ruling",
+    "System",
     "Tail",
     "Timer",
     "View",

@@ -1,53 +1,25 @@
 """The state, as an identity holds it."""
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Final, Literal, TypeVar, overload
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, overload
 
 import orjson
 
-from swarm.errors import ConflictError, Contention, InvalidPath
-from swarm.model import (
-    ABSENT,
-    JSON,
-    OWNER,
-    ROOT,
-    AgentIdentity,
-    Change,
-    Commit,
-    Document,
-    Path,
-    Priority,
-    Versioned,
-)
-from swarm.ports import Condition, Guard, Plan, View
+from swarm.errors import InvalidPath
+from swarm.model import ABSENT, Change
+from swarm.ports import Guard, View
 from swarm.state._history import PastState, changes_of
 from swarm.state._key import Key
-from swarm.state._look import look, rest_of
-from swarm.state._reading import D, Name, ReadableState, T, versioned
-from swarm.state._resolvers import Resolver, ResolverName, find_resolver
-from swarm.state._rules import (
-    SetRequest,
-    plan_compare_and_set,
-    plan_delete,
-    plan_increment,
-    plan_many,
-    plan_set,
-)
-from swarm.state._store import Access, Store, microseconds
-from swarm.state._transaction import Footprint, Transaction
-from swarm.state._validation import validated
+from swarm.state._reading import D, Name, T
+from swarm.state._transaction import Transaction
 from swarm.state._watch import Watch
+from swarm.state._writing import WritableState
 
 R = TypeVar("R")
 
-RETRIES: Final = 64
-_NORMAL: Final = int(Priority.NORMAL)
-_FIRST_PAUSE: Final = 0.001
-_LONGEST_PAUSE: Final = 0.25
 
-
-class StateHandle(ReadableState):
+class StateHandle(WritableState):
     """A folder of the tree, as one identity may read and write it.
 
     Every method raises `InvalidPath` for a name that is no path, `AccessDenied` where
@@ -55,22 +27,7 @@ class StateHandle(ReadableState):
     its end. Values come and go as private copies. What raises has changed nothing.
     """
 
-    __slots__ = ("_direct", "_is_free", "_kernel", "_store")
-
-    def __init__(
-        self, store: Store, identity: AgentIdentity = OWNER, root: Path = ROOT
-    ) -> None:
-        """Handle `root` of this store as `identity`."""
-        self._store = store
-        self._kernel = store.kernel
-        self._direct = store.kernel.local
-        self._is_free = not store.policy.validators
-        self._access = Access(store.policy, identity, root)
-
-    @property
-    def identity(self) -> AgentIdentity:
-        """Who reads and writes through this handle."""
-        return self._access.identity
+    __slots__ = ()
 
     @property
     def path(self) -> str:
@@ -160,265 +117,6 @@ class StateHandle(ReadableState):
         """Return the newest revision of the whole swarm."""
         return await self._kernel.read(_revision)
 
-    # --- writing --------------------------------------------------------------
-
-    @overload
-    async def set(
-        self,
-        path: Key[T],
-        value: T,
-        *,
-        expected_version: int | Versioned[Any] | None = None,
-        merge: bool | Literal["rfc7396"] = False,
-        if_absent: bool = False,
-        if_changed: bool = False,
-        ttl: float | None = None,
-        resolve: ResolverName | Resolver | None = None,
-        priority: Priority = Priority.NORMAL,
-        guard: Guard | None = None,
-    ) -> Versioned[T]: ...
-    @overload
-    async def set(
-        self,
-        path: str,
-        value: JSON,
-        *,
-        expected_version: int | Versioned[Any] | None = None,
-        merge: bool | Literal["rfc7396"] = False,
-        if_absent: bool = False,
-        if_changed: bool = False,
-        ttl: float | None = None,
-        resolve: ResolverName | Resolver | None = None,
-        priority: Priority = Priority.NORMAL,
-        guard: Guard | None = None,
-    ) -> Versioned[Any]: ...
-    async def set(
-        self,
-        path: Name,
-        value: Any,
-        *,
-        expected_version: int | Versioned[Any] | None = None,
-        merge: bool | Literal["rfc7396"] = False,
-        if_absent: bool = False,
-        if_changed: bool = False,
-        ttl: float | None = None,
-        resolve: ResolverName | Resolver | None = None,
-        priority: Priority = Priority.NORMAL,
-        guard: Guard | None = None,
-    ) -> Versioned[Any]:
-        """Write `value` at `path` and return it with its new version.
-
-        Args:
-            path: Where. Inside an existing document this patches the document;
-                where nothing stands it makes one.
-            value: A JSON value, or of a key's type.
-            expected_version: Write only if the document is at this version (0:
-                nothing stands at the path).
-            merge: Merge objects key by key into what is there; `DELETE` as a value
-                takes a key away. "rfc7396": a null does.
-            if_absent: Write only if nothing stands there; `expected_version=0`.
-            if_changed: Leave an equal value, and its version, as they are.
-            ttl: Let the document expire after this many seconds. Without it a
-                document written whole stays for good; one patched keeps its end.
-            resolve: What to do when something else stands there (or, without an
-                expected version, anything at all): a resolver's name, or a pure
-                function of candidates.
-            priority: The weight of this write, for "higher-priority-wins".
-            guard: Write only while this lease, or other guard, holds at the commit.
-
-        Raises:
-            StaleLease: The guard is a lease that does not hold any more.
-            ConflictError: The expected version is not there, and nothing resolves it.
-            PathConflict: The path is a folder, or leads through a plain value.
-            InvalidValue: The value is not JSON, or not of the key's type.
-            LimitExceeded: The document would be too large or too deep.
-            AccessDenied: The policy or a validator said no.
-        """
-        place = self._access.writes.get(path)  # type: ignore[arg-type]  # or no key
-        if place is None:
-            place = self._writable(path)
-        plain = path.unstructure(value) if isinstance(path, Key) else value
-        store = self._store
-        if (
-            expected_version is None
-            and not (merge or if_absent or if_changed)
-            and ttl is None
-            and resolve is None
-            and priority == _NORMAL
-            and guard is None
-            and self._is_free
-        ):
-            body = store.codec.encode(plain)
-            if self._direct is not None:
-                document = self._direct.put_now(self._access.identity, place, body)
-            else:
-                document = await self._kernel.put(self._access.identity, place, body)
-            if document is not None:
-                if path.__class__ is str:
-                    return Versioned(document)
-                return versioned(path, document, ())
-        request = SetRequest(
-            path=place,
-            value=plain,
-            codec=store.codec,
-            author=self._access.identity,
-            expected=_expected(expected_version, if_absent=if_absent),
-            merge=merge,
-            if_changed=if_changed,
-            ttl=microseconds(ttl),
-            resolver=None if resolve is None else find_resolver(resolve),
-            priority=priority,
-        )
-        is_pure = resolve is None or isinstance(resolve, str)
-        commit, kept = await self._apply(
-            plan_set, request, is_pure=is_pure, guard=guard
-        )
-        made: Document = commit.documents[0] if commit is not None else kept
-        return versioned(path, made, rest_of(place, made))
-
-    async def set_many(
-        self, values: Mapping[str, JSON], *, guard: Guard | None = None
-    ) -> dict[str, Versioned[Any]]:
-        """Write all of these in one commit, or none; return their new versions.
-
-        Raises:
-            PathConflict: Two of them cannot stand together, or with what is there.
-            InvalidValue: One is not JSON.
-            LimitExceeded: One, or all together, would be too large.
-        """
-        puts = [(self._writable(path), value) for path, value in values.items()]
-        commit, _ = await self._apply(
-            plan_many, puts, (), self._store.codec, guard=guard
-        )
-        made = () if commit is None else commit.documents
-        return {
-            path: versioned(path, document, rest_of(place, document))
-            for path, (place, _) in zip(values, puts, strict=True)
-            for document in made
-            if place.within(document.path)
-        }
-
-    async def update(
-        self,
-        path: Name,
-        change: Callable[[Any], Any | Awaitable[Any]],
-        *,
-        guard: Guard | None = None,
-    ) -> Versioned[Any]:
-        """Replace the value at `path` by what `change` makes of it, atomically.
-
-        `change` gets a private copy, or None (or the key's default) where nothing
-        stands. An async function is awaited outside the commit; when somebody wrote
-        meanwhile it is called again with the newer value, so it must not act on
-        anything else (S6).
-
-        Raises:
-            Contention: Others were faster 64 times in a row.
-            Exception: Whatever `change` raised; nothing was written.
-        """
-        place = self._writable(path)
-
-        async def attempt() -> Versioned[Any]:
-            document, current = await self._kernel.read(look, place)
-            new = change(_typed(path, current))
-            if inspect.isawaitable(new):
-                new = await new
-            request = SetRequest(
-                path=place,
-                value=path.unstructure(new) if isinstance(path, Key) else new,
-                codec=self._store.codec,
-                author=self._access.identity,
-                expected=0 if document is None else document.version,
-                keep_ttl=True,
-            )
-            try:
-                commit, _ = await self._apply(plan_set, request, guard=guard)
-            except ConflictError:
-                raise _Overtaken from None
-            assert commit is not None
-            made = commit.documents[0]
-            return versioned(path, made, rest_of(place, made))
-
-        return await self._retry(attempt, str(place), _Overtaken)
-
-    async def compare_and_set(
-        self, path: str, old: JSON, new: JSON, *, guard: Guard | None = None
-    ) -> bool:
-        """Write `new` if exactly `old` stands at `path`; return whether it was written.
-
-        Values are compared as JSON: 1, 1.0 and True differ. `ABSENT` as `old` means
-        that nothing stands there; None means a null does.
-
-        Raises:
-            InvalidValue: One of the values is not JSON.
-        """
-        place = self._writable(path)
-        codec = self._store.codec
-        if old is not ABSENT:
-            old = orjson.loads(codec.encode(old))
-        codec.encode(new)
-        _, was_equal = await self._apply(
-            plan_compare_and_set, place, old, new, codec, guard=guard
-        )
-        return bool(was_equal)
-
-    async def increment(
-        self, path: str, by: int = 1, *, guard: Guard | None = None
-    ) -> int:
-        """Add `by` to the integer at `path` (0 where nothing stands); return the sum.
-
-        Raises:
-            InvalidValue: Something else than an integer stands there, or is added.
-            LimitExceeded: The sum would leave the range of ±(2^63-1).
-        """
-        place = self._writable(path)
-        codec = self._store.codec
-        _, number = await self._apply(plan_increment, place, by, codec, guard=guard)
-        return int(number)
-
-    async def delete(
-        self,
-        path: Name,
-        *,
-        expected_version: int | Versioned[Any] | None = None,
-        recursive: bool = False,
-        guard: Guard | None = None,
-    ) -> bool:
-        """Take away what stands at `path`; return whether there was anything.
-
-        Args:
-            path: A document, or a place inside one; a folder only if `recursive`.
-            expected_version: Do it only if the document is at this version.
-            recursive: Take a folder away with every document below it.
-            guard: Do it only while this lease, or other guard, holds at the commit.
-
-        Raises:
-            StaleLease: The guard is a lease that does not hold any more.
-            ConflictError: The expected version is not there.
-            PathConflict: It is a folder and `recursive` was not asked for.
-        """
-        place = self._writable(path)
-        expected = _expected(expected_version, if_absent=False)
-        codec = self._store.codec
-        _, count = await self._apply(
-            plan_delete, place, expected, recursive, codec, guard=guard
-        )
-        return bool(count)
-
-    async def delete_many(
-        self, paths: Iterable[str], *, guard: Guard | None = None
-    ) -> int:
-        """Take all of these away in one commit; return how many there were.
-
-        Raises:
-            PathConflict: One of them is a folder.
-        """
-        places = [self._writable(path) for path in paths]
-        _, count = await self._apply(
-            plan_many, (), places, self._store.codec, guard=guard
-        )
-        return int(count)
-
     # --- transactions ---------------------------------------------------------
 
     def transaction(self, *, guard: Guard | None = None) -> Transaction:
@@ -456,95 +154,6 @@ class StateHandle(ReadableState):
 
         return await self._retry(attempt, "the transaction")
 
-    # --- inside ---------------------------------------------------------------
-
-    async def _look(self, look: Callable[..., T], *arguments: Any) -> T:
-        return await self._kernel.read(look, *arguments)
-
-    def _writable(self, path: Name) -> Path:
-        text = path.path if isinstance(path, Key) else path
-        return self._access.writes.get(text) or self._access.to_write(text)
-
-    async def _apply(
-        self,
-        rule: Callable[..., Plan],
-        *arguments: Any,
-        is_pure: bool = True,
-        guard: Guard | None = None,
-    ) -> tuple[Commit | None, Any]:
-        """Have the kernel apply the rule; users' code only outside the commit (G1)."""
-        guarded = () if guard is None else guard.conditions()
-        if is_pure and self._is_free:
-            return await self._kernel.apply(
-                self.identity, rule, *arguments, conditions=guarded
-            )
-
-        async def attempt() -> tuple[Commit | None, Any]:
-            plan, conditions = await self._kernel.read(self._plan, rule, *arguments)
-            try:
-                commit = await self._kernel.commit(
-                    self.identity, plan.writes, conditions=[*guarded, *conditions]
-                )
-            except ConflictError:
-                raise _Overtaken from None
-            return commit, plan.outcome
-
-        return await self._retry(attempt, "the write", _Overtaken)
-
-    def _plan(
-        self, view: View, rule: Callable[..., Plan], *arguments: Any
-    ) -> tuple[Plan, list[Condition]]:
-        """Ask the rule, then the validators; what was looked at must not change."""
-        seen = Footprint(view)
-        plan = rule(seen, *arguments)
-        writes = validated(
-            self._store.policy, self.identity, seen, plan.writes, self._store.codec
-        )
-        conditions = seen.conditions(write.path for write in writes)
-        return Plan(writes, (), plan.outcome), conditions
-
-    async def _retry(
-        self,
-        attempt: Callable[[], Awaitable[R]],
-        what: str,
-        again: type[ConflictError] = ConflictError,
-    ) -> R:
-        """Try until nobody was faster, pausing longer each time, with jitter."""
-        pause = 0.0
-        for _ in range(RETRIES):
-            try:
-                return await attempt()
-            except again:
-                await self._store.clock.sleep(pause)
-                longest = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, pause * 2))
-                pause = self._store.entropy.jitter(longest / 2, longest)
-        raise Contention(f"{what} lost to other writers {RETRIES} times in a row")
-
-
-class _Overtaken(ConflictError):
-    """Somebody wrote between the plan and its commit."""
-
 
 def _revision(view: View) -> int:
     return view.revision
-
-
-def _expected(expected: int | Versioned[Any] | None, *, if_absent: bool) -> int | None:
-    if if_absent:
-        if expected is not None:
-            raise ValueError("if_absent=True is expected_version=0; give only one")
-        return 0
-    if isinstance(expected, Versioned):
-        return expected.version
-    if expected is not None and (type(expected) is not int or expected < 0):
-        raise ValueError(f"a version is an integer from 0, not {expected!r}")
-    return expected
-
-
-def _typed(path: Name, value: JSON) -> Any:
-    """Return a current value as `update` functions see it."""
-    if not isinstance(path, Key):
-        return None if value is ABSENT else value
-    if value is ABSENT:
-        return path.default if path.has_default else None
-    return path.structure(value)

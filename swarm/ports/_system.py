@@ -1,0 +1,47 @@
+"""What every part needs of the system around it."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from swarm.ports._clock import Clock
+from swarm.ports._entropy import Entropy
+
+
+class System(Protocol):
+    """The system as its parts see it: time, chance, and an owner of tasks."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that everything lives in."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """Where time comes from."""
+        ...
+
+    @property
+    def entropy(self) -> Entropy:
+        """Where chance comes from."""
+        ...
+
+    def start(
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        name: str,
+        *,
+        essential: bool = False,
+        ended: Callable[[], object] | None = None,
+    ) -> asyncio.Task[Any]:
+        """Run a coroutine in a task that the system owns.
+
+        Args:
+            coroutine: What to run. A failure of it ends the system.
+            name: What the task is called.
+            essential: Whether the end of the system waits for it, not cancels it.
+            ended: What to call when the task is over, also when it was cancelled
+                before its first step, in which case not even a `finally` of the
+                coroutine runs.
+        """
+        ...
