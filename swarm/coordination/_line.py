@@ -265,7 +265,7 @@ def decide_release(
     want, id, token = request  # noqa: A001
     line = load(document, want.blank)
     holders, queue = line.holders, line.queue
-    if len(holders) == 1 and not queue:  # the way most go
+    if len(holders) == 1 and not queue and not line.opens_at:  # the way most go
         grant = holders[0]
         if grant.id == id and grant.token == token and grant.expires > now:
             record = line.with_people((), ())

@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import inspect
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
@@ -203,8 +204,9 @@ class _Held(Recipient):
             return True
         return super().take(event)  # type: ignore[safe-super]
 
+    @abstractmethod
     def _drop(self, event: Event[Any]) -> bool:
-        raise NotImplementedError
+        """Lose an event, as it can be lost here."""
 
     def _flush(self) -> None:
         if self._until is not None:

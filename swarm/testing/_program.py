@@ -14,6 +14,7 @@ from typing import Any
 
 import attrs
 
+from swarm.testing._anyio import patched_anyio
 from swarm.testing._errors import EscapeError
 from swarm.testing._faults import Census
 from swarm.testing._loop import SimLoop
@@ -140,7 +141,8 @@ def quiet() -> Iterator[Callable[[], None]]:
     logging.raiseExceptions, raising = False, logging.raiseExceptions
     gc.disable()
     try:
-        yield ran
+        with patched_anyio():  # once, not for each of them
+            yield ran
     finally:
         logging.lastResort, logging.raiseExceptions = last, raising
         if enabled:

@@ -466,6 +466,21 @@ class PermitLines(Lines):
             assert taken + line.queue[0].permits > self.capacity
 
 
+def test_a_lock_that_has_to_stay_closed_stays_so_when_its_last_holder_leaves():
+    """L18: one of two holders is forced out; the release of the other is quick."""
+    bench = Bench(FREE)
+    bench.delay = 7
+    for id in ("r1", "r2"):
+        want = bench.want(mode="shared", permits=1, bonus=0, life=50)
+        bench.apply(decide_ask, id, "s", True, want=want)
+    one, other = bench.line.holders
+    bench.apply(decide_force, one.id, "forced")
+    opens_at = bench.line.opens_at
+    assert opens_at == bench.now + 7
+    assert bench.apply(decide_release, other.id, other.token).answer is True
+    assert bench.line.opens_at == opens_at
+
+
 FEW = settings(max_examples=60, stateful_step_count=30, deadline=None)
 MANY = settings(max_examples=2_000, stateful_step_count=50, deadline=None)
 
