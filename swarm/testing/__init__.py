@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from swarm.testing._barrier_model import BROKEN, LEFT, BarrierModel
 from swarm.testing._errors import (
     BlobError,
     EscapeError,
@@ -26,19 +25,8 @@ from swarm.testing._errors import (
 from swarm.testing._explore import explore, replay, run
 from swarm.testing._failure import Failure
 from swarm.testing._faults import Fault, Faults
-from swarm.testing._history import PENDING, Call, History, Operation
 from swarm.testing._injector import Injector
-from swarm.testing._linearizability import (
-    Ok,
-    Undecided,
-    Verdict,
-    Violation,
-    check_linearizable,
-)
-from swarm.testing._lock_models import LockModel, SemaphoreModel
 from swarm.testing._loop import SimLoop
-from swarm.testing._model import ILLEGAL, Model
-from swarm.testing._models import EMPTY, KVModel, QueueModel, RegisterModel
 from swarm.testing._options import RunOptions, SearchOptions
 from swarm.testing._results import Proof, Report, Run
 from swarm.testing._schedule import Schedule
@@ -46,12 +34,34 @@ from swarm.testing._script import Hold
 from swarm.testing._sim import Sim, SimClock
 from swarm.testing._simulate import sim_loop_factory, simulate
 from swarm.testing._sweep import prove, sweep_cancel
+from swarm.testing.judges import (
+    BROKEN,
+    EMPTY,
+    ILLEGAL,
+    LEFT,
+    PENDING,
+    BarrierModel,
+    Call,
+    History,
+    KVModel,
+    LockModel,
+    Model,
+    Ok,
+    Operation,
+    QueueModel,
+    RegisterModel,
+    SemaphoreModel,
+    Undecided,
+    Verdict,
+    Violation,
+    check_linearizable,
+)
 
 if TYPE_CHECKING:
     from swarm.testing._concurrent import check_concurrent
     from swarm.testing._hypothesis import fault_plans, schedules
-    from swarm.testing._kernel_contract import KernelContract
     from swarm.testing._machine import SwarmStateMachine
+    from swarm.testing.contracts import KernelContract
 
 __all__ = [
     "BROKEN",
@@ -116,7 +126,7 @@ _LAZY = {
     "SwarmStateMachine": "swarm.testing._machine",
     "fault_plans": "swarm.testing._hypothesis",
     "schedules": "swarm.testing._hypothesis",
-    "KernelContract": "swarm.testing._kernel_contract",
+    "KernelContract": "swarm.testing.contracts",
 }
 
 

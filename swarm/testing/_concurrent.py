@@ -22,9 +22,6 @@ from hypothesis import strategies as st
 
 from swarm.testing._errors import LinearizabilityError
 from swarm.testing._explore import search
-from swarm.testing._history import History
-from swarm.testing._linearizability import Violation, check_linearizable
-from swarm.testing._model import Model
 from swarm.testing._options import (
     RunOptions,
     Search,
@@ -33,6 +30,9 @@ from swarm.testing._options import (
     spelled_out,
 )
 from swarm.testing._program import Program
+from swarm.testing.judges._history import History
+from swarm.testing.judges._linearizability import Violation, check_linearizable
+from swarm.testing.judges._model import Model
 
 Calls = list[tuple[str, tuple[Any, ...]]]
 Scenario = list[Calls]

@@ -11,7 +11,7 @@ from swarm.errors import Compacted, ConflictError, PathConflict
 from swarm.kernel import MemoryKernel
 from swarm.model import ROOT, Path, Pattern, to_change
 from swarm.ports import Expect, Limits, Write
-from swarm.testing._contract_base import ADA
+from swarm.testing.contracts._base import ADA
 from tests.support.clock import FakeClock
 
 PATHS = ["a", "a.b", "a.b.c", "a.c", "b", "c.d"]

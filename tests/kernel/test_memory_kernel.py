@@ -8,8 +8,8 @@ from swarm.errors import Compacted
 from swarm.kernel import MemoryKernel
 from swarm.model import Path
 from swarm.ports import Kernel, Limits
-from swarm.testing._contract_base import ADA, contents, drop, put
-from swarm.testing._kernel_contract import KernelContract
+from swarm.testing.contracts._base import ADA, contents, drop, put
+from swarm.testing.contracts._kernel import KernelContract
 from tests.support.clock import FakeClock
 
 

@@ -7,7 +7,7 @@ import pytest
 from swarm.errors import ConflictError, InvalidPath, InvalidValue, PathConflict
 from swarm.model import AgentIdentity, Document
 from swarm.state import Key, Policy, Rule, ValidationResult
-from swarm.testing._contract_base import put
+from swarm.testing.contracts._base import put
 from tests.support.state import agent, make_world
 
 INSIDE = Policy([("w", "doc.mine", "rw")])

@@ -26,8 +26,8 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from swarm.testing._history import Operation
-from swarm.testing._model import ILLEGAL, Model, by_answer
+from swarm.testing.judges._history import Operation
+from swarm.testing.judges._model import ILLEGAL, Model, by_answer
 
 __all__ = ["Search"]
 

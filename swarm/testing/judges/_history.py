@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from swarm.testing._jepsen import parse_jepsen
+from swarm.testing.judges._jepsen import parse_jepsen
 
 __all__ = ["PENDING", "Call", "History", "Operation", "Pending"]
 

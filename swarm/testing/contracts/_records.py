@@ -5,7 +5,7 @@ import pytest
 from swarm.errors import PathConflict
 from swarm.model import Document, Path
 from swarm.ports import KEEP, Ruling
-from swarm.testing._contract_base import (
+from swarm.testing.contracts._base import (
     ADA,
     BO,
     ContractBase,

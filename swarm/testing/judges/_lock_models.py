@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
-from swarm.testing._history import PENDING, Operation
-from swarm.testing._model import ILLEGAL, Illegal, Model, unknown_operation
+from swarm.testing.judges._history import PENDING, Operation
+from swarm.testing.judges._model import ILLEGAL, Illegal, Model, unknown_operation
 
 __all__ = ["LockModel", "SemaphoreModel"]
 

@@ -19,7 +19,7 @@ from swarm.model import (
     kind_of,
 )
 from swarm.ports import Plan
-from swarm.testing._contract_base import (
+from swarm.testing.contracts._base import (
     ADA,
     ContractBase,
     at,

@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import attrs
 
-from swarm.testing._history import Operation
+from swarm.testing.judges._history import Operation
 
 __all__ = ["ILLEGAL", "Illegal", "Model", "Step", "by_answer", "unknown_operation"]
 

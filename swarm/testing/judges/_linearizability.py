@@ -13,9 +13,9 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 
-from swarm.testing._history import Operation
-from swarm.testing._model import ILLEGAL, Model
-from swarm.testing._search import Search
+from swarm.testing.judges._history import Operation
+from swarm.testing.judges._model import ILLEGAL, Model
+from swarm.testing.judges._search import Search
 
 __all__ = ["Ok", "Undecided", "Verdict", "Violation", "check_linearizable"]
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import attrs
 
-from swarm.testing._history import PENDING, Operation
-from swarm.testing._model import ILLEGAL, Illegal, Model, unknown_operation
+from swarm.testing.judges._history import PENDING, Operation
+from swarm.testing.judges._model import ILLEGAL, Illegal, Model, unknown_operation
 
 __all__ = ["BROKEN", "LEFT", "BarrierModel", "WaitOutcome"]
 

@@ -16,7 +16,7 @@ from swarm.model import (
     kind_of,
 )
 from swarm.ports import ExpectFolder, Plan, View, Write
-from swarm.testing._contract_base import (
+from swarm.testing.contracts._base import (
     ADA,
     BO,
     ContractBase,

@@ -13,8 +13,14 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from swarm.testing._history import PENDING, Operation
-from swarm.testing._model import ILLEGAL, Illegal, Model, by_answer, unknown_operation
+from swarm.testing.judges._history import PENDING, Operation
+from swarm.testing.judges._model import (
+    ILLEGAL,
+    Illegal,
+    Model,
+    by_answer,
+    unknown_operation,
+)
 
 __all__ = ["EMPTY", "Empty", "KVModel", "QueueModel", "RegisterModel"]
 

@@ -8,10 +8,10 @@ Each test makes its own kernel through `make_kernel` and closes it at the end. T
 letters in the docstrings are the invariants of the semantics page.
 """
 
-from swarm.testing._contract_commits import CommitContract
-from swarm.testing._contract_life import LifeContract
-from swarm.testing._contract_log import LogContract
-from swarm.testing._contract_records import RecordContract
+from swarm.testing.contracts._commits import CommitContract
+from swarm.testing.contracts._life import LifeContract
+from swarm.testing.contracts._log import LogContract
+from swarm.testing.contracts._records import RecordContract
 
 
 class KernelContract(CommitContract, RecordContract, LogContract, LifeContract):

@@ -1,0 +1,5 @@
+"""What every implementation of a port must do, as test classes to be inherited."""
+
+from swarm.testing.contracts._kernel import KernelContract
+
+__all__ = ["KernelContract"]
