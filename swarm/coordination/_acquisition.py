@@ -5,6 +5,8 @@ from collections.abc import Generator
 from types import TracebackType
 from typing import Any
 
+import attrs
+
 from swarm.coordination._desk import Desk
 from swarm.coordination._grants import Want
 from swarm.coordination._lease import Lease
@@ -16,39 +18,6 @@ def desk_for(core: Core) -> type[Desk]:
     """Return what a desk is here: a simulated loop has one whose leases go wrong."""
     kind: type[Desk] = getattr(core.loop, "desk_type", Desk)
     return kind
-
-
-class Acquisition:
-    """A request: `await` it for a lease, or run a body under it with `async with`."""
-
-    __slots__ = ("_desk", "_lease", "_want")
-
-    def __init__(self, desk: Desk, want: Want) -> None:
-        """Ask for this once awaited or entered."""
-        self._desk = desk
-        self._want = want
-        self._lease: Lease | None = None
-
-    def __await__(self) -> Generator[Any, None, Lease]:
-        return self._desk.acquire(self._want).__await__()
-
-    async def __aenter__(self) -> Lease:
-        want = self._want
-        want.is_entering = want.renew
-        lease = await self._desk.acquire(want)
-        lease.enter(lease.session.task or current_task())
-        self._lease = lease
-        return lease
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        lease, self._lease = self._lease, None
-        if lease is not None:
-            lease.leave(error)
 
 
 class Enterable:
@@ -70,7 +39,7 @@ class Enterable:
         desk, want = self._desk, self._usual
         if want is None:
             want = self._usual = self.usual()
-            want.is_entering = True
+            want.is_entering = want.renew
         if desk.core.pauses:
             await desk.core.pause()
         asked = desk.ask(want)  # `acquire`, without a coroutine of its own
@@ -86,10 +55,31 @@ class Enterable:
         trace: TracebackType | None,
     ) -> None:
         entered = self._entered
-        if len(entered) == 1:
-            lease = entered.pop()
-        else:
+        lease = entered[-1]
+        if len(entered) > 1:
             task = current_task()
-            lease = next(each for each in reversed(entered) if each.body is task)
-            entered.remove(lease)
+            mine = (each for each in reversed(entered) if each.body is task)
+            lease = next(mine, lease)
+        entered.remove(lease)
         lease.leave(error)
+
+
+class Acquisition(Enterable):
+    """A request: `await` it for a lease, or run a body under it with `async with`.
+
+    Used again, by the same task or by others, it is a request of its own each time.
+    """
+
+    __slots__ = ("_want",)
+
+    def __init__(self, desk: Desk, want: Want) -> None:
+        """Ask for this each time it is awaited or entered."""
+        super().__init__(desk)
+        self._want = want
+
+    def usual(self) -> Want:
+        """Return what `async with` takes."""
+        return attrs.evolve(self._want)
+
+    def __await__(self) -> Generator[Any, None, Lease]:
+        return self._desk.acquire(self._want).__await__()

@@ -192,9 +192,18 @@ class Desk:
 
     def check(self, lease: Lease) -> None:
         """Take away what has expired; look again when this lease is due."""
-        self.ledger.apply(TIME, lease.want, decide_sweep)
-        if lease.id in self.core.leases:
-            self.ledger.watch(lease)
+        ledger = self.ledger
+        ledger.apply(TIME, lease.want, decide_sweep)
+        if lease.id not in self.core.leases:
+            return
+        if any(grant.id == lease.id for grant in ledger.line(lease.want).holders):
+            ledger.watch(lease)
+        else:
+            ledger.lose(lease)
+
+    def adopt(self, lease: Lease) -> None:
+        """Have the running session hold a lease that belonged to nobody."""
+        self.core.move(lease, self.core.sessions.current())
 
     def watch(self, lease: Lease) -> None:
         """Set the alarm for the lease's renewal or its end."""

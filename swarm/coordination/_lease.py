@@ -33,6 +33,10 @@ class Office(Protocol):
         """End the grant of a session that has ended."""
         ...
 
+    def adopt(self, lease: "Lease") -> None:
+        """Have the running session hold it: it belonged to nobody."""
+        ...
+
     def watch(self, lease: "Lease") -> None:
         """Set the alarm for the lease's renewal or end."""
         ...
@@ -262,6 +266,8 @@ class Lease:
             self._depth += 1
             return
         self._depth = 1
+        if self.session.is_nobody():
+            self._office.adopt(self)
         if task is None:
             return
         self.body = task

@@ -1,5 +1,6 @@
 """The ledger of one kind of line: what the rules decide is entered, and told."""
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from swarm.coordination._grants import (
 from swarm.coordination._lease import Lease, Office
 from swarm.coordination._line import decide_sweep
 from swarm.coordination._sessions import Session
-from swarm.coordination._waiting import Core
+from swarm.coordination._waiting import Core, Waiter
 from swarm.errors import LeaseLost
 from swarm.model import TIME, AgentIdentity
 from swarm.ports import Ruling, View
@@ -42,6 +43,8 @@ class Ledger:
         self.office = office
         self.apply_one: Callable[..., tuple[int, Any]] = core.local.apply_one_now
         self._opening: dict[str, Opening] = {}
+        self._returned: deque[tuple[Waiter, Lease]] = deque()
+        self._is_passing = False
 
     def apply(
         self,
@@ -156,9 +159,25 @@ class Ledger:
                 lease = self.issue(waiter.what, waiter.session, grant)
             else:
                 self.change(lease, grant)
-            waiter.succeed(lease)
+            if not waiter.succeed(lease):
+                self._returned.append((waiter, lease))
         if moves.opens_at:
             self._reopen(want, moves.opens_at)
+        if self._returned and not self._is_passing:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Pass on what was granted to those who were cancelled, one after the other.
+
+        Each may be passed to the next who was: nested, a crowd would be too deep.
+        """
+        self._is_passing = True
+        try:
+            while self._returned:
+                waiter, lease = self._returned.popleft()
+                waiter.pass_on(lease)
+        finally:
+            self._is_passing = False
 
     def _in_vain(self, want: Want, reason: str) -> Exception:
         if want.mode:

@@ -170,6 +170,10 @@ class LockHandle(Enterable):
     ) -> Acquisition:
         """Ask for the lock: `lease = await ...`, or `async with ... as lease:`.
 
+        The lease is held by the turn or task that asked, and ends with it. A task may
+        return it, as in `await asyncio.gather(a.acquire(), b.acquire())`; then it is
+        held by whoever enters it, and expires if nobody does.
+
         Cancelled, it holds nothing and waits for nothing. Requests are served in
         order of priority, and in the order in which they came; waiting makes up for
         priority after a while, so nobody waits for ever, and nobody overtakes.

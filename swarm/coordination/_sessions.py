@@ -2,7 +2,9 @@
 
 A session is the turn of an agent, or else an asyncio task; child tasks of a turn are
 sessions of their own, since one may well wait for what another holds. When a session
-ends, what it still holds is taken from it (semantics.md, L19).
+ends, what it still holds is taken from it (semantics.md, L19); but for a lease that a
+task returns, as that of `asyncio.wait_for(lock.acquire(), 5)` does on Python 3.11, and
+those of `asyncio.gather` always do. Such a lease belongs to nobody until it is entered.
 """
 
 import asyncio
@@ -49,6 +51,11 @@ class NoAgents:
 
 class Holding(Protocol):
     """What a session holds."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        ...
 
     def orphan(self, reason: str) -> None:
         """Be taken away: the session has ended."""
@@ -101,6 +108,10 @@ class Session:
             return False
         return self.meeting is None or self.meeting == meeting
 
+    def is_nobody(self) -> bool:
+        """Return whether this has no end: it keeps what an ended one has returned."""
+        return self.task is None and not self.is_turn
+
     def __str__(self) -> str:
         return self.name
 
@@ -116,13 +127,14 @@ class Sessions:
 
     def __init__(
         self,
-        end: Callable[[Session], None],
+        end: Callable[[Session, object], None],
         turn: Callable[[], Hashable | None],
     ) -> None:
         """Begin with none.
 
         Args:
-            end: Called with each that ended while it held something.
+            end: Called with each that ended while it held something, and with what
+                it returned.
             turn: Returns the turn whose own task is running, or None.
         """
         self._end = end
@@ -160,10 +172,11 @@ class Sessions:
     def _task_ended(self, task: asyncio.Task[Any]) -> None:
         session = self._of_tasks.pop(task)
         if session.leases:
-            self._end(session)
+            is_lost = task.cancelled() or task.exception() is not None
+            self._end(session, None if is_lost else task.result())
 
     def end_turn(self, turn: Hashable) -> None:
         """Note that a turn has ended."""
         session = self.of_turns.pop(turn, None)
         if session is not None and session.leases:
-            self._end(session)
+            self._end(session, None)

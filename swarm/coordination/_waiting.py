@@ -61,15 +61,16 @@ class Waiter:
         since: Since when, in monotonic seconds.
         is_harmless: Whether it is known that its wait can close no cycle.
         is_decided: Whether it has its result or its error.
+        pass_on: What gives its result back when it was cancelled.
     """
 
     __slots__ = (
         "_future",
-        "_pass_on",
         "_place",
         "id",
         "is_decided",
         "is_harmless",
+        "pass_on",
         "session",
         "since",
         "slot",
@@ -88,7 +89,7 @@ class Waiter:
     ) -> None:
         """Wait in `place`; when cancelled with a result, `pass_on` gives it back."""
         self._place = place
-        self._pass_on = pass_on
+        self.pass_on = pass_on
         self._future: asyncio.Future[Any] | None = None
         self.id: str = id
         self.what: Any = what
@@ -98,15 +99,18 @@ class Waiter:
         self.is_decided: bool = False
         self.slot: Slot | None = None
 
-    def succeed(self, result: Any) -> None:
-        """Give it what it waits for."""
+    def succeed(self, result: Any) -> bool:
+        """Give it what it waits for; False: it was cancelled in this very loop turn.
+
+        Then somebody has to `pass_on` the result.
+        """
         self.is_decided = True
         future = self._future
         assert future is not None  # it is queued only after that was made
-        if not future.done():
-            future.set_result(result)
-        else:  # cancelled in this very turn of the loop: pass it on
-            self._pass_on(result)
+        if future.done():
+            return False
+        future.set_result(result)
+        return True
 
     def fail(self, error: Exception) -> None:
         """End its wait in vain."""
@@ -156,7 +160,7 @@ class Waiter:
             elif (
                 future.done() and not future.cancelled() and future.exception() is None
             ):
-                self._pass_on(future.result())
+                self.pass_on(future.result())
             raise
         finally:
             core.waiters.pop(self.id, None)
@@ -228,9 +232,21 @@ class Core:
         waiter = self.waiters.get(id)
         return None if waiter is None else waiter.session.party
 
-    def _session_ended(self, session: Session) -> None:
+    def _session_ended(self, session: Session, result: object) -> None:
+        """Take from a session what it still holds, but for what it has returned."""
+        returned = result if isinstance(result, (tuple, list)) else (result,)
         for lease in tuple(session.leases.values()):
-            lease.orphan(f"{session} ended without releasing it")
+            if any(each is lease for each in returned):
+                nobody = Session(f"whoever got it from {session}")
+                self.move(self.leases[lease.id], nobody)
+            else:
+                lease.orphan(f"{session} ended without releasing it")
+
+    def move(self, lease: "Lease", session: Session) -> None:
+        """Have another session hold a lease."""
+        del lease.session.leases[lease.id]
+        lease.session = session
+        session.leases[lease.id] = lease
 
     def close(self, error: Exception | None = None) -> None:
         """Wake every waiter with `Closed`; idempotent (G12)."""

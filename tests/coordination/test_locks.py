@@ -19,6 +19,7 @@ from swarm import (
     StaleLease,
     WouldBlock,
 )
+from swarm.model import OWNER
 from tests.support.coordination import World
 from tests.support.virtual_loop import turns, virtual
 
@@ -535,13 +536,13 @@ async def test_a_guard_is_stale_after_a_change_of_mode():
 async def test_a_task_that_ends_without_releasing_loses_what_it_holds():
     """L19: session death; the next gets it."""
     async with World() as world:
+        held = []
 
         async def forgetful():
-            return await world.lock().acquire()
+            held.append(await world.lock().acquire())
 
-        waiter = None
-        task = asyncio.ensure_future(forgetful())
-        lease = await task
+        await asyncio.ensure_future(forgetful())
+        (lease,) = held
         waiter = asyncio.ensure_future(hold(world))
         await turns(3)
         with pytest.raises(LeaseLost, match="ended without releasing"):
@@ -835,3 +836,107 @@ async def test_a_closed_lock_does_not_outlive_the_swarm():
         await world.locks.force_release(lease.id, reason="stuck")
     with pytest.raises(Closed):
         await waits
+
+
+@virtual
+@pytest.mark.parametrize("kind", ["lock", "semaphore"])
+async def test_a_crowd_cancelled_in_one_tick_passes_the_grant_on_without_end(kind):
+    """L4, L5, G13: to the last of a thousand, however deep that would nest."""
+    async with World() as world:
+        if kind == "lock":
+            first, ask = await world.lock().acquire(), world.lock().acquire
+        else:
+            first, ask = await world.semaphore("s", 1).acquire(), None
+            ask = world.semaphore("s").acquire
+        tasks = [asyncio.ensure_future(_get(ask)) for _ in range(1_000)]
+        last = asyncio.ensure_future(_get(ask))
+        await turns()
+        for task in tasks:
+            task.cancel()
+        await first.release()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(result) for result in results} == {asyncio.CancelledError}
+        lease = await last
+        assert lease.is_live
+        await lease.release()
+        world.check_empty()
+
+
+async def _get(ask):
+    return await ask(ttl=5)
+
+
+@virtual
+async def test_a_lease_that_no_line_knows_is_lost_when_it_is_due():
+    """L11: its alarm is not set again and again for nothing."""
+    async with World() as world:
+        lease = await world.lock().acquire(ttl=1)
+        ledger = world.all._locks.desk.ledger
+        world.kernel._tree.remove(lease.want.path)  # as a fault would leave it
+        await asyncio.sleep(1.5)
+        assert not lease.is_live
+        assert world.all.residue() == (0, 0)
+        assert ledger.core.leases == {}
+        world.check_empty()
+
+
+@virtual
+async def test_an_acquisition_can_be_used_again_also_by_many_at_once():
+    """M1, L1: each use is a request of its own."""
+    async with World() as world:
+        limit = world.semaphore("s", 2).acquire()
+        inside = most = 0
+
+        async def use() -> None:
+            nonlocal inside, most
+            async with limit as lease:
+                inside += 1
+                most = max(most, inside)
+                await asyncio.sleep(1)
+                assert lease.is_live
+                inside -= 1
+
+        await asyncio.gather(*(use() for _ in range(20)))
+        assert most == 2
+        shared = world.lock().acquire("shared", ttl=1)
+        async with shared as one, shared as two:
+            assert one.id != two.id
+            await asyncio.sleep(3)  # both are renewed
+        three = await shared
+        assert three.id not in (one.id, two.id)
+        await asyncio.sleep(1.5)
+        assert not three.is_live  # awaited: nobody renews it
+        world.check_empty()
+
+
+@virtual
+async def test_a_lease_that_a_task_returns_is_kept_for_whoever_enters_it():
+    """L19: gathered, waited for with a time-out, in every version alike."""
+    async with World() as world:
+        first, second = await asyncio.gather(
+            world.lock("x").acquire(ttl=3), world.lock("y").acquire(ttl=3)
+        )
+        third = await asyncio.wait_for(world.lock("z").acquire(ttl=3), 5)
+        both = asyncio.ensure_future(_all_of(world))
+        leases = await both
+        await turns(3)
+        for lease in (first, second, third, *leases):
+            assert lease.is_live
+        await world.state.set("a", 1, guard=first)
+        await third.release()
+        async with first, second:
+            with pytest.raises(DeadlockError):  # it is this task's now
+                await world.lock("x").acquire()
+            await asyncio.sleep(5)  # and renewed
+            assert first.is_live
+        for lease in leases:  # or given back by whoever has it
+            await lease.release()
+        lost = await asyncio.ensure_future(_get(world.lock("x").acquire))
+        await asyncio.sleep(6)  # by nobody: it expires
+        assert not lost.is_live
+        world.check_empty()
+        assert len(world.all._core.sessions) == 1
+
+
+async def _all_of(world: World):
+    return await world.all.acquire_all(OWNER, ["p", "q"])
