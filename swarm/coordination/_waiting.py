@@ -235,10 +235,10 @@ class Core:
     def _session_ended(self, session: Session, result: object) -> None:
         """Take from a session what it still holds, but for what it has returned."""
         returned = result if isinstance(result, (tuple, list)) else (result,)
-        for lease in tuple(session.leases.values()):
-            if any(each is lease for each in returned):
-                nobody = Session(f"whoever got it from {session}")
-                self.move(self.leases[lease.id], nobody)
+        for holding in tuple(session.leases.values()):
+            lease = self.leases[holding.id]
+            if lease.body is None and any(each is lease for each in returned):
+                self.move(lease, Session(f"whoever got it from {session}"))
             else:
                 lease.orphan(f"{session} ended without releasing it")
 
