@@ -10,10 +10,11 @@ comes too late is told from one that counts (E6).
 """
 
 import enum
+import math
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from heapq import heappop, heappush
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any, Final, TypeAlias
 
 from swarm.bus._records import HandlerOptions
@@ -94,6 +95,10 @@ class Delivery:
         self.deadline: float | None = deadline
 
 
+def _ends(delivery: Delivery) -> float:
+    return math.inf if delivery.deadline is None else delivery.deadline
+
+
 Outcome: TypeAlias = tuple[Item, BaseException, Fate]
 
 
@@ -148,11 +153,13 @@ class Line:
 
     # --- out --------------------------------------------------------------------
 
-    def next_at(self, now: float) -> float | None:
-        """Return when something may be handed over: `now`, later, or None: never."""
+    def is_due(self, now: float) -> bool:
+        """Return whether something may be handed over."""
         self._tidy(now)
-        if self._ready:
-            return now
+        return bool(self._ready)
+
+    def next_at(self) -> float | None:
+        """Return when what waits for its time may be handed over first, or None."""
         return self._later[0][0] if self._later else None
 
     def _tidy(self, now: float) -> None:
@@ -198,7 +205,10 @@ class Line:
         if delivery not in self._deliveries:
             return False
         wait = self._options.ack_wait
-        delivery.deadline = None if wait is None else now + wait
+        if wait is not None:
+            del self._deliveries[delivery]
+            self._deliveries[delivery] = None
+            delivery.deadline = now + wait
         return True
 
     def done(self, delivery: Delivery, now: float) -> None:
@@ -273,20 +283,17 @@ class Line:
 
     # --- all of it --------------------------------------------------------------
 
+    # All deliveries may take equally long, so the one whose time began first is the
+    # first of them: `extend` puts it behind the others.
+
     def overdue(self, now: float) -> list[Delivery]:
         """Return the deliveries whose time is up."""
-        return [
-            delivery
-            for delivery in self._deliveries
-            if delivery.deadline is not None and delivery.deadline <= now
-        ]
+        return list(takewhile(lambda d: _ends(d) <= now, self._deliveries))
 
     def next_deadline(self) -> float | None:
         """Return when the first delivery's time is up, or None."""
-        return min(
-            (d.deadline for d in self._deliveries if d.deadline is not None),
-            default=None,
-        )
+        first = next(iter(self._deliveries), None)
+        return None if first is None else first.deadline
 
     def outstanding(self) -> list[tuple[int, int]]:
         """Return the places of all events that are neither done nor given up.

@@ -42,6 +42,7 @@ class WorkerSubscription(Intake):
         super().__init__(bus, selector, identity, name, options)
         self._members: deque[Member] = deque()
         self._timer: Timer | None = None
+        self._timer_at: float | None = None
         self._watchers: list[asyncio.Future[None]] = []
         self._end: asyncio.Task[Any] | None = None
 
@@ -75,17 +76,18 @@ class WorkerSubscription(Intake):
 
     # --- who runs ---------------------------------------------------------------
 
+    # What is due is seen to by a member that is awake, or by all who are at work once
+    # they are done; what is to be due later, by the timer. Time passes between one look
+    # at the clock and the next, so neither may rely on what the other has seen.
+
     def wake(self) -> None:
         """Have a member look, if something is due; and look again when it will be."""
-        if self._status != "active":
-            return
-        now = self.now()
-        if self.line.next_at(now) == now:
+        if self._status == "active" and self.line.is_due(self.now()):
             for _ in range(len(self._members)):
                 self._members.rotate(-1)
                 if self._wake_member(self._members[-1]):
                     break
-        self._set_timer(now)
+        self._set_timer()
 
     def _wake_member(self, member: Member) -> bool:
         if member.is_paused:
@@ -111,26 +113,29 @@ class WorkerSubscription(Intake):
     def extend(self, delivery: Delivery) -> bool:
         """Give a delivery its whole `ack_wait` again; False: it is stale."""
         live = self.line.extend(delivery, self.now())
-        self._set_timer(self.now())
+        self.wake()
         return live
 
-    def _set_timer(self, now: float) -> None:
-        times = []
-        start = self.line.next_at(now)
-        if start is not None and start > now:
-            times.append(start)
-        if self.options.ack_wait is not None:
-            deadline = self.line.next_deadline()
-            if deadline is not None:
-                times.append(deadline)
+    def _set_timer(self) -> None:
+        """Look again when something will be due, or is overdue."""
+        at = None
+        if self._status != "cancelled":
+            at = self.line.next_deadline()
+        if self._status == "active":  # paused, only what is in hand has its time
+            later = self.line.next_at()
+            if at is None or (later is not None and later < at):
+                at = later
+        if at == self._timer_at:
+            return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if times:
-            self._timer = self.bus.host.clock.call_at(min(times), self._on_time)
+        if at is not None:
+            self._timer = self.bus.host.clock.call_at(at, self._on_time)
+        self._timer_at = at
 
     def _on_time(self) -> None:
-        self._timer = None
+        self._timer = self._timer_at = None
         for delivery in self.line.overdue(self.now()):
             error = AckTimeout(
                 f"the handler of '{self.name}' gave no sign for "
@@ -142,7 +147,6 @@ class WorkerSubscription(Intake):
                 if task is not None:
                     task.cancel()
         self.wake()
-        self._set_timer(self.now())  # what is in hand has its time, paused or not
 
     async def _work(self, member: Member) -> None:
         """Hand events over, one delivery after the other, until cancelled."""
@@ -155,7 +159,7 @@ class WorkerSubscription(Intake):
                 delivery = self.line.take(self.now()) if free else None
                 if delivery is None:
                     budget = _BUDGET
-                    self._set_timer(self.now())
+                    self._set_timer()
                     await member.park(self.bus.host.loop)
                     continue
                 if self._feed is not None:
@@ -268,9 +272,8 @@ class WorkerSubscription(Intake):
 
     def is_busy(self) -> bool:
         """Return whether a handler runs, or could."""
-        now = self.now()
-        due = self._status == "active" and any(not m.is_paused for m in self._members)
-        return self.line.in_flight > 0 or (due and self.line.next_at(now) == now)
+        free = self._status == "active" and any(not m.is_paused for m in self._members)
+        return self.line.in_flight > 0 or (free and self.line.is_due(self.now()))
 
     async def change(self) -> None:
         """Wait until a handler ends."""
@@ -298,9 +301,7 @@ class WorkerSubscription(Intake):
         if self._status != "cancelled":
             self._seen = self.seen()
             super().cancel()
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            self._set_timer()
             if self._feed is not None:
                 self._feed.close()
                 self._feed = None

@@ -92,6 +92,12 @@ class LineMachine(RuleBasedStateMachine):
         self.running[delivery] = numbers
 
     @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def extend(self, data: Any) -> None:
+        delivery = data.draw(st.sampled_from(list(self.running)))
+        assert self.line.extend(delivery, self.now)
+
+    @precondition(lambda self: self.running)
     @rule(
         data=st.data(), what=st.sampled_from(("done", "returned", "failed", "partly"))
     )
@@ -164,7 +170,12 @@ class LineMachine(RuleBasedStateMachine):
         left = sorted([*self.waiting, *(n for ns in self.running.values() for n in ns)])
         assert sorted(line.outstanding()) == [(n, 0) for n in left]
         if self.waiting and not self.running:
-            assert line.next_at(self.now) is not None, "nothing is forgotten"
+            is_seen_to = line.is_due(self.now) or line.next_at() is not None
+            assert is_seen_to, "nothing is forgotten"
+        ends = [d.deadline for d in self.running if d.deadline is not None]
+        assert line.next_deadline() == min(ends, default=None)
+        late = {d for d in self.running if (d.deadline or self.now + 1) <= self.now}
+        assert set(line.overdue(self.now)) == late
 
 
 LineMachine.TestCase.settings = settings(
