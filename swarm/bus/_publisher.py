@@ -1,5 +1,6 @@
 """Publishing: what is asked of an event before it is committed."""
 
+import copy
 from typing import Any, Final
 
 from swarm.bus._bus import Bus
@@ -8,13 +9,16 @@ from swarm.bus._records import Receipt
 from swarm.bus._route import Route
 from swarm.bus._shelf import Shelf
 from swarm.bus._subscription import one_loop_turn
-from swarm.errors import ConflictError, LimitExceeded
+from swarm.bus._written import text_of
+from swarm.errors import ConflictError, InvalidValue, LimitExceeded
 from swarm.model import (
     EVENT_TYPE,
     AgentIdentity,
     Path,
     SystemMaintenance,
     event_type,
+    is_fixed,
+    weigh,
 )
 from swarm.ports import (
     Condition,
@@ -52,13 +56,14 @@ class Publisher:
 
         Raises:
             TypeError: It is no event.
+            InvalidValue: It holds what can change, and cannot be copied.
             LimitExceeded: It is too large, or too many events led to it.
         """
         local, bus = self._local, self._bus
-        weight = 0
         route = bus.routes.get(payload.__class__) or self._route(payload)
-        if route.measure is not None:
-            weight = self._weigh(route, payload)
+        weight = route.measure(payload)
+        if weight > self._limit:
+            payload, weight = self._settled(payload)
         if (
             local is None
             or len(self._pending) > _BACKLOG
@@ -80,8 +85,9 @@ class Publisher:
     ) -> Receipt:
         """Commit an event, whatever it takes; see `Events.publish`."""
         bus = self._bus
-        route = self._route(payload)
-        weight = 0 if route.measure is None else self._weigh(route, payload)
+        weight = self._route(payload).measure(payload)
+        if weight > self._limit:
+            payload, weight = self._settled(payload)
         path = None if key is None else receipt_path(key)
         if current_activity.get() is not None:
             self._check_depth()
@@ -137,17 +143,16 @@ class Publisher:
         event_type(type(payload))
         return self._bus.route(type(payload))
 
-    def _weigh(self, route: Route, payload: Any) -> int:
-        """Return how large a payload is, about, unless that is too much."""
-        assert route.measure is not None  # who calls has looked
-        weight = route.measure(payload, self._limit)
+    def _settled(self, payload: Any) -> tuple[Any, int]:
+        """Return a payload that nobody else can change, and its size, about (G9)."""
+        weight = weigh(payload, self._limit)
         if weight > self._limit:
             raise LimitExceeded(
                 f"the payload of an event holds at most {self._limit} bytes "
                 f"(BusOptions.payload_bytes); this one of {event_type(payload)} has "
                 "more; store it elsewhere, and publish where"
             )
-        return weight
+        return (payload if is_fixed(payload) else _copied(payload)), weight
 
     def _check_depth(self) -> None:
         cause = current_cause()
@@ -170,6 +175,24 @@ class Publisher:
                 return
             else:
                 return
+
+
+def _copied(payload: Any) -> Any:
+    """Return a deep copy.
+
+    Raises:
+        InvalidValue: There cannot be one.
+    """
+    try:
+        made = copy.deepcopy(payload)
+    except Exception as error:
+        raise InvalidValue(
+            f"an event holds what nobody else can change, so a copy is published; this "
+            f"{event_type(payload)} cannot be copied: {text_of(error)}"
+        ) from error
+    if type(made) is not type(payload):
+        raise InvalidValue(f"a copy of this {event_type(payload)} is no such event")
+    return made
 
 
 def _forgotten(count: int) -> tuple[SystemMaintenance]:

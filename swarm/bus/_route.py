@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from swarm.bus._measure import Measure, measure_of
 from swarm.bus._subscription import Pacing, Recipient
-from swarm.model import Event
+from swarm.model import Event, Measure, measure_of
 
 
 class Plain(Protocol):
@@ -28,7 +27,7 @@ class Route:
         calls: What is called for each of them.
         pacing: Those of the others that publishers wait for.
         offers: What gives an event to each of the others.
-        measure: What tells the size of a payload; None: all are small.
+        measure: What tells the size of a payload whose fields hold no fields.
         size: How many recipients there are.
         count: Events that were due to `inline`.
         done: Those of them that were handed over.
@@ -63,7 +62,7 @@ class Route:
         self.pacing: list[Pacing] = [
             sub for sub in queued if isinstance(sub, Pacing) and sub.paces
         ]
-        self.measure: Measure | None = None if cls is None else measure_of(cls)
+        self.measure: Measure = _nothing if cls is None else measure_of(cls)
         self.size: int = len(inline) + len(queued)
         self.count: int = 0
         self.done: int = 0
@@ -90,3 +89,7 @@ class Route:
             sub.dropped += 1
         if self.is_retired and self.done == self.count:
             self.fold()
+
+
+def _nothing(_: Any) -> int:
+    return 0

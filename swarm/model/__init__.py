@@ -28,7 +28,7 @@ from swarm.model._change import (
     narrow,
     to_change,
 )
-from swarm.model._event import Event, RecalledEvent, private
+from swarm.model._event import Event, RecalledEvent
 from swarm.model._event_type import (
     EVENT_TYPE,
     class_name,
@@ -56,6 +56,14 @@ from swarm.model._path import (
     Segment,
     match,
     sort_key,
+)
+from swarm.model._payload import (
+    UNKNOWN,
+    Measure,
+    is_fixed,
+    measure_of,
+    private,
+    weigh,
 )
 from swarm.model._state_event import (
     DOCUMENT_EVENTS,
@@ -103,6 +111,7 @@ __all__ = [
     "OWNER_ROLE",
     "ROOT",
     "TIME",
+    "UNKNOWN",
     "AgentHealthChanged",
     "AgentIdentity",
     "AgentRegistered",
@@ -123,6 +132,7 @@ __all__ = [
     "LockContention",
     "LockExpired",
     "LockReleased",
+    "Measure",
     "Path",
     "Pattern",
     "PatternSegment",
@@ -153,13 +163,16 @@ __all__ = [
     "event",
     "event_type",
     "find_event_class",
+    "is_fixed",
     "kind_of",
     "living",
     "match",
+    "measure_of",
     "narrow",
     "private",
     "sort_key",
     "to_change",
     "to_datetime",
     "type_name",
+    "weigh",
 ]

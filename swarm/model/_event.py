@@ -1,19 +1,14 @@
 """Events: what happened, said once, in the commit that made it happen."""
 
 import builtins
-import copy
 import datetime
-import enum
-import types
-import typing
-from typing import Any, Final, Generic, TypeVar, cast
-
-import attrs
+from typing import Any, Generic, TypeVar, cast
 
 from swarm.model._cause import Cause
 from swarm.model._change import Commit
-from swarm.model._event_type import EVENT_TYPE, event_type
+from swarm.model._event_type import event_type
 from swarm.model._identity import AgentIdentity
+from swarm.model._payload import private
 from swarm.model._value import to_datetime
 
 P_co = TypeVar("P_co", covariant=True)
@@ -161,48 +156,3 @@ class RecalledEvent(Event[P_co]):
     def payload(self) -> P_co:
         """What was published. A fresh copy each time if it holds what can change."""
         return cast(P_co, private(self._commit.events[0]))
-
-
-# --- isolation --------------------------------------------------------------------
-
-_ATOMS: Final = (str, int, float, bool, bytes, type(None), datetime.datetime)
-_plain: dict[type, bool] = {}
-
-
-def private(payload: object) -> object:
-    """Return the payload itself if nothing in it can change, else a deep copy (G9)."""
-    cls = type(payload)
-    plain = _plain.get(cls)
-    if plain is None:
-        plain = _plain[cls] = _is_plain(cls, ())
-    return payload if plain else copy.deepcopy(payload)
-
-
-def _is_plain(hint: Any, outer: tuple[Any, ...]) -> bool:
-    """Return whether values of this annotation can never change."""
-    if hint is Ellipsis or hint in _ATOMS or hint in outer:
-        return True
-    origin = typing.get_origin(hint)
-    if origin in (tuple, frozenset, types.UnionType, typing.Union):
-        inner = typing.get_args(hint)
-        return all(_is_plain(each, outer) for each in inner)
-    if origin is typing.Literal:
-        return True
-    if not isinstance(hint, type):
-        return False
-    if issubclass(hint, (enum.Enum, AgentIdentity)):
-        return True
-    return _is_plain_class(hint, outer)
-
-
-def _is_plain_class(cls: type, outer: tuple[Any, ...]) -> bool:
-    if not attrs.has(cls) or EVENT_TYPE not in cls.__dict__:
-        return False
-    try:
-        hints = typing.get_type_hints(cls)
-    except (NameError, TypeError, AttributeError):  # cannot tell: copy, to be sure
-        return False
-    return all(
-        _is_plain(hints.get(field.name, object), (*outer, cls))
-        for field in attrs.fields(cls)
-    )

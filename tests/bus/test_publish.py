@@ -24,7 +24,7 @@ from swarm import (
     SwarmConfig,
     event,
 )
-from swarm.bus._measure import measure_of
+from swarm.model import UNKNOWN, measure_of, weigh
 from swarm.ports import Expect
 from tests.support.virtual_loop import VirtualLoop, turns, virtual
 
@@ -257,16 +257,15 @@ def test_a_payload_that_is_too_large(payload: Any) -> None:
     scenario()
 
 
-def test_what_a_class_costs_to_measure() -> None:
-    """Fields of a fixed size cost nothing: nothing is looked at."""
-    assert measure_of(Fixed) is None
-    assert measure_of(Ping) is None
-    for cls in (Text, Everything):
-        assert measure_of(cls) is not None
-    measure = measure_of(Everything)
-    assert measure is not None
-    size = measure(Everything("a" * 100, b"b" * 100, ["c" * 100], {"d": "e" * 99}), 999)
-    assert 400 <= size <= 600
+def test_what_a_payload_weighs() -> None:
+    """Numbers and the like cost nothing, text and bytes their length."""
+    fixed = Fixed(1, None, datetime.datetime.now(datetime.UTC), 2.0)  # type: ignore[arg-type]
+    assert measure_of(Fixed)(fixed) == 0
+    assert measure_of(Text)(Text("ä" * 10)) == 20
+    assert measure_of(Ping)(Ping(2**799)) == 96
+    everything = Everything("a" * 100, b"b" * 100, ["c" * 100], {"d": "e" * 99})
+    assert measure_of(Everything)(everything) == UNKNOWN
+    assert 400 <= weigh(everything, 999) <= 600
 
 
 @virtual

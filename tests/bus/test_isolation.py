@@ -1,0 +1,274 @@
+"""What was published is what everybody sees, whoever changes what afterwards (G9)."""
+
+import asyncio
+import copy
+import datetime
+import decimal
+import enum
+import threading
+import uuid
+from collections import OrderedDict, namedtuple
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarm import Event, InvalidValue, LimitExceeded, Swarm, event
+from swarm.model import AgentIdentity, is_fixed, private
+from tests.support.virtual_loop import virtual
+
+Pair = namedtuple("Pair", "left right")  # noqa: PYI024  # as users have them
+
+
+class Color(enum.Enum):
+    RED = "red"
+
+
+class Loud(str):
+    """Text that can have attributes."""
+
+
+@event("iso.any")
+class Anything:
+    value: Any = None
+    text: str = ""
+
+
+@event("iso.inner")
+class Inner:
+    numbers: tuple[int, ...] = ()
+
+
+@event("iso.claims")
+class Claims:
+    """Says of its fields what need not be so."""
+
+    names: tuple[str, ...] = ()
+    number: int = 0
+
+
+@attrs.define
+class Box:
+    items: list[int]
+
+
+class Stubborn:
+    def __deepcopy__(self, _: Any) -> Any:
+        raise RuntimeError("no copies of me")
+
+
+class Impostor:
+    pass
+
+
+@event("iso.changeling")
+class Changeling:
+    items: list[int]
+
+    def __deepcopy__(self, _: Any) -> Any:
+        return Impostor()
+
+
+MUTABLE: list[Any] = [
+    [1],
+    {"a": [1]},
+    {1, 2},
+    bytearray(b"x"),
+    Box([1]),
+    OrderedDict(a=1),
+    ([1],),
+    frozenset({Pair(1, (2,))}),
+    Pair([1], 2),
+    Loud("x"),
+    Anything([1]),
+    Inner([1]),  # type: ignore[arg-type]
+]
+
+FIXED: list[Any] = [
+    None,
+    1,
+    2**70,
+    1.5,
+    1j,
+    True,
+    "x",
+    b"x",
+    datetime.datetime.now(datetime.UTC),
+    datetime.timedelta(1),
+    decimal.Decimal("1.5"),
+    uuid.uuid4(),
+    Color.RED,
+    ...,
+    (1, ("x", None)),
+    frozenset({1, (2,)}),
+    Inner((1, 2)),
+    AgentIdentity("a", "b", "c", "d"),
+]
+
+
+@pytest.mark.parametrize("value", MUTABLE, ids=lambda v: type(v).__name__)
+def test_what_can_change_is_copied(value: Any) -> None:
+    """G9: what the publisher keeps, and what each reader gets, is not what is kept."""
+
+    @virtual
+    async def scenario() -> None:
+        async with Swarm() as swarm, swarm.events.subscribe(Anything) as stream:
+            await swarm.events.publish(Anything(value))
+            (kept,) = swarm.events.query(Anything)
+            got = await anext(stream)
+            copies = [kept.payload.value, got.payload.value, got.payload.value]
+            assert all(each == copy.deepcopy(value) for each in copies)
+            assert len({id(each) for each in (value, *copies)}) == 4
+
+    scenario()
+
+
+@pytest.mark.parametrize("value", FIXED, ids=lambda v: type(v).__name__)
+def test_what_cannot_change_is_not_copied(value: Any) -> None:
+    """G9: there is one object for everybody."""
+
+    @virtual
+    async def scenario() -> None:
+        async with Swarm() as swarm:
+            payload = Anything(value)
+            await swarm.events.publish(payload)
+            (kept,) = swarm.events.query(Anything)
+            assert kept.payload is payload
+
+    scenario()
+
+
+@virtual
+async def test_a_publisher_that_goes_on_writing() -> None:
+    """G9, E1: stream, handlers, history and dead letters have what was published."""
+    async with Swarm() as swarm:
+        items: list[Any] = [1]
+        table: dict[str, Any] = {"a": items}
+        seen: list[Any] = []
+        plain: list[Any] = []
+
+        async def handle(event: Event[Anything]) -> None:
+            seen.append(event.payload.value)
+            event.payload.value["a"].append("by a handler")
+            raise ValueError
+
+        await swarm.events.on(Anything, handle, name="n", max_retries=1)
+        await swarm.events.on(Anything, lambda e: plain.append(e.payload.value))
+        async with swarm.events.subscribe(Anything) as stream:
+            await swarm.events.publish(Anything(table))
+            items.append(2)
+            table["b"] = 3
+            streamed = (await anext(stream)).payload.value
+        await asyncio.sleep(10)
+        items.append(4)
+        (kept,) = swarm.events.query(Anything)
+        (letter,) = await swarm.events.dead_letters.list()
+        everything = [
+            *seen,
+            *plain,
+            streamed,
+            kept.payload.value,
+            letter.event.payload.value,
+        ]
+        assert everything == [{"a": [1]}] * 6
+
+
+@virtual
+async def test_while_a_publisher_waits() -> None:
+    """G9: what is published is what was handed in, however long there is no room."""
+    async with Swarm() as swarm, swarm.events.subscribe(Anything, buffer=1) as stream:
+        items = [1]
+
+        async def publish() -> None:
+            for _ in range(2):
+                await swarm.events.publish(Anything(items))
+
+        task = asyncio.create_task(publish())
+        await asyncio.sleep(1)
+        assert not task.done()
+        items.append(2)
+        got = [(await anext(stream)).payload.value for _ in range(2)]
+        assert got == [[1], [1]]
+        await task
+
+
+@virtual
+async def test_annotations_are_not_trusted() -> None:
+    """G9, DESIGN 8: neither for what can change nor for how large it is."""
+    async with Swarm() as swarm:
+        names: Any = ["x"]
+        await swarm.events.publish(Claims(names))
+        names.append("z")
+        (kept,) = swarm.events.query(Claims)
+        kept.payload.names.append("by a reader")  # type: ignore[attr-defined]
+        assert kept.payload.names == ["x"]
+        huge: Any = "y" * 1_000_000
+        for payload in (Claims((), huge), Claims((), 2 ** (8 * 1_000_000))):
+            with pytest.raises(LimitExceeded, match="payload_bytes"):
+                await swarm.events.publish(payload)
+        assert len(swarm.events.query(Claims)) == 1
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        threading.Lock,
+        lambda: (n for n in range(3)),
+        Stubborn,
+        asyncio.current_task,
+        lambda: [threading.Lock()],
+    ],
+)
+def test_what_cannot_be_copied_is_refused(make: Any, key: str | None) -> None:
+    """G9: one typed error for the publisher, and nothing was committed."""
+
+    @virtual
+    async def scenario() -> None:
+        async with Swarm() as swarm:
+            with pytest.raises(InvalidValue, match=r"iso\.any cannot be copied"):
+                await swarm.events.publish(Anything(make()), key=key)
+            assert swarm._coordinator.kernel.revision == 0
+
+    scenario()
+
+
+@virtual
+async def test_a_copy_of_another_kind_is_refused() -> None:
+    """G9: user code decides how its payloads are copied, not what they are."""
+    async with Swarm() as swarm:
+        with pytest.raises(InvalidValue, match="is no such event"):
+            await swarm.events.publish(Changeling([1]))
+        assert swarm._coordinator.kernel.revision == 0
+
+
+values = st.recursive(
+    st.sampled_from([1, "x", b"x", None, 1.5, Color.RED, Loud("x"), 2**70]),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.lists(inner, max_size=3).map(tuple),
+        st.dictionaries(st.sampled_from("ab"), inner, max_size=2),
+        inner.map(lambda v: Anything(v)),
+        inner.map(lambda v: Box([v])),
+    ),
+    max_leaves=6,
+)
+
+
+def _can_change(value: Any) -> bool:
+    if isinstance(value, (tuple, Anything)):
+        parts = value if isinstance(value, tuple) else (value.value,)
+        return any(_can_change(part) for part in parts)
+    return isinstance(value, (list, dict, Box, Loud))
+
+
+@given(values)
+def test_only_what_can_change_is_copied(value: Any) -> None:
+    """G9: told by the values, however deep."""
+    payload = Anything(value)
+    assert is_fixed(payload) is not _can_change(value)
+    made = private(payload)
+    assert made == payload
+    assert (made is payload) is not _can_change(value)
