@@ -12,7 +12,6 @@ import decimal
 import enum
 import keyword
 import sys
-import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
@@ -41,9 +40,7 @@ _MOMENTS: Final = (
     datetime.timedelta,
     datetime.timezone,
 )
-_SMALL_ATOMS: Final = frozenset(
-    (bool, float, complex, type(None), *_MOMENTS, uuid.UUID)
-)
+_SMALL_ATOMS: Final = frozenset((bool, float, complex, type(None), *_MOMENTS))
 _ATOMS: Final = _SMALL_ATOMS | {int, str, bytes, decimal.Decimal, type(Ellipsis)}
 """Classes (not their subclasses) whose instances never change and hold nothing."""
 
@@ -140,9 +137,13 @@ def is_fixed(value: object) -> bool:
             left += item
         elif cls is AgentIdentity or EVENT_TYPE in cls.__dict__:
             left += _inside(item)
-        else:
+        elif not _is_uuid(cls):
             return False
     return True
+
+
+def _is_uuid(cls: type) -> bool:
+    return cls.__qualname__ == "UUID" and cls.__module__ == "uuid"  # pure: no import
 
 
 def private(payload: Any) -> Any:
