@@ -17,7 +17,7 @@ class Attempt:
     """What a handler that asks for it gets as its last argument.
 
     Attributes:
-        number: Which attempt it is at the (first) event, from 1.
+        number: How often the handler was called with the (first) event, from 1 on.
         key: The same at every attempt at this event by this subscription: an
             idempotency key for effects outside of the swarm.
     """
@@ -29,7 +29,7 @@ class Attempt:
         first = delivery.items[0]
         self._subscription = subscription
         self._delivery = delivery
-        self.number: int = first.failures + 1
+        self.number: int = first.tries
         self.key: str = f"{subscription.name}:{first.event.id}"
 
     def in_progress(self) -> None:

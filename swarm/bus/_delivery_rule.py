@@ -38,11 +38,12 @@ class Item:
         event: The event.
         since: When it came, in monotonic seconds.
         failures: How often it has failed.
+        tries: How often it was handed over.
         alone: Whether it is handed over by itself from now on.
         letter: The dead letter it was requeued from, and which it still has; or None.
     """
 
-    __slots__ = ("alone", "event", "failures", "letter", "since")
+    __slots__ = ("alone", "event", "failures", "letter", "since", "tries")
 
     def __init__(
         self, event: Event[Any], since: float, letter: Path | None = None
@@ -52,6 +53,7 @@ class Item:
         self.since: float = since
         self.letter: Path | None = letter
         self.failures: int = 0
+        self.tries: int = 0
         self.alone: bool = False
 
 
@@ -186,6 +188,8 @@ class Line:
                 if item.alone:
                     break
                 items.append(item)
+        for item in items:
+            item.tries += 1
         delivery = Delivery(items, lane, None if wait is None else now + wait)
         lane.ticket = 0
         lane.runs = len(items)
@@ -218,6 +222,8 @@ class Line:
 
     def returned(self, delivery: Delivery, now: float) -> None:
         """Take a live delivery back as if it had not begun (E14)."""
+        for item in delivery.items:
+            item.tries -= 1
         self._end(delivery, 0, now)
 
     def failed(

@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from swarm.bus._attempt import Attempt, Member, results_of
 from swarm.bus._core import Working
@@ -11,8 +11,14 @@ from swarm.bus._delivery_rule import Delivery
 from swarm.bus._keeper import Keeper, Mark
 from swarm.bus._records import HandlerOptions
 from swarm.bus._subscription import is_from_outside
-from swarm.errors import ConflictError, StaleAck
+from swarm.errors import ConflictError, Contention, StaleAck
 from swarm.ports import Condition, Write
+
+RUNS: Final = 16
+"""How often a handler is called in one attempt whose transaction conflicts."""
+
+_FIRST_PAUSE: Final = 0.001
+_LONGEST_PAUSE: Final = 0.25
 
 
 class Handing(Working, Protocol):
@@ -68,6 +74,57 @@ async def _at_most_once(
 async def _exactly_once(
     worker: Handing, member: Member, delivery: Delivery
 ) -> Sequence[BaseException | None] | None:
+    """Call the handler until what it read is still so when it commits (S6, E7).
+
+    Raises:
+        Contention: Others wrote first each time.
+    """
+    for run in range(RUNS):
+        if run and not await _may_run_again(worker, member, delivery, run):
+            break
+        try:
+            return await _in_transaction(worker, member, delivery)
+        except _OvertakenError:
+            if worker.keeper is not None and await worker.keeper.was_taken_over():
+                break
+    else:
+        raise Contention(
+            f"what the handler of '{worker.name}' read or wrote had changed before it "
+            f"could commit, {RUNS} times in a row; does it write beside its "
+            "transaction?"
+        )
+    if worker.line.is_live(delivery):
+        worker.line.returned(delivery, worker.now())
+    return None
+
+
+async def _may_run_again(
+    worker: Handing, member: Member, delivery: Delivery, run: int
+) -> bool:
+    """Wait a little, longer each time; return whether the handler may still run.
+
+    Raises:
+        StaleAck: Meanwhile the event was given to another attempt.
+    """
+    host = worker.bus.host
+    longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (run - 1))
+    await host.clock.sleep(host.entropy.jitter(longest / 2, longest))
+    if worker.status != "active" or member.is_paused:  # E12: no handler starts
+        return False
+    if not worker.line.is_live(delivery):
+        raise StaleAck
+    for item in delivery.items:
+        item.tries += 1
+    return True
+
+
+class _OvertakenError(Exception):
+    """Somebody wrote what a handler has read before it could commit."""
+
+
+async def _in_transaction(
+    worker: Handing, member: Member, delivery: Delivery
+) -> Sequence[BaseException | None]:
     """Have the handler's writes and the acknowledgement be one commit (E7)."""
     mark: Mark | None = None
 
@@ -91,13 +148,10 @@ async def _exactly_once(
                     [error for error in results if error is not None],
                 )
             handled = True
-    except ConflictError:
+    except ConflictError as error:
         if not handled or not worker.line.is_live(delivery):
             raise
-        if worker.keeper is not None:
-            await worker.keeper.was_taken_over()
-        worker.line.returned(delivery, worker.now())
-        return None
+        raise _OvertakenError from error
     if worker.keeper is not None and mark is not None:
         worker.keeper.committed(tx.revision, mark)
     return results
