@@ -21,7 +21,7 @@ from swarm.bus._pins import Pins
 from swarm.bus._position import position_path
 from swarm.bus._records import BusOptions
 from swarm.bus._route import Route
-from swarm.bus._subscription import Handling, Pacing, Recipient, one_loop_turn
+from swarm.bus._subscription import Handling, Pacing, Recipient
 from swarm.errors import InvalidTransition, Lagged
 from swarm.model import (
     EVENT_TYPE,
@@ -31,7 +31,7 @@ from swarm.model import (
     SystemMaintenance,
     document_events,
 )
-from swarm.ports import Reader, Write
+from swarm.ports import Reader, Write, one_loop_turn
 
 log: Final = logging.getLogger("swarm.bus")
 

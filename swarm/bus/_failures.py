@@ -16,11 +16,10 @@ from swarm.bus._keeper import Keeper
 from swarm.bus._letter import LETTERS, DeadLetter
 from swarm.bus._records import BusOptions
 from swarm.bus._shelf import Shelf
-from swarm.bus._subscription import one_loop_turn
 from swarm.bus._written import ErrorInfo, WrittenEvent, text_of
 from swarm.errors import Closed, ConflictError, SwarmError
 from swarm.model import OWNER, Cause, Event, SystemAlert
-from swarm.ports import Activity, Codec, Write, current_activity
+from swarm.ports import Activity, Codec, Write, current_activity, one_loop_turn
 
 log: Final = logging.getLogger("swarm.bus")
 

@@ -8,7 +8,6 @@ from swarm.bus._receipts import RECEIPTS, receipt, receipt_path
 from swarm.bus._records import Receipt
 from swarm.bus._route import Route
 from swarm.bus._shelf import Shelf
-from swarm.bus._subscription import one_loop_turn
 from swarm.bus._written import text_of
 from swarm.errors import ConflictError, InvalidValue, LimitExceeded
 from swarm.model import (
@@ -27,6 +26,7 @@ from swarm.ports import (
     View,
     current_activity,
     current_cause,
+    one_loop_turn,
 )
 
 _BACKLOG: Final = 256

@@ -1,7 +1,6 @@
 """What a subscription is to who holds it, and what a recipient is to the bus."""
 
 import asyncio
-import types
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Final
@@ -247,12 +246,6 @@ def is_from_outside(error: BaseException) -> bool:
     if isinstance(error, GeneratorExit):
         return task is None
     return task is not None and task.cancelling() > 0
-
-
-@types.coroutine
-def one_loop_turn() -> Generator[None, None, None]:
-    """Let everything else that is ready run once."""
-    yield
 
 
 async def ended(tasks: "set[asyncio.Task[Any]]") -> None:

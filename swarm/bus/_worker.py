@@ -17,11 +17,10 @@ from swarm.bus._subscription import (
     Settled,
     ended,
     is_from_outside,
-    one_loop_turn,
 )
 from swarm.errors import AckTimeout, RemoteCancelled
 from swarm.model import AgentIdentity
-from swarm.ports import Timer, current_activity
+from swarm.ports import Timer, current_activity, one_loop_turn
 
 _BUDGET: Final = 64
 """How many deliveries that do not suspend a worker runs before it lets others run."""

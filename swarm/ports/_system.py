@@ -1,7 +1,8 @@
 """What every part needs of the system around it."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import types
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Protocol
 
 from swarm.ports._clock import Clock
@@ -45,3 +46,9 @@ class System(Protocol):
                 coroutine runs.
         """
         ...
+
+
+@types.coroutine
+def one_loop_turn() -> Generator[None, None, None]:
+    """Let everything else that is ready run once."""
+    yield

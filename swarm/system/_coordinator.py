@@ -37,7 +37,15 @@ from swarm.coordination import Coordination, WaitGraph
 from swarm.errors import Closed, WrongLoop
 from swarm.kernel import MemoryKernel
 from swarm.model import OWNER, ROOT, AgentIdentity, Event, Path
-from swarm.ports import Clock, Codec, Entropy, LoopClock, Plan, Tail
+from swarm.ports import (
+    Clock,
+    Codec,
+    Entropy,
+    LoopClock,
+    Plan,
+    Tail,
+    one_loop_turn,
+)
 from swarm.state import Access, Policy, Store, Transaction
 from swarm.system._config import SwarmConfig
 
@@ -161,7 +169,9 @@ class Coordinator:
         """Run a coroutine in a task that belongs to the swarm.
 
         It runs in the context the swarm was opened in, so that it inherits nothing
-        from whoever happened to need it first. A failure of it ends the swarm.
+        from whoever happened to need it first. A failure of it ends the swarm. It
+        takes its first step in the loop's next turn at the earliest, also where the
+        loop's tasks are eager: who starts it may be in the middle of a commit (G1).
 
         Args:
             coroutine: What to run.
@@ -169,6 +179,8 @@ class Coordinator:
             essential: Whether the end of the swarm waits for it, not cancels it.
             ended: What to call when the task is over, even if it never began.
         """
+        if self.loop.get_task_factory() is not None:
+            coroutine = _not_at_once(coroutine)
         task = self.loop.create_task(coroutine, name=name, context=self._context.copy())
         self._tasks[task] = ended
         if essential:
@@ -386,3 +398,13 @@ class Coordinator:
         self.phase = Phase.CLOSED
         if cancelled is not None:
             raise cancelled
+
+
+async def _not_at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine from the loop's next turn on, whoever makes the task."""
+    try:
+        await one_loop_turn()
+    except BaseException:
+        coroutine.close()  # cancelled before it began
+        raise
+    return await coroutine
