@@ -26,7 +26,7 @@ from swarm.coordination._lock_line import (
     decide_upgrade,
     is_stronger,
 )
-from swarm.coordination._place import Blockers, LinePlace
+from swarm.coordination._place import LinePlace, Rule
 from swarm.coordination._sessions import Session
 from swarm.coordination._waiting import Core, Waiter
 from swarm.errors import (
@@ -49,7 +49,7 @@ class Desk:
         place: Where those wait who have to.
     """
 
-    def __init__(self, core: Core, word: str, blockers: Blockers) -> None:
+    def __init__(self, core: Core, word: str, blockers: Rule) -> None:
         """Hand out `word`s ("lock" or "semaphore"), keeping the books in `core`."""
         self.core = core
         self.ledger: Ledger = self.open_ledger(core, word)
