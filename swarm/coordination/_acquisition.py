@@ -44,7 +44,7 @@ class Enterable:
             await desk.core.pause()
         asked = desk.ask(want)  # `acquire`, without a coroutine of its own
         lease = asked if isinstance(asked, Lease) else await desk.granted(asked)
-        lease.enter(lease.session.task or current_task())
+        lease.enter(lease.session)
         self._entered.append(lease)
         return lease
 

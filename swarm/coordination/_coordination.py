@@ -120,7 +120,7 @@ class Coordination:
         """
         session = self._core.sessions.current()
         if is_awaited:
-            session.expect()
+            self._core.sessions.expect(session)
         return session.party
 
     def end_turn(self, turn: Hashable) -> None:

@@ -201,9 +201,12 @@ class Desk:
         else:
             ledger.lose(lease)
 
-    def adopt(self, lease: Lease) -> None:
-        """Have the running session hold a lease that belonged to nobody."""
-        self.core.move(lease, self.core.sessions.current())
+    def entered(self, lease: Lease) -> Session:
+        """Return the running session; have it hold a lease that belonged to nobody."""
+        session = self.core.sessions.current()
+        if lease.session.is_nobody():
+            self.core.move(lease, session)
+        return session
 
     def watch(self, lease: Lease) -> None:
         """Set the alarm for the lease's renewal or its end."""
