@@ -135,7 +135,9 @@ class Desk:
         if answer is None:
             return None
         place, now = self.place, core.now()
-        is_harmless = answer == 0 and session.is_unawaited()
+        is_harmless = (
+            answer == 0 and session.is_unawaited() and not place.is_joining(want)
+        )
         return Waiter(place, id, want, session, now, place.pass_on, is_harmless)
 
     def _again(self, want: Want, session: Session) -> Lease | None:

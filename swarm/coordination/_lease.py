@@ -9,9 +9,9 @@ from typing import Any, Protocol, Self
 from swarm.coordination._alarms import Slot
 from swarm.coordination._grants import EXPIRED, RELEASED, Grant, Want
 from swarm.coordination._guard import require_live
-from swarm.coordination._sessions import Session, current_task
+from swarm.coordination._sessions import Session
 from swarm.errors import LeaseLost, StaleLease
-from swarm.ports import Condition, Require
+from swarm.ports import Condition, Require, current_task
 
 
 class Office(Protocol):

@@ -16,6 +16,7 @@ Rule: TypeAlias = Callable[[Any, int], Obstacles]
 """The pure rule of who stands in the way of the request at a place of a queue."""
 
 _KEPT: Final = 64
+_LOOKED_AT: Final = 64  # holders whose joins are looked at each time somebody waits
 
 
 class _Sight:
@@ -102,6 +103,15 @@ class LinePlace:
             result.release_now()
         except LeaseLost:
             return  # expired meanwhile: it has been passed on
+
+    def is_joining(self, want: Want) -> bool:
+        """Return whether somebody who holds it waits for tasks: perhaps for who asks."""
+        core = self._core
+        for grant in self._ledger.line(want).holders[:_LOOKED_AT]:
+            party = core.party_of(grant.id)
+            if party is not None and core.graph.joins(party):
+                return True
+        return False
 
     def blockers(self, waiter: Waiter) -> Iterable[Hashable]:
         """Return the parties that must move before a waiter can.

@@ -8,20 +8,11 @@ those of `asyncio.gather` always do. Such a lease belongs to nobody until it is 
 """
 
 import asyncio
-import sys
-from asyncio.events import _get_running_loop
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol
 
-if sys.version_info >= (3, 12):
-    current_task = asyncio.current_task
-else:
-    from asyncio.tasks import _current_tasks  # type: ignore[attr-defined]
-
-    def current_task() -> asyncio.Task[Any] | None:
-        """Return the running task: `asyncio.current_task`, in half its time."""
-        task: asyncio.Task[Any] | None = _current_tasks.get(_get_running_loop())
-        return task
+from swarm.coordination._wait_graph import Obstacle
+from swarm.ports import current_task
 
 
 class Life(Protocol):
@@ -38,6 +29,14 @@ class Life(Protocol):
         """
         ...
 
+    def task_of(self, turn: Hashable) -> "asyncio.Task[Any] | None":
+        """Return the task that runs a turn, or None."""
+        ...
+
+    def request_of(self, task: "asyncio.Task[Any]") -> "Obstacle | None":
+        """Return the request to an agent that a suspended task waits for, or None."""
+        ...
+
 
 class NoAgents:
     """A `Life` without agents: every session is a task."""
@@ -46,6 +45,12 @@ class NoAgents:
         """Return None."""
 
     def turns_of(self, agent_id: str) -> None:
+        """Return None."""
+
+    def task_of(self, turn: Hashable) -> None:
+        """Return None."""
+
+    def request_of(self, task: "asyncio.Task[Any]") -> None:
         """Return None."""
 
 

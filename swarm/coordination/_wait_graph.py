@@ -20,6 +20,7 @@ next wait is looked at in turn.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 from swarm.errors import DeadlockError
@@ -119,6 +120,25 @@ class WaitGraph:
         if not obstacles:
             del self._waits[party]
 
+    @contextmanager
+    def waiting(self, party: Hashable | None, obstacle: Obstacle) -> Iterator[None]:
+        """Have a party wait for an obstacle for as long as the block runs.
+
+        Args:
+            party: Who waits; None: somebody for whom nobody can wait.
+            obstacle: What for.
+
+        Raises:
+            DeadlockError: The wait would close a cycle.
+        """
+        if party is not None:
+            self.enter(party, obstacle)
+        try:
+            yield
+        finally:
+            if party is not None:
+                self.leave(party, obstacle)
+
     def waits(self, party: Hashable) -> tuple[Obstacle, ...]:
         """Return what `party` waits for now."""
         return tuple(self._waits.get(party, ()))
@@ -126,6 +146,10 @@ class WaitGraph:
     def parties(self) -> Iterator[Hashable]:
         """Yield everybody who waits."""
         yield from tuple(self._waits)
+
+    def joins(self, party: Hashable) -> bool:
+        """Return whether a party is known to wait for tasks that it has started."""
+        return party not in self._waits and self._implied(party) is not None
 
     def _things(self, party: Hashable) -> Sequence[Obstacle]:
         """Return what a party waits for, as far as is known."""
