@@ -105,7 +105,7 @@ class LinePlace:
             return  # expired meanwhile: it has been passed on
 
     def is_joining(self, want: Want) -> bool:
-        """Return whether somebody who holds it waits for tasks: perhaps for who asks."""
+        """Return whether a holder waits for tasks: perhaps for the one that asks."""
         core = self._core
         for grant in self._ledger.line(want).holders[:_LOOKED_AT]:
             party = core.party_of(grant.id)
