@@ -44,9 +44,9 @@ class AnyOf:
         also: Sequence[Hashable] = (),
     ) -> None:
         """Need so much of so much."""
-        self.weights = weights
-        self.needed = needed
-        self.also = also
+        self.weights: Mapping[Hashable, int] = weights
+        self.needed: int = needed
+        self.also: Sequence[Hashable] = also
         self._total = sum(weights.values())
 
     def __iter__(self) -> Iterator[Hashable]:
