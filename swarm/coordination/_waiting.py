@@ -89,7 +89,7 @@ class Waiter:
     ) -> None:
         """Wait in `place`; when cancelled with a result, `pass_on` gives it back."""
         self._place = place
-        self.pass_on = pass_on
+        self.pass_on: Callable[[Any], object] = pass_on
         self._future: asyncio.Future[Any] | None = None
         self.id: str = id
         self.what: Any = what
