@@ -1,6 +1,7 @@
 """Actors: one mailbox, one turn at a time, one outcome for every request."""
 
 from swarm.agents._agent import Actor, surfaces_of
+from swarm.agents._asking import request_of
 from swarm.agents._cell import Cell
 from swarm.agents._deadlines import Deadlines
 from swarm.agents._envelope import Envelope, calling_turn, running_turn
@@ -11,7 +12,7 @@ from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox
 from swarm.agents._pool import Pool
 from swarm.agents._post import poster
-from swarm.agents._protocol import interleave
+from swarm.agents._protocol import interleave, interleaves
 from swarm.agents._records import AgentInfo, AgentRecord, Failure
 from swarm.agents._ref import Ref
 from swarm.agents._registry import Registry, info_of
@@ -43,7 +44,9 @@ __all__ = [
     "calling_turn",
     "info_of",
     "interleave",
+    "interleaves",
     "poster",
+    "request_of",
     "running_turn",
     "surfaces_of",
     "turns_of",

@@ -24,22 +24,19 @@ are ours; the exception alone cannot tell.
 
 import asyncio
 import types
-from collections.abc import Generator
+from collections.abc import Generator, Hashable, Iterable
 from contextvars import copy_context
 from typing import Any, Final
 
-from swarm.agents._envelope import (
-    Envelope,
-    current_turn,
-    produce,
-    run_apart,
-)
+from swarm.agents._envelope import Envelope, current_turn
 from swarm.agents._first_steps import FirstSteps
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox, State
 from swarm.agents._pool import Carrier
+from swarm.agents._running import produce, run_apart
 from swarm.agents._steps import differs, take_over
 from swarm.agents._turns import ENDED, QUEUED, RUNNING
+from swarm.coordination import AnyOf
 from swarm.errors import AgentDied, NoSuchAgent
 
 SPARE: Final = 64
@@ -124,11 +121,23 @@ class Cell(FirstSteps):
             self.admit(self.mailbox)
         self.notify()
 
-    def holder(self, envelope: Envelope) -> Envelope | None:
-        """Return the turn that a request which has not begun waits behind."""
-        if envelope.call.interleaves and self.status is not Status.INITIALIZING:
-            return None
-        return self.current
+    def blockers(self, envelope: Envelope) -> Iterable[Any]:
+        """Return the turns that must end before a request which has not begun can.
+
+        What interleaves waits for nobody once it is in the mailbox; for room in it, it
+        waits until one turn ends: the current one takes the next request out, one
+        beside it gives its own room back.
+        """
+        current = () if self.current is None else (self.current,)
+        if not envelope.call.interleaves or self.status is Status.INITIALIZING:
+            return current
+        mailbox = self.mailbox
+        if mailbox is None or mailbox.has_room():
+            return ()
+        making: dict[Hashable, int] = dict.fromkeys(self.aside or (), 1)
+        if mailbox.queue and self.open:
+            making.update(dict.fromkeys(current, 1))
+        return AnyOf(making, 1) if making else ()
 
     def task_of(self, envelope: Envelope) -> asyncio.Task[Any] | None:
         """Return the task that runs a turn, or None when it does not run."""

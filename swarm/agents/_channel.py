@@ -16,24 +16,41 @@ class Channel:
     Attributes:
         buffer: What was produced and not read.
         ended: Whether nothing more will come.
+        reader: The activity and the task of who has read last.
     """
 
-    __slots__ = ("_credit", "_error", "_readers", "_window", "buffer", "ended")
+    __slots__ = (
+        "_credit",
+        "_error",
+        "_readers",
+        "_window",
+        "buffer",
+        "ended",
+        "reader",
+    )
 
     def __init__(self, window: int) -> None:
         """Begin empty."""
         self.buffer: deque[Any] = deque()
         self.ended: bool = False
+        self.reader: tuple[Any, asyncio.Task[Any] | None] = (None, None)
         self._window = window
         self._error: BaseException | None = None
         self._credit: asyncio.Future[None] | None = None
         self._readers: list[asyncio.Future[None]] = []
 
-    async def push(self, item: object, loop: asyncio.AbstractEventLoop) -> None:
-        """Hand an item over, then wait until there is room for another."""
+    def push(self, item: object) -> None:
+        """Hand an item over; see `is_full` before the next."""
         self.buffer.append(item)
         self._wake_readers()
-        while len(self.buffer) >= self._window:
+
+    def is_full(self) -> bool:
+        """Return whether there is no room for another item."""
+        return len(self.buffer) >= self._window
+
+    async def room(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait until there is room for another item."""
+        while self.is_full():
             self._credit = loop.create_future()
             try:
                 await self._credit

@@ -1,16 +1,14 @@
 """A request on its way, and the turn that serves it: one object for both."""
 
 import asyncio
-import types
 from collections.abc import Iterable
-from contextvars import Context, ContextVar
+from contextvars import ContextVar
 from typing import Any, Final, Protocol
 
 from swarm.agents._channel import Channel
 from swarm.agents._host import Host
 from swarm.agents._mailbox import State
 from swarm.agents._protocol import Call
-from swarm.agents._steps import Rest, drive
 from swarm.errors import AskTimeout
 from swarm.model import Cause
 from swarm.ports import current_activity
@@ -29,8 +27,8 @@ class Target(Protocol):
         """The system around it."""
         ...
 
-    def holder(self, envelope: "Envelope") -> "Envelope | None":
-        """Return the turn that a request which has not begun waits behind."""
+    def blockers(self, envelope: "Envelope") -> Iterable["Envelope"]:
+        """Return the turns that must end before a request which has not begun can."""
         ...
 
     def task_of(self, envelope: "Envelope") -> asyncio.Task[Any] | None:
@@ -132,8 +130,7 @@ class Envelope:
         """Return the turn that must end before this request can."""
         if self.state >= State.RUNNING:
             return (self,)
-        holder = self.cell.holder(self)
-        return () if holder is None else (holder,)
+        return self.cell.blockers(self)
 
     def describe_wait(self) -> str:
         """Return what an asker waits for and since when."""
@@ -197,6 +194,13 @@ class Streamed(Envelope):
 
     __slots__ = ("channel", "deadline")
 
+    def blockers(self) -> Iterable[Envelope]:
+        """Return the turn that must go on before there is something to read."""
+        channel = self.channel
+        if channel is not None and (channel.buffer or channel.ended):
+            return ()  # the reader has been woken, or is about to look
+        return super().blockers()
+
 
 current_turn: Final[ContextVar[Envelope | None]] = current_activity
 """The turn whose code is running (or another activity, which is no turn); child tasks
@@ -217,61 +221,3 @@ def running_turn() -> Envelope | None:
     if turn is None or not turn.is_turn():
         return None
     return turn if turn.cell.task_of(turn) is asyncio.current_task() else None
-
-
-async def produce(agent: Any, envelope: Envelope) -> Any:
-    """Run a streaming turn: hand over what the agent's generator yields."""
-    channel = envelope.channel
-    items = envelope.call.function(agent, *envelope.args, **envelope.kwargs)
-    if channel is None:  # told, not streamed: run it to its end
-        async for _ in items:
-            pass
-        return
-    loop = envelope.cell.host.loop
-    try:
-        async for item in items:
-            if channel.ended:
-                break
-            await channel.push(item, loop)
-    finally:
-        await items.aclose()
-    channel.finish()
-
-
-def first_step(context: Context, agent: Any, envelope: Envelope) -> Any:
-    """Begin a turn in `context`; return its result, or what is left of it, a `Rest`.
-
-    Raises:
-        BaseException: What the turn raised.
-    """
-    current_turn.set(envelope)
-    call = envelope.call
-    if call.streams:
-        coroutine = produce(agent, envelope)
-    else:
-        if envelope.kwargs:
-            coroutine = call.function(agent, *envelope.args, **envelope.kwargs)
-        else:
-            coroutine = call.function(agent, *envelope.args)
-        if coroutine.__class__ is not types.CoroutineType:
-            coroutine = _await(coroutine)  # something else that was marked as one
-    try:
-        awaited = coroutine.send(None)
-    except StopIteration as stop:
-        return stop.value
-    return Rest(context, coroutine, awaited)
-
-
-async def _await(awaitable: Any) -> Any:
-    return await awaitable
-
-
-async def run_apart(base: Context, agent: Any, envelope: Envelope) -> Any:
-    """Run a turn in a copy of `base`; return its result.
-
-    Raises:
-        BaseException: What the turn raised.
-    """
-    context = base.copy()
-    result = context.run(first_step, context, agent, envelope)
-    return await drive(result) if result.__class__ is Rest else result

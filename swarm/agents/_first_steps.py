@@ -5,8 +5,9 @@ import enum
 from abc import abstractmethod
 from typing import Any, Final
 
-from swarm.agents._envelope import Asked, Envelope, first_step
+from swarm.agents._envelope import Asked, Envelope
 from swarm.agents._pool import DEPTH, Carrier
+from swarm.agents._running import first_step
 from swarm.agents._steps import Rest, swap_task
 from swarm.agents._turns import ENDED, RUNNING, Turns
 

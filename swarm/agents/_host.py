@@ -1,5 +1,6 @@
 """What agents need of the system around them."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Any, Protocol
 
@@ -53,8 +54,21 @@ class Host(System, Protocol):
         """Take from a turn that has ended what it still holds."""
         ...
 
-    def holding_task(self) -> Hashable | None:
-        """Return the running task as a party of the graph, if it holds locks."""
+    @property
+    def expected(self) -> Mapping[Any, None]:
+        """The tasks for whom others may wait though they hold nothing."""
+        ...
+
+    def session(self, task: "asyncio.Task[Any] | None" = None, /) -> Hashable:
+        """Return a task that runs no turn as a party of the graph; default: this."""
+        ...
+
+    def expect(self, session: Any, /) -> None:
+        """Note that others may wait for a task, though it holds nothing."""
+        ...
+
+    def asking_task(self) -> Hashable | None:
+        """Return the running task as a party, if others may wait for it."""
         ...
 
     @property

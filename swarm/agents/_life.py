@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable, Generator, Iterable
 from typing import Any, Final
 
 from swarm.agents._agent import Actor, is_bound
+from swarm.agents._asking import asking_party
 from swarm.agents._cell import Cell
 from swarm.agents._envelope import Asked, Envelope, calling_turn
+from swarm.agents._host import Host
 from swarm.agents._lifecycle import Status, Step, follow
 from swarm.agents._mailbox import State
 from swarm.agents._protocol import Call
@@ -22,39 +24,59 @@ class Completion(Awaitable[None]):
     """Something that is in force already; await it to wait until it is complete.
 
     Cancelling the wait does not call it off.
+
+    Raises (when awaited):
+        DeadlockError: What must end first waits, directly or not, for who awaits it.
     """
 
-    __slots__ = ("_task",)
+    __slots__ = ("_obstacle", "_task")
 
-    def __init__(self, task: asyncio.Task[None] | None = None) -> None:
-        """Be complete when `task` is; at once without one."""
+    def __init__(
+        self,
+        task: asyncio.Task[None] | None = None,
+        obstacle: "Ending | None" = None,
+    ) -> None:
+        """Be complete when `task` is; at once without one.
+
+        `obstacle` is what is waited for, if others could wait for who awaits it.
+        """
         self._task = task
+        self._obstacle = obstacle
 
     def __await__(self) -> Generator[Any, None, None]:
-        if self._task is not None:
+        if self._task is None or self._task.done():
+            return
+        obstacle = self._obstacle
+        if obstacle is None:
+            yield from asyncio.shield(self._task).__await__()
+            return
+        host = obstacle.host
+        with host.graph.waiting(asking_party(host), obstacle):
             yield from asyncio.shield(self._task).__await__()
 
 
-class Departure:
-    """The end of an agent, as something to wait for."""
+class Ending:
+    """The end of all turns of an agent, as something to wait for."""
 
-    __slots__ = ("_cell", "_since")
+    __slots__ = ("_cell", "_since", "_what", "host")
 
-    def __init__(self, cell: Cell) -> None:
-        """Be waited for from now on."""
+    def __init__(self, cell: Cell, what: str) -> None:
+        """Be waited for from now on; `what` says what the agent is to do."""
         self._cell = cell
+        self._what = what
+        self.host: Host = cell.host
         self._since = cell.host.now()
 
     def blockers(self) -> Iterable[Envelope]:
-        """Return the turns that must end before the agent does."""
+        """Return the turns that must end first."""
         cell = self._cell
         current = () if cell.current is None else (cell.current,)
         return (*current, *(cell.aside or ()))
 
     def describe_wait(self) -> str:
         """Return what is waited for and since when."""
-        waited = self._cell.host.now() - self._since
-        return f"{self._cell} to end, asked {waited:.1f} s ago"
+        waited = self.host.now() - self._since
+        return f"{self._cell} {self._what}, asked {waited:.1f} s ago"
 
 
 def build(factory: Callable[..., Any], args: tuple[Any, ...]) -> Actor:
@@ -97,6 +119,7 @@ async def begin(cell: Cell) -> None:
         raise _died(cell, f"was {cell.reason}")
     cell.status = follow(cell.status, Step.READY, cell.name)
     cell.open = True
+    cell.begin_aside()
     run = getattr(type(cell.agent), "run", None)
     if run is not None:
         cell.main = cell.host.start(

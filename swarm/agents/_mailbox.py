@@ -7,7 +7,7 @@ room, and the queue is swept when more than half of it is withdrawn.
 
 import enum
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Generic, Protocol, TypeVar
 
 
@@ -114,6 +114,16 @@ class Mailbox(Generic[L]):
         if not line:
             self.line = None
         return letter
+
+    def extract(self, is_meant: Callable[[L], bool]) -> list[L]:
+        """Take the queued letters out that are meant, wherever they stand."""
+        found = [x for x in self.queue if x.state == State.QUEUED and is_meant(x)]
+        if found:
+            taken = set(map(id, found))
+            kept = [letter for letter in self.queue if id(letter) not in taken]
+            self.queue.clear()
+            self.queue.extend(kept)
+        return found
 
     def withdraw(self, letter: L) -> None:
         """Forget a letter that is queued or waits for room."""

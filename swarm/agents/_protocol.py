@@ -57,6 +57,15 @@ def calls_of(cls: type) -> dict[Any, Call]:
     return calls
 
 
+def interleaves(cls: type) -> bool:
+    """Return whether agents of this class can do something amid a turn."""
+    return any(
+        getattr(inspect.getattr_static(cls, name), INTERLEAVE, False)
+        for name in dir(cls)
+        if not name.startswith("_")
+    )
+
+
 def resolve(cls: type, method: object) -> Call:
     """Return the call that `method` means to an agent of class `cls`.
 

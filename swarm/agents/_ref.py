@@ -2,7 +2,7 @@
 
 import asyncio
 from asyncio import get_running_loop
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable
 from functools import partial
 from typing import (
     Any,
@@ -14,6 +14,7 @@ from typing import (
     cast,
 )
 
+from swarm.agents._asking import asking_party, waits_in
 from swarm.agents._cell import Cell, one_loop_turn
 from swarm.agents._envelope import Asked, Envelope, Told, calling_turn, current_turn
 from swarm.agents._first_steps import PENDING, Pending
@@ -109,6 +110,7 @@ class Ref(Generic[A_co]):
             raise ValueError(f"a time-out is 0 seconds or more, not {seconds!r}")
         return Ref(self._cell, float(seconds))
 
+    @waits_in("envelope")
     async def ask(
         self,
         method: Callable[Concatenate[A_co, P], Coroutine[Any, Any, R]],
@@ -150,20 +152,21 @@ class Ref(Generic[A_co]):
         now = host.now()
         envelope = Asked(cell, call, args, kwargs, now + timeout, now)
         turn = current_turn.get()
+        party: Hashable | None = None
+        inherits = False
         if turn is not None:
             envelope.cause = turn.cause or current_cause()
         if turn is not None and turn.is_turn():
-            inherits = _begin_nested(turn, envelope)
-        else:
-            turn = None
-            inherits = False
-            if timeout <= 0:
-                raise _too_late(envelope)
+            inherits = _inherit(turn, envelope)
+            party = asking_party(host)
+        elif timeout <= 0:
+            raise _too_late(envelope)
+        elif host.leases or host.expected:
+            party = host.asking_task()
+        if party is not None:
+            host.graph.enter(party, envelope)  # before anything is sent
         reply: asyncio.Future[R] | None = None
-        holder = host.holding_task() if host.leases else None
         try:
-            if holder is not None:
-                host.graph.enter(holder, envelope)
             answer: R | Pending = cell.attempt(envelope)
             if answer is not PENDING:
                 return answer
@@ -180,10 +183,8 @@ class Ref(Generic[A_co]):
                 reply.exception()  # seen, though the asker was cancelled before it
             raise
         finally:
-            if turn is not None:
-                host.graph.leave(turn, envelope)
-            if holder is not None:
-                host.graph.leave(holder, envelope)
+            if party is not None:
+                host.graph.leave(party, envelope)
 
     async def tell(
         self,
@@ -373,8 +374,8 @@ def _too_late(envelope: Envelope) -> AskTimeout:
     return AskTimeout(f"there was no time left to ask for {who}", started=False)
 
 
-def _begin_nested(turn: Envelope, envelope: Asked) -> bool:
-    """Bind a request to the turn that makes it: its deadline, its place in the graph.
+def _inherit(turn: Envelope, envelope: Asked) -> bool:
+    """Bind a request to the deadline of the turn that makes it.
 
     A turn that was cancelled hands its deadline down no more, so that its clean-up
     may still ask.
@@ -385,7 +386,6 @@ def _begin_nested(turn: Envelope, envelope: Asked) -> bool:
     inherited = turn.deadline if turn.state == State.RUNNING else _NEVER
     if min(inherited, envelope.deadline) <= envelope.since:
         raise _too_late(envelope)
-    envelope.cell.host.graph.enter(turn, envelope)
     if inherited < envelope.deadline:
         envelope.deadline = inherited
         return True
@@ -414,6 +414,7 @@ class _Admission:
         cell.drop(self._envelope, AskTimeout(text, started=False))
 
 
+@waits_in("envelope")
 async def _wait_for_room(envelope: Told, timeout: float | None) -> None:
     """Wait until a tell is in the mailbox; cancelled, it is not (T3)."""
     cell = envelope.cell
@@ -436,14 +437,10 @@ async def _wait_for_room(envelope: Told, timeout: float | None) -> None:
             host.deadlines.inherit(waiting)
         elif timeout != _NEVER:
             host.deadlines.add(timeout, waiting)
-        if turn is not None:
-            host.graph.enter(turn, envelope)
-        await room
+        with host.graph.waiting(asking_party(host), envelope):
+            await room
     except BaseException:
         cell.drop(envelope)
         raise
-    finally:
-        if turn is not None:
-            host.graph.leave(turn, envelope)
     if envelope.state == State.ADMITTED:
         envelope.state = State.QUEUED

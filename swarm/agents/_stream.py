@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+from swarm.agents._asking import asking_party, read_now, waits_in
 from swarm.agents._cell import Cell
 from swarm.agents._channel import Channel
 from swarm.agents._envelope import Envelope, Streamed, calling_turn
@@ -96,6 +97,7 @@ class Stream(AsyncIterator[T], Generic[T]):
         envelope = self._envelope or self._open()
         channel = envelope.channel
         assert channel is not None  # _open gave it one
+        read_now(channel)
         try:
             while not channel.buffer:
                 if channel.ended:
@@ -143,18 +145,13 @@ class Stream(AsyncIterator[T], Generic[T]):
             loop.call_soon_threadsafe(envelope.cell.drop, envelope)
 
 
+@waits_in("envelope")
 async def _wait(envelope: Envelope, channel: Channel, timeout: float) -> None:
     """Wait until there is something to look at; not a method, so as not to hold it."""
     host = envelope.cell.host
-    turn = calling_turn()
-    if turn is not None:
-        host.graph.enter(turn, envelope)
-    try:
+    with host.graph.waiting(asking_party(host), envelope):
         reader = channel.new_reader(host.loop)
         if timeout != float("inf"):
             waiting = _Silence(envelope, reader, host.now() + timeout)
             host.deadlines.add(timeout, waiting)
         await reader
-    finally:
-        if turn is not None:
-            host.graph.leave(turn, envelope)

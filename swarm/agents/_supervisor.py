@@ -5,13 +5,14 @@ from functools import partial
 from typing import Any, Final
 
 from swarm.agents._agent import bind
+from swarm.agents._asking import asking_party
 from swarm.agents._cell import Cell
 from swarm.agents._envelope import Envelope, calling_turn
 from swarm.agents._group import Group, SpawnOptions
 from swarm.agents._host import Host
 from swarm.agents._life import (
     Completion,
-    Departure,
+    Ending,
     begin,
     build,
     finish,
@@ -158,6 +159,7 @@ class Supervisor:
         """Go on."""
         cell.status = follow(cell.status, Step.RESUME, cell.name)
         cell.open = True
+        cell.begin_aside()
         cell.wake()
         return self._settled(cell, lambda: False)
 
@@ -171,7 +173,8 @@ class Supervisor:
             if not own:
                 await cell.until(lambda: not unless())
 
-        return Completion(self.host.start(settle(), f"agent {cell} status"))
+        task = self.host.start(settle(), f"agent {cell} status")
+        return Completion(task, None if own else Ending(cell, "to finish its turns"))
 
     def kill(self, cell: Cell) -> Completion:
         """End an agent now."""
@@ -223,15 +226,9 @@ class Supervisor:
         """Let an agent finish what is queued, then end it; see `Ref.stop`."""
         turn = calling_turn()
         own = turn is not None and turn.cell is cell
-        if turn is None or own:
+        party = None if own else asking_party(self.host)
+        with self.host.graph.waiting(party, Ending(cell, "to end")):
             await self._stop(cell, timeout, own)
-            return
-        departure = Departure(cell)
-        self.host.graph.enter(turn, departure)
-        try:
-            await self._stop(cell, timeout, own)
-        finally:
-            self.host.graph.leave(turn, departure)
 
     async def _stop(self, cell: Cell, timeout: float | None, own: bool) -> None:
         if cell.status in (Status.ERROR, Status.INITIALIZING):
@@ -247,6 +244,7 @@ class Supervisor:
             cell.status = follow(cell.status, Step.DRAIN, cell.name)
             cell.accepting = False
             cell.open = True
+            cell.begin_aside()
             cell.wake()
             cell.ending = self.host.start(
                 self._drain(cell, own), f"agent {cell} end", essential=True

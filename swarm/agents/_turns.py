@@ -7,12 +7,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from swarm.agents._envelope import Envelope, current_turn, produce
+from swarm.agents._envelope import Envelope, current_turn
 from swarm.agents._host import Host, Keeper
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox, State
 from swarm.agents._protocol import Call, calls_of
 from swarm.agents._restart import Restart
+from swarm.agents._running import produce
 from swarm.errors import RemoteCancelled
 from swarm.model import AgentIdentity, Path
 
@@ -251,6 +252,12 @@ class Turns:
                 envelope.state = ENDED
         finally:
             self._aside_ended(envelope)
+
+    def begin_aside(self) -> None:
+        """Start the turns beside others that were asked for while it was not open."""
+        if self.mailbox is not None:
+            for envelope in self.mailbox.extract(lambda e: e.call.interleaves):
+                self.run_aside(envelope)
 
     def _aside_over(self, envelope: Envelope) -> None:
         """See to a turn whose task was cancelled before its first step."""

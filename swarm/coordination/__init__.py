@@ -3,6 +3,7 @@
 from swarm.coordination._acquisition import Acquisition
 from swarm.coordination._barriers import BarrierHandle
 from swarm.coordination._coordination import Coordination
+from swarm.coordination._joins import frames_of
 from swarm.coordination._lease import Lease, Leases
 from swarm.coordination._lock_views import HeldLock, QueuedLock
 from swarm.coordination._locks import LockHandle, Locks
@@ -10,10 +11,11 @@ from swarm.coordination._meeting import Arrival
 from swarm.coordination._semaphores import SemaphoreHandle
 from swarm.coordination._sessions import Life, NoAgents, Session
 from swarm.coordination._together import Together
-from swarm.coordination._wait_graph import Obstacle, WaitGraph
+from swarm.coordination._wait_graph import AnyOf, Obstacle, WaitGraph
 
 __all__ = [
     "Acquisition",
+    "AnyOf",
     "Arrival",
     "BarrierHandle",
     "Coordination",
@@ -30,4 +32,5 @@ __all__ = [
     "Session",
     "Together",
     "WaitGraph",
+    "frames_of",
 ]

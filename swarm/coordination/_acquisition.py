@@ -10,8 +10,8 @@ import attrs
 from swarm.coordination._desk import Desk
 from swarm.coordination._grants import Want
 from swarm.coordination._lease import Lease
-from swarm.coordination._sessions import current_task
 from swarm.coordination._waiting import Core
+from swarm.ports import current_task
 
 
 def desk_for(core: Core) -> type[Desk]:
@@ -44,7 +44,7 @@ class Enterable:
             await desk.core.pause()
         asked = desk.ask(want)  # `acquire`, without a coroutine of its own
         lease = asked if isinstance(asked, Lease) else await desk.granted(asked)
-        lease.enter(lease.session.task or current_task())
+        lease.enter(lease.session)
         self._entered.append(lease)
         return lease
 

@@ -91,7 +91,7 @@ class BarrierHandle:
         self.identity: AgentIdentity = identity
         self.opener: Session | None = None if session.is_turn else session
         self.is_agents: bool = session.is_turn
-        session.expect_at(meeting.name)
+        meeting.expect(session)
         meeting.handles.add(self)
 
     @property

@@ -1,18 +1,21 @@
 """Everything with which agents wait for each other, of one swarm."""
 
+import asyncio
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any
 
 from swarm.coordination._barriers import BarrierHandle, BarrierManager
+from swarm.coordination._joins import Join, joined
 from swarm.coordination._lease import Lease
 from swarm.coordination._locks import LockHandle, LockManager, Locks
 from swarm.coordination._rights import Rights
 from swarm.coordination._semaphores import SemaphoreHandle, SemaphoreManager
 from swarm.coordination._sessions import Life, NoAgents, Session
 from swarm.coordination._together import Together
-from swarm.coordination._wait_graph import WaitGraph
+from swarm.coordination._wait_graph import Obstacle, WaitGraph
 from swarm.coordination._waiting import Core
 from swarm.model import OWNER, AgentIdentity, Priority
-from swarm.ports import Clock, Entropy, Kernel, LocalKernel
+from swarm.ports import Clock, Entropy, Kernel, LocalKernel, current_task
 from swarm.state import Policy
 
 
@@ -120,7 +123,7 @@ class Coordination:
         """
         session = self._core.sessions.current()
         if is_awaited:
-            session.expect()
+            self._core.sessions.expect(session)
         return session.party
 
     def end_turn(self, turn: Hashable) -> None:
@@ -132,10 +135,40 @@ class Coordination:
         """What is held, by id."""
         return self._core.leases
 
-    def holding_task(self) -> Session | None:
-        """Return the session of the running task, if it is no turn and holds locks."""
+    @property
+    def expected(self) -> Mapping[Session, None]:
+        """The tasks for whom others may wait though they hold nothing."""
+        return self._core.sessions.expected
+
+    def session(self, task: "asyncio.Task[Any] | None" = None) -> Session:
+        """Return the session of a task that runs no turn; by default what runs now."""
+        sessions = self._core.sessions
+        return sessions.current() if task is None else sessions.of_task(task)
+
+    def expect(self, session: Session) -> None:
+        """Note that others may wait for a session, though it holds nothing."""
+        self._core.sessions.expect(session)
+
+    def asking_task(self) -> Session | None:
+        """Return the session of the running task, if others may wait for it."""
         session = self._core.sessions.find()
-        return session if session is not None and session.leases else None
+        return None if session is None or session.is_unawaited() else session
+
+    def implied(self, party: Hashable) -> Obstacle | None:
+        """Return what a party waits for of which nothing was noted, if it can be told.
+
+        The tasks that it joins; else the request that a task waits for, of whom
+        nobody thought that others could wait for it.
+        """
+        core = self._core
+        is_task = isinstance(party, Session)
+        task = party.task if isinstance(party, Session) else core.life.task_of(party)
+        if task is None or task is current_task():
+            return None
+        children = joined(task)
+        if children:
+            return Join(tuple(core.sessions.of_task(child) for child in children))
+        return core.life.request_of(task) if is_task else None
 
     def residue(self) -> tuple[int, int]:
         """Return how many wait and how many leases are held (G13)."""

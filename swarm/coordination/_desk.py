@@ -26,7 +26,7 @@ from swarm.coordination._lock_line import (
     decide_upgrade,
     is_stronger,
 )
-from swarm.coordination._place import Blockers, LinePlace
+from swarm.coordination._place import LinePlace, Rule
 from swarm.coordination._sessions import Session
 from swarm.coordination._waiting import Core, Waiter
 from swarm.errors import (
@@ -49,7 +49,7 @@ class Desk:
         place: Where those wait who have to.
     """
 
-    def __init__(self, core: Core, word: str, blockers: Blockers) -> None:
+    def __init__(self, core: Core, word: str, blockers: Rule) -> None:
         """Hand out `word`s ("lock" or "semaphore"), keeping the books in `core`."""
         self.core = core
         self.ledger: Ledger = self.open_ledger(core, word)
@@ -135,7 +135,9 @@ class Desk:
         if answer is None:
             return None
         place, now = self.place, core.now()
-        is_harmless = answer == 0 and session.is_unawaited()
+        is_harmless = (
+            answer == 0 and session.is_unawaited() and not place.is_joining(want)
+        )
         return Waiter(place, id, want, session, now, place.pass_on, is_harmless)
 
     def _again(self, want: Want, session: Session) -> Lease | None:
@@ -201,9 +203,12 @@ class Desk:
         else:
             ledger.lose(lease)
 
-    def adopt(self, lease: Lease) -> None:
-        """Have the running session hold a lease that belonged to nobody."""
-        self.core.move(lease, self.core.sessions.current())
+    def entered(self, lease: Lease) -> Session:
+        """Return the running session; have it hold a lease that belonged to nobody."""
+        session = self.core.sessions.current()
+        if lease.session.is_nobody():
+            self.core.move(lease, session)
+        return session
 
     def watch(self, lease: Lease) -> None:
         """Set the alarm for the lease's renewal or its end."""

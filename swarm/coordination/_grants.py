@@ -265,6 +265,11 @@ class Line(Protocol):
         ...
 
 
+Obstacles: TypeAlias = tuple[Sequence[Grant | Request], int]
+"""What keeps a request waiting: who has to move, each of them; and how many permits
+have to come back from those who hold some, 0 if that does not matter."""
+
+
 def load(document: Document | None, blank: Line) -> Any:
     """Return the line in a document, with every token known."""
     if document is None:

@@ -9,9 +9,9 @@ from typing import Any, Protocol, Self
 from swarm.coordination._alarms import Slot
 from swarm.coordination._grants import EXPIRED, RELEASED, Grant, Want
 from swarm.coordination._guard import require_live
-from swarm.coordination._sessions import Session, current_task
+from swarm.coordination._sessions import Session
 from swarm.errors import LeaseLost, StaleLease
-from swarm.ports import Condition, Require
+from swarm.ports import Condition, Require, current_task
 
 
 class Office(Protocol):
@@ -33,8 +33,8 @@ class Office(Protocol):
         """End the grant of a session that has ended."""
         ...
 
-    def adopt(self, lease: "Lease") -> None:
-        """Have the running session hold it: it belonged to nobody."""
+    def entered(self, lease: "Lease") -> Session:
+        """Return the running session; have it hold a lease that belonged to nobody."""
         ...
 
     def watch(self, lease: "Lease") -> None:
@@ -96,6 +96,7 @@ class Lease:
         "_count",
         "_depth",
         "_gone",
+        "_in",
         "_is_struck",
         "_office",
         "_reason",
@@ -119,6 +120,7 @@ class Lease:
         self.slot: Slot | None = None
         self._reason: str | None = None
         self._gone: asyncio.Future[str | None] | None = None
+        self._in: Session | None = None
         self.body: asyncio.Task[Any] | None = None
         self._depth = 0
         self._count = 1
@@ -249,28 +251,31 @@ class Lease:
             LeaseLost: It has gone.
             RuntimeError: A body runs under it in another task.
         """
-        self.enter(current_task())
+        self.check()
+        self.enter(self._office.entered(self))
         return self
 
-    def enter(self, task: "asyncio.Task[Any] | None") -> None:
-        """Do what entering it in this task does.
+    def enter(self, session: Session) -> None:
+        """Do what entering it in the running session does.
 
         Raises:
             LeaseLost: It has gone already: no body begins under it.
         """
         if self._reason is not None:
             self.check()
+        task = session.task or current_task()
         if self._depth:
             if task is not self.body:
                 raise RuntimeError("a body runs under this lease in another task")
             self._depth += 1
             return
         self._depth = 1
-        if self.session.is_nobody():
-            self._office.adopt(self)
         if task is None:
             return
         self.body = task
+        if session.is_turn:
+            self._in = session
+            session.bodies[self] = None
         self._is_struck = False
         self._cancelling = task.cancelling()
         if self.want.renew and not self.is_renewing:
@@ -292,21 +297,22 @@ class Lease:
 
     def leave(self, error: BaseException | None) -> None:
         """Do what leaving its body, by this error or none, does."""
-        self._depth -= 1
+        self._depth = max(0, self._depth - 1)
+        body = self.body
+        if not self._depth:
+            self.abandon()
         if self._reason is None:
-            self.is_renewing = self.is_renewing and self._depth > 0
             try:
-                if self._count == 1:
-                    self._office.release(self)
-                else:
+                if self._count > 1:
                     self._count -= 1
+                elif not self._depth:
+                    self._office.release(self)
             except LeaseLost:
                 if error is None:
                     raise
             return
         if self._depth or self._reason is RELEASED:
             return
-        body, self.body = self.body, None
         is_ours = False
         if body is not None and self._is_struck:
             is_ours = body.uncancel() <= self._cancelling
@@ -344,6 +350,8 @@ class Lease:
 
     def ring(self) -> None:
         """Be due to be renewed, or to end."""
+        if self.body is not None and self.body.done():
+            self.abandon()  # its task has ended without leaving it
         if self.is_renewing:
             self._office.renew(self, self.want.ttl)
         else:
@@ -362,8 +370,27 @@ class Lease:
             self._gone.set_result(reason if is_lost else None)
         body = self.body
         if is_lost and body is not None and body is not current_task():
+            asyncio.get_running_loop().call_soon(self._strike, body)
+
+    def _strike(self, body: "asyncio.Task[Any]") -> None:
+        """Cancel the body, unless it has been left meanwhile.
+
+        Not at once: its task may stand in the call stack, waiting for a turn to take
+        its first step. Then it is not the current one, and yet it runs; cancelled so,
+        it could not take that back (`uncancel` does only from 3.13 on).
+        """
+        if body is self.body:
             self._is_struck = True
-            body.cancel(f"{self._called} was lost: {reason}")
+            body.cancel(f"{self._called} was lost: {self._reason}")
+
+    def abandon(self) -> None:
+        """Note that no body runs under it any more."""
+        self.body = None
+        self._depth = 0
+        self.is_renewing = False
+        if self._in is not None:
+            self._in.bodies.pop(self, None)
+            self._in = None
 
     def wake(self, error: Exception) -> None:
         """Tell those who wait for its end that the swarm has ended."""

@@ -8,7 +8,14 @@ from typing import Any, Final, Literal, Self, TypeAlias, cast
 
 import attrs
 
-from swarm.coordination._grants import AGAIN, FIRST, Grant, Request, Want
+from swarm.coordination._grants import (
+    AGAIN,
+    FIRST,
+    Grant,
+    Obstacles,
+    Request,
+    Want,
+)
 from swarm.coordination._line import Step
 from swarm.model import (
     Announcement,
@@ -185,20 +192,16 @@ def decide_downgrade(
     return step.rule(weaker)
 
 
-def blockers(line: LockLine, id: str) -> tuple[list[Grant | Request], int]:  # noqa: A002
-    """Return who must move before a waiting request can, as far as that is direct.
+def blockers(line: LockLine, at: int) -> Obstacles:
+    """Return who must move before the request at this place of the queue can.
 
-    All of them must, which the 0 beside them says.
-
-    Of those ahead, whoever is behind an exclusive request waits for all that it waits
-    for; so beyond the nearest one nothing new is to be found.
+    As far as that is direct: whoever is behind an exclusive request waits for all that
+    it waits for; so beyond the nearest one nothing new is to be found.
     """
-    at = next((n for n, other in enumerate(line.queue) if other.id == id), None)
-    if at is None:
-        return [], 0
     request = line.queue[at]
     found: list[Grant | Request] = []
-    for ahead in reversed(line.queue[:at]):
+    for place in range(at - 1, -1, -1):
+        ahead = line.queue[place]
         if line.stops(ahead, request):
             found.append(ahead)
             if ahead.mode == "exclusive" and not ahead.upgrades:

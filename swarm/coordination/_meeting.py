@@ -263,7 +263,11 @@ class Meeting:
             self._agents.add(identity.agent_id)
         elif session not in self._tasks:
             self._tasks.add(session)
-            session.expect_at(self.name)
+            self.expect(session)
+
+    def expect(self, session: Session) -> None:
+        """Note that others may wait for a session here."""
+        self._core.sessions.expect(session, self.name)
 
     def _expected(self) -> Iterator[tuple[Hashable, ...]]:
         """Yield the parties each of whom is one expected participant.

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import attrs
 
-from swarm.coordination._grants import AGAIN, Grant, Request, Want
+from swarm.coordination._grants import AGAIN, Grant, Obstacles, Request, Want
 from swarm.coordination._line import Step
 from swarm.errors import ConfigMismatch
 from swarm.model import Announcement, Document
@@ -129,16 +129,12 @@ def checked(line: Permits, blank: Permits, name: str) -> Permits:
     return line
 
 
-def blockers(line: Permits, id: str) -> tuple[list[Grant | Request], int]:  # noqa: A002
-    """Return who stands in the way of a waiting request.
+def blockers(line: Permits, at: int) -> Obstacles:
+    """Return who stands in the way of the request at this place of the queue.
 
-    The one ahead of it in the queue, and 0. Or for the first in the queue: all who
-    hold permits, and how many of those have to come back.
+    The one ahead of it; and of those who hold permits as many as have to give theirs
+    back before there are enough, whoever else gets some meanwhile.
     """
-    at = next((n for n, other in enumerate(line.queue) if other.id == id), None)
-    if at is None:
-        return [], 0
-    if at:
-        return [line.queue[at - 1]], 0
-    taken = sum(grant.permits for grant in line.holders)
-    return list(line.holders), line.queue[0].permits - (line.capacity - taken)
+    ahead = (line.queue[at - 1],) if at else ()
+    taken = sum([grant.permits for grant in line.holders])
+    return ahead, line.queue[at].permits - (line.capacity - taken)

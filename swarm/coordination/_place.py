@@ -1,9 +1,9 @@
 """Where those wait who want a lock or permits: in the queue of a line."""
 
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any
+from typing import Any, Final, TypeAlias
 
-from swarm.coordination._grants import Grant, Request, Want
+from swarm.coordination._grants import Line, Obstacles, Want
 from swarm.coordination._lease import Lease
 from swarm.coordination._ledger import Ledger
 from swarm.coordination._line import decide_withdraw
@@ -12,20 +12,48 @@ from swarm.coordination._waiting import Waiter
 from swarm.errors import Closed, DeadlockError, LeaseLost, LockTimeout
 from swarm.model import Path
 
-Blockers = Callable[[Any, str], tuple[list[Grant | Request], int]]
+Rule: TypeAlias = Callable[[Any, int], Obstacles]
+"""The pure rule of who stands in the way of the request at a place of a queue."""
+
+_KEPT: Final = 64
+_LOOKED_AT: Final = 64  # holders whose joins are looked at each time somebody waits
+
+
+class _Sight:
+    """One line, as the search for a cycle sees it again and again.
+
+    Attributes:
+        line: The line.
+        places: Where in its queue each request stands, by id.
+        weights: How many permits each party holds.
+        foreign: How many are held in other processes.
+    """
+
+    __slots__ = ("foreign", "line", "places", "weights")
+
+    def __init__(self, line: Line, party_of: Callable[[str], Hashable | None]) -> None:
+        """Look at a line."""
+        self.line = line
+        self.places = {request.id: at for at, request in enumerate(line.queue)}
+        self.weights: dict[Hashable, int] = {}
+        self.foreign = 0
+        for grant in line.holders:
+            party = party_of(grant.id)
+            if party is None:
+                self.foreign += grant.permits
+            else:
+                self.weights[party] = self.weights.get(party, 0) + grant.permits
 
 
 class LinePlace:
     """The queues of one kind of line. Fulfils `Place`."""
 
-    def __init__(self, ledger: Ledger, blockers: Blockers) -> None:
-        """Wait for what `ledger` hands out.
-
-        `blockers` is the pure rule that says who stands in a request's way.
-        """
+    def __init__(self, ledger: Ledger, blockers: Rule) -> None:
+        """Wait for what `ledger` hands out; `blockers` says who stands in the way."""
         self._ledger = ledger
         self._core = ledger.core
         self._blockers = blockers
+        self._sights: dict[tuple[str, int], _Sight] = {}
 
     def time_out(self, waiter: Waiter) -> None:
         """Fail a waiter with `LockTimeout`, if it still waits (G5)."""
@@ -52,13 +80,22 @@ class LinePlace:
         who wait already can close a cycle later.
         """
         core = self._core
-        for waiter in tuple(core.waiters.values()):
-            if waiter.is_decided or getattr(waiter.what, "path", None) != path:
-                continue
+        while stuck := core.graph.stuck():
+            waiter = next(
+                (
+                    waiter
+                    for waiter in core.waiters.values()
+                    if waiter.session.party in stuck
+                    and not waiter.is_decided
+                    and getattr(waiter.what, "path", None) == path
+                ),
+                None,
+            )
+            if waiter is None:
+                return
             cycle = core.graph.find_cycle(waiter.session.party, waiter)
-            if cycle:
-                self.withdraw(waiter)
-                waiter.fail(DeadlockError(cycle=cycle))
+            self.withdraw(waiter)
+            waiter.fail(DeadlockError(cycle=cycle))
 
     def pass_on(self, result: Lease) -> None:
         """Give back what was granted to somebody who was cancelled (L4)."""
@@ -67,23 +104,40 @@ class LinePlace:
         except LeaseLost:
             return  # expired meanwhile: it has been passed on
 
+    def is_joining(self, want: Want) -> bool:
+        """Return whether a holder waits for tasks: perhaps for the one that asks."""
+        core = self._core
+        for grant in self._ledger.line(want).holders[:_LOOKED_AT]:
+            party = core.party_of(grant.id)
+            if party is not None and core.graph.joins(party):
+                return True
+        return False
+
     def blockers(self, waiter: Waiter) -> Iterable[Hashable]:
         """Return the parties that must move before a waiter can.
 
         Of those in other processes nothing is known; they are taken to move.
         """
+        sight = self._look(waiter.what)
+        at = sight.places.get(waiter.id)
+        if at is None:
+            return ()
+        people, needed = self._blockers(sight.line, at)
         party_of = self._core.party_of
-        people, needed = self._blockers(self._ledger.line(waiter.what), waiter.id)
-        if not needed:
-            return [p for p in (party_of(who.id) for who in people) if p is not None]
-        weights: dict[Hashable, int] = {}
-        for who in people:
-            party = party_of(who.id)
-            if party is None:
-                needed -= who.permits
-            else:
-                weights[party] = weights.get(party, 0) + who.permits
-        return AnyOf(weights, needed) if needed > 0 else ()
+        also = [p for p in (party_of(who.id) for who in people) if p is not None]
+        needed -= sight.foreign
+        return AnyOf(sight.weights, needed, also) if needed > 0 else also
+
+    def _look(self, want: Want) -> _Sight:
+        """Return a line as it is; what was found out of it is kept until it changes."""
+        line = self._ledger.line(want)
+        key = (want.path.text, self._core.moves)
+        sight = self._sights.get(key)
+        if sight is None or sight.line is not line:
+            if len(self._sights) >= _KEPT:
+                self._sights.clear()
+            sight = self._sights[key] = _Sight(line, self._core.party_of)
+        return sight
 
     def describe(self, waiter: Waiter) -> str:
         """Return what is waited for, since when, and who has it."""

@@ -8,20 +8,11 @@ those of `asyncio.gather` always do. Such a lease belongs to nobody until it is 
 """
 
 import asyncio
-import sys
-from asyncio.events import _get_running_loop
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol
 
-if sys.version_info >= (3, 12):
-    current_task = asyncio.current_task
-else:
-    from asyncio.tasks import _current_tasks  # type: ignore[attr-defined]
-
-    def current_task() -> asyncio.Task[Any] | None:
-        """Return the running task: `asyncio.current_task`, in half its time."""
-        task: asyncio.Task[Any] | None = _current_tasks.get(_get_running_loop())
-        return task
+from swarm.coordination._wait_graph import Obstacle
+from swarm.ports import current_task
 
 
 class Life(Protocol):
@@ -38,6 +29,14 @@ class Life(Protocol):
         """
         ...
 
+    def task_of(self, turn: Hashable) -> "asyncio.Task[Any] | None":
+        """Return the task that runs a turn, or None."""
+        ...
+
+    def request_of(self, task: "asyncio.Task[Any]") -> "Obstacle | None":
+        """Return the request to an agent that a suspended task waits for, or None."""
+        ...
+
 
 class NoAgents:
     """A `Life` without agents: every session is a task."""
@@ -48,8 +47,14 @@ class NoAgents:
     def turns_of(self, agent_id: str) -> None:
         """Return None."""
 
+    def task_of(self, turn: Hashable) -> None:
+        """Return None."""
 
-class Holding(Protocol):
+    def request_of(self, task: "asyncio.Task[Any]") -> None:
+        """Return None."""
+
+
+class Holding(Hashable, Protocol):
     """What a session holds."""
 
     @property
@@ -61,6 +66,10 @@ class Holding(Protocol):
         """Be taken away: the session has ended."""
         ...
 
+    def abandon(self) -> None:
+        """Know that the body that ran under it is over."""
+        ...
+
 
 class Session:
     """One turn or task that holds something, has held it, or waits for it.
@@ -70,11 +79,21 @@ class Session:
         party: What it is in the wait-for graph.
         task: The task it is; None for a turn, and for a callback.
         leases: What it holds, by id.
+        bodies: Of a turn, the leases under which bodies run in it, whoever holds them.
         is_turn: Whether it is a turn, whose askers wait for it.
         meeting: The barrier at which it is expected; "": several, or elsewhere.
     """
 
-    __slots__ = ("__weakref__", "is_turn", "leases", "meeting", "name", "party", "task")
+    __slots__ = (
+        "__weakref__",
+        "bodies",
+        "is_turn",
+        "leases",
+        "meeting",
+        "name",
+        "party",
+        "task",
+    )
 
     def __init__(
         self,
@@ -87,17 +106,14 @@ class Session:
         self.task: asyncio.Task[Any] | None = task
         self.party: Hashable = self if party is None else party
         self.leases: dict[str, Holding] = {}
+        self.bodies: dict[Holding, None] = {}
         self.is_turn: bool = party is not None
         self.meeting: str | None = None
 
     def expect_at(self, meeting: str) -> None:
-        """Note that it is expected at this barrier."""
+        """Note that it is expected at this barrier; "": elsewhere."""
         if self.meeting != meeting:
             self.meeting = meeting if self.meeting is None else ""
-
-    def expect(self) -> None:
-        """Note that others may wait for it, and not only at a barrier."""
-        self.meeting = ""
 
     def is_unawaited(self, meeting: str | None = None) -> bool:
         """Return whether nobody can wait for it, but at this barrier.
@@ -120,10 +136,11 @@ class Sessions:
     """Those of one swarm.
 
     Attributes:
+        expected: Those for whom others may wait though they hold nothing.
         of_turns: The sessions of turns; the system ends them with `end_turn`.
     """
 
-    __slots__ = ("_end", "_of_tasks", "_turn", "of_turns")
+    __slots__ = ("_end", "_of_tasks", "_turn", "expected", "of_turns")
 
     def __init__(
         self,
@@ -141,6 +158,7 @@ class Sessions:
         self._turn = turn
         self._of_tasks: dict[asyncio.Task[Any], Session] = {}
         self.of_turns: dict[Hashable, Session] = {}
+        self.expected: dict[Session, None] = {}
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -157,12 +175,22 @@ class Sessions:
         task = current_task()
         if task is None:
             return Session("a callback")  # has no end anybody could notice
+        return self._of_tasks.get(task) or self.of_task(task)
+
+    def of_task(self, task: "asyncio.Task[Any]") -> Session:
+        """Return the session of a task that runs no turn."""
         session = self._of_tasks.get(task)
         if session is None:
             name = f"task '{task.get_name()}'"
             session = self._of_tasks[task] = Session(name, task=task)
             task.add_done_callback(self._task_ended)
         return session
+
+    def expect(self, session: Session, meeting: str = "") -> None:
+        """Note that others may wait for a session: at this barrier; "": elsewhere."""
+        session.expect_at(meeting)
+        if not session.is_turn and not session.is_nobody():
+            self.expected[session] = None
 
     def find(self) -> Session | None:
         """Return the session of the code that is running, if it has one already."""
@@ -171,6 +199,7 @@ class Sessions:
 
     def _task_ended(self, task: asyncio.Task[Any]) -> None:
         session = self._of_tasks.pop(task)
+        self.expected.pop(session, None)
         if session.leases:
             is_lost = task.cancelled() or task.exception() is not None
             self._end(session, None if is_lost else task.result())
@@ -178,5 +207,9 @@ class Sessions:
     def end_turn(self, turn: Hashable) -> None:
         """Note that a turn has ended."""
         session = self.of_turns.pop(turn, None)
-        if session is not None and session.leases:
+        if session is None:
+            return
+        for lease in tuple(session.bodies):
+            lease.abandon()
+        if session.leases:
             self._end(session, None)

@@ -8,7 +8,6 @@ import attrs
 from swarm.coordination._desk import Desk
 from swarm.coordination._grants import Want
 from swarm.coordination._lease import Lease, Leases
-from swarm.coordination._sessions import current_task
 from swarm.errors import LeaseLost
 
 
@@ -51,7 +50,7 @@ class Together:
     async def __aenter__(self) -> Leases:
         leases = await self._acquire(is_entering=True)
         for lease in leases:
-            lease.enter(current_task())
+            lease.enter(lease.session)
         self._leases = list(leases)
         return leases
 

@@ -9,6 +9,9 @@ Where some of several blockers would do (the holders of a semaphore), all of the
 followed; when that is how a wait hangs together, the parties that can move are taken
 out again and again, and what is left is stuck (graph reduction, after Holt, 1972).
 
+Of a party that waits for nothing noted here it may still be told that it joins others:
+tasks that it started and awaits. Those are asked for when they matter (`implied`).
+
 A party that waits for several obstacles counts as stuck by each of them: a turn that
 gathers three requests needs all three. (The other reading, that any one would do,
 would call a deadlocked `gather` healthy.) A wait is looked at when it begins; an edge
@@ -16,7 +19,8 @@ that appears later belongs to a party that has only just begun to move, and its 
 next wait is looked at in turn.
 """
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 from swarm.errors import DeadlockError
@@ -28,27 +32,32 @@ class AnyOf:
     Attributes:
         weights: How much each of them gives when it moves.
         needed: How much has to be given in all.
+        also: Who has to move besides, each of them.
     """
 
-    __slots__ = ("_total", "needed", "weights")
+    __slots__ = ("_total", "also", "needed", "weights")
 
-    def __init__(self, weights: Mapping[Hashable, int], needed: int) -> None:
+    def __init__(
+        self,
+        weights: Mapping[Hashable, int],
+        needed: int,
+        also: Sequence[Hashable] = (),
+    ) -> None:
         """Need so much of so much."""
-        self.weights = weights
-        self.needed = needed
+        self.weights: Mapping[Hashable, int] = weights
+        self.needed: int = needed
+        self.also: Sequence[Hashable] = also
         self._total = sum(weights.values())
 
     def __iter__(self) -> Iterator[Hashable]:
-        return iter(self.weights)
+        yield from self.also
+        yield from self.weights
 
     def must_move(self, party: Hashable) -> bool:
-        """Return whether all the others together cannot give enough."""
-        return self._total - self.weights[party] < self.needed
-
-    def is_hopeless(self, stuck: set[Hashable]) -> bool:
-        """Return whether those who are not stuck cannot give enough."""
-        left = sum(w for party, w in self.weights.items() if party not in stuck)
-        return left < self.needed
+        """Return whether nothing helps unless this one moves."""
+        return (
+            self._total - self.weights.get(party, 0) < self.needed or party in self.also
+        )
 
 
 class Obstacle(Protocol):
@@ -69,11 +78,18 @@ class Obstacle(Protocol):
 class WaitGraph:
     """Who waits for what. Synchronous; nothing in it ever waits."""
 
-    __slots__ = ("_waits",)
+    __slots__ = ("_implied", "_waits")
 
-    def __init__(self) -> None:
-        """Begin with nobody waiting."""
+    def __init__(
+        self, implied: Callable[[Hashable], Obstacle | None] = lambda _: None
+    ) -> None:
+        """Begin with nobody waiting.
+
+        `implied` says what a party waits for of which nothing was noted, if that can
+        be told: the tasks it joins.
+        """
         self._waits: dict[Hashable, list[Obstacle]] = {}
+        self._implied = implied
 
     def __len__(self) -> int:
         """Return how many parties wait for something."""
@@ -104,6 +120,25 @@ class WaitGraph:
         if not obstacles:
             del self._waits[party]
 
+    @contextmanager
+    def waiting(self, party: Hashable | None, obstacle: Obstacle) -> Iterator[None]:
+        """Have a party wait for an obstacle for as long as the block runs.
+
+        Args:
+            party: Who waits; None: somebody for whom nobody can wait.
+            obstacle: What for.
+
+        Raises:
+            DeadlockError: The wait would close a cycle.
+        """
+        if party is not None:
+            self.enter(party, obstacle)
+        try:
+            yield
+        finally:
+            if party is not None:
+                self.leave(party, obstacle)
+
     def waits(self, party: Hashable) -> tuple[Obstacle, ...]:
         """Return what `party` waits for now."""
         return tuple(self._waits.get(party, ()))
@@ -111,6 +146,18 @@ class WaitGraph:
     def parties(self) -> Iterator[Hashable]:
         """Yield everybody who waits."""
         yield from tuple(self._waits)
+
+    def joins(self, party: Hashable) -> bool:
+        """Return whether a party is known to wait for tasks that it has started."""
+        return party not in self._waits and self._implied(party) is not None
+
+    def _things(self, party: Hashable) -> Sequence[Obstacle]:
+        """Return what a party waits for, as far as is known."""
+        noted = self._waits.get(party)
+        if noted is not None:
+            return noted
+        implied = self._implied(party)
+        return () if implied is None else (implied,)
 
     def find_cycle(self, party: Hashable, obstacle: Obstacle) -> tuple[str, ...]:
         """Return the cycle this wait would close, one line for each party, or ()."""
@@ -129,42 +176,91 @@ class WaitGraph:
                     return _spell(came, party, waiter, thing)
                 if blocker not in came:
                     came[blocker] = (waiter, thing)
-                    frontier.extend(
-                        (blocker, wait) for wait in self._waits.get(blocker, ())
-                    )
-        return self._reduce(party, obstacle, came) if has_choice else ()
-
-    def _reduce(
-        self, party: Hashable, obstacle: Obstacle, reached: Iterable[Hashable]
-    ) -> tuple[str, ...]:
-        """Return what every party that is stuck waits for, if `party` is one."""
-        waits = {other: list(self.waits(other)) for other in reached}
-        waits[party] = [*self.waits(party), obstacle]
-        stuck = {other for other, things in waits.items() if things}
-        is_changed = True
-        while is_changed:
-            free = {
-                other
-                for other in stuck
-                if not any(_is_hopeless(thing, stuck) for thing in waits[other])
-            }
-            stuck -= free
-            is_changed = bool(free)
-        if party not in stuck:
+                    frontier.extend((blocker, wait) for wait in self._things(blocker))
+        if not has_choice:
             return ()
-        return tuple(
-            f"{other} waits for {thing.describe_wait()}"
-            for other in waits
-            if other in stuck
-            for thing in waits[other]
-        )
+        waits = {other: self._things(other) for other in came}
+        noted = self.waits(party)
+        waits[party] = noted if obstacle in noted else [*noted, obstacle]
+        return _tell(party, waits)
+
+    def stuck(self) -> set[Hashable]:
+        """Return every party that waits and can never go on."""
+        waits: dict[Hashable, Sequence[Obstacle]] = {}
+        frontier: list[Hashable] = list(self._waits)
+        while frontier:
+            party = frontier.pop()
+            if party not in waits:
+                things = waits[party] = self._things(party)
+                frontier.extend(b for thing in things for b in thing.blockers())
+        return reduce(waits)
 
 
-def _is_hopeless(thing: Obstacle, stuck: set[Hashable]) -> bool:
-    blockers = thing.blockers()
-    if isinstance(blockers, AnyOf):
-        return blockers.is_hopeless(stuck)
-    return any(blocker in stuck for blocker in blockers)
+class _Need:
+    """What one obstacle needs, while the graph is reduced."""
+
+    __slots__ = ("musts", "party", "short")
+
+    def __init__(self, party: Hashable, musts: int, short: int) -> None:
+        self.party = party
+        self.musts = musts
+        self.short = short
+
+
+def reduce(waits: Mapping[Hashable, Sequence[Obstacle]]) -> set[Hashable]:
+    """Return which of these parties can never go on; each edge is looked at once.
+
+    Who waits for nothing can move, and takes out of the graph what it held up; those
+    who then have all they need can move as well; and so on (Holt, 1972).
+    """
+    dependents: dict[Hashable, list[tuple[_Need, int]]] = {}
+    unmet: dict[Hashable, int] = {}
+    for party, things in waits.items():
+        unmet[party] = 0
+        for thing in things:
+            blockers = thing.blockers()
+            if isinstance(blockers, AnyOf):
+                need = _Need(party, len(blockers.also), blockers.needed)
+                for other, weight in blockers.weights.items():
+                    dependents.setdefault(other, []).append((need, weight))
+                musts: Iterable[Hashable] = blockers.also
+            else:
+                musts = tuple(blockers)
+                need = _Need(party, len(musts), 0)
+            for other in musts:
+                dependents.setdefault(other, []).append((need, 0))
+            if need.musts or need.short > 0:
+                unmet[party] += 1
+    free = [p for p in {*unmet, *dependents} if not unmet.get(p)]
+    stuck = {party for party, number in unmet.items() if number}
+    while free:
+        for need, weight in dependents.get(free.pop(), ()):
+            was_met = not need.musts and need.short <= 0
+            if weight:
+                need.short -= weight
+            else:
+                need.musts -= 1
+            if not was_met and not need.musts and need.short <= 0:
+                unmet[need.party] -= 1
+                if not unmet[need.party]:
+                    stuck.discard(need.party)
+                    free.append(need.party)
+    return stuck
+
+
+def _tell(
+    party: Hashable, waits: Mapping[Hashable, Sequence[Obstacle]]
+) -> tuple[str, ...]:
+    """Return what every party that is stuck waits for, if `party` is one."""
+    stuck = reduce(waits)
+    if party not in stuck:
+        return ()
+    return tuple(
+        f"{other} waits for {thing.describe_wait()}"
+        for other in waits
+        if other in stuck
+        for thing in waits[other]
+    )
 
 
 def _spell(

@@ -89,7 +89,7 @@ class Waiter:
     ) -> None:
         """Wait in `place`; when cancelled with a result, `pass_on` gives it back."""
         self._place = place
-        self.pass_on = pass_on
+        self.pass_on: Callable[[Any], object] = pass_on
         self._future: asyncio.Future[Any] | None = None
         self.id: str = id
         self.what: Any = what
@@ -182,6 +182,7 @@ class Core:
         sessions: Who can hold something.
         waiters: Who waits, by the id of the request.
         leases: What is held, by id.
+        moves: How often a lease has got another session.
         pauses: Whether each entry is a scheduling point (under simulation).
         now: Monotonic seconds.
     """
@@ -208,6 +209,7 @@ class Core:
         self.sessions: Sessions = Sessions(self._session_ended, life.running_turn)
         self.waiters: dict[str, Waiter] = {}
         self.leases: dict[str, Lease] = {}
+        self.moves: int = 0
         self.pauses: bool = kernel.local is None
         self._closed: Exception | None = None
         self._origin = entropy.identifier()
@@ -244,6 +246,7 @@ class Core:
 
     def move(self, lease: "Lease", session: Session) -> None:
         """Have another session hold a lease."""
+        self.moves += 1
         del lease.session.leases[lease.id]
         lease.session = session
         session.leases[lease.id] = lease

@@ -27,7 +27,7 @@ from swarm.ports._kernel import (
     Write,
 )
 from swarm.ports._structure import structuring
-from swarm.ports._system import System, one_loop_turn
+from swarm.ports._system import System, current_task, one_loop_turn
 
 __all__ = [
     "HARD_DOCUMENT_BYTES",
@@ -57,6 +57,7 @@ __all__ = [
     "correlated",
     "current_activity",
     "current_cause",
+    "current_task",
     "one_loop_turn",
     "structuring",
 ]

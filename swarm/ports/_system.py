@@ -1,12 +1,24 @@
 """What every part needs of the system around it."""
 
 import asyncio
+import sys
 import types
+from asyncio.events import _get_running_loop
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Protocol
 
 from swarm.ports._clock import Clock
 from swarm.ports._entropy import Entropy
+
+if sys.version_info >= (3, 12):
+    current_task = asyncio.current_task
+else:
+    from asyncio.tasks import _current_tasks  # type: ignore[attr-defined]
+
+    def current_task() -> asyncio.Task[Any] | None:
+        """Return the running task: `asyncio.current_task`, in half its time."""
+        task: asyncio.Task[Any] | None = _current_tasks.get(_get_running_loop())
+        return task
 
 
 class System(Protocol):

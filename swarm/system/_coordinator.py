@@ -16,11 +16,14 @@ from typing import Any, Final
 from swarm.agents import (
     Cell,
     Deadlines,
+    Envelope,
     Mailbox,
     Pool,
     Registry,
     Supervisor,
+    interleaves,
     poster,
+    request_of,
     running_turn,
     turns_of,
 )
@@ -76,12 +79,22 @@ class AgentLife:
         self._registry = registry
 
     def turns_of(self, agent_id: str) -> Sequence[Hashable] | None:
-        """Return what an agent is busy with; its `run()` counts as well."""
+        """Return what an agent is busy with; its `run()` counts as well.
+
+        And the agent itself, if it could take up something beside all that.
+        """
         cell = self._registry.find_cell(agent_id)
         if cell is None:
             return None
         main = () if cell.main is None else (cell.main,)
-        return (*turns_of(cell), *main)
+        others = (cell,) if interleaves(type(cell.agent)) else ()
+        return (*turns_of(cell), *main, *others)
+
+    def task_of(self, turn: Hashable) -> asyncio.Task[Any] | None:
+        """Return the task that runs a turn, or None."""
+        return turn.cell.task_of(turn) if isinstance(turn, Envelope) else None
+
+    request_of = staticmethod(request_of)
 
 
 class Coordinator:
@@ -110,7 +123,7 @@ class Coordinator:
         self.now: Callable[[], float] = self.clock.monotonic
         self.entropy: Entropy = Entropy(seed)
         self.deadlines: Deadlines = Deadlines(self.clock)
-        self.graph: WaitGraph = WaitGraph()
+        self.graph: WaitGraph = WaitGraph(lambda p: self.coordination.implied(p))
         self.spare: list[Mailbox[Any]] = []
         timeout = config.ask_timeout
         self.ask_timeout: float = math.inf if timeout is None else float(timeout)
@@ -140,9 +153,10 @@ class Coordinator:
         self.holding: Mapping[Hashable, object] = self.coordination.turns
         self.leases: Mapping[str, object] = self.coordination.leases
         self.turn_ended: Callable[[Hashable], None] = self.coordination.end_turn
-        self.holding_task: Callable[[], Hashable | None] = (
-            self.coordination.holding_task
-        )
+        self.expected: Mapping[Any, None] = self.coordination.expected
+        self.session: Callable[..., Hashable] = self.coordination.session
+        self.expect: Callable[[Any], None] = self.coordination.expect
+        self.asking_task: Callable[[], Hashable | None] = self.coordination.asking_task
         self.supervisor: Supervisor = Supervisor(self, self.registry)
         self.phase: Phase = Phase.OPEN
         self.failures: list[Exception] = []

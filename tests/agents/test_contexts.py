@@ -114,6 +114,21 @@ async def test_values_that_cannot_be_compared_are_a_change():
 
 
 @virtual
+async def test_an_equal_value_is_another_one():
+    """What one turn has put there, the next must not get, however equal it is."""
+    mine: list[int] = []
+    VAR.set(mine)
+    async with Swarm() as swarm:
+        ref = await swarm.spawn(Mind)
+        for value in ([], [], False):
+            await ref.tell(Mind.change, value)
+            await ref.tell(Mind.look)
+        await turns(3)
+        assert [value is mine for value in ref._cell.agent.seen] == [True] * 6
+        assert is_apart(ref)
+
+
+@virtual
 async def test_turns_that_leave_something_behind_keep_every_other_promise():
     """Cancelled, failing, late, in a crowd: as without context variables."""
     async with Swarm() as swarm:

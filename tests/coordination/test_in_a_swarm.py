@@ -78,6 +78,17 @@ class Worker(Agent):
         return await self.hold(name, seconds)
 
 
+class Steady(Agent):
+    """Has no method that could run amid another."""
+
+    async def gather_round(self, delay: float, name: str | None = None) -> int:
+        await asyncio.sleep(delay)
+        if name is None:
+            return (await self.swarm.barrier("b", 2).wait()).index
+        async with self.swarm.lock(name):
+            return (await self.swarm.barrier("b", 2).wait()).index
+
+
 async def pair(swarm: Swarm) -> tuple[Ref[Worker], Ref[Worker]]:
     ada = await swarm.spawn(Worker, name="ada")
     bo = await swarm.spawn(Worker, name="bo")
@@ -244,15 +255,14 @@ async def test_children_of_a_turn_are_sessions_of_their_own():
 async def test_an_agent_missing_at_a_barrier_is_known_by_what_it_did_before():
     """L15: it took part before, and its turn is stuck behind who waits."""
     async with Swarm() as swarm:
-        ada, bo = await pair(swarm)
-        await asyncio.gather(
-            ada.ask(Worker.gather_round, 0), bo.ask(Worker.gather_round, 0)
-        )
-        one = asyncio.ensure_future(ada.ask(Worker.gather_round, 1, "x"))
-        two = asyncio.ensure_future(bo.ask(Worker.gather_round, 2, "x"))
+        ada, bo = await swarm.spawn(Steady), await swarm.spawn(Steady)
+        go = Steady.gather_round
+        await asyncio.gather(ada.ask(go, 0), bo.ask(go, 0))
+        one = asyncio.ensure_future(ada.ask(go, 1, "x"))
+        two = asyncio.ensure_future(bo.ask(go, 2, "x"))
         with pytest.raises(DeadlockError, match="barrier 'b'"):
             await two
-        assert sorted(await asyncio.gather(one, bo.ask(Worker.gather_round, 0))) == [
+        assert sorted(await asyncio.gather(one, bo.ask(go, 0))) == [
             0,
             1,
         ]

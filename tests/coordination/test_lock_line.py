@@ -83,7 +83,11 @@ class Bench:
                 if self.as_json:  # as another process would find it
                     body = self.document.json
                     self.document = attrs.evolve(self.document, body=body, record=None)
-        return outcome if isinstance(outcome, Moves) else Moves(outcome)
+        moves = outcome if isinstance(outcome, Moves) else Moves(outcome)
+        for grant in (moves.answer, *(grant for _, grant in moves.granted)):
+            if isinstance(grant, Grant):  # as the ledger does: the token is the revision
+                grant.token = grant.token or self.revision
+        return moves
 
     @property
     def line(self):

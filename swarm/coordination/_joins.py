@@ -1,0 +1,87 @@
+"""Joins: which tasks a task waits for, read from where it is suspended.
+
+asyncio keeps no books of who awaits whom. But a suspended task shows it: it awaits
+another task or a `gather`, or stands in the end of a task group, in `wait` or in
+`wait_for`. That is looked at only when a cycle is looked for. What cannot be told, such
+as an event that a child would set, is no join: then no cycle is claimed.
+"""
+
+import asyncio
+import types
+from collections.abc import Hashable, Iterable, Iterator
+from typing import Any, Final
+
+_GROUPS: Final = frozenset(("__aexit__", "_aexit"))
+_WAITS: Final = frozenset(("_wait", "wait_for"))
+_TASKS_FILE: Final = asyncio.tasks.__file__
+
+
+class Join:
+    """The end of other tasks, as something to wait for. An obstacle.
+
+    Attributes:
+        parties: The tasks, as parties of the wait-for graph.
+    """
+
+    __slots__ = ("parties",)
+
+    def __init__(self, parties: tuple[Hashable, ...]) -> None:
+        """Wait for all of these to end."""
+        self.parties = parties
+
+    def blockers(self) -> Iterable[Hashable]:
+        """Return the tasks: all of them have to end."""
+        return self.parties
+
+    def describe_wait(self) -> str:
+        """Return what is waited for."""
+        return f"the end of {', '.join(map(str, self.parties))}, which it awaits"
+
+
+def joined(task: "asyncio.Task[Any]") -> tuple["asyncio.Task[Any]", ...]:
+    """Return the tasks that a suspended task waits for, all of them; () if unknown."""
+    awaited = getattr(task, "_fut_waiter", None)
+    if awaited is None:  # it runs, or is about to
+        return ()
+    if isinstance(awaited, asyncio.Task):
+        return (awaited,)
+    children = getattr(awaited, "_children", None)  # of a gather
+    if children is None:
+        children = _joined_in(task)
+    return tuple(c for c in children if isinstance(c, asyncio.Task) and not c.done())
+
+
+def _joined_in(task: "asyncio.Task[Any]") -> Iterable[object]:
+    """Return what the innermost of the calls waits for that are known to join tasks."""
+    found: Iterable[object] = ()
+    for frame in frames_of(task.get_coro()):
+        code = frame.f_code
+        if code.co_name in _GROUPS:
+            group = frame.f_locals.get("self")
+            if type(group).__name__ == "TaskGroup":
+                found = tuple(getattr(group, "_tasks", ()))
+        elif code.co_name in _WAITS and code.co_filename == _TASKS_FILE:
+            names = frame.f_locals
+            if code.co_name == "wait_for":
+                found = (names.get("fut"),)
+            elif names.get("return_when") == asyncio.ALL_COMPLETED:
+                found = tuple(names.get("fs", ()))
+    return found
+
+
+def frames_of(coroutine: Any) -> Iterator[types.FrameType]:
+    """Yield the frames of a suspended coroutine, outermost first."""
+    while coroutine is not None:
+        frame = (
+            getattr(coroutine, "cr_frame", None)
+            or getattr(coroutine, "gi_frame", None)
+            or getattr(coroutine, "ag_frame", None)
+        )
+        if frame is not None:
+            yield frame
+        inner = getattr(coroutine, "cr_await", None)
+        if inner is None:
+            inner = getattr(coroutine, "gi_yieldfrom", None)
+        if inner is None:
+            inner = getattr(coroutine, "ag_await", None)
+        coroutine = inner

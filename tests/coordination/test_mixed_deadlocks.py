@@ -1,0 +1,351 @@
+"""One graph over everything there is to wait for (L15, Q6), joins included."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+
+import anyio
+import pytest
+
+from swarm import (
+    Agent,
+    DeadlockError,
+    Event,
+    Ref,
+    Swarm,
+    SwarmConfig,
+    event,
+    interleave,
+)
+from tests.support.virtual_loop import turns, virtual
+
+
+@event("mixed.tick")
+class Tick:
+    number: int
+
+
+class Worker(Agent):
+    """Waits for whatever it is told to wait for."""
+
+    def __init__(self) -> None:
+        self.friend: Ref[Worker] | None = None
+
+    async def meet(self, friend: "Ref[Worker]") -> None:
+        self.friend = friend
+
+    async def nap(self, seconds: float = 0) -> str:
+        await asyncio.sleep(seconds)
+        return "woke"
+
+    async def work(self, name: str) -> str:
+        async with self.swarm.lock(name):
+            return "done"
+
+    async def wait_at(self, name: str) -> int:
+        return (await self.swarm.barrier(name).wait()).index
+
+    async def publish(self, number: int) -> None:
+        for n in range(number):
+            await self.swarm.events.publish(Tick(n))
+
+    async def items(self, name: str) -> AsyncIterator[int]:
+        async with self.swarm.lock(name):
+            yield 1
+
+    async def many(self, name: str, number: int) -> AsyncIterator[int]:
+        async with self.swarm.lock(name):
+            for n in range(number):
+                yield n
+
+    async def read(self, other: "Ref[Worker]", name: str) -> list[int]:
+        found = []
+        async for item in other.stream(Worker.many, name, 100):
+            async with self.swarm.lock(name):
+                found.append(item)
+        return found
+
+    async def hold_and_pause(self, name: str, other: "Ref[Worker]") -> None:
+        async with self.swarm.lock(name):
+            await other.tell(Worker.work, name)
+            await turns(3)
+            await other.pause()
+
+    async def ask_back(self, delay: float = 0) -> str:
+        await asyncio.sleep(delay)
+        return await self.friend.ask(Worker.nap)
+
+    async def start_child(self, delay: float) -> "asyncio.Task[str]":
+        """Start a child that asks the friend to ask us, and do not wait for it."""
+        child = asyncio.create_task(self.friend.ask(Worker.ask_back))
+        await asyncio.sleep(delay)
+        return child
+
+    async def gather_children(self, name: str, how: str) -> None:
+        async with self.swarm.lock(name):
+            await join(how, self.work(name))
+
+
+class Aside(Worker):
+    @interleave
+    async def side(self, depth: int = 0) -> int:
+        return await self.ref.ask(Aside.side, depth - 1) if depth else 0
+
+    async def back(self, other: "Ref[Aside]") -> int:
+        return await other.ask(Aside.side)
+
+    async def through(self, other: "Ref[Aside]", me: "Ref[Aside]") -> int:
+        me.tell_nowait(Aside.nap)
+        return await other.ask(Aside.back, me)
+
+
+async def join(how: str, work: Awaitable[object]) -> None:
+    """Wait for a child task, in one of the ways there are."""
+    if how == "await":
+        await asyncio.ensure_future(work)
+    elif how == "gather":
+        await asyncio.gather(work, asyncio.sleep(0))
+    elif how == "wait":
+        (done,), _ = await asyncio.wait([asyncio.ensure_future(work)])
+        done.result()
+    elif how == "wait_for":
+        await asyncio.wait_for(asyncio.ensure_future(work), 50)
+    elif how == "anyio":
+        async with anyio.create_task_group() as group:
+            group.start_soon(_awaiting, work)
+    else:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_awaiting(work))
+
+
+async def _awaiting(work: Awaitable[object]) -> None:
+    await work
+
+
+JOINS = ["await", "gather", "wait", "wait_for", "anyio", "TaskGroup"]
+
+
+async def deadlock(waiting: Awaitable[object], match: str = "") -> None:
+    """Check that this wait is refused, at once."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises((DeadlockError, ExceptionGroup)) as caught:
+        await waiting
+    error: BaseException = caught.value
+    while isinstance(error, BaseExceptionGroup):
+        (error,) = error.exceptions
+    assert isinstance(error, DeadlockError), error
+    assert match in str(error)
+    assert loop.time() == pytest.approx(began, abs=0.01)
+
+
+@virtual
+@pytest.mark.parametrize("what", ["stop", "pause", "stream", "tell", "ask"])
+async def test_who_holds_a_lock_and_waits_for_an_agent_that_waits_for_it(what):
+    """L15: however it waits for that agent."""
+    async with Swarm() as swarm:
+        ada = await swarm.spawn(Worker, name="ada", mailbox=1)
+        async with swarm.lock("x"):
+            await ada.tell(Worker.work, "x")
+            await turns(3)
+            if what == "tell":
+                ada.tell_nowait(Worker.nap)
+
+            async def stream() -> object:
+                return [item async for item in ada.stream(Worker.items, "x")]
+
+            waits = {
+                "stop": ada.stop,
+                "pause": ada.pause,
+                "stream": stream,
+                "tell": lambda: ada.tell(Worker.nap),
+                "ask": lambda: ada.ask(Worker.nap),
+            }
+            await deadlock(waits[what](), "lock 'x'")
+        if what == "pause":
+            await ada.resume()
+        if what != "stop":
+            assert await ada.ask(Worker.work, "x") == "done"
+
+
+@virtual
+async def test_a_turn_that_pauses_an_agent_that_waits_for_it():
+    """L15: pausing waits for the turn in hand."""
+    async with Swarm() as swarm:
+        ada, bo = await swarm.spawn(Worker), await swarm.spawn(Worker)
+        await deadlock(bo.ask(Worker.hold_and_pause, "x", ada), "finish its turns")
+        ada.resume()
+
+
+@virtual
+async def test_a_producer_that_holds_what_its_reader_needs():
+    """L15: the one waits for credit, the other for the lock."""
+    async with Swarm(config=SwarmConfig(stream_window=2)) as swarm:
+        ada, bo = await swarm.spawn(Worker), await swarm.spawn(Worker)
+        await deadlock(bo.ask(Worker.read, ada, "x"))
+
+        async def reader() -> None:
+            async with ada.stream(Worker.many, "y", 100) as items:
+                async for _ in items:
+                    await turns(3)
+                    async with swarm.lock("y"):
+                        return
+
+        await deadlock(reader(), "to read its stream on")
+        await ada.ask(Worker.work, "y")
+
+
+@virtual
+async def test_a_reader_that_asks_who_publishes_to_it():
+    """L15: a task that reads is somebody for whom publishers wait."""
+    async with Swarm() as swarm:
+        ada = await swarm.spawn(Worker)
+        async with swarm.events.subscribe(Tick, buffer=1) as ticks:
+            await swarm.events.publish(Tick(0))
+            event: Event[Tick] = await anext(ticks)
+            assert event.payload.number == 0
+            await deadlock(ada.ask(Worker.publish, 5))
+
+
+@virtual
+async def test_a_party_of_a_barrier_that_asks_who_waits_there():
+    """L15: main is expected, and waits for an agent that waits for main."""
+    async with Swarm() as swarm:
+        ada = await swarm.spawn(Worker)
+        barrier = swarm.barrier("b", 2)
+        await deadlock(ada.ask(Worker.wait_at, "b"), "barrier 'b'")
+        assert barrier.waiting == 0
+
+
+@virtual
+async def test_room_that_only_who_waits_for_it_could_make():
+    """L15, Q8: a request that would run beside a turn waits for room like any other."""
+    async with Swarm() as swarm:
+        ada = await swarm.spawn(Aside, name="ada", mailbox=1)
+        bo = await swarm.spawn(Aside, name="bo")
+        await deadlock(ada.ask(Aside.through, bo, ada))
+        deep = await swarm.spawn(Aside, name="deep", mailbox=3)
+        assert await deep.ask(Aside.side, 2) == 0
+        await deadlock(deep.ask(Aside.side, 3))
+
+
+@virtual
+@pytest.mark.parametrize("how", JOINS)
+async def test_a_child_that_wants_what_its_parent_holds(how):
+    """L15: the parent joins it, and so waits for it."""
+    async with Swarm() as swarm:
+
+        async def child() -> None:
+            async with swarm.lock("x"):
+                raise AssertionError("never")
+
+        async def grandchild() -> None:
+            await join(how, child())
+
+        for work in (child, grandchild):
+            async with swarm.lock("x"):
+                await deadlock(join(how, work()), "which it awaits")
+        ada = await swarm.spawn(Worker)
+        await deadlock(ada.ask(Worker.gather_children, "x", how))
+        assert await ada.ask(Worker.work, "x") == "done"
+
+
+@virtual
+@pytest.mark.parametrize("how", JOINS)
+async def test_a_child_that_asks_an_agent_that_wants_what_the_parent_holds(how):
+    """L15: found at the lock, through the child that noted nothing."""
+    async with Swarm() as swarm:
+        ada = await swarm.spawn(Worker)
+        await ada.ask(Worker.nap)
+
+        async def child() -> object:
+            return await ada.ask(Worker.nap_and_work, 1, "x")
+
+        async with swarm.lock("x"):
+            with pytest.raises((DeadlockError, ExceptionGroup)):
+                await join(how, child())
+
+
+async def _nap_and_work(self: Worker, seconds: float, name: str) -> str:
+    await asyncio.sleep(seconds)
+    return await self.work(name)
+
+
+Worker.nap_and_work = _nap_and_work  # type: ignore[attr-defined]
+_nap_and_work.__name__ = "nap_and_work"
+
+
+@virtual
+async def test_a_child_that_nobody_awaits_holds_up_nobody():
+    """L15: no false alarm for what its turn has only started."""
+    async with Swarm() as swarm:
+        ada, bo = await swarm.spawn(Worker), await swarm.spawn(Worker)
+        await bo.ask(Worker.meet, ada)
+        await ada.ask(Worker.meet, bo)
+        child = await ada.ask(Worker.start_child, 0.1)
+        assert await child == "woke"
+
+
+@virtual
+async def test_an_agent_that_can_do_something_amid_a_turn_may_still_come():
+    """L15, B1: no false alarm at a barrier for one with interleaved methods."""
+
+    class Busy(Agent):
+        async def hold(self, name: str) -> int:
+            async with self.swarm.lock(name):
+                return (await self.swarm.barrier("b", 2).wait()).index
+
+        @interleave
+        async def come(self) -> int:
+            return (await self.swarm.barrier("b", 2).wait()).index
+
+    async with Swarm() as swarm:
+        ada, bo = await swarm.spawn(Busy), await swarm.spawn(Busy)
+        await asyncio.gather(ada.ask(Busy.come), bo.ask(Busy.come))
+        one = asyncio.ensure_future(ada.ask(Busy.hold, "x"))
+        await turns(3)
+        two = asyncio.ensure_future(bo.ask(Busy.hold, "x"))
+        await turns(3)
+        assert await bo.ask(Busy.come) == 1
+        assert await one == 0
+        three = asyncio.ensure_future(ada.ask(Busy.come))
+        assert sorted(await asyncio.gather(two, three)) == [0, 1]
+
+
+@virtual
+async def test_what_interleaves_runs_as_soon_as_its_agent_is_resumed():
+    """Q6: not behind the turn that was queued before it."""
+    async with Swarm() as swarm:
+        ada = await swarm.spawn(Aside)
+        await ada.pause()
+        slow = asyncio.ensure_future(ada.ask(Aside.nap, 5))
+        side = asyncio.ensure_future(ada.ask(Aside.side))
+        await turns(3)
+        assert not side.done()
+        began = asyncio.get_running_loop().time()
+        ada.resume()
+        assert await side == 0
+        assert asyncio.get_running_loop().time() == began
+        await slow
+
+
+@virtual
+async def test_a_refused_ask_leaves_no_trace_in_the_mailbox():
+    """L15, Q8: nobody else is disturbed, now or later."""
+    async with Swarm() as swarm:
+        ada = await swarm.spawn(Worker, name="ada", mailbox=2)
+        async with swarm.lock("x"):
+            await ada.tell(Worker.work, "x")
+            await turns(3)
+            for _ in range(5):
+                await deadlock(ada.ask(Worker.nap))
+            assert ada.load == 1
+            assert "ada" in swarm.explain()
+        assert await ada.ask(Worker.nap) == "woke"
+        await turns(5)
+        assert ada.load == 0
+        await ada.pause()
+        ada.tell_nowait(Worker.nap)
+        ada.tell_nowait(Worker.nap)
+        with pytest.raises(Exception, match="full"):
+            ada.tell_nowait(Worker.nap)
+        ada.resume()
