@@ -4,6 +4,7 @@ import asyncio
 import inspect
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from swarm.bus._core import Working
@@ -109,8 +110,8 @@ def takes(handler: Callable[..., Any], number: int) -> bool:
 
 def is_async(handler: object) -> bool:
     """Return whether calling `handler` gives something to await."""
-    while hasattr(handler, "func"):  # functools.partial
-        handler = getattr(handler, "func")  # noqa: B009 - as above, for type checkers
+    while isinstance(handler, partial):
+        handler = handler.func
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
         getattr(handler, "__call__", None)  # noqa: B004  # its own, to be looked at
     )

@@ -12,16 +12,18 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any, Final
 
+from swarm.bus._core import Pacing
 from swarm.bus._failures import Failures
 from swarm.bus._history import History, is_book
 from swarm.bus._host import BusHost
-from swarm.bus._inline import InlineQueue, InlineSubscription
+from swarm.bus._inline import InlineQueue
 from swarm.bus._intake import Intake
 from swarm.bus._pins import Pins
+from swarm.bus._plain import InlineSubscription
 from swarm.bus._position import position_path
 from swarm.bus._records import BusOptions
 from swarm.bus._route import Route
-from swarm.bus._subscription import Handling, Pacing, Recipient
+from swarm.bus._subscription import Handling, Recipient
 from swarm.errors import InvalidTransition, Lagged
 from swarm.model import (
     EVENT_TYPE,
@@ -35,7 +37,7 @@ from swarm.ports import Reader, Write, one_loop_turn
 
 log: Final = logging.getLogger("swarm.bus")
 
-_NOBODY: Final = Route([], [])
+_NOBODY: Final = Route()
 
 
 class Bus:
@@ -49,7 +51,7 @@ class Bus:
         pins: What the log keeps for named subscriptions.
         named: The active subscriptions that have a name.
         groups: The subscriptions that several handlers share, by name.
-        crowded: The full streams that publishers wait for.
+        crowded: The full ones that publishers wait for.
         routes: Who gets events of which class, as far as it was asked.
         due: To how many recipients the newest event is due.
         loops: Commits not delivered because too many events led one to the next.
@@ -60,11 +62,13 @@ class Bus:
         self.host: BusHost = host
         self.options: BusOptions = options
         self.failures: Failures = Failures(host, options, host.codec)
-        self.inline: InlineQueue = InlineQueue(host, options.inline_backlog)
+        self.crowded: set[Pacing] = set()
+        self.inline: InlineQueue = InlineQueue(
+            host, options.inline_backlog, self.crowded
+        )
         self.pins: Pins = Pins(self)
         self.named: dict[str, Intake] = {}
         self.groups: dict[str, Any] = {}
-        self.crowded: set[Pacing] = set()
         self.routes: dict[type[Any], Route] = {}
         self.due: int = 0
         self.loops: int = 0
@@ -96,26 +100,28 @@ class Bus:
         """Give a recipient every event from the next commit on (E3)."""
         wants = self._recipients[recipient] = recipient.wants_documents()
         self._wants_documents += wants
-        self._changed()
+        for cls, route in self.routes.items():
+            self._lead(cls, route, recipient)
+        self._tap()
 
     def remove(self, recipient: Recipient) -> None:
         """Give a recipient no more events."""
-        self._wants_documents -= self._recipients.pop(recipient, False)
+        if recipient in self._recipients:
+            self._wants_documents -= self._recipients.pop(recipient)
+            self._lead_away(recipient)
         for registry in (self.named, self.groups):
             if registry.get(recipient.name) is recipient:
                 del registry[recipient.name]
         if isinstance(recipient, Intake):
             self.pins.leave(recipient)
-        self._changed()
+        self._tap()
 
     def unpin(self, subscription: Intake) -> None:
         """Keep nothing in the log for a subscription that has lost its name."""
         self.pins.release_of(subscription)
 
-    def _changed(self) -> None:
-        for route in self.routes.values():
-            route.retire()
-        self.routes.clear()
+    def _tap(self) -> None:
+        """Hear of commits if anybody listens."""
         self.due = 0
         callback = self._on_commit if self._recipients else None
         self.host.tail.tap(callback, documents=self._wants_documents > 0)
@@ -127,17 +133,31 @@ class Bus:
             return route
         if EVENT_TYPE not in cls.__dict__:
             return _NOBODY
-        inline: list[InlineSubscription] = []
-        queued: list[Recipient] = []
+        route = self.routes[cls] = Route(cls)
         for recipient in self._recipients:
-            if not recipient.selector.fits_class(cls):
-                continue
-            if isinstance(recipient, InlineSubscription) and recipient.is_open_to(cls):
-                inline.append(recipient)
-            else:
-                queued.append(recipient)
-        route = self.routes[cls] = Route(inline, queued, cls)
+            self._lead(cls, route, recipient)
         return route
+
+    def _lead(self, cls: type[Any], route: Route, recipient: Recipient) -> None:
+        """Have a route lead to a recipient, if events of its class can be meant."""
+        if not recipient.selector.fits_class(cls):
+            return
+        if (
+            isinstance(recipient, InlineSubscription)
+            and recipient.worker is None
+            and recipient.is_open_to(cls)
+        ):
+            route.add_inline(recipient)
+        else:
+            route.add_queued(recipient)
+
+    def _lead_away(self, recipient: Recipient) -> None:
+        """Have no route lead to a recipient any more."""
+        for cls, route in tuple(self.routes.items()):
+            fits = recipient.selector.fits_class(cls)
+            if not self._recipients or (fits and not route.take_out(recipient)):
+                del self.routes[cls]
+                route.retire()
 
     # --- from a commit to the recipients ----------------------------------------
 
@@ -248,10 +268,14 @@ class Bus:
         waited = False
         while True:
             busy = next(
-                (r for r in self._recipients if isinstance(r, Intake) and r.is_busy()),
+                (
+                    r
+                    for r in self._recipients
+                    if isinstance(r, Handling) and r.is_busy()
+                ),
                 None,
             )
-            if not self.inline.pending and self.failures.is_idle() and busy is None:
+            if self.inline.is_idle() and self.failures.is_idle() and busy is None:
                 return waited
             waited = True
             await (one_loop_turn() if busy is None else busy.change())

@@ -27,6 +27,22 @@ class Troubles(Protocol):
         ...
 
 
+class Pacing(Protocol):
+    """One that publishers may have to wait for."""
+
+    def is_full(self, ticket: int) -> bool:
+        """Return whether a publisher has to wait; see `Turnstile` for tickets."""
+        ...
+
+    async def wait_for_room(self, ticket: int) -> None:
+        """Wait until that may have changed; cancelling the wait is harmless.
+
+        Raises:
+            DeadlockError: Who makes room waits, in the end, for who would wait here.
+        """
+        ...
+
+
 class Core(Protocol):
     """The bus as a subscription sees it."""
 
@@ -42,7 +58,7 @@ class Core(Protocol):
 
     @property
     def crowded(self) -> set[Any]:
-        """The full streams that publishers wait for."""
+        """The full ones that publishers wait for."""
         ...
 
     @property

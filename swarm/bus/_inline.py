@@ -3,10 +3,9 @@
 import contextvars
 import inspect
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from itertools import islice
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 from swarm.bus._host import BusHost
 from swarm.bus._route import Call, Route
@@ -16,13 +15,12 @@ from swarm.model import Event
 from swarm.ports import current_activity
 
 _SLICE: Final = 0.001
-"""Seconds that plain functions may take in one turn of the loop, about: none of them is
-interrupted, and the clock is looked at once in a while."""
+"""For how many seconds, about, plain functions are called in one turn of the loop."""
 
-_LOOK: Final = 16
-"""How many calls there are from one look at the clock to the next."""
+_MOST_CALLS: Final = 1_024
+"""After how many calls there is a look at the clock, however quick they are."""
 
-_BACKLOG: Final = 256
+BACKLOG: Final = 256
 """How many events wait for plain functions before publishers do."""
 
 
@@ -37,29 +35,16 @@ class Calling(Protocol):
         """Take what the function returned to be awaited."""
         ...
 
-    def release(self) -> None:
-        """Go on with what has waited."""
-        ...
-
-
-class Rest(NamedTuple):
-    """An event that some have yet to be called with."""
-
-    event: Event[Any]
-    route: Route
-    every: Iterator[Call]
-    calls: Iterator[Call]
-    number: int
-
 
 class InlineQueue:
-    """What is due to plain functions, in the order of the commits.
+    """What is due to plain functions, in the order of the commits. Fulfils `Pacing`.
 
-    Publishers wait here while too much is: what a plain function does, all that happen
-    to be in this loop have to wait for anyway.
+    Publishers wait while too much is: for what a plain function does, everything in
+    this loop has to wait anyway.
 
     Attributes:
-        pending: Events, each with the route it is to take.
+        pending: Events, each with the route it is to take and how many of that route's
+            functions it is due to; the others subscribed later.
         running: The route whose functions are being called.
     """
 
@@ -70,14 +55,17 @@ class InlineQueue:
         """
         self._host = host
         self._backlog = backlog
+        self._limit = min(BACKLOG, backlog - 1)
         self._crowded = crowded
         self._now: Callable[[], float] = host.clock.monotonic
         self._turnstile = Turnstile(host.loop, self._room)
-        self.pending: deque[tuple[Event[Any], Route]] = deque()
+        self.pending: deque[tuple[Event[Any], Route, int]] = deque()
         self.running: Route | None = None
-        self._rest: Rest | None = None
+        self._in_hand: tuple[Event[Any], Route, int, int] | None = None
+        self._called: list[Call] = []
+        self._first = 0
         self._afterwards: list[Callable[[], None]] = []
-        self._resumed: list[Calling] = []
+        self._at_last: list[Callable[[], None]] = []
         self._is_scheduled = False
         self._is_crowded = False
         self._context = contextvars.copy_context()
@@ -88,28 +76,29 @@ class InlineQueue:
         """Have the functions of a route called with an event, soon."""
         pending = self.pending
         route.count += 1
-        pending.append((event, route))
+        pending.append((event, route, len(route.calls)))
         if not self._is_scheduled:
             self._schedule()
-        elif len(pending) > _BACKLOG:
+        elif len(pending) > self._limit:
             self._crowd()
 
     def put_first(self, event: Event[Any], route: Route) -> None:
         """Have them called before they are with anything else."""
         route.count += 1
-        self.pending.appendleft((event, route))
+        self.pending.appendleft((event, route, len(route.calls)))
         if not self._is_scheduled:
             self._schedule()
 
     def _crowd(self) -> None:
-        """Have publishers wait, and let go of what those who cannot wait cause."""
+        """Have publishers wait, and drop what those who cannot wait have caused."""
         self._is_crowded = True
         self._crowded.add(self)
         if len(self.pending) > self._backlog:
-            event, route = self.pending.popleft()
+            event, route, number = self.pending.popleft()
             route.drop(
                 event,
-                f"more than {self._backlog} events were due to plain functions "
+                number,
+                f"more than {self._backlog} waited for plain functions "
                 "(BusOptions.inline_backlog)",
             )
 
@@ -120,116 +109,135 @@ class InlineQueue:
 
     def is_idle(self) -> bool:
         """Return whether nothing is due."""
-        return not self.pending and self._rest is None
+        return not self._is_scheduled
 
     # --- publishers wait --------------------------------------------------------
 
-    def is_full(self, ticket: int | None = None) -> bool:
+    def is_full(self, ticket: int) -> bool:
         """Return whether a publisher has to wait."""
-        return self._room() <= 0 or self._turnstile.is_ahead_of(ticket)
+        return self._turnstile.stops(ticket)
 
     async def wait_for_room(self, ticket: int) -> None:
         """Wait until less is due; cancelling the wait is harmless."""
-        await self._turnstile.wait(ticket)
+        try:
+            await self._turnstile.wait(ticket)
+        finally:
+            self._relax()
 
     def _room(self) -> int:
-        return _BACKLOG + 1 - len(self.pending)
+        return self._limit + 1 - len(self.pending)
 
-    def _make_room(self) -> None:
-        self._turnstile.let_in()
-        if len(self.pending) <= _BACKLOG and not self._turnstile:
+    def _relax(self) -> None:
+        """Have nobody wait if nobody has to."""
+        if len(self.pending) <= self._limit and not self._turnstile:
             self._is_crowded = False
             self._crowded.discard(self)
 
     # --- functions are called ---------------------------------------------------
 
     def afterwards(self, act: Callable[[], None]) -> None:
-        """Change a subscription's books once the event being handed over is."""
+        """Change a subscription's books once the event in hand is handed over."""
         self._afterwards.append(act)
 
-    def release_afterwards(self, subscription: Calling) -> None:
-        """Have a subscription go on once the event being handed over is."""
-        self._resumed.append(subscription)
+    def at_last(self, act: Callable[[], None]) -> None:
+        """Do something once these books are in order."""
+        self._at_last.append(act)
+
+    def call_instead(self, route: Route, at: int, call: Call) -> None:
+        """Have something else called from now on, also with the event in hand."""
+        route.calls[at] = call
+        at -= self._first
+        if self.running is route and 0 <= at < len(self._called):
+            self._called[at] = call
 
     def _drain(self) -> None:
-        """Call plain functions with what is due to them, for one turn of the loop."""
+        """Call plain functions with what is due to them, for one turn of the loop.
+
+        An event that is due to many is handed over in several turns if need be. The
+        quicker the functions of a route are, the more of them are called from one
+        look at the clock to the next.
+        """
         pending, set_activity = self.pending, current_activity.set
-        until, left = self._now() + _SLICE, _LOOK
-        fatal: BaseException | None = None
+        looked, left = self._now(), 1.0
+        until = looked + _SLICE
         try:
-            while fatal is None:
-                if self._rest is not None:
-                    (event, route, every, calls, number), self._rest = self._rest, None
+            while True:
+                if self._in_hand is not None:
+                    event, route, first, number = self._in_hand
                 elif pending:
-                    event, route = pending.popleft()
-                    every = calls = iter(route.calls)
-                    number = len(route.calls)
-                    if route.joined and (due := route.number_due()) < number:
-                        calls, number = islice(every, due), due
+                    event, route, number = pending.popleft()
+                    first = 0
+                    self.running = route
                 else:
-                    break
-                self.running = route
+                    return
+                called, look = route.calls, route.look
+                if first or not number == len(called) <= look:
+                    called = called[first : min(first + look, number)]
+                self._called, self._first = called, first
                 set_activity(event)
-                part = calls if number <= _LOOK else islice(calls, _LOOK)
-                while True:
-                    try:
-                        for call in part:
-                            result = call(event)
-                            if result is not None:
-                                self._take_result(event, route, every, result)
-                        break
-                    except BaseException as error:  # noqa: BLE001  # all go somewhere
-                        if isinstance(error, FATAL):
-                            fatal = error
-                        self._note_failure(event, route, every, error)
-                if number > _LOOK and _taken(route, every) < number:
-                    self._rest = Rest(event, route, every, calls, number)
+                calls: Any = iter(called)
+                try:
+                    for call in calls:
+                        result = call(event)
+                        if result is not None:
+                            self._take_result(event, route, calls, result)
+                    done = len(called)
+                except BaseException as error:
+                    done = len(called) - calls.__length_hint__()
+                    failing: Calling = route.inline[first + done - 1]
+                    self._afterwards.append(partial(failing.failed, event, error))
+                    if isinstance(error, FATAL):  # the others have their turn later
+                        self._in_hand = event, route, first + done, number
+                        raise
+                if first + done < number:
+                    self._in_hand = event, route, first + done, number
                 else:
-                    self._end_event(route)
-                left -= number
-                if left <= 0:
-                    if self._now() >= until:
-                        break
-                    left = _LOOK
+                    self._in_hand = None
+                    route.done += 1
+                    if self._afterwards or self._at_last or route.is_retired:
+                        self._end_event(route)
+                left -= done / look
+                if left <= 0.0:
+                    looked, left, before = self._now(), 1.0, looked
+                    route.look = _next_look(look, looked - before)
+                    if looked >= until:
+                        return
         finally:
-            if self._rest is None:
-                self.running = None
-            self._is_scheduled = False
-            if not self.is_idle():
-                self._schedule()
-            if self._is_crowded:
-                self._make_room()
-        if fatal is not None:  # what ends the program, once all have had the event
-            raise fatal
+            self._end_turn()
 
     def _end_event(self, route: Route) -> None:
-        route.done += 1
-        if route.is_retired and route.done == route.count:
-            route.fold()
-        if self._afterwards or self._resumed:
-            self.running = None
-            acts, self._afterwards = self._afterwards, []
-            for act in acts:
-                act()
-            resumed, self._resumed = self._resumed, []
-            for subscription in resumed:
-                subscription.release()
+        """Put the books in order after an event."""
+        self.running = None
+        route.fold_when_done()
+        acts, self._afterwards = self._afterwards, []
+        for act in acts:
+            act()
+        acts, self._at_last = self._at_last, []
+        for act in acts:
+            act()
 
-    def _note_failure(
-        self, event: Event[Any], route: Route, every: Any, error: BaseException
-    ) -> None:
-        failing: Calling = route.inline[_taken(route, every) - 1]
-        self._afterwards.append(partial(failing.failed, event, error))
+    def _end_turn(self) -> None:
+        self._is_scheduled = False
+        if self._in_hand is None:
+            self.running = None
+        if self.pending or self._in_hand is not None:
+            self._schedule()
+        if self._is_crowded:
+            self._turnstile.let_in()
+            self._relax()
 
     def _take_result(
-        self, event: Event[Any], route: Route, every: Any, result: object
+        self, event: Event[Any], route: Route, calls: Any, result: object
     ) -> None:
         """Await what a function returned that turned out not to be a plain one."""
         if inspect.isawaitable(result):
-            calling: Calling = route.inline[_taken(route, every) - 1]
+            taken = len(self._called) - calls.__length_hint__()
+            calling: Calling = route.inline[self._first + taken - 1]
             calling.wait_for(event, result)
 
 
-def _taken(route: Route, every: Any) -> int:
-    """Return how many calls were taken from an iterator over those of a route."""
-    return len(route.calls) - int(every.__length_hint__())
+def _next_look(calls: int, seconds: float) -> int:
+    """Return after how many calls to look at the clock, when these took so long."""
+    if seconds < _SLICE / 8:
+        return min(2 * calls, _MOST_CALLS)
+    return max(1, int(calls * _SLICE / 4 / seconds))

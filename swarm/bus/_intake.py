@@ -4,12 +4,13 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from swarm.bus._core import Core
+from swarm.bus._core import Core, Pacing
 from swarm.bus._delivery_rule import Item, Line
 from swarm.bus._feed import Feed, just_before
 from swarm.bus._history import events_of
 from swarm.bus._keeper import Keeper
 from swarm.bus._letter import DeadLetter
+from swarm.bus._pace import Pace
 from swarm.bus._patterns import Selector
 from swarm.bus._position import Place
 from swarm.bus._records import HandlerOptions, SubscriptionStats
@@ -28,12 +29,14 @@ class Intake(Handling):
         options: How events are handed over.
         line: Its books.
         keeper: Who keeps its position in the tree; None: nobody.
+        step: How publishers keep step with it.
     """
 
     # Said again for checkers that want a type wherever an attribute is assigned.
     dropped: int
     errors: int
     lost: int
+    pace: Pacing | None
 
     def __init__(
         self,
@@ -47,6 +50,8 @@ class Intake(Handling):
         super().__init__(bus, selector, identity, name)
         self.options: HandlerOptions = options
         self.line: Line = Line(options)
+        self.step: Pace = Pace(bus.host, self.line, options.buffer, bus.crowded)
+        self.pace = self.step
         self.keeper: Keeper | None = None
         self.now: Callable[[], float] = bus.host.clock.monotonic
         self._received = 0
@@ -58,14 +63,6 @@ class Intake(Handling):
     def wake(self) -> None:
         """Have somebody look at the line."""
 
-    @abstractmethod
-    def is_busy(self) -> bool:
-        """Return whether a handler runs, or could."""
-
-    @abstractmethod
-    async def change(self) -> None:
-        """Wait until a handler ends."""
-
     # --- from commits -------------------------------------------------------------
 
     def take(self, event: Event[Any]) -> bool:
@@ -76,9 +73,12 @@ class Intake(Handling):
             self._accept(event)
         elif self.options.delivery == "at-most-once":
             self._received += 1
-            self.dropped += 1
+            buffer = self.step.limit
+            self.let_go(event, f"more than {buffer} waited (buffer) for the handler")
         else:
             self._feed = Feed(self.bus.host.tail, just_before(event))
+        if self.line.buffered >= self.step.limit:
+            self.step.crowd()
         return True
 
     def _accept(self, event: Event[Any]) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import attrs
 
-from swarm.bus._core import Core
+from swarm.bus._core import Core, Pacing
 from swarm.bus._delivery_rule import Item
 from swarm.bus._host import made_of
-from swarm.bus._inline import InlineQueue
+from swarm.bus._inline import BACKLOG, InlineQueue
 from swarm.bus._letter import DeadLetter
 from swarm.bus._patterns import Selector
-from swarm.bus._records import HandlerOptions, SubscriptionStats, SubscriptionStatus
+from swarm.bus._records import HandlerOptions, SubscriptionStats
 from swarm.bus._route import Call, Route
 from swarm.bus._subscription import Handling, Settled
 from swarm.bus._worker import WorkerSubscription
@@ -33,11 +33,13 @@ class InlineSubscription(Handling):
         routes: The routes that lead here and whose books are open, each with how many
             events it had when this was added.
         counted: Events of routes whose books are closed.
+        worker: Who handles the events instead; None: nobody has to.
     """
 
     # Said again for checkers that want a type wherever an attribute is assigned.
     dropped: int
     errors: int
+    pace: Pacing | None
 
     def __init__(
         self,
@@ -54,31 +56,30 @@ class InlineSubscription(Handling):
         self.call: Call = handler
         self.routes: dict[Route, int] = {}
         self.counted = 0
-        self.dead = 0
+        self.worker: WorkerSubscription | None = None
+        self.pace = queue
+        self._active: Call = handler
         self._queue = queue
         self._options = options
         self._held: deque[Event[Any]] = deque()
+        self._dead = 0
         self._again = 0
-        self._passed = 0
-        self._own: Route | None = None
-        self._worker: WorkerSubscription | None = None
-        self._begun: dict[tuple[int, int], Awaitable[Any]] = {}
+        self._passed_on = 0
+        self._begun: tuple[Event[Any], Awaitable[Any]] | None = None
+        self._own = Route()
+        self._own.add_inline(self)
 
     def take(self, event: Event[Any]) -> bool:
         """Take an event: here only if more than its class decides."""
-        self._queue.put(event, self._own_route())
+        if self.worker is None or self._is_due():
+            self._queue.put(event, self._own)
+        else:
+            self.worker.take(event)
         return True
 
-    def _own_route(self) -> Route:
-        if self._own is None:
-            self._own = Route()
-            self._own.add_inline(self)
-        return self._own
-
-    @property
-    def status(self) -> SubscriptionStatus:
-        """Whether it is "active", "paused" or "cancelled"."""
-        return self._status
+    def _is_due(self) -> bool:
+        """Return whether events wait to be called with, or passed on."""
+        return any(route.done < route.count for route in self.routes)
 
     @property
     def stats(self) -> SubscriptionStats:
@@ -88,52 +89,48 @@ class InlineSubscription(Handling):
             received += route.count - joined
             waiting += route.count - max(route.done, joined)
             in_flight += queue.running is route and route.done >= joined
-        received -= self._again
+        received -= self._again + self._passed_on
         held = len(self._held)
-        done = received - waiting - held - self.dead - self.dropped - self._passed
         books = SubscriptionStats(
             received=received,
-            processed=done,
-            dead=self.dead,
+            processed=received - waiting - held - self._dead - self.dropped,
+            dead=self._dead,
             dropped=self.dropped,
             in_flight=in_flight,
             buffered=waiting - in_flight + held,
             errors=self.errors,
             lost=self.lost,
         )
-        if self._worker is None:
+        if self.worker is None:
             return books
-        more = attrs.asdict(self._worker.stats)
-        more["received"] -= self._passed
-        return SubscriptionStats(
-            **{name: count + more[name] for name, count in attrs.asdict(books).items()}
-        )
+        mine, others = attrs.asdict(books), attrs.asdict(self.worker.stats)
+        return SubscriptionStats(**{what: mine[what] + others[what] for what in mine})
 
     # --- life -------------------------------------------------------------------
 
     def pause(self) -> Settled:
         """Have events wait; see `Subscription.pause`."""
         self._become("paused")
-        if self._worker is not None:
-            return self._worker.pause()
+        if self.worker is not None:
+            return self.worker.pause()
         self._call_from_now_on(self._hold)
         return Settled()
 
     def resume(self) -> None:
         """Go on with what has waited, before anything else that is due."""
         self._become("active")
-        if self._worker is not None:
-            self._worker.resume()
+        if self.worker is not None:
+            self.worker.resume()
         elif self._queue.running in self.routes:
             # The event in hand may still come here, and is to stand behind the others.
-            self._queue.release_afterwards(self)
+            self._queue.at_last(self._release)
         else:
-            self.release()
+            self._release()
 
-    def release(self) -> None:
+    def _release(self) -> None:
         """Call the handler again, first with what has waited."""
-        if self._status == "active" and self._worker is None:
-            self._call_from_now_on(self.handler)
+        if self._status == "active" and self.worker is None:
+            self._call_from_now_on(self._active)
             while self._held:
                 self._enqueue_again(self._held.pop())
 
@@ -143,33 +140,29 @@ class InlineSubscription(Handling):
         self._call_from_now_on(self._skip)
         self.dropped += len(self._held)
         self._held.clear()
-        if self._worker is None:
+        if self.worker is None:
             return settled
-        settled = self._worker.cancel()
-        for begun in self._begun.values():  # it will never be awaited
-            end = getattr(begun, "close", None) or getattr(begun, "cancel", None)
-            if end is not None:
-                end()
-        self._begun.clear()
+        settled = self.worker.cancel()
+        self._let_go_of_begun()
         return settled
 
     def _call_from_now_on(self, call: Call) -> None:
         """Have this called instead, also by the event that is being handed over."""
         self.call = call
         for route in self.routes:
-            route.calls[route.inline.index(self)] = call
+            self._queue.call_instead(route, route.inline.index(self), call)
 
     def _hold(self, event: Event[Any]) -> None:
         self._queue.afterwards(partial(self._keep, event))
 
     def _keep(self, event: Event[Any]) -> None:
+        buffer = self._options.buffer
         if self._status == "cancelled":
             self.dropped += 1
-        elif len(self._held) < self._options.buffer:
+        elif len(self._held) < buffer:
             self._held.append(event)
         else:
-            buffer = self._options.buffer
-            self.let_go(event, f"more than {buffer} waited while it was paused")
+            self.let_go(event, f"more than {buffer} waited (buffer) while it paused")
 
     def _skip(self, _: Event[Any]) -> None:
         self._queue.afterwards(self._count_dropped)
@@ -179,7 +172,7 @@ class InlineSubscription(Handling):
 
     def _enqueue_again(self, event: Event[Any]) -> None:
         self._again += 1
-        self._queue.put_first(event, self._own_route())
+        self._queue.put_first(event, self._own)
 
     def failed(self, event: Event[Any], error: BaseException) -> None:
         """Take what the handler raised; called once the event is handed over."""
@@ -187,7 +180,7 @@ class InlineSubscription(Handling):
         if self._options.on_error == "ignore":
             self.bus.failures.complain(self, event, error, "handler-failed")
             return
-        self.dead += 1
+        self._dead += 1
         item = Item(event, 0.0)
         item.failures = 1
         self.bus.failures.bury(self, item, error)
@@ -195,53 +188,75 @@ class InlineSubscription(Handling):
     def requeue(self, letter: DeadLetter) -> None:
         """Call the handler once more with the event of a dead letter."""
         self._check()
-        event = letter.event
-        if self.dead:
-            self.dead -= 1
-            self._enqueue_again(event)
-        elif self._worker is not None:
-            self._worker.requeue(letter)
+        if self._dead:
+            self._dead -= 1
+            self._enqueue_again(letter.event)
+        elif self.worker is not None:
+            self.worker.requeue(letter)
         else:
-            self._enqueue_again(event)
+            self._queue.put_first(letter.event, self._own)
+
+    def is_busy(self) -> bool:
+        """Return whether a handler runs, or could."""
+        return self.worker is not None and self.worker.is_busy()
+
+    async def change(self) -> None:
+        """Wait until a handler ends."""
+        if self.worker is not None:
+            await self.worker.change()
 
     # --- no plain function after all ----------------------------------------------
 
     def wait_for(self, event: Event[Any], result: Awaitable[Any]) -> None:
-        """Have the worker await what the handler has returned for an event."""
-        self._begun[event.place] = result
-        if self._worker is None:
-            self._worker = self._make_worker()
+        """Have a worker await what the handler has returned, and handle what follows.
+
+        What is due here already is passed on in its turn; what is not comes to the
+        worker as to any other.
+        """
+        self._begun = event, result
+        if self._status == "cancelled":  # by the handler itself, just now
+            self._let_go_of_begun()
+            self._skip(event)
+            return
         self._call_from_now_on(self._pass_on)
         self._pass_on(event)
+        self.bus.remove(self)
+        self.worker = self._make_worker()
+        self.pace = self.worker.step
+        self.bus.add(self)
 
     def _make_worker(self) -> WorkerSubscription:
+        # What is due here already has to find room there, however quickly it comes.
+        limit = self._options.buffer
+        options = attrs.evolve(self._options, buffer=limit + BACKLOG + 1)
         kind = made_of(self.bus.host.loop, WorkerSubscription)
-        worker = kind(self.bus, self.selector, self.identity, self.name, self._options)
-        worker.id = self.id
+        worker = kind(self.bus, self.selector, self.identity, self.name, options)
+        worker.step.limit = limit
         worker.join(self._handle, self.identity)
+        if self._status == "paused":
+            worker.pause()
         return worker
 
     def _handle(self, event: Event[Any]) -> Any:
-        begun = self._begun.pop(event.place, None)
-        return self.handler(event) if begun is None else begun
+        if self._begun is None or self._begun[0] is not event:
+            return self.handler(event)
+        result, self._begun = self._begun[1], None
+        return result
+
+    def _let_go_of_begun(self) -> None:
+        """End what will never be awaited."""
+        if self._begun is not None:
+            begun, self._begun = self._begun[1], None
+            end = getattr(begun, "close", None) or getattr(begun, "cancel", None)
+            if end is not None:
+                end()
 
     def _pass_on(self, event: Event[Any]) -> None:
         self._queue.afterwards(partial(self._hand_on, event))
 
     def _hand_on(self, event: Event[Any]) -> None:
-        if self._worker is None or self._status == "cancelled":
+        if self.worker is None or self._status == "cancelled":
             self.dropped += 1
         else:
-            self._passed += 1
-            self._worker.take(event)
-
-    def is_busy(self) -> bool:
-        """Return whether a handler runs, or could."""
-        return self._worker is not None and self._worker.is_busy()
-
-    async def change(self) -> None:
-        """Wait until a handler ends."""
-        if self._worker is not None:
-            await self._worker.change()
-
-
+            self._passed_on += 1
+            self.worker.take(event)

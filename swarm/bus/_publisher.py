@@ -1,9 +1,11 @@
 """Publishing: what is asked of an event before it is committed."""
 
 import copy
+from itertools import count
 from typing import Any, Final
 
 from swarm.bus._bus import Bus
+from swarm.bus._core import Pacing
 from swarm.bus._receipts import RECEIPTS, receipt, receipt_path
 from swarm.bus._records import Receipt
 from swarm.bus._route import Route
@@ -26,11 +28,7 @@ from swarm.ports import (
     View,
     current_activity,
     current_cause,
-    one_loop_turn,
 )
-
-_BACKLOG: Final = 256
-"""Events due to plain functions, before a publisher lets them run."""
 
 _new_tuple: Final = tuple.__new__  # a NamedTuple's own `__new__` takes twice the time
 
@@ -43,8 +41,8 @@ class Publisher:
         self._bus = bus
         self._kernel = bus.host.kernel
         self._local = bus.host.kernel.local
-        self._pending = bus.inline.pending
         self._crowded = bus.crowded
+        self._tickets = count(1)
         self._limit = bus.options.payload_bytes
         self._window = int(bus.options.dedupe_seconds * 1_000_000)
         self._receipts = Shelf(
@@ -64,11 +62,7 @@ class Publisher:
         weight = route.measure(payload)
         if weight > self._limit:
             payload, weight = self._settled(payload)
-        if (
-            local is None
-            or len(self._pending) > _BACKLOG
-            or (self._crowded and route.pacing)
-        ):
+        if local is None or (self._crowded and route.pacing):
             return None
         if current_activity.get() is not None:
             self._check_depth()
@@ -163,18 +157,15 @@ class Publisher:
             )
 
     async def _wait_for_room(self, cls: type[Any]) -> None:
-        """Wait until every stream that publishers wait for has room."""
-        bus = self._bus
-        while True:
-            pacing = bus.route(cls).pacing
-            full = next((stream for stream in pacing if stream.is_full()), None)
-            if full is not None:
-                await full.wait_for_room()
-            elif len(bus.inline.pending) > _BACKLOG:
-                await one_loop_turn()
-                return
-            else:
-                return
+        """Wait until whatever has to be waited for has room."""
+        if self._crowded:
+            ticket = next(self._tickets)
+            while (full := self._full(cls, ticket)) is not None:
+                await full.wait_for_room(ticket)
+
+    def _full(self, cls: type[Any], ticket: int) -> Pacing | None:
+        pacing = self._bus.route(cls).pacing
+        return next((each for each in pacing if each.is_full(ticket)), None)
 
 
 def _copied(payload: Any) -> Any:

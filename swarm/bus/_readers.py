@@ -11,6 +11,7 @@ from collections.abc import Hashable, Iterable
 from typing import Any, Protocol, cast
 
 from swarm.bus._host import BusHost
+from swarm.bus._turnstile import Turnstile
 from swarm.ports import current_activity
 
 
@@ -24,8 +25,8 @@ class Crowded(Protocol):
         """Which events it is for."""
         ...
 
-    def holds_back(self) -> bool:
-        """Return whether there is no room."""
+    def room(self) -> int:
+        """Return for how many events there is room."""
         ...
 
     def look_again(self) -> None:
@@ -37,7 +38,7 @@ class Readers:
     """The readers of one stream. An obstacle of the wait-for graph.
 
     Attributes:
-        waiting: The publishers that wait, each with its future.
+        turnstile: Where publishers wait for them.
     """
 
     __slots__ = (
@@ -47,7 +48,7 @@ class Readers:
         "_party",
         "_stream",
         "_task",
-        "waiting",
+        "turnstile",
     )
 
     def __init__(self, host: BusHost, stream: Crowded) -> None:
@@ -58,7 +59,7 @@ class Readers:
         self._activity: Any = None
         self._party: Hashable | None = None
         self._is_certain = True
-        self.waiting: dict[asyncio.Future[None], None] = {}
+        self.turnstile: Turnstile = Turnstile(host.loop, stream.room)
 
     def entered(self) -> None:
         """Note who has entered the stream: so far, nobody else will read it."""
@@ -89,29 +90,19 @@ class Readers:
     def took(self) -> None:
         """Note that the running code has taken something out: there is room."""
         self.reads()
-        self.wake()
+        self.turnstile.let_in()
 
-    def wake(self) -> None:
-        """Have those who wait for room look again."""
-        for waiter in self.waiting:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    async def wait(self) -> None:
-        """Wait until something is taken out.
+    async def wait(self, ticket: int) -> None:
+        """Wait until there is room for who has this ticket.
 
         Raises:
             DeadlockError: The reader waits, in the end, for who would wait here.
         """
         party, graph = self._host.party(), self._host.waits
         graph.enter(party, self)
-        waiter = self._host.loop.create_future()
-        self.waiting[waiter] = None
-        self._stream.look_again()
         try:
-            await waiter
+            await self.turnstile.wait(ticket)
         finally:
-            del self.waiting[waiter]
             self._stream.look_again()
             graph.leave(party, self)
 
@@ -120,7 +111,7 @@ class Readers:
     def blockers(self) -> Iterable[Hashable]:
         """Return who has to read before there is room, if that is certain."""
         certain = self._party is not None and self._is_certain
-        return (self._party,) if certain and self._stream.holds_back() else ()
+        return (self._party,) if certain and self._stream.room() <= 0 else ()
 
     def describe_wait(self) -> str:
         """Return what is waited for."""

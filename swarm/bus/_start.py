@@ -10,10 +10,10 @@ from swarm.bus._checks import text, whole
 from swarm.bus._documents import revision_of
 from swarm.bus._group import GroupMember
 from swarm.bus._host import made_of
-from swarm.bus._inline import InlineSubscription
 from swarm.bus._keeper import Keeper
 from swarm.bus._letter import DeadLetter, letters_path
 from swarm.bus._patterns import Selector
+from swarm.bus._plain import InlineSubscription
 from swarm.bus._position import Place, Position, Progress, position_path
 from swarm.bus._records import (
     Batch,
@@ -128,7 +128,6 @@ class HandlerStart:
         return worker if group is None else GroupMember(worker, member)
 
     def _begin_inline(self, handler: Handler) -> InlineSubscription:
-        options = self._options
         kind = made_of(self._bus.host.loop, InlineSubscription)
         inline = kind(
             self._bus,
@@ -136,8 +135,7 @@ class HandlerStart:
             self._selector,
             self._identity,
             handler,
-            ignores=options.on_error == "ignore",
-            buffer=options.buffer,
+            self._options,
         )
         self._bus.add(inline)
         return inline

@@ -3,22 +3,24 @@
 import asyncio
 from collections import deque
 from types import TracebackType
-from typing import Generic, Self, TypeVar, get_args
+from typing import Final, Generic, Self, TypeVar, get_args
 
 from swarm.bus._checks import choose, whole
-from swarm.bus._core import Core
+from swarm.bus._core import Core, Pacing
 from swarm.bus._feed import Feed, just_before
 from swarm.bus._patterns import Selector
 from swarm.bus._readers import Readers
 from swarm.bus._records import Overflow, SubscriptionStats
-from swarm.bus._subscription import Pacing, Settled, Subscription
+from swarm.bus._subscription import Recipient, Settled, Subscription
 from swarm.errors import Closed, Compacted, InvalidTransition, Lagged
 from swarm.model import AgentIdentity, Event
 
 E = TypeVar("E")
 
+_ANY: Final = 1 << 62
 
-class EventStream(Pacing, Subscription, Generic[E]):
+
+class EventStream(Recipient, Subscription, Generic[E]):
     """Events as they come, to be entered with `async with` and iterated.
 
     What happened before entering is not seen, unless `since` says so. At most
@@ -40,6 +42,7 @@ class EventStream(Pacing, Subscription, Generic[E]):
     # Said again for checkers that want a type wherever an attribute is assigned.
     dropped: int
     lost: int
+    pace: Pacing | None
 
     def __init__(
         self,
@@ -57,7 +60,7 @@ class EventStream(Pacing, Subscription, Generic[E]):
         if since is not None:
             whole("since", since, 0)
         super().__init__(bus, selector, identity, None)
-        self.paces: bool = overflow == "block"
+        self.pace = self if overflow == "block" else None
         self._overflow = overflow
         self._limit = 1 if overflow == "latest" else buffer
         self._since = since
@@ -85,6 +88,7 @@ class EventStream(Pacing, Subscription, Generic[E]):
             raise InvalidTransition("an event stream is entered once; subscribe again")
         if self._since is not None:
             self._begin_at(self._since)
+            self._refill()
         self._entered = True
         self._readers.entered()
         self.bus.add(self)
@@ -140,11 +144,11 @@ class EventStream(Pacing, Subscription, Generic[E]):
     def _take_out(self) -> Event[E] | None:
         """Return the next event, wherever it is; None: wait for it."""
         buffer = self._buffer
-        if self._feed is not None:
-            self._refill()
         if buffer and self._status != "paused":
             self._processed += 1
             event = buffer.popleft()
+            if self._feed is not None:
+                self._refill()
             self._readers.took()
             self.look_again()
             return event
@@ -218,7 +222,10 @@ class EventStream(Pacing, Subscription, Generic[E]):
         return True
 
     def _refill(self) -> None:
-        """Read what waits in the log, as far as there is room."""
+        """Read what waits in the log, as far as there is room.
+
+        So while something does, the buffer is full.
+        """
         feed = self._feed
         assert feed is not None  # who calls has looked
         while len(self._buffer) < self._limit:
@@ -232,7 +239,6 @@ class EventStream(Pacing, Subscription, Generic[E]):
             if event is None:
                 feed.close()
                 self._feed = None
-                self._readers.wake()
                 return
             self._buffer.append(event)
 
@@ -249,33 +255,32 @@ class EventStream(Pacing, Subscription, Generic[E]):
             and self._feed is None
             and self._status == "active"
             and self._lag is None
-            and not self._readers.waiting
+            and not self._readers.turnstile
         )
-        if self.paces:
-            if self.holds_back():
+        if self.pace is not None:
+            if self.room() <= 0 or self._readers.turnstile:
                 self.bus.crowded.add(self)
             else:
                 self.bus.crowded.discard(self)
 
-    def is_full(self) -> bool:
-        """Return whether a publisher has to wait for room."""
-        return self.holds_back() and not self._readers.is_reading()
+    def is_full(self, ticket: int) -> bool:
+        """Return whether a publisher has to wait; its reader never has to."""
+        turnstile = self._readers.turnstile
+        return turnstile.stops(ticket) and not self._readers.is_reading()
 
-    def holds_back(self) -> bool:
-        """Return whether there is no room."""
-        return (
-            (len(self._buffer) >= self._limit or self._feed is not None)
-            and self._status != "cancelled"
-            and self._lag is None
-        )
+    def room(self) -> int:
+        """Return for how many events there is room."""
+        if self._status == "cancelled" or self._lag is not None:
+            return _ANY
+        return self._limit - len(self._buffer)
 
-    async def wait_for_room(self) -> None:
+    async def wait_for_room(self, ticket: int) -> None:
         """Wait until something was taken out; cancelling the wait is harmless.
 
         Raises:
             DeadlockError: Its reader waits, in the end, for who would wait here.
         """
-        await self._readers.wait()
+        await self._readers.wait(ticket)
 
     # --- life -------------------------------------------------------------------
 
@@ -297,8 +302,8 @@ class EventStream(Pacing, Subscription, Generic[E]):
         if self._feed is not None:
             self._feed.close()
             self._feed = None
+        self._readers.turnstile.let_in()
         self.look_again()
-        self._readers.wake()
         self._wake()
         return settled
 

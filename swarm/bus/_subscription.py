@@ -5,11 +5,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Final
 
-from swarm.bus._core import Core
+from swarm.bus._core import Core, Pacing
 from swarm.bus._letter import DeadLetter
 from swarm.bus._patterns import Selector
 from swarm.bus._records import SubscriptionStats, SubscriptionStatus
-from swarm.errors import Closed
+from swarm.errors import Closed, LimitExceeded
 from swarm.model import DOCUMENT_EVENTS, AgentIdentity, Event, Path, StateEvent
 
 
@@ -90,6 +90,7 @@ class Recipient(ABC):
         name: What it is called.
         identity: Who subscribed.
         selector: Which events are meant.
+        pace: Whom publishers may have to wait for; None: nobody.
         errors: How often its `where`, or its handler, has raised.
         dropped: Events it let go of unhandled.
         lost: Commits that left the log before it could read them.
@@ -104,9 +105,12 @@ class Recipient(ABC):
         self.identity = identity
         self.id: str = bus.new_id()
         self.name: str = self.id if name is None else name
+        self.pace: Pacing | None = None
         self.errors: int = 0
         self.dropped: int = 0
         self.lost: int = 0
+        self._no_room = 0
+        self._tell_at = 1
         self._status: SubscriptionStatus = "active"
         self._may_read = bus.host.reader_of(identity)
 
@@ -169,6 +173,19 @@ class Recipient(ABC):
         """Return whether changes of documents can be meant."""
         return any(self.selector.fits_class(cls) for cls in DOCUMENT_EVENTS)
 
+    def let_go(self, event: Event[Any], why: str) -> None:
+        """Drop an event for which there is no room.
+
+        There is an alert each time that the loss has doubled, and not one for each:
+        alerts are events as well.
+        """
+        self.dropped += 1
+        self._no_room += 1
+        if self._no_room >= self._tell_at:
+            self._tell_at = 2 * self._no_room
+            error = LimitExceeded(f"{self._no_room} events dropped so far: {why}")
+            self.bus.failures.complain(self, event, error, "events-lost")
+
     def describe(self) -> str:
         """Return how it fares, in one line."""
         s = self.stats
@@ -188,24 +205,6 @@ class Recipient(ABC):
         self._status = status
 
 
-class Pacing(Recipient):
-    """One that publishers may have to wait for.
-
-    Attributes:
-        paces: Whether they do, while it is full.
-    """
-
-    paces: bool
-
-    @abstractmethod
-    def is_full(self) -> bool:
-        """Return whether a publisher has to wait for room."""
-
-    @abstractmethod
-    async def wait_for_room(self) -> None:
-        """Wait until something was taken out; cancelling the wait is harmless."""
-
-
 class Handling(Recipient, Subscription):
     """One that calls a handler, and can have it try an event again."""
 
@@ -216,6 +215,14 @@ class Handling(Recipient, Subscription):
         Raises:
             Closed: It was cancelled.
         """
+
+    @abstractmethod
+    def is_busy(self) -> bool:
+        """Return whether a handler runs, or could."""
+
+    @abstractmethod
+    async def change(self) -> None:
+        """Wait until a handler ends."""
 
 
 def may_see(event: Event[Any], may_read: Callable[[Path], bool] | None) -> bool:

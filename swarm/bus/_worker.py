@@ -169,6 +169,7 @@ class WorkerSubscription(Intake):
                     await self._run(member, delivery)
                 finally:
                     del member.at_work[delivery]
+                    self.step.ran()
                     self._notify()
                 budget -= 1
                 if not budget:
@@ -301,6 +302,7 @@ class WorkerSubscription(Intake):
             self._seen = self.seen()
             super().cancel()
             self._set_timer()
+            self.step.end()
             if self._feed is not None:
                 self._feed.close()
                 self._feed = None

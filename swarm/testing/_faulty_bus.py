@@ -29,7 +29,7 @@ from typing import Any, Final
 from swarm.bus import Recipient
 from swarm.bus._attempt import Member
 from swarm.bus._delivery_rule import Delivery, Lane
-from swarm.bus._inline import InlineSubscription
+from swarm.bus._plain import InlineSubscription
 from swarm.bus._posting import PostingRecipient
 from swarm.bus._stream import EventStream
 from swarm.bus._subscription import Settled
@@ -56,15 +56,15 @@ class FaultyInline(InlineSubscription):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._user = self.handler
-        self.handler = self.call = self._meet
+        self._active = self._meet
+        self._call_from_now_on(self._meet)
         _injector_of(self).listen(self.name, ("drop_event",))
 
     def _meet(self, event: Event[Any]) -> Any:
         if _injector_of(self).event(self.name):
             self._queue.afterwards(self._count_dropped)
             return None
-        return self._user(event)
+        return self.handler(event)
 
 
 # --- handlers that may await --------------------------------------------------------

@@ -4,6 +4,7 @@ import asyncio
 import functools
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import AsyncMock, MagicMock, Mock
 
 import pytest
 
@@ -565,3 +566,138 @@ def test_an_agent_dies_with_events_in_its_mailbox(end: str) -> None:
             assert receipt.delivered_to == 0
 
     scenario()
+
+
+# --- functions that are not what they seem --------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [Mock, MagicMock, AsyncMock])
+def test_a_mock_is_a_handler(kind: Any) -> None:
+    """E2: it has any attribute one asks for, and is called with the events."""
+
+    @virtual
+    async def scenario() -> None:
+        async with Swarm() as swarm:
+            handler = kind(return_value=None)
+            await swarm.events.on(Ping, handler)
+            await swarm.events.publish(Ping(1))
+            await asyncio.sleep(1)
+            assert handler.call_args[0][0].payload.number == 1
+
+    scenario()
+
+
+@pytest.mark.parametrize("where", [None, lambda _: True])
+def test_a_function_that_returns_a_coroutine_is_handled_like_one(where: Any) -> None:
+    """E9, E12, E17: in order, one at a time; paused, cancelled and closed as such."""
+
+    @virtual
+    async def scenario() -> None:
+        async with Swarm() as swarm:
+            running: list[int] = []
+            done: list[int] = []
+
+            async def slow(event: Event[Ping]) -> None:
+                running.append(event.payload.number)
+                assert len(running) == 1, "one after the other"
+                try:
+                    await asyncio.sleep(1)
+                    done.append(event.payload.number)
+                finally:
+                    running.clear()
+
+            def handler(event: Event[Ping]) -> Any:
+                return slow(event)
+
+            sub = await swarm.events.on(Ping, handler, where=where)
+            for number in range(5):
+                await swarm.events.publish(Ping(number))
+            await asyncio.sleep(0.5)
+            s = balanced(sub)
+            assert (s.in_flight, s.buffered) == (1, 4)
+            await sub.pause()
+            assert (running, done) == ([], [0])
+            await swarm.events.publish(Ping(5))
+            await asyncio.sleep(5)
+            assert done == [0], "E12: no handler starts after await pause()"
+            sub.resume()
+            await asyncio.sleep(2.5)
+            assert (running, done) == ([3], [0, 1, 2])
+            await sub.cancel()
+            assert running == [], "E12: none runs after await cancel()"
+            s = balanced(sub)
+            assert (s.processed + s.dropped, done) == (6, [0, 1, 2])
+
+            done.clear()
+            last = await swarm.events.on(Ping, handler, where=where)
+            for number in range(3):
+                await swarm.events.publish(Ping(number))
+        assert done == [0, 1, 2], "what is due is handled before the end"
+        assert balanced(last).processed == 3
+
+    scenario()
+
+
+@pytest.mark.parametrize("act", ["pause", "cancel"])
+def test_a_function_that_ends_itself_and_returns_a_coroutine(act: str) -> None:
+    """E12, E17: what it has in hand waits, or goes; nothing is left unawaited."""
+
+    @virtual
+    async def scenario() -> None:
+        async with Swarm() as swarm:
+            done: list[int] = []
+
+            async def slow(event: Event[Ping]) -> None:
+                done.append(event.payload.number)
+
+            def handler(event: Event[Ping]) -> Any:
+                if event.payload.number == 0:
+                    getattr(sub, act)()
+                return slow(event)
+
+            sub = await swarm.events.on(Ping, handler)
+            for number in range(3):
+                await swarm.events.publish(Ping(number))
+            await asyncio.sleep(1)
+            assert done == []
+            s = balanced(sub)
+            if act == "cancel":
+                assert s.dropped == 3
+                return
+            assert s.buffered == 3
+            sub.resume()
+            await asyncio.sleep(1)
+            assert done == [0, 1, 2]
+
+    scenario()
+
+
+@virtual
+async def test_a_function_that_returns_something_to_await_only_once() -> None:
+    """E9: what follows waits for it all the same; dead letters are tried again."""
+    async with Swarm() as swarm:
+        done: list[Any] = []
+
+        async def slow() -> None:
+            await asyncio.sleep(1)
+            done.append("slow")
+            raise ValueError
+
+        def handler(event: Event[Ping]) -> Any:
+            if event.payload.number == 1:
+                return slow()
+            done.append(event.payload.number)
+            return None
+
+        sub = await swarm.events.on(Ping, handler)
+        for number in range(4):
+            await swarm.events.publish(Ping(number))
+        await asyncio.sleep(5)
+        assert done == [0, "slow", 2, 3]
+        (letter,) = await swarm.events.dead_letters.list()
+        s = balanced(sub)
+        assert (s.received, s.processed, s.dead, s.errors) == (4, 3, 1, 1)
+        await swarm.events.dead_letters.requeue(letter.id)
+        await asyncio.sleep(5)
+        assert done == [0, "slow", 2, 3, "slow"]
+        assert balanced(sub).dead == 1

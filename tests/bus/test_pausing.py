@@ -90,6 +90,35 @@ async def test_plain_functions_that_pause_and_resume_each_other() -> None:
         assert balanced(victim).processed == 2
 
 
+@pytest.mark.parametrize("controls_first", [True, False])
+def test_a_plain_function_resumed_in_the_middle_of_an_event(
+    controls_first: bool,
+) -> None:
+    """E12: what has waited, then the event in hand, then what follows."""
+
+    @virtual
+    async def scenario() -> None:
+        async with Swarm() as swarm:
+            got: list[int] = []
+
+            def control(event: Event[Tick]) -> None:
+                if event.payload.number == 3:
+                    sub.resume()
+
+            if controls_first:
+                await swarm.events.on(Tick, control)
+            sub = await swarm.events.on(Tick, lambda e: got.append(e.payload.number))
+            if not controls_first:
+                await swarm.events.on(Tick, control)
+            sub.pause()
+            await publish(swarm, 1, 2, 3, 4)
+            await asyncio.sleep(1)
+            assert got == [1, 2, 3, 4]
+            assert balanced(sub).processed == 4
+
+    scenario()
+
+
 @virtual
 async def test_a_stream_pauses_and_resumes() -> None:
     """E12: its reader waits, its events too."""

@@ -1,0 +1,94 @@
+"""Publishers that wait for a handler which keeps on handling, and for no other.
+
+A publisher in a plain loop gives nobody else a turn, so the buffer of a handler that
+never waits would overflow although it is as quick as can be. Such a handler gets turns
+of the loop while its buffer is full. One that has not come to an end for a few of them
+waits for something else, and nobody waits for it (E2).
+"""
+
+from typing import Any, Final
+
+from swarm.bus._delivery_rule import Line
+from swarm.bus._host import BusHost
+from swarm.bus._turnstile import Turnstile
+
+_PATIENCE: Final = 4
+"""Turns of the loop in which a handler has to end, for publishers to wait for it."""
+
+_ANY: Final = 1 << 62
+
+
+class Pace:
+    """How publishers keep step with one handler. Fulfils `Pacing`.
+
+    Attributes:
+        limit: How many events fill the buffer.
+    """
+
+    def __init__(
+        self, host: BusHost, line: Line, limit: int, crowded: set[Any]
+    ) -> None:
+        """Be among the `crowded` while publishers have to wait."""
+        self.limit: int = limit
+        self._loop = host.loop
+        self._line = line
+        self._crowded = crowded
+        self._turnstile = Turnstile(host.loop, self._room)
+        self._is_crowded = False
+        self._is_watched = False
+        self._runs = 0
+        self._seen = 0
+        self._patience = _PATIENCE
+        self._stuck_at = -1
+
+    def _room(self) -> int:
+        if self._stuck_at == self._runs:
+            return _ANY
+        return self.limit - self._line.buffered
+
+    def crowd(self) -> None:
+        """Note that the buffer is full."""
+        if self._stuck_at != self._runs:
+            self._is_crowded = True
+            self._crowded.add(self)
+
+    def ran(self) -> None:
+        """Note that the handler has ended once more."""
+        self._runs += 1
+        if self._is_crowded:
+            self._let_in()
+
+    def _let_in(self) -> None:
+        self._turnstile.let_in()
+        if self._room() > 0 and not self._turnstile:
+            self._is_crowded = False
+            self._crowded.discard(self)
+
+    def end(self) -> None:
+        """Note that it handles nothing more."""
+        self._stuck_at = self._runs
+        self._let_in()
+
+    def is_full(self, ticket: int) -> bool:
+        """Return whether a publisher has to wait."""
+        return self._is_crowded and self._turnstile.stops(ticket)
+
+    async def wait_for_room(self, ticket: int) -> None:
+        """Wait until there is room, or the handler waits itself."""
+        if not self._is_watched:
+            self._is_watched, self._patience = True, _PATIENCE
+            self._loop.call_soon(self._look)
+        await self._turnstile.wait(ticket)
+
+    def _look(self) -> None:
+        """Once in each turn: find out whether the handler keeps on."""
+        if self._runs != self._seen:
+            self._seen, self._patience = self._runs, _PATIENCE
+        else:
+            self._patience -= 1
+            if not self._patience:
+                self._stuck_at = self._runs
+        self._let_in()
+        self._is_watched = bool(self._turnstile)
+        if self._is_watched:
+            self._loop.call_soon(self._look)
