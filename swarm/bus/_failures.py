@@ -115,8 +115,6 @@ class Failures:
             at=self._host.clock.wall(),
             is_durable=keeper is not None,
         )
-        if keeper is not None:
-            keeper.burying(item)
         self.recent.append(letter)
         alert = self._alert_about(subscription, event, error, "dead-letter")
         self._add(Report(event, alert, letter, keeper, item))

@@ -84,6 +84,8 @@ class Intake(Handling):
     def _accept(self, event: Event[Any]) -> None:
         self._seen = event.place
         self._received += 1
+        if self.keeper is not None:
+            self.keeper.took(event.place)
         self._stand_in_line(event, None)
 
     def _stand_in_line(self, event: Event[Any], letter: Path | None) -> None:

@@ -62,22 +62,23 @@ class Keeper:
         self._moved = moved
         self._unsaved = 0
         self._answered: dict[Path, None] = {}
-        self._burying: dict[Place, None] = {}
 
     def has_done(self, place: Place) -> bool:
         """Return whether an event was handled, or given up, before."""
-        return place <= self._progress.after or place in self._progress.done
+        return self._progress.has_done(place)
+
+    def took(self, place: Place) -> None:
+        """Note an event that was taken in, and is open until it is handled.
+
+        One that is given up is so until its dead letter is written.
+        """
+        self._progress.take(place)
 
     def finished(self, items: Iterable[Item]) -> None:
         """Note events that were handled, or are not to be handled any more."""
         for item in items:
             self._unsaved += 1
             self._end(item)
-
-    def burying(self, item: Item) -> None:
-        """Note an event that was given up: it ends once its dead letter is written."""
-        if item.letter is None:
-            self._burying[item.event.place] = None
 
     def to_commit(
         self, items: Sequence[Item] = (), burial: Write | None = None
@@ -154,16 +155,11 @@ class Keeper:
 
     def _end(self, item: Item) -> None:
         """Note that an event is done, in one way or another."""
-        self._burying.pop(item.event.place, None)
         if item.letter is None:
-            self._progress.done.add(item.event.place)
+            self._progress.finish(item.event.place)
         else:
             self._answered[item.letter] = None
 
     def _position(self, items: Iterable[Item]) -> Position:
-        subscription = self._subscription
-        return self._progress.position(
-            [*subscription.line.outstanding(), *self._burying],
-            [item.event.place for item in items if item.letter is None],
-            subscription.seen(),
-        )
+        finished = [item.event.place for item in items if item.letter is None]
+        return self._progress.position(finished, self._subscription.seen())

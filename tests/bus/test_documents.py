@@ -19,7 +19,7 @@ def document(value: Any, record: Any = None) -> Document:
 
 
 @pytest.mark.parametrize(
-    "position", [Position((7, -1)), Position((7, 2), ((9, 0), (12, 3)))]
+    "position", [Position((7, -1)), Position((7, 2), (((9, 0), (12, 3)),))]
 )
 def test_a_position_is_read_as_it_was_written(position: Position) -> None:
     """From its JSON, and from the record itself."""

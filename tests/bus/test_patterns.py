@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from swarm import Event, LimitExceeded, event
 from swarm.bus import select
 from swarm.bus._history import History, page
-from swarm.bus._position import Position, Progress
 from swarm.model import OWNER, AgentIdentity, Cause, Commit
 
 ADA = AgentIdentity("ada", "researcher", "ada", "researcher")
@@ -149,32 +148,6 @@ def test_indexes_equal_a_scan(
             limit=limit,
         )
         assert found == scan[offset:][: len(scan) if limit is None else limit]
-
-
-@given(st.lists(st.booleans(), max_size=12), st.randoms())
-def test_a_position_forgets_nothing(done: list[bool], random: Any) -> None:
-    """E7: position and `done` together are exactly what was handled."""
-    progress = Progress(Position((0, -1)))
-    places = [(n + 1, 0) for n in range(len(done))]
-    order = [place for place, flag in zip(places, done, strict=True) if flag]
-    random.shuffle(order)
-    left = set(places)
-    seen = places[-1] if places else (0, -1)
-    for place in order:
-        position = progress.position(left, [place], seen)
-        left.discard(place)
-        progress.reach(position)
-        for other in places:
-            handled = other <= position.after or other in position.done
-            assert handled == (other not in left)
-        assert Position((0, -1)) == Position((0, -1))
-        assert min(left, default=(99, 0)) > position.after
-
-
-def test_a_position_does_not_move_over_what_was_not_taken_in() -> None:
-    """E5: beginning again with holes, the holes stay until they are handled."""
-    start = Position((1, -1), ((3, 0),))
-    assert Progress(start).position([], [], start.after) == start
 
 
 def test_query_times_are_half_open() -> None:

@@ -10,6 +10,7 @@ from swarm import Agent, Event, Swarm, event, on
 from swarm.bus import Attempt
 from swarm.bus._delivery_rule import Line
 from swarm.bus._inline import InlineQueue
+from swarm.bus._position import Progress
 from swarm.bus._keeper import Keeper
 from swarm.bus._worker import WorkerSubscription
 from swarm.testing import (
@@ -244,7 +245,7 @@ def test_an_effect_without_its_acknowledgement_is_found(monkeypatch):
 
 def test_a_position_that_runs_ahead_is_found(monkeypatch):
     """E5: what is under way when a subscription ends is due to the next of its name."""
-    monkeypatch.setattr(Line, "outstanding", lambda self: [])
+    monkeypatch.setattr(Progress, "take", lambda self, place: None)
     breaks(handed_on, WRONG, faults=EVENT_FAULTS)
 
 

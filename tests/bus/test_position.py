@@ -1,0 +1,109 @@
+"""How far a named subscription has come, against the plain sets of what was done."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarm import Event, Swarm, event
+from swarm.bus._position import Place, Position, Progress
+from tests.support.virtual_loop import virtual
+
+
+@event("position.tick")
+class Tick:
+    number: int
+
+
+PLACES: list[Place] = [(n // 2 + 1, n % 2) for n in range(40)]
+
+
+def is_in(position: Position, place: Place) -> bool:
+    runs = position.done
+    return place <= position.after or any(a <= place <= b for a, b in runs)
+
+
+@given(st.data())
+def test_a_position_says_exactly_what_was_done(data: st.DataObject) -> None:
+    """E5, E7: in whatever order, and if the next of its name goes on from there."""
+    progress = Progress(Position((0, -1)))
+    ahead, taken, left, done = list(PLACES), (0, -1), set[Place](), set[Place]()
+    for _ in range(data.draw(st.integers(0, 80))):
+        act = data.draw(st.sampled_from(["take", "take", "finish", "finish", "again"]))
+        if act == "take" and ahead:
+            taken = ahead.pop(0)
+            if not progress.has_done(taken):
+                progress.take(taken)
+                left.add(taken)
+        elif act == "finish" and left:
+            place = data.draw(st.sampled_from(sorted(left)))
+            position = progress.position([place], taken)
+            progress.finish(place)
+            left.discard(place)
+            done.add(place)
+            assert progress.position((), taken) == position
+            if data.draw(st.booleans()):
+                progress.reach(position)
+        elif act == "again":
+            position = progress.position((), taken)
+            progress, left, taken = Progress(position), set(), position.after
+            ahead = [place for place in PLACES if place > taken]
+        position = progress.position((), taken)
+        for place in PLACES:
+            assert progress.has_done(place) == (place in done)
+            assert is_in(position, place) == (place in done)
+        opened = {p for p in PLACES if p not in done and p < max(done)} if done else ()
+        assert len(position.done) <= len(opened) + 1
+
+
+def test_a_position_does_not_move_over_what_was_not_taken_in() -> None:
+    """E5: beginning again with holes, the holes stay until they are handled."""
+    start = Position((1, -1), (((3, 0), (5, 0)),))
+    progress = Progress(start)
+    assert progress.position((), start.after) == start
+    progress.take((2, 0))
+    assert progress.position([(2, 0)], (2, 0)).after == (2, 0)
+    progress.finish((2, 0))
+    assert progress.has_done((4, 0))
+    assert not progress.has_done((2, 1))
+    progress.take((6, 0))
+    progress.finish((6, 0))
+    assert progress.position((), (6, 0)) == Position((6, 0))
+
+
+@pytest.mark.parametrize("delivery", ["at-least-once", "exactly-once"])
+def test_one_stuck_event_leaves_a_short_position(delivery: str) -> None:
+    """E7: the document says what is done beyond it in one run, however much it is."""
+
+    @virtual
+    async def scenario() -> None:
+        async with Swarm() as swarm:
+            stuck = asyncio.Event()
+
+            async def handle(event: Event[Tick], *_: object) -> None:
+                if event.payload.number == 0:
+                    await stuck.wait()
+
+            async def effect(event: Event[Tick], tx: object) -> None:
+                await handle(event)
+
+            sub = await swarm.events.on(
+                Tick,
+                effect if delivery == "exactly-once" else handle,
+                delivery=delivery,  # type: ignore[arg-type]
+                name="stuck",
+                partition=lambda e: e.payload.number,
+            )
+            for number in range(500):
+                await swarm.events.publish(Tick(number))
+            await asyncio.sleep(1)
+            assert sub.stats.processed == 499
+            position = await swarm.state.get("subscriptions.stuck")
+            assert len(position["done"]) == 1
+            stuck.set()
+            await asyncio.sleep(1)
+            position = await swarm.state.get("subscriptions.stuck")
+            assert position["done"] == []
+
+    scenario()
