@@ -22,6 +22,9 @@ from swarm.model import Event, Path
 
 _WHOLE: Final = "everything"
 
+_HELD: Final = 16
+"""How many times its buffer a line holds while others are tried again."""
+
 
 class Fate(enum.Enum):
     """What becomes of a failed event."""
@@ -66,9 +69,10 @@ class Lane:
         not_before: When the head may run, after a failure.
         ticket: Which entry of the schedule counts; 0: it is not in it.
         runs: How many of `items` are being handled.
+        is_held: Whether its head waits for a retry.
     """
 
-    __slots__ = ("items", "key", "not_before", "runs", "ticket")
+    __slots__ = ("is_held", "items", "key", "not_before", "runs", "ticket")
 
     def __init__(self, key: Hashable) -> None:
         """Begin empty."""
@@ -77,6 +81,7 @@ class Lane:
         self.not_before: float = 0.0
         self.ticket: int = 0
         self.runs: int = 0
+        self.is_held: bool = False
 
 
 class Delivery:
@@ -120,6 +125,17 @@ class Line:
         self.processed: int = 0
         self.dead: int = 0
         self.errors: int = 0
+        self._held = 0
+
+    def room(self, buffer: int) -> int:
+        """Return how many more events may come in, when `buffer` may wait.
+
+        Those in a lane whose head waits for a retry wait for nothing that a handler
+        does, and would keep the events of all other lanes out. They do not count
+        until it has its turn, up to a limit of their own.
+        """
+        held = 0 if self._options.is_one_lane else self._held
+        return min(buffer - self.buffered + held, _HELD * buffer - self.buffered)
 
     # --- in ---------------------------------------------------------------------
 
@@ -136,6 +152,7 @@ class Line:
         if lane is None:
             lane = self._lanes[key] = Lane(key)
         lane.items.append(item)
+        self._held += lane.is_held
         full = 1 if options.batch is None else options.batch.size
         if not lane.runs and (len(lane.items) == full or not lane.ticket):
             self._schedule(lane, now)
@@ -146,12 +163,18 @@ class Line:
         head = lane.items[0]
         if batch is not None and len(lane.items) < batch.size and not head.alone:
             at = max(at, head.since + batch.wait)
+        self._hold(lane, is_held=lane.not_before > now)
         self._tickets += 1
         lane.ticket = self._tickets
         if at > now:
             heappush(self._later, (at, lane.ticket, lane))
         else:
             self._ready.append((lane.ticket, lane))
+
+    def _hold(self, lane: Lane, *, is_held: bool) -> None:
+        if lane.is_held != is_held:
+            lane.is_held = is_held
+            self._held += len(lane.items) if is_held else -len(lane.items)
 
     # --- out --------------------------------------------------------------------
 
@@ -170,6 +193,7 @@ class Line:
         while later and (later[0][0] <= now or later[0][1] != later[0][2].ticket):
             _, ticket, lane = heappop(later)
             if ticket == lane.ticket:
+                self._hold(lane, is_held=False)
                 ready.append((ticket, lane))
         while ready and ready[0][0] != ready[0][1].ticket:
             ready.popleft()
@@ -321,6 +345,7 @@ class Line:
         self._ready.clear()
         self._later.clear()
         for lane in list(self._lanes.values()):
+            self._hold(lane, is_held=False)
             lane.ticket = 0
             while len(lane.items) > lane.runs:
                 lane.items.pop()

@@ -217,8 +217,10 @@ class Events:
             backoff: The pauses before that.
             ack_wait: Seconds after which an attempt without a sign has failed.
             max_in_flight: How many handlers may run at a time when not ordered.
-            buffer: How many events wait here. More are dropped (at-most-once), or
-                wait in the log; what leaves the log unread is an alert.
+            buffer: How many events wait here. More are dropped (at-most-once), with
+                an alert each time that the loss has doubled, or wait in the log; what
+                leaves the log unread is an alert. While others may go on, what waits
+                behind a retry does not count, up to 16 times the buffer.
             name: Keep the position in the tree at `subscriptions.<name>`, and go on
                 from there when there is one.
             group: Share the events with all other handlers of this group: each gets

@@ -69,7 +69,7 @@ class Intake(Handling):
         """Take an event, or leave it in the log for later."""
         if self._feed is not None:
             return True
-        if self.line.buffered < self.options.buffer:
+        if self.line.room(self.options.buffer) > 0:
             self._accept(event)
         elif self.options.delivery == "at-most-once":
             self._received += 1
@@ -77,7 +77,7 @@ class Intake(Handling):
             self.let_go(event, f"more than {buffer} waited (buffer) for the handler")
         else:
             self._feed = Feed(self.bus.host.tail, just_before(event))
-        if self.line.buffered >= self.step.limit:
+        if self.line.room(self.step.limit) <= 0:
             self.step.crowd()
         return True
 
@@ -127,7 +127,8 @@ class Intake(Handling):
 
     def _refill(self) -> None:
         """Read what waits in the log, as far as there is room."""
-        while self._feed is not None and self.line.buffered < self.options.buffer:
+        buffer = self.options.buffer
+        while self._feed is not None and self.line.room(buffer) > 0:
             try:
                 event = self._feed.next(self.wants)
             except Lagged as error:

@@ -44,7 +44,7 @@ class Pace:
     def _room(self) -> int:
         if self._stuck_at == self._runs:
             return _ANY
-        return self.limit - self._line.buffered
+        return self._line.room(self.limit)
 
     def crowd(self) -> None:
         """Note that the buffer is full."""

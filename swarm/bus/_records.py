@@ -156,7 +156,8 @@ class HandlerOptions:
         backoff: How long before each retry.
         ack_wait: Seconds a handler may take; None: as long as it wants.
         max_in_flight: How many may run at a time when not ordered.
-        buffer: How many events wait here; more stay in the log, or are dropped.
+        buffer: How many events wait here; more stay in the log, or are dropped. What
+            waits behind a retry does not count, up to 16 times as many.
     """
 
     delivery: Delivery = "at-most-once"
@@ -201,7 +202,11 @@ class HandlerOptions:
             raise ValueError("a partition is kept in order; use ordered=True with it")
 
     @property
+    def is_one_lane(self) -> bool:
+        """Whether every event waits for all before it."""
+        return self.ordered and self.partition is None
+
+    @property
     def width(self) -> int:
         """How many handlers may run at a time."""
-        whole = self.ordered and self.partition is None
-        return 1 if whole else self.max_in_flight
+        return 1 if self.is_one_lane else self.max_in_flight

@@ -172,6 +172,15 @@ class LineMachine(RuleBasedStateMachine):
         if self.waiting and not self.running:
             is_seen_to = line.is_due(self.now) or line.next_at() is not None
             assert is_seen_to, "nothing is forgotten"
+        line.is_due(self.now)
+        lanes = {self.lane(n): n for n in reversed(sorted(self.waiting))}
+        held = sum(
+            self.not_before.get(lanes[self.lane(n)], 0) > self.now for n in self.waiting
+        )
+        if self.mode in ("partitioned", "unordered"):
+            assert line.room(1_000) == 1_000 - len(self.waiting) + held
+        else:
+            assert line.room(1_000) == 1_000 - len(self.waiting)
         ends = [d.deadline for d in self.running if d.deadline is not None]
         assert line.next_deadline() == min(ends, default=None)
         late = {d for d in self.running if (d.deadline or self.now + 1) <= self.now}

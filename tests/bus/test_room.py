@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from swarm import BusOptions, Event, EventStream, Swarm, SwarmConfig, event
+from swarm import (
+    BusOptions,
+    Event,
+    EventStream,
+    RetryBackoff,
+    Swarm,
+    SwarmConfig,
+    event,
+)
 from swarm.bus._patterns import Selector
 from tests.support.virtual_loop import VirtualLoop, turns, virtual
 
@@ -426,3 +434,56 @@ def test_who_comes_and_goes_costs_the_others_nothing(
 
     scenario()
     assert looked < 10 * 100
+
+
+# --- events that are tried again -----------------------------------------------------
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("name", [None, "named"])
+def test_what_waits_for_a_retry_keeps_nothing_else_out(
+    ordered: bool, name: str | None
+) -> None:
+    """E9, E18: the other partitions go on; how much may wait so is bounded too."""
+
+    @virtual
+    async def scenario() -> None:
+        async with Swarm() as swarm:
+            healthy, is_broken = 0, True
+
+            async def handle(event: Event[One]) -> None:
+                nonlocal healthy
+                if is_broken and event.payload.number == 0:
+                    raise ConnectionError
+                healthy += event.payload.number
+
+            options: dict[str, Any] = {"ordered": False, "max_in_flight": 4}
+            if ordered:
+                options = {"partition": lambda e: e.payload.number}
+            sub = await swarm.events.on(
+                One,
+                handle,
+                delivery="at-least-once",
+                name=name,
+                buffer=8,
+                max_retries=50,
+                backoff=RetryBackoff(5, 5),
+                **options,
+            )
+            for _ in range(60):
+                await swarm.events.publish(One(0))
+            for _ in range(60):
+                await swarm.events.publish(One(1))
+            await asyncio.sleep(1)
+            assert healthy == 60
+            assert balanced(sub).buffered == 60
+            for _ in range(200):
+                await swarm.events.publish(One(0))
+            await asyncio.sleep(1)
+            assert balanced(sub).buffered == 8 * 16
+            is_broken = False
+            await asyncio.sleep(100)
+            s = balanced(sub)
+            assert (s.processed, s.dead, s.lost) == (320, 0, 0)
+
+    scenario()
