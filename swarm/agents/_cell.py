@@ -34,10 +34,11 @@ from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox, State
 from swarm.agents._pool import Carrier
 from swarm.agents._running import produce, run_apart
-from swarm.agents._steps import differs, take_over
+from swarm.agents._steps import take_over
 from swarm.agents._turns import ENDED, QUEUED, RUNNING
 from swarm.coordination import AnyOf
 from swarm.errors import AgentDied, NoSuchAgent
+from swarm.ports import differs
 
 SPARE: Final = 64
 """How many unused mailboxes are kept for the next agent that needs one."""

@@ -14,7 +14,6 @@ import sys
 import types
 from collections.abc import Coroutine, Generator
 from contextvars import Context
-from gc import get_referents
 from typing import Any
 
 
@@ -70,21 +69,6 @@ else:
         else:
             del _current[loop]
         return before
-
-
-def differs(context: Context, before: Context) -> bool:
-    """Return whether variables of a context are not what they were before.
-
-    Nearly always both share one mapping, which CPython shows for a tenth of what a
-    comparison costs. Else each value is looked at: what was set and set back is no
-    difference; what is equal and not the same is one.
-    """
-    ours, theirs = get_referents(context), get_referents(before)
-    if ours and theirs and ours[0] is theirs[0]:
-        return False
-    return len(context) != len(before) or any(
-        before.get(variable, before) is not value for variable, value in context.items()
-    )
 
 
 @types.coroutine

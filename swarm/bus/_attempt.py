@@ -11,7 +11,8 @@ from swarm.bus._core import Working
 from swarm.bus._delivery_rule import Delivery
 from swarm.bus._records import Handler
 from swarm.errors import StaleAck
-from swarm.model import AgentIdentity
+from swarm.model import AgentIdentity, Cause
+from swarm.ports import Activity
 
 
 class Attempt:
@@ -43,6 +44,23 @@ class Attempt:
             raise StaleAck
 
 
+def activity_of(delivery: Delivery) -> Any:
+    """Return what the code that handles these events belongs to (E19).
+
+    What comes of several events carries what they have in common.
+    """
+    first, *others = (item.event for item in delivery.items)
+    if not others:
+        return first
+
+    def common(what: str) -> Any:
+        told = getattr(first, what)
+        return told if all(getattr(each, what) == told for each in others) else None
+
+    depth = max(each.depth for each in (first, *others)) + 1
+    return Activity(Cause(common("correlation_id"), None, common("trace"), depth))
+
+
 class Member:
     """Who handles the events of a subscription, alone or as one of a group.
 
@@ -52,6 +70,7 @@ class Member:
         wants_attempt: Whether the handler takes an `Attempt` as well.
         is_paused: Whether it takes nothing up.
         tasks: Its workers.
+        stuck: Those that do not end although they were cancelled.
         at_work: What they have in hand.
     """
 
@@ -64,6 +83,7 @@ class Member:
         self.wants_attempt = takes(handler, arguments + 1)
         self.is_paused = False
         self.tasks: set[asyncio.Task[Any]] = set()
+        self.stuck: set[asyncio.Task[Any]] = set()
         self.at_work: dict[Delivery, asyncio.Task[Any]] = {}
         self._idle: deque[asyncio.Future[None]] = deque()
 

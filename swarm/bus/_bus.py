@@ -4,7 +4,8 @@ The kernel calls `_on_commit` once a commit is complete. Nothing of the users ru
 there but their `where`: an event is put where each recipient will find it. Plain
 functions are called in the loop's next turn, one event after the other; everything
 else has a buffer and a task of its own. So what a publisher waits for does not depend
-on who listens (E2), but for streams that ask for it (`overflow="block"`).
+on who listens (E2), but for streams that ask for it (`overflow="block"`) and those who
+only need turns of the loop to keep up (`_inline.py`, `_pace.py`).
 """
 
 import logging

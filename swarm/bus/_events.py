@@ -55,8 +55,10 @@ class Events:
         """Commit an event. When this returns, it is in history and due to everybody.
 
         Handlers never run in here and what they raise never comes out of here. Waits
-        only while a stream with `overflow="block"` is full; cancelling that wait
-        publishes nothing.
+        while a stream with `overflow="block"` is full, while plain functions are far
+        behind, and while a handler whose buffer is full keeps on handling: for one
+        that itself waits, a few turns of the loop at most. First come, first served;
+        cancelling the wait publishes nothing.
 
         Args:
             payload: An instance of an `@event` class.
@@ -185,8 +187,11 @@ class Events:
         """Have `handler` called with every event that is meant, from now on.
 
         A plain function that gets each event at most once is called in the loop's
-        next turn; any other handler runs in tasks of the swarm. What a handler does
-        carries the event's correlation id, and its id as causation id.
+        next turn, in one context with all that are called in that turn; one that
+        takes long shares the loop. When it returns something to await, it is handled
+        like any other handler from then on: in tasks of the swarm, where no run sees
+        the context variables of another. What a handler does carries the event's
+        correlation id, and its id as causation id.
 
         - "at-most-once": an event counts as handled before the handler is called.
         - "at-least-once": it counts once the handler has returned; an attempt that
@@ -211,11 +216,14 @@ class Events:
             partition: Keep only events of which it returns the same in order.
             batch: Call the handler with lists of events. It may return a list with
                 an exception for each event that failed; when it raises, all have.
+                What it does carries the correlation id that all of them have, if any.
             on_error: "retry" (not for at-most-once), then dead letter; "dead-letter"
                 at once; or "ignore". "retry" when possible.
             max_retries: How often an event is tried again.
             backoff: The pauses before that.
-            ack_wait: Seconds after which an attempt without a sign has failed.
+            ack_wait: Seconds after which an attempt without a sign has failed, and is
+                cancelled. One that has not ended after as many again is left alone,
+                with an alert, and others go on beside it; `max_in_flight` at most.
             max_in_flight: How many handlers may run at a time when not ordered.
             buffer: How many events wait here. More are dropped (at-most-once), with
                 an alert each time that the loss has doubled, or wait in the log; what

@@ -120,7 +120,9 @@ class BusOptions:
         history_seconds: For how long they can.
         depth: How many events may lead one to the next before an event loop is
             assumed.
-        inline_backlog: How many events may wait for plain functions.
+        inline_backlog: How many events may wait for plain functions. Publishers wait
+            before there are so many; what other commits cause beyond it is dropped,
+            the oldest first, with an alert each time that the loss has doubled.
     """
 
     dedupe_keys: int = 10_000

@@ -3,9 +3,11 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from contextvars import copy_context
+from functools import partial
 from typing import Any, Final
 
-from swarm.bus._attempt import Member
+from swarm.bus._attempt import Member, activity_of
 from swarm.bus._core import Core
 from swarm.bus._delivery_rule import Delivery, Fate, Outcome
 from swarm.bus._hand_over import hand_over
@@ -20,7 +22,7 @@ from swarm.bus._subscription import (
 )
 from swarm.errors import AckTimeout, RemoteCancelled
 from swarm.model import AgentIdentity
-from swarm.ports import Timer, current_activity, one_loop_turn
+from swarm.ports import Timer, current_activity, differs, one_loop_turn
 
 _BUDGET: Final = 64
 """How many deliveries that do not suspend a worker runs before it lets others run."""
@@ -42,6 +44,7 @@ class WorkerSubscription(Intake):
         self._members: deque[Member] = deque()
         self._timer: Timer | None = None
         self._timer_at: float | None = None
+        self._ending: dict[Delivery, Timer] = {}
         self._watchers: list[asyncio.Future[None]] = []
         self._end: asyncio.Task[Any] | None = None
 
@@ -62,11 +65,12 @@ class WorkerSubscription(Intake):
             return self.cancel()
         if member in self._members:
             self._members.remove(member)
-        for task in member.tasks:
+        tasks = member.tasks | member.stuck
+        for task in tasks:
             if task is not asyncio.current_task():
                 task.cancel()
         member.wake_all()
-        return Settled(lambda: ended(member.tasks))
+        return Settled(lambda: ended(tasks))
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -104,8 +108,9 @@ class WorkerSubscription(Intake):
 
     def _task_ended(self, member: Member, task: "asyncio.Task[Any]") -> None:
         """See to the others when a task is over; it may have been cancelled unbegun."""
-        if task in member.tasks:
+        if task in member.tasks or task in member.stuck:
             member.tasks.discard(task)
+            member.stuck.discard(task)
             self._refill()
             self.wake()
 
@@ -145,7 +150,31 @@ class WorkerSubscription(Intake):
                 task = member.at_work.get(delivery)
                 if task is not None:
                     task.cancel()
+                    self._ending[delivery] = self.bus.host.clock.call_at(
+                        self.now() + (self.options.ack_wait or 0.0),
+                        partial(self._leave_alone, member, delivery, task),
+                    )
         self.wake()
+
+    def _leave_alone(
+        self, member: Member, delivery: Delivery, task: "asyncio.Task[Any]"
+    ) -> None:
+        """Have others go on: a handler does not end although it was cancelled."""
+        del self._ending[delivery]
+        if (
+            self._is_wanted(member, task)
+            and len(member.stuck) < self.options.max_in_flight
+        ):
+            member.tasks.discard(task)
+            member.stuck.add(task)
+            error = AckTimeout(
+                f"a handler of '{self.name}' goes on although it was cancelled "
+                f"{self.options.ack_wait} s ago (ack_wait); its event is given to "
+                "another attempt beside it"
+            )
+            event = delivery.items[0].event
+            self.bus.failures.complain(self, event, error, "handler-stuck")
+            self.wake()
 
     async def _work(self, member: Member) -> None:
         """Hand events over, one delivery after the other, until cancelled."""
@@ -153,7 +182,7 @@ class WorkerSubscription(Intake):
         assert task is not None  # it is this one
         budget = _BUDGET
         try:
-            while self._status != "cancelled" and member in self._members:
+            while self._is_wanted(member, task):
                 free = self._status == "active" and not member.is_paused
                 delivery = self.line.take(self.now()) if free else None
                 if delivery is None:
@@ -165,12 +194,18 @@ class WorkerSubscription(Intake):
                     self._refill()
                 self.wake()
                 member.at_work[delivery] = task
+                current_activity.set(activity_of(delivery))
+                before = copy_context()
                 try:
                     await self._run(member, delivery)
                 finally:
                     del member.at_work[delivery]
+                    if self._ending and delivery in self._ending:
+                        self._ending.pop(delivery).cancel()
                     self.step.ran()
                     self._notify()
+                if differs(copy_context(), before):
+                    break  # another worker goes on, in a context of its own
                 budget -= 1
                 if not budget:
                     budget = _BUDGET
@@ -182,9 +217,15 @@ class WorkerSubscription(Intake):
         finally:
             self._task_ended(member, task)
 
+    def _is_wanted(self, member: Member, task: "asyncio.Task[Any]") -> bool:
+        return (
+            self._status != "cancelled"
+            and member in self._members
+            and task in member.tasks  # and not among the stuck
+        )
+
     async def _run(self, member: Member, delivery: Delivery) -> None:
         """Run the handler once and note what came of it."""
-        current_activity.set(delivery.items[0].event)
         line = self.line
         try:
             results = await self.hand_over(member, delivery)
@@ -297,7 +338,7 @@ class WorkerSubscription(Intake):
 
     def cancel(self) -> Settled:
         """Handle nothing more: what runs is cancelled, what waits is dropped."""
-        tasks = {task for member in self._members for task in member.tasks}
+        tasks = {task for m in self._members for task in m.tasks | m.stuck}
         if self._status != "cancelled":
             self._seen = self.seen()
             super().cancel()

@@ -5,6 +5,7 @@ from swarm.ports._activity import (
     correlated,
     current_activity,
     current_cause,
+    differs,
 )
 from swarm.ports._clock import Clock, LoopClock, Timer
 from swarm.ports._codec import HARD_DOCUMENT_BYTES, Codec, Limits
@@ -58,6 +59,7 @@ __all__ = [
     "current_activity",
     "current_cause",
     "current_task",
+    "differs",
     "one_loop_turn",
     "structuring",
 ]

@@ -173,7 +173,7 @@ class LineMachine(RuleBasedStateMachine):
             is_seen_to = line.is_due(self.now) or line.next_at() is not None
             assert is_seen_to, "nothing is forgotten"
         line.is_due(self.now)
-        lanes = {self.lane(n): n for n in reversed(sorted(self.waiting))}
+        lanes = {self.lane(n): n for n in sorted(self.waiting, reverse=True)}
         held = sum(
             self.not_before.get(lanes[self.lane(n)], 0) > self.now for n in self.waiting
         )

@@ -436,7 +436,7 @@ def test_who_comes_and_goes_costs_the_others_nothing(
     assert looked < 10 * 100
 
 
-# --- events that are tried again -----------------------------------------------------
+# --- events that are tried again ------------------------------------------------------
 
 
 @pytest.mark.parametrize("ordered", [True, False])
