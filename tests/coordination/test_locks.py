@@ -19,6 +19,7 @@ from swarm import (
     StaleLease,
     WouldBlock,
 )
+from swarm.coordination._lock_line import LockLine
 from swarm.model import OWNER
 from tests.support.coordination import World
 from tests.support.virtual_loop import turns, virtual
@@ -799,6 +800,45 @@ async def test_a_crowd_of_readers_gets_in_at_once_each_with_its_own_token():
         assert len({each.token for each in held}) == 1_200
         await asyncio.gather(*readers)
         world.check_empty()
+
+
+@virtual
+async def test_what_a_release_costs_does_not_depend_on_how_many_read(monkeypatch):
+    """L7: who may go in is asked so often for each of a crowd, not for each pair."""
+    asked = 0
+
+    def counting(method):
+        def count(self, *args):
+            nonlocal asked
+            asked += 1
+            return method(self, *args)
+
+        return count
+
+    for name in ("fits", "has_room", "stops", "stops_all"):
+        monkeypatch.setattr(LockLine, name, counting(getattr(LockLine, name)))
+    async with World() as world:
+        lease = await world.lock().acquire()
+        crowd = [asyncio.ensure_future(hold(world, mode="shared")) for _ in range(500)]
+        await turns(2)
+        await lease.release()
+        await asyncio.gather(*crowd)
+        assert asked < 20 * 500
+        world.check_empty()
+
+
+@virtual
+async def test_the_log_knows_how_much_a_long_line_holds():
+    """H1: each version of the line is a tuple of its own."""
+    async with World() as world:
+        sizes = []
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(100):
+                await stack.enter_async_context(world.lock().acquire(mode="shared"))
+                log = world.kernel._log
+                sizes.append(log.entry(log.end - 1).size)
+        assert sizes[99] - sizes[0] == 99 * 8
+        assert sizes[50] - sizes[0] == 50 * 8
 
 
 @virtual
