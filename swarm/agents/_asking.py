@@ -9,14 +9,14 @@ from swarm.agents._channel import Channel
 from swarm.agents._envelope import Envelope, current_turn
 from swarm.agents._host import Host
 from swarm.agents._mailbox import State
-from swarm.coordination import frames_of
+from swarm.coordination import Obstacle, frames_of
 from swarm.ports import current_task
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def asking_party(host: Host) -> Hashable | None:
-    """Return who is about to wait; None: a task for which nobody can wait.
+def asking_party(host: Host, obstacle: Obstacle) -> Hashable | None:
+    """Return who is about to wait for an obstacle; None: it closes no cycle by that.
 
     A turn is one party, and each task that it starts is another: whether the turn
     waits for them is for it to say, by joining them.
@@ -25,7 +25,7 @@ def asking_party(host: Host) -> Hashable | None:
     if turn is not None and turn.is_turn():
         is_own = turn.cell.task_of(turn) is current_task()
         return turn if is_own else host.session()
-    return host.asking_task() if host.leases or host.expected else None
+    return host.asking_task(obstacle) if host.leases or host.expected else None
 
 
 class Credit:

@@ -15,7 +15,7 @@ from swarm.coordination._together import Together
 from swarm.coordination._wait_graph import Obstacle, WaitGraph
 from swarm.coordination._waiting import Core
 from swarm.model import OWNER, AgentIdentity, Priority
-from swarm.ports import Clock, Entropy, Kernel, LocalKernel, current_task
+from swarm.ports import Clock, Entropy, Kernel, LocalKernel
 from swarm.state import Policy
 
 
@@ -149,10 +149,21 @@ class Coordination:
         """Note that others may wait for a session, though it holds nothing."""
         self._core.sessions.expect(session)
 
-    def asking_task(self) -> Session | None:
-        """Return the session of the running task, if others may wait for it."""
-        session = self._core.sessions.find()
-        return None if session is None or session.is_unawaited() else session
+    def asking_task(self, obstacle: Obstacle) -> Session | None:
+        """Return the session of the running task, if others may wait for it.
+
+        Of a task that holds nothing that is so when others are found to join it who
+        would have to move before the obstacle goes away.
+        """
+        core = self._core
+        session = core.sessions.find()
+        if session is not None and not session.is_unawaited():
+            return session
+        if not core.graph:
+            return None
+        reached = core.graph.reach(session, obstacle)
+        session = core.sessions.find()  # it has one now, if others join it
+        return session if session in reached else None
 
     def implied(self, party: Hashable) -> Obstacle | None:
         """Return what a party waits for of which nothing was noted, if it can be told.
@@ -163,8 +174,8 @@ class Coordination:
         core = self._core
         is_task = isinstance(party, Session)
         task = party.task if isinstance(party, Session) else core.life.task_of(party)
-        if task is None or task is current_task():
-            return None
+        if task is None or getattr(task, "_fut_waiter", None) is None:
+            return None  # it runs, or is about to
         children = joined(task)
         if children:
             return Join(tuple(core.sessions.of_task(child) for child in children))

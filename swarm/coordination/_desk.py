@@ -134,11 +134,8 @@ class Desk:
             return ledger.issue(want, session, answer)
         if answer is None:
             return None
-        place, now = self.place, core.now()
-        is_harmless = (
-            answer == 0 and session.is_unawaited() and not place.is_joining(want)
-        )
-        return Waiter(place, id, want, session, now, place.pass_on, is_harmless)
+        place = self.place
+        return Waiter(place, id, want, session, core.now(), place.pass_on)
 
     def _again(self, want: Want, session: Session) -> Lease | None:
         """Return the lease this session has already, counted once more (L16)."""

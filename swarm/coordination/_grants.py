@@ -232,6 +232,14 @@ class Line(Protocol):
         """Before when no grant ends, in kernel time; it may be later that one does."""
         ...
 
+    @property
+    def enough(self) -> int | None:
+        """How many of the permits that are held let all in the queue go on, in turn.
+
+        None: all of them.
+        """
+        ...
+
     def fits(self, holders: Sequence[Grant], request: Request) -> bool:
         """Return whether a request can be granted beside these holders."""
         ...

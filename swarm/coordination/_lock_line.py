@@ -78,6 +78,10 @@ class LockLine:
         """How many bytes it holds besides those of its people, about."""
         return 8 * (len(self.holders) + len(self.queue))
 
+    @property
+    def enough(self) -> None:
+        """That everybody has to leave before all in the queue have had their turn."""
+
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON value."""
         return {

@@ -117,7 +117,8 @@ class Meeting:
         id = core.new_id()  # noqa: A001
         now = core.now()
         waiter = Waiter(self, id, handle.identity, session, now, _keep, True)
-        if not session.is_unawaited(self.name) and not self._is_last():
+        is_awaited = core.leases or not session.is_unawaited(self.name)
+        if is_awaited and not self._is_last():
             cycle = core.graph.find_cycle(session.party, waiter)
             if cycle:
                 raise DeadlockError(cycle=cycle)
@@ -223,6 +224,9 @@ class Meeting:
             self.end(waiter.what, f"{waiter.session} was cancelled", waiter.id)
         except Closed:
             return  # and the barrier with it
+
+    def crowd(self, waiter: Waiter) -> None:
+        """Return that a barrier has no queue."""
 
     def blockers(self, waiter: Waiter) -> Iterable[Hashable]:
         """Return the parties without whom the barrier can never trip."""

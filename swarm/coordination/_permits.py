@@ -34,6 +34,7 @@ class Permits:
         queue: In the order in which they will get theirs.
         taken: How many permits are held.
         ends_at: Before when no grant ends.
+        largest: At least as many as anybody in the queue wants.
         opens_at: 0: permits have no fencing to wait for (M10).
     """
 
@@ -43,12 +44,18 @@ class Permits:
     queue: tuple[Request, ...] = ()
     taken: int = attrs.field(default=0, eq=False)
     ends_at: int = attrs.field(default=NEVER, eq=False)
+    largest: int = attrs.field(default=0, eq=False)
     opens_at: int = attrs.field(default=0, init=False)
 
     @property
     def weight(self) -> int:
         """How many bytes it holds besides those of its people, about."""
         return 8 * (len(self.holders) + len(self.queue))
+
+    @property
+    def enough(self) -> int:
+        """How many of the held permits let everybody in the queue go on, in turn."""
+        return self.largest - (self.capacity - self.taken)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON value."""
@@ -64,9 +71,15 @@ class Permits:
         """Return what `to_json` described."""
         holders = tuple(Grant.from_json(grant) for grant in value["holders"])
         queue = tuple(Request.from_json(request) for request in value["queue"])
-        taken, ends_at = held(holders), first_end(holders)
-        declared, capacity = value["declared"], value["capacity"]
-        return cls(declared, capacity, holders, queue, taken, ends_at)
+        return cls(
+            value["declared"],
+            value["capacity"],
+            holders,
+            queue,
+            held(holders),
+            first_end(holders),
+            largest(queue),
+        )
 
     def fits(self, holders: Sequence[Grant], request: Request) -> bool:
         """Return whether enough permits are left (M1, M6)."""
@@ -89,9 +102,15 @@ class Permits:
         queue = self.queue
         if at >= 0:
             queue = queue[1:] if at == 0 else queue[:at] + queue[at + 1 :]
-        ends_at = min(self.ends_at, grant.expires)
-        holders, taken = (*self.holders, grant), self.taken + grant.permits
-        return Permits(self.declared, self.capacity, holders, queue, taken, ends_at)
+        return Permits(
+            self.declared,
+            self.capacity,
+            (*self.holders, grant),
+            queue,
+            self.taken + grant.permits,
+            min(self.ends_at, grant.expires),
+            self.largest if queue else 0,
+        )
 
     def without(self, at: int) -> "Permits":
         """Return the line without the holder at this place."""
@@ -100,7 +119,13 @@ class Permits:
         holders = holders[:at] + holders[at + 1 :]
         ends_at = self.ends_at if holders else NEVER
         return Permits(
-            self.declared, self.capacity, holders, self.queue, taken, ends_at
+            self.declared,
+            self.capacity,
+            holders,
+            self.queue,
+            taken,
+            ends_at,
+            self.largest,
         )
 
     def queueing(self, request: Request) -> "Permits":
@@ -112,6 +137,7 @@ class Permits:
             (*self.queue, request),
             self.taken,
             self.ends_at,
+            max(self.largest, request.permits),
         )
 
     def at_rest(self) -> "Permits | None":
@@ -131,8 +157,15 @@ class Permits:
         opens_at: int = 0,  # noqa: ARG002
     ) -> "Permits | None":
         """Return the line with these in it, or None."""
-        taken, ends_at = held(holders), first_end(holders)
-        line = Permits(self.declared, self.capacity, holders, queue, taken, ends_at)
+        line = Permits(
+            self.declared,
+            self.capacity,
+            holders,
+            queue,
+            held(holders),
+            first_end(holders),
+            largest(queue),
+        )
         return line.kept()
 
     def announce(
@@ -200,3 +233,8 @@ def blockers(line: Permits, at: int) -> Obstacles:
 def held(holders: Sequence[Grant]) -> int:
     """Return how many permits these hold together."""
     return sum([grant.permits for grant in holders])
+
+
+def largest(queue: Sequence[Request]) -> int:
+    """Return how many permits the largest of these requests asks for."""
+    return max([request.permits for request in queue], default=0)

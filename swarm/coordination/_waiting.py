@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from swarm.coordination._alarms import Alarms, Slot
 from swarm.coordination._rights import Rights
 from swarm.coordination._sessions import Life, Session, Sessions
-from swarm.coordination._wait_graph import WaitGraph
+from swarm.coordination._wait_graph import Crowd, WaitGraph
 from swarm.errors import Closed
 from swarm.ports import (
     Clock,
@@ -44,6 +44,10 @@ class Place(Protocol):
 
     def blockers(self, waiter: "Waiter") -> Iterable[Hashable]:
         """Return the parties that must move before the waiter can."""
+        ...
+
+    def crowd(self, waiter: "Waiter") -> Crowd | None:
+        """Return who is in the queue that the waiter stands in; None: it is none."""
         ...
 
     def describe(self, waiter: "Waiter") -> str:
@@ -126,6 +130,10 @@ class Waiter:
     def blockers(self) -> Iterable[Hashable]:
         """Return the parties that must move before it can; once decided, it can."""
         return () if self.is_decided else self._place.blockers(self)
+
+    def crowd(self) -> Crowd | None:
+        """Return who is in the queue it stands in; None: in none, or not any more."""
+        return None if self.is_decided else self._place.crowd(self)
 
     def describe_wait(self) -> str:
         """Return what is waited for, since when, and who stands in the way."""

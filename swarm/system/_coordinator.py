@@ -36,7 +36,7 @@ from swarm.bus import (
     made_of,
     marked,
 )
-from swarm.coordination import Coordination, WaitGraph
+from swarm.coordination import Coordination, Obstacle, WaitGraph
 from swarm.errors import Closed, WrongLoop
 from swarm.kernel import MemoryKernel
 from swarm.model import OWNER, ROOT, AgentIdentity, Event, Path
@@ -156,7 +156,8 @@ class Coordinator:
         self.expected: Mapping[Any, None] = self.coordination.expected
         self.session: Callable[..., Hashable] = self.coordination.session
         self.expect: Callable[[Any], None] = self.coordination.expect
-        self.asking_task: Callable[[], Hashable | None] = self.coordination.asking_task
+        self.asking_task: Callable[[Obstacle], Hashable | None]
+        self.asking_task = self.coordination.asking_task
         self.supervisor: Supervisor = Supervisor(self, self.registry)
         self.phase: Phase = Phase.OPEN
         self.failures: list[Exception] = []
