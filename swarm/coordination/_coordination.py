@@ -15,7 +15,7 @@ from swarm.coordination._together import Together
 from swarm.coordination._wait_graph import Obstacle, WaitGraph
 from swarm.coordination._waiting import Core
 from swarm.model import OWNER, AgentIdentity, Priority
-from swarm.ports import Clock, Entropy, Kernel, LocalKernel
+from swarm.ports import Clock, Entropy, Kernel, LocalKernel, current_task
 from swarm.state import Policy
 
 
@@ -174,8 +174,8 @@ class Coordination:
         core = self._core
         is_task = isinstance(party, Session)
         task = party.task if isinstance(party, Session) else core.life.task_of(party)
-        if task is None or getattr(task, "_fut_waiter", None) is None:
-            return None  # it runs, or is about to
+        if task is None or task is current_task():
+            return None
         children = joined(task)
         if children:
             return Join(tuple(core.sessions.of_task(child) for child in children))

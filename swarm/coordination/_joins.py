@@ -7,9 +7,10 @@ as an event that a child would set, is no join: then no cycle is claimed.
 """
 
 import asyncio
-import types
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable
 from typing import Any, Final
+
+from swarm.ports import frames_of
 
 _GROUPS: Final = frozenset(("__aexit__", "_aexit"))
 _WAITS: Final = frozenset(("_wait", "wait_for"))
@@ -67,21 +68,3 @@ def _joined_in(task: "asyncio.Task[Any]") -> Iterable[object]:
             elif names.get("return_when") == asyncio.ALL_COMPLETED:
                 found = tuple(names.get("fs", ()))
     return found
-
-
-def frames_of(coroutine: Any) -> Iterator[types.FrameType]:
-    """Yield the frames of a suspended coroutine, outermost first."""
-    while coroutine is not None:
-        frame = (
-            getattr(coroutine, "cr_frame", None)
-            or getattr(coroutine, "gi_frame", None)
-            or getattr(coroutine, "ag_frame", None)
-        )
-        if frame is not None:
-            yield frame
-        inner = getattr(coroutine, "cr_await", None)
-        if inner is None:
-            inner = getattr(coroutine, "gi_yieldfrom", None)
-        if inner is None:
-            inner = getattr(coroutine, "ag_await", None)
-        coroutine = inner

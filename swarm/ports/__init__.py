@@ -9,6 +9,7 @@ from swarm.ports._activity import (
 from swarm.ports._clock import Clock, LoopClock, Timer
 from swarm.ports._codec import HARD_DOCUMENT_BYTES, Codec, Limits
 from swarm.ports._entropy import Entropy
+from swarm.ports._frames import drives, frames_of
 from swarm.ports._kernel import (
     KEEP,
     Condition,
@@ -58,6 +59,8 @@ __all__ = [
     "current_activity",
     "current_cause",
     "current_task",
+    "drives",
+    "frames_of",
     "one_loop_turn",
     "structuring",
 ]
