@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+from swarm.coordination._checks import check_timeout
 from swarm.coordination._grants import (
     AGAIN,
     RELEASED,
@@ -154,6 +155,11 @@ class Desk:
 
     # --- an office that issues leases -----------------------------------------
 
+    @property
+    def kernel(self) -> object:
+        """Where the documents are."""
+        return self.core.kernel
+
     def release(self, lease: Lease) -> None:
         """End a grant.
 
@@ -231,6 +237,7 @@ class Desk:
         core, want, ledger = self.core, lease.want, self.ledger
         if not want.mode:
             raise TypeError("the permits of a semaphore have no mode to change")
+        check_timeout(timeout)
         if core.pauses:
             await core.pause()
             lease.check()
@@ -244,8 +251,12 @@ class Desk:
             lease.check()
         if answer is False:
             queue = ledger.line(want).queue
-            rival = next(other.session for other in queue if other.upgrades)
-            raise DeadlockError(cycle=tell_rivals(want.name, lease.session.name, rival))
+            rival = next(other for other in queue if other.upgrades)
+            if rival.upgrades == lease.id:
+                raise RuntimeError(f"{lease} is being upgraded already")
+            raise DeadlockError(
+                cycle=tell_rivals(want.name, lease.session.name, rival.session)
+            )
         if isinstance(answer, Grant):
             ledger.change(lease, answer)
             return

@@ -1,6 +1,5 @@
 """What a line is made of: grants, requests, and what a rule says became of them."""
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol, Self, TypeAlias
 
@@ -13,6 +12,9 @@ MICRO: Final = 1_000_000
 
 NEVER: Final = 2**62
 """When nothing ends."""
+
+_LONGEST: Final = 10**12
+"""How many seconds a lease lives at most: so that its end is before `NEVER`."""
 
 FIRST: Final = -(2**62)
 """The rank of an upgrade: ahead of everybody (L13)."""
@@ -172,6 +174,8 @@ Gone: TypeAlias = tuple[str, str]
 EXPIRED: Final = "it expired"
 
 RELEASED: Final = "it was released"
+
+CLOSED: Final = "the swarm is closed"
 
 
 @attrs.define
@@ -333,10 +337,15 @@ def to_micro(seconds: float) -> int:
     """Return a time to live in kernel time.
 
     Raises:
-        ValueError: It is not a positive, finite number of seconds.
+        TypeError: It is no number.
+        ValueError: It is not above 0, or has no end.
     """
-    if not 0 < seconds < math.inf:
-        raise ValueError(f"a ttl is a positive number of seconds, not {seconds!r}")
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(f"a ttl is a number of seconds, not {seconds!r}")
+    if not 0 < seconds < _LONGEST:
+        raise ValueError(
+            f"a ttl is above 0 seconds and below {_LONGEST:.0e}, not {seconds!r}"
+        )
     return max(1, round(seconds * MICRO))
 
 

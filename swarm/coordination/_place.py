@@ -93,8 +93,7 @@ class LinePlace:
             if waiter is None:
                 return
             cycle = core.graph.find_cycle(waiter.session.party, waiter)
-            self.withdraw(waiter)
-            waiter.fail(DeadlockError(cycle=cycle))
+            waiter.give_up(DeadlockError(cycle=cycle))
 
     def pass_on(self, result: Lease) -> None:
         """Give back what was granted to somebody who was cancelled (L4)."""

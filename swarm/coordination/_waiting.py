@@ -123,6 +123,12 @@ class Waiter:
         if future is not None and not future.done():
             future.set_exception(error)
 
+    def give_up(self, error: Exception) -> None:
+        """End its wait in vain, if it still waits."""
+        if not self.is_decided:
+            self._place.withdraw(self)
+            self.fail(error)
+
     def ring(self) -> None:
         """Be too late, if the rule says so."""
         self._place.time_out(self)
@@ -226,7 +232,7 @@ class Core:
     def new_id(self) -> str:
         """Return an id that was never used before, in any process."""
         if self._closed is not None:
-            raise self._closed
+            raise self._new_error()
         self._count += 1
         return f"{self._origin}-{self._count}"
 
@@ -266,9 +272,22 @@ class Core:
         self._closed = Closed("the swarm is closed") if error is None else error
         self.alarms.close()
         for waiter in tuple(self.waiters.values()):
-            waiter.fail(self._closed)
-        for lease in tuple(self.leases.values()):
-            lease.wake(self._closed)
+            waiter.fail(self._new_error())
+        for lease in self.leases.values():
+            lease.session.leases.clear()
+            lease.close()
+        self.leases.clear()
+
+    def _new_error(self) -> Exception:
+        """Return an error that says why this is closed, for one to raise.
+
+        Raised by several, one and the same would gather the tracebacks of all.
+        """
+        why = self._closed
+        assert why is not None  # or nobody would ask
+        error = Closed(*why.args)
+        error.__cause__ = why.__cause__
+        return error
 
 
 def _nothing(view: View) -> None:

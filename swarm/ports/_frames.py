@@ -1,8 +1,9 @@
 """Where a suspended coroutine stands."""
 
+import asyncio
 import types
 from collections.abc import Callable, Iterator
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,6 +22,16 @@ def drives(name: str) -> Callable[[F], F]:
         return function
 
     return mark
+
+
+Standing: TypeAlias = tuple[Any, Any]
+"""Where code is suspended: the future that it awaits, and its coroutine."""
+
+
+def standing(task: "asyncio.Task[Any] | None") -> Standing | None:
+    """Return where a task is suspended; None: it runs, or is about to, or has ended."""
+    awaited = getattr(task, "_fut_waiter", None)
+    return None if awaited is None or task is None else (awaited, task.get_coro())
 
 
 def frames_of(coroutine: Any) -> Iterator[types.FrameType]:

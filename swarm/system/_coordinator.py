@@ -46,6 +46,7 @@ from swarm.ports import (
     Entropy,
     LoopClock,
     Plan,
+    Standing,
     Tail,
     one_loop_turn,
 )
@@ -90,9 +91,9 @@ class AgentLife:
         others = (cell,) if interleaves(type(cell.agent)) else ()
         return (*turns_of(cell), *main, *others)
 
-    def task_of(self, turn: Hashable) -> asyncio.Task[Any] | None:
-        """Return the task that runs a turn, or None."""
-        return turn.cell.task_of(turn) if isinstance(turn, Envelope) else None
+    def standing(self, turn: Hashable) -> Standing | None:
+        """Return where a turn is suspended; None: it runs, or is no turn."""
+        return turn.cell.standing(turn) if isinstance(turn, Envelope) else None
 
     request_of = staticmethod(request_of)
 
