@@ -16,6 +16,8 @@ from collections.abc import Coroutine, Generator
 from contextvars import Context
 from typing import Any
 
+from swarm.ports import drives
+
 
 class Rest:
     """What is left of a turn after its first step.
@@ -71,6 +73,7 @@ else:
         return before
 
 
+@drives("coroutine")
 @types.coroutine
 def drive(rest: Rest) -> Generator[Any, Any, Any]:
     """Run the rest of a turn; the task that awaits this waits as the turn does.
@@ -79,7 +82,8 @@ def drive(rest: Rest) -> Generator[Any, Any, Any]:
     throws to the coroutine: it cannot tell this from being awaited. It is stepped in
     its own context, a turn's, for the task is used by other agents afterwards.
     """
-    run, send, throw = rest.context.run, rest.coroutine.send, rest.coroutine.throw
+    run, coroutine = rest.context.run, rest.coroutine
+    send, throw = coroutine.send, coroutine.throw
     awaited, rest.awaited = rest.awaited, None
     while True:
         try:

@@ -10,8 +10,8 @@ from swarm import Agent, Event, Swarm, event, on
 from swarm.bus import Attempt
 from swarm.bus._delivery_rule import Line
 from swarm.bus._inline import InlineQueue
-from swarm.bus._position import Progress
 from swarm.bus._keeper import Keeper
+from swarm.bus._position import Progress
 from swarm.bus._worker import WorkerSubscription
 from swarm.testing import (
     Fault,
