@@ -49,9 +49,9 @@ def activity_of(delivery: Delivery) -> Any:
 
     What comes of several events carries what they have in common.
     """
+    if len(delivery.items) == 1:
+        return delivery.items[0].event
     first, *others = (item.event for item in delivery.items)
-    if not others:
-        return first
 
     def common(what: str) -> Any:
         told = getattr(first, what)

@@ -134,8 +134,10 @@ class Line:
         does, and would keep the events of all other lanes out. They do not count
         until it has its turn, up to a limit of their own.
         """
-        held = 0 if self._options.is_one_lane else self._held
-        return min(buffer - self.buffered + held, _HELD * buffer - self.buffered)
+        room = buffer - self.buffered
+        if self._held and not self._options.is_one_lane:
+            room = min(room + self._held, _HELD * buffer - self.buffered)
+        return room
 
     # --- in ---------------------------------------------------------------------
 

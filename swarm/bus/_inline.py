@@ -62,7 +62,7 @@ class InlineQueue:
         self.pending: deque[tuple[Event[Any], Route, int]] = deque()
         self.running: Route | None = None
         self._in_hand: tuple[Event[Any], Route, int, int] | None = None
-        self._called: list[Call] = []
+        self._part: list[Call] = []
         self._first = 0
         self._afterwards: list[Callable[[], None]] = []
         self._at_last: list[Callable[[], None]] = []
@@ -147,8 +147,8 @@ class InlineQueue:
         """Have something else called from now on, also with the event in hand."""
         route.calls[at] = call
         at -= self._first
-        if self.running is route and 0 <= at < len(self._called):
-            self._called[at] = call
+        if self.running is route and 0 <= at < len(self._part):
+            self._part[at] = call
 
     def _drain(self) -> None:
         """Call plain functions with what is due to them, for one turn of the loop.
@@ -170,33 +170,34 @@ class InlineQueue:
                     self.running = route
                 else:
                     return
-                called, look = route.calls, route.look
+                called, look, last = route.calls, route.look, number
                 if first or not number == len(called) <= look:
-                    called = called[first : min(first + look, number)]
-                self._called, self._first = called, first
+                    last = min(first + look, number)
+                    called = self._part = called[first:last]
+                    self._first = first
                 set_activity(event)
                 calls: Any = iter(called)
                 try:
                     for call in calls:
                         result = call(event)
-                        if result is not None:
-                            self._take_result(event, route, calls, result)
-                    done = len(called)
+                        if result is not None and inspect.isawaitable(result):
+                            at = last - calls.__length_hint__() - 1
+                            route.inline[at].wait_for(event, result)
                 except BaseException as error:
-                    done = len(called) - calls.__length_hint__()
-                    failing: Calling = route.inline[first + done - 1]
+                    last -= calls.__length_hint__()
+                    failing: Calling = route.inline[last - 1]
                     self._afterwards.append(partial(failing.failed, event, error))
                     if isinstance(error, FATAL):  # the others have their turn later
-                        self._in_hand = event, route, first + done, number
+                        self._in_hand = event, route, last, number
                         raise
-                if first + done < number:
-                    self._in_hand = event, route, first + done, number
+                if last < number:
+                    self._in_hand = event, route, last, number
                 else:
                     self._in_hand = None
                     route.done += 1
                     if self._afterwards or self._at_last or route.is_retired:
                         self._end_event(route)
-                left -= done / look
+                left -= (last - first) / look
                 if left <= 0.0:
                     looked, left, before = self._now(), 1.0, looked
                     route.look = _next_look(look, looked - before)
@@ -225,15 +226,6 @@ class InlineQueue:
         if self._is_crowded:
             self._turnstile.let_in()
             self._relax()
-
-    def _take_result(
-        self, event: Event[Any], route: Route, calls: Any, result: object
-    ) -> None:
-        """Await what a function returned that turned out not to be a plain one."""
-        if inspect.isawaitable(result):
-            taken = len(self._called) - calls.__length_hint__()
-            calling: Calling = route.inline[self._first + taken - 1]
-            calling.wait_for(event, result)
 
 
 def _next_look(calls: int, seconds: float) -> int:

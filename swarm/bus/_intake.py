@@ -69,15 +69,16 @@ class Intake(Handling):
         """Take an event, or leave it in the log for later."""
         if self._feed is not None:
             return True
-        if self.line.room(self.options.buffer) > 0:
+        room = self.line.room(self.options.buffer)
+        if room > 0:
             self._accept(event)
         elif self.options.delivery == "at-most-once":
             self._received += 1
-            buffer = self.step.limit
+            buffer = self.options.buffer
             self.let_go(event, f"more than {buffer} waited (buffer) for the handler")
         else:
             self._feed = Feed(self.bus.host.tail, just_before(event))
-        if self.line.room(self.step.limit) <= 0:
+        if room <= self.step.spare + 1:
             self.step.crowd()
         return True
 

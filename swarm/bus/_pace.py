@@ -22,14 +22,15 @@ class Pace:
     """How publishers keep step with one handler. Fulfils `Pacing`.
 
     Attributes:
-        limit: How many events fill the buffer.
+        spare: How much of the buffer is for events that come all the same.
     """
 
     def __init__(
-        self, host: BusHost, line: Line, limit: int, crowded: set[Any]
+        self, host: BusHost, line: Line, buffer: int, crowded: set[Any]
     ) -> None:
         """Be among the `crowded` while publishers have to wait."""
-        self.limit: int = limit
+        self.spare: int = 0
+        self._buffer = buffer
         self._loop = host.loop
         self._line = line
         self._crowded = crowded
@@ -44,10 +45,10 @@ class Pace:
     def _room(self) -> int:
         if self._stuck_at == self._runs:
             return _ANY
-        return self._line.room(self.limit)
+        return self._line.room(self._buffer) - self.spare
 
     def crowd(self) -> None:
-        """Note that the buffer is full."""
+        """Note that the buffer is full, but for what is spare."""
         if self._stuck_at != self._runs:
             self._is_crowded = True
             self._crowded.add(self)

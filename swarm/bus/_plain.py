@@ -66,16 +66,21 @@ class InlineSubscription(Handling):
         self._again = 0
         self._passed_on = 0
         self._begun: tuple[Event[Any], Awaitable[Any]] | None = None
-        self._own = Route()
-        self._own.add_inline(self)
+        self._own: Route | None = None
 
     def take(self, event: Event[Any]) -> bool:
         """Take an event: here only if more than its class decides."""
         if self.worker is None or self._is_due():
-            self._queue.put(event, self._own)
+            self._queue.put(event, self._own_route())
         else:
             self.worker.take(event)
         return True
+
+    def _own_route(self) -> Route:
+        if self._own is None:
+            self._own = Route()
+            self._own.add_inline(self)
+        return self._own
 
     def _is_due(self) -> bool:
         """Return whether events wait to be called with, or passed on."""
@@ -172,7 +177,7 @@ class InlineSubscription(Handling):
 
     def _enqueue_again(self, event: Event[Any]) -> None:
         self._again += 1
-        self._queue.put_first(event, self._own)
+        self._queue.put_first(event, self._own_route())
 
     def failed(self, event: Event[Any], error: BaseException) -> None:
         """Take what the handler raised; called once the event is handed over."""
@@ -194,7 +199,7 @@ class InlineSubscription(Handling):
         elif self.worker is not None:
             self.worker.requeue(letter)
         else:
-            self._queue.put_first(letter.event, self._own)
+            self._queue.put_first(letter.event, self._own_route())
 
     def is_busy(self) -> bool:
         """Return whether a handler runs, or could."""
@@ -227,11 +232,12 @@ class InlineSubscription(Handling):
 
     def _make_worker(self) -> WorkerSubscription:
         # What is due here already has to find room there, however quickly it comes.
-        limit = self._options.buffer
-        options = attrs.evolve(self._options, buffer=limit + BACKLOG + 1)
+        spare = BACKLOG + 1
+        buffer = self._options.buffer + spare
+        options = attrs.evolve(self._options, buffer=buffer)
         kind = made_of(self.bus.host.loop, WorkerSubscription)
         worker = kind(self.bus, self.selector, self.identity, self.name, options)
-        worker.step.limit = limit
+        worker.step.spare = spare
         worker.join(self._handle, self.identity)
         if self._status == "paused":
             worker.pause()

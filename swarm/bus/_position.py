@@ -103,11 +103,16 @@ class Progress:
     def take(self, place: Place) -> None:
         """Note an event that is taken in."""
         insort(self.left, place)
-        self._taken = max(self._taken, place)
+        if place > self._taken:
+            self._taken = place
 
     def finish(self, place: Place) -> None:
         """Note that it is done. Again, or never taken in: that changes nothing."""
         left, done = self.left, self.done
+        if not done and left[:1] == [place]:  # as it is where all go in order
+            del left[0]
+            self.after = max(self.after, place)
+            return
         at = bisect_left(left, place)
         if left[at : at + 1] != [place]:
             return

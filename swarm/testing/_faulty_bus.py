@@ -56,8 +56,7 @@ class FaultyInline(InlineSubscription):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._active = self._meet
-        self._call_from_now_on(self._meet)
+        self.call = self._active = self._meet
         _injector_of(self).listen(self.name, ("drop_event",))
 
     def _meet(self, event: Event[Any]) -> Any:
