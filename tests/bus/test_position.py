@@ -29,6 +29,7 @@ def test_a_position_says_exactly_what_was_done(data: st.DataObject) -> None:
     """E5, E7: in whatever order, and if the next of its name goes on from there."""
     progress = Progress(Position((0, -1)))
     ahead, taken, left, done = list(PLACES), (0, -1), set[Place](), set[Place]()
+    begun = 0  # what a run of before borders on is one with it once it is passed
     for _ in range(data.draw(st.integers(0, 80))):
         act = data.draw(st.sampled_from(["take", "take", "finish", "finish", "again"]))
         if act == "take" and ahead:
@@ -46,6 +47,7 @@ def test_a_position_says_exactly_what_was_done(data: st.DataObject) -> None:
             if data.draw(st.booleans()):
                 progress.reach(position)
         elif act == "again":
+            begun += 1
             position = progress.position((), taken)
             progress, left, taken = Progress(position), set(), position.after
             ahead = [place for place in PLACES if place > taken]
@@ -54,7 +56,7 @@ def test_a_position_says_exactly_what_was_done(data: st.DataObject) -> None:
             assert progress.has_done(place) == (place in done)
             assert is_in(position, place) == (place in done)
         opened = {p for p in PLACES if p not in done and p < max(done)} if done else ()
-        assert len(position.done) <= len(opened) + 1
+        assert len(position.done) <= len(opened) + begun
 
 
 def test_a_position_does_not_move_over_what_was_not_taken_in() -> None:
