@@ -23,6 +23,7 @@ from swarm.bus._records import (
 from swarm.bus._start import HandlerStart, to_options
 from swarm.bus._stream import EventStream
 from swarm.bus._subscription import Recipient, Subscription
+from swarm.bus._tenure import Tenure
 from swarm.model import AgentIdentity, Event
 from swarm.ports import Guard
 
@@ -32,16 +33,25 @@ P = TypeVar("P")
 class Events:
     """Publish and get events, as one identity.
 
-    An agent sees `state.*` events only of places that it may read.
+    An agent sees `state.*` events only of places that it may read. What it subscribes
+    (by `self.swarm.events`) ends when it does, and when it is built anew: then it
+    subscribes again, in `started`, and a name goes on where it was.
     """
 
-    __slots__ = ("_bus", "_identity", "_publisher")
+    __slots__ = ("_bus", "_identity", "_publisher", "_tenure")
 
-    def __init__(self, publisher: Publisher, bus: Bus, identity: AgentIdentity) -> None:
-        """Act as `identity`."""
+    def __init__(
+        self,
+        publisher: Publisher,
+        bus: Bus,
+        identity: AgentIdentity,
+        tenure: Tenure | None = None,
+    ) -> None:
+        """Act as `identity`; what is subscribed ends with `tenure`."""
         self._publisher = publisher
         self._bus = bus
         self._identity = identity
+        self._tenure = tenure
 
     # --- publishing -------------------------------------------------------------
 
@@ -157,6 +167,7 @@ class Events:
             buffer=buffer,
             overflow=overflow,
             since=since,
+            tenure=self._tenure,
         )
 
     async def on(
@@ -232,9 +243,9 @@ class Events:
             ConfigMismatch: The group is there with other options.
             Compacted: The events after `since`, or after the kept position, are not
                 all there any more; pass a later `since` to go on.
-            Closed: The swarm is closed.
+            Closed: The swarm is closed; or the agent has ended that this is of.
         """
-        self._bus.host.check()
+        self._check()
         selector = select(
             pattern,
             source=source,
@@ -257,7 +268,19 @@ class Events:
             is_shared=group is not None,
         )
         start = HandlerStart(self._bus, self._identity, selector, options)
-        return await start.begin(handler, name=name, group=group, since=since)
+        return self._held(
+            await start.begin(handler, name=name, group=group, since=since)
+        )
+
+    def _check(self) -> None:
+        self._bus.host.check()
+        if self._tenure is not None:
+            self._tenure.check()
+
+    def _held(self, subscription: Subscription) -> Subscription:
+        if self._tenure is not None:
+            self._tenure.hold(subscription)
+        return subscription
 
     async def react(
         self, pattern: EventPattern, reaction: Handler, *, name: str | None = None
@@ -299,10 +322,10 @@ class Events:
             Compacted: The events after `since` are not all there any more.
             ValueError: `since` is still to come.
         """
-        self._bus.host.check()
+        self._check()
         options = HandlerOptions(delivery="at-least-once", on_error="dead-letter")
         start = HandlerStart(self._bus, self._identity, select(pattern), options)
-        return await start.replay(handler, since=since, follow=follow)
+        return await start.replay(handler, since=since, follow=follow, begun=self._held)
 
     # --- history ----------------------------------------------------------------
 

@@ -54,6 +54,12 @@ class GroupMember(Subscription):
         self._status = "cancelled"
         return self._worker.leave(self._member)
 
+    def end(self) -> Settled:
+        """Leave the group because who subscribed has ended."""
+        settled = self.cancel()
+        self._member.cancel_here()
+        return settled
+
     def _become(self, status: SubscriptionStatus) -> None:
         if self.status == "cancelled":
             raise Closed(f"this member of group '{self.name}' was cancelled")

@@ -238,9 +238,17 @@ class HandlerStart:
         return GroupMember(worker, worker.join(handler, self._identity))
 
     async def replay(
-        self, handler: Handler, *, since: int, follow: bool
+        self,
+        handler: Handler,
+        *,
+        since: int,
+        follow: bool,
+        begun: Callable[[Subscription], object],
     ) -> Subscription:
-        """Handle the past, then go on with the present."""
+        """Handle the past, then go on with the present.
+
+        `begun` is called with what has begun, before the past is handled.
+        """
         bus = self._bus
         self._check(handler, since)
         self._check_reach(since)
@@ -249,6 +257,7 @@ class HandlerStart:
         worker.start_at((since, -1), replayed_until=until)
         bus.add(worker)
         worker.join(handler, self._identity)
+        begun(worker)
         try:
             await worker.until_handled(until)
         except BaseException:

@@ -12,6 +12,7 @@ from swarm.bus._patterns import Selector
 from swarm.bus._readers import Readers
 from swarm.bus._records import Overflow, SubscriptionStats
 from swarm.bus._subscription import Pacing, Settled, Subscription
+from swarm.bus._tenure import Tenure
 from swarm.errors import Closed, Compacted, InvalidTransition, Lagged
 from swarm.model import AgentIdentity, Event
 
@@ -50,8 +51,9 @@ class EventStream(Pacing, Subscription, Generic[E]):
         buffer: int,
         overflow: Overflow,
         since: int | None,
+        tenure: Tenure | None = None,
     ) -> None:
-        """Be ready to be entered."""
+        """Be ready to be entered; end with `tenure`."""
         choose("overflow", overflow, get_args(Overflow))
         whole("buffer", buffer, 1)
         if since is not None:
@@ -61,6 +63,7 @@ class EventStream(Pacing, Subscription, Generic[E]):
         self._overflow = overflow
         self._limit = 1 if overflow == "latest" else buffer
         self._since = since
+        self._tenure = tenure
         self._buffer: deque[Event[E]] = deque()
         self._feed: Feed | None = None
         self._lag: Lagged | None = None
@@ -79,13 +82,18 @@ class EventStream(Pacing, Subscription, Generic[E]):
             Compacted: History no longer reaches back to `since`.
             ValueError: `since` is still to come.
             InvalidTransition: It was entered before.
+            Closed: The swarm is closed; or the agent has ended that subscribed.
         """
         self.bus.host.check()
+        if self._tenure is not None:
+            self._tenure.check()
         if self._entered:
             raise InvalidTransition("an event stream is entered once; subscribe again")
         if self._since is not None:
             self._begin_at(self._since)
         self._entered = True
+        if self._tenure is not None:
+            self._tenure.hold(self)
         self._readers.entered()
         self.bus.add(self)
         self.look_again()

@@ -81,6 +81,10 @@ class Subscription(ABC):
         keeps its position, for the next one of that name.
         """
 
+    def end(self) -> Settled:
+        """Cancel it because who subscribed has ended: so has a handler that asks."""
+        return self.cancel()
+
 
 class Recipient(ABC):
     """Somebody the bus gives events to.

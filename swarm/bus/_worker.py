@@ -314,6 +314,13 @@ class WorkerSubscription(Intake):
         own = asyncio.current_task() in tasks
         return Settled(lambda: ended(tasks if own or not self._end else {self._end}))
 
+    def end(self) -> Settled:
+        """Cancel it because who subscribed has ended: so has a handler that asks."""
+        settled = self.cancel()
+        for member in self._members:
+            member.cancel_here()
+        return settled
+
     async def _wind_up(self, tasks: "set[asyncio.Task[Any]]") -> None:
         """Once nothing runs, keep the position and count what waits as dropped."""
         await ended(tasks)

@@ -17,6 +17,7 @@ from swarm.agents import (
     Cell,
     Deadlines,
     Envelope,
+    Holdings,
     Mailbox,
     Pool,
     Registry,
@@ -112,7 +113,7 @@ class Coordinator:
         name: str,
         config: SwarmConfig,
         policy: Policy,
-        surfaces: Callable[["Coordinator", AgentIdentity], object],
+        surfaces: Callable[["Coordinator", AgentIdentity], Holdings],
         clock: Clock | None = None,
         seed: int | str | None = None,
     ) -> None:
@@ -251,8 +252,8 @@ class Coordinator:
             error.__cause__ = self.failures[0]
         return error
 
-    def surfaces(self, identity: AgentIdentity) -> object:
-        """Return what an agent holds of the swarm."""
+    def surfaces(self, identity: AgentIdentity) -> Holdings:
+        """Return what an agent is to hold of the swarm."""
         return self._make_surfaces(self, identity)
 
     # --- what the bus needs -----------------------------------------------------------
