@@ -17,21 +17,25 @@ from swarm.bus._history import History, is_book
 from swarm.bus._host import BusHost
 from swarm.bus._inline import InlineQueue, InlineSubscription
 from swarm.bus._intake import Intake
+from swarm.bus._ownership import check_right
 from swarm.bus._pins import Pins
-from swarm.bus._position import position_path
+from swarm.bus._position import owner_told, position_path
 from swarm.bus._records import BusOptions
 from swarm.bus._route import Route
 from swarm.bus._subscription import Handling, Pacing, Recipient
-from swarm.errors import InvalidTransition, Lagged
+from swarm.errors import AccessDenied, ConflictError, InvalidTransition, Lagged
 from swarm.model import (
     EVENT_TYPE,
     OWNER,
+    AgentIdentity,
     Commit,
     Event,
     SystemMaintenance,
     document_events,
+    event_type,
+    is_reserved,
 )
-from swarm.ports import Reader, Write, one_loop_turn
+from swarm.ports import Expect, Reader, Write, one_loop_turn
 
 log: Final = logging.getLogger("swarm.bus")
 
@@ -137,6 +141,8 @@ class Bus:
             else:
                 queued.append(recipient)
         route = self.routes[cls] = Route(inline, queued, cls)
+        if is_reserved(cls):  # whoever publishes asks for this first
+            route.measure = _refuse
         return route
 
     # --- from a commit to the recipients ----------------------------------------
@@ -208,14 +214,28 @@ class Bus:
 
     # --- life -------------------------------------------------------------------
 
-    async def forget(self, name: str) -> bool:
+    async def forget(self, name: str, identity: AgentIdentity) -> bool:
         """Do what `Events.forget` does."""
-        path = position_path(name)
-        if name in self.named:
-            raise InvalidTransition(f"subscription '{name}' is active; cancel it first")
-        await self.failures.flush()
-        self.pins.release(name)
-        return await self.host.kernel.commit(OWNER, [Write(path)]) is not None
+        path, kernel = position_path(name), self.host.kernel
+        while True:
+            document = await kernel.find(path)
+            if document is not None:
+                owner = owner_told(document)
+                check_right(self.host, identity, path, "delete", owner)
+            if name in self.named:
+                raise InvalidTransition(
+                    f"subscription '{name}' is active; cancel it first"
+                )
+            await self.failures.flush()
+            if document is None:
+                return False
+            conditions = [Expect(path, document.version)]
+            try:
+                await kernel.commit(identity, [Write(path)], conditions=conditions)
+            except ConflictError:
+                continue  # its position was written meanwhile
+            self.pins.release(name)
+            return True
 
     def describe(self) -> list[str]:
         """Return, for `explain`, how every recipient fares."""
@@ -261,3 +281,10 @@ class Bus:
         for recipient in tuple(self._recipients):
             recipient.cancel()
         self.host.tail.tap(None, documents=False)
+
+
+def _refuse(payload: Any) -> int:
+    raise AccessDenied(
+        f"{event_type(payload)} is what the swarm itself says of what it has done: it is "
+        "in the commit that did it, and nobody publishes it"
+    )

@@ -24,7 +24,7 @@ from swarm.bus._start import HandlerStart, to_options
 from swarm.bus._stream import EventStream
 from swarm.bus._subscription import Recipient, Subscription
 from swarm.bus._tenure import Tenure
-from swarm.model import AgentIdentity, Event
+from swarm.model import OWNER, AgentIdentity, Event
 from swarm.ports import Guard
 
 P = TypeVar("P")
@@ -78,6 +78,8 @@ class Events:
 
         Raises:
             TypeError: It is no event.
+            AccessDenied: It is what only the swarm itself announces: an event of the
+                state, of agents, of locks or of the configuration.
             StaleLease: The guard is a lease that does not hold any more.
             LimitExceeded: It is larger than `BusOptions.payload_bytes`, or too many
                 events led to this one, one to the next.
@@ -240,6 +242,8 @@ class Events:
             TypeError: The pattern or the handler is none.
             ValueError: Options mean nothing, or not together.
             NameTaken: A subscription of this name is active.
+            AccessDenied: The policy lets this identity keep no position; or there is
+                one that is not of agents of its type, and it may not write that.
             ConfigMismatch: The group is there with other options.
             Compacted: The events after `since`, or after the kept position, are not
                 all there any more; pass a later `since` to go on.
@@ -382,13 +386,7 @@ class Events:
     def dead_letters(self) -> DeadLetters:
         """The events that subscriptions gave up: list, inspect, requeue them."""
         bus = self._bus
-        return DeadLetters(
-            bus.host.kernel,
-            bus.failures,
-            bus.find,
-            self._identity,
-            bus.host.reader_of(self._identity),
-        )
+        return DeadLetters(bus.host, bus.failures, bus.find, self._identity)
 
     async def forget(self, name: str) -> bool:
         """Forget how far a named subscription has come; return whether it was known.
@@ -397,12 +395,17 @@ class Events:
 
         Raises:
             InvalidTransition: It is active; cancel it first.
+            AccessDenied: It is not this identity's, which may not delete it.
             InvalidPath: The name cannot be one.
             Closed: The swarm is closed.
         """
         self._bus.host.check()
-        return await self._bus.forget(name)
+        return await self._bus.forget(name, self._identity)
 
     def subscriptions(self) -> list[Recipient]:
-        """Return everybody who gets events, agents included, oldest first."""
-        return list(self._bus)
+        """Return everybody who gets events, agents included, oldest first.
+
+        To an agent, only what it has subscribed itself: who sees one may cancel it.
+        """
+        mine = self._identity
+        return [r for r in self._bus if mine is OWNER or r.identity is mine]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from swarm.model import AgentIdentity, Path
 from swarm.ports import Codec, Condition, Kernel, System, Tail, Write
@@ -69,6 +69,19 @@ class BusHost(System, Protocol):
 
     def reader_of(self, identity: AgentIdentity) -> Callable[[Path], bool] | None:
         """Return whether the identity may read a place; None: it may read all."""
+        ...
+
+    def check_right(
+        self,
+        identity: AgentIdentity,
+        path: Path,
+        action: Literal["write", "delete", "hold"],
+    ) -> None:
+        """Refuse an identity that may not do this at a place.
+
+        Raises:
+            AccessDenied: The policy does not let it.
+        """
         ...
 
     def effects(

@@ -13,8 +13,9 @@ from swarm.bus._host import made_of
 from swarm.bus._inline import InlineSubscription
 from swarm.bus._keeper import Keeper
 from swarm.bus._letter import DeadLetter, letters_path
+from swarm.bus._ownership import check_right, owner_of
 from swarm.bus._patterns import Selector
-from swarm.bus._position import Place, Position, Progress, position_path
+from swarm.bus._position import Place, Position, Progress, owner_told, position_path
 from swarm.bus._records import (
     Batch,
     Delivery,
@@ -175,7 +176,7 @@ class HandlerStart:
         """Take the names, before anything that waits."""
         bus = self._bus
         if name is not None:
-            position_path(name)
+            bus.host.check_right(self._identity, position_path(name), "hold")
             if name in bus.named:
                 raise NameTaken(
                     f"a subscription called '{name}' is active; cancel it first, or "
@@ -191,11 +192,15 @@ class HandlerStart:
         """Have the position kept, and return where to begin."""
         bus, path = self._bus, position_path(name)
         document = await bus.host.kernel.find(path)
+        owner: str | None = owner_of(self._identity)
+        if document is not None:
+            owner = owner_told(document)
+            check_right(bus.host, self._identity, path, "write", owner)
         if document is not None and since is None:
             position = Position.of(document)
         else:
             here = (bus.host.tail.revision, -1)
-            position = Position(here if since is None else since)
+            position = Position(here if since is None else since, (), owner or "")
         pin = bus.pins.set(name, position)  # it is all there, and stays
         worker.begin_after(position.after)
         worker.keeper = Keeper(

@@ -65,6 +65,7 @@ from swarm.model._payload import (
     private,
     weigh,
 )
+from swarm.model._reserved import RESERVED, is_reserved
 from swarm.model._state_event import (
     DOCUMENT_EVENTS,
     StateCreated,
@@ -109,6 +110,7 @@ __all__ = [
     "ONE",
     "OWNER",
     "OWNER_ROLE",
+    "RESERVED",
     "ROOT",
     "TIME",
     "UNKNOWN",
@@ -164,6 +166,7 @@ __all__ = [
     "event_type",
     "find_event_class",
     "is_fixed",
+    "is_reserved",
     "kind_of",
     "living",
     "match",

@@ -11,7 +11,7 @@ import enum
 import logging
 import math
 from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from swarm.agents import (
     Cell,
@@ -38,7 +38,7 @@ from swarm.bus import (
     marked,
 )
 from swarm.coordination import Coordination, WaitGraph
-from swarm.errors import Closed, WrongLoop
+from swarm.errors import AccessDenied, Closed, WrongLoop
 from swarm.kernel import MemoryKernel
 from swarm.model import OWNER, ROOT, AgentIdentity, Event, Path
 from swarm.ports import (
@@ -293,6 +293,21 @@ class Coordinator:
         if identity is OWNER:
             return None
         return Access(self.store.policy, identity, ROOT).may_read
+
+    def check_right(
+        self,
+        identity: AgentIdentity,
+        path: Path,
+        action: Literal["write", "delete", "hold"],
+    ) -> None:
+        """Refuse an identity that may not do this at a place.
+
+        Raises:
+            AccessDenied: The policy does not let it.
+        """
+        decision = self.store.policy.explain(identity, path, action)
+        if not decision:
+            raise AccessDenied(decision.reason)
 
     @property
     def waits(self) -> WaitGraph:

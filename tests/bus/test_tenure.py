@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from swarm import Agent, Closed, Event, Policy, Restart, Rule, Swarm, event
+from swarm import Agent, Closed, Event, Restart, Swarm, event
 from tests.support.virtual_loop import virtual
 
 
@@ -15,7 +15,6 @@ class Ping:
 
 
 RESTART = Restart("permanent", max=5, within=60)
-ALL = Policy([Rule("*", "**", "rw")])
 
 
 class Listener(Agent):
@@ -64,7 +63,7 @@ def test_an_agent_built_anew_has_subscribed_once(kind: str) -> None:
     @virtual
     async def scenario() -> None:
         got: list[tuple[int, int]] = []
-        async with Swarm(policy=ALL) as swarm:
+        async with Swarm() as swarm:
             ref = await swarm.spawn(Listener, kind, got, name="ada", restart=RESTART)
             before = len(swarm.events.subscriptions())
             await swarm.events.publish(Ping(0))
@@ -146,7 +145,7 @@ async def test_what_runs_is_cancelled_and_over_when_stop_returns() -> None:
                 raise
             steps.append("done")
 
-    async with Swarm(policy=ALL) as swarm:
+    async with Swarm() as swarm:
         ref = await swarm.spawn(Slow, name="slow")
         await swarm.events.publish(Ping(1))
         await asyncio.sleep(1)
