@@ -7,7 +7,6 @@ else has a buffer and a task of its own. So what a publisher waits for does not 
 on who listens (E2), but for streams that ask for it (`overflow="block"`).
 """
 
-import logging
 from collections.abc import Iterator
 from itertools import count
 from typing import Any, Final
@@ -17,6 +16,7 @@ from swarm.bus._history import History, is_book
 from swarm.bus._host import BusHost
 from swarm.bus._inline import InlineQueue, InlineSubscription
 from swarm.bus._intake import Intake
+from swarm.bus._loops import Loops
 from swarm.bus._ownership import check_right
 from swarm.bus._pins import Pins
 from swarm.bus._position import owner_told, position_path
@@ -37,8 +37,6 @@ from swarm.model import (
 )
 from swarm.ports import Expect, Reader, Write, one_loop_turn
 
-log: Final = logging.getLogger("swarm.bus")
-
 _NOBODY: Final = Route([], [])
 
 
@@ -56,7 +54,7 @@ class Bus:
         crowded: The full streams that publishers wait for.
         routes: Who gets events of which class, as far as it was asked.
         due: To how many recipients the newest event is due.
-        loops: Commits not delivered because too many events led one to the next.
+        loops: What is done when too many events lead one to the next.
     """
 
     def __init__(self, host: BusHost, options: BusOptions) -> None:
@@ -71,7 +69,7 @@ class Bus:
         self.crowded: set[Pacing] = set()
         self.routes: dict[type[Any], Route] = {}
         self.due: int = 0
-        self.loops: int = 0
+        self.loops: Loops = Loops(options.depth, self.failures)
         self._ids = count(1)
         self._recipients: dict[Recipient, bool] = {}
         self._wants_documents = 0
@@ -151,7 +149,8 @@ class Bus:
         routes = self.routes
         cause = commit.cause
         if cause is not None and cause.depth > self.options.depth:
-            self._stop_loop(commit)
+            self.due = 0
+            self.loops.deliver(commit, self._recipients)
             return
         for index, payload in enumerate(commit.events):
             cls = payload.__class__
@@ -173,17 +172,6 @@ class Bus:
                     self.inline.put(event, route)
                 for offer in route.offers:
                     offer(event)
-
-    def _stop_loop(self, commit: Commit) -> None:
-        """Deliver nothing that too many events have led to, one after the other."""
-        self.due = 0
-        self.loops += 1
-        log.error(
-            "events of commit %s are not delivered: more than %s events led to them, "
-            "one to the next (BusOptions.depth)",
-            commit.revision,
-            self.options.depth,
-        )
 
     # --- history ----------------------------------------------------------------
 
@@ -253,8 +241,8 @@ class Bus:
             lines.append(f"dead letters that had to go: {failures.forgotten}")
         if failures.silent:
             lines.append(f"failures that raised no alert: {failures.silent}")
-        if self.loops:
-            lines.append(f"event loops stopped: {self.loops}")
+        if self.loops.cut:
+            lines.append(f"event loops: {self.loops.cut} deliveries were not made")
         return lines
 
     async def announce_end(self) -> None:
@@ -285,6 +273,6 @@ class Bus:
 
 def _refuse(payload: Any) -> int:
     raise AccessDenied(
-        f"{event_type(payload)} is what the swarm itself says of what it has done: it is "
-        "in the commit that did it, and nobody publishes it"
+        f"{event_type(payload)} is what the swarm itself says of what it has done: it "
+        "is in the commit that did it, and nobody publishes it"
     )

@@ -4,6 +4,7 @@ from typing import Any, Protocol
 
 from swarm.bus._delivery_rule import Delivery, Item, Line
 from swarm.bus._host import BusHost
+from swarm.bus._records import BusOptions
 from swarm.model import AgentIdentity, Event
 
 
@@ -33,6 +34,11 @@ class Core(Protocol):
     @property
     def host(self) -> BusHost:
         """The system around it."""
+        ...
+
+    @property
+    def options(self) -> BusOptions:
+        """How much the bus keeps."""
         ...
 
     @property

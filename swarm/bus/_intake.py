@@ -81,6 +81,19 @@ class Intake(Handling):
             self._feed = Feed(self.bus.host.tail, just_before(event))
         return True
 
+    def gets_deep(self, event: Event[Any]) -> bool:
+        """Return whether an event to which too many others led is handed over.
+
+        It is promised every event; but for what comes of having handled another that
+        was too deep already.
+        """
+        at_least_once = self.options.delivery != "at-most-once"
+        return at_least_once and self.name not in event.through
+
+    def wants(self, event: Event[Any]) -> bool:
+        """Return whether an event of any class is meant and may be seen."""
+        return super().wants(event) and self.name not in event.through
+
     def _accept(self, event: Event[Any]) -> None:
         self._seen = event.place
         self._received += 1

@@ -198,6 +198,10 @@ class EventStream(Pacing, Subscription, Generic[E]):
             self.look_again()
         return True
 
+    def gets_deep(self, event: Event[E]) -> bool:  # noqa: ARG002
+        """Return True: reading an event leads to nothing."""
+        return True
+
     def _take_slowly(self, event: Event[E]) -> bool:
         if self._lag is not None:
             return False

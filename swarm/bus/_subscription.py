@@ -169,6 +169,10 @@ class Recipient(ABC):
         """Return whether an event of any class is meant and may be seen."""
         return self.selector.fits_class(event.payload_class) and self.fits(event)
 
+    def gets_deep(self, event: Event[Any]) -> bool:  # noqa: ARG002  # some look at it
+        """Return whether an event is handed over to which too many others led."""
+        return False
+
     def wants_documents(self) -> bool:
         """Return whether changes of documents can be meant."""
         return any(self.selector.fits_class(cls) for cls in DOCUMENT_EVENTS)

@@ -10,6 +10,7 @@ from swarm.bus._core import Core
 from swarm.bus._delivery_rule import Delivery, Fate, Outcome
 from swarm.bus._hand_over import hand_over
 from swarm.bus._intake import Intake
+from swarm.bus._loops import activity_of
 from swarm.bus._patterns import Selector
 from swarm.bus._records import Handler, HandlerOptions
 from swarm.bus._subscription import (
@@ -183,7 +184,8 @@ class WorkerSubscription(Intake):
 
     async def _run(self, member: Member, delivery: Delivery) -> None:
         """Run the handler once and note what came of it."""
-        current_activity.set(delivery.items[0].event)
+        event, depth = delivery.items[0].event, self.bus.options.depth
+        current_activity.set(activity_of(event, self, depth))
         line = self.line
         try:
             results = await self.hand_over(member, delivery)

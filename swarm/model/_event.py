@@ -95,6 +95,12 @@ class Event(Generic[P_co]):
         return 0 if cause is None else cause.depth
 
     @property
+    def through(self) -> frozenset[str]:
+        """The subscriptions that have handled an event too deep of its chain."""
+        cause = self._commit.cause
+        return frozenset() if cause is None else cause.through
+
+    @property
     def trace(self) -> str | None:
         """A W3C `traceparent`, when the program traces."""
         cause = self._commit.cause
@@ -114,7 +120,11 @@ class Event(Generic[P_co]):
         cause = self._cause
         if cause is None:
             cause = self._cause = Cause(
-                self.correlation_id, self.id, self.trace, depth=self.depth + 1
+                self.correlation_id,
+                self.id,
+                self.trace,
+                depth=self.depth + 1,
+                through=self.through,
             )
         return cause
 
