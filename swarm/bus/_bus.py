@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any, Final
 
+from swarm.bus._core import ANONYMOUS
 from swarm.bus._failures import Failures
 from swarm.bus._history import History, is_book
 from swarm.bus._host import BusHost
@@ -65,7 +66,7 @@ class Bus:
         self.inline: InlineQueue = InlineQueue(host, options.inline_backlog)
         self.pins: Pins = Pins(self)
         self.named: dict[str, Intake] = {}
-        self.groups: dict[str, Any] = {}
+        self.groups: dict[str | None, Any] = {}
         self.crowded: set[Pacing] = set()
         self.routes: dict[type[Any], Route] = {}
         self.due: int = 0
@@ -80,7 +81,7 @@ class Bus:
 
     def new_id(self) -> str:
         """Return an id that no subscription has had, here or in any other process."""
-        return f"sub-{self.host.origin}{next(self._ids)}"
+        return f"{ANONYMOUS}{self.host.origin}{next(self._ids)}"
 
     def __iter__(self) -> Iterator[Recipient]:
         """Yield every recipient, oldest first."""
@@ -103,10 +104,11 @@ class Bus:
     def remove(self, recipient: Recipient) -> None:
         """Give a recipient no more events."""
         self._wants_documents -= self._recipients.pop(recipient, False)
-        for registry in (self.named, self.groups):
-            if registry.get(recipient.name) is recipient:
-                del registry[recipient.name]
         if isinstance(recipient, Intake):
+            if self.named.get(recipient.name) is recipient:
+                del self.named[recipient.name]
+            if self.groups.get(recipient.group) is recipient:
+                del self.groups[recipient.group]
             self.pins.leave(recipient)
         self._changed()
 
@@ -184,6 +186,7 @@ class Bus:
             self._reader = None
             history = self._history = History(history.compacted)
             self._catch_up(history)
+            history.moved = tail.revision  # what it held is gone
         history.forget(tail.compacted)
         age = int(options.history_seconds * 1_000_000)
         history.retain(options.history_events, self.host.clock.wall() - age)

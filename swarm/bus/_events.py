@@ -230,13 +230,15 @@ class Events:
             backoff: The pauses before that.
             ack_wait: Seconds after which an attempt without a sign has failed.
             max_in_flight: How many handlers may run at a time when not ordered.
-            buffer: How many events wait here. More are dropped (at-most-once), or
-                wait in the log; what leaves the log unread is an alert.
+            buffer: How many events wait here, at least a whole batch. More are
+                dropped (at-most-once), or wait in the log; what leaves the log unread
+                is an alert.
             name: Keep the position in the tree at `subscriptions.<name>`, and go on
                 from there when there is one.
             group: Share the events with all other handlers of this group: each gets
                 to exactly one of them.
-            since: Begin with the events after this revision.
+            since: Begin with the events after this revision. Who joins a group gets
+                what the others get: then it is what they said, or None.
 
         Raises:
             TypeError: The pattern or the handler is none.
@@ -244,7 +246,7 @@ class Events:
             NameTaken: A subscription of this name is active.
             AccessDenied: The policy lets this identity keep no position; or there is
                 one that is not of agents of its type, and it may not write that.
-            ConfigMismatch: The group is there with other options.
+            ConfigMismatch: The group is there with other options, or another `since`.
             Compacted: The events after `since`, or after the kept position, are not
                 all there any more; pass a later `since` to go on.
             Closed: The swarm is closed; or the agent has ended that this is of.
@@ -320,7 +322,7 @@ class Events:
             pattern: As for `subscribe`.
             since: Begin with the events after this revision (0: all that is there).
             handler: `(event)`, plain or async.
-            follow: Whether to go on; else the subscription is cancelled at the end.
+            follow: Whether to go on; else it ends with what is past when it begins.
 
         Raises:
             Compacted: The events after `since` are not all there any more.
@@ -358,13 +360,15 @@ class Events:
             before: Before this time.
             correlation_id: Only events with this correlation id.
             limit: How many at most; 0: none.
-            offset: How many to skip. Pages fit together only with the same `upto`.
+            offset: How many to skip. Pages fit together only with the same `upto`,
+                and while history lets go of nothing: an `after_seq` has no such limit.
             after_seq: Only events after this revision, or after this event: a cursor
                 that neither skips nor repeats while others publish.
             upto: Only events up to this revision; the newest when None.
 
         Raises:
-            Compacted: Events after `after_seq` are not all there any more.
+            Compacted: Events after `after_seq` are not all there any more; or, with an
+                `offset`, history has let go of events since `upto` was the newest.
             ValueError: `offset` or `limit` is negative.
             Closed: The swarm is closed.
         """

@@ -48,6 +48,8 @@ class Intake(Handling):
         self.options: HandlerOptions = options
         self.line: Line = Line(options)
         self.keeper: Keeper | None = None
+        self.group: str | None = None
+        self.since: int | None = None
         self.now: Callable[[], float] = bus.host.clock.monotonic
         self._received = 0
         self._feed: Feed | None = None

@@ -40,6 +40,7 @@ class Selector:
         source_types: Types of agents, or None.
         correlation_id: An id, or None.
         where: A test by the user, or None.
+        upto: The newest revision that is meant, or None.
     """
 
     text: str
@@ -48,6 +49,7 @@ class Selector:
     source_types: frozenset[str] | None = None
     correlation_id: str | None = None
     where: Where | None = None
+    upto: int | None = None
 
     @property
     def is_static(self) -> bool:
@@ -57,6 +59,7 @@ class Selector:
             and self.source_types is None
             and self.correlation_id is None
             and self.where is None
+            and self.upto is None
         )
 
     def means_the_same(self, other: "Selector") -> bool:
@@ -86,6 +89,8 @@ class Selector:
         if self.source_types is not None and source.type not in self.source_types:
             return False
         if self.correlation_id not in (None, event.correlation_id):
+            return False
+        if self.upto is not None and event.seq > self.upto:
             return False
         return self.where is None or bool(self.where(event))
 

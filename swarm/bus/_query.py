@@ -52,6 +52,8 @@ def query(
     start = _cursor(after_seq)
     if start is not None and start[0] < history.compacted:
         raise Compacted(start[0], history.compacted + 1)
+    if offset and upto is not None and start is None and upto < history.moved:
+        raise Compacted(upto, history.compacted + 1)  # H2: the pages before were others
     newest = bus.host.tail.revision if upto is None else upto
     may_read = bus.host.reader_of(identity)
     found = Page(

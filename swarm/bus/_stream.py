@@ -30,7 +30,8 @@ class EventStream(Pacing, Subscription, Generic[E]):
       they cause is read from the log later.
     - "drop-oldest", "drop-newest": an event is dropped, and counted.
     - "latest": only the newest event is kept.
-    - "error": the iteration raises `Lagged`; `since=error.last` goes on from there.
+    - "error": the iteration raises `Lagged`; `since=error.last` goes on from there,
+      with the whole of the commit of which there was too much.
 
     Raises (while iterating):
         Lagged: Events left the log unread, or the buffer overflowed ("error").
@@ -221,13 +222,24 @@ class EventStream(Pacing, Subscription, Generic[E]):
             self._feed = Feed(self.bus.host.tail, just_before(event))
             return False
         if self._overflow == "error":
-            self._lag = Lagged(self._buffer[-1].seq, event.seq)
+            self._fall_behind(event.seq)
             return False
         self.dropped += 1
         if self._overflow == "drop-newest":
             return False
         self._buffer.popleft()
         return True
+
+    def _fall_behind(self, seq: int) -> None:
+        """End, so that `since` can go on with the whole commit there is no room for.
+
+        A commit is never shown in part (S11): its first events, if they are in the
+        buffer, come again with the others.
+        """
+        buffer = self._buffer
+        while buffer and buffer[-1].seq == seq:
+            buffer.pop()
+        self._lag = Lagged(buffer[-1].seq if buffer else seq - 1)
 
     def _refill(self) -> None:
         """Read what waits in the log, as far as there is room."""
