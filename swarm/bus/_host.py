@@ -1,5 +1,6 @@
 """What the bus needs of the system around it."""
 
+import asyncio
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
@@ -61,6 +62,10 @@ class BusHost(System, Protocol):
         Args:
             is_awaited: Whether others may wait for it.
         """
+        ...
+
+    def party_of(self, task: "asyncio.Task[Any]") -> Hashable:
+        """Return a task as a party of the graph, for whom others wait."""
         ...
 
     def check(self) -> None:

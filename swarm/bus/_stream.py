@@ -26,8 +26,9 @@ class EventStream(Pacing, Subscription, Generic[E]):
     `buffer` events wait here; then `overflow` decides:
 
     - "block": `publish` waits until there is room, but for a publish by the reader
-      itself. Who cannot wait (a state write, an agent that starts) does not; what
-      they cause is read from the log later.
+      itself, and while the tasks that have read have all ended. Who cannot wait (a
+      state write, an agent that starts) does not; what is published without waiting
+      is read from the log later.
     - "drop-oldest", "drop-newest": an event is dropped, and counted.
     - "latest": only the newest event is kept.
     - "error": the iteration raises `Lagged`; `since=error.last` goes on from there,
@@ -115,6 +116,7 @@ class EventStream(Pacing, Subscription, Generic[E]):
     ) -> None:
         """Stop listening; what waits is dropped, and counted."""
         self.cancel()
+        self._readers.left()
         self.dropped += len(self._buffer)
         self._buffer.clear()
         self.look_again()
@@ -133,6 +135,7 @@ class EventStream(Pacing, Subscription, Generic[E]):
                     return event
             elif buffer:
                 self._processed += 1
+                self._readers.reads()
                 return buffer.popleft()
             if self._waiter is not None:
                 raise InvalidTransition(
@@ -291,6 +294,7 @@ class EventStream(Pacing, Subscription, Generic[E]):
             (len(self._buffer) >= self._limit or self._feed is not None)
             and self._status != "cancelled"
             and self._lag is None
+            and not self._readers.are_gone()
         )
 
     async def wait_for_room(self) -> None:

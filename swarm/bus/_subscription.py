@@ -63,6 +63,8 @@ class Subscription(ABC):
 
         Raises:
             Closed: It was cancelled.
+            DeadlockError: (awaited) One that runs waits, in the end, for who awaits
+                this. It is paused all the same.
         """
 
     @abstractmethod

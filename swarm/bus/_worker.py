@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
+from swarm.bus._at_work import AtWork, waiting_for
 from swarm.bus._attempt import Member
 from swarm.bus._core import Core
 from swarm.bus._delivery_rule import Delivery, Fate, Outcome
@@ -254,10 +255,18 @@ class WorkerSubscription(Intake):
             await self.until_free(member)
 
     async def until_free(self, member: Member) -> None:
-        """Wait until a member has nothing in hand but what waits here itself."""
+        """Wait until a member has nothing in hand but what waits here itself.
+
+        Raises:
+            DeadlockError: A handler waits, in the end, for who would wait here.
+        """
         current = asyncio.current_task()
-        while any(task is not current for task in member.at_work.values()):
-            await self.change()
+        others = {d for d, task in member.at_work.items() if task is not current}
+        if others:
+            host = self.bus.host
+            with waiting_for(host, AtWork(host, self.name, [member], others)):
+                while any(delivery in member.at_work for delivery in others):
+                    await self.change()
 
     async def until_handled(self, revision: int) -> None:
         """Wait until every event up to `revision` is done or given up."""
@@ -269,7 +278,9 @@ class WorkerSubscription(Intake):
                 self._refill()
                 if not self.line.buffered:
                     continue
-            await self.change()
+            host = self.bus.host
+            with waiting_for(host, AtWork(host, self.name, self._members)):
+                await self.change()
 
     def is_busy(self) -> bool:
         """Return whether a handler runs, or could."""

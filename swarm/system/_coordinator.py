@@ -318,6 +318,10 @@ class Coordinator:
         """Return what the running code is in the wait-for graph."""
         return self.coordination.party(is_awaited=is_awaited)
 
+    def party_of(self, task: asyncio.Task[Any]) -> Hashable:
+        """Return a task as a party of the graph, for whom others wait."""
+        return self.coordination.awaited(task)
+
     def effects(self, identity: AgentIdentity, also: Also) -> Transaction:
         """Return a transaction of the state that commits what `also` says as well."""
         access = Access(self.store.policy, identity, ROOT)
