@@ -6,8 +6,8 @@ not left to wait for ever. The edge is drawn only when it is certain who reads. 
 several have read, any of them may come back, and no cycle is claimed.
 
 When every task has ended that entered or read a stream, and one has read, publishers
-wait for it no more: what there is no room for is in the log, for who may still come. (An
-agent may read on in another turn. What it subscribed ends with it.)
+wait for it no more: what there is no room for is in the log, for who may still come.
+(An agent may read on in another turn. What it subscribed ends with it.)
 """
 
 import asyncio

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine
 from types import TracebackType
-from typing import Generic, Self, TypeVar, get_args
+from typing import Any, Generic, Self, TypeVar, get_args
 
 from swarm.bus._checks import choose, whole
 from swarm.bus._core import Core
@@ -121,12 +122,16 @@ class EventStream(Pacing, Subscription, Generic[E]):
         self._buffer.clear()
         self.look_again()
 
-    def __aiter__(self) -> Self:
+    def __aiter__(self) -> AsyncIterator[Event[E]]:
         self._readers.reads()
-        return self
+        return _Loop(self._next)
 
-    async def __anext__(self) -> Event[E]:
+    def __anext__(self) -> Coroutine[Any, Any, Event[E]]:
         """Wait for the next event. Cancelling loses none."""
+        self._readers.reads()
+        return self._next()
+
+    async def _next(self) -> Event[E]:
         buffer = self._buffer
         while True:
             if not self._is_quick:
@@ -135,7 +140,6 @@ class EventStream(Pacing, Subscription, Generic[E]):
                     return event
             elif buffer:
                 self._processed += 1
-                self._readers.reads()
                 return buffer.popleft()
             if self._waiter is not None:
                 raise InvalidTransition(
@@ -334,3 +338,19 @@ class EventStream(Pacing, Subscription, Generic[E]):
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+
+class _Loop(AsyncIterator[Event[E]]):
+    """An `async for` over a stream: who reads is noted once, where it begins.
+
+    To ask that at each event would take a third of the time that an event takes.
+    """
+
+    __slots__ = ("_next",)
+
+    def __init__(self, next_: Callable[[], Coroutine[Any, Any, Event[E]]]) -> None:
+        """Read on by calling this."""
+        self._next = next_
+
+    def __anext__(self) -> Coroutine[Any, Any, Event[E]]:
+        return self._next()
