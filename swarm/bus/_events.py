@@ -7,7 +7,7 @@ from typing import Any, TypeVar, overload
 from swarm.bus._bus import Bus
 from swarm.bus._dead import DeadLetters
 from swarm.bus._host import made_of
-from swarm.bus._patterns import EventPattern, Where, select
+from swarm.bus._patterns import EventPattern, OtherPattern, Where, select
 from swarm.bus._publisher import Publisher
 from swarm.bus._query import Page, query
 from swarm.bus._records import (
@@ -112,7 +112,7 @@ class Events:
     @overload
     def subscribe(
         self,
-        pattern: EventPattern | None = None,
+        pattern: OtherPattern | None = None,
         *,
         source: object = None,
         source_type: str | Iterable[str] | None = None,

@@ -33,6 +33,7 @@ from swarm.model._event_type import (
     EVENT_TYPE,
     class_name,
     event,
+    event_classes,
     event_type,
     find_event_class,
 )
@@ -163,6 +164,7 @@ __all__ = [
     "dig",
     "document_events",
     "event",
+    "event_classes",
     "event_type",
     "find_event_class",
     "is_fixed",

@@ -15,7 +15,10 @@ P_co = TypeVar("P_co", covariant=True)
 
 
 class Event(Generic[P_co]):
-    """One event as subscribers and history see it. Immutable; equal when the ids are.
+    """One event as subscribers and history see it. Immutable.
+
+    Two are equal when they are the same one, also if one of them was read again from
+    where it was kept: same id, source, time and payload.
 
     It is a view of the commit that made it, so it costs next to nothing until one of
     its fields is read.
@@ -143,7 +146,15 @@ class Event(Generic[P_co]):
         return (self._commit.revision, self._index)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Event) and other.place == self.place
+        if not isinstance(other, Event) or other.place != self.place:
+            return False
+        mine, theirs = self._commit, other._commit
+        return mine is theirs or (
+            mine.at == theirs.at
+            and mine.author == theirs.author
+            and self.payload_class is other.payload_class
+            and bool(self.payload == other.payload)
+        )
 
     def __hash__(self) -> int:
         return hash(self.place)

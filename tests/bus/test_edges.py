@@ -13,6 +13,7 @@ from swarm import (
     Event,
     Lagged,
     Limits,
+    StateUpdated,
     Swarm,
     SwarmConfig,
     event,
@@ -312,3 +313,45 @@ def test_a_batch_that_is_larger_than_the_buffer_fills(delivery: Any) -> None:
             assert sub.stats.dropped == 0
 
     scenario()
+
+
+# --- what an event says ---------------------------------------------------------------
+
+
+@virtual
+async def test_a_change_says_the_same_when_the_log_has_moved_on() -> None:
+    """S11, G9: the version and the value before, of an event that is read late."""
+    limits = Limits(log_commits=8)
+    async with Swarm(config=SwarmConfig(limits=limits)) as swarm:
+        await swarm.state.set("global.config.size", 1)
+        async with swarm.events.subscribe(["state.*", "system.config_changed"]) as sub:
+            first = await swarm.state.set("k", "old")
+            second = await swarm.state.set("k", "new")
+            await swarm.state.set("global.config.size", 2)
+            await swarm.state.delete("k")
+            events = [await anext(sub) for _ in range(5)]
+            said = [event.payload for event in events]
+            assert said[1] == StateUpdated(
+                "k", second.version, "new", first.version, "old"
+            )
+            for number in range(100):
+                await swarm.events.publish(Note(number))
+            assert [event.payload for event in events] == said
+
+
+@virtual
+async def test_events_of_two_swarms_are_not_equal() -> None:
+    """E1: the id is unique in its swarm; the same event, read again, is equal."""
+    async with Swarm("a") as a, Swarm("b") as b:
+        await a.events.publish(Note(1))
+        await b.events.publish(Note(2))
+        await a.events.on(Note, refuse, name="n", max_retries=0, since=0)
+        await asyncio.sleep(1)
+        (mine,), (theirs,) = a.events.query(Note), b.events.query(Note)
+        assert mine.id == theirs.id
+        assert mine != theirs
+        (again,) = a.events.query(Note)
+        (letter,) = await a.events.dead_letters.list()
+        assert mine == again == letter.event
+        assert len({mine, again, letter.event}) == 1
+        assert mine != mine.id
