@@ -124,7 +124,7 @@ def select(
     parts: list[object]
     if pattern is None:
         parts = ["**"]
-    elif isinstance(pattern, (str, type, re.Pattern)) or get_origin(pattern):
+    elif isinstance(pattern, (str, bytes, type, re.Pattern)) or get_origin(pattern):
         parts = [pattern]
     elif isinstance(pattern, Iterable):
         parts = list(pattern)

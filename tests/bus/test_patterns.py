@@ -111,6 +111,7 @@ class Shape(Protocol):
         (list[int], TypeError, "a pattern is"),
         (Placed | Paid, TypeError, "a pattern is"),
         (re.compile(b"a"), TypeError, "not in bytes"),
+        (b"order.*", TypeError, "not b'order"),
         ("A.B", ValueError, "lower-case"),
         ("order.Placed.*", ValueError, "lower-case"),
     ],
