@@ -245,7 +245,8 @@ class Events:
             ValueError: Options mean nothing, or not together.
             NameTaken: A subscription of this name is active.
             AccessDenied: The policy lets this identity keep no position; or there is
-                one that is not of agents of its type, and it may not write that.
+                one that is not of agents of its type, and it may not write that; or
+                the group is told of changes of the state that it may not see.
             ConfigMismatch: The group is there with other options, or another `since`.
             Compacted: The events after `since`, or after the kept position, are not
                 all there any more; pass a later `since` to go on.

@@ -1,5 +1,6 @@
 """How events come to handlers that may wait: from commits, the log and dead letters."""
 
+import asyncio
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,6 +29,9 @@ class Intake(Handling):
         options: How events are handed over.
         line: Its books.
         keeper: Who keeps its position in the tree; None: nobody.
+        group: The group whose members share its events, or None.
+        since: After which revision it was told to begin, or None.
+        begun: Set once it has begun, or could not.
     """
 
     # Said again for checkers that want a type wherever an attribute is assigned.
@@ -50,6 +54,7 @@ class Intake(Handling):
         self.keeper: Keeper | None = None
         self.group: str | None = None
         self.since: int | None = None
+        self.begun: asyncio.Event = asyncio.Event()
         self.now: Callable[[], float] = bus.host.clock.monotonic
         self._received = 0
         self._feed: Feed | None = None

@@ -28,7 +28,14 @@ from swarm.bus._records import (
 )
 from swarm.bus._subscription import Subscription
 from swarm.bus._worker import WorkerSubscription
-from swarm.errors import Compacted, ConfigMismatch, InvalidValue, NameTaken, NotFound
+from swarm.errors import (
+    AccessDenied,
+    Compacted,
+    ConfigMismatch,
+    InvalidValue,
+    NameTaken,
+    NotFound,
+)
 from swarm.model import AgentIdentity, Document, Path
 from swarm.ports import View
 
@@ -106,7 +113,7 @@ class HandlerStart:
             letters_path(group_name(group))
         if since is not None:
             self._check_reach(since)
-        shared = None if group is None else self._bus.groups.get(group)
+        shared = None if group is None else await self._begun(group)
         if shared is not None:
             return self._join(shared, handler, name, since)
         if self._is_plain(handler) and name is None and group is None and since is None:
@@ -130,7 +137,16 @@ class HandlerStart:
             worker.keeper = None
             worker.cancel()
             raise
+        finally:
+            worker.begun.set()
         return worker if group is None else GroupMember(worker, member)
+
+    async def _begun(self, group: str) -> WorkerSubscription | None:
+        """Return the subscription of a group once it has begun; None: there is none."""
+        groups = self._bus.groups
+        while (worker := groups.get(group)) is not None and not worker.begun.is_set():
+            await worker.begun.wait()
+        return worker
 
     def _begin_inline(self, handler: Handler) -> InlineSubscription:
         options = self._options
@@ -257,6 +273,7 @@ class HandlerStart:
         name: str | None,
         since: int | None,
     ) -> Subscription:
+        self._check_may_share(worker)
         group, mine, theirs = worker.group, self._options, worker.options
         if mine != theirs or not self._selector.means_the_same(worker.selector):
             raise ConfigMismatch(
@@ -271,6 +288,24 @@ class HandlerStart:
                 "who joins it gets what the others get"
             )
         return GroupMember(worker, worker.join(handler, self._identity))
+
+    def _check_may_share(self, worker: WorkerSubscription) -> None:
+        """Refuse who would take from a group what is not its own, or not to be seen.
+
+        Raises:
+            AccessDenied: The policy does not let it.
+        """
+        host, identity = self._bus.host, self._identity
+        if worker.keeper is not None:
+            path, owner = position_path(worker.name), worker.keeper.owner
+            check_right(host, identity, path, "write", owner)
+        sees_as_much = (
+            host.reader_of(identity) is None or identity.role == worker.identity.role
+        )
+        if worker.wants_documents() and not sees_as_much:
+            raise AccessDenied(
+                f"group '{worker.group}' is told of changes that {identity} may not see"
+            )
 
     async def replay(
         self,

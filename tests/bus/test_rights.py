@@ -44,7 +44,7 @@ async def refuse(_: Event[Note]) -> None:
     raise ValueError("no")
 
 
-def subscribe(name: str, group: str | None = None) -> Callable[[Any], Any]:
+def subscribe(name: str | None, group: str | None = None) -> Callable[[Any], Any]:
     return lambda events: events.on(Note, refuse, name=name, group=group, max_retries=0)
 
 
@@ -223,3 +223,93 @@ async def test_an_agent_cannot_cancel_what_others_have_subscribed() -> None:
 
         assert await one.ask(Doer.do, own) == ["one"]
         assert len(swarm.events.subscriptions()) == 2
+
+
+# --- groups ---------------------------------------------------------------------------
+
+
+@virtual
+async def test_who_may_not_take_a_position_over_may_not_share_it() -> None:
+    """S15, E16: to join a group with a name is to take events from the others."""
+    async with Swarm() as swarm:
+        one = await swarm.spawn(Doer, name="one")
+        other = await swarm.spawn(Stranger, name="other")
+        await subscribe("billing", "g")(swarm.events)
+        for ref in (one, other):
+            with pytest.raises(AccessDenied):
+                await ref.ask(Doer.do, subscribe("billing", "g"))
+            with pytest.raises(AccessDenied):
+                await ref.ask(Doer.do, subscribe(None, "g"))
+        await one.ask(Doer.do, subscribe("mine", "m"))
+        with pytest.raises(AccessDenied):
+            await other.ask(Doer.do, subscribe("mine", "m"))
+        assert await subscribe("mine", "m")(swarm.events)  # the program may
+
+
+@virtual
+async def test_who_joins_a_group_sees_no_more_of_the_state_than_it_may() -> None:
+    """S15: what a group gets is what the one may see who has begun it."""
+    policy = Policy([Rule("reader", "**", "r"), Rule("blind", "shared", "rw")])
+    async with Swarm(policy=policy) as swarm:
+        blind = await swarm.spawn(Doer, name="blind", role="blind")
+        twin = await swarm.spawn(Doer, name="twin", role="blind")
+        reader = await swarm.spawn(Doer, name="reader", role="reader")
+        seen: list[str] = []
+
+        def join(group: str, pattern: str = "state.*") -> Callable[[Any], Any]:
+            def note(event: Event[Any]) -> None:
+                seen.append(event.payload.path)
+
+            return lambda events: events.on(pattern, note, group=group)
+
+        await join("all")(swarm.events)
+        await reader.ask(Doer.do, join("all"))
+        with pytest.raises(AccessDenied, match="may not see"):
+            await blind.ask(Doer.do, join("all"))
+        await blind.ask(Doer.do, join("some"))
+        await twin.ask(Doer.do, join("some"))
+        await reader.ask(Doer.do, join("some"))
+        await join("notes", "rights.note")(swarm.events)
+        await blind.ask(Doer.do, join("notes", "rights.note"))
+        await swarm.state.set("secret", 1)
+        await swarm.state.set("shared.x", 1)
+        await asyncio.sleep(1)
+        assert sorted(seen) == ["secret", "shared.x", "shared.x"]
+
+
+@virtual
+async def test_who_joins_a_group_that_cannot_begin_begins_it() -> None:
+    """G3: nobody is given a subscription that is over already."""
+    async with Swarm() as swarm:
+        got: list[str] = []
+
+        async def handler(event: Event[Note]) -> None:
+            got.append(event.payload.text)
+
+        def begin() -> Any:
+            events = swarm.events
+            return asyncio.ensure_future(events.on(Note, handler, name="n", group="g"))
+
+        kernel: Any = swarm._coordinator.bus.host.kernel
+        commit, gate = kernel.commit, asyncio.Event()
+
+        async def fail(*_: Any, **__: Any) -> Any:
+            kernel.commit = commit
+            await gate.wait()
+            raise OSError("no room")
+
+        kernel.commit = fail
+        first = begin()
+        await asyncio.sleep(1)
+        second, third = begin(), begin()
+        cancelled = begin()
+        await asyncio.sleep(1)
+        cancelled.cancel()
+        gate.set()
+        with pytest.raises(OSError, match="no room"):
+            await first
+        members = [await second, await third]
+        assert [member.status for member in members] == ["active"] * 2
+        await swarm.events.publish(Note("x"))
+        await asyncio.sleep(1)
+        assert got == ["x"]
