@@ -1,22 +1,23 @@
 """Who waits, as the wait-for graph knows them, and what for that is no request."""
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterable
-from types import CodeType
+import sys
+import types
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Final, TypeVar
 
 from swarm.agents._channel import Channel
 from swarm.agents._envelope import Envelope, current_turn
 from swarm.agents._host import Host
 from swarm.agents._mailbox import State
-from swarm.coordination import frames_of
-from swarm.ports import current_task
+from swarm.coordination import Obstacle
+from swarm.ports import current_task, frames_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def asking_party(host: Host) -> Hashable | None:
-    """Return who is about to wait; None: a task for which nobody can wait.
+def asking_party(host: Host, obstacle: Obstacle) -> Hashable | None:
+    """Return who is about to wait for an obstacle; None: it closes no cycle by that.
 
     A turn is one party, and each task that it starts is another: whether the turn
     waits for them is for it to say, by joining them.
@@ -25,7 +26,7 @@ def asking_party(host: Host) -> Hashable | None:
     if turn is not None and turn.is_turn():
         is_own = turn.cell.task_of(turn) is current_task()
         return turn if is_own else host.session()
-    return host.asking_task() if host.leases or host.expected else None
+    return host.asking_task(obstacle) if host.leases or host.expected else None
 
 
 class Credit:
@@ -71,7 +72,7 @@ def read_now(channel: Channel) -> None:
     channel.reader = (current_turn.get(), current_task())
 
 
-_ASKING: Final[dict[CodeType, str]] = {}
+_ASKING: Final[dict[types.CodeType, str]] = {}
 """Coroutines that wait for a request, and the name of the variable that holds it."""
 
 
@@ -85,14 +86,31 @@ def waits_in(name: str) -> Callable[[F], F]:
     return mark
 
 
+def _calling() -> Iterator[types.FrameType]:
+    """Yield the frames of the code that runs, innermost first."""
+    frame = sys._getframe().f_back  # noqa: SLF001  # documented
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
 def request_of(task: "asyncio.Task[Any]") -> Envelope | None:
-    """Return the request that a suspended task waits for, if it is one that is open.
+    """Return the request that a task waits for, if it is one that is open.
 
     Read from its frames: a task that nobody can wait for, as far as was known when it
-    asked, notes nothing of what it asks for.
+    asked, notes nothing of what it asks for. A task that runs, and is not the current
+    one, is in the first step of what it has asked for: then its frames are those that
+    have called this.
     """
+    coroutine = task.get_coro()
+    if getattr(task, "_fut_waiter", None) is not None:
+        frames = frames_of(coroutine)
+    elif getattr(coroutine, "cr_running", False):
+        frames = _calling()
+    else:
+        return None  # it is about to run
     found = None
-    for frame in frames_of(task.get_coro()):
+    for frame in frames:
         name = _ASKING.get(frame.f_code)
         if name is not None:
             found = frame.f_locals.get(name)

@@ -38,6 +38,7 @@ from swarm.agents._steps import differs, take_over
 from swarm.agents._turns import ENDED, QUEUED, RUNNING
 from swarm.coordination import AnyOf
 from swarm.errors import AgentDied, NoSuchAgent
+from swarm.ports import Standing, standing
 
 SPARE: Final = 64
 """How many unused mailboxes are kept for the next agent that needs one."""
@@ -145,6 +146,14 @@ class Cell(FirstSteps):
             return self.task
         return None if self.aside is None else self.aside.get(envelope)
 
+    def standing(self, envelope: Envelope) -> Standing | None:
+        """Return where a turn is suspended; None: it runs, or is no turn any more."""
+        task = self.task_of(envelope)
+        rest = None if task is None else self.host.pool.rests.get(task)
+        if rest is not None:  # its task has yet to take it over
+            return rest.awaited, rest.coroutine
+        return standing(task)
+
     def cancel_turn(self, envelope: Envelope) -> None:
         """Cancel the task of a turn, at most once; the agent goes on."""
         if envelope is self.current:
@@ -232,7 +241,7 @@ class Cell(FirstSteps):
         self, carrier: Carrier, cancelled: asyncio.CancelledError | None
     ) -> None:
         """Do what is left of a turn that began in its asker's call stack."""
-        rest, carrier.rest = carrier.rest, None
+        rest = self.host.pool.rests.pop(carrier.task, None)
         fatal, carrier.fatal = carrier.fatal, None
         envelope = self.current
         if fatal is not None:

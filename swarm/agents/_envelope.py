@@ -11,7 +11,7 @@ from swarm.agents._mailbox import State
 from swarm.agents._protocol import Call
 from swarm.errors import AskTimeout
 from swarm.model import Cause
-from swarm.ports import current_activity
+from swarm.ports import Standing, current_activity
 
 
 class Target(Protocol):
@@ -33,6 +33,10 @@ class Target(Protocol):
 
     def task_of(self, envelope: "Envelope") -> asyncio.Task[Any] | None:
         """Return the task that runs a turn, or None when it does not run."""
+        ...
+
+    def standing(self, envelope: "Envelope") -> Standing | None:
+        """Return where a turn is suspended; None: it runs, or is no turn any more."""
         ...
 
     def drop(self, envelope: "Envelope", error: BaseException | None = None) -> None:

@@ -79,7 +79,7 @@ class FirstSteps(Turns):
         else:
             if result.__class__ is Rest:
                 result.keep()
-                carrier.rest = result
+                pool.rests[carrier.task] = result
                 result = PENDING
             elif envelope.state == RUNNING:  # the way most go
                 envelope.state = ENDED

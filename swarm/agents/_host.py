@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from swarm.agents._deadlines import Deadlines
 from swarm.agents._mailbox import Mailbox
 from swarm.agents._pool import Pool
-from swarm.coordination import WaitGraph
+from swarm.coordination import Obstacle, WaitGraph
 from swarm.model import AgentIdentity
 from swarm.ports import Plan, System
 
@@ -67,8 +67,12 @@ class Host(System, Protocol):
         """Note that others may wait for a task, though it holds nothing."""
         ...
 
-    def asking_task(self) -> Hashable | None:
-        """Return the running task as a party, if others may wait for it."""
+    def asking_task(self, obstacle: Obstacle, /) -> Hashable | None:
+        """Return the running task as a party, if others may wait for it.
+
+        Of a task that holds nothing that is so when others are found to join it who
+        would have to move before the obstacle goes away.
+        """
         ...
 
     @property

@@ -51,7 +51,7 @@ class Completion(Awaitable[None]):
             yield from asyncio.shield(self._task).__await__()
             return
         host = obstacle.host
-        with host.graph.waiting(asking_party(host), obstacle):
+        with host.graph.waiting(asking_party(host, obstacle), obstacle):
             yield from asyncio.shield(self._task).__await__()
 
 

@@ -52,7 +52,6 @@ class Carrier:
         task: The task.
         waker: What it waits for while parked.
         cell: Whom it serves; None while it is parked and free.
-        rest: What the agent's first step left to be done.
         fatal: What the first step raised that is to end the task.
         name: What the task is called: after the agent that had it last.
         is_stained: Whether a turn has changed the task's context: it ends when free.
@@ -64,7 +63,6 @@ class Carrier:
         "fatal",
         "is_stained",
         "name",
-        "rest",
         "task",
         "waker",
     )
@@ -76,7 +74,6 @@ class Carrier:
         """
         self._pool = pool
         self.cell: Tenant | None = None
-        self.rest: Rest | None = None
         self.fatal: BaseException | None = None
         self.is_stained: bool = False
         self.name: str = ""
@@ -142,6 +139,7 @@ class Pool:
         left: How many of them are left before whoever asks next waits for its turn.
         depth: In how many of them we are.
         parked: The tasks that are free.
+        rests: What first steps have left to be done by tasks that have yet to look.
         closed: Whether none is kept any more.
     """
 
@@ -154,6 +152,7 @@ class Pool:
         "left",
         "loop",
         "parked",
+        "rests",
     )
 
     def __init__(self, employer: System, context: Context) -> None:
@@ -165,6 +164,7 @@ class Pool:
         self.left: int = self.inline
         self.depth: int = 0
         self.parked: list[Carrier] = []
+        self.rests: dict[asyncio.Task[Any], Rest] = {}
         self.closed: bool = False
 
     def take(self) -> Carrier | None:

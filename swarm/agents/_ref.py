@@ -158,11 +158,11 @@ class Ref(Generic[A_co]):
             envelope.cause = turn.cause or current_cause()
         if turn is not None and turn.is_turn():
             inherits = _inherit(turn, envelope)
-            party = asking_party(host)
+            party = asking_party(host, envelope)
         elif timeout <= 0:
             raise _too_late(envelope)
         elif host.leases or host.expected:
-            party = host.asking_task()
+            party = host.asking_task(envelope)
         if party is not None:
             host.graph.enter(party, envelope)  # before anything is sent
         reply: asyncio.Future[R] | None = None
@@ -437,7 +437,7 @@ async def _wait_for_room(envelope: Told, timeout: float | None) -> None:
             host.deadlines.inherit(waiting)
         elif timeout != _NEVER:
             host.deadlines.add(timeout, waiting)
-        with host.graph.waiting(asking_party(host), envelope):
+        with host.graph.waiting(asking_party(host, envelope), envelope):
             await room
     except BaseException:
         cell.drop(envelope)

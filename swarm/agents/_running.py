@@ -40,7 +40,7 @@ async def _wait_for_credit(channel: Channel, host: Host) -> None:
     """
     credit = Credit(channel, host)
     credit.expect()
-    with host.graph.waiting(asking_party(host), credit):
+    with host.graph.waiting(asking_party(host, credit), credit):
         await channel.room(host.loop)
 
 

@@ -17,6 +17,8 @@ from contextvars import Context
 from gc import get_referents
 from typing import Any
 
+from swarm.ports import drives
+
 
 class Rest:
     """What is left of a turn after its first step.
@@ -87,6 +89,7 @@ def differs(context: Context, before: Context) -> bool:
     )
 
 
+@drives("coroutine")
 @types.coroutine
 def drive(rest: Rest) -> Generator[Any, Any, Any]:
     """Run the rest of a turn; the task that awaits this waits as the turn does.
@@ -95,7 +98,8 @@ def drive(rest: Rest) -> Generator[Any, Any, Any]:
     throws to the coroutine: it cannot tell this from being awaited. It is stepped in
     its own context, a turn's, for the task is used by other agents afterwards.
     """
-    run, send, throw = rest.context.run, rest.coroutine.send, rest.coroutine.throw
+    run, coroutine = rest.context.run, rest.coroutine
+    send, throw = coroutine.send, coroutine.throw
     awaited, rest.awaited = rest.awaited, None
     while True:
         try:

@@ -149,7 +149,7 @@ class Stream(AsyncIterator[T], Generic[T]):
 async def _wait(envelope: Envelope, channel: Channel, timeout: float) -> None:
     """Wait until there is something to look at; not a method, so as not to hold it."""
     host = envelope.cell.host
-    with host.graph.waiting(asking_party(host), envelope):
+    with host.graph.waiting(asking_party(host, envelope), envelope):
         reader = channel.new_reader(host.loop)
         if timeout != float("inf"):
             waiting = _Silence(envelope, reader, host.now() + timeout)

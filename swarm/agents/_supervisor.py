@@ -228,8 +228,9 @@ class Supervisor:
         """Let an agent finish what is queued, then end it; see `Ref.stop`."""
         turn = calling_turn()
         own = turn is not None and turn.cell is cell
-        party = None if own else asking_party(self.host)
-        with self.host.graph.waiting(party, Ending(cell, "to end")):
+        end = Ending(cell, "to end")
+        party = None if own else asking_party(self.host, end)
+        with self.host.graph.waiting(party, end):
             await self._stop(cell, timeout, own)
 
     async def _stop(self, cell: Cell, timeout: float | None, own: bool) -> None:

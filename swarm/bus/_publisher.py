@@ -24,6 +24,7 @@ from swarm.ports import (
     Expect,
     Guard,
     View,
+    conditions_of,
     current_activity,
     current_cause,
     one_loop_turn,
@@ -92,7 +93,7 @@ class Publisher:
         if current_activity.get() is not None:
             self._check_depth()
         await self._wait_for_room(type(payload))
-        conditions = () if guard is None else conditions_of(guard)
+        conditions = () if guard is None else conditions_of(guard, self._kernel)
         if path is not None and key is not None:
             return await self._once(identity, payload, weight, conditions, path, key)
         commit = await self._kernel.commit(
@@ -198,18 +199,6 @@ def _copied(payload: Any) -> Any:
 def _forgotten(count: int) -> tuple[SystemMaintenance]:
     text = f"{count} publish keys, the oldest, had to go (BusOptions.dedupe_keys)"
     return (SystemMaintenance("keys-forgotten", text),)
-
-
-def conditions_of(guard: Guard) -> tuple[Condition, ...]:
-    """Return what a guard requires.
-
-    Raises:
-        TypeError: It is no guard.
-        StaleLease: It is known already that it does not hold.
-    """
-    if not callable(getattr(guard, "conditions", None)):
-        raise TypeError(f"a guard is a lease or has `conditions()`, not {guard!r}")
-    return tuple(guard.conditions())
 
 
 def _look(view: View, path: Path) -> tuple[int, int | None]:

@@ -3,7 +3,6 @@
 from swarm.coordination._acquisition import Acquisition
 from swarm.coordination._barriers import BarrierHandle
 from swarm.coordination._coordination import Coordination
-from swarm.coordination._joins import frames_of
 from swarm.coordination._lease import Lease, Leases
 from swarm.coordination._lock_views import HeldLock, QueuedLock
 from swarm.coordination._locks import LockHandle, Locks
@@ -32,5 +31,4 @@ __all__ = [
     "Session",
     "Together",
     "WaitGraph",
-    "frames_of",
 ]

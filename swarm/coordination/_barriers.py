@@ -1,8 +1,8 @@
 """Barriers, as users hold them."""
 
-import asyncio
 from collections.abc import Callable
 
+from swarm.coordination._checks import check_action
 from swarm.coordination._meeting import Arrival, Meeting
 from swarm.coordination._muster import (
     load,
@@ -38,10 +38,11 @@ class BarrierManager:
             ConfigMismatch: It was opened for another number of parties, or with
                 another action.
             ValueError: The number of parties is none, or missing.
-            TypeError: The action is asynchronous.
+            TypeError: The action is no function, or an asynchronous one; or the name
+                is no text.
         """
-        if action is not None and asyncio.iscoroutinefunction(action):
-            raise TypeError("a barrier's action is a synchronous function")
+        if action is not None:
+            check_action(action)
         path, number = self._names.declare(name, parties)
         meeting = self._meetings.get(name)
         if meeting is None:
@@ -133,6 +134,8 @@ class BarrierHandle:
         Raises:
             BrokenBarrier: The generation broke: for all of them, for one reason.
             BarrierTimeout: (one of those) It was this call whose time was up.
+            ValueError: The timeout is less than 0, or NaN.
+            TypeError: The timeout is no number.
             DeadlockError: A party that is missing waits for the caller. The caller
                 has not arrived, and nothing has broken.
             AccessDenied: The policy does not let this identity take part.

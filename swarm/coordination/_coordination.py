@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 from swarm.coordination._barriers import BarrierHandle, BarrierManager
+from swarm.coordination._checks import check_name
 from swarm.coordination._joins import Join, joined
 from swarm.coordination._lease import Lease
 from swarm.coordination._locks import LockHandle, LockManager, Locks
@@ -15,7 +16,7 @@ from swarm.coordination._together import Together
 from swarm.coordination._wait_graph import Obstacle, WaitGraph
 from swarm.coordination._waiting import Core
 from swarm.model import OWNER, AgentIdentity, Priority
-from swarm.ports import Clock, Entropy, Kernel, LocalKernel, current_task
+from swarm.ports import Clock, Entropy, Kernel, LocalKernel, standing
 from swarm.state import Policy
 
 
@@ -86,11 +87,14 @@ class Coordination:
         """Ask for several locks at once, exclusively."""
         if isinstance(names, str):
             raise TypeError("acquire_all takes the names of locks, not one text")
+        different = set(names)
+        for name in different:
+            check_name("lock", name)
         wants = [
             self._locks.want(
                 name, identity, "exclusive", ttl, timeout, priority, renew=renew
             )
-            for name in sorted(set(names))
+            for name in sorted(different)
         ]
         return Together(self._locks.desk, wants)
 
@@ -155,10 +159,21 @@ class Coordination:
         self.expect(session)
         return session.party
 
-    def asking_task(self) -> Session | None:
-        """Return the session of the running task, if others may wait for it."""
-        session = self._core.sessions.find()
-        return None if session is None or session.is_unawaited() else session
+    def asking_task(self, obstacle: Obstacle) -> Session | None:
+        """Return the session of the running task, if others may wait for it.
+
+        Of a task that holds nothing that is so when others are found to join it who
+        would have to move before the obstacle goes away.
+        """
+        core = self._core
+        session = core.sessions.find()
+        if session is not None and not session.is_unawaited():
+            return session
+        if not core.graph:
+            return None
+        reached = core.graph.reach(session, obstacle)
+        session = core.sessions.find()  # it has one now, if others join it
+        return session if session in reached else None
 
     def implied(self, party: Hashable) -> Obstacle | None:
         """Return what a party waits for of which nothing was noted, if it can be told.
@@ -167,14 +182,12 @@ class Coordination:
         nobody thought that others could wait for it.
         """
         core = self._core
-        is_task = isinstance(party, Session)
-        task = party.task if isinstance(party, Session) else core.life.task_of(party)
-        if task is None or task is current_task():
-            return None
-        children = joined(task)
+        task = party.task if isinstance(party, Session) else None
+        place = core.life.standing(party) if task is None else standing(task)
+        children = () if place is None else joined(place)
         if children:
             return Join(tuple(core.sessions.of_task(child) for child in children))
-        return core.life.request_of(task) if is_task else None
+        return None if task is None else core.life.request_of(task)
 
     def residue(self) -> tuple[int, int]:
         """Return how many wait and how many leases are held (G13)."""
@@ -197,6 +210,7 @@ class Coordination:
         lines.extend(
             f"{waiter.session} waits for {waiter.describe_wait()}"
             for waiter in self._core.waiters.values()
+            if not waiter.is_decided
         )
         return lines
 

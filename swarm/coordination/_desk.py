@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+from swarm.coordination._checks import check_timeout
 from swarm.coordination._grants import (
     AGAIN,
     RELEASED,
@@ -134,11 +135,8 @@ class Desk:
             return ledger.issue(want, session, answer)
         if answer is None:
             return None
-        place, now = self.place, core.now()
-        is_harmless = (
-            answer == 0 and session.is_unawaited() and not place.is_joining(want)
-        )
-        return Waiter(place, id, want, session, now, place.pass_on, is_harmless)
+        place = self.place
+        return Waiter(place, id, want, session, core.now(), place.pass_on)
 
     def _again(self, want: Want, session: Session) -> Lease | None:
         """Return the lease this session has already, counted once more (L16)."""
@@ -156,6 +154,11 @@ class Desk:
         return None
 
     # --- an office that issues leases -----------------------------------------
+
+    @property
+    def kernel(self) -> object:
+        """Where the documents are."""
+        return self.core.kernel
 
     def release(self, lease: Lease) -> None:
         """End a grant.
@@ -234,6 +237,7 @@ class Desk:
         core, want, ledger = self.core, lease.want, self.ledger
         if not want.mode:
             raise TypeError("the permits of a semaphore have no mode to change")
+        check_timeout(timeout)
         if core.pauses:
             await core.pause()
             lease.check()
@@ -247,8 +251,12 @@ class Desk:
             lease.check()
         if answer is False:
             queue = ledger.line(want).queue
-            rival = next(other.session for other in queue if other.upgrades)
-            raise DeadlockError(cycle=tell_rivals(want.name, lease.session.name, rival))
+            rival = next(other for other in queue if other.upgrades)
+            if rival.upgrades == lease.id:
+                raise RuntimeError(f"{lease} is being upgraded already")
+            raise DeadlockError(
+                cycle=tell_rivals(want.name, lease.session.name, rival.session)
+            )
         if isinstance(answer, Grant):
             ledger.change(lease, answer)
             return

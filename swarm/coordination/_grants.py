@@ -1,7 +1,6 @@
 """What a line is made of: grants, requests, and what a rule says became of them."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol, Self, TypeAlias
 
 import attrs
@@ -10,6 +9,12 @@ from swarm.model import AgentIdentity, Announcement, Document, Path
 
 MICRO: Final = 1_000_000
 """Kernel time counts microseconds."""
+
+NEVER: Final = 2**62
+"""When nothing ends."""
+
+_LONGEST: Final = 10**12
+"""How many seconds a lease lives at most: so that its end is before `NEVER`."""
 
 FIRST: Final = -(2**62)
 """The rank of an upgrade: ahead of everybody (L13)."""
@@ -170,6 +175,8 @@ EXPIRED: Final = "it expired"
 
 RELEASED: Final = "it was released"
 
+CLOSED: Final = "the swarm is closed"
+
 
 @attrs.define
 class Moves:
@@ -224,8 +231,25 @@ class Line(Protocol):
         """Return it as a JSON value."""
         ...
 
+    @property
+    def ends_at(self) -> int:
+        """Before when no grant ends, in kernel time; it may be later that one does."""
+        ...
+
+    @property
+    def enough(self) -> int | None:
+        """How many of the permits that are held let all in the queue go on, in turn.
+
+        None: all of them.
+        """
+        ...
+
     def fits(self, holders: Sequence[Grant], request: Request) -> bool:
         """Return whether a request can be granted beside these holders."""
+        ...
+
+    def has_room(self, request: Request) -> bool:
+        """Return whether a request can be granted beside those who hold it now."""
         ...
 
     def stops(self, waiting: Request, later: Request) -> bool:
@@ -234,6 +258,26 @@ class Line(Protocol):
 
     def stops_all(self, waiting: Request) -> bool:
         """Return whether a waiting request stands in the way of whoever is later."""
+        ...
+
+    def holding(self, grant: Grant, at: int = -1) -> Self:
+        """Return the line with one more holder, who had this place in the queue."""
+        ...
+
+    def without(self, at: int) -> Self:
+        """Return the line without the holder at this place."""
+        ...
+
+    def queueing(self, request: Request) -> Self:
+        """Return the line with one more in the queue, behind all others."""
+        ...
+
+    def at_rest(self) -> "Self | None":
+        """Return what is to be kept of it when the last holder has left."""
+        ...
+
+    def kept(self) -> "Self | None":
+        """Return what is to be kept of it: itself, or None when nobody is in it."""
         ...
 
     def with_people(
@@ -275,22 +319,33 @@ def load(document: Document | None, blank: Line) -> Any:
     if document is None:
         return blank
     line: Any = document.record
-    if line.__class__ is not blank.__class__:
-        line = type(blank).from_json(document.value)
+    if line.__class__ is blank.__class__:
+        return line  # whoever committed it has set the token of its newest grant
+    line = type(blank).from_json(document.value)
     for grant in line.holders:
         if not grant.token:
             grant.token = document.version
     return line
 
 
+def first_end(holders: Iterable[Grant]) -> int:
+    """Return when the first of these grants ends."""
+    return min([grant.expires for grant in holders], default=NEVER)
+
+
 def to_micro(seconds: float) -> int:
     """Return a time to live in kernel time.
 
     Raises:
-        ValueError: It is not a positive, finite number of seconds.
+        TypeError: It is no number.
+        ValueError: It is not above 0, or has no end.
     """
-    if not 0 < seconds < math.inf:
-        raise ValueError(f"a ttl is a positive number of seconds, not {seconds!r}")
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(f"a ttl is a number of seconds, not {seconds!r}")
+    if not 0 < seconds < _LONGEST:
+        raise ValueError(
+            f"a ttl is above 0 seconds and below {_LONGEST:.0e}, not {seconds!r}"
+        )
     return max(1, round(seconds * MICRO))
 
 

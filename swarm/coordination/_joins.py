@@ -7,9 +7,10 @@ as an event that a child would set, is no join: then no cycle is claimed.
 """
 
 import asyncio
-import types
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable
 from typing import Any, Final
+
+from swarm.ports import Standing, frames_of
 
 _GROUPS: Final = frozenset(("__aexit__", "_aexit"))
 _WAITS: Final = frozenset(("_wait", "wait_for"))
@@ -38,23 +39,21 @@ class Join:
         return f"the end of {', '.join(map(str, self.parties))}, which it awaits"
 
 
-def joined(task: "asyncio.Task[Any]") -> tuple["asyncio.Task[Any]", ...]:
-    """Return the tasks that a suspended task waits for, all of them; () if unknown."""
-    awaited = getattr(task, "_fut_waiter", None)
-    if awaited is None:  # it runs, or is about to
-        return ()
+def joined(place: Standing) -> tuple["asyncio.Task[Any]", ...]:
+    """Return the tasks that suspended code waits for, all of them; () if unknown."""
+    awaited, coroutine = place
     if isinstance(awaited, asyncio.Task):
         return (awaited,)
     children = getattr(awaited, "_children", None)  # of a gather
     if children is None:
-        children = _joined_in(task)
+        children = _joined_in(coroutine)
     return tuple(c for c in children if isinstance(c, asyncio.Task) and not c.done())
 
 
-def _joined_in(task: "asyncio.Task[Any]") -> Iterable[object]:
+def _joined_in(coroutine: Any) -> Iterable[object]:
     """Return what the innermost of the calls waits for that are known to join tasks."""
     found: Iterable[object] = ()
-    for frame in frames_of(task.get_coro()):
+    for frame in frames_of(coroutine):
         code = frame.f_code
         if code.co_name in _GROUPS:
             group = frame.f_locals.get("self")
@@ -67,21 +66,3 @@ def _joined_in(task: "asyncio.Task[Any]") -> Iterable[object]:
             elif names.get("return_when") == asyncio.ALL_COMPLETED:
                 found = tuple(names.get("fs", ()))
     return found
-
-
-def frames_of(coroutine: Any) -> Iterator[types.FrameType]:
-    """Yield the frames of a suspended coroutine, outermost first."""
-    while coroutine is not None:
-        frame = (
-            getattr(coroutine, "cr_frame", None)
-            or getattr(coroutine, "gi_frame", None)
-            or getattr(coroutine, "ag_frame", None)
-        )
-        if frame is not None:
-            yield frame
-        inner = getattr(coroutine, "cr_await", None)
-        if inner is None:
-            inner = getattr(coroutine, "gi_yieldfrom", None)
-        if inner is None:
-            inner = getattr(coroutine, "ag_await", None)
-        coroutine = inner

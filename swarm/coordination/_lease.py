@@ -1,21 +1,26 @@
 """A lease: what somebody holds for a time, and the body that runs under it."""
 
 import asyncio
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from swarm.coordination._alarms import Slot
-from swarm.coordination._grants import EXPIRED, RELEASED, Grant, Want
+from swarm.coordination._grants import CLOSED, RELEASED, Grant, Want
 from swarm.coordination._guard import require_live
 from swarm.coordination._sessions import Session
-from swarm.errors import LeaseLost, StaleLease
+from swarm.errors import Closed, LeaseLost, StaleLease
 from swarm.ports import Condition, Require, current_task
 
 
 class Office(Protocol):
     """Who issues leases, as a lease sees it."""
+
+    @property
+    def kernel(self) -> object:
+        """Where the documents are."""
+        ...
 
     def release(self, lease: "Lease") -> None:
         """End the grant."""
@@ -88,6 +93,7 @@ class Lease:
         session: The turn or task that holds it; with its end the lease ends.
         body: The task in which a body runs under it, or None.
         is_renewing: Whether it is renewed before it ends.
+        on_loss: Whom to tell when it is lost, besides those who await `lost`.
         slot: Its alarm: for its end, or for its renewal.
     """
 
@@ -103,6 +109,7 @@ class Lease:
         "body",
         "grant",
         "is_renewing",
+        "on_loss",
         "session",
         "slot",
         "want",
@@ -119,7 +126,8 @@ class Lease:
         self.is_renewing: bool = False
         self.slot: Slot | None = None
         self._reason: str | None = None
-        self._gone: asyncio.Future[str | None] | None = None
+        self._gone: asyncio.Future[str] | None = None
+        self.on_loss: Callable[[Exception], object] | None = None
         self._in: Session | None = None
         self.body: asyncio.Task[Any] | None = None
         self._depth = 0
@@ -175,7 +183,7 @@ class Lease:
         return Loss(self)
 
     def __repr__(self) -> str:
-        state = "live" if self.is_live else self._reason or EXPIRED
+        state = "live" if self._reason is None else self._reason
         mode = f" {self.mode}" if self.mode else ""
         return f"<Lease of {self.name!r}{mode}, token {self.token}, {state}>"
 
@@ -229,6 +237,11 @@ class Lease:
         """
         self.check()
         self._office.downgrade(self, mode)
+
+    @property
+    def kernel(self) -> object:
+        """Where it holds: nothing elsewhere can be guarded by it."""
+        return self._office.kernel
 
     def conditions(self) -> Sequence[Condition]:
         """Return what a write guarded by this lease requires (`ports.Guard`).
@@ -311,7 +324,7 @@ class Lease:
                 if error is None:
                     raise
             return
-        if self._depth or self._reason is RELEASED:
+        if self._depth or self._reason is RELEASED or self._reason is CLOSED:
             return
         is_ours = False
         if body is not None and self._is_struck:
@@ -331,12 +344,17 @@ class Lease:
 
         Raises:
             LeaseLost: It has.
+            Closed: With everything else, for the swarm is closed.
         """
+        if self._reason is CLOSED:
+            raise Closed(CLOSED)
         if self._reason is not None:
             raise LeaseLost(f"{self._called} has gone: {self._reason}")
 
     def release_now(self) -> None:
         """Do what `release` does."""
+        if self._reason is CLOSED:
+            return  # everything has been released
         if self._reason is not None:
             self.check()
         if self._count > 1:
@@ -367,7 +385,9 @@ class Lease:
         self.is_renewing = False
         is_lost = reason is not RELEASED
         if self._gone is not None and not self._gone.done():
-            self._gone.set_result(reason if is_lost else None)
+            self._gone.set_result(reason)
+        if is_lost and self.on_loss is not None:
+            self.on_loss(LeaseLost(f"{self._called} was lost: {reason}"))
         body = self.body
         if is_lost and body is not None and body is not current_task():
             asyncio.get_running_loop().call_soon(self._strike, body)
@@ -392,19 +412,26 @@ class Lease:
             self._in.bodies.pop(self, None)
             self._in = None
 
-    def wake(self, error: Exception) -> None:
-        """Tell those who wait for its end that the swarm has ended."""
+    def close(self) -> None:
+        """Note that the swarm has ended; a body under it goes on."""
+        self._reason = CLOSED
         if self._gone is not None and not self._gone.done():
-            self._gone.set_exception(error)
-            self._gone.exception()  # seen, even if nobody waits any more
+            self._gone.set_result(CLOSED)
 
     async def wait_gone(self) -> str | None:
-        """Wait until it has gone; return why, or None when it was released."""
-        if self._reason is not None:
-            return None if self._reason is RELEASED else self._reason
-        if self._gone is None:
-            self._gone = asyncio.get_running_loop().create_future()
-        return await asyncio.shield(self._gone)
+        """Wait until it has gone; return why, or None when it was released.
+
+        Raises:
+            Closed: The swarm is closed.
+        """
+        reason = self._reason
+        if reason is None:
+            if self._gone is None:
+                self._gone = asyncio.get_running_loop().create_future()
+            reason = await asyncio.shield(self._gone)
+        if reason is CLOSED:
+            raise Closed(CLOSED)
+        return None if reason is RELEASED else reason
 
 
 class Leases(tuple[Lease, ...]):
@@ -426,6 +453,11 @@ class Leases(tuple[Lease, ...]):
                 lost = error
         if lost is not None:
             raise lost
+
+    @property
+    def kernel(self) -> object:
+        """Where they hold; None: nowhere, for there are none."""
+        return self[0].kernel if self else None
 
     def conditions(self) -> Sequence[Condition]:
         """Return what a write guarded by all of them requires.

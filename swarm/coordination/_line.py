@@ -9,7 +9,6 @@ The order is that of *virtual time*, the time of asking less a bonus for priorit
 come, first served inside a priority, and nobody waits for ever.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -29,16 +28,15 @@ from swarm.model import Announcement, Document
 from swarm.ports import KEEP, Ruling
 
 
-def first_fitting(
-    line: Line, holders: Sequence[Grant], queue: Sequence[Request]
-) -> int:
+def first_fitting(line: Line) -> int:
     """Return at which place the first request stands that can be granted; -1: none.
 
     The whole queue is looked at, as far as anybody in it could be granted (G6), and
     nobody is whom an earlier one, still waiting, stands in the way of (G7).
     """
+    queue = line.queue
     for at, request in enumerate(queue):
-        if line.fits(holders, request) and not any(
+        if line.has_room(request) and not any(
             line.stops(earlier, request) for earlier in queue[:at]
         ):
             return at
@@ -49,10 +47,7 @@ def first_fitting(
 
 def is_settled(line: Line, now: int) -> bool:
     """Return whether nothing in a line is due: no grant has expired, and it is open."""
-    for grant in line.holders:
-        if grant.expires <= now:
-            return False
-    return not line.opens_at
+    return now < line.ends_at and not line.opens_at
 
 
 def is_behind_all(line: Line, request: Request) -> bool:
@@ -184,12 +179,16 @@ class Step:
         """
         if self.opens_at:
             return
-        at = first_fitting(self.line, self.holders, self.queue)
+        at = self._first_fitting()
         if at >= 0 and not self.has_issued:
             request = self.queue.pop(at)
             self.granted.append((request.id, self.grant(request)))
-            at = first_fitting(self.line, self.holders, self.queue)
+            at = self._first_fitting()
         self.has_more = at >= 0
+
+    def _first_fitting(self) -> int:
+        line = self.line.with_people(tuple(self.holders), tuple(self.queue))
+        return -1 if line is None else first_fitting(line)
 
     def rule(self, answer: Any = None) -> Ruling:
         """Return what is to be written, and what became of whom."""
@@ -215,20 +214,19 @@ def decide_ask(
     if document is None:  # the way most go
         owner, life = want.identity.agent_id, now + want.life
         grant = Grant(id, owner, session, now, life, want.mode, want.permits)
-        record = blank.with_people((grant,), ())
+        record = blank.holding(grant)
         return record, blank.announce("acquired", want.name, grant), grant
     queued = want.request(id, session)
     queued.at = now
     queued.rank = now - want.bonus
     line = load(document, blank)
     if is_settled(line, now):  # the way most of the rest go
-        holders, queue = line.holders, line.queue
-        if not queue and line.fits(holders, queued):
+        if not line.queue and line.has_room(queued):
             grant = queued.granted(now)
-            record = line.with_people((*holders, grant), ())
+            record = line.holding(grant)
             return record, line.announce("acquired", want.name, grant), grant
         if is_patient and is_behind_all(line, queued):
-            record = line.with_people(holders, (*queue, queued))
+            record = line.queueing(queued)
             return record, line.announce("contention", want.name, queued), 0
     step = Step(document, now, want)
     if step.is_changed:
@@ -265,15 +263,10 @@ def decide_release(
     want, id, token = request  # noqa: A001
     line = load(document, want.blank)
     holders, queue = line.holders, line.queue
-    if len(holders) == 1 and not queue and not line.opens_at:  # the way most go
-        grant = holders[0]
-        if grant.id == id and grant.token == token and grant.expires > now:
-            record = line.with_people((), ())
-            return record, line.announce("released", want.name, grant), True
     if is_settled(line, now) and not (queue and queue[0].upgrades):
-        for grant in holders:
+        for at, grant in enumerate(holders):
             if grant.id == id and grant.token == token:
-                return _pass_on(line, now, want, grant)
+                return _released(line, now, want, at)
         return KEEP, (), False
     step = Step(document, now, want)
     if step.is_changed:
@@ -285,21 +278,33 @@ def decide_release(
     return step.rule(found is not None)
 
 
-def _pass_on(line: Line, now: int, want: Want, grant: Grant) -> Ruling:
+def _released(line: Line, now: int, want: Want, at: int) -> Ruling:
     """End a grant in a line in which nothing else is due, and make the next one."""
-    holders = tuple([other for other in line.holders if other is not grant])
-    queue = line.queue
-    events = line.announce("released", want.name, grant)
-    at = first_fitting(line, holders, queue) if queue else -1
+    events = line.announce("released", want.name, line.holders[at])
+    if not line.queue and len(line.holders) == 1:  # the way most go
+        return line.at_rest(), events, True
+    line = line.without(at)
+    at = first_fitting(line) if line.queue else -1
     if at < 0:
-        return line.with_people(holders, queue), events, True
-    request = queue[at]
+        return line.kept(), events, True
+    return _served(line, now, want, at, events, True)
+
+
+def _served(
+    line: Line,
+    now: int,
+    want: Want,
+    at: int,
+    events: tuple[Announcement, ...],
+    answer: object,
+) -> Ruling:
+    """Grant the request at this place of the queue; see whether there are more."""
+    request = line.queue[at]
     heir = request.granted(now)
-    holders, queue = (*holders, heir), queue[:at] + queue[at + 1 :]
-    has_more = first_fitting(line, holders, queue) >= 0
+    line = line.holding(heir, at)
     events += line.announce("acquired", want.name, heir)
-    moves = Moves(True, ((request.id, heir),), (), has_more)
-    return line.with_people(holders, queue), events, moves
+    has_more = bool(line.queue) and first_fitting(line) >= 0
+    return line, events, Moves(answer, ((request.id, heir),), (), has_more)
 
 
 def decide_renew(
@@ -328,6 +333,10 @@ def decide_renew(
 def decide_sweep(document: Document | None, now: int, request: tuple[Want]) -> Ruling:
     """Take away what has expired, and grant to the next who can be granted (L11)."""
     (want,) = request
+    line = load(document, want.blank)
+    if is_settled(line, now) and not (line.queue and line.queue[0].upgrades):
+        at = first_fitting(line)
+        return (KEEP, (), Moves()) if at < 0 else _served(line, now, want, at, (), None)
     step = Step(document, now, want)
     if not step.is_changed:
         step.pump()

@@ -11,10 +11,12 @@ import attrs
 from swarm.coordination._grants import (
     AGAIN,
     FIRST,
+    NEVER,
     Grant,
     Obstacles,
     Request,
     Want,
+    first_end,
 )
 from swarm.coordination._line import Step
 from swarm.model import (
@@ -63,11 +65,22 @@ class LockLine:
         queue: In the order in which they will get it.
         opens_at: From when on it is granted again, after a holder lost it, in kernel
             time; 0: now.
+        ends_at: Before when no grant ends.
     """
 
     holders: tuple[Grant, ...] = ()
     queue: tuple[Request, ...] = ()
     opens_at: int = 0
+    ends_at: int = attrs.field(default=NEVER, eq=False)
+
+    @property
+    def weight(self) -> int:
+        """How many bytes it holds besides those of its people, about."""
+        return 8 * (len(self.holders) + len(self.queue))
+
+    @property
+    def enough(self) -> None:
+        """That everybody has to leave before all in the queue have had their turn."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON value."""
@@ -80,11 +93,9 @@ class LockLine:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         """Return what `to_json` described."""
-        return cls(
-            tuple(Grant.from_json(grant) for grant in value["holders"]),
-            tuple(Request.from_json(request) for request in value["queue"]),
-            value["opens_at"],
-        )
+        holders = tuple(Grant.from_json(grant) for grant in value["holders"])
+        queue = tuple(Request.from_json(request) for request in value["queue"])
+        return cls(holders, queue, value["opens_at"], first_end(holders))
 
     def fits(self, holders: Sequence[Grant], request: Request) -> bool:
         """Return whether a request can be granted beside these holders (L1)."""
@@ -92,6 +103,13 @@ class LockLine:
             if not goes_with(grant.mode, request.mode) and grant.id != request.upgrades:
                 return False
         return True
+
+    def has_room(self, request: Request) -> bool:
+        """Return whether a request can be granted beside those who hold it now."""
+        holders = self.holders
+        if request.mode == "shared":  # only an exclusive holder is alone, and one
+            return not holders or holders[0].mode != "exclusive"
+        return not holders or self.fits(holders, request)
 
     def stops(self, waiting: Request, later: Request) -> bool:
         """Return whether a waiting request stands in the way of a later one."""
@@ -101,16 +119,41 @@ class LockLine:
         """Return whether a waiting request stands in the way of whoever is later."""
         return waiting.mode == "exclusive"
 
+    def holding(self, grant: Grant, at: int = -1) -> "LockLine":
+        """Return the line with one more holder, who had this place in the queue."""
+        queue = self.queue
+        if at >= 0:
+            queue = queue[1:] if at == 0 else queue[:at] + queue[at + 1 :]
+        ends_at = min(self.ends_at, grant.expires)
+        return LockLine((*self.holders, grant), queue, self.opens_at, ends_at)
+
+    def without(self, at: int) -> "LockLine":
+        """Return the line without the holder at this place."""
+        holders = self.holders[:at] + self.holders[at + 1 :]
+        ends_at = self.ends_at if holders else NEVER
+        return LockLine(holders, self.queue, self.opens_at, ends_at)
+
+    def queueing(self, request: Request) -> "LockLine":
+        """Return the line with one more in the queue, behind all others."""
+        queue = (*self.queue, request)
+        return LockLine(self.holders, queue, self.opens_at, self.ends_at)
+
+    def at_rest(self) -> "LockLine | None":
+        """Return what is to be kept when the last holder has left: nothing (G13)."""
+        return LockLine((), (), self.opens_at) if self.opens_at else None
+
+    def kept(self) -> "LockLine | None":
+        """Return what is to be kept of it."""
+        return self if self.holders or self.queue else self.at_rest()
+
     def with_people(
         self,
         holders: tuple[Grant, ...],
         queue: tuple[Request, ...],
         opens_at: int = 0,
     ) -> "LockLine | None":
-        """Return the line with these in it; a free lock leaves no document (G13)."""
-        if holders or queue or opens_at:
-            return LockLine(holders, queue, opens_at)
-        return None
+        """Return the line with these in it, or None."""
+        return LockLine(holders, queue, opens_at, first_end(holders)).kept()
 
     def announce(
         self, kind: str, name: str, who: Grant | Request

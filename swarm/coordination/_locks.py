@@ -5,6 +5,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from swarm.coordination._acquisition import Acquisition, Enterable, desk_for
+from swarm.coordination._checks import check_name, check_priority, check_timeout
 from swarm.coordination._desk import Desk
 from swarm.coordination._grants import MICRO, Want, to_micro
 from swarm.coordination._lease import Lease
@@ -51,9 +52,11 @@ class LockManager:
 
         Raises:
             InvalidPath: The name is empty or too long.
+            TypeError: The name is no text.
         """
         path = self._paths.get(name)
         if path is None:
+            check_name("lock", name)
             path = LOCKS.child(name)
             if len(self._paths) >= _CACHED:
                 self._paths.clear()
@@ -116,12 +119,17 @@ class LockManager:
 
         Raises:
             AccessDenied: The policy does not let them hold it.
+            TypeError: An argument is of another type than it should be.
+            ValueError: It is of the right type, and none all the same.
         """
         path = self._paths.get(name) or self.path(name)
         self.desk.core.rights.check_hold(identity, path)
         bonus = 0
         if priority is not Priority.NORMAL:
-            bonus = round((priority - Priority.NORMAL) * self.aging * MICRO)
+            steps = check_priority(priority) - Priority.NORMAL
+            bonus = round(steps * self.aging * MICRO)
+        if timeout is not None:
+            check_timeout(timeout)
         return Want(
             path,
             name,
@@ -195,7 +203,9 @@ class LockHandle(Enterable):
             DeadlockError: Somebody it would wait for waits for the caller.
             Closed: The swarm is closed, or was meanwhile.
             AccessDenied: The policy does not let this identity hold it.
-            ValueError: There is no such mode, or the ttl is no time to live.
+            ValueError: There is no such mode, or the ttl is no time to live, or the
+                timeout no time to wait.
+            TypeError: An argument is of another type than it should be.
         """
         manager = self._manager
         want = manager.want(

@@ -6,12 +6,14 @@ deadlock when too few of those can still come; where somebody unknown has to com
 well, there is nothing to be sure of, and no alarm.
 """
 
+import inspect
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Protocol
 from weakref import WeakSet
 
 import attrs
 
+from swarm.coordination._checks import check_timeout
 from swarm.coordination._muster import (
     FULL,
     Ended,
@@ -109,6 +111,7 @@ class Meeting:
     async def wait(self, handle: Participant, timeout: float | None) -> Arrival:
         """Arrive, and wait for the others."""
         core = self._core
+        check_timeout(timeout)
         core.rights.check_hold(handle.identity, self.path)
         if core.pauses:
             await core.pause()
@@ -117,7 +120,8 @@ class Meeting:
         id = core.new_id()  # noqa: A001
         now = core.now()
         waiter = Waiter(self, id, handle.identity, session, now, _keep, True)
-        if not session.is_unawaited(self.name) and not self._is_last():
+        is_awaited = core.leases or not session.is_unawaited(self.name)
+        if is_awaited and not self._is_last():
             cycle = core.graph.find_cycle(session.party, waiter)
             if cycle:
                 raise DeadlockError(cycle=cycle)
@@ -144,7 +148,7 @@ class Meeting:
         """Run the action, once, before anybody leaves (B9)."""
         assert self.action is not None  # or the rule would not have waited for it
         try:
-            self.action()
+            _check_done(self.action())
         except BaseException as error:
             self.end(identity, f"its action raised {error!r}", id)
             raise
@@ -224,6 +228,9 @@ class Meeting:
         except Closed:
             return  # and the barrier with it
 
+    def crowd(self, waiter: Waiter) -> None:
+        """Return that a barrier has no queue."""
+
     def blockers(self, waiter: Waiter) -> Iterable[Hashable]:
         """Return the parties without whom the barrier can never trip."""
         muster = self.muster()
@@ -296,3 +303,16 @@ def _keep(arrival: object) -> None:
 
 def _late(waiter: Waiter) -> str:
     return f"{waiter.session} waited too long for the others"
+
+
+def _check_done(result: object) -> None:
+    """Refuse an action that has only begun: nobody leaves before it has ended (B9).
+
+    Raises:
+        TypeError: It has.
+    """
+    if inspect.isawaitable(result):
+        close = getattr(result, "close", None)
+        if close is not None:
+            close()  # or Python would complain that it was never awaited
+        raise TypeError("the action of a barrier is synchronous, and awaits nothing")

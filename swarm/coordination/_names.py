@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from swarm.coordination._checks import check_name
 from swarm.errors import ConfigMismatch
 from swarm.model import Path
 
@@ -30,7 +31,9 @@ class Names:
             ConfigMismatch: It was opened with another number.
             ValueError: The number is none, or missing at the first opening.
             InvalidPath: The name is empty or too long.
+            TypeError: The name is no text.
         """
+        check_name(self._word, name)
         known = self._known.get(name)
         if number is not None and (type(number) is not int or number < 1):
             raise ValueError(f"{self._unit} is an integer from 1, not {number!r}")

@@ -7,7 +7,7 @@ from swarm.coordination._grants import Line, Obstacles, Want
 from swarm.coordination._lease import Lease
 from swarm.coordination._ledger import Ledger
 from swarm.coordination._line import decide_withdraw
-from swarm.coordination._wait_graph import AnyOf
+from swarm.coordination._wait_graph import AnyOf, Crowd
 from swarm.coordination._waiting import Waiter
 from swarm.errors import Closed, DeadlockError, LeaseLost, LockTimeout
 from swarm.model import Path
@@ -16,7 +16,6 @@ Rule: TypeAlias = Callable[[Any, int], Obstacles]
 """The pure rule of who stands in the way of the request at a place of a queue."""
 
 _KEPT: Final = 64
-_LOOKED_AT: Final = 64  # holders whose joins are looked at each time somebody waits
 
 
 class _Sight:
@@ -94,8 +93,7 @@ class LinePlace:
             if waiter is None:
                 return
             cycle = core.graph.find_cycle(waiter.session.party, waiter)
-            self.withdraw(waiter)
-            waiter.fail(DeadlockError(cycle=cycle))
+            waiter.give_up(DeadlockError(cycle=cycle))
 
     def pass_on(self, result: Lease) -> None:
         """Give back what was granted to somebody who was cancelled (L4)."""
@@ -104,14 +102,13 @@ class LinePlace:
         except LeaseLost:
             return  # expired meanwhile: it has been passed on
 
-    def is_joining(self, want: Want) -> bool:
-        """Return whether a holder waits for tasks: perhaps for the one that asks."""
-        core = self._core
-        for grant in self._ledger.line(want).holders[:_LOOKED_AT]:
-            party = core.party_of(grant.id)
-            if party is not None and core.graph.joins(party):
-                return True
-        return False
+    def crowd(self, waiter: Waiter) -> Crowd:
+        """Return who is in the line that a waiter stands in."""
+        path = waiter.what.path
+        line = self._ledger.line(waiter.what)
+        party_of = self._core.party_of
+        holders = ((party_of(grant.id), grant.permits) for grant in line.holders)
+        return Crowd(path, holders, line.enough)
 
     def blockers(self, waiter: Waiter) -> Iterable[Hashable]:
         """Return the parties that must move before a waiter can.

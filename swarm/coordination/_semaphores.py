@@ -1,6 +1,7 @@
 """Semaphores, as users hold them."""
 
 from swarm.coordination._acquisition import Acquisition, Enterable, desk_for
+from swarm.coordination._checks import check_timeout
 from swarm.coordination._desk import Desk
 from swarm.coordination._grants import Want, load, to_micro
 from swarm.coordination._lease import Lease
@@ -94,7 +95,8 @@ class SemaphoreHandle(Enterable):
 
         Raises:
             AccessDenied: The policy does not let this identity hold it.
-            ValueError: There are never that many permits, or no longer.
+            ValueError: There are never that many permits, or no longer; or the ttl is
+                no time to live, or the timeout no time to wait.
             LockTimeout: They were not granted in time.
             DeadlockError: Those without whom there are too few wait for the caller.
             Closed: The swarm is closed, or was meanwhile.
@@ -130,6 +132,8 @@ class SemaphoreHandle(Enterable):
                 f"semaphore {self.name!r} has {self.capacity} permits; {permits} "
                 "could never be granted"
             )
+        if timeout is not None:
+            check_timeout(timeout)
         return Want(
             self._path,
             self.name,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol
 
 from swarm.coordination._wait_graph import Obstacle
-from swarm.ports import current_task
+from swarm.ports import Standing, current_task
 
 
 class Life(Protocol):
@@ -29,12 +29,12 @@ class Life(Protocol):
         """
         ...
 
-    def task_of(self, turn: Hashable) -> "asyncio.Task[Any] | None":
-        """Return the task that runs a turn, or None."""
+    def standing(self, turn: Hashable) -> Standing | None:
+        """Return where a turn is suspended; None: it runs, or is no turn."""
         ...
 
     def request_of(self, task: "asyncio.Task[Any]") -> "Obstacle | None":
-        """Return the request to an agent that a suspended task waits for, or None."""
+        """Return the request to an agent that a task waits for, or None."""
         ...
 
 
@@ -47,7 +47,7 @@ class NoAgents:
     def turns_of(self, agent_id: str) -> None:
         """Return None."""
 
-    def task_of(self, turn: Hashable) -> None:
+    def standing(self, turn: Hashable) -> None:
         """Return None."""
 
     def request_of(self, task: "asyncio.Task[Any]") -> None:

@@ -8,6 +8,7 @@ import attrs
 from swarm.coordination._desk import Desk
 from swarm.coordination._grants import Want
 from swarm.coordination._lease import Lease, Leases
+from swarm.coordination._waiting import Waiter
 from swarm.errors import LeaseLost
 
 
@@ -38,7 +39,14 @@ class Together:
                     want = attrs.evolve(
                         want, timeout=max(0.0, want.timeout - (now() - began))
                     )
-                taken.append(await desk.acquire(want))
+                if desk.core.pauses:
+                    await desk.core.pause()
+                for lease in taken:
+                    lease.check()
+                asked = desk.ask(want)
+                if not isinstance(asked, Lease):
+                    asked = await self._granted(asked, taken)
+                taken.append(asked)
             for lease in taken:
                 lease.check()
         except BaseException:
@@ -46,6 +54,16 @@ class Together:
                 desk.place.pass_on(lease)
             raise
         return Leases(taken)
+
+    async def _granted(self, waiter: Waiter, taken: list[Lease]) -> Lease:
+        """Wait for one more, as long as those that are held already are not lost."""
+        for lease in taken:
+            lease.on_loss = waiter.give_up
+        try:
+            return await self._desk.granted(waiter)
+        finally:
+            for lease in taken:
+                lease.on_loss = None
 
     async def __aenter__(self) -> Leases:
         leases = await self._acquire(is_entering=True)

@@ -21,7 +21,7 @@ next wait is looked at in turn.
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from swarm.errors import DeadlockError
 
@@ -75,10 +75,38 @@ class Obstacle(Protocol):
         ...
 
 
+class Crowd(NamedTuple):
+    """Everybody at one queue, as whoever stands in it sees them.
+
+    Attributes:
+        queue: Which one it is.
+        holders: Each party that holds something there, with how much it would give
+            back; None: somebody of whom nothing is known.
+        enough: How much of that lets everybody in the queue go on, one after the other;
+            None: all of it.
+    """
+
+    queue: Hashable
+    holders: Iterable[tuple[Hashable | None, int]]
+    enough: int | None = None
+
+
+class Queued(Obstacle, Protocol):
+    """An obstacle that is a place in a queue.
+
+    Whoever stands in a queue waits for those who hold something, and else only for
+    others who stand in it. So a search need not go through it place by place.
+    """
+
+    def crowd(self) -> Crowd | None:
+        """Return who is there; None: it is no place in a queue, or none any more."""
+        ...
+
+
 class WaitGraph:
     """Who waits for what. Synchronous; nothing in it ever waits."""
 
-    __slots__ = ("_implied", "_waits")
+    __slots__ = ("_implied", "_several", "_waits")
 
     def __init__(
         self, implied: Callable[[Hashable], Obstacle | None] = lambda _: None
@@ -89,6 +117,7 @@ class WaitGraph:
         be told: the tasks it joins.
         """
         self._waits: dict[Hashable, list[Obstacle]] = {}
+        self._several: set[Hashable] = set()
         self._implied = implied
 
     def __len__(self) -> int:
@@ -102,14 +131,18 @@ class WaitGraph:
             DeadlockError: The wait would close a cycle, which the error spells out.
                 Nothing was noted.
         """
-        cycle = self.find_cycle(party, obstacle)
-        if cycle:
-            raise DeadlockError(cycle=cycle)
+        if party in self.reach(party, obstacle):
+            cycle = self.find_cycle(party, obstacle)
+            if cycle:
+                raise DeadlockError(cycle=cycle)
         self.note(party, obstacle)
 
     def note(self, party: Hashable, obstacle: Obstacle) -> None:
         """Do what `enter` does for a wait that cannot close a cycle."""
-        self._waits.setdefault(party, []).append(obstacle)
+        noted = self._waits.setdefault(party, [])
+        noted.append(obstacle)
+        if len(noted) > 1:
+            self._several.add(party)
 
     def leave(self, party: Hashable, obstacle: Obstacle) -> None:
         """Note that `party` no longer waits for `obstacle`; harmless when unknown."""
@@ -119,6 +152,8 @@ class WaitGraph:
         obstacles.remove(obstacle)
         if not obstacles:
             del self._waits[party]
+        if len(obstacles) == 1:
+            self._several.discard(party)
 
     @contextmanager
     def waiting(self, party: Hashable | None, obstacle: Obstacle) -> Iterator[None]:
@@ -147,10 +182,6 @@ class WaitGraph:
         """Yield everybody who waits."""
         yield from tuple(self._waits)
 
-    def joins(self, party: Hashable) -> bool:
-        """Return whether a party is known to wait for tasks that it has started."""
-        return party not in self._waits and self._implied(party) is not None
-
     def _things(self, party: Hashable) -> Sequence[Obstacle]:
         """Return what a party waits for, as far as is known."""
         noted = self._waits.get(party)
@@ -158,6 +189,48 @@ class WaitGraph:
             return noted
         implied = self._implied(party)
         return () if implied is None else (implied,)
+
+    def reach(self, party: Hashable, obstacle: Obstacle) -> set[Hashable]:
+        """Return who may have to move before an obstacle goes away, if `party` cannot.
+
+        If the party itself is not among them, it closes no cycle by waiting. Some are
+        among them without need: in which order a queue stands is not looked at.
+        """
+        reached: set[Hashable] = set()
+        queues: set[Hashable] = set()
+        frontier = [obstacle]
+        while frontier:
+            thing = frontier.pop()
+            look = getattr(thing, "crowd", None)
+            crowd: Crowd | None = None if look is None else look()
+            if crowd is None:
+                parties = thing.blockers()
+            elif crowd.queue in queues:
+                continue
+            else:
+                queues.add(crowd.queue)
+                parties = self._holding_up(party, crowd)
+            for other in parties:
+                if other not in reached:
+                    reached.add(other)
+                    frontier.extend(self._things(other))
+        return reached
+
+    def _holding_up(self, party: Hashable, crowd: Crowd) -> Iterable[Hashable]:
+        """Return the parties through which a queue may not go on."""
+        found = list(self._several)  # one in it may wait for something else as well
+        enough = None if found else crowd.enough
+        free = 0
+        for other, weight in crowd.holders:
+            if other is not None:
+                found.append(other)
+            if enough is not None and (
+                other is None or (other != party and not self._things(other))
+            ):
+                free += weight
+                if free >= enough:
+                    return ()
+        return found
 
     def find_cycle(self, party: Hashable, obstacle: Obstacle) -> tuple[str, ...]:
         """Return the cycle this wait would close, one line for each party, or ()."""

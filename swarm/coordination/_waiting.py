@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from swarm.coordination._alarms import Alarms, Slot
 from swarm.coordination._rights import Rights
 from swarm.coordination._sessions import Life, Session, Sessions
-from swarm.coordination._wait_graph import WaitGraph
+from swarm.coordination._wait_graph import Crowd, WaitGraph
 from swarm.errors import Closed
 from swarm.ports import (
     Clock,
@@ -44,6 +44,10 @@ class Place(Protocol):
 
     def blockers(self, waiter: "Waiter") -> Iterable[Hashable]:
         """Return the parties that must move before the waiter can."""
+        ...
+
+    def crowd(self, waiter: "Waiter") -> Crowd | None:
+        """Return who is in the queue that the waiter stands in; None: it is none."""
         ...
 
     def describe(self, waiter: "Waiter") -> str:
@@ -119,6 +123,12 @@ class Waiter:
         if future is not None and not future.done():
             future.set_exception(error)
 
+    def give_up(self, error: Exception) -> None:
+        """End its wait in vain, if it still waits."""
+        if not self.is_decided:
+            self._place.withdraw(self)
+            self.fail(error)
+
     def ring(self) -> None:
         """Be too late, if the rule says so."""
         self._place.time_out(self)
@@ -126,6 +136,10 @@ class Waiter:
     def blockers(self) -> Iterable[Hashable]:
         """Return the parties that must move before it can; once decided, it can."""
         return () if self.is_decided else self._place.blockers(self)
+
+    def crowd(self) -> Crowd | None:
+        """Return who is in the queue it stands in; None: in none, or not any more."""
+        return None if self.is_decided else self._place.crowd(self)
 
     def describe_wait(self) -> str:
         """Return what is waited for, since when, and who stands in the way."""
@@ -218,7 +232,7 @@ class Core:
     def new_id(self) -> str:
         """Return an id that was never used before, in any process."""
         if self._closed is not None:
-            raise self._closed
+            raise self._new_error()
         self._count += 1
         return f"{self._origin}-{self._count}"
 
@@ -258,9 +272,22 @@ class Core:
         self._closed = Closed("the swarm is closed") if error is None else error
         self.alarms.close()
         for waiter in tuple(self.waiters.values()):
-            waiter.fail(self._closed)
-        for lease in tuple(self.leases.values()):
-            lease.wake(self._closed)
+            waiter.fail(self._new_error())
+        for lease in self.leases.values():
+            lease.session.leases.clear()
+            lease.close()
+        self.leases.clear()
+
+    def _new_error(self) -> Exception:
+        """Return an error that says why this is closed, for one to raise.
+
+        Raised by several, one and the same would gather the tracebacks of all.
+        """
+        why = self._closed
+        assert why is not None  # or nobody would ask
+        error = Closed(*why.args)
+        error.__cause__ = why.__cause__
+        return error
 
 
 def _nothing(view: View) -> None:

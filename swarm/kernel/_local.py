@@ -163,15 +163,16 @@ class LocalTree:
             at = self._at  # H3
         revision = self._revision + 1
         documents: tuple[Document, ...] = ()
+        size = _RECORD_SIZE
         if record is not KEEP:
             write = self._versions.write_record
             made = write(path, old, record, revision, at, author)
             if made is not None:
                 documents = (made,)
+                if record is not None:
+                    size += getattr(record, "weight", 0)
         if documents or events:
-            self._log_commit(
-                revision, at, author, documents, (), _RECORD_SIZE, None, events
-            )
+            self._log_commit(revision, at, author, documents, (), size, None, events)
             return revision, outcome
         return 0, outcome
 

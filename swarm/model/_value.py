@@ -103,7 +103,10 @@ class Document:
     @property
     def size(self) -> int:
         """How many bytes it holds, near enough for a bound."""
-        return 256 if self.body is None else len(self.body) + 128
+        if self.body is not None:
+            return len(self.body) + 128
+        weight: int = getattr(self.record, "weight", 0)
+        return 256 + weight
 
 
 class Versioned(Generic[T_co]):

@@ -9,6 +9,8 @@ from swarm.ports._activity import (
 from swarm.ports._clock import Clock, LoopClock, Timer
 from swarm.ports._codec import HARD_DOCUMENT_BYTES, Codec, Limits
 from swarm.ports._entropy import Entropy
+from swarm.ports._frames import Standing, drives, frames_of, standing
+from swarm.ports._guards import check_guard, conditions_of
 from swarm.ports._kernel import (
     KEEP,
     Condition,
@@ -49,15 +51,21 @@ __all__ = [
     "Reader",
     "Require",
     "Ruling",
+    "Standing",
     "System",
     "Tail",
     "Timer",
     "View",
     "Write",
+    "check_guard",
+    "conditions_of",
     "correlated",
     "current_activity",
     "current_cause",
     "current_task",
+    "drives",
+    "frames_of",
     "one_loop_turn",
+    "standing",
     "structuring",
 ]

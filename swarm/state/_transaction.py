@@ -7,7 +7,16 @@ from typing import Any, Self, TypeAlias, TypeVar
 
 from swarm.errors import Closed, Compacted, ConflictError
 from swarm.model import ABSENT, Document, Path, Pattern
-from swarm.ports import Condition, Expect, ExpectFolder, Guard, View, Write
+from swarm.ports import (
+    Condition,
+    Expect,
+    ExpectFolder,
+    Guard,
+    View,
+    Write,
+    check_guard,
+    conditions_of,
+)
 from swarm.state._draft import Draft
 from swarm.state._key import Key
 from swarm.state._reading import Name, ReadableState
@@ -42,6 +51,8 @@ class Transaction(ReadableState):
 
         What `also()` says at the end is committed as well.
         """
+        if guard is not None:
+            check_guard(guard)
         self._guard = guard
         self._store = store
         self._access = access
@@ -89,7 +100,8 @@ class Transaction(ReadableState):
         except Compacted:
             raise _outlived() from None
         if self._guard is not None:
-            conditions = [*self._guard.conditions(), *conditions]
+            guarded = conditions_of(self._guard, self._store.kernel)
+            conditions = [*guarded, *conditions]
         if self._also is not None:
             more_writes, more_conditions = self._also()
             writes = [*writes, *more_writes]

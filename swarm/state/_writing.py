@@ -19,7 +19,7 @@ from swarm.model import (
     Priority,
     Versioned,
 )
-from swarm.ports import Condition, Guard, Plan, View
+from swarm.ports import Condition, Guard, Plan, View, conditions_of
 from swarm.state._key import Key
 from swarm.state._look import look, rest_of
 from swarm.state._reading import Name, ReadableState, T, versioned
@@ -338,7 +338,7 @@ class WritableState(ReadableState):
         guard: Guard | None = None,
     ) -> tuple[Commit | None, Any]:
         """Have the kernel apply the rule; users' code only outside the commit (G1)."""
-        guarded = () if guard is None else guard.conditions()
+        guarded = () if guard is None else conditions_of(guard, self._kernel)
         if is_pure and self._is_free:
             return await self._kernel.apply(
                 self.identity, rule, *arguments, conditions=guarded

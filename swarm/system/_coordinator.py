@@ -37,7 +37,7 @@ from swarm.bus import (
     made_of,
     marked,
 )
-from swarm.coordination import Coordination, WaitGraph
+from swarm.coordination import Coordination, Obstacle, WaitGraph
 from swarm.errors import AccessDenied, Closed, WrongLoop
 from swarm.kernel import MemoryKernel
 from swarm.model import ROOT, AgentIdentity, Event, Path
@@ -47,6 +47,7 @@ from swarm.ports import (
     Entropy,
     LoopClock,
     Plan,
+    Standing,
     Tail,
     one_loop_turn,
 )
@@ -91,9 +92,9 @@ class AgentLife:
         others = (cell,) if interleaves(type(cell.agent)) else ()
         return (*turns_of(cell), *main, *others)
 
-    def task_of(self, turn: Hashable) -> asyncio.Task[Any] | None:
-        """Return the task that runs a turn, or None."""
-        return turn.cell.task_of(turn) if isinstance(turn, Envelope) else None
+    def standing(self, turn: Hashable) -> Standing | None:
+        """Return where a turn is suspended; None: it runs, or is no turn."""
+        return turn.cell.standing(turn) if isinstance(turn, Envelope) else None
 
     request_of = staticmethod(request_of)
 
@@ -157,7 +158,8 @@ class Coordinator:
         self.expected: Mapping[Any, None] = self.coordination.expected
         self.session: Callable[..., Hashable] = self.coordination.session
         self.expect: Callable[[Any], None] = self.coordination.expect
-        self.asking_task: Callable[[], Hashable | None] = self.coordination.asking_task
+        self.asking_task: Callable[[Obstacle], Hashable | None]
+        self.asking_task = self.coordination.asking_task
         self.supervisor: Supervisor = Supervisor(self, self.registry)
         self.phase: Phase = Phase.OPEN
         self.failures: list[Exception] = []

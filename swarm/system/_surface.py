@@ -247,6 +247,8 @@ class Surface:
         agents = explain_agents(
             coordinator.name, coordinator.phase.value, coordinator.registry
         )
+        if coordinator.closed_error() is not None:
+            return agents
         coordination = coordinator.coordination.explain()
         return "\n".join([agents, *coordination, *coordinator.bus.describe()])
 

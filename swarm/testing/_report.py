@@ -6,11 +6,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import types
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol, cast
 
 import anyio
+
+from swarm.ports import frames_of
 
 _SWARM = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _LIBRARIES = (
@@ -38,9 +39,9 @@ _PRIMITIVES = (
 
 _SENDING = ("Ref.ask", "_wait", "_wait_for_room")
 _IDLE = {
-    "Cell._serve": "requests",
+    "Cell.serve": "requests",
     "LogReader.next": "the next commit",
-    "Channel.push": "the stream's reader",
+    "Channel.room": "the stream's reader",
     "Turns.until": "its agent",
     "Swarm._end": "its agents and tasks to end",
 }
@@ -70,24 +71,6 @@ class Place(NamedTuple):
 
     def __str__(self) -> str:
         return f"{os.path.basename(self.file)}:{self.line} {self.function}"
-
-
-def frames_of(coro: Any) -> Iterator[types.FrameType]:
-    """Yield the frames of a suspended coroutine, outermost first."""
-    while coro is not None:
-        frame = (
-            getattr(coro, "cr_frame", None)
-            or getattr(coro, "gi_frame", None)
-            or getattr(coro, "ag_frame", None)
-        )
-        if frame is not None:
-            yield frame
-        inner = getattr(coro, "cr_await", None)
-        if inner is None:
-            inner = getattr(coro, "gi_yieldfrom", None)
-        if inner is None:
-            inner = getattr(coro, "ag_await", None)
-        coro = inner
 
 
 def is_library(filename: str) -> bool:

@@ -310,3 +310,24 @@ async def test_no_alarm_where_more_could_come_than_are_needed():
 
         await asyncio.gather(member(1, "holds"), member(2, "wants"), member(3, "comes"))
         world.check_empty()
+
+
+@virtual
+async def test_an_action_that_only_begins_is_refused():
+    """B9: nobody leaves before the action has ended, so it cannot be asynchronous."""
+
+    class Acting:
+        async def __call__(self) -> None:
+            raise AssertionError("never")
+
+    async with World() as world:
+        for wrong in (Acting(), Acting().__call__, 5):
+            with pytest.raises(TypeError, match="action is a"):
+                world.barrier("b", 2, wrong)
+        barrier = world.barrier("c", 2, lambda: Acting()())
+        other = asyncio.ensure_future(barrier.wait())
+        await turns()
+        with pytest.raises(TypeError, match="awaits nothing"):
+            await barrier.wait()
+        with pytest.raises(BrokenBarrier, match="awaits nothing"):
+            await other

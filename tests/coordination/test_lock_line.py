@@ -85,9 +85,7 @@ class Bench:
                     self.document = attrs.evolve(self.document, body=body, record=None)
         moves = outcome if isinstance(outcome, Moves) else Moves(outcome)
         for grant in (moves.answer, *(grant for _, grant in moves.granted)):
-            if isinstance(
-                grant, Grant
-            ):  # as the ledger does: the token is the revision
+            if isinstance(grant, Grant):  # as the ledger: the revision
                 grant.token = grant.token or self.revision
         return moves
 

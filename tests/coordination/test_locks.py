@@ -19,6 +19,7 @@ from swarm import (
     StaleLease,
     WouldBlock,
 )
+from swarm.coordination._lock_line import LockLine
 from swarm.model import OWNER
 from tests.support.coordination import World
 from tests.support.virtual_loop import turns, virtual
@@ -802,6 +803,45 @@ async def test_a_crowd_of_readers_gets_in_at_once_each_with_its_own_token():
 
 
 @virtual
+async def test_what_a_release_costs_does_not_depend_on_how_many_read(monkeypatch):
+    """L7: who may go in is asked so often for each of a crowd, not for each pair."""
+    asked = 0
+
+    def counting(method):
+        def count(self, *args):
+            nonlocal asked
+            asked += 1
+            return method(self, *args)
+
+        return count
+
+    for name in ("fits", "has_room", "stops", "stops_all"):
+        monkeypatch.setattr(LockLine, name, counting(getattr(LockLine, name)))
+    async with World() as world:
+        lease = await world.lock().acquire()
+        crowd = [asyncio.ensure_future(hold(world, mode="shared")) for _ in range(500)]
+        await turns(2)
+        await lease.release()
+        await asyncio.gather(*crowd)
+        assert asked < 20 * 500
+        world.check_empty()
+
+
+@virtual
+async def test_the_log_knows_how_much_a_long_line_holds():
+    """H1: each version of the line is a tuple of its own."""
+    async with World() as world:
+        sizes = []
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(100):
+                await stack.enter_async_context(world.lock().acquire(mode="shared"))
+                log = world.kernel._log
+                sizes.append(log.entry(log.end - 1).size)
+        assert sizes[99] - sizes[0] == 99 * 8
+        assert sizes[50] - sizes[0] == 50 * 8
+
+
+@virtual
 async def test_a_lock_stays_closed_for_a_while_when_its_holder_lost_it():
     """L18: whoever lost it may not know yet; who gives it back does."""
     async with World(lock_delay=2.0) as world:
@@ -940,3 +980,125 @@ async def test_a_lease_that_a_task_returns_is_kept_for_whoever_enters_it():
 
 async def _all_of(world: World):
     return await world.all.acquire_all(OWNER, ["p", "q"])
+
+
+@virtual
+async def test_who_takes_several_hears_at_once_that_one_was_lost():
+    """L20: and not only when it gets the others."""
+    async with World() as world:
+        other = await world.lock("b").acquire(ttl=100)
+        waits = asyncio.ensure_future(_wait(world.all.acquire_all(OWNER, ["a", "b"])))
+        await turns()
+        (held,) = world.locks.held("a")
+        await world.locks.force_release(held.lease_id, reason="needed elsewhere")
+        with pytest.raises(LeaseLost, match="needed elsewhere"):
+            await waits
+        assert not world.locks.queue()
+        await other.release()
+        world.check_empty()
+
+
+@virtual
+async def test_what_cannot_be_meant_is_refused():
+    """One clear error each, and nothing happens."""
+    async with World() as world:
+        lock, semaphore = world.lock(), world.semaphore("s", 2)
+        lease = lock.acquire_nowait("shared")
+        barrier = world.barrier("b", 2)
+        for wrong in ("3", True, b"", [1]):
+            for ask in (lock.acquire, semaphore.acquire):
+                with pytest.raises(TypeError, match="a timeout is a number"):
+                    ask(timeout=wrong)
+                with pytest.raises(TypeError, match="a ttl is a number"):
+                    ask(ttl=wrong)
+            for wait in (lease.upgrade, barrier.wait):
+                with pytest.raises(TypeError, match="a timeout is a number"):
+                    await wait(timeout=wrong)
+            with pytest.raises(TypeError, match="a ttl is a number"):
+                await lease.renew(wrong)
+        for wrong in (-1, float("nan"), float("-inf")):
+            with pytest.raises(ValueError, match="a timeout is 0 seconds or more"):
+                lock.acquire(timeout=wrong)
+            with pytest.raises(ValueError, match="a timeout is 0 seconds or more"):
+                await barrier.wait(wrong)
+        for wrong in (0, -1, 1e300, float("inf"), float("nan")):
+            with pytest.raises(ValueError, match="a ttl is above 0 seconds"):
+                lock.acquire(ttl=wrong)
+            with pytest.raises(ValueError, match="a ttl is above 0 seconds"):
+                await lease.renew(wrong)
+        with pytest.raises(TypeError, match="a priority is one of"):
+            lock.acquire(priority="high")
+        with pytest.raises(ValueError, match="7 is not a valid Priority"):
+            lock.acquire(priority=7)
+        for wrong in (5, None, b"x", lock):
+            with pytest.raises(TypeError, match="the name of a lock is text"):
+                world.lock(wrong)
+            with pytest.raises(TypeError, match="the name of a semaphore is text"):
+                world.semaphore(wrong, 1)
+            with pytest.raises(TypeError, match="the name of a barrier is text"):
+                world.barrier(wrong, 1)
+        assert lease.is_live
+        await lease.release()
+        world.check_empty()
+
+
+@virtual
+async def test_a_lease_after_the_end_says_so():
+    """G12: it holds nothing any more, and nothing hangs."""
+    async with World() as world:
+        lease = await world.lock().acquire()
+        watching = asyncio.ensure_future(_wait(lease.lost))
+        others = [asyncio.ensure_future(hold(world)) for _ in range(2)]
+        await turns()
+        world.all.close()
+    assert not lease.is_live
+    assert lease.expires_in == 0
+    assert "the swarm is closed" in repr(lease)
+    for wait in (_wait(lease.lost), watching, lease.renew(), lease.upgrade()):
+        with pytest.raises(Closed):
+            await wait
+    await lease.release()
+    errors = await asyncio.gather(*others, return_exceptions=True)
+    assert [type(error) for error in errors] == [Closed, Closed]
+    assert errors[0] is not errors[1]
+
+
+@virtual
+async def test_a_lease_is_upgraded_once_at_a_time():
+    """L13: another holder who upgrades as well is a deadlock; oneself is a mistake."""
+    async with World() as world:
+        lease = await world.lock().acquire("upgradeable")
+        reader = asyncio.ensure_future(hold(world, mode="shared"))
+        await turns()
+        first = asyncio.ensure_future(lease.upgrade())
+        await turns()
+        with pytest.raises(RuntimeError, match="is being upgraded already"):
+            await lease.upgrade()
+        await asyncio.gather(first, reader)
+        assert lease.mode == "exclusive"
+        await lease.release()
+        world.check_empty()
+
+
+@virtual
+async def test_a_guard_holds_in_its_own_swarm_alone():
+    """L3: two swarms of one seed give their leases the same ids."""
+    async with World() as one, World() as other:
+        guard = await one.lock().acquire()
+        theirs = await other.lock().acquire()
+        assert (guard.id, guard.token) == (theirs.id, theirs.token)
+        await one.state.set("a", 1, guard=guard)
+        with pytest.raises(StaleLease, match="another swarm"):
+            await other.state.set("a", 1, guard=guard)
+        with pytest.raises(StaleLease, match="another swarm"):
+            async with other.state.transaction(guard=guard) as tx:
+                await tx.set("a", 1)
+        assert await other.state.get("a", None) is None
+        for wrong in (one.lock(), 5, "lease"):
+            with pytest.raises(TypeError, match="a guard is a lease"):
+                await one.state.set("a", 2, guard=wrong)
+            with pytest.raises(TypeError, match="a guard is a lease"):
+                one.state.transaction(guard=wrong)
+        assert await one.state.get("a") == 1
+        await guard.release()
+        await theirs.release()

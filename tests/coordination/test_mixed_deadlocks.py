@@ -265,6 +265,44 @@ async def test_a_child_that_asks_an_agent_that_wants_what_the_parent_holds(how):
                 await join(how, child())
 
 
+@virtual
+@pytest.mark.parametrize("what", ["lock", "semaphore", "ask"])
+async def test_a_child_whose_parent_holds_what_somebody_waits_for_already(what):
+    """L15: a child that holds nothing closes a cycle through whoever joins it."""
+    async with Swarm() as swarm:
+        middle = asyncio.Event()
+        semaphore = swarm.semaphore("s", 1)
+        ada = await swarm.spawn(Worker, name="ada")
+
+        async def holder() -> None:
+            """Hold what the child will want, and wait for what the parent holds."""
+            async with swarm.lock("inner"), semaphore:
+                middle.set()
+                await swarm.lock("outer").acquire()
+
+        async def child() -> None:
+            await middle.wait()
+            await turns(2)
+            if what == "lock":
+                await swarm.lock("inner").acquire()
+            elif what == "semaphore":
+                await semaphore.acquire()
+            else:
+                await ada.ask(Worker.nap)
+
+        async def parent() -> None:
+            async with swarm.lock("outer"):
+                other = asyncio.ensure_future(holder())
+                if what == "ask":
+                    await ada.tell(Worker.work, "outer")
+                try:
+                    await asyncio.gather(child())
+                finally:
+                    other.cancel()
+
+        await deadlock(parent(), "which it awaits")
+
+
 async def _nap_and_work(self: Worker, seconds: float, name: str) -> str:
     await asyncio.sleep(seconds)
     return await self.work(name)

@@ -1,0 +1,55 @@
+"""Where a suspended coroutine stands."""
+
+import asyncio
+import types
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeAlias, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_DRIVERS: Final[dict[types.CodeType, str]] = {}
+"""Functions that step a coroutine, and the name of the variable that holds it."""
+
+
+def drives(name: str) -> Callable[[F], F]:
+    """Make a function known as one that steps the coroutine in its variable `name`.
+
+    Python shows whom a coroutine awaits, but not whom a generator steps.
+    """
+
+    def mark(function: F) -> F:
+        _DRIVERS[function.__code__] = name
+        return function
+
+    return mark
+
+
+Standing: TypeAlias = tuple[Any, Any]
+"""Where code is suspended: the future that it awaits, and its coroutine."""
+
+
+def standing(task: "asyncio.Task[Any] | None") -> Standing | None:
+    """Return where a task is suspended; None: it runs, or is about to, or has ended."""
+    awaited = getattr(task, "_fut_waiter", None)
+    return None if awaited is None or task is None else (awaited, task.get_coro())
+
+
+def frames_of(coroutine: Any) -> Iterator[types.FrameType]:
+    """Yield the frames of a suspended coroutine, outermost first."""
+    while coroutine is not None:
+        frame = (
+            getattr(coroutine, "cr_frame", None)
+            or getattr(coroutine, "gi_frame", None)
+            or getattr(coroutine, "ag_frame", None)
+        )
+        if frame is not None:
+            yield frame
+        inner = getattr(coroutine, "cr_await", None)
+        if inner is None:
+            inner = getattr(coroutine, "gi_yieldfrom", None)
+        if inner is None:
+            inner = getattr(coroutine, "ag_await", None)
+        if inner is None and frame is not None:
+            name = _DRIVERS.get(frame.f_code)
+            inner = None if name is None else frame.f_locals.get(name)
+        coroutine = inner
