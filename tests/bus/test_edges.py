@@ -246,8 +246,9 @@ async def test_pages_by_offset_say_so_when_history_has_moved() -> None:
         again = events.query(Note, limit=5, offset=5, upto=page.upto)
         assert [e.payload.number for e in again] == [5, 6, 7, 8, 9]
         await events.publish(Note(20))
-        with pytest.raises(Compacted):
+        with pytest.raises(Compacted) as caught:
             events.query(Note, limit=5, offset=10, upto=page.upto)
+        assert "go on with after_seq" in caught.value.__notes__[0]
         rest = events.query(Note, limit=5, after_seq=again[-1], upto=page.upto)
         assert [e.payload.number for e in rest] == [10, 11, 12, 13, 14]
         page = events.query(Note, limit=5)
