@@ -85,6 +85,12 @@ class Member:
                 return True
         return False
 
+    def cancel_here(self) -> None:
+        """Cancel the running task if it is one of the workers."""
+        task = asyncio.current_task()
+        if task in self.tasks:
+            task.cancel()
+
     def wake_all(self) -> None:
         """Have every worker that waits look again."""
         while self.wake_one():

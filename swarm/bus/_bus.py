@@ -7,33 +7,36 @@ else has a buffer and a task of its own. So what a publisher waits for does not 
 on who listens (E2), but for streams that ask for it (`overflow="block"`).
 """
 
-import logging
 from collections.abc import Iterator
 from itertools import count
 from typing import Any, Final
 
+from swarm.bus._core import ANONYMOUS
 from swarm.bus._failures import Failures
 from swarm.bus._history import History, is_book
 from swarm.bus._host import BusHost
 from swarm.bus._inline import InlineQueue, InlineSubscription
 from swarm.bus._intake import Intake
+from swarm.bus._loops import Loops
+from swarm.bus._ownership import check_right
 from swarm.bus._pins import Pins
-from swarm.bus._position import position_path
+from swarm.bus._position import owner_told, position_path
 from swarm.bus._records import BusOptions
 from swarm.bus._route import Route
 from swarm.bus._subscription import Handling, Pacing, Recipient
-from swarm.errors import InvalidTransition, Lagged
+from swarm.errors import AccessDenied, ConflictError, InvalidTransition, Lagged
 from swarm.model import (
     EVENT_TYPE,
     OWNER,
+    AgentIdentity,
     Commit,
     Event,
     SystemMaintenance,
     document_events,
+    event_type,
+    is_reserved,
 )
-from swarm.ports import Reader, Write, one_loop_turn
-
-log: Final = logging.getLogger("swarm.bus")
+from swarm.ports import Expect, Reader, Write, one_loop_turn
 
 _NOBODY: Final = Route([], [])
 
@@ -52,7 +55,7 @@ class Bus:
         crowded: The full streams that publishers wait for.
         routes: Who gets events of which class, as far as it was asked.
         due: To how many recipients the newest event is due.
-        loops: Commits not delivered because too many events led one to the next.
+        loops: What is done when too many events lead one to the next.
     """
 
     def __init__(self, host: BusHost, options: BusOptions) -> None:
@@ -63,11 +66,11 @@ class Bus:
         self.inline: InlineQueue = InlineQueue(host, options.inline_backlog)
         self.pins: Pins = Pins(self)
         self.named: dict[str, Intake] = {}
-        self.groups: dict[str, Any] = {}
+        self.groups: dict[str | None, Any] = {}
         self.crowded: set[Pacing] = set()
         self.routes: dict[type[Any], Route] = {}
         self.due: int = 0
-        self.loops: int = 0
+        self.loops: Loops = Loops(options.depth, self.failures)
         self._ids = count(1)
         self._recipients: dict[Recipient, bool] = {}
         self._wants_documents = 0
@@ -78,7 +81,7 @@ class Bus:
 
     def new_id(self) -> str:
         """Return an id that no subscription has had, here or in any other process."""
-        return f"sub-{self.host.origin}{next(self._ids)}"
+        return f"{ANONYMOUS}{self.host.origin}{next(self._ids)}"
 
     def __iter__(self) -> Iterator[Recipient]:
         """Yield every recipient, oldest first."""
@@ -101,10 +104,11 @@ class Bus:
     def remove(self, recipient: Recipient) -> None:
         """Give a recipient no more events."""
         self._wants_documents -= self._recipients.pop(recipient, False)
-        for registry in (self.named, self.groups):
-            if registry.get(recipient.name) is recipient:
-                del registry[recipient.name]
         if isinstance(recipient, Intake):
+            if self.named.get(recipient.name) is recipient:
+                del self.named[recipient.name]
+            if self.groups.get(recipient.group) is recipient:
+                del self.groups[recipient.group]
             self.pins.leave(recipient)
         self._changed()
 
@@ -137,6 +141,8 @@ class Bus:
             else:
                 queued.append(recipient)
         route = self.routes[cls] = Route(inline, queued, cls)
+        if is_reserved(cls):  # whoever publishes asks for this first
+            route.measure = _refuse
         return route
 
     # --- from a commit to the recipients ----------------------------------------
@@ -145,7 +151,8 @@ class Bus:
         routes = self.routes
         cause = commit.cause
         if cause is not None and cause.depth > self.options.depth:
-            self._stop_loop(commit)
+            self.due = 0
+            self.loops.deliver(commit, self._recipients)
             return
         for index, payload in enumerate(commit.events):
             cls = payload.__class__
@@ -168,17 +175,6 @@ class Bus:
                 for offer in route.offers:
                     offer(event)
 
-    def _stop_loop(self, commit: Commit) -> None:
-        """Deliver nothing that too many events have led to, one after the other."""
-        self.due = 0
-        self.loops += 1
-        log.error(
-            "events of commit %s are not delivered: more than %s events led to them, "
-            "one to the next (BusOptions.depth)",
-            commit.revision,
-            self.options.depth,
-        )
-
     # --- history ----------------------------------------------------------------
 
     def history(self) -> History:
@@ -190,6 +186,7 @@ class Bus:
             self._reader = None
             history = self._history = History(history.compacted)
             self._catch_up(history)
+            history.moved = tail.revision  # what it held is gone
         history.forget(tail.compacted)
         age = int(options.history_seconds * 1_000_000)
         history.retain(options.history_events, self.host.clock.wall() - age)
@@ -208,14 +205,28 @@ class Bus:
 
     # --- life -------------------------------------------------------------------
 
-    async def forget(self, name: str) -> bool:
+    async def forget(self, name: str, identity: AgentIdentity) -> bool:
         """Do what `Events.forget` does."""
-        path = position_path(name)
-        if name in self.named:
-            raise InvalidTransition(f"subscription '{name}' is active; cancel it first")
-        await self.failures.flush()
-        self.pins.release(name)
-        return await self.host.kernel.commit(OWNER, [Write(path)]) is not None
+        path, kernel = position_path(name), self.host.kernel
+        while True:
+            document = await kernel.find(path)
+            if document is not None:
+                owner = owner_told(document)
+                check_right(self.host, identity, path, "delete", owner)
+            if name in self.named:
+                raise InvalidTransition(
+                    f"subscription '{name}' is active; cancel it first"
+                )
+            await self.failures.flush()
+            if document is None:
+                return False
+            conditions = [Expect(path, document.version)]
+            try:
+                await kernel.commit(identity, [Write(path)], conditions=conditions)
+            except ConflictError:
+                continue  # its position was written meanwhile
+            self.pins.release(name)
+            return True
 
     def describe(self) -> list[str]:
         """Return, for `explain`, how every recipient fares."""
@@ -233,8 +244,8 @@ class Bus:
             lines.append(f"dead letters that had to go: {failures.forgotten}")
         if failures.silent:
             lines.append(f"failures that raised no alert: {failures.silent}")
-        if self.loops:
-            lines.append(f"event loops stopped: {self.loops}")
+        if self.loops.cut:
+            lines.append(f"event loops: {self.loops.cut} deliveries were not made")
         return lines
 
     async def announce_end(self) -> None:
@@ -261,3 +272,10 @@ class Bus:
         for recipient in tuple(self._recipients):
             recipient.cancel()
         self.host.tail.tap(None, documents=False)
+
+
+def _refuse(payload: Any) -> int:
+    raise AccessDenied(
+        f"{event_type(payload)} is what the swarm itself says of what it has done: it "
+        "is in the commit that did it, and nobody publishes it"
+    )

@@ -64,6 +64,11 @@ class Keeper:
         self._answered: dict[Path, None] = {}
         self._burying: dict[Place, None] = {}
 
+    @property
+    def owner(self) -> str:
+        """Whose the position is."""
+        return self._progress.owner
+
     def has_done(self, place: Place) -> bool:
         """Return whether an event was handled, or given up, before."""
         return place <= self._progress.after or place in self._progress.done

@@ -6,7 +6,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from swarm.bus._documents import SCHEMA, read_record
-from swarm.errors import InvalidPath
+from swarm.errors import InvalidPath, SchemaVersionError, StateCorruption
 from swarm.model import Document, Path
 
 Place: TypeAlias = tuple[int, int]
@@ -25,6 +25,14 @@ def position_path(name: str) -> Path:
     return POSITIONS.child(name)
 
 
+def owner_told(document: Document) -> str | None:
+    """Return whose a position is; None: it is no position, and nobody's."""
+    try:
+        return Position.of(document).owner
+    except (SchemaVersionError, StateCorruption):
+        return None
+
+
 @attrs.frozen
 class Position:
     """What `subscriptions.<name>` says.
@@ -32,10 +40,12 @@ class Position:
     Attributes:
         after: The place up to which everything was handled or given up.
         done: Places after it that were, too.
+        owner: Whose it is: the type of the agents it is of; "": the program's.
     """
 
     after: Place
     done: tuple[Place, ...] = ()
+    owner: str = ""
 
     @property
     def needs(self) -> int:
@@ -53,6 +63,7 @@ class Position:
             "seq": self.after[0],
             "index": self.after[1],
             "done": [list(place) for place in self.done],
+            "owner": self.owner,
         }
 
     @classmethod
@@ -68,7 +79,8 @@ class Position:
     @classmethod
     def _built(cls, told: dict[str, Any]) -> "Position":
         done = tuple((int(seq), int(index)) for seq, index in told["done"])
-        return cls((int(told["seq"]), int(told["index"])), done)
+        after = (int(told["seq"]), int(told["index"]))
+        return cls(after, done, str(told["owner"]))
 
 
 class Progress:
@@ -78,6 +90,7 @@ class Progress:
         """Go on from `start`."""
         self.after: Place = start.after
         self.done: set[Place] = set(start.done)
+        self.owner: str = start.owner
 
     def position(
         self, outstanding: Iterable[Place], finished: Iterable[Place], seen: Place
@@ -97,7 +110,8 @@ class Progress:
             after = max([self.after, *(place for place in done if place < first)])
         else:  # what is done beyond `seen` says nothing of what is between
             after = max(seen, self.after)
-        return Position(after, tuple(sorted(p for p in done if p > after)))
+        beyond = tuple(sorted(p for p in done if p > after))
+        return Position(after, beyond, self.owner)
 
     def reach(self, position: Position) -> None:
         """Take a position that is in force now."""
