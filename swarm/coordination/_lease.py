@@ -213,6 +213,9 @@ class Lease:
     async def upgrade(self, timeout: float | None = None) -> None:
         """Make it exclusive, ahead of all who wait; it is held all the while.
 
+        Cancelled just when it has become exclusive, it is made what it was before,
+        which takes another token.
+
         Args:
             timeout: Seconds to wait for the others to release; None: for ever.
 
@@ -222,7 +225,9 @@ class Lease:
                 does after the next two, and when this is cancelled.
             LockTimeout: The others have not released in time.
             LeaseLost: It has gone, or went while this waited.
-            TypeError: It is of a semaphore.
+            RuntimeError: It is being upgraded already.
+            TypeError: It is of a semaphore, or the timeout is no number.
+            ValueError: The timeout is less than 0, or NaN.
         """
         self.check()
         await self._office.upgrade(self, timeout)
