@@ -111,12 +111,17 @@ class Lagged(SwarmError):
     """The reader was too slow and the log moved on; read the state, then resume."""
 
     def __init__(self, last: int | None = None, first: int | None = None) -> None:
-        """Say the last revision delivered and the oldest that is still there."""
-        super().__init__(
-            None
-            if last is None
-            else f"fell behind after revision {last}; the log now starts at {first}"
-        )
+        """Say the last revision delivered and the oldest that is still there.
+
+        Without the latter, everything is: a buffer was too small, not the log.
+        """
+        text = None
+        if last is not None:
+            why = "the buffer is full; go on with `since`"
+            if first is not None:
+                why = f"the log now starts at {first}"
+            text = f"fell behind after revision {last}; {why}"
+        super().__init__(text)
         self.last = last
         self.first = first
 

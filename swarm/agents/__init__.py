@@ -6,7 +6,7 @@ from swarm.agents._cell import Cell
 from swarm.agents._deadlines import Deadlines
 from swarm.agents._envelope import Envelope, calling_turn, running_turn
 from swarm.agents._group import Group, SpawnOptions
-from swarm.agents._host import Host
+from swarm.agents._host import Holdings, Host
 from swarm.agents._life import turns_of
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox
@@ -30,6 +30,7 @@ __all__ = [
     "Envelope",
     "Failure",
     "Group",
+    "Holdings",
     "Host",
     "Mailbox",
     "Pool",

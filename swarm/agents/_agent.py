@@ -90,4 +90,6 @@ def surfaces_of(agent: Actor) -> object:
     cell = _cell_of(agent)
     if cell.surfaces is None:
         cell.surfaces = cell.host.surfaces(cell.identity)
+        if cell.killed:  # code that has outlived its agent
+            cell.surfaces.end()
     return cell.surfaces

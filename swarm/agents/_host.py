@@ -104,8 +104,8 @@ class Host(System, Protocol):
         """Return the `Closed` to raise, or None while the system is open."""
         ...
 
-    def surfaces(self, identity: AgentIdentity) -> object:
-        """Return what an agent holds of the swarm."""
+    def surfaces(self, identity: AgentIdentity) -> "Holdings":
+        """Return what an agent is to hold of the swarm."""
         ...
 
     def attach(self, cell: Any) -> None:
@@ -114,6 +114,22 @@ class Host(System, Protocol):
 
     def detach(self, cell: Any) -> None:
         """Have an agent hear no more events; idempotent."""
+        ...
+
+
+class Holdings(Protocol):
+    """What an agent holds of the swarm, from one time that it is built to the next."""
+
+    def is_in_use(self) -> bool:
+        """Return whether something would end with it."""
+        ...
+
+    def end(self) -> None:
+        """End what was begun by it; nothing more is."""
+        ...
+
+    async def ended(self) -> None:
+        """Wait until nothing of that runs any more."""
         ...
 
 

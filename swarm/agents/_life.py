@@ -200,6 +200,8 @@ def halt(cell: Cell) -> None:
             cell.drop(turn, _died(cell, "is being restarted"))
     if cell.main is not None:
         cell.main.cancel()
+    if cell.surfaces is not None:
+        cell.surfaces.end()
 
 
 def finish(cell: Cell, reason: str) -> None:
@@ -230,6 +232,8 @@ def finish(cell: Cell, reason: str) -> None:
     for task in (cell.task, cell.main, *(cell.aside or {}).values()):
         if task is not None:
             task.cancel()
+    if cell.surfaces is not None:
+        cell.surfaces.end()
     cell.notify()
 
 
@@ -239,6 +243,7 @@ def has_life(cell: Cell) -> bool:
         cell.task is not None
         or cell.main is not None
         or cell.mailbox is not None
+        or (cell.surfaces is not None and cell.surfaces.is_in_use())
         or type(cell.agent).stopping is not Actor.stopping
     )
 

@@ -206,6 +206,8 @@ class Supervisor:
     async def _bury(self, cell: Cell) -> None:
         """Wait for an agent's tasks, then take its document away."""
         await cell.until(cell.is_over)
+        if cell.surfaces is not None:
+            await cell.surfaces.ended()
         await self._depart(cell)
 
     async def _depart(self, cell: Cell) -> None:
@@ -374,6 +376,10 @@ class Supervisor:
         cell.status = follow(cell.status, Step.RESTART, cell.name)
         cell.restarts += 1
         try:
+            if cell.surfaces is not None:
+                cell.surfaces.end()
+                await cell.surfaces.ended()
+                cell.surfaces = None
             agent = build(cell.factory, cell.args)
             cell.agent = agent
             cell.calls = calls_of(type(agent))

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 from swarm.agents._envelope import Envelope, current_turn
-from swarm.agents._host import Host, Keeper
+from swarm.agents._host import Holdings, Host, Keeper
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox, State
 from swarm.agents._protocol import Call, calls_of
@@ -121,7 +121,7 @@ class Turns:
         self.main: asyncio.Task[Any] | None = None
         self.watchers: list[asyncio.Future[None]] | None = None
         self.ending: asyncio.Task[Any] | None = None
-        self.surfaces: object = None
+        self.surfaces: Holdings | None = None
         self.error: BaseException | None = None
         self.cancelling: bool = False
         self.is_apart: bool = False

@@ -24,6 +24,7 @@ from swarm.bus._records import (
 )
 from swarm.bus._stream import EventStream
 from swarm.bus._subscription import Recipient, Subscription
+from swarm.bus._tenure import Tenure
 from swarm.bus._written import ErrorInfo, WrittenEvent
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "Selector",
     "Subscription",
     "SubscriptionStats",
+    "Tenure",
     "WrittenEvent",
     "keep_active_agents",
     "made_of",

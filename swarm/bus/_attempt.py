@@ -11,8 +11,7 @@ from swarm.bus._core import Working
 from swarm.bus._delivery_rule import Delivery
 from swarm.bus._records import Handler
 from swarm.errors import StaleAck
-from swarm.model import AgentIdentity, Cause
-from swarm.ports import Activity
+from swarm.model import AgentIdentity
 
 
 class Attempt:
@@ -42,23 +41,6 @@ class Attempt:
         """
         if not self._subscription.extend(self._delivery):
             raise StaleAck
-
-
-def activity_of(delivery: Delivery) -> Any:
-    """Return what the code that handles these events belongs to (E19).
-
-    What comes of several events carries what they have in common.
-    """
-    if len(delivery.items) == 1:
-        return delivery.items[0].event
-    first, *others = (item.event for item in delivery.items)
-
-    def common(what: str) -> Any:
-        told = getattr(first, what)
-        return told if all(getattr(each, what) == told for each in others) else None
-
-    depth = max(each.depth for each in (first, *others)) + 1
-    return Activity(Cause(common("correlation_id"), None, common("trace"), depth))
 
 
 class Member:
@@ -105,6 +87,12 @@ class Member:
                 waiter.set_result(None)
                 return True
         return False
+
+    def cancel_here(self) -> None:
+        """Cancel the running task if it is one of the workers."""
+        task = asyncio.current_task()
+        if task in self.tasks:
+            task.cancel()
 
     def wake_all(self) -> None:
         """Have every worker that waits look again."""

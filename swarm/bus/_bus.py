@@ -8,35 +8,37 @@ on who listens (E2), but for streams that ask for it (`overflow="block"`) and th
 only need turns of the loop to keep up (`_inline.py`, `_pace.py`).
 """
 
-import logging
 from collections.abc import Iterator
 from itertools import count
 from typing import Any, Final
 
-from swarm.bus._core import Pacing
+from swarm.bus._core import ANONYMOUS, Pacing
 from swarm.bus._failures import Failures
 from swarm.bus._history import History, is_book
 from swarm.bus._host import BusHost
 from swarm.bus._inline import InlineQueue
 from swarm.bus._intake import Intake
+from swarm.bus._loops import Loops
+from swarm.bus._ownership import check_right
 from swarm.bus._pins import Pins
 from swarm.bus._plain import InlineSubscription
-from swarm.bus._position import position_path
+from swarm.bus._position import owner_told, position_path
 from swarm.bus._records import BusOptions
 from swarm.bus._route import Route
 from swarm.bus._subscription import Handling, Recipient
-from swarm.errors import InvalidTransition, Lagged
+from swarm.errors import AccessDenied, ConflictError, InvalidTransition, Lagged
 from swarm.model import (
     EVENT_TYPE,
     OWNER,
+    AgentIdentity,
     Commit,
     Event,
     SystemMaintenance,
     document_events,
+    event_type,
+    is_reserved,
 )
-from swarm.ports import Reader, Write, one_loop_turn
-
-log: Final = logging.getLogger("swarm.bus")
+from swarm.ports import Expect, Reader, Write, one_loop_turn
 
 _NOBODY: Final = Route()
 
@@ -55,7 +57,7 @@ class Bus:
         crowded: The full ones that publishers wait for.
         routes: Who gets events of which class, as far as it was asked.
         due: To how many recipients the newest event is due.
-        loops: Commits not delivered because too many events led one to the next.
+        loops: What is done when too many events lead one to the next.
     """
 
     def __init__(self, host: BusHost, options: BusOptions) -> None:
@@ -69,10 +71,10 @@ class Bus:
         )
         self.pins: Pins = Pins(self)
         self.named: dict[str, Intake] = {}
-        self.groups: dict[str, Any] = {}
+        self.groups: dict[str | None, Any] = {}
         self.routes: dict[type[Any], Route] = {}
         self.due: int = 0
-        self.loops: int = 0
+        self.loops: Loops = Loops(options.depth, self.failures)
         self._ids = count(1)
         self._recipients: dict[Recipient, bool] = {}
         self._wants_documents = 0
@@ -83,7 +85,7 @@ class Bus:
 
     def new_id(self) -> str:
         """Return an id that no subscription has had, here or in any other process."""
-        return f"sub-{self.host.origin}{next(self._ids)}"
+        return f"{ANONYMOUS}{self.host.origin}{next(self._ids)}"
 
     def __iter__(self) -> Iterator[Recipient]:
         """Yield every recipient, oldest first."""
@@ -110,10 +112,11 @@ class Bus:
         if recipient in self._recipients:
             self._wants_documents -= self._recipients.pop(recipient)
             self._lead_away(recipient)
-        for registry in (self.named, self.groups):
-            if registry.get(recipient.name) is recipient:
-                del registry[recipient.name]
         if isinstance(recipient, Intake):
+            if self.named.get(recipient.name) is recipient:
+                del self.named[recipient.name]
+            if self.groups.get(recipient.group) is recipient:
+                del self.groups[recipient.group]
             self.pins.leave(recipient)
         self._tap()
 
@@ -137,6 +140,8 @@ class Bus:
         route = self.routes[cls] = Route(cls)
         for recipient in self._recipients:
             self._lead(cls, route, recipient)
+        if is_reserved(cls):  # whoever publishes asks for this first
+            route.measure = _refuse
         return route
 
     def _lead(self, cls: type[Any], route: Route, recipient: Recipient) -> None:
@@ -166,7 +171,8 @@ class Bus:
         routes = self.routes
         cause = commit.cause
         if cause is not None and cause.depth > self.options.depth:
-            self._stop_loop(commit)
+            self.due = 0
+            self.loops.deliver(commit, self._recipients)
             return
         for index, payload in enumerate(commit.events):
             cls = payload.__class__
@@ -189,17 +195,6 @@ class Bus:
                 for offer in route.offers:
                     offer(event)
 
-    def _stop_loop(self, commit: Commit) -> None:
-        """Deliver nothing that too many events have led to, one after the other."""
-        self.due = 0
-        self.loops += 1
-        log.error(
-            "events of commit %s are not delivered: more than %s events led to them, "
-            "one to the next (BusOptions.depth)",
-            commit.revision,
-            self.options.depth,
-        )
-
     # --- history ----------------------------------------------------------------
 
     def history(self) -> History:
@@ -211,6 +206,7 @@ class Bus:
             self._reader = None
             history = self._history = History(history.compacted)
             self._catch_up(history)
+            history.moved = tail.revision  # what it held is gone
         history.forget(tail.compacted)
         age = int(options.history_seconds * 1_000_000)
         history.retain(options.history_events, self.host.clock.wall() - age)
@@ -229,14 +225,28 @@ class Bus:
 
     # --- life -------------------------------------------------------------------
 
-    async def forget(self, name: str) -> bool:
+    async def forget(self, name: str, identity: AgentIdentity) -> bool:
         """Do what `Events.forget` does."""
-        path = position_path(name)
-        if name in self.named:
-            raise InvalidTransition(f"subscription '{name}' is active; cancel it first")
-        await self.failures.flush()
-        self.pins.release(name)
-        return await self.host.kernel.commit(OWNER, [Write(path)]) is not None
+        path, kernel = position_path(name), self.host.kernel
+        while True:
+            document = await kernel.find(path)
+            if document is not None:
+                owner = owner_told(document)
+                check_right(self.host, identity, path, "delete", owner)
+            if name in self.named:
+                raise InvalidTransition(
+                    f"subscription '{name}' is active; cancel it first"
+                )
+            await self.failures.flush()
+            if document is None:
+                return False
+            conditions = [Expect(path, document.version)]
+            try:
+                await kernel.commit(identity, [Write(path)], conditions=conditions)
+            except ConflictError:
+                continue  # its position was written meanwhile
+            self.pins.release(name)
+            return True
 
     def describe(self) -> list[str]:
         """Return, for `explain`, how every recipient fares."""
@@ -254,8 +264,8 @@ class Bus:
             lines.append(f"dead letters that had to go: {failures.forgotten}")
         if failures.silent:
             lines.append(f"failures that raised no alert: {failures.silent}")
-        if self.loops:
-            lines.append(f"event loops stopped: {self.loops}")
+        if self.loops.cut:
+            lines.append(f"event loops: {self.loops.cut} deliveries were not made")
         return lines
 
     async def announce_end(self) -> None:
@@ -286,3 +296,10 @@ class Bus:
         for recipient in tuple(self._recipients):
             recipient.cancel()
         self.host.tail.tap(None, documents=False)
+
+
+def _refuse(payload: Any) -> int:
+    raise AccessDenied(
+        f"{event_type(payload)} is what the swarm itself says of what it has done: it "
+        "is in the commit that did it, and nobody publishes it"
+    )

@@ -1,10 +1,14 @@
 """The parts of the bus as each other see them."""
 
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from swarm.bus._delivery_rule import Delivery, Item, Line
 from swarm.bus._host import BusHost
+from swarm.bus._records import BusOptions
 from swarm.model import AgentIdentity, Event
+
+ANONYMOUS: Final = "sub:"
+"""How the ids of subscriptions begin, which are the names of those that have none."""
 
 
 class Troubles(Protocol):
@@ -49,6 +53,11 @@ class Core(Protocol):
     @property
     def host(self) -> BusHost:
         """The system around it."""
+        ...
+
+    @property
+    def options(self) -> BusOptions:
+        """How much the bus keeps."""
         ...
 
     @property

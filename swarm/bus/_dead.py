@@ -1,15 +1,17 @@
 """`swarm.events.dead_letters`: the events that subscriptions gave up."""
 
 from collections.abc import AsyncIterator, Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 import attrs
 
 from swarm.bus._failures import Failures
+from swarm.bus._host import BusHost
 from swarm.bus._letter import LETTERS, DeadLetter, letter_path, letters_path
+from swarm.bus._ownership import check_right, owner_of
 from swarm.errors import AccessDenied, Closed, ConflictError, NotFound
 from swarm.model import AgentIdentity, Document, Path
-from swarm.ports import Expect, Kernel, View, Write
+from swarm.ports import Expect, View, Write
 
 
 class Requeueing(Protocol):
@@ -24,25 +26,27 @@ class DeadLetters:
     """The dead letters of a swarm, as one identity may see them.
 
     They are documents at `dead_letters.<subscription>.<event id>`: they outlive their
-    subscription, and their number is bounded (`BusOptions.dead_letters`).
+    subscription, and their number is bounded (`BusOptions.dead_letters`). An agent
+    sees those that it may read and those of its own subscriptions; it requeues and
+    discards its own, and others where it may write.
     """
 
-    __slots__ = ("_failures", "_find", "_identity", "_kernel", "_may_read")
+    __slots__ = ("_failures", "_find", "_host", "_identity", "_kernel", "_may_read")
 
     def __init__(
         self,
-        kernel: Kernel,
+        host: BusHost,
         failures: Failures,
         find: Callable[[str], Requeueing | None],
         identity: AgentIdentity,
-        may_read: Callable[[Path], bool] | None,
     ) -> None:
-        """Look at `kernel`'s; `find` returns the live subscription of a name."""
-        self._kernel = kernel
+        """Look at the kernel's; `find` returns the live subscription of a name."""
+        self._host = host
+        self._kernel = host.kernel
         self._failures = failures
         self._find = find
         self._identity = identity
-        self._may_read = may_read
+        self._may_read = host.reader_of(identity)
 
     @property
     def forgotten(self) -> int:
@@ -59,7 +63,7 @@ class DeadLetters:
         await self._failures.flush()
         found = await self._kernel.read(_below, folder)
         found.sort(key=lambda document: document.version)
-        return [DeadLetter.of(d) for d in found if self._is_visible(d)]
+        return [letter for d in found if self._may_see(letter := DeadLetter.of(d))]
 
     async def count(self, subscription: str | None = None) -> int:
         """Return how many there are, or are of one subscription."""
@@ -70,6 +74,7 @@ class DeadLetters:
 
         Raises:
             NotFound: There is none, or none any more.
+            AccessDenied: It may not be read.
         """
         return (await self._load(letter_id))[0]
 
@@ -89,10 +94,11 @@ class DeadLetters:
             NotFound: There is no such dead letter any more, or its event cannot be
                 read here (see `DeadLetter.event`).
             Closed: Its subscription had no name and is over; the dead letter stays.
-            AccessDenied: It may not be read.
+            AccessDenied: It may not be read, or not be written.
         """
         while True:
             letter, version = await self._load(letter_id)
+            self._check(letter, "write")
             letter.event  # noqa: B018  # refuse what cannot be read, before any effect
             subscription = self._find(letter.subscription)
             if subscription is None and not letter.is_durable:
@@ -131,32 +137,46 @@ class DeadLetters:
         """Forget a dead letter; return whether it was there.
 
         Raises:
-            AccessDenied: It may not be read.
+            AccessDenied: It may not be read, or not be deleted.
         """
-        path = _path_of(letter_id)
-        if path is None:
-            return False
-        self._check(path)
-        await self._failures.flush()
-        commit = await self._kernel.commit(self._identity, [Write(path)])
-        return commit is not None
+        while True:
+            try:
+                letter, version = await self._load(letter_id)
+                self._check(letter, "delete")
+                await self._kernel.commit(
+                    self._identity,
+                    [Write(letter.path)],
+                    conditions=[Expect(letter.path, version)],
+                )
+            except NotFound:
+                return False
+            except ConflictError:
+                continue  # it was marked, or given up again, meanwhile
+            return True
 
     async def _load(self, letter_id: str) -> tuple[DeadLetter, int]:
         path = _path_of(letter_id)
         if path is not None:
-            self._check(path)
             await self._failures.flush()
             document = await self._kernel.find(path)
-            if document is not None:
-                return DeadLetter.of(document), document.version
+            letter = None if document is None else DeadLetter.of(document)
+            if not (self._may_read is None or self._may_read(path)) and (
+                letter is None or not self._is_own(letter)
+            ):  # nor is it said whether it is there
+                raise AccessDenied(f"{self._identity} may not read {path}")
+            if letter is not None and document is not None:
+                return letter, document.version
         raise NotFound(f"there is no dead letter {letter_id!r}")
 
-    def _is_visible(self, document: Document) -> bool:
-        return self._may_read is None or self._may_read(document.path)
+    def _may_see(self, letter: DeadLetter) -> bool:
+        may_read = self._may_read
+        return may_read is None or may_read(letter.path) or self._is_own(letter)
 
-    def _check(self, path: Path) -> None:
-        if self._may_read is not None and not self._may_read(path):
-            raise AccessDenied(f"{self._identity} may not read {path}")
+    def _is_own(self, letter: DeadLetter) -> bool:
+        return letter.owner == owner_of(self._identity)
+
+    def _check(self, letter: DeadLetter, action: Literal["write", "delete"]) -> None:
+        check_right(self._host, self._identity, letter.path, action, letter.owner)
 
 
 def _path_of(letter_id: str) -> Path | None:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, overload
 from swarm.bus._bus import Bus
 from swarm.bus._dead import DeadLetters
 from swarm.bus._host import made_of
-from swarm.bus._patterns import EventPattern, Where, select
+from swarm.bus._patterns import EventPattern, OtherPattern, Where, select
 from swarm.bus._publisher import Publisher
 from swarm.bus._query import Page, query
 from swarm.bus._records import (
@@ -23,7 +23,8 @@ from swarm.bus._records import (
 from swarm.bus._start import HandlerStart, to_options
 from swarm.bus._stream import EventStream
 from swarm.bus._subscription import Recipient, Subscription
-from swarm.model import AgentIdentity, Event
+from swarm.bus._tenure import Tenure
+from swarm.model import OWNER, AgentIdentity, Event
 from swarm.ports import Guard
 
 P = TypeVar("P")
@@ -32,16 +33,25 @@ P = TypeVar("P")
 class Events:
     """Publish and get events, as one identity.
 
-    An agent sees `state.*` events only of places that it may read.
+    An agent sees `state.*` events only of places that it may read. What it subscribes
+    (by `self.swarm.events`) ends when it does, and when it is built anew: then it
+    subscribes again, in `started`, and a name goes on where it was.
     """
 
-    __slots__ = ("_bus", "_identity", "_publisher")
+    __slots__ = ("_bus", "_identity", "_publisher", "_tenure")
 
-    def __init__(self, publisher: Publisher, bus: Bus, identity: AgentIdentity) -> None:
-        """Act as `identity`."""
+    def __init__(
+        self,
+        publisher: Publisher,
+        bus: Bus,
+        identity: AgentIdentity,
+        tenure: Tenure | None = None,
+    ) -> None:
+        """Act as `identity`; what is subscribed ends with `tenure`."""
         self._publisher = publisher
         self._bus = bus
         self._identity = identity
+        self._tenure = tenure
 
     # --- publishing -------------------------------------------------------------
 
@@ -70,6 +80,8 @@ class Events:
 
         Raises:
             TypeError: It is no event.
+            AccessDenied: It is what only the swarm itself announces: an event of the
+                state, of agents, of locks or of the configuration.
             StaleLease: The guard is a lease that does not hold any more.
             LimitExceeded: It is larger than `BusOptions.payload_bytes`, or too many
                 events led to this one, one to the next.
@@ -102,7 +114,7 @@ class Events:
     @overload
     def subscribe(
         self,
-        pattern: EventPattern | None = None,
+        pattern: OtherPattern | None = None,
         *,
         source: object = None,
         source_type: str | Iterable[str] | None = None,
@@ -159,6 +171,7 @@ class Events:
             buffer=buffer,
             overflow=overflow,
             since=since,
+            tenure=self._tenure,
         )
 
     async def on(
@@ -225,26 +238,31 @@ class Events:
                 cancelled. One that has not ended after as many again is left alone,
                 with an alert, and others go on beside it; `max_in_flight` at most.
             max_in_flight: How many handlers may run at a time when not ordered.
-            buffer: How many events wait here. More are dropped (at-most-once), with
-                an alert each time that the loss has doubled, or wait in the log; what
-                leaves the log unread is an alert. While others may go on, what waits
-                behind a retry does not count, up to 16 times the buffer.
+            buffer: How many events wait here, at least a whole batch. More are
+                dropped (at-most-once), with an alert each time that the loss has
+                doubled, or wait in the log; what leaves the log unread is an alert.
+                While others may go on, what waits behind a retry does not count, up
+                to 16 times the buffer.
             name: Keep the position in the tree at `subscriptions.<name>`, and go on
                 from there when there is one.
             group: Share the events with all other handlers of this group: each gets
                 to exactly one of them.
-            since: Begin with the events after this revision.
+            since: Begin with the events after this revision. Who joins a group gets
+                what the others get: then it is what they said, or None.
 
         Raises:
             TypeError: The pattern or the handler is none.
             ValueError: Options mean nothing, or not together.
             NameTaken: A subscription of this name is active.
-            ConfigMismatch: The group is there with other options.
+            AccessDenied: The policy lets this identity keep no position; or there is
+                one that is not of agents of its type, and it may not write that; or
+                the group is told of changes of the state that it may not see.
+            ConfigMismatch: The group is there with other options, or another `since`.
             Compacted: The events after `since`, or after the kept position, are not
                 all there any more; pass a later `since` to go on.
-            Closed: The swarm is closed.
+            Closed: The swarm is closed; or the agent has ended that this is of.
         """
-        self._bus.host.check()
+        self._check()
         selector = select(
             pattern,
             source=source,
@@ -267,7 +285,19 @@ class Events:
             is_shared=group is not None,
         )
         start = HandlerStart(self._bus, self._identity, selector, options)
-        return await start.begin(handler, name=name, group=group, since=since)
+        return self._held(
+            await start.begin(handler, name=name, group=group, since=since)
+        )
+
+    def _check(self) -> None:
+        self._bus.host.check()
+        if self._tenure is not None:
+            self._tenure.check()
+
+    def _held(self, subscription: Subscription) -> Subscription:
+        if self._tenure is not None:
+            self._tenure.hold(subscription)
+        return subscription
 
     async def react(
         self, pattern: EventPattern, reaction: Handler, *, name: str | None = None
@@ -303,16 +333,16 @@ class Events:
             pattern: As for `subscribe`.
             since: Begin with the events after this revision (0: all that is there).
             handler: `(event)`, plain or async.
-            follow: Whether to go on; else the subscription is cancelled at the end.
+            follow: Whether to go on; else it ends with what is past when it begins.
 
         Raises:
             Compacted: The events after `since` are not all there any more.
             ValueError: `since` is still to come.
         """
-        self._bus.host.check()
+        self._check()
         options = HandlerOptions(delivery="at-least-once", on_error="dead-letter")
         start = HandlerStart(self._bus, self._identity, select(pattern), options)
-        return await start.replay(handler, since=since, follow=follow)
+        return await start.replay(handler, since=since, follow=follow, begun=self._held)
 
     # --- history ----------------------------------------------------------------
 
@@ -341,13 +371,15 @@ class Events:
             before: Before this time.
             correlation_id: Only events with this correlation id.
             limit: How many at most; 0: none.
-            offset: How many to skip. Pages fit together only with the same `upto`.
+            offset: How many to skip. Pages fit together only with the same `upto`,
+                and while history lets go of nothing: an `after_seq` has no such limit.
             after_seq: Only events after this revision, or after this event: a cursor
                 that neither skips nor repeats while others publish.
             upto: Only events up to this revision; the newest when None.
 
         Raises:
-            Compacted: Events after `after_seq` are not all there any more.
+            Compacted: Events after `after_seq` are not all there any more; or, with an
+                `offset`, history has let go of events since `upto` was the newest.
             ValueError: `offset` or `limit` is negative.
             Closed: The swarm is closed.
         """
@@ -369,13 +401,7 @@ class Events:
     def dead_letters(self) -> DeadLetters:
         """The events that subscriptions gave up: list, inspect, requeue them."""
         bus = self._bus
-        return DeadLetters(
-            bus.host.kernel,
-            bus.failures,
-            bus.find,
-            self._identity,
-            bus.host.reader_of(self._identity),
-        )
+        return DeadLetters(bus.host, bus.failures, bus.find, self._identity)
 
     async def forget(self, name: str) -> bool:
         """Forget how far a named subscription has come; return whether it was known.
@@ -384,12 +410,17 @@ class Events:
 
         Raises:
             InvalidTransition: It is active; cancel it first.
+            AccessDenied: It is not this identity's, which may not delete it.
             InvalidPath: The name cannot be one.
             Closed: The swarm is closed.
         """
         self._bus.host.check()
-        return await self._bus.forget(name)
+        return await self._bus.forget(name, self._identity)
 
     def subscriptions(self) -> list[Recipient]:
-        """Return everybody who gets events, agents included, oldest first."""
-        return list(self._bus)
+        """Return everybody who gets events, agents included, oldest first.
+
+        To an agent, only what it has subscribed itself: who sees one may cancel it.
+        """
+        mine = self._identity
+        return [r for r in self._bus if mine is OWNER or r.identity is mine]

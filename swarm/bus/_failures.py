@@ -14,11 +14,12 @@ from swarm.bus._delivery_rule import Item
 from swarm.bus._host import BusHost
 from swarm.bus._keeper import Keeper
 from swarm.bus._letter import LETTERS, DeadLetter
+from swarm.bus._ownership import owner_of
 from swarm.bus._records import BusOptions
 from swarm.bus._shelf import Shelf
 from swarm.bus._written import ErrorInfo, WrittenEvent, text_of
 from swarm.errors import Closed, ConflictError, SwarmError
-from swarm.model import OWNER, Cause, Event, SystemAlert
+from swarm.model import OWNER, AgentIdentity, Cause, Event, SystemAlert
 from swarm.ports import Activity, Codec, Write, current_activity, one_loop_turn
 
 log: Final = logging.getLogger("swarm.bus")
@@ -33,6 +34,15 @@ class Failing(Protocol):
     @property
     def name(self) -> str:
         """What it is called."""
+        ...
+
+
+class Burying(Failing, Protocol):
+    """A subscription as its dead letters see it."""
+
+    @property
+    def identity(self) -> AgentIdentity:
+        """Who subscribed."""
         ...
 
 
@@ -100,7 +110,7 @@ class Failures:
 
     def bury(
         self,
-        subscription: Failing,
+        subscription: Burying,
         item: Item,
         error: BaseException,
         keeper: Keeper | None = None,
@@ -114,6 +124,7 @@ class Failures:
             attempts=item.failures,
             at=self._host.clock.wall(),
             is_durable=keeper is not None,
+            owner=owner_of(subscription.identity),
         )
         self.recent.append(letter)
         alert = self._alert_about(subscription, event, error, "dead-letter")

@@ -1,10 +1,24 @@
 """Members of a group: several handlers that share the events of one subscription."""
 
 from swarm.bus._attempt import Member
+from swarm.bus._core import ANONYMOUS
 from swarm.bus._records import SubscriptionStats, SubscriptionStatus
 from swarm.bus._subscription import Settled, Subscription
 from swarm.bus._worker import WorkerSubscription
 from swarm.errors import Closed
+
+
+def group_name(group: str) -> str:
+    """Return what the subscription is called that a group without a name shares."""
+    return f"group:{group}"
+
+
+def is_given(name: str) -> bool:
+    """Return whether a name is like those that are given to what has none.
+
+    Nobody can choose one of them: dead letters of two subscriptions never mix.
+    """
+    return name.startswith((group_name(""), ANONYMOUS))
 
 
 class GroupMember(Subscription):
@@ -53,6 +67,12 @@ class GroupMember(Subscription):
         """Leave the group; what is in hand goes to the others."""
         self._status = "cancelled"
         return self._worker.leave(self._member)
+
+    def end(self) -> Settled:
+        """Leave the group because who subscribed has ended."""
+        settled = self.cancel()
+        self._member.cancel_here()
+        return settled
 
     def _become(self, status: SubscriptionStatus) -> None:
         if self.status == "cancelled":

@@ -42,11 +42,14 @@ class History:
 
     Attributes:
         compacted: The newest revision whose events it has let go of.
+        moved: The newest revision there was when it last let go of an event.
     """
 
     def __init__(self, compacted: int = 0) -> None:
         """Start empty, after a revision."""
         self.compacted: int = compacted
+        self.moved: int = compacted
+        self._newest = compacted
         self._all: Bucket = deque()
         self._types: dict[type[Any], Bucket] = {}
         self._sources: dict[str, Bucket] = {}
@@ -62,6 +65,7 @@ class History:
         """Take in the newest commit's events."""
         if commit.revision <= self.compacted:
             return
+        self._newest = commit.revision
         for event in events_of(commit):
             self._all.append(event)
             for index, key in self._places(event):
@@ -75,6 +79,7 @@ class History:
         self.compacted = max(self.compacted, revision)
         while self._all and self._all[0].seq <= revision:
             event = self._all.popleft()
+            self.moved = self._newest
             for index, key in self._places(event):
                 bucket = index[key]
                 bucket.popleft()

@@ -1,8 +1,9 @@
 """What the bus needs of the system around it."""
 
+import asyncio
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from swarm.model import AgentIdentity, Path
 from swarm.ports import Codec, Condition, Kernel, System, Tail, Write
@@ -63,12 +64,29 @@ class BusHost(System, Protocol):
         """
         ...
 
+    def party_of(self, task: "asyncio.Task[Any]") -> Hashable:
+        """Return a task as a party of the graph, for whom others wait."""
+        ...
+
     def check(self) -> None:
         """Raise `Closed` or `WrongLoop` unless the system can be used from here."""
         ...
 
     def reader_of(self, identity: AgentIdentity) -> Callable[[Path], bool] | None:
         """Return whether the identity may read a place; None: it may read all."""
+        ...
+
+    def check_right(
+        self,
+        identity: AgentIdentity,
+        path: Path,
+        action: Literal["write", "delete", "hold"],
+    ) -> None:
+        """Refuse an identity that may not do this at a place.
+
+        Raises:
+            AccessDenied: The policy does not let it.
+        """
         ...
 
     def effects(

@@ -1,5 +1,6 @@
 """How events come to handlers that may wait: from commits, the log and dead letters."""
 
+import asyncio
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,6 +31,9 @@ class Intake(Handling):
         line: Its books.
         keeper: Who keeps its position in the tree; None: nobody.
         step: How publishers keep step with it.
+        group: The group whose members share its events, or None.
+        since: After which revision it was told to begin, or None.
+        begun: Set once it has begun, or could not.
     """
 
     # Said again for checkers that want a type wherever an attribute is assigned.
@@ -53,6 +57,9 @@ class Intake(Handling):
         self.step: Pace = Pace(bus.host, self.line, options.buffer, bus.crowded)
         self.pace = self.step
         self.keeper: Keeper | None = None
+        self.group: str | None = None
+        self.since: int | None = None
+        self.begun: asyncio.Event = asyncio.Event()
         self.now: Callable[[], float] = bus.host.clock.monotonic
         self._received = 0
         self._feed: Feed | None = None
@@ -81,6 +88,19 @@ class Intake(Handling):
         if room <= self.step.spare + 1:
             self.step.crowd()
         return True
+
+    def gets_deep(self, event: Event[Any]) -> bool:
+        """Return whether an event to which too many others led is handed over.
+
+        It is promised every event; but for what comes of having handled another that
+        was too deep already.
+        """
+        at_least_once = self.options.delivery != "at-most-once"
+        return at_least_once and self.name not in event.through
+
+    def wants(self, event: Event[Any]) -> bool:
+        """Return whether an event of any class is meant and may be seen."""
+        return super().wants(event) and self.name not in event.through
 
     def _accept(self, event: Event[Any]) -> None:
         self._seen = event.place

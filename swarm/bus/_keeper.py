@@ -63,6 +63,11 @@ class Keeper:
         self._unsaved = 0
         self._answered: dict[Path, None] = {}
 
+    @property
+    def owner(self) -> str:
+        """Whose the position is."""
+        return self._progress.owner
+
     def has_done(self, place: Place) -> bool:
         """Return whether an event was handled, or given up, before."""
         return self._progress.has_done(place)

@@ -33,6 +33,7 @@ class DeadLetter:
         at: When it was given up, in microseconds since 1970.
         is_durable: Whether the subscription has a name to come back under.
         is_requeued: Whether it is to be tried again; kept until that is decided.
+        owner: Whose it is: the type of the agent that subscribed; "": the program's.
     """
 
     subscription: str
@@ -42,6 +43,7 @@ class DeadLetter:
     at: int
     is_durable: bool = False
     is_requeued: bool = False
+    owner: str = ""
 
     @property
     def id(self) -> str:
@@ -81,6 +83,7 @@ class DeadLetter:
             "at": self.at,
             "durable": self.is_durable,
             "requeued": self.is_requeued,
+            "owner": self.owner,
         }
 
     @classmethod
@@ -103,4 +106,5 @@ class DeadLetter:
             at=told["at"],
             is_durable=told["durable"],
             is_requeued=told["requeued"],
+            owner=told["owner"],
         )

@@ -1,8 +1,8 @@
 """Which events are meant. Pure; everything but `where` and regexes is linear time."""
 
 import re
-from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, TypeAlias, get_origin
 
 import attrs
 
@@ -10,17 +10,23 @@ from swarm.bus._checks import plain_function, text
 from swarm.errors import LimitExceeded
 from swarm.model import (
     ANY_NUMBER,
+    EVENT_TYPE,
     MAX_PATTERN_CHARS,
     ONE,
     AgentIdentity,
     Event,
+    event_classes,
     event_type,
     match,
 )
 
-EventPattern: TypeAlias = (
-    type[Any] | str | re.Pattern[str] | Iterable[type[Any] | str | re.Pattern[str]]
+OtherPattern: TypeAlias = (
+    str | re.Pattern[str] | Iterable[type[Any] | str | re.Pattern[str]]
 )
+"""What says nothing of the class of an event to a type checker. Overloads that also
+took a class here would be ambiguous to mypy, and give `Any`."""
+
+EventPattern: TypeAlias = type[Any] | OtherPattern
 """A class (its subclasses too), a dotted pattern, a compiled regex, or several."""
 
 Where: TypeAlias = Callable[[Event[Any]], bool]
@@ -40,6 +46,7 @@ class Selector:
         source_types: Types of agents, or None.
         correlation_id: An id, or None.
         where: A test by the user, or None.
+        upto: The newest revision that is meant, or None.
     """
 
     text: str
@@ -48,6 +55,7 @@ class Selector:
     source_types: frozenset[str] | None = None
     correlation_id: str | None = None
     where: Where | None = None
+    upto: int | None = None
 
     @property
     def is_static(self) -> bool:
@@ -57,6 +65,7 @@ class Selector:
             and self.source_types is None
             and self.correlation_id is None
             and self.where is None
+            and self.upto is None
         )
 
     def means_the_same(self, other: "Selector") -> bool:
@@ -87,6 +96,8 @@ class Selector:
             return False
         if self.correlation_id not in (None, event.correlation_id):
             return False
+        if self.upto is not None and event.seq > self.upto:
+            return False
         return self.where is None or bool(self.where(event))
 
 
@@ -101,8 +112,9 @@ def select(
     """Resolve what `subscribe` and its sisters take.
 
     Raises:
-        TypeError: The pattern or source is something else than can be meant.
-        ValueError: A dotted pattern has an empty part.
+        TypeError: The pattern or source is something else than can be meant: a class
+            that is no event, and from which none derives that was imported.
+        ValueError: A dotted pattern has an empty part, or a word that is no event's.
         LimitExceeded: A dotted pattern is too long.
     """
     if where is not None:
@@ -112,7 +124,7 @@ def select(
     parts: list[object]
     if pattern is None:
         parts = ["**"]
-    elif isinstance(pattern, (str, type, re.Pattern)):
+    elif isinstance(pattern, (str, bytes, type, re.Pattern)) or get_origin(pattern):
         parts = [pattern]
     elif isinstance(pattern, Iterable):
         parts = list(pattern)
@@ -120,9 +132,10 @@ def select(
         parts = [pattern]
     if not parts:
         raise ValueError("an empty list of patterns means nothing; None is everything")
+    kinds = tuple(_kind(part) for part in parts)
     return Selector(
         text=", ".join(_text(part) for part in parts),
-        kinds=tuple(_kind(part) for part in parts),
+        kinds=kinds,
         sources=_names(source),
         source_types=_names(source_type),
         correlation_id=correlation_id,
@@ -130,10 +143,37 @@ def select(
     )
 
 
+def any_of(selectors: Sequence[Selector]) -> Selector:
+    """Return what means every event that one of these means, once."""
+    if len(selectors) == 1:
+        return selectors[0]
+
+    def where(event: Event[Any]) -> bool:
+        """Ask each of them; what one raises counts only when no other fits."""
+        failure: Exception | None = None
+        for selector in selectors:
+            try:
+                if selector.fits_class(event.payload_class) and selector.fits(event):
+                    return True
+            except Exception as error:  # noqa: BLE001  # raised below
+                failure = error
+        if failure is not None:
+            raise failure
+        return False
+
+    return Selector(
+        text=", ".join(selector.text for selector in selectors),
+        kinds=tuple(kind for selector in selectors for kind in selector.kinds),
+        where=None if all(s.is_static for s in selectors) else where,
+    )
+
+
 def _kind(pattern: object) -> Kind:
-    if isinstance(pattern, type):
-        return lambda cls, _: issubclass(cls, pattern)
+    if isinstance(pattern, type) and get_origin(pattern) is None:
+        return _class_kind(pattern)
     if isinstance(pattern, re.Pattern):
+        if not isinstance(pattern.pattern, str):
+            raise TypeError(f"a regex is searched in text, not in bytes: {pattern!r}")
         return lambda _, name: pattern.search(name) is not None
     if not isinstance(pattern, str):
         raise TypeError(
@@ -148,10 +188,29 @@ def _kind(pattern: object) -> Kind:
     words = pattern.split(".")
     if not all(word in _WILD or word.isidentifier() for word in words):
         raise ValueError(f"an event pattern is dotted words, * and **, not {pattern!r}")
+    if pattern != pattern.lower():
+        raise ValueError(f"event types are lower-case; {pattern!r} can never match")
     if not any(word in _WILD for word in words):
         return lambda _, name: name == pattern
     segments = tuple(_WILD.get(word, word) for word in words)
     return lambda _, name: match(segments, name.split("."))
+
+
+def _class_kind(pattern: type[Any]) -> Kind:
+    """Return the test for a class: an event class, or one that such derive from.
+
+    Raises:
+        TypeError: It is neither, so that it would never match.
+    """
+    if EVENT_TYPE not in pattern.__dict__:
+        if getattr(pattern, "_is_protocol", False):
+            raise TypeError(f"{pattern.__name__} is a protocol; name the events")
+        if not any(issubclass(cls, pattern) for cls in event_classes()):
+            raise TypeError(
+                f"{pattern.__name__} is no event and no event derives from it; "
+                'decorate it: @event("some.name")'
+            )
+    return lambda cls, _: issubclass(cls, pattern)
 
 
 def _text(pattern: object) -> str:

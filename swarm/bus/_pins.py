@@ -85,18 +85,24 @@ class Pins:
     def __len__(self) -> int:
         return len(self._pins)
 
-    def set(self, name: str, position: Position) -> Pin:
-        """Keep what comes after `position` from now on.
+    def hold(self, name: str, position: Position) -> Pin:
+        """Keep what comes after `position` from now on; to be `set`, or `let_go`.
 
         Raises:
             Compacted: It is not all there any more.
         """
-        tail = self._bus.host.tail
         pin = Pin(self._bus, name, position)
-        tail.hold(pin)
-        self.release(name)
-        self._pins[name] = pin
+        self._bus.host.tail.hold(pin)
         return pin
+
+    def set(self, pin: Pin) -> None:
+        """Let a pin be the one of its name; it takes the place of that before it."""
+        self.release(pin.name)
+        self._pins[pin.name] = pin
+
+    def let_go(self, pin: Pin) -> None:
+        """Keep nothing for a pin that is not set."""
+        self._bus.host.tail.release(pin)
 
     def describe(self) -> list[str]:
         """Return, for `explain`, for whom the log is kept though nobody is there."""

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from swarm.bus._documents import SCHEMA, read_record
-from swarm.errors import InvalidPath
+from swarm.errors import InvalidPath, SchemaVersionError, StateCorruption
 from swarm.model import Document, Path
 
 Place: TypeAlias = tuple[int, int]
@@ -32,6 +32,14 @@ def position_path(name: str) -> Path:
     return POSITIONS.child(name)
 
 
+def owner_told(document: Document) -> str | None:
+    """Return whose a position is; None: it is no position, and nobody's."""
+    try:
+        return Position.of(document).owner
+    except (SchemaVersionError, StateCorruption):
+        return None
+
+
 @attrs.frozen
 class Position:
     """What `subscriptions.<name>` says.
@@ -39,10 +47,12 @@ class Position:
     Attributes:
         after: The place up to which everything was handled or given up.
         done: Runs after it of which everything was, too.
+        owner: Whose it is: the type of the agents it is of; "": the program's.
     """
 
     after: Place
     done: tuple[Run, ...] = ()
+    owner: str = ""
 
     @property
     def needs(self) -> int:
@@ -60,6 +70,7 @@ class Position:
             "seq": self.after[0],
             "index": self.after[1],
             "done": [[list(place) for place in run] for run in self.done],
+            "owner": self.owner,
         }
 
     @classmethod
@@ -76,7 +87,8 @@ class Position:
     def _built(cls, told: dict[str, Any]) -> "Position":
         runs = [[(int(seq), int(index)) for seq, index in run] for run in told["done"]]
         done = tuple((first, last) for first, last in runs)
-        return cls((int(told["seq"]), int(told["index"])), done)
+        after = (int(told["seq"]), int(told["index"]))
+        return cls(after, done, str(told["owner"]))
 
 
 class Progress:
@@ -89,15 +101,17 @@ class Progress:
         after: The place up to which everything is done.
         done: The runs after it of which everything is, in order.
         left: The places that are open, in order.
+        owner: Whose it is.
     """
 
-    __slots__ = ("_taken", "after", "done", "left")
+    __slots__ = ("_taken", "after", "done", "left", "owner")
 
     def __init__(self, start: Position) -> None:
         """Go on from `start`."""
         self.after: Place = start.after
         self.done: list[Run] = list(start.done)
         self.left: list[Place] = []
+        self.owner: str = start.owner
         self._taken: Place = start.after
 
     def take(self, place: Place) -> None:
@@ -149,7 +163,8 @@ class Progress:
         for place in finished:
             then.finish(place)
         after = then.after if then.left else max(then.after, seen)
-        return Position(after, tuple(run for run in then.done if run[1] > after))
+        beyond = tuple(run for run in then.done if run[1] > after)
+        return Position(after, beyond, self.owner)
 
     def reach(self, position: Position) -> None:
         """Take a position that is in force now, and of which nothing is open."""

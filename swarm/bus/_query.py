@@ -52,6 +52,13 @@ def query(
     start = _cursor(after_seq)
     if start is not None and start[0] < history.compacted:
         raise Compacted(start[0], history.compacted + 1)
+    if offset and upto is not None and start is None and upto < history.moved:
+        error = Compacted(history.compacted, history.compacted + 1)
+        error.add_note(
+            f"since revision {upto} history has let go of events, so that pages by "
+            "offset do not fit together (H2); go on with after_seq="
+        )
+        raise error
     newest = bus.host.tail.revision if upto is None else upto
     may_read = bus.host.reader_of(identity)
     found = Page(

@@ -4,6 +4,10 @@ A publisher that waits for room waits for the reader: an edge of the wait-for gr
 so that two streams whose readers publish to each other are told (`DeadlockError`) and
 not left to wait for ever. The edge is drawn only when it is certain who reads. When
 several have read, any of them may come back, and no cycle is claimed.
+
+When every task has ended that entered or read a stream, and one has read, publishers
+wait for it no more: what there is no room for is in the log, for who may still come.
+(An agent may read on in another turn. What it subscribed ends with it.)
 """
 
 import asyncio
@@ -12,7 +16,7 @@ from typing import Any, Protocol, cast
 
 from swarm.bus._host import BusHost
 from swarm.bus._turnstile import Turnstile
-from swarm.ports import current_activity
+from swarm.ports import current_activity, current_task
 
 
 class Crowded(Protocol):
@@ -48,6 +52,7 @@ class Readers:
         "_party",
         "_stream",
         "_task",
+        "_tasks",
         "turnstile",
     )
 
@@ -59,21 +64,56 @@ class Readers:
         self._activity: Any = None
         self._party: Hashable | None = None
         self._is_certain = True
+        self._tasks: dict[asyncio.Task[Any] | None, None] = {}
         self.turnstile: Turnstile = Turnstile(host.loop, stream.room)
 
     def entered(self) -> None:
         """Note who has entered the stream: so far, nobody else will read it."""
-        self._task = asyncio.current_task()
+        self._task = current_task()
+        self._watch(self._host.party(), current_activity.get())
+
+    def left(self) -> None:
+        """Note that nobody will read any more."""
+        for task in self._tasks:
+            if task is not None:
+                task.remove_done_callback(self._task_ended)
+        self._tasks.clear()
 
     def reads(self) -> None:
         """Note that the running code reads."""
-        task, activity = asyncio.current_task(), current_activity.get()
-        if task is self._task and activity is self._activity and self._party:
+        task, activity = current_task(), current_activity.get()
+        if (
+            task is self._task
+            and activity is self._activity
+            and self._party is not None
+        ):
             return
         party = self._host.party(is_awaited=True)
         if self._party is not None and party != self._party and self._is_alive():
             self._is_certain = False
         self._task, self._activity, self._party = task, activity, party
+        self._watch(party, activity)
+
+    def _watch(self, party: Hashable, activity: Any) -> None:
+        """Notice the end of a task that has entered, or has read.
+
+        A turn is not watched: its agent may read on.
+        """
+        task = None if party is activity else self._task
+        if task not in self._tasks:
+            self._tasks[task] = None
+            if task is not None:
+                task.add_done_callback(self._task_ended)
+
+    def _task_ended(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.pop(task, None)
+        if self.are_gone():
+            self._stream.look_again()
+            self.turnstile.let_in()
+
+    def are_gone(self) -> bool:
+        """Return whether everybody has ended who would read on."""
+        return not self._tasks and self._party is not None
 
     def _is_alive(self) -> bool:
         """Return whether the last reader may read again."""
@@ -85,7 +125,7 @@ class Readers:
         """Return whether the running code is who reads."""
         if self._party is not None and self._party is self._activity:
             return current_activity.get() is self._activity
-        return asyncio.current_task() is self._task
+        return current_task() is self._task
 
     def took(self) -> None:
         """Note that the running code has taken something out: there is room."""

@@ -3,18 +3,21 @@
 from collections.abc import Callable
 from typing import Any
 
+import attrs
+
 from swarm.bus._attempt import is_async, takes
 from swarm.bus._bus import Bus
 from swarm.bus._checks import handler as check_handler
 from swarm.bus._checks import text, whole
 from swarm.bus._documents import revision_of
-from swarm.bus._group import GroupMember
+from swarm.bus._group import GroupMember, group_name, is_given
 from swarm.bus._host import made_of
 from swarm.bus._keeper import Keeper
 from swarm.bus._letter import DeadLetter, letters_path
+from swarm.bus._ownership import check_right, owner_of
 from swarm.bus._patterns import Selector
 from swarm.bus._plain import InlineSubscription
-from swarm.bus._position import Place, Position, Progress, position_path
+from swarm.bus._position import Place, Position, Progress, owner_told, position_path
 from swarm.bus._records import (
     Batch,
     Delivery,
@@ -25,7 +28,14 @@ from swarm.bus._records import (
 )
 from swarm.bus._subscription import Subscription
 from swarm.bus._worker import WorkerSubscription
-from swarm.errors import Compacted, ConfigMismatch, NameTaken
+from swarm.errors import (
+    AccessDenied,
+    Compacted,
+    ConfigMismatch,
+    InvalidValue,
+    NameTaken,
+    NotFound,
+)
 from swarm.model import AgentIdentity, Document, Path
 from swarm.ports import View
 
@@ -62,7 +72,7 @@ def to_options(
         backoff=RetryBackoff() if backoff is None else backoff,
         ack_wait=ack_wait,
         max_in_flight=max_in_flight,
-        buffer=buffer,
+        buffer=max(buffer, batch.size) if isinstance(batch, Batch) else buffer,
     )
 
 
@@ -100,32 +110,43 @@ class HandlerStart:
         if group is not None:
             text("a group", group)
             letters_path(group)  # it can be a name in the tree
-        shared = None if group is None else self._bus.groups.get(group)
-        if shared is not None:
-            return self._join(shared, handler, group, name)
+            letters_path(group_name(group))
         if since is not None:
             self._check_reach(since)
+        shared = None if group is None else await self._begun(group)
+        if shared is not None:
+            return self._join(shared, handler, name, since)
         if self._is_plain(handler) and name is None and group is None and since is None:
             return self._begin_inline(handler)
-        worker = self._make_worker(name or group)
+        worker = self._make_worker(name or (group and group_name(group)))
+        worker.group, worker.since = group, since
         after = None if since is None else (since, -1)
-        self._reserve(worker, name, group)
+        self._reserve(worker, name)
         try:
             letters: list[DeadLetter] = []
             if name is not None:
-                letters = await self._requeued(name)
+                letters = await self._requeued(worker)
                 after = await self._keep(worker, name, after)
             if after is not None:
                 worker.start_at(after)  # from here on no commit may come between
             self._bus.add(worker)
+            member = worker.join(handler, self._identity)
+            for letter in letters:
+                worker.requeue(letter)
         except BaseException:
             worker.keeper = None
             worker.cancel()
             raise
-        member = worker.join(handler, self._identity)
-        for letter in letters:
-            worker.requeue(letter)
+        finally:
+            worker.begun.set()
         return worker if group is None else GroupMember(worker, member)
+
+    async def _begun(self, group: str) -> WorkerSubscription | None:
+        """Return the subscription of a group once it has begun; None: there is none."""
+        groups = self._bus.groups
+        while (worker := groups.get(group)) is not None and not worker.begun.is_set():
+            await worker.begun.wait()
+        return worker
 
     def _begin_inline(self, handler: Handler) -> InlineSubscription:
         kind = made_of(self._bus.host.loop, InlineSubscription)
@@ -153,9 +174,13 @@ class HandlerStart:
             whole("since", since, 0)
 
     def _check_reach(self, since: int) -> None:
-        compacted = self._bus.compacted
+        compacted, newest = self._bus.compacted, self._bus.host.tail.revision
         if since < compacted:
             raise Compacted(since, compacted + 1)
+        if since > newest:
+            raise ValueError(
+                f"revision {since} is still to come; the newest is {newest}"
+            )
 
     def _is_plain(self, handler: Handler) -> bool:
         options = self._options
@@ -167,13 +192,16 @@ class HandlerStart:
             and not takes(handler, 2)
         )
 
-    def _reserve(
-        self, worker: WorkerSubscription, name: str | None, group: str | None
-    ) -> None:
+    def _reserve(self, worker: WorkerSubscription, name: str | None) -> None:
         """Take the names, before anything that waits."""
-        bus = self._bus
+        bus, group = self._bus, worker.group
         if name is not None:
-            position_path(name)
+            path = position_path(name)
+            if is_given(name):
+                raise ValueError(
+                    f"what has no name is called like '{name}'; take another"
+                )
+            bus.host.check_right(self._identity, path, "hold")
             if name in bus.named:
                 raise NameTaken(
                     f"a subscription called '{name}' is active; cancel it first, or "
@@ -189,12 +217,16 @@ class HandlerStart:
         """Have the position kept, and return where to begin."""
         bus, path = self._bus, position_path(name)
         document = await bus.host.kernel.find(path)
+        owner: str | None = owner_of(self._identity)
+        if document is not None:
+            owner = owner_told(document)
+            check_right(bus.host, self._identity, path, "write", owner)
         if document is not None and since is None:
             position = Position.of(document)
         else:
             here = (bus.host.tail.revision, -1)
-            position = Position(here if since is None else since)
-        pin = bus.pins.set(name, position)  # it is all there, and stays
+            position = Position(here if since is None else since, (), owner or "")
+        pin = bus.pins.hold(name, position)  # it is all there, and stays
         worker.begin_after(position.after)
         worker.keeper = Keeper(
             worker, path, revision_of(document), Progress(position), pin.move
@@ -202,30 +234,45 @@ class HandlerStart:
         try:
             await worker.keeper.save()
         except BaseException:
-            if document is None:
-                bus.pins.release(name)
+            bus.pins.let_go(pin)  # what is kept is what was kept before
             raise
         if self._options.delivery == "at-most-once":
+            bus.pins.let_go(pin)
             bus.pins.release(name)
         else:
             pin.subscription = worker
+            bus.pins.set(pin)
         return position.after
 
-    async def _requeued(self, name: str) -> list[DeadLetter]:
-        """Return the dead letters that wait for the next subscription of a name."""
+    async def _requeued(self, worker: WorkerSubscription) -> list[DeadLetter]:
+        """Return the dead letters that wait for the next subscription of a name.
+
+        What cannot be read here stays as it is, for one that can; there is an alert.
+        """
         kernel = self._bus.host.kernel
-        found = await kernel.read(_below, letters_path(name))
-        letters = [DeadLetter.of(document) for document in found]
-        return [letter for letter in letters if letter.is_requeued]
+        letters: list[DeadLetter] = []
+        for document in await kernel.read(_below, letters_path(worker.name)):
+            letter = DeadLetter.of(document)
+            if not letter.is_requeued:
+                continue
+            try:
+                letter.event  # noqa: B018  # is made of what was written down
+            except (NotFound, InvalidValue) as error:
+                error.add_note(f"dead letter '{letter.id}' stays")
+                self._bus.failures.complain(worker, None, error, "letter-unreadable")
+            else:
+                letters.append(letter)
+        return letters
 
     def _join(
         self,
         worker: WorkerSubscription,
         handler: Handler,
-        group: str | None,
         name: str | None,
+        since: int | None,
     ) -> Subscription:
-        mine, theirs = self._options, worker.options
+        self._check_may_share(worker)
+        group, mine, theirs = worker.group, self._options, worker.options
         if mine != theirs or not self._selector.means_the_same(worker.selector):
             raise ConfigMismatch(
                 f"group '{group}' gets '{worker.pattern}' with {theirs}; "
@@ -233,20 +280,54 @@ class HandlerStart:
             )
         if name not in (None, worker.name):
             raise ConfigMismatch(f"group '{group}' is called '{worker.name}'")
+        if since not in (None, worker.since):
+            raise ConfigMismatch(
+                f"group '{group}' has begun with since={worker.since}, not {since}; "
+                "who joins it gets what the others get"
+            )
         return GroupMember(worker, worker.join(handler, self._identity))
 
+    def _check_may_share(self, worker: WorkerSubscription) -> None:
+        """Refuse who would take from a group what is not its own, or not to be seen.
+
+        Raises:
+            AccessDenied: The policy does not let it.
+        """
+        host, identity = self._bus.host, self._identity
+        if worker.keeper is not None:
+            path, owner = position_path(worker.name), worker.keeper.owner
+            check_right(host, identity, path, "write", owner)
+        sees_as_much = (
+            host.reader_of(identity) is None or identity.role == worker.identity.role
+        )
+        if worker.wants_documents() and not sees_as_much:
+            raise AccessDenied(
+                f"group '{worker.group}' is told of changes that {identity} may not see"
+            )
+
     async def replay(
-        self, handler: Handler, *, since: int, follow: bool
+        self,
+        handler: Handler,
+        *,
+        since: int,
+        follow: bool,
+        begun: Callable[[Subscription], object],
     ) -> Subscription:
-        """Handle the past, then go on with the present."""
+        """Handle the past, then go on with the present.
+
+        `begun` is called with what has begun, before the past is handled.
+        """
         bus = self._bus
         self._check(handler, since)
         self._check_reach(since)
         until = bus.host.tail.revision
+        if not follow:
+            self._selector = attrs.evolve(self._selector, upto=until)
         worker = self._make_worker(None)
         worker.start_at((since, -1), replayed_until=until)
         bus.add(worker)
         worker.join(handler, self._identity)
+        begun(worker)
         try:
             await worker.until_handled(until)
         except BaseException:

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine
 from types import TracebackType
-from typing import Final, Generic, Self, TypeVar, get_args
+from typing import Any, Final, Generic, Self, TypeVar, get_args
 
 from swarm.bus._checks import choose, whole
 from swarm.bus._core import Core, Pacing
@@ -12,6 +13,7 @@ from swarm.bus._patterns import Selector
 from swarm.bus._readers import Readers
 from swarm.bus._records import Overflow, SubscriptionStats
 from swarm.bus._subscription import Recipient, Settled, Subscription
+from swarm.bus._tenure import Tenure
 from swarm.errors import Closed, Compacted, InvalidTransition, Lagged
 from swarm.model import AgentIdentity, Event
 
@@ -27,11 +29,13 @@ class EventStream(Recipient, Subscription, Generic[E]):
     `buffer` events wait here; then `overflow` decides:
 
     - "block": `publish` waits until there is room, but for a publish by the reader
-      itself. Who cannot wait (a state write, an agent that starts) does not; what
-      they cause is read from the log later.
+      itself, and while the tasks that have read have all ended. Who cannot wait (a
+      state write, an agent that starts) does not; what is published without waiting
+      is read from the log later.
     - "drop-oldest", "drop-newest": an event is dropped, and counted.
     - "latest": only the newest event is kept.
-    - "error": the iteration raises `Lagged`; `since=error.last` goes on from there.
+    - "error": the iteration raises `Lagged`; `since=error.last` goes on from there,
+      with the whole of the commit of which there was too much.
 
     Raises (while iterating):
         Lagged: Events left the log unread, or the buffer overflowed ("error").
@@ -53,8 +57,9 @@ class EventStream(Recipient, Subscription, Generic[E]):
         buffer: int,
         overflow: Overflow,
         since: int | None,
+        tenure: Tenure | None = None,
     ) -> None:
-        """Be ready to be entered."""
+        """Be ready to be entered; end with `tenure`."""
         choose("overflow", overflow, get_args(Overflow))
         whole("buffer", buffer, 1)
         if since is not None:
@@ -64,6 +69,7 @@ class EventStream(Recipient, Subscription, Generic[E]):
         self._overflow = overflow
         self._limit = 1 if overflow == "latest" else buffer
         self._since = since
+        self._tenure = tenure
         self._buffer: deque[Event[E]] = deque()
         self._feed: Feed | None = None
         self._lag: Lagged | None = None
@@ -82,14 +88,19 @@ class EventStream(Recipient, Subscription, Generic[E]):
             Compacted: History no longer reaches back to `since`.
             ValueError: `since` is still to come.
             InvalidTransition: It was entered before.
+            Closed: The swarm is closed; or the agent has ended that subscribed.
         """
         self.bus.host.check()
+        if self._tenure is not None:
+            self._tenure.check()
         if self._entered:
             raise InvalidTransition("an event stream is entered once; subscribe again")
         if self._since is not None:
             self._begin_at(self._since)
             self._refill()
         self._entered = True
+        if self._tenure is not None:
+            self._tenure.hold(self)
         self._readers.entered()
         self.bus.add(self)
         self.look_again()
@@ -110,16 +121,21 @@ class EventStream(Recipient, Subscription, Generic[E]):
     ) -> None:
         """Stop listening; what waits is dropped, and counted."""
         self.cancel()
+        self._readers.left()
         self.dropped += len(self._buffer)
         self._buffer.clear()
         self.look_again()
 
-    def __aiter__(self) -> Self:
+    def __aiter__(self) -> AsyncIterator[Event[E]]:
         self._readers.reads()
-        return self
+        return _Loop(self._next)
 
-    async def __anext__(self) -> Event[E]:
+    def __anext__(self) -> Coroutine[Any, Any, Event[E]]:
         """Wait for the next event. Cancelling loses none."""
+        self._readers.reads()
+        return self._next()
+
+    async def _next(self) -> Event[E]:
         buffer = self._buffer
         while True:
             if not self._is_quick:
@@ -194,6 +210,10 @@ class EventStream(Recipient, Subscription, Generic[E]):
             self.look_again()
         return True
 
+    def gets_deep(self, event: Event[E]) -> bool:  # noqa: ARG002
+        """Return True: reading an event leads to nothing."""
+        return True
+
     def _take_slowly(self, event: Event[E]) -> bool:
         if self._lag is not None:
             return False
@@ -213,13 +233,24 @@ class EventStream(Recipient, Subscription, Generic[E]):
             self._feed = Feed(self.bus.host.tail, just_before(event))
             return False
         if self._overflow == "error":
-            self._lag = Lagged(self._buffer[-1].seq, event.seq)
+            self._fall_behind(event.seq)
             return False
         self.dropped += 1
         if self._overflow == "drop-newest":
             return False
         self._buffer.popleft()
         return True
+
+    def _fall_behind(self, seq: int) -> None:
+        """End, so that `since` can go on with the whole commit there is no room for.
+
+        A commit is never shown in part (S11): its first events, if they are in the
+        buffer, come again with the others.
+        """
+        buffer = self._buffer
+        while buffer and buffer[-1].seq == seq:
+            buffer.pop()
+        self._lag = Lagged(buffer[-1].seq if buffer else seq - 1)
 
     def _refill(self) -> None:
         """Read what waits in the log, as far as there is room.
@@ -270,7 +301,11 @@ class EventStream(Recipient, Subscription, Generic[E]):
 
     def room(self) -> int:
         """Return for how many events there is room."""
-        if self._status == "cancelled" or self._lag is not None:
+        if (
+            self._status == "cancelled"
+            or self._lag is not None
+            or self._readers.are_gone()
+        ):
             return _ANY
         return self._limit - len(self._buffer)
 
@@ -311,3 +346,19 @@ class EventStream(Recipient, Subscription, Generic[E]):
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+
+class _Loop(AsyncIterator[Event[E]]):
+    """An `async for` over a stream: who reads is noted once, where it begins.
+
+    To ask that at each event would take a third of the time that an event takes.
+    """
+
+    __slots__ = ("_next",)
+
+    def __init__(self, next_: Callable[[], Coroutine[Any, Any, Event[E]]]) -> None:
+        """Read on by calling this."""
+        self._next = next_
+
+    def __anext__(self) -> Coroutine[Any, Any, Event[E]]:
+        return self._next()

@@ -63,6 +63,8 @@ class Subscription(ABC):
 
         Raises:
             Closed: It was cancelled.
+            DeadlockError: (awaited) One that runs waits, in the end, for who awaits
+                this. It is paused all the same.
         """
 
     @abstractmethod
@@ -80,6 +82,10 @@ class Subscription(ABC):
         Await the result to wait until no handler of it runs. A named subscription
         keeps its position, for the next one of that name.
         """
+
+    def end(self) -> Settled:
+        """Cancel it because who subscribed has ended: so has a handler that asks."""
+        return self.cancel()
 
 
 class Recipient(ABC):
@@ -168,6 +174,10 @@ class Recipient(ABC):
     def wants(self, event: Event[Any]) -> bool:
         """Return whether an event of any class is meant and may be seen."""
         return self.selector.fits_class(event.payload_class) and self.fits(event)
+
+    def gets_deep(self, event: Event[Any]) -> bool:  # noqa: ARG002  # some look at it
+        """Return whether an event is handed over to which too many others led."""
+        return False
 
     def wants_documents(self) -> bool:
         """Return whether changes of documents can be meant."""

@@ -7,11 +7,13 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, Final
 
-from swarm.bus._attempt import Member, activity_of
+from swarm.bus._at_work import AtWork, waiting_for
+from swarm.bus._attempt import Member
 from swarm.bus._core import Core
 from swarm.bus._delivery_rule import Delivery, Fate, Outcome
 from swarm.bus._hand_over import hand_over
 from swarm.bus._intake import Intake
+from swarm.bus._loops import activity_of
 from swarm.bus._patterns import Selector
 from swarm.bus._records import Handler, HandlerOptions
 from swarm.bus._subscription import (
@@ -194,7 +196,9 @@ class WorkerSubscription(Intake):
                     self._refill()
                 self.wake()
                 member.at_work[delivery] = task
-                current_activity.set(activity_of(delivery))
+                events = [item.event for item in delivery.items]
+                depth = self.bus.options.depth
+                current_activity.set(activity_of(events, self, depth))
                 before = copy_context()
                 try:
                     await self._run(member, delivery)
@@ -294,10 +298,18 @@ class WorkerSubscription(Intake):
             await self.until_free(member)
 
     async def until_free(self, member: Member) -> None:
-        """Wait until a member has nothing in hand but what waits here itself."""
+        """Wait until a member has nothing in hand but what waits here itself.
+
+        Raises:
+            DeadlockError: A handler waits, in the end, for who would wait here.
+        """
         current = asyncio.current_task()
-        while any(task is not current for task in member.at_work.values()):
-            await self.change()
+        others = {d for d, task in member.at_work.items() if task is not current}
+        if others:
+            host = self.bus.host
+            with waiting_for(host, AtWork(host, self.name, [member], others)):
+                while any(delivery in member.at_work for delivery in others):
+                    await self.change()
 
     async def until_handled(self, revision: int) -> None:
         """Wait until every event up to `revision` is done or given up."""
@@ -309,7 +321,9 @@ class WorkerSubscription(Intake):
                 self._refill()
                 if not self.line.buffered:
                     continue
-            await self.change()
+            host = self.bus.host
+            with waiting_for(host, AtWork(host, self.name, self._members)):
+                await self.change()
 
     def is_busy(self) -> bool:
         """Return whether a handler runs, or could."""
@@ -356,6 +370,13 @@ class WorkerSubscription(Intake):
             self._end = self.bus.host.start(self._wind_up(tasks), name, essential=True)
         own = asyncio.current_task() in tasks
         return Settled(lambda: ended(tasks if own or not self._end else {self._end}))
+
+    def end(self) -> Settled:
+        """Cancel it because who subscribed has ended: so has a handler that asks."""
+        settled = self.cancel()
+        for member in self._members:
+            member.cancel_here()
+        return settled
 
     async def _wind_up(self, tasks: "set[asyncio.Task[Any]]") -> None:
         """Once nothing runs, keep the position and count what waits as dropped."""

@@ -3,13 +3,13 @@
 from swarm.coordination._acquisition import Acquisition
 from swarm.coordination._barriers import BarrierHandle
 from swarm.coordination._coordination import Coordination
-from swarm.coordination._lease import Lease, Leases
+from swarm.coordination._lease import Lease
 from swarm.coordination._lock_views import HeldLock, QueuedLock
 from swarm.coordination._locks import LockHandle, Locks
 from swarm.coordination._meeting import Arrival
 from swarm.coordination._semaphores import SemaphoreHandle
 from swarm.coordination._sessions import Life, NoAgents, Session
-from swarm.coordination._together import Together
+from swarm.coordination._together import Leases, Together
 from swarm.coordination._wait_graph import AnyOf, Obstacle, WaitGraph
 
 __all__ = [

@@ -76,6 +76,11 @@ _MANY = 1_024
 class BarrierHandle:
     """One barrier, as one identity holds it.
 
+    For a `DeadlockError` those are expected who have taken part before, and who opened
+    a handle that nobody else has used. Where they are as many as are missing, nobody
+    else is thought to come. Where they are fewer, there is no such error: somebody of
+    whom nothing is known would have to come as well.
+
     Attributes:
         identity: Who.
         opener: The task that opened it, while no other session has used it.

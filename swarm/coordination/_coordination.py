@@ -153,6 +153,12 @@ class Coordination:
         """Note that others may wait for a session, though it holds nothing."""
         self._core.sessions.expect(session)
 
+    def awaited(self, task: "asyncio.Task[Any]") -> Hashable:
+        """Return a task as a party of the graph, for whom others wait."""
+        session = self.session(task)
+        self.expect(session)
+        return session.party
+
     def asking_task(self, obstacle: Obstacle) -> Session | None:
         """Return the session of the running task, if others may wait for it.
 

@@ -213,6 +213,9 @@ class Lease:
     async def upgrade(self, timeout: float | None = None) -> None:
         """Make it exclusive, ahead of all who wait; it is held all the while.
 
+        Cancelled just when it has become exclusive, it is made what it was before,
+        which takes another token.
+
         Args:
             timeout: Seconds to wait for the others to release; None: for ever.
 
@@ -222,7 +225,9 @@ class Lease:
                 does after the next two, and when this is cancelled.
             LockTimeout: The others have not released in time.
             LeaseLost: It has gone, or went while this waited.
-            TypeError: It is of a semaphore.
+            RuntimeError: It is being upgraded already.
+            TypeError: It is of a semaphore, or the timeout is no number.
+            ValueError: The timeout is less than 0, or NaN.
         """
         self.check()
         await self._office.upgrade(self, timeout)
@@ -432,37 +437,3 @@ class Lease:
         if reason is CLOSED:
             raise Closed(CLOSED)
         return None if reason is RELEASED else reason
-
-
-class Leases(tuple[Lease, ...]):
-    """Several leases taken together. A `Guard` for writes: all must hold."""
-
-    __slots__ = ()
-
-    async def release(self) -> None:
-        """Give all back, the last first.
-
-        Raises:
-            LeaseLost: One had gone before; the others were released.
-        """
-        lost: LeaseLost | None = None
-        for lease in reversed(self):
-            try:
-                lease.release_now()
-            except LeaseLost as error:
-                lost = error
-        if lost is not None:
-            raise lost
-
-    @property
-    def kernel(self) -> object:
-        """Where they hold; None: nowhere, for there are none."""
-        return self[0].kernel if self else None
-
-    def conditions(self) -> Sequence[Condition]:
-        """Return what a write guarded by all of them requires.
-
-        Raises:
-            StaleLease: One has gone.
-        """
-        return [condition for lease in self for condition in lease.conditions()]

@@ -1,5 +1,6 @@
 """Several locks at once: all of them, or none (semantics.md, L20)."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -7,9 +8,44 @@ import attrs
 
 from swarm.coordination._desk import Desk
 from swarm.coordination._grants import Want
-from swarm.coordination._lease import Lease, Leases
+from swarm.coordination._lease import Lease
 from swarm.coordination._waiting import Waiter
 from swarm.errors import LeaseLost
+from swarm.ports import Condition
+
+
+class Leases(tuple[Lease, ...]):
+    """Several leases taken together. A `Guard` for writes: all must hold."""
+
+    __slots__ = ()
+
+    async def release(self) -> None:
+        """Give all back, the last first.
+
+        Raises:
+            LeaseLost: One had gone before; the others were released.
+        """
+        lost: LeaseLost | None = None
+        for lease in reversed(self):
+            try:
+                lease.release_now()
+            except LeaseLost as error:
+                lost = error
+        if lost is not None:
+            raise lost
+
+    @property
+    def kernel(self) -> object:
+        """Where they hold; None: nowhere, for there are none."""
+        return self[0].kernel if self else None
+
+    def conditions(self) -> Sequence[Condition]:
+        """Return what a write guarded by all of them requires.
+
+        Raises:
+            StaleLease: One has gone.
+        """
+        return [condition for lease in self for condition in lease.conditions()]
 
 
 class Together:

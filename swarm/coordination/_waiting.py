@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from swarm.coordination._alarms import Alarms, Slot
 from swarm.coordination._rights import Rights
+from swarm.coordination._second_look import SecondLook
 from swarm.coordination._sessions import Life, Session, Sessions
 from swarm.coordination._wait_graph import Crowd, WaitGraph
 from swarm.errors import Closed
@@ -65,6 +66,7 @@ class Waiter:
         since: Since when, in monotonic seconds.
         is_harmless: Whether it is known that its wait can close no cycle.
         is_decided: Whether it has its result or its error.
+        is_seen: Whether it has been looked at a second time.
         pass_on: What gives its result back when it was cancelled.
     """
 
@@ -74,6 +76,7 @@ class Waiter:
         "id",
         "is_decided",
         "is_harmless",
+        "is_seen",
         "pass_on",
         "session",
         "since",
@@ -101,6 +104,7 @@ class Waiter:
         self.since: float = since
         self.is_harmless: bool = is_harmless
         self.is_decided: bool = False
+        self.is_seen: bool = False
         self.slot: Slot | None = None
 
     def succeed(self, result: Any) -> bool:
@@ -166,6 +170,8 @@ class Waiter:
                 core.graph.enter(party, self)
             if timeout is not None and timeout < math.inf:
                 core.alarms.set(self, timeout)
+            if core.second_look.slot is None:
+                core.second_look.set()
             return await future
         except BaseException:
             if not self.is_decided:
@@ -196,6 +202,7 @@ class Core:
         sessions: Who can hold something.
         waiters: Who waits, by the id of the request.
         leases: What is held, by id.
+        second_look: Looks at each wait once more.
         moves: How often a lease has got another session.
         pauses: Whether each entry is a scheduling point (under simulation).
         now: Monotonic seconds.
@@ -223,6 +230,7 @@ class Core:
         self.sessions: Sessions = Sessions(self._session_ended, life.running_turn)
         self.waiters: dict[str, Waiter] = {}
         self.leases: dict[str, Lease] = {}
+        self.second_look: SecondLook = SecondLook(self)
         self.moves: int = 0
         self.pauses: bool = kernel.local is None
         self._closed: Exception | None = None

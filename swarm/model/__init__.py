@@ -33,6 +33,7 @@ from swarm.model._event_type import (
     EVENT_TYPE,
     class_name,
     event,
+    event_classes,
     event_type,
     find_event_class,
 )
@@ -65,6 +66,7 @@ from swarm.model._payload import (
     private,
     weigh,
 )
+from swarm.model._reserved import RESERVED, is_reserved
 from swarm.model._state_event import (
     DOCUMENT_EVENTS,
     StateCreated,
@@ -109,6 +111,7 @@ __all__ = [
     "ONE",
     "OWNER",
     "OWNER_ROLE",
+    "RESERVED",
     "ROOT",
     "TIME",
     "UNKNOWN",
@@ -161,9 +164,11 @@ __all__ = [
     "dig",
     "document_events",
     "event",
+    "event_classes",
     "event_type",
     "find_event_class",
     "is_fixed",
+    "is_reserved",
     "kind_of",
     "living",
     "match",

@@ -15,7 +15,10 @@ P_co = TypeVar("P_co", covariant=True)
 
 
 class Event(Generic[P_co]):
-    """One event as subscribers and history see it. Immutable; equal when the ids are.
+    """One event as subscribers and history see it. Immutable.
+
+    Two are equal when they are the same one, also if one of them was read again from
+    where it was kept: same id, source, time and payload.
 
     It is a view of the commit that made it, so it costs next to nothing until one of
     its fields is read.
@@ -95,6 +98,12 @@ class Event(Generic[P_co]):
         return 0 if cause is None else cause.depth
 
     @property
+    def through(self) -> frozenset[str]:
+        """The subscriptions that have handled an event too deep of its chain."""
+        cause = self._commit.cause
+        return frozenset() if cause is None else cause.through
+
+    @property
     def trace(self) -> str | None:
         """A W3C `traceparent`, when the program traces."""
         cause = self._commit.cause
@@ -114,7 +123,11 @@ class Event(Generic[P_co]):
         cause = self._cause
         if cause is None:
             cause = self._cause = Cause(
-                self.correlation_id, self.id, self.trace, depth=self.depth + 1
+                self.correlation_id,
+                self.id,
+                self.trace,
+                depth=self.depth + 1,
+                through=self.through,
             )
         return cause
 
@@ -133,7 +146,15 @@ class Event(Generic[P_co]):
         return (self._commit.revision, self._index)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Event) and other.place == self.place
+        if not isinstance(other, Event) or other.place != self.place:
+            return False
+        mine, theirs = self._commit, other._commit
+        return mine is theirs or (
+            mine.at == theirs.at
+            and mine.author == theirs.author
+            and self.payload_class is other.payload_class
+            and bool(self.payload == other.payload)
+        )
 
     def __hash__(self) -> int:
         return hash(self.place)

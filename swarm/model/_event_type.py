@@ -39,6 +39,11 @@ def event(name: str) -> Callable[[C], C]:
     return make
 
 
+def event_classes() -> list[type[Any]]:
+    """Return every event class there is, as far as it was imported."""
+    return list(_known.values())
+
+
 def event_type(payload: object) -> str:
     """Return the dotted type of an event's payload or class.
 

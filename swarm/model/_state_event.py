@@ -41,7 +41,7 @@ class StateUpdated:
         version: Its new version.
         value: A private copy of what it holds.
         old_version: Its version before.
-        old_value: A private copy of what it held before; None when nobody knows.
+        old_value: A private copy of what it held before.
     """
 
     path: str
@@ -58,7 +58,7 @@ class StateDeleted:
     Attributes:
         path: Where.
         old_version: Its last version.
-        old_value: A private copy of what it held last; None when nobody knows.
+        old_value: A private copy of what it held last.
         expired: Whether its time to live ended it.
     """
 
@@ -85,9 +85,17 @@ _CLASSES: Final[dict[ChangeKind, type[Any]]] = {
 
 
 class StateEvent(Event[P_co]):
-    """An event that a changed document is. Its payload is made when it is read."""
+    """An event that a changed document is. Its payload is made when it is read.
 
-    __slots__ = ()
+    It keeps the version before, so that it says the same when the log has moved on.
+    """
+
+    __slots__ = ("_old",)
+
+    def __init__(self, commit: Commit, index: int, replayed: bool = False) -> None:
+        """Show what became of one document of a commit that is in the log."""
+        super().__init__(commit, index, replayed)
+        self._old: Document | None = living(self.document.previous)
 
     @property
     def document(self) -> Document:
@@ -105,15 +113,14 @@ class StateEvent(Event[P_co]):
     @property
     def payload(self) -> P_co:
         """What changed, read from the commit each time."""
-        return cast(P_co, _payload_of(self.document))
+        return cast(P_co, _payload_of(self.document, self._old))
 
 
-def _payload_of(document: Document) -> object:
+def _payload_of(document: Document, old: Document | None) -> object:
     path = document.path.text
     kind = kind_of(document)
     if kind is ChangeKind.CREATED:
         return StateCreated(path, document.version, document.value)
-    old = living(document.previous)
     was = 0 if old is None else old.version
     held = None if old is None or old.value is ABSENT else old.value
     if kind is ChangeKind.UPDATED:
@@ -140,8 +147,7 @@ class ConfigEvent(StateEvent[P_co]):
         document = self.document
         path = document.path
         name = "" if path == CONFIG else path.relative_to(CONFIG).text
-        old = living(document.previous)
-        told = SystemConfigChanged(name, _text(document), _text(old))
+        told = SystemConfigChanged(name, _text(document), _text(self._old))
         return cast(P_co, told)
 
 

@@ -30,12 +30,14 @@ from swarm.state._inside import put_inside
 
 Action: TypeAlias = Literal["read", "write", "delete", "hold"]
 """What somebody may do at a place. To hold is to acquire and give back a lock, permits
-or a place at a barrier: who may only write what is their own may do that, and who may
-write there may also take a lease from others."""
+or a place at a barrier, to keep the position of a named subscription, and to requeue or
+discard its dead letters: who may only write what is their own may do that, and who may
+write there may also take it from others."""
 
 ANY_ROLE = "*"
 
 _LINES = ("locks", "semaphores", "barriers")
+_BOOKS = ("subscriptions", "dead_letters")
 
 
 class Rights(enum.Enum):
@@ -61,8 +63,9 @@ class Rule:
         role: The role, or "*" for every role.
         pattern: Where.
         rights: `Rights.READ` or `Rights.WRITE`, or their texts "r" and "rw".
-        own: Only what is the agent's own: below `agents.<its type>.<its session>`, and
-            the locks, permits and places at barriers that it holds itself.
+        own: Only what is the agent's own: below `agents.<its type>.<its session>`, the
+            locks, permits and places at barriers that it holds itself, and the named
+            subscriptions of agents of its type.
     """
 
     role: str
@@ -162,14 +165,16 @@ class Policy:
     def default(cls) -> "Policy":
         """Return the policy in which agents read all, write their own and `shared`.
 
-        They may hold any lock, semaphore or barrier, and take none from others.
+        They may hold any lock, semaphore or barrier, and take none from others; and
+        have subscriptions with names, but not those of the program or of agents of
+        another type.
         """
         return cls(
             [
                 Rule(ANY_ROLE, "**", "r"),
                 Rule(ANY_ROLE, "agents.*.*", "rw", own=True),
                 Rule(ANY_ROLE, "shared", "rw"),
-                *(Rule(ANY_ROLE, lines, "rw", own=True) for lines in _LINES),
+                *(Rule(ANY_ROLE, own, "rw", own=True) for own in (*_LINES, *_BOOKS)),
             ]
         )
 
@@ -177,7 +182,9 @@ class Policy:
     def strict(cls) -> "Policy":
         """Return the matrix of the five roles: deny whatever is not in it.
 
-        Its row for locks is that for semaphores and barriers as well.
+        Its row for locks is that for semaphores and barriers as well, and who may hold
+        those may have subscriptions with names. But what others have had of them, only
+        the conductor reads: dead letters hold what those may see who subscribed.
         """
         kept = ("config", "registry", "tasks", "metrics", "health")
         agents = ("pulse", "heartbeat", "dream_weaver")
@@ -191,7 +198,7 @@ class Policy:
         rules += [Rule(kind, f"agents.{kind}.*", "rw", own=True) for kind in agents]
         rules += [Rule("conductor", f"agents.{k}.*", "rw") for k in agents]
         rules.append(Rule("conductor", "agents.conductor.*", "rw"))
-        for lines in _LINES:
+        for lines in (*_LINES, *_BOOKS):
             rules += [Rule(kind, lines, "rw", own=True) for kind in agents]
             rules.append(Rule("conductor", lines, "rw"))
         return cls(rules)

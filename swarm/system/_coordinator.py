@@ -11,12 +11,13 @@ import enum
 import logging
 import math
 from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from swarm.agents import (
     Cell,
     Deadlines,
     Envelope,
+    Holdings,
     Mailbox,
     Pool,
     Registry,
@@ -37,9 +38,9 @@ from swarm.bus import (
     marked,
 )
 from swarm.coordination import Coordination, Obstacle, WaitGraph
-from swarm.errors import Closed, WrongLoop
+from swarm.errors import AccessDenied, Closed, WrongLoop
 from swarm.kernel import MemoryKernel
-from swarm.model import OWNER, ROOT, AgentIdentity, Event, Path
+from swarm.model import ROOT, AgentIdentity, Event, Path
 from swarm.ports import (
     Clock,
     Codec,
@@ -113,7 +114,7 @@ class Coordinator:
         name: str,
         config: SwarmConfig,
         policy: Policy,
-        surfaces: Callable[["Coordinator", AgentIdentity], object],
+        surfaces: Callable[["Coordinator", AgentIdentity], Holdings],
         clock: Clock | None = None,
         seed: int | str | None = None,
     ) -> None:
@@ -253,8 +254,8 @@ class Coordinator:
             error.__cause__ = self.failures[0]
         return error
 
-    def surfaces(self, identity: AgentIdentity) -> object:
-        """Return what an agent holds of the swarm."""
+    def surfaces(self, identity: AgentIdentity) -> Holdings:
+        """Return what an agent is to hold of the swarm."""
         return self._make_surfaces(self, identity)
 
     # --- what the bus needs -----------------------------------------------------------
@@ -291,9 +292,25 @@ class Coordinator:
 
     def reader_of(self, identity: AgentIdentity) -> Callable[[Path], bool] | None:
         """Return whether the identity may read a place; None: it may read all."""
-        if identity is OWNER:
+        policy = self.store.policy
+        if "**" in policy.accessible_paths(identity, "read"):
             return None
-        return Access(self.store.policy, identity, ROOT).may_read
+        return Access(policy, identity, ROOT).may_read
+
+    def check_right(
+        self,
+        identity: AgentIdentity,
+        path: Path,
+        action: Literal["write", "delete", "hold"],
+    ) -> None:
+        """Refuse an identity that may not do this at a place.
+
+        Raises:
+            AccessDenied: The policy does not let it.
+        """
+        decision = self.store.policy.explain(identity, path, action)
+        if not decision:
+            raise AccessDenied(decision.reason)
 
     @property
     def waits(self) -> WaitGraph:
@@ -303,6 +320,10 @@ class Coordinator:
     def party(self, *, is_awaited: bool = False) -> Hashable:
         """Return what the running code is in the wait-for graph."""
         return self.coordination.party(is_awaited=is_awaited)
+
+    def party_of(self, task: asyncio.Task[Any]) -> Hashable:
+        """Return a task as a party of the graph, for whom others wait."""
+        return self.coordination.awaited(task)
 
     def effects(self, identity: AgentIdentity, also: Also) -> Transaction:
         """Return a transaction of the state that commits what `also` says as well."""

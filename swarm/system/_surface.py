@@ -13,7 +13,7 @@ from swarm.agents import (
     SpawnOptions,
     Strategy,
 )
-from swarm.bus import Events
+from swarm.bus import Events, Tenure
 from swarm.coordination import (
     BarrierHandle,
     LockHandle,
@@ -36,12 +36,17 @@ class Surface:
     _coordinator: Coordinator
     _identity: AgentIdentity
     _events: Events
+    _tenure: Tenure | None = None
 
     @classmethod
-    def bound_to(cls, coordinator: Coordinator, identity: AgentIdentity) -> Self:
-        """Return the surface of this swarm for this identity."""
+    def bound_to(
+        cls, coordinator: Coordinator, identity: AgentIdentity, tenure: Tenure
+    ) -> Self:
+        """Return the surface of this swarm for this identity, while `tenure` lasts."""
         surface = cls.__new__(cls)
-        vars(surface).update(_coordinator=coordinator, _identity=identity)
+        vars(surface).update(
+            _coordinator=coordinator, _identity=identity, _tenure=tenure
+        )
         return surface
 
     def _open(self) -> Coordinator:
@@ -66,7 +71,9 @@ class Surface:
         events: Events | None = self.__dict__.get("_events")
         if events is None:
             coordinator = self._coordinator
-            events = Events(coordinator.publisher, coordinator.bus, self._identity)
+            events = Events(
+                coordinator.publisher, coordinator.bus, self._identity, self._tenure
+            )
             self._events = events
         return events
 
@@ -247,12 +254,28 @@ class Surface:
 
 
 class AgentSurfaces:
-    """What an agent holds of the swarm; each part made when it is first used."""
+    """What an agent holds of the swarm; each part made when it is first used.
+
+    Fulfils `agents.Holdings`.
+    """
 
     def __init__(self, coordinator: Coordinator, identity: AgentIdentity) -> None:
         """Act as `identity`."""
         self._coordinator = coordinator
         self._identity = identity
+        self._tenure = Tenure()
+
+    def is_in_use(self) -> bool:
+        """Return whether something was subscribed that has not ended."""
+        return self._tenure.is_in_use()
+
+    def end(self) -> None:
+        """End what was subscribed; nothing more is."""
+        self._tenure.end()
+
+    async def ended(self) -> None:
+        """Wait until no handler of what was subscribed runs any more."""
+        await self._tenure.ended()
 
     @cached_property
     def state(self) -> StateHandle:
@@ -269,4 +292,4 @@ class AgentSurfaces:
     @cached_property
     def swarm(self) -> Surface:
         """The swarm, acting as the agent."""
-        return Surface.bound_to(self._coordinator, self._identity)
+        return Surface.bound_to(self._coordinator, self._identity, self._tenure)

@@ -338,7 +338,7 @@ async def test_handlers_that_publish_in_a_circle_are_stopped() -> None:
         assert swarm.events.query(Placed)[-1].payload.number == 5
         (letter,) = await swarm.events.dead_letters.list(sub.name)
         assert letter.error.type == "LimitExceeded"
-        assert "event loops stopped: 1" in swarm.explain()
+        assert "event loops: 1 deliveries were not made" in swarm.explain()
 
 
 @virtual
@@ -500,9 +500,10 @@ async def test_what_has_left_the_log_is_said() -> None:
         await swarm.events.publish(Placed(99))
         assert swarm.events.query(Placed, after_seq=first[-1], limit=1) == kept[3:4]
         assert swarm.events.query(Placed, limit=0) == []
-        page = swarm.events.query(Placed, offset=2, limit=2, upto=first.upto)
-        now = swarm.events.query(Placed, upto=first.upto)
-        assert page == now[2:4]
+        with pytest.raises(Compacted):  # the first of them is not the first any more
+            swarm.events.query(Placed, offset=2, limit=2, upto=first.upto)
+        now = swarm.events.query(Placed)
+        assert swarm.events.query(Placed, offset=2, limit=2, upto=now.upto) == now[2:4]
         assert swarm.events.query(before=kept[1].timestamp, after=kept[0].at) in (
             kept[:1],
             [],

@@ -1,7 +1,7 @@
 """Patterns, keys, positions and pages: the pure parts of the bus."""
 
 import re
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import pytest
 from hypothesis import given
@@ -75,6 +75,59 @@ def test_bad_patterns_are_refused() -> None:
         select(source=3)
     with pytest.raises(TypeError):
         select(where="x")  # type: ignore[arg-type]
+
+
+G_T = TypeVar("G_T")
+
+
+@event("generic.made")
+class Made(Generic[G_T]):
+    thing: G_T
+
+
+class Mixin: ...
+
+
+@event("mixed.in")
+class Mixed(Mixin): ...
+
+
+class Undecorated: ...
+
+
+class Shape(Protocol):
+    number: int
+
+
+@pytest.mark.parametrize(
+    ("pattern", "kind", "words"),
+    [
+        (int, TypeError, "int is no event and no event derives from it"),
+        (Undecorated, TypeError, "decorate it"),
+        ([Placed, Undecorated], TypeError, "decorate it"),
+        (Shape, TypeError, "a protocol"),
+        (Made[int], TypeError, "a pattern is"),
+        (list[int], TypeError, "a pattern is"),
+        (Placed | Paid, TypeError, "a pattern is"),
+        (re.compile(b"a"), TypeError, "not in bytes"),
+        (b"order.*", TypeError, "not b'order"),
+        ("A.B", ValueError, "lower-case"),
+        ("order.Placed.*", ValueError, "lower-case"),
+    ],
+)
+def test_what_can_never_match_is_refused(
+    pattern: Any, kind: type[Exception], words: str
+) -> None:
+    """E15: with one clear error; nobody waits for events that cannot come."""
+    with pytest.raises(kind, match=words):
+        select(pattern)
+
+
+def test_what_events_derive_from_is_a_pattern() -> None:
+    """E15: a generic class, a class that is no event itself, and `object`."""
+    for cls, event_class in ((Made, Made), (Mixin, Mixed), (object, Paid)):
+        assert select(cls).fits_class(event_class)
+    assert not select(Mixin).fits_class(Paid)
 
 
 def test_sources_and_correlations() -> None:

@@ -266,6 +266,35 @@ async def test_a_child_that_asks_an_agent_that_wants_what_the_parent_holds(how):
 
 
 @virtual
+@pytest.mark.parametrize("how", JOINS)
+async def test_a_join_that_begins_after_the_child_has_begun_to_wait(how):
+    """L15: nobody is told of a join; it is found by another look at the wait."""
+    async with Swarm() as swarm:
+        loop = asyncio.get_running_loop()
+
+        async def child() -> None:
+            async with swarm.lock("x"):
+                raise AssertionError("never")
+
+        async with swarm.lock("x"):
+            task = asyncio.ensure_future(child())
+            others = [asyncio.ensure_future(child()) for _ in range(3)]
+            await asyncio.sleep(0.1)
+            began = loop.time()
+            with pytest.raises((DeadlockError, ExceptionGroup)):
+                await join(how, _result_of(task))
+            assert loop.time() - began < 2
+            await asyncio.sleep(5)
+            for other in others:
+                assert not other.done()  # nobody awaits them
+                other.cancel()
+
+
+async def _result_of(task: "asyncio.Task[None]") -> None:
+    await task
+
+
+@virtual
 @pytest.mark.parametrize("what", ["lock", "semaphore", "ask"])
 async def test_a_child_whose_parent_holds_what_somebody_waits_for_already(what):
     """L15: a child that holds nothing closes a cycle through whoever joins it."""

@@ -457,7 +457,7 @@ def test_a_fault_of_events_is_recorded_replayed_shrunk_and_told(kind, promise, o
     failure = breaks(program, faults=Faults(**{kind: True}, most=3)).failure
     (fault,) = failure.schedule.faults
     assert fault.kind == kind
-    assert fault.target == "sub-1"
+    assert fault.target == "sub:1"
     assert str(fault) in failure.why
     assert str(fault) in failure.trace
     again = replay(program, failure.blob)
