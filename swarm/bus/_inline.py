@@ -173,8 +173,8 @@ class InlineQueue:
                 called, look, last = route.calls, route.look, number
                 if first or not number == len(called) <= look:
                     last = min(first + look, number)
-                    called = self._part = called[first:last]
-                    self._first = first
+                    called = called[first:last]
+                self._part, self._first = called, first
                 set_activity(event)
                 calls: Any = iter(called)
                 try:

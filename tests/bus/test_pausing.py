@@ -309,3 +309,31 @@ async def test_a_storm_of_a_named_subscription_is_bounded() -> None:
         again = await swarm.events.on(Tick, fail, name="n")
         await asyncio.sleep(1)
         assert again.stats.received == 0
+
+
+@virtual
+async def test_one_comes_and_one_goes_while_an_event_is_handed_over() -> None:
+    """E12, E13: who comes gets the next event, who goes not even this one."""
+    async with Swarm() as swarm:
+        got: list[tuple[str, int]] = []
+
+        def at_once(event: Event[Tick]) -> None:
+            if event.payload.number == 1:
+                late = swarm.events.on(
+                    Tick, lambda e: got.append(("late", e.payload.number))
+                )
+                with pytest.raises(StopIteration):  # as in a task that begins eagerly
+                    late.send(None)
+                victim.cancel()
+
+        await swarm.events.on(Tick, at_once)
+        victim = await swarm.events.on(
+            Tick, lambda e: got.append(("victim", e.payload.number))
+        )
+        await publish(swarm, 1, 2)
+        await asyncio.sleep(1)
+        assert got == [], "event 2 was published before it came"
+        await publish(swarm, 3)
+        await asyncio.sleep(1)
+        assert got == [("late", 3)]
+        assert balanced(victim).dropped == 2
