@@ -5,47 +5,69 @@ is told: when a parent begins to await its child after the child has begun to wa
 what the parent holds (as always where tasks are eager), only another look can tell.
 """
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Hashable, Mapping
+from typing import Final, Protocol
 
+from swarm.coordination._alarms import Alarms, Slot
+from swarm.coordination._wait_graph import Queued, WaitGraph
 from swarm.errors import DeadlockError
-
-if TYPE_CHECKING:
-    from swarm.coordination._alarms import Slot
-    from swarm.coordination._waiting import Core
 
 _AFTER: Final = 1.0
 """After how many seconds it is looked again, once; at most twice as many."""
 
 
+class Waiting(Queued, Protocol):
+    """Somebody who waits, as is looked at."""
+
+    since: float
+    is_seen: bool
+
+    @property
+    def party(self) -> Hashable:
+        """Who it is in the wait-for graph."""
+        ...
+
+    def give_up(self, error: Exception) -> None:
+        """End its wait in vain, if it still waits."""
+        ...
+
+
 class SecondLook:
     """The alarm for it: one for all who wait."""
 
-    __slots__ = ("_core", "slot")
+    __slots__ = ("_alarms", "_graph", "_now", "_waiters", "slot")
 
-    def __init__(self, core: "Core") -> None:
-        """Look at the waiters of `core`."""
-        self._core = core
+    def __init__(
+        self,
+        waiters: Mapping[str, Waiting],
+        graph: WaitGraph,
+        alarms: Alarms,
+        now: Callable[[], float],
+    ) -> None:
+        """Look at these `waiters`, whoever they are at the time."""
+        self._waiters = waiters
+        self._graph = graph
+        self._alarms = alarms
+        self._now = now
         self.slot: Slot | None = None
 
     def set(self) -> None:
         """Have it ring in a while."""
-        self._core.alarms.set(self, _AFTER)
+        self._alarms.set(self, _AFTER)
 
     def ring(self) -> None:
         """Fail those, in their order, whose wait has become a cycle since it began."""
-        core = self._core
-        graph, before = core.graph, core.now() - _AFTER
+        graph, before = self._graph, self._now() - _AFTER
         is_over = True
-        for waiter in tuple(core.waiters.values()):
+        for waiter in tuple(self._waiters.values()):
             if waiter.is_seen or waiter.crowd() is None:
                 continue
             if waiter.since > before:
                 is_over = False
                 continue
             waiter.is_seen = True
-            party = waiter.session.party
-            if party in graph.reach(party, waiter):
-                cycle = graph.find_cycle(party, waiter)
+            if waiter.party in graph.reach(waiter.party, waiter):
+                cycle = graph.find_cycle(waiter.party, waiter)
                 if cycle:
                     waiter.give_up(DeadlockError(cycle=cycle))
         if not is_over:

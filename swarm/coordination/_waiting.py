@@ -107,6 +107,11 @@ class Waiter:
         self.is_seen: bool = False
         self.slot: Slot | None = None
 
+    @property
+    def party(self) -> Hashable:
+        """Who waits, in the wait-for graph."""
+        return self.session.party
+
     def succeed(self, result: Any) -> bool:
         """Give it what it waits for; False: it was cancelled in this very loop turn.
 
@@ -230,7 +235,9 @@ class Core:
         self.sessions: Sessions = Sessions(self._session_ended, life.running_turn)
         self.waiters: dict[str, Waiter] = {}
         self.leases: dict[str, Lease] = {}
-        self.second_look: SecondLook = SecondLook(self)
+        self.second_look: SecondLook = SecondLook(
+            self.waiters, graph, self.alarms, self.now
+        )
         self.moves: int = 0
         self.pauses: bool = kernel.local is None
         self._closed: Exception | None = None
