@@ -111,9 +111,9 @@ class LockManager:
         if lease is not None:
             is_lock = lease.mode and lease.is_live
             return (lease.name, lease.grant.owner) if is_lock else None
-        for held in self.held(OWNER):
-            if held.lease_id == lease_id:
-                return held.resource, held.owner
+        for grant in self.held(OWNER):
+            if grant.lease_id == lease_id:
+                return grant.resource, grant.owner
         return None
 
     def want(

@@ -128,6 +128,18 @@ class Permits:
             self.largest,
         )
 
+    def replacing(self, at: int, grant: Grant) -> "Permits":
+        """Return the line with another grant, as large, in the place of a holder's."""
+        return Permits(
+            self.declared,
+            self.capacity,
+            (*self.holders[:at], grant, *self.holders[at + 1 :]),
+            self.queue,
+            self.taken,
+            min(self.ends_at, grant.expires),
+            self.largest,
+        )
+
     def queueing(self, request: Request) -> "Permits":
         """Return the line with one more in the queue, behind all others."""
         return Permits(

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from swarm import LeaseLost, NotFound
+from swarm import LeaseLost, LockTimeout, NotFound
 from swarm.coordination import Coordination, WaitGraph
+from swarm.coordination._line import Step
 from swarm.coordination._locks import LockManager
 from swarm.model import OWNER
 from swarm.ports import Entropy
@@ -57,3 +58,59 @@ async def test_the_lease_of_another_process_is_taken_away_as_well():
         with pytest.raises(LeaseLost):
             await lease.renew()
         other.close()
+
+
+@virtual
+@pytest.mark.parametrize("holders", [5, 6, 500])
+async def test_an_error_names_the_first_few_who_hold_it(holders):
+    """L15: and how many more there are; so do time-outs and `explain`."""
+    async with World() as world:
+        lock = world.lock()
+        leases = [lock.acquire_nowait("shared") for _ in range(holders)]
+        with pytest.raises(LockTimeout) as raised:
+            await lock.acquire(timeout=1)
+        told = str(raised.value)
+        assert told.count("shared") == 5
+        assert ("more" in told) == (holders > 5)
+        if holders > 5:
+            assert told.endswith(f" and {holders - 5} more")
+        for lease in leases:
+            await lease.release()
+        world.check_empty()
+
+
+@virtual
+@pytest.mark.parametrize("kind", ["lock", "semaphore"])
+async def test_renewing_one_of_many_looks_at_the_others_no_closer(kind, monkeypatch):
+    """L10, L23: as long as nothing is due; the end of each stays its own."""
+    steps = []
+    begin = Step.__init__
+
+    def counted(self, *args):
+        steps.append(args)
+        begin(self, *args)
+
+    async with World() as world:
+        monkeypatch.setattr(Step, "__init__", counted)
+        if kind == "lock":
+            lock = world.lock()
+            leases = [lock.acquire_nowait("shared", ttl=10) for _ in range(50)]
+        else:
+            semaphore = world.semaphore("s", 50)
+            leases = [semaphore.acquire_nowait(ttl=10) for _ in range(50)]
+        steps.clear()
+        for lease in leases[:-1]:
+            await lease.renew(100)
+        assert not steps
+        assert [lease.expires_in > 90 for lease in leases] == [True] * 49 + [False]
+        await asyncio.sleep(10.001)
+        assert [lease.is_live for lease in leases] == [True] * 49 + [False]
+        steps.clear()
+        for lease in leases[:-1]:
+            await lease.renew(200)
+        assert not steps
+        for lease in leases[:-1]:
+            await lease.release()
+        with pytest.raises(LeaseLost):
+            await leases[-1].renew()
+        world.check_empty()
