@@ -9,8 +9,10 @@ The order is that of *virtual time*, the time of asking less a bonus for priorit
 come, first served inside a priority, and nobody waits for ever.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
 import attrs
 
@@ -51,8 +53,20 @@ def is_settled(line: Line, now: int) -> bool:
     return now < line.ends_at and not line.opens_at
 
 
+_FEW: Final = 8
+_token_of = attrgetter("token")
+
+
 def place_of(holders: Sequence[Grant], id: str, token: int) -> int:  # noqa: A002
-    """Return at which place a grant with this token stands (L9); -1: at none."""
+    """Return at which place a grant with this token stands (L9); -1: at none.
+
+    Each is granted later than those before it, so tokens grow; only a change of mode
+    leaves a new one among old ones.
+    """
+    if len(holders) > _FEW:
+        at = bisect_left(holders, token, key=_token_of)
+        if at < len(holders) and holders[at].token == token and holders[at].id == id:
+            return at
     for at, grant in enumerate(holders):
         if grant.token == token and grant.id == id:
             return at

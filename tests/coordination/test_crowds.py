@@ -6,7 +6,8 @@ import pytest
 
 from swarm import LeaseLost, LockTimeout, NotFound
 from swarm.coordination import Coordination, WaitGraph
-from swarm.coordination._line import Step
+from swarm.coordination._grants import Grant
+from swarm.coordination._line import Step, place_of
 from swarm.coordination._locks import LockManager
 from swarm.model import OWNER
 from swarm.ports import Entropy
@@ -68,7 +69,7 @@ async def test_an_error_names_the_first_few_who_hold_it(holders):
         lock = world.lock()
         leases = [lock.acquire_nowait("shared") for _ in range(holders)]
         with pytest.raises(LockTimeout) as raised:
-            await lock.acquire(timeout=1)
+            await asyncio.gather(lock.acquire(timeout=1))
         told = str(raised.value)
         assert told.count("shared") == 5
         assert ("more" in told) == (holders > 5)
@@ -114,3 +115,15 @@ async def test_renewing_one_of_many_looks_at_the_others_no_closer(kind, monkeypa
         with pytest.raises(LeaseLost):
             await leases[-1].renew()
         world.check_empty()
+
+
+def test_a_grant_is_found_by_its_id_and_token_wherever_it_stands():
+    """L9, L2: also when a change of mode has left a late token among early ones."""
+    for number in (1, 5, 9, 50):
+        holders = [Grant(f"g{n}", "", "", 0, 1, token=10 * n) for n in range(number)]
+        holders[number // 2].token = 10 * number
+        for at, grant in enumerate(holders):
+            assert place_of(holders, grant.id, grant.token) == at
+            assert place_of(holders, grant.id, grant.token + 1) == -1
+            assert place_of(holders, "of nobody", grant.token) == -1
+    assert place_of((), "g0", 0) == -1
