@@ -16,7 +16,15 @@ from swarm.coordination._together import Together
 from swarm.coordination._wait_graph import Obstacle, WaitGraph
 from swarm.coordination._waiting import Core
 from swarm.model import OWNER, AgentIdentity, Priority
-from swarm.ports import Clock, Entropy, Kernel, LocalKernel, standing
+from swarm.ports import (
+    Clock,
+    Entropy,
+    Kernel,
+    LocalKernel,
+    Standing,
+    is_cancelled,
+    standing,
+)
 from swarm.state import Policy
 
 
@@ -182,12 +190,26 @@ class Coordination:
         nobody thought that others could wait for it.
         """
         core = self._core
-        task = party.task if isinstance(party, Session) else None
-        place = core.life.standing(party) if task is None else standing(task)
-        children = () if place is None else joined(place)
-        if children:
-            return Join(tuple(core.sessions.of_task(child) for child in children))
-        return None if task is None else core.life.request_of(task)
+        place = self._standing(party)
+        if place is not None and not is_cancelled(place):
+            children = joined(place)
+            if children:
+                return Join(tuple(core.sessions.of_task(child) for child in children))
+        if not isinstance(party, Session) or party.task is None:
+            return None
+        return core.life.request_of(party.task)
+
+    def is_leaving(self, party: Hashable) -> bool:
+        """Return whether a party was cancelled, and has only to hear of it."""
+        if not isinstance(party, Session) and self._core.life.is_leaving(party):
+            return True
+        place = self._standing(party)
+        return place is not None and is_cancelled(place)
+
+    def _standing(self, party: Hashable) -> Standing | None:
+        if isinstance(party, Session):
+            return standing(party.task)
+        return self._core.life.standing(party)
 
     def residue(self) -> tuple[int, int]:
         """Return how many wait and how many leases are held (G13)."""

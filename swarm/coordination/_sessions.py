@@ -33,6 +33,10 @@ class Life(Protocol):
         """Return where a turn is suspended; None: it runs, or is no turn."""
         ...
 
+    def is_leaving(self, turn: Hashable) -> bool:
+        """Return whether a turn is to be cancelled, for who asked for it has left."""
+        ...
+
     def request_of(self, task: "asyncio.Task[Any]") -> "Obstacle | None":
         """Return the request to an agent that a task waits for, or None."""
         ...
@@ -49,6 +53,10 @@ class NoAgents:
 
     def standing(self, turn: Hashable) -> None:
         """Return None."""
+
+    def is_leaving(self, turn: Hashable) -> bool:  # noqa: ARG002
+        """Return False."""
+        return False
 
     def request_of(self, task: "asyncio.Task[Any]") -> None:
         """Return None."""

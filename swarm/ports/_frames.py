@@ -34,6 +34,11 @@ def standing(task: "asyncio.Task[Any] | None") -> Standing | None:
     return None if awaited is None or task is None else (awaited, task.get_coro())
 
 
+def is_cancelled(place: Standing) -> bool:
+    """Return whether what is awaited there was cancelled: the code is to hear of it."""
+    return bool(place[0].cancelled())
+
+
 def frames_of(coroutine: Any) -> Iterator[types.FrameType]:
     """Yield the frames of a suspended coroutine, outermost first."""
     while coroutine is not None:

@@ -10,6 +10,7 @@ from swarm import (
     Agent,
     DeadlockError,
     Event,
+    Priority,
     Ref,
     Swarm,
     SwarmConfig,
@@ -416,3 +417,68 @@ async def test_a_refused_ask_leaves_no_trace_in_the_mailbox():
         with pytest.raises(Exception, match="full"):
             ada.tell_nowait(Worker.nap)
         ada.resume()
+
+
+@virtual
+@pytest.mark.parametrize("what", ["lock", "group", "ask"])
+async def test_who_was_cancelled_waits_no_more(what):
+    """L15: no false alarm in the turn of the loop in which it has yet to hear of it."""
+    async with Swarm() as swarm:
+        ada = await swarm.spawn(Worker)
+        outer, inner = swarm.lock("outer"), swarm.lock("inner")
+
+        async def other() -> None:
+            async with inner:
+                if what == "ask":
+                    await ada.ask(Worker.work, "outer")
+                elif what == "lock":
+                    await outer.acquire()
+                else:
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(_awaiting(outer.acquire()))
+
+        async with outer:
+            task = asyncio.ensure_future(other())
+            await turns(5)
+            assert swarm.locks.queue("outer")
+            task.cancel()
+            async with inner:
+                assert task.cancelled()
+
+
+@virtual
+@pytest.mark.parametrize("after", [0, 3])
+async def test_who_comes_in_ahead_of_those_who_wait_already(after):
+    """L15, L6: they wait for it from then on."""
+    async with Swarm() as swarm:
+        lock, other = swarm.lock("a"), swarm.lock("m")
+        middle = await lock.acquire("upgradeable")
+
+        async def second() -> None:
+            async with lock.acquire("shared"):
+                await asyncio.sleep(0.1)
+                async with other:
+                    pass
+
+        async def third() -> None:
+            async with other, lock.acquire("upgradeable", priority=Priority.LOW):
+                pass
+
+        async def first() -> None:
+            await asyncio.sleep(0.2 + after)
+            async with lock.acquire(priority=Priority.CRITICAL):
+                raise AssertionError("never")
+
+        tasks = [asyncio.ensure_future(work()) for work in (second, third)]
+        await deadlock_after(0.2 + after, first())
+        await middle.release()
+        await asyncio.gather(*tasks)
+
+
+async def deadlock_after(delay: float, waiting: Awaitable[object]) -> None:
+    """Check that this wait is refused, after so long."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises(DeadlockError):
+        await waiting
+    assert loop.time() == pytest.approx(began + delay, abs=0.01)
