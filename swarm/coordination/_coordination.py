@@ -6,6 +6,7 @@ from typing import Any
 
 from swarm.coordination._barriers import BarrierHandle, BarrierManager
 from swarm.coordination._checks import check_name
+from swarm.coordination._handed_on import leases_in
 from swarm.coordination._joins import Join, joined
 from swarm.coordination._lease import Lease
 from swarm.coordination._locks import LockHandle, LockManager, Locks
@@ -22,6 +23,7 @@ from swarm.ports import (
     Kernel,
     LocalKernel,
     Standing,
+    current_task,
     is_cancelled,
     standing,
 )
@@ -205,6 +207,36 @@ class Coordination:
             return True
         place = self._standing(party)
         return place is not None and is_cancelled(place)
+
+    def learn(self) -> bool:
+        """Look whether leases have been handed on; return whether one was.
+
+        A lease can be given to a task that is to release it, without being entered:
+        then the one who asked for it may wait for that. Nobody is told; but it shows in
+        the variables of the other's suspended code. Looked at only when there would be
+        a deadlock otherwise.
+        """
+        current, is_new = current_task(), False
+        for task in asyncio.all_tasks():
+            if task is current:
+                continue
+            for lease in leases_in(task.get_coro()):
+                if lease.inside is None and not lease.is_shared:
+                    lease.is_shared = not self._is_of(lease.session, task)
+                    is_new |= lease.is_shared
+        if is_new:
+            self._core.moves += 1
+        return is_new
+
+    def _is_of(self, session: Session, task: "asyncio.Task[Any]") -> bool:
+        """Return whether a suspended task runs a session, as far as can be told."""
+        if session.task is not None:
+            return session.task is task
+        life = self._core.life
+        if life.running_turn() is session.party:
+            return False
+        place = life.standing(session.party)
+        return place is None or place[1] is task.get_coro()
 
     def _standing(self, party: Hashable) -> Standing | None:
         if isinstance(party, Session):

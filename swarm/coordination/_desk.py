@@ -236,6 +236,8 @@ class Desk:
         session = self.core.sessions.current()
         if lease.session.is_nobody():
             self.core.move(lease, session)
+        elif session is not lease.session:
+            self.core.moves += 1  # it is another now whom others wait for
         return session
 
     def watch(self, lease: Lease) -> None:

@@ -87,7 +87,8 @@ class Session:
         party: What it is in the wait-for graph.
         task: The task it is; None for a turn, and for a callback.
         leases: What it holds, by id.
-        bodies: Of a turn, the leases under which bodies run in it, whoever holds them.
+        bodies: The leases under which bodies run in it, if it is a turn or if others
+            hold them.
         is_turn: Whether it is a turn, whose askers wait for it.
         meeting: The barrier at which it is expected; "": several, or elsewhere.
     """
@@ -128,7 +129,7 @@ class Session:
 
         Then it is in no cycle, whatever it waits for.
         """
-        if self.leases or self.is_turn:
+        if self.leases or self.bodies or self.is_turn:
             return False
         return self.meeting is None or self.meeting == meeting
 

@@ -108,12 +108,13 @@ class Queued(Obstacle, Protocol):
 class WaitGraph:
     """Who waits for what. Synchronous; nothing in it ever waits."""
 
-    __slots__ = ("_implied", "_is_leaving", "_several", "_waits")
+    __slots__ = ("_implied", "_is_leaving", "_learns", "_several", "_waits")
 
     def __init__(
         self,
         implied: Callable[[Hashable], Obstacle | None] = lambda _: None,
         is_leaving: Callable[[Hashable], bool] = lambda _: False,
+        learns: Callable[[], bool] = lambda: False,
     ) -> None:
         """Begin with nobody waiting.
 
@@ -122,11 +123,14 @@ class WaitGraph:
                 can be told: the tasks it joins.
             is_leaving: Says whether a party has been cancelled, and will wait no more
                 once it has heard of it.
+            learns: Called before a cycle is reported: looks closer at who holds what,
+                and says whether the graph is another now.
         """
         self._waits: dict[Hashable, list[Obstacle]] = {}
         self._several: set[Hashable] = set()
         self._implied = implied
         self._is_leaving = is_leaving
+        self._learns = learns
 
     def __len__(self) -> int:
         """Return how many parties wait for something."""
@@ -249,6 +253,12 @@ class WaitGraph:
 
     def find_cycle(self, party: Hashable, obstacle: Obstacle) -> tuple[str, ...]:
         """Return the cycle this wait would close, one line for each party, or ()."""
+        cycle = self._search(party, obstacle)
+        while cycle and self._learns():
+            cycle = self._search(party, obstacle)
+        return cycle
+
+    def _search(self, party: Hashable, obstacle: Obstacle) -> tuple[str, ...]:
         came: dict[Hashable, tuple[Hashable, Obstacle]] = {}
         frontier: list[tuple[Hashable, Obstacle]] = [(party, obstacle)]
         has_choice = False

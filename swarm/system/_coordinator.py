@@ -133,6 +133,7 @@ class Coordinator:
         self.graph: WaitGraph = WaitGraph(
             lambda party: self.coordination.implied(party),
             lambda party: self.coordination.is_leaving(party),
+            lambda: self.coordination.learn(),
         )
         self.spare: list[Mailbox[Any]] = []
         timeout = config.ask_timeout
