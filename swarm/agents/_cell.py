@@ -151,7 +151,7 @@ class Cell(FirstSteps):
         task = self.task_of(envelope)
         rest = None if task is None else self.host.pool.rests.get(task)
         if rest is not None:  # its task has yet to take it over
-            return rest.awaited, rest.coroutine
+            return None if rest.awaited is None else (rest.awaited, rest.coroutine)
         return standing(task)
 
     def cancel_turn(self, envelope: Envelope) -> None:

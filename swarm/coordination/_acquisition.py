@@ -1,5 +1,7 @@
 """How a lease is asked for: awaited, or entered with a body under it."""
 
+import sys
+import types
 from abc import abstractmethod
 from collections.abc import Generator
 from types import TracebackType
@@ -28,7 +30,7 @@ class Enterable:
     def __init__(self, desk: Desk) -> None:
         """Take it at this desk."""
         self._desk = desk
-        self._entered: list[Lease] = []
+        self._entered: list[tuple[Lease, int]] = []
         self._usual: Want | None = None
 
     @abstractmethod
@@ -36,6 +38,7 @@ class Enterable:
         """Return what `async with` takes."""
 
     async def __aenter__(self) -> Lease:
+        entry = id(sys._getframe(1))  # noqa: SLF001  # documented
         desk, want = self._desk, self._usual
         if want is None:
             want = self._usual = self.usual()
@@ -45,7 +48,7 @@ class Enterable:
         asked = desk.ask(want)  # `acquire`, without a coroutine of its own
         lease = asked if isinstance(asked, Lease) else await desk.granted(asked)
         lease.enter(lease.session)
-        self._entered.append(lease)
+        self._entered.append((lease, entry))
         return lease
 
     async def __aexit__(
@@ -55,13 +58,29 @@ class Enterable:
         trace: TracebackType | None,
     ) -> None:
         entered = self._entered
-        lease = entered[-1]
-        if len(entered) > 1:
-            task = current_task()
-            mine = (each for each in reversed(entered) if each.body is task)
-            lease = next(mine, lease)
-        entered.remove(lease)
-        lease.leave(error)
+        at = len(entered) - 1
+        if at:
+            at = self._left_from(sys._getframe(1))  # noqa: SLF001  # documented
+        entered.pop(at)[0].leave(error)
+
+    def _left_from(self, frame: types.FrameType) -> int:
+        """Return which of several bodies is left, by the block that it stands in.
+
+        A block is left in the frame that has entered it. That may well be in another
+        task, as when an abandoned async generator is closed. Exit stacks enter and
+        leave in frames of their own: of those bodies it is the last of this task, or
+        else one whose lease was lost, or else the last.
+        """
+        entered = self._entered
+        places = range(len(entered) - 1, -1, -1)
+        for at in places:
+            if entered[at][1] == id(frame):
+                return at
+        task = current_task()
+        for at in places:
+            if entered[at][0].body is task:
+                return at
+        return next((at for at in places if not entered[at][0].is_live), places[0])
 
 
 class Acquisition(Enterable):

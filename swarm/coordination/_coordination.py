@@ -6,6 +6,7 @@ from typing import Any
 
 from swarm.coordination._barriers import BarrierHandle, BarrierManager
 from swarm.coordination._checks import check_name
+from swarm.coordination._handed_on import leases_in
 from swarm.coordination._joins import Join, joined
 from swarm.coordination._lease import Lease
 from swarm.coordination._locks import LockHandle, LockManager, Locks
@@ -16,7 +17,16 @@ from swarm.coordination._together import Together
 from swarm.coordination._wait_graph import Obstacle, WaitGraph
 from swarm.coordination._waiting import Core
 from swarm.model import OWNER, AgentIdentity, Priority
-from swarm.ports import Clock, Entropy, Kernel, LocalKernel, standing
+from swarm.ports import (
+    Clock,
+    Entropy,
+    Kernel,
+    LocalKernel,
+    Standing,
+    current_task,
+    is_cancelled,
+    standing,
+)
 from swarm.state import Policy
 
 
@@ -182,12 +192,56 @@ class Coordination:
         nobody thought that others could wait for it.
         """
         core = self._core
-        task = party.task if isinstance(party, Session) else None
-        place = core.life.standing(party) if task is None else standing(task)
-        children = () if place is None else joined(place)
-        if children:
-            return Join(tuple(core.sessions.of_task(child) for child in children))
-        return None if task is None else core.life.request_of(task)
+        place = self._standing(party)
+        if place is not None and not is_cancelled(place):
+            children = joined(place)
+            if children:
+                return Join(tuple(core.sessions.of_task(child) for child in children))
+        if not isinstance(party, Session) or party.task is None:
+            return None
+        return core.life.request_of(party.task)
+
+    def is_leaving(self, party: Hashable) -> bool:
+        """Return whether a party was cancelled, and has only to hear of it."""
+        if not isinstance(party, Session) and self._core.life.is_leaving(party):
+            return True
+        place = self._standing(party)
+        return place is not None and is_cancelled(place)
+
+    def learn(self) -> bool:
+        """Look whether leases have been handed on; return whether one was.
+
+        A lease can be given to a task that is to release it, without being entered:
+        then the one who asked for it may wait for that. Nobody is told; but it shows in
+        the variables of the other's suspended code. Looked at only when there would be
+        a deadlock otherwise.
+        """
+        current, is_new = current_task(), False
+        for task in asyncio.all_tasks():
+            if task is current:
+                continue
+            for lease in leases_in(task.get_coro()):
+                if lease.inside is None and not lease.is_shared:
+                    lease.is_shared = not self._is_of(lease.session, task)
+                    is_new |= lease.is_shared
+        if is_new:
+            self._core.moves += 1
+        return is_new
+
+    def _is_of(self, session: Session, task: "asyncio.Task[Any]") -> bool:
+        """Return whether a suspended task runs a session, as far as can be told."""
+        if session.task is not None:
+            return session.task is task
+        life = self._core.life
+        if life.running_turn() is session.party:
+            return False
+        place = life.standing(session.party)
+        return place is None or place[1] is task.get_coro()
+
+    def _standing(self, party: Hashable) -> Standing | None:
+        if isinstance(party, Session):
+            return standing(party.task)
+        return self._core.life.standing(party)
 
     def residue(self) -> tuple[int, int]:
         """Return how many wait and how many leases are held (G13)."""

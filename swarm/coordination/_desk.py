@@ -1,5 +1,6 @@
 """The desk where locks and semaphores are handed out: one for each kind of line."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -37,6 +38,7 @@ from swarm.errors import (
     WouldBlock,
 )
 from swarm.model import TIME, AgentIdentity
+from swarm.ports import Ruling
 
 
 class Desk:
@@ -166,13 +168,14 @@ class Desk:
         Raises:
             LeaseLost: It had ended before.
         """
-        want, grant, ledger = lease.want, lease.grant, self.ledger
-        author, request = want.identity, (want, grant.id, grant.token)
+        want, ledger = lease.want, self.ledger
+        author = want.identity
         answer: Any = AGAIN
         try:
             while answer is AGAIN:
+                grant = lease.grant  # another, if it has become exclusive meanwhile
                 revision, answer = ledger.apply_one(
-                    author, want.path, decide_release, request
+                    author, want.path, decide_release, (want, grant.id, grant.token)
                 )
                 if answer is not True:  # somebody is to be told
                     answer = ledger.settle(revision, answer, author, want)
@@ -184,11 +187,33 @@ class Desk:
         ledger.lose(lease)
         lease.check()
 
+    def _decide(
+        self,
+        lease: Lease,
+        rule: Callable[..., Ruling],
+        request: Callable[[Grant], tuple[Any, ...]],
+    ) -> Any:
+        """Apply a rule to the grant of a lease, and return its answer.
+
+        The rule may answer that it has only taken away what had expired. That can have
+        let in an upgrade of this very lease, which then stands for another grant: so
+        the `request` is made anew each time.
+        """
+        want, ledger = lease.want, self.ledger
+        author = want.identity
+        answer: Any = AGAIN
+        while answer is AGAIN:
+            revision, outcome = ledger.apply_one(
+                author, want.path, rule, (want, *request(lease.grant))
+            )
+            answer = ledger.settle(revision, outcome, author, want)
+        return answer
+
     def renew(self, lease: Lease, ttl: float) -> None:
         """Let a grant live longer; when it has gone, say so to its holder."""
-        want, grant = lease.want, lease.grant
-        longer = self.ledger.apply(
-            want.identity, want, decide_renew, grant.id, grant.token, to_micro(ttl)
+        life = to_micro(ttl)
+        longer = self._decide(
+            lease, decide_renew, lambda grant: (grant.id, grant.token, life)
         )
         if longer is None:
             self.ledger.lose(lease)
@@ -211,6 +236,8 @@ class Desk:
         session = self.core.sessions.current()
         if lease.session.is_nobody():
             self.core.move(lease, session)
+        elif session is not lease.session:
+            self.core.moves += 1  # it is another now whom others wait for
         return session
 
     def watch(self, lease: Lease) -> None:
@@ -245,7 +272,9 @@ class Desk:
         id = core.new_id()  # noqa: A001
         request = want.request(id, session.name, lease.id)
         request.mode = "exclusive"
-        answer = ledger.apply(want.identity, want, decide_upgrade, request, lease.token)
+        answer = self._decide(
+            lease, decide_upgrade, lambda grant: (request, grant.token)
+        )
         if answer is None:
             ledger.lose(lease)
             lease.check()
@@ -273,16 +302,11 @@ class Desk:
 
     def downgrade(self, lease: Lease, mode: str) -> None:
         """Make a lock's grant weaker."""
-        want, grant = lease.want, lease.grant
-        if not want.mode:
+        if not lease.want.mode:
             raise TypeError("the permits of a semaphore have no mode to change")
-        weaker = self.ledger.apply(
-            want.identity,
-            want,
-            decide_downgrade,
-            grant.id,
-            grant.token,
-            check_mode(mode),
+        new = check_mode(mode)
+        weaker = self._decide(
+            lease, decide_downgrade, lambda grant: (grant.id, grant.token, new)
         )
         if weaker is False:
             raise ValueError(f"{mode} is stronger than {lease.mode}; use upgrade()")

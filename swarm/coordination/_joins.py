@@ -63,6 +63,9 @@ def _joined_in(coroutine: Any) -> Iterable[object]:
             names = frame.f_locals
             if code.co_name == "wait_for":
                 found = (names.get("fut"),)
-            elif names.get("return_when") == asyncio.ALL_COMPLETED:
+            elif (
+                names.get("return_when") == asyncio.ALL_COMPLETED
+                and names.get("timeout") is None  # else it only looks how they do
+            ):
                 found = tuple(names.get("fs", ()))
     return found

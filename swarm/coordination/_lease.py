@@ -91,6 +91,8 @@ class Lease:
         grant: What it stands for now.
         want: What was asked for.
         session: The turn or task that holds it; with its end the lease ends.
+        inside: The turn or task whose body runs under it, or None: perhaps another.
+        is_shared: Whether others were seen to have it, who may well release it.
         body: The task in which a body runs under it, or None.
         is_renewing: Whether it is renewed before it ends.
         on_loss: Whom to tell when it is lost, besides those who await `lost`.
@@ -102,13 +104,14 @@ class Lease:
         "_count",
         "_depth",
         "_gone",
-        "_in",
         "_is_struck",
         "_office",
         "_reason",
         "body",
         "grant",
+        "inside",
         "is_renewing",
+        "is_shared",
         "on_loss",
         "session",
         "slot",
@@ -128,7 +131,8 @@ class Lease:
         self._reason: str | None = None
         self._gone: asyncio.Future[str] | None = None
         self.on_loss: Callable[[Exception], object] | None = None
-        self._in: Session | None = None
+        self.inside: Session | None = None
+        self.is_shared: bool = False
         self.body: asyncio.Task[Any] | None = None
         self._depth = 0
         self._count = 1
@@ -291,8 +295,8 @@ class Lease:
         if task is None:
             return
         self.body = task
-        if session.is_turn:
-            self._in = session
+        self.inside = session
+        if session.is_turn or session is not self.session:
             session.bodies[self] = None
         self._is_struck = False
         self._cancelling = task.cancelling()
@@ -413,9 +417,9 @@ class Lease:
         self.body = None
         self._depth = 0
         self.is_renewing = False
-        if self._in is not None:
-            self._in.bodies.pop(self, None)
-            self._in = None
+        if self.inside is not None:
+            self.inside.bodies.pop(self, None)
+            self.inside = None
 
     def close(self) -> None:
         """Note that the swarm has ended; a body under it goes on."""

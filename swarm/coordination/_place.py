@@ -1,9 +1,9 @@
 """Where those wait who want a lock or permits: in the queue of a line."""
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Final, TypeAlias
 
-from swarm.coordination._grants import Line, Obstacles, Want
+from swarm.coordination._grants import Line, Obstacles, Request, Want
 from swarm.coordination._lease import Lease
 from swarm.coordination._ledger import Ledger
 from swarm.coordination._line import decide_withdraw
@@ -108,7 +108,8 @@ class LinePlace:
         line = self._ledger.line(waiter.what)
         party_of = self._core.party_of
         holders = ((party_of(grant.id), grant.permits) for grant in line.holders)
-        return Crowd(path, holders, line.enough)
+        behind = (party_of(request.id) for request in _behind(line, waiter.id))
+        return Crowd(path, holders, line.enough, behind)
 
     def blockers(self, waiter: Waiter) -> Iterable[Hashable]:
         """Return the parties that must move before a waiter can.
@@ -152,3 +153,11 @@ class LinePlace:
             f"{self._ledger.word} {want.name!r} was not granted within "
             f"{want.timeout} s: {self._ledger.situation(want)}"
         )
+
+
+def _behind(line: Line, id: str) -> Iterator[Request]:  # noqa: A002
+    """Yield the requests behind one in the queue, the last first."""
+    for request in reversed(line.queue):
+        if request.id == id:
+            return
+        yield request

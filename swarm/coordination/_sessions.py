@@ -33,6 +33,10 @@ class Life(Protocol):
         """Return where a turn is suspended; None: it runs, or is no turn."""
         ...
 
+    def is_leaving(self, turn: Hashable) -> bool:
+        """Return whether a turn is to be cancelled, for who asked for it has left."""
+        ...
+
     def request_of(self, task: "asyncio.Task[Any]") -> "Obstacle | None":
         """Return the request to an agent that a task waits for, or None."""
         ...
@@ -49,6 +53,10 @@ class NoAgents:
 
     def standing(self, turn: Hashable) -> None:
         """Return None."""
+
+    def is_leaving(self, turn: Hashable) -> bool:  # noqa: ARG002
+        """Return False."""
+        return False
 
     def request_of(self, task: "asyncio.Task[Any]") -> None:
         """Return None."""
@@ -79,7 +87,8 @@ class Session:
         party: What it is in the wait-for graph.
         task: The task it is; None for a turn, and for a callback.
         leases: What it holds, by id.
-        bodies: Of a turn, the leases under which bodies run in it, whoever holds them.
+        bodies: The leases under which bodies run in it, if it is a turn or if others
+            hold them.
         is_turn: Whether it is a turn, whose askers wait for it.
         meeting: The barrier at which it is expected; "": several, or elsewhere.
     """
@@ -120,7 +129,7 @@ class Session:
 
         Then it is in no cycle, whatever it waits for.
         """
-        if self.leases or self.is_turn:
+        if self.leases or self.bodies or self.is_turn:
             return False
         return self.meeting is None or self.meeting == meeting
 

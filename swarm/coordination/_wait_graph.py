@@ -84,11 +84,13 @@ class Crowd(NamedTuple):
             back; None: somebody of whom nothing is known.
         enough: How much of that lets everybody in the queue go on, one after the other;
             None: all of it.
+        behind: Those who stand in the queue behind the one who looks.
     """
 
     queue: Hashable
     holders: Iterable[tuple[Hashable | None, int]]
     enough: int | None = None
+    behind: Iterable[Hashable | None] = ()
 
 
 class Queued(Obstacle, Protocol):
@@ -106,19 +108,29 @@ class Queued(Obstacle, Protocol):
 class WaitGraph:
     """Who waits for what. Synchronous; nothing in it ever waits."""
 
-    __slots__ = ("_implied", "_several", "_waits")
+    __slots__ = ("_implied", "_is_leaving", "_learns", "_several", "_waits")
 
     def __init__(
-        self, implied: Callable[[Hashable], Obstacle | None] = lambda _: None
+        self,
+        implied: Callable[[Hashable], Obstacle | None] = lambda _: None,
+        is_leaving: Callable[[Hashable], bool] = lambda _: False,
+        learns: Callable[[], bool] = lambda: False,
     ) -> None:
         """Begin with nobody waiting.
 
-        `implied` says what a party waits for of which nothing was noted, if that can
-        be told: the tasks it joins.
+        Args:
+            implied: Says what a party waits for of which nothing was noted, if that
+                can be told: the tasks it joins.
+            is_leaving: Says whether a party has been cancelled, and will wait no more
+                once it has heard of it.
+            learns: Called before a cycle is reported: looks closer at who holds what,
+                and says whether the graph is another now.
         """
         self._waits: dict[Hashable, list[Obstacle]] = {}
         self._several: set[Hashable] = set()
         self._implied = implied
+        self._is_leaving = is_leaving
+        self._learns = learns
 
     def __len__(self) -> int:
         """Return how many parties wait for something."""
@@ -186,7 +198,7 @@ class WaitGraph:
         """Return what a party waits for, as far as is known."""
         noted = self._waits.get(party)
         if noted is not None:
-            return noted
+            return () if self._is_leaving(party) else noted
         implied = self._implied(party)
         return () if implied is None else (implied,)
 
@@ -198,6 +210,7 @@ class WaitGraph:
         """
         reached: set[Hashable] = set()
         queues: set[Hashable] = set()
+        behind: Iterable[Hashable | None] | None = None
         frontier = [obstacle]
         while frontier:
             thing = frontier.pop()
@@ -209,11 +222,17 @@ class WaitGraph:
                 continue
             else:
                 queues.add(crowd.queue)
+                if behind is None:
+                    behind = crowd.behind
                 parties = self._holding_up(party, crowd)
             for other in parties:
                 if other not in reached:
                     reached.add(other)
                     frontier.extend(self._things(other))
+            if behind is None:
+                behind = ()
+        if behind and not reached.isdisjoint(behind):  # who wait for the party itself
+            reached.add(party)
         return reached
 
     def _holding_up(self, party: Hashable, crowd: Crowd) -> Iterable[Hashable]:
@@ -234,6 +253,12 @@ class WaitGraph:
 
     def find_cycle(self, party: Hashable, obstacle: Obstacle) -> tuple[str, ...]:
         """Return the cycle this wait would close, one line for each party, or ()."""
+        cycle = self._search(party, obstacle)
+        while cycle and self._learns():
+            cycle = self._search(party, obstacle)
+        return cycle
+
+    def _search(self, party: Hashable, obstacle: Obstacle) -> tuple[str, ...]:
         came: dict[Hashable, tuple[Hashable, Obstacle]] = {}
         frontier: list[tuple[Hashable, Obstacle]] = [(party, obstacle)]
         has_choice = False

@@ -208,7 +208,7 @@ class Core:
         waiters: Who waits, by the id of the request.
         leases: What is held, by id.
         second_look: Looks at each wait once more.
-        moves: How often a lease has got another session.
+        moves: How often it has changed who has a lease.
         pauses: Whether each entry is a scheduling point (under simulation).
         now: Monotonic seconds.
     """
@@ -256,10 +256,13 @@ class Core:
         await self.kernel.read(_nothing)
 
     def party_of(self, id: str) -> Hashable | None:  # noqa: A002
-        """Return who made a request or holds a grant, or None: not from here."""
+        """Return who made a request or has a grant, or None: it cannot be told."""
         lease = self.leases.get(id)
         if lease is not None:
-            return lease.session.party
+            holder = lease.inside
+            if holder is not None:
+                return holder.party
+            return None if lease.is_shared else lease.session.party
         waiter = self.waiters.get(id)
         return None if waiter is None else waiter.session.party
 

@@ -10,7 +10,7 @@ from swarm.ports._activity import (
 from swarm.ports._clock import Clock, LoopClock, Timer
 from swarm.ports._codec import HARD_DOCUMENT_BYTES, Codec, Limits
 from swarm.ports._entropy import Entropy
-from swarm.ports._frames import Standing, drives, frames_of, standing
+from swarm.ports._frames import Standing, drives, frames_of, is_cancelled, standing
 from swarm.ports._guards import check_guard, conditions_of
 from swarm.ports._kernel import (
     KEEP,
@@ -67,6 +67,7 @@ __all__ = [
     "differs",
     "drives",
     "frames_of",
+    "is_cancelled",
     "one_loop_turn",
     "standing",
     "structuring",

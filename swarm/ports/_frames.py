@@ -3,6 +3,7 @@
 import asyncio
 import types
 from collections.abc import Callable, Iterator
+from gc import get_referents
 from typing import Any, Final, TypeAlias, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -24,6 +25,17 @@ def drives(name: str) -> Callable[[F], F]:
     return mark
 
 
+_WRAPPERS: Final = frozenset(
+    (
+        "anext_awaitable",
+        "async_generator_asend",
+        "async_generator_athrow",
+        "coroutine_wrapper",
+    )
+)
+"""What CPython has between the one who awaits and the code that is awaited; each refers
+to that first, and has no attribute for it."""
+
 Standing: TypeAlias = tuple[Any, Any]
 """Where code is suspended: the future that it awaits, and its coroutine."""
 
@@ -32,6 +44,11 @@ def standing(task: "asyncio.Task[Any] | None") -> Standing | None:
     """Return where a task is suspended; None: it runs, or is about to, or has ended."""
     awaited = getattr(task, "_fut_waiter", None)
     return None if awaited is None or task is None else (awaited, task.get_coro())
+
+
+def is_cancelled(place: Standing) -> bool:
+    """Return whether what is awaited there was cancelled: the code is to hear of it."""
+    return bool(place[0].cancelled())
 
 
 def frames_of(coroutine: Any) -> Iterator[types.FrameType]:
@@ -52,4 +69,6 @@ def frames_of(coroutine: Any) -> Iterator[types.FrameType]:
         if inner is None and frame is not None:
             name = _DRIVERS.get(frame.f_code)
             inner = None if name is None else frame.f_locals.get(name)
+        while type(inner).__name__ in _WRAPPERS:
+            inner = next(iter(get_referents(inner)), None)
         coroutine = inner

@@ -96,6 +96,11 @@ class AgentLife:
         """Return where a turn is suspended; None: it runs, or is no turn."""
         return turn.cell.standing(turn) if isinstance(turn, Envelope) else None
 
+    def is_leaving(self, turn: Hashable) -> bool:
+        """Return whether a turn is to be cancelled, for who asked for it has left."""
+        reply = getattr(turn, "reply", None)
+        return reply is not None and reply.cancelled()
+
     request_of = staticmethod(request_of)
 
 
@@ -125,7 +130,11 @@ class Coordinator:
         self.now: Callable[[], float] = self.clock.monotonic
         self.entropy: Entropy = Entropy(seed)
         self.deadlines: Deadlines = Deadlines(self.clock)
-        self.graph: WaitGraph = WaitGraph(lambda p: self.coordination.implied(p))
+        self.graph: WaitGraph = WaitGraph(
+            lambda party: self.coordination.implied(party),
+            lambda party: self.coordination.is_leaving(party),
+            lambda: self.coordination.learn(),
+        )
         self.spare: list[Mailbox[Any]] = []
         timeout = config.ask_timeout
         self.ask_timeout: float = math.inf if timeout is None else float(timeout)

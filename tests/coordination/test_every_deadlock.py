@@ -11,7 +11,16 @@ from typing import Any
 
 import pytest
 
-from swarm import Agent, AgentDied, DeadlockError, NoSuchAgent, Ref, Swarm, SwarmConfig
+from swarm import (
+    Agent,
+    AgentDied,
+    DeadlockError,
+    NoSuchAgent,
+    Priority,
+    Ref,
+    Swarm,
+    SwarmConfig,
+)
 from swarm.coordination import WaitGraph
 from tests.support.virtual_loop import VirtualLoop, turns
 
@@ -30,8 +39,12 @@ class Worker(Agent):
 class Program:
     """Tasks, agents and children that wait for each other in any order."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, has_upgrades: bool = False) -> None:
         self.seed = seed
+        self.kinds = ["lock", "lock", "permit", "ask", "tell", "join"]
+        if has_upgrades:
+            self.kinds += ["upgrade"]
+        self.priorities = list(Priority) if seed % 2 else [Priority.NORMAL]
         self.workers: list[Ref[Worker]] = []
         self.reports = 0
         self.is_over = False
@@ -43,11 +56,15 @@ class Program:
         try:
             for step in range(chance.randint(1, 4)):
                 await turns(chance.randint(0, 2))
-                match chance.choice(["lock", "lock", "permit", "ask", "tell", "join"]):
+                match chance.choice(self.kinds):
                     case "lock":
                         lock = swarm.lock(chance.choice(NAMES))
                         mode = chance.choice(MODES)
-                        held.append(await lock.acquire(mode, ttl=LONG))
+                        priority = chance.choice(self.priorities)
+                        asked = lock.acquire(mode, ttl=LONG, priority=priority)
+                        held.append(await asked)
+                    case "upgrade" if held and held[-1].mode:
+                        await held[-1].upgrade()
                     case "permit":
                         semaphore = swarm.semaphore("s", 3)
                         permits = chance.randint(1, 2)
@@ -119,7 +136,7 @@ def run(program: Program) -> tuple[list[str], set[Any]]:
 def check_all_reported(seeds: range) -> int:
     reports = 0
     for seed in seeds:
-        program = Program(seed)
+        program = Program(seed, has_upgrades=seed % 3 == 0)
         lines, parties = run(program)
         assert not parties, f"{seed}: " + "\n".join(lines)
         reports += program.reports

@@ -1102,3 +1102,27 @@ async def test_a_guard_holds_in_its_own_swarm_alone():
         assert await one.state.get("a") == 1
         await guard.release()
         await theirs.release()
+
+
+@virtual
+@pytest.mark.parametrize("what", ["renew", "release", "downgrade"])
+async def test_what_finds_that_another_lease_is_over_acts_on_what_that_lets_in(what):
+    """L3, L9, L11: its own upgrade is granted meanwhile, with another token."""
+    async with World() as world:
+        lease = await world.lock().acquire("upgradeable", ttl=30)
+        await world.lock().acquire("shared", ttl=1, renew=False)
+        upgrade = asyncio.ensure_future(lease.upgrade())
+        waits = asyncio.ensure_future(hold(world))
+        await turns(2)
+        asyncio.get_running_loop().virtual += 2  # the loop is busy: no alarm has rung
+        await getattr(lease, what)()
+        await upgrade
+        (held,) = world.locks.held()
+        assert (held.lease_id == lease.id) is (what != "release")
+        if what != "release":
+            assert lease.is_live
+            assert lease.mode == ("exclusive" if what == "renew" else "shared")
+            await world.state.set("a", 1, guard=lease)
+            await lease.release()
+        await waits
+        world.check_empty()

@@ -1,6 +1,7 @@
 """One graph over everything there is to wait for (L15, Q6), joins included."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable
 
 import anyio
@@ -10,6 +11,7 @@ from swarm import (
     Agent,
     DeadlockError,
     Event,
+    Priority,
     Ref,
     Swarm,
     SwarmConfig,
@@ -416,3 +418,164 @@ async def test_a_refused_ask_leaves_no_trace_in_the_mailbox():
         with pytest.raises(Exception, match="full"):
             ada.tell_nowait(Worker.nap)
         ada.resume()
+
+
+@virtual
+@pytest.mark.parametrize("what", ["lock", "group", "ask"])
+async def test_who_was_cancelled_waits_no_more(what):
+    """L15: no false alarm in the turn of the loop in which it has yet to hear of it."""
+    async with Swarm() as swarm:
+        ada = await swarm.spawn(Worker)
+        outer, inner = swarm.lock("outer"), swarm.lock("inner")
+
+        async def other() -> None:
+            async with inner:
+                if what == "ask":
+                    await ada.ask(Worker.work, "outer")
+                elif what == "lock":
+                    await outer.acquire()
+                else:
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(_awaiting(outer.acquire()))
+
+        async with outer:
+            task = asyncio.ensure_future(other())
+            await turns(5)
+            assert swarm.locks.queue("outer")
+            task.cancel()
+            async with inner:
+                assert task.cancelled()
+
+
+@virtual
+@pytest.mark.parametrize("after", [0, 3])
+async def test_who_comes_in_ahead_of_those_who_wait_already(after):
+    """L15, L6: they wait for it from then on."""
+    async with Swarm() as swarm:
+        lock, other = swarm.lock("a"), swarm.lock("m")
+        middle = await lock.acquire("upgradeable")
+
+        async def second() -> None:
+            async with lock.acquire("shared"):
+                await asyncio.sleep(0.1)
+                async with other:
+                    pass
+
+        async def third() -> None:
+            async with other, lock.acquire("upgradeable", priority=Priority.LOW):
+                pass
+
+        async def first() -> None:
+            await asyncio.sleep(0.2 + after)
+            async with lock.acquire(priority=Priority.CRITICAL):
+                raise AssertionError("never")
+
+        tasks = [asyncio.ensure_future(work()) for work in (second, third)]
+        await deadlock_after(0.2 + after, first())
+        await middle.release()
+        await asyncio.gather(*tasks)
+
+
+async def deadlock_after(delay: float, waiting: Awaitable[object]) -> None:
+    """Check that this wait is refused, after so long."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises(DeadlockError):
+        await waiting
+    assert loop.time() == pytest.approx(began + delay, abs=0.01)
+
+
+@virtual
+@pytest.mark.parametrize("how", ["entered", "released", "in a list"])
+async def test_a_lease_handed_to_a_child_is_the_childs_to_give_back(how):
+    """L15: who asked for it may wait for that, as a bounded pool does."""
+
+    async def work(lease) -> None:
+        if how == "entered":
+            async with lease:
+                await asyncio.sleep(1)
+            return
+        held = [lease]
+        if how == "in a list":
+            del lease
+        await asyncio.sleep(1)
+        await held.pop().release()
+
+    async with Swarm() as swarm:
+        semaphore = swarm.semaphore("s", 2)
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(5):
+                lease = await semaphore.acquire()
+                tasks.create_task(work(lease))
+        assert semaphore.available == 2
+        own = await semaphore.acquire(2)
+        await deadlock(semaphore.acquire())  # nobody else has it
+        await own.release()
+
+
+@virtual
+async def test_a_child_under_whose_body_a_lease_is_holds_it():
+    """L15: the cycle goes through the child that has entered it."""
+    async with Swarm() as swarm:
+        lease = await swarm.lock("a").acquire()
+
+        async def child() -> None:
+            async with lease:
+                await asyncio.sleep(1)
+                async with swarm.lock("b"):
+                    pass
+
+        async with swarm.lock("b"):
+            task = asyncio.ensure_future(child())
+            await asyncio.sleep(2)
+            await deadlock(swarm.lock("a").acquire(), "task ")
+        await task
+
+
+@virtual
+async def test_who_only_looks_whether_a_child_has_ended_does_not_join_it():
+    """L15: no false alarm for a wait that is a look."""
+    async with Swarm() as swarm:
+
+        async def child() -> str:
+            async with swarm.lock("a"):
+                return "done"
+
+        async with swarm.lock("a"):
+            task = asyncio.ensure_future(child())
+            _, left = await asyncio.wait([task], timeout=5)
+            assert left == {task}
+        assert await task == "done"
+
+
+@contextlib.asynccontextmanager
+async def group():
+    async with asyncio.TaskGroup() as tasks:
+        yield tasks
+
+
+@virtual
+@pytest.mark.parametrize("what", ["group", "ask", "stream"])
+async def test_a_wait_inside_an_async_generator_is_seen(what):
+    """L15: CPython has objects of its own between who awaits and that code."""
+    async with Swarm() as swarm:
+        ada = await swarm.spawn(Worker)
+
+        async def asking():
+            if what == "ask":
+                yield await ada.ask(Worker.work, "a")
+            else:
+                async for item in ada.stream(Worker.items, "a"):
+                    yield item
+
+        async def child() -> None:
+            async for _ in asking():
+                raise AssertionError("never")
+
+        async with swarm.lock("a"):
+            with pytest.raises((DeadlockError, ExceptionGroup)):
+                if what == "group":
+                    async with group() as tasks:
+                        tasks.create_task(_awaiting(swarm.lock("a").acquire()))
+                else:
+                    await asyncio.gather(child())

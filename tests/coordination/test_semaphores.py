@@ -1,6 +1,7 @@
 """Semaphores, alive: semantics.md 2.3."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -317,4 +318,61 @@ async def test_a_lease_of_permits_guards_a_write_while_it_is_live():
         await world.state.set("a", 4, guard=two)
         await two.release()
         assert await world.state.get("a") == 4
+        world.check_empty()
+
+
+@virtual
+async def test_a_body_left_in_another_task_gives_back_its_own():
+    """M3: an abandoned async generator is closed by a task of the loop's."""
+    async with World() as world:
+        semaphore = world.semaphore("s", 2)
+        leases = []
+
+        async def items():
+            async with semaphore as lease:
+                leases.append(lease)
+                yield 1
+
+        async def victim() -> None:
+            async with semaphore as lease:
+                await asyncio.sleep(1)
+                assert lease.is_live
+
+        async def elsewhere(generator) -> None:
+            await generator.aclose()
+
+        generator = items()
+        await anext(generator)
+        other = asyncio.ensure_future(victim())
+        await turns()
+        assert semaphore.available == 0
+        await asyncio.create_task(elsewhere(generator))
+        assert not leases[0].is_live
+        assert semaphore.available == 1
+        await other
+        world.check_empty()
+
+
+@virtual
+async def test_an_exit_stack_left_in_another_task_gives_back_its_own():
+    """L9, M3: not the one that was entered last."""
+    async with World() as world:
+        lock = world.lock()
+        stack = contextlib.AsyncExitStack()
+        mine = await stack.enter_async_context(lock)
+        await world.locks.force_release(mine.id, reason="needed elsewhere")
+
+        async def victim() -> None:
+            async with lock as lease:
+                await asyncio.sleep(1)
+                assert lease.is_live
+
+        async def leave() -> None:
+            with pytest.raises(LeaseLost, match="needed elsewhere"):
+                await stack.aclose()
+
+        other = asyncio.ensure_future(victim())
+        await turns(2)
+        await asyncio.create_task(leave())
+        await other
         world.check_empty()
