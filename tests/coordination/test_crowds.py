@@ -9,6 +9,7 @@ from swarm.coordination import Coordination, WaitGraph
 from swarm.coordination._grants import Grant
 from swarm.coordination._line import Step, place_of
 from swarm.coordination._locks import LockManager
+from swarm.coordination._place import LinePlace
 from swarm.model import OWNER
 from swarm.ports import Entropy
 from tests.support.coordination import World
@@ -127,3 +128,63 @@ def test_a_grant_is_found_by_its_id_and_token_wherever_it_stands():
             assert place_of(holders, grant.id, grant.token + 1) == -1
             assert place_of(holders, "of nobody", grant.token) == -1
     assert place_of((), "g0", 0) == -1
+
+
+async def _chain(world: World, number: int, go: asyncio.Event) -> None:
+    """Have each of many hold a lock and wait for that of the one before."""
+
+    async def link(at: int) -> None:
+        async with world.lock(f"l{at}"):
+            if at:
+                async with world.lock(f"l{at - 1}"):
+                    return
+            await go.wait()
+
+    await asyncio.gather(*(link(at) for at in range(number)))
+
+
+async def _queue(world: World, number: int, go: asyncio.Event) -> None:
+    """Have as many wait for a permit as hold one."""
+
+    async def one() -> None:
+        async with world.semaphore("s", number):
+            await go.wait()
+
+    await asyncio.gather(*(one() for _ in range(2 * number)))
+
+
+@virtual
+@pytest.mark.parametrize("form", [_chain, _queue])
+async def test_a_second_look_walks_no_chain_for_each_who_stands_in_it(
+    form, monkeypatch
+):
+    """L15: twice as many take twice as long, not four times."""
+    steps = []
+    blockers, crowd = LinePlace.blockers, LinePlace.crowd
+
+    def counted(self, waiter):
+        found = blockers(self, waiter)
+        steps.extend(found)
+        return found
+
+    def also_counted(self, waiter):
+        found = crowd(self, waiter)
+        holders = (steps.append(holder) or holder for holder in found.holders)
+        return found._replace(holders=holders)
+
+    spent = []
+    for number in (50, 100):
+        go = asyncio.Event()
+        async with World() as world:
+            with monkeypatch.context() as patch:
+                task = asyncio.ensure_future(form(world, number, go))
+                await asyncio.sleep(0.5)
+                patch.setattr(LinePlace, "blockers", counted)
+                patch.setattr(LinePlace, "crowd", also_counted)
+                await asyncio.sleep(3)  # the second look is over
+                spent.append(len(steps))
+                steps.clear()
+            go.set()
+            await task
+            world.check_empty()
+    assert 0 < spent[1] < 2.5 * spent[0]
