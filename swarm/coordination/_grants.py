@@ -16,6 +16,9 @@ NEVER: Final = 2**62
 _LONGEST: Final = 10**12
 """How many seconds a lease lives at most: so that its end is before `NEVER`."""
 
+_TOLD: Final = 5
+"""How many holders an error names, lest those of a crowd grow with its square."""
+
 FIRST: Final = -(2**62)
 """The rank of an upgrade: ahead of everybody (L13)."""
 
@@ -268,6 +271,10 @@ class Line(Protocol):
         """Return the line without the holder at this place."""
         ...
 
+    def replacing(self, at: int, grant: Grant) -> Self:
+        """Return the line with another grant, as large, in the place of a holder's."""
+        ...
+
     def queueing(self, request: Request) -> Self:
         """Return the line with one more in the queue, behind all others."""
         ...
@@ -350,7 +357,7 @@ def to_micro(seconds: float) -> int:
 
 
 def tell_holders(line: Line, now: int) -> str:
-    """Return who holds something, for an error to say."""
+    """Return who holds something, for an error to say: the first few, and how many."""
     holders = line.holders
     if not holders and line.opens_at > now:
         left = (line.opens_at - now) / MICRO
@@ -360,9 +367,10 @@ def tell_holders(line: Line, now: int) -> str:
     held = ", ".join(
         f"{grant.session} ({grant.mode or f'{grant.permits} permits'}, for "
         f"{(now - grant.since) / MICRO:.1f} s)"
-        for grant in holders
+        for grant in holders[:_TOLD]
     )
-    return f"held by {held}"
+    more = len(holders) - _TOLD
+    return f"held by {held} and {more} more" if more > 0 else f"held by {held}"
 
 
 def tell_rivals(name: str, one: str, other: str) -> tuple[str, str]:

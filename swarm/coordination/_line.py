@@ -9,7 +9,10 @@ The order is that of *virtual time*, the time of asking less a bonus for priorit
 come, first served inside a priority, and nobody waits for ever.
 """
 
-from typing import Any
+from bisect import bisect_left
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any, Final
 
 import attrs
 
@@ -48,6 +51,26 @@ def first_fitting(line: Line) -> int:
 def is_settled(line: Line, now: int) -> bool:
     """Return whether nothing in a line is due: no grant has expired, and it is open."""
     return now < line.ends_at and not line.opens_at
+
+
+_FEW: Final = 8
+_token_of = attrgetter("token")
+
+
+def place_of(holders: Sequence[Grant], id: str, token: int) -> int:  # noqa: A002
+    """Return at which place a grant with this token stands (L9); -1: at none.
+
+    Each is granted later than those before it, so tokens grow; only a change of mode
+    leaves a new one among old ones.
+    """
+    if len(holders) > _FEW:
+        at = bisect_left(holders, token, key=_token_of)
+        if at < len(holders) and holders[at].token == token and holders[at].id == id:
+            return at
+    for at, grant in enumerate(holders):
+        if grant.token == token and grant.id == id:
+            return at
+    return -1
 
 
 def is_behind_all(line: Line, request: Request) -> bool:
@@ -145,10 +168,8 @@ class Step:
 
     def find(self, id: str, token: int) -> Grant | None:  # noqa: A002
         """Return a live grant, if this is its token (L9)."""
-        at = self.index_of(id)
-        if at < 0 or self.holders[at].token != token:
-            return None
-        return self.holders[at]
+        at = place_of(self.holders, id, token)
+        return None if at < 0 else self.holders[at]
 
     def insert(self, request: Request) -> int:
         """Queue somebody behind all who do not rank later; return at which place."""
@@ -268,10 +289,8 @@ def decide_release(
         if grant.id == id and grant.token == token and grant.expires > now:
             return line.at_rest(), line.announce("released", want.name, grant), True
     if is_settled(line, now) and not (queue and queue[0].upgrades):
-        for at, grant in enumerate(holders):
-            if grant.id == id and grant.token == token:
-                return _released(line, now, want, at)
-        return KEEP, (), False
+        at = place_of(holders, id, token)
+        return (KEEP, (), False) if at < 0 else _released(line, now, want, at)
     step = Step(document, now, want)
     if step.is_changed:
         return step.rule(AGAIN)
@@ -317,19 +336,30 @@ def decide_renew(
     It is never brought back to life, and its end never comes nearer.
     """
     want, id, token, ttl = request  # noqa: A001
+    line = load(document, want.blank)
+    if is_settled(line, now):  # the way most go
+        at = place_of(line.holders, id, token)
+        longer = None if at < 0 else _longer(line.holders[at], now + ttl)
+        if longer is None or longer is line.holders[at]:
+            return KEEP, (), longer
+        return line.replacing(at, longer), (), longer
     step = Step(document, now, want)
     if step.is_changed:
         return step.rule(AGAIN)
-    grant = step.find(id, token)
-    if grant is None:
+    at = place_of(step.holders, id, token)
+    if at < 0:
         return step.rule()
-    expires = max(grant.expires, now + ttl)
-    if expires > grant.expires:
-        longer = attrs.evolve(grant, expires=expires)
-        step.holders[step.index_of(id)] = longer
-        step.is_changed = True
-        grant = longer
-    return step.rule(grant)
+    grant = step.holders[at]
+    longer = step.holders[at] = _longer(grant, now + ttl)
+    step.is_changed = longer is not grant
+    return step.rule(longer)
+
+
+def _longer(grant: Grant, expires: int) -> Grant:
+    """Return a grant that lives until `expires`, if it does not live longer."""
+    if expires <= grant.expires:
+        return grant
+    return attrs.evolve(grant, expires=expires)
 
 
 def decide_sweep(document: Document | None, now: int, request: tuple[Want]) -> Ruling:

@@ -133,6 +133,12 @@ class LockLine:
         ends_at = self.ends_at if holders else NEVER
         return LockLine(holders, self.queue, self.opens_at, ends_at)
 
+    def replacing(self, at: int, grant: Grant) -> "LockLine":
+        """Return the line with another grant in the place of a holder's."""
+        holders = (*self.holders[:at], grant, *self.holders[at + 1 :])
+        ends_at = min(self.ends_at, grant.expires)
+        return LockLine(holders, self.queue, self.opens_at, ends_at)
+
     def queueing(self, request: Request) -> "LockLine":
         """Return the line with one more in the queue, behind all others."""
         queue = (*self.queue, request)

@@ -93,15 +93,28 @@ class LockManager:
             AccessDenied: It is another agent's, and the policy does not let this one
                 write there.
         """
-        held = next((h for h in self.held(OWNER) if h.lease_id == lease_id), None)
-        if held is not None:
-            if held.owner != identity.agent_id:
-                rights = self.desk.core.rights
-                rights.check_force(identity, self.path(held.resource))
-            want = self.want(held.resource, OWNER)
-            if self.desk.force(identity, want, lease_id, reason):
+        found = self._find(lease_id)
+        if found is not None:
+            name, owner = found
+            if owner != identity.agent_id:
+                self.desk.core.rights.check_force(identity, self.path(name))
+            if self.desk.force(identity, self.want(name, OWNER), lease_id, reason):
                 return
         raise NotFound(f"no lock is held by a lease of id {lease_id!r}")
+
+    def _find(self, lease_id: str) -> tuple[str, str] | None:
+        """Return of which lock a lease is, and whose; None: of none.
+
+        Only for a lease of another process all locks are looked at.
+        """
+        lease = self.desk.core.leases.get(lease_id)
+        if lease is not None:
+            is_lock = lease.mode and lease.is_live
+            return (lease.name, lease.grant.owner) if is_lock else None
+        for grant in self.held(OWNER):
+            if grant.lease_id == lease_id:
+                return grant.resource, grant.owner
+        return None
 
     def want(
         self,

@@ -128,6 +128,18 @@ class Permits:
             self.largest,
         )
 
+    def replacing(self, at: int, grant: Grant) -> "Permits":
+        """Return the line with another grant, as large, in the place of a holder's."""
+        return Permits(
+            self.declared,
+            self.capacity,
+            (*self.holders[:at], grant, *self.holders[at + 1 :]),
+            self.queue,
+            self.taken,
+            min(self.ends_at, grant.expires),
+            self.largest,
+        )
+
     def queueing(self, request: Request) -> "Permits":
         """Return the line with one more in the queue, behind all others."""
         return Permits(
@@ -224,10 +236,15 @@ def blockers(line: Permits, at: int) -> Obstacles:
     """Return who stands in the way of the request at this place of the queue.
 
     The one ahead of it; and of those who hold permits as many as have to give theirs
-    back before there are enough, whoever else gets some meanwhile.
+    back before there are enough, whoever else gets some meanwhile. As far as that is
+    direct: whoever wants no more than the one ahead waits for all that it waits for.
     """
-    ahead = (line.queue[at - 1],) if at else ()
-    return ahead, line.queue[at].permits - (line.capacity - line.taken)
+    permits = line.queue[at].permits
+    short = permits - (line.capacity - line.taken)
+    if not at:
+        return (), short
+    ahead = line.queue[at - 1]
+    return (ahead,), 0 if permits <= ahead.permits else short
 
 
 def held(holders: Sequence[Grant]) -> int:

@@ -5,7 +5,7 @@ is told: when a parent begins to await its child after the child has begun to wa
 what the parent holds (as always where tasks are eager), only another look can tell.
 """
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Final, Protocol
 
 from swarm.coordination._alarms import Alarms, Slot
@@ -57,18 +57,34 @@ class SecondLook:
 
     def ring(self) -> None:
         """Fail those, in their order, whose wait has become a cycle since it began."""
-        graph, before = self._graph, self._now() - _AFTER
+        before = self._now() - _AFTER
         is_over = True
-        for waiter in tuple(self._waiters.values()):
+        due = []
+        for waiter in self._waiters.values():
             if waiter.is_seen or waiter.crowd() is None:
                 continue
             if waiter.since > before:
                 is_over = False
                 continue
             waiter.is_seen = True
-            if waiter.party in graph.reach(waiter.party, waiter):
-                cycle = graph.find_cycle(waiter.party, waiter)
-                if cycle:
-                    waiter.give_up(DeadlockError(cycle=cycle))
+            due.append(waiter)
+        self._look(due)
         if not is_over:
             self.set()
+
+    def _look(self, due: Sequence[Waiting]) -> None:
+        """Fail those of these waiters, in their order, whose wait is a cycle.
+
+        Who is stuck is found out once, and once more after each that was failed: to
+        walk from each of them would take the square of their number.
+        """
+        graph = self._graph
+        stuck = graph.stuck() if due else set[Hashable]()
+        for waiter in due:
+            party = waiter.party
+            if party not in stuck or party not in graph.reach(party, waiter):
+                continue
+            cycle = graph.find_cycle(party, waiter)
+            if cycle:
+                waiter.give_up(DeadlockError(cycle=cycle))
+                stuck = graph.stuck()
