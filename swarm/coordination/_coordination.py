@@ -6,8 +6,7 @@ from typing import Any
 
 from swarm.coordination._barriers import BarrierHandle, BarrierManager
 from swarm.coordination._checks import check_name
-from swarm.coordination._handed_on import leases_in
-from swarm.coordination._joins import Join, joined
+from swarm.coordination._insight import CodeInsight
 from swarm.coordination._lease import Lease
 from swarm.coordination._locks import LockHandle, LockManager, Locks
 from swarm.coordination._rights import Rights
@@ -22,10 +21,6 @@ from swarm.ports import (
     Entropy,
     Kernel,
     LocalKernel,
-    Standing,
-    current_task,
-    is_cancelled,
-    standing,
 )
 from swarm.state import Policy
 
@@ -55,7 +50,7 @@ class Coordination:
                 is a scheduling point: what cleans up must not be cancelled halfway.
             clock: Where time comes from.
             entropy: Where ids come from.
-            graph: Who waits for whom; shared with asks and joins.
+            graph: Who waits for whom; shared with asks. Is given insight into tasks.
             life: What is known of agents; None: there are none.
             policy: Who may hold what; None: the default one.
             lock_ttl: How long a lease lives unless asked otherwise, in seconds.
@@ -72,6 +67,7 @@ class Coordination:
             NoAgents() if life is None else life,
             Rights(Policy.default() if policy is None else policy),
         )
+        graph.insight = CodeInsight(self._core)
         self._locks = LockManager(self._core, lock_ttl, lock_aging, lock_delay)
         self._semaphores = SemaphoreManager(self._core, lock_ttl)
         self._barriers = BarrierManager(self._core)
@@ -184,64 +180,6 @@ class Coordination:
         reached = core.graph.reach(session, obstacle)
         session = core.sessions.find()  # it has one now, if others join it
         return session if session in reached else None
-
-    def implied(self, party: Hashable) -> Obstacle | None:
-        """Return what a party waits for of which nothing was noted, if it can be told.
-
-        The tasks that it joins; else the request that a task waits for, of whom
-        nobody thought that others could wait for it.
-        """
-        core = self._core
-        place = self._standing(party)
-        if place is not None and not is_cancelled(place):
-            children = joined(place)
-            if children:
-                return Join(tuple(core.sessions.of_task(child) for child in children))
-        if not isinstance(party, Session) or party.task is None:
-            return None
-        return core.life.request_of(party.task)
-
-    def is_leaving(self, party: Hashable) -> bool:
-        """Return whether a party was cancelled, and has only to hear of it."""
-        if not isinstance(party, Session) and self._core.life.is_leaving(party):
-            return True
-        place = self._standing(party)
-        return place is not None and is_cancelled(place)
-
-    def learn(self) -> bool:
-        """Look whether leases have been handed on; return whether one was.
-
-        A lease can be given to a task that is to release it, without being entered:
-        then the one who asked for it may wait for that. Nobody is told; but it shows in
-        the variables of the other's suspended code. Looked at only when there would be
-        a deadlock otherwise.
-        """
-        current, is_new = current_task(), False
-        for task in asyncio.all_tasks():
-            if task is current:
-                continue
-            for lease in leases_in(task.get_coro()):
-                if lease.inside is None and not lease.is_shared:
-                    lease.is_shared = not self._is_of(lease.session, task)
-                    is_new |= lease.is_shared
-        if is_new:
-            self._core.moves += 1
-        return is_new
-
-    def _is_of(self, session: Session, task: "asyncio.Task[Any]") -> bool:
-        """Return whether a suspended task runs a session, as far as can be told."""
-        if session.task is not None:
-            return session.task is task
-        life = self._core.life
-        if life.running_turn() is session.party:
-            return False
-        place = life.standing(session.party)
-        return place is None or place[1] is task.get_coro()
-
-    def _standing(self, party: Hashable) -> Standing | None:
-        if isinstance(party, Session):
-            return standing(party.task)
-        return self._core.life.standing(party)
 
     def residue(self) -> tuple[int, int]:
         """Return how many wait and how many leases are held (G13)."""

@@ -19,7 +19,7 @@ that appears later belongs to a party that has only just begun to move, and its 
 next wait is looked at in turn.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
@@ -105,32 +105,42 @@ class Queued(Obstacle, Protocol):
         ...
 
 
-class WaitGraph:
-    """Who waits for what. Synchronous; nothing in it ever waits."""
+class Insight(Protocol):
+    """Who knows more of the parties than was noted."""
 
-    __slots__ = ("_implied", "_is_leaving", "_learns", "_several", "_waits")
+    def implied(self, party: Hashable) -> Obstacle | None:
+        """Return what a party waits for of which nothing was noted, if it can be told.
 
-    def __init__(
-        self,
-        implied: Callable[[Hashable], Obstacle | None] = lambda _: None,
-        is_leaving: Callable[[Hashable], bool] = lambda _: False,
-        learns: Callable[[], bool] = lambda: False,
-    ) -> None:
-        """Begin with nobody waiting.
-
-        Args:
-            implied: Says what a party waits for of which nothing was noted, if that
-                can be told: the tasks it joins.
-            is_leaving: Says whether a party has been cancelled, and will wait no more
-                once it has heard of it.
-            learns: Called before a cycle is reported: looks closer at who holds what,
-                and says whether the graph is another now.
+        That is: the tasks that it joins.
         """
+        ...
+
+    def is_leaving(self, party: Hashable) -> bool:
+        """Return whether a party was cancelled, and has only to hear of it."""
+        ...
+
+    def learn(self) -> bool:
+        """Look closer at who holds what; return whether the graph is another now.
+
+        Called before a cycle is reported.
+        """
+        ...
+
+
+class WaitGraph:
+    """Who waits for what. Synchronous; nothing in it ever waits.
+
+    Attributes:
+        insight: Who knows more than was noted, or None.
+    """
+
+    __slots__ = ("_several", "_waits", "insight")
+
+    def __init__(self) -> None:
+        """Begin with nobody waiting."""
         self._waits: dict[Hashable, list[Obstacle]] = {}
         self._several: set[Hashable] = set()
-        self._implied = implied
-        self._is_leaving = is_leaving
-        self._learns = learns
+        self.insight: Insight | None = None
 
     def __len__(self) -> int:
         """Return how many parties wait for something."""
@@ -196,10 +206,12 @@ class WaitGraph:
 
     def _things(self, party: Hashable) -> Sequence[Obstacle]:
         """Return what a party waits for, as far as is known."""
-        noted = self._waits.get(party)
+        noted, insight = self._waits.get(party), self.insight
+        if insight is None:
+            return noted or ()
         if noted is not None:
-            return () if self._is_leaving(party) else noted
-        implied = self._implied(party)
+            return () if insight.is_leaving(party) else noted
+        implied = insight.implied(party)
         return () if implied is None else (implied,)
 
     def reach(self, party: Hashable, obstacle: Obstacle) -> set[Hashable]:
@@ -254,7 +266,7 @@ class WaitGraph:
     def find_cycle(self, party: Hashable, obstacle: Obstacle) -> tuple[str, ...]:
         """Return the cycle this wait would close, one line for each party, or ()."""
         cycle = self._search(party, obstacle)
-        while cycle and self._learns():
+        while cycle and self.insight is not None and self.insight.learn():
             cycle = self._search(party, obstacle)
         return cycle
 

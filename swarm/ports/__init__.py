@@ -10,7 +10,14 @@ from swarm.ports._activity import (
 from swarm.ports._clock import Clock, LoopClock, Timer
 from swarm.ports._codec import HARD_DOCUMENT_BYTES, Codec, Limits
 from swarm.ports._entropy import Entropy
-from swarm.ports._frames import Standing, drives, frames_of, is_cancelled, standing
+from swarm.ports._frames import (
+    Standing,
+    chain_of,
+    drives,
+    frames_of,
+    is_cancelled,
+    standing,
+)
 from swarm.ports._guards import check_guard, conditions_of
 from swarm.ports._kernel import (
     KEEP,
@@ -58,6 +65,7 @@ __all__ = [
     "Timer",
     "View",
     "Write",
+    "chain_of",
     "check_guard",
     "conditions_of",
     "correlated",

@@ -53,22 +53,34 @@ def is_cancelled(place: Standing) -> bool:
 
 def frames_of(coroutine: Any) -> Iterator[types.FrameType]:
     """Yield the frames of a suspended coroutine, outermost first."""
-    while coroutine is not None:
-        frame = (
-            getattr(coroutine, "cr_frame", None)
-            or getattr(coroutine, "gi_frame", None)
-            or getattr(coroutine, "ag_frame", None)
-        )
+    for each in chain_of(coroutine):
+        frame = _frame_of(each)
         if frame is not None:
             yield frame
+
+
+def chain_of(coroutine: Any) -> Iterator[Any]:
+    """Yield a suspended coroutine, what it awaits, what that awaits, and so on."""
+    while coroutine is not None:
+        yield coroutine
         inner = getattr(coroutine, "cr_await", None)
         if inner is None:
             inner = getattr(coroutine, "gi_yieldfrom", None)
         if inner is None:
             inner = getattr(coroutine, "ag_await", None)
-        if inner is None and frame is not None:
-            name = _DRIVERS.get(frame.f_code)
-            inner = None if name is None else frame.f_locals.get(name)
+        if inner is None:
+            frame = _frame_of(coroutine)
+            name = None if frame is None else _DRIVERS.get(frame.f_code)
+            inner = None if name is None or frame is None else frame.f_locals.get(name)
         while type(inner).__name__ in _WRAPPERS:
             inner = next(iter(get_referents(inner)), None)
         coroutine = inner
+
+
+def _frame_of(coroutine: Any) -> types.FrameType | None:
+    frame: types.FrameType | None = (
+        getattr(coroutine, "cr_frame", None)
+        or getattr(coroutine, "gi_frame", None)
+        or getattr(coroutine, "ag_frame", None)
+    )
+    return frame

@@ -130,11 +130,7 @@ class Coordinator:
         self.now: Callable[[], float] = self.clock.monotonic
         self.entropy: Entropy = Entropy(seed)
         self.deadlines: Deadlines = Deadlines(self.clock)
-        self.graph: WaitGraph = WaitGraph(
-            lambda party: self.coordination.implied(party),
-            lambda party: self.coordination.is_leaving(party),
-            lambda: self.coordination.learn(),
-        )
+        self.graph: WaitGraph = WaitGraph()
         self.spare: list[Mailbox[Any]] = []
         timeout = config.ask_timeout
         self.ask_timeout: float = math.inf if timeout is None else float(timeout)

@@ -32,6 +32,7 @@ class World:
             policy=policy,
             lock_delay=lock_delay,
         )
+        self.graph.insight = None  # that a test awaits what it has started is no join
         store = Store(
             self.kernel,
             Codec(self.kernel.limits),
