@@ -236,15 +236,10 @@ def blockers(line: Permits, at: int) -> Obstacles:
     """Return who stands in the way of the request at this place of the queue.
 
     The one ahead of it; and of those who hold permits as many as have to give theirs
-    back before there are enough, whoever else gets some meanwhile. As far as that is
-    direct: whoever wants no more than the one ahead waits for all that it waits for.
+    back before there are enough, whoever else gets some meanwhile.
     """
-    permits = line.queue[at].permits
-    short = permits - (line.capacity - line.taken)
-    if not at:
-        return (), short
-    ahead = line.queue[at - 1]
-    return (ahead,), 0 if permits <= ahead.permits else short
+    ahead = (line.queue[at - 1],) if at else ()
+    return ahead, line.queue[at].permits - (line.capacity - line.taken)
 
 
 def held(holders: Sequence[Grant]) -> int:

@@ -1,6 +1,6 @@
 """Where those wait who want a lock or permits: in the queue of a line."""
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator
 from typing import Any, Final, TypeAlias
 
 from swarm.coordination._grants import Line, Obstacles, Request, Want
@@ -16,6 +16,9 @@ Rule: TypeAlias = Callable[[Any, int], Obstacles]
 """The pure rule of who stands in the way of the request at a place of a queue."""
 
 _KEPT: Final = 64
+
+_TRIED: Final = 64
+"""How often it is found out who would be stuck without somebody, before any will do."""
 
 
 class _Sight:
@@ -73,27 +76,58 @@ class LinePlace:
         return bool(taken)
 
     def refuse_cycles(self, path: Path) -> None:
-        """Fail, in their order, those at `path` whose wait has become a cycle.
+        """Fail those at `path` whose wait has become a cycle: as few as will do.
 
         A wait is looked at when it begins; only what makes a line tighter for those
-        who wait already can close a cycle later.
+        who wait already can close a cycle later. Then nobody in it has just asked, and
+        there is a choice: the one without whom the fewest are stuck, or else the first
+        who holds something.
         """
-        core = self._core
-        while stuck := core.graph.stuck():
-            waiter = next(
-                (
-                    waiter
-                    for waiter in core.waiters.values()
-                    if waiter.session.party in stuck
-                    and not waiter.is_decided
-                    and getattr(waiter.what, "path", None) == path
-                ),
-                None,
-            )
-            if waiter is None:
+        graph, tries = self._core.graph, _TRIED
+        while stuck := graph.stuck():
+            victim, fewest = None, len(stuck)
+            for found in self._in_cycles(path, stuck):
+                victim = victim or found
+                if not tries:
+                    break
+                tries -= 1
+                left = self._left_without(found[0])
+                if left < fewest:
+                    victim, fewest = found, left
+                if not left:
+                    break
+            if victim is None:
                 return
-            cycle = core.graph.find_cycle(waiter.session.party, waiter)
+            waiter, cycle = victim
             waiter.give_up(DeadlockError(cycle=cycle))
+
+    def _in_cycles(
+        self, path: Path, stuck: Container[Hashable]
+    ) -> Iterator[tuple[Waiter, tuple[str, ...]]]:
+        """Yield those at `path` who are part of a cycle, and it: holders first.
+
+        Others who are stuck only wait for what one in it has.
+        """
+        graph = self._core.graph
+        waiters = [
+            waiter
+            for waiter in self._core.waiters.values()
+            if waiter.party in stuck
+            and not waiter.is_decided
+            and getattr(waiter.what, "path", None) == path
+        ]
+        for waiter in sorted(waiters, key=_is_empty_handed):
+            if waiter.party in graph.reach(waiter.party, waiter):
+                cycle = graph.find_cycle(waiter.party, waiter)
+                if cycle:
+                    yield waiter, cycle
+
+    def _left_without(self, waiter: Waiter) -> int:
+        """Return how many would still be stuck if a waiter gave up."""
+        waiter.is_decided = True
+        left = len(self._core.graph.stuck())
+        waiter.is_decided = False
+        return left
 
     def pass_on(self, result: Lease) -> None:
         """Give back what was granted to somebody who was cancelled (L4)."""
@@ -124,7 +158,23 @@ class LinePlace:
         party_of = self._core.party_of
         also = [p for p in (party_of(who.id) for who in people) if p is not None]
         needed -= sight.foreign
-        return AnyOf(sight.weights, needed, also) if needed > 0 else also
+        if needed <= 0 or self._has_it_from_ahead(sight.line, at):
+            return also
+        return AnyOf(sight.weights, needed, also)
+
+    def _has_it_from_ahead(self, line: Line, at: int) -> bool:
+        """Return whether the one ahead waits for all that the one at a place waits for.
+
+        It wants as much, and surely waits. So a search, which comes to it as well, need
+        not look at all who hold something for each who stands in a long queue.
+        """
+        if not at or line.queue[at - 1].permits < line.queue[at].permits:
+            return False
+        ahead = self._core.waiters.get(line.queue[at - 1].id)
+        if ahead is None or ahead.is_decided:
+            return False
+        insight = self._core.graph.insight
+        return insight is None or not insight.is_leaving(ahead.party)
 
     def _look(self, want: Want) -> _Sight:
         """Return a line as it is; what was found out of it is kept until it changes."""
@@ -153,6 +203,12 @@ class LinePlace:
             f"{self._ledger.word} {want.name!r} was not granted within "
             f"{want.timeout} s: {self._ledger.situation(want)}"
         )
+
+
+def _is_empty_handed(waiter: Waiter) -> bool:
+    """Return whether somebody who waits holds nothing meanwhile."""
+    session = waiter.session
+    return not session.leases and not session.bodies
 
 
 def _behind(line: Line, id: str) -> Iterator[Request]:  # noqa: A002

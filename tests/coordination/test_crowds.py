@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from swarm import LeaseLost, LockTimeout, NotFound
+from swarm import DeadlockError, LeaseLost, LockTimeout, NotFound, Swarm
 from swarm.coordination import Coordination, WaitGraph
 from swarm.coordination._grants import Grant
 from swarm.coordination._line import Step, place_of
@@ -13,7 +13,7 @@ from swarm.coordination._place import LinePlace
 from swarm.model import OWNER
 from swarm.ports import Entropy
 from tests.support.coordination import World
-from tests.support.virtual_loop import virtual
+from tests.support.virtual_loop import turns, virtual
 
 
 @virtual
@@ -188,3 +188,24 @@ async def test_a_second_look_walks_no_chain_for_each_who_stands_in_it(
             await task
             world.check_empty()
     assert 0 < spent[1] < 2.5 * spent[0]
+
+
+@virtual
+async def test_who_leaves_the_queue_hides_no_deadlock_of_those_behind():
+    """L15, G6: told at once, though the one ahead has yet to hear that it may go."""
+    async with Swarm() as swarm:
+        semaphore = swarm.semaphore("s", 1)
+
+        async def ask() -> None:
+            async with semaphore:
+                raise AssertionError("never")
+
+        async with semaphore:
+            ahead = asyncio.ensure_future(ask())
+            await turns()
+            began = asyncio.get_running_loop().time()
+            ahead.cancel()
+            with pytest.raises(DeadlockError):
+                await semaphore.acquire()
+            assert asyncio.get_running_loop().time() == began
+            await asyncio.wait([ahead])
