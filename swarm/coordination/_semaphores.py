@@ -176,7 +176,8 @@ class SemaphoreHandle(Enterable):
 
         More let in who waits. Fewer take nothing away: nobody gets any until enough
         are released, and who waits for more than there are left gets `ValueError`.
-        Who waits for what only their own waiting holds now gets `DeadlockError`.
+        When some now wait for what only their own waiting holds, as few of them as will
+        do get `DeadlockError`.
         The capacity to open it with stays what it was.
 
         Raises:
