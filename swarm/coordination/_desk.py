@@ -4,6 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import attrs
+
 from swarm.coordination._checks import check_timeout
 from swarm.coordination._grants import (
     AGAIN,
@@ -151,7 +153,7 @@ class Desk:
                         f"{lease.mode}; to make it exclusive, use lease.upgrade()"
                     )
                 self.renew(lease, want.ttl)
-                lease.again()
+                lease.again(is_renewing=want.is_entering)
                 return lease
         return None
 
@@ -290,7 +292,8 @@ class Desk:
             ledger.change(lease, answer)
             return
         undo = partial(self._undo_upgrade, lease.mode)
-        waiter = Waiter(self.place, id, want, session, core.now(), undo)
+        asked = attrs.evolve(want, timeout=timeout)
+        waiter = Waiter(self.place, id, asked, session, core.now(), undo)
         await waiter.wait(core, timeout)
 
     def _undo_upgrade(self, mode: str, lease: Lease) -> None:

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, NoReturn, Protocol, Self, SupportsIndex
 
 from swarm.coordination._alarms import Slot
-from swarm.coordination._grants import CLOSED, RELEASED, Grant, Want
+from swarm.coordination._grants import CLOSED, EXPIRED, RELEASED, Grant, Want
 from swarm.coordination._guard import require_live
 from swarm.coordination._sessions import Session
 from swarm.errors import Closed, LeaseLost, StaleLease
@@ -107,6 +107,7 @@ class Lease:
         "_is_struck",
         "_office",
         "_reason",
+        "_renews_from",
         "body",
         "grant",
         "inside",
@@ -135,6 +136,7 @@ class Lease:
         self.is_shared: bool = False
         self.body: asyncio.Task[Any] | None = None
         self._depth = 0
+        self._renews_from = 0
         self._count = 1
 
     # --- what it is -----------------------------------------------------------
@@ -185,6 +187,17 @@ class Lease:
         `Closed` at the end of the swarm. Cancelling the wait does no harm.
         """
         return Loss(self)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Refuse to be copied or pickled: there would be two of one right.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError(
+            f"{self._called} cannot be copied or pickled; others can be given the "
+            "lease itself, or its id and token"
+        )
 
     def __repr__(self) -> str:
         state = "live" if self._reason is None else self._reason
@@ -323,6 +336,9 @@ class Lease:
         body = self.body
         if not self._depth:
             self.abandon()
+        elif self._depth < self._renews_from:
+            self._renews_from = 0
+            self.is_renewing = False
         if self._reason is None:
             try:
                 if self._count > 1:
@@ -371,9 +387,17 @@ class Lease:
             return
         self._office.release(self)
 
-    def again(self) -> None:
-        """Count one more holder of the same lease."""
+    def again(self, *, is_renewing: bool) -> None:
+        """Count one more holder of the same lease.
+
+        `is_renewing` says whether a body follows that wants it renewed while it runs,
+        also if the one around it does not.
+        """
         self._count += 1
+        if is_renewing and not self.is_renewing:
+            self._renews_from = self._depth + 1
+            self.is_renewing = True
+            self._office.watch(self)
 
     def ring(self) -> None:
         """Be due to be renewed, or to end."""
@@ -389,7 +413,7 @@ class Lease:
         self._office.orphan(self, reason)
 
     def gone(self, reason: str) -> None:
-        """Note that it has ended; cancel the body unless its holder ended it."""
+        """Note that it has ended; cancel the body unless that has ended it itself."""
         self._reason = reason
         self.is_renewing = False
         is_lost = reason is not RELEASED
@@ -398,15 +422,20 @@ class Lease:
         if is_lost and self.on_loss is not None:
             self.on_loss(LeaseLost(f"{self._called} was lost: {reason}"))
         body = self.body
-        if is_lost and body is not None and body is not current_task():
+        if (
+            is_lost
+            and body is not None
+            and (reason is EXPIRED or body is not current_task())
+        ):
             asyncio.get_running_loop().call_soon(self._strike, body)
 
     def _strike(self, body: "asyncio.Task[Any]") -> None:
         """Cancel the body, unless it has been left meanwhile.
 
-        Not at once: its task may stand in the call stack, waiting for a turn to take
-        its first step. Then it is not the current one, and yet it runs; cancelled so,
-        it could not take that back (`uncancel` does only from 3.13 on).
+        Not at once: its task may be the one that has found out, or stand in the call
+        stack, waiting for a turn to take its first step. Cancelled while it runs, it
+        could not take that back (`uncancel` does only from 3.13 on). So a body that
+        leaves with the `LeaseLost` it was given is not cancelled as well.
         """
         if body is self.body:
             self._is_struck = True
@@ -415,7 +444,7 @@ class Lease:
     def abandon(self) -> None:
         """Note that no body runs under it any more."""
         self.body = None
-        self._depth = 0
+        self._depth = self._renews_from = 0
         self.is_renewing = False
         if self.inside is not None:
             self.inside.bodies.pop(self, None)
