@@ -1,55 +1,8 @@
-"""Refusing what cannot be meant, with one clear error each. Pure."""
+"""Refusing what is no handler, with one clear error each. Pure."""
 
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any
-
-
-def choose(what: str, value: object, choices: tuple[str, ...]) -> None:
-    """Refuse a word that is not one of `choices`.
-
-    Raises:
-        ValueError: It is none.
-    """
-    if value not in choices:
-        raise ValueError(f"{what} is one of {', '.join(choices)}, not {value!r}")
-
-
-def whole(what: str, value: object, least: int) -> None:
-    """Refuse what is no whole number from `least` on.
-
-    Raises:
-        TypeError: It is no whole number.
-        ValueError: It is less.
-    """
-    if type(value) is not int:
-        raise TypeError(f"{what} is a whole number, not {value!r}")
-    if value < least:
-        raise ValueError(f"{what} is {least} or more, not {value}")
-
-
-def seconds(what: str, value: object) -> None:
-    """Refuse what is no finite number of seconds above 0.
-
-    Raises:
-        TypeError: It is no number.
-        ValueError: It is no such number.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{what} is a number of seconds, not {value!r}")
-    if not 0 < value < math.inf:
-        raise ValueError(f"{what} is finite and above 0 seconds, not {value}")
-
-
-def text(what: str, value: object) -> None:
-    """Refuse what is no text.
-
-    Raises:
-        TypeError: It is none.
-    """
-    if not isinstance(value, str):
-        raise TypeError(f"{what} is text, not {value!r}")
 
 
 def plain_function(what: str, value: object) -> None:

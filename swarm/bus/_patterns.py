@@ -6,7 +6,7 @@ from typing import Any, Final, TypeAlias, get_origin
 
 import attrs
 
-from swarm.bus._checks import plain_function, text
+from swarm.bus._checks import plain_function
 from swarm.errors import LimitExceeded
 from swarm.model import (
     ANY_NUMBER,
@@ -15,6 +15,7 @@ from swarm.model import (
     ONE,
     AgentIdentity,
     Event,
+    check_text,
     event_classes,
     event_type,
     match,
@@ -120,7 +121,7 @@ def select(
     if where is not None:
         plain_function("where", where)
     if correlation_id is not None:
-        text("a correlation id", correlation_id)
+        check_text("a correlation id", correlation_id)
     parts: list[object]
     if pattern is None:
         parts = ["**"]

@@ -5,12 +5,11 @@ from datetime import datetime
 from typing import Any
 
 from swarm.bus._bus import Bus
-from swarm.bus._checks import whole
 from swarm.bus._history import page
 from swarm.bus._patterns import EventPattern, select
 from swarm.bus._subscription import may_see
 from swarm.errors import Compacted
-from swarm.model import EPOCH, AgentIdentity, Event
+from swarm.model import EPOCH, AgentIdentity, Event, check_whole
 
 
 class Page(list[Event[Any]]):
@@ -43,10 +42,10 @@ def query(
 ) -> Page:
     """Do what `Events.query` does."""
     bus.host.check()
-    whole("offset", offset, 0)
+    check_whole("offset", offset, 0)
     for what, value in (("limit", limit), ("upto", upto)):
         if value is not None:
-            whole(what, value, 0)
+            check_whole(what, value, 0)
     selector = select(types, source=sources, correlation_id=correlation_id)
     history = bus.history()
     start = _cursor(after_seq)
@@ -82,7 +81,7 @@ def _cursor(after: int | Event[Any] | None) -> tuple[int, int] | None:
         return None
     if isinstance(after, Event):
         return after.place
-    whole("after_seq", after, 0)
+    check_whole("after_seq", after, 0)
     return (after, 1 << 62)
 
 
@@ -90,7 +89,7 @@ def _microseconds(time: datetime | int | None) -> int | None:
     if time is None:
         return None
     if not isinstance(time, datetime):
-        whole("a time, unless it is a datetime,", time, 0)
+        check_whole("a time, unless it is a datetime,", time, 0)
         return time
     if time.tzinfo is None:
         raise ValueError("a time needs a time zone; use an aware datetime")

@@ -6,8 +6,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import attrs
 
-from swarm.bus._checks import choose, plain_function, seconds, whole
-from swarm.model import Event
+from swarm.bus._checks import plain_function
+from swarm.model import Event, check_choice, check_seconds, check_whole
 
 Delivery: TypeAlias = Literal["at-most-once", "at-least-once", "exactly-once"]
 OnError: TypeAlias = Literal["ignore", "retry", "dead-letter"]
@@ -47,7 +47,7 @@ class Batch:
 
     def __attrs_post_init__(self) -> None:
         """Refuse what means nothing."""
-        whole("Batch.size", self.size, 1)
+        check_whole("Batch.size", self.size, 1)
         if not 0 <= self.wait < math.inf:
             raise ValueError(f"Batch.wait is finite, 0 or more, not {self.wait}")
 
@@ -139,9 +139,9 @@ class BusOptions:
         for field in attrs.fields(type(self)):
             what, value = f"BusOptions.{field.name}", getattr(self, field.name)
             if field.type is float:
-                seconds(what, value)
+                check_seconds(what, value)
             else:
-                whole(what, value, 1)
+                check_whole(what, value, 1)
 
 
 @attrs.frozen(kw_only=True)
@@ -175,13 +175,13 @@ class HandlerOptions:
 
     def __attrs_post_init__(self) -> None:
         """Refuse what cannot be meant."""
-        choose("delivery", self.delivery, get_args(Delivery))
-        choose("on_error", self.on_error, get_args(OnError))
-        whole("max_retries", self.max_retries, 0)
-        whole("max_in_flight", self.max_in_flight, 1)
-        whole("buffer", self.buffer, 1)
+        check_choice("delivery", self.delivery, get_args(Delivery))
+        check_choice("on_error", self.on_error, get_args(OnError))
+        check_whole("max_retries", self.max_retries, 0)
+        check_whole("max_in_flight", self.max_in_flight, 1)
+        check_whole("buffer", self.buffer, 1)
         if self.ack_wait is not None:
-            seconds("ack_wait", self.ack_wait)
+            check_seconds("ack_wait", self.ack_wait)
         if self.partition is not None:
             plain_function("partition", self.partition)
         for what, value, kind in (

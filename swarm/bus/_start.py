@@ -8,7 +8,6 @@ import attrs
 from swarm.bus._attempt import is_async, takes
 from swarm.bus._bus import Bus
 from swarm.bus._checks import handler as check_handler
-from swarm.bus._checks import text, whole
 from swarm.bus._documents import revision_of
 from swarm.bus._group import GroupMember, group_name, is_given
 from swarm.bus._host import made_of
@@ -36,7 +35,7 @@ from swarm.errors import (
     NameTaken,
     NotFound,
 )
-from swarm.model import AgentIdentity, Document, Path
+from swarm.model import AgentIdentity, Document, Path, check_text, check_whole
 from swarm.ports import View
 
 
@@ -108,7 +107,7 @@ class HandlerStart:
         """Subscribe; all or nothing."""
         self._check(handler, since)
         if group is not None:
-            text("a group", group)
+            check_text("a group", group)
             letters_path(group)  # it can be a name in the tree
             letters_path(group_name(group))
         if since is not None:
@@ -171,7 +170,7 @@ class HandlerStart:
         shown = f"{subject}, tx)" if effects else f"{subject})"
         check_handler(handler, 2 if effects else 1, shown)
         if since is not None:
-            whole("since", since, 0)
+            check_whole("since", since, 0)
 
     def _check_reach(self, since: int) -> None:
         compacted, newest = self._bus.compacted, self._bus.host.tail.revision

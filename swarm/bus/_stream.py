@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar, get_args
 
-from swarm.bus._checks import choose, whole
 from swarm.bus._core import Core, Pacing
 from swarm.bus._feed import Feed, just_before
 from swarm.bus._patterns import Selector
@@ -15,7 +14,7 @@ from swarm.bus._records import Overflow, SubscriptionStats
 from swarm.bus._subscription import Recipient, Settled, Subscription
 from swarm.bus._tenure import Tenure
 from swarm.errors import Closed, Compacted, InvalidTransition, Lagged
-from swarm.model import AgentIdentity, Event
+from swarm.model import AgentIdentity, Event, check_choice, check_whole
 
 E = TypeVar("E")
 
@@ -60,10 +59,10 @@ class EventStream(Recipient, Subscription, Generic[E]):
         tenure: Tenure | None = None,
     ) -> None:
         """Be ready to be entered; end with `tenure`."""
-        choose("overflow", overflow, get_args(Overflow))
-        whole("buffer", buffer, 1)
+        check_choice("overflow", overflow, get_args(Overflow))
+        check_whole("buffer", buffer, 1)
         if since is not None:
-            whole("since", since, 0)
+            check_whole("since", since, 0)
         super().__init__(bus, selector, identity, None)
         self.pace = self if overflow == "block" else None
         self._overflow = overflow

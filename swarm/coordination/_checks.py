@@ -3,7 +3,7 @@
 import inspect
 from typing import Any
 
-from swarm.model import Priority
+from swarm.model import Priority, as_seconds
 
 
 def check_timeout(timeout: object) -> None:
@@ -13,11 +13,7 @@ def check_timeout(timeout: object) -> None:
         TypeError: It is no number.
         ValueError: It is less than 0, or NaN.
     """
-    if timeout is None:
-        return
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise TypeError(f"a timeout is a number of seconds or None, not {timeout!r}")
-    if not timeout >= 0:
+    if timeout is not None and not as_seconds("a timeout", timeout) >= 0:
         raise ValueError(f"a timeout is 0 seconds or more, not {timeout!r}")
 
 
@@ -31,16 +27,6 @@ def check_priority(priority: object) -> Priority:
     if not isinstance(priority, int):
         raise TypeError(f"a priority is one of `Priority`, not {priority!r}")
     return Priority(priority)
-
-
-def check_name(what: str, name: object) -> None:
-    """Refuse a name that is no text.
-
-    Raises:
-        TypeError: It is none.
-    """
-    if not isinstance(name, str):
-        raise TypeError(f"the name of a {what} is text, not {name!r}")
 
 
 def check_action(action: Any) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 from swarm.coordination._barriers import BarrierHandle, BarrierManager
-from swarm.coordination._checks import check_name
 from swarm.coordination._insight import CodeInsight
 from swarm.coordination._lease import Lease
 from swarm.coordination._locks import LockHandle, LockManager, Locks
@@ -15,7 +14,7 @@ from swarm.coordination._sessions import Life, NoAgents, Session
 from swarm.coordination._together import Together
 from swarm.coordination._wait_graph import Obstacle, WaitGraph
 from swarm.coordination._waiting import Core
-from swarm.model import OWNER, AgentIdentity, Priority
+from swarm.model import OWNER, AgentIdentity, Priority, check_text
 from swarm.ports import (
     Clock,
     Entropy,
@@ -95,7 +94,7 @@ class Coordination:
             raise TypeError("acquire_all takes the names of locks, not one text")
         different = set(names)
         for name in different:
-            check_name("lock", name)
+            check_text("the name of a lock", name)
         wants = [
             self._locks.want(
                 name, identity, "exclusive", ttl, timeout, priority, renew=renew

@@ -5,7 +5,7 @@ from typing import Any, Final, Protocol, Self, TypeAlias
 
 import attrs
 
-from swarm.model import AgentIdentity, Announcement, Document, Path
+from swarm.model import AgentIdentity, Announcement, Document, Path, as_seconds
 
 MICRO: Final = 1_000_000
 """Kernel time counts microseconds."""
@@ -347,9 +347,7 @@ def to_micro(seconds: float) -> int:
         TypeError: It is no number.
         ValueError: It is not above 0, or has no end.
     """
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-        raise TypeError(f"a ttl is a number of seconds, not {seconds!r}")
-    if not 0 < seconds < _LONGEST:
+    if not 0 < as_seconds("a ttl", seconds) < _LONGEST:
         raise ValueError(
             f"a ttl is above 0 seconds and below {_LONGEST:.0e}, not {seconds!r}"
         )

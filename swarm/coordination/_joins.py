@@ -7,7 +7,7 @@ as an event that a child would set, is no join: then no cycle is claimed.
 """
 
 import asyncio
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Any, Final
 
 from swarm.ports import Standing, frames_of
@@ -44,10 +44,18 @@ def joined(place: Standing) -> tuple["asyncio.Task[Any]", ...]:
     awaited, coroutine = place
     if isinstance(awaited, asyncio.Task):
         return (awaited,)
-    children = getattr(awaited, "_children", None)  # of a gather
-    if children is None:
-        children = _joined_in(coroutine)
-    return tuple(c for c in children if isinstance(c, asyncio.Task) and not c.done())
+    children = getattr(awaited, "_children", None)
+    return tuple(_tasks(_joined_in(coroutine) if children is None else children))
+
+
+def _tasks(awaited: Iterable[Any]) -> Iterator[asyncio.Task[Any]]:
+    """Yield the tasks among these futures, and those that a `gather` among them has."""
+    for future in awaited:
+        if isinstance(future, asyncio.Task):
+            if not future.done():
+                yield future
+        elif isinstance(future, asyncio.Future) and not future.done():
+            yield from _tasks(getattr(future, "_children", ()))
 
 
 def _joined_in(coroutine: Any) -> Iterable[object]:

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from swarm.coordination._acquisition import Acquisition, Enterable, desk_for
-from swarm.coordination._checks import check_name, check_priority, check_timeout
+from swarm.coordination._checks import check_priority, check_timeout
 from swarm.coordination._desk import Desk
 from swarm.coordination._grants import MICRO, Want, to_micro
 from swarm.coordination._lease import Lease
@@ -20,7 +20,7 @@ from swarm.coordination._lock_views import (
 )
 from swarm.coordination._waiting import Core
 from swarm.errors import NotFound
-from swarm.model import OWNER, AgentIdentity, Path, Priority
+from swarm.model import OWNER, AgentIdentity, Path, Priority, check_text
 from swarm.ports import View
 
 _CACHED: Final = 4_096
@@ -56,7 +56,7 @@ class LockManager:
         """
         path = self._paths.get(name)
         if path is None:
-            check_name("lock", name)
+            check_text("the name of a lock", name)
             path = LOCKS.child(name)
             if len(self._paths) >= _CACHED:
                 self._paths.clear()

@@ -2,9 +2,8 @@
 
 from typing import Final
 
-from swarm.coordination._checks import check_name
 from swarm.errors import ConfigMismatch
-from swarm.model import Path
+from swarm.model import Path, check_text
 
 _KEPT: Final = 10_000
 
@@ -33,7 +32,7 @@ class Names:
             InvalidPath: The name is empty or too long.
             TypeError: The name is no text.
         """
-        check_name(self._word, name)
+        check_text(f"the name of a {self._word}", name)
         known = self._known.get(name)
         if number is not None and (type(number) is not int or number < 1):
             raise ValueError(f"{self._unit} is an integer from 1, not {number!r}")

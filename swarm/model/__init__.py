@@ -28,6 +28,13 @@ from swarm.model._change import (
     narrow,
     to_change,
 )
+from swarm.model._checks import (
+    as_seconds,
+    check_choice,
+    check_seconds,
+    check_text,
+    check_whole,
+)
 from swarm.model._event import Event, RecalledEvent
 from swarm.model._event_type import (
     EVENT_TYPE,
@@ -158,7 +165,12 @@ __all__ = [
     "TaskProgress",
     "TaskStarted",
     "Versioned",
+    "as_seconds",
     "canonical",
+    "check_choice",
+    "check_seconds",
+    "check_text",
+    "check_whole",
     "checksum",
     "class_name",
     "dig",

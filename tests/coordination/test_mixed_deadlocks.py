@@ -106,6 +106,8 @@ async def join(how: str, work: Awaitable[object]) -> None:
         await asyncio.ensure_future(work)
     elif how == "gather":
         await asyncio.gather(work, asyncio.sleep(0))
+    elif how == "gather in gather":
+        await asyncio.gather(asyncio.gather(work), asyncio.sleep(0))
     elif how == "wait":
         (done,), _ = await asyncio.wait([asyncio.ensure_future(work)])
         done.result()
@@ -123,7 +125,15 @@ async def _awaiting(work: Awaitable[object]) -> None:
     await work
 
 
-JOINS = ["await", "gather", "wait", "wait_for", "anyio", "TaskGroup"]
+JOINS = [
+    "await",
+    "gather",
+    "gather in gather",
+    "wait",
+    "wait_for",
+    "anyio",
+    "TaskGroup",
+]
 
 
 async def deadlock(waiting: Awaitable[object], match: str = "") -> None:
