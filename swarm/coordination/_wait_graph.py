@@ -206,19 +206,25 @@ class WaitGraph:
 
     def _things(self, party: Hashable) -> Sequence[Obstacle]:
         """Return what a party waits for, as far as is known."""
-        noted, insight = self._waits.get(party), self.insight
-        if insight is None:
-            return noted or ()
+        insight = self.insight
+        if insight is not None and party in self._waits and insight.is_leaving(party):
+            return ()
+        return self._known(party)
+
+    def _known(self, party: Hashable) -> Sequence[Obstacle]:
+        """Return what a party waits for, though it may have been cancelled."""
+        noted = self._waits.get(party)
         if noted is not None:
-            return () if insight.is_leaving(party) else noted
-        implied = insight.implied(party)
+            return noted
+        implied = None if self.insight is None else self.insight.implied(party)
         return () if implied is None else (implied,)
 
     def reach(self, party: Hashable, obstacle: Obstacle) -> set[Hashable]:
         """Return who may have to move before an obstacle goes away, if `party` cannot.
 
         If the party itself is not among them, it closes no cycle by waiting. Some are
-        among them without need: in which order a queue stands is not looked at.
+        among them without need: in which order a queue stands is not looked at, nor
+        whether somebody has been cancelled.
         """
         reached: set[Hashable] = set()
         queues: set[Hashable] = set()
@@ -240,7 +246,7 @@ class WaitGraph:
             for other in parties:
                 if other not in reached:
                     reached.add(other)
-                    frontier.extend(self._things(other))
+                    frontier.extend(self._known(other))
             if behind is None:
                 behind = ()
         if behind and not reached.isdisjoint(behind):  # who wait for the party itself
@@ -256,7 +262,7 @@ class WaitGraph:
             if other is not None:
                 found.append(other)
             if enough is not None and (
-                other is None or (other != party and not self._things(other))
+                other is None or (other != party and not self._known(other))
             ):
                 free += weight
                 if free >= enough:
