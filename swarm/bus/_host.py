@@ -27,6 +27,17 @@ class Waits(Protocol):
         """Note that it does not any more."""
         ...
 
+    def reach(self, party: Hashable, obstacle: Any) -> set[Hashable]:
+        """Return who may have to move before an obstacle goes away.
+
+        That is, if `party` cannot; whoever is not among them is in no cycle with it.
+        """
+        ...
+
+    def find_cycle(self, party: Hashable, obstacle: Any) -> tuple[str, ...]:
+        """Return the cycle in which `party` waits for an obstacle, spelt out, or ()."""
+        ...
+
 
 class BusHost(System, Protocol):
     """The system as the bus sees it; the coordinator is one."""

@@ -34,7 +34,7 @@ class Pace:
         self._loop = host.loop
         self._line = line
         self._crowded = crowded
-        self._turnstile = Turnstile(host.loop, self._room)
+        self._turnstile = Turnstile(host.loop, self._room, self.watch)
         self._is_crowded = False
         self._is_watched = False
         self._runs = 0
@@ -61,6 +61,10 @@ class Pace:
 
     def _let_in(self) -> None:
         self._turnstile.let_in()
+        self._relax()
+
+    def _relax(self) -> None:
+        """Have nobody wait if nobody has to."""
         if self._room() > 0 and not self._turnstile:
             self._is_crowded = False
             self._crowded.discard(self)
@@ -76,10 +80,20 @@ class Pace:
 
     async def wait_for_room(self, ticket: int) -> None:
         """Wait until there is room, or the handler waits itself."""
-        if not self._is_watched:
+        self.watch()
+        try:
+            await self._turnstile.wait(ticket)
+        finally:
+            self._relax()
+
+    def watch(self) -> None:
+        """Find out, from now on, whether the handler keeps on while it is full.
+
+        A publisher that waits for another one first has its patience with both at once.
+        """
+        if not self._is_watched and not self._loop.is_closed():
             self._is_watched, self._patience = True, _PATIENCE
             self._loop.call_soon(self._look)
-        await self._turnstile.wait(ticket)
 
     def _look(self) -> None:
         """Once in each turn: find out whether the handler keeps on."""
@@ -90,6 +104,6 @@ class Pace:
             if not self._patience:
                 self._stuck_at = self._runs
         self._let_in()
-        self._is_watched = bool(self._turnstile)
+        self._is_watched = self._room() <= 0
         if self._is_watched:
             self._loop.call_soon(self._look)

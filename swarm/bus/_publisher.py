@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from swarm.bus._bus import Bus
 from swarm.bus._core import Pacing
+from swarm.bus._pace import Pace
 from swarm.bus._receipts import RECEIPTS, receipt, receipt_path
 from swarm.bus._records import Receipt
 from swarm.bus._route import Route
@@ -161,12 +162,15 @@ class Publisher:
         """Wait until whatever has to be waited for has room."""
         if self._crowded:
             ticket = next(self._tickets)
-            while (full := self._full(cls, ticket)) is not None:
-                await full.wait_for_room(ticket)
+            while full := self._full(cls, ticket):
+                for each in full:
+                    if isinstance(each, Pace):  # its turns begin now, with the others'
+                        each.watch()
+                await full[0].wait_for_room(ticket)
 
-    def _full(self, cls: type[Any], ticket: int) -> Pacing | None:
+    def _full(self, cls: type[Any], ticket: int) -> list[Pacing]:
         pacing = self._bus.route(cls).pacing
-        return next((each for each in pacing if each.is_full(ticket)), None)
+        return [each for each in pacing if each.is_full(ticket)]
 
 
 def _copied(payload: Any) -> Any:

@@ -5,6 +5,10 @@ so that two streams whose readers publish to each other are told (`DeadlockError
 not left to wait for ever. The edge is drawn only when it is certain who reads. When
 several have read, any of them may come back, and no cycle is claimed.
 
+While there is room, whoever is let in may leave it to who stands behind, and nobody is
+sure to wait. Once they have gone in and it is full again, those who still stand in line
+are looked at anew: the reader may have begun to wait for one of them meanwhile.
+
 When every task has ended that entered or read a stream, and one has read, publishers
 wait for it no more: what there is no room for is in the log, for who may still come.
 (An agent may read on in another turn. What it subscribed ends with it.)
@@ -16,6 +20,7 @@ from typing import Any, Protocol, cast
 
 from swarm.bus._host import BusHost
 from swarm.bus._turnstile import Turnstile
+from swarm.errors import DeadlockError
 from swarm.ports import current_activity, current_task
 
 
@@ -53,6 +58,7 @@ class Readers:
         "_stream",
         "_task",
         "_tasks",
+        "_waiting",
         "turnstile",
     )
 
@@ -65,7 +71,10 @@ class Readers:
         self._party: Hashable | None = None
         self._is_certain = True
         self._tasks: dict[asyncio.Task[Any] | None, None] = {}
-        self.turnstile: Turnstile = Turnstile(host.loop, stream.room)
+        self._waiting: dict[Hashable, list[int]] = {}
+        self.turnstile: Turnstile = Turnstile(
+            host.loop, stream.room, self._look_at_waits
+        )
 
     def entered(self) -> None:
         """Note who has entered the stream: so far, nobody else will read it."""
@@ -140,11 +149,30 @@ class Readers:
         """
         party, graph = self._host.party(), self._host.waits
         graph.enter(party, self)
+        self._waiting.setdefault(party, []).append(ticket)
         try:
             await self.turnstile.wait(ticket)
         finally:
             self._stream.look_again()
             graph.leave(party, self)
+            self._waiting[party].remove(ticket)
+            if not self._waiting[party]:
+                del self._waiting[party]
+
+    def _look_at_waits(self) -> None:
+        """Tell one of those in the line if the reader has come to wait for it.
+
+        One, for that may be all it takes; when it has gone, the others are looked at.
+        """
+        graph = self._host.waits
+        reached = graph.reach(self._party, self)
+        if not any(party in self._waiting for party in reached):
+            return
+        for party, tickets in self._waiting.items():
+            cycle = graph.find_cycle(party, self) if party in reached else ()
+            if cycle:
+                self.turnstile.turn_away(tickets[0], DeadlockError(cycle=cycle))
+                return
 
     # --- as an obstacle -------------------------------------------------------------
 

@@ -5,8 +5,15 @@ from typing import Any
 
 import pytest
 
-from swarm import Agent, DeadlockError, Event, Swarm, event
-from tests.support.virtual_loop import virtual
+from swarm import (
+    Agent,
+    DeadlockError,
+    Event,
+    StaleLease,
+    Swarm,
+    event,
+)
+from tests.support.virtual_loop import turns, virtual
 
 
 @event("dead.lock")
@@ -361,3 +368,118 @@ async def test_reading_leaves_nothing_with_the_task_that_read() -> None:
         task: Any = asyncio.current_task()
         callbacks = task._callbacks or []
         assert len(callbacks) < 10
+
+
+# --- readers that publish to each other -----------------------------------------------
+
+
+@event("dead.other")
+class Other:
+    number: int = 0
+
+
+@pytest.mark.parametrize(
+    ("how", "between"),
+    [*(("publishes", n) for n in range(4)), ("awaits the publisher", 0)],
+)
+def test_a_publisher_that_stands_in_line_is_told_as_well(
+    how: str, between: int
+) -> None:
+    """L15, E2: who is let in first fills the room, and then nobody has any."""
+
+    @virtual
+    async def scenario() -> None:
+        async with Swarm() as swarm:
+            publish, subscribe = swarm.events.publish, swarm.events.subscribe
+            go = asyncio.Event()
+            told: list[str] = []
+            tasks: dict[str, asyncio.Task[None]] = {}
+
+            async def one() -> None:
+                async with subscribe(Item, buffer=1) as stream:
+                    await publish(Item())
+                    await go.wait()
+                    await anext(stream)  # room for one: who stands first in line
+                    await turns(between)
+                    if how == "publishes":
+                        await publish(Other())
+                    else:
+                        await asyncio.wait([tasks["two"]])
+
+            async def two() -> None:
+                async with subscribe(Other, buffer=1) as stream:
+                    await publish(Other())
+                    await anext(stream)
+                    await publish(Other())
+                    await publish(Item())
+
+            async def run(name: str, what: Any) -> None:
+                try:
+                    await what
+                except DeadlockError:
+                    told.append(name)
+
+            tasks["one"] = asyncio.create_task(run("one", one()))
+            await turns(3)
+            tasks["first"] = asyncio.create_task(run("first", publish(Item(1))))
+            await turns(3)
+            tasks["two"] = asyncio.create_task(run("two", two()))
+            await turns(3)
+            go.set()
+            await asyncio.wait_for(asyncio.gather(*tasks.values()), 10)
+            assert len(told) == 1
+            assert told[0] in {"one", "two"}
+            assert not swarm._coordinator.bus.crowded
+            assert len(swarm._coordinator.graph) == 0
+
+    scenario()
+
+
+class Never:
+    """A guard that does not hold."""
+
+    def conditions(self) -> list[Any]:
+        raise StaleLease("it never held")
+
+
+@pytest.mark.parametrize("why", ["it is cancelled", "its guard fails"])
+def test_who_stands_behind_one_that_leaves_its_room_is_in_no_deadlock(
+    why: str,
+) -> None:
+    """L15, E2: no false alarm: the room of who was let in passes on."""
+
+    @virtual
+    async def scenario() -> None:
+        async with Swarm() as swarm:
+            publish, subscribe = swarm.events.publish, swarm.events.subscribe
+            go = asyncio.Event()
+
+            async def one() -> None:
+                async with subscribe(Item, buffer=1) as stream:
+                    await publish(Item())
+                    await go.wait()
+                    await anext(stream)
+                    if why == "it is cancelled":
+                        first.cancel()
+                    await publish(Other())
+
+            async def two() -> None:
+                async with subscribe(Other, buffer=1) as stream:
+                    await publish(Other())
+                    await publish(Item())
+                    await anext(stream)
+                    await anext(stream)
+
+            tasks = [asyncio.create_task(one())]
+            await turns(3)
+            guard = Never() if why == "its guard fails" else None
+            first = asyncio.create_task(publish(Item(1), guard=guard))
+            await turns(3)
+            tasks.append(asyncio.create_task(two()))
+            await turns(3)
+            go.set()
+            await asyncio.wait_for(asyncio.gather(*tasks), 10)
+            await asyncio.wait([first])
+            assert first.cancelled() or isinstance(first.exception(), StaleLease)
+
+    scenario()
