@@ -41,15 +41,16 @@ class Pace:
         self._seen = 0
         self._patience = _PATIENCE
         self._stuck_at = -1
+        self._has_ended = False
 
     def _room(self) -> int:
-        if self._stuck_at == self._runs:
+        if self._has_ended or self._stuck_at == self._runs:
             return _ANY
         return self._line.room(self._buffer) - self.spare
 
     def crowd(self) -> None:
         """Note that the buffer is full, but for what is spare."""
-        if self._stuck_at != self._runs:
+        if self._room() != _ANY:
             self._is_crowded = True
             self._crowded.add(self)
 
@@ -71,7 +72,7 @@ class Pace:
 
     def end(self) -> None:
         """Note that it handles nothing more."""
-        self._stuck_at = self._runs
+        self._has_ended = True
         self._let_in()
 
     def is_full(self, ticket: int) -> bool:

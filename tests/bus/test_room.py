@@ -16,6 +16,8 @@ from swarm import (
     event,
 )
 from swarm.bus._patterns import Selector
+from swarm.bus._turnstile import Turnstile
+from swarm.testing import explore
 from tests.support.virtual_loop import VirtualLoop, turns, virtual
 
 
@@ -99,6 +101,34 @@ def test_one_place_lets_in_one_publisher(monkeypatch: pytest.MonkeyPatch) -> Non
 
     scenario()
     assert asked <= 3 * 200
+
+
+@virtual
+async def test_who_is_let_in_already_is_not_looked_at_again() -> None:
+    """G6: to let in a thousand, one after the other, takes a thousand looks."""
+    looked = 0
+
+    class Waiter(asyncio.Future[None]):
+        def done(self) -> bool:
+            nonlocal looked
+            looked += 1
+            return super().done()
+
+    loop: Any = asyncio.get_running_loop()
+    loop.create_future = lambda: Waiter(loop=loop)
+    room = 0
+    turnstile = Turnstile(loop, lambda: room)
+    waiting = [asyncio.create_task(turnstile.wait(ticket)) for ticket in range(1_000)]
+    await turns(2)
+    del loop.create_future
+    looked = 0
+    while room < 1_000:
+        room += 1
+        turnstile.let_in()
+    assert looked <= 1_000
+    await asyncio.gather(*waiting)
+    assert not turnstile
+    assert not turnstile.holds
 
 
 @virtual
@@ -306,6 +336,96 @@ async def test_who_waits_for_a_handler_goes_on_when_it_ends() -> None:
         sub.cancel()
         await asyncio.wait_for(asyncio.gather(*publishing), 1)
         nobody_waits(swarm)
+
+
+@pytest.mark.parametrize("ends_after", [None, 2])
+def test_publishers_have_one_patience_for_all_handlers(ends_after: int | None) -> None:
+    """E2: a few turns of the loop in all, however many handlers are full."""
+
+    @virtual
+    async def scenario() -> None:
+        async with Swarm() as swarm:
+
+            async def wait(_: Event[One]) -> None:
+                await asyncio.sleep(1_000)
+
+            async def go_on(_: Event[One]) -> None:
+                await turns(ends_after or 0)
+
+            subs = []
+            for number in range(50):
+                handler = go_on if ends_after and number % 2 else wait
+                subs.append(
+                    await swarm.events.on(
+                        One, handler, delivery="at-least-once", buffer=1
+                    )
+                )
+            for number in range(20):
+                publishing = asyncio.create_task(swarm.events.publish(One(number)))
+                taken = 0
+                while not publishing.done():
+                    await turns(1)
+                    taken += 1
+                assert taken <= 12, number
+            for sub in subs:
+                await sub.cancel()
+        nobody_waits(swarm)
+
+    scenario()
+
+
+def test_nobody_looks_at_a_handler_while_all_are_let_in() -> None:
+    """E2: a schedule may run whatever else there is before the publisher."""
+
+    async def program() -> None:
+        async with Swarm() as swarm:
+            handled = 0
+
+            async def handle(_: Event[One]) -> None:
+                nonlocal handled
+                handled += 1
+                await asyncio.sleep(0)
+
+            await swarm.events.on(One, handle, delivery="at-least-once", buffer=2)
+            for number in range(8):
+                await swarm.events.publish(One(number))
+            await asyncio.sleep(1)
+            assert handled == 8
+
+    assert explore(program, schedules=500, seed=1).failure is None
+
+
+@pytest.mark.parametrize("pause", range(5))
+@pytest.mark.parametrize("awaited", [True, False])
+def test_cancelling_a_handler_that_publishers_wait_for(
+    awaited: bool, pause: int
+) -> None:
+    """G13: nobody waits for it any more, whenever it happens."""
+
+    @virtual
+    async def scenario() -> None:
+        for late in range(30):
+            async with Swarm() as swarm:
+
+                async def handle(_: Event[One]) -> None:
+                    await turns(pause)
+
+                sub = await swarm.events.on(One, handle, buffer=1)
+
+                async def publish(swarm: Swarm) -> None:
+                    for number in range(30):
+                        await swarm.events.publish(One(number))
+
+                publishing = [asyncio.create_task(publish(swarm)) for _ in range(3)]
+                await turns(late)
+                settled = sub.cancel()
+                if awaited:
+                    await settled
+                await asyncio.gather(*publishing)
+                await asyncio.sleep(1)
+                nobody_waits(swarm)
+
+    scenario()
 
 
 @virtual
