@@ -281,6 +281,7 @@ class WorkerSubscription(Intake):
                 self.bus.failures.complain(self, item.event, error, "handler-failed")
             elif fate is Fate.DEAD:
                 self.bus.failures.bury(self, item, error, self.keeper)
+        self._refill()  # what waits for a retry makes room for others
         self.wake()
 
     def _chance(self) -> float:
