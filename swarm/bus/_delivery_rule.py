@@ -144,17 +144,22 @@ class Line:
     # --- in ---------------------------------------------------------------------
 
     def add(self, item: Item, partition: Hashable, now: float) -> None:
-        """Take an event in, behind those of its lane."""
+        """Take an event in, behind those of its lane.
+
+        Raises:
+            Exception: What comparing the partition with others raised; nothing is
+                changed then.
+        """
         options = self._options
         key: Hashable = _WHOLE
         if not options.ordered:
             key = item
         elif options.partition is not None:
             key = partition
-        self.buffered += 1
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = Lane(key)
+        self.buffered += 1
         lane.items.append(item)
         self._held += lane.is_held
         full = 1 if options.batch is None else options.batch.size
