@@ -96,8 +96,7 @@ class Bus:
         named = self.named.get(name)
         if named is not None:
             return named
-        handling = (r for r in self._recipients if isinstance(r, Handling))
-        return next((r for r in handling if r.name == name), None)
+        return next((r for r in self._handling() if r.name == name), None)
 
     def add(self, recipient: Recipient) -> None:
         """Give a recipient every event from the next commit on (E3)."""
@@ -274,18 +273,24 @@ class Bus:
             closing = SystemMaintenance("closing", "what is due is still handled")
             await self.host.kernel.commit(OWNER, events=(closing,))
 
-    async def settle(self) -> bool:
-        """Wait until everything that is due now is handled; return whether any was."""
+    def hurry(self) -> None:
+        """Have no batch wait to be full any more, nor for its time."""
+        for recipient in self._handling():
+            recipient.hurry()
+
+    def _handling(self) -> Iterator[Handling]:
+        return (r for r in tuple(self._recipients) if isinstance(r, Handling))
+
+    async def settle(self, until: float) -> bool:
+        """Wait until everything that is due is handled; return whether any was.
+
+        Batches are due as they are, and retries when it is their time, if that is
+        before `until`, in monotonic seconds. What is paused is not waited for.
+        """
         waited = False
         while True:
-            busy = next(
-                (
-                    r
-                    for r in self._recipients
-                    if isinstance(r, Handling) and r.is_busy()
-                ),
-                None,
-            )
+            self.hurry()
+            busy = next((r for r in self._handling() if r.is_busy(until)), None)
             if self.inline.is_idle() and self.failures.is_idle() and busy is None:
                 return waited
             waited = True

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from heapq import heappop, heappush
 from itertools import islice, takewhile
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 from swarm.bus._records import HandlerOptions
@@ -126,6 +127,7 @@ class Line:
         self.dead: int = 0
         self.errors: int = 0
         self._held = 0
+        self._hurries = False
 
     def room(self, buffer: int) -> int:
         """Return how many more events may come in, when `buffer` may wait.
@@ -142,17 +144,22 @@ class Line:
     # --- in ---------------------------------------------------------------------
 
     def add(self, item: Item, partition: Hashable, now: float) -> None:
-        """Take an event in, behind those of its lane."""
+        """Take an event in, behind those of its lane.
+
+        Raises:
+            Exception: What comparing the partition with others raised; nothing is
+                changed then.
+        """
         options = self._options
         key: Hashable = _WHOLE
         if not options.ordered:
             key = item
         elif options.partition is not None:
             key = partition
-        self.buffered += 1
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = Lane(key)
+        self.buffered += 1
         lane.items.append(item)
         self._held += lane.is_held
         full = 1 if options.batch is None else options.batch.size
@@ -164,7 +171,7 @@ class Line:
         at, batch = lane.not_before, self._options.batch
         head = lane.items[0]
         if batch is not None and len(lane.items) < batch.size and not head.alone:
-            at = max(at, head.since + batch.wait)
+            at = max(at, now if self._hurries else head.since + batch.wait)
         self._hold(lane, is_held=lane.not_before > now)
         self._tickets += 1
         lane.ticket = self._tickets
@@ -177,6 +184,14 @@ class Line:
         if lane.is_held != is_held:
             lane.is_held = is_held
             self._held += len(lane.items) if is_held else -len(lane.items)
+
+    def hurry(self, now: float) -> None:
+        """Have no batch wait for its time any more; idempotent."""
+        if not self._hurries:
+            self._hurries = True
+            for _, ticket, lane in sorted(self._later, key=itemgetter(0, 1)):
+                if ticket == lane.ticket:
+                    self._schedule(lane, now)
 
     # --- out --------------------------------------------------------------------
 

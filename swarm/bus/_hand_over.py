@@ -60,9 +60,14 @@ async def _call(
 async def _at_most_once(
     worker: Handing, member: Member, delivery: Delivery
 ) -> Sequence[BaseException | None] | None:
-    """Hand over what is acknowledged already: even cancelled, it is done (E4)."""
-    if worker.keeper is not None:
-        await worker.keeper.save(delivery.items)
+    """Hand over what is acknowledged already: even cancelled, it is done (E4).
+
+    What is not, because somebody else has the name now, is theirs to hand over.
+    """
+    if worker.keeper is not None and not await worker.keeper.save(delivery.items):
+        if worker.line.is_live(delivery):
+            worker.line.returned(delivery, worker.now())
+        return None
     try:
         return await _call(worker, member, delivery, ())
     except asyncio.CancelledError as error:

@@ -112,19 +112,16 @@ class Intake(Handling):
     def _stand_in_line(self, event: Event[Any], letter: Path | None) -> None:
         now = self.now()
         item = Item(event, now, letter)
-        key = None
-        if self.options.partition is not None:
-            try:
-                key = self.options.partition(event)
-                hash(key)
-            except FATAL:
-                raise
-            except BaseException as error:  # noqa: BLE001  # kept with the event
-                self.errors += 1
-                self.line.dead += 1
-                self.bus.failures.bury(self, item, error, self.keeper)
-                return
-        self.line.add(item, key, now)
+        partition = self.options.partition
+        try:
+            self.line.add(item, None if partition is None else partition(event), now)
+        except FATAL:
+            raise
+        except BaseException as error:  # noqa: BLE001  # kept with the event
+            self.errors += 1
+            self.line.dead += 1
+            self.bus.failures.bury(self, item, error, self.keeper)
+            return
         self.wake()
 
     # --- from the log -------------------------------------------------------------

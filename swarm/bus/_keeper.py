@@ -128,22 +128,36 @@ class Keeper:
         ):
             await self.save()
 
-    async def save(self, items: Sequence[Item] = ()) -> None:
-        """Write the position down, with `items` as handled."""
-        subscription = self._subscription
+    async def begin(self) -> bool:
+        """Take the name by writing its position; False: somebody wrote meanwhile."""
+        try:
+            await self._write(())
+        except ConflictError:
+            return False
+        return True
+
+    async def save(self, items: Sequence[Item] = ()) -> bool:
+        """Write the position down, with `items` as handled.
+
+        Returns False if somebody else has the name now: then it says nothing of them.
+        """
         while True:
-            mark = self.to_commit(items)
             try:
-                commit = await subscription.bus.host.kernel.commit(
-                    subscription.identity, mark.writes, conditions=mark.conditions
-                )
+                await self._write(items)
             except ConflictError:
                 if await self.was_taken_over():
-                    return
+                    return False
                 continue  # another task of this subscription was quicker
-            assert commit is not None  # it writes something
-            self.committed(commit.revision, mark)
-            return
+            return True
+
+    async def _write(self, items: Sequence[Item]) -> None:
+        subscription = self._subscription
+        mark = self.to_commit(items)
+        commit = await subscription.bus.host.kernel.commit(
+            subscription.identity, mark.writes, conditions=mark.conditions
+        )
+        assert commit is not None  # it writes something
+        self.committed(commit.revision, mark)
 
     async def was_taken_over(self) -> bool:
         """Return whether somebody else has the name now; then end the subscription."""

@@ -16,6 +16,7 @@ class Pin:
 
     Attributes:
         name: Whose it is.
+        holder: The id of the subscription it was made for, active or not.
         after: The revision up to which nothing is needed any more.
         subscription: The active one of this name, or None.
         lost: How many commits it had to do without.
@@ -26,16 +27,18 @@ class Pin:
         "_is_saving",
         "_tell_at",
         "after",
+        "holder",
         "lost",
         "name",
         "subscription",
     )
 
-    def __init__(self, bus: Core, name: str, position: Position) -> None:
+    def __init__(self, bus: Core, subscription: Intake, position: Position) -> None:
         """Need what comes after `position`."""
         self._bus = bus
         self._is_saving = False
-        self.name: str = name
+        self.name: str = subscription.name
+        self.holder: str = subscription.id
         self.after: int = position.needs
         self.subscription: Intake | None = None
         self.lost: int = 0
@@ -85,13 +88,13 @@ class Pins:
     def __len__(self) -> int:
         return len(self._pins)
 
-    def hold(self, name: str, position: Position) -> Pin:
+    def hold(self, subscription: Intake, position: Position) -> Pin:
         """Keep what comes after `position` from now on; to be `set`, or `let_go`.
 
         Raises:
             Compacted: It is not all there any more.
         """
-        pin = Pin(self._bus, name, position)
+        pin = Pin(self._bus, subscription, position)
         self._bus.host.tail.hold(pin)
         return pin
 
@@ -126,7 +129,10 @@ class Pins:
             self._bus.host.tail.release(pin)
 
     def release_of(self, subscription: Intake) -> None:
-        """Keep nothing for a subscription whose name somebody else has now."""
+        """Keep nothing for a subscription whose name somebody else has now.
+
+        Who has it in this process has a pin of its own, which stays (H7).
+        """
         pin = self._pins.get(subscription.name)
-        if pin is not None and pin.subscription in (subscription, None):
+        if pin is not None and pin.holder == subscription.id:
             self.release(subscription.name)

@@ -201,9 +201,12 @@ class InlineSubscription(Handling):
         else:
             self._queue.put_first(letter.event, self._own_route())
 
-    def is_busy(self) -> bool:
-        """Return whether a handler runs, or could."""
-        return self.worker is not None and self.worker.is_busy()
+    def hurry(self) -> None:
+        """Do nothing: who gets events one by one waits for no batch."""
+
+    def is_busy(self, until: float) -> bool:
+        """Return whether a handler runs, or could before `until`."""
+        return self.worker is not None and self.worker.is_busy(until)
 
     async def change(self) -> None:
         """Wait until a handler ends."""

@@ -1,7 +1,7 @@
 """How a handler begins to get events."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 
@@ -37,6 +37,9 @@ from swarm.errors import (
 )
 from swarm.model import AgentIdentity, Document, Path, check_text, check_whole
 from swarm.ports import View
+
+_Left: TypeAlias = tuple[Place, list[DeadLetter]]
+"""Up to where all was handled before, and which letters were requeued meanwhile."""
 
 
 def to_options(
@@ -124,8 +127,7 @@ class HandlerStart:
         try:
             letters: list[DeadLetter] = []
             if name is not None:
-                letters = await self._requeued(worker)
-                after = await self._keep(worker, name, after)
+                after, letters = await self._keep(worker, name, after)
             if after is not None:
                 worker.start_at(after)  # from here on no commit may come between
             self._bus.add(worker)
@@ -212,36 +214,57 @@ class HandlerStart:
 
     async def _keep(
         self, worker: WorkerSubscription, name: str, since: Place | None
-    ) -> Place:
-        """Have the position kept, and return where to begin."""
+    ) -> _Left:
+        """Have the position kept; return where to begin, and what to try again.
+
+        One of this name that is winding up, or is active in another process, may
+        write its own meanwhile: the newer goes on from there, and is not ended by it.
+        """
+        while True:
+            left = await self._try_to_keep(worker, name, since)
+            if left is not None:
+                return left
+
+    async def _try_to_keep(
+        self, worker: WorkerSubscription, name: str, since: Place | None
+    ) -> _Left | None:
+        """Do it once; None: the position was written while it was looked at.
+
+        Letters go with a position, so those that are read after it are still there
+        when it is.
+        """
         bus, path = self._bus, position_path(name)
         document = await bus.host.kernel.find(path)
         owner: str | None = owner_of(self._identity)
         if document is not None:
             owner = owner_told(document)
             check_right(bus.host, self._identity, path, "write", owner)
+        letters = await self._requeued(worker)
         if document is not None and since is None:
             position = Position.of(document)
         else:
             here = (bus.host.tail.revision, -1)
             position = Position(here if since is None else since, (), owner or "")
-        pin = bus.pins.hold(name, position)  # it is all there, and stays
+        pin = bus.pins.hold(worker, position)  # it is all there, and stays
         worker.begin_after(position.after)
         worker.keeper = Keeper(
             worker, path, revision_of(document), Progress(position), pin.move
         )
         try:
-            await worker.keeper.save()
+            is_ours = await worker.keeper.begin()
         except BaseException:
             bus.pins.let_go(pin)  # what is kept is what was kept before
             raise
+        if not is_ours:
+            bus.pins.let_go(pin)
+            return None
         if self._options.delivery == "at-most-once":
             bus.pins.let_go(pin)
             bus.pins.release(name)
         else:
             pin.subscription = worker
             bus.pins.set(pin)
-        return position.after
+        return position.after, letters
 
     async def _requeued(self, worker: WorkerSubscription) -> list[DeadLetter]:
         """Return the dead letters that wait for the next subscription of a name.

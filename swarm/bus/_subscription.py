@@ -227,8 +227,12 @@ class Handling(Recipient, Subscription):
         """
 
     @abstractmethod
-    def is_busy(self) -> bool:
-        """Return whether a handler runs, or could."""
+    def hurry(self) -> None:
+        """Have no batch wait for its time any more: the end is near."""
+
+    @abstractmethod
+    def is_busy(self, until: float) -> bool:
+        """Return whether a handler runs, or could before a monotonic time."""
 
     @abstractmethod
     async def change(self) -> None:

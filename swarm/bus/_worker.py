@@ -49,6 +49,7 @@ class WorkerSubscription(Intake):
         self._ending: dict[Delivery, Timer] = {}
         self._watchers: list[asyncio.Future[None]] = []
         self._end: asyncio.Task[Any] | None = None
+        self._has_ended_program = False
 
     # --- members ----------------------------------------------------------------
 
@@ -243,6 +244,7 @@ class WorkerSubscription(Intake):
                 failure = RemoteCancelled("the handler was cancelled from inside")
             self._failed(delivery, [failure] * len(delivery.items))
             if isinstance(error, FATAL):
+                self._has_ended_program = True
                 raise
         else:
             if results is None or not line.is_live(delivery):
@@ -281,6 +283,7 @@ class WorkerSubscription(Intake):
                 self.bus.failures.complain(self, item.event, error, "handler-failed")
             elif fate is Fate.DEAD:
                 self.bus.failures.bury(self, item, error, self.keeper)
+        self._refill()  # what waits for a retry makes room for others
         self.wake()
 
     def _chance(self) -> float:
@@ -291,6 +294,7 @@ class WorkerSubscription(Intake):
     def pause(self) -> Settled:
         """Have no handler start any more; see `Subscription.pause`."""
         self._become("paused")
+        self._notify()
         return Settled(self._quiet)
 
     async def _quiet(self) -> None:
@@ -325,10 +329,22 @@ class WorkerSubscription(Intake):
             with waiting_for(host, AtWork(host, self.name, self._members)):
                 await self.change()
 
-    def is_busy(self) -> bool:
-        """Return whether a handler runs, or could."""
-        free = self._status == "active" and any(not m.is_paused for m in self._members)
-        return self.line.in_flight > 0 or (free and self.line.is_due(self.now()))
+    def hurry(self) -> None:
+        """Have no batch wait for its time any more; see `Handling.hurry`."""
+        self.line.hurry(self.now())
+        self.wake()
+
+    def is_busy(self, until: float) -> bool:
+        """Return whether a handler runs, or could before `until`."""
+        line = self.line
+        if line.in_flight:
+            return True
+        if self._status != "active" or all(m.is_paused for m in self._members):
+            return False
+        if line.is_due(self.now()):
+            return True
+        later = line.next_at()  # a retry; not of what ends the program each time
+        return later is not None and later < until and not self._has_ended_program
 
     async def change(self) -> None:
         """Wait until a handler ends."""

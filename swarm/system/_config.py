@@ -15,7 +15,8 @@ class SwarmConfig:
             mailbox and a stream for its next item, unless `Ref.within` says
             otherwise; None: for ever.
         drain_timeout: Seconds that a clean end waits for agents to finish what is
-            queued and to run `stopping`; what is left then is cancelled.
+            queued and to run `stopping`, and for handlers of events to handle what is
+            due, or is to be tried again by then; what is left then is cancelled.
         stream_window: How many items a streaming agent may be ahead of its reader.
         lock_ttl: Seconds that the lease of a lock or semaphore lives unless it is
             renewed, which a body under it sees to, or `ttl=` says otherwise.

@@ -368,35 +368,37 @@ class Coordinator:
     async def drain(self) -> None:
         """Let every agent finish what is queued, then stop them, youngest first.
 
-        Handlers of events finish what is due to them as well, but for what waits to be
-        tried again. While the others finish, agents still ask each other. What is not
-        done within `drain_timeout` is ended. Cancelling the wait leaves the rest to
-        `finish`.
+        Handlers of events finish what is due to them as well. No batch waits to be full
+        any more, and what failed is tried again, with what stands behind it, unless its
+        time comes after `drain_timeout`. What is paused is not waited for. While the
+        others finish, agents still ask each other. What is not done within
+        `drain_timeout` is ended. Cancelling the wait leaves the rest to `finish`.
         """
         self.phase = Phase.DRAINING
         when = self.now() + self._config.drain_timeout
         timer = self.clock.call_at(when, self._end_all)
         try:
             await self.bus.announce_end()
-            await self._until_quiet()
+            await self._until_quiet(when)
             for cell in reversed(self.registry.cells()):
                 try:
                     await self.supervisor.stop(cell, None)
                 except Exception as error:  # noqa: BLE001  # raised at the end
                     if error not in self.failures:
                         self.failures.append(error)
-            await self._until_quiet()
+            await self._until_quiet(when)
         finally:
             timer.cancel()
 
-    async def _until_quiet(self) -> None:
+    async def _until_quiet(self, when: float) -> None:
         """Wait until neither agents nor handlers of events have anything to do."""
         is_quiet = False
         while not is_quiet:
+            self.bus.hurry()  # agents may wait for what a handler does
             while busy := [c for c in self.registry.cells() if c.is_working()]:
                 for cell in busy:
                     await self._until_idle(cell)
-            is_quiet = not await self.bus.settle()
+            is_quiet = not await self.bus.settle(when)
 
     async def _until_idle(self, cell: Cell) -> None:
         await cell.until(lambda: not cell.is_working())

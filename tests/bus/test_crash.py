@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from swarm import Event, RetryBackoff, StaleAck, Swarm, event
+from swarm.bus._position import Position, position_path
+from swarm.model import OWNER
+from swarm.ports import Write
 from tests.support.sweep import CANCELLED, sweep
 from tests.support.virtual_loop import VirtualLoop, turns, virtual
 
@@ -218,3 +221,33 @@ def test_cancelled_publish_with_a_key() -> None:
         assert len(swarm.events.query(Done)) == before + (not known)
 
     sweep(world, act, check)
+
+
+@pytest.mark.parametrize("delivery", ["at-most-once", "at-least-once", "exactly-once"])
+@virtual
+async def test_who_lost_the_name_hands_nothing_over_at_most_once(delivery: Any) -> None:
+    """E4, E6: the event is acknowledged by who has the name, before the handler."""
+    async with Swarm(seed=1) as swarm:
+        got: list[int] = []
+
+        async def plain(event: Event[Done]) -> None:
+            got.append(event.payload.number)
+
+        async def effect(event: Event[Done], tx: Any) -> None:
+            await plain(event)
+
+        handler: Any = effect if delivery == "exactly-once" else plain
+        old = await swarm.events.on(Done, handler, name="book", delivery=delivery)
+        revision = swarm._coordinator.tail.revision
+        record = Position((revision, -1))
+        write = Write(position_path("book"), record=record)  # as another process does
+        await swarm._coordinator.kernel.commit(OWNER, [write])
+        for number in range(2):
+            await swarm.events.publish(Done(number))
+        await asyncio.sleep(1)
+        assert old.status == "cancelled"
+        if delivery == "at-most-once":
+            assert got == []
+        stats = old.stats
+        assert stats.received == stats.processed + stats.dropped
+        assert stats.buffered == stats.in_flight == 0

@@ -52,6 +52,7 @@ class LineMachine(RuleBasedStateMachine):
         self.not_before: dict[int, float] = {}
         self.finished: list[int] = []
         self.dead: list[int] = []
+        self.hurries = False
 
     def lane(self, number: int) -> Any:
         if self.mode == "partitioned":
@@ -69,6 +70,11 @@ class LineMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from((0.5, 1.0, 4.0, 10.0)))
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
+
+    @rule()
+    def hurry(self) -> None:
+        self.line.hurry(self.now)
+        self.hurries = True
 
     @rule()
     def take(self) -> None:
@@ -172,6 +178,12 @@ class LineMachine(RuleBasedStateMachine):
         if self.waiting and not self.running:
             is_seen_to = line.is_due(self.now) or line.next_at() is not None
             assert is_seen_to, "nothing is forgotten"
+            if self.hurries:
+                heads = {self.lane(n): n for n in sorted(self.waiting, reverse=True)}
+                may_run = [
+                    self.not_before.get(n, 0) <= self.now for n in heads.values()
+                ]
+                assert line.is_due(self.now) == any(may_run), "E11: no batch waits"
         line.is_due(self.now)
         lanes = {self.lane(n): n for n in sorted(self.waiting, reverse=True)}
         held = sum(

@@ -701,3 +701,45 @@ async def test_a_function_that_returns_something_to_await_only_once() -> None:
         await asyncio.sleep(5)
         assert done == [0, "slow", 2, 3, "slow"]
         assert balanced(sub).dead == 1
+
+
+class Incomparable:
+    """A partition key that can be found only while it is the only one."""
+
+    def __hash__(self) -> int:
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("not to be compared")
+
+
+@pytest.mark.parametrize("name", [None, "named"])
+@virtual
+async def test_partitions_that_cannot_be_compared_are_failures(
+    name: str | None,
+) -> None:
+    """E2, E17: publishing never raises because of one, and the books balance."""
+    async with Swarm() as swarm:
+        got: list[int] = []
+
+        async def handle(event: Event[Ping]) -> None:
+            got.append(event.payload.number)
+
+        sub = await swarm.events.on(
+            Ping,
+            handle,
+            delivery="at-least-once",
+            partition=lambda e: Incomparable(),
+            name=name,
+        )
+        for number in range(3):
+            await swarm.events.publish(Ping(number))
+        await asyncio.sleep(1)
+        s = sub.stats
+        assert (s.received, s.processed, s.dead, s.errors) == (3, 1, 2, 2)
+        assert (s.buffered, s.in_flight) == (0, 0)
+        letters = await swarm.events.dead_letters.list()
+        assert {letter.error.type for letter in letters} == {"ValueError"}
+        await swarm.events.publish(Ping(3))
+        await asyncio.sleep(1)
+        assert got == [0, 3]

@@ -295,3 +295,31 @@ async def test_a_named_subscription_is_not_bound_by_history() -> None:
         )
         await asyncio.sleep(1)
         assert clerk.seen == list(range(30))
+
+
+@virtual
+async def test_one_that_winds_up_late_takes_no_hold_from_the_next() -> None:
+    """H7, E5: the log is kept for the name, whoever of it was here last."""
+    async with Swarm(config=config(log_commits=50)) as swarm:
+
+        async def slow(event: Event[Note]) -> None:
+            try:
+                await asyncio.sleep(10)
+            finally:
+                await asyncio.sleep(1)
+
+        async def note(event: Event[Note]) -> None: ...
+
+        one = await swarm.events.on(Note, slow, name="billing")
+        await swarm.events.publish(Note(0))
+        await turns(5)
+        ended = one.cancel()
+        two = await swarm.events.on(Note, note, name="billing")
+        await two.cancel()
+        await ended  # its position is an old one
+        assert len(swarm._coordinator.bus.pins) == 1
+        for number in range(200):
+            await swarm.events.publish(Note(number))
+        three = await swarm.events.on(Note, note, name="billing")
+        await asyncio.sleep(1)
+        assert three.stats.processed == 201

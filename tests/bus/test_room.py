@@ -607,3 +607,35 @@ def test_what_waits_for_a_retry_keeps_nothing_else_out(
             assert (s.processed, s.dead, s.lost) == (320, 0, 0)
 
     scenario()
+
+
+@pytest.mark.parametrize(("buffer", "before"), [(1, 2), (8, 20), (256, 300)])
+@virtual
+async def test_others_go_on_when_the_buffer_was_full_before_the_first_failure(
+    buffer: int, before: int
+) -> None:
+    """E5, E9: what a retry holds back makes room as soon as it does."""
+    async with Swarm(config=SwarmConfig(drain_timeout=0.1)) as swarm:
+        got: list[int] = []
+
+        async def handle(event: Event[One]) -> None:
+            await asyncio.sleep(0.001)
+            if event.payload.number < 0:
+                raise ConnectionError("down")
+            got.append(event.payload.number)
+
+        sub = await swarm.events.on(
+            One,
+            handle,
+            delivery="at-least-once",
+            partition=lambda e: e.payload.number < 0,
+            buffer=buffer,
+            backoff=RetryBackoff(60.0, 60.0),
+        )
+        for _ in range(before):
+            await swarm.events.publish(One(-1))
+        for number in range(5):
+            await swarm.events.publish(One(number))
+        await asyncio.sleep(1)
+        assert got == [0, 1, 2, 3, 4]
+        assert balanced(sub).buffered == before

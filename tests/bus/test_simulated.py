@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from swarm import (
     BusOptions,
     DeadlockError,
@@ -181,3 +183,34 @@ async def test_blocked_readers_are_told_under_every_schedule(sim: Any) -> None:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+
+
+@pytest.mark.parametrize("delivery", ["at-least-once", "at-most-once"])
+@simulate(schedules=120)
+async def test_a_name_is_taken_up_while_the_one_before_winds_up(
+    sim: Any, delivery: Any
+) -> None:
+    """E3, E4, E5: the newer has the name, wherever the last save of the older falls."""
+    async with Swarm() as swarm:
+        got: list[int] = []
+
+        async def handle(event: Event[Tick]) -> None:
+            got.append(event.payload.number)
+            await asyncio.sleep(0)
+
+        old = await swarm.events.on(Tick, handle, name="n", delivery=delivery)
+        for number in range(3):
+            await swarm.events.publish(Tick(number))
+        await asyncio.sleep(0)
+        old.cancel()
+        new = await swarm.events.on(Tick, handle, name="n", delivery=delivery)
+        assert new.status == "active"
+        await swarm.events.publish(Tick(3))
+        await asyncio.sleep(1)
+        assert swarm.events.subscriptions() == [new]
+        assert new.status == "active"
+        assert 3 in got
+        if delivery == "at-most-once":
+            assert len(got) == len(set(got))
+        else:
+            assert set(got) == {0, 1, 2, 3}
