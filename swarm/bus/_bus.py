@@ -9,11 +9,13 @@ only need turns of the loop to keep up (`_inline.py`, `_pace.py`).
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count
 from typing import Any, Final
 
 from swarm.bus._core import ANONYMOUS, Pacing
 from swarm.bus._failures import Failures
+from swarm.bus._feed import BUDGET
 from swarm.bus._history import History, is_book
 from swarm.bus._host import BusHost
 from swarm.bus._inline import InlineQueue
@@ -211,11 +213,30 @@ class Bus:
         history.retain(options.history_events, self.host.clock.wall() - age)
         return history
 
-    def _catch_up(self, history: History) -> None:
+    def _catch_up(self, history: History, most: int | None = None) -> bool:
+        """Read what is new, at most so many commits; return whether that was all."""
         if self._reader is None:
             self._reader = self.host.tail.follow_now(self.host.tail.compacted)
-        while (commit := self._reader.next_nowait()) is not None:
+        for _ in count() if most is None else range(most):
+            commit = self._reader.next_nowait()
+            if commit is None:
+                return True
             history.append(commit)
+        return False
+
+    async def catch_up(self) -> None:
+        """Have history read what is new, and others run meanwhile.
+
+        Who waits for it may ask then how far back it reaches, and holds up nobody.
+
+        Raises:
+            Closed: The swarm is closed.
+        """
+        self.host.check()
+        with suppress(Lagged):  # `history` begins again
+            while not self._catch_up(self._history, BUDGET):
+                await one_loop_turn()
+                self.host.check()
 
     @property
     def compacted(self) -> int:

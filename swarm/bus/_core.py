@@ -75,6 +75,14 @@ class Core(Protocol):
         """The newest revision that history has let go of."""
         ...
 
+    async def catch_up(self) -> None:
+        """Have history read what is new, and others run meanwhile.
+
+        Raises:
+            Closed: The swarm is closed.
+        """
+        ...
+
     def new_id(self) -> str:
         """Return an id that no subscription has had."""
         ...

@@ -262,6 +262,8 @@ class Events:
                 all there any more; pass a later `since` to go on.
             Closed: The swarm is closed; or the agent has ended that this is of.
         """
+        if since is not None:
+            await self._bus.catch_up()
         self._check()
         selector = select(
             pattern,
@@ -339,6 +341,7 @@ class Events:
             Compacted: The events after `since` are not all there any more.
             ValueError: `since` is still to come.
         """
+        await self._bus.catch_up()
         self._check()
         options = HandlerOptions(delivery="at-least-once", on_error="dead-letter")
         start = HandlerStart(self._bus, self._identity, select(pattern), options)

@@ -1,12 +1,15 @@
 """The log as a subscription's buffer: what is read later, and the way back to live."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from swarm.bus._history import events_of
 from swarm.bus._position import Position
 from swarm.model import Event
 from swarm.ports import Reader, Tail
+
+BUDGET: Final = 128
+"""How many commits are read before others are let run: about a millisecond."""
 
 
 class Feed:
@@ -14,9 +17,12 @@ class Feed:
 
     Everything here is synchronous, so between the last commit that is read and the
     first that is delivered live there is neither a gap nor a duplicate (H4).
+
+    Attributes:
+        is_at_end: Whether everything was read when `next` looked last.
     """
 
-    __slots__ = ("_after", "_due", "_reader", "_replayed", "_until")
+    __slots__ = ("_after", "_due", "_left", "_reader", "_until", "is_at_end")
 
     def __init__(
         self, tail: Tail, after: tuple[int, int], *, replayed_until: int = 0
@@ -35,9 +41,18 @@ class Feed:
         self._until = replayed_until
         self._reader: Reader = tail.follow_now(Position(after).needs)
         self._due: list[Event[Any]] = []
+        self._left = BUDGET
+        self.is_at_end: bool = False
+
+    def begin_turn(self) -> None:
+        """Read on: others were let run."""
+        self._left = BUDGET
 
     def next(self, fits: Callable[[Event[Any]], bool]) -> Event[Any] | None:
-        """Return the next event that fits; None: everything was read, go live.
+        """Return the next event that fits.
+
+        None: everything was read (`is_at_end`), go live; or so much was that others
+        are to be let run, before the next turn here.
 
         Raises:
             Lagged: Events have left the log unread; `skip` goes on after them.
@@ -47,9 +62,13 @@ class Feed:
                 event = self._due.pop()
                 if event.place > self._after and fits(event):
                     return event
+            if not self._left:
+                return None
             commit = self._reader.next_nowait()
+            self.is_at_end = commit is None
             if commit is None:
                 return None
+            self._left -= 1
             replayed = commit.revision <= self._until
             self._due = list(events_of(commit, replayed=replayed))[::-1]
 

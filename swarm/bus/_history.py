@@ -1,17 +1,15 @@
 """The events of the log, found by type, source and correlation. Pure (H1-H3)."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from heapq import merge
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
+from swarm.bus._bucket import Bucket, Span
 from swarm.bus._letter import LETTERS
 from swarm.bus._patterns import Selector
 from swarm.bus._position import POSITIONS
 from swarm.bus._receipts import RECEIPTS
 from swarm.model import EVENT_TYPE, Commit, Document, Event, document_events
-
-Bucket: TypeAlias = "deque[Event[Any]]"
 
 _BOOKS: Final = frozenset(
     folder.segments[0] for folder in (POSITIONS, RECEIPTS, LETTERS)
@@ -50,7 +48,7 @@ class History:
         self.compacted: int = compacted
         self.moved: int = compacted
         self._newest = compacted
-        self._all: Bucket = deque()
+        self._all = Bucket()
         self._types: dict[type[Any], Bucket] = {}
         self._sources: dict[str, Bucket] = {}
         self._correlations: dict[str, Bucket] = {}
@@ -71,14 +69,14 @@ class History:
             for index, key in self._places(event):
                 bucket = index.get(key)
                 if bucket is None:
-                    bucket = index[key] = deque()
+                    bucket = index[key] = Bucket()
                 bucket.append(event)
 
     def forget(self, revision: int) -> None:
         """Let go of the events of commits up to `revision`."""
         self.compacted = max(self.compacted, revision)
-        while self._all and self._all[0].seq <= revision:
-            event = self._all.popleft()
+        while self._all and (event := self._all.oldest).seq <= revision:
+            self._all.popleft()
             self.moved = self._newest
             for index, key in self._places(event):
                 bucket = index[key]
@@ -92,8 +90,8 @@ class History:
         Commits are let go of whole: a commit is never shown in part (S11).
         """
         events = self._all
-        while events and (len(events) > most or events[0].at < since):
-            self.forget(events[0].seq)
+        while events and (len(events) > most or events.oldest.at < since):
+            self.forget(events.oldest.seq)
 
     def _places(self, event: Event[Any]) -> tuple[tuple[dict[Any, Bucket], Any], ...]:
         return (
@@ -102,18 +100,33 @@ class History:
             (self._correlations, event.correlation_id),
         )
 
-    def candidates(self, selector: Selector) -> Iterable[Event[Any]]:
-        """Return, in order, the events that may be meant: as few as an index tells."""
-        fewest: Bucket = min([self._all, *self._by_name(selector)], key=len)
+    def candidates(
+        self,
+        selector: Selector,
+        *,
+        start: tuple[int, int] | None = None,
+        after: int | None = None,
+    ) -> Iterable[Event[Any]]:
+        """Return, in order, the events that may be meant: as few as an index tells.
+
+        Args:
+            selector: Which are meant.
+            start: Only those later than this place.
+            after: Not before this time, in microseconds (H3: half open).
+        """
+        by_name = [b.span(start, after) for b in (self._all, *self._by_name(selector))]
+        fewest: Span = min(by_name, key=len)
         of_class = [
-            bucket for cls, bucket in self._types.items() if selector.fits_class(cls)
+            bucket.span(start, after)
+            for cls, bucket in self._types.items()
+            if selector.fits_class(cls)
         ]
         if sum(map(len, of_class)) < len(fewest):
             return merge(*of_class, key=_place)
         return (e for e in fewest if selector.fits_class(e.payload_class))
 
     def _by_name(self, selector: Selector) -> Iterator[Bucket]:
-        empty: Bucket = deque()
+        empty = Bucket()
         if selector.correlation_id is not None:
             yield self._correlations.get(selector.correlation_id, empty)
         if selector.sources is not None and len(selector.sources) == 1:
@@ -139,9 +152,7 @@ def page(
     events: Iterable[Event[Any]],
     allows: Callable[[Event[Any]], bool],
     *,
-    after: int | None,
     before: int | None,
-    start: tuple[int, int] | None,
     upto: int,
     offset: int,
     limit: int | None,
@@ -151,9 +162,7 @@ def page(
     Args:
         events: Candidates in order.
         allows: A last test.
-        after: Not before this time, in microseconds (H3: half open).
-        before: Before this time.
-        start: Later than this place.
+        before: Before this time, in microseconds.
         upto: Up to this revision.
         offset: How many to skip.
         limit: How many to return; None: all.
@@ -164,9 +173,7 @@ def page(
     for event in events:
         if event.seq > upto or (before is not None and event.at >= before):
             break
-        if start is not None and event.place <= start:
-            continue
-        if (after is not None and event.at < after) or not allows(event):
+        if not allows(event):
             continue
         if offset:
             offset -= 1

@@ -65,10 +65,16 @@ class Intake(Handling):
         self._feed: Feed | None = None
         self._seen: Place = (bus.host.tail.revision, -1)
         self._is_live = True
+        self._reads_on = False
+        """Whether it is to read more of the log in the loop's next turn."""
 
     @abstractmethod
     def wake(self) -> None:
         """Have somebody look at the line."""
+
+    @abstractmethod
+    def notify(self) -> None:
+        """Have those look again who wait for a change."""
 
     # --- from commits -------------------------------------------------------------
 
@@ -144,7 +150,7 @@ class Intake(Handling):
         self._refill()
 
     def _refill(self) -> None:
-        """Read what waits in the log, as far as there is room."""
+        """Read what waits in the log, as far as there is room, and a turn goes."""
         buffer = self.options.buffer
         while self._feed is not None and self.line.room(buffer) > 0:
             try:
@@ -155,11 +161,24 @@ class Intake(Handling):
                     self.lost += lost
                     self.bus.failures.complain(self, None, error, "events-lost")
                 continue
+            if event is None and not self._feed.is_at_end:
+                if not self._reads_on:
+                    self._reads_on = True
+                    self.bus.host.loop.call_soon(self._read_on)
+                return
             if event is None:
                 self._feed.close()
                 self._feed = None
             elif self.keeper is None or not self.keeper.has_done(event.place):
                 self._accept(event)
+
+    def _read_on(self) -> None:
+        """Read more, now that others were let run."""
+        self._reads_on = False
+        if self._feed is not None:
+            self._feed.begin_turn()
+            self._refill()
+        self.notify()
 
     def lose(self, commits: Sequence[Commit]) -> int:
         """Do without commits that the log let go of unread; return how many count.

@@ -62,11 +62,9 @@ def query(
     may_read = bus.host.reader_of(identity)
     found = Page(
         page(
-            history.candidates(selector),
+            history.candidates(selector, start=start, after=_microseconds(after)),
             lambda event: may_see(event, may_read) and selector.fits(event),
-            after=_microseconds(after),
             before=_microseconds(before),
-            start=start,
             upto=newest,
             offset=offset,
             limit=limit,

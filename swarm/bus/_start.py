@@ -340,6 +340,7 @@ class HandlerStart:
         `begun` is called with what has begun, before the past is handled.
         """
         bus = self._bus
+        check_whole("since", since, 0)
         self._check(handler, since)
         self._check_reach(since)
         until = bus.host.tail.revision

@@ -77,6 +77,8 @@ class EventStream(Recipient, Subscription, Generic[E]):
         self._readers = Readers(bus.host, self)
         self._processed = 0
         self._entered = False
+        self._reads_on = False
+        """Whether it is to read more of the log in the loop's next turn."""
         self._is_quick = False
         """Whether an event goes straight through the buffer; see `look_again`."""
 
@@ -89,6 +91,8 @@ class EventStream(Recipient, Subscription, Generic[E]):
             InvalidTransition: It was entered before.
             Closed: The swarm is closed; or the agent has ended that subscribed.
         """
+        if self._since is not None:
+            await self.bus.catch_up()
         self.bus.host.check()
         if self._tenure is not None:
             self._tenure.check()
@@ -252,9 +256,9 @@ class EventStream(Recipient, Subscription, Generic[E]):
         self._lag = Lagged(buffer[-1].seq if buffer else seq - 1)
 
     def _refill(self) -> None:
-        """Read what waits in the log, as far as there is room.
+        """Read what waits in the log, as far as there is room, and a turn goes.
 
-        So while something does, the buffer is full.
+        So while something does, the buffer is full, or more is read in the next turn.
         """
         feed = self._feed
         assert feed is not None  # who calls has looked
@@ -266,11 +270,26 @@ class EventStream(Recipient, Subscription, Generic[E]):
                 self.lost += feed.skip(self.bus.host.tail)
                 feed.close()
                 return
+            if event is None and not feed.is_at_end:
+                if not self._reads_on:
+                    self._reads_on = True
+                    self.bus.host.loop.call_soon(self._read_on)
+                return
             if event is None:
                 feed.close()
                 self._feed = None
                 return
             self._buffer.append(event)
+
+    def _read_on(self) -> None:
+        """Read more, now that others were let run."""
+        self._reads_on = False
+        if self._feed is not None:
+            self._feed.begin_turn()
+            self._refill()
+            self.look_again()
+            if self._buffer or self._lag is not None:
+                self._wake()
 
     # --- back-pressure ----------------------------------------------------------
 

@@ -208,7 +208,7 @@ class WorkerSubscription(Intake):
                     if self._ending and delivery in self._ending:
                         self._ending.pop(delivery).cancel()
                     self.step.ran()
-                    self._notify()
+                    self.notify()
                 if differs(copy_context(), before):
                     break  # another worker goes on, in a context of its own
                 budget -= 1
@@ -294,7 +294,7 @@ class WorkerSubscription(Intake):
     def pause(self) -> Settled:
         """Have no handler start any more; see `Subscription.pause`."""
         self._become("paused")
-        self._notify()
+        self.notify()
         return Settled(self._quiet)
 
     async def _quiet(self) -> None:
@@ -323,7 +323,7 @@ class WorkerSubscription(Intake):
                 if self._feed is None or self._seen[0] > revision:
                     return
                 self._refill()
-                if not self.line.buffered:
+                if not self.line.buffered and not self._reads_on:
                     continue
             host = self.bus.host
             with waiting_for(host, AtWork(host, self.name, self._members)):
@@ -337,7 +337,7 @@ class WorkerSubscription(Intake):
     def is_busy(self, until: float) -> bool:
         """Return whether a handler runs, or could before `until`."""
         line = self.line
-        if line.in_flight:
+        if line.in_flight or self._reads_on:
             return True
         if self._status != "active" or all(m.is_paused for m in self._members):
             return False
@@ -352,7 +352,7 @@ class WorkerSubscription(Intake):
         self._watchers.append(watcher)
         await watcher
 
-    def _notify(self) -> None:
+    def notify(self) -> None:
         """Have those in `change` look again."""
         watchers, self._watchers = self._watchers, []
         for watcher in watchers:
@@ -400,4 +400,4 @@ class WorkerSubscription(Intake):
         if self.keeper is not None:
             await self.keeper.save()
         self.dropped += self.line.clear()
-        self._notify()
+        self.notify()

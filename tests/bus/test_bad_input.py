@@ -99,6 +99,11 @@ CASES: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     ),
     "replay: handler": (lambda e: e.replay(since=0, handler=None), TypeError, "handle"),
     "replay: since": (lambda e: e.replay(since="0", handler=h), TypeError, "whole"),
+    "replay: no since": (
+        lambda e: e.replay(since=None, handler=h),
+        TypeError,
+        "since is a whole number",
+    ),
     "react: handler": (lambda e: e.react(Ping, None), TypeError, "a handler"),
     "query: limit": (lambda e: e.query(limit=-1), ValueError, "0 or more"),
     "query: limit text": (lambda e: e.query(limit="1"), TypeError, "whole number"),

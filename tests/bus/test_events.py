@@ -1,6 +1,7 @@
 """`swarm.events` as programs use it."""
 
 import asyncio
+import sys
 from typing import Any
 
 import pytest
@@ -685,3 +686,40 @@ async def test_a_paused_handler_that_hangs_is_given_up_all_the_same() -> None:
         await asyncio.sleep(10)
         s = sub.stats
         assert (s.dead, s.in_flight, s.buffered) == (2, 0, 1)
+
+
+@virtual
+async def test_a_page_costs_the_same_however_long_history_is() -> None:
+    """H2: `after_seq` and `after` begin where they say, and do not scan."""
+    calls = 0
+
+    def count(frame: Any, what: str, _: Any) -> None:
+        nonlocal calls
+        calls += what == "call"
+
+    async with Swarm() as swarm:
+
+        def cost(**options: Any) -> int:
+            nonlocal calls
+            swarm.events.query(limit=1)  # has read what is new
+            calls = 0
+            before = sys.getprofile()
+            sys.setprofile(count)
+            try:
+                page = swarm.events.query(limit=1, **options)
+            finally:
+                sys.setprofile(before)
+            assert [event.payload.number for event in page] == [7]
+            return calls
+
+        costs: list[int] = []
+        for more in (20, 2_000):
+            for _ in range(more):
+                await swarm.events.publish(Placed(0))
+            await asyncio.sleep(1)
+            receipt = await swarm.events.publish(Placed(7))
+            at = swarm.events.query(Placed)[-1].at
+            costs.append(cost(types=Placed, after_seq=receipt.seq - 1))
+            costs.append(cost(after_seq=receipt.seq - 1))
+            costs.append(cost(types=Placed, after=at))
+        assert max(costs) < 2 * min(costs) + 100

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from swarm import Event, LimitExceeded, event
 from swarm.bus import select
+from swarm.bus._bucket import Bucket
 from swarm.bus._history import History, page
 from swarm.model import OWNER, AgentIdentity, Cause, Commit
 
@@ -170,9 +171,18 @@ def test_a_dotted_pattern_takes_linear_time() -> None:
     st.sampled_from((None, "r1", "r9")),
     st.integers(0, 4),
     st.one_of(st.none(), st.integers(0, 5)),
+    st.one_of(st.none(), st.tuples(st.integers(0, 30), st.sampled_from((-1, 0, 9)))),
+    st.one_of(st.none(), st.integers(0, 310)),
 )
 def test_indexes_equal_a_scan(
-    steps: list[Any], types: Any, sources: Any, root: Any, offset: int, limit: Any
+    steps: list[Any],
+    types: Any,
+    sources: Any,
+    root: Any,
+    offset: int,
+    limit: Any,
+    start: Any,
+    since: Any,
 ) -> None:
     """H1, H2: after every operation each index, and every query, equals a scan."""
     history = History()
@@ -188,14 +198,17 @@ def test_indexes_equal_a_scan(
         history.check()
         assert list(history) == kept
         scan = [
-            e for e in kept if selector.fits_class(e.payload_class) and selector.fits(e)
+            e
+            for e in kept
+            if selector.fits_class(e.payload_class)
+            and selector.fits(e)
+            and (start is None or e.place > start)
+            and (since is None or e.at >= since)
         ]
         found = page(
-            history.candidates(selector),
+            history.candidates(selector, start=start, after=since),
             selector.fits,
-            after=None,
             before=None,
-            start=None,
             upto=revision,
             offset=offset,
             limit=limit,
@@ -209,13 +222,57 @@ def test_query_times_are_half_open() -> None:
     for revision in range(1, 6):
         history.append(make(revision))
     found = page(
-        history,
+        history.candidates(select(), after=20),
         lambda _: True,
-        after=20,
         before=40,
-        start=None,
         upto=5,
         offset=0,
         limit=None,
     )
     assert [e.seq for e in found] == [2, 3]
+
+
+def test_a_bucket_lets_go_of_many() -> None:
+    """H1: what is gone is held by nothing, and its places are used again."""
+    bucket = Bucket()
+    kept: list[Event[Any]] = []
+    for revision in range(1, 1_000):
+        event = Event[Any](make(revision), 0)
+        bucket.append(event)
+        kept.append(event)
+        while len(kept) > revision % 150:
+            assert bucket.oldest is kept.pop(0)
+            bucket.popleft()
+        assert list(bucket) == kept
+        assert len(bucket) == len(kept)
+        assert len(bucket._events) <= 2 * len(kept) + 128
+    gone = bucket._events[: bucket._first]
+    assert gone == [None] * len(gone)
+    assert list(bucket.span((990, 0), None)) == [e for e in kept if e.seq > 990]
+
+
+class Counting(Event[Any]):
+    """An event that counts how often it is looked at."""
+
+    looks = 0
+
+    @property
+    def place(self) -> tuple[int, int]:
+        Counting.looks += 1
+        return super().place
+
+    @property
+    def at(self) -> int:
+        Counting.looks += 1
+        return super().at
+
+
+def test_a_page_is_begun_where_it_begins() -> None:
+    """H2: what was read before is not gone through again."""
+    bucket = Bucket()
+    for revision in range(1, 4_001):
+        bucket.append(Counting(make(revision), 0))
+    for start, after in (((3_900, 0), None), (None, 39_010)):
+        Counting.looks = 0
+        assert next(iter(bucket.span(start, after))).seq == 3_901
+        assert 0 < Counting.looks < 20
