@@ -183,7 +183,7 @@ class InlineQueue:
                     set_activity(event)
                 called, look, last = route.calls, route.look, number
                 if first or not number == len(called) <= look:
-                    last = first + look if first + look < number else number
+                    last = min(first + look, number)
                     called = called[first:last]
                 self._part, self._first = called, first
                 calls: Any = iter(called)
