@@ -69,7 +69,7 @@ class InlineQueue:
         self._turnstile = Turnstile(host.loop, self._room)
         self.pending: deque[tuple[Event[Any], Route, int]] = deque()
         self.running: Route | None = None
-        self._in_hand = _NOTHING
+        self._in_hand: tuple[Any, Any, int, int] = _NOTHING
         self._part: list[Call] = []
         self._first = 0
         self._afterwards: list[Callable[[], None]] = []
@@ -169,7 +169,7 @@ class InlineQueue:
         looked, left = self._now(), 1.0
         until = looked + _SLICE
         event, route, last, number = self._in_hand
-        if route is not None:
+        if last < number:
             set_activity(event)
         try:
             while True:
