@@ -17,11 +17,19 @@ from swarm.ports import current_activity
 _SLICE: Final = 0.001
 """For how many seconds, about, plain functions are called in one turn of the loop."""
 
-_MOST_CALLS: Final = 1_024
-"""After how many calls there is a look at the clock, however quick they are."""
+_QUICK: Final = _SLICE / 8
+"""In how many seconds as many calls are done as there might be more of, unlooked."""
+
+_MOST_CALLS: Final = 128
+"""After how many calls there is a look at the clock, however quick they are.
+
+For any of them may turn slow, and until the next look all of them hold the loop.
+"""
 
 BACKLOG: Final = 256
 """How many events wait for plain functions before publishers do."""
+
+_NOTHING: Final[tuple[Any, Any, int, int]] = (None, None, 0, 0)
 
 
 class Calling(Protocol):
@@ -61,7 +69,7 @@ class InlineQueue:
         self._turnstile = Turnstile(host.loop, self._room)
         self.pending: deque[tuple[Event[Any], Route, int]] = deque()
         self.running: Route | None = None
-        self._in_hand: tuple[Event[Any], Route, int, int] | None = None
+        self._in_hand: tuple[Any, Any, int, int] = _NOTHING
         self._part: list[Call] = []
         self._first = 0
         self._afterwards: list[Callable[[], None]] = []
@@ -160,22 +168,24 @@ class InlineQueue:
         pending, set_activity = self.pending, current_activity.set
         looked, left = self._now(), 1.0
         until = looked + _SLICE
+        event, route, last, number = self._in_hand
+        if last < number:
+            set_activity(event)
         try:
             while True:
-                if self._in_hand is not None:
-                    event, route, first, number = self._in_hand
-                elif pending:
+                first = last
+                if first == number:
+                    if not pending:
+                        return
                     event, route, number = pending.popleft()
                     first = 0
                     self.running = route
-                else:
-                    return
+                    set_activity(event)
                 called, look, last = route.calls, route.look, number
                 if first or not number == len(called) <= look:
                     last = min(first + look, number)
                     called = called[first:last]
                 self._part, self._first = called, first
-                set_activity(event)
                 calls: Any = iter(called)
                 try:
                     for call in calls:
@@ -188,22 +198,24 @@ class InlineQueue:
                     failing: Calling = route.inline[last - 1]
                     self._afterwards.append(partial(failing.failed, event, error))
                     if isinstance(error, FATAL):  # the others have their turn later
-                        self._in_hand = event, route, last, number
+                        if last == number:
+                            route.done += 1
+                            self._end_event(route)
                         raise
-                if last < number:
-                    self._in_hand = event, route, last, number
-                else:
-                    self._in_hand = None
+                if last == number:
                     route.done += 1
                     if self._afterwards or self._at_last or route.is_retired:
                         self._end_event(route)
                 left -= (last - first) / look
                 if left <= 0.0:
                     looked, left, before = self._now(), 1.0, looked
-                    route.look = _next_look(look, looked - before)
+                    if look < _MOST_CALLS or looked - before > _QUICK:
+                        route.look = _next_look(look, looked - before)
                     if looked >= until:
                         return
         finally:
+            in_hand = event, route, last, number
+            self._in_hand = in_hand if last < number else _NOTHING
             self._end_turn()
 
     def _end_event(self, route: Route) -> None:
@@ -219,9 +231,10 @@ class InlineQueue:
 
     def _end_turn(self) -> None:
         self._is_scheduled = False
-        if self._in_hand is None:
+        has_more = self._in_hand is not _NOTHING
+        if not has_more:
             self.running = None
-        if self.pending or self._in_hand is not None:
+        if self.pending or has_more:
             self._schedule()
         if self._is_crowded:
             self._turnstile.let_in()
@@ -230,6 +243,6 @@ class InlineQueue:
 
 def _next_look(calls: int, seconds: float) -> int:
     """Return after how many calls to look at the clock, when these took so long."""
-    if seconds < _SLICE / 8:
+    if seconds < _QUICK:
         return min(2 * calls, _MOST_CALLS)
     return max(1, int(calls * _SLICE / 4 / seconds))

@@ -4,6 +4,9 @@ A publisher in a plain loop gives nobody else a turn, so the buffer of a handler
 never waits would overflow although it is as quick as can be. Such a handler gets turns
 of the loop while its buffer is full. One that has not come to an end for a few of them
 waits for something else, and nobody waits for it (E2).
+
+It is watched only while it is full: once there is room, whoever is let in has to move
+next, however long it takes to, and who still waits then has the handler watched anew.
 """
 
 from typing import Any, Final

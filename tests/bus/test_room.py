@@ -486,6 +486,42 @@ async def test_slow_plain_functions_share_the_loop() -> None:
         assert calls == sorted(calls)
 
 
+@pytest.mark.parametrize("functions", [1, 20, 300])
+def test_plain_functions_that_turn_slow_hold_the_loop_once(functions: int) -> None:
+    """E2: however quick they were, there is a look at the clock before long."""
+
+    @virtual
+    async def scenario() -> None:
+        async with Swarm() as swarm:
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, VirtualLoop)
+            calls, takes = 0, 0.0
+
+            def handle(_: Event[One]) -> None:
+                nonlocal calls
+                calls += 1
+                loop.virtual += takes
+
+            for _ in range(functions):
+                await swarm.events.on(One, handle)
+            for number in range(3_000):
+                await swarm.events.publish(One(number))
+            await turns(10)
+            assert calls == 3_000 * functions
+            calls, takes = 0, 0.001
+            held: list[int] = []
+            for number in range(200):
+                await swarm.events.publish(One(number))
+            while calls < 200 * functions:
+                before = calls
+                await turns(1)
+                held.append(calls - before)
+            assert max(held) < 2 * 128, "of a millisecond each"
+            assert sorted(held)[-2] <= 2
+
+    scenario()
+
+
 @virtual
 async def test_between_two_slices_of_one_event_all_may_change() -> None:
     """E12, E13: pausing, cancelling and subscribing while an event is handed over."""
