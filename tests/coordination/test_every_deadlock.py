@@ -6,6 +6,7 @@ cycle. And when a report is suppressed, who was to get it never goes on.
 """
 
 import asyncio
+import logging
 import random
 from typing import Any
 
@@ -27,6 +28,14 @@ from tests.support.virtual_loop import VirtualLoop, turns
 NAMES = ("a", "b", "c")
 MODES = ("exclusive", "exclusive", "shared", "upgradeable")
 LONG = 1e9  # seconds: no lease ends, and none is renewed, before the program is over
+
+
+@pytest.fixture(autouse=True)
+def unlogged():
+    """Pytest would keep what is logged, and with it the tracebacks and their tasks."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
 
 
 class Worker(Agent):
