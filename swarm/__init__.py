@@ -1,134 +1,207 @@
-"""swarm: coordinate async agents."""
+"""swarm: coordinate async agents.
 
-from swarm.agents import (
-    AgentInfo,
-    Backoff,
-    Group,
-    Ref,
-    Restart,
-    Status,
-    Stream,
-    interleave,
-)
-from swarm.bus import (
-    Attempt,
-    Batch,
-    BusOptions,
-    DeadLetter,
-    DeadLetters,
-    ErrorInfo,
-    Events,
-    EventStream,
-    Receipt,
-    Recipient,
-    RetryBackoff,
-    Subscription,
-    SubscriptionStats,
-    WrittenEvent,
-    keep_active_agents,
-    on,
-    record_completed_tasks,
-)
-from swarm.coordination import (
-    Arrival,
-    BarrierHandle,
-    HeldLock,
-    Lease,
-    Leases,
-    LockHandle,
-    QueuedLock,
-    SemaphoreHandle,
-)
-from swarm.errors import (
-    AccessDenied,
-    AckTimeout,
-    AgentDied,
-    AskTimeout,
-    BarrierTimeout,
-    BrokenBarrier,
-    Closed,
-    Compacted,
-    ConfigMismatch,
-    ConflictError,
-    Contention,
-    DeadlockError,
-    InvalidPath,
-    InvalidTransition,
-    InvalidValue,
-    Lagged,
-    LeaseLost,
-    LimitExceeded,
-    LockTimeout,
-    Lost,
-    MailboxFull,
-    NameTaken,
-    NoSuchAgent,
-    NotFound,
-    PathConflict,
-    RemoteCancelled,
-    SchemaVersionError,
-    StaleAck,
-    StaleClaim,
-    StaleLease,
-    StateCorruption,
-    StorageFailed,
-    StorageInUse,
-    SwarmError,
-    WouldBlock,
-    WrongLoop,
-)
-from swarm.model import (
-    ABSENT,
-    DELETE,
-    OWNER,
-    AgentHealthChanged,
-    AgentIdentity,
-    AgentRegistered,
-    AgentStarted,
-    AgentStopped,
-    Change,
-    ChangeKind,
-    Event,
-    HandoffAccepted,
-    HandoffCompleted,
-    HandoffRejected,
-    HandoffRequested,
-    LockAcquired,
-    LockContention,
-    LockExpired,
-    LockReleased,
-    Priority,
-    StateCreated,
-    StateDeleted,
-    StateUpdated,
-    SystemAlert,
-    SystemConfigChanged,
-    SystemMaintenance,
-    TaskAssigned,
-    TaskCancelled,
-    TaskCompleted,
-    TaskCreated,
-    TaskFailed,
-    TaskProgress,
-    TaskStarted,
-    Versioned,
-    event,
-)
-from swarm.ports import Clock, Limits, correlated
-from swarm.state import (
-    Candidate,
-    Decision,
-    Key,
-    PastState,
-    Policy,
-    Rights,
-    Rule,
-    StateHandle,
-    Transaction,
-    ValidationResult,
-    Watch,
-)
-from swarm.system import Agent, Portal, Surface, Swarm, SwarmConfig
+Every public name of the everyday API is here; `swarm.testing` has the simulator. A
+name is imported from its package when it is first used, so that `import swarm` costs
+next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from swarm.agents import (
+        AgentInfo,
+        Backoff,
+        Group,
+        Ref,
+        Restart,
+        Status,
+        Stream,
+        interleave,
+    )
+    from swarm.bus import (
+        Attempt,
+        Batch,
+        BusOptions,
+        DeadLetter,
+        DeadLetters,
+        ErrorInfo,
+        Events,
+        EventStream,
+        Receipt,
+        Recipient,
+        RetryBackoff,
+        Subscription,
+        SubscriptionStats,
+        WrittenEvent,
+        keep_active_agents,
+        on,
+        record_completed_tasks,
+    )
+    from swarm.coordination import (
+        Arrival,
+        BarrierHandle,
+        HeldLock,
+        Lease,
+        Leases,
+        LockHandle,
+        QueuedLock,
+        SemaphoreHandle,
+    )
+    from swarm.errors import (
+        AccessDenied,
+        AckTimeout,
+        AgentDied,
+        AskTimeout,
+        BarrierTimeout,
+        BrokenBarrier,
+        Closed,
+        Compacted,
+        ConfigMismatch,
+        ConflictError,
+        Contention,
+        DeadlockError,
+        InvalidPath,
+        InvalidTransition,
+        InvalidValue,
+        Lagged,
+        LeaseLost,
+        LimitExceeded,
+        LockTimeout,
+        Lost,
+        MailboxFull,
+        NameTaken,
+        NoSuchAgent,
+        NotFound,
+        PathConflict,
+        RemoteCancelled,
+        SchemaVersionError,
+        StaleAck,
+        StaleClaim,
+        StaleLease,
+        StateCorruption,
+        StorageFailed,
+        StorageInUse,
+        SwarmError,
+        WouldBlock,
+        WrongLoop,
+    )
+    from swarm.model import (
+        ABSENT,
+        DELETE,
+        OWNER,
+        AgentHealthChanged,
+        AgentIdentity,
+        AgentRegistered,
+        AgentStarted,
+        AgentStopped,
+        Change,
+        ChangeKind,
+        Event,
+        HandoffAccepted,
+        HandoffCompleted,
+        HandoffRejected,
+        HandoffRequested,
+        LockAcquired,
+        LockContention,
+        LockExpired,
+        LockReleased,
+        Priority,
+        StateCreated,
+        StateDeleted,
+        StateUpdated,
+        SystemAlert,
+        SystemConfigChanged,
+        SystemMaintenance,
+        TaskAssigned,
+        TaskCancelled,
+        TaskCompleted,
+        TaskCreated,
+        TaskFailed,
+        TaskProgress,
+        TaskStarted,
+        Versioned,
+        event,
+    )
+    from swarm.ports import Clock, Limits, correlated
+    from swarm.state import (
+        Candidate,
+        Decision,
+        Key,
+        PastState,
+        Policy,
+        Rights,
+        Rule,
+        StateHandle,
+        Transaction,
+        ValidationResult,
+        Watch,
+    )
+    from swarm.system import Agent, Portal, Surface, Swarm, SwarmConfig
+
+    __version__: str
+
+_NAMES: Final = {
+    "swarm.agents": """
+        AgentInfo Backoff Group Ref Restart Status Stream interleave
+    """,
+    "swarm.bus": """
+        Attempt Batch BusOptions DeadLetter DeadLetters ErrorInfo EventStream Events
+        Receipt Recipient RetryBackoff Subscription SubscriptionStats WrittenEvent
+        keep_active_agents on record_completed_tasks
+    """,
+    "swarm.coordination": """
+        Arrival BarrierHandle HeldLock Lease Leases LockHandle QueuedLock
+        SemaphoreHandle
+    """,
+    "swarm.errors": """
+        AccessDenied AckTimeout AgentDied AskTimeout BarrierTimeout BrokenBarrier
+        Closed Compacted ConfigMismatch ConflictError Contention DeadlockError
+        InvalidPath InvalidTransition InvalidValue Lagged LeaseLost LimitExceeded
+        LockTimeout Lost MailboxFull NameTaken NoSuchAgent NotFound PathConflict
+        RemoteCancelled SchemaVersionError StaleAck StaleClaim StaleLease
+        StateCorruption StorageFailed StorageInUse SwarmError WouldBlock WrongLoop
+    """,
+    "swarm.model": """
+        ABSENT AgentHealthChanged AgentIdentity AgentRegistered AgentStarted
+        AgentStopped Change ChangeKind DELETE Event HandoffAccepted HandoffCompleted
+        HandoffRejected HandoffRequested LockAcquired LockContention LockExpired
+        LockReleased OWNER Priority StateCreated StateDeleted StateUpdated
+        SystemAlert SystemConfigChanged SystemMaintenance TaskAssigned TaskCancelled
+        TaskCompleted TaskCreated TaskFailed TaskProgress TaskStarted Versioned
+        event
+    """,
+    "swarm.ports": "Clock Limits correlated",
+    "swarm.state": """
+        Candidate Decision Key PastState Policy Rights Rule StateHandle Transaction
+        ValidationResult Watch
+    """,
+    "swarm.system": "Agent Portal Surface Swarm SwarmConfig",
+}
+_PACKAGES: Final = (*(name.removeprefix("swarm.") for name in _NAMES), "testing")
+_HOMES: Final = {
+    name: package for package, names in _NAMES.items() for name in names.split()
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Return a public name or package, imported at its first use."""
+    if name in _HOMES:
+        value: Any = getattr(import_module(_HOMES[name]), name)
+    elif name in _PACKAGES:
+        value = import_module(f"swarm.{name}")
+    elif name == "__version__":
+        value = import_module("importlib.metadata").version("swarm-actors")
+    else:
+        raise AttributeError(f"module 'swarm' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted(__all__)
+
 
 __all__ = [
     "ABSENT",
@@ -248,6 +321,7 @@ __all__ = [
     "WouldBlock",
     "WrittenEvent",
     "WrongLoop",
+    "__version__",
     "correlated",
     "event",
     "interleave",
