@@ -1,27 +1,16 @@
-"""Events against raw asyncio: a committed publish against a queue per subscriber.
+"""A committed publish against a queue for each subscriber.
 
-Every figure is a ratio: the rate here over the rate of the rawest asyncio way of the
-same job, measured right before it in the same run; the median of several pairs.
-"The commit alone" is what the kernel does for an event and the bus can take nothing
-off. `--quick` makes the pairs small.
+In bursts of 64, and alone: others run after each event.
 """
 
-import argparse
 import asyncio
-import gc
-import math
-import statistics
-import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+
+from row import Job, Row, timed
 
 from swarm import Agent, Event, Swarm, event, on
-from swarm.model import OWNER
 
-PACE = {"burst": 64}
-"""After how many events a publisher lets others run."""
-
-Job = Callable[[int], Awaitable[float]]
+Publish = Callable[["Tick"], Awaitable[object]]
 
 
 @event("bench.tick")
@@ -29,8 +18,15 @@ class Tick:
     number: int
 
 
-def raw(subscribers: int) -> Job:
-    """Put every event into a queue of each subscriber's; each has a task."""
+async def send(publish: Publish, total: int, burst: int) -> None:
+    for number in range(total):
+        await publish(Tick(number))
+        if number % burst == burst - 1:
+            await asyncio.sleep(0)
+
+
+def raw(subscribers: int, burst: int) -> Job:
+    """Put every event into a queue of each subscriber; each has a task."""
 
     async def job(total: int) -> float:
         queues: list[asyncio.Queue[Tick]] = [
@@ -43,50 +39,78 @@ def raw(subscribers: int) -> Job:
 
         tasks = [asyncio.create_task(consume(queue)) for queue in queues]
         await asyncio.sleep(0)
-        began = time.perf_counter()
-        for number in range(total):
-            payload = Tick(number)
-            for queue in queues:
-                queue.put_nowait(payload)
-            if number % PACE["burst"] == 0:
-                await asyncio.sleep(0)
-        await asyncio.gather(*tasks)
-        return total / (time.perf_counter() - began)
+
+        async def work() -> None:
+            for number in range(total):
+                payload = Tick(number)
+                for queue in queues:
+                    queue.put_nowait(payload)
+                if number % burst == burst - 1:
+                    await asyncio.sleep(0)
+            await asyncio.gather(*tasks)
+
+        return await timed(work(), total)
 
     return job
 
 
-def inline(subscribers: int) -> Job:
+class Counter:
+    """Knows when every subscriber has seen every event."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+        self.done = asyncio.Event()
+
+    def note(self) -> None:
+        self.left -= 1
+        if not self.left:
+            self.done.set()
+
+
+def plain(subscribers: int, burst: int) -> Job:
     async def job(total: int) -> float:
         async with Swarm() as swarm:
-            seen = 0
+            counter = Counter(total)
 
-            def handler(_: Event[Tick]) -> None:
-                nonlocal seen
-                seen += 1
+            def last(_: Event[Tick]) -> None:
+                counter.note()
 
             def other(_: Event[Tick]) -> None: ...
 
-            events = swarm.events
-            await events.on(Tick, handler)
             for _ in range(subscribers - 1):
-                await events.on(Tick, other)
-            publish = events.publish
-            await publish(Tick(0))
-            await asyncio.sleep(0)
-            began = time.perf_counter()
-            for number in range(total):
-                await publish(Tick(number))
-                if number % PACE["burst"] == 0:
-                    await asyncio.sleep(0)
-            while seen <= total:  # noqa: ASYNC110  # ours polls alike
-                await asyncio.sleep(0)
-            return total / (time.perf_counter() - began)
+                await swarm.events.on(Tick, other)
+            await swarm.events.on(Tick, last)
+
+            async def work() -> None:
+                await send(swarm.events.publish, total, burst)
+                await counter.done.wait()
+
+            return await timed(work(), total)
 
     return job
 
 
-def streams(subscribers: int) -> Job:
+def handlers(subscribers: int, burst: int) -> Job:
+    async def job(total: int) -> float:
+        async with Swarm() as swarm:
+            counter = Counter(total * subscribers)
+
+            async def handler(_: Event[Tick]) -> None:
+                counter.note()
+
+            for _ in range(subscribers):
+                await swarm.events.on(Tick, handler)
+
+            async def work() -> None:
+                await send(swarm.events.publish, total, burst)
+                await counter.done.wait()
+
+            return await timed(work(), total)
+
+    return job
+
+
+def streams(subscribers: int, burst: int) -> Job:
     async def job(total: int) -> float:
         async with Swarm() as swarm:
 
@@ -104,126 +128,87 @@ def streams(subscribers: int) -> Job:
                 ready = asyncio.Event()
                 tasks.append(asyncio.create_task(consume(ready)))
                 await ready.wait()
-            publish = swarm.events.publish
-            began = time.perf_counter()
-            for number in range(total):
-                await publish(Tick(number))
-                if number % PACE["burst"] == 0:
-                    await asyncio.sleep(0)
-            await asyncio.gather(*tasks)
-            return total / (time.perf_counter() - began)
+
+            async def work() -> None:
+                await send(swarm.events.publish, total, burst)
+                await asyncio.gather(*tasks)
+
+            return await timed(work(), total)
 
     return job
 
 
 class Listener(Agent):
-    def __init__(self, done: list[int]) -> None:
-        self.done = done
+    def __init__(self, counter: Counter) -> None:
+        self.counter = counter
 
     @on(Tick)
     async def tick(self, _: Event[Tick]) -> None:
-        self.done[0] += 1
+        self.counter.note()
 
 
-def mailboxes(subscribers: int) -> Job:
+def agents(subscribers: int, burst: int) -> Job:
     async def job(total: int) -> float:
         async with Swarm() as swarm:
-            done = [0]
+            counter = Counter(total * subscribers)
             for _ in range(subscribers):
-                await swarm.spawn(Listener, done)
-            publish = swarm.events.publish
-            began = time.perf_counter()
-            for number in range(total):
-                await publish(Tick(number))
-                if number % PACE["burst"] == 0:
-                    await asyncio.sleep(0)
-            while done[0] < total * subscribers:  # noqa: ASYNC110  # ours polls alike
-                await asyncio.sleep(0)
-            return total / (time.perf_counter() - began)
+                await swarm.spawn(Listener, counter)
+
+            async def work() -> None:
+                await send(swarm.events.publish, total, burst)
+                await counter.done.wait()
+
+            return await timed(work(), total)
 
     return job
 
 
-async def commits(total: int) -> float:
-    """Only what the kernel does for an event: the commit and the log."""
-    async with Swarm() as swarm:
-        kernel = swarm._coordinator.kernel  # noqa: SLF001 - nothing else is only it
-        began = time.perf_counter()
-        for number in range(total):
-            kernel.commit_now(OWNER, events=(Tick(number),))
-            if number % PACE["burst"] == 0:
-                await asyncio.sleep(0)
-        return total / (time.perf_counter() - began)
-
-
 async def nobody(total: int) -> float:
     async with Swarm() as swarm:
-        publish = swarm.events.publish
-        began = time.perf_counter()
-        for number in range(total):
-            await publish(Tick(number))
-        return total / (time.perf_counter() - began)
+        return await timed(send(swarm.events.publish, total, 64), total)
 
 
-async def plain_set(total: int) -> float:
+async def sets(total: int) -> float:
     async with Swarm() as swarm:
-        await swarm.state.set("path.to.it", 0)
-        began = time.perf_counter()
-        for number in range(total):
-            await swarm.state.set("path.to.it", number)
-        return total / (time.perf_counter() - began)
+
+        async def work() -> None:
+            for number in range(total):
+                await swarm.state.set("shared.n", number)
+                if number % 64 == 0:
+                    await asyncio.sleep(0)
+
+        return await timed(work(), total)
 
 
-async def watched_set(total: int) -> float:
-    async with Swarm() as swarm:
-        await swarm.events.on(Tick, lambda _: None)
-        await swarm.state.set("path.to.it", 0)
-        began = time.perf_counter()
-        for number in range(total):
-            await swarm.state.set("path.to.it", number)
-        return total / (time.perf_counter() - began)
+KINDS: tuple[tuple[str, Callable[[int, int], Job], tuple[float, ...]], ...] = (
+    ("plain function", plain, (0.5, 2, 10, 20)),
+    ("async handler", handlers, (0.3, 0.9, 0.9, 0.9)),
+    ("stream", streams, (0.5, 0.9, 1.0, 1.0)),
+    ("agent", agents, (0.4, 0.8, 0.8, 0.8)),
+)
+TOTALS = {1: 20_000, 10: 8_000, 100: 1_600, 1_000: 200}
 
 
-async def ratio(ours: Job, theirs: Job, total: int, pairs: int) -> float:
-    figures = []
-    for _ in range(pairs):
-        gc.collect()
-        base = await theirs(total)
-        gc.collect()
-        figures.append(await ours(total) / base)
-    return statistics.median(figures)
+def row(kind: str, make: Callable[[int, int], Job], many: int, goal: float) -> Row:
+    name = f"publish to {many:,} {kind}{'s' if many > 1 else ''}"
+    return Row(name, make(many, 64), raw(many, 64), TOTALS[many], goal)
 
 
-async def run(quick: bool) -> None:
-    pairs, scale = (3, 1) if quick else (7, 4)
-    rows: list[tuple[str, Any, Any, int, float]] = [
-        ("publish, 1 plain function", inline(1), raw(1), 5_000, 0.5),
-        ("publish, 10 plain functions", inline(10), raw(10), 2_000, 2),
-        ("publish, 100 plain functions", inline(100), raw(100), 400, 8),
-        ("publish, 1,000 plain functions", inline(1_000), raw(1_000), 100, 15),
-        ("the commit alone, as for 1", commits, raw(1), 5_000, math.nan),
-        ("the commit alone, as for 10", commits, raw(10), 2_000, math.nan),
-        ("publish, 10 streams", streams(10), raw(10), 2_000, 0.8),
-        ("publish, 100 streams", streams(100), raw(100), 200, 0.8),
-        ("publish, 10 agents", mailboxes(10), raw(10), 1_000, 0.8),
-        ("publish, 100 agents", mailboxes(100), raw(100), 200, 0.8),
-        ("publish, nobody listens", nobody, plain_set, 5_000, 0.8),
-        ("state set, over the same unwatched", watched_set, plain_set, 5_000, 0.9),
-    ]
-    print(f"{'events':<40}{'x raw, alone':>14}{'in bursts':>11}{'bar':>8}")
-    for name, ours, theirs, total, bar in rows:
-        figures = []
-        for PACE["burst"] in (1, 64):
-            figures.append(await ratio(ours, theirs, total * scale, pairs))
-        alone, bursts = figures
-        print(f"{name:<40}{alone:>14.2f}{bursts:>11.2f}{bar:>8.2f}", flush=True)
-
-
-def main(quick: bool) -> None:
-    asyncio.run(run(quick))
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    main(parser.parse_args().quick)
+ROWS = [
+    *(
+        row(kind, make, many, goal)
+        for kind, make, goals in KINDS
+        for many, goal in zip(TOTALS, goals, strict=True)
+    ),
+    *(
+        Row(
+            f"publish to 10 {kind}s, one at a time",
+            make(10, 1),
+            raw(10, 1),
+            TOTALS[10],
+            goals[1],
+        )
+        for kind, make, goals in KINDS
+    ),
+    Row("publish to nobody, over state.set", nobody, sets, 20_000, 0.8),
+]

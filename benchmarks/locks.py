@@ -1,114 +1,123 @@
-"""Locks, semaphores and barriers beside asyncio's: `python benchmarks/locks.py`.
+"""Locks, semaphores and barriers beside those of asyncio.
 
 A lock of swarm is a document in the tree, with an owner, a lease, a fencing token,
-events and history; asyncio's is a flag. Ratios are to asyncio's in the same run: 1.0
-is as fast. Each figure is the median of pairs of measurements, one right after the
-other.
+events and history; that of asyncio is a flag.
 """
 
-from __future__ import annotations
-
-import argparse
 import asyncio
-import statistics
-import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from row import Job, Row, timed, together
 
 from swarm import Swarm
 
-WAITERS = 16
+Enter = Callable[[], AbstractAsyncContextManager[Any]]
 
 
-async def alone(enter: Callable[[], object], rounds: int) -> float:
-    """Return how long one round takes when nobody else wants it."""
-    began = time.perf_counter()
-    for _ in range(rounds):
-        async with enter():
-            pass
-    return (time.perf_counter() - began) / rounds
+async def alone(enter: Enter, total: int) -> float:
+    async def work() -> None:
+        for _ in range(total):
+            async with enter():
+                pass
+
+    return await timed(work(), total)
 
 
-async def crowd(enter: Callable[[], object], rounds: int) -> float:
-    """Return how long one round takes when 16 tasks want it all the time."""
-
-    async def member() -> None:
-        for _ in range(rounds):
+async def crowd(enter: Enter, waiters: int, total: int) -> float:
+    async def member(_: int) -> None:
+        for _ in range(total // waiters):
             async with enter():
                 await asyncio.sleep(0)
 
-    began = time.perf_counter()
-    await asyncio.gather(*(member() for _ in range(WAITERS)))
-    return (time.perf_counter() - began) / (rounds * WAITERS)
+    return await timed(together(waiters, member), total // waiters * waiters)
 
 
-async def meet(wait: Callable[[], Awaitable[object]], rounds: int) -> float:
-    """Return how long one arrival takes at a barrier for 16."""
+async def enter(make: Enter, waiters: int, total: int) -> float:
+    total = max(total, waiters)
+    return await (alone(make, total) if waiters == 1 else crowd(make, waiters, total))
 
-    async def member() -> None:
-        for _ in range(rounds):
+
+def lock(waiters: int) -> Job:
+    async def job(total: int) -> float:
+        async with Swarm() as swarm:
+            return await enter(lambda: swarm.lock("bench"), waiters, total)
+
+    return job
+
+
+def raw_lock(waiters: int) -> Job:
+    async def job(total: int) -> float:
+        made = asyncio.Lock()
+        return await enter(lambda: made, waiters, total)
+
+    return job
+
+
+def semaphore(waiters: int) -> Job:
+    async def job(total: int) -> float:
+        async with Swarm() as swarm:
+            made = swarm.semaphore("bench", 4)
+            return await enter(lambda: made, waiters, total)
+
+    return job
+
+
+def raw_semaphore(waiters: int) -> Job:
+    async def job(total: int) -> float:
+        made = asyncio.Semaphore(4)
+        return await enter(lambda: made, waiters, total)
+
+    return job
+
+
+async def meet(wait: Callable[[], Awaitable[object]], total: int) -> float:
+    async def member(_: int) -> None:
+        for _ in range(max(1, total // 16)):
             await wait()
 
-    began = time.perf_counter()
-    await asyncio.gather(*(member() for _ in range(WAITERS)))
-    return (time.perf_counter() - began) / (rounds * WAITERS)
+    return await timed(together(16, member), max(16, total // 16 * 16))
 
 
-async def pairs(
-    name: str,
-    measure: Callable[..., Awaitable[float]],
-    ours: Callable[[], object],
-    theirs: Callable[[], object],
-    rounds: int,
-    repeats: int,
-) -> None:
-    """Measure both in turn, and print the medians and their ratio."""
-    await measure(ours, max(1, rounds // 10))
-    samples = [
-        (await measure(theirs, rounds), await measure(ours, rounds))
-        for _ in range(repeats)
-    ]
-    raw = statistics.median(raw for raw, _ in samples)
-    own = statistics.median(own for _, own in samples)
-    ratio = statistics.median(raw / own for raw, own in samples)
-    print(f"{name:28} {own * 1e6:8.2f} us {raw * 1e6:8.2f} us   x {ratio:.3f}")
-
-
-async def compare(rounds: int, repeats: int) -> None:
-    """Print every figure."""
+async def barrier(total: int) -> float:
     async with Swarm() as swarm:
-        lock, raw_lock = swarm.lock("bench"), asyncio.Lock()
-        semaphore, raw_semaphore = swarm.semaphore("bench", 4), asyncio.Semaphore(4)
-        barrier, raw_barrier = swarm.barrier("bench", WAITERS), asyncio.Barrier(WAITERS)
-        few = max(1, rounds // 40)
-        print(f"{'':28} {'swarm':>11} {'asyncio':>11}")
-        for name, measure, ours, theirs, number in (
-            ("lock, uncontended", alone, lambda: lock, lambda: raw_lock, rounds),
-            ("lock, 16 waiters", crowd, lambda: lock, lambda: raw_lock, few),
-            (
-                "semaphore, uncontended",
-                alone,
-                lambda: semaphore,
-                lambda: raw_semaphore,
-                rounds,
-            ),
-            (
-                "semaphore of 4, 16 waiters",
-                crowd,
-                lambda: semaphore,
-                lambda: raw_semaphore,
-                few,
-            ),
-            ("barrier of 16", meet, barrier.wait, raw_barrier.wait, few),
-        ):
-            await pairs(name, measure, ours, theirs, number, repeats)
+        return await meet(swarm.barrier("bench", 16).wait, total)
 
 
-def main(quick: bool = False) -> None:
-    """Run it: a few seconds, or less than one when `quick`."""
-    asyncio.run(compare(2_000 if quick else 20_000, 3 if quick else 7))
+async def raw_barrier(total: int) -> float:
+    return await meet(asyncio.Barrier(16).wait, total)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    main(parser.parse_args().quick)
+async def chain(total: int) -> float:
+    """Take so many locks, one inside the other."""
+    async with Swarm() as swarm:
+
+        async def work() -> None:
+            leases = [await swarm.lock(f"l{n}").acquire() for n in range(total)]
+            for lease in leases:
+                await lease.release()
+
+        return await timed(work(), total)
+
+
+async def raw_chain(total: int) -> float:
+    async def work() -> None:
+        locks = [asyncio.Lock() for _ in range(total)]
+        for each in locks:
+            await each.acquire()
+        for each in locks:
+            each.release()
+
+    return await timed(work(), total)
+
+
+ROWS = [
+    Row("lock, free", lock(1), raw_lock(1), 10_000, 0.10),
+    Row("lock, 16 tasks", lock(16), raw_lock(16), 8_000, 0.5),
+    Row("lock, 1,024 tasks", lock(1_024), raw_lock(1_024), 4_096, quick=False),
+    Row("semaphore, free", semaphore(1), raw_semaphore(1), 10_000, 0.12),
+    Row("semaphore of 4, 16 tasks", semaphore(16), raw_semaphore(16), 8_000, 0.4),
+    Row("barrier of 16", barrier, raw_barrier, 8_000, 0.45),
+    Row("locks held by one task, 1,000", chain, raw_chain, 1_000),
+]
