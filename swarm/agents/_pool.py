@@ -14,7 +14,7 @@ from contextvars import Context
 from typing import Any, Final, Protocol
 
 from swarm.agents._steps import Rest
-from swarm.ports import System, current_activity
+from swarm.ports import System, current_activity, current_runtime
 
 PARKED: Final = 256
 """How many tasks wait for work at most; what is more ends."""
@@ -195,4 +195,5 @@ class Pool:
 
 def runs_inline(loop: asyncio.AbstractEventLoop) -> bool:
     """Return whether first steps run inline by default: not in a simulation."""
-    return not (hasattr(loop, "scheduling_point") or hasattr(loop, "entropy_seed"))
+    runtime = current_runtime(loop)
+    return runtime.pause is None and runtime.entropy_seed is None

@@ -41,7 +41,7 @@ from swarm.model import (
     AgentStopped,
     type_name,
 )
-from swarm.ports import Plan, View, Write
+from swarm.ports import Plan, View, Write, current_runtime
 
 _DYING: Final = (Status.ERROR, Status.OFFLINE)
 
@@ -61,8 +61,8 @@ class Supervisor:
         self._groups: dict[Cell, Group] = {}
         self._times: dict[Cell, Times] = {}
         self._named: dict[str, Group] = {}
-        # A simulated loop has its own: one whose messages and turns can go wrong.
-        self._cell_type: type[Cell] = getattr(host.loop, "cell_type", Cell)
+        # A simulation has its own: one whose messages and turns can go wrong.
+        self._cell_type: type[Cell] = current_runtime().substitute(Cell)
 
     # --- spawn --------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from swarm.bus._stream import EventStream
 from swarm.bus._subscription import Recipient, Subscription
 from swarm.bus._tenure import Tenure
 from swarm.model import OWNER, AgentIdentity, Event
-from swarm.ports import Guard
+from swarm.ports import Guard, current_runtime
 
 P = TypeVar("P")
 
@@ -38,7 +38,7 @@ class Events:
     subscribes again, in `started`, and a name goes on where it was.
     """
 
-    __slots__ = ("_bus", "_identity", "_publisher", "_tenure")
+    __slots__ = ("_bus", "_identity", "_pause", "_publisher", "_tenure")
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class Events:
         self._bus = bus
         self._identity = identity
         self._tenure = tenure
+        self._pause = current_runtime().pause
 
     # --- publishing -------------------------------------------------------------
 
@@ -91,6 +92,8 @@ class Events:
             WrongLoop: Called from another event loop.
         """
         if key is None and guard is None:
+            if self._pause is not None:
+                await self._pause()
             receipt = self._publisher.publish_now(self._identity, payload)
             if receipt is not None:
                 return receipt
@@ -426,4 +429,4 @@ class Events:
         To an agent, only what it has subscribed itself: who sees one may cancel it.
         """
         mine = self._identity
-        return [r for r in self._bus if mine is OWNER or r.identity is mine]
+        return [r for r in self._bus if mine == OWNER or r.identity is mine]

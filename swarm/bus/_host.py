@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from swarm.model import AgentIdentity, Path
-from swarm.ports import Codec, Condition, Kernel, System, Tail, Write
+from swarm.ports import Codec, Condition, Kernel, System, Tail, Write, current_runtime
 
 Also: TypeAlias = Callable[[], tuple[Sequence[Write], Sequence[Condition]]]
 """What a transaction commits besides its own writes, asked for at its end."""
@@ -114,7 +114,6 @@ class BusHost(System, Protocol):
 S = TypeVar("S")
 
 
-def made_of(loop: object, kind: type[S]) -> type[S]:
-    """Return what a kind of subscription is here; a simulated loop has its own."""
-    kinds: dict[type[S], type[S]] = getattr(loop, "subscription_types", {})
-    return kinds.get(kind, kind)
+def made_of(loop: asyncio.AbstractEventLoop, kind: type[S]) -> type[S]:
+    """Return what a kind of subscription is here; a simulation has its own."""
+    return current_runtime(loop).substitute(kind)

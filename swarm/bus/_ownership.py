@@ -12,7 +12,7 @@ def owner_of(identity: AgentIdentity) -> str:
     It is a type of agents, not one of them: those of a type share a name by `group`,
     and any of them goes on where another has stopped.
     """
-    return "" if identity is OWNER else identity.type
+    return "" if identity == OWNER else identity.type
 
 
 def check_right(

@@ -13,13 +13,12 @@ from swarm.coordination._desk import Desk
 from swarm.coordination._grants import Want
 from swarm.coordination._lease import Lease
 from swarm.coordination._waiting import Core
-from swarm.ports import current_task
+from swarm.ports import current_runtime, current_task
 
 
 def desk_for(core: Core) -> type[Desk]:
-    """Return what a desk is here: a simulated loop has one whose leases go wrong."""
-    kind: type[Desk] = getattr(core.loop, "desk_type", Desk)
-    return kind
+    """Return what a desk is here: a simulation has one whose leases go wrong."""
+    return current_runtime(core.loop).substitute(Desk)
 
 
 class Enterable:

@@ -28,7 +28,7 @@ class Rights:
         Raises:
             AccessDenied: The policy does not let it.
         """
-        if identity is OWNER or (identity, path.text) in self._granted:
+        if identity == OWNER or (identity, path.text) in self._granted:
             return
         decision = self._policy.explain(identity, path, "hold")
         if not decision:

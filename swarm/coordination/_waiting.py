@@ -26,6 +26,7 @@ from swarm.ports import (
     Kernel,
     LocalKernel,
     View,
+    current_runtime,
 )
 
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ class Core:
             self.waiters, graph, self.alarms, self.now
         )
         self.moves: int = 0
-        self.pauses: bool = kernel.local is None
+        self.pauses: bool = current_runtime().pause is not None
         self._closed: Exception | None = None
         self._origin = entropy.identifier()
         self._count = 0

@@ -1,11 +1,11 @@
 """Reading the log as it grows."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 from swarm.errors import Closed, Lagged, WrongLoop
 from swarm.kernel._log import Log
 from swarm.model import Commit
+from swarm.ports import Pause, current_runtime
 
 
 class Parked:
@@ -16,9 +16,7 @@ class Parked:
     def __init__(self) -> None:
         """Start with none, in the running loop."""
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-        self.pause: Callable[[], Awaitable[None]] | None = getattr(
-            self.loop, "scheduling_point", None
-        )
+        self.pause: Pause | None = current_runtime().pause
         self.waiters: dict[asyncio.Future[None], None] = {}
         self.is_closed: bool = False
 

@@ -7,7 +7,7 @@ no queue, no task switch.
 import asyncio
 from asyncio.events import _get_running_loop
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from swarm.errors import Closed, ConflictError, LimitExceeded, SwarmError, WrongLoop
 from swarm.kernel._expiries import Expiries
@@ -30,10 +30,11 @@ from swarm.ports import (
     Clock,
     Condition,
     Expect,
+    ExpectFolder,
     Hold,
+    Holder,
     Limits,
     Plan,
-    Require,
     Ruling,
     Timer,
     Write,
@@ -43,6 +44,8 @@ from swarm.ports import (
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+Listener: TypeAlias = Callable[[Commit], None]
 
 _running = current_activity.get
 _EVENT_SIZE = 256  # bytes a payload is taken to hold
@@ -82,8 +85,11 @@ class LocalTree:
         self._timer: Timer | None = None
         self._timer_at = 0
         self._parked = Parked()
-        self._on_events: Callable[[Commit], None] | None = None
-        self._on_documents: Callable[[Commit], None] | None = None
+        # Each listener, and whether it gets commits without events; then those to call.
+        self._listeners: dict[object, tuple[Listener, bool]] = {}
+        self._on_events: tuple[Listener, ...] = ()
+        self._on_documents: tuple[Listener, ...] = ()
+        self._untap: Callable[[], None] | None = None
 
     # --- reading and committing -----------------------------------------------
 
@@ -245,12 +251,32 @@ class LocalTree:
         """Keep nothing for `hold` any more."""
         self._log.release(hold)
 
+    def listen(self, callback: Listener, *, documents: bool) -> Callable[[], None]:
+        """Call `callback` with each commit that holds events (or documents)."""
+        key = object()
+        self._listeners[key] = callback, documents
+        self._set_listeners()
+
+        def remove() -> None:
+            if self._listeners.pop(key, None) is not None:
+                self._set_listeners()
+
+        return remove
+
+    def _set_listeners(self) -> None:
+        listeners = self._listeners.values()
+        self._on_events = tuple(call for call, _ in listeners)
+        self._on_documents = tuple(call for call, documents in listeners if documents)
+
     def tap(
         self, callback: Callable[[Commit], None] | None, *, documents: bool
     ) -> None:
-        """Call `callback` with each commit that holds events (or documents)."""
-        self._on_events = callback
-        self._on_documents = callback if documents else None
+        """Have one listener, in place of the one before; None: none."""
+        if self._untap is not None:
+            self._untap()
+        self._untap = None
+        if callback is not None:
+            self._untap = self.listen(callback, documents=documents)
 
     # --- inside ---------------------------------------------------------------
 
@@ -274,21 +300,41 @@ class LocalTree:
         return revision
 
     def _require(self, condition: Condition) -> None:
-        if isinstance(condition, Require):
-            condition.test(self._by_text.get(condition.path.text), self.now())
+        if isinstance(condition, ExpectFolder):
+            self._require_folder(condition)
             return
+        document = self._by_text.get(condition.path.text)
         if isinstance(condition, Expect):
-            document = self._by_text.get(condition.path.text)
             current = 0 if document is None else document.version
             if current != condition.version:
                 raise conflict(condition.path, condition.version, document)
+        elif isinstance(condition, Holder):
+            if document is None or document.record is None:
+                raise condition.error(
+                    f"nothing is held at {condition.path} any more; nothing was written"
+                )
+            document.record.check_holder(condition.id, condition.token, self.now())
+        else:
+            condition.test(document, self.now())
+
+    def _require_folder(self, condition: ExpectFolder) -> None:
+        """Look for a change of the folder among the commits since then."""
+        folder, revision = condition.folder, condition.revision
+        if revision >= self._revision:
             return
-        below = tuple(
-            (d.path.text, d.version) for d in self._tree.documents(condition.folder)
-        )
-        if below != condition.versions:
-            folder = condition.folder.text or "the root"
-            raise ConflictError(message=f"what is below {folder} has changed")
+        name = folder.text or "the root"
+        if revision < self._log.compacted:
+            raise ConflictError(
+                message=f"the log has let go of changes since revision {revision}, "
+                f"so {name} may have changed (Limits.log_commits)"
+            )
+        for number in range(self._log.after(revision), self._log.end):
+            for document in self._log.entry(number).documents:
+                if document.path.within(folder):
+                    raise ConflictError(
+                        message=f"{document.path} has changed since revision "
+                        f"{revision}, and everything in {name} was read then"
+                    )
 
     def _write(
         self,
@@ -365,10 +411,11 @@ class LocalTree:
         if self._parked.waiters:
             self._parked.wake()
         if events or announced:
-            if self._on_events is not None:
-                self._on_events(commit)
-        elif self._on_documents is not None:
-            self._on_documents(commit)
+            for listener in self._on_events:
+                listener(commit)
+        else:
+            for listener in self._on_documents:
+                listener(commit)
         return commit
 
     def _checked(self, writes: Sequence[Write]) -> Sequence[Write]:

@@ -1,10 +1,10 @@
 """The memory kernel: what is done at once, under the contract of every kernel.
 
-The `async` methods keep the contract that a kernel on a server has to keep as well;
-here they never suspend, except under simulation, where each is a scheduling point.
+The `async` methods keep the contract that a kernel on a server has to keep as well.
+They never suspend, but for the runtime's scheduling point in front of each.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from swarm.kernel._follow import LogReader
@@ -15,10 +15,12 @@ from swarm.ports import (
     Clock,
     Condition,
     Limits,
+    Pause,
     Plan,
     Ruling,
     View,
     Write,
+    current_runtime,
 )
 
 T = TypeVar("T")
@@ -37,9 +39,7 @@ class MemoryKernel(LocalTree):
     ) -> None:
         """Start empty, with the next commit after `revision`."""
         super().__init__(clock, limits, revision=revision)
-        self._pause: Callable[[], Awaitable[None]] | None = getattr(
-            self._loop, "scheduling_point", None
-        )
+        self._pause: Pause | None = current_runtime().pause
 
     async def read(self, look: Callable[..., T], *arguments: Any) -> T:
         """Return `look(view, *arguments)` over the tree as it is."""
@@ -48,9 +48,9 @@ class MemoryKernel(LocalTree):
         return self.read_now(look, *arguments)
 
     @property
-    def local(self) -> "MemoryKernel | None":
-        """This kernel without waiting; None where every call is a scheduling point."""
-        return self if self._pause is None else None
+    def local(self) -> "MemoryKernel":
+        """This kernel: it answers at once."""
+        return self
 
     async def find(self, path: Path) -> Document | None:
         """Return the document at `path` or around it, or None."""

@@ -108,7 +108,7 @@ def living(document: Document | None) -> Document | None:
 def kind_of(document: Document) -> ChangeKind:
     """Return what the commit that made this version did."""
     if document.is_deleted:
-        return ChangeKind.EXPIRED if document.author is TIME else ChangeKind.DELETED
+        return ChangeKind.EXPIRED if document.author == TIME else ChangeKind.DELETED
     if document.created == document.version:
         return ChangeKind.CREATED
     return ChangeKind.UPDATED

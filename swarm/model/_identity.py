@@ -38,12 +38,12 @@ class AgentIdentity:
         return self.agent_id
 
 
-OWNER = AgentIdentity("owner", "owner", "owner", OWNER_ROLE)
-"""The program itself: what `swarm.state` and its sisters act as. Known by identity
-(`is`), so that nobody can become it by choosing a name."""
+OWNER = AgentIdentity("owner", "", "", OWNER_ROLE)
+"""The program itself: what `swarm.state` and its sisters act as. Compare with `==`:
+the identity of an agent has a type and a session, so no choice of names equals it."""
 
-TIME = AgentIdentity("time", "time", "time", "time")
-"""The author of what expires."""
+TIME = AgentIdentity("time", "", "", "time")
+"""The author of what expires. Compare with `==`."""
 
 _BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 

@@ -26,6 +26,7 @@ from swarm.ports._kernel import (
     ExpectFolder,
     Guard,
     Hold,
+    Holder,
     Kernel,
     LocalKernel,
     Plan,
@@ -36,6 +37,7 @@ from swarm.ports._kernel import (
     View,
     Write,
 )
+from swarm.ports._runtime import Pause, Runtime, current_runtime, install_runtime
 from swarm.ports._structure import structuring
 from swarm.ports._system import System, current_task, one_loop_turn
 
@@ -51,14 +53,17 @@ __all__ = [
     "ExpectFolder",
     "Guard",
     "Hold",
+    "Holder",
     "Kernel",
     "Limits",
     "LocalKernel",
     "LoopClock",
+    "Pause",
     "Plan",
     "Reader",
     "Require",
     "Ruling",
+    "Runtime",
     "Standing",
     "System",
     "Tail",
@@ -71,10 +76,12 @@ __all__ = [
     "correlated",
     "current_activity",
     "current_cause",
+    "current_runtime",
     "current_task",
     "differs",
     "drives",
     "frames_of",
+    "install_runtime",
     "is_cancelled",
     "one_loop_turn",
     "standing",

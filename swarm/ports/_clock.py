@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from swarm.ports._runtime import current_runtime
+
 
 class Timer(Protocol):
     """A call that is still to come."""
@@ -37,8 +39,7 @@ class Clock(Protocol):
 class LoopClock:
     """The running event loop's own time: real, or virtual under simulation.
 
-    A simulated loop also has a `wall_time()`, in seconds since 1970, which can be
-    made to jump; a real loop has none, and the machine's clock is read.
+    Wall time is the runtime's, which a simulation can make jump, or the machine's.
     """
 
     def __init__(self) -> None:
@@ -48,7 +49,7 @@ class LoopClock:
             RuntimeError: No event loop is running.
         """
         loop = asyncio.get_running_loop()
-        simulated: Callable[[], float] | None = getattr(loop, "wall_time", None)
+        simulated = current_runtime().wall_time
         self._loop = loop
         self.monotonic: Callable[[], float] = loop.time
         if type(loop).time is asyncio.BaseEventLoop.time:

@@ -1,20 +1,21 @@
 """Chance: the one door to it."""
 
-import asyncio
 import random
+
+from swarm.ports._runtime import current_runtime
 
 
 class Entropy:
     """Ids and jitter out of one seed; without a seed, out of the machine's chance.
 
-    Under simulation the loop carries `entropy_seed`, and a swarm that was given no
-    seed takes that one, so that a replayed schedule replays the ids as well.
+    A swarm that was given no seed takes that of the runtime, so that a replayed
+    schedule of the simulator replays the ids as well.
     """
 
     def __init__(self, seed: int | str | None = None) -> None:
         """Start from `seed`; equal seeds give equal sequences."""
         if seed is None:
-            seed = _seed_of_running_loop()
+            seed = current_runtime().entropy_seed
         self._random = random.Random(seed)
 
     def identifier(self, prefix: str = "") -> str:
@@ -25,12 +26,3 @@ class Entropy:
     def jitter(self, low: float, high: float) -> float:
         """Return a number between `low` and `high`."""
         return self._random.uniform(low, high)
-
-
-def _seed_of_running_loop() -> int | None:
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-    seed: int | None = getattr(loop, "entropy_seed", None)
-    return seed

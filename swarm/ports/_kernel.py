@@ -5,6 +5,7 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import attrs
 
+from swarm.errors import StaleLease, SwarmError
 from swarm.model import (
     AgentIdentity,
     Announcement,
@@ -101,10 +102,30 @@ class Expect:
 
 @attrs.frozen
 class ExpectFolder:
-    """A condition: these documents, at these versions, are all that is below."""
+    """A condition: nothing at or below `folder` has changed since `revision`."""
 
     folder: Path
-    versions: tuple[tuple[str, int], ...]
+    revision: int
+
+
+@attrs.frozen
+class Holder:
+    """A condition: this lease or claim is a live holder in the record at `path`.
+
+    The record must have `check_holder(id, token, now)`, a pure function that raises
+    `StaleLease` or `StaleClaim`; `now` is kernel time in microseconds.
+
+    Attributes:
+        path: Where the record stands.
+        id: The id of the grant or claim.
+        token: Its fencing token.
+        error: What is raised when there is no record at `path`.
+    """
+
+    path: Path
+    id: str
+    token: int
+    error: type[SwarmError] = StaleLease
 
 
 @attrs.frozen
@@ -120,7 +141,7 @@ class Require:
     test: Callable[[Document | None, int], object]
 
 
-Condition = Expect | ExpectFolder | Require
+Condition = Expect | ExpectFolder | Holder | Require
 
 
 class Guard(Protocol):
@@ -277,18 +298,27 @@ class Tail(Protocol):
         """Keep nothing for `hold` any more; harmless when it holds nothing."""
         ...
 
+    def listen(
+        self, callback: Callable[[Commit], None], *, documents: bool
+    ) -> Callable[[], None]:
+        """Call `callback` with each commit that holds events, as it gets into the log.
+
+        Any number of listeners are called once the commit is complete, in revision
+        order. A listener must neither raise nor commit.
+
+        Args:
+            callback: The listener.
+            documents: Whether it gets commits that hold only documents, too.
+
+        Returns:
+            A function that removes the listener; idempotent.
+        """
+        ...
+
     def tap(
         self, callback: Callable[[Commit], None] | None, *, documents: bool
     ) -> None:
-        """Call `callback` with each commit that holds events, as it gets into the log.
-
-        It is called once the commit is complete, in revision order, and must neither
-        raise nor commit. None: call nobody any more.
-
-        Args:
-            callback: Whom to call; in place of the one before.
-            documents: Whether also with commits that hold documents only.
-        """
+        """Have one listener, in place of the one before; None: none. See `listen`."""
         ...
 
 
@@ -301,10 +331,10 @@ class Kernel(Protocol):
 
     @property
     def local(self) -> LocalKernel | None:
-        """The same kernel without waiting, when its methods would never suspend.
+        """This kernel's direct form: it answers at once, in this event loop.
 
-        What is called most asks here first, and saves a coroutine. None for a kernel
-        on a server, and under simulation, where every call is a scheduling point.
+        None for a kernel that is a round trip away, such as one on a server. The
+        memory kernel always has it, under simulation too.
         """
         ...
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from swarm.ports._clock import Clock
 from swarm.ports._entropy import Entropy
+from swarm.ports._runtime import Runtime
 
 if sys.version_info >= (3, 12):
     current_task = asyncio.current_task
@@ -27,6 +28,11 @@ class System(Protocol):
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The event loop that everything lives in."""
+        ...
+
+    @property
+    def runtime(self) -> Runtime:
+        """What a simulation replaces: scheduling points, classes of swarm's own."""
         ...
 
     @property

@@ -230,7 +230,7 @@ class Policy:
                 f'an action is "read", "write", "delete" or "hold", not {action!r}'
             )
         place = Path.parse(path) if isinstance(path, str) else path
-        if identity is OWNER:
+        if identity == OWNER:
             return Decision(allowed=True, reason="the program itself may do everything")
         for rule in self.rules:
             if _allows(rule, identity, place, action):
@@ -246,7 +246,7 @@ class Policy:
 
     def accessible_paths(self, identity: AgentIdentity, action: Action) -> list[str]:
         """Return the patterns at and below which `identity` may do `action`."""
-        if identity is OWNER:
+        if identity == OWNER:
             return ["**"]
         found: set[str] = set()
         for rule in self.rules:

@@ -68,6 +68,8 @@ class StateHandle(WritableState):
         # The way most reads go: a whole document that was allowed before.
         place = self._access.reads.get(path)  # type: ignore[arg-type]  # or no key
         if place is not None:
+            if self._pause is not None:
+                await self._pause()
             if self._direct is not None:
                 document = self._direct.find_now(place)
             else:

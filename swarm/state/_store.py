@@ -63,12 +63,21 @@ class Access:
     Decisions are cached: rules and identities never change.
     """
 
-    __slots__ = ("_policy", "_readable", "identity", "reads", "root", "writes")
+    __slots__ = (
+        "_is_owner",
+        "_policy",
+        "_readable",
+        "identity",
+        "reads",
+        "root",
+        "writes",
+    )
 
     def __init__(self, policy: Policy, identity: AgentIdentity, root: Path) -> None:
         """Let `identity` into `root`, as far as `policy` goes."""
         self._policy = policy
         self.identity: AgentIdentity = identity
+        self._is_owner = identity == OWNER
         self.root: Path = root
         self.reads: dict[str, Path] = {}
         self.writes: dict[str, Path] = {}
@@ -94,7 +103,7 @@ class Access:
 
     def may_read(self, place: Path) -> bool:
         """Return whether the place may be read."""
-        if self.identity is OWNER:
+        if self._is_owner:
             return True
         known = self._readable.get(place.text)
         if known is None:
@@ -130,7 +139,7 @@ class Access:
                     f"{folder} holds records that swarm keeps itself; "
                     "it can be read here, and is changed by its own part of swarm"
                 )
-        if self.identity is not OWNER:
+        if not self._is_owner:
             decision = self._policy.explain(self.identity, place, "write")
             if not decision:
                 raise AccessDenied(str(decision))

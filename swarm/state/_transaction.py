@@ -202,7 +202,7 @@ class Footprint:
         """Read through to `view`."""
         self._view = view
         self._seen: dict[Path, int] = {}
-        self._folders: dict[Path, tuple[tuple[str, int], ...]] = {}
+        self._folders: dict[Path, None] = {}
 
     @property
     def revision(self) -> int:
@@ -233,16 +233,15 @@ class Footprint:
 
     def documents(self, folder: Path) -> Iterator[Document]:
         """Yield the documents below `folder`, and remember which there were."""
-        found = list(self._view.documents(folder))
-        self._folders[folder] = tuple((d.path.text, d.version) for d in found)
-        return iter(found)
+        self._folders[folder] = None
+        return iter(self._view.documents(folder))
 
     def select(self, pattern: Pattern) -> Iterator[tuple[Path, Document]]:
         """Yield what matches, and remember all that could have."""
         fixed = pattern.fixed
         if fixed.segments:
             self.find(fixed)
-        list(self.documents(fixed))
+        self._folders[fixed] = None
         return iter(self._view.select(pattern))
 
     def conditions(self, written: Iterable[Path]) -> list[Condition]:
@@ -252,7 +251,7 @@ class Footprint:
                 self.find(path)
         return [
             *(Expect(path, version) for path, version in self._seen.items()),
-            *(ExpectFolder(path, below) for path, below in self._folders.items()),
+            *(ExpectFolder(path, self._view.revision) for path in self._folders),
         ]
 
 

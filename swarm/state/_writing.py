@@ -19,7 +19,14 @@ from swarm.model import (
     Priority,
     Versioned,
 )
-from swarm.ports import Condition, Guard, Plan, View, conditions_of
+from swarm.ports import (
+    Condition,
+    Guard,
+    Plan,
+    View,
+    conditions_of,
+    current_runtime,
+)
 from swarm.state._key import Key
 from swarm.state._look import look, rest_of
 from swarm.state._reading import Name, ReadableState, T, versioned
@@ -47,7 +54,7 @@ _LONGEST_PAUSE: Final = 0.25
 class WritableState(ReadableState):
     """Writing a folder of the tree as one identity. What raises has changed nothing."""
 
-    __slots__ = ("_direct", "_is_free", "_kernel", "_store")
+    __slots__ = ("_direct", "_is_free", "_kernel", "_pause", "_store")
 
     def __init__(
         self, store: Store, identity: AgentIdentity = OWNER, root: Path = ROOT
@@ -56,6 +63,7 @@ class WritableState(ReadableState):
         self._store = store
         self._kernel = store.kernel
         self._direct = store.kernel.local
+        self._pause = current_runtime().pause
         self._is_free = not store.policy.validators
         self._access = Access(store.policy, identity, root)
 
@@ -151,6 +159,8 @@ class WritableState(ReadableState):
             and self._is_free
         ):
             body = store.codec.encode(plain)
+            if self._pause is not None:
+                await self._pause()
             if self._direct is not None:
                 document = self._direct.put_now(self._access.identity, place, body)
             else:

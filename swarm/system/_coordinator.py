@@ -47,8 +47,10 @@ from swarm.ports import (
     Entropy,
     LoopClock,
     Plan,
+    Runtime,
     Standing,
     Tail,
+    current_runtime,
     one_loop_turn,
 )
 from swarm.state import Access, Policy, Store, Transaction
@@ -126,6 +128,7 @@ class Coordinator:
         """Open in the running event loop."""
         self.name: str = name
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.runtime: Runtime = current_runtime()
         self.clock: Clock = LoopClock() if clock is None else clock
         self.now: Callable[[], float] = self.clock.monotonic
         self.entropy: Entropy = Entropy(seed)
@@ -227,7 +230,7 @@ class Coordinator:
     @property
     def commits_at_once(self) -> bool:
         """Whether `apply` never suspends: the tree is in this process."""
-        return self.kernel.local is not None
+        return self.runtime.pause is None and self.kernel.local is not None
 
     async def apply(
         self, author: AgentIdentity, rule: Callable[..., Plan], *arguments: Any

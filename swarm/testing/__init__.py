@@ -59,6 +59,7 @@ from swarm.testing.judges import (
 
 if TYPE_CHECKING:
     from swarm.testing._concurrent import check_concurrent
+    from swarm.testing._distant import DistantKernel
     from swarm.testing._hypothesis import fault_plans, schedules
     from swarm.testing._machine import SwarmStateMachine
     from swarm.testing.contracts import KernelContract
@@ -72,6 +73,7 @@ __all__ = [
     "BarrierModel",
     "BlobError",
     "Call",
+    "DistantKernel",
     "EscapeError",
     "Failure",
     "Fault",
@@ -126,6 +128,7 @@ _LAZY = {
     "SwarmStateMachine": "swarm.testing._machine",
     "fault_plans": "swarm.testing._hypothesis",
     "schedules": "swarm.testing._hypothesis",
+    "DistantKernel": "swarm.testing._distant",
     "KernelContract": "swarm.testing.contracts",
 }
 

@@ -1,7 +1,7 @@
 """Agents as they are under simulation: their messages and turns can go wrong.
 
-The supervisor makes every agent of the type that its loop names (`cell_type`); a
-real loop names none. So there is nothing to switch off in production.
+The supervisor makes every agent of the class that its runtime substitutes for `Cell`;
+in production that is `Cell`. So there is nothing to switch off in production.
 """
 
 from __future__ import annotations

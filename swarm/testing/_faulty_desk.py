@@ -1,7 +1,7 @@
 """Leases as they are under simulation: they can end long before their time.
 
-The managers of locks and semaphores take the desk type that their loop names
-(`desk_type`); a real loop names none.
+The managers of locks and semaphores take the class that their runtime substitutes
+for `Desk`.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Unpack
 
+from swarm.ports import install_runtime
 from swarm.testing._anyio import patched_anyio
 from swarm.testing._errors import StepLimitError, StuckError
 from swarm.testing._handles import (
@@ -41,6 +42,7 @@ from swarm.testing._options import (
 )
 from swarm.testing._policies import STALL, Fifo, Policy
 from swarm.testing._report import describe_stuck, waits_outside
+from swarm.testing._runtime import SimRuntime
 from swarm.testing._virtual import VirtualLoop
 
 
@@ -88,27 +90,12 @@ class SimLoop(VirtualLoop):
         self._pending: deque[SimHandle] = deque()
         self._late: dict[float, int] = {}  # ready since, before now: how many
         self.faults: Injector = Injector(self)
-
-    @property
-    def cell_type(self) -> type[Any]:
-        """What swarm's agents are made of here: something that can go wrong."""
-        from swarm.testing._faulty_cell import FaultyCell  # not for other programs
-
-        return FaultyCell
-
-    @property
-    def desk_type(self) -> type[Any]:
-        """Where swarm's locks and semaphores are handed out here."""
-        from swarm.testing._faulty_desk import FaultyDesk  # not for other programs
-
-        return FaultyDesk
-
-    @property
-    def subscription_types(self) -> dict[type[Any], type[Any]]:
-        """What swarm's subscriptions are made of here, by what they are elsewhere."""
-        from swarm.testing._faulty_bus import SUBSCRIPTION_TYPES  # as above
-
-        return SUBSCRIPTION_TYPES
+        runtime = SimRuntime(
+            pause=self.scheduling_point,
+            entropy_seed=entropy_seed,
+            wall_time=self.wall_time,
+        )
+        install_runtime(self, runtime)
 
     async def scheduling_point(self) -> None:
         self.faults.operation()

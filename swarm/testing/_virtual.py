@@ -86,8 +86,7 @@ class VirtualLoop(Sealed):
     async def scheduling_point(self) -> None:
         """Let others run: what a library awaits where a real store would suspend.
 
-        swarm's kernel looks for this on the running loop and, if it is there, awaits
-        it before every operation on the tree. Other libraries may do the same.
+        swarm awaits it in front of every operation (`ports.Runtime.pause`).
         """
         await one_loop_turn()
 

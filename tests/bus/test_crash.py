@@ -25,7 +25,7 @@ class Done:
 class PausingLoop(VirtualLoop):
     """Every call of the kernel is a point where something else may happen."""
 
-    async def scheduling_point(self) -> None:
+    async def pause(self) -> None:
         await asyncio.sleep(0)
 
 

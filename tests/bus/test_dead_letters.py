@@ -438,7 +438,7 @@ def test_a_subscription_ends_while_its_letter_is_requeued() -> None:
     """Nothing is lost: the letter is there, or the next of its name has the event."""
 
     class PausingLoop(VirtualLoop):
-        async def scheduling_point(self) -> None:
+        async def pause(self) -> None:
             await asyncio.sleep(0)
 
     async def scenario(k: int, name: str | None) -> None:

@@ -116,7 +116,7 @@ def test_publishing_a_key_at_once_from_everywhere() -> None:
     """E8: of many publishers of one key, in every order, one publishes."""
 
     class PausingLoop(VirtualLoop):
-        async def scheduling_point(self) -> None:
+        async def pause(self) -> None:
             await asyncio.sleep(0)
 
     async def scenario() -> None:

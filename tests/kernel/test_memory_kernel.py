@@ -7,7 +7,8 @@ import pytest
 from swarm.errors import Compacted
 from swarm.kernel import MemoryKernel
 from swarm.model import Path
-from swarm.ports import Kernel, Limits
+from swarm.ports import Kernel, Limits, Runtime, install_runtime
+from swarm.testing import DistantKernel
 from swarm.testing.contracts._base import ADA, contents, drop, put
 from swarm.testing.contracts._kernel import KernelContract
 from tests.support.clock import FakeClock
@@ -20,6 +21,18 @@ class TestMemoryKernel(KernelContract):
 
     async def pass_time(self, kernel: Kernel, seconds: float) -> None:
         self.clock.advance(seconds)
+
+
+class TestDistantKernel(KernelContract):
+    """A kernel that is a round trip away keeps the same contract."""
+
+    async def make_kernel(self, limits: Limits | None = None) -> Kernel:
+        self.clock = FakeClock()
+        return DistantKernel(MemoryKernel(self.clock, limits))
+
+    async def pass_time(self, kernel: Kernel, seconds: float) -> None:
+        self.clock.advance(seconds)
+        await asyncio.sleep(0)
 
 
 async def test_quiescence_leaves_no_residue():
@@ -93,14 +106,13 @@ async def test_a_kernel_goes_on_after_the_revision_it_was_given():
     assert view.find(Path.parse("a")) is None
 
 
-async def test_a_simulated_loop_gets_a_scheduling_point_at_every_operation():
+async def test_every_operation_awaits_the_scheduling_point_of_the_runtime():
     points = []
 
     async def scheduling_point():
         points.append(1)
 
-    loop = asyncio.get_running_loop()
-    loop.scheduling_point = scheduling_point
+    install_runtime(asyncio.get_running_loop(), Runtime(pause=scheduling_point))
     kernel = MemoryKernel(FakeClock())
     await kernel.put(ADA, Path.parse("a"), b"1")
     await kernel.find(Path.parse("a"))

@@ -88,7 +88,7 @@ def test_a_versioned_is_a_private_copy_with_its_origin():
     assert two.value == {"a": [1]}
     assert Versioned(made, ("a", 0)).value == 1
     assert one.version == 5
-    assert one.modified_by is OWNER
+    assert one.modified_by == OWNER
     assert one.modified_at == datetime.datetime(
         1970, 1, 1, 0, 0, 0, 1_000, datetime.UTC
     )

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from swarm.ports import Entropy, LoopClock
+from swarm.ports import Entropy, LoopClock, Runtime, install_runtime
 from tests.support.clock import FakeClock
 
 
@@ -20,9 +20,9 @@ async def test_the_loop_clock_is_the_loops():
     assert never == []
 
 
-async def test_a_simulated_loop_brings_its_own_wall_time():
+async def test_wall_time_is_the_runtimes():
     loop = asyncio.get_running_loop()
-    loop.wall_time = lambda: 12.5
+    install_runtime(loop, Runtime(wall_time=lambda: 12.5))
     assert LoopClock().wall() == 12_500_000
 
 
@@ -43,9 +43,8 @@ async def test_equal_seeds_give_equal_chance():
     assert 2.0 <= one.jitter(2.0, 3.0) <= 3.0
 
 
-async def test_a_simulated_loop_brings_its_own_seed():
-    loop = asyncio.get_running_loop()
-    loop.entropy_seed = 3
+async def test_the_seed_of_a_swarm_that_was_given_none_is_the_runtimes():
+    install_runtime(asyncio.get_running_loop(), Runtime(entropy_seed=3))
     assert Entropy().identifier() == Entropy(3).identifier()
 
 

@@ -146,7 +146,7 @@ def test_a_guard_that_nobody_looks_at_is_found(monkeypatch):
     check = MemoryKernel._require
 
     def lenient(self, condition):
-        if type(condition).__name__ != "Require":
+        if type(condition).__name__ not in ("Require", "Holder"):
             check(self, condition)
 
     monkeypatch.setattr(MemoryKernel, "_require", lenient)

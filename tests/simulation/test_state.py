@@ -101,10 +101,10 @@ def test_a_compare_and_set_in_two_steps_is_found(monkeypatch):
 def test_a_read_of_what_was_true_once_is_found(monkeypatch):
     """S1: reads served from a copy that nobody invalidates are no reads."""
     copies: dict[object, object] = {}
-    find = MemoryKernel.find
+    find = MemoryKernel.find_now
 
-    async def remembered(self, path):
-        fresh = await find(self, path)
+    def remembered(self, path):
+        fresh = find(self, path)
         copy = copies.get((id(self), path.text))
         copies[id(self), path.text] = fresh
         return fresh if copy is None else copy
@@ -113,25 +113,26 @@ def test_a_read_of_what_was_true_once_is_found(monkeypatch):
         copies.clear()
         await store(sim)
 
-    monkeypatch.setattr(MemoryKernel, "find", remembered)
+    monkeypatch.setattr(MemoryKernel, "find_now", remembered)
     breaks(fresh_store)
 
 
 def test_a_write_that_is_answered_before_it_is_made_is_found(monkeypatch):
     """S1: read your writes."""
+    put = MemoryKernel.put_now
 
     def write(kernel, turns, *write):
         loop = asyncio.get_running_loop()
         if turns:
             loop.call_soon(write, kernel, turns - 1, *write)
         elif kernel._loop is loop:
-            kernel.put_now(*write)
+            put(kernel, *write)
 
-    async def early(self, author, path, body):
+    def early(self, author, path, body):
         write(self, 4, author, path, body)
         return Document(path, body, None, self._revision + 1, 0, 0, author)
 
-    monkeypatch.setattr(MemoryKernel, "put", early)
+    monkeypatch.setattr(MemoryKernel, "put_now", early)
     breaks(store)
 
 

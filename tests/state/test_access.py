@@ -160,7 +160,7 @@ def test_the_strict_policy_denies_what_is_not_in_the_matrix(role):
 def test_an_agent_is_not_the_owner_by_name():
     """G11: identity cannot be forged by choosing a name."""
     fake = AgentIdentity("owner", "owner", "owner", "owner")
-    assert fake == OWNER
+    assert fake != OWNER
     assert not Policy().allows(fake, "a", "read")
     assert Policy().allows(OWNER, "a", "write")
 

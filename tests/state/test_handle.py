@@ -16,6 +16,7 @@ from swarm.errors import (
     WrongLoop,
 )
 from swarm.model import ABSENT, Path
+from swarm.ports import Runtime, install_runtime
 from swarm.state import StateHandle
 from tests.support.state import agent, dump, make_world
 from tests.support.strategies import names
@@ -519,17 +520,16 @@ async def test_another_loop_and_the_end_give_one_clear_error(world):
     assert found == [Closed] * 11
 
 
-async def test_every_call_may_be_a_scheduling_point():
-    """Under simulation nothing takes the short way, and the results are the same."""
-    loop = asyncio.get_running_loop()
+async def test_every_call_awaits_the_scheduling_point_of_the_runtime():
+    """Under simulation each operation pauses first; its result is the same."""
     points = []
 
     async def scheduling_point():
         points.append(1)
 
-    loop.scheduling_point = scheduling_point
+    install_runtime(asyncio.get_running_loop(), Runtime(pause=scheduling_point))
     world = make_world()
-    assert world.kernel.local is None
+    assert world.kernel.local is world.kernel
     assert (await world.state.set("a", {"x": 1})).value == {"x": 1}
     assert (await world.state.set("a.x", 2)).value == 2
     for _ in range(2):

@@ -6,6 +6,8 @@ import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from swarm.ports import Pause, Runtime, install_runtime
+
 
 class _Jumping(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
     loop: "VirtualLoop"
@@ -23,11 +25,15 @@ class _Jumping(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
 class VirtualLoop(asyncio.SelectorEventLoop):
     """Sleeping takes no time; waiting for what cannot happen is an error."""
 
+    pause: Pause | None = None
+    """A scheduling point, for loops derived from this one."""
+
     def __init__(self) -> None:
         selector = _Jumping()
         selector.loop = self
         self.virtual = 1000.0
         super().__init__(selector)
+        install_runtime(self, Runtime(wall_time=self.wall_time, pause=self.pause))
 
     def time(self) -> float:
         return self.virtual

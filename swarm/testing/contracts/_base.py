@@ -9,13 +9,14 @@ from typing import Any
 import attrs
 import orjson
 
+from swarm.errors import StaleLease
 from swarm.model import (
     ROOT,
     AgentIdentity,
     Commit,
     Path,
 )
-from swarm.ports import Expect, Kernel, Limits, Reader, View, Write
+from swarm.ports import Expect, Kernel, Limits, Reader, Tail, View, Write
 
 ADA = AgentIdentity("ada", "tester", "s1", "tester")
 BO = AgentIdentity("bo", "tester", "s2", "tester")
@@ -83,6 +84,24 @@ class Record:
         return {"name": self.name}
 
 
+@attrs.frozen
+class HeldRecord:
+    """A record with one holder, until a kernel time."""
+
+    id: str
+    token: int
+    until: int
+
+    def check_holder(self, id: str, token: int, now: int) -> None:  # noqa: A002  # seam
+        """Raise `StaleLease` unless this grant is the holder."""
+        if (id, token) != (self.id, self.token) or now >= self.until:
+            raise StaleLease
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is stored."""
+        return {"id": self.id, "token": self.token, "until": self.until}
+
+
 async def settle() -> None:
     """Let every task that can run, run."""
     for _ in range(10):
@@ -99,6 +118,11 @@ class ContractBase:
     @abstractmethod
     async def pass_time(self, kernel: Kernel, seconds: float) -> None:
         """Let the kernel's time pass, and whatever it does at that time happen."""
+
+    def tail_of(self, kernel: Any) -> Tail:
+        """Return the newest part of the kernel's log in this process."""
+        tail: Tail = getattr(kernel, "tail", kernel)
+        return tail
 
     @asynccontextmanager
     async def opened(self, **limits: Any) -> AsyncIterator[Kernel]:

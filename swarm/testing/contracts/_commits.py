@@ -8,23 +8,28 @@ from swarm.errors import (
     ConflictError,
     LimitExceeded,
     PathConflict,
+    StaleClaim,
+    StaleLease,
 )
 from swarm.model import (
+    ROOT,
     ChangeKind,
     Commit,
     Path,
     kind_of,
 )
-from swarm.ports import ExpectFolder, Plan, View, Write
+from swarm.ports import ExpectFolder, Holder, Plan, View, Write
 from swarm.testing.contracts._base import (
     ADA,
     BO,
     ContractBase,
+    HeldRecord,
     Record,
     at,
     contents,
     drain,
     drop,
+    kernel_now,
     newest_revision,
     put,
     revisions,
@@ -155,11 +160,7 @@ class CommitContract(ContractBase):
         async with self.opened() as kernel:
 
             async def below() -> ExpectFolder:
-                folder = Path.parse("f")
-                found = await kernel.read(lambda view: list(view.documents(folder)))
-                return ExpectFolder(
-                    folder, tuple((d.path.text, d.version) for d in found)
-                )
+                return ExpectFolder(Path.parse("f"), await kernel.read(newest_revision))
 
             for change in (put("f.a", 1), put("f.b.c", 1), put("f.a", 2), drop("f.a")):
                 seen = await below()
@@ -167,6 +168,58 @@ class CommitContract(ContractBase):
                 with pytest.raises(ConflictError):
                     await kernel.commit(ADA, [put("x", 1)], conditions=[seen])
             await kernel.commit(ADA, [put("x", 1)], conditions=[await below()])
+            assert await value_at(kernel, "x") == 1
+
+    async def test_a_folder_condition_looks_at_and_below_the_folder_only(self) -> None:
+        """S5: changes of its siblings, and events, do not break it."""
+        async with self.opened() as kernel:
+            await kernel.commit(ADA, [put("f.a", 1), put("g", 1)])
+            seen = ExpectFolder(Path.parse("f"), await kernel.read(newest_revision))
+            await kernel.commit(ADA, [put("ff", 1), drop("g")], events=["said"])
+            await kernel.commit(ADA, [put("x", 1)], conditions=[seen])
+            await kernel.commit(ADA, [drop("f.a")])
+            await kernel.commit(ADA, [put("f", "a document now")])
+            with pytest.raises(ConflictError):
+                await kernel.commit(ADA, [put("x", 2)], conditions=[seen])
+            everything = ExpectFolder(ROOT, await kernel.read(newest_revision))
+            await kernel.commit(ADA, [put("y", 1)], conditions=[everything])
+            with pytest.raises(ConflictError):
+                await kernel.commit(ADA, [put("y", 2)], conditions=[everything])
+            assert await value_at(kernel, "x") == 1
+
+    async def test_a_folder_condition_from_before_the_log_does_not_hold(self) -> None:
+        """S5: a change that the log has let go of cannot be ruled out."""
+        async with self.opened(log_commits=4) as kernel:
+            await kernel.commit(ADA, [put("f.a", 1)])
+            seen = ExpectFolder(Path.parse("f"), await kernel.read(newest_revision))
+            for n in range(20):
+                await kernel.commit(ADA, [put("g", n)])
+            with pytest.raises(ConflictError):
+                await kernel.commit(ADA, [put("x", 1)], conditions=[seen])
+
+    async def test_a_holder_condition_asks_the_record_at_the_commit(self) -> None:
+        """S16: only the live holder's write is made; no record, no holder."""
+        async with self.opened() as kernel:
+            path = Path.parse("locks.a")
+            mine = Holder(path, "grant-1", 7)
+            with pytest.raises(StaleLease):
+                await kernel.commit(ADA, [put("x", 0)], conditions=[mine])
+            claim = Holder(path, "grant-1", 7, StaleClaim)
+            with pytest.raises(StaleClaim):
+                await kernel.commit(ADA, [put("x", 0)], conditions=[claim])
+            now = await kernel.read(kernel_now)
+            held = HeldRecord("grant-1", 7, now + 1_000_000)
+            await kernel.commit(ADA, [Write(path, record=held)])
+            await kernel.commit(ADA, [put("x", 1)], conditions=[mine])
+            for other in (Holder(path, "grant-2", 7), Holder(path, "grant-1", 8)):
+                with pytest.raises(StaleLease):
+                    await kernel.commit(ADA, [put("x", 0)], conditions=[other])
+            await self.pass_time(kernel, 2)
+            with pytest.raises(StaleLease):
+                await kernel.commit(ADA, [put("x", 0)], conditions=[mine])
+            await kernel.commit(ADA, [drop("locks.a")])
+            with pytest.raises(StaleLease):
+                await kernel.commit(ADA, [put("x", 0)], conditions=[mine])
             assert await value_at(kernel, "x") == 1
 
     async def test_conditions_without_writes_are_still_checked(self) -> None:

@@ -108,6 +108,27 @@ class LifeContract(ContractBase):
             view = await kernel.view_at(commit.revision)
             assert everything(view) == {"a": (1, commit.revision)}
 
+    # --- at once, or a round trip away ----------------------------------------
+
+    async def test_a_local_kernel_answers_at_once_and_gives_the_same(self) -> None:
+        """G6: what is there to save a coroutine must not be another implementation."""
+        async with self.opened() as kernel:
+            local = kernel.local
+            if local is None:
+                return
+            path = Path.parse("a")
+            made = local.put_now(ADA, path, b"1")
+            assert made is not None
+            assert await kernel.find(path) is made
+            assert local.find_now(path) is made
+            commit = local.commit_now(
+                ADA, [put("a", 2)], conditions=[at("a", made.version)]
+            )
+            assert commit is not None
+            assert local.read_now(newest_revision) == commit.revision
+            with pytest.raises(ConflictError):
+                local.commit_now(ADA, conditions=[at("a", made.version)])
+
     # --- loops and the end ----------------------------------------------------
 
     async def test_another_event_loop_is_refused(self) -> None:

@@ -1,6 +1,7 @@
 """The kernel contract on reading: the present, the past, and what comes."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -342,6 +343,36 @@ class LogContract(ContractBase):
                 await one.next()
             with pytest.raises(Closed):
                 one.next_nowait()
+
+    async def test_listeners_hear_of_each_commit_in_order(self) -> None:
+        """E1, G2: several of them; those without documents hear of events only."""
+        async with self.opened() as kernel:
+            tail = self.tail_of(kernel)
+            heard: dict[str, list[int]] = {"events": [], "all": [], "gone": []}
+
+            def hears(name: str, *, documents: bool) -> Callable[[], None]:
+                def hear(commit: Commit) -> None:
+                    heard[name].append(commit.revision)
+
+                return tail.listen(hear, documents=documents)
+
+            hears("events", documents=False)
+            remove = hears("gone", documents=True)
+            hears("all", documents=True)
+            first = await kernel.commit(ADA, [put("a", 1)])
+            remove()
+            remove()
+            second = await kernel.commit(ADA, [put("b", 1)], events=["both"])
+            third = await kernel.commit(ADA, events=["said"])
+            await kernel.read(newest_revision)
+            assert first is not None
+            assert second is not None
+            assert third is not None
+            numbers = revisions([first, second, third])
+            assert heard["all"] == numbers
+            assert heard["events"] == numbers[1:]
+            assert heard["gone"] == numbers[:1]
+            assert tail.revision == numbers[-1]
 
     async def test_two_tasks_may_share_a_reader(self) -> None:
         """Each commit goes to one of them, none is lost."""
