@@ -146,24 +146,29 @@ class HandoffRejected:
         handoff_id: Which handoff.
         task_id: Of which task.
         reason: Why not.
+        outcome: "rejected", "expired" or "withdrawn".
     """
 
     handoff_id: str
     task_id: str
     reason: str = ""
+    outcome: str = "rejected"
 
 
 @event("handoff.completed")
 class HandoffCompleted:
-    """A handed-on task was brought to its end by its new owner.
+    """The new owner's claim on a handed-on task has ended.
 
     Attributes:
         handoff_id: Which handoff.
         task_id: Of which task.
+        outcome: "completed": the new owner finished the task or handed it on;
+            "failed": its claim ended in another way.
     """
 
     handoff_id: str
     task_id: str
+    outcome: str = "completed"
 
 
 @event("agent.health_changed")

@@ -1,0 +1,1 @@
+"""Units of work and their passage: tasks, handoffs, checkpoints, pipelines."""

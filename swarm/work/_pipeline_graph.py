@@ -1,0 +1,377 @@
+"""The shape of a pipeline and what follows from its tasks. Pure.
+
+A run stores its shape and nothing of its progress: the status of a stage, and of the
+whole run, is derived from the tasks of its stages (P5).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, TypeAlias
+
+import attrs
+
+from swarm.errors import InvalidTransition, NotFound
+from swarm.model import ABSENT, JSON, check_seconds, check_text, check_whole
+
+StageStatus: TypeAlias = Literal["pending", "running", "completed", "failed", "skipped"]
+RunStatus: TypeAlias = Literal["running", "completed", "failed", "cancelled"]
+
+MAPPED: Final = 1_000
+"""How many items a stage maps over at most."""
+
+_OVER: Final = ("completed", "failed", "skipped")
+_FAILED: Final = {"failed", "escalated"}
+
+
+@attrs.frozen(kw_only=True)
+class StageShape:
+    """The stored part of a stage: everything but its function.
+
+    Attributes:
+        name: Its name, unique in the pipeline.
+        after: The stages whose outputs it gets.
+        label: The function's name, for people.
+        agent: The one agent that does it, or None.
+        capability: What an agent must be able to do, or None.
+        role: The role an agent must have, or None.
+        map: Whether it is called once for each item of its input.
+        concurrency: How many items are in work at a time.
+        timeout: Seconds an attempt may take, or None.
+        max_retries: How often a failed attempt is tried again.
+        backoff: The first and the longest delay before a retry, in seconds.
+    """
+
+    name: str
+    after: tuple[str, ...] = ()
+    label: str = ""
+    agent: str | None = None
+    capability: str | None = None
+    role: str | None = None
+    map: bool = False
+    concurrency: int = 8
+    timeout: float | None = None
+    max_retries: int = 3
+    backoff: tuple[float, float] = (0.1, 60.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the stage as JSON."""
+        return attrs.asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "StageShape":
+        """Return the stage that JSON describes."""
+        known = dict(value)
+        known["after"] = tuple(known["after"])
+        known["backoff"] = tuple(known["backoff"])
+        return cls(**known)
+
+
+def check_shape(stages: Sequence[StageShape]) -> None:
+    """Refuse stages that make no pipeline.
+
+    Raises:
+        TypeError: A name is no text, or a number is no number.
+        ValueError: A name is used twice or unknown, the stages form a cycle, or an
+            option cannot be meant. The message names the stage.
+    """
+    if not stages:
+        raise ValueError("a pipeline has at least one stage")
+    names = [stage.name for stage in stages]
+    for stage in stages:
+        _check_stage(stage)
+        if names.count(stage.name) > 1:
+            raise ValueError(f"two stages are called '{stage.name}'")
+        for before in stage.after:
+            if before not in names:
+                raise ValueError(
+                    f"stage '{stage.name}' comes after '{before}', which is not a "
+                    f"stage; the stages are {', '.join(names)}"
+                )
+    cycle = find_cycle(stages)
+    if cycle:
+        raise ValueError(f"the stages form a cycle: {' -> '.join(cycle)}")
+
+
+def _check_stage(stage: StageShape) -> None:
+    check_text("a stage's name", stage.name)
+    where = f"stage '{stage.name}'"
+    if not stage.name or ":" in stage.name:
+        raise ValueError(f"{where}: a name is not empty and holds no ':'")
+    check_whole(f"{where}: concurrency", stage.concurrency, 1)
+    check_whole(f"{where}: max_retries", stage.max_retries, 0)
+    if stage.timeout is not None:
+        check_seconds(f"{where}: timeout", stage.timeout)
+    if len(set(stage.after)) < len(stage.after):
+        raise ValueError(f"{where}: a stage is named twice in `after`")
+    if stage.map and len(stage.after) > 1:
+        raise ValueError(f"{where}: map takes one list, so it comes after one stage")
+    if sum(to is not None for to in (stage.agent, stage.capability, stage.role)) > 1:
+        raise ValueError(f"{where}: give one of agent, capability and role")
+
+
+def find_cycle(stages: Sequence[StageShape]) -> list[str]:
+    """Return the names along a cycle, the first one again at the end; or nothing."""
+    after = {stage.name: stage.after for stage in stages}
+    done: set[str] = set()
+    for start in after:
+        trail: list[str] = []
+        open_: list[tuple[str, int]] = [(start, 0)]
+        while open_:
+            name, at = open_.pop()
+            if at == 0:
+                if name in trail:
+                    return [*reversed(trail[trail.index(name) :]), trail[-1]]
+                if name in done:
+                    continue
+                trail.append(name)
+            if at < len(after[name]):
+                open_.append((name, at + 1))
+                open_.append((after[name][at], 0))
+            else:
+                done.add(name)
+                trail.pop()
+    return []
+
+
+def in_order(stages: Sequence[StageShape]) -> list[StageShape]:
+    """Return the stages so that each comes after those it depends on."""
+    left = list(stages)
+    placed: set[str] = set()
+    order: list[StageShape] = []
+    while left:
+        ready = next(stage for stage in left if placed.issuperset(stage.after))
+        left.remove(ready)
+        placed.add(ready.name)
+        order.append(ready)
+    return order
+
+
+def last_stages(stages: Sequence[StageShape]) -> list[str]:
+    """Return the names of the stages that no other stage comes after."""
+    inner = {name for stage in stages for name in stage.after}
+    return [stage.name for stage in stages if stage.name not in inner]
+
+
+# --- what the tasks say -----------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class StageTask:
+    """One task of a stage, as far as the pipeline is concerned.
+
+    Attributes:
+        status: The task's status.
+        result: The task's result; ABSENT unless the task is complete.
+        started: When work on it first began, in microseconds; 0: not yet.
+        ended: When it became final, in microseconds; 0: not yet.
+        error: The last error's text, or "".
+    """
+
+    status: str
+    result: JSON = ABSENT
+    started: int = 0
+    ended: int = 0
+    error: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class StageProgress:
+    """How far a stage has come.
+
+    Attributes:
+        name: The stage.
+        status: "pending", "running", "completed", "failed" or "skipped".
+        tasks: How many tasks it has so far.
+        of: How many it will have; None while that is not known.
+        started_at: When work on it began, in microseconds; 0: not yet.
+        ended_at: When it was over, in microseconds; 0: not yet.
+        error: What it failed with, or "".
+    """
+
+    name: str
+    status: StageStatus
+    tasks: int = 0
+    of: int | None = None
+    started_at: int = 0
+    ended_at: int = 0
+    error: str = ""
+    _output: JSON = ABSENT
+
+    @property
+    def output(self) -> JSON:
+        """The output. It never changes (P4).
+
+        Raises:
+            InvalidTransition: The stage is not completed (P6).
+        """
+        if self._output is ABSENT:
+            raise InvalidTransition(
+                f"stage '{self.name}' is {self.status} and has no output"
+            )
+        return self._output
+
+
+Tasks: TypeAlias = Mapping[str, Sequence[StageTask]]
+"""The tasks of each stage that has some, in the order of their items."""
+
+
+def derive(
+    stages: Sequence[StageShape], tasks: Tasks, given: JSON, *, cancelled: bool = False
+) -> dict[str, StageProgress]:
+    """Return how far each stage has come, in the order of their dependencies.
+
+    Args:
+        stages: The shape.
+        tasks: The tasks of each stage.
+        given: What the run was started with.
+        cancelled: Whether the run was cancelled: what has not begun is skipped.
+    """
+    found: dict[str, StageProgress] = {}
+    for stage in in_order(stages):
+        before = [found[name] for name in stage.after]
+        mine = tasks.get(stage.name, ())
+        found[stage.name] = _progress(stage, mine, before, given, cancelled=cancelled)
+    return found
+
+
+def _progress(
+    stage: StageShape,
+    mine: Sequence[StageTask],
+    before: Sequence[StageProgress],
+    given: JSON,
+    *,
+    cancelled: bool,
+) -> StageProgress:
+    ready = all(each.status == "completed" for each in before)
+    items = mapped_items(stage, before, given) if ready else None
+    is_off = cancelled and not mine and items != []  # an empty list has no tasks
+    if not ready or is_off:
+        blocked = cancelled or any(e.status in ("failed", "skipped") for e in before)
+        return StageProgress(
+            name=stage.name, status="skipped" if blocked else "pending"
+        )
+    of = 1 if items is None else len(items)
+    status = _status_of([task.status for task in mine], of, cancelled=cancelled)
+    output: JSON = ABSENT
+    if status == "completed":
+        results = [task.result for task in mine]
+        output = results[0] if items is None else results
+    over = status in _OVER
+    return StageProgress(
+        name=stage.name,
+        status=status,
+        tasks=len(mine),
+        of=of,
+        started_at=min((task.started for task in mine if task.started), default=0),
+        ended_at=max((t.ended for t in mine), default=0) if over else 0,
+        error=next((task.error for task in mine if task.status in _FAILED), ""),
+        output=output,
+    )
+
+
+def _status_of(statuses: Sequence[str], of: int, *, cancelled: bool) -> StageStatus:
+    """Return what the statuses of a stage's tasks, out of `of`, amount to."""
+    found = set(statuses)
+    if len(statuses) == of and found <= {"complete"}:
+        return "completed"
+    if "running" in found:
+        return "running"
+    if "pending" in found:
+        return "pending" if found == {"pending"} else "running"
+    if found & _FAILED:
+        return "failed"
+    if "cancelled" in found or cancelled:
+        return "skipped"
+    return "running" if found else "pending"
+
+
+def mapped_items(
+    stage: StageShape, before: Sequence[StageProgress], given: JSON
+) -> list[Any] | None:
+    """Return the items a stage maps over; None when it gets its input whole.
+
+    A value that is no list, or has too many items, is given whole as well: the stage
+    fails with a message about it when it is run.
+    """
+    if not stage.map:
+        return None
+    value = before[0].output if before else given
+    return value if type(value) is list and len(value) <= MAPPED else None
+
+
+def run_status(
+    progress: Mapping[str, StageProgress], *, cancelled: bool = False
+) -> RunStatus:
+    """Return the status of a whole run, which is stored nowhere (P5)."""
+    statuses = {each.status for each in progress.values()}
+    if statuses <= {"completed"}:
+        return "completed"
+    if statuses & {"pending", "running"}:
+        return "running"
+    return "cancelled" if cancelled else "failed"
+
+
+@attrs.frozen
+class NextTask:
+    """A task that can begin.
+
+    Attributes:
+        stage: Of which stage.
+        item: The place of its item in the stage's input; None: the whole input.
+    """
+
+    stage: str
+    item: int | None = None
+
+
+def next_tasks(
+    stages: Sequence[StageShape], tasks: Tasks, given: JSON, *, cancelled: bool = False
+) -> list[NextTask]:
+    """Return the tasks that can begin now: all that they depend on is completed (P1).
+
+    A mapping stage has at most `concurrency` tasks that are not final, and begins no
+    more once one of them has failed. A cancelled run begins nothing (P8).
+    """
+    if cancelled:
+        return []
+    progress = derive(stages, tasks, given)
+    found: list[NextTask] = []
+    for stage in stages:
+        before = [progress[name] for name in stage.after]
+        if any(each.status != "completed" for each in before):
+            continue
+        mine = tasks.get(stage.name, ())
+        items = mapped_items(stage, before, given)
+        if items is None:
+            found += [NextTask(stage.name)] if not mine else []
+            continue
+        if any(task.status in _FAILED for task in mine):
+            continue
+        active = sum(task.status in ("pending", "running") for task in mine)
+        end = min(len(items), len(mine) + stage.concurrency - active)
+        found += [NextTask(stage.name, item) for item in range(len(mine), end)]
+    return found
+
+
+def run_output(
+    stages: Sequence[StageShape], progress: Mapping[str, StageProgress]
+) -> JSON:
+    """Return the output of a completed run: that of its last stage.
+
+    A run with several last stages has one output for each, by name.
+    """
+    last = last_stages(stages)
+    if len(last) == 1:
+        return progress[last[0]].output
+    return {name: progress[name].output for name in last}
+
+
+def stage_named(names: Iterable[str], name: str) -> str:
+    """Return the name if a stage has it (P2).
+
+    Raises:
+        NotFound: None has it.
+    """
+    known = list(names)
+    if name not in known:
+        raise NotFound(f"there is no stage '{name}'; the stages are {', '.join(known)}")
+    return name

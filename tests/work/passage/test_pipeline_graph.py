@@ -1,0 +1,394 @@
+"""The shape of pipelines, what follows from tasks, and how both are drawn."""
+
+from itertools import pairwise
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarm.errors import InvalidTransition, NotFound
+from swarm.work._pipeline import Pipeline, Stage, clash
+from swarm.work._pipeline_graph import (
+    MAPPED,
+    NextTask,
+    StageShape,
+    StageTask,
+    check_shape,
+    derive,
+    find_cycle,
+    in_order,
+    next_tasks,
+    run_output,
+    run_status,
+    stage_named,
+)
+from swarm.work._pipeline_text import draw_mermaid, draw_text
+
+
+async def take(value):
+    return value
+
+
+class Writer:
+    async def write(self, facts: list) -> str:
+        return str(facts)
+
+    async def count(self, text: int) -> int:
+        return text
+
+
+def line(*names: str, **options) -> tuple[StageShape, ...]:
+    before: tuple[str, ...] = ()
+    shapes = []
+    for name in names:
+        shapes.append(StageShape(name=name, after=before, **options))
+        before = (name,)
+    return tuple(shapes)
+
+
+def done(result: object = None) -> StageTask:
+    return StageTask(status="complete", result=result, started=1, ended=2)
+
+
+# --- shape -----------------------------------------------------------------------
+
+
+@st.composite
+def graphs(draw, *, acyclic: bool):
+    """Stages, each after some of the others; in any order of definition."""
+    names = draw(st.lists(st.sampled_from("abcdefg"), min_size=1, unique=True))
+    shapes = []
+    for n, name in enumerate(names):
+        choices = names[:n] if acyclic else names
+        after = draw(st.lists(st.sampled_from(choices), unique=True)) if choices else []
+        shapes.append(StageShape(name=name, after=tuple(after)))
+    return draw(st.permutations(shapes))
+
+
+@given(graphs(acyclic=True))
+def test_stages_are_ordered_after_what_they_depend_on(shapes):
+    check_shape(shapes)
+    order = [stage.name for stage in in_order(shapes)]
+    assert sorted(order) == sorted(stage.name for stage in shapes)
+    for stage in shapes:
+        assert all(order.index(b) < order.index(stage.name) for b in stage.after)
+
+
+@given(graphs(acyclic=False))
+def test_a_cycle_is_found_exactly_when_there_is_one(shapes):
+    left = {stage.name: set(stage.after) for stage in shapes}
+    while free := [name for name, after in left.items() if not after & left.keys()]:
+        for name in free:
+            del left[name]
+    cycle = find_cycle(shapes)
+    assert bool(cycle) == bool(left)
+    if cycle:
+        after = {stage.name: stage.after for stage in shapes}
+        assert cycle[0] == cycle[-1]
+        assert all(a in after[b] for a, b in pairwise(cycle))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ((), "at least one stage"),
+        (line("a", "a"), "two stages are called 'a'"),
+        ((StageShape(name="a", after=("b",)),), "comes after 'b', which is not"),
+        ((StageShape(name="a:b"),), "holds no ':'"),
+        ((StageShape(name="a", concurrency=0),), "concurrency is 1 or more"),
+        ((StageShape(name="a", max_retries=-1),), "max_retries is 0 or more"),
+        ((StageShape(name="a", timeout=0),), "timeout is finite and above 0"),
+        ((StageShape(name="a", agent="x", role="y"),), "one of agent, capability"),
+        ((StageShape(name="a", after=("a",)),), "cycle: a -> a"),
+        (
+            (
+                *line("a"),
+                StageShape(name="b"),
+                StageShape(name="c", after=("a", "b"), map=True),
+            ),
+            "map takes one list",
+        ),
+    ],
+)
+def test_a_bad_shape_is_one_clear_error(shapes, message):
+    with pytest.raises(ValueError, match=message):
+        check_shape(shapes)
+
+
+def test_a_shape_survives_json():
+    shape = StageShape(name="a", after=("b",), map=True, timeout=2.5, role="x")
+    assert StageShape.from_json(shape.to_json()) == shape
+
+
+# --- definitions -------------------------------------------------------------------
+
+
+def test_stages_form_a_line_unless_told_otherwise():
+    flow = Pipeline(
+        "f", [Stage("a", take), Stage("b", take), Stage("c", take, after=[])]
+    )
+    assert [shape.after for shape in flow.shapes] == [(), ("a",), ()]
+
+
+def test_a_stage_after_several_gets_each_output_by_name():
+    async def join(left, right):
+        return left, right
+
+    async def other(left):
+        return left
+
+    roots = [Stage("left", take), Stage("right", take, after=[])]
+    Pipeline("f", [*roots, Stage("join", join, after=["left", "right"])])
+    with pytest.raises(TypeError, match="gets the outputs of left, right by name"):
+        Pipeline("f", [*roots, Stage("join", other, after=["left", "right"])])
+
+
+def test_a_function_that_takes_no_argument_is_refused():
+    async def nothing():
+        return None
+
+    with pytest.raises(TypeError, match="stage 'a' gets one argument"):
+        Pipeline("f", [Stage("a", nothing)])
+
+
+def test_a_function_that_is_not_async_is_refused():
+    with pytest.raises(TypeError, match="needs an async function"):
+        Stage("a", len)
+
+
+def test_types_that_exclude_each_other_are_refused():
+    async def text(value: object) -> str:
+        return str(value)
+
+    with pytest.raises(TypeError, match="facts is list, but stage 'text' gives str"):
+        Pipeline("f", [Stage("text", text), Stage("write", Writer.write)])
+    with pytest.raises(TypeError, match="text is int, but stage 'write' gives str"):
+        Pipeline(
+            "f",
+            [Stage("a", take), Stage("write", Writer.write), Stage("n", Writer.count)],
+        )
+
+
+def test_a_mapped_stage_gives_a_list():
+    async def text(value: object) -> str:
+        return str(value)
+
+    Pipeline("f", [Stage("text", text, map=True), Stage("write", Writer.write)])
+
+
+@pytest.mark.parametrize(
+    ("given_", "wanted", "expected"),
+    [
+        (int, float, False),
+        (str, int, True),
+        (bool, int, False),
+        (dict, list, True),
+        (list[int], list[str], False),
+        (int | None, str, False),
+        (object, int, False),
+        (str, StageShape, False),
+    ],
+)
+def test_only_plain_types_that_cannot_meet_clash(given_, wanted, expected):
+    assert clash(given_, wanted) is expected
+
+
+def test_a_stage_that_is_not_there_is_not_found():
+    """P2."""
+    flow = Pipeline("f", [Stage("a", take)])
+    with pytest.raises(NotFound, match="no stage 'b'"):
+        flow.stage("b")
+    with pytest.raises(NotFound, match="the stages are a"):
+        stage_named(["a"], "b")
+
+
+# --- derived status ------------------------------------------------------------------
+
+STATUSES = ("pending", "running", "complete", "failed", "cancelled", "escalated")
+
+
+class Run:
+    """A run as a model: tasks are begun when allowed, and end in any way."""
+
+    def __init__(self, shapes, given):
+        self.shapes = shapes
+        self.given = given
+        self.tasks: dict[str, list[StageTask]] = {}
+        self.cancelled = False
+        self.clock = 1
+
+    def begin(self):
+        new = next_tasks(self.shapes, self.tasks, self.given, cancelled=self.cancelled)
+        progress = self.progress()
+        for task in new:
+            stage = next(s for s in self.shapes if s.name == task.stage)
+            assert not self.cancelled  # P8
+            for before in stage.after:  # P1
+                assert progress[before].status == "completed"
+            mine = self.tasks.setdefault(task.stage, [])
+            assert task.item in (None, len(mine))
+            mine.append(StageTask(status="pending"))
+            active = [t for t in mine if t.status in ("pending", "running")]
+            assert len(active) <= (stage.concurrency if stage.map else 1)
+        return new
+
+    def progress(self):
+        return derive(self.shapes, self.tasks, self.given, cancelled=self.cancelled)
+
+    def move(self, stage, n, status, result):
+        task = self.tasks[stage][n]
+        if task.status in ("complete", "failed", "cancelled"):
+            return
+        self.clock += 1
+        self.tasks[stage][n] = StageTask(
+            status=status,
+            result=result if status == "complete" else None,
+            started=task.started or (self.clock if status == "running" else 0),
+            ended=self.clock if status in ("complete", "failed", "cancelled") else 0,
+            error="boom" if status in ("failed", "escalated") else "",
+        )
+
+
+@given(graphs(acyclic=True), st.data())
+def test_outputs_never_change_and_a_run_ends(shapes, data):
+    """P1, P4, P5, P8: whatever the tasks do."""
+    shapes = [attrs.evolve(s, map=len(s.after) < 2, concurrency=2) for s in shapes]
+    run = Run(shapes, data.draw(st.lists(st.integers(), max_size=4), label="given"))
+    outputs: dict[str, object] = {}
+    for _ in range(data.draw(st.integers(0, 30))):
+        run.begin()
+        open_ = [
+            (stage, n)
+            for stage, tasks in run.tasks.items()
+            for n, task in enumerate(tasks)
+            if task.status not in ("complete", "failed", "cancelled")
+        ]
+        if open_:
+            stage, n = data.draw(st.sampled_from(open_))
+            status = data.draw(st.sampled_from(STATUSES))
+            result = data.draw(st.lists(st.integers(), max_size=3))
+            run.move(stage, n, status, result)
+        if data.draw(st.integers(0, 9)) == 9:
+            run.cancelled = True
+        progress = run.progress()
+        for name, output in outputs.items():
+            assert progress[name].output == output
+        outputs = {
+            n: each.output for n, each in progress.items() if each.status == "completed"
+        }
+        for each in progress.values():
+            if each.status != "completed":
+                with pytest.raises(InvalidTransition, match="has no output"):
+                    _ = each.output  # P6
+    while run.begin() or _finish_all(run):
+        pass
+    status = run_status(run.progress(), cancelled=run.cancelled)
+    assert status != "running"
+
+
+def _finish_all(run) -> bool:
+    moved = False
+    for stage, tasks in run.tasks.items():
+        for n, task in enumerate(tasks):
+            if task.status not in ("complete", "failed", "cancelled"):
+                run.move(stage, n, "complete", [1, 2])
+                moved = True
+    return moved
+
+
+def test_a_failed_stage_skips_what_comes_after_it_and_nothing_else():
+    shapes = (*line("a", "b", "c"), StageShape(name="d"))
+    tasks = {"a": [StageTask(status="failed", error="boom")], "d": [done()]}
+    progress = derive(shapes, tasks, None)
+    assert {n: p.status for n, p in progress.items()} == {
+        "a": "failed",
+        "b": "skipped",
+        "c": "skipped",
+        "d": "completed",
+    }
+    assert run_status(progress) == "failed"
+    assert progress["a"].error == "boom"
+
+
+def test_an_empty_list_is_mapped_at_once():
+    shapes = line("a", "b", map=True)
+    assert next_tasks(shapes, {}, []) == []
+    progress = derive(shapes, {}, [])
+    assert progress["b"].output == []
+    assert run_status(progress) == "completed"
+
+
+def test_cancelling_does_not_take_back_an_empty_output():
+    """P4."""
+    shapes = (*line("a", map=True), StageShape(name="b", after=("a",)))
+    progress = derive(shapes, {"b": [done("b")]}, [], cancelled=True)
+    assert progress["b"].output == "b"
+
+
+def test_what_cannot_be_mapped_is_given_whole():
+    shapes = line("a", map=True)
+    for given_ in ("text", {"k": 1}, [0] * (MAPPED + 1)):
+        assert next_tasks(shapes, {}, given_) == [NextTask("a", None)]
+
+
+def test_a_mapping_stage_has_a_bounded_number_of_items_in_work():
+    shapes = line("a", map=True, concurrency=2)
+    tasks = {"a": [done(1), StageTask(status="running")]}
+    assert next_tasks(shapes, tasks, [1, 2, 3, 4]) == [NextTask("a", 2)]
+    tasks["a"][1] = StageTask(status="failed")
+    assert next_tasks(shapes, tasks, [1, 2, 3, 4]) == []
+
+
+def test_the_output_is_that_of_the_last_stages():
+    shapes = line("a", "b")
+    tasks = {"a": [done(1)], "b": [done(2)]}
+    assert run_output(shapes, derive(shapes, tasks, None)) == 2
+    shapes = (StageShape(name="a"), StageShape(name="b"))
+    assert run_output(shapes, derive(shapes, tasks, None)) == {"a": 1, "b": 2}
+
+
+# --- drawings ----------------------------------------------------------------------
+
+
+def test_a_definition_is_drawn():
+    flow = Pipeline(
+        "content",
+        [
+            Stage("research", take, capability="research"),
+            Stage("check", take, map=True, concurrency=2),
+            Stage("write", Writer.write, agent="bo"),
+        ],
+    )
+    assert flow.text() == (
+        "content\n"
+        "  research  take          first           by capability research\n"
+        "  check     take          after research  for each item, 2 at a time\n"
+        "  write     Writer.write  after check     by agent bo"
+    )
+    assert flow.mermaid() == (
+        "flowchart LR\n"
+        '    s0["research<br/>take"]\n'
+        '    s1[["check<br/>take"]]\n'
+        '    s2["write<br/>Writer.write"]\n'
+        "    s0 --> s1\n"
+        "    s1 --> s2"
+    )
+
+
+def test_a_run_is_drawn_with_its_progress():
+    shapes = line("a", "b")
+    tasks = {
+        "a": [StageTask(status="complete", result=1, started=1, ended=1_500_001)],
+        "b": [StageTask(status="failed", error='no "good"')],
+    }
+    progress = derive(shapes, tasks, None)
+    assert draw_text("run-1 (failed)", shapes, progress) == (
+        "run-1 (failed)\n"
+        "  a  completed          1.5 s  first\n"
+        '  b  failed: no "good"         after a'
+    )
+    drawn = draw_mermaid(shapes, progress)
+    assert 's1["b<br/>failed: no #34;good#34;"]' in drawn
+    assert "class s0 completed" in drawn
+    assert "classDef failed" in drawn
