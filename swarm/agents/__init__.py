@@ -16,9 +16,10 @@ from swarm.agents._protocol import interleave, interleaves
 from swarm.agents._records import AgentInfo, AgentRecord, Failure
 from swarm.agents._ref import Ref
 from swarm.agents._registry import Registry, info_of
-from swarm.agents._restart import Backoff, Restart, Strategy
+from swarm.agents._restart import Restart, Strategy
 from swarm.agents._stream import Stream
 from swarm.agents._supervisor import Supervisor
+from swarm.model import Backoff
 
 __all__ = [
     "Actor",

@@ -23,8 +23,7 @@ are ours; the exception alone cannot tell.
 """
 
 import asyncio
-import types
-from collections.abc import Generator, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 from contextvars import copy_context
 from typing import Any, Final
 
@@ -38,19 +37,13 @@ from swarm.agents._steps import take_over
 from swarm.agents._turns import ENDED, QUEUED, RUNNING
 from swarm.coordination import AnyOf
 from swarm.errors import AgentDied, NoSuchAgent
-from swarm.ports import Standing, differs, standing
+from swarm.ports import Standing, differs, one_loop_turn, standing
 
 SPARE: Final = 64
 """How many unused mailboxes are kept for the next agent that needs one."""
 
 BUDGET: Final = 128
 """How many turns that do not suspend one agent runs before it lets others run."""
-
-
-@types.coroutine
-def one_loop_turn() -> Generator[None, None, None]:
-    """Let everything else that is ready run once."""
-    yield
 
 
 class Cell(FirstSteps):

@@ -13,15 +13,14 @@ from swarm.agents._lifecycle import Status
 from swarm.agents._ref import Ref
 from swarm.agents._restart import (
     NO_TIMES,
-    Backoff,
     Restart,
     Strategy,
     admit,
     affected,
-    check_choice,
     check_intensity,
 )
 from swarm.errors import ConfigMismatch
+from swarm.model import Backoff, check_choice
 
 A = TypeVar("A", bound=Actor)
 Ts = TypeVarTuple("Ts")

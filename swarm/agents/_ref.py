@@ -15,7 +15,7 @@ from typing import (
 )
 
 from swarm.agents._asking import asking_party, waits_in
-from swarm.agents._cell import Cell, one_loop_turn
+from swarm.agents._cell import Cell
 from swarm.agents._envelope import Asked, Envelope, Told, calling_turn, current_turn
 from swarm.agents._first_steps import PENDING, Pending
 from swarm.agents._lifecycle import Status
@@ -24,7 +24,7 @@ from swarm.agents._protocol import Call, resolve, resolve_name
 from swarm.agents._stream import Stream
 from swarm.errors import AskTimeout, MailboxFull, WrongLoop
 from swarm.model import AgentIdentity
-from swarm.ports import current_cause
+from swarm.ports import current_cause, one_loop_turn
 
 A_co = TypeVar("A_co", covariant=True)
 P = ParamSpec("P")

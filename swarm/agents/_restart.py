@@ -6,39 +6,13 @@ from typing import Final, Literal, TypeAlias, TypeVar, get_args
 
 import attrs
 
+from swarm.model import Backoff, check_choice
+
 Kind: TypeAlias = Literal["permanent", "transient", "temporary"]
 InHand: TypeAlias = Literal["fail", "redeliver"]
 Strategy: TypeAlias = Literal["one_for_one", "one_for_all", "rest_for_one"]
 
 M = TypeVar("M")
-
-
-@attrs.frozen
-class Backoff:
-    """How long to wait before a restart: twice as long each time, with jitter.
-
-    Attributes:
-        first: Seconds before the first restart.
-        most: Seconds that are never exceeded.
-    """
-
-    first: float = 0.1
-    most: float = 5.0
-
-    def __attrs_post_init__(self) -> None:
-        """Refuse times that mean nothing."""
-        if not 0 <= self.first <= self.most < float("inf"):
-            raise ValueError(f"Backoff needs 0 <= first <= most, not {self}")
-
-    def delay(self, attempt: int, chance: float) -> float:
-        """Return the seconds before restart number `attempt`, counted from 1.
-
-        Args:
-            attempt: Which restart it is within the window.
-            chance: A number from 0 to 1; the delay is scaled to 50 to 100 percent.
-        """
-        doubled: float = self.first * 2.0 ** min(attempt - 1, 60)
-        return min(self.most, doubled) * (0.5 + chance / 2)
 
 
 @attrs.frozen
@@ -122,9 +96,3 @@ def check_intensity(who: str, most: int, within: float) -> None:
     """Refuse a limit that means nothing."""
     if most < 0 or not within > 0:
         raise ValueError(f"{who} needs max >= 0 and within > 0, not {most}, {within}")
-
-
-def check_choice(what: str, value: object, choices: tuple[str, ...]) -> None:
-    """Refuse a word that is not one of `choices`."""
-    if value not in choices:
-        raise ValueError(f"{what} is one of {', '.join(choices)}, not {value!r}")

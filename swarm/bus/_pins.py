@@ -10,9 +10,10 @@ from swarm.model import Commit
 
 
 class Pin:
-    """The part of the log that one named subscription needs. Fulfils `ports.Hold`.
+    """The part of the log that one named subscription needs.
 
-    It outlasts the subscription, for the next one of its name.
+    Fulfils `ports.RetentionHold`. It outlasts the subscription, for the next one of
+    its name.
 
     Attributes:
         name: Whose it is.
@@ -48,7 +49,7 @@ class Pin:
         """Need what comes after `position`, which is in force now."""
         self.after = position.needs
 
-    def press(self) -> None:
+    def on_pressure(self) -> None:
         """Write the position down if that frees something: it may be an old one."""
         keeper = None if self.subscription is None else self.subscription.keeper
         if keeper is None or self._is_saving or keeper.needs() <= self.after:
@@ -60,7 +61,7 @@ class Pin:
     def _saved(self) -> None:
         self._is_saving = False
 
-    def lose(self, commits: Sequence[Commit]) -> None:
+    def on_truncate(self, commits: Sequence[Commit]) -> None:
         """Do without these; who needed them is told how many they are.
 
         The alert is a commit as well, for which another may have to go. So there is

@@ -31,10 +31,10 @@ from swarm.ports import (
     Condition,
     Expect,
     ExpectFolder,
-    Hold,
     Holder,
     Limits,
     Plan,
+    RetentionHold,
     Ruling,
     Timer,
     Write,
@@ -242,12 +242,12 @@ class LocalTree:
         revision = self._revision if since is None else self._known(since)
         return LogReader(self._log, self._parked, self._log.after(revision), revision)
 
-    def hold(self, hold: Hold) -> None:
+    def hold(self, hold: RetentionHold) -> None:
         """Keep what `hold` needs, as far as the hard limits allow."""
         self._enter()
         self._log.hold(hold)
 
-    def release(self, hold: Hold) -> None:
+    def release(self, hold: RetentionHold) -> None:
         """Keep nothing for `hold` any more."""
         self._log.release(hold)
 

@@ -4,7 +4,7 @@ from bisect import bisect_right
 
 from swarm.errors import Compacted
 from swarm.model import Commit
-from swarm.ports import Hold, Limits
+from swarm.ports import Limits, RetentionHold
 
 _TRIM = 1_024
 _PART = 64  # of each bound: letting go of a few at a time is cheaper than one at a time
@@ -60,7 +60,7 @@ class Log:
         self._due_bytes = self._bytes
         self._due_at = 0
         self.compacted: int = revision
-        self._holds: dict[Hold, None] = {}
+        self._holds: dict[RetentionHold, None] = {}
 
     def __len__(self) -> int:
         return len(self._entries) - self._head
@@ -75,7 +75,7 @@ class Log:
         """The number that the next entry will have."""
         return self._offset + len(self._entries)
 
-    def hold(self, hold: Hold) -> None:
+    def hold(self, hold: RetentionHold) -> None:
         """Keep what `hold` needs from now on.
 
         Raises:
@@ -84,7 +84,7 @@ class Log:
         self.after(hold.after)
         self._holds[hold] = None
 
-    def release(self, hold: Hold) -> None:
+    def release(self, hold: RetentionHold) -> None:
         """Keep nothing for `hold` any more; harmless when it holds nothing."""
         if self._holds.pop(hold, hold) is None:
             self._due_length = 0
@@ -139,9 +139,9 @@ class Log:
         for hold in tuple(self._holds):
             lost = [commit for commit in gone if commit.revision > hold.after]
             if lost:
-                hold.lose(lost)
+                hold.on_truncate(lost)
             elif hold.after < kept_by:
-                hold.press()
+                hold.on_pressure()
         return gone
 
     def _let_go(self, gone: list[Commit]) -> None:

@@ -11,20 +11,20 @@ class Versions:
 
     Attributes:
         tree: The newest version of every document.
-        graves: The deletions that the log still holds, by the text of their path.
+        tombstones: The deletions that the log still holds, by the text of their path.
     """
 
-    __slots__ = ("_by_text", "graves", "tree")
+    __slots__ = ("_by_text", "tombstones", "tree")
 
     def __init__(self) -> None:
         """Hold nothing."""
         self.tree: Tree = Tree()
-        self.graves: dict[str, Document] = {}
+        self.tombstones: dict[str, Document] = {}
         self._by_text = self.tree.by_text
 
     def newest(self, text: str) -> Document | None:
         """Return the newest version of a document, which may be its deletion."""
-        return self._by_text.get(text) or self.graves.get(text)
+        return self._by_text.get(text) or self.tombstones.get(text)
 
     def put(
         self,
@@ -63,8 +63,8 @@ class Versions:
             path, body, record, revision, revision, at, author, priority, expires
         )
         self.tree.put(new)
-        if text in self.graves:
-            new.previous = self.graves.pop(text)
+        if text in self.tombstones:
+            new.previous = self.tombstones.pop(text)
         return new
 
     def write_record(
@@ -89,7 +89,7 @@ class Versions:
             new.previous = old
             if record is None:
                 self.tree.remove(path)
-                self.graves[path.text] = new
+                self.tombstones[path.text] = new
             else:
                 self._by_text[path.text] = new
             return new
@@ -97,8 +97,8 @@ class Versions:
             return None
         new = Document(path, None, record, revision, revision, at, author)
         self.tree.put(new)
-        if path.text in self.graves:
-            new.previous = self.graves.pop(path.text)
+        if path.text in self.tombstones:
+            new.previous = self.tombstones.pop(path.text)
         return new
 
     def undo(self, made: list[Document]) -> None:
@@ -106,13 +106,13 @@ class Versions:
         for new in reversed(made):
             old = new.previous
             if new.is_deleted:
-                del self.graves[new.path.text]
+                del self.tombstones[new.path.text]
             elif living(old) is None:
                 self.tree.remove(new.path)
             if old is None:
                 continue
             if old.is_deleted:
-                self.graves[old.path.text] = old
+                self.tombstones[old.path.text] = old
             else:
                 self.tree.put(old)
 
@@ -122,5 +122,5 @@ class Versions:
             document.previous = None
             if document.body is None and document.record is None:
                 text = document.path.text
-                if self.graves.get(text) is document:
-                    del self.graves[text]
+                if self.tombstones.get(text) is document:
+                    del self.tombstones[text]

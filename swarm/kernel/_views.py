@@ -58,9 +58,9 @@ class PastView:
         newest = [
             *self._versions.tree.documents(folder),
             *(
-                grave
-                for grave in self._versions.graves.values()
-                if grave.path.within(folder) and grave.path != folder
+                tombstone
+                for tombstone in self._versions.tombstones.values()
+                if tombstone.path.within(folder) and tombstone.path != folder
             ),
         ]
         past = (self._was(document) for document in newest)

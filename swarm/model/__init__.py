@@ -17,6 +17,7 @@ from swarm.model._announcements import (
     TaskProgress,
     TaskStarted,
 )
+from swarm.model._backoff import Backoff
 from swarm.model._cause import Cause
 from swarm.model._change import (
     Announcement,
@@ -128,6 +129,7 @@ __all__ = [
     "AgentStarted",
     "AgentStopped",
     "Announcement",
+    "Backoff",
     "Cause",
     "Change",
     "ChangeKind",

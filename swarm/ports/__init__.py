@@ -25,18 +25,19 @@ from swarm.ports._kernel import (
     Expect,
     ExpectFolder,
     Guard,
-    Hold,
     Holder,
     Kernel,
     LocalKernel,
     Plan,
     Reader,
     Require,
+    RetentionHold,
     Ruling,
     Tail,
     View,
     Write,
 )
+from swarm.ports._retry import retry_conflicts
 from swarm.ports._runtime import Pause, Runtime, current_runtime, install_runtime
 from swarm.ports._structure import structuring
 from swarm.ports._system import System, current_task, one_loop_turn
@@ -52,7 +53,6 @@ __all__ = [
     "Expect",
     "ExpectFolder",
     "Guard",
-    "Hold",
     "Holder",
     "Kernel",
     "Limits",
@@ -62,6 +62,7 @@ __all__ = [
     "Plan",
     "Reader",
     "Require",
+    "RetentionHold",
     "Ruling",
     "Runtime",
     "Standing",
@@ -84,6 +85,7 @@ __all__ = [
     "install_runtime",
     "is_cancelled",
     "one_loop_turn",
+    "retry_conflicts",
     "standing",
     "structuring",
 ]

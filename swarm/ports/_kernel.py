@@ -241,10 +241,11 @@ class LocalKernel(Protocol):
         ...
 
 
-class Hold(Protocol):
-    """Somebody who still needs a part of the log (semantics.md, H7).
+class RetentionHold(Protocol):
+    """A reader that still needs a part of the log (semantics.md, H7).
 
-    Both calls come in the middle of a commit: they must neither raise nor commit.
+    Both callbacks are called in the middle of a commit and must neither raise nor
+    commit.
     """
 
     @property
@@ -252,12 +253,12 @@ class Hold(Protocol):
         """The revision up to which nothing is needed any more."""
         ...
 
-    def press(self) -> None:
-        """Need less as soon as that can be: the log is at its bounds."""
+    def on_pressure(self) -> None:
+        """Need less soon: the log is at its bounds."""
         ...
 
-    def lose(self, commits: Sequence[Commit]) -> None:
-        """Do without these: the log is at its hard limit and has let go of them."""
+    def on_truncate(self, commits: Sequence[Commit]) -> None:
+        """Go on without these: the log, at its hard limit, has let go of them."""
         ...
 
 
@@ -286,7 +287,7 @@ class Tail(Protocol):
         """
         ...
 
-    def hold(self, hold: Hold) -> None:
+    def hold(self, hold: RetentionHold) -> None:
         """Keep what `hold` needs, up to `Limits.held_commits` and `held_bytes`.
 
         Raises:
@@ -294,7 +295,7 @@ class Tail(Protocol):
         """
         ...
 
-    def release(self, hold: Hold) -> None:
+    def release(self, hold: RetentionHold) -> None:
         """Keep nothing for `hold` any more; harmless when it holds nothing."""
         ...
 

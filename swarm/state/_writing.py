@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, TypeVar, overload
 
 import orjson
 
-from swarm.errors import ConflictError, Contention
+from swarm.errors import ConflictError
 from swarm.model import (
     ABSENT,
     JSON,
@@ -26,6 +26,7 @@ from swarm.ports import (
     View,
     conditions_of,
     current_runtime,
+    retry_conflicts,
 )
 from swarm.state._key import Key
 from swarm.state._look import look, rest_of
@@ -45,10 +46,7 @@ from swarm.state._validation import validated
 
 R = TypeVar("R")
 
-RETRIES: Final = 64
 _NORMAL: Final = int(Priority.NORMAL)
-_FIRST_PAUSE: Final = 0.001
-_LONGEST_PAUSE: Final = 0.25
 
 
 class WritableState(ReadableState):
@@ -382,18 +380,10 @@ class WritableState(ReadableState):
         self,
         attempt: Callable[[], Awaitable[R]],
         what: str,
-        again: type[ConflictError] = ConflictError,
+        on: type[ConflictError] = ConflictError,
     ) -> R:
-        """Try until nobody was faster, pausing longer each time, with jitter."""
-        pause = 0.0
-        for _ in range(RETRIES):
-            try:
-                return await attempt()
-            except again:
-                await self._store.clock.sleep(pause)
-                longest = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, pause * 2))
-                pause = self._store.entropy.jitter(longest / 2, longest)
-        raise Contention(f"{what} lost to other writers {RETRIES} times in a row")
+        store = self._store
+        return await retry_conflicts(attempt, what, store.clock, store.entropy, on=on)
 
 
 class _Overtaken(ConflictError):

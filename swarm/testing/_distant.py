@@ -12,7 +12,7 @@ from swarm.errors import Closed, WrongLoop
 from swarm.kernel import Log, LogReader, MemoryKernel
 from swarm.kernel._follow import Parked
 from swarm.model import AgentIdentity, Commit, Document, Path
-from swarm.ports import Condition, Hold, Plan, Ruling, View, Write
+from swarm.ports import Condition, Plan, RetentionHold, Ruling, View, Write
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -169,11 +169,11 @@ class LaggingTail:
             raise ValueError(f"revision {since} is still to come")
         return LogReader(self._log, self._parked, self._log.after(after), after)
 
-    def hold(self, hold: Hold) -> None:
+    def hold(self, hold: RetentionHold) -> None:
         """Keep what `hold` needs."""
         self._log.hold(hold)
 
-    def release(self, hold: Hold) -> None:
+    def release(self, hold: RetentionHold) -> None:
         """Keep nothing for `hold` any more."""
         self._log.release(hold)
 

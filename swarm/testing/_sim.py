@@ -8,9 +8,9 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from swarm.ports import one_loop_turn
 from swarm.testing._errors import InvariantError
 from swarm.testing._injector import Injector
-from swarm.testing._virtual import one_loop_turn
 
 if TYPE_CHECKING:
     from swarm.testing._loop import SimLoop

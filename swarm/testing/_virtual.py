@@ -8,23 +8,17 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-import types
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from heapq import heapify, heappop, heappush
 from typing import Any, cast
 
+from swarm.ports import one_loop_turn
 from swarm.testing._handles import SimHandle, SimTask, SimTimer, describe_callback
 from swarm.testing._sealed import Sealed
 
 EPOCH = 1_750_000_000.0  # wall clock at loop time zero, in Unix seconds
-
-
-@types.coroutine
-def one_loop_turn() -> Generator[None, None, None]:
-    """Let everything else that is ready run once."""
-    yield
 
 
 class VirtualLoop(Sealed):

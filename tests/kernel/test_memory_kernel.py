@@ -36,7 +36,7 @@ class TestDistantKernel(KernelContract):
 
 
 async def test_quiescence_leaves_no_residue():
-    """G13: waiters, timers, expiries, graves and folders are gone with their cause."""
+    """G13: timers, expiries, tombstones and folders go with their cause."""
     clock = FakeClock()
     kernel = MemoryKernel(clock, Limits(log_commits=1))
     reader = await kernel.follow()
@@ -52,7 +52,7 @@ async def test_quiescence_leaves_no_residue():
     await kernel.put(ADA, Path.parse("last"), b"1")
     assert len(kernel._expiries.heap) <= 64
     assert clock.pending == 0
-    assert kernel._versions.graves == {}
+    assert kernel._versions.tombstones == {}
     assert kernel._parked.waiters == {}
     assert kernel._tree._root == {"last": "last"}
     assert len(kernel._log) == 1
@@ -135,10 +135,10 @@ class Held:
         self.after = after
         self.lost = []
 
-    def press(self):
+    def on_pressure(self):
         pass
 
-    def lose(self, commits):
+    def on_truncate(self, commits):
         self.lost += [commit.revision for commit in commits]
 
 

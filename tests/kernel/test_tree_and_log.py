@@ -163,10 +163,10 @@ class Held:
         self.lost = []
         self.pressed = 0
 
-    def press(self):
+    def on_pressure(self):
         self.pressed += 1
 
-    def lose(self, commits):
+    def on_truncate(self, commits):
         self.lost += commits
 
 

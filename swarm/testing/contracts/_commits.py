@@ -328,10 +328,10 @@ class CommitContract(ContractBase):
             await kernel.commit(ADA, [put("a.b", 1)])
             commit = await kernel.commit(BO, [drop("a.b"), drop("x")])
             assert commit is not None
-            [grave] = commit.documents
-            assert grave.is_deleted
-            assert grave.author == BO
-            assert kind_of(grave) is ChangeKind.DELETED
+            [tombstone] = commit.documents
+            assert tombstone.is_deleted
+            assert tombstone.author == BO
+            assert kind_of(tombstone) is ChangeKind.DELETED
             assert await kernel.find(Path.parse("a.b")) is None
             await kernel.commit(ADA, [put("a", "room again")])
 

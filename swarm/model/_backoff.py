@@ -1,0 +1,33 @@
+"""Delays that grow: before a restart, a retry of a handler, of a task. Pure."""
+
+import math
+
+import attrs
+
+
+@attrs.frozen
+class Backoff:
+    """How long to wait before each new attempt: twice as long each time, with jitter.
+
+    Attributes:
+        first: Seconds before the first new attempt.
+        most: Seconds that are never exceeded.
+    """
+
+    first: float = 0.1
+    most: float = 5.0
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse times that cannot be waited."""
+        if not 0 <= self.first <= self.most < math.inf:
+            raise ValueError(f"Backoff needs 0 <= first <= most, not {self}")
+
+    def delay(self, attempt: int, chance: float) -> float:
+        """Return the seconds before new attempt number `attempt`, counted from 1.
+
+        Args:
+            attempt: Which new attempt it is.
+            chance: A number from 0 to 1; the delay is scaled to 50 to 100 percent.
+        """
+        doubled: float = self.first * 2.0 ** min(attempt - 1, 60)
+        return min(self.most, doubled) * (0.5 + chance / 2)
