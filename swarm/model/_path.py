@@ -130,7 +130,7 @@ PatternSegment: TypeAlias = str | int | Wild
 class Pattern:
     """Which places are meant: a path in which `*` and `**` may stand. Immutable."""
 
-    __slots__ = ("fixed", "is_literal", "segments", "text")
+    __slots__ = ("_is_open", "fixed", "is_literal", "segments", "text")
 
     segments: tuple[PatternSegment, ...]
     text: str
@@ -147,6 +147,7 @@ class Pattern:
         self.fixed: Path = _joined(tuple(plain))
         """The leading part without wildcards: everything that matches is below it."""
         self.is_literal: bool = len(plain) == len(segments)
+        self._is_open = ANY_NUMBER in segments
 
     @staticmethod
     def parse(text: str) -> "Pattern":
@@ -175,10 +176,10 @@ class Pattern:
 
     def covers(self, path: Path) -> bool:
         """Return whether the path, or a place above it, is one of those meant."""
-        segments = path.segments
-        return any(
-            match(self.segments, segments[:n]) for n in range(1, len(segments) + 1)
-        )
+        wanted, segments = self.segments, path.segments
+        if not self._is_open:  # then only a place of its own length can match
+            return match(wanted, segments[: len(wanted)])
+        return any(match(wanted, segments[:n]) for n in range(1, len(segments) + 1))
 
     def __str__(self) -> str:
         return self.text

@@ -151,8 +151,8 @@ class Versioned(Generic[T_co]):
 
     @property
     def checksum(self) -> str:
-        """SHA-256 of the document's canonical JSON (sorted keys), in hex."""
-        return checksum(self._document.value)
+        """SHA-256 of the value's canonical JSON (sorted keys), in hex."""
+        return checksum(dig(self._document.value, self._rest))
 
     def __repr__(self) -> str:
         return (

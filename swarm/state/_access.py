@@ -1,15 +1,15 @@
-"""Who may read and write what. Pure decisions about paths.
+"""The access policy: which identity may do what at which place. Pure.
 
 A rule gives a role rights over every place that its pattern matches *and all that is
-below*: a right to `agents.pulse.*` is a right to each session's whole state. There
-are no rules that forbid: what no rule allows is denied.
+below*: a right to `agents.pulse.*` is a right to each session's whole state. No rule
+forbids; access is denied unless a rule allows it.
 """
 
 import enum
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
-from typing import Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
 import attrs
 
@@ -23,21 +23,35 @@ from swarm.model import (
     AgentIdentity,
     Path,
     Pattern,
+    check_choice,
     dig,
     sort_key,
 )
 from swarm.state._inside import put_inside
 
-Action: TypeAlias = Literal["read", "write", "delete", "hold"]
-"""What somebody may do at a place. To hold is to acquire and give back a lock, permits
-or a place at a barrier, to keep the position of a named subscription, and to requeue or
-discard its dead letters: who may only write what is their own may do that, and who may
-write there may also take it from others."""
+Action: TypeAlias = Literal["read", "write", "delete", "hold", "spawn", "role", "kill"]
+"""What an identity may do at a place.
 
-ANY_ROLE = "*"
+- "hold": at a lock, semaphore or barrier, acquire and give back, arrive, open its name;
+  at a named subscription, keep its position and requeue or discard its dead letters.
+  Taking these from others, resizing and removing is "write".
+- "spawn", at `global.registry.<name>`: begin an agent of that name, and end it again.
+- "role", likewise: give it another role than one's own.
+- "kill", likewise: stop, kill or replace an agent that another identity has spawned.
+"""
 
-_LINES = ("locks", "semaphores", "barriers")
-_BOOKS = ("subscriptions", "dead_letters")
+ANY_ROLE: Final = "*"
+
+_OF_OWN: Final = frozenset(("hold", "spawn"))
+"""The actions that a rule with `own` allows at every place its pattern covers; the
+part that does them sees to it that they touch only what is the agent's own."""
+
+_LINES: Final = ("locks", "semaphores", "barriers")
+_BOOKS: Final = ("subscriptions", "dead_letters")
+_REGISTRY: Final = Path.of("global", "registry")
+
+_MANY_IDENTITIES: Final = 4_096
+_MANY_DECISIONS: Final = 16_384
 
 
 class Rights(enum.Enum):
@@ -47,7 +61,7 @@ class Rights(enum.Enum):
     WRITE = "rw"
 
     def include(self, action: Action) -> bool:
-        """Return whether these rights allow `action`; deleting is writing."""
+        """Return whether these rights allow `action`; all but reading is writing."""
         return action == "read" or self is Rights.WRITE
 
 
@@ -63,9 +77,9 @@ class Rule:
         role: The role, or "*" for every role.
         pattern: Where.
         rights: `Rights.READ` or `Rights.WRITE`, or their texts "r" and "rw".
-        own: Only what is the agent's own: below `agents.<its type>.<its session>`, the
-            locks, permits and places at barriers that it holds itself, and the named
-            subscriptions of agents of its type.
+        own: Only what is the agent's own: its state below
+            `agents.<type>.<session>`, the locks, permits and barrier places that it
+            holds, named subscriptions of its type, and agents that it spawned.
     """
 
     role: str
@@ -80,12 +94,12 @@ class Rule:
 
 @attrs.frozen
 class Decision:
-    """Whether something is allowed, and why. True when it is.
+    """Whether an action is allowed, and why. True when it is.
 
     Attributes:
-        allowed: Whether.
+        allowed: Whether the action is allowed.
         reason: Why, in a sentence.
-        rule: The rule that allowed it, if one did.
+        rule: The rule that allowed it, or None.
     """
 
     allowed: bool
@@ -101,13 +115,13 @@ class Decision:
 
 @attrs.frozen
 class ValidationResult:
-    """What a validator says of a write.
+    """A validator's answer about a write.
 
     Attributes:
-        allowed: Whether it may happen.
-        reason: Why not.
+        allowed: Whether the write may happen.
+        reason: Why it may not.
         sanitized: The value to store instead, when `replaces` is set.
-        replaces: Whether `sanitized` takes the place of what was written.
+        replaces: Whether `sanitized` takes the place of the value.
     """
 
     allowed: bool
@@ -136,7 +150,7 @@ Validator: TypeAlias = Callable[[AgentIdentity, str, JSON, JSON], ValidationResu
 
 
 class Policy:
-    """Who may do what: a set of rules, and validators of what is written.
+    """Rules that say who may do what, and validators of the values that are written.
 
     Immutable. `Policy.default()` is what a swarm has unless told otherwise.
     """
@@ -149,7 +163,7 @@ class Policy:
         """Allow what `rules` allow; ask `validators` about writes at their patterns.
 
         Raises:
-            InvalidPath: A pattern is none.
+            InvalidPath: A pattern cannot be read.
             ValueError: Rights are neither "r" nor "rw".
             TypeError: A validator is not a synchronous function.
         """
@@ -160,14 +174,18 @@ class Policy:
             (Pattern.parse(pattern), _synchronous(validator))
             for pattern, validator in validators
         )
+        self._permissions: dict[AgentIdentity, Permissions] = {}
+
+    def __repr__(self) -> str:
+        return f"Policy({len(self.rules)} rules, {len(self.validators)} validators)"
 
     @classmethod
     def default(cls) -> "Policy":
         """Return the policy in which agents read all, write their own and `shared`.
 
-        They may hold any lock, semaphore or barrier, and take none from others; and
-        have subscriptions with names, but not those of the program or of agents of
-        another type.
+        They may hold any lock, semaphore or barrier, but take none from others. They
+        may name subscriptions, except those of the program and of other types. They
+        may spawn agents in their own role and end these, but not other agents.
         """
         return cls(
             [
@@ -175,16 +193,18 @@ class Policy:
                 Rule(ANY_ROLE, "agents.*.*", "rw", own=True),
                 Rule(ANY_ROLE, "shared", "rw"),
                 *(Rule(ANY_ROLE, own, "rw", own=True) for own in (*_LINES, *_BOOKS)),
+                Rule(ANY_ROLE, _REGISTRY.text, "rw", own=True),
             ]
         )
 
     @classmethod
     def strict(cls) -> "Policy":
-        """Return the matrix of the five roles: deny whatever is not in it.
+        """Return the matrix of the five roles; everything outside it is denied.
 
-        Its row for locks is that for semaphores and barriers as well, and who may hold
-        those may have subscriptions with names. But what others have had of them, only
-        the conductor reads: dead letters hold what those may see who subscribed.
+        Semaphores and barriers follow the row of locks, and a role that may hold locks
+        may name subscriptions. Only the conductor reads the positions and dead letters
+        of others, because these hold what the subscriber was allowed to see. Only the
+        conductor spawns, kills and gives roles.
         """
         kept = ("config", "registry", "tasks", "metrics", "health")
         agents = ("pulse", "heartbeat", "dream_weaver")
@@ -222,27 +242,37 @@ class Policy:
         """Return whether `identity` may do `action` at `path`, and which rule says so.
 
         Raises:
-            InvalidPath: The path is none.
-            ValueError: The action is not "read", "write", "delete" or "hold".
+            InvalidPath: The text is not a path.
+            ValueError: There is no such action.
         """
-        if action not in get_args(Action):
-            raise ValueError(
-                f'an action is "read", "write", "delete" or "hold", not {action!r}'
-            )
+        check_choice("an action", action, get_args(Action))
         place = Path.parse(path) if isinstance(path, str) else path
-        if identity == OWNER:
-            return Decision(allowed=True, reason="the program itself may do everything")
-        for rule in self.rules:
-            if _allows(rule, identity, place, action):
-                return Decision(allowed=True, reason=str(rule), rule=rule)
-        return Decision(
-            allowed=False,
-            reason=f"no rule lets {identity} (role {identity.role}) {action} {place}",
+        return self.permissions(identity).decide(place, action)
+
+    def explain_spawn(self, identity: AgentIdentity, name: str, role: str) -> Decision:
+        """Return whether `identity` may spawn an agent of this name and role.
+
+        Its own role, and a role that no rule names, need the right to "spawn"; any
+        other role could give the new agent more, and needs the right to "role".
+        """
+        is_harmless = role in (identity.role, ANY_ROLE) or all(
+            rule.role != role for rule in self.rules
         )
+        place = _REGISTRY.child(name)
+        return self.explain(identity, place, "spawn" if is_harmless else "role")
 
     def allows(self, identity: AgentIdentity, path: str | Path, action: Action) -> bool:
         """Return whether `identity` may do `action` at `path`."""
         return self.explain(identity, path, action).allowed
+
+    def permissions(self, identity: AgentIdentity) -> "Permissions":
+        """Return what this policy says of one identity; its decisions are cached."""
+        known = self._permissions.get(identity)
+        if known is None:
+            if len(self._permissions) >= _MANY_IDENTITIES:
+                self._permissions.clear()
+            known = self._permissions[identity] = Permissions(self.rules, identity)
+        return known
 
     def accessible_paths(self, identity: AgentIdentity, action: Action) -> list[str]:
         """Return the patterns at and below which `identity` may do `action`."""
@@ -251,7 +281,7 @@ class Policy:
         found: set[str] = set()
         for rule in self.rules:
             if rule.role in (ANY_ROLE, identity.role) and rule.rights.include(action):
-                if rule.own and action != "hold":
+                if rule.own and action not in _OF_OWN:
                     found.update(_own_patterns(rule.pattern, home(identity)))
                 else:
                     found.add(rule.pattern.text)
@@ -291,13 +321,63 @@ class Policy:
         return policy
 
 
-def _allows(rule: Rule, identity: AgentIdentity, path: Path, action: Action) -> bool:
-    return (
-        rule.role in (ANY_ROLE, identity.role)
-        and rule.rights.include(action)
-        and rule.pattern.covers(path)
-        and (not rule.own or action == "hold" or path.within(home(identity)))
-    )
+class Permissions:
+    """What a policy allows one identity. Decisions are cached: rules never change.
+
+    Attributes:
+        reads_all: Whether the identity may read every place.
+    """
+
+    __slots__ = ("_decisions", "_home", "_identity", "_rules", "reads_all")
+
+    def __init__(self, rules: Iterable[Rule], identity: AgentIdentity) -> None:
+        """Decide for `identity` by those of `rules` that name its role."""
+        self._identity = identity
+        self._home = () if identity == OWNER else home(identity).segments
+        self._rules = tuple(r for r in rules if r.role in (ANY_ROLE, identity.role))
+        self._decisions: dict[tuple[str, Action], Decision] = {}
+        self.reads_all: bool = identity == OWNER or any(
+            rule.pattern.text == "**" and not rule.own for rule in self._rules
+        )
+
+    def may_read(self, place: Path) -> bool:
+        """Return whether the place may be read."""
+        return self.reads_all or self.decide(place, "read").allowed
+
+    def decide(self, place: Path, action: Action) -> Decision:
+        """Return whether the identity may do `action` at a place, and why."""
+        known = self._decisions.get((place.text, action))
+        if known is None:
+            if len(self._decisions) >= _MANY_DECISIONS:
+                self._decisions.clear()
+            known = self._decide(place, action)
+            self._decisions[place.text, action] = known
+        return known
+
+    def _decide(self, place: Path, action: Action) -> Decision:
+        identity = self._identity
+        if identity == OWNER:
+            return Decision(allowed=True, reason="the program itself may do everything")
+        is_home = place.segments[: len(self._home)] == self._home
+        for rule in self._rules:
+            if (
+                (is_home or not rule.own or action in _OF_OWN)
+                and rule.rights.include(action)
+                and rule.pattern.covers(place)
+            ):
+                return Decision(allowed=True, reason=str(rule), rule=rule)
+        return Decision(
+            allowed=False,
+            reason=f"no rule lets {identity} (role {identity.role}) {_DOING[action]} "
+            f"{place}",
+        )
+
+
+_DOING: Final[dict[str, str]] = {
+    "role": "choose the role of",
+    "spawn": "spawn",
+    **{action: action for action in ("read", "write", "delete", "hold", "kill")},
+}
 
 
 def home(identity: AgentIdentity) -> Path:
@@ -306,7 +386,7 @@ def home(identity: AgentIdentity) -> Path:
 
 
 def _own_patterns(pattern: Pattern, own: Path) -> Iterator[str]:
-    """Yield the patterns of what is both meant by `pattern` and within `own`."""
+    """Yield patterns of the places that `pattern` covers within `own`."""
     if pattern.covers(own):
         yield own.text
         return

@@ -1,14 +1,15 @@
 """What every handle on the state shares: the kernel, and who is asking."""
 
 import math
+from collections.abc import Callable
 from typing import Final, TypeVar
 
 import attrs
 
 from swarm.errors import AccessDenied
-from swarm.model import OWNER, ROOT, AgentIdentity, Path, Pattern
+from swarm.model import ROOT, AgentIdentity, Path, Pattern
 from swarm.ports import Clock, Codec, Entropy, Kernel
-from swarm.state._access import Policy
+from swarm.state._access import Permissions, Policy
 
 KEPT: Final = tuple(
     Path.parse(text)
@@ -58,30 +59,22 @@ def microseconds(seconds: float | None) -> int | None:
 
 
 class Access:
-    """One identity's way into a folder of the tree: names to places, and may it?
+    """One identity's way into a folder of the tree.
 
-    Decisions are cached: rules and identities never change.
+    It turns names into places, and refuses what the policy does not allow. Names that
+    were allowed are cached: rules and identities never change.
     """
 
-    __slots__ = (
-        "_is_owner",
-        "_policy",
-        "_readable",
-        "identity",
-        "reads",
-        "root",
-        "writes",
-    )
+    __slots__ = ("identity", "may_read", "permissions", "reads", "root", "writes")
 
     def __init__(self, policy: Policy, identity: AgentIdentity, root: Path) -> None:
         """Let `identity` into `root`, as far as `policy` goes."""
-        self._policy = policy
         self.identity: AgentIdentity = identity
-        self._is_owner = identity == OWNER
         self.root: Path = root
+        self.permissions: Permissions = policy.permissions(identity)
+        self.may_read: Callable[[Path], bool] = self.permissions.may_read
         self.reads: dict[str, Path] = {}
         self.writes: dict[str, Path] = {}
-        self._readable: dict[str, bool] = {}
 
     def place(self, path: str) -> Path:
         """Return the absolute path of a name in this folder.
@@ -101,16 +94,6 @@ class Access:
         """Return what a place is called in this folder."""
         return place.text if self.root is ROOT else place.relative_to(self.root).text
 
-    def may_read(self, place: Path) -> bool:
-        """Return whether the place may be read."""
-        if self._is_owner:
-            return True
-        known = self._readable.get(place.text)
-        if known is None:
-            known = self._policy.allows(self.identity, place, "read")
-            _remember(self._readable, place.text, known)
-        return known
-
     def to_read(self, path: str) -> Path:
         """Return the place of `path` if it may be read, and remember that.
 
@@ -120,7 +103,7 @@ class Access:
         """
         place = self.place(path)
         if not self.may_read(place):
-            raise AccessDenied(str(self._policy.explain(self.identity, place, "read")))
+            raise AccessDenied(str(self.permissions.decide(place, "read")))
         _remember(self.reads, path, place)
         return place
 
@@ -139,10 +122,9 @@ class Access:
                     f"{folder} holds records that swarm keeps itself; "
                     "it can be read here, and is changed by its own part of swarm"
                 )
-        if not self._is_owner:
-            decision = self._policy.explain(self.identity, place, "write")
-            if not decision:
-                raise AccessDenied(str(decision))
+        decision = self.permissions.decide(place, "write")
+        if not decision:
+            raise AccessDenied(str(decision))
         _remember(self.writes, path, place)
         return place
 

@@ -55,7 +55,7 @@ places = few_paths.map(lambda parts: Path.of(*parts)) | st.sampled_from(
         )
     ]
 )
-actions = st.sampled_from(["read", "write", "delete"])
+actions = st.sampled_from(["read", "write", "delete", "role", "kill"])
 
 
 def allowed(policy, identity, place, action):
@@ -174,6 +174,32 @@ def test_the_default_policy_reads_all_and_writes_its_own_and_shared():
     more = policy.with_rules(("pulse", "plans.**", "rw"))
     assert more.allows(ada, "plans.x", "write")
     assert not policy.allows(ada, "plans.x", "write")
+
+
+def test_agents_spawn_in_their_own_role_and_end_only_their_own():
+    """The right to spawn is not the right to give more than one has."""
+    policy = Policy.default().with_rules(("boss", "plans.**", "rw"))
+    ada, boss = agent("ada"), agent("bea", "boss", kind="pulse")
+    assert policy.explain_spawn(ada, "bo", ada.role)
+    assert policy.explain_spawn(ada, "bo", "a_role_that_no_rule_names")
+    assert not policy.explain_spawn(ada, "bo", "boss")
+    assert policy.explain_spawn(boss, "bo", "boss")
+    assert policy.explain_spawn(OWNER, "bo", "boss")
+    refused = policy.explain(ada, "global.registry.bo", "kill")
+    assert str(refused) == "no rule lets ada (role pulse) kill global.registry.bo"
+    chiefs = policy.with_rules(("boss", "global.registry", "rw"))
+    assert chiefs.explain_spawn(boss, "bo", "pulse")
+    assert chiefs.allows(boss, "global.registry.bo", "kill")
+
+
+def test_in_the_strict_policy_only_the_conductor_spawns_kills_and_gives_roles():
+    policy = Policy.strict()
+    for role in (*FIVE, "stranger", "owner"):
+        me = agent("me", role, kind="pulse")
+        is_chief = role == "conductor"
+        for other in (role, "guardian", "stranger"):
+            assert bool(policy.explain_spawn(me, "bo", other)) == is_chief
+        assert policy.allows(me, "global.registry.bo", "kill") == is_chief
 
 
 def test_a_policy_is_checked_when_it_is_made():

@@ -557,4 +557,4 @@ async def test_caches_of_names_are_bounded():
     for n in range(17_000):
         await ada.get(f"k{n}")
     assert len(ada._access.reads) <= 16_384
-    assert len(ada._access._readable) <= 16_384
+    assert len(ada._access.permissions._decisions) <= 16_384
