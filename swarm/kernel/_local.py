@@ -6,7 +6,7 @@ no queue, no task switch.
 
 import asyncio
 from asyncio.events import _get_running_loop
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from swarm.errors import Closed, ConflictError, LimitExceeded, SwarmError, WrongLoop
@@ -147,7 +147,10 @@ class LocalTree:
         plan = rule(self._view, *arguments)
         if not plan.writes and not plan.events:
             return None, plan.outcome
-        return self._write(author, plan.writes, plan.events), plan.outcome
+        commit = self._write(
+            author, plan.writes, plan.events, is_bounded=not plan.is_unbounded
+        )
+        return commit, plan.outcome
 
     def apply_one_now(
         self,
@@ -278,6 +281,79 @@ class LocalTree:
         if callback is not None:
             self._untap = self.listen(callback, documents=documents)
 
+    # --- what a store held ------------------------------------------------------
+
+    def retained_now(self) -> tuple[list[Document], list[Document], list[Commit]]:
+        """Return what `restore_now` needs to make this tree and its log again."""
+        self._enter()
+        log, compacted = self._log, self._log.compacted
+        commits = [log.entry(number) for number in range(log.first, log.end)]
+        older = [
+            document.previous
+            for commit in commits
+            for document in commit.documents
+            if document.previous is not None and document.previous.version <= compacted
+        ]
+        return list(self._by_text.values()), older, commits
+
+    def restore_now(
+        self,
+        documents: Iterable[Document],
+        older: Iterable[Document],
+        commits: Iterable[Commit],
+        *,
+        compacted: int,
+    ) -> None:
+        """Fill a new tree with a snapshot; `replay_now` adds what came after it.
+
+        Args:
+            documents: The newest version of every document.
+            older: The versions before the oldest change in `commits`.
+            commits: The retained part of the log.
+            compacted: The newest revision before that part.
+        """
+        self._log = Log(self.limits, compacted)
+        last = {document.path.text: document for document in older}
+        for commit in commits:
+            for document in commit.documents:
+                document.previous = last.get(document.path.text)
+                last[document.path.text] = document
+            self._log.append(commit)
+            self._at = commit.at
+        for document in documents:
+            newest = last.get(document.path.text)
+            is_same = newest is not None and newest.version == document.version
+            self._adopt(newest if is_same and newest is not None else document)
+        for document in last.values():
+            if document.is_deleted:
+                self._versions.tombstones[document.path.text] = document
+
+    def replay_now(self, commit: Commit) -> None:
+        """Make the commit's documents the newest ones, and add it to the log."""
+        for document in sorted(commit.documents, key=_puts_something_new):
+            text = document.path.text
+            document.previous = self._versions.newest(text)
+            if not document.is_deleted:
+                self._versions.tombstones.pop(text, None)
+                self._adopt(document)
+            elif text in self._by_text:
+                self._tree.remove(document.path)
+                self._versions.tombstones[text] = document
+        self._at = commit.at
+        if self._log.append(commit):
+            for surplus in self._log.pop_surplus():
+                self._versions.forget(surplus)
+
+    def resume_at(self, revision: int) -> None:
+        """Have the next commit get a revision later than `revision`."""
+        self._revision = self._view.revision = max(self._revision, revision)
+        self._set_timer()
+
+    def _adopt(self, document: Document) -> None:
+        self._tree.put(document)
+        if document.expires is not None:
+            self._expiries.add(document)
+
     # --- inside ---------------------------------------------------------------
 
     def _enter(self) -> None:
@@ -343,9 +419,11 @@ class LocalTree:
         events: Sequence[object],
         key: str | None = None,
         weight: int = 0,
+        *,
+        is_bounded: bool = True,
     ) -> Commit | None:
         """Make all of the edits, or none, and log them under one revision."""
-        writes = self._checked(writes)
+        writes = self._checked(writes, is_bounded=is_bounded)
         revision = self._revision + 1
         at = self._next_at()
         if len(writes) == 1:
@@ -418,11 +496,22 @@ class LocalTree:
                 listener(commit)
         return commit
 
-    def _checked(self, writes: Sequence[Write]) -> Sequence[Write]:
+    def _checked(
+        self, writes: Sequence[Write], *, is_bounded: bool = True
+    ) -> Sequence[Write]:
         """Check a batch's bounds, and put deletions first: they make room."""
-        limits = self.limits
         if len(writes) == 1 and writes[0].body is None:
             return writes
+        if is_bounded:
+            self._check_bounds(writes)
+        if len(writes) < 2:
+            return writes
+        if len({write.path for write in writes}) < len(writes):
+            raise ValueError("one commit writes each document at most once")
+        return sorted(writes, key=_puts_something)
+
+    def _check_bounds(self, writes: Sequence[Write]) -> None:
+        limits = self.limits
         if len(writes) > limits.batch_writes:
             raise LimitExceeded(
                 f"one commit writes at most {limits.batch_writes} documents "
@@ -434,11 +523,6 @@ class LocalTree:
                 f"one commit writes at most {limits.batch_bytes} bytes "
                 f"(Limits.batch_bytes); this one has {size}"
             )
-        if len(writes) < 2:
-            return writes
-        if len({write.path for write in writes}) < len(writes):
-            raise ValueError("one commit writes each document at most once")
-        return sorted(writes, key=_puts_something)
 
     def _edit(
         self, write: Write, revision: int, at: int, author: AgentIdentity
@@ -501,6 +585,10 @@ def conflict(path: Path, expected: int, document: Document | None) -> ConflictEr
         value=None if value is ABSENT else value,
         author=None if document is None else document.author,
     )
+
+
+def _puts_something_new(document: Document) -> bool:
+    return not document.is_deleted
 
 
 def _puts_something(write: Write) -> bool:

@@ -19,6 +19,7 @@ from swarm.ports._frames import (
     standing,
 )
 from swarm.ports._guards import check_guard, conditions_of
+from swarm.ports._journal import Entry, Journal, Recovered, RecoveryReport
 from swarm.ports._kernel import (
     KEEP,
     Condition,
@@ -37,6 +38,12 @@ from swarm.ports._kernel import (
     View,
     Write,
 )
+from swarm.ports._payloads import (
+    UnknownEvent,
+    payload_from_json,
+    payload_to_json,
+    unknown_event_class,
+)
 from swarm.ports._retry import retry_conflicts
 from swarm.ports._runtime import Pause, Runtime, current_runtime, install_runtime
 from swarm.ports._structure import structuring
@@ -50,10 +57,12 @@ __all__ = [
     "Codec",
     "Condition",
     "Entropy",
+    "Entry",
     "Expect",
     "ExpectFolder",
     "Guard",
     "Holder",
+    "Journal",
     "Kernel",
     "Limits",
     "LocalKernel",
@@ -61,6 +70,8 @@ __all__ = [
     "Pause",
     "Plan",
     "Reader",
+    "Recovered",
+    "RecoveryReport",
     "Require",
     "RetentionHold",
     "Ruling",
@@ -69,6 +80,7 @@ __all__ = [
     "System",
     "Tail",
     "Timer",
+    "UnknownEvent",
     "View",
     "Write",
     "chain_of",
@@ -85,7 +97,10 @@ __all__ = [
     "install_runtime",
     "is_cancelled",
     "one_loop_turn",
+    "payload_from_json",
+    "payload_to_json",
     "retry_conflicts",
     "standing",
     "structuring",
+    "unknown_event_class",
 ]

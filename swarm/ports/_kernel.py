@@ -76,11 +76,14 @@ class Plan:
         writes: The documents, each at most once.
         events: The payloads to publish with them.
         outcome: What the caller gets.
+        is_unbounded: Whether the writes may be more than `Limits` allow in one batch:
+            only for a snapshot that is restored.
     """
 
     writes: Sequence[Write] = ()
     events: Sequence[object] = ()
     outcome: Any = None
+    is_unbounded: bool = False
 
 
 KEEP: Final = Sentinel("KEEP")

@@ -1,0 +1,71 @@
+"""Event payloads as JSON, and back, for whatever leaves the process."""
+
+from functools import cache
+from typing import Any, Final, TypeAlias
+
+import attrs
+import orjson
+
+from swarm.model import (
+    EVENT_TYPE,
+    JSON,
+    class_name,
+    event_type,
+    find_event_class,
+)
+from swarm.ports._structure import structuring
+
+Told: TypeAlias = tuple[str, str, JSON]
+"""The event type, the class it was defined as, and the fields; None: not JSON."""
+
+_PLAIN: Final = frozenset((str, int, float, bool, type(None)))
+
+
+@attrs.frozen
+class UnknownEvent:
+    """The payload of an event whose class this process has not imported.
+
+    Attributes:
+        data: The fields, as JSON.
+    """
+
+    data: JSON
+
+
+@cache
+def unknown_event_class(name: str) -> type[UnknownEvent]:
+    """Return the class that stands in for an event class which is not imported."""
+    made = type(f"Unknown_{name.replace('.', '_')}", (UnknownEvent,), {"__slots__": ()})
+    setattr(made, EVENT_TYPE, name)
+    return made
+
+
+def payload_to_json(payload: Any) -> Told:
+    """Return what is needed to make the payload again; never raises.
+
+    A payload that JSON cannot hold is told as None.
+    """
+    cls = payload.__class__
+    if EVENT_TYPE not in cls.__dict__:  # no event: rules may commit any object
+        return cls.__name__, class_name(cls), None
+    if isinstance(payload, UnknownEvent):
+        return event_type(cls), "", payload.data
+    told: Any = {f.name: getattr(payload, f.name) for f in attrs.fields(cls)}
+    if not _PLAIN.issuperset(map(type, told.values())):
+        try:
+            told = structuring().unstructure(payload, unstructure_as=cls)
+            told = orjson.loads(orjson.dumps(told))
+        except Exception:  # noqa: BLE001  # any of it may be code of the user
+            told = None
+    return event_type(cls), class_name(cls), told
+
+
+def payload_from_json(name: str, defined: str, told: JSON) -> Any:
+    """Return the payload; an `UnknownEvent` if its class is unknown or has changed."""
+    cls = find_event_class(name, defined)
+    if cls is not None and told is not None:
+        try:
+            return structuring().structure(told, cls)
+        except Exception:  # noqa: BLE001  # the class has changed since
+            return unknown_event_class(name)(told)
+    return unknown_event_class(name)(told)

@@ -1,0 +1,24 @@
+"""Where the tree lives: in memory, in files, in SQLite, or in several stores."""
+
+from swarm.storage._file import FileJournal
+from swarm.storage._kernel import JournalledKernel
+from swarm.storage._open import Opened, open_kernel
+from swarm.storage._replicated import ReplicatedJournal
+from swarm.storage._snapshots import Snapshot, SnapshotManager, Snapshots
+from swarm.storage._sqlite import SqliteJournal
+from swarm.storage._url import Hybrid, Replicated, Storage
+
+__all__ = [
+    "FileJournal",
+    "Hybrid",
+    "JournalledKernel",
+    "Opened",
+    "Replicated",
+    "ReplicatedJournal",
+    "Snapshot",
+    "SnapshotManager",
+    "Snapshots",
+    "SqliteJournal",
+    "Storage",
+    "open_kernel",
+]

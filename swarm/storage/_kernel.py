@@ -1,0 +1,241 @@
+"""The journalled kernel: the memory kernel, whose commits also go to a store.
+
+Every rule still runs in memory, in one step, and other tasks see a commit at once.
+What changes is when the caller hears of it: an awaited operation returns when its
+commit is as safe as the store's mode promises. So `local` is None here, as it is for a
+kernel on a server, unless the store is a secondary one that nobody waits for.
+
+A revision is never used twice, whatever a crash has lost. Each opening goes on at the
+wall clock's microseconds, or well beyond the newest revision found, if that is later.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+from swarm.errors import StorageFailed
+from swarm.kernel import MemoryKernel
+from swarm.model import AgentIdentity, Commit, Document, Path
+from swarm.ports import (
+    Clock,
+    Condition,
+    Entry,
+    Journal,
+    Limits,
+    Plan,
+    RecoveryReport,
+    Ruling,
+    Write,
+    one_loop_turn,
+)
+from swarm.storage._records import (
+    Cut,
+    cut_now,
+    decode_commit,
+    decode_cut,
+    encode_commit,
+    encode_cut,
+)
+from swarm.storage._writer import JournalWriter
+
+R = TypeVar("R")
+
+_LEAP: Final = 1 << 20
+"""More commits than can be given out and lost while the disk is behind."""
+
+_SLICE: Final = 500
+"""Commits that are replayed before the event loop gets a turn."""
+
+log: Final = logging.getLogger("swarm")
+
+
+class JournalledKernel(MemoryKernel):
+    """The tree in memory, and every commit in a journal. Fulfils `ports.Kernel`."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        clock: Clock,
+        limits: Limits | None = None,
+        *,
+        waits: bool = True,
+        sync_every: float | None = None,
+    ) -> None:
+        """Be empty until `open`.
+
+        Args:
+            journal: Where commits go.
+            clock: Where time comes from.
+            limits: As for the memory kernel.
+            waits: Whether an operation returns only when its commit is safe.
+            sync_every: Seconds between two calls of `Journal.sync`; None: none.
+        """
+        super().__init__(clock, limits)
+        self.journal: Journal = journal
+        self.on_failure: Callable[[StorageFailed], object] | None = None
+        self.writer: JournalWriter = JournalWriter(
+            journal,
+            clock.monotonic,
+            sync_every=sync_every,
+            on_failure=self._failed,
+            on_long=self._shorten,
+        )
+        self._waits = waits
+        self._wall_now = clock.wall
+        self._is_shortening = False
+
+    # --- opening and closing --------------------------------------------------------
+
+    async def open(self) -> RecoveryReport:
+        """Open the journal, fill the tree with what it holds, and go on from there.
+
+        Raises:
+            StorageInUse: Another coordinator has the store open.
+            StateCorruption: The store is damaged; it is left as it was.
+            SchemaVersionError: A newer version of swarm wrote the store.
+        """
+        recovered = await self.writer.open()
+        try:
+            if recovered.blocks:
+                self.fill(decode_cut(recovered.blocks, "the snapshot of the store"))
+            for number, entry in enumerate(recovered.entries, 1):
+                self.replay_now(decode_commit(entry.data))
+                if number % _SLICE == 0:
+                    await one_loop_turn()
+        except BaseException:
+            await self.writer.close()
+            raise
+        self.listen(self._submit, documents=True)
+        self.resume_at(max(recovered.report.revision + _LEAP, self._wall_now()))
+        return recovered.report
+
+    def fill(self, cut: Cut) -> None:
+        """Fill the empty tree with a snapshot."""
+        self.restore_now(cut.documents, cut.older, cut.commits, compacted=cut.compacted)
+
+    async def flush(self) -> None:
+        """Wait until every commit so far is as safe as the store can make it.
+
+        Raises:
+            StorageFailed: A write has failed.
+        """
+        await self.writer.wait()
+        await self.writer.call(self.journal.sync)
+
+    async def close(self) -> None:
+        """Refuse everything from now on, write what waits, and close the store."""
+        await super().close()
+        await self.writer.close()
+
+    def _submit(self, commit: Commit) -> None:
+        if self.writer.failure is None:
+            self.writer.submit(Entry(commit.revision, encode_commit(commit)))
+
+    def _failed(self, error: StorageFailed) -> None:
+        log.critical("the store takes nothing more: %s", error)
+        if self.on_failure is not None:
+            self.on_failure(error)
+
+    # --- snapshots --------------------------------------------------------------------
+
+    def _shorten(self) -> None:
+        """Begin a checkpoint; the thread encodes and writes it."""
+        if self._is_shortening or self._loop is None:
+            return
+        self._is_shortening = True
+        cut = cut_now(self, "checkpoint", self._wall_now())
+        newest = self.writer.newest
+        future = self.writer.post(self.journal.checkpoint, encode_cut(cut), newest)
+        future.add_done_callback(self._shortened)
+
+    def _shortened(self, future: Any) -> None:
+        self._is_shortening = False
+        error = future.exception()
+        if error is not None:
+            self.writer.fail(error)
+
+    # --- operations that wait for the journal -----------------------------------
+
+    @property
+    def local(self) -> MemoryKernel | None:  # type: ignore[override]  # may be None
+        """None: callers wait for the journal; this kernel if they need not."""
+        return None if self._waits else self
+
+    async def _ready(self) -> None:
+        """Wait for room, if the disk is far behind.
+
+        Raises:
+            StorageFailed: A write has failed; nothing more is taken.
+        """
+        writer = self.writer
+        writer.check()
+        if writer.is_full:
+            await writer.room()
+
+    async def put(
+        self, author: AgentIdentity, path: Path, body: bytes
+    ) -> Document | None:
+        """Write one whole document; None when `path` lies inside another one."""
+        await self._ready()
+        document = await super().put(author, path, body)
+        if document is not None:
+            await self._safe(document.version)
+        return document
+
+    async def apply(
+        self,
+        author: AgentIdentity,
+        rule: Callable[..., Plan],
+        *arguments: Any,
+        conditions: Sequence[Condition] = (),
+    ) -> tuple[Commit | None, Any]:
+        """Ask the rule once and commit what it plans, as one step."""
+        await self._ready()
+        commit, outcome = await super().apply(
+            author, rule, *arguments, conditions=conditions
+        )
+        if commit is not None:
+            await self._safe(commit.revision)
+        return commit, outcome
+
+    async def apply_one(
+        self,
+        author: AgentIdentity,
+        path: Path,
+        rule: Callable[[Document | None, int, R], Ruling],
+        request: R,
+    ) -> tuple[int, Any]:
+        """Ask the rule of one record once and commit its ruling, as one step."""
+        await self._ready()
+        revision, outcome = await super().apply_one(author, path, rule, request)
+        if revision:
+            await self._safe(revision)
+        return revision, outcome
+
+    async def commit(
+        self,
+        author: AgentIdentity,
+        writes: Sequence[Write] = (),
+        *,
+        conditions: Sequence[Condition] = (),
+        events: Sequence[object] = (),
+        key: str | None = None,
+        weight: int = 0,
+    ) -> Commit | None:
+        """Write and publish under one new revision, if the conditions hold."""
+        await self._ready()
+        commit = await super().commit(
+            author,
+            writes,
+            conditions=conditions,
+            events=events,
+            key=key,
+            weight=weight,
+        )
+        if commit is not None:
+            await self._safe(commit.revision)
+        return commit
+
+    async def _safe(self, revision: int) -> None:
+        if self._waits:
+            await self.writer.wait(revision)

@@ -1,0 +1,96 @@
+"""Opening a kernel where the user said."""
+
+import attrs
+
+from swarm.kernel import MemoryKernel
+from swarm.ports import Clock, Entropy, Limits, RecoveryReport
+from swarm.storage._kernel import JournalledKernel
+from swarm.storage._records import encode_cut
+from swarm.storage._snapshots import (
+    JournalShelf,
+    MemoryShelf,
+    Snapshot,
+    SnapshotManager,
+)
+from swarm.storage._url import Storage, find_place
+
+
+@attrs.frozen(kw_only=True)
+class Opened:
+    """A kernel that is open.
+
+    Attributes:
+        kernel: The tree, filled with what the store holds.
+        snapshots: Takes and restores snapshots.
+        report: What opening the store found; None: the swarm is in memory only.
+    """
+
+    kernel: MemoryKernel
+    snapshots: SnapshotManager
+    report: RecoveryReport | None = None
+
+
+async def open_kernel(
+    storage: Storage,
+    clock: Clock,
+    entropy: Entropy,
+    limits: Limits,
+    *,
+    restore: Snapshot | None = None,
+) -> Opened:
+    """Open the store that `storage` names, and return the kernel on it.
+
+    Args:
+        storage: A URL, a path, `Hybrid` or `Replicated`.
+        clock: Where time comes from.
+        entropy: Where ids come from.
+        limits: The limits of the kernel.
+        restore: Begin with the documents and log of this snapshot; the store must be
+            new. Revisions go on after it, and differ from those of any other swarm
+            that began with it or went on from it.
+
+    Raises:
+        ValueError: There is no such kind of store, or `restore` meets one in use.
+        StorageInUse: Another coordinator has the store open.
+        StateCorruption: The store or the snapshot is damaged; it is left as it was.
+        SchemaVersionError: A newer version of swarm wrote it.
+        StorageFailed: The system refused.
+    """
+    place = find_place(storage)
+    cut = None if restore is None else await restore.read()
+    if place.journal is None:
+        kernel = MemoryKernel(clock, limits)
+        if cut is not None:
+            kernel.restore_now(
+                cut.documents, cut.older, cut.commits, compacted=cut.compacted
+            )
+            kernel.resume_at(max(cut.revision + 1, clock.wall()))
+        shelf = MemoryShelf()
+        return Opened(
+            kernel=kernel, snapshots=SnapshotManager(kernel, shelf, clock, entropy)
+        )
+    stored = JournalledKernel(
+        place.journal,
+        clock,
+        limits,
+        waits=place.waits,
+        sync_every=place.sync_every,
+    )
+    report = await stored.open()
+    if cut is not None:
+        if report.revision:
+            await stored.close()
+            raise ValueError(
+                f"restore= begins a new store, but {storage} holds commits up to "
+                f"revision {report.revision}; use swarm.snapshots.restore() there"
+            )
+        stored.fill(cut)
+        stored.resume_at(max(cut.revision + 1, clock.wall()))
+        await stored.writer.call(place.journal.replace, encode_cut(cut), cut.revision)
+    return Opened(
+        kernel=stored,
+        snapshots=SnapshotManager(
+            stored, JournalShelf(stored.writer, place.journal), clock, entropy
+        ),
+        report=report,
+    )

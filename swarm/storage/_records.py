@@ -1,0 +1,259 @@
+"""Commits, documents and snapshots as bytes, and back. Pure.
+
+Everything is JSON: one line for each commit and document. A document's own JSON is
+copied into the line as it is. Nothing that is read becomes anything but JSON values,
+texts and numbers, except event payloads: these become the event class that the
+program has registered under their type, checked field by field, or stay JSON.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import attrs
+import orjson
+
+from swarm.errors import SchemaVersionError, StateCorruption
+from swarm.kernel import MemoryKernel
+from swarm.model import (
+    AgentIdentity,
+    Cause,
+    Commit,
+    Document,
+    Path,
+)
+from swarm.ports import payload_from_json, payload_to_json
+
+SCHEMA: Final = 1
+"""The version of the records in this module."""
+
+_BLOCK: Final = 256 * 1024  # bytes of lines that are gathered into one block
+_META, _DOCUMENTS, _OLDER, _COMMITS = b"M", b"D", b"P", b"C"
+
+
+# --- single records ------------------------------------------------------------------
+
+
+def encode_commit(commit: Commit) -> bytes:
+    """Return a commit as one line of JSON."""
+    told: dict[str, Any] = {
+        "r": commit.revision,
+        "t": commit.at,
+        "a": _author(commit.author),
+    }
+    if commit.documents:
+        told["d"] = [_written(document) for document in commit.documents]
+    if commit.events:
+        told["e"] = [payload_to_json(payload) for payload in commit.events]
+    if commit.key is not None:
+        told["k"] = commit.key
+    cause = commit.cause
+    if cause is not None:
+        told["c"] = [
+            cause.correlation_id,
+            cause.causation_id,
+            cause.trace,
+            cause.depth,
+        ]
+    return orjson.dumps(told)
+
+
+def decode_commit(line: bytes) -> Commit:
+    """Return the commit that a line tells. Its documents know no `previous` yet.
+
+    Raises:
+        StateCorruption: The line tells no commit.
+    """
+    try:
+        told = orjson.loads(line)
+        revision, at, author = told["r"], told["t"], AgentIdentity(*told["a"])
+        documents = tuple(
+            Document(
+                Path.parse(path),
+                None if body is None else orjson.dumps(body),
+                None,
+                revision,
+                created,
+                at,
+                author,
+                priority,
+                expires,
+            )
+            for path, body, created, priority, expires in told.get("d", ())
+        )
+        events = tuple(payload_from_json(*each) for each in told.get("e", ()))
+        cause = None
+        if "c" in told:
+            cause = Cause(*told["c"])
+            cause.root = revision
+    except (KeyError, TypeError, ValueError) as error:
+        raise StateCorruption(f"this is not a commit: {line[:80]!r}") from error
+    size = sum(document.size for document in documents) + len(line)
+    return Commit(revision, at, author, documents, events, size, cause, told.get("k"))
+
+
+def _written(document: Document) -> list[Any]:
+    body = None if document.is_deleted else orjson.Fragment(document.json)
+    return [
+        document.path.text,
+        body,
+        document.created,
+        document.priority,
+        document.expires,
+    ]
+
+
+def _author(author: AgentIdentity) -> tuple[str, str, str, str]:
+    return (author.agent_id, author.type, author.session, author.role)
+
+
+def encode_document(document: Document) -> bytes:
+    """Return a document, with its version and author, as one line of JSON."""
+    return orjson.dumps(
+        [*_written(document), document.version, document.at, _author(document.author)]
+    )
+
+
+def decode_document(line: bytes) -> Document:
+    """Return the document that a line tells.
+
+    Raises:
+        StateCorruption: The line tells no document.
+    """
+    try:
+        path, body, created, priority, expires, version, at, author = orjson.loads(line)
+        return Document(
+            Path.parse(path),
+            None if body is None else orjson.dumps(body),
+            None,
+            version,
+            created,
+            at,
+            AgentIdentity(*author),
+            priority,
+            expires,
+        )
+    except (TypeError, ValueError) as error:
+        raise StateCorruption(f"this is not a document: {line[:80]!r}") from error
+
+
+# --- snapshots ---------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class Cut:
+    """Everything a kernel holds at one revision.
+
+    Attributes:
+        revision: The revision.
+        at: When the snapshot was taken, in microseconds since 1970.
+        reason: Why, for people.
+        documents: The newest version of every document.
+        older: The versions that were current before the oldest retained commit.
+        commits: The commits that the log retains.
+        compacted: The newest revision that the log has let go of.
+    """
+
+    revision: int
+    at: int = 0
+    reason: str = ""
+    documents: Sequence[Document] = ()
+    older: Sequence[Document] = ()
+    commits: Sequence[Commit] = ()
+    compacted: int = 0
+
+
+def cut_now(kernel: MemoryKernel, reason: str, at: int) -> Cut:
+    """Return everything a kernel holds; the records in it never change."""
+    documents, older, commits = kernel.retained_now()
+    return Cut(
+        revision=kernel.revision,
+        at=at,
+        reason=reason,
+        documents=documents,
+        older=older,
+        commits=commits,
+        compacted=kernel.compacted,
+    )
+
+
+def encode_cut(cut: Cut) -> Iterator[bytes]:
+    """Yield the blocks of a snapshot."""
+    yield _META + orjson.dumps(
+        {
+            "schema": SCHEMA,
+            "revision": cut.revision,
+            "at": cut.at,
+            "reason": cut.reason,
+            "compacted": cut.compacted,
+            "documents": len(cut.documents),
+            "commits": len(cut.commits),
+        }
+    )
+    yield from _gather(_DOCUMENTS, map(encode_document, cut.documents))
+    yield from _gather(_OLDER, map(encode_document, cut.older))
+    yield from _gather(_COMMITS, map(encode_commit, cut.commits))
+
+
+def _gather(kind: bytes, lines: Iterable[bytes]) -> Iterator[bytes]:
+    block, size = [kind], 0
+    for line in lines:
+        block += (line, b"\n")
+        size += len(line) + 1
+        if size > _BLOCK:
+            yield b"".join(block)
+            block, size = [kind], 0
+    if size:
+        yield b"".join(block)
+
+
+def read_meta(blocks: Sequence[bytes], name: str) -> dict[str, Any]:
+    """Return what the first block of a snapshot tells about it.
+
+    Raises:
+        StateCorruption: This is not a snapshot.
+        SchemaVersionError: A newer version of swarm took it.
+    """
+    if not blocks or blocks[0][:1] != _META:
+        raise StateCorruption(f"{name} is not a snapshot of a swarm")
+    try:
+        meta: dict[str, Any] = orjson.loads(blocks[0][1:])
+        schema = meta["schema"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StateCorruption(f"{name} is not a snapshot of a swarm") from error
+    if schema > SCHEMA:
+        raise SchemaVersionError(
+            f"{name} has schema {schema}; this version of swarm reads up to {SCHEMA}"
+        )
+    return meta
+
+
+def decode_cut(blocks: Sequence[bytes], name: str) -> Cut:
+    """Return what a snapshot holds.
+
+    Raises:
+        StateCorruption: This is not a snapshot, or not a whole one.
+        SchemaVersionError: A newer version of swarm took it.
+    """
+    meta = read_meta(blocks, name)
+    documents: list[Document] = []
+    older: list[Document] = []
+    commits: list[Commit] = []
+    for block in blocks[1:]:
+        lines = block[1:].splitlines()
+        if block[:1] == _DOCUMENTS:
+            documents += map(decode_document, lines)
+        elif block[:1] == _OLDER:
+            older += map(decode_document, lines)
+        elif block[:1] == _COMMITS:
+            commits += map(decode_commit, lines)
+    if len(documents) != meta["documents"] or len(commits) != meta["commits"]:
+        raise StateCorruption(f"{name} lacks documents or commits")
+    return Cut(
+        revision=meta["revision"],
+        at=meta["at"],
+        reason=meta["reason"],
+        documents=documents,
+        older=older,
+        commits=commits,
+        compacted=meta["compacted"],
+    )

@@ -1,0 +1,216 @@
+"""Where a swarm keeps its tree: URLs, paths, and combinations of them."""
+
+import importlib.util
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, TypeAlias
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import attrs
+
+from swarm.ports import Journal
+from swarm.storage._file import FileJournal
+from swarm.storage._frames import CODECS
+from swarm.storage._replicated import ReplicatedJournal, Resolver
+from swarm.storage._sqlite import SqliteJournal
+
+MEMORY: Final = "memory://"
+
+_FORMS: Final = (
+    "memory://, file:FOLDER, sqlite:///FILE, a path, Hybrid(...) or Replicated([...])"
+)
+
+
+@attrs.frozen
+class Hybrid:
+    """Memory that nobody waits for, with a store that follows.
+
+    Each operation returns at once. The commits go to `secondary` in order, and are
+    synced every `sync_interval` seconds, so a crash loses at most the newest of them;
+    `await swarm.flush()` waits until they are safe.
+
+    Attributes:
+        primary: "memory://".
+        secondary: The store that follows: a URL or a path.
+        sync_interval: Seconds between two syncs of the store.
+    """
+
+    primary: str = MEMORY
+    secondary: "Storage" = attrs.field(kw_only=True)
+    sync_interval: float = attrs.field(default=1.0, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if self.primary != MEMORY:
+            raise ValueError(
+                f"the primary of Hybrid is {MEMORY!r}, not {self.primary!r}"
+            )
+        _check_seconds("Hybrid.sync_interval", self.sync_interval)
+
+
+@attrs.frozen
+class Replicated:
+    """Several stores, of which a quorum acknowledges each commit.
+
+    Attributes:
+        members: URLs or paths of the stores.
+        write_quorum: How many must have a commit before it counts.
+        resolve: What to do when members hold different commits: None refuses to
+            open, "last-write-wins" keeps the history with the highest revision, and
+            a function is given the histories by name and returns the name to keep.
+    """
+
+    members: Sequence["str | Path"]
+    write_quorum: int = attrs.field(kw_only=True)
+    resolve: Resolver | None = attrs.field(default=None, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if isinstance(self.members, (str, Path)):
+            raise TypeError("Replicated takes a list of stores")
+        names = [str(member) for member in self.members]
+        if len(set(names)) < len(names):
+            raise ValueError("Replicated names a store twice")
+
+
+Storage: TypeAlias = str | Path | Hybrid | Replicated
+
+
+@attrs.frozen
+class Place:
+    """A store that was named, ready to be opened.
+
+    Attributes:
+        journal: Where commits go; None: memory only.
+        waits: Whether operations return only when their commit is safe.
+        sync_every: Seconds between two syncs; None: appending does what is promised.
+    """
+
+    journal: Journal | None = None
+    waits: bool = True
+    sync_every: float | None = None
+
+
+def find_place(storage: Storage) -> Place:
+    """Return the store that a URL, a path or a combination names; open nothing.
+
+    Raises:
+        TypeError: This is not a way to name a store.
+        ValueError: The URL is of an unknown kind, or has an unknown option.
+    """
+    if isinstance(storage, Hybrid):
+        place = find_place(storage.secondary)
+        if place.journal is None or isinstance(storage.secondary, Hybrid):
+            raise ValueError("the secondary of Hybrid is a store on disk")
+        return Place(place.journal, waits=False, sync_every=storage.sync_interval)
+    if isinstance(storage, Replicated):
+        return Place(_replicated(storage))
+    if isinstance(storage, Path):
+        if storage.suffix == ".db":
+            return Place(SqliteJournal(storage.absolute()))
+        return Place(FileJournal(storage.absolute()))
+    if not isinstance(storage, str):
+        raise TypeError(
+            f"storage is {_FORMS}, not {type(storage).__name__}: {storage!r}"
+        )
+    return _from_url(storage)
+
+
+def _replicated(storage: Replicated) -> ReplicatedJournal:
+    members: dict[str, Journal] = {}
+    for each in storage.members:
+        place = find_place(each)
+        if place.journal is None:
+            raise ValueError("the members of Replicated are stores on disk")
+        members[str(each)] = place.journal
+    return ReplicatedJournal(members, storage.write_quorum, storage.resolve)
+
+
+def _from_url(url: str) -> Place:
+    scheme = urlsplit(url).scheme
+    if scheme == "memory":
+        if url != MEMORY:
+            raise ValueError(f"{MEMORY!r} takes nothing more: {url!r}")
+        return Place()
+    if scheme == "file":
+        return _file(url)
+    if scheme == "sqlite":
+        return _sqlite(url)
+    if scheme == "redis":
+        raise ValueError(
+            "redis:// is not supported in this version; storage is " + _FORMS
+        )
+    raise ValueError(f"storage is {_FORMS}, not {url!r}")
+
+
+def _file(url: str) -> Place:
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost") or not parts.path:
+        raise ValueError(f"a file store is file:FOLDER or file:///FOLDER, not {url!r}")
+    options = _options(url, {"durability", "sync", "compress"})
+    durability = options.get("durability", "power")
+    compress = options.get("compress", "")
+    if compress not in CODECS:
+        raise ValueError(f"compress is zlib or zstd, not {compress!r}")
+    if compress == "zstd" and importlib.util.find_spec("zstandard") is None:
+        raise ValueError("compress=zstd needs the package: install swarm-actors[zstd]")
+    folder = Path(unquote(parts.path)).absolute()
+    if durability == "interval":
+        every = _seconds(url, options.get("sync", "0.1"))
+        return Place(
+            FileJournal(folder, "interval", compress=compress), sync_every=every
+        )
+    if "sync" in options:
+        raise ValueError(f"sync goes with durability=interval: {url!r}")
+    if durability == "power":
+        return Place(FileJournal(folder, "power", compress=compress))
+    if durability == "process":
+        return Place(FileJournal(folder, "process", compress=compress))
+    raise ValueError(
+        f"durability is power, process or interval, not {durability!r}: {url!r}"
+    )
+
+
+def _sqlite(url: str) -> Place:
+    parts = urlsplit(url)
+    if parts.netloc or len(parts.path) < 2:
+        raise ValueError(
+            "a SQLite store is sqlite:///relative.db or sqlite:////absolute.db, "
+            f"not {url!r}"
+        )
+    durability = _options(url, {"durability"}).get("durability", "power")
+    path = Path(unquote(parts.path[1:])).absolute()
+    if durability == "power":
+        return Place(SqliteJournal(path, "power"))
+    if durability == "process":
+        return Place(SqliteJournal(path, "process"))
+    raise ValueError(f"durability is power or process, not {durability!r}: {url!r}")
+
+
+def _options(url: str, known: set[str]) -> dict[str, str]:
+    query = urlsplit(url).query
+    options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
+    unknown = sorted(options.keys() - known)
+    if unknown:
+        raise ValueError(
+            f"{url!r} has the unknown option {unknown[0]!r}; the options are "
+            f"{', '.join(sorted(known))}"
+        )
+    return options
+
+
+def _seconds(url: str, text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise ValueError(
+            f"sync is a number of seconds, not {text!r}: {url!r}"
+        ) from None
+    _check_seconds("sync", seconds)
+    return seconds
+
+
+def _check_seconds(name: str, seconds: float) -> None:
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"{name} is a number of seconds above 0, not {seconds}")

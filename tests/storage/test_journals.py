@@ -1,0 +1,285 @@
+"""The file store and the SQLite store: what every journal does, and damage."""
+
+import os
+import stat
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from swarm.errors import (
+    NotFound,
+    SchemaVersionError,
+    StateCorruption,
+    StorageFailed,
+)
+from swarm.ports import Entry, Journal
+from swarm.storage._disk import Disk
+from swarm.storage._file import FileJournal
+from swarm.storage._frames import HEADER_SIZE, encode_batch
+from swarm.storage._sqlite import SqliteJournal
+from swarm.testing.contracts._journal import JournalContract, entries
+
+
+class TestFile(JournalContract):
+    def make(self, place: Path) -> Journal:
+        return FileJournal(place / "store")
+
+
+class TestFileProcess(JournalContract):
+    def make(self, place: Path) -> Journal:
+        return FileJournal(place / "store", "process", compress="zlib")
+
+
+class TestFileZstd(JournalContract):
+    def make(self, place: Path) -> Journal:
+        return FileJournal(place / "store", compress="zstd")
+
+
+class TestSqlite(JournalContract):
+    def make(self, place: Path) -> Journal:
+        return SqliteJournal(place / "store.db")
+
+
+class TestSqliteProcess(JournalContract):
+    def make(self, place: Path) -> Journal:
+        return SqliteJournal(place / "store.db", "process", compress="zlib")
+
+
+class QuickDisk(Disk):
+    """Syncs nothing: for tests that only damage files."""
+
+    def sync(self, descriptor: int) -> None:
+        pass
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return every file's bytes, but for the lock files."""
+    return {
+        path.name: path.read_bytes()
+        for path in sorted(folder.iterdir())
+        if path.name != "LOCK" and not path.name.endswith(".lock")
+    }
+
+
+def file_store(folder: Path, *, clean: bool) -> None:
+    """Make a small file store with a checkpoint and a journal."""
+    journal = FileJournal(folder)
+    journal.open()
+    journal.append(entries(1, 3, 2))
+    journal.checkpoint([b"block one", b"block two"], 3)
+    journal.append(entries(4, 5, 2))
+    journal.append(entries(6, 6, 2))
+    if clean:
+        journal.close()
+    else:
+        os.close(journal._file)
+        journal._lock.give_up()
+
+
+def damaged(files: dict[str, bytes], folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield every file with one byte flipped, and cut at every length."""
+    for name, data in files.items():
+        for at in range(len(data)):
+            yield name, data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :]
+            yield name, data[:at]
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_every_damaged_byte_and_length_is_noticed_or_harmless(
+    tmp_path: Path, clean: bool
+) -> None:
+    file_store(tmp_path / "whole", clean=clean)
+    files = contents(tmp_path / "whole")
+    want = [entries(4, 5, 2) + entries(6, 6, 2)]
+    if not clean:  # an unfinished last write is cut off
+        want += [entries(4, 5, 2), []]
+    folder = tmp_path / "hurt"
+    noticed = 0
+    one = len(encode_batch(entries(6, 6, 2), bytes(8), 0))
+    boundaries = (HEADER_SIZE, len(files["journal-1"]) - one)
+    for name, data in damaged(files, folder):
+        for path in folder.iterdir() if folder.exists() else ():
+            path.unlink()
+        folder.mkdir(exist_ok=True)
+        for other, whole in files.items():
+            (folder / other).write_bytes(whole)
+        (folder / name).write_bytes(data)
+        before = contents(folder)
+        journal = FileJournal(folder, disk=QuickDisk())
+        try:
+            found = journal.open()
+        except (StateCorruption, SchemaVersionError):
+            noticed += 1
+            assert contents(folder) == before
+            continue
+        journal.close()
+        assert list(found.blocks) == [b"block one", b"block two"]
+        assert list(found.entries) in want, (name, len(data))
+        if list(found.entries) != want[0] and len(data) not in boundaries:
+            assert found.report.torn_bytes
+    assert noticed > 500
+
+
+def test_a_torn_tail_is_kept_aside_and_reported(tmp_path: Path) -> None:
+    file_store(tmp_path, clean=False)
+    path = next(tmp_path.glob("journal-*"))
+    path.write_bytes(path.read_bytes() + b"half a frame")
+    journal = FileJournal(tmp_path)
+    report = journal.open().report
+    assert report.torn_bytes == len(b"half a frame")
+    assert (tmp_path / report.torn_file).read_bytes() == b"half a frame"
+    journal.append(entries(7, 7))
+    journal.close()
+    again = FileJournal(tmp_path)
+    assert [e.revision for e in again.open().entries] == [4, 5, 6, 7]
+    again.close()
+
+
+def test_a_broken_frame_before_a_synced_one_is_damage(tmp_path: Path) -> None:
+    file_store(tmp_path, clean=False)
+    path = next(tmp_path.glob("journal-*"))
+    data = bytearray(path.read_bytes())
+    data[70] ^= 1  # in the first of the two frames
+    path.write_bytes(data)
+    before = contents(tmp_path)
+    with pytest.raises(StateCorruption, match="damaged at byte"):
+        FileJournal(tmp_path).open()
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("missing", ["CURRENT", "journal-1", "checkpoint-1"])
+def test_a_missing_file_is_damage_and_nothing_is_made(
+    tmp_path: Path, missing: str
+) -> None:
+    file_store(tmp_path, clean=True)
+    (tmp_path / missing).unlink()
+    before = contents(tmp_path)
+    with pytest.raises(StateCorruption, match=missing):
+        FileJournal(tmp_path).open()
+    assert contents(tmp_path) == before
+
+
+def test_a_file_from_the_future_is_refused_untouched(tmp_path: Path) -> None:
+    file_store(tmp_path, clean=True)
+    path = tmp_path / "CURRENT"
+    text = path.read_bytes().partition(b" ")[2].replace(b'"format":1', b'"format":9')
+    path.write_bytes(b"%08x %b" % (zlib.crc32(text), text))
+    before = contents(tmp_path)
+    with pytest.raises(SchemaVersionError, match="format 9"):
+        FileJournal(tmp_path).open()
+    assert contents(tmp_path) == before
+
+
+def test_files_are_for_their_owner_only(tmp_path: Path) -> None:
+    file_store(tmp_path / "store", clean=True)
+    assert stat.S_IMODE((tmp_path / "store").stat().st_mode) == 0o700
+    for path in (tmp_path / "store").iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    journal = SqliteJournal(tmp_path / "run.db")
+    journal.open()
+    journal.append(entries(1, 1))
+    for path in tmp_path.glob("run.db*"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    journal.close()
+
+
+def test_symbolic_links_are_not_followed(tmp_path: Path) -> None:
+    target = tmp_path / "elsewhere"
+    target.write_bytes(b"precious")
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "LOCK").symlink_to(target)
+    with pytest.raises(StorageFailed, match="LOCK"):
+        FileJournal(store).open()
+    (tmp_path / "run.db").symlink_to(target)
+    with pytest.raises(StorageFailed, match="symbolic link"):
+        SqliteJournal(tmp_path / "run.db").open()
+    assert target.read_bytes() == b"precious"
+
+
+class FailingDisk(Disk):
+    """Fails at the n-th write or sync."""
+
+    def __init__(self, fail_at: int) -> None:
+        self.left = fail_at
+
+    def _count(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise StorageFailed("no space left on device")
+
+    def write(self, descriptor: int, data: bytes) -> None:
+        self._count()
+        super().write(descriptor, data)
+
+    def sync(self, descriptor: int) -> None:
+        self._count()
+        super().sync(descriptor)
+
+
+@pytest.mark.parametrize("fail_at", range(1, 30))
+def test_nothing_is_acknowledged_after_a_failure(tmp_path: Path, fail_at: int) -> None:
+    journal = FileJournal(tmp_path, disk=FailingDisk(fail_at))
+    acknowledged = 0
+    try:
+        journal.open()
+        for n in range(1, 30):
+            journal.append([Entry(n, b"x" * n)])
+            acknowledged = n
+            if n == 5:
+                journal.checkpoint([b"five"], 5)
+    except StorageFailed:
+        with pytest.raises(StorageFailed, match="takes nothing more"):
+            journal.append([Entry(99, b"")])
+    journal.close()
+    again = FileJournal(tmp_path)
+    found = again.open()
+    again.close()
+    newest = found.report.revision
+    assert newest >= acknowledged
+    assert newest <= acknowledged + 1
+
+
+def test_a_flipped_bit_in_a_database_is_noticed(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "run.db")
+    journal.open()
+    journal.append(entries(1, 2, 400))
+    journal.checkpoint([b"a block " * 100], 2)
+    journal.append(entries(3, 6, 400))
+    journal.close()
+    whole = (tmp_path / "run.db").read_bytes()
+    hurt = tmp_path / "hurt.db"
+    noticed = 0
+    for at in range(0, len(whole), 37):
+        hurt.write_bytes(whole[:at] + bytes([whole[at] ^ 0x04]) + whole[at + 1 :])
+        journal = SqliteJournal(hurt)
+        try:
+            found = journal.open()
+        except (StateCorruption, SchemaVersionError, StorageFailed):
+            noticed += 1
+            continue
+        assert list(found.blocks) == [b"a block " * 100]
+        assert list(found.entries) == entries(3, 6, 400)
+        journal.close()
+    assert noticed > 100
+
+
+def test_inspecting_changes_nothing(tmp_path: Path) -> None:
+    file_store(tmp_path / "files", clean=False)
+    path = next((tmp_path / "files").glob("journal-*"))
+    path.write_bytes(path.read_bytes() + b"torn")
+    before = contents(tmp_path / "files")
+    found = FileJournal(tmp_path / "files").inspect()
+    assert [e.revision for e in found.entries] == [4, 5, 6]
+    assert contents(tmp_path / "files") == before
+    journal = SqliteJournal(tmp_path / "run.db")
+    journal.open()
+    journal.append(entries(1, 4))
+    journal.close()
+    assert list(SqliteJournal(tmp_path / "run.db").inspect().entries) == entries(1, 4)
+    with pytest.raises(NotFound):
+        SqliteJournal(tmp_path / "none.db").inspect()
+    with pytest.raises(NotFound):
+        FileJournal(tmp_path / "none").inspect()
