@@ -80,9 +80,12 @@ if TYPE_CHECKING:
         StaleClaim,
         StaleLease,
         StateCorruption,
+        StepMismatch,
         StorageFailed,
         StorageInUse,
         SwarmError,
+        TaskError,
+        TaskTimeout,
         WouldBlock,
         WrongLoop,
     )
@@ -117,8 +120,10 @@ if TYPE_CHECKING:
         TaskCancelled,
         TaskCompleted,
         TaskCreated,
+        TaskEscalated,
         TaskFailed,
         TaskProgress,
+        TaskRequeued,
         TaskStarted,
         Versioned,
         event,
@@ -138,6 +143,14 @@ if TYPE_CHECKING:
         Watch,
     )
     from swarm.system import Agent, Portal, Surface, Swarm, SwarmConfig
+    from swarm.work import (
+        Claim,
+        Task,
+        TaskInfo,
+        TaskStats,
+        TaskStatus,
+        idempotency_key,
+    )
 
     __version__: str
 
@@ -160,7 +173,8 @@ _NAMES: Final = {
         InvalidPath InvalidTransition InvalidValue Lagged LeaseLost LimitExceeded
         LockTimeout Lost MailboxFull NameTaken NoSuchAgent NotFound PathConflict
         RemoteCancelled SchemaVersionError StaleAck StaleClaim StaleLease
-        StateCorruption StorageFailed StorageInUse SwarmError WouldBlock WrongLoop
+        StateCorruption StepMismatch StorageFailed StorageInUse SwarmError TaskError
+        TaskTimeout WouldBlock WrongLoop
     """,
     "swarm.model": """
         ABSENT AgentHealthChanged AgentIdentity AgentRegistered AgentStarted
@@ -168,8 +182,8 @@ _NAMES: Final = {
         HandoffRejected HandoffRequested LockAcquired LockContention LockExpired
         LockReleased OWNER Priority StateCreated StateDeleted StateUpdated
         SystemAlert SystemConfigChanged SystemMaintenance TaskAssigned TaskCancelled
-        TaskCompleted TaskCreated TaskFailed TaskProgress TaskStarted Versioned
-        event
+        TaskCompleted TaskCreated TaskEscalated TaskFailed TaskProgress TaskRequeued
+        TaskStarted Versioned event
     """,
     "swarm.ports": "Clock Limits correlated",
     "swarm.state": """
@@ -177,6 +191,7 @@ _NAMES: Final = {
         ValidationResult Watch
     """,
     "swarm.system": "Agent Portal Surface Swarm SwarmConfig",
+    "swarm.work": "Claim Task TaskInfo TaskStats TaskStatus idempotency_key",
 }
 _PACKAGES: Final = (*(name.removeprefix("swarm.") for name in _NAMES), "testing")
 _HOMES: Final = {
@@ -229,6 +244,7 @@ __all__ = [
     "Candidate",
     "Change",
     "ChangeKind",
+    "Claim",
     "Clock",
     "Closed",
     "Compacted",
@@ -295,6 +311,7 @@ __all__ = [
     "StateHandle",
     "StateUpdated",
     "Status",
+    "StepMismatch",
     "StorageFailed",
     "StorageInUse",
     "Stream",
@@ -307,13 +324,21 @@ __all__ = [
     "SystemAlert",
     "SystemConfigChanged",
     "SystemMaintenance",
+    "Task",
     "TaskAssigned",
     "TaskCancelled",
     "TaskCompleted",
     "TaskCreated",
+    "TaskError",
+    "TaskEscalated",
     "TaskFailed",
+    "TaskInfo",
     "TaskProgress",
+    "TaskRequeued",
     "TaskStarted",
+    "TaskStats",
+    "TaskStatus",
+    "TaskTimeout",
     "Transaction",
     "ValidationResult",
     "Versioned",
@@ -324,6 +349,7 @@ __all__ = [
     "__version__",
     "correlated",
     "event",
+    "idempotency_key",
     "interleave",
     "keep_active_agents",
     "on",

@@ -255,6 +255,45 @@ class StaleClaim(SwarmError):
     """The claim is not the live one any more; nothing was written."""
 
 
+class StepMismatch(SwarmError, ValueError):
+    """A durable step was recorded with other arguments."""
+
+
+class TaskTimeout(SwarmError, TimeoutError):
+    """No task came, or the task did not end, in time."""
+
+
+class TaskError(SwarmError):
+    """The task ended without a result.
+
+    Attributes:
+        task_id: The task.
+        status: "failed", "cancelled" or "escalated".
+        errors: The errors of its attempts, oldest first.
+        reason: The last error, or why it was cancelled.
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        task_id: str = "",
+        status: str = "failed",
+        errors: Sequence[str] = (),
+        reason: str = "",
+    ) -> None:
+        """Say how the task ended, and all that went wrong."""
+        if message is None:
+            message = f"task {task_id} is {status}"
+            if reason:
+                message = f"{message}: {reason}"
+        super().__init__(message)
+        self.task_id: str = task_id
+        self.status: str = status
+        self.errors: tuple[str, ...] = tuple(errors)
+        self.reason: str = reason
+
+
 class StaleAck(SwarmError):
     """The event was given to another attempt meanwhile; this one counts no more."""
 

@@ -13,8 +13,10 @@ from swarm.model._announcements import (
     TaskCancelled,
     TaskCompleted,
     TaskCreated,
+    TaskEscalated,
     TaskFailed,
     TaskProgress,
+    TaskRequeued,
     TaskStarted,
 )
 from swarm.model._backoff import Backoff
@@ -163,8 +165,10 @@ __all__ = [
     "TaskCancelled",
     "TaskCompleted",
     "TaskCreated",
+    "TaskEscalated",
     "TaskFailed",
     "TaskProgress",
+    "TaskRequeued",
     "TaskStarted",
     "Versioned",
     "as_seconds",

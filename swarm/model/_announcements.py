@@ -106,6 +106,36 @@ class TaskCancelled:
     reason: str = ""
 
 
+@event("task.requeued")
+class TaskRequeued:
+    """A task waits for a worker again, after an attempt that did not end it.
+
+    Attributes:
+        task_id: Which.
+        reason: The error of the attempt; or "snooze", "release" or "reopen".
+        attempts: How many attempts count so far.
+    """
+
+    task_id: str
+    reason: str = ""
+    attempts: int = 0
+
+
+@event("task.escalated")
+class TaskEscalated:
+    """A task has failed so often that somebody else is to do it.
+
+    Attributes:
+        task_id: Which.
+        to: To whom: "manual" (a person), or an address such as "role:expert".
+        error: The error of the last attempt.
+    """
+
+    task_id: str
+    to: str = "manual"
+    error: str = ""
+
+
 @event("handoff.requested")
 class HandoffRequested:
     """Somebody wants to hand a task on.

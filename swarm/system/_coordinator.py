@@ -55,6 +55,7 @@ from swarm.ports import (
 )
 from swarm.state import Access, Policy, Store, Transaction
 from swarm.system._config import SwarmConfig
+from swarm.work import TaskManager
 
 _GRACE: Final = 1.0
 """Seconds before what suppressed its cancellation is cancelled again."""
@@ -169,6 +170,7 @@ class Coordinator:
         self.asking_task: Callable[[Obstacle], Hashable | None]
         self.asking_task = self.coordination.asking_task
         self.supervisor: Supervisor = Supervisor(self, self.registry)
+        self.work: TaskManager | None = None
         self.phase: Phase = Phase.OPEN
         self.failures: list[Exception] = []
         self.on_failure: Callable[[], object] | None = None

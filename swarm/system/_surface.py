@@ -25,6 +25,8 @@ from swarm.model import ROOT, AgentIdentity, Priority
 from swarm.state import StateHandle, home
 from swarm.system._coordinator import Coordinator
 from swarm.system._explain import explain_agents
+from swarm.system._work import tasks_of
+from swarm.work import Tasks
 
 A = TypeVar("A", bound=Actor)
 Ts = TypeVarTuple("Ts")
@@ -76,6 +78,11 @@ class Surface:
             )
             self._events = events
         return events
+
+    @cached_property
+    def tasks(self) -> Tasks:
+        """The tasks: submit, claim, find, as this identity may."""
+        return tasks_of(self._open(), self._identity)
 
     @property
     def agents(self) -> Registry:

@@ -1,1 +1,54 @@
-"""Units of work and their passage: tasks, handoffs, checkpoints, pipelines."""
+"""Units of work and their passage: tasks, handoffs, checkpoints, pipelines.
+
+A task is one unit of work: submitted by anybody, claimed by one worker at a time,
+retried when it fails, and final exactly once.
+
+```python
+task = await swarm.tasks.submit("research.topic", {"topic": "bees"})
+
+async with swarm.tasks.claim("research.*") as claim:
+    outline = await claim.step("outline", write_outline, claim.payload["topic"])
+    await claim.complete(outline)
+
+print(await task.result(timeout=60))
+```
+
+Rules:
+
+- Each transition is one commit with its event (`task.created` to `task.cancelled`) and
+  an entry of the task's history. `_transitions.py` draws which may follow which.
+- A claim is a lease with a fencing token, renewed by itself. A worker whose lease is
+  over gets `StaleClaim`, and nothing it does has an effect.
+- An attempt may run more than once: when a process dies, its tasks are rescued after
+  their lease. What must not be done twice is a durable step (`Claim.step`).
+- A failed attempt is followed by another one after a pause, `max_retries` times; then
+  the task has failed, or is escalated to a person, an agent, a capability or a role.
+
+Limits: a payload is a document (1 MiB); an id, kind or key is a path; a record keeps
+the newest 64 entries of its history.
+"""
+
+from swarm.work._claim import Claim
+from swarm.work._claiming import Claiming
+from swarm.work._steps import idempotency_key
+from swarm.work._task_handle import Task, TaskInfo
+from swarm.work._task_manager import TaskManager
+from swarm.work._task_record import Entry, Progress, TaskRecord, TaskStatus
+from swarm.work._task_stats import Duration, TaskStats
+from swarm.work._tasks import Tasks
+
+__all__ = [
+    "Claim",
+    "Claiming",
+    "Duration",
+    "Entry",
+    "Progress",
+    "Task",
+    "TaskInfo",
+    "TaskManager",
+    "TaskRecord",
+    "TaskStats",
+    "TaskStatus",
+    "Tasks",
+    "idempotency_key",
+]

@@ -1,0 +1,47 @@
+"""Tasks of a swarm: their manager, made at the first use, and who may do what."""
+
+from typing import Literal
+
+from swarm.errors import AccessDenied
+from swarm.model import AgentIdentity, Path
+from swarm.system._coordinator import Coordinator
+from swarm.work import TaskManager, Tasks
+
+
+def manager_of(coordinator: Coordinator) -> TaskManager:
+    """Return what keeps the tasks of a swarm in this process."""
+    manager = coordinator.work
+    if manager is None:
+        manager = coordinator.runtime.substitute(TaskManager)(
+            coordinator.kernel,
+            coordinator.tail,
+            coordinator.codec,
+            coordinator.clock,
+            coordinator.entropy,
+            coordinator.start,
+            runtime=coordinator.runtime,
+        )
+        manager.is_alive = coordinator.registry.__contains__
+        coordinator.work = manager
+        coordinator.at_close(lambda: manager.close(coordinator.closed_error()))
+    return manager
+
+
+def tasks_of(coordinator: Coordinator, identity: AgentIdentity) -> Tasks:
+    """Return the tasks of a swarm, as one identity works with them."""
+    policy = coordinator.store.policy
+
+    def check(
+        identity: AgentIdentity, path: Path, action: Literal["read", "write"]
+    ) -> None:
+        decision = policy.explain(identity, path, action)
+        if not decision:
+            raise AccessDenied(str(decision))
+
+    def capabilities() -> tuple[str, ...]:
+        cell = coordinator.registry.find_cell(identity.agent_id)
+        return () if cell is None else tuple(cell.capabilities)
+
+    return Tasks(
+        manager_of(coordinator), identity, rights=check, capabilities=capabilities
+    )

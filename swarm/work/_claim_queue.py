@@ -1,0 +1,129 @@
+"""Claims that wait for a task, first come first served among those it fits."""
+
+import asyncio
+from collections.abc import Iterator
+
+from swarm.work._ready import Selector
+from swarm.work._task_index import TaskIndex
+from swarm.work._task_record import TaskRecord
+
+
+class ClaimWaiter:
+    """A claim that waits for a task to try for.
+
+    Attributes:
+        selector: Which tasks it takes.
+        seq: Its place among those that wait.
+        future: The task that it is to try for; None: it came too late.
+    """
+
+    __slots__ = ("future", "selector", "seq")
+
+    def __init__(self, selector: Selector, seq: int) -> None:
+        """Wait for a task that `selector` takes."""
+        self.selector: Selector = selector
+        self.seq: int = seq
+        self.future: asyncio.Future[TaskRecord | None]
+        self.future = asyncio.get_running_loop().create_future()
+
+
+class ClaimQueue:
+    """The claims of this process that wait.
+
+    A task goes to the claim that has waited longest among those it fits; that is
+    looked up by its address and by the distinct patterns of kinds that are waited for.
+    """
+
+    def __init__(self, index: TaskIndex) -> None:
+        """Hand out the tasks of `index`."""
+        self._index = index
+        self._lanes: dict[str, dict[str, dict[int, ClaimWaiter]]] = {}
+        self._seq = 0
+        self._count = 0
+
+    def __len__(self) -> int:
+        """Return how many claims wait."""
+        return self._count
+
+    def __iter__(self) -> Iterator[ClaimWaiter]:
+        """Yield the claims that wait, in their order."""
+        waiting = {
+            waiter.seq: waiter
+            for lane in self._lanes.values()
+            for queue in lane.values()
+            for waiter in queue.values()
+        }
+        for seq in sorted(waiting):
+            yield waiting[seq]
+
+    def next_seq(self) -> int:
+        """Return the place of a claim that begins to wait now."""
+        self._seq += 1
+        return self._seq
+
+    def add(self, selector: Selector, seq: int) -> ClaimWaiter:
+        """Let a claim wait, in the place that it got when it first did."""
+        waiter = ClaimWaiter(selector, seq)
+        self._count += 1
+        for address in selector.addresses:
+            lane = self._lanes.setdefault(address, {})
+            queue = lane.setdefault(selector.kinds, {})
+            is_last = not queue or next(reversed(queue)) < seq
+            queue[seq] = waiter
+            if not is_last:  # it lost a task to another process, and is first again
+                lane[selector.kinds] = dict(sorted(queue.items()))
+        return waiter
+
+    def remove(self, waiter: ClaimWaiter) -> bool:
+        """Let a claim wait no more; return whether it did."""
+        found = False
+        for address in waiter.selector.addresses:
+            lane = self._lanes.get(address)
+            queue = None if lane is None else lane.get(waiter.selector.kinds)
+            if lane is None or queue is None:
+                continue
+            found = queue.pop(waiter.seq, None) is not None or found
+            if not queue:
+                del lane[waiter.selector.kinds]
+                if not lane:
+                    del self._lanes[address]
+        self._count -= found
+        return found
+
+    def offer(self, record: TaskRecord) -> None:
+        """Give the claim that comes first for this task a task to try for.
+
+        Most times it is this task. A claim may have a better one that became due in the
+        same moment; then the next claim is looked for.
+        """
+        while (waiter := self._first_for(record)) is not None:
+            if waiter.future.done():  # cancelled in this very turn of the loop
+                self.remove(waiter)
+                continue
+            picked = self._index.pick(waiter.selector)
+            if picked is None:
+                return
+            self.remove(waiter)
+            waiter.future.set_result(picked)
+            if picked is record:
+                return
+
+    def close(self, error: Exception) -> None:
+        """Wake every claim with an error."""
+        for waiter in tuple(self):
+            self.remove(waiter)
+            if not waiter.future.done():
+                waiter.future.set_exception(error)
+
+    def _first_for(self, record: TaskRecord) -> ClaimWaiter | None:
+        lane = self._lanes.get(record.address)
+        if lane is None:
+            return None
+        first: ClaimWaiter | None = None
+        for queue in lane.values():
+            seq, waiter = next(iter(queue.items()))
+            if (first is None or seq < first.seq) and waiter.selector.takes(
+                record.spec.kind
+            ):
+                first = waiter
+        return first

@@ -1,0 +1,172 @@
+"""Asking for a claim: takes the next task, or waits for one."""
+
+import asyncio
+from collections.abc import Generator
+from types import TracebackType
+from typing import Any
+
+from swarm.errors import SwarmError, TaskTimeout
+from swarm.model import AgentIdentity
+from swarm.ports import Timer
+from swarm.work._claim import Claim, adopt
+from swarm.work._ready import Selector
+from swarm.work._task_manager import TaskManager
+from swarm.work._task_record import MICRO, TaskRecord
+from swarm.work._transitions import (
+    ClaimRequest,
+    Right,
+    decide_claim,
+    decide_give_back,
+)
+
+
+class Claiming:
+    """A claim that is asked for: `async with` it, or `await` it for the claim alone."""
+
+    __slots__ = ("_claim", "_identity", "_lease", "_manager", "_selector", "_timeout")
+
+    def __init__(
+        self,
+        manager: TaskManager,
+        identity: AgentIdentity,
+        selector: Selector,
+        lease: float,
+        timeout: float | None,
+    ) -> None:
+        """Ask for a task that `selector` takes."""
+        self._manager = manager
+        self._identity = identity
+        self._selector = selector
+        self._lease = int(lease * MICRO)
+        self._timeout = timeout
+        self._claim: Claim | None = None
+
+    def __await__(self) -> Generator[Any, None, Claim]:
+        return self._acquire().__await__()
+
+    async def __aenter__(self) -> Claim:
+        claim = await self._acquire()
+        claim.enter()
+        self._claim = claim
+        return claim
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        claim, self._claim = self._claim, None
+        return claim is not None and await claim.leave(error)
+
+    async def _acquire(self) -> Claim:
+        manager, selector = self._manager, self._selector
+        await manager.ready()
+        end = None
+        if self._timeout is not None:
+            end = manager.clock.monotonic() + self._timeout
+        index = manager.index
+        manager.promote()
+        record = index.pick(selector)
+        seq = 0
+        while True:
+            if record is None:
+                seq = seq or manager.queue.next_seq()
+                record = await self._wait(seq, end)
+            claim = await self._try(record)
+            if claim is not None:
+                return claim
+            record = index.pick(selector)
+
+    async def _wait(self, seq: int, end: float | None) -> TaskRecord:
+        """Wait for a task to try for; a cancelled wait passes on what it was given."""
+        manager = self._manager
+        waiter = manager.queue.add(self._selector, seq)
+        future = waiter.future
+        timer: Timer | None = None
+        if end is not None:
+
+            def too_late() -> None:
+                if manager.queue.remove(waiter) and not future.done():
+                    future.set_result(None)
+
+            timer = manager.clock.call_at(end, too_late)
+        try:
+            record = await future
+        except BaseException:
+            manager.queue.remove(waiter)
+            if future.done() and not future.cancelled() and not future.exception():
+                given = future.result()
+                if given is not None:
+                    manager.pass_on(given)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if record is None:
+            raise TaskTimeout(
+                f"no task of {self._selector.kinds!r} came within {self._timeout} s"
+            )
+        return record
+
+    async def _try(self, record: TaskRecord) -> Claim | None:
+        """Claim a task; return None when another process was faster."""
+        manager, identity = self._manager, self._identity
+        request = ClaimRequest(
+            manager.new_id("claim"),
+            identity.agent_id,
+            self._lease,
+            self._selector.addresses,
+        )
+        before = manager.clock.monotonic()
+        try:
+            revision, found = await claim_one(manager, identity, record, request)
+        except BaseException:
+            manager.pass_on(record)
+            raise
+        if found is None:
+            manager.defer(record)
+            return None
+        return adopt(manager, identity, found, revision, before)
+
+
+async def claim_one(
+    manager: TaskManager,
+    identity: AgentIdentity,
+    record: TaskRecord,
+    request: ClaimRequest,
+) -> tuple[int, TaskRecord | None]:
+    """Claim a picked task; None: it is not to be had any more.
+
+    Where that is a round trip, a caller that is cancelled meanwhile has claimed
+    nothing: the claim that was made is given back (G3).
+    """
+    task_id = record.spec.id
+    if manager.kernel.local is not None:
+        return await manager.apply_one(identity, task_id, decide_claim, request)
+    commit = manager.start(
+        manager.apply_one(identity, task_id, decide_claim, request), "tasks: claim"
+    )
+    try:
+        revision, found = await asyncio.shield(commit)
+    except asyncio.CancelledError:
+        manager.start(_undo(manager, identity, commit), "tasks: undo a claim")
+        raise
+    return revision, found
+
+
+async def _undo(
+    manager: TaskManager,
+    identity: AgentIdentity,
+    commit: "asyncio.Task[tuple[int, TaskRecord | None]]",
+) -> None:
+    try:
+        revision, found = await commit
+        if found is None or found.claim is None:
+            return
+        claim = found.claim
+        right = Right(found.spec.id, claim.id, claim.token or revision)
+        request = (right, "release", 0, "its worker was cancelled")
+        await manager.apply_one(identity, found.spec.id, decide_give_back, request)
+    except SwarmError:
+        return  # the lease bounds what is left

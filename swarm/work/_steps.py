@@ -1,0 +1,227 @@
+"""Durable steps: parts of a task that run once, whatever happens to its workers."""
+
+import asyncio
+import hashlib
+import inspect
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from typing import Any, Final, Protocol
+
+import attrs
+import orjson
+
+from swarm.errors import StaleClaim, StepMismatch
+from swarm.model import AgentIdentity, Path, canonical, check_text
+from swarm.ports import Condition, View, Write
+from swarm.work._task_manager import TaskManager
+
+STEPS: Final = Path.of("global", "task_steps")
+
+
+class StepOwner(Protocol):
+    """A claim, as its steps see it."""
+
+    @property
+    def task_id(self) -> str:
+        """The task."""
+        ...
+
+    @property
+    def identity(self) -> AgentIdentity:
+        """The agent that holds it."""
+        ...
+
+    @property
+    def manager(self) -> TaskManager:
+        """The tasks of the process it belongs to."""
+        ...
+
+    def conditions(self) -> Sequence[Condition]:
+        """Return what a write under the claim requires."""
+        ...
+
+    def may_have_steps(self) -> bool:
+        """Return whether another claim of the task may have recorded steps."""
+        ...
+
+    def lose(self, reason: str) -> None:
+        """Take in that it is not the live claim any more."""
+        ...
+
+
+@attrs.define(eq=False)
+class StepScope:
+    """A durable step that is running; what is added here is committed with it.
+
+    Attributes:
+        claim: The claim it runs under.
+        name: Its name.
+        writes: More documents to write in the commit that records it.
+        conditions: More conditions of that commit.
+        events: More events of that commit.
+    """
+
+    claim: StepOwner
+    name: str
+    writes: list[Write] = attrs.field(factory=list)
+    conditions: list[Condition] = attrs.field(factory=list)
+    events: list[object] = attrs.field(factory=list)
+
+    @property
+    def key(self) -> str:
+        """The step's idempotency key: the same in every attempt."""
+        return f"{self.claim.task_id}:{self.name}"
+
+
+current_step: ContextVar[StepScope | None] = ContextVar("swarm_step", default=None)
+"""The durable step whose function is running, or None."""
+
+
+def idempotency_key() -> str:
+    """Return the key of the running durable step: the same in every attempt.
+
+    Hand it to an outside service that refuses to do the same thing twice.
+
+    Raises:
+        RuntimeError: No durable step is running here.
+    """
+    scope = current_step.get()
+    if scope is None:
+        raise RuntimeError("idempotency_key() is for functions run by claim.step()")
+    return scope.key
+
+
+def step_path(task_id: str, name: str) -> Path:
+    """Return where the record of a step stands.
+
+    Raises:
+        InvalidPath: The name cannot be a name in the tree.
+    """
+    return STEPS.child(task_id, name)
+
+
+def step_write(task_id: str, name: str, mark: str, result: bytes) -> Write:
+    """Return what records a step: the mark of its arguments and its result's JSON."""
+    body = b'{"fingerprint":"%b","result":%b}' % (mark.encode(), result)
+    return Write(step_path(task_id, name), body)
+
+
+def fingerprint(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """Return what tells a step's arguments from others.
+
+    Raises:
+        TypeError: An argument is not a JSON value.
+    """
+    if not args and not kwargs:
+        return ""
+    return hashlib.sha256(canonical([args, kwargs])).hexdigest()[:32]
+
+
+class StepLog:
+    """The steps of one task, as the holder of its live claim knows them.
+
+    Only the holder writes steps, so what was read once and recorded here since is all.
+    """
+
+    def __init__(self, claim: StepOwner) -> None:
+        """Know of none yet."""
+        self._claim = claim
+        self._recorded: dict[str, tuple[str, bytes]] | None = None
+        self._running: dict[str, asyncio.Future[tuple[str, bytes]]] = {}
+
+    async def run(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Do what `Claim.step` does."""
+        check_text("the name of a step", name)
+        if not callable(function):
+            raise TypeError(f"a step runs a function, not {function!r}")
+        claim = self._claim
+        manager = claim.manager
+        if args or kwargs:
+            manager.codec.encode([args, kwargs])  # says which argument is wrong
+        mark = fingerprint(args, kwargs)
+        recorded = self._recorded
+        if recorded is None:
+            recorded = await self._load()
+        found = recorded.get(name)
+        if found is None:
+            running = self._running.get(name)
+            if running is None:
+                return await self._record(name, mark, function, args, kwargs)
+            found = await asyncio.shield(running)
+        if found[0] != mark:
+            raise StepMismatch(
+                f"step {name!r} of task {claim.task_id} was recorded with other "
+                "arguments; give a step that does other work another name"
+            )
+        return orjson.loads(found[1])
+
+    async def _load(self) -> dict[str, tuple[str, bytes]]:
+        claim = self._claim
+        recorded: dict[str, tuple[str, bytes]] = {}
+        if claim.may_have_steps():
+            found = await claim.manager.kernel.read(_steps_of, claim.task_id)
+            for name, body in found:
+                value = orjson.loads(body)
+                recorded[name] = value["fingerprint"], orjson.dumps(value["result"])
+        if self._recorded is None:
+            self._recorded = recorded
+        return self._recorded
+
+    async def _record(
+        self,
+        name: str,
+        mark: str,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        claim = self._claim
+        manager = claim.manager
+        scope = StepScope(claim, name)
+        done = asyncio.get_running_loop().create_future()
+        self._running[name] = done
+        token = current_step.set(scope)
+        try:
+            try:
+                result = function(*args, **kwargs)
+                if inspect.isawaitable(result):
+                    result = await result
+            finally:
+                current_step.reset(token)
+            body = manager.codec.encode(result)
+            record = step_write(claim.task_id, name, mark, body)
+            await manager.kernel.commit(
+                claim.identity,
+                [record, *scope.writes],
+                conditions=[*claim.conditions(), *scope.conditions],
+                events=scope.events,
+            )
+        except BaseException as error:
+            if isinstance(error, StaleClaim):
+                claim.lose(str(error))
+            # Whoever waits for the same step runs into the same error, or is cancelled.
+            if isinstance(error, Exception):
+                done.set_exception(error)
+                done.exception()
+            else:
+                done.cancel()
+            raise
+        finally:
+            del self._running[name]
+        assert self._recorded is not None  # `run` has loaded it
+        self._recorded[name] = mark, body
+        done.set_result((mark, body))
+        return orjson.loads(body)
+
+
+def _steps_of(view: View, task_id: str) -> list[tuple[str, bytes]]:
+    return [
+        (str(document.path.name), document.json)
+        for document in view.documents(STEPS.child(task_id))
+    ]

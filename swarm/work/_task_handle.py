@@ -1,0 +1,355 @@
+"""A task as others see it: its handle, and its record at one moment."""
+
+import asyncio
+import datetime
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
+
+import attrs
+import orjson
+
+from swarm.errors import NotFound, TaskError, TaskTimeout
+from swarm.model import JSON, AgentIdentity, as_seconds, check_text, to_datetime
+from swarm.work._caller import Caller
+from swarm.work._task_manager import TaskManager
+from swarm.work._task_record import (
+    Entry,
+    Progress,
+    TaskRecord,
+    TaskStatus,
+)
+from swarm.work._transitions import decide_cancel, decide_reopen, decide_resolve
+
+_BUFFER: Final = 1_024
+"""How many changes a slow watcher may be behind; the oldest are left out then."""
+
+
+@attrs.frozen(kw_only=True)
+class TaskInfo:
+    """A task at one moment. Values are private copies.
+
+    Attributes:
+        id: Its id.
+        kind: What kind of work it is.
+        status: How far it has come.
+        payload: What is to be worked on.
+        requester: The agent that submitted it.
+        assignee: The agent that works on it, or None.
+        priority: How urgent it is.
+        address: For whom it is: "" (anybody), "agent:ada", "capability:x", "role:y".
+        attempt: How many attempts have begun and count.
+        max_retries: How many attempts may fail and be followed by another one.
+        timeout: How many seconds an attempt may take, or None.
+        run_at: From when on it may be claimed.
+        deadline: When it fails unless it is complete, or None.
+        parent: The task it is a part of, or None.
+        key: Its unique key, or None.
+        progress: How far its attempt has come, or None.
+        partial: The partial result, or None.
+        result: The result; None unless it is complete.
+        errors: The errors of its attempts, oldest first.
+        cancel_requested: Why it is to be cancelled, while its worker has not noticed.
+        schema_version: The version of the form of its payload.
+        metadata: More about it.
+        created_at: When it was submitted.
+        started_at: When its newest attempt began, or None.
+        ended_at: When it was complete, failed or cancelled, or None.
+        token: The fencing token of the live claim, or None.
+        history: Its transitions, oldest first.
+    """
+
+    id: str
+    kind: str
+    status: TaskStatus
+    payload: JSON
+    requester: str
+    assignee: str | None
+    priority: int
+    address: str
+    attempt: int
+    max_retries: int
+    timeout: float | None
+    run_at: datetime.datetime
+    deadline: datetime.datetime | None
+    parent: str | None
+    key: str | None
+    progress: Progress | None
+    partial: JSON
+    result: JSON
+    errors: tuple[str, ...]
+    cancel_requested: str | None
+    schema_version: str
+    metadata: Mapping[str, JSON]
+    created_at: datetime.datetime
+    started_at: datetime.datetime | None
+    ended_at: datetime.datetime | None
+    token: int | None
+    history: tuple[Entry, ...] = attrs.field(repr=False)
+
+
+def info_of(record: TaskRecord) -> TaskInfo:
+    """Return a record as others see it."""
+    spec, claim = record.spec, record.claim
+    started = [e.at for e in record.history if e.step == "claim"]
+    ended = [e.at for e in record.history[-1:] if record.is_settled()]
+    return TaskInfo(
+        id=spec.id,
+        kind=spec.kind,
+        status=record.status,
+        payload=orjson.loads(spec.payload),
+        requester=spec.requester.agent_id,
+        assignee=None if claim is None else claim.agent,
+        priority=spec.priority,
+        address=record.address,
+        attempt=record.attempt,
+        max_retries=spec.max_retries,
+        timeout=None if spec.timeout is None else spec.timeout / 1_000_000,
+        run_at=to_datetime(record.run_at),
+        deadline=None if record.deadline is None else to_datetime(record.deadline),
+        parent=spec.parent,
+        key=spec.key,
+        progress=record.progress,
+        partial=None if record.partial is None else orjson.loads(record.partial),
+        result=None if record.result is None else orjson.loads(record.result),
+        errors=tuple(record.errors()),
+        cancel_requested=record.cancel,
+        schema_version=spec.schema_version,
+        metadata=orjson.loads(spec.metadata),
+        created_at=to_datetime(record.created_at),
+        started_at=to_datetime(started[-1]) if started else None,
+        ended_at=to_datetime(ended[0]) if ended else None,
+        token=None if claim is None else claim.token,
+        history=record.history,
+    )
+
+
+class Task:
+    """A handle on one task. It holds nothing: the task goes on without it.
+
+    Attributes:
+        id: The task's id.
+        kind: What kind of work it is.
+    """
+
+    __slots__ = ("_caller", "id", "kind")
+
+    def __init__(self, caller: Caller, task_id: str, kind: str) -> None:
+        """Stand for a task."""
+        self._caller = caller
+        self.id: str = task_id
+        self.kind: str = kind
+
+    def __repr__(self) -> str:
+        record = self._caller.manager.index.records.get(self.id)
+        status = "" if record is None else f", {record.status}"
+        return f"<Task {self.id} ({self.kind}){status}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Task) and self.id == other.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    async def record(self) -> TaskInfo:
+        """Return the task as it is now.
+
+        Raises:
+            NotFound: It has been removed: it was over for long.
+            AccessDenied: The policy does not let this identity read it.
+        """
+        self._caller.check_right(self.id, "read")
+        record = await self._caller.manager.find(self.id)
+        if record is None:
+            raise NotFound(f"there is no task {self.id!r} (any more)")
+        return info_of(record)
+
+    async def result(self, timeout: float | None = None) -> JSON:
+        """Wait for the task's end and return its result: a private copy.
+
+        Cancelling the wait does nothing to the task.
+
+        Args:
+            timeout: Seconds to wait; None: for ever.
+
+        Raises:
+            TaskError: It ended as failed, cancelled or escalated.
+            TaskTimeout: It did not end in time.
+            NotFound: It has been removed.
+            AccessDenied: The policy does not let this identity read it.
+            Closed: The swarm is closed.
+        """
+        self._caller.check_right(self.id, "read")
+        if timeout is not None:
+            as_seconds("timeout", timeout)
+        record = await settled(self._caller.manager, self.id, timeout)
+        return result_of(record)
+
+    async def cancel(self, reason: str = "") -> TaskStatus:
+        """Cancel the task, and what is not over below it.
+
+        A pending task is cancelled at once. A running one is asked to: its worker's
+        scope is cancelled, and the task is cancelled when that has ended, or when the
+        lease has. A task that is over stays as it is.
+
+        Returns:
+            Its status now.
+
+        Raises:
+            NotFound: It has been removed.
+            AccessDenied: It was submitted by another agent, and the policy does not
+                let this identity write it.
+        """
+        check_text("the reason", reason)
+        request = (self.id, self._identity.agent_id, reason)
+        status: TaskStatus = await self._by_hand(decide_cancel, request)
+        return status
+
+    async def retry(self) -> None:
+        """Let an escalated task be claimed again, with all its attempts.
+
+        Raises:
+            InvalidTransition: It is not escalated.
+            NotFound: It has been removed.
+            AccessDenied: As for `cancel`.
+        """
+        await self._by_hand(decide_reopen, (self.id, self._identity.agent_id))
+
+    async def resolve(self, result: JSON = None) -> None:
+        """Complete by hand a task that is escalated, or that no worker has claimed.
+
+        Raises:
+            InvalidTransition: It is running, or over.
+            NotFound: It has been removed.
+            AccessDenied: As for `cancel`.
+            InvalidValue: The result is not a JSON value.
+        """
+        body = self._caller.manager.codec.encode(result)
+        await self._by_hand(decide_resolve, (self.id, self._identity.agent_id, body))
+
+    async def watch(self) -> AsyncIterator[TaskInfo]:
+        """Yield the task as it is, and again after each change, until it is over.
+
+        A slow reader gets the newest records; those in between may be left out.
+
+        Raises:
+            NotFound: It has been removed.
+            AccessDenied: The policy does not let this identity read it.
+            Closed: The swarm is closed.
+        """
+        self._caller.check_right(self.id, "read")
+        manager = self._caller.manager
+        news: deque[TaskRecord | None] = deque(maxlen=_BUFFER)
+        woken = asyncio.Event()
+
+        def note(record: TaskRecord | None) -> None:
+            news.append(record)
+            woken.set()
+
+        end = manager.observe(self.id, note)
+        try:
+            record = await manager.find(self.id)
+            if record is None:
+                raise NotFound(f"there is no task {self.id!r} (any more)")
+            while True:
+                yield info_of(record)
+                if record.is_settled():
+                    return
+                while not news:
+                    woken.clear()
+                    await woken.wait()
+                newer = news.popleft()
+                if newer is None:
+                    raise manager.closed or NotFound(f"task {self.id!r} was removed")
+                record = newer
+        finally:
+            end()
+
+    async def explain(self) -> str:
+        """Return in words what the task waits for, or what became of it.
+
+        Raises:
+            NotFound: It has been removed.
+            AccessDenied: The policy does not let this identity read it.
+        """
+        self._caller.check_right(self.id, "read")
+        record = await self._caller.manager.find(self.id)
+        if record is None:
+            raise NotFound(f"there is no task {self.id!r} (any more)")
+        return self._caller.manager.why(record)
+
+    @property
+    def _identity(self) -> AgentIdentity:
+        return self._caller.identity
+
+    async def _by_hand(self, rule: Any, request: Any) -> Any:
+        """Ask a rule that a task's requester may ask, or one that may write it."""
+        caller = self._caller
+        await caller.check_ownership(self.id)
+        _, outcome = await caller.manager.apply_one(
+            self._identity, self.id, rule, request
+        )
+        return outcome
+
+
+async def settled(
+    manager: TaskManager, task_id: str, timeout: float | None = None
+) -> TaskRecord:
+    """Wait until nobody works on a task or will by itself; return its record.
+
+    Raises:
+        TaskTimeout: That did not come in time.
+        NotFound: The task has been removed.
+        Closed: The swarm is closed.
+    """
+    future: asyncio.Future[TaskRecord | None]
+    future = asyncio.get_running_loop().create_future()
+
+    def note(record: TaskRecord | None) -> None:
+        if (record is None or record.is_settled()) and not future.done():
+            future.set_result(record)
+
+    def too_late() -> None:
+        if not future.done():
+            future.set_exception(
+                TaskTimeout(f"task {task_id} did not end within {timeout} s")
+            )
+
+    end = manager.observe(task_id, note)
+    timer = None
+    if timeout is not None:
+        timer = manager.clock.call_at(manager.clock.monotonic() + timeout, too_late)
+    try:
+        record = await manager.find(task_id)
+        if record is not None and not record.is_settled():
+            record = await future
+    finally:
+        end()
+        if timer is not None:
+            timer.cancel()
+        if future.done() and not future.cancelled():
+            future.exception()  # seen, though the wait may have been cancelled
+    if record is None:
+        raise manager.closed or NotFound(f"there is no task {task_id!r} (any more)")
+    return record
+
+
+def result_of(record: TaskRecord) -> JSON:
+    """Return the result of a task that is over.
+
+    Raises:
+        TaskError: It has none.
+    """
+    if record.result is not None:
+        return orjson.loads(record.result)
+    raise error_of(record)
+
+
+def error_of(record: TaskRecord) -> TaskError:
+    """Return the error that a task without a result ended with."""
+    return TaskError(
+        task_id=record.spec.id,
+        status=str(record.status),
+        errors=record.errors(),
+        reason=record.history[-1].reason if record.history else "",
+    )

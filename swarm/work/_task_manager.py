@@ -1,0 +1,445 @@
+"""The tasks of one swarm in one process: follows the log, and does what comes due.
+
+All that happens to a task is decided by a rule in a commit. This process hears of it
+from the log, as every other one does: the index, waiting claims, waiters for results
+and live claims are told there, whichever process made the commit.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, Final, Protocol, TypeVar
+
+from swarm.errors import Closed, SwarmError
+from swarm.model import OWNER, TIME, AgentIdentity, Commit, Document, Path, living
+from swarm.ports import (
+    Clock,
+    Codec,
+    Entropy,
+    Kernel,
+    Ruling,
+    Runtime,
+    Tail,
+    Timer,
+    View,
+    Write,
+    current_runtime,
+)
+from swarm.work._claim_queue import ClaimQueue
+from swarm.work._task_index import TaskIndex
+from swarm.work._task_record import (
+    MICRO,
+    NEVER,
+    TASKS,
+    TaskRecord,
+    TaskStatus,
+    load,
+    task_path,
+)
+from swarm.work._transitions import (
+    HandoffPending,
+    OnClaimEnd,
+    decide_cancel,
+    decide_expire,
+    decide_rescue,
+    decide_with_handoff,
+)
+from swarm.work._why import Server, why
+
+R = TypeVar("R")
+
+Observer = Callable[[TaskRecord | None], None]
+"""Called with a task's new record in the middle of a commit; None: it is gone."""
+
+_LAG: Final = MICRO // 20
+"""After how long a task is tried again that was not due on the kernel's clock."""
+
+_AGAIN: Final = MICRO
+"""After how long what came due is tried again, when its commit has failed."""
+
+
+class LiveClaim(Protocol):
+    """A claim of this process, as the log speaks to it."""
+
+    def follow(self, record: TaskRecord | None) -> None:
+        """Take in the task's new record."""
+        ...
+
+    def close(self) -> None:
+        """Take in that the swarm is closed."""
+        ...
+
+
+class TaskManager:
+    """All tasks, as one process of the swarm works with them.
+
+    Attributes:
+        kernel: Where the records are.
+        codec: What encodes payloads and results.
+        clock: Where time comes from.
+        entropy: Where ids and jitter come from.
+        index: What this process knows of the tasks.
+        queue: The claims that wait for a task.
+        claims: The claims of this process, by the id of their task.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        tail: Tail,
+        codec: Codec,
+        clock: Clock,
+        entropy: Entropy,
+        start: Callable[[Coroutine[Any, Any, Any], str], asyncio.Task[Any]],
+        *,
+        runtime: Runtime | None = None,
+        aging: float | None = None,
+    ) -> None:
+        """Follow the log from now on; `start` runs a coroutine in an owned task.
+
+        Args:
+            kernel: Where the records are.
+            tail: The newest part of its log.
+            codec: What encodes payloads and results.
+            clock: Where time comes from.
+            entropy: Where ids and jitter come from.
+            start: Runs a coroutine in a task of the given name, and owns it.
+            runtime: What surrounds the swarm; the running loop's when None.
+            aging: How many seconds a task has to wait to make up for one step of
+                priority; None: no wait does.
+        """
+        self.kernel: Kernel = kernel
+        self.codec: Codec = codec
+        self.clock: Clock = clock
+        self.entropy: Entropy = entropy
+        runtime = current_runtime() if runtime is None else runtime
+        self.runtime: Runtime = runtime
+        self.index: TaskIndex = TaskIndex(None if aging is None else int(aging * MICRO))
+        self.queue: ClaimQueue = ClaimQueue(self.index)
+        self.claims: dict[str, LiveClaim] = {}
+        self.start: Callable[[Coroutine[Any, Any, Any], str], asyncio.Task[Any]]
+        self.start = start
+        self.servers: Iterable[Server] = ()
+        self.is_alive: Callable[[str], bool] | None = None
+        self.on_claim_end: OnClaimEnd | None = None
+        self.leftovers: list[Callable[[View, str], Sequence[Write]]] = []
+        self._observers: dict[str, dict[object, Observer]] = {}
+        self._listeners: list[Callable[[TaskRecord | None, TaskRecord], None]] = []
+        self._loaded: asyncio.Future[None] | None = None
+        self._since = 0
+        self._ahead = 0
+        self._timer: Timer | None = None
+        self._timer_at = 0
+        self._prefix = entropy.identifier()
+        self._ids = 0
+        self._closed: Exception | None = None
+        self._local = kernel.local
+        self._unlisten = tail.listen(self._follow, documents=True)
+        if self._local is not None:
+            self._take_in(*self._local.read_now(_all_tasks))
+        else:
+            self._early: list[Commit] | None = []
+            self._loaded = asyncio.get_running_loop().create_future()
+            self.start(self._load(self._loaded), "tasks: load")
+
+    # --- for those who commit ---------------------------------------------------------
+
+    def now(self) -> int:
+        """Return kernel time, or a little less where it is a round trip away."""
+        if self._local is not None:
+            return self._local.read_now(_now)
+        return int(self.clock.monotonic() * MICRO) + self._ahead
+
+    def new_id(self, prefix: str) -> str:
+        """Return an id that no other process makes."""
+        self._ids += 1
+        return f"{prefix}-{self._prefix}-{self._ids}"
+
+    async def ready(self) -> None:
+        """Wait until this process knows the tasks.
+
+        Raises:
+            Closed: The swarm is closed.
+        """
+        if self._closed is not None:
+            raise self._closed
+        if self._loaded is not None:
+            await asyncio.shield(self._loaded)
+
+    async def apply_one(
+        self,
+        author: AgentIdentity,
+        task_id: str,
+        rule: Callable[[Document | None, int, R], Ruling],
+        request: R,
+    ) -> tuple[int, Any]:
+        """Ask a rule about one task and commit what it decides."""
+        path = task_path(task_id)
+        known = self.index.records.get(task_id)
+        if known is not None and known.handoff is not None:
+            return await self._apply_with_handoff(author, path, rule, request)
+        try:
+            return await self.kernel.apply_one(author, path, rule, request)
+        except HandoffPending:
+            return await self._apply_with_handoff(author, path, rule, request)
+
+    async def _apply_with_handoff(
+        self,
+        author: AgentIdentity,
+        path: Path,
+        rule: Callable[[Document | None, int, R], Ruling],
+        request: R,
+    ) -> tuple[int, Any]:
+        commit, outcome = await self.kernel.apply(
+            author, decide_with_handoff, path, rule, request, self.on_claim_end
+        )
+        return 0 if commit is None else commit.revision, outcome
+
+    async def for_sure(
+        self,
+        author: AgentIdentity,
+        task_id: str,
+        rule: Callable[[Document | None, int, R], Ruling],
+        request: R,
+    ) -> tuple[int, Any]:
+        """Do what `apply_one` does, to its end, also when the caller is cancelled."""
+        commit = self.start(
+            self.apply_one(author, task_id, rule, request), "tasks: clean up"
+        )
+        cancelled: asyncio.CancelledError | None = None
+        while not commit.done():
+            try:
+                await asyncio.wait([commit])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+        found: tuple[int, Any] = commit.result()
+        return found
+
+    def promote(self) -> None:
+        """Hand out the tasks whose time has come."""
+        if self.index.has_later():
+            for record in self.index.promote(self.now()):
+                self.queue.offer(record)
+
+    def pass_on(self, record: TaskRecord) -> None:
+        """Let others here have a task that was picked and not claimed."""
+        if self._closed is None and self.index.give_back(record, self.now()):
+            self.queue.offer(record)
+
+    def defer(self, record: TaskRecord) -> None:
+        """Keep a task that could not be claimed from others, until there is news.
+
+        Another process was faster, most times, and the log will tell. Or the kernel's
+        clock is behind: the task is tried again a little later.
+        """
+        at = self.now() + _LAG
+        self.index.defer(record, at)
+        if self._timer is None or at < self._timer_at:
+            self._set_timer(at)
+
+    async def find(self, task_id: str) -> TaskRecord | None:
+        """Return a task's newest record, or None: there is no such task."""
+        return load(living(await self.kernel.find(task_path(task_id))))
+
+    def observe(self, task_id: str, observer: Observer) -> Callable[[], None]:
+        """Call `observer` with each new record of a task; return what ends it."""
+        observers = self._observers.setdefault(task_id, {})
+        key = object()
+        observers[key] = observer
+
+        def end() -> None:
+            observers.pop(key, None)
+            if not observers and self._observers.get(task_id) is observers:
+                del self._observers[task_id]
+
+        return end
+
+    def on_change(
+        self, listener: Callable[[TaskRecord | None, TaskRecord], None]
+    ) -> None:
+        """Call `listener` with the old and new record of every task that changes."""
+        self._listeners.append(listener)
+
+    def why(self, record: TaskRecord, *, brief: bool = False) -> str:
+        """Return in words what a task waits for, or what became of it."""
+        waiting = [
+            Server("", waiter.selector, 1 - waiter.future.done())
+            for waiter in self.queue
+        ]
+        servers = [*self.servers, *waiting]
+        return why(record, self.now(), servers, self.is_alive, brief=brief)
+
+    def close(self, error: Exception | None = None) -> None:
+        """Follow no more, and wake every waiter with `Closed`."""
+        if self._closed is not None:
+            return
+        self._closed = error or Closed("the swarm is closed")
+        self._unlisten()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._loaded is not None and not self._loaded.done():
+            self._loaded.set_exception(self._closed)
+            self._loaded.exception()
+        self.queue.close(self._closed)
+        for claim in tuple(self.claims.values()):
+            claim.close()
+        self.claims.clear()
+        for observers in tuple(self._observers.values()):
+            for observer in tuple(observers.values()):
+                observer(None)
+        self._observers.clear()
+
+    @property
+    def closed(self) -> Exception | None:
+        """The error of everything that is asked for after the end, or None."""
+        return self._closed
+
+    # --- following the log ------------------------------------------------------------
+
+    async def _load(self, loaded: "asyncio.Future[None]") -> None:
+        records = await self.kernel.read(_all_tasks)
+        early = self._early or []
+        self._take_in(*records)
+        for commit in early:
+            self._follow(commit)
+        self._loaded = None
+        if not loaded.done():
+            loaded.set_result(None)
+
+    def _take_in(self, revision: int, now: int, found: list[Document]) -> None:
+        self._early = None
+        self._since = revision
+        self._ahead = now - int(self.clock.monotonic() * MICRO)
+        for document in found:
+            self._put(document, now)
+        self._arm()
+
+    def _follow(self, commit: Commit) -> None:
+        """Take in a commit; called in the middle of it, so nothing here commits."""
+        for document in commit.documents:
+            segments = document.path.segments
+            if segments[0] == "global" and segments[1] == "tasks":
+                if self._early is not None:
+                    self._early.append(commit)
+                    return
+                if commit.revision > self._since:
+                    self._put(document, None)
+
+    def _put(self, document: Document, now: int | None) -> None:
+        task_id = str(document.path.segments[2])
+        record = load(document)
+        index = self.index
+        old = index.records.get(task_id)
+        if record is None:
+            index.remove(task_id)
+        else:
+            if self._local is None:
+                self._learn_time(record)
+            if now is None:
+                run_at = record.run_at
+                now = run_at if run_at == record.created_at else self.now()
+            is_ready = index.put(task_id, record, document.created, now)
+            if is_ready:
+                self.queue.offer(record)
+            for listener in self._listeners:
+                listener(old, record)
+            self._arm_for(record, is_ready)
+        claim = self.claims.get(task_id)
+        if claim is not None:
+            claim.follow(record)
+        observers = self._observers.get(task_id)
+        if observers is not None:
+            for observer in tuple(observers.values()):
+                observer(record)
+
+    def _learn_time(self, record: TaskRecord) -> None:
+        """Take in that kernel time is not before that of a record."""
+        seen = record.history[-1].at if record.history else record.created_at
+        ahead = seen - int(self.clock.monotonic() * MICRO)
+        if ahead > self._ahead:
+            self._ahead = ahead
+
+    # --- what comes due ---------------------------------------------------------------
+
+    def _arm_for(self, record: TaskRecord, is_ready: bool) -> None:
+        """Have the timer ring when something is to be done about a record."""
+        claim = record.claim
+        if claim is not None:
+            at = claim.expires
+        elif record.status is TaskStatus.PENDING:
+            at = NEVER if is_ready else record.run_at
+            if record.deadline is not None and record.deadline < at:
+                at = record.deadline
+        else:
+            if record.status is TaskStatus.CANCELLED and self.index.children(
+                record.spec.id
+            ):
+                self.start(self._cancel_parts(record), "tasks: cancel the parts")
+            return
+        if at is not NEVER and (self._timer is None or at < self._timer_at):
+            self._set_timer(at)
+
+    def _arm(self) -> None:
+        ends = (self.index.next_due(), self.index.next_end())
+        at = min((end for end in ends if end is not None), default=None)
+        if at is not None:
+            self._set_timer(at)
+
+    def _set_timer(self, at: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        seconds = (at - self.now() + 2) / MICRO
+        when = self.clock.monotonic() + max(0.0, seconds)
+        self._timer = self.clock.call_at(when, self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer = None
+        now = self.now()
+        for record in self.index.promote(now):
+            self.queue.offer(record)
+        ended = list(self.index.ended(now))
+        if ended:
+            self.start(self._end(ended), "tasks: what is over")
+        self._arm()
+
+    async def _end(self, ended: list[TaskRecord]) -> None:
+        """Commit what follows of leases and deadlines that are over."""
+        for record in ended:
+            task_id, claim = record.spec.id, record.claim
+            try:
+                if claim is None:
+                    await self.apply_one(TIME, task_id, decide_expire, None)
+                else:
+                    chance = self.entropy.jitter(0.0, 1.0)
+                    request = (task_id, claim.id, chance)
+                    await self.apply_one(TIME, task_id, decide_rescue, request)
+            except Closed:
+                return
+            except SwarmError:
+                pass  # tried again below
+            self.index.look_again(record, self.now() + _AGAIN)
+        self._arm()
+
+    async def _cancel_parts(self, record: TaskRecord) -> None:
+        """Cancel what is not final below a task that was cancelled."""
+        reason = f"the task {record.spec.id} it is a part of was cancelled"
+        for child in self.index.children(record.spec.id):
+            if not child.is_settled() or child.status is TaskStatus.ESCALATED:
+                request = (child.spec.id, OWNER.agent_id, reason)
+                try:
+                    await self.apply_one(OWNER, child.spec.id, decide_cancel, request)
+                except Closed:
+                    return
+                except SwarmError:
+                    continue  # it is gone
+
+
+def _now(view: View) -> int:
+    return view.now
+
+
+def _all_tasks(view: View) -> tuple[int, int, list[Document]]:
+    return view.revision, view.now, list(view.documents(TASKS))

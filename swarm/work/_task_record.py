@@ -1,0 +1,417 @@
+"""Records of tasks: what stands at `global.tasks.<id>`. Pure.
+
+A record is never changed once it is committed, but for the token of its claim, set
+once. It is not a frozen attrs class only because every transition makes one, and
+assigning through `object.__setattr__` would triple what that costs.
+
+Kernel time is in microseconds, as everywhere in records.
+"""
+
+import enum
+from typing import Any, Final, NamedTuple, Self
+
+import attrs
+import orjson
+
+from swarm.errors import SchemaVersionError, StaleClaim
+from swarm.model import OWNER, AgentIdentity, Backoff, Document, Path, to_datetime
+
+MICRO: Final = 1_000_000
+"""Kernel time counts microseconds."""
+
+NEVER: Final = 2**62
+"""The end of what has no end."""
+
+VERSION: Final = 1
+"""The version of the form of these records."""
+
+KEPT_ENTRIES: Final = 64
+"""How many entries of its history a record keeps; the oldest go first."""
+
+TASKS: Final = Path.of("global", "tasks")
+KEYS: Final = Path.of("global", "task_keys")
+
+_BACKOFF: Final = Backoff(0.1, 60.0)
+
+ANYBODY: Final = ""
+"""The address of a task that any worker may take."""
+
+
+class TaskStatus(enum.StrEnum):
+    """How far a task has come. A retry waits as `pending`, with a `run_at`."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETE = "complete"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    ESCALATED = "escalated"
+
+
+FINAL: Final = frozenset((TaskStatus.COMPLETE, TaskStatus.FAILED, TaskStatus.CANCELLED))
+"""The statuses that nothing follows."""
+
+SETTLED: Final = FINAL | {TaskStatus.ESCALATED}
+"""The statuses in which nobody works on a task or will by itself."""
+
+
+def task_path(task_id: str) -> Path:
+    """Return where a task's record stands.
+
+    Raises:
+        InvalidPath: The id cannot be a name in the tree.
+    """
+    return TASKS.child(task_id)
+
+
+def key_path(key: str) -> Path:
+    """Return where it is written which task has a key.
+
+    Raises:
+        InvalidPath: The key cannot be a name in the tree.
+        LimitExceeded: The key is too long.
+    """
+    return KEYS.child(key)
+
+
+class Entry(NamedTuple):
+    """One transition of a task, for the audit.
+
+    Attributes:
+        step: The transition, a name of the table in `_transitions.py`.
+        status: The status after it.
+        at: When, in kernel time.
+        agent: The agent that did it, or whose attempt ended by it; "" for time.
+        attempt: The number of the attempt, from 1; 0 before the first.
+        reason: The error or reason, or "".
+    """
+
+    step: str
+    status: str
+    at: int
+    agent: str = ""
+    attempt: int = 0
+    reason: str = ""
+
+
+@attrs.define(eq=False, weakref_slot=False)
+class TaskSpec:
+    """What a task is: what its submitter said, once and for all.
+
+    Attributes:
+        id: The task's id.
+        kind: What kind of work it is: dotted words.
+        payload: Its JSON.
+        requester: The agent that submitted it.
+        priority: How urgent it is; higher goes first.
+        address: For whom it is: "" (anybody), "agent:ada", "capability:x", "role:y".
+        key: Its unique key, or None.
+        parent: The id of the task it is a part of, or None.
+        timeout: How long an attempt may run; None: as long as its lease is renewed.
+        max_retries: How many attempts may fail and be followed by another one.
+        backoff: The pauses before retries.
+        escalate_to: What follows the last failure: None (it has failed), "manual",
+            or another address.
+        schema_version: The version of the form of its payload.
+        metadata: More about it, as JSON.
+    """
+
+    id: str
+    kind: str
+    payload: bytes = b"null"
+    requester: AgentIdentity = OWNER
+    priority: int = 1
+    address: str = ANYBODY
+    key: str | None = None
+    parent: str | None = None
+    timeout: int | None = 300 * MICRO
+    max_retries: int = 3
+    backoff: Backoff = _BACKOFF
+    escalate_to: str | None = None
+    schema_version: str = "1.0.0"
+    metadata: bytes = b"{}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON value."""
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "payload": orjson.Fragment(self.payload),
+            "requester": attrs.asdict(self.requester),
+            "priority": self.priority,
+            "address": self.address,
+            "key": self.key,
+            "parent": self.parent,
+            "timeout": self.timeout,
+            "max_retries": self.max_retries,
+            "backoff": [self.backoff.first, self.backoff.most],
+            "escalate_to": self.escalate_to,
+            "schema_version": self.schema_version,
+            "metadata": orjson.Fragment(self.metadata),
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """Return what `to_json` described."""
+        return cls(
+            **{
+                **value,
+                "payload": orjson.dumps(value["payload"]),
+                "metadata": orjson.dumps(value["metadata"]),
+                "requester": AgentIdentity(**value["requester"]),
+                "backoff": Backoff(*value["backoff"]),
+            }
+        )
+
+
+@attrs.define(eq=False, weakref_slot=False)
+class ClaimRecord:
+    """The right of one worker to one attempt at a task, for a time.
+
+    Attributes:
+        id: Unique for ever.
+        agent: The agent that works.
+        since: When the attempt began, in kernel time.
+        expires: When it ends unless renewed, in kernel time.
+        lease: How long a renewal lasts.
+        token: The fencing token: the revision of the commit that made the claim.
+            0: not yet known, which is the version of the first document it is in.
+    """
+
+    id: str
+    agent: str
+    since: int
+    expires: int
+    lease: int
+    token: int = 0
+
+    def renewed(self, expires: int) -> "ClaimRecord":
+        """Return it with another end."""
+        return ClaimRecord(
+            self.id, self.agent, self.since, expires, self.lease, self.token
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON value; a token of null means the document's version."""
+        return {
+            "id": self.id,
+            "agent": self.agent,
+            "since": self.since,
+            "expires": self.expires,
+            "lease": self.lease,
+            "token": self.token or None,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """Return what `to_json` described."""
+        return cls(**{**value, "token": value["token"] or 0})
+
+
+class Progress(NamedTuple):
+    """How far an attempt has come.
+
+    Attributes:
+        percent: From 0 to 100.
+        message: What is being done.
+        eta: How many more seconds it is expected to take, or None.
+    """
+
+    percent: float
+    message: str = ""
+    eta: float | None = None
+
+
+@attrs.define(eq=False, weakref_slot=False)
+class TaskRecord:
+    """A task as it stands in the tree.
+
+    Attributes:
+        spec: What it is.
+        status: How far it has come.
+        created_at: When it was submitted, in kernel time.
+        run_at: From when on it may be claimed.
+        deadline: When it fails unless it is complete, or None.
+        attempt: How many attempts have begun and count, the running one included.
+        claim: The live claim; None unless it is running.
+        address: For whom it is now; an escalation changes it.
+        progress: How far its attempt has come, or None.
+        partial: The partial result as JSON, or None.
+        result: The result as JSON, once it is complete.
+        cancel: Why it is to be cancelled, while a worker has yet to notice.
+        handoff: The id of its newest handoff, whatever became of it, or None.
+        is_escalated: Whether its first workers have given up on it.
+        history: Its transitions, oldest first; at most `KEPT_ENTRIES`.
+    """
+
+    spec: TaskSpec
+    status: TaskStatus
+    created_at: int
+    run_at: int
+    deadline: int | None = None
+    attempt: int = 0
+    claim: ClaimRecord | None = None
+    address: str = ANYBODY
+    progress: Progress | None = None
+    partial: bytes | None = None
+    result: bytes | None = None
+    cancel: str | None = None
+    handoff: str | None = None
+    is_escalated: bool = False
+    history: tuple[Entry, ...] = ()
+
+    @property
+    def weight(self) -> int:
+        """How many bytes it holds beyond those of any record, about."""
+        weight = len(self.spec.payload) + len(self.spec.metadata) + 512
+        if self.partial is not None:
+            weight += len(self.partial)
+        if self.result is not None:
+            weight += len(self.result)
+        return weight
+
+    def is_settled(self) -> bool:
+        """Return whether nobody works on it or will by itself."""
+        return self.status in SETTLED
+
+    def errors(self) -> list[str]:
+        """Return the errors of the attempts that failed, oldest first."""
+        return [e.reason for e in self.history if e.step in FAILURES]
+
+    def check_holder(self, id: str, token: int, now: int) -> None:  # noqa: A002
+        """Refuse a write under a claim that is not the live one (J4).
+
+        Raises:
+            StaleClaim: It is not.
+        """
+        claim = self.claim
+        if (
+            claim is None
+            or claim.id != id
+            or claim.expires <= now
+            or (claim.token and claim.token != token)
+        ):
+            raise stale(self, token)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document."""
+        claim, progress = self.claim, self.progress
+        return {
+            **self.spec.to_json(),
+            "version": VERSION,
+            "status": self.status.value,
+            "assignee": None if claim is None else claim.agent,
+            "created_at": self.created_at,
+            "run_at": self.run_at,
+            "deadline": self.deadline,
+            "attempt": self.attempt,
+            "claim": None if claim is None else claim.to_json(),
+            "address": self.address,
+            "submitted_to": self.spec.address,
+            "progress": None if progress is None else progress._asdict(),
+            "partial": _fragment(self.partial),
+            "result": _fragment(self.result),
+            "cancel": self.cancel,
+            "handoff": self.handoff,
+            "is_escalated": self.is_escalated,
+            "history": [entry._asdict() for entry in self.history],
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """Return what `to_json` described.
+
+        Raises:
+            SchemaVersionError: It was written by a later version of this program.
+        """
+        if value["version"] > VERSION:
+            raise SchemaVersionError(
+                f"the record of task {value['id']} has version {value['version']}; "
+                f"this program knows versions up to {VERSION}"
+            )
+        spec = {field: value[field] for field in _SPEC_FIELDS}
+        spec["address"] = value["submitted_to"]
+        claim, progress = value["claim"], value["progress"]
+        is_complete = value["status"] == TaskStatus.COMPLETE
+        return cls(
+            TaskSpec.from_json(spec),
+            TaskStatus(value["status"]),
+            value["created_at"],
+            value["run_at"],
+            value["deadline"],
+            value["attempt"],
+            None if claim is None else ClaimRecord.from_json(claim),
+            value["address"],
+            None if progress is None else Progress(**progress),
+            None if value["partial"] is None else orjson.dumps(value["partial"]),
+            orjson.dumps(value["result"]) if is_complete else None,
+            value["cancel"],
+            value["handoff"],
+            value["is_escalated"],
+            tuple(Entry(**entry) for entry in value["history"]),
+        )
+
+
+_SPEC_FIELDS: Final = tuple(field.name for field in attrs.fields(TaskSpec))
+
+FAILURES: Final = frozenset(("retry", "fail", "escalate", "expire"))
+"""The steps that end an attempt, or a task, by an error."""
+
+
+def load(document: Document | None) -> TaskRecord | None:
+    """Return the task in a document, with the token of its claim known."""
+    if document is None:
+        return None
+    record = document.record
+    if record.__class__ is not TaskRecord:
+        if document.is_deleted:
+            return None
+        record = document.record = TaskRecord.from_json(document.value)
+    claim = record.claim
+    if claim is not None and not claim.token:
+        claim.token = document.version
+    return record
+
+
+def why_over(record: TaskRecord, claim: ClaimRecord) -> str:
+    """Return in words why the lease of a claim has ended."""
+    timeout = record.spec.timeout
+    if timeout is not None and claim.expires >= claim.since + timeout:
+        return f"timeout: the attempt took more than {timeout / MICRO:g} s"
+    if record.deadline is not None and claim.expires >= record.deadline:
+        return "the deadline of the task has passed"
+    return f"no heartbeat: the lease of {claim.agent!r} expired"
+
+
+def stale(record: TaskRecord | None, token: int) -> StaleClaim:
+    """Return the error of a claim that is not the live one."""
+    if record is None:
+        return StaleClaim(f"the task of claim {token} is gone; nothing was written")
+    claim = record.claim
+    if claim is None:
+        now = f"is {record.status}"
+    elif claim.token == token:
+        now = f"is to be rescued ({why_over(record, claim)})"
+    else:
+        now = f"is claimed by {claim.agent!r} (token {claim.token or 'new'})"
+    return StaleClaim(
+        f"claim {token} of task {record.spec.id} ({record.spec.kind}) is not the live "
+        f"one: the task {now}; nothing was written"
+    )
+
+
+def added(record: TaskRecord, entry: Entry) -> tuple[Entry, ...]:
+    """Return a record's history with one more entry."""
+    history = record.history
+    if len(history) < KEPT_ENTRIES:
+        return (*history, entry)
+    return (*history[1 - KEPT_ENTRIES :], entry)
+
+
+def _fragment(body: bytes | None) -> orjson.Fragment | None:
+    return None if body is None else orjson.Fragment(body)
+
+
+def shown(at: int | None) -> str | None:
+    """Return kernel time as ISO text, for people."""
+    return None if at is None or at >= NEVER else to_datetime(at).isoformat()
