@@ -23,7 +23,9 @@ def importing(code: str) -> Job:
 
             def took(code: str) -> float:
                 began = perf_counter()
-                subprocess.run([sys.executable, "-c", code], check=True, env=env)
+                subprocess.run(
+                    [sys.executable, "-c", code], check=True, env=env, cwd=folder
+                )
                 return perf_counter() - began
 
             took(code)  # writes the bytecode
