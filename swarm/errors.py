@@ -154,6 +154,14 @@ class SchemaVersionError(SwarmError, ValueError):
     """The stored record has a schema version this program cannot read."""
 
 
+class ShutdownTimeout(SwarmError, TimeoutError):
+    """Code of the swarm ignores its cancellation and was left behind."""
+
+
+class StorageUnsupported(SwarmError, ValueError):
+    """No storage is known for this URL."""
+
+
 class StateCorruption(SwarmError):
     """Stored data is damaged; the files were left as they are."""
 

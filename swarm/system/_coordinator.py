@@ -1,8 +1,8 @@
-"""The coordinator: where the parts are put together, and what owns every task.
+"""The coordinator: the task that puts the parts of a swarm together and ends them.
 
-It is an object, not a task of its own: nothing here has to wait between two events.
-Timers belong to the clock, and every task of the swarm is started by `start`, kept in
-one set, and awaited before `finish` returns.
+Each swarm has one such task, named after it. The coordinator owns the store, the locks,
+the bus and every other task of the swarm; it does what comes due, and it brings the end
+about. It is not a queue in front of the store: operations are direct calls.
 """
 
 import asyncio
@@ -10,8 +10,10 @@ import contextvars
 import enum
 import logging
 import math
-from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
-from typing import Any, Final, Literal
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
+from typing import Any, Final, Literal, TypeAlias, cast
+
+import anyio
 
 from swarm.agents import (
     Cell,
@@ -22,11 +24,7 @@ from swarm.agents import (
     Pool,
     Registry,
     Supervisor,
-    interleaves,
     poster,
-    request_of,
-    running_turn,
-    turns_of,
 )
 from swarm.bus import (
     Also,
@@ -39,26 +37,26 @@ from swarm.bus import (
 )
 from swarm.coordination import Coordination, Obstacle, WaitGraph
 from swarm.errors import AccessDenied, Closed, WrongLoop
-from swarm.kernel import MemoryKernel
 from swarm.model import ROOT, AgentIdentity, Event, Path
 from swarm.ports import (
     Clock,
     Codec,
     Entropy,
-    LoopClock,
+    Kernel,
     Plan,
     Runtime,
-    Standing,
     Tail,
+    current_activity,
     current_runtime,
-    one_loop_turn,
 )
 from swarm.state import Access, Policy, Store, Transaction
+from swarm.system._agenda import Agenda, Appointment
+from swarm.system._agent_life import AgentLife
 from swarm.system._config import SwarmConfig
+from swarm.system._tasks import OwnedTasks
 from swarm.work import TaskManager
 
-_GRACE: Final = 1.0
-"""Seconds before what suppressed its cancellation is cancelled again."""
+OnFailure: TypeAlias = Literal["end", "log"]
 
 log: Final = logging.getLogger("swarm")
 
@@ -72,49 +70,15 @@ class Phase(enum.Enum):
     CLOSED = "closed"
 
 
-class AgentLife:
-    """What locks and barriers have to know of agents. Fulfils `coordination.Life`."""
-
-    __slots__ = ("_registry",)
-
-    running_turn = staticmethod(running_turn)
-
-    def __init__(self, registry: Registry) -> None:
-        """Know the agents of this registry."""
-        self._registry = registry
-
-    def turns_of(self, agent_id: str) -> Sequence[Hashable] | None:
-        """Return what an agent is busy with; its `run()` counts as well.
-
-        And the agent itself, if it could take up something beside all that.
-        """
-        cell = self._registry.find_cell(agent_id)
-        if cell is None:
-            return None
-        main = () if cell.main is None else (cell.main,)
-        others = (cell,) if interleaves(type(cell.agent)) else ()
-        return (*turns_of(cell), *main, *others)
-
-    def standing(self, turn: Hashable) -> Standing | None:
-        """Return where a turn is suspended; None: it runs, or is no turn."""
-        return turn.cell.standing(turn) if isinstance(turn, Envelope) else None
-
-    def is_leaving(self, turn: Hashable) -> bool:
-        """Return whether a turn is to be cancelled, for who asked for it has left."""
-        reply = getattr(turn, "reply", None)
-        return reply is not None and reply.cancelled()
-
-    request_of = staticmethod(request_of)
-
-
 class Coordinator:
     """Everything of one open swarm. Fulfils `agents.Host`.
 
     Attributes:
         name: The swarm's name.
-        phase: How far it has come.
-        failures: What nobody dealt with, in order.
-        on_failure: Called once, at the first of them.
+        task: The coordinator's own task; it is done when the swarm has ended.
+        phase: How far the swarm has come.
+        failures: The failures that nobody dealt with, in order.
+        cancel_body: Called when the swarm ends although its body has not.
     """
 
     def __init__(
@@ -123,14 +87,32 @@ class Coordinator:
         config: SwarmConfig,
         policy: Policy,
         surfaces: Callable[["Coordinator", AgentIdentity], Holdings],
-        clock: Clock | None = None,
+        kernel: Kernel,
+        tail: Tail,
+        clock: Clock,
         seed: int | str | None = None,
+        *,
+        on_failure: OnFailure = "end",
+        release: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """Open in the running event loop."""
+        """Open in the running event loop.
+
+        Args:
+            name: The swarm's name.
+            config: Time-outs and limits.
+            policy: Which role may read and write what.
+            surfaces: Makes what an agent holds of the swarm.
+            kernel: The tree; other coordinators may share it.
+            tail: The kernel's log.
+            clock: Where time comes from.
+            seed: What ids and jitter come from; None: the runtime's, or chance.
+            on_failure: Whether a failure that nobody deals with ends the swarm.
+            release: Called at the end, to let go of the kernel.
+        """
         self.name: str = name
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.runtime: Runtime = current_runtime()
-        self.clock: Clock = LoopClock() if clock is None else clock
+        self.clock: Clock = clock
         self.now: Callable[[], float] = self.clock.monotonic
         self.entropy: Entropy = Entropy(seed)
         self.deadlines: Deadlines = Deadlines(self.clock)
@@ -139,19 +121,19 @@ class Coordinator:
         timeout = config.ask_timeout
         self.ask_timeout: float = math.inf if timeout is None else float(timeout)
         self.stream_window: int = config.stream_window
-        self.kernel: MemoryKernel = MemoryKernel(self.clock, config.limits)
+        self.kernel: Kernel = kernel
         self.origin: str = ""  # memory is nobody else's
         self.codec: Codec = Codec(config.limits)
         self.store: Store = Store(
             self.kernel, self.codec, policy, self.clock, self.entropy
         )
-        self.tail: Tail = self.kernel
+        self.tail: Tail = tail
         self.bus: Bus = Bus(self, config.events)
         self.publisher: Publisher = Publisher(self.bus)
         self.registry: Registry = Registry()
         self.coordination: Coordination = Coordination(
             self.kernel,
-            self.kernel,
+            cast(Any, kernel),
             self.clock,
             self.entropy,
             self.graph,
@@ -172,16 +154,24 @@ class Coordinator:
         self.supervisor: Supervisor = Supervisor(self, self.registry)
         self.work: TaskManager | None = None
         self.phase: Phase = Phase.OPEN
-        self.failures: list[Exception] = []
-        self.on_failure: Callable[[], object] | None = None
+        self.failures: list[BaseException] = []
+        self._taken = 0
+        self.cancel_body: Callable[[], object] | None = None
         self._config = config
         self._make_surfaces = surfaces
-        self._context = contextvars.copy_context()
-        self.pool: Pool = Pool(self, self._context)
-        self._tasks: dict[asyncio.Task[Any], Callable[[], object] | None] = {}
-        self._essential: set[asyncio.Task[Any]] = set()
+        self._on_failure = on_failure
+        self._release = release
+        context = contextvars.copy_context()
+        self.pool: Pool = Pool(self, context)
+        self.tasks: OwnedTasks = OwnedTasks(self.loop, context, self.escalate)
         self._closing: list[Callable[[], object]] = []
         self._heard: dict[Cell, list[PostingRecipient]] = {}
+        self._agenda = Agenda(self.clock, self._wake)
+        self._wakeup: asyncio.Future[None] = self.loop.create_future()
+        self._is_asked_to_end = False
+        self.task: asyncio.Task[None] = self.loop.create_task(
+            self._run(), name=f"swarm {name}"
+        )
 
     # --- what agents need -------------------------------------------------------------
 
@@ -195,39 +185,42 @@ class Coordinator:
     ) -> asyncio.Task[Any]:
         """Run a coroutine in a task that belongs to the swarm.
 
-        It runs in the context the swarm was opened in, so that it inherits nothing
-        from whoever happened to need it first. A failure of it ends the swarm. It
-        takes its first step in the loop's next turn at the earliest, also where the
-        loop's tasks are eager: who starts it may be in the middle of a commit (G1).
+        The task runs in the context in which the swarm was opened, so that it inherits
+        nothing from the code that needed it first. A failure of the task ends the
+        swarm. Its first step comes in the loop's next turn at the earliest, also where
+        the loop's tasks are eager: the caller may be in the middle of a commit (G1).
 
         Args:
             coroutine: What to run.
             name: What the task is called.
-            essential: Whether the end of the swarm waits for it, not cancels it.
+            essential: Whether the end of the swarm waits for it and does not cancel it.
             ended: What to call when the task is over, even if it never began.
         """
-        if self.loop.get_task_factory() is not None:
-            coroutine = _not_at_once(coroutine)
-        task = self.loop.create_task(coroutine, name=name, context=self._context.copy())
-        self._tasks[task] = ended
-        if essential:
-            self._essential.add(task)
-        task.add_done_callback(self._ended)
-        return task
+        return self.tasks.start(coroutine, name, essential=essential, ended=ended)
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        ended = self._tasks.pop(task)
-        self._essential.discard(task)
-        if ended is not None:
-            ended()
-        if not task.cancelled():
-            error = task.exception()
-            if isinstance(error, Exception):
-                self.escalate(error)
+    def leave_behind(self, task: asyncio.Task[Any]) -> None:
+        """Wait for a task no longer that ignores its cancellation."""
+        self.tasks.leave_behind(task)
 
-    def owns_current_task(self) -> bool:
-        """Return whether the running task belongs to the swarm."""
-        return asyncio.current_task(self.loop) in self._tasks
+    def is_caller_inside(self) -> bool:
+        """Return whether the swarm's end would wait for the running code.
+
+        That is so in a turn, a handler and other tasks of the swarm, and in the tasks
+        that were made there, while the turn or task from which they come still runs.
+        """
+        if self.tasks.own(asyncio.current_task(self.loop)):
+            return True
+        activity = current_activity.get()
+        if isinstance(activity, Envelope):
+            return activity.is_turn() and activity.cell.host is self
+        return self.tasks.include_caller()
+
+    def at(self, when: float, job: Callable[[], object]) -> Appointment:
+        """Have the coordinator do a job once `now()` reaches `when`.
+
+        A job is a plain function; one that has to wait starts a task.
+        """
+        return self._agenda.add(when, job)
 
     @property
     def commits_at_once(self) -> bool:
@@ -240,16 +233,25 @@ class Coordinator:
         """Ask a rule and commit what it plans, as one step."""
         await self.kernel.apply(author, rule, *arguments)
 
-    def escalate(self, error: Exception) -> None:
-        """Take a failure that nobody dealt with: the swarm ends."""
-        self.failures.append(error)
+    def escalate(self, error: BaseException) -> None:
+        """Take a failure that nobody dealt with: the swarm ends, or logs it."""
         if self.phase is Phase.CLOSED:
             log.error("failure after the end of swarm %s", self.name, exc_info=error)
-            return
-        self._end_all()
-        if self.on_failure is not None:
-            callback, self.on_failure = self.on_failure, None
-            callback()
+        elif self._on_failure == "log" and isinstance(error, Exception):
+            log.error("failure in swarm %s: %r", self.name, error, exc_info=error)
+        else:
+            self.failures.append(error)
+            self.ask_end(drain=False)
+
+    def take_failures(self) -> list[BaseException]:
+        """Return the failures that nobody has taken yet."""
+        taken, self._taken = self._taken, len(self.failures)
+        return self.failures[taken:]
+
+    def report(self, error: BaseException) -> None:
+        """Take a failure that is raised at the end but does not bring the end about."""
+        if error not in self.failures:
+            self.failures.append(error)
 
     def closed_error(self) -> Closed | None:
         """Return the `Closed` to raise, or None while the swarm works."""
@@ -349,6 +351,19 @@ class Coordinator:
             WrongLoop: This is not the swarm's event loop.
             Closed: The swarm is closed; spawning: or about to be.
         """
+        self.check_loop()
+        closed = self.closed_error()
+        if closed is not None:
+            raise closed
+        if spawning and self.phase is Phase.DRAINING:
+            raise Closed(f"swarm '{self.name}' is closing and spawns no more agents")
+
+    def check_loop(self) -> None:
+        """Refuse use from another event loop.
+
+        Raises:
+            WrongLoop: This is not the swarm's event loop.
+        """
         try:
             here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:
@@ -358,28 +373,88 @@ class Coordinator:
                 f"swarm '{self.name}' belongs to another event loop; from another "
                 "thread use swarm.portal()"
             )
-        closed = self.closed_error()
-        if closed is not None:
-            raise closed
-        if spawning and self.phase is Phase.DRAINING:
-            raise Closed(f"swarm '{self.name}' is closing and spawns no more agents")
 
     def at_close(self, callback: Callable[[], object]) -> None:
         """Call `callback` when the swarm ends."""
         self._closing.append(callback)
 
-    # --- the end ----------------------------------------------------------------------
+    # --- the coordinator's task -------------------------------------------------------
 
-    async def drain(self) -> None:
+    def describe(self) -> str:
+        """Say what the coordinator does now."""
+        if self.phase is not Phase.OPEN:
+            return f"coordinator: {self.phase.value}"
+        when = self._agenda.next_due()
+        due = "nothing due" if when is None else f"due in {when - self.now():.1f} s"
+        return f"coordinator: task '{self.task.get_name()}', {due}"
+
+    def ask_end(self, *, drain: bool = True) -> None:
+        """Ask for the end of the swarm, without waiting for it; idempotent.
+
+        Args:
+            drain: Whether agents and handlers may finish what is queued.
+        """
+        if not drain:
+            self._end_all()
+        elif self.phase is Phase.OPEN:
+            self.phase = Phase.DRAINING
+        self._is_asked_to_end = True
+        self._wake()
+        cancel, self.cancel_body = self.cancel_body, None
+        if cancel is not None:
+            cancel()
+
+    async def wait_ended(
+        self, is_own: Callable[[], bool] = lambda: False
+    ) -> asyncio.CancelledError | None:
+        """Wait for the end of the swarm; return the first cancellation meanwhile.
+
+        A caller that is cancelled gives the swarm no more time.
+
+        Args:
+            is_own: Whether a cancellation is the swarm's own, which does not count.
+        """
+        cancelled: asyncio.CancelledError | None = None
+        with anyio.CancelScope() as scope:
+            while not self.task.done():
+                try:
+                    await asyncio.wait([self.task])
+                except asyncio.CancelledError as error:
+                    if is_own():
+                        continue
+                    cancelled = cancelled or error
+                    scope.shield = True
+                    self.ask_end(drain=False)
+        return cancelled
+
+    def _wake(self) -> None:
+        if not self._wakeup.done():
+            self._wakeup.set_result(None)
+
+    async def _run(self) -> None:
+        """Do what comes due until the end is asked for, then end the swarm."""
+        try:
+            while not self._is_asked_to_end:
+                await self._wakeup
+                self._wakeup = self.loop.create_future()
+                self._agenda.do_due()
+            if self.phase is Phase.DRAINING:
+                await self._drain()
+        except asyncio.CancelledError:
+            log.debug("the task of swarm %s was cancelled", self.name)
+        except Exception as error:  # noqa: BLE001  # raised by whoever waits for the end
+            self.report(error)
+        await self._finish()
+
+    async def _drain(self) -> None:
         """Let every agent finish what is queued, then stop them, youngest first.
 
         Handlers of events finish what is due to them as well. No batch waits to be full
-        any more, and what failed is tried again, with what stands behind it, unless its
-        time comes after `drain_timeout`. What is paused is not waited for. While the
-        others finish, agents still ask each other. What is not done within
-        `drain_timeout` is ended. Cancelling the wait leaves the rest to `finish`.
+        any more. A failed event is tried again, and the events behind it after that,
+        unless its time comes after `drain_timeout`. What is paused is not waited for.
+        While agents finish, they still ask each other. What is not done within
+        `drain_timeout` is ended.
         """
-        self.phase = Phase.DRAINING
         when = self.now() + self._config.drain_timeout
         timer = self.clock.call_at(when, self._end_all)
         try:
@@ -389,8 +464,7 @@ class Coordinator:
                 try:
                     await self.supervisor.stop(cell, None)
                 except Exception as error:  # noqa: BLE001  # raised at the end
-                    if error not in self.failures:
-                        self.failures.append(error)
+                    self.report(error)
             await self._until_quiet(when)
         finally:
             timer.cancel()
@@ -415,45 +489,26 @@ class Coordinator:
             self.supervisor.end(cell, "closed")
         self.bus.close()
 
-    async def finish(self) -> None:
-        """End everything and wait until no task is left; idempotent.
+    async def _finish(self) -> None:
+        """End everything and wait until no task is left.
 
-        A cancellation meanwhile is raised once that is so.
+        A task that ignores its cancellations is left behind, with an error.
         """
         self._end_all()
-        if self.phase is not Phase.CLOSED:
-            self.phase = Phase.ENDING
+        self._agenda.close()
         for callback in self._closing:
             callback()
         self._closing.clear()
         self.coordination.close(self.closed_error())
         self.pool.close()
-        cancelled: asyncio.CancelledError | None = None
-        again = False
-        current = asyncio.current_task()
-        while tasks := [task for task in self._tasks if task is not current]:
-            for task in tasks:
-                if task not in self._essential and (again or not task.cancelling()):
-                    task.cancel()
-                    if again:
-                        log.warning("%s suppresses its cancellation", task.get_name())
+        has_ended = False
+        while not has_ended:
             try:
-                done, _ = await asyncio.wait(tasks, timeout=_GRACE)
-                again = not done
-            except asyncio.CancelledError as error:
-                cancelled = error
+                await self.tasks.end(self.report)
+                has_ended = True
+            except asyncio.CancelledError:
+                log.debug("the end of swarm %s was cancelled; it goes on", self.name)
         self.deadlines.close()
-        await self.kernel.close()
+        if self._release is not None:
+            await self._release()
         self.phase = Phase.CLOSED
-        if cancelled is not None:
-            raise cancelled
-
-
-async def _not_at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine from the loop's next turn on, whoever makes the task."""
-    try:
-        await one_loop_turn()
-    except BaseException:
-        coroutine.close()  # cancelled before it began
-        raise
-    return await coroutine

@@ -2,20 +2,20 @@
 
 import asyncio
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
-import anyio
-
-from swarm.errors import Closed, DeadlockError
-from swarm.model import OWNER
-from swarm.ports import Clock
+from swarm.errors import Closed, DeadlockError, StorageUnsupported
+from swarm.kernel import MemoryKernel
+from swarm.model import OWNER, check_choice, check_text
+from swarm.ports import Clock, LoopClock
 from swarm.state import Policy
+from swarm.system._body import Body
 from swarm.system._config import SwarmConfig
-from swarm.system._coordinator import Coordinator, Phase
+from swarm.system._coordinator import Coordinator, OnFailure, Phase, log
 from swarm.system._portal import Portal
 from swarm.system._surface import AgentSurfaces, Surface
 
-_MEMORY = "memory://"
+_MEMORY: Final = "memory://"
 
 
 class Swarm(Surface):
@@ -27,10 +27,12 @@ class Swarm(Surface):
         print(await ada.ask(Researcher.research, "bees"))
     ```
 
-    The block ends when its body does: agents finish what is queued, the youngest
-    stops first, and no task is left. When the body raises, the agents are cancelled
-    instead. A failure that nobody deals with (of a tell, of `run`, of an agent without
-    a supervisor) cancels the body and ends the block with an `ExceptionGroup`.
+    The block ends when its body does: agents finish what is queued, the youngest stops
+    first, and no task is left. When the body raises, the agents are cancelled instead.
+    A failure that nobody deals with (of a tell, of `run`, of an agent without a
+    supervisor) cancels the body and ends the block with an `ExceptionGroup`. What the
+    body raises joins that group; a cancellation of the body gives way to it, and
+    `SystemExit` and `KeyboardInterrupt` of the body win.
 
     `await Swarm.open(...)` and `await swarm.close()` do the same without a block.
     """
@@ -44,41 +46,63 @@ class Swarm(Surface):
         policy: Policy | None = None,
         clock: Clock | None = None,
         seed: int | str | None = None,
+        on_failure: OnFailure = "end",
     ) -> None:
         """Describe a swarm; `async with` opens it.
 
         Args:
-            name: What it is called.
-            storage: Where its tree lives; "memory://".
+            name: The swarm's name.
+            storage: The URL of the place where its tree lives; "memory://".
             config: Time-outs and limits.
-            policy: Who may read and write what; `Policy.default()` when None.
+            policy: Which role may read and write what; `Policy.default()` when None.
             clock: Where it takes the time from; the event loop when None.
             seed: What its ids and jitter come from; chance when None.
+            on_failure: "end": a failure that nobody deals with ends the swarm. "log":
+                such a failure is logged, and the other agents go on.
 
         Raises:
-            ValueError: The storage is not one there is.
+            StorageUnsupported: No storage is known for this URL.
+            TypeError: An argument has the wrong type.
         """
+        check_text("the name of a swarm", name)
+        check_choice("on_failure", on_failure, ("end", "log"))
         if storage != _MEMORY:
-            raise ValueError(f"storage is {_MEMORY!r}; there is no {storage!r}")
+            raise StorageUnsupported(
+                f"cannot open {storage!r}: only {_MEMORY!r} works in this version"
+            )
+        if config is not None and not isinstance(config, SwarmConfig):
+            raise TypeError(
+                "config takes a SwarmConfig, as in SwarmConfig(ask_timeout=5), "
+                f"not {config!r}"
+            )
+        if policy is not None and not isinstance(policy, Policy):
+            raise TypeError(f"policy takes a Policy, not {policy!r}")
         self._name = name
         self._config = SwarmConfig() if config is None else config
         self._policy = Policy.default() if policy is None else policy
         self._clock = clock
         self._seed = seed
+        self._on_failure = on_failure
         self._identity = OWNER
-        self._scope: anyio.CancelScope | None = None
-        self._ending: asyncio.Task[None] | None = None
+        self._body: Body | None = None
 
     def __getattr__(self, name: str) -> Coordinator:
         if name == "_coordinator":
             raise Closed(
                 f"swarm '{self._name}' is not open; use `async with` or open()"
             )
-        raise AttributeError(name)
+        raise AttributeError(f"a swarm has no attribute '{name}'")
+
+    def __repr__(self) -> str:
+        coordinator: Coordinator | None = vars(self).get("_coordinator")
+        if coordinator is None:
+            return f"<Swarm '{self._name}' not open>"
+        agents = len(coordinator.registry)
+        return f"<Swarm '{self._name}' {coordinator.phase.value}, agents: {agents}>"
 
     @property
     def name(self) -> str:
-        """What the swarm is called."""
+        """The swarm's name."""
         return self._name
 
     @classmethod
@@ -91,81 +115,103 @@ class Swarm(Surface):
         policy: Policy | None = None,
         clock: Clock | None = None,
         seed: int | str | None = None,
+        on_failure: OnFailure = "end",
     ) -> Self:
         """Open a swarm that is to be closed by `close`; arguments as for the class.
 
-        A failure that nobody deals with ends its agents at once; `close` raises it,
-        and until then every use raises `Closed` with it as the cause.
+        A failure that nobody deals with ends the swarm at once; `close` raises it, and
+        until then every use raises `Closed` with it as the cause. In a notebook,
+        `on_failure="log"` keeps the swarm going.
         """
-        swarm = cls(name, storage, config=config, policy=policy, clock=clock, seed=seed)
+        swarm = cls(
+            name,
+            storage,
+            config=config,
+            policy=policy,
+            clock=clock,
+            seed=seed,
+            on_failure=on_failure,
+        )
         swarm._start()
         return swarm
 
     def _start(self) -> Coordinator:
         if "_coordinator" in self.__dict__:
             raise Closed(f"swarm '{self._name}' was opened before; make a new one")
+        clock = LoopClock() if self._clock is None else self._clock
+        kernel = MemoryKernel(clock, self._config.limits)
         self._coordinator = Coordinator(
             self._name,
             self._config,
             self._policy,
             AgentSurfaces,
-            self._clock,
+            kernel,
+            kernel,
+            clock,
             self._seed,
+            on_failure=self._on_failure,
+            release=kernel.close,
         )
         return self._coordinator
 
     async def close(self) -> None:
         """End the swarm: agents finish what is queued, stop, and no task is left.
 
-        Idempotent. Cancelled, it ends everything at once before it raises.
+        Idempotent; every caller waits for the end. A caller that is cancelled ends
+        everything at once, waits for that, and raises then. Code that ignores its
+        cancellation is left behind, with a `ShutdownTimeout` among the failures.
 
         Raises:
             ExceptionGroup: Failures that nobody dealt with; only the first time.
-            DeadlockError: Called by an agent or handler of this swarm, for whose end
-                it would wait.
+            DeadlockError: The caller is an agent, a handler, or a task of theirs; the
+                end would wait for it. `await swarm.end()` does not wait.
             WrongLoop: Called from another event loop.
         """
         coordinator = self._coordinator
-        if coordinator.phase is Phase.CLOSED:
-            return
-        if coordinator.closed_error() is None:
-            coordinator.check()
-        if coordinator.owns_current_task():
-            raise DeadlockError(
-                f"what runs inside of swarm '{self._name}' cannot wait for its end; "
-                "have the program close it"
-            )
-        if self._ending is not None:  # somebody else is at it
-            await asyncio.wait([self._ending])
-            return
-        self._ending = asyncio.current_task()
-        await self._end(drain=True)
-        self._raise_failures(None)
+        cancelled = None
+        if coordinator.phase is not Phase.CLOSED:
+            coordinator.check_loop()
+            self._check_outside(coordinator)
+            coordinator.ask_end()
+            cancelled = await coordinator.wait_ended()
+        self._raise_failures(cancelled)
+        if cancelled is not None:
+            raise cancelled
 
-    async def _end(self, *, drain: bool) -> None:
-        coordinator = self._coordinator
-        try:
-            if drain and coordinator.phase is Phase.OPEN:
-                await coordinator.drain()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await coordinator.finish()
+    def _check_outside(self, coordinator: Coordinator) -> None:
+        if coordinator.is_caller_inside():
+            raise DeadlockError(
+                f"code of swarm '{self._name}' cannot wait for its end, which "
+                "waits for that code; `await swarm.end()` asks for the end instead"
+            )
 
     def _raise_failures(self, error: BaseException | None) -> None:
-        failures = list(self._coordinator.failures)
+        """Raise what nobody dealt with, together with the body's own error.
+
+        A cancellation of the body gives way; an exit or interrupt of the body wins.
+        """
+        failures = self._coordinator.take_failures()
+        exits = [f for f in failures if isinstance(f, (SystemExit, KeyboardInterrupt))]
         if not failures:
             return
-        if isinstance(error, Exception) and error not in failures:
+        if exits or isinstance(error, (SystemExit, KeyboardInterrupt)):
+            for failure in failures:
+                log.error("failure in swarm %s", self._name, exc_info=failure)
+            if exits and error not in exits:
+                raise exits[0]
+            return
+        is_own = error is not None and not any(error is each for each in failures)
+        if is_own and not isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+            assert error is not None
             failures.append(error)
-        raise ExceptionGroup(
+        raise BaseExceptionGroup(
             f"failures in swarm '{self._name}' that nobody dealt with", failures
         )
 
     async def __aenter__(self) -> Self:
         coordinator = self._start()
-        self._scope = anyio.CancelScope()
-        self._scope.__enter__()
-        coordinator.on_failure = self._scope.cancel
+        self._body = body = Body()
+        coordinator.cancel_body = body.cancel
         return self
 
     async def __aexit__(
@@ -174,23 +220,23 @@ class Swarm(Surface):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        scope = self._scope
-        assert scope is not None  # __aenter__ made it
-        try:
-            await self._end(drain=error is None)
-        except BaseException as raised:  # noqa: BLE001  # raised below
-            error = raised
-        swallowed = scope.__exit__(
-            None if error is None else type(error),
-            error,
-            None if error is None else error.__traceback__,
-        )
-        if isinstance(error, asyncio.CancelledError) and not swallowed:
-            raise error
-        self._raise_failures(error)
-        if error is not None and kind is None and not swallowed:
-            raise error
-        return bool(swallowed)
+        coordinator, body = self._coordinator, self._body
+        assert body is not None  # __aenter__ made it
+        coordinator.cancel_body = None
+        if isinstance(error, GeneratorExit) and not coordinator.loop.is_running():
+            return False  # the program was abandoned; nothing can be awaited any more
+        self._check_outside(coordinator)
+        is_ours = body.is_cancelled and isinstance(error, asyncio.CancelledError)
+        coordinator.ask_end(drain=error is None or is_ours)
+        late = await coordinator.wait_ended(body.is_cancelled_by_swarm_only)
+        is_cancelled_from_outside = body.leave()
+        cancelled = error if isinstance(error, asyncio.CancelledError) else late
+        if body.is_cancelled and not is_cancelled_from_outside:
+            cancelled = None
+        self._raise_failures(error if error is not None else cancelled)
+        if cancelled is not None and cancelled is not error:
+            raise cancelled
+        return error is not None and is_ours and cancelled is None
 
     def portal(self) -> Portal:
         """Return the way into this swarm from other threads.

@@ -45,7 +45,7 @@ def nothing_left(swarm: Swarm) -> None:
     """G12, G13: a closed swarm has no task, no waiter, no entry in its tables."""
     coordinator = swarm._coordinator
     kernel = coordinator.kernel
-    assert not coordinator._tasks
+    assert len(coordinator.tasks) == 0
     assert not coordinator.registry.cells()
     assert not kernel._parked.waiters
     assert len(coordinator.graph) == 0

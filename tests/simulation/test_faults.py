@@ -350,7 +350,7 @@ def test_another_seed_gives_other_ids():
 def test_another_order_of_the_same_steps_is_another_trace():
     """The digest covers what tasks do, not only the loop's own callbacks."""
     digests = set()
-    for deviations in ((), ((0, 2), (1, 2), (2, 2))):
+    for deviations in ((), ((0, 1), (1, 1))):
         result = replay(by_hand, Schedule(deviations=deviations, seed=3).blob)
         digests.add(result.digest)
     assert len(digests) == 2

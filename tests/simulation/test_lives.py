@@ -224,7 +224,7 @@ def test_a_close_that_leaves_a_task_is_found(monkeypatch):
         await self.kernel.close()
         self.phase = Phase.CLOSED
 
-    monkeypatch.setattr(Coordinator, "finish", hasty)
+    monkeypatch.setattr(Coordinator, "_finish", hasty)
     breaks(aborted, WRONG)
 
 

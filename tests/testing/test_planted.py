@@ -94,7 +94,7 @@ def test_a_planted_bug_of_a_swarm_is_found_within_500_schedules(planted, seed):
     if planted.faults is None:
         assert failure.schedule.holds
     else:
-        assert len(failure.schedule.faults) == 1
+        assert len(failure.schedule.faults) <= 2
         assert kinds <= set(planted.faults.kinds())
     again = replay(program, failure.blob)
     assert again.digest == failure.digest
