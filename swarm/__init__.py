@@ -150,6 +150,7 @@ if TYPE_CHECKING:
         TaskStats,
         TaskStatus,
         idempotency_key,
+        serves,
     )
 
     __version__: str
@@ -191,7 +192,7 @@ _NAMES: Final = {
         ValidationResult Watch
     """,
     "swarm.system": "Agent Portal Surface Swarm SwarmConfig",
-    "swarm.work": "Claim Task TaskInfo TaskStats TaskStatus idempotency_key",
+    "swarm.work": "Claim Task TaskInfo TaskStats TaskStatus idempotency_key serves",
 }
 _PACKAGES: Final = (*(name.removeprefix("swarm.") for name in _NAMES), "testing")
 _HOMES: Final = {
@@ -354,4 +355,5 @@ __all__ = [
     "keep_active_agents",
     "on",
     "record_completed_tasks",
+    "serves",
 ]

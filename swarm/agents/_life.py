@@ -119,6 +119,7 @@ async def begin(cell: Cell) -> None:
         raise _died(cell, f"was {cell.reason}")
     cell.status = follow(cell.status, Step.READY, cell.name)
     cell.open = True
+    cell.notify()
     cell.begin_aside()
     run = getattr(type(cell.agent), "run", None)
     if run is not None:

@@ -165,6 +165,7 @@ class Supervisor:
 
     def _settled(self, cell: Cell, unless: Callable[[], bool]) -> Completion:
         """Write the status down; complete once `unless` no longer holds."""
+        cell.notify()
         turn = calling_turn()
         own = turn is not None and turn.cell is cell
 
@@ -246,6 +247,7 @@ class Supervisor:
         elif cell.status not in (Status.DRAINING, Status.OFFLINE):
             cell.status = follow(cell.status, Step.DRAIN, cell.name)
             cell.accepting = False
+            cell.notify()
             cell.open = True
             cell.begin_aside()
             cell.wake()

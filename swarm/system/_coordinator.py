@@ -11,7 +11,7 @@ import enum
 import logging
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
-from typing import Any, Final, Literal, TypeAlias, cast
+from typing import Any, Final, Literal, Protocol, TypeAlias, cast
 
 import anyio
 
@@ -68,6 +68,22 @@ class Phase(enum.Enum):
     DRAINING = "draining"
     ENDING = "ending"
     CLOSED = "closed"
+
+
+class Attachment(Protocol):
+    """A part of the system that goes with agents: it lets them serve tasks, say."""
+
+    def attach(self, cell: Cell) -> None:
+        """Take in an agent that takes requests."""
+        ...
+
+    def detach(self, cell: Cell) -> None:
+        """Forget an agent; idempotent."""
+        ...
+
+    def end(self) -> None:
+        """Begin nothing more; idempotent."""
+        ...
 
 
 class Coordinator:
@@ -153,6 +169,7 @@ class Coordinator:
         self.asking_task = self.coordination.asking_task
         self.supervisor: Supervisor = Supervisor(self, self.registry)
         self.work: TaskManager | None = None
+        self.attachments: list[Attachment] = []
         self.phase: Phase = Phase.OPEN
         self.failures: list[BaseException] = []
         self._taken = 0
@@ -273,7 +290,9 @@ class Coordinator:
     # --- what the bus needs -----------------------------------------------------------
 
     def attach(self, cell: Cell) -> None:
-        """Have an agent hear the events that its `@on` methods are for."""
+        """Have an agent hear events and serve tasks, as its methods are marked."""
+        for attachment in self.attachments:
+            attachment.attach(cell)
         methods = marked(type(cell.agent))
         if not methods:
             return
@@ -301,6 +320,8 @@ class Coordinator:
         """Have an agent hear no more events; idempotent."""
         for recipient in self._heard.pop(cell, ()):
             recipient.cancel()
+        for attachment in self.attachments:
+            attachment.detach(cell)
 
     def reader_of(self, identity: AgentIdentity) -> Callable[[Path], bool] | None:
         """Return whether the identity may read a place; None: it may read all."""
@@ -458,6 +479,8 @@ class Coordinator:
         when = self.now() + self._config.drain_timeout
         timer = self.clock.call_at(when, self._end_all)
         try:
+            for attachment in self.attachments:
+                attachment.end()
             await self.bus.announce_end()
             await self._until_quiet(when)
             for cell in reversed(self.registry.cells()):
@@ -485,6 +508,8 @@ class Coordinator:
     def _end_all(self) -> None:
         if self.phase in (Phase.OPEN, Phase.DRAINING):
             self.phase = Phase.ENDING
+        for attachment in self.attachments:
+            attachment.end()
         for cell in reversed(self.registry.cells()):
             self.supervisor.end(cell, "closed")
         self.bus.close()
@@ -509,6 +534,8 @@ class Coordinator:
             except asyncio.CancelledError:
                 log.debug("the end of swarm %s was cancelled; it goes on", self.name)
         self.deadlines.close()
+        if self.work is not None:
+            self.work.finish()
         if self._release is not None:
             await self._release()
         self.phase = Phase.CLOSED

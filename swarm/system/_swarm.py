@@ -13,6 +13,7 @@ from swarm.system._body import Body
 from swarm.system._config import SwarmConfig
 from swarm.system._coordinator import Coordinator, OnFailure, Phase, log
 from swarm.system._portal import Portal
+from swarm.system._serving import Servers
 from swarm.system._surface import AgentSurfaces, Surface
 
 _MEMORY: Final = "memory://"
@@ -152,6 +153,7 @@ class Swarm(Surface):
             on_failure=self._on_failure,
             release=kernel.close,
         )
+        self._coordinator.attachments.append(Servers(self._coordinator))
         return self._coordinator
 
     async def close(self) -> None:

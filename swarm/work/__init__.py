@@ -30,19 +30,26 @@ the newest 64 entries of its history.
 
 from swarm.work._claim import Claim
 from swarm.work._claiming import Claiming
+from swarm.work._ready import Selector
+from swarm.work._serving import Binding, ServeOptions, as_json, served, serves
 from swarm.work._steps import idempotency_key
 from swarm.work._task_handle import Task, TaskInfo
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import Entry, Progress, TaskRecord, TaskStatus
 from swarm.work._task_stats import Duration, TaskStats
 from swarm.work._tasks import Tasks
+from swarm.work._why import Server
 
 __all__ = [
+    "Binding",
     "Claim",
     "Claiming",
     "Duration",
     "Entry",
     "Progress",
+    "Selector",
+    "ServeOptions",
+    "Server",
     "Task",
     "TaskInfo",
     "TaskManager",
@@ -50,5 +57,8 @@ __all__ = [
     "TaskStats",
     "TaskStatus",
     "Tasks",
+    "as_json",
     "idempotency_key",
+    "served",
+    "serves",
 ]

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Generator
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from swarm.errors import SwarmError, TaskTimeout
 from swarm.model import AgentIdentity
@@ -20,10 +20,30 @@ from swarm.work._transitions import (
 )
 
 
+class Gate(Protocol):
+    """Whether a worker takes tasks just now."""
+
+    def is_open(self) -> bool:
+        """Return whether it does."""
+        ...
+
+    def changed(self) -> "asyncio.Future[None]":
+        """Return a future that is done when that may have changed."""
+        ...
+
+
 class Claiming:
     """A claim that is asked for: `async with` it, or `await` it for the claim alone."""
 
-    __slots__ = ("_claim", "_identity", "_lease", "_manager", "_selector", "_timeout")
+    __slots__ = (
+        "_claim",
+        "_identity",
+        "_lease",
+        "_limit",
+        "_manager",
+        "_selector",
+        "_timeout",
+    )
 
     def __init__(
         self,
@@ -32,20 +52,22 @@ class Claiming:
         selector: Selector,
         lease: float,
         timeout: float | None,
+        limit: float | None = None,
     ) -> None:
-        """Ask for a task that `selector` takes."""
+        """Ask for a task that `selector` takes, for `limit` seconds at most."""
         self._manager = manager
         self._identity = identity
         self._selector = selector
         self._lease = int(lease * MICRO)
         self._timeout = timeout
+        self._limit = None if limit is None else int(limit * MICRO)
         self._claim: Claim | None = None
 
     def __await__(self) -> Generator[Any, None, Claim]:
-        return self._acquire().__await__()
+        return self._claimed().__await__()
 
     async def __aenter__(self) -> Claim:
-        claim = await self._acquire()
+        claim = await self._claimed()
         claim.enter()
         self._claim = claim
         return claim
@@ -59,7 +81,16 @@ class Claiming:
         claim, self._claim = self._claim, None
         return claim is not None and await claim.leave(error)
 
-    async def _acquire(self) -> Claim:
+    async def _claimed(self) -> Claim:
+        claim = await self.acquire()
+        if claim is None:
+            raise TaskTimeout(
+                f"no task of {self._selector.kinds!r} came within {self._timeout} s"
+            )
+        return claim
+
+    async def acquire(self, gate: Gate | None = None) -> Claim | None:
+        """Return the claim; None: the time is up, or the gate has closed."""
         manager, selector = self._manager, self._selector
         await manager.ready()
         end = None
@@ -72,27 +103,36 @@ class Claiming:
         while True:
             if record is None:
                 seq = seq or manager.queue.next_seq()
-                record = await self._wait(seq, end)
+                record = await self._wait(seq, end, gate)
+                if record is None:
+                    return None
             claim = await self._try(record)
             if claim is not None:
                 return claim
             record = index.pick(selector)
 
-    async def _wait(self, seq: int, end: float | None) -> TaskRecord:
+    async def _wait(
+        self, seq: int, end: float | None, gate: Gate | None
+    ) -> TaskRecord | None:
         """Wait for a task to try for; a cancelled wait passes on what it was given."""
         manager = self._manager
         waiter = manager.queue.add(self._selector, seq)
         future = waiter.future
+
+        def give_up() -> None:
+            if manager.queue.remove(waiter) and not future.done():
+                future.set_result(None)
+
         timer: Timer | None = None
         if end is not None:
-
-            def too_late() -> None:
-                if manager.queue.remove(waiter) and not future.done():
-                    future.set_result(None)
-
-            timer = manager.clock.call_at(end, too_late)
+            timer = manager.clock.call_at(end, give_up)
         try:
-            record = await future
+            while gate is not None and not future.done():
+                either: list[asyncio.Future[Any]] = [future, gate.changed()]
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                if not gate.is_open():
+                    give_up()
+            return await future
         except BaseException:
             manager.queue.remove(waiter)
             if future.done() and not future.cancelled() and not future.exception():
@@ -103,11 +143,6 @@ class Claiming:
         finally:
             if timer is not None:
                 timer.cancel()
-        if record is None:
-            raise TaskTimeout(
-                f"no task of {self._selector.kinds!r} came within {self._timeout} s"
-            )
-        return record
 
     async def _try(self, record: TaskRecord) -> Claim | None:
         """Claim a task; return None when another process was faster."""
@@ -117,6 +152,7 @@ class Claiming:
             identity.agent_id,
             self._lease,
             self._selector.addresses,
+            self._limit,
         )
         before = manager.clock.monotonic()
         try:

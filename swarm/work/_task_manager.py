@@ -270,8 +270,18 @@ class TaskManager:
         servers = [*self.servers, *waiting]
         return why(record, self.now(), servers, self.is_alive, brief=brief)
 
+    def finish(self) -> None:
+        """Let go of the claims that are left: their bodies can do nothing more."""
+        self.close()
+        for claim in tuple(self.claims.values()):
+            claim.close()
+        self.claims.clear()
+
     def close(self, error: Exception | None = None) -> None:
-        """Follow no more, and wake every waiter with `Closed`."""
+        """Wake every waiter with `Closed`, and follow the log no more.
+
+        Live claims can still be ended, until `finish`.
+        """
         if self._closed is not None:
             return
         self._closed = error or Closed("the swarm is closed")
@@ -283,9 +293,6 @@ class TaskManager:
             self._loaded.set_exception(self._closed)
             self._loaded.exception()
         self.queue.close(self._closed)
-        for claim in tuple(self.claims.values()):
-            claim.close()
-        self.claims.clear()
         for observers in tuple(self._observers.values()):
             for observer in tuple(observers.values()):
                 observer(None)

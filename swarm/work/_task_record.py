@@ -174,6 +174,7 @@ class ClaimRecord:
         since: When the attempt began, in kernel time.
         expires: When it ends unless renewed, in kernel time.
         lease: How long a renewal lasts.
+        until: Beyond when no renewal reaches: the attempt's time is up then.
         token: The fencing token: the revision of the commit that made the claim.
             0: not yet known, which is the version of the first document it is in.
     """
@@ -183,12 +184,19 @@ class ClaimRecord:
     since: int
     expires: int
     lease: int
+    until: int = NEVER
     token: int = 0
 
     def renewed(self, expires: int) -> "ClaimRecord":
         """Return it with another end."""
         return ClaimRecord(
-            self.id, self.agent, self.since, expires, self.lease, self.token
+            self.id,
+            self.agent,
+            self.since,
+            expires,
+            self.lease,
+            self.until,
+            self.token,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -199,6 +207,7 @@ class ClaimRecord:
             "since": self.since,
             "expires": self.expires,
             "lease": self.lease,
+            "until": self.until,
             "token": self.token or None,
         }
 
@@ -375,11 +384,11 @@ def load(document: Document | None) -> TaskRecord | None:
 
 def why_over(record: TaskRecord, claim: ClaimRecord) -> str:
     """Return in words why the lease of a claim has ended."""
-    timeout = record.spec.timeout
-    if timeout is not None and claim.expires >= claim.since + timeout:
-        return f"timeout: the attempt took more than {timeout / MICRO:g} s"
     if record.deadline is not None and claim.expires >= record.deadline:
         return "the deadline of the task has passed"
+    if claim.expires >= claim.until:
+        taken = (claim.until - claim.since) / MICRO
+        return f"timeout: the attempt took more than {taken:g} s"
     return f"no heartbeat: the lease of {claim.agent!r} expired"
 
 

@@ -247,12 +247,14 @@ class ClaimRequest(NamedTuple):
         agent: The worker.
         lease: How long a renewal lasts.
         addresses: The addresses of tasks that it may take.
+        timeout: How long it may take at most, or None.
     """
 
     id: str
     agent: str
     lease: int
     addresses: frozenset[str]
+    timeout: int | None = None
 
 
 def decide_claim(document: Document | None, now: int, request: ClaimRequest) -> Ruling:
@@ -276,10 +278,10 @@ def decide_claim(document: Document | None, now: int, request: ClaimRequest) -> 
     if deadline is not None and deadline <= now:
         return *expired(record, now), None
     spec = record.spec
-    id_, agent, lease, _ = request
+    id_, agent, lease, _, timeout = request
     attempt = record.attempt + 1
-    claim = ClaimRecord(id_, agent, now, 0, lease)
-    claim.expires = end_of_lease(record, claim, now)
+    until = last_end(record, now, timeout)
+    claim = ClaimRecord(id_, agent, now, min(now + lease, until), lease, until)
     new = TaskRecord(
         spec,
         RUNNING,
@@ -304,25 +306,12 @@ def decide_claim(document: Document | None, now: int, request: ClaimRequest) -> 
     return new, events, new
 
 
-def end_of_lease(record: TaskRecord, claim: ClaimRecord, now: int) -> int:
-    """Return when a lease renewed now ends: not after the attempt's time is up."""
-    end = now + claim.lease
-    timeout, deadline = record.spec.timeout, record.deadline
-    if timeout is not None and claim.since + timeout < end:
-        end = claim.since + timeout
-    if deadline is not None and deadline < end:
-        end = deadline
-    return end
-
-
-def last_end(record: TaskRecord, claim: ClaimRecord) -> int:
-    """Return beyond when no renewal of a claim reaches."""
-    timeout, deadline = record.spec.timeout, record.deadline
-    ends = (
-        NEVER if timeout is None else claim.since + timeout,
-        NEVER if deadline is None else deadline,
-    )
-    return min(ends)
+def last_end(record: TaskRecord, now: int, timeout: int | None = None) -> int:
+    """Return beyond when no renewal of a claim made now reaches."""
+    until = NEVER if timeout is None else now + timeout
+    if record.spec.timeout is not None:
+        until = min(until, now + record.spec.timeout)
+    return until if record.deadline is None else min(until, record.deadline)
 
 
 # --- what only the live claim may do (J4) ---------------------------------------------
@@ -357,7 +346,7 @@ def decide_renew(document: Document | None, now: int, right: Right) -> Ruling:
     record = claimed(document, now, right)
     claim = record.claim
     assert claim is not None  # `claimed` has looked
-    end = end_of_lease(record, claim, now)
+    end = min(now + claim.lease, claim.until)
     if end <= claim.expires:
         return KEEP, (), (claim.expires, record.cancel)
     new = evolve(record, claim=claim.renewed(end))
@@ -626,7 +615,8 @@ def hand_over(
         InvalidTransition: The task is not running.
     """
     check_step(record, "hand over")
-    claim.expires = end_of_lease(record, claim, now)
+    claim.until = last_end(record, now)
+    claim.expires = min(now + claim.lease, claim.until)
     entry = Entry("hand over", RUNNING, now, claim.agent, record.attempt)
     new = evolve(record, claim=claim, history=added(record, entry))
     return new, (TaskAssigned, record.spec.id, claim.agent, record.attempt)

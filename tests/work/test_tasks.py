@@ -107,7 +107,7 @@ async def test_cancellation_gives_the_task_back_and_the_attempt_does_not_count(k
 async def test_a_claim_waits_for_a_task(kind):
     async with offices(kind) as office:
         tasks = office.tasks()
-        waiting = asyncio.ensure_future(office.tasks(ADA).claim("a")._acquire())
+        waiting = asyncio.ensure_future(office.tasks(ADA).claim("a")._claimed())
         await quiet()
         assert len(office.manager.queue) == 1
         task = await tasks.submit("a")
@@ -137,7 +137,7 @@ async def test_claims_that_wait_get_tasks_in_their_order(kind):
 
 async def test_a_claim_times_out(kind):
     async with offices(kind) as office:
-        waiting = asyncio.ensure_future(office.tasks().claim("a", timeout=5)._acquire())
+        waiting = asyncio.ensure_future(office.tasks().claim("a", timeout=5)._claimed())
         await quiet()
         await office.pass_time(5.1)
         with pytest.raises(TaskTimeout):
@@ -150,7 +150,7 @@ async def test_a_delayed_task_wakes_a_claim_when_it_is_due(kind):
         tasks = office.tasks()
         await office.manager.ready()
         task = await tasks.submit("a", delay=10)
-        waiting = asyncio.ensure_future(tasks.claim("a")._acquire())
+        waiting = asyncio.ensure_future(tasks.claim("a")._claimed())
         await office.pass_time(9)
         assert not waiting.done()
         assert "not due" in await task.explain()
@@ -203,7 +203,7 @@ async def test_a_task_for_an_agent_is_claimed_by_no_other(kind):
     async with offices(kind) as office:
         tasks = office.tasks()
         task = await tasks.submit("a", to="bo")
-        waiting = asyncio.ensure_future(office.tasks(ADA).claim("a")._acquire())
+        waiting = asyncio.ensure_future(office.tasks(ADA).claim("a")._claimed())
         await quiet()
         assert not waiting.done()
         claim = await office.tasks(BO).claim("a")
@@ -557,7 +557,7 @@ async def test_closing_wakes_every_waiter(kind):
         tasks = office.tasks()
         task = await tasks.submit("a", to="nobody")
         result = asyncio.ensure_future(task.result())
-        claim = asyncio.ensure_future(tasks.claim("a")._acquire())
+        claim = asyncio.ensure_future(tasks.claim("a")._claimed())
         await quiet()
         office.manager.close()
         with pytest.raises(Closed):

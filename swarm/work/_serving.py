@@ -1,0 +1,147 @@
+"""`@serves`: methods of agents that take tasks, and how they are called. Pure."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Final, TypeVar, get_type_hints
+
+import attrs
+
+from swarm.errors import InvalidValue
+from swarm.model import JSON, Pattern, check_seconds, check_whole
+from swarm.ports import structuring
+from swarm.work._claim import Claim
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SERVES: Final = "__swarm_serves__"
+INTERLEAVE: Final = "__swarm_interleave__"
+"""How `swarm.agents` knows a method that may run beside other turns."""
+
+
+@attrs.frozen
+class ServeOptions:
+    """How a method of an agent serves tasks.
+
+    Attributes:
+        kind: The kind of tasks, or a pattern of kinds.
+        concurrency: How many at a time.
+        lease: Seconds after which a task is rescued when its process dies.
+        timeout: Seconds that an attempt may take here, or None.
+    """
+
+    kind: str
+    concurrency: int = 1
+    lease: float = 30.0
+    timeout: float | None = None
+
+
+def serves(
+    kind: str,
+    *,
+    concurrency: int = 1,
+    lease: float = 30.0,
+    timeout: float | None = None,
+) -> Callable[[F], F]:
+    """Have a method of an agent take tasks of a kind, as turns.
+
+    The method takes the `Claim`, or the keys of the payload as its parameters, which
+    are checked against their annotations. What it returns completes the task; what it
+    raises fails the attempt, not the agent.
+
+    With a concurrency of 1, tasks are turns like any other. With more, they run beside
+    other turns, as with `@interleave`. An agent that is paused takes none; one that
+    stops takes no more, and finishes what it has.
+
+    Args:
+        kind: The kind of tasks, or a pattern of kinds: "research.*".
+        concurrency: How many at a time.
+        lease: Seconds after which a task is rescued when this process dies.
+        timeout: Seconds that an attempt may take here; the task's own limit counts
+            as well.
+
+    Raises:
+        TypeError: The method is not async, or an argument is not of its type.
+        InvalidPath: The kind is no pattern.
+        ValueError: An argument means nothing.
+    """
+    Pattern.parse(kind)
+    check_whole("concurrency", concurrency, 1)
+    check_seconds("lease", lease)
+    if timeout is not None:
+        check_seconds("timeout", timeout)
+    options = ServeOptions(kind, concurrency, lease, timeout)
+
+    def mark(method: F) -> F:
+        if not inspect.iscoroutinefunction(method):
+            raise TypeError(f"@serves is for async methods; {method!r} is not one")
+        setattr(method, SERVES, options)
+        if concurrency > 1:
+            setattr(method, INTERLEAVE, True)
+        return method
+
+    return mark
+
+
+def served(cls: type) -> list[tuple[Callable[..., Any], ServeOptions]]:
+    """Return the methods of a class that serve tasks, in the order of their names."""
+    found: list[tuple[Callable[..., Any], ServeOptions]] = []
+    for name in dir(cls):
+        method = inspect.getattr_static(cls, name, None)
+        options = getattr(method, SERVES, None)
+        if options is not None and inspect.isfunction(method):
+            found.append((method, options))
+    return found
+
+
+class Binding:
+    """How the arguments of a method are made of a claim."""
+
+    __slots__ = ("_hints", "_signature", "_takes_claim")
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        """Look at a method's parameters."""
+        signature = inspect.signature(method)
+        parameters = list(signature.parameters.values())[1:]
+        self._signature = signature.replace(parameters=parameters)
+        try:
+            self._hints = get_type_hints(method)
+        except (NameError, TypeError):  # a name that exists only for type checkers
+            self._hints = {}
+        first = parameters[0] if len(parameters) == 1 else None
+        self._takes_claim = first is not None and (
+            first.name == "claim" or self._hints.get(first.name) is Claim
+        )
+
+    def arguments(self, claim: Claim) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments to call the method with.
+
+        Raises:
+            InvalidValue: The payload does not fit the method's parameters.
+        """
+        if self._takes_claim:
+            return (claim,), {}
+        payload = claim.payload
+        try:
+            if isinstance(payload, dict):
+                bound = self._signature.bind(**payload)
+            elif payload is None:
+                bound = self._signature.bind()
+            else:
+                bound = self._signature.bind(payload)
+            for name, value in bound.arguments.items():
+                hint = self._hints.get(name, Any)
+                if hint is not Any:
+                    bound.arguments[name] = structuring().structure(value, hint)
+        except Exception as error:
+            raise InvalidValue(
+                f"the payload of a task of kind {claim.kind!r} does not fit "
+                f"{self._signature}: {error}"
+            ) from error
+        return bound.args, bound.kwargs
+
+
+def as_json(result: Any) -> JSON:
+    """Return a method's result as a JSON value: attrs classes become dicts."""
+    if result is None or type(result) in (str, int, float, bool):
+        return result
+    return structuring().unstructure(result)

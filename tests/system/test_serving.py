@@ -1,0 +1,205 @@
+"""Agents that serve tasks."""
+
+import asyncio
+
+import attrs
+import pytest
+
+from swarm import Agent, Backoff, Claim, Restart, Swarm, TaskError, serves
+
+
+class Researcher(Agent):
+    def __init__(self):
+        self.running = 0
+        self.most = 0
+
+    @serves("research.*")
+    async def work(self, claim: Claim):
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await asyncio.sleep(0)
+        self.running -= 1
+        return {"by": self.name, "about": claim.payload["topic"]}
+
+    async def status(self) -> int:
+        return self.most
+
+
+@attrs.frozen
+class Point:
+    x: int
+    y: int = 0
+
+
+class Typed(Agent):
+    @serves("typed")
+    async def work(self, topic: str, *, depth: int = 1) -> list[str]:
+        return [topic] * depth
+
+    @serves("point")
+    async def point(self, point: Point) -> Point:
+        return attrs.evolve(point, y=point.x)
+
+
+class Slow(Agent):
+    def __init__(self):
+        self.running = 0
+        self.gate = asyncio.Event()
+
+    @serves("slow", concurrency=3)
+    async def work(self, claim: Claim) -> int:
+        self.running += 1
+        await self.gate.wait()
+        return 1
+
+    async def open(self) -> None:
+        self.gate.set()
+
+
+async def test_an_agent_serves_tasks_as_turns():
+    async with Swarm() as swarm:
+        ada = await swarm.spawn(Researcher, name="ada")
+        tasks = [
+            await swarm.tasks.submit("research.topic", {"topic": n}) for n in range(5)
+        ]
+        results = [await task.result(timeout=5) for task in tasks]
+        assert results == [{"by": "ada", "about": n} for n in range(5)]
+        assert await ada.ask(Researcher.status) == 1
+
+
+async def test_the_payload_becomes_typed_parameters():
+    async with Swarm() as swarm:
+        await swarm.spawn(Typed)
+        task = await swarm.tasks.submit("typed", {"topic": "bees", "depth": 2})
+        assert await task.result(timeout=5) == ["bees", "bees"]
+        task = await swarm.tasks.submit("point", {"point": {"x": 3}})
+        assert await task.result(timeout=5) == {"x": 3, "y": 3}
+
+
+@pytest.mark.parametrize(
+    "payload", [{"topic": 3}, {"topic": "x", "width": 1}, {}, 3, None]
+)
+async def test_a_payload_that_does_not_fit_fails_the_task_without_a_retry(payload):
+    async with Swarm() as swarm:
+        await swarm.spawn(Typed)
+        task = await swarm.tasks.submit("typed", payload)
+        with pytest.raises(TaskError, match="does not fit"):
+            await task.result(timeout=5)
+        assert (await task.record()).attempt == 1
+
+
+async def test_concurrent_tasks_run_beside_each_other():
+    async with Swarm() as swarm:
+        slow = await swarm.spawn(Slow, name="slow")
+        tasks = [await swarm.tasks.submit("slow") for _ in range(5)]
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert swarm.tasks.stats().by_status["running"] == 3
+        assert await tasks[4].explain() == "all servers are at capacity"
+        await slow.ask(Slow.open)
+        for task in tasks:
+            assert await task.result(timeout=5) == 1
+
+
+async def test_what_a_method_raises_fails_the_attempt_and_not_the_agent():
+    class Flaky(Agent):
+        def __init__(self):
+            self.count = 0
+
+        @serves("flaky")
+        async def work(self, claim: Claim) -> int:
+            self.count += 1
+            if self.count < 3:
+                raise ValueError(f"attempt {self.count}")
+            return self.count
+
+    async with Swarm() as swarm:
+        await swarm.spawn(Flaky)
+        task = await swarm.tasks.submit("flaky", backoff=Backoff(0, 0))
+        assert await task.result(timeout=5) == 3
+        assert (await task.record()).errors == (
+            "ValueError: attempt 1",
+            "ValueError: attempt 2",
+        )
+
+
+async def test_a_paused_agent_takes_no_tasks_until_it_is_resumed():
+    async with Swarm() as swarm:
+        ref = await swarm.spawn(Researcher)
+        await ref.pause()
+        task = await swarm.tasks.submit("research.x", {"topic": 1})
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert (await task.record()).status == "pending"
+        await ref.resume()
+        assert (await task.result(timeout=5))["about"] == 1
+
+
+async def test_a_stopping_agent_finishes_what_it_has_and_takes_no_more():
+    async with Swarm() as swarm:
+        slow = await swarm.spawn(Slow, name="slow")
+        first = await swarm.tasks.submit("slow")
+        for _ in range(10):
+            await asyncio.sleep(0)
+        stopping = asyncio.ensure_future(slow.stop())
+        await asyncio.sleep(0)
+        second = await swarm.tasks.submit("slow")
+        agent = swarm._coordinator.registry.find_cell("slow").agent
+        agent.gate.set()
+        await stopping
+        assert await first.result(timeout=5) == 1
+        assert (await second.record()).status == "pending"
+        assert await second.explain() == "nobody serves 'slow'"
+
+
+async def test_a_killed_agent_leaves_its_task_to_others():
+    async with Swarm() as swarm:
+        slow = await swarm.spawn(Slow, name="slow")
+        task = await swarm.tasks.submit("slow", backoff=Backoff(0, 0))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        await slow.kill()
+        other = await swarm.spawn(Slow, name="other")
+        await other.ask(Slow.open)
+        assert await task.result(timeout=5) == 1
+
+
+async def test_closing_the_swarm_finishes_what_runs_and_leaves_no_task():
+    async with Swarm() as swarm:
+        await swarm.spawn(Researcher)
+        task = await swarm.tasks.submit("research.x", {"topic": 1})
+        for _ in range(3):
+            await asyncio.sleep(0)
+        manager = task._caller.manager
+    assert manager.claims == {}
+    assert len(manager.queue) == 0
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_a_restarted_agent_serves_on():
+    class Fragile(Researcher):
+        async def fall(self) -> None:
+            raise RuntimeError
+
+    async with Swarm() as swarm:
+        ref = await swarm.spawn(Fragile, restart=Restart(backoff=Backoff(0, 0)))
+        await ref.tell(Fragile.fall)
+        task = await swarm.tasks.submit("research.x", {"topic": 1})
+        assert (await task.result(timeout=5))["about"] == 1
+
+
+async def test_a_task_for_an_agent_that_is_not_alive_says_so():
+    async with Swarm() as swarm:
+        task = await swarm.tasks.submit("a", to="nobody")
+        assert await task.explain() == "agent 'nobody' is not alive"
+
+
+def test_serves_is_for_async_methods():
+    with pytest.raises(TypeError, match="async"):
+
+        @serves("a")
+        def work(self, claim):
+            return 1
+
+    with pytest.raises(ValueError, match="concurrency"):
+        serves("a", concurrency=0)
