@@ -24,12 +24,41 @@ Rules:
 - A failed attempt is followed by another one after a pause, `max_retries` times; then
   the task has failed, or is escalated to a person, an agent, a capability or a role.
 
+A task is handed on under its claim, and its worker saves checkpoints to go on from:
+
+```python
+offer = await self.handoffs.offer(claim, to="reviewer", remaining="proofread")
+if await offer.outcome() == "accepted":
+    return  # the claim is stale from that commit on
+
+await self.checkpoints.save({"step": 3}, "after outline", task=claim)
+```
+
+A pipeline is a graph of stages. Every stage is a task, or one task for each item of a
+list, so it is retried, rescued and cancelled as tasks are; its output never changes.
+
+```python
+flow = Pipeline("content", [Stage("research", find), Stage("write", write)])
+run = await swarm.pipelines.start(flow, "bees", id="content-1")
+print(await run.result())
+```
+
 Limits: a payload is a document (1 MiB); an id, kind or key is a path; a record keeps
 the newest 64 entries of its history.
 """
 
+from swarm.work._checkpoint_rules import Checkpoint
+from swarm.work._checkpoints import Checkpoints
 from swarm.work._claim import Claim
 from swarm.work._claiming import Claiming
+from swarm.work._context import Context
+from swarm.work._handoff_manager import HandoffManager
+from swarm.work._handoff_record import HandoffRecord, HandoffStatus
+from swarm.work._handoffs import Handoff, Handoffs
+from swarm.work._pipeline import Pipeline, Stage
+from swarm.work._pipeline_graph import StageProgress
+from swarm.work._pipeline_manager import PipelineManager, PlainRunner, StageRunner
+from swarm.work._pipelines import PipelineRun, Pipelines
 from swarm.work._ready import Selector
 from swarm.work._serving import Binding, ServeOptions, as_json, served, serves
 from swarm.work._steps import idempotency_key
@@ -42,14 +71,30 @@ from swarm.work._why import Server
 
 __all__ = [
     "Binding",
+    "Checkpoint",
+    "Checkpoints",
     "Claim",
     "Claiming",
+    "Context",
     "Duration",
     "Entry",
+    "Handoff",
+    "HandoffManager",
+    "HandoffRecord",
+    "HandoffStatus",
+    "Handoffs",
+    "Pipeline",
+    "PipelineManager",
+    "PipelineRun",
+    "Pipelines",
+    "PlainRunner",
     "Progress",
     "Selector",
     "ServeOptions",
     "Server",
+    "Stage",
+    "StageProgress",
+    "StageRunner",
     "Task",
     "TaskInfo",
     "TaskManager",

@@ -240,9 +240,14 @@ def decode(document: Document) -> Checkpoint:
         StateCorruption: It holds something else.
     """
     try:
-        return Checkpoint(**document.value)
+        return from_json(document.json)
     except TypeError as error:
         raise StateCorruption(f"{document.path} holds no checkpoint: {error}") from None
+
+
+def from_json(body: bytes) -> Checkpoint:
+    """Return the checkpoint that a document's JSON describes."""
+    return Checkpoint(**orjson.loads(body))
 
 
 def migrate(

@@ -7,11 +7,13 @@ from typing import Any, Final, get_type_hints
 import attrs
 
 from swarm.errors import NotFound
-from swarm.model import check_text
-from swarm.work._pipeline_graph import StageShape, check_shape
+from swarm.model import Backoff, check_text
+from swarm.ports import structuring
+from swarm.work._pipeline_graph import StageShape, check_shape, check_word
 from swarm.work._pipeline_text import draw_mermaid, draw_text
 
 _ANY: Final = object()
+_BACKOFF: Final = Backoff(0.1, 60.0)
 
 
 class Stage:
@@ -38,7 +40,7 @@ class Stage:
         concurrency: int = 8,
         timeout: float | None = None,
         max_retries: int = 3,
-        backoff: tuple[float, float] = (0.1, 60.0),
+        backoff: Backoff = _BACKOFF,
     ) -> None:
         """Define a stage.
 
@@ -55,7 +57,7 @@ class Stage:
             concurrency: How many items are in work at a time.
             timeout: Seconds an attempt may take; None: as long as it takes.
             max_retries: How often a failed attempt is tried again.
-            backoff: The first and the longest delay before a retry, in seconds.
+            backoff: The delays before retries.
 
         Raises:
             TypeError: The function is not an async function.
@@ -76,7 +78,7 @@ class Stage:
             concurrency=concurrency,
             timeout=timeout,
             max_retries=max_retries,
-            backoff=(float(backoff[0]), float(backoff[1])),
+            backoff=backoff,
         )
 
     def shape(self, before: str | None) -> StageShape:
@@ -90,6 +92,25 @@ class Stage:
     def name(self) -> str:
         """The stage's name."""
         return self._shape.name
+
+    def typed(
+        self, args: list[Any], kwargs: dict[str, Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Return JSON arguments as the types that the function's annotations name.
+
+        Raises:
+            Exception: An argument is not of its type; what cattrs raised.
+        """
+        hints = _hints(self.function)
+        own = [None] if self.is_method else []
+        bound = inspect.signature(self.function).bind(*own, *args, **kwargs)
+        names = list(bound.arguments)[len(own) :]
+        typed = [
+            _structured(value, hints.get(name))
+            for name, value in zip(names, args, strict=False)
+        ]
+        by_name = {name: _structured(v, hints.get(name)) for name, v in kwargs.items()}
+        return typed, by_name
 
     @property
     def is_method(self) -> bool:
@@ -117,8 +138,7 @@ class Pipeline:
             ValueError: The stages form a cycle, or a name is used twice or unknown.
         """
         check_text("a pipeline's name", name)
-        if not name:
-            raise ValueError("a pipeline's name is not empty")
+        check_word("a pipeline", name)
         self.name: str = name
         self.stages: tuple[Stage, ...] = tuple(stages)
         before: str | None = None
@@ -142,6 +162,15 @@ class Pipeline:
         if stage is None:
             raise NotFound(f"pipeline '{self.name}' has no stage '{name}'")
         return stage
+
+    def shape(self, name: str) -> StageShape:
+        """Return the stored part of the stage of this name.
+
+        Raises:
+            NotFound: There is none.
+        """
+        self.stage(name)
+        return next(shape for shape in self.shapes if shape.name == name)
 
     def text(self) -> str:
         """Return the pipeline as text, a line for each stage."""
@@ -209,6 +238,13 @@ _JSON: Final = (str, int, float, bool, list, dict, tuple)
 
 def _is_json(kind: type) -> bool:
     return kind in _JSON
+
+
+def _structured(value: Any, annotation: Any) -> Any:
+    """Return a JSON value as a class that is not JSON itself, if one is asked for."""
+    if annotation is None or _plain(annotation) in (*_JSON, object, None):
+        return value
+    return structuring().structure(value, annotation)
 
 
 def _plain(annotation: Any) -> type | None:

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 import attrs
+import orjson
 
 from swarm.errors import InvalidTransition, NotFound
-from swarm.model import ABSENT, JSON, check_seconds, check_text, check_whole
+from swarm.model import ABSENT, JSON, Backoff, check_seconds, check_text, check_whole
 
 StageStatus: TypeAlias = Literal["pending", "running", "completed", "failed", "skipped"]
 RunStatus: TypeAlias = Literal["running", "completed", "failed", "cancelled"]
@@ -19,6 +20,7 @@ MAPPED: Final = 1_000
 """How many items a stage maps over at most."""
 
 _OVER: Final = ("completed", "failed", "skipped")
+_BACKOFF: Final = Backoff(0.1, 60.0)
 _FAILED: Final = {"failed", "escalated"}
 
 
@@ -37,7 +39,7 @@ class StageShape:
         concurrency: How many items are in work at a time.
         timeout: Seconds an attempt may take, or None.
         max_retries: How often a failed attempt is tried again.
-        backoff: The first and the longest delay before a retry, in seconds.
+        backoff: The delays before retries.
     """
 
     name: str
@@ -50,7 +52,7 @@ class StageShape:
     concurrency: int = 8
     timeout: float | None = None
     max_retries: int = 3
-    backoff: tuple[float, float] = (0.1, 60.0)
+    backoff: Backoff = _BACKOFF
 
     def to_json(self) -> dict[str, Any]:
         """Return the stage as JSON."""
@@ -61,7 +63,7 @@ class StageShape:
         """Return the stage that JSON describes."""
         known = dict(value)
         known["after"] = tuple(known["after"])
-        known["backoff"] = tuple(known["backoff"])
+        known["backoff"] = Backoff(**known["backoff"])
         return cls(**known)
 
 
@@ -94,8 +96,7 @@ def check_shape(stages: Sequence[StageShape]) -> None:
 def _check_stage(stage: StageShape) -> None:
     check_text("a stage's name", stage.name)
     where = f"stage '{stage.name}'"
-    if not stage.name or ":" in stage.name:
-        raise ValueError(f"{where}: a name is not empty and holds no ':'")
+    check_word(where, stage.name)
     check_whole(f"{where}: concurrency", stage.concurrency, 1)
     check_whole(f"{where}: max_retries", stage.max_retries, 0)
     if stage.timeout is not None:
@@ -106,6 +107,18 @@ def _check_stage(stage: StageShape) -> None:
         raise ValueError(f"{where}: map takes one list, so it comes after one stage")
     if sum(to is not None for to in (stage.agent, stage.capability, stage.role)) > 1:
         raise ValueError(f"{where}: give one of agent, capability and role")
+
+
+def check_word(what: str, name: str) -> None:
+    """Refuse a name that is not one word of letters, digits, "_" and "-".
+
+    Raises:
+        ValueError: It is not.
+    """
+    if not name or not name.replace("_", "a").replace("-", "a").isalnum():
+        raise ValueError(
+            f"{what}: a name is letters, digits, '_' and '-', not {name!r}"
+        )
 
 
 def find_cycle(stages: Sequence[StageShape]) -> list[str]:
@@ -160,14 +173,14 @@ class StageTask:
 
     Attributes:
         status: The task's status.
-        result: The task's result; ABSENT unless the task is complete.
+        result: The task's result as JSON, once the task is complete.
         started: When work on it first began, in microseconds; 0: not yet.
         ended: When it became final, in microseconds; 0: not yet.
         error: The last error's text, or "".
     """
 
     status: str
-    result: JSON = ABSENT
+    result: bytes | None = None
     started: int = 0
     ended: int = 0
     error: str = ""
@@ -253,7 +266,7 @@ def _progress(
     status = _status_of([task.status for task in mine], of, cancelled=cancelled)
     output: JSON = ABSENT
     if status == "completed":
-        results = [task.result for task in mine]
+        results = [orjson.loads(task.result or b"null") for task in mine]
         output = results[0] if items is None else results
     over = status in _OVER
     return StageProgress(
@@ -294,7 +307,11 @@ def mapped_items(
     """
     if not stage.map:
         return None
-    value = before[0].output if before else given
+    return as_items(before[0].output if before else given)
+
+
+def as_items(value: JSON) -> list[Any] | None:
+    """Return a value that can be mapped over; None for any other."""
     return value if type(value) is list and len(value) <= MAPPED else None
 
 

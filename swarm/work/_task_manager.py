@@ -7,6 +7,7 @@ and live claims are told there, whichever process made the commit.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Protocol, TypeVar
 
 from swarm.errors import Closed, SwarmError
@@ -121,6 +122,8 @@ class TaskManager:
         self.servers: Iterable[Server] = ()
         self.is_alive: Callable[[str], bool] | None = None
         self.on_claim_end: OnClaimEnd | None = None
+        self.handoff_scope: Callable[[str], AbstractContextManager[object]]
+        self.handoff_scope = _no_scope
         self.leftovers: list[Callable[[View, str], Sequence[Write]]] = []
         self._observers: dict[str, dict[object, Observer]] = {}
         self._listeners: list[Callable[[TaskRecord | None, TaskRecord], None]] = []
@@ -189,9 +192,10 @@ class TaskManager:
         rule: Callable[[Document | None, int, R], Ruling],
         request: R,
     ) -> tuple[int, Any]:
-        commit, outcome = await self.kernel.apply(
-            author, decide_with_handoff, path, rule, request, self.on_claim_end
-        )
+        with self.handoff_scope(str(path.name)):
+            commit, outcome = await self.kernel.apply(
+                author, decide_with_handoff, path, rule, request, self.on_claim_end
+            )
         return 0 if commit is None else commit.revision, outcome
 
     async def for_sure(
@@ -442,6 +446,10 @@ class TaskManager:
                     return
                 except SwarmError:
                     continue  # it is gone
+
+
+def _no_scope(_: str) -> AbstractContextManager[object]:
+    return nullcontext()
 
 
 def _now(view: View) -> int:

@@ -2,7 +2,7 @@
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarm.errors import ConflictError, NotFound, SchemaVersionError, StateCorruption
@@ -41,6 +41,7 @@ def damage(view: DictView, seq: int) -> None:
     view.put(path, {**view.find(path).value, "state": "damaged"})
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.one_of(

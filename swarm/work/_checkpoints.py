@@ -1,0 +1,263 @@
+"""Checkpoints as an agent saves and restores them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from swarm.errors import AccessDenied, StaleClaim
+from swarm.model import JSON, AgentIdentity, Path, check_text, check_whole, checksum
+from swarm.ports import Condition, Expect, Plan, View, Write
+from swarm.work import _checkpoint_rules as rules
+from swarm.work._checkpoint_rules import Append, Checkpoint
+from swarm.work._claim import Claim
+from swarm.work._handoff_rules import referenced
+from swarm.work._steps import current_step
+from swarm.work._task_manager import TaskManager
+
+Reader = Callable[[Path], bool]
+"""Whether a place may be read."""
+
+
+class HasTask(Protocol):
+    """A handle on a task: a `Task`, a `Claim` or a `Handoff`."""
+
+    @property
+    def task_id(self) -> str:
+        """The task's id."""
+        ...
+
+
+class Checkpoints:
+    """The checkpoints of an agent, and of the tasks it works on.
+
+    `await self.checkpoints.save({"step": 3}, "after outline", task=claim)` appends one
+    to the task's series; without `task`, to the agent's own series, which is found
+    again by the agent's name after a restart. A series keeps its newest 20.
+
+    A save for a task needs the live claim: a stale worker is never the latest. Inside
+    a durable step it is committed with the step's result, or not at all; of steps that
+    run at the same time, one may save.
+    """
+
+    __slots__ = ("_identity", "_manager", "_may_read", "_migrations", "_version")
+
+    def __init__(
+        self,
+        manager: TaskManager,
+        identity: AgentIdentity,
+        may_read: Reader | None = None,
+        *,
+        version: int | None = None,
+        migrations: Mapping[int, Callable[[Any], Any]] | None = None,
+    ) -> None:
+        """Act as `identity`, which may read where `may_read` says so; None: all."""
+        self._manager = manager
+        self._identity = identity
+        self._may_read = may_read
+        self._version = version
+        self._migrations = dict(migrations or {})
+
+    def versioned(
+        self,
+        version: int,
+        migrations: Mapping[int, Callable[[Any], Any]] | None = None,
+    ) -> "Checkpoints":
+        """Return a handle for states of a schema version; it migrates older ones.
+
+        Args:
+            version: The version of the states that are saved, from 1.
+            migrations: From each older version, a function to the next one's state.
+
+        Raises:
+            ValueError: A step between two versions is missing.
+        """
+        check_whole("a schema version", version, 1)
+        steps = sorted(migrations or {})
+        if steps and steps != list(range(steps[0], version)):
+            raise ValueError(
+                "migrations lead from each version to the next, up to the newest"
+            )
+        return Checkpoints(
+            self._manager,
+            self._identity,
+            self._may_read,
+            version=version,
+            migrations=migrations,
+        )
+
+    async def save(
+        self,
+        state: JSON,
+        description: str = "",
+        *,
+        task: Claim | None = None,
+        parent: int | None = None,
+        keep: int = rules.KEPT,
+    ) -> Checkpoint:
+        """Append a checkpoint and return it.
+
+        Args:
+            state: What to go on from: a JSON value.
+            description: A sentence about it.
+            task: The claim of the task it belongs to; None: the agent's own series.
+            parent: The number that the newest checkpoint must have; 0: there must be
+                none. So two writers find out about each other.
+            keep: How many checkpoints the series keeps, the new one included.
+
+        Raises:
+            StaleClaim: The claim is not the live one; nothing was written.
+            ConflictError: The newest checkpoint is not `parent`.
+            InvalidValue: The state is not a JSON value.
+            LimitExceeded: The state is too large.
+        """
+        check_text("a description", description)
+        check_whole("keep", keep, 1)
+        if parent is not None:
+            check_whole("parent", parent, 0)
+        if task is not None and not isinstance(task, Claim):
+            raise TypeError(f"a checkpoint of a task needs its claim, not {task!r}")
+        scope = current_step.get()
+        in_step = scope is not None and scope.claim is task
+        request = Append(
+            series=self._series(task),
+            task=None if task is None else task.task_id,
+            agent=self._identity.agent_id,
+            description=description,
+            state=self._manager.codec.encode(state),
+            hash=checksum(state),
+            parent=parent,
+            schema_version=self._version,
+            step=scope.name if scope is not None and in_step else "",
+            keep=keep,
+        )
+        kernel = self._manager.kernel
+        if scope is not None and in_step:
+            plan = await kernel.read(_append, request)
+            scope.writes += plan.writes
+            scope.conditions.append(Expect(plan.writes[0].path, 0))
+            return _saved(plan)
+        conditions: tuple[Condition, ...] = ()
+        if task is not None:
+            conditions = tuple(task.conditions())
+        try:
+            _, checkpoint = await kernel.apply(
+                self._identity, _append_now, request, conditions=conditions
+            )
+        except StaleClaim as error:
+            if task is not None:
+                task.lose(str(error))
+            raise
+        assert isinstance(checkpoint, Checkpoint)  # the rule's outcome
+        return checkpoint
+
+    async def latest(self, task: HasTask | str | None = None) -> Checkpoint | None:
+        """Return the newest checkpoint, or None: there is none yet.
+
+        Args:
+            task: The task: its id, claim or handle; None: the agent's own series.
+
+        Raises:
+            AccessDenied: The agent may not read the task's checkpoints.
+        """
+        return await self._manager.kernel.read(rules.find, self._readable(task))
+
+    async def restore(
+        self, seq: int | None = None, *, task: HasTask | str | None = None
+    ) -> Any:
+        """Return a copy of a checkpoint's state, checked and migrated.
+
+        Args:
+            seq: The number of the checkpoint; None: the newest whose hash fits.
+            task: The task: its id, claim or handle; None: the agent's own series.
+
+        Raises:
+            NotFound: There is no such checkpoint.
+            StateCorruption: The hash does not fit the state.
+            SchemaVersionError: No migration leads from its version to this one.
+            AccessDenied: The agent may not read the task's checkpoints.
+        """
+        if seq is not None:
+            check_whole("the number of a checkpoint", seq, 1)
+        series = self._readable(task)
+        found = await self._manager.kernel.read(rules.checkpoints, series)
+        checkpoint = rules.restorable(found, series, seq)
+        if self._version is None:
+            return checkpoint.state
+        return rules.migrate(checkpoint, self._version, self._migrations)
+
+    async def list(self, task: HasTask | str | None = None) -> "list[Checkpoint]":
+        """Return the checkpoints of a series, oldest first.
+
+        Raises:
+            AccessDenied: The agent may not read the task's checkpoints.
+        """
+        return await self._manager.kernel.read(rules.checkpoints, self._readable(task))
+
+    async def prune(self, keep: int = 10, *, task: Claim | None = None) -> int:
+        """Remove all but the newest `keep` checkpoints; return how many went.
+
+        The newest valid one stays, and so does one that a handoff in force refers to.
+
+        Raises:
+            StaleClaim: The claim is not the live one; nothing was removed.
+        """
+        check_whole("keep", keep, 1)
+        conditions = () if task is None else tuple(task.conditions())
+        series = self._series(task)
+        task_id = None if task is None else task.task_id
+        _, count = await self._manager.kernel.apply(
+            self._identity, _prune, series, keep, task_id, conditions=conditions
+        )
+        return int(count)
+
+    def _series(self, task: HasTask | str | None) -> Path:
+        if task is None:
+            return rules.agent_series(self._identity.agent_id)
+        return rules.task_series(task_id_of(task))
+
+    def _readable(self, task: HasTask | str | None) -> Path:
+        series = self._series(task)
+        may_read = self._may_read
+        if task is not None and may_read is not None and not may_read(series):
+            raise AccessDenied(f"'{self._identity}' may not read {series}")
+        return series
+
+
+def task_id_of(task: HasTask | str) -> str:
+    """Return the id of a task that is given by its id or by a handle.
+
+    Raises:
+        TypeError: It is neither.
+    """
+    found = task if isinstance(task, str) else getattr(task, "task_id", None)
+    if not isinstance(found, str):
+        raise TypeError(f"a task is given by its id, claim or handle, not {task!r}")
+    return found
+
+
+def leftovers(view: View, task_id: str) -> list[Write]:
+    """Return the deletions that go with the removal of a task: its checkpoints."""
+    return [
+        Write(document.path) for document in view.documents(rules.task_series(task_id))
+    ]
+
+
+def _append(view: View, request: Append) -> Plan:
+    kept = () if request.task is None else referenced(view, request.task)
+    return rules.append(view, request, kept)
+
+
+def _append_now(view: View, request: Append) -> Plan:
+    plan = _append(view, request)
+    return Plan(plan.writes, plan.events, _saved(plan))
+
+
+def _saved(plan: Plan) -> Checkpoint:
+    """Return the checkpoint that a plan writes first."""
+    body = plan.writes[0].body
+    assert body is not None  # `append` writes JSON
+    return rules.from_json(body)
+
+
+def _prune(view: View, series: Path, keep: int, task_id: str | None) -> Plan:
+    kept = () if task_id is None else referenced(view, task_id)
+    return rules.prune(view, series, keep, kept)

@@ -1,0 +1,83 @@
+"""Tasks with their handoffs, checkpoints and pipelines, on both kernels."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+
+from swarm.model import OWNER, AgentIdentity, Commit, Path
+from swarm.work._checkpoints import Checkpoints
+from swarm.work._handoff_manager import HandoffManager
+from swarm.work._handoffs import Handoffs
+from swarm.work._pipeline_manager import PipelineManager, PlainRunner
+from swarm.work._pipelines import Pipelines
+from tests.support.work import ADA, BO, KERNELS, Office, offices, quiet
+
+__all__ = ["ADA", "BO", "CY", "KERNELS", "Desk", "desks", "quiet"]
+
+CY = AgentIdentity("cy", "editor", "cy", "editor")
+
+
+class Desk:
+    """One process of a swarm, as far as work goes."""
+
+    def __init__(self, office: Office, **options: Any) -> None:
+        self.office = office
+        self.tasks = office.tasks
+        self.kernel = office.kernel
+        self.pass_time = office.pass_time
+        tail = getattr(office.kernel, "tail", office.kernel)
+        self.handoff_manager = HandoffManager(office.manager, tail, **options)
+        self.pipeline_manager = PipelineManager(office.manager, PlainRunner())
+        self.commits: list[Commit] = []
+        tail.listen(self.commits.append, documents=True)
+
+    def handoffs(self, identity: AgentIdentity, **options: Any) -> Handoffs:
+        return Handoffs(self.handoff_manager, identity, **options)
+
+    def checkpoints(self, identity: AgentIdentity, **options: Any) -> Checkpoints:
+        return Checkpoints(self.office.manager, identity, **options)
+
+    def pipelines(self, identity: AgentIdentity = OWNER, **options: Any) -> Pipelines:
+        return Pipelines(self.pipeline_manager, identity, **options)
+
+    async def register(self, *identities: AgentIdentity) -> None:
+        """Let agents be known as living."""
+        for identity in identities:
+            agent = {
+                "id": identity.agent_id,
+                "type": identity.type,
+                "session": identity.session,
+                "role": identity.role,
+                "capabilities": ["review"],
+                "status": "idle",
+            }
+            path = Path.of("global", "registry", identity.agent_id)
+            await self.kernel.put(OWNER, path, orjson.dumps(agent))
+
+    def told(self, *names: str) -> list[object]:
+        """Return the events of these types so far, in order."""
+        return [
+            event
+            for commit in self.commits
+            for event in commit.events
+            if type(event).__name__ in names
+        ]
+
+    def close(self) -> None:
+        self.handoff_manager.close()
+        self.pipeline_manager.close()
+
+
+@asynccontextmanager
+async def desks(kind: str, count: int = 1, **options: Any) -> AsyncIterator[Any]:
+    """Open `count` processes on one kernel, with three living agents."""
+    async with offices(kind, count) as made:
+        found = [Desk(o, **options) for o in (made if count > 1 else [made])]
+        await found[0].register(ADA, BO, CY)
+        try:
+            yield found[0] if count == 1 else found
+        finally:
+            for desk in found:
+                desk.close()

@@ -1,0 +1,466 @@
+"""Pipelines end to end, in this process and a round trip away."""
+
+import asyncio
+
+import attrs
+import pytest
+
+from swarm.errors import (
+    AccessDenied,
+    Closed,
+    ConfigMismatch,
+    InvalidTransition,
+    NotFound,
+    TaskError,
+    TaskTimeout,
+)
+from swarm.model import Backoff
+from swarm.work import TaskStatus
+from swarm.work._pipeline import Pipeline, Stage
+from tests.work.passage.desks import ADA, BO, KERNELS, desks, quiet
+
+pytestmark = pytest.mark.parametrize("kind", KERNELS)
+
+SOON = Backoff(0.001, 0.001)
+
+
+async def double(number: int) -> int:
+    return number * 2
+
+
+async def add_one(number: int) -> int:
+    return number + 1
+
+
+async def test_each_stage_gets_the_output_of_the_one_before(kind):
+    """P4."""
+    async with desks(kind) as desk:
+        flow = Pipeline("sums", [Stage("double", double), Stage("add", add_one)])
+        run = await desk.pipelines().start(flow, 5, id="run-1")
+        assert await run.result() == 11
+        assert run.status == "completed"
+        assert run.stage("double").output == 10
+        assert [s.status for s in run.stages.values()] == ["completed", "completed"]
+        assert run.text().startswith("run-1: sums (completed)\n")
+
+
+async def test_stages_begin_after_all_they_depend_on(kind):
+    """P1, P9."""
+    async with desks(kind) as desk:
+        order = []
+
+        def noting(name):
+            async def stage(value=None, **outputs):
+                order.append(name)
+                return name
+
+            return stage
+
+        async def join(left, right):
+            order.append("join")
+            return [left, right]
+
+        flow = Pipeline(
+            "diamond",
+            [
+                Stage("top", noting("top")),
+                Stage("left", noting("left")),
+                Stage("right", noting("right"), after=["top"]),
+                Stage("join", join, after=["left", "right"]),
+            ],
+        )
+        run = await desk.pipelines().start(flow)
+        assert await run.result() == ["left", "right"]
+        assert order[0] == "top"
+        assert order[-1] == "join"
+        progress = run.stages
+        for before, after in (("top", "left"), ("left", "join"), ("right", "join")):
+            assert progress[before].ended_at <= progress[after].started_at
+
+
+async def test_a_stage_maps_over_a_list_some_items_at_a_time(kind):
+    async with desks(kind) as desk:
+        active, most = 0, 0
+
+        async def slow(number: int) -> int:
+            nonlocal active, most
+            active += 1
+            most = max(most, active)
+            await quiet(60)
+            active -= 1
+            return number * 10
+
+        flow = Pipeline(
+            "each",
+            [
+                Stage("slow", slow, map=True, concurrency=3),
+                Stage("sum", total),
+            ],
+        )
+        run = await desk.pipelines().start(flow, list(range(10)))
+        assert await run.result() == sum(range(10)) * 10
+        assert run.stage("slow").output == [n * 10 for n in range(10)]
+        assert most == 3
+
+
+async def total(numbers: list) -> int:
+    return sum(numbers)
+
+
+async def test_an_empty_list_is_mapped_at_once(kind):
+    async with desks(kind) as desk:
+        flow = Pipeline("each", [Stage("d", double, map=True), Stage("sum", total)])
+        run = await desk.pipelines().start(flow, [])
+        assert await run.result() == 0
+
+
+async def test_what_is_no_list_fails_a_mapping_stage(kind):
+    async with desks(kind) as desk:
+        flow = Pipeline("each", [Stage("d", double, map=True, max_retries=0)])
+        run = await desk.pipelines().start(flow, {"not": "a list"})
+        with pytest.raises(TaskError, match="maps over a list of at most 1,000"):
+            await run.result()
+
+
+async def test_a_failed_attempt_is_tried_again(kind):
+    async with desks(kind) as desk:
+        calls = []
+
+        async def flaky(number):
+            calls.append(number)
+            if len(calls) < 3:
+                raise ValueError("boom")
+            return number
+
+        flow = Pipeline("f", [Stage("flaky", flaky, max_retries=2, backoff=SOON)])
+        run = await desk.pipelines().start(flow, 1)
+        for _ in range(4):
+            await quiet()
+            await desk.pass_time(0.01)
+        assert await run.result() == 1
+        assert len(calls) == 3
+
+
+async def test_a_failed_stage_fails_the_run_and_resuming_does_only_that_again(kind):
+    """P7: completed work is not done twice."""
+    async with desks(kind) as desk:
+        calls = []
+        broken = True
+
+        async def first(value):
+            calls.append("first")
+            return value
+
+        async def second(value):
+            calls.append("second")
+            if broken:
+                raise ValueError("boom")
+            return value + "!"
+
+        stages = [Stage("first", first), Stage("second", second, max_retries=0)]
+        flow = Pipeline("f", [*stages, Stage("third", first)])
+        pipelines = desk.pipelines()
+        run = await pipelines.start(flow, "bees", id="run-1")
+        with pytest.raises(TaskError, match="stage 'second' failed: ValueError: boom"):
+            await run.result()
+        assert [s.status for s in run.stages.values()] == [
+            "completed",
+            "failed",
+            "skipped",
+        ]
+        assert run.status == "failed"
+        broken = False
+        again = await pipelines.resume("run-1")
+        assert await again.result() == "bees!"
+        assert calls == ["first", "second", "second", "first"]
+
+
+async def test_only_the_failed_items_are_done_again(kind):
+    async with desks(kind) as desk:
+        calls = []
+        broken = True
+
+        async def item(number):
+            calls.append(number)
+            if broken and number == 2:
+                raise ValueError("boom")
+            return number
+
+        flow = Pipeline("f", [Stage("item", item, map=True, max_retries=0)])
+        run = await desk.pipelines().start(flow, [1, 2, 3], id="run-1")
+        with pytest.raises(TaskError):
+            await run.result()
+        broken = False
+        assert await (await desk.pipelines().resume("run-1")).result() == [1, 2, 3]
+        assert calls == [1, 2, 3, 2]
+
+
+async def test_another_process_goes_on_with_what_a_dead_one_was_running(kind):
+    """P7: after a crash only the running stage runs again."""
+    async with desks(kind, 2) as (here, there):
+        calls = []
+        stuck = asyncio.Event()
+
+        async def first(value):
+            calls.append("first")
+            return value
+
+        async def second(value):
+            calls.append("second")
+            if len(calls) == 2:
+                await stuck.wait()
+            return value + 1
+
+        flow = Pipeline("f", [Stage("first", first), Stage("second", second)])
+        await here.pipelines().start(flow, 1, id="run-1")
+        await quiet(80)
+        assert calls == ["first", "second"]
+        here.close()
+        here.office.manager.close()  # the process is gone, its lease is not
+        run = await there.pipelines().resume("run-1", flow)
+        assert run.stage("second").status == "running"
+        await there.pass_time(31)
+        await there.pass_time(10)
+        assert await run.result() == 2
+        assert calls == ["first", "second", "second"]
+
+
+async def test_a_cancelled_run_begins_nothing_more(kind):
+    """P8."""
+    async with desks(kind) as desk:
+        begun = []
+        stuck = asyncio.Event()
+
+        async def wait(value):
+            begun.append("wait")
+            await stuck.wait()
+
+        async def after(value):
+            begun.append("after")
+
+        flow = Pipeline("f", [Stage("wait", wait), Stage("after", after)])
+        pipelines = desk.pipelines()
+        run = await pipelines.start(flow, None, id="run-1")
+        await quiet(40)
+        assert begun == ["wait"]
+        await pipelines.cancel("run-1", "not needed")
+        for _ in range(3):
+            await desk.pass_time(10)  # the worker sees it at its heartbeat
+        with pytest.raises(TaskError, match="was cancelled: not needed") as caught:
+            await run.result()
+        assert caught.value.status == "cancelled"
+        assert begun == ["wait"]
+        assert [s.status for s in run.stages.values()] == ["skipped", "skipped"]
+        with pytest.raises(InvalidTransition, match="was cancelled"):
+            await pipelines.resume("run-1")
+        await pipelines.cancel("run-1")
+
+
+async def test_starting_a_run_twice_starts_it_once(kind):
+    async with desks(kind) as desk:
+        calls = []
+
+        async def once(value):
+            calls.append(value)
+            return value
+
+        flow = Pipeline("f", [Stage("once", once)])
+        pipelines = desk.pipelines()
+        runs = await asyncio.gather(
+            *[pipelines.start(flow, "x", id="run-1") for _ in range(3)]
+        )
+        assert [await run.result() for run in runs] == ["x"] * 3
+        assert calls == ["x"]
+        with pytest.raises(ConfigMismatch, match="another shape or input"):
+            await pipelines.start(flow, "y", id="run-1")
+
+
+async def test_two_processes_share_the_stages_of_a_run(kind):
+    async with desks(kind, 2) as (here, there):
+
+        async def slow(number: int) -> int:
+            await quiet(5)
+            return number
+
+        flow = Pipeline("f", [Stage("slow", slow, map=True, concurrency=4)])
+        there.pipelines().register(flow)
+        run = await here.pipelines().start(flow, list(range(12)), id="run-1")
+        assert await run.result() == list(range(12))
+        seen = await there.pipelines().get("run-1")
+        assert seen.stage("slow").output == list(range(12))
+
+
+async def test_an_unfinished_stage_has_no_output(kind):
+    """P6."""
+    async with desks(kind) as desk:
+        stuck = asyncio.Event()
+
+        async def wait(value):
+            await stuck.wait()
+
+        flow = Pipeline("f", [Stage("wait", wait)])
+        run = await desk.pipelines().start(flow)
+        await quiet(40)
+        await run.refresh()
+        with pytest.raises(InvalidTransition, match="is running and has no output"):
+            _ = run.stage("wait").output
+        with pytest.raises(NotFound, match="no stage 'other'"):
+            run.stage("other")
+        waiting = asyncio.ensure_future(run.result(timeout=5))
+        await quiet()
+        await desk.pass_time(6)
+        with pytest.raises(TaskTimeout, match="wait  running"):
+            await waiting
+        stuck.set()
+        assert await run.result() is None
+
+
+async def test_arguments_and_results_have_the_types_of_the_annotations(kind):
+    @attrs.frozen
+    class Facts:
+        topic: str
+        count: int
+
+    async def find(topic: str) -> Facts:
+        return Facts(topic, 3)
+
+    async def write(facts: Facts) -> str:
+        assert isinstance(facts, Facts)
+        return f"{facts.count} facts about {facts.topic}"
+
+    find.__annotations__["return"] = write.__annotations__["facts"] = Facts
+    async with desks(kind) as desk:
+        flow = Pipeline("f", [Stage("find", find), Stage("write", write)])
+        run = await desk.pipelines().start(flow, "bees")
+        assert await run.result() == "3 facts about bees"
+        assert run.stage("find").output == {"topic": "bees", "count": 3}
+
+
+async def test_a_run_belongs_to_the_agent_that_started_it(kind):
+    def deny(identity, path, action):
+        raise AccessDenied(f"{identity} {action} {path}")
+
+    async with desks(kind) as desk:
+        flow = Pipeline("f", [Stage("double", double)])
+        mine = desk.pipelines(ADA, rights=deny)
+        run = await mine.start(flow, 1, id="run-1")
+        assert await run.result() == 2
+        others = desk.pipelines(BO, rights=deny)
+        for attempt in (
+            others.cancel("run-1"),
+            others.resume("run-1"),
+            others.remove("run-1"),
+            others.get("run-1"),
+        ):
+            with pytest.raises(AccessDenied):
+                await attempt
+        await mine.cancel("run-1")
+        await mine.remove("run-1")
+        with pytest.raises(NotFound):
+            await desk.pipelines().get("run-1")
+        assert desk.office.manager.index.records == {}
+
+
+async def test_a_run_that_is_removed_leaves_no_tasks(kind, monkeypatch):
+    monkeypatch.setattr("swarm.work._pipeline_rules.CHUNK", 5)
+    async with desks(kind) as desk:
+        flow = Pipeline("f", [Stage("d", double, map=True, concurrency=50)])
+        pipelines = desk.pipelines()
+        run = await pipelines.start(flow, list(range(12)), id="run-1")
+        await run.result()
+        assert len(desk.office.manager.index.records) == 12
+        await pipelines.remove("run-1")
+        await quiet()
+        assert desk.office.manager.index.records == {}
+        await pipelines.remove("run-1")
+
+
+async def test_a_run_that_is_running_is_not_removed(kind):
+    async with desks(kind) as desk:
+        stuck = asyncio.Event()
+
+        async def wait(value):
+            await stuck.wait()
+
+        pipelines = desk.pipelines()
+        await pipelines.start(Pipeline("f", [Stage("w", wait)]), id="run-1")
+        with pytest.raises(InvalidTransition, match="is running"):
+            await pipelines.remove("run-1")
+
+
+async def test_resuming_needs_the_same_pipeline(kind):
+    async with desks(kind, 2) as (here, there):
+        flow = Pipeline("f", [Stage("a", double)])
+        other = Pipeline("f", [Stage("b", double)])
+        await (await here.pipelines().start(flow, 1, id="run-1")).result()
+        with pytest.raises(NotFound, match="does not know pipeline 'f'"):
+            await there.pipelines().resume("run-1")
+        with pytest.raises(ConfigMismatch, match="other stages"):
+            await there.pipelines().resume("run-1", other)
+        with pytest.raises(NotFound, match="no run run-9"):
+            await there.pipelines().resume("run-9", flow)
+        run = await there.pipelines().resume("run-1", flow)
+        assert await run.result() == 2
+
+
+async def test_every_stage_is_a_task(kind):
+    async with desks(kind) as desk:
+        flow = Pipeline("f", [Stage("a", double), Stage("b", double)])
+        await (await desk.pipelines(ADA).start(flow, 1, id="run-1")).result()
+        records = desk.office.manager.index.records
+        assert set(records) == {"run-1:a", "run-1:b"}
+        for record in records.values():
+            assert record.status is TaskStatus.COMPLETE
+            assert record.spec.requester == ADA
+            assert record.spec.kind.startswith("pipeline.f.")
+
+
+async def test_the_wait_for_a_result_ends_with_the_swarm(kind):
+    async with desks(kind) as desk:
+        stuck = asyncio.Event()
+
+        async def wait(value):
+            await stuck.wait()
+
+        run = await desk.pipelines().start(Pipeline("f", [Stage("w", wait)]))
+        waiting = asyncio.ensure_future(run.result())
+        await quiet()
+        desk.office.manager.close()
+        desk.close()
+        with pytest.raises(Closed):
+            await waiting
+
+
+async def test_a_cancelled_wait_leaves_nothing_behind(kind):
+    async with desks(kind) as desk:
+        stuck = asyncio.Event()
+
+        async def wait(value):
+            await stuck.wait()
+
+        run = await desk.pipelines().start(Pipeline("f", [Stage("w", wait)]))
+        await quiet(40)
+        for turns in range(8):
+            waiting = asyncio.ensure_future(run.result(timeout=60))
+            await quiet(turns)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            assert desk.pipeline_manager._waiters == {}
+        stuck.set()
+        assert await run.result() is None
+
+
+async def test_bad_arguments_are_one_typed_error(kind):
+    async with desks(kind) as desk:
+        pipelines = desk.pipelines()
+        flow = Pipeline("f", [Stage("a", double)])
+        with pytest.raises(TypeError, match="a Pipeline is registered"):
+            await pipelines.start("content", 1)
+        with pytest.raises(ValueError, match="without ':'"):
+            await pipelines.start(flow, 1, id="a:b")
+        with pytest.raises(TypeError, match="id of a run is text"):
+            await pipelines.start(flow, 1, id=3)
+        run = await pipelines.start(flow, 1)
+        with pytest.raises(ValueError, match="timeout is finite"):
+            await run.result(timeout=-1)
