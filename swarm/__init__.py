@@ -76,6 +76,7 @@ if TYPE_CHECKING:
         PathConflict,
         RemoteCancelled,
         SchemaVersionError,
+        ShutdownTimeout,
         StaleAck,
         StaleClaim,
         StaleLease,
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
         StepMismatch,
         StorageFailed,
         StorageInUse,
+        StorageUnsupported,
         SwarmError,
         TaskError,
         TaskTimeout,
@@ -156,9 +158,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _NAMES: Final = {
-    "swarm.agents": """
-        AgentInfo Backoff Group Ref Restart Status Stream interleave
-    """,
+    "swarm.agents": "AgentInfo Backoff Group Ref Restart Status Stream interleave",
     "swarm.bus": """
         Attempt Batch BusOptions DeadLetter DeadLetters ErrorInfo EventStream Events
         Receipt Recipient RetryBackoff Subscription SubscriptionStats WrittenEvent
@@ -173,18 +173,18 @@ _NAMES: Final = {
         Closed Compacted ConfigMismatch ConflictError Contention DeadlockError
         InvalidPath InvalidTransition InvalidValue Lagged LeaseLost LimitExceeded
         LockTimeout Lost MailboxFull NameTaken NoSuchAgent NotFound PathConflict
-        RemoteCancelled SchemaVersionError StaleAck StaleClaim StaleLease
-        StateCorruption StepMismatch StorageFailed StorageInUse SwarmError TaskError
-        TaskTimeout WouldBlock WrongLoop
+        RemoteCancelled SchemaVersionError ShutdownTimeout StaleAck StaleClaim
+        StaleLease StateCorruption StepMismatch StorageFailed StorageInUse
+        StorageUnsupported SwarmError TaskError TaskTimeout WouldBlock WrongLoop
     """,
     "swarm.model": """
         ABSENT AgentHealthChanged AgentIdentity AgentRegistered AgentStarted
         AgentStopped Change ChangeKind DELETE Event HandoffAccepted HandoffCompleted
         HandoffRejected HandoffRequested LockAcquired LockContention LockExpired
-        LockReleased OWNER Priority StateCreated StateDeleted StateUpdated
-        SystemAlert SystemConfigChanged SystemMaintenance TaskAssigned TaskCancelled
-        TaskCompleted TaskCreated TaskEscalated TaskFailed TaskProgress TaskRequeued
-        TaskStarted Versioned event
+        LockReleased OWNER Priority StateCreated StateDeleted StateUpdated SystemAlert
+        SystemConfigChanged SystemMaintenance TaskAssigned TaskCancelled TaskCompleted
+        TaskCreated TaskEscalated TaskFailed TaskProgress TaskRequeued TaskStarted
+        Versioned event
     """,
     "swarm.ports": "Clock Limits correlated",
     "swarm.state": """
@@ -303,6 +303,7 @@ __all__ = [
     "Rule",
     "SchemaVersionError",
     "SemaphoreHandle",
+    "ShutdownTimeout",
     "StaleAck",
     "StaleClaim",
     "StaleLease",
@@ -315,6 +316,7 @@ __all__ = [
     "StepMismatch",
     "StorageFailed",
     "StorageInUse",
+    "StorageUnsupported",
     "Stream",
     "Subscription",
     "SubscriptionStats",

@@ -430,7 +430,8 @@ class Coordinator:
     ) -> asyncio.CancelledError | None:
         """Wait for the end of the swarm; return the first cancellation meanwhile.
 
-        A caller that is cancelled gives the swarm no more time.
+        A caller that is cancelled gives the swarm no more time; cancelled once more,
+        it waits no longer.
 
         Args:
             is_own: Whether a cancellation is the swarm's own, which does not count.
@@ -443,7 +444,9 @@ class Coordinator:
                 except asyncio.CancelledError as error:
                     if is_own():
                         continue
-                    cancelled = cancelled or error
+                    if cancelled is not None:
+                        break
+                    cancelled = error
                     scope.shield = True
                     self.ask_end(drain=False)
         return cancelled

@@ -1,38 +1,49 @@
-"""The text of `Swarm.explain`: who runs what since when, and waits for whom."""
+"""The text of `Swarm.explain`: which agent runs what since when, and waits for whom."""
 
-from swarm.agents import AgentInfo, Envelope, Registry, info_of
+from collections.abc import Callable, Container
+
+from swarm.agents import AgentInfo, Cell, Envelope, info_of
+from swarm.model import Path
+from swarm.system._coordinator import Coordinator
 
 
-def explain_agents(name: str, phase: str, registry: Registry) -> str:
-    """Return how every agent is doing, one after the other."""
-    cells = registry.cells()
-    nested = {
-        obstacle
-        for cell in cells[:1]
-        for party in cell.host.graph.parties()
-        for obstacle in cell.host.graph.waits(party)
-    }
-    lines = [f"swarm '{name}' ({phase}): {len(cells)} agents"]
+def explain_agents(
+    coordinator: Coordinator, may_read: Callable[[Path], bool] | None
+) -> list[str]:
+    """Return what the coordinator and each agent do, one line after the other.
+
+    Args:
+        coordinator: Of which swarm.
+        may_read: Whether the reader may see the document at a path; None: every one.
+    """
+    cells = [
+        cell
+        for cell in coordinator.registry.cells()
+        if may_read is None or may_read(cell.path)
+    ]
+    graph = coordinator.graph
+    nested = {wait for party in graph.parties() for wait in graph.waits(party)}
+    lines = [
+        f"swarm '{coordinator.name}' ({coordinator.phase.value}): "
+        + counted(len(cells), "agent"),
+        coordinator.describe(),
+    ]
     for cell in cells:
-        lines.extend(_agent_lines(info_of(cell)))
-        requests = list(cell.mailbox or ())
-        if cell.current is not None:
-            requests.insert(0, cell.current)
-        owned = [request for request in requests if request not in nested]
-        lines.extend(_owner_lines(owned, cell.host.now()))
-    if registry.failure_count:
-        lines.append(f"failures nobody asked for: {registry.failure_count}")
-        lines.extend(
-            f"  '{failure.agent}': {failure.error!r} -> {failure.decision}"
-            for failure in registry.failures
-        )
-    return "\n".join(lines)
+        lines += _agent_lines(info_of(cell))
+        lines += _owner_lines(cell, nested)
+    return lines + _failure_lines(coordinator, {cell.name for cell in cells}, may_read)
+
+
+def counted(number: int, word: str) -> str:
+    """Return a number of things in English: "1 agent", "2 agents"."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def _agent_lines(info: AgentInfo) -> list[str]:
     counts = (
         f"{info.load} in hand or queued, {info.handled} handled, "
-        f"{info.failures} failed, {info.restarts} restarts, {info.late} late"
+        f"{info.failures} failed, {counted(info.restarts, 'restart')}, "
+        f"{counted(info.late, 'late answer')}"
     )
     lines = [f"'{info.name}' ({info.identity.type}) {info.status}: {counts}"]
     if info.turn is not None:
@@ -44,9 +55,31 @@ def _agent_lines(info: AgentInfo) -> list[str]:
     return lines
 
 
-def _owner_lines(requests: list[Envelope], now: float) -> list[str]:
+def _owner_lines(cell: Cell, nested: Container[object]) -> list[str]:
+    """Return what the program itself has asked of an agent."""
+    requests: list[Envelope] = list(cell.mailbox or ())
+    if cell.current is not None:
+        requests.insert(0, cell.current)
+    now = cell.host.now()
     return [
         f"  asked by the program: {request.call.name}, {now - request.since:.1f} s ago"
         for request in requests
-        if not request.is_tell()
+        if request not in nested and not request.is_tell()
+    ]
+
+
+def _failure_lines(
+    coordinator: Coordinator,
+    names: set[str],
+    may_read: Callable[[Path], bool] | None,
+) -> list[str]:
+    """Return the failures that reached no asker."""
+    registry = coordinator.registry
+    shown = [f for f in registry.failures if may_read is None or f.agent in names]
+    if not shown:
+        return []
+    count = registry.failure_count if may_read is None else len(shown)
+    return [
+        f"failures that reached no asker: {count}",
+        *(f"  '{each.agent}': {each.error!r} -> {each.decision}" for each in shown),
     ]

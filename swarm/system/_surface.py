@@ -171,6 +171,10 @@ class Surface:
         """
         return self._open().coordination.lock(self._identity, name)
 
+    def __repr__(self) -> str:
+        name, who = self._coordinator.name, self._identity.agent_id
+        return f"<Surface of swarm '{name}' for '{who}'>"
+
     @property
     def locks(self) -> Locks:
         """All locks: who holds them and who waits."""
@@ -248,16 +252,30 @@ class Surface:
         coordination = self._open().coordination
         return coordination.barrier(self._identity, name, parties, action)
 
+    async def end(self) -> None:
+        """Ask the swarm to end, from inside or outside, and return at once.
+
+        Agents and handlers finish what is queued. The body of an `async with` is
+        cancelled, and the block ends without an error.
+
+        Raises:
+            WrongLoop: Called from another event loop.
+        """
+        self._coordinator.check_loop()
+        self._coordinator.ask_end()
+
     def explain(self) -> str:
-        """Return, as text, who does, holds and waits for what, and what failed."""
+        """Return, as text, which agent does, holds and waits for what, and what failed.
+
+        What the policy hides from this identity is left out.
+        """
         coordinator = self._coordinator
-        agents = explain_agents(
-            coordinator.name, coordinator.phase.value, coordinator.registry
-        )
-        if coordinator.closed_error() is not None:
-            return agents
-        coordination = coordinator.coordination.explain()
-        return "\n".join([agents, *coordination, *coordinator.bus.describe()])
+        may_read = coordinator.reader_of(self._identity)
+        lines = explain_agents(coordinator, may_read)
+        if coordinator.closed_error() is None:
+            lines += coordinator.coordination.explain()
+            lines += coordinator.bus.describe()
+        return "\n".join(lines)
 
 
 class AgentSurfaces:

@@ -86,6 +86,7 @@ class Swarm(Surface):
         self._on_failure = on_failure
         self._identity = OWNER
         self._body: Body | None = None
+        self._is_opened = False
 
     def __getattr__(self, name: str) -> Coordinator:
         if name == "_coordinator":
@@ -133,14 +134,16 @@ class Swarm(Surface):
             seed=seed,
             on_failure=on_failure,
         )
-        swarm._start()
+        await swarm._start()
         return swarm
 
-    def _start(self) -> Coordinator:
-        if "_coordinator" in self.__dict__:
+    async def _start(self) -> Coordinator:
+        """Open the kernel and make the coordinator in the running loop."""
+        if self._is_opened:
             raise Closed(f"swarm '{self._name}' was opened before; make a new one")
+        self._is_opened = True
         clock = LoopClock() if self._clock is None else self._clock
-        kernel = MemoryKernel(clock, self._config.limits)
+        kernel = await self._open_kernel(clock)
         self._coordinator = Coordinator(
             self._name,
             self._config,
@@ -155,6 +158,10 @@ class Swarm(Surface):
         )
         self._coordinator.attachments.append(Servers(self._coordinator))
         return self._coordinator
+
+    async def _open_kernel(self, clock: Clock) -> MemoryKernel:
+        """Open the tree where `storage` says; the one step of opening that waits."""
+        return MemoryKernel(clock, self._config.limits)
 
     async def close(self) -> None:
         """End the swarm: agents finish what is queued, stop, and no task is left.
@@ -211,7 +218,7 @@ class Swarm(Surface):
         )
 
     async def __aenter__(self) -> Self:
-        coordinator = self._start()
+        coordinator = await self._start()
         self._body = body = Body()
         coordinator.cancel_body = body.cancel
         return self

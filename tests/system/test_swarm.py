@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 
 import pytest
@@ -9,14 +10,29 @@ import pytest
 from swarm import (
     Agent,
     Closed,
+    Policy,
     Ref,
     Restart,
+    ShutdownTimeout,
+    StorageUnsupported,
     Swarm,
     SwarmConfig,
+    WouldBlock,
     WrongLoop,
+    event,
 )
+from swarm.kernel import MemoryKernel
+from swarm.model import OWNER
+from swarm.ports import LoopClock
+from swarm.system import Coordinator
+from swarm.system._surface import AgentSurfaces
 from tests.support.actors import Worker
 from tests.support.virtual_loop import run, turns, virtual
+
+
+@event("swarm.test")
+class Told:
+    n: int
 
 
 @virtual
@@ -169,8 +185,16 @@ async def test_an_agent_that_suppresses_cancellation_is_cancelled_again():
 @virtual
 async def test_storage_other_than_memory_is_refused():
     """Bad input: one clear error that says what there is."""
-    with pytest.raises(ValueError, match="memory://"):
-        Swarm(storage="redis://localhost")
+    with pytest.raises(StorageUnsupported, match="only 'memory://' works"):
+        Swarm("x", "sqlite:///run.db")
+    with pytest.raises(TypeError, match=r"SwarmConfig\(ask_timeout=5\)"):
+        Swarm(config={"ask_timeout": 5})
+    with pytest.raises(TypeError, match="Policy"):
+        Swarm(policy="strict")
+    with pytest.raises(TypeError, match="name"):
+        Swarm(5)
+    with pytest.raises(ValueError, match="on_failure"):
+        Swarm(on_failure="ignore")
     with pytest.raises(ValueError, match="ask_timeout"):
         SwarmConfig(ask_timeout=0)
     with pytest.raises(ValueError, match="drain_timeout"):
@@ -353,3 +377,130 @@ def test_ten_thousand_agents_come_and_go():
             assert await swarm.state.get("global.registry", default={}) == {}
 
     run(main())
+
+
+# --- what explains itself -------------------------------------------------------------
+
+
+@virtual
+async def test_a_swarm_shows_itself_in_one_short_line():
+    """Before, while and after it is open."""
+    swarm = Swarm("demo")
+    shown = [repr(swarm)]
+    async with swarm:
+        await swarm.spawn(Worker, name="ada")
+        shown.append(repr(swarm))
+    shown.append(repr(swarm))
+    assert shown == [
+        "<Swarm 'demo' not open>",
+        "<Swarm 'demo' open, agents: 1>",
+        "<Swarm 'demo' closed, agents: 0>",
+    ]
+
+
+@virtual
+async def test_explain_shows_the_coordinator_and_when_it_is_due():
+    """DESIGN 2: one task, named after its swarm."""
+    async with Swarm("demo") as swarm:
+        coordinator = swarm._coordinator
+        assert "coordinator: task 'swarm demo', nothing due" in swarm.explain()
+        assert "swarm 'demo' (open): 0 agents" in swarm.explain()
+        await swarm.spawn(Worker)
+        assert "swarm 'demo' (open): 1 agent\n" in swarm.explain()
+        coordinator.at(coordinator.now() + 3, lambda: None)
+        assert "due in 3.0 s" in swarm.explain()
+    assert "coordinator: closed" in swarm.explain()
+
+
+@virtual
+async def test_explain_hides_what_the_policy_hides():
+    """S15: an agent that may not read the registry sees no other agent."""
+
+    class Spy(Agent):
+        async def look(self) -> str:
+            return self.swarm.explain()
+
+    async with Swarm(policy=Policy.strict()) as swarm:
+        await swarm.spawn(Worker, name="hidden", role="pulse")
+        spy = await swarm.spawn(Spy, name="spy", role="nobody")
+        assert "hidden" not in await spy.ask(Spy.look)
+        assert "hidden" in swarm.explain()
+
+
+# --- the coordinator ------------------------------------------------------------------
+
+
+def coordinator_on(kernel: MemoryKernel, name: str) -> Coordinator:
+    return Coordinator(
+        name,
+        SwarmConfig(),
+        Policy.default(),
+        AgentSurfaces,
+        kernel,
+        kernel,
+        LoopClock(),
+    )
+
+
+async def ended(*coordinators: Coordinator) -> None:
+    for coordinator in coordinators:
+        coordinator.ask_end()
+        await coordinator.wait_ended()
+
+
+@virtual
+async def test_two_coordinators_share_one_kernel():
+    """State, locks and events of one are those of the other."""
+    kernel = MemoryKernel(LoopClock())
+    one, two = coordinator_on(kernel, "one"), coordinator_on(kernel, "two")
+    first, second = (AgentSurfaces(each, OWNER).swarm for each in (one, two))
+    heard: list[int] = []
+    await first.state.set("shared.x", 1)
+    assert await second.state.get("shared.x") == 1
+    await second.events.on("swarm.test", lambda event: heard.append(event.payload.n))
+    await first.events.publish(Told(7))
+    await turns(3)
+    assert heard == [7]
+    async with first.lock("door"):
+        with pytest.raises(WouldBlock):
+            second.lock("door").acquire_nowait()
+    await ended(one)
+    await second.state.set("shared.x", 2)
+    await ended(two)
+
+
+@virtual
+async def test_the_coordinator_does_what_comes_due_in_order():
+    """One timer for all jobs; a job that was taken back is not done."""
+    async with Swarm() as swarm:
+        coordinator = swarm._coordinator
+        start, done = coordinator.now(), []
+        for seconds in (3, 1, 2):
+            coordinator.at(start + seconds, lambda n=seconds: done.append(n))
+        coordinator.at(start + 1.5, lambda: done.append(1.5)).cancel()
+        await asyncio.sleep(2.5)
+        assert done == [1, 2]
+    assert done == [1, 2]
+
+
+@virtual
+async def test_a_task_that_ignores_its_cancellation_is_left_behind_with_an_error():
+    """G12: close() returns; the error names the task and its line."""
+    wake = asyncio.get_running_loop().create_future()
+
+    async def zombie() -> None:
+        while not wake.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(wake)
+
+    swarm = await Swarm.open()
+    task = swarm._coordinator.start(zombie(), "the zombie")
+    await turns(2)
+    with pytest.raises(ExceptionGroup) as caught:
+        await swarm.close()
+    (error,) = caught.value.exceptions
+    assert isinstance(error, ShutdownTimeout)
+    assert "'the zombie' ignores its cancellation, at " in str(error)
+    assert "in zombie" in str(error)
+    wake.set_result(None)
+    await task
