@@ -2,7 +2,8 @@
 
 import enum
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from gc import get_referents
 from typing import Any, Final
 
 import attrs
@@ -13,9 +14,11 @@ from swarm.model import JSON
 
 HARD_DOCUMENT_BYTES: Final = 16 * 1024 * 1024
 _ORJSON_DEPTH: Final = 254  # orjson's own recursion limit, not configurable
-_SMALL: Final = 1_024
+_WIDE: Final = 4_096
+"""Objects of one level of a value that are worth a look at their types."""
 _OPTIONS: Final = (
-    orjson.OPT_PASSTHROUGH_DATACLASS
+    orjson.OPT_APPEND_NEWLINE
+    | orjson.OPT_PASSTHROUGH_DATACLASS
     | orjson.OPT_PASSTHROUGH_DATETIME
     | orjson.OPT_PASSTHROUGH_SUBCLASS
 )
@@ -23,19 +26,21 @@ _OPTIONS: Final = (
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """What may be how large. Crossing one is a `LimitExceeded` that names it.
+    """Bounds of documents, commits and the log.
+
+    Crossing a bound of a document or commit is a `LimitExceeded` that names it.
 
     Attributes:
-        document_bytes: One document's JSON; 16 MiB is the most that can be set.
-        depth: How deep lists and dicts may nest; 254 is the most.
-        batch_writes: How many documents one commit may write.
-        batch_bytes: How many bytes one commit may write.
-        log_commits: How many commits the log keeps.
-        log_bytes: How many bytes of old and new documents the log keeps, about.
-        log_seconds: For how long the log keeps a commit.
-        held_commits: How many commits it keeps at most while a named subscription
-            has yet to handle them.
-        held_bytes: How many bytes they hold at most, about.
+        document_bytes: The size of one document's JSON; at most 16 MiB.
+        depth: How deep lists, tuples and dicts may nest; at most 254.
+        batch_writes: The number of documents that one commit may write.
+        batch_bytes: The number of bytes that one commit may write.
+        log_commits: The number of commits that the log keeps.
+        log_bytes: The bytes that commits in the log keep in memory, about.
+        log_seconds: The age up to which the log keeps a commit.
+        held_commits: The number of commits that the log keeps at most while a named
+            subscription has yet to handle them.
+        held_bytes: The bytes that those keep in memory at most, about.
     """
 
     document_bytes: int = attrs.field(default=1024 * 1024)
@@ -49,7 +54,7 @@ class Limits:
     held_bytes: int = attrs.field(default=256 * 1024 * 1024)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse limits that mean nothing."""
+        """Refuse limits that cannot be kept."""
         for name, most in (
             ("document_bytes", HARD_DOCUMENT_BYTES),
             ("depth", _ORJSON_DEPTH),
@@ -71,80 +76,92 @@ class Codec:
     """Encodes values once on their way in; decoding is `orjson.loads`.
 
     orjson refuses cycles, unknown types, keys that are not text and integers beyond
-    64 bits by itself. What it lets through silently is caught here: NaN and the
-    infinities, which it writes as null, and nesting beyond our depth. It writes
-    tuples as arrays, enum members as their values and UUIDs as text; what comes
-    back is what was written.
+    64 bits by itself. The codec refuses what orjson lets through: NaN and infinity,
+    which it writes as null, and nesting beyond the limit. Nested tuples are the reason
+    to look at the depth first: orjson does not count them, and its buffer overflows.
+    Tuples come back as lists, enum members as their values and UUIDs as text.
     """
 
     def __init__(self, limits: Limits) -> None:
         """Encode within `limits`."""
-        self._limits = limits
         self._bytes = limits.document_bytes
-        self._padding = _ORJSON_DEPTH - limits.depth
-        self._shallow = 2 * limits.depth  # bytes that cannot nest too deep
-        self._was_large = False
-        self._hole: list[Any] = [None]
-        self._nest = self._hole
-        for _ in range(self._padding - 1):
-            self._nest = [self._nest]
+        self._depth = limits.depth
 
     def encode(self, value: JSON) -> bytes:
         """Return the value as JSON.
 
         Raises:
-            InvalidValue: It is not a JSON value; says what and where.
-            LimitExceeded: It is too large or too deep; names the limit.
+            InvalidValue: The value is not JSON; says what and where.
+            LimitExceeded: The value is too large or too deep; names the limit.
         """
+        inside = get_referents(value)
+        if inside:
+            inside = get_referents(*inside)
+            if inside or self._depth == 1:  # it is not flat
+                self._bound_depth(value, inside)
         try:
-            if self._was_large:
-                body = self._encode_nested(value)
-            else:
-                body = orjson.dumps(value, _refuse, _OPTIONS)
+            # The slice takes the newline off, and makes an object of the right size:
+            # what orjson returns keeps its buffer of 4 KiB occupied.
+            body = orjson.dumps(value, _refuse, _OPTIONS)[:-1]
         except TypeError as error:  # orjson.JSONEncodeError is a TypeError
             raise self._explain(value, error) from None
-        size = len(body)
-        if size > self._bytes:
-            raise LimitExceeded(
-                f"a document holds at most {self._bytes} bytes "
-                f"(Limits.document_bytes); this one has {size}"
-            )
-        if size > self._shallow and not self._was_large:
-            self._check_depth(value, body)
-        self._was_large = size > _SMALL and self._padding > 0
+        if len(body) > self._bytes:
+            raise self._too_large(len(body))
         if body.rfind(b"null") >= 0 and not _is_finite(value):
             raise self._explain(value, TypeError("a number is not finite"))
         return body
 
-    def _encode_nested(self, value: JSON) -> bytes:
-        """Encode the value so deep inside lists that orjson's limit is ours.
+    def _bound_depth(self, value: JSON, level: list[Any]) -> None:
+        """Refuse a value that nests too deep; `level` is what lies two steps inside.
 
-        A walk that measures the depth would cost several times the encoding. For a
-        large value this is cheaper than counting brackets, too, and the last value's
-        size is the best guess of the next one's.
+        The garbage collector's view is the fastest: it takes no Python step for each
+        item. It also leads from an enum member into its class and on. Then, and when
+        the depth is near the limit, the value is measured exactly.
         """
-        self._hole[0] = value
-        try:
-            body = orjson.dumps(self._nest, _refuse, _OPTIONS)
-        finally:
-            self._hole[0] = None
-        return body[self._padding : -self._padding]
+        depth = 2
+        while level or depth > self._depth:
+            if depth >= self._depth:
+                self._check_depth(value)
+                return
+            if len(level) > _WIDE:
+                if not _PLAIN.issuperset(map(type, level)):
+                    self._check_depth(value)
+                    return
+                if len(level) > self._bytes:  # each takes a byte or more
+                    raise self._endless(value, self._too_large(len(level)))
+            level = get_referents(*level)
+            depth += 1
 
-    def _check_depth(self, value: JSON, body: bytes) -> None:
-        """Refuse a value that nests too deep; most have too few brackets for it."""
-        depth = self._limits.depth
-        if self._padding and (
-            len(body) > _SMALL or body.count(b"[") + body.count(b"{") > depth
-        ):
-            try:
-                self._encode_nested(value)
-            except TypeError:
-                raise self._too_deep() from None
+    def _check_depth(self, value: JSON) -> None:
+        """Refuse a value whose lists, tuples and dicts nest beyond the limit."""
+        level = _containers((value,))
+        depth = 0
+        while level:
+            depth += 1
+            if depth > self._depth:
+                raise self._endless(value, self._too_deep())
+            if len(level) > self._bytes:
+                raise self._endless(value, self._too_large(len(level)))
+            level = [
+                inner
+                for outer in level
+                for inner in _containers(
+                    outer.values() if isinstance(outer, dict) else outer
+                )
+            ]
+
+    def _endless(self, value: JSON, error: LimitExceeded) -> Exception:
+        """Return the error of a value beyond a limit, which may contain itself."""
+        return self._explain(value, TypeError()) if _is_cyclic(value) else error
+
+    def _too_large(self, size: int) -> LimitExceeded:
+        return LimitExceeded(
+            f"a document holds at most {self._bytes} bytes (Limits.document_bytes); "
+            f"this one has {size} or more"
+        )
 
     def _too_deep(self) -> LimitExceeded:
-        return LimitExceeded(
-            f"a value nests at most {self._limits.depth} deep (Limits.depth)"
-        )
+        return LimitExceeded(f"a value nests at most {self._depth} deep (Limits.depth)")
 
     def _explain(self, value: JSON, error: TypeError) -> Exception:
         found = _find(value, _what_is_wrong, ())
@@ -164,6 +181,7 @@ class Codec:
         )
 
 
+_PLAIN: Final = frozenset((str, int, float, bool, type(None), list, tuple, dict))
 _CYCLE: Final = "the value contains itself"
 
 
@@ -171,8 +189,33 @@ def _refuse(value: object) -> None:
     raise TypeError(type(value).__name__)
 
 
+def _containers(items: Iterable[Any]) -> list[Any]:
+    """Return the items that hold others, an enum member standing for its value."""
+    found = []
+    for item in items:
+        each = item.value if isinstance(item, enum.Enum) else item
+        if isinstance(each, (dict, list, tuple)):
+            found.append(each)
+    return found
+
+
 def _is_finite(value: object) -> bool:
-    """Return whether every float in an acyclic value is a number JSON can hold."""
+    """Return whether every float in a value is a number JSON can hold."""
+    level: list[Any] = [value]
+    for _ in range(_ORJSON_DEPTH):
+        for item in level:
+            if item.__class__ is float and item - item != 0.0:
+                return _is_finite_walk(value)  # it may be a class attribute
+        level = get_referents(*level)
+        if not level:
+            return True
+        if len(level) > _WIDE and not _PLAIN.issuperset(map(type, level)):
+            break
+    return _is_finite_walk(value)
+
+
+def _is_finite_walk(value: object) -> bool:
+    """Return the same, looking at nothing but the value and at enum members' values."""
     folders: list[Any] = [(value,)]
     for folder in folders:
         for item in folder.values() if type(folder) is dict else folder:
@@ -191,9 +234,6 @@ def _is_not_finite(value: object) -> str | None:
     if type(value) is float and value - value != 0.0:
         return f"{value} is not a number JSON can hold"
     return None
-
-
-_PLAIN: Final = (str, int, float, bool, type(None), list, tuple, dict)
 
 
 def _what_is_wrong(value: object) -> str | None:

@@ -4,6 +4,7 @@ import datetime
 import decimal
 import enum
 import math
+import tracemalloc
 import uuid
 
 import attrs
@@ -164,6 +165,8 @@ def nested(depth, leaf=None, make=lambda inner: [inner]):
         lambda inner: [inner],
         lambda inner: {"k": inner},
         lambda inner: [1, "]", inner],
+        lambda inner: (inner,),
+        lambda inner: [({"k": inner}["k"],)][0],
     ],
 )
 def test_depth_64_is_taken_and_65_refused_whatever_the_size(
@@ -199,12 +202,54 @@ def test_a_very_deep_value_is_too_deep_and_not_a_cycle(depth):
         Codec(LIMITS).encode({"a": nested(depth, make=lambda inner: {"k": inner})})
 
 
+@pytest.mark.parametrize("depth", [65, 254, 1_100, 5_000, 100_000])
+@pytest.mark.parametrize("around", [lambda v: v, lambda v: [1, {"k": v}]])
+def test_deep_tuples_are_refused_before_the_encoder_sees_them(depth, around):
+    """orjson does not count tuples: 1,100 could not be read, 100,000 crash it."""
+    value = nested(depth, make=lambda inner: (inner,))
+    with pytest.raises(LimitExceeded, match=r"64 deep \(Limits\.depth\)"):
+        Codec(LIMITS).encode(around(value))
+
+
+def test_what_is_shared_many_times_is_too_large_before_it_is_encoded():
+    """Thirty levels of pairs would be a gibibyte."""
+    value = [1.5]
+    for _ in range(30):
+        value = [value, value]
+    with pytest.raises(LimitExceeded, match=r"document_bytes"):
+        Codec(LIMITS).encode(value)
+
+
+@pytest.mark.parametrize("many", [10, 10_000])
+def test_values_of_other_types_are_measured_too(many):
+    """An enum member leads to its class, which is not part of the value."""
+    deep = nested(62, Colour.NESTED)
+    assert Codec(LIMITS).encode([Colour.RED] * many).count(b"red") == many
+    assert Codec(LIMITS).encode([uuid.UUID(int=1)] * many).count(b"-") == 4 * many
+    Codec(LIMITS).encode(deep)
+    with pytest.raises(LimitExceeded, match=r"Limits\.depth"):
+        Codec(LIMITS).encode([deep])
+
+
+def test_a_body_keeps_no_more_than_its_bytes():
+    """The encoder's buffer of 4 KiB is not kept with every tiny document."""
+    codec = Codec(LIMITS)
+    tracemalloc.start()
+    bodies = [codec.encode({"n": n}) for n in range(1_000)]
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(bodies) == 1_000
+    assert held < 100_000
+
+
 def test_a_cycle_is_refused_as_one():
     ring = []
     ring.append(ring)
     loop = {"a": {}}
     loop["a"]["b"] = [loop]
-    for cyclic in (ring, loop, [1, {"x": ring}]):
+    pairs = []
+    pairs += [pairs, pairs]
+    for cyclic in (ring, loop, [1, {"x": ring}], pairs):
         with pytest.raises(InvalidValue, match="contains itself"):
             Codec(LIMITS).encode(cyclic)
 
@@ -235,7 +280,6 @@ def test_a_refused_value_leaves_the_codec_as_it_was():
     with pytest.raises(InvalidValue):
         codec.encode(["secret", object()])
     assert codec.encode([1]) == b"[1]"
-    assert codec._hole == [None]
 
 
 def test_tuples_enums_and_uuids_are_written_as_what_they_stand_for():
