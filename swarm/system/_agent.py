@@ -5,6 +5,7 @@ from typing import cast, final
 from swarm.agents import Actor, surfaces_of
 from swarm.state import StateHandle
 from swarm.system._surface import AgentSurfaces, Surface
+from swarm.work import CONTEXT_LIMIT, Checkpoints, Context, Handoffs, HasTask
 
 
 class Agent(Actor):
@@ -39,6 +40,43 @@ class Agent(Actor):
     def swarm(self) -> Surface:
         """The swarm, acting as this agent."""
         return _surfaces(self).swarm
+
+    @property
+    @final
+    def handoffs(self) -> Handoffs:
+        """The handoffs: offer a task that this agent works on, find offers.
+
+        An agent takes offers by `async def handoff(self, offer: Handoff)`, a hook that
+        is called as a turn: `claim = await offer.accept()`, or `await offer.reject()`.
+        What it accepts ends with the turn: completed with what the hook returns, failed
+        by what it raises.
+        """
+        return _surfaces(self).swarm.handoffs
+
+    @property
+    @final
+    def checkpoints(self) -> Checkpoints:
+        """This agent's checkpoints, and those of the tasks it works on."""
+        return _surfaces(self).swarm.checkpoints
+
+    @final
+    async def context(
+        self, task: HasTask | str, *, limit: int = CONTEXT_LIMIT
+    ) -> Context:
+        """Return what to know of a task before working on it: `str()` is for a prompt.
+
+        What is done, which agents work on what, and what to update; only what this
+        agent may read.
+
+        Args:
+            task: The task: its id, claim or handle.
+            limit: How many characters the text has at most.
+
+        Raises:
+            NotFound: There is no such task.
+            AccessDenied: This agent may not read it.
+        """
+        return await _surfaces(self).swarm.context(task, limit=limit)
 
 
 def _surfaces(agent: Agent) -> AgentSurfaces:

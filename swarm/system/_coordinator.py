@@ -54,7 +54,7 @@ from swarm.system._agenda import Agenda, Appointment
 from swarm.system._agent_life import AgentLife
 from swarm.system._config import SwarmConfig
 from swarm.system._tasks import OwnedTasks
-from swarm.work import TaskManager
+from swarm.work import HandoffManager, PipelineManager, TaskManager
 
 OnFailure: TypeAlias = Literal["end", "log"]
 
@@ -169,6 +169,8 @@ class Coordinator:
         self.asking_task = self.coordination.asking_task
         self.supervisor: Supervisor = Supervisor(self, self.registry)
         self.work: TaskManager | None = None
+        self.handoffs: HandoffManager | None = None
+        self.pipelines: PipelineManager | None = None
         self.attachments: list[Attachment] = []
         self.phase: Phase = Phase.OPEN
         self.failures: list[BaseException] = []

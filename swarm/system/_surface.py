@@ -25,8 +25,22 @@ from swarm.model import ROOT, AgentIdentity, Priority
 from swarm.state import StateHandle, home
 from swarm.system._coordinator import Coordinator
 from swarm.system._explain import explain_agents
+from swarm.system._passage import (
+    checkpoints_of,
+    context_for,
+    handoffs_of,
+    pipelines_of,
+)
 from swarm.system._work import tasks_of
-from swarm.work import Tasks
+from swarm.work import (
+    CONTEXT_LIMIT,
+    Checkpoints,
+    Context,
+    Handoffs,
+    HasTask,
+    Pipelines,
+    Tasks,
+)
 
 A = TypeVar("A", bound=Actor)
 Ts = TypeVarTuple("Ts")
@@ -83,6 +97,39 @@ class Surface:
     def tasks(self) -> Tasks:
         """The tasks: submit, claim, find, as this identity may."""
         return tasks_of(self._open(), self._identity)
+
+    @cached_property
+    def handoffs(self) -> Handoffs:
+        """The handoffs: offer and find, as this identity may."""
+        return handoffs_of(self._open(), self._identity)
+
+    @cached_property
+    def checkpoints(self) -> Checkpoints:
+        """The checkpoints of this identity and of the tasks it works on."""
+        return checkpoints_of(self._open(), self._identity)
+
+    @cached_property
+    def pipelines(self) -> Pipelines:
+        """The pipelines: start, resume, cancel, as this identity may."""
+        return pipelines_of(self._open(), self._identity)
+
+    async def context(
+        self, task: HasTask | str, *, limit: int = CONTEXT_LIMIT
+    ) -> Context:
+        """Return what to know of a task before working on it: `str()` is for a prompt.
+
+        What is done, which agents work on what, and what to update; only what this
+        identity may read.
+
+        Args:
+            task: The task: its id, claim or handle.
+            limit: How many characters the text has at most.
+
+        Raises:
+            NotFound: There is no such task.
+            AccessDenied: This identity may not read it.
+        """
+        return await context_for(self._open(), self._identity, task, limit)
 
     @property
     def agents(self) -> Registry:

@@ -13,6 +13,7 @@ from swarm.system._body import Body
 from swarm.system._config import SwarmConfig
 from swarm.system._coordinator import Coordinator, OnFailure, Phase, log
 from swarm.system._portal import Portal
+from swarm.system._receiving import Receivers
 from swarm.system._serving import Servers
 from swarm.system._surface import AgentSurfaces, Surface
 
@@ -157,6 +158,7 @@ class Swarm(Surface):
             release=kernel.close,
         )
         self._coordinator.attachments.append(Servers(self._coordinator))
+        self._coordinator.attachments.append(Receivers(self._coordinator))
         return self._coordinator
 
     async def _open_kernel(self, clock: Clock) -> MemoryKernel:

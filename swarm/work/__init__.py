@@ -47,13 +47,16 @@ Limits: a payload is a document (1 MiB); an id, kind or key is a path; a record 
 the newest 64 entries of its history.
 """
 
+from swarm.work._awareness import context_of
 from swarm.work._checkpoint_rules import Checkpoint
-from swarm.work._checkpoints import Checkpoints
+from swarm.work._checkpoints import Checkpoints, HasTask
 from swarm.work._claim import Claim
 from swarm.work._claiming import Claiming
+from swarm.work._context import LIMIT as CONTEXT_LIMIT
 from swarm.work._context import Context
 from swarm.work._handoff_manager import HandoffManager
 from swarm.work._handoff_record import HandoffRecord, HandoffStatus
+from swarm.work._handoff_rules import is_addressed
 from swarm.work._handoffs import Handoff, Handoffs
 from swarm.work._pipeline import Pipeline, Stage
 from swarm.work._pipeline_graph import StageProgress
@@ -70,6 +73,7 @@ from swarm.work._tasks import Tasks
 from swarm.work._why import Server
 
 __all__ = [
+    "CONTEXT_LIMIT",
     "Binding",
     "Checkpoint",
     "Checkpoints",
@@ -83,6 +87,7 @@ __all__ = [
     "HandoffRecord",
     "HandoffStatus",
     "Handoffs",
+    "HasTask",
     "Pipeline",
     "PipelineManager",
     "PipelineRun",
@@ -103,7 +108,9 @@ __all__ = [
     "TaskStatus",
     "Tasks",
     "as_json",
+    "context_of",
     "idempotency_key",
+    "is_addressed",
     "served",
     "serves",
 ]

@@ -91,6 +91,7 @@ class Claim:
         self._body: asyncio.Task[Any] | None = None
         self._cancelling = 0
         self._is_struck = False
+        self._is_lent = False
         self._payload: Any = self
         manager.claims[self.task_id] = self
         self._set_timer()
@@ -309,8 +310,11 @@ class Claim:
 
     # --- a body under it --------------------------------------------------------------
 
-    def enter(self) -> None:
-        """Have the running task cancelled when the claim is lost.
+    def enter(self, task: "asyncio.Task[Any] | None" = None) -> None:
+        """Have the running task, or a given one, cancelled when the claim is lost.
+
+        A given task only waits for the code that works under the claim. A block that
+        this code enters takes its place.
 
         Raises:
             StaleClaim: It is not the live one.
@@ -318,9 +322,10 @@ class Claim:
         """
         if self._over is not None:
             raise self._stale()
-        if self._body is not None:
+        if self._body is not None and not self._is_lent:
             raise RuntimeError(f"a body runs already under {self!r}")
-        task = current_task()
+        self._is_lent = task is not None
+        task = current_task() if task is None else task
         assert task is not None  # this is called in a coroutine
         self._body = task
         self._cancelling = task.cancelling()

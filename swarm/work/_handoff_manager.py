@@ -28,8 +28,7 @@ class HandoffManager:
     Attributes:
         tasks: The tasks of this process.
         hops: How often one task may be handed on.
-        on_offer: Called with the record of each open offer, when it is made and after
-            each time an agent declines; in the middle of a commit.
+        on_change: Called with each new record of a handoff, in the middle of a commit.
     """
 
     def __init__(
@@ -38,7 +37,7 @@ class HandoffManager:
         """Follow the log from now on."""
         self.tasks: TaskManager = tasks
         self.hops: int = hops
-        self.on_offer: Callable[[HandoffRecord], None] | None = None
+        self.on_change: Callable[[HandoffRecord], None] | None = None
         self._open: dict[str, HandoffRecord] = {}
         self._correlations: dict[str, tuple[str, str]] = {}
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
@@ -116,6 +115,8 @@ class HandoffManager:
         record = load_handoff(document)
         if record is not None:
             self._note_correlation(record)
+            if self.on_change is not None:
+                self.on_change(record)
         if record is None or record.status is not HandoffStatus.REQUESTED:
             self._open.pop(handoff_id, None)
             self._wake(handoff_id)
@@ -125,8 +126,6 @@ class HandoffManager:
         if is_new:
             heappush(self._ends, (record.expires_at, handoff_id))
             self._set_timer()
-        if self.on_offer is not None:
-            self.on_offer(record)
 
     def _scope(self, task_id: str) -> AbstractContextManager[object]:
         """Return what a commit about a task with a handoff is made in."""

@@ -85,6 +85,9 @@ class Handoff:
 
     Attributes:
         withheld: The entries of `completed` that the agent may not read.
+        claim: The claim that `accept` has returned, or None.
+        host: The task that waits for the code which is to accept, or None; it is
+            cancelled when the claim is lost.
     """
 
     def __init__(
@@ -99,6 +102,8 @@ class Handoff:
         self._identity = identity
         self._may_read = may_read
         self.withheld: tuple[str, ...] = ()
+        self.claim: Claim | None = None
+        self.host: asyncio.Task[Any] | None = None
         self._show(loaded)
 
     def _show(self, loaded: Loaded) -> None:
@@ -235,6 +240,9 @@ class Handoff:
             )
         claim = adopt(tasks, self._identity, outcome.task, revision, before)
         claim.offer = self
+        self.claim = claim
+        if self.host is not None:
+            claim.enter(self.host)
         self._record, self._task = outcome.handoff, outcome.task
         return claim
 
@@ -398,7 +406,7 @@ class Handoffs:
         )
         with correlated(record.correlation):
             await tasks.kernel.apply(self._identity, _offer, record, manager.hops)
-        return await self._load(handoff_id)
+        return await self.receive(handoff_id)
 
     async def get(self, handoff_id: str) -> Handoff:
         """Return a handoff.
@@ -410,9 +418,14 @@ class Handoffs:
         path = handoff_path(handoff_id)
         if self._may_read is not None and not self._may_read(path):
             raise AccessDenied(f"'{self._identity}' may not read {path}")
-        return await self._load(handoff_id)
+        return await self.receive(handoff_id)
 
-    async def _load(self, handoff_id: str) -> Handoff:
+    async def receive(self, handoff_id: str) -> Handoff:
+        """Return a handoff that concerns this agent, whatever else it may read.
+
+        Raises:
+            NotFound: There is none of this id.
+        """
         loaded = await self._manager.tasks.kernel.read(load_offer, handoff_id)
         if loaded is None:
             raise NotFound(f"there is no handoff {handoff_id}")

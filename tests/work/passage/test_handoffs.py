@@ -353,7 +353,7 @@ async def test_a_cancelled_acceptance_never_keeps_the_task(kind):
 async def test_offers_of_another_process_expire_and_are_seen_here(kind):
     async with desks(kind, 2) as (here, there):
         offered = []
-        there.handoff_manager.on_offer = offered.append
+        there.handoff_manager.on_change = offered.append
         offer = await here.handoffs(ADA).offer(await claimed(here), to="bo", timeout=5)
         await quiet()
         assert [record.id for record in offered] == [offer.id]

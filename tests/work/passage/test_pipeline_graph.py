@@ -256,7 +256,7 @@ class Run:
 def test_outputs_never_change_and_a_run_ends(shapes, data):
     """P1, P4, P5, P8: whatever the tasks do."""
     shapes = [attrs.evolve(s, map=len(s.after) < 2, concurrency=2) for s in shapes]
-    run = Run(shapes, data.draw(st.lists(st.integers(), max_size=4), label="given"))
+    run = Run(shapes, data.draw(st.lists(st.integers(0, 9), max_size=4), label="given"))
     outputs: dict[str, object] = {}
     for _ in range(data.draw(st.integers(0, 30))):
         run.begin()
@@ -269,7 +269,7 @@ def test_outputs_never_change_and_a_run_ends(shapes, data):
         if open_:
             stage, n = data.draw(st.sampled_from(open_))
             status = data.draw(st.sampled_from(STATUSES))
-            result = data.draw(st.lists(st.integers(), max_size=3))
+            result = data.draw(st.lists(st.integers(0, 9), max_size=3))
             run.move(stage, n, status, result)
         if data.draw(st.integers(0, 9)) == 9:
             run.cancelled = True
