@@ -1,11 +1,15 @@
 """`swarm demo`, as somebody at a terminal meets it."""
 
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from swarm.cli import main
+
+LIBRARY = Path(subprocess.__file__).parent  # large enough to be interrupted
 
 
 def run(*arguments, cwd):
@@ -73,13 +77,49 @@ def test_a_folder_that_does_not_exist_is_a_clear_error(tmp_path):
 
 
 def test_a_report_that_cannot_be_written_is_a_clear_error(code, tmp_path):
-    done = run("demo", str(code), "--report", "no/such/folder.md", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "No such file or directory" in done.stderr
-    assert "Traceback" not in done.stderr
+    """And it is refused before anything is read."""
+    for path, why in (("no/such/folder.md", "there is no no/such"), (".", "a folder")):
+        done = run("demo", str(code), "--report", path, cwd=tmp_path)
+        assert done.returncode == 1
+        assert done.stderr.startswith("swarm demo: cannot write the report to ")
+        assert why in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert done.stdout == ""
 
 
-@pytest.mark.parametrize("words", [[], ["dance"], ["demo", "--analysts", "0"]])
+def test_a_dash_sends_the_report_to_standard_output(code, tmp_path):
+    done = run("demo", str(code), "--report", "-", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.startswith("# Code audit of")
+    assert "4 files" in done.stderr
+    assert not list(tmp_path.glob("*.md"))
+
+
+def test_an_interrupt_ends_the_demo_with_one_line(code, tmp_path):
+    command = [sys.executable, "-m", "swarm", "demo", str(LIBRARY)]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    first = process.stderr.readline()
+    assert "files for 4 analysts" in first
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert out == ""
+    last = [line for line in err.splitlines() if not line.startswith("reviewed")]
+    assert last == ["swarm demo: interrupted"]
+
+
+def test_without_a_command_the_help_is_printed(capsys):
+    assert main([]) == 0
+    assert "usage: swarm" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["dance"], ["demo", "--analysts", "0"]])
 def test_a_command_line_that_makes_no_sense_ends_with_two(words, capsys):
     with pytest.raises(SystemExit) as ended:
         main(words)

@@ -9,4 +9,4 @@ from .program import audit
 if __name__ == "__main__":
     folder, *rest = sys.argv[1:] or ["."]
     report = Path(rest[0] if rest else "code-audit-report.md")
-    print(asyncio.run(audit(Path(folder), report, show=print)))
+    print(asyncio.run(audit(Path(folder), report, show=print))[0])

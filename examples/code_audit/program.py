@@ -17,8 +17,12 @@ class NothingToAudit(Exception):
     """The folder is not there, or holds no Python files."""
 
 
-async def audit(folder: Path, report: Path, *, show: Show, analysts: int = 4) -> str:
-    """Audit `folder`, write the report to a file, and return a sentence about it.
+async def audit(
+    folder: Path, report: Path | None, *, show: Show, analysts: int = 4
+) -> tuple[str, str]:
+    """Audit `folder`; return a sentence about it, and the report.
+
+    The report is written to the file `report` as well, unless that is None.
 
     Raises:
         NothingToAudit: There is no such folder, or no Python file in it.
@@ -45,13 +49,17 @@ async def audit(folder: Path, report: Path, *, show: Show, analysts: int = 4) ->
         # One writer at a time; one that lost its lease could not sign the report.
         async with swarm.lock(f"report {report}").acquire(ttl=60) as lease:
             sections = [text async for text in writer.stream(Writer.write, review)]
-            await anyio.Path(report).write_text("\n".join(sections), encoding="utf-8")
+            text = "\n".join(sections)
+            if report is not None:
+                await anyio.Path(report).write_text(text, encoding="utf-8")
             signed = {"file": str(report), "token": lease.token}
             await swarm.state.set("shared.audit.report", signed, guard=lease)
-    return (
+    where = "" if report is None else f"; the report is in {report}"
+    sentence = (
         f"{review.files} files, {review.code_lines} lines of code, "
-        f"{len(review.findings)} findings; the report is in {report}"
+        f"{len(review.findings)} findings{where}"
     )
+    return sentence, text
 
 
 async def read_all(

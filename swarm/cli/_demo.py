@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,22 +16,47 @@ _PLACES = (
 )
 
 
-def run_demo(folder: Path | None, report: Path, analysts: int, out: TextIO) -> int:
-    """Audit `folder` and return the exit status; progress and errors go to `out`."""
+def run_demo(
+    folder: Path | None, report: Path | None, analysts: int, out: TextIO
+) -> int:
+    """Audit `folder` and return the exit status; progress and errors go to `out`.
+
+    The report goes to the file `report`; None: to standard output.
+    """
     program = _load()
     where = Path(asyncio.__file__).parent if folder is None else folder
-    problems: list[BaseException] = []
+    problems: list[str] = []
 
     def show(text: str) -> None:
         print(text, file=out, flush=True)
 
+    if report is not None and (problem := _why_not_writable(report)):
+        show(f"swarm demo: {problem}")
+        return 1
     try:
-        print(asyncio.run(program.audit(where, report, show=show, analysts=analysts)))
+        auditing = program.audit(where, report, show=show, analysts=analysts)
+        sentence, text = asyncio.run(auditing)
+        if report is None:
+            print(text)
+            show(sentence)
+        else:
+            print(sentence)
     except* (program.NothingToAudit, OSError) as group:
-        problems += _leaves(group)
+        problems += map(str, _leaves(group))
     for problem in problems:
         show(f"swarm demo: {problem}")
     return 1 if problems else 0
+
+
+def _why_not_writable(report: Path) -> str:
+    """Return why the report cannot be written to a file, or ""."""
+    if report.is_dir():
+        return f"cannot write the report to {report}: it is a folder"
+    if not report.parent.is_dir():
+        return f"cannot write the report to {report}: there is no {report.parent}"
+    if not os.access(report if report.exists() else report.parent, os.W_OK):
+        return f"cannot write the report to {report}: permission denied"
+    return ""
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

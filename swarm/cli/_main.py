@@ -13,7 +13,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the `swarm` command and return its exit status.
 
     0: done. 1: it could not be done, and standard error says why. 2: the command line
-    makes no sense.
+    makes no sense. 130: it was interrupted. Without a command, the help is printed.
     """
     parser = argparse.ArgumentParser(
         prog="swarm", description="Coordinate async agents."
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--version", action="version", version=f"swarm {version('swarm-actors')}"
     )
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command")
     demo = commands.add_parser(
         "demo",
         help="let a swarm audit a folder of Python code",
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--report",
         type=Path,
         default=Path("code-audit-report.md"),
-        help="where to write the report (default: %(default)s)",
+        help="where to write the report; - is standard output (default: %(default)s)",
     )
     demo.add_argument(
         "--analysts",
@@ -47,7 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="how many analysts read side by side (default: %(default)s)",
     )
     options = parser.parse_args(arguments)
-    return run_demo(options.folder, options.report, options.analysts, sys.stderr)
+    if options.command is None:
+        parser.print_help()
+        return 0
+    report = None if str(options.report) == "-" else options.report
+    try:
+        return run_demo(options.folder, report, options.analysts, sys.stderr)
+    except KeyboardInterrupt:
+        print("swarm demo: interrupted", file=sys.stderr)
+        return 130
 
 
 def _positive(text: str) -> int:
