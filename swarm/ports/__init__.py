@@ -9,6 +9,7 @@ from swarm.ports._activity import (
 )
 from swarm.ports._clock import Clock, LoopClock, Timer
 from swarm.ports._codec import HARD_DOCUMENT_BYTES, Codec, Limits
+from swarm.ports._deadlines import Deadlines
 from swarm.ports._entropy import Entropy
 from swarm.ports._frames import (
     Standing,
@@ -56,6 +57,7 @@ __all__ = [
     "Clock",
     "Codec",
     "Condition",
+    "Deadlines",
     "Entropy",
     "Entry",
     "Expect",

@@ -13,8 +13,8 @@ from swarm.errors import (
     StaleClaim,
     SwarmError,
 )
-from swarm.model import JSON, AgentIdentity, Document, check_seconds
-from swarm.ports import Condition, Holder, Ruling, Timer, current_task
+from swarm.model import ABSENT, JSON, AgentIdentity, Document, check_seconds
+from swarm.ports import Condition, Holder, Ruling, current_task
 from swarm.work._steps import StepLog
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import (
@@ -24,7 +24,6 @@ from swarm.work._task_record import (
     Progress,
     TaskRecord,
     stale,
-    task_path,
 )
 from swarm.work._transitions import (
     Failure,
@@ -62,7 +61,20 @@ class Claim:
         task_id: The task.
         attempt: The number of the attempt, from 1.
         offer: The handoff that it was accepted from, or None.
+        deadline: When it is to be renewed, in monotonic seconds.
     """
+
+    # What most claims never set is not kept in each.
+    offer: Any = None
+    _over: str | None = None
+    _is_lost = False
+    _is_settling = False
+    _steps: StepLog | None = None
+    _body: "asyncio.Task[Any] | None" = None
+    _cancelling = 0
+    _is_struck = False
+    _is_lent = False
+    _payload: Any = ABSENT
 
     def __init__(
         self,
@@ -75,26 +87,16 @@ class Claim:
         """Stand for a claim that was asked for at `before`, in monotonic seconds."""
         self.task_id: str = record.spec.id
         self.attempt: int = record.attempt
-        self.offer: Any = None
         self._manager = manager
         self._identity = identity
         self._record = record
         self._claim = claim
         self._right = Right(self.task_id, claim.id, claim.token)
-        self._lease = claim.lease / MICRO
-        self._local_end = before + self._lease
-        self._timer: Timer | None = None
-        self._over: str | None = None
-        self._is_lost = False
-        self._is_settling = False
-        self._steps: StepLog | None = None
-        self._body: asyncio.Task[Any] | None = None
-        self._cancelling = 0
-        self._is_struck = False
-        self._is_lent = False
-        self._payload: Any = self
+        lease = claim.lease / MICRO
+        self._local_end = before + lease
+        self.deadline: float = before + lease / 3
         manager.claims[self.task_id] = self
-        self._set_timer()
+        manager.deadlines.add(lease / 3, self)
 
     # --- what it is -------------------------------------------------------------------
 
@@ -106,7 +108,7 @@ class Claim:
     @property
     def payload(self) -> JSON:
         """The task's payload: a private copy."""
-        if self._payload is self:
+        if self._payload is ABSENT:
             self._payload = orjson.loads(self._record.spec.payload)
         return self._payload
 
@@ -170,7 +172,7 @@ class Claim:
         if self._over is not None:
             raise self._stale()
         right = self._right
-        path = task_path(self.task_id)
+        path = self._record.spec.path
         return (Holder(path, right.claim_id, right.token, StaleClaim),)
 
     # --- what its worker can do -------------------------------------------------------
@@ -385,6 +387,11 @@ class Claim:
             raise self._stale()
         manager = self._manager
         try:
+            if manager.local is not None:
+                if manager.pause is not None:
+                    await manager.pause()
+                path = self._record.spec.path
+                return manager.apply_now(self._identity, path, rule, request)[1]
             _, outcome = await manager.apply_one(
                 self._identity, self.task_id, rule, request
             )
@@ -433,9 +440,6 @@ class Claim:
 
     def _finish(self, how: str) -> None:
         self._over = how
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         claims = self._manager.claims
         if claims.get(self.task_id) is self:
             del claims[self.task_id]
@@ -500,20 +504,21 @@ class Claim:
         if self._over is None:
             self._finish("the swarm is closed")
 
-    def _set_timer(self) -> None:
-        clock = self._manager.clock
-        now = clock.monotonic()
-        when = min(now + self._lease / 3, self._local_end)
-        self._timer = clock.call_at(when, self._on_time)
+    def is_decided(self) -> bool:
+        """Return whether it has ended, and is renewed no more."""
+        return self._over is not None
 
-    def _on_time(self) -> None:
+    def expire(self) -> None:
         """Renew the claim; give it up when it could not be renewed in time (J7)."""
-        self._timer = None
-        if self._manager.clock.monotonic() >= self._local_end:
+        manager = self._manager
+        now = manager.clock.monotonic()
+        if now >= self._local_end:
             self.lose("it could not be renewed in time")
             return
-        self._set_timer()
-        self._manager.start(self._renew(), "tasks: heartbeat")
+        pause = self._claim.lease / MICRO / 3
+        self.deadline = now + pause
+        manager.deadlines.add(pause, self)
+        manager.start(self._renew(), "tasks: heartbeat")
 
     async def _renew(self) -> None:
         before = self._manager.clock.monotonic()
@@ -521,7 +526,7 @@ class Claim:
             await self._ask(decide_renew, self._right)
         except SwarmError:
             return  # lost, or tried again at the next heartbeat
-        self._local_end = before + self._lease
+        self._local_end = before + self._claim.lease / MICRO
 
 
 def adopt(

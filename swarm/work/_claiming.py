@@ -82,6 +82,14 @@ class Claiming:
         return claim is not None and await claim.leave(error)
 
     async def _claimed(self) -> Claim:
+        manager = self._manager
+        if manager.local is not None and manager.is_ready and manager.pause is None:
+            manager.promote()
+            record = manager.index.pick(self._selector)
+            if record is not None:
+                now = self._try_now(record)
+                if now is not None:
+                    return now
         claim = await self.acquire()
         if claim is None:
             raise TaskTimeout(
@@ -92,7 +100,10 @@ class Claiming:
     async def acquire(self, gate: Gate | None = None) -> Claim | None:
         """Return the claim; None: the time is up, or the gate has closed."""
         manager, selector = self._manager, self._selector
-        await manager.ready()
+        if not manager.is_ready:
+            await manager.ready()
+        if manager.pause is not None:
+            await manager.pause()
         end = None
         if self._timeout is not None:
             end = manager.clock.monotonic() + self._timeout
@@ -146,17 +157,30 @@ class Claiming:
 
     async def _try(self, record: TaskRecord) -> Claim | None:
         """Claim a task; return None when another process was faster."""
-        manager, identity = self._manager, self._identity
-        request = ClaimRequest(
-            manager.new_id("claim"),
-            identity.agent_id,
-            self._lease,
-            self._selector.addresses,
-            self._limit,
-        )
+        manager = self._manager
+        if manager.local is not None:
+            return self._try_now(record)
         before = manager.clock.monotonic()
         try:
-            revision, found = await claim_one(manager, identity, record, request)
+            revision, found = await claim_afar(
+                manager, self._identity, record, self._request()
+            )
+        except BaseException:
+            manager.pass_on(record)
+            raise
+        if found is None:
+            manager.defer(record)
+            return None
+        return adopt(manager, self._identity, found, revision, before)
+
+    def _try_now(self, record: TaskRecord) -> Claim | None:
+        """Do what `_try` does, at once: the kernel is local."""
+        manager, identity = self._manager, self._identity
+        before = manager.clock.monotonic()
+        try:
+            revision, found = manager.apply_now(
+                identity, record.spec.path, decide_claim, self._request()
+            )
         except BaseException:
             manager.pass_on(record)
             raise
@@ -165,21 +189,28 @@ class Claiming:
             return None
         return adopt(manager, identity, found, revision, before)
 
+    def _request(self) -> ClaimRequest:
+        return ClaimRequest(
+            self._manager.new_id("claim"),
+            self._identity.agent_id,
+            self._lease,
+            self._selector.addresses,
+            self._limit,
+        )
 
-async def claim_one(
+
+async def claim_afar(
     manager: TaskManager,
     identity: AgentIdentity,
     record: TaskRecord,
     request: ClaimRequest,
 ) -> tuple[int, TaskRecord | None]:
-    """Claim a picked task; None: it is not to be had any more.
+    """Claim a picked task where that is a round trip; None: others were faster.
 
-    Where that is a round trip, a caller that is cancelled meanwhile has claimed
-    nothing: the claim that was made is given back (G3).
+    A caller that is cancelled meanwhile has claimed nothing: the claim that was made is
+    given back (G3).
     """
     task_id = record.spec.id
-    if manager.kernel.local is not None:
-        return await manager.apply_one(identity, task_id, decide_claim, request)
     commit = manager.start(
         manager.apply_one(identity, task_id, decide_claim, request), "tasks: claim"
     )

@@ -15,8 +15,11 @@ from swarm.model import OWNER, TIME, AgentIdentity, Commit, Document, Path, livi
 from swarm.ports import (
     Clock,
     Codec,
+    Deadlines,
     Entropy,
     Kernel,
+    LocalKernel,
+    Pause,
     Ruling,
     Runtime,
     Tail,
@@ -114,6 +117,9 @@ class TaskManager:
         self.entropy: Entropy = entropy
         runtime = current_runtime() if runtime is None else runtime
         self.runtime: Runtime = runtime
+        self.pause: Pause | None = runtime.pause
+        self.local: LocalKernel | None = kernel.local
+        self.deadlines: Deadlines = Deadlines(clock)
         self.index: TaskIndex = TaskIndex(None if aging is None else int(aging * MICRO))
         self.queue: ClaimQueue = ClaimQueue(self.index)
         self.claims: dict[str, LiveClaim] = {}
@@ -132,13 +138,12 @@ class TaskManager:
         self._ahead = 0
         self._timer: Timer | None = None
         self._timer_at = 0
-        self._prefix = entropy.identifier()
+        self._prefix = entropy.identifier()[:12]
         self._ids = 0
         self._closed: Exception | None = None
-        self._local = kernel.local
         self._unlisten = tail.listen(self._follow, documents=True)
-        if self._local is not None:
-            self._take_in(*self._local.read_now(_all_tasks))
+        if self.local is not None:
+            self._take_in(*self.local.read_now(_all_tasks))
         else:
             self._early: list[Commit] | None = []
             self._loaded = asyncio.get_running_loop().create_future()
@@ -148,14 +153,19 @@ class TaskManager:
 
     def now(self) -> int:
         """Return kernel time, or a little less where it is a round trip away."""
-        if self._local is not None:
-            return self._local.read_now(_now)
+        if self.local is not None:
+            return self.local.read_now(_now)
         return int(self.clock.monotonic() * MICRO) + self._ahead
 
     def new_id(self, prefix: str) -> str:
         """Return an id that no other process makes."""
         self._ids += 1
         return f"{prefix}-{self._prefix}-{self._ids}"
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether this process knows the tasks, and the swarm is open."""
+        return self._loaded is None and self._closed is None
 
     async def ready(self) -> None:
         """Wait until this process knows the tasks.
@@ -176,27 +186,43 @@ class TaskManager:
         request: R,
     ) -> tuple[int, Any]:
         """Ask a rule about one task and commit what it decides."""
-        path = task_path(task_id)
-        known = self.index.records.get(task_id)
-        if known is not None and known.handoff is not None:
-            return await self._apply_with_handoff(author, path, rule, request)
+        path = self.path_of(task_id)
+        if self.local is not None:
+            if self.pause is not None:
+                await self.pause()
+            return self.apply_now(author, path, rule, request)
         try:
             return await self.kernel.apply_one(author, path, rule, request)
         except HandoffPending:
-            return await self._apply_with_handoff(author, path, rule, request)
+            with self.handoff_scope(task_id):
+                commit, outcome = await self.kernel.apply(
+                    author, decide_with_handoff, path, rule, request, self.on_claim_end
+                )
+        return 0 if commit is None else commit.revision, outcome
 
-    async def _apply_with_handoff(
+    def apply_now(
         self,
         author: AgentIdentity,
         path: Path,
         rule: Callable[[Document | None, int, R], Ruling],
         request: R,
     ) -> tuple[int, Any]:
-        with self.handoff_scope(str(path.name)):
-            commit, outcome = await self.kernel.apply(
-                author, decide_with_handoff, path, rule, request, self.on_claim_end
-            )
+        """Do what `apply_one` does, at once: the kernel must be local."""
+        local = self.local
+        assert local is not None  # callers have looked
+        try:
+            return local.apply_one_now(author, path, rule, request)
+        except HandoffPending:
+            with self.handoff_scope(str(path.name)):
+                commit, outcome = local.apply_now(
+                    author, decide_with_handoff, path, rule, request, self.on_claim_end
+                )
         return 0 if commit is None else commit.revision, outcome
+
+    def path_of(self, task_id: str) -> Path:
+        """Return where a task's record stands."""
+        known = self.index.records.get(task_id)
+        return task_path(task_id) if known is None else known.spec.path
 
     async def for_sure(
         self,
@@ -206,6 +232,8 @@ class TaskManager:
         request: R,
     ) -> tuple[int, Any]:
         """Do what `apply_one` does, to its end, also when the caller is cancelled."""
+        if self.local is not None:
+            return self.apply_now(author, self.path_of(task_id), rule, request)
         commit = self.start(
             self.apply_one(author, task_id, rule, request), "tasks: clean up"
         )
@@ -277,6 +305,7 @@ class TaskManager:
     def finish(self) -> None:
         """Let go of the claims that are left: their bodies can do nothing more."""
         self.close()
+        self.deadlines.close()
         for claim in tuple(self.claims.values()):
             claim.close()
         self.claims.clear()
@@ -346,7 +375,7 @@ class TaskManager:
         if record is None:
             index.remove(task_id)
         else:
-            if self._local is None:
+            if self.local is None:
                 self._learn_time(record)
             if now is None:
                 run_at = record.run_at

@@ -130,6 +130,14 @@ class TaskSpec:
     escalate_to: str | None = None
     schema_version: str = "1.0.0"
     metadata: bytes = b"{}"
+    _path: Path | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where the task's record stands."""
+        if self._path is None:
+            self._path = task_path(self.id)
+        return self._path
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON value."""
@@ -361,7 +369,9 @@ class TaskRecord:
         )
 
 
-_SPEC_FIELDS: Final = tuple(field.name for field in attrs.fields(TaskSpec))
+_SPEC_FIELDS: Final = tuple(
+    field.name for field in attrs.fields(TaskSpec) if field.name != "_path"
+)
 
 FAILURES: Final = frozenset(("retry", "fail", "escalate", "expire"))
 """The steps that end an attempt, or a task, by an error."""

@@ -48,7 +48,7 @@ class Tasks:
         identity: The identity that acts.
     """
 
-    __slots__ = ("_caller", "_capabilities", "identity", "manager")
+    __slots__ = ("_caller", "_capabilities", "_selectors", "identity", "manager")
 
     def __init__(
         self,
@@ -70,6 +70,7 @@ class Tasks:
         self.identity: AgentIdentity = identity
         self._caller = Caller(manager, identity, rights)
         self._capabilities = capabilities
+        self._selectors: dict[str, tuple[tuple[str, ...], Selector]] = {}
 
     # --- submitting -------------------------------------------------------------------
 
@@ -132,31 +133,50 @@ class Tasks:
             TypeError: An argument is not of its type.
             ValueError: An argument means nothing.
         """
-        spec = TaskSpec(
-            self.manager.new_id("task"),
-            _checked_kind(kind),
-            self._encode("payload", payload),
-            self.identity,
-            _checked_priority(priority),
-            _address(to, capability, role),
-            key,
-            _id_of(parent),
-            None if timeout is None else _micros("timeout", timeout),
-            max_retries,
-            _checked_backoff(backoff),
-            _checked_escalation(escalate_to),
-            schema_version,
-            _NO_METADATA if metadata is None else self._metadata(metadata),
-        )
-        check_whole("max_retries", max_retries, 0)
-        check_text("schema_version", schema_version)
-        submission = Submission(spec, _delay(delay), *_deadlines(deadline))
         manager = self.manager
         if manager.closed is not None:
             raise manager.closed
-        if key is None and spec.parent is None:
-            await manager.apply_one(self.identity, spec.id, decide_submit, submission)
-            return Task(self._caller, spec.id, kind)
+        task_id = manager.new_id("task")
+        if max_retries.__class__ is not int or max_retries < 0:
+            check_whole("max_retries", max_retries, 0)
+        if schema_version.__class__ is not str:
+            check_text("schema_version", schema_version)
+        path = Path(("global", "tasks", task_id), f"global.tasks.{task_id}")
+        spec = TaskSpec(
+            task_id,
+            _checked_kind(kind),
+            self._encode("payload", payload),
+            self.identity,
+            1 if priority is Priority.NORMAL else _checked_priority(priority),
+            ANYBODY
+            if to is None and capability is None and role is None
+            else _address(to, capability, role),
+            key,
+            None if parent is None else _id_of(parent),
+            _TIMEOUT if timeout == 300 else _limit(timeout),
+            max_retries,
+            _BACKOFF if backoff is None else _checked_backoff(backoff),
+            None if escalate_to is None else _checked_escalation(escalate_to),
+            schema_version,
+            _NO_METADATA if metadata is None else self._metadata(metadata),
+            path,
+        )
+        submission = Submission(
+            spec,
+            0 if delay == 0 else _delay(delay),
+            *(_NO_DEADLINE if deadline is None else _deadlines(deadline)),
+        )
+        if key is None and parent is None:
+            local = manager.local
+            if local is not None:
+                if manager.pause is not None:
+                    await manager.pause()
+                local.apply_one_now(self.identity, path, decide_submit, submission)
+            else:
+                await manager.kernel.apply_one(
+                    self.identity, path, decide_submit, submission
+                )
+            return Task(self._caller, task_id, kind)
         if key is not None:
             check_text("key", key)
             key_path(key)
@@ -200,7 +220,8 @@ class Tasks:
             ValueError: The lease or the timeout means nothing.
             Closed: The swarm is closed.
         """
-        check_seconds("lease", lease)
+        if lease != 30.0:
+            check_seconds("lease", lease)
         if timeout is not None and not as_seconds("timeout", timeout) >= 0:
             raise ValueError(f"timeout is 0 seconds or more, not {timeout}")
         selector = self.selector(kind)
@@ -214,7 +235,12 @@ class Tasks:
         """
         identity = self.identity
         capabilities = () if self._capabilities is None else self._capabilities()
-        return Selector(
+        known = self._selectors.get(kind)
+        if known is not None and known[0] == capabilities:
+            return known[1]
+        if len(self._selectors) >= _SELECTORS:
+            self._selectors.clear()
+        selector = Selector(
             kind,
             (
                 ANYBODY,
@@ -223,6 +249,8 @@ class Tasks:
                 *(f"capability:{capability}" for capability in capabilities),
             ),
         )
+        self._selectors[kind] = capabilities, selector
+        return selector
 
     # --- looking ----------------------------------------------------------------------
 
@@ -304,7 +332,12 @@ class Tasks:
         return self._encode("metadata", dict(metadata))
 
 
+_SELECTORS: Final = 64
+"""How many patterns of kinds are remembered for claims."""
+
 _NO_METADATA: Final = b"{}"
+_NO_DEADLINE: Final = (None, None)
+_TIMEOUT: Final = 300 * MICRO
 _BACKOFF: Final = Backoff(0.1, 60.0)
 
 
@@ -340,8 +373,8 @@ def _address(to: str | None, capability: str | None, role: str | None) -> str:
     return f"{word}:{name}"
 
 
-def _checked_escalation(target: str | None) -> str | None:
-    if target is None or target == MANUAL:
+def _checked_escalation(target: str) -> str:
+    if target == MANUAL:
         return target
     check_text("escalate_to", target)
     word, _, name = target.partition(":")
@@ -353,25 +386,25 @@ def _checked_escalation(target: str | None) -> str | None:
     return target
 
 
+def _limit(timeout: float | None) -> int | None:
+    return None if timeout is None else _micros("timeout", timeout)
+
+
 def _micros(what: str, seconds: float) -> int:
     check_seconds(what, seconds)
     return int(seconds * MICRO)
 
 
 def _delay(delay: float) -> int:
-    if delay.__class__ is int and not delay:
-        return 0
     if not 0 <= as_seconds("delay", delay) < 1e12:
         raise ValueError(f"delay is finite and 0 seconds or more, not {delay}")
     return int(delay * MICRO)
 
 
 def _deadlines(
-    deadline: datetime.datetime | float | None,
+    deadline: datetime.datetime | float,
 ) -> tuple[int | None, int | None]:
     """Return a deadline as microseconds from now, and as kernel time."""
-    if deadline is None:
-        return None, None
     if not isinstance(deadline, datetime.datetime):
         return _micros("deadline", deadline), None
     if deadline.tzinfo is None:
@@ -379,9 +412,7 @@ def _deadlines(
     return None, (deadline - EPOCH) // datetime.timedelta(microseconds=1)
 
 
-def _checked_backoff(backoff: Backoff | None) -> Backoff:
-    if backoff is None:
-        return _BACKOFF
+def _checked_backoff(backoff: Backoff) -> Backoff:
     if not isinstance(backoff, Backoff):
         raise TypeError(f"backoff is a Backoff, not {backoff!r}")
     return backoff

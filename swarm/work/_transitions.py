@@ -384,6 +384,8 @@ def decide_complete(
     record = claimed(document, now, right)
     claim = record.claim
     assert claim is not None  # `claimed` has looked
+    if record.handoff is not None:
+        raise HandoffPending
     agent = claim.agent
     new = TaskRecord(
         record.spec,
