@@ -15,6 +15,7 @@ from swarm.testing._errors import (
     BlobError,
     EscapeError,
     GoalError,
+    InconclusiveError,
     InvariantError,
     LinearizabilityError,
     SimulatedCrash,
@@ -27,10 +28,10 @@ from swarm.testing._failure import Failure
 from swarm.testing._faults import Fault, Faults
 from swarm.testing._injector import Injector
 from swarm.testing._loop import SimLoop
-from swarm.testing._options import RunOptions, SearchOptions
+from swarm.testing._options import RunOptions, Search, SearchOptions, Settings
 from swarm.testing._results import Proof, Report, Run
 from swarm.testing._schedule import Schedule
-from swarm.testing._script import Hold
+from swarm.testing._script import Deviation, Hold
 from swarm.testing._sim import Sim, SimClock
 from swarm.testing._simulate import sim_loop_factory, simulate
 from swarm.testing._sweep import prove, sweep_cancel
@@ -73,6 +74,7 @@ __all__ = [
     "BarrierModel",
     "BlobError",
     "Call",
+    "Deviation",
     "DistantKernel",
     "EscapeError",
     "Failure",
@@ -81,6 +83,7 @@ __all__ = [
     "GoalError",
     "History",
     "Hold",
+    "InconclusiveError",
     "Injector",
     "InvariantError",
     "KVModel",
@@ -97,8 +100,10 @@ __all__ = [
     "Run",
     "RunOptions",
     "Schedule",
+    "Search",
     "SearchOptions",
     "SemaphoreModel",
+    "Settings",
     "Sim",
     "SimClock",
     "SimLoop",

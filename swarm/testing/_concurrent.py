@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from swarm.testing._errors import LinearizabilityError
+from swarm.testing._errors import InconclusiveError, LinearizabilityError
 from swarm.testing._explore import search
 from swarm.testing._options import (
     RunOptions,
@@ -31,7 +31,11 @@ from swarm.testing._options import (
 )
 from swarm.testing._program import Program
 from swarm.testing.judges._history import History
-from swarm.testing.judges._linearizability import Violation, check_linearizable
+from swarm.testing.judges._linearizability import (
+    Undecided,
+    Violation,
+    check_linearizable,
+)
 from swarm.testing.judges._model import Model
 
 Calls = list[tuple[str, tuple[Any, ...]]]
@@ -60,12 +64,12 @@ def check_concurrent(
     """Check that an object behaves as if its operations ran one by one.
 
     `check_concurrent(Store, {"read": (), "write": (st.integers(0, 2),)},
-    RegisterModel(0))`; histories that the judge cannot decide within `max_states` pass.
+    RegisterModel(0))`. Hypothesis prints the scenario of a failure, and repeats it.
 
     Args:
         make: builds the object, inside the loop; may be a coroutine function.
         ops: name of each operation to the strategies of its arguments.
-        model: what the operations do when nobody else is there.
+        model: what the operations do when there is one client.
         clients: how many tasks call at most.
         length: how many calls each of them makes at most.
         schedules: how many schedules to explore for each drawn scenario.
@@ -81,7 +85,8 @@ def check_concurrent(
 
     Raises:
         LinearizabilityError: some history fits no order; notes tell the schedule.
-            Whatever else an operation raises comes out as it is.
+            Any other exception of an operation comes out as it is.
+        InconclusiveError: the judge could not decide a history within `max_states`.
         StuckError: some call waits for ever, and `may_block` is false.
     """
     experiment = _Experiment(
@@ -103,7 +108,7 @@ def check_concurrent(
     def test(scenario: Scenario) -> None:
         program = functools.partial(experiment.run, scenario)
         how = together if len(scenario) > 1 else alone
-        search(Program(program), how).check()
+        search(Program(program), how, "none").check()
 
     test()
 
@@ -146,6 +151,11 @@ class _Experiment:
         else:
             await asyncio.gather(*tasks)
         verdict = check_linearizable(history, self.model, max_states=self.max_states)
+        if isinstance(verdict, Undecided):
+            raise InconclusiveError(
+                f"the judge gave up after {self.max_states} states; raise max_states, "
+                f"or make length smaller\nhistory:\n{history}"
+            )
         if isinstance(verdict, Violation):
             raise LinearizabilityError(f"{verdict.explain()}\nhistory:\n{history}")
 

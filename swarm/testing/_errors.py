@@ -1,4 +1,4 @@
-"""What a simulated run can end with, besides the program's own exceptions."""
+"""The exceptions of the simulator itself."""
 
 from swarm.errors import SwarmError
 
@@ -17,7 +17,7 @@ class EscapeError(SimulationError):
 class StuckError(SimulationError):
     """Nothing can ever happen again: no task is ready and no timer is set.
 
-    The message lists who waits for what, at which line, and the cycle if
+    The message lists what each task waits for, at which line, and the cycle if
     there is one.
     """
 
@@ -25,8 +25,8 @@ class StuckError(SimulationError):
 class StepLimitError(SimulationError):
     """The run took more steps, or more virtual time, than it was allowed.
 
-    The message says whether virtual time still moved: if it did not, some
-    tasks wake each other up for ever at one instant.
+    The message says whether virtual time still moved: if it did not, some tasks wake
+    each other up for ever at one instant. It lists what each task waits for.
     """
 
 
@@ -42,6 +42,14 @@ class LinearizabilityError(SimulationError, AssertionError):
     """The answers of concurrent operations fit no order of them, one by one.
 
     The message holds the judge's explanation and the whole history.
+    """
+
+
+class InconclusiveError(SimulationError, AssertionError):
+    """A search ended without the answer that its success would claim.
+
+    For example: a pattern of faults matched no agent, a judge gave up, a replay blob no
+    longer fits the program, a proof was not finished. The message says what to do.
     """
 
 

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
 import attrs
 
 from swarm.testing._errors import EscapeError
 from swarm.testing._faults import fewer
 from swarm.testing._options import Settings
-from swarm.testing._program import Program, execute
-from swarm.testing._report import is_library
+from swarm.testing._policies import CALLBACK, CLOCK
+from swarm.testing._program import Outcome, Program, execute
+from swarm.testing._report import line_of_error
 from swarm.testing._schedule import Inputs, Schedule, describe_hold
-from swarm.testing._script import Hold, Script
+from swarm.testing._script import Deviation, Hold, Retrace, Script
 from swarm.testing._shrink import Deviations, Shrinker
 from swarm.testing._trace import Tracer, render
 
 MAX_STEPS = 500_000  # of all replays of a shrink together
 _FOR_FAULTS = 40  # replays
+Replay = Literal["function", "pytest", "none"]
+"""How a failure can be replayed: with `replay`, with `--swarm-replay`, not at all."""
 
 
 @attrs.frozen(kw_only=True)
@@ -27,11 +35,13 @@ class Failure:
         schedule: what to replay.
         on_stock_order: it also happens without any reordering.
         deviations: at how many decisions the schedule leaves the stock order.
+        why: what was out of the ordinary, a sentence each.
         trace: the steps of the run, at most about 30 lines.
         digest: a hash of the whole trace, the same in every process.
         found_after: the number of schedules tried, this one included.
         replays: how many runs it took to shrink.
         reproducible: replaying gave the same failure.
+        again: the line that repeats the failure, ready to copy; may be empty.
     """
 
     error: BaseException
@@ -44,97 +54,75 @@ class Failure:
     found_after: int
     replays: int
     reproducible: bool
+    again: str
 
     @property
     def blob(self) -> str:
-        """The line to give to `replay` or to `--swarm-replay`."""
+        """The text to give to `replay` or to `--swarm-replay`."""
         return self.schedule.blob
 
     def explain(self) -> str:
         """Tell in at most about 40 lines what happened."""
         lines = [f"{type(self.error).__name__}: {self.error}"]
         lines += [f"schedule {self.found_after}, shrunk in {self.replays} replays"]
-        lines += self.why
-        lines += [self.trace, f"replay: {self.blob}"]
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.why, self.trace, self.again]).rstrip()
+
+
+class Found(NamedTuple):
+    """A run that failed.
+
+    `choices` are those of its policy, `holds` those it was planned with.
+    """
+
+    program: Program
+    settings: Settings
+    inputs: Inputs
+    error: BaseException
+    choices: Sequence[int]
+    number: int
+    holds: tuple[Hold, ...] = ()
 
 
 def signature(error: BaseException) -> tuple[object, ...]:
     """Say what makes two failures the same: type and line of the program."""
-    line: object = None
-    trace = error.__traceback__
-    while trace is not None:
-        filename = trace.tb_frame.f_code.co_filename
-        if not is_library(filename):
-            line = (filename, trace.tb_lineno)
-        trace = trace.tb_next
-    return type(error), line
+    place = line_of_error(error)
+    return type(error), None if place is None else (place.file, place.line)
 
 
-def investigate(
-    program: Program,
-    settings: Settings,
-    taken: Schedule,
-    error: BaseException,
-    found_after: int,
-    *,
-    holds: tuple[Hold, ...] = (),
-) -> Failure:
-    """Shrink a failure, replay it with the trace on, and explain it.
-
-    Args:
-        program: what failed.
-        settings: how it was run.
-        taken: the schedule under which it did, decision by decision.
-        error: what it raised.
-        found_after: the number of schedules tried.
-        holds: how the schedule was made, if it was by holds.
-    """
+def investigate(found: Found, replay: Replay = "function") -> Failure:
+    """Shrink a failure, replay it with the trace on, and explain it."""
+    settings, error = found.settings, found.error
     if isinstance(error, EscapeError):
-        return tell(program, settings, taken, error, found_after, 0)
-    search = _Search(program, settings, taken, error)
+        schedule = Schedule.of(settings, found.inputs, ())
+        return tell(found, schedule, replay)
+    search = _SmallerRuns(found)
     search.drop_faults()
-    search.shrinker.replays = search.replays
-    found = search.shrinker.shrink([lane for _, lane in taken.deviations], holds)
-    deviations, held = (taken.deviations, ()) if found is None else found
-    schedule = attrs.evolve(
-        taken, deviations=deviations, holds=held, faults=search.inputs.faults
-    )
-    return tell(
-        program, settings, schedule, error, found_after, search.shrinker.replays
-    )
+    small = search.shrinker.shrink(found.choices, found.holds)
+    deviations, holds = ((), ()) if small is None else small
+    schedule = Schedule.of(settings, search.inputs, deviations, holds)
+    return tell(found, schedule, replay, search.shrinker.replays)
 
 
-class _Search:
+class _SmallerRuns:
     """Replays smaller schedules and tells whether they fail the same way."""
 
-    def __init__(
-        self,
-        program: Program,
-        settings: Settings,
-        taken: Schedule,
-        error: BaseException,
-    ) -> None:
-        self.shrinker = Shrinker(self._probe)
-        self.inputs = taken.inputs
-        self._taken = taken.deviations
-        self._program = program
-        self._settings = settings
-        self._wanted = signature(error)
+    def __init__(self, found: Found) -> None:
+        self.shrinker = Shrinker(self._probe, self._retrace)
+        self.inputs = found.inputs
+        self._found = found
+        self._wanted = signature(found.error)
         self._steps = 0
-        self.replays = 0
 
     def _probe(self, deviations: Deviations, holds: tuple[Hold, ...]) -> Script | None:
-        return self._fails(deviations, holds, self.inputs)
+        return self._fails(Script(deviations, holds), self.inputs)
 
-    def _fails(
-        self, deviations: Deviations, holds: tuple[Hold, ...], inputs: Inputs
-    ) -> Script | None:
-        self.replays += 1
+    def _retrace(self, choices: Sequence[int]) -> Script | None:
+        return self._fails(Retrace(choices), self.inputs)
+
+    def _fails(self, script: Script, inputs: Inputs) -> Script | None:
         if self._steps > MAX_STEPS:
             return None
-        script = Script(dict(deviations), holds)
-        again = execute(self._program, script, self._settings, inputs)
+        again = execute(self._found.program, script, self._found.settings, inputs)
         self._steps += again.steps
         same = again.error is not None and signature(again.error) == self._wanted
         return script if same else None
@@ -148,39 +136,36 @@ class _Search:
             inputs = next((i for i in smaller if self._fails_somehow(i)), None)
 
     def _fails_somehow(self, inputs: Inputs) -> bool:
-        orders: tuple[Deviations, ...] = ((), self._taken)
-        left = max(_FOR_FAULTS - self.replays, 0)
-        return any(self._fails(order, (), inputs) for order in orders[:left])
+        for script in (Script(), Retrace(self._found.choices)):
+            if self.shrinker.replays >= _FOR_FAULTS:
+                return False
+            self.shrinker.replays += 1
+            if self._fails(script, inputs) is not None:
+                return True
+        return False
 
 
 def tell(
-    program: Program,
-    settings: Settings,
-    schedule: Schedule,
-    error: BaseException,
-    found_after: int,
-    replays: int,
+    found: Found, schedule: Schedule, replay: Replay = "function", replays: int = 0
 ) -> Failure:
     """Replay a schedule once more with the trace on, and put it into words."""
-    tracer, script = Tracer(), schedule.policy()
-    again = execute(program, script, settings, schedule.inputs, tracer).error
+    tracer, script, error = Tracer(), schedule.policy(), found.error
+    settings = schedule.settings(found.settings)
+    outcome = execute(found.program, script, settings, schedule.inputs, tracer)
+    again, made = outcome.error, script.made
     reproducible = again is not None and signature(again) == signature(error)
     if again is not None and reproducible:
         error = again
-    made = script.made
-    if not schedule.holds and reproducible:
-        exact = tuple((d.decision, d.lane) for d in made)
-        schedule = attrs.evolve(schedule, deviations=exact)
-    why = _reasons(schedule, script, tracer)
+        if not schedule.holds:
+            schedule = attrs.evolve(schedule, deviations=tuple(made))
+        if not any(deviation.lane == CLOCK for deviation in made):
+            schedule = attrs.evolve(schedule, max_stall=0.0)
     stock = reproducible and not made and not schedule.cancels and not schedule.faults
+    why = _reasons(schedule, script, tracer)
     if stock:
         why.append("also happens on the stock order")
     if not reproducible:
-        why.append(
-            "NOT REPRODUCIBLE: the same schedule gave another result; the program "
-            "depends on something outside the simulation (real time, id(), a set of "
-            "strings or of objects, a file)"
-        )
+        why.append(_why_not_again(outcome))
     failure = Failure(
         error=error,
         schedule=schedule,
@@ -189,29 +174,62 @@ def tell(
         why=tuple(why),
         trace=render(tracer.rows),
         digest=tracer.digest(),
-        found_after=found_after,
+        found_after=found.number,
         replays=replays,
         reproducible=reproducible,
+        again=_line_to_copy(schedule.blob, replay),
     )
-    again_line = f"replay: {failure.blob}"
-    for note in (*why, failure.trace, again_line, f"--swarm-replay={failure.blob}"):
-        error.add_note(note)
+    for note in (*why, failure.trace, failure.again):
+        if note:
+            error.add_note(note)
     return failure
+
+
+def _why_not_again(outcome: Outcome) -> str:
+    result = "no failure" if outcome.error is None else repr(outcome.error)[:200]
+    return (
+        f"NOT REPRODUCIBLE: the same schedule gave {result}; the program depends on "
+        "something outside the simulation (real time, id(), a set of strings or of "
+        "objects, a file, a global left by an earlier run)"
+    )
+
+
+def _line_to_copy(blob: str, replay: Replay) -> str:
+    if replay == "function":
+        return f'replay(program, "{blob}")'
+    if replay == "none":
+        return ""
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
+    return f"pytest {shlex.quote(test) + ' ' if test else ''}--swarm-replay={blob}"
 
 
 def _reasons(schedule: Schedule, script: Script, tracer: Tracer) -> list[str]:
     name = tracer.name_of
-    why = [describe_hold(hold, name(hold.lane)) for hold in schedule.holds]
+    late = {row.task: row.late for row in tracer.rows if row.late}
+    why = [
+        describe_hold(hold, name(hold.lane))
+        for hold in schedule.holds
+        if hold.lane != CALLBACK or not late
+    ]
     why += [
         f"`{name(lane)}` was cancelled before step {step}"
         for step, lane in schedule.cancels
     ]
     why += [str(fault) for fault in schedule.faults]
+    why += [
+        f"a callback was {seconds:g} s late"
+        if task == "loop"
+        else f"a step of `{task}` was {seconds:g} s late"
+        for task, seconds in list(late.items())[:8]
+    ]
     if not schedule.holds:
-        why += [
-            f"at decision {d.decision} `{name(d.lane)}` ran before `{name(d.head)}`"
-            for d in script.made[:8]
-        ]
-        if len(script.made) > 8:
-            why.append(f"... and {len(script.made) - 8} more turns")
+        made = [d for d in script.made if d.lane != CLOCK]
+        why += [_describe_deviation(d, tracer) for d in made[:8]]
+        if len(made) > 8:
+            why.append(f"... and {len(made) - 8} more such turns")
     return why
+
+
+def _describe_deviation(deviation: Deviation, tracer: Tracer) -> str:
+    first, late = tracer.name_of(deviation.lane), tracer.name_of(deviation.head)
+    return f"`{first}` ran before step {deviation.step} of `{late}`"

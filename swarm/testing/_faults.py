@@ -264,6 +264,23 @@ class Planner:
                 plan.append(Fault(kind, target, number, *self._pick(SIZES[kind])))
         return tuple(plan)
 
+    def unmatched(self) -> list[str]:
+        """Return the names and patterns that matched nothing in any run."""
+        found = []
+        for kind in self._faults.kinds():
+            targets: Targets = getattr(self._faults, kind)
+            if isinstance(targets, bool):
+                continue
+            occasion = OCCASIONS[kind]
+            names = sorted(
+                {t for known, t in self._census if known == occasion} - {ANYBODY}
+            )
+            for pattern in (targets,) if isinstance(targets, str) else targets:
+                if not any(fnmatchcase(name, pattern) for name in names):
+                    there = ", ".join(names[:8]) or "none"
+                    found.append(f"{kind}={pattern!r} (there are: {there})")
+        return found
+
     def _pick(self, choices: Any) -> Any:
         return choices[int(self._rng.random() * len(choices))] if choices else None
 

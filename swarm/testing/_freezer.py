@@ -12,7 +12,7 @@ from swarm.testing._handles import SimHandle
 from swarm.testing._virtual import VirtualLoop
 
 
-class Freezer:
+class TaskFreezer:
     """Takes the steps of frozen tasks out of a loop, and gives them back later.
 
     It stands in the loop's way only while something is frozen: it puts its own

@@ -78,7 +78,15 @@ class SimHandle(asyncio.Handle):
 
 
 class SimTimer(asyncio.TimerHandle):
-    """A callback that becomes ready at `when()`, in loop seconds."""
+    """A callback that becomes ready at `when()`, in loop seconds.
+
+    The loop runs a timer that is due as it runs a `SimHandle`.
+    """
+
+    __slots__ = ("lane", "since")
+
+    lane: int
+    since: float
 
     def __init__(
         self,
@@ -112,6 +120,9 @@ class SimTimer(asyncio.TimerHandle):
 
     def __repr__(self) -> str:
         return f"<SimTimer at {self._when:g} {describe_callback(self._callback)}>"
+
+
+Ready = SimHandle | SimTimer
 
 
 def describe_callback(callback: object) -> str:

@@ -14,8 +14,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from swarm.testing._faults import ANYBODY, OCCASIONS, SIZES, Fault, Faults, Kind, Size
-from swarm.testing._policies import Drawn
-from swarm.testing._script import LENGTHS, HoldHeads
+from swarm.testing._script import LENGTHS, Drawn, HoldHeads
 
 MAX_DECISIONS = 2_000
 
@@ -48,7 +47,7 @@ class DrawnSchedule:
 
 
 class HeldSchedule:
-    """A schedule in which whoever is first in line is slow for a while."""
+    """A schedule in which tasks that are first in line are slow for a while."""
 
     def __init__(self, starts: dict[int, int]) -> None:
         self._starts = starts

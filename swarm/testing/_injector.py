@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from swarm.testing._errors import SimulationError
 from swarm.testing._faults import ANYBODY, OCCASIONS, Fault, Kind, Occasion
-from swarm.testing._freezer import Freezer
+from swarm.testing._freezer import TaskFreezer
 from swarm.testing._virtual import VirtualLoop
 
 
@@ -42,7 +42,7 @@ class Injector:
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
         self._due: dict[tuple[str, str, int], list[Fault]] = {}
-        self._freezer = Freezer(loop)
+        self._freezer = TaskFreezer(loop)
         self._victims: dict[str, Victim] = {}
         self._listeners: dict[str, tuple[Kind, ...]] = {}
         self.counts: dict[tuple[str, str], int] = {}

@@ -1,11 +1,15 @@
-"""An event loop on which time is virtual and the order of steps is chosen.
+"""An event loop on which time is virtual and a policy chooses the order of steps.
 
 Which orders are legal (measured on asyncio's and anyio's own tests): *a task step
-may be late, a plain callback may not be overtaken*. Late steps are what slow I/O
-and busy machines cause; `call_soon`, done-callbacks and expired timers are the
-bookkeeping on which the contracts of asyncio and anyio rest. So the candidates at
-any moment are the task steps queued before the oldest plain callback, plus that
-callback; callbacks keep their order among themselves.
+may be late, a plain callback may not be overtaken*. Slow I/O and busy machines cause
+late steps; `call_soon`, done-callbacks and expired timers are the bookkeeping on
+which the contracts of asyncio and anyio rest. So the candidates at any moment are the
+task steps queued before the oldest plain callback, plus that callback; callbacks keep
+their order among themselves.
+
+Fairness is the loop's, whatever the policy: after `FAIR_AFTER` callbacks in a row a
+ready step is next. Without this rule a callback that arms itself again (the
+cancellation of anyio does) could starve the task it waits for.
 """
 
 # The base class is full of private names that the docs of asyncio promise nothing
@@ -18,17 +22,16 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Unpack
+from typing import Any, Final, Unpack
 
 from swarm.ports import install_runtime
-from swarm.testing._anyio import patched_anyio
 from swarm.testing._errors import StepLimitError, StuckError
 from swarm.testing._handles import (
     BUILTIN,
     METHOD,
     PYTHON_STEPS,
     STEP,
-    SimHandle,
+    Ready,
     SimTask,
 )
 from swarm.testing._injector import Injector
@@ -40,30 +43,33 @@ from swarm.testing._options import (
     checked,
     spelled_out,
 )
-from swarm.testing._policies import STALL, Fifo, Policy
-from swarm.testing._report import describe_stuck, waits_outside
+from swarm.testing._patches import patched
+from swarm.testing._policies import STALL, Fifo, SchedulePolicy
+from swarm.testing._report import describe_stuck, describe_tasks, waits_outside
 from swarm.testing._runtime import SimRuntime
 from swarm.testing._virtual import VirtualLoop
+
+FAIR_AFTER: Final = 64
 
 
 class SimLoop(VirtualLoop):
     """A deterministic event loop on virtual time.
 
     Args:
-        policy: who runs next; the stock order if omitted.
-        settings: how it runs, in one record; or give the options by name.
+        policy: chooses the next step; the stock order if omitted.
+        settings: all options in one record; or give the options by name.
         entropy_seed: number from which the program may derive its randomness.
         options: see `Settings`.
 
     Raises:
-        TypeError: there is no such option, or both kinds of them are given.
+        TypeError: the option is unknown, or options and `settings` are given.
         ValueError: an option's value means nothing.
     """
 
     @spelled_out(Settings, RunOptions)
     def __init__(
         self,
-        policy: Policy | None = None,
+        policy: SchedulePolicy | None = None,
         *,
         settings: Settings | None = None,
         entropy_seed: int = 0,
@@ -75,33 +81,36 @@ class SimLoop(VirtualLoop):
             raise TypeError(f"settings= says it all; without {', '.join(options)}")
         super().__init__()
         self.entropy_seed: int = entropy_seed
+        self.used_chance: bool = False  # `sim.rng` was asked for
         self.order: Order = settings.order
-        self.max_stall: float = settings.max_stall
+        self.max_stall: float = settings.max_stall or 0.0
         self.threads: Threads = settings.threads
         self.max_steps: int = settings.max_steps
         self.max_time: float | None = settings.max_time
-        self.policy: Policy = Fifo() if policy is None else policy
+        self.policy: SchedulePolicy = Fifo() if policy is None else policy
         self.steps: int = 0
         self.monitors: list[Callable[[], None]] = []
         self.interventions: list[tuple[int, int]] = []  # (step, task), descending
         self.halted: bool = False  # set by a subclass that runs step by step
         self._free = policy is not None and (self.order != "fifo" or self.max_stall > 0)
         self._moved_at = 0  # the step at which the clock moved last
-        self._pending: deque[SimHandle] = deque()
+        self._pending: deque[Ready] = deque()
         self._late: dict[float, int] = {}  # ready since, before now: how many
+        self.fails_unhandled: bool = settings.unhandled == "fail"
         self.faults: Injector = Injector(self)
         runtime = SimRuntime(
-            pause=self.scheduling_point,
-            entropy_seed=entropy_seed,
-            wall_time=self.wall_time,
+            self.scheduling_point, entropy_seed, self.wall_time, self._note_chance
         )
         install_runtime(self, runtime)
+
+    def _note_chance(self) -> None:
+        self.used_chance = True
 
     async def scheduling_point(self) -> None:
         self.faults.operation()
         await super().scheduling_point()
 
-    def ready_handles(self) -> list[SimHandle]:
+    def ready_handles(self) -> list[Ready]:
         return [*self.policy.waiting(), *self._pending, *self._ready]
 
     def lane_of_step(self, callback: Any) -> int:
@@ -110,7 +119,7 @@ class SimLoop(VirtualLoop):
     # --- running ----------------------------------------------------------------
 
     def run_forever(self) -> None:
-        with patched_anyio():
+        with patched():
             super().run_forever()
 
     def _run_once(self) -> None:
@@ -160,13 +169,16 @@ class SimLoop(VirtualLoop):
         policy, watched = self.policy, self.is_watched()
         pool, pop, push = policy.pool, policy.pop, policy.push
         lane_of, each_step = self._lane, self.order == "tasks"
-        stalls = self.max_stall > 0
+        stalls, shortcut = self.max_stall > 0, not policy.counts_steps
+        callbacks = 0  # in a row, while a step was ready
         while True:
             if self._timers:
                 self._fire_due()
             # A step that is ready alone, with no clock beside it, needs no choice.
-            alone = len(ready) == 1 and not (
-                pool or pending or (stalls and self._timers)
+            alone = (
+                shortcut
+                and len(ready) == 1
+                and not (pool or pending or (stalls and self._timers))
             )
             if ready and not alone:
                 self._admit()
@@ -189,16 +201,18 @@ class SimLoop(VirtualLoop):
                     handle = ready.popleft()
                 else:
                     stall = stalls and self._may_stall()
-                    if pool or stall:
-                        handle = pop(bool(pending), stall)
+                    if pool:
+                        handle = pop(bool(pending) and callbacks < FAIR_AFTER, stall)
+                        callbacks = callbacks + 1 if handle is None else 0
+                    elif stall:
+                        handle = pop(bool(pending), True)
                     if handle is None:
                         handle = pending.popleft()
                         while pending and pending[0].lane:
                             push(pending.popleft())
                     elif handle is STALL:
                         self.steps -= 0 if watched else count + 1
-                        self._admit()  # before the clock moves
-                        self._idle()
+                        self._stall()
                         break
                     if stalls and handle.since < self._now:
                         self._ran_late(handle.since)
@@ -229,8 +243,17 @@ class SimLoop(VirtualLoop):
             if self._stopping:
                 return
 
-    def _step(self, handle: SimHandle) -> None:
-        """Run one step that somebody watches or wants to happen otherwise."""
+    def _stall(self) -> None:
+        """Move the clock although steps are ready."""
+        self._admit()  # before the clock moves
+        before = self._now
+        self._idle()
+        if self.tracer is not None:
+            waiting = [*self.policy.waiting(), *self._pending]
+            self.tracer.stalled(before, waiting)
+
+    def _step(self, handle: Ready) -> None:
+        """Run one step that is traced, or before which a task is cancelled."""
         if handle._cancelled:
             return
         if self.interventions and self.interventions[-1][0] <= self.steps:
@@ -298,11 +321,22 @@ class SimLoop(VirtualLoop):
         when = self._timers[0][0]
         if when > self._now:
             if self.max_time is not None and when > self.max_time:
-                msg = f"the program is still busy at t={self.max_time:g} s (max_time)"
-                raise StepLimitError(msg)
+                tasks, _ = describe_tasks(self)
+                raise StepLimitError(
+                    f"the program is still busy at t={self.max_time:g} s (max_time)\n"
+                    f"{tasks}"
+                )
             if self.max_stall:
                 self._note_late()
             self._now = when
+            self._moved_at = self.steps
+
+    def block(self, seconds: float) -> None:
+        """Let the present step take so long: nothing else runs in the meantime."""
+        if seconds > 0:
+            if self.max_stall:
+                self._note_late()
+            self._now += seconds
             self._moved_at = self.steps
 
     # --- how long what is ready has waited ------------------------------------------
@@ -336,18 +370,34 @@ class SimLoop(VirtualLoop):
             if still * 2 > self.max_steps
             else f"virtual time kept moving and is now t={self._now:g}"
         )
-        raise StepLimitError(f"more than {self.max_steps} steps; {moved}")
+        tasks, _ = describe_tasks(self)
+        raise StepLimitError(f"more than {self.max_steps} steps; {moved}\n{tasks}")
 
     # --- ending -----------------------------------------------------------------
 
-    def adopt(self, policy: Policy) -> None:
+    def run_until_complete(self, future: Any) -> Any:
+        """Run until a future is done; return its result.
+
+        Raises:
+            Exception: an exception that no task and no handler received.
+        """
+        value = super().run_until_complete(future)
+        self._raise_unhandled(self.fails_unhandled)
+        return value
+
+    def _raise_unhandled(self, fails: bool) -> None:
+        if fails and (error := self.unhandled()) is not None:
+            self.fails_unhandled = False
+            raise error
+
+    def adopt(self, policy: SchedulePolicy) -> None:
         """Let another policy choose from now on, also among what is ready now."""
         for step in self.policy.waiting():
             policy.push(step)
         self.policy = policy
 
     def restore_order(self) -> None:
-        """Go on in the stock order with whatever is ready now."""
+        """Go on in the stock order with the steps that are ready now."""
         left = [*self.policy.waiting(), *self._pending]
         self._ready.extendleft(reversed(left))
         self._pending.clear()
@@ -357,6 +407,10 @@ class SimLoop(VirtualLoop):
         self.max_stall = 0.0
 
     def close(self) -> None:
+        fails = self.fails_unhandled and not self._closed
+        if fails:
+            self.note_forgotten()
         self._timers.clear()
         self._pending.clear()
         super().close()
+        self._raise_unhandled(fails)

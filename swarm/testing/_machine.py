@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from swarm.testing._errors import StuckError
-from swarm.testing._handles import SimHandle
+from swarm.testing._handles import Ready
 from swarm.testing._hypothesis import schedules
 from swarm.testing._loop import SimLoop
 from swarm.testing._options import Order, Threads
@@ -38,7 +38,7 @@ class SteppedLoop(SimLoop):
             self._run_chosen()
         self._stopping = self._stopping or self.halted
 
-    def _step(self, handle: SimHandle) -> None:
+    def _step(self, handle: Ready) -> None:
         if handle._cancelled:
             return
         super()._step(handle)

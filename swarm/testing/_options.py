@@ -1,8 +1,8 @@
-"""How programs are run and searched: every option once, with its default and limits.
+"""The options of runs and searches: each one once, with its default and its limits.
 
-Who takes options takes them as keywords, typed by one of the dictionaries here, and
-makes one frozen record of them, which checks them. Below that only the record goes
-from hand to hand.
+A public function takes options as keywords, typed by one of the dictionaries here,
+and makes one frozen record of them, which checks them. Everything below takes the
+record.
 """
 
 from __future__ import annotations
@@ -16,35 +16,27 @@ import attrs
 
 from swarm.testing._faults import Faults
 
-Order = Literal["tasks", "fifo", "batch"]
+Order = Literal["tasks", "fifo"]
 Threads = Literal["refuse", "inline"]
-Strategy = Literal[
-    "auto",
-    "fifo",
-    "random",
-    "weighted",
-    "pos",
-    "pct",
-    "holds",
-    "double-holds",
-    "random-holds",
-]
+Unhandled = Literal["fail", "ignore"]
+Strategy = Literal["auto", "fifo", "random", "weighted", "pos", "holds", "random-holds"]
 
 
 # --- as keywords --------------------------------------------------------------------
 
 
-class Limits(TypedDict, total=False):
+class LimitOptions(TypedDict, total=False):
     """When a run is given up; see `Settings`."""
 
     max_steps: int
     max_time: float | None
 
 
-class SweepOptions(Limits, total=False):
+class SweepOptions(LimitOptions, total=False):
     """How a run in the stock order is made; see `Settings`."""
 
     threads: Threads
+    unhandled: Unhandled
 
 
 class RunOptions(SweepOptions, total=False):
@@ -54,9 +46,11 @@ class RunOptions(SweepOptions, total=False):
     max_stall: float
 
 
-class SearchOptions(RunOptions, total=False):
+class SearchOptions(SweepOptions, total=False):
     """How a program is explored; see `Search`."""
 
+    order: Order
+    max_stall: float | None
     schedules: int
     seed: int
     strategy: Strategy
@@ -67,11 +61,11 @@ class SearchOptions(RunOptions, total=False):
 
 
 def check_whole(name: str, value: object, least: int | None = None) -> None:
-    """Refuse what is no whole number, or below the least that means anything.
+    """Refuse a value that is not a whole number, or is below `least`.
 
     Raises:
-        TypeError: it is no `int`.
-        ValueError: it is too small.
+        TypeError: the value is not an `int`.
+        ValueError: the value is too small.
     """
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} is a whole number, not {value!r}")
@@ -121,19 +115,22 @@ class Settings:
     """How a run is made.
 
     Attributes:
-        order: `"tasks"` lets task steps be late, `"fifo"` keeps the stock order,
-            `"batch"` shuffles the steps of each loop iteration among themselves.
-        max_stall: seconds by which the clock may move on while work is ready; no
+        order: `"tasks"` lets task steps be late, `"fifo"` keeps the stock order.
+        max_stall: seconds by which the clock may move on while a step is ready; no
             ready step ever waits longer than this.
         threads: `"refuse"` raises `EscapeError` when a worker thread is asked for,
             `"inline"` runs its function as one step of a task.
+        unhandled: `"fail"` makes a failure of an exception in a callback, and of a
+            task that failed and that nothing awaited; `"ignore"` only lists these in
+            `Run.complaints`, as the stock loop only logs them.
         max_steps: steps after which a run ends with `StepLimitError`.
-        max_time: loop time, in seconds, beyond which it does.
+        max_time: loop time, in seconds, after which a run ends with the same error.
     """
 
     order: Order = attrs.field(default="tasks", validator=one_of(Order))
-    max_stall: float = attrs.field(default=0.0, validator=is_time)
+    max_stall: float | None = attrs.field(default=0.0, validator=is_time)
     threads: Threads = attrs.field(default="refuse", validator=one_of(Threads))
+    unhandled: Unhandled = attrs.field(default="fail", validator=one_of(Unhandled))
     max_steps: int = attrs.field(default=100_000, validator=_whole(1))
     max_time: float | None = attrs.field(default=None, validator=_if_any(is_time))
 
@@ -143,12 +140,17 @@ class Search(Settings):
     """How a program is explored.
 
     Attributes:
+        max_stall: seconds by which the clock may move on while a step is ready, in
+            every schedule. If omitted, a third of the schedules of `"auto"` let steps
+            be late by what the program's own timers suggest, at most one second, and
+            the others are on time. 0 keeps every step on time.
         schedules: how many schedules to run at most.
         seed: start of all randomness, also of `sim.rng` and the module `random`.
         strategy: `"auto"` mixes them; or name one.
         faults: what may go wrong in a swarm program; nothing if omitted.
     """
 
+    max_stall: float | None = attrs.field(default=None, validator=_if_any(is_time))
     schedules: int = attrs.field(default=500, validator=_whole(1))
     seed: int = attrs.field(default=0, validator=_whole())
     strategy: Strategy = attrs.field(default="auto", validator=one_of(Strategy))
@@ -160,11 +162,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def checked(record: type[R], kind: Any, options: Mapping[str, Any]) -> R:
-    """Make a record of options that are taken as keywords of this kind.
+    """Make a record of options that were given as keywords of this kind.
 
     Raises:
-        TypeError: there is no such option, or its value is of the wrong type.
-        ValueError: a value means nothing; the message says what would.
+        TypeError: the option is unknown, or its value is of the wrong type.
+        ValueError: a value means nothing; the message names the range.
     """
     names = kind.__annotations__
     for name in options:

@@ -1,17 +1,14 @@
-"""Who runs next: strategies that choose among the tasks that are ready.
+"""Scheduling policies: which of the ready task steps runs next.
 
-A policy owns the pool of ready task steps. `pop(callback, stall)` picks one of
-them, or `None` for the oldest plain callback (only if `callback`), or `STALL` to
-let the clock move to the next timer although work is ready (only if `stall`).
-Wherever there was more than one possibility the lane chosen goes to `choices`:
-the number of the task, `CALLBACK` or `CLOCK`.
+A policy owns the pool of ready task steps. `pop(callback, stall)` picks one of them,
+or `None` for the oldest plain callback (only if `callback`), or `STALL` to let the
+clock move to the next timer although work is ready (only if `stall`). Each decision
+with more than one possibility is recorded: the lane chosen in `choices`, the number
+of possibilities in `widths`. A lane is the number of a task, `CALLBACK` or `CLOCK`.
 
-Sources: priority-based testing with change points is PCT (Burckhardt et al., "A
-randomized scheduler with probabilistic guarantees of finding bugs", ASPLOS 2010);
-a priority for each event is POS (Yuan et al., "Partial order aware concurrency
-sampling", CAV 2018); weights by what is left to do are URW (Zhao et al.,
-"Selectively uniform concurrency testing", ASPLOS 2025). A single hold is a
-delay-bounded schedule (Emmi et al., POPL 2011) whose one delay has a duration.
+Sources: a priority for each event is POS (Yuan et al., "Partial order aware
+concurrency sampling", CAV 2018); weights by the work that is left are URW (Zhao et
+al., "Selectively uniform concurrency testing", ASPLOS 2025).
 """
 
 from __future__ import annotations
@@ -23,13 +20,6 @@ from itertools import accumulate
 from typing import Any, Final, Protocol, runtime_checkable
 
 
-class Step(Protocol):
-    """One ready step of a task, as the policies see it."""
-
-    lane: int
-    since: float
-
-
 class Stall:
     """The type of `STALL`."""
 
@@ -37,37 +27,45 @@ class Stall:
 STALL: Final = Stall()
 CALLBACK: Final = 0
 CLOCK: Final = -1
-YIELD_AFTER: Final = 64
 
-Choice = Any  # a Step, None for the callback, or STALL
+Choice = Any  # a step, None for the callback, or STALL
 
 
 @runtime_checkable
-class Policy(Protocol):
-    """What the loop asks of a strategy."""
+class SchedulePolicy(Protocol):
+    """What the loop asks of a policy.
+
+    `counts_steps` tells that the policy must see every step, also one without an
+    alternative. A step has a `lane`, and `since`: the time at which it became ready.
+    """
 
     pool: list[Any]
     choices: list[int]
+    widths: list[int]
+    counts_steps: bool
 
     def push(self, step: Any, /) -> None:
         """Take a step that became ready."""
         ...
 
     def pop(self, callback: bool, stall: bool) -> Choice:
-        """Choose what happens next; something always can."""
+        """Choose what happens next; there is at least one possibility."""
         ...
 
     def waiting(self) -> Iterable[Any]:
-        """Give the steps in the pool, in order of arrival."""
+        """Return the steps in the pool, in order of arrival."""
         ...
 
 
 class Ordered:
     """A pool in order of arrival: the first is what the stock loop would run."""
 
+    counts_steps: bool = False
+
     def __init__(self) -> None:
         self.pool: list[Any] = []
         self.choices: list[int] = []
+        self.widths: list[int] = []
         self.push: Callable[[Any], None] = self.pool.append
 
     def waiting(self) -> Iterable[Any]:
@@ -81,8 +79,10 @@ class Fifo(Ordered):
         pool = self.pool
         if not pool:
             return None
-        if len(pool) + callback + stall > 1:
+        count = len(pool) + callback + stall
+        if count > 1:
             self.choices.append(pool[0].lane)
+            self.widths.append(count)
         return pool.pop(0)
 
 
@@ -106,6 +106,7 @@ class Chooser(Ordered):
         if count == 1:
             return pool.pop() if ready else None
         index = self._choose(count)
+        self.widths.append(count)
         if index < ready:
             step = pool.pop(index)
             self.choices.append(step.lane)
@@ -125,22 +126,11 @@ class RandomWalk(Chooser):
         super().__init__(lambda count: int(random() * count))
 
 
-class Drawn(Chooser):
-    """`draw(n)` names one of n possibilities; 0 is the stock order.
-
-    After `limit` decisions it stops asking and keeps the stock order, so that a
-    long program does not exhaust the source.
-    """
-
-    def __init__(self, draw: Callable[[int], int], limit: int = 2_000) -> None:
-        super().__init__(lambda count: draw(count) if len(self.choices) < limit else 0)
-
-
 class Weighted(Ordered):
-    """Each task is as likely as it has decisions left, by what runs so far have had.
+    """Each task is as likely as it has decisions left, judged by earlier runs.
 
-    So every interleaving of them is about equally likely, where a plain walk favours
-    those in which long tasks run late.
+    So every interleaving of the tasks is about equally likely. A plain walk favours
+    interleavings in which long tasks run late.
 
     Args:
         rng: the source of chance.
@@ -154,7 +144,8 @@ class Weighted(Ordered):
 
     def pop(self, callback: bool, stall: bool) -> Choice:
         pool, left = self.pool, self._left
-        if len(pool) + callback + stall == 1:
+        count = len(pool) + callback + stall
+        if count == 1:
             return pool.pop() if pool else None
         lanes = [step.lane for step in pool]
         if callback:
@@ -166,30 +157,27 @@ class Weighted(Ordered):
         lane = lanes[index]
         left[lane] = left.get(lane, 1) - 1
         self.choices.append(lane)
+        self.widths.append(count)
         if lane > 0:
             return pool.pop(index)
         return None if lane == CALLBACK else STALL
 
 
-class Heap:
-    """A pool ordered by priority, smallest number first."""
+class Pos:
+    """Partial order sampling: each step draws its own priority, smallest first."""
+
+    counts_steps: bool = False
 
     def __init__(self, rng: Any) -> None:
         self.pool: list[tuple[float, int, Any]] = []
         self.choices: list[int] = []
+        self.widths: list[int] = []
         self._random = rng.random
         self._count = 0
+        self._callback = self._random()
 
     def waiting(self) -> Iterable[Any]:
         return [entry[2] for entry in sorted(self.pool, key=lambda e: e[1])]
-
-
-class Pos(Heap):
-    """Partial order sampling: every step draws its own priority."""
-
-    def __init__(self, rng: Any) -> None:
-        super().__init__(rng)
-        self._callback = self._random()
 
     def push(self, step: Any, /) -> None:
         self._count += 1
@@ -200,6 +188,7 @@ class Pos(Heap):
         count = len(pool) + callback + stall
         if count == 1:
             return heappop(pool)[2] if pool else None
+        self.widths.append(count)
         if stall and self._random() * count < 1.0:
             self.choices.append(CLOCK)
             return STALL
@@ -210,77 +199,3 @@ class Pos(Heap):
         step = heappop(pool)[2]
         self.choices.append(step.lane)
         return step
-
-
-class Pct(Heap):
-    """Random priorities for tasks, lowered at `depth - 1` random decisions.
-
-    Args:
-        rng: the source of chance.
-        depth: number of ordering constraints the bug is believed to need.
-        length: number of decisions in which the change points are placed.
-    """
-
-    def __init__(self, rng: Any, depth: int, length: int) -> None:
-        super().__init__(rng)
-        span = max(length, 6)
-        self._changes = {int(rng.random() * span) for _ in range(depth - 1)}
-        self._priority: dict[int, float] = {}
-        self._floor = 1.0
-        self._decision = 0
-        self._last = CALLBACK
-        self._streak = 0
-
-    def push(self, step: Any, /) -> None:
-        lane = step.lane
-        priority = self._priority.get(lane)
-        if priority is None:
-            priority = self._priority[lane] = self._random()
-        self._count += 1
-        heappush(self.pool, (priority, self._count, step))
-
-    def _lower(self, lane: int) -> None:
-        self._floor += 1.0
-        self._priority[lane] = self._floor
-
-    def _of(self, lane: int) -> float:
-        return self._priority.setdefault(lane, self._random())
-
-    def pop(self, callback: bool, stall: bool) -> Choice:
-        pool = self.pool
-        count = len(pool) + callback + stall
-        if count == 1:
-            return heappop(pool)[2] if pool else None
-        decision = self._decision
-        self._decision = decision + 1
-        if decision in self._changes:
-            self._lower(self._leader(callback, stall))
-            if pool and pool[0][0] != self._priority.get(pool[0][2].lane):
-                self.push(heappop(pool)[2])
-        if not callback and not stall:
-            lane = pool[0][2].lane
-        else:
-            lane = self._leader(callback, stall)
-        if lane != self._last:
-            self._last = lane
-            self._streak = 0
-        self._streak += 1
-        # Tasks that spin, alone or waking each other, let others run some day.
-        if self._streak >= YIELD_AFTER or decision & 255 == 255:
-            self._streak = 0
-            self._lower(lane)
-        self.choices.append(lane)
-        if lane > 0:
-            return heappop(pool)[2]
-        del self._priority[lane]  # the next callback is another event
-        return None if lane == CALLBACK else STALL
-
-    def _leader(self, callback: bool, stall: bool) -> int:
-        best, lane = (
-            (self.pool[0][0], self.pool[0][2].lane) if self.pool else (1e18, CALLBACK)
-        )
-        if callback and self._of(CALLBACK) < best:
-            best, lane = self._of(CALLBACK), CALLBACK
-        if stall and self._of(CLOCK) < best:
-            lane = CLOCK
-        return int(lane)

@@ -1,40 +1,81 @@
-"""Which strategy makes the next schedule."""
+"""Which policy makes the next schedule, and by how much steps may be late in it."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import count
-from typing import Any, Final
+from itertools import count, cycle
+from typing import Any, Final, NamedTuple
 
 from swarm.testing._options import Strategy
 from swarm.testing._policies import (
     CALLBACK,
     Fifo,
-    Pct,
-    Policy,
     Pos,
     RandomWalk,
+    SchedulePolicy,
     Weighted,
 )
 from swarm.testing._script import FOREVER, LENGTHS, Hold, HoldHeads, Script
+from swarm.testing._virtual import Alarm
 
-_MIX: Final = ("random-holds", "weighted", "pos", "random", "weighted", "pct")
+_MIX: Final = ("random-holds", "weighted", "pos", "random")
 """Walks that take turns: none of them is best at everything."""
+MAX_LATENESS: Final = 1.0
+"""Seconds: no step is later than this unless the user allows it with `max_stall`."""
+_SAME: Final = 1e-9  # seconds between timers that differ only by rounding
+_ALARMS: Final = 64  # that are compared with each other
 
 
-def single_holds(heads: Sequence[int], stall: bool) -> Iterator[Hold]:
+class Plan(NamedTuple):
+    """A policy, and by how many seconds a ready step may be late under it."""
+
+    policy: SchedulePolicy
+    max_stall: float
+
+
+def latenesses(alarms: Sequence[Alarm]) -> list[float]:
+    """Return by how much a step must be late for a timer to overtake it.
+
+    The step is one that becomes ready when an earlier timer is due, while the later
+    one is already set. A sleep counts as the later one only for the second half of
+    its time: a program that waits long enough for something is not to blame.
+
+    Returns:
+        Seconds in ascending order, at most `MAX_LATENESS`.
+    """
+    soon = sorted(set(alarms), key=lambda alarm: alarm.due)[:_ALARMS]
+    gaps = sorted(
+        later.due - sooner.due
+        for later in soon
+        for sooner in soon
+        if later.set_at + _SAME < sooner.due < later.due - _SAME
+        and later.due - sooner.due <= _longest(later)
+    )
+    found: list[float] = []
+    for gap in gaps:
+        if not found or gap - found[-1] > 2 * _SAME:
+            found.append(gap + _SAME)  # what is due in that very moment is overtaken
+    return found
+
+
+def _longest(alarm: Alarm) -> float:
+    half = (alarm.due - alarm.set_at) / 2
+    return min(MAX_LATENESS, half) if alarm.is_sleep else MAX_LATENESS
+
+
+def single_holds(
+    names: Sequence[tuple[int, int]], stall: bool, lengths: Sequence[int] = LENGTHS
+) -> Iterator[Hold]:
     """Enumerate "one task is slow for a while" over the decisions of a run.
 
-    Only the first in line is worth holding: holding anybody else begins to matter
-    when that one is first in line. Short and endless holds come first, spread
-    over the run.
+    A hold matters only once its task is first in line, so only those are listed.
+    Short and endless holds come first, spread over the run.
     """
-    lengths = sorted(LENGTHS, key=lambda m: (m != FOREVER, m not in (2, 4, 8), m))
-    for length in lengths:
-        for at, lane in enumerate(heads):
+    for length in sorted(lengths, key=lambda m: (m != FOREVER, m not in (2, 4, 8), m)):
+        for lane, step in names:
             if lane != CALLBACK or stall:
-                yield Hold(lane, at, length)
+                yield Hold(lane, step, length)
 
 
 class Portfolio:
@@ -44,18 +85,21 @@ class Portfolio:
         strategy: one of `Strategy`.
         rng: the source of chance.
         budget: how many schedules there will be.
-        stall: whether the clock may move while work is ready.
+        max_stall: by how many seconds steps may be late in all schedules; if None, in
+            part of the schedules, by what the program's own timers suggest.
     """
 
-    def __init__(self, strategy: Strategy, rng: Any, budget: int, stall: bool) -> None:
+    def __init__(
+        self, strategy: Strategy, rng: Any, budget: int, max_stall: float | None
+    ) -> None:
         self._strategy = strategy
         self._rng = rng
         self._budget = budget
-        self._stall = stall
+        self._max_stall = max_stall
         self._length = 1
         self._expected: dict[int, int] = {}
 
-    def learn(self, policy: Policy) -> None:
+    def learn(self, policy: SchedulePolicy) -> None:
         """Note how many decisions a run had, and each task in it."""
         self._length = max(self._length, len(policy.choices))
         if self._strategy in ("auto", "weighted"):
@@ -63,27 +107,66 @@ class Portfolio:
             for lane, count in Counter(policy.choices).items():
                 expected[lane] = max(expected.get(lane, 0), count)
 
-    def policies(self, probe: Script) -> Iterator[Policy]:
-        """Yield policies; `probe` is what the stock order looked like.
+    def plans(self, probe: Script, alarms: Sequence[Alarm]) -> Iterator[Plan]:
+        """Yield plans; only those of `"holds"` come to an end.
 
-        Only `"holds"` comes to an end: when there are no others.
+        Args:
+            probe: the policy of a run in the stock order.
+            alarms: the timers that were set in it.
         """
         self.learn(probe)
+        usual = self._max_stall or 0.0
+        on_time = self._on_time(probe)
+        late = latenesses(alarms) if self._max_stall is None else []
+        if self._strategy != "auto" or not late:
+            for policy in on_time:
+                yield Plan(policy, usual)
+            return
+        lateness = self._late(probe, late)
+        for turn, policy in enumerate(on_time):
+            yield Plan(policy, usual)
+            if turn % 2:
+                yield next(lateness)
+
+    def _on_time(self, probe: Script) -> Iterator[SchedulePolicy]:
         if self._strategy != "auto":
             yield from self._named(self._strategy, probe)
             return
         holds = self._named("holds", probe)
-        mixes = [self._named(name, probe) for name in _MIX]
+        walks = self._walks(probe)
         for turn in count():
             hold = next(holds, None) if turn < self._budget // 2 else None
             if hold is not None:
                 yield hold
-            yield next(mixes[turn % len(mixes)])
+            yield next(walks)
 
-    def _named(self, strategy: str, probe: Script) -> Iterator[Policy]:
+    def _walks(self, probe: Script) -> Iterator[SchedulePolicy]:
+        mixes = [self._named(name, probe) for name in _MIX]
+        for mix in cycle(mixes):
+            yield next(mix)
+
+    def _late(self, probe: Script, late: Sequence[float]) -> Iterator[Plan]:
+        """Yield schedules in which steps may be late: one step each, then walks."""
+        walks = self._walks(probe)
+        names = sorted({*probe.heads, *probe.lone})
+        # Endless ones only: the lateness is what ends them.
+        holds = [
+            Plan(Script(holds=(hold,)), lateness)
+            for hold in single_holds(names, stall=True, lengths=(FOREVER, 4))
+            for lateness in _ends(late)
+        ]
+        self._rng.shuffle(holds)
+        for hold in holds[: self._budget // 8]:
+            yield hold
+            yield Plan(next(walks), self._rng.choice(late))
+        while True:
+            yield Plan(next(walks), self._rng.choice(late))
+
+    def _named(self, strategy: str, probe: Script) -> Iterator[SchedulePolicy]:
         rng = self._rng
         if strategy == "holds":
-            for hold in single_holds(probe.heads, self._stall):
+            stall = bool(self._max_stall)
+            for hold in single_holds(probe.heads, stall):
                 yield Script(holds=(hold,))
             return
         while True:
@@ -95,13 +178,16 @@ class Portfolio:
                 yield Weighted(rng, self._expected)
             elif strategy == "pos":
                 yield Pos(rng)
-            elif strategy == "pct":
-                yield Pct(rng, 1 + int(rng.random() * 3), self._length)
             else:
-                number = 2 if strategy == "double-holds" else 1 + int(rng.random() * 3)
+                number = 1 + int(rng.random() * 3)
                 yield HoldHeads(dict(self._random_hold() for _ in range(number)))
 
     def _random_hold(self) -> tuple[int, int]:
         rng = self._rng
         at = int(rng.random() * self._length)
         return at, LENGTHS[int(rng.random() * len(LENGTHS))]
+
+
+def _ends(late: Sequence[float]) -> tuple[float, ...]:
+    """Return the least and the greatest lateness."""
+    return tuple(dict.fromkeys((late[0], late[-1])))

@@ -14,16 +14,17 @@ from typing import Any
 
 import attrs
 
-from swarm.testing._anyio import patched_anyio
 from swarm.testing._errors import EscapeError
-from swarm.testing._faults import Census
+from swarm.testing._faults import Census, Fault
 from swarm.testing._loop import SimLoop
 from swarm.testing._options import Settings
-from swarm.testing._policies import Policy
+from swarm.testing._patches import patched
+from swarm.testing._policies import SchedulePolicy
 from swarm.testing._schedule import Inputs
 from swarm.testing._settle import settle
 from swarm.testing._sim import Sim
 from swarm.testing._trace import Tracer
+from swarm.testing._virtual import Alarm
 
 COLLECT_EVERY = 100
 
@@ -39,12 +40,27 @@ class Outcome:
     complaints: list[dict[str, Any]]
     goals: dict[str, bool]
     census: Census
+    happened: tuple[Fault, ...]
+    alarms: tuple[Alarm, ...]
+    used_chance: bool
 
 
 class Program:
-    """A coroutine function, and whether it wants a `sim`."""
+    """A coroutine function, and whether it wants a `sim`.
+
+    Raises:
+        TypeError: the function cannot be called, or is one that nothing awaits.
+    """
 
     def __init__(self, function: Callable[..., Awaitable[Any]]) -> None:
+        if inspect.iscoroutine(function):
+            function.close()
+            name = function.__name__
+            raise TypeError(
+                f"a coroutine runs only once; pass the function: {name}, not {name}()"
+            )
+        if not callable(function):
+            raise TypeError(f"a coroutine function is wanted, not {function!r}")
         self._function = function
         self.wants_sim = False
         self.name: str = getattr(function, "__name__", type(function).__name__)
@@ -52,8 +68,18 @@ class Program:
             self.wants_sim = "sim" in inspect.signature(function).parameters
 
     def start(self, sim: Sim) -> Awaitable[Any]:
-        """Call the function."""
-        return self._function(sim=sim) if self.wants_sim else self._function()
+        """Call the function.
+
+        Raises:
+            TypeError: it returned something that cannot be awaited.
+        """
+        started = self._function(sim=sim) if self.wants_sim else self._function()
+        if not inspect.isawaitable(started):
+            raise TypeError(
+                f"{self.name}() returned {started!r}, not an awaitable; make it an "
+                "`async def`"
+            )
+        return started
 
 
 async def _drive(program: Program, sim: Sim) -> Any:
@@ -62,22 +88,36 @@ async def _drive(program: Program, sim: Sim) -> Any:
 
 def execute(
     program: Program,
-    policy: Policy | None,
+    policy: SchedulePolicy | None,
     settings: Settings,
     inputs: Inputs,
     tracer: Tracer | None = None,
+    *,
+    probing: bool = False,
 ) -> Outcome:
     """Run the program once, to its end or to its failure.
 
     What the program raises is in the outcome. Exceptions that are no `Exception`
     (of Hypothesis, of the keyboard) come out of here as they are.
+
+    Args:
+        program: what to run.
+        policy: chooses the order of steps.
+        settings: how it is run.
+        inputs: what else decides the run.
+        tracer: records its story.
+        probing: also note what timers are set, and whether chance is used.
     """
     loop = SimLoop(policy, settings=settings, entropy_seed=inputs.seed)
+    fails_unhandled, loop.fails_unhandled = loop.fails_unhandled, False
     loop.faults.arm(inputs.faults)
     loop.interventions = sorted(inputs.cancels, reverse=True)
+    loop.alarms = [] if probing else None
     sim = Sim(loop)
-    value, error = None, None
+    error: BaseException | None = None
+    value, used_chance = None, False
     random.seed(inputs.seed)
+    start = random.getstate() if probing else None
     with contextlib.ExitStack() as stack:
         stack.enter_context(_no_running_loop())
         if tracer is not None:
@@ -91,7 +131,10 @@ def execute(
             error = exc
         finally:
             steps, time = loop.steps, loop.time()
-            census = dict(loop.faults.counts)
+            census, happened = dict(loop.faults.counts), tuple(loop.faults.happened)
+            alarms = tuple(loop.alarms or ())
+            if probing:
+                used_chance = loop.used_chance or random.getstate() != start
             try:
                 settle(loop)
             finally:
@@ -99,7 +142,22 @@ def execute(
     if loop.escapes and error is not loop.escapes[0]:
         # The program swallowed it, or was led astray by it.
         error = _blame(loop.escapes[0], error)
-    return Outcome(value, error, steps, time, loop.complaints, sim.goals, census)
+    if error is None and fails_unhandled:
+        error = loop.unhandled()
+    if tracer is not None:
+        tracer.finish(error, time)
+    return Outcome(
+        value,
+        error,
+        steps,
+        time,
+        loop.complaints,
+        sim.goals,
+        census,
+        happened,
+        alarms,
+        used_chance,
+    )
 
 
 def _blame(escape: EscapeError, error: BaseException | None) -> EscapeError:
@@ -135,13 +193,13 @@ def quiet() -> Iterator[Callable[[], None]]:
         if runs % COLLECT_EVERY == 0:
             gc.collect(1)
 
-    # What a thousand runs have to say is of no interest; handlers that somebody has
-    # set up are heard all the same.
+    # The log records of a thousand runs are of no interest to a user who has set up
+    # no handler.
     last, logging.lastResort = logging.lastResort, None
     logging.raiseExceptions, raising = False, logging.raiseExceptions
     gc.disable()
     try:
-        with patched_anyio():  # once, not for each of them
+        with patched():  # once, not for each of them
             yield ran
     finally:
         logging.lastResort, logging.raiseExceptions = last, raising

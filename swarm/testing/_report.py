@@ -62,7 +62,7 @@ class Loop(Protocol):
         ...
 
 
-class Place(NamedTuple):
+class SourceLine(NamedTuple):
     """A line of the program."""
 
     file: str
@@ -78,7 +78,7 @@ def is_library(filename: str) -> bool:
     return filename.startswith(_LIBRARIES)
 
 
-def place_of(coro: Any) -> Place | None:
+def place_of(coro: Any) -> SourceLine | None:
     """Return the innermost line of the user's own code, or None when finished."""
     best = None
     for frame in frames_of(coro):
@@ -87,12 +87,36 @@ def place_of(coro: Any) -> Place | None:
     if best is None:
         return None
     code = best.f_code
-    return Place(code.co_filename, best.f_lineno, code.co_qualname.split(".")[-1])
+    return SourceLine(code.co_filename, best.f_lineno, code.co_qualname.split(".")[-1])
+
+
+def line_of_error(error: BaseException) -> SourceLine | None:
+    """Return the innermost line of the user's own code that an exception passed.
+
+    Of an exception that passed no such line it is the innermost one of all.
+    """
+    found = None
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        own = not is_library(code.co_filename)
+        if own or found is None or is_library(found.file):
+            name = code.co_qualname.split(".")[-1]
+            found = SourceLine(code.co_filename, trace.tb_lineno, name)
+        trace = trace.tb_next
+    return found
 
 
 def task_name(task: Any) -> str:
-    """Return the name the user gave, or the name of the function with a number."""
+    """Return the name the user gave, or the name of the function.
+
+    asyncio's own names end in a number, which is kept; anyio names a task by the full
+    path of its function.
+    """
     name: str = task.get_name()
+    path = getattr(task.get_coro(), "__qualname__", "")
+    if "." in path and name.endswith(path):
+        return path.rpartition(".")[2]
     if name.startswith("Task-"):
         coro = task.get_coro()
         function = getattr(coro, "__name__", None)
@@ -185,18 +209,17 @@ def _wait_for_primitive(primitive: Any, holders: dict[int, Any]) -> Wait:
     return Wait(kind)
 
 
-def describe_stuck(loop: Loop) -> str:
-    """Tell who waits for what when nothing can happen any more."""
+def describe_tasks(loop: Loop) -> tuple[str, int]:
+    """Return a table of what each task waits for, with a cycle if there is one.
+
+    Returns:
+        The lines of the table, and how many tasks there are.
+    """
     tasks = sorted(asyncio.all_tasks(cast("Any", loop)), key=loop.lane_of)
     holders: dict[int, Any] = loop.tracer.holders if loop.tracer is not None else {}
-    head = (
-        f"deadlock at t={loop.time():g}: nothing is ready, no timer is set, "
-        f"{len(tasks)} {'task waits' if len(tasks) == 1 else 'tasks wait'}"
-    )
-    if loop.escapes:
-        head += f"\n  (earlier: {loop.escapes[0]})"
     width = min(max((len(task_name(t)) for t in tasks), default=0), 24)
-    lines, edges = [head], {}
+    lines: list[str] = []
+    edges: dict[Any, tuple[Any, ...]] = {}
     for task in tasks[:20]:
         wait = wait_of(task, holders)
         edges[task] = wait.tasks
@@ -207,7 +230,19 @@ def describe_stuck(loop: Loop) -> str:
     cycle = find_cycle(edges)
     if cycle:
         lines.append("  cycle: " + " -> ".join(task_name(t) for t in cycle))
-    return "\n".join(lines)
+    return "\n".join(lines), len(tasks)
+
+
+def describe_stuck(loop: Loop) -> str:
+    """Tell what each task waits for when nothing can happen any more."""
+    table, count = describe_tasks(loop)
+    head = (
+        f"deadlock at t={loop.time():g}: nothing is ready, no timer is set, "
+        f"{count} {'task waits' if count == 1 else 'tasks wait'}"
+    )
+    if loop.escapes:
+        head += f"\n  (earlier: {loop.escapes[0]})"
+    return f"{head}\n{table}"
 
 
 def find_cycle(edges: dict[Any, tuple[Any, ...]]) -> list[Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from swarm.testing._errors import GoalError
+from swarm.testing._errors import GoalError, InconclusiveError
 from swarm.testing._failure import Failure
 from swarm.testing._program import Outcome
 from swarm.testing._schedule import Schedule
@@ -25,6 +25,7 @@ class Run:
         trace: the story of the run (only of a replay or a failure).
         digest: a hash of the whole trace, the same in every process.
         complaints: what the loop's exception handler was told.
+        warnings: why a replay may differ from the run that its blob was made of.
     """
 
     value: Any = None
@@ -35,10 +36,11 @@ class Run:
     trace: str = ""
     digest: str = ""
     complaints: list[dict[str, Any]]
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, outcome: Outcome, schedule: Schedule, **more: Any) -> Run:
-        """Return how a run under this schedule ended."""
+        """Return the result of a run under this schedule."""
         known: dict[str, Any] = {
             "value": outcome.value,
             "error": outcome.error,
@@ -63,17 +65,34 @@ class Run:
 
 @attrs.frozen(kw_only=True)
 class Report:
-    """What an exploration found.
+    """What an exploration found; `str(report)` says it in a sentence or two.
 
     Attributes:
         schedules: how many schedules were run.
+        distinct: how many of them were different from each other.
+        complete: there are no other schedules.
+        late: by how many seconds steps could be late, and in how many schedules.
         failure: the first failure, shrunk; None if there was none.
         goals: what `sim.sometimes` recorded: name to whether it ever held.
     """
 
     schedules: int
+    distinct: int = 1
+    complete: bool = False
+    late: dict[float, int] = attrs.field(factory=dict)
     failure: Failure | None = None
     goals: dict[str, bool] = attrs.field(factory=dict)
+
+    def __str__(self) -> str:
+        found = "no failure" if self.failure is None else repr(self.failure.error)
+        others = ", and there are no others" if self.complete else ""
+        text = (
+            f"{found} in {self.schedules} schedules ({self.distinct} distinct{others})"
+        )
+        if not self.late:
+            return f"{text}; every timer was on time"
+        late, share = max(self.late), sum(self.late.values())
+        return f"{text}; in {share} of them steps could be up to {late:.3g} s late"
 
     def check(self) -> None:
         """Raise the program's own exception if a schedule failed.
@@ -92,19 +111,36 @@ class Report:
 
 @attrs.frozen(kw_only=True)
 class Proof:
-    """What a complete search found.
+    """What a complete search found; `str(proof)` says what is proved.
 
     Attributes:
         schedules: how many schedules were run.
-        exhausted: there are no others; without a failure this is a proof.
+        exhausted: there are no others.
         failure: the first failure, shrunk; None if there was none.
+        timers: the program sets timers, and each of them was exactly on time: nothing
+            is proved about steps that are late (see `max_stall`).
     """
 
     schedules: int
     exhausted: bool
     failure: Failure | None = None
+    timers: bool = False
+
+    def __str__(self) -> str:
+        if self.failure is not None:
+            return f"failed in schedule {self.schedules}: {self.failure.error!r}"
+        if not self.exhausted:
+            return f"nothing is proved: {self.schedules} schedules, and there are more"
+        late = "; steps that are late were not tried" if self.timers else ""
+        return f"no order of steps fails: all {self.schedules} were run{late}"
 
     def check(self) -> None:
-        """Raise the program's own exception if a schedule failed."""
+        """Raise the program's own exception if a schedule failed.
+
+        Raises:
+            InconclusiveError: there are schedules that were not run.
+        """
         if self.failure is not None:
             raise self.failure.error
+        if not self.exhausted:
+            raise InconclusiveError(f"{self}; raise max_schedules, or use explore()")

@@ -1,27 +1,56 @@
-"""What a simulation puts in place of production's parts."""
+"""The runtime of a simulation: scheduling points, chance, and parts that can fail."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
-from swarm.ports import Runtime
+from swarm.ports import Pause, Runtime
 from swarm.ports._runtime import C
 
 
 class SimRuntime(Runtime):
-    """The runtime of a simulated loop: its operations pause, its parts can fail."""
+    """The runtime of a simulated loop.
 
-    _kinds: dict[type[Any], type[Any]] | None = None
+    Args:
+        pause: a scheduling point.
+        seed: the seed of swarms that were given none.
+        wall_time: the virtual wall clock, in seconds since 1970.
+        on_chance: called when a swarm takes the seed.
+    """
+
+    _substitutes: dict[type[Any], type[Any]] | None = None
+
+    def __init__(
+        self,
+        pause: Pause,
+        seed: int,
+        wall_time: Callable[[], float],
+        on_chance: Callable[[], None],
+    ) -> None:
+        self._on_chance = on_chance
+        self._seed: int | None = seed
+        super().__init__(pause=pause, entropy_seed=seed, wall_time=wall_time)
+
+    @property
+    def entropy_seed(self) -> int | None:
+        """The seed of swarms that were given none."""
+        self._on_chance()
+        return self._seed
+
+    @entropy_seed.setter
+    def entropy_seed(self, seed: int | None) -> None:
+        self._seed = seed
 
     def substitute(self, cls: C) -> C:
-        """Return the class whose instances ask the injector of faults."""
-        if self._kinds is None:
-            self._kinds = _faulty_kinds()
-        return self._kinds.get(cls, cls)  # type: ignore[return-value]  # subclasses
+        """Return the subclass that asks the injector of faults, or `cls` itself."""
+        if self._substitutes is None:
+            self._substitutes = _substitutes()
+        return cast("C", self._substitutes.get(cls, cls))
 
 
-def _faulty_kinds() -> dict[type[Any], type[Any]]:
-    """Return the faulty class for each of swarm's own; imported at need."""
+def _substitutes() -> dict[type[Any], type[Any]]:
+    """Return the subclass for each class; imported only for programs with a swarm."""
     from swarm.agents._cell import Cell
     from swarm.coordination._desk import Desk
     from swarm.testing._faulty_bus import SUBSCRIPTION_TYPES

@@ -1,4 +1,4 @@
-"""A schedule as a value: what deviates from the stock order, and its blob."""
+"""A schedule as a value: its deviations from the stock order, and its blob."""
 
 from __future__ import annotations
 
@@ -7,18 +7,26 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import attrs
 
 from swarm.testing._errors import BlobError
 from swarm.testing._faults import Fault
-from swarm.testing._options import Order, Settings, Threads, is_time, one_of
-from swarm.testing._script import FOREVER, Hold, Script
+from swarm.testing._options import (
+    Order,
+    Settings,
+    Threads,
+    Unhandled,
+    is_time,
+    one_of,
+)
+from swarm.testing._policies import CALLBACK
+from swarm.testing._script import FOREVER, Deviation, Hold, Script
 
-VERSION = 1
-_PREFIX = f"swarm{VERSION}."
+VERSION: Final = 2
+MAX_BLOB: Final = 4_000  # characters
+_PREFIX: Final = f"swarm{VERSION}."
 
 
 class Inputs(NamedTuple):
@@ -33,17 +41,17 @@ class Inputs(NamedTuple):
 class Schedule:
     """Everything that decides how a program runs.
 
-    `deviations` are pairs (decision, task number): where the stock loop would have
-    run another task. Task numbers count tasks in order of creation from 1, which is
-    the program itself; 0 is the loop's own callbacks, -1 the clock. `cancels` are
-    pairs (step, task number). `faults` go wrong at their occasions. `seed`
-    feeds `sim.rng` and `random`.
+    Task numbers count tasks in order of creation from 1, which is the program itself;
+    0 is the loop's own callbacks, -1 the clock. `deviations` and `holds` say where
+    the stock order is left. `cancels` are pairs (step, task number). `faults` go wrong
+    at their occasions. `seed` feeds `sim.rng` and `random`.
     """
 
     order: Order = attrs.field(default="tasks", validator=one_of(Order))
     max_stall: float = attrs.field(default=0.0, validator=is_time)
     threads: Threads = attrs.field(default="refuse", validator=one_of(Threads))
-    deviations: tuple[tuple[int, int], ...] = ()
+    unhandled: Unhandled = attrs.field(default="fail", validator=one_of(Unhandled))
+    deviations: tuple[Deviation, ...] = ()
     holds: tuple[Hold, ...] = ()
     cancels: tuple[tuple[int, int], ...] = ()
     faults: tuple[Fault, ...] = ()
@@ -54,17 +62,25 @@ class Schedule:
     hash_seed: str = attrs.field(
         factory=lambda: os.environ.get("PYTHONHASHSEED", "random"), eq=False
     )
+    missing: int = attrs.field(default=0, eq=False)
+    """How many of the last deviations did not fit into the blob."""
 
     @classmethod
-    def taken(
-        cls, settings: Settings, choices: Sequence[int], inputs: Inputs
+    def of(
+        cls,
+        settings: Settings,
+        inputs: Inputs,
+        deviations: tuple[Deviation, ...],
+        holds: tuple[Hold, ...] = (),
     ) -> Schedule:
-        """Return the schedule of a run that made these choices."""
+        """Return the schedule of a run with these settings."""
         return cls(
             order=settings.order,
-            max_stall=settings.max_stall,
+            max_stall=settings.max_stall or 0.0,
             threads=settings.threads,
-            deviations=tuple(enumerate(choices)),
+            unhandled=settings.unhandled,
+            deviations=deviations,
+            holds=holds,
             seed=inputs.seed,
             cancels=inputs.cancels,
             faults=inputs.faults,
@@ -77,6 +93,7 @@ class Schedule:
             order=self.order,
             max_stall=self.max_stall,
             threads=self.threads,
+            unhandled=self.unhandled,
         )
 
     @property
@@ -86,22 +103,35 @@ class Schedule:
 
     def policy(self) -> Script:
         """Return a policy that follows this schedule."""
-        return Script(dict(self.deviations), self.holds)
+        return Script(self.deviations, self.holds)
 
     @property
     def blob(self) -> str:
-        """The schedule as one short line of text for `replay`."""
+        """The schedule as one line of text for `replay`, at most `MAX_BLOB` long.
+
+        Of a schedule with too many deviations the blob holds the first ones.
+        """
+        kept = len(self.deviations)
+        text = self._text(kept)
+        while len(text) > MAX_BLOB and kept:
+            kept = min(kept * MAX_BLOB // len(text), kept - 1)
+            text = self._text(kept)
+        return text
+
+    def _text(self, kept: int) -> str:
         fields = {
             "o": self.order,
             "s": self.max_stall,
             "t": self.threads,
-            "d": self.deviations,
+            "u": self.unhandled,
+            "d": self.deviations[:kept],
             "h": self.holds,
             "c": self.cancels,
             "f": self.faults,
             "e": self.seed,
             "p": self.python,
             "y": self.hash_seed,
+            "m": self.missing + len(self.deviations) - kept,
         }
         packed = zlib.compress(json.dumps(fields, separators=(",", ":")).encode(), 9)
         return _PREFIX + base64.urlsafe_b64encode(packed).decode().rstrip("=")
@@ -123,13 +153,15 @@ class Schedule:
                 order=fields["o"],
                 max_stall=fields["s"],
                 threads=fields["t"],
-                deviations=tuple((d, lane) for d, lane in fields["d"]),
+                unhandled=fields["u"],
+                deviations=tuple(Deviation(*made) for made in fields["d"]),
                 holds=tuple(Hold(*hold) for hold in fields["h"]),
                 cancels=tuple((step, lane) for step, lane in fields["c"]),
-                faults=tuple(Fault(*fault) for fault in fields.get("f", ())),
+                faults=tuple(Fault(*fault) for fault in fields["f"]),
                 seed=fields["e"],
                 python=fields["p"],
                 hash_seed=fields["y"],
+                missing=fields["m"],
             )
         except (ValueError, KeyError, TypeError, zlib.error) as exc:
             raise BlobError(f"damaged replay blob: {blob[:40]!r}") from exc
@@ -148,14 +180,19 @@ class Schedule:
                 f"found under PYTHONHASHSEED={self.hash_seed}, this is "
                 f"{here.hash_seed}: sets of strings may have another order"
             )
+        if self.missing:
+            found.append(
+                f"the last {self.missing} deviations did not fit into the blob; the "
+                "search with the same arguments finds the whole schedule again"
+            )
         return found
 
 
 def describe_hold(hold: Hold, name: str) -> str:
     """Put a hold into words."""
-    if hold.lane == 0:
-        name = "the loop"
+    subject = "callbacks were" if hold.lane == CALLBACK else f"`{name}` was"
+    steps = f"from its step {hold.step}" if hold.lane != CALLBACK else "once"
     if hold.length >= FOREVER:
-        return f"`{name}` was slow from decision {hold.at} as long as others could run"
-    steps = "step" if hold.length == 1 else "steps"
-    return f"`{name}` was slow for {hold.length} {steps} from decision {hold.at}"
+        return f"{subject} slow {steps}, as long as others could run"
+    turns = "turn" if hold.length == 1 else "turns"
+    return f"{subject} slow for {hold.length} {turns} {steps}"

@@ -1,9 +1,14 @@
-"""Policies that follow a plan: deviations, holds, a prefix of a search tree."""
+"""Policies that follow a plan: deviations, holds, a prefix of a search tree.
+
+A decision is named by the task that is first in line and by the number of its next
+step, never by its place in the whole run. So one part of a plan keeps its meaning
+when another part is taken away, and when the program is changed a little.
+"""
 
 # mypy: disable-error-code="explicit-override"
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from swarm.testing._policies import CALLBACK, CLOCK, STALL, Choice, Chooser, Ordered
@@ -15,62 +20,96 @@ LENGTHS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, FOREVER)
 
 
 class Hold(NamedTuple):
-    """Task number `lane` does not run in decisions `at` to `at + length`."""
+    """Task number `lane` does not take its step number `step` for `length` decisions.
+
+    The hold begins when the task is first in line with that step. Steps count from 1.
+    """
 
     lane: int
-    at: int
+    step: int
     length: int
 
 
 class Deviation(NamedTuple):
-    """At this decision `lane` ran, although `head` was first in line."""
+    """Before step number `step` of task number `head`, a step of `lane` ran."""
 
-    decision: int
     head: int
+    step: int
     lane: int
 
 
 class Script(Ordered):
     """The stock order but for given deviations and holds.
 
-    A deviation that names a task which is not ready is ignored, so a schedule
-    stays meaningful for a program that was changed a little.
+    A deviation whose task is not ready is ignored, so a plan stays meaningful for a
+    program that was changed a little; `unreached` tells what was ignored.
 
     Args:
-        deviations: decision to lane.
+        deviations: several of one step are made in this order.
         holds: tasks that are slow for a while.
     """
 
+    counts_steps = True
+
     def __init__(
-        self, deviations: Mapping[int, int] | None = None, holds: Sequence[Hold] = ()
+        self, deviations: Iterable[Deviation] = (), holds: Sequence[Hold] = ()
     ) -> None:
         super().__init__()
-        self._wanted = dict(deviations or {})
+        self._wanted: dict[tuple[int, int], list[int]] = {}
+        for head, number, lane in deviations:
+            self._wanted.setdefault((head, number), []).append(lane)
         self.holds: list[Hold] = list(holds)
+        self._starts: dict[tuple[int, int], int] = {
+            (lane, number): length for lane, number, length in holds
+        }
+        self._held_until: dict[int, int] = {}
+        self._ran: dict[int, int] = {}
         self.decision: int = 0
-        self.heads: list[int] = []
+        self.heads: list[tuple[int, int]] = []
+        self.lone: list[tuple[int, int]] = []
         self.made: list[Deviation] = []
 
     def pop(self, callback: bool, stall: bool) -> Choice:
-        pool = self.pool
-        if len(pool) + callback + stall == 1:
-            return pool.pop() if pool else None
-        decision = self.decision
-        self.decision = decision + 1
+        pool, ran = self.pool, self._ran
+        count = len(pool) + callback + stall
+        if count == 1:
+            if not pool:
+                return None
+            step = pool.pop()
+            number = ran[step.lane] = ran.get(step.lane, 0) + 1
+            self.lone.append((step.lane, number))
+            return step
         head = pool[0].lane if pool else CALLBACK
-        self.heads.append(head)
-        lane = head
-        wanted = self._wanted.get(decision)
-        if wanted is not None and self._possible(wanted, callback, stall):
-            lane = wanted
-        elif self.holds:
-            lane = self._unheld(decision, callback, stall, head)
+        name = head, ran.get(head, 0) + 1
+        self.heads.append(name)
+        lane = self._choose(name, callback, stall)
+        self.decision += 1
         if lane != head:
-            self.made.append(Deviation(decision, head, lane))
+            self.made.append(Deviation(*name, lane))
         self.choices.append(lane)
+        self.widths.append(count)
+        ran[lane] = ran.get(lane, 0) + 1
         if lane > 0:
             return pool.pop(self._index(lane))
         return None if lane == CALLBACK else STALL
+
+    def unreached(self) -> int:
+        """Return how many deviations and holds of the plan never came up."""
+        return sum(map(len, self._wanted.values())) + len(self._starts)
+
+    def _choose(self, name: tuple[int, int], callback: bool, stall: bool) -> int:
+        length = self._starts.pop(name, None)
+        if length is not None:
+            self._held_until[name[0]] = self.decision + length
+        wanted = self._wanted.get(name)
+        if wanted is not None:
+            for lane in wanted:
+                if self._possible(lane, callback, stall):
+                    wanted.remove(lane)
+                    return lane
+        if self._held_until:
+            return self._unheld(name[0], callback, stall)
+        return name[0]
 
     def _index(self, lane: int) -> int:
         return next(i for i, step in enumerate(self.pool) if step.lane == lane)
@@ -82,8 +121,9 @@ class Script(Ordered):
             return stall
         return any(step.lane == lane for step in self.pool)
 
-    def _unheld(self, decision: int, callback: bool, stall: bool, head: int) -> int:
-        held = {h.lane for h in self.holds if h.at <= decision < h.at + h.length}
+    def _unheld(self, head: int, callback: bool, stall: bool) -> int:
+        decision = self.decision
+        held = {lane for lane, end in self._held_until.items() if decision < end}
         if head not in held:
             return head
         for step in self.pool:
@@ -94,8 +134,44 @@ class Script(Ordered):
         return CLOCK if stall else head
 
 
+class Retrace(Script):
+    """Makes the same choices as another run; `made` then names its deviations."""
+
+    def __init__(self, choices: Sequence[int]) -> None:
+        super().__init__()
+        self._given = choices
+
+    def _choose(self, name: tuple[int, int], callback: bool, stall: bool) -> int:
+        given, decision = self._given, self.decision
+        if decision < len(given) and self._possible(given[decision], callback, stall):
+            return given[decision]
+        return name[0]
+
+
+class Drawn(Script):
+    """`draw(n)` names one of n possibilities; 0 is the stock order.
+
+    After `limit` decisions the policy keeps the stock order, so that a long program
+    does not exhaust the source.
+    """
+
+    def __init__(self, draw: Callable[[int], int], limit: int = 2_000) -> None:
+        super().__init__()
+        self._draw = draw
+        self._limit = limit
+
+    def _choose(self, name: tuple[int, int], callback: bool, stall: bool) -> int:
+        if self.decision >= self._limit:
+            return name[0]
+        ready = len(self.pool)
+        index = self._draw(ready + callback + stall)
+        if index < ready:
+            return int(self.pool[index].lane)
+        return CALLBACK if callback and index == ready else CLOCK
+
+
 class HoldHeads(Script):
-    """Holds whoever is first in line at some decisions.
+    """Holds the task that is first in line at some decisions.
 
     Args:
         starts: decision to number of decisions.
@@ -103,33 +179,28 @@ class HoldHeads(Script):
 
     def __init__(self, starts: Mapping[int, int]) -> None:
         super().__init__()
-        self._starts = dict(starts)
+        self._lengths = dict(starts)
 
-    def pop(self, callback: bool, stall: bool) -> Choice:
-        length = self._starts.get(self.decision)
-        if length is not None and len(self.pool) + callback + stall > 1:
-            head = self.pool[0].lane if self.pool else CALLBACK
-            self.holds.append(Hold(head, self.decision, length))
-        return super().pop(callback, stall)
+    def _choose(self, name: tuple[int, int], callback: bool, stall: bool) -> int:
+        length = self._lengths.get(self.decision)
+        if length is not None:
+            self.holds.append(Hold(*name, length))
+            self._held_until[name[0]] = self.decision + length
+        return super()._choose(name, callback, stall)
 
 
 class Branch(Chooser):
-    """One path of a depth-first search: a prefix of indices, then the first.
-
-    `widths` says how many possibilities each decision had.
-    """
+    """One path of a depth-first search: a prefix of indices, then the first."""
 
     def __init__(self, prefix: Sequence[int]) -> None:
         super().__init__(self._follow)
         self._prefix = prefix
         self.path: list[int] = []
-        self.widths: list[int] = []
 
-    def _follow(self, width: int) -> int:
+    def _follow(self, _: int) -> int:
         decision = len(self.path)
         index = self._prefix[decision] if decision < len(self._prefix) else 0
         self.path.append(index)
-        self.widths.append(width)
         return index
 
     def next_prefix(self) -> list[int] | None:

@@ -1,4 +1,4 @@
-"""The end of a run: what is left is cancelled and runs to its end."""
+"""The end of a run: tasks that are left are cancelled and run to their end."""
 
 # ruff: noqa: SLF001
 from __future__ import annotations
@@ -13,11 +13,12 @@ TEARDOWN_STEPS = 10_000
 
 
 def settle(loop: SimLoop) -> None:
-    """Cancel what is left in order of creation, and run it to its end.
+    """Cancel the tasks that are left, in order of creation, and run them to their end.
 
-    What goes wrong there is added to `complaints`; nothing is raised but
-    `KeyboardInterrupt` and `SystemExit`.
+    Failures there are added to `complaints`, as are tasks that failed and that nothing
+    awaited. Raises nothing but `KeyboardInterrupt` and `SystemExit`.
     """
+    loop.note_forgotten()
     loop.monitors.clear()
     loop.interventions = []
     loop.tracer = None
@@ -39,4 +40,5 @@ def settle(loop: SimLoop) -> None:
         if not task.done():
             cast("Any", task)._log_destroy_pending = False
         elif not task.cancelled() and (error := task.exception()) is not None:
-            loop.complaints.append({"message": "teardown", "exception": error})
+            message = f"task {task.get_name()} failed when it was cancelled at the end"
+            loop.complaints.append({"message": message, "exception": error})

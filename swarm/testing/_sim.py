@@ -58,6 +58,7 @@ class Sim:
     @functools.cached_property
     def rng(self) -> random.Random:
         """A source of chance that the replay blob reproduces."""
+        self._loop.used_chance = True
         return random.Random(self._loop.entropy_seed)
 
     async def checkpoint(self) -> None:

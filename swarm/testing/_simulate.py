@@ -11,10 +11,11 @@ from typing import Any, Unpack, overload
 
 import attrs
 
+from swarm.testing._errors import InconclusiveError
 from swarm.testing._explore import Function, replay, run, search
 from swarm.testing._loop import SimLoop
 from swarm.testing._options import (
-    Limits,
+    LimitOptions,
     RunOptions,
     Search,
     SearchOptions,
@@ -73,12 +74,15 @@ def simulate(
         options: see `Search`; `--swarm-schedules` and `--swarm-seed` override them.
 
     Raises:
-        TypeError: there is no such option, or its value is of the wrong type.
+        TypeError: an option is unknown, or its value is of the wrong type.
         ValueError: an option's value means nothing.
     """
     how = checked(Search, SearchOptions, options)
 
     def decorate(coroutine_function: Callable[..., Awaitable[Any]]) -> Any:
+        if not inspect.iscoroutinefunction(_unwrapped(coroutine_function)):
+            name = getattr(coroutine_function, "__qualname__", coroutine_function)
+            raise TypeError(f"@simulate is for an `async def`; {name} is none")
         signature = inspect.signature(coroutine_function)
         wants_sim = "sim" in signature.parameters
 
@@ -97,14 +101,28 @@ def simulate(
     return decorate if function is None else decorate(function)
 
 
+def _unwrapped(function: Any) -> Any:
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.isroutine(function):
+        return function
+    return getattr(function, "__call__", function)  # noqa: B004 of an instance
+
+
 def _check(program: Function, how: Search) -> Report:
-    if overrides.replay is not None:
-        limits: Limits = {"max_steps": how.max_steps, "max_time": how.max_time}
-        replay(program, overrides.replay, **limits).unwrap()
-        return Report(schedules=1)
-    report = search(Program(program), overrides.over(how))
-    report.check()
-    return report
+    if overrides.replay is None:
+        report = search(Program(program), overrides.over(how), "pytest")
+        report.check()
+        return report
+    limits: LimitOptions = {"max_steps": how.max_steps, "max_time": how.max_time}
+    result = replay(program, overrides.replay, **limits)
+    result.unwrap()
+    if any("does not fit" in warning for warning in result.warnings):
+        raise InconclusiveError(
+            "the test passes, but not under the schedule of the blob: "
+            + "; ".join(result.warnings)
+        )
+    return Report(schedules=1)
 
 
 class Explorer:
@@ -139,7 +157,7 @@ def sim_loop_factory(
         options: see `Settings`.
 
     Raises:
-        TypeError: there is no such option, or its value is of the wrong type.
+        TypeError: an option is unknown, or its value is of the wrong type.
         ValueError: an option's value means nothing.
     """
     settings = checked(Settings, RunOptions, options)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from typing import Any, Unpack
 
 from swarm.testing._explore import Function
-from swarm.testing._failure import Failure, investigate
+from swarm.testing._failure import Failure, Found, investigate
 from swarm.testing._options import (
     RunOptions,
     Settings,
@@ -20,7 +20,7 @@ from swarm.testing._options import (
 from swarm.testing._program import Program, execute, quiet
 from swarm.testing._report import task_name
 from swarm.testing._results import Proof, Report
-from swarm.testing._schedule import Inputs, Schedule
+from swarm.testing._schedule import Inputs
 from swarm.testing._script import Branch, Script
 from swarm.testing._trace import Tracer
 
@@ -37,16 +37,18 @@ def prove(
 
     Two tasks with a dozen steps each have some hundred schedules; three tasks have
     too many. If `Proof.exhausted` is true and `Proof.failure` is None, no legal
-    order of steps makes this program fail.
+    order of steps makes this program fail. Timers are exactly on time unless
+    `max_stall` lets steps be late: a proof without it says nothing about time-outs,
+    and `Proof.timers` is true if the program has any.
 
     Args:
-        function: called without arguments, or with `sim=` if it asks for it.
-        max_schedules: where to give up.
+        function: called without arguments, or with `sim=` if it has that parameter.
+        max_schedules: how many schedules to run at most.
         seed: feeds `sim.rng` and the module `random`.
         options: see `Settings`.
 
     Raises:
-        TypeError: there is no such option, or its value is of the wrong type.
+        TypeError: an option is unknown, or its value is of the wrong type.
         ValueError: an option's value means nothing.
     """
     settings = checked(Settings, RunOptions, options)
@@ -54,19 +56,26 @@ def prove(
     check_whole("seed", seed)
     program, inputs = Program(function), Inputs(seed)
     prefix: list[int] | None = []
-    number = 0
+    number, timers = 0, False
     with quiet() as ran:
         while prefix is not None and number < max_schedules:
             number += 1
             policy = Branch(prefix)
-            outcome = execute(program, policy, settings, inputs)
+            outcome = execute(program, policy, settings, inputs, probing=number == 1)
+            timers = timers or bool(outcome.alarms)
             if outcome.error is not None:
-                taken = Schedule.taken(settings, policy.choices, inputs)
-                failure = investigate(program, settings, taken, outcome.error, number)
+                found = Found(
+                    program, settings, inputs, outcome.error, policy.choices, number
+                )
+                failure = investigate(found)
                 return Proof(schedules=number, exhausted=False, failure=failure)
             ran()
             prefix = policy.next_prefix()
-    return Proof(schedules=number, exhausted=prefix is None)
+    return Proof(
+        schedules=number,
+        exhausted=prefix is None,
+        timers=timers and not settings.max_stall,
+    )
 
 
 class _Census(Tracer):
@@ -107,15 +116,15 @@ def sweep_cancel(
     wait for its tasks with `return_exceptions=True`, then check what must hold.
 
     Args:
-        function: called without arguments, or with `sim=` if it asks for it.
+        function: called without arguments, or with `sim=` if it has that parameter.
         tasks: names of the tasks to cancel; all but the program itself (`"main"`)
             if omitted.
-        max_schedules: where to stop.
+        max_schedules: how many runs to make at most.
         seed: feeds `sim.rng` and the module `random`.
         options: see `Settings`.
 
     Raises:
-        TypeError: there is no such option, or its value is of the wrong type.
+        TypeError: an option is unknown, or its value is of the wrong type.
         ValueError: an option's value means nothing.
     """
     settings = checked(Settings, SweepOptions, options)
@@ -134,7 +143,7 @@ def sweep_cancel(
 
 
 class _Sweep:
-    """Runs in the stock order, until one of them fails."""
+    """Runs in the stock order until one of them fails."""
 
     def __init__(self, program: Program, settings: Settings) -> None:
         self.number = 0
@@ -143,10 +152,10 @@ class _Sweep:
         self._settings = settings
 
     def judge(self, inputs: Inputs, tracer: Tracer | None = None) -> None:
-        """Run once and note a failure; to be cancelled is none."""
+        """Run once and note a failure; a `CancelledError` is none."""
         self.number += 1
         program, settings, policy = self._program, self._settings, Script()
         error = execute(program, policy, settings, inputs, tracer).error
         if error is not None and not isinstance(error, asyncio.CancelledError):
-            taken = Schedule.taken(settings, policy.choices, inputs)
-            self.failure = investigate(program, settings, taken, error, self.number)
+            found = Found(program, settings, inputs, error, policy.choices, self.number)
+            self.failure = investigate(found)

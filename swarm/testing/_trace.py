@@ -1,4 +1,4 @@
-"""The story of one run: which task ran to which line, and what it waits for there.
+"""The story of one run: the line to which each task ran, and what it waits for there.
 
 Recording costs several times the run itself, so it is done only when a schedule
 that is already known to fail is replayed.
@@ -13,10 +13,18 @@ import hashlib
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from swarm.testing._handles import SimHandle, describe_callback, stepped_task
-from swarm.testing._report import NEXT_TURN, Place, place_of, task_name, wait_of
+from swarm.testing._handles import Ready, describe_callback, stepped_task
+from swarm.testing._policies import CLOCK
+from swarm.testing._report import (
+    NEXT_TURN,
+    SourceLine,
+    line_of_error,
+    place_of,
+    task_name,
+    wait_of,
+)
 
 if TYPE_CHECKING:
     from swarm.testing._loop import SimLoop
@@ -24,21 +32,36 @@ if TYPE_CHECKING:
 MAX_LINES = 30
 MAX_ROWS = 5_000
 FAULT = -2
+RESULT = -3
 
 
 class Row(NamedTuple):
-    """One step: `task` ran until `place`, where it `state`."""
+    """One step: `task` ran until `place`, where it `state`.
+
+    The number of a lane that is no task's says what the row is about: the clock, a
+    fault, the result of the run.
+    """
 
     time: float
     lane: int
     task: str
-    place: Place | None
+    place: SourceLine | None
     state: str
-    overtook: str
+    overtook: str = ""
+    late: float = 0.0
+
+    def is_told(self) -> bool:
+        """Return whether the row belongs even into a short story."""
+        return bool(
+            self.overtook
+            or self.late
+            or self.lane < 0
+            or self.state.startswith("raises")
+        )
 
 
 class Tracer:
-    """Records a run, and which task holds which asyncio.Lock."""
+    """Records the steps of a run, and the holder of each `asyncio.Lock`."""
 
     def __init__(self) -> None:
         self.rows: deque[Row] = deque(maxlen=MAX_ROWS)
@@ -49,57 +72,87 @@ class Tracer:
         self._loop: SimLoop | None = None
         self._task: asyncio.Task[Any] | None = None
         self._time = 0.0
+        self._late = 0.0
         self._deviations = 0
 
     def attach(self, loop: SimLoop) -> None:
-        """Record this loop from now on."""
+        """Record the steps of this loop from now on."""
         self._loop = loop
         loop.tracer = self
 
-    def before(self, handle: SimHandle) -> None:
+    def before(self, handle: Ready) -> None:
         """Note whose step this is, while the handle still says so."""
         assert self._loop is not None
         self._time = self._loop.time()
+        self._late = self._time - getattr(handle, "since", self._time)
         self._task = stepped_task(handle._callback)
         if self._task is not None:
-            lane = self._loop.lane_of(self._task)
-            self.names[lane] = task_name(self._task)
+            self._name(self._loop.lane_of(self._task), self._task)
 
-    def after(self, handle: SimHandle) -> None:
+    def after(self, handle: Ready) -> None:
         """Note how far the step came."""
         loop, task = self._loop, self._task
         assert loop is not None
-        made = getattr(loop.policy, "made", ())
-        overtook = ""
-        if len(made) > self._deviations:
-            heads = [d.head for d in made[self._deviations :]]
-            self._deviations = len(made)
-            overtook = ", ".join(dict.fromkeys(self.name_of(h) for h in heads))
+        overtook, late = self._overtaken(), self._late
         if task is None:
             text = describe_callback(handle._callback)
-            self._add(Row(self._time, 0, "loop", None, text, overtook))
+            self._add(Row(self._time, 0, "loop", None, text, overtook, late))
             return
         lane = loop.lane_of(task)
         if task.done():
-            place, state = None, _ending(task)
+            place, state = _ending(task)
         else:
             place = place_of(task.get_coro())
             wait = wait_of(task, self.holders)
             state = "yields" if wait is NEXT_TURN else f"waits for {wait.text}"
-        self._add(Row(self._time, lane, self.names[lane], place, state, overtook))
+        name = self.names[lane]
+        self._add(Row(self._time, lane, name, place, state, overtook, late))
+
+    def stalled(self, before: float, waiting: Sequence[Ready]) -> None:
+        """Note that the clock has moved although these steps were ready."""
+        loop = self._loop
+        assert loop is not None
+        lanes = dict.fromkeys(handle.lane for handle in waiting)
+        names = [self.name_of(lane) for lane in lanes]
+        shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+        state = f"moves on to t={loop.time():g} while ready: {shown}"
+        self._overtaken()
+        self._add(Row(before, CLOCK, "clock", None, state))
+
+    def _overtaken(self) -> str:
+        """Name the tasks that were first in line since the last step."""
+        made = getattr(self._loop and self._loop.policy, "made", ())
+        heads = [deviation.head for deviation in made[self._deviations :]]
+        self._deviations = len(made)
+        return ", ".join(dict.fromkeys(self.name_of(head) for head in heads))
+
+    def _name(self, lane: int, task: Any) -> None:
+        if lane not in self.names:
+            name = task_name(task)
+            taken = name in self.names.values()
+            self.names[lane] = f"{name} (task {lane})" if taken else name
+
+    def finish(self, error: BaseException | None, time: float) -> None:
+        """Note how the run ended, unless the last step of a task says so."""
+        if error is None:
+            return
+        place, state = line_of_error(error), _raising(error)
+        last = next((row for row in reversed(self.rows) if row.lane), None)
+        if last is None or (last.place, last.state) != (place, state):
+            self._add(Row(time, RESULT, "run", place, state))
 
     def fault(self, text: str) -> None:
         """Note what was made to go wrong."""
         assert self._loop is not None
-        self._add(Row(self._loop.time(), FAULT, "fault", None, text, ""))
+        self._add(Row(self._loop.time(), FAULT, "fault", None, text))
 
     def name_of(self, lane: int) -> str:
         """Return the name of a lane."""
         if lane > 0 and lane not in self.names and self._loop is not None:
             for task in asyncio.all_tasks(self._loop):
                 if self._loop.lane_of(task) == lane:
-                    self.names[lane] = task_name(task)
-        special = {0: "the loop's callbacks", -1: "the clock"}
+                    self._name(lane, task)
+        special = {0: "callbacks", -1: "the clock"}
         return special.get(lane) or self.names.get(lane, f"task {lane}")
 
     def _add(self, row: Row) -> None:
@@ -135,24 +188,28 @@ class Tracer:
             cls.acquire, cls.release = acquire, release
 
 
-def _ending(task: asyncio.Task[Any]) -> str:
+def _ending(task: asyncio.Task[Any]) -> tuple[SourceLine | None, str]:
     if task.cancelled():
-        return "ends, cancelled"
-    error = task.exception()
+        return None, "ends, cancelled"
+    error = cast("Any", task)._exception  # exception() would count as receiving it
     if error is None:
-        return "ends"
+        return None, "ends"
+    return line_of_error(error), _raising(error)
+
+
+def _raising(error: BaseException) -> str:
     text = str(error).split("\n", 1)[0]
     return f"raises {type(error).__name__}: {text}"[:90]
 
 
 def render(rows: Sequence[Row], limit: int = MAX_LINES) -> str:
     """Print a trace in at most `limit` lines: the start, the turns, the end."""
-    shown = [row for row in rows if row.lane or row.overtook]
+    shown = [row for row in rows if row.lane or row.overtook or row.late]
     if not shown:
         return "  (no steps)"
     keep = set(range(len(shown)))
     if len(shown) > limit:
-        turns = [i for i, row in enumerate(shown) if row.overtook or row.lane == FAULT]
+        turns = [i for i, row in enumerate(shown) if row.is_told()]
         turns = turns[-limit:]
         ranked = [len(shown) - 1, *turns]
         for distance in range(1, limit):
@@ -194,7 +251,9 @@ def _fitting(ranked: list[int], count: int, limit: int) -> set[int]:
 
 
 def _line(row: Row, width: int) -> str:
-    mark = ">" if row.overtook else "!" if row.lane == FAULT else " "
+    mark = ">" if row.overtook else "!" if row.lane in (FAULT, CLOCK) else " "
     place = f"{row.place}, " if row.place else ""
-    before = f"  (before {row.overtook})" if row.overtook else ""
-    return f"{mark} t={row.time:<8g} {row.task:<{width}}  {place}{row.state}{before}"
+    notes = [f"before {row.overtook}"] if row.overtook else []
+    notes += [f"{row.late:g} s late"] if row.late else []
+    after = f"  ({', '.join(notes)})" if notes else ""
+    return f"{mark} t={row.time:<8g} {row.task:<{width}}  {place}{row.state}{after}"

@@ -1,4 +1,4 @@
-"""The part of the loop that knows tasks, timers and clocks, but not who runs next."""
+"""The part of the loop that knows tasks, timers and clocks, but no order of steps."""
 
 # ruff: noqa: SLF001
 # pyright: reportIncompatibleMethodOverride=false
@@ -8,29 +8,52 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+import weakref
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine
 from heapq import heapify, heappop, heappush
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from swarm.ports import one_loop_turn
-from swarm.testing._handles import SimHandle, SimTask, SimTimer, describe_callback
-from swarm.testing._sealed import Sealed
+from swarm.testing._errors import SimulationError
+from swarm.testing._handles import (
+    Ready,
+    SimHandle,
+    SimTask,
+    SimTimer,
+    describe_callback,
+)
+from swarm.testing._sandbox import Sandbox
 
+_MANY = 1_000  # tasks remembered before the dead ones are swept
 EPOCH = 1_750_000_000.0  # wall clock at loop time zero, in Unix seconds
 
 
-class VirtualLoop(Sealed):
-    """A loop whose time moves only when somebody moves it."""
+_WAKES_A_SLEEPER: Any = cast("Any", asyncio.futures)._set_result_unless_cancelled
 
-    _ready: deque[SimHandle]
+
+class Alarm(NamedTuple):
+    """A timer: when it was set, when it is due, and whether `asyncio.sleep` set it."""
+
+    set_at: float
+    due: float
+    is_sleep: bool
+
+
+class VirtualLoop(Sandbox):
+    """A loop whose time moves only when its subclass moves it."""
+
+    _ready: deque[Ready]
     _stopping: bool
     _closed: bool = True  # of a loop whose options were refused
 
     def __init__(self) -> None:
         super().__init__()
         self.complaints: list[dict[str, Any]] = []
+        self.alarms: list[Alarm] | None = None  # collects what timers are set
+        self._born: list[weakref.ref[asyncio.Task[Any]]] = []
+        self._many = _MANY
         self.tracer: Any = None
         self._now = 0.0
         self._wall = EPOCH
@@ -68,7 +91,7 @@ class VirtualLoop(Sealed):
     # --- what is ready ----------------------------------------------------------
 
     @abstractmethod
-    def ready_handles(self) -> list[SimHandle]:
+    def ready_handles(self) -> list[Ready]:
         """Return what is ready to run."""
 
     @abstractmethod
@@ -121,6 +144,9 @@ class VirtualLoop(Sealed):
         if self._closed:
             raise RuntimeError("Event loop is closed")
         timer = SimTimer(when, callback, args, self, context)
+        if self.alarms is not None:
+            is_sleep = callback is _WAKES_A_SLEEPER
+            self.alarms.append(Alarm(self._now, when, is_sleep))
         self._timer_count += 1
         heappush(self._timers, (when, self._timer_count, timer))
         return timer
@@ -156,6 +182,10 @@ class VirtualLoop(Sealed):
             task = cast("asyncio.Task[Any]", factory(self, coro, **kwargs))
         if name is not None:
             task.set_name(str(name))
+        self._born.append(weakref.ref(task))
+        if len(self._born) > self._many:
+            self._born = [ref for ref in self._born if ref() is not None]
+            self._many = max(_MANY, 2 * len(self._born))
         return task
 
     def set_task_factory(self, factory: Any) -> None:
@@ -186,9 +216,7 @@ class VirtualLoop(Sealed):
             if timer._cancelled:
                 self._timers_dead -= 1
             else:
-                self._ready.append(
-                    SimHandle(timer._callback, timer._args, timer._context)  # type: ignore[arg-type]
-                )
+                self._ready.append(timer)  # itself: it can still be cancelled
 
     def _next_timer(self) -> bool:
         """Drop dead timers from the front; tell whether a live one is left."""
@@ -204,9 +232,35 @@ class VirtualLoop(Sealed):
         if cast("Any", self)._exception_handler is not None:
             super().call_exception_handler(context)
         else:
+            task = context.get("future")
+            if isinstance(task, asyncio.Task):  # whose last reference has gone
+                context = {**context, "message": _forgotten(task)}
             self.complaints.append(dict(context))
 
-    def _complain(self, handle: SimHandle, exc: BaseException) -> None:
+    def note_forgotten(self) -> None:
+        """Complain of each task that failed and whose exception nothing retrieved."""
+        for ref in self._born:
+            task: Any = ref()
+            if task is None or not task.done() or not task._log_traceback:
+                continue
+            self.call_exception_handler(
+                {
+                    "message": _forgotten(task),
+                    "exception": task.exception(),
+                    "task": task,
+                }
+            )
+
+    def unhandled(self) -> BaseException | None:
+        """Return the first exception that came to no receiver, or None."""
+        for complaint in self.complaints:
+            error = complaint.get("exception")
+            if isinstance(error, Exception) and not isinstance(error, SimulationError):
+                error.add_note(f"{complaint['message']} (unhandled)")
+                return error
+        return None
+
+    def _complain(self, handle: Ready, exc: BaseException) -> None:
         self.call_exception_handler(
             {
                 "message": f"exception in {describe_callback(handle._callback)}",
@@ -217,3 +271,7 @@ class VirtualLoop(Sealed):
 
     def _write_to_self(self) -> None:
         pass
+
+
+def _forgotten(task: asyncio.Task[Any]) -> str:
+    return f"task {task.get_name()} failed and nothing awaited it"

@@ -12,6 +12,7 @@ from swarm import AgentDied, Swarm
 from swarm.agents import Restart
 from swarm.agents._cell import Cell
 from swarm.testing import (
+    Deviation,
     Fault,
     Faults,
     Schedule,
@@ -282,7 +283,7 @@ def test_a_frozen_agent_stays_frozen_whatever_happens_to_it():
 ONE_RUN = """
 import asyncio
 from swarm import Agent, Swarm
-from swarm.testing import Fault, Schedule, replay
+from swarm.testing import Deviation, Fault, Schedule, replay
 
 class Worker(Agent):
     async def work(self, n):
@@ -312,7 +313,9 @@ async def program(sim):
         raise AssertionError(f"{names} {outcomes} {jobs} {chance} {sim.clock.wall()}")
 
 plan = (Fault("slow", "*", 3, 1.0), Fault("jump", "*", 9, 3600.0))
-schedule = Schedule(seed=7, deviations=tuple((d, 2 + d % 9) for d in range(60)),
+schedule = Schedule(seed=7, deviations=tuple(
+                        Deviation(head, step, 1 + (head + step) % 11)
+                        for head in range(1, 12) for step in range(1, 7)),
                     faults=plan)
 result = replay(program, schedule.blob)
 print(result.digest, result.error)
@@ -350,7 +353,9 @@ def test_another_seed_gives_other_ids():
 def test_another_order_of_the_same_steps_is_another_trace():
     """The digest covers what tasks do, not only the loop's own callbacks."""
     digests = set()
-    for deviations in ((), ((0, 1), (1, 1))):
+    turns = [(head, step) for head in range(5) for step in range(1, 9)]
+    others = tuple(Deviation(*turn, lane) for turn in turns for lane in range(5))
+    for deviations in ((), others):
         result = replay(by_hand, Schedule(deviations=deviations, seed=3).blob)
         digests.add(result.digest)
     assert len(digests) == 2

@@ -111,14 +111,13 @@ def test_a_reader_that_moves_on_before_it_is_sure_is_found(monkeypatch):
 
 def test_a_reader_that_repeats_is_found(monkeypatch):
     """S11: each commit once."""
-    following = LogReader.next_nowait
-    repeated = set()
+    following, repeated = LogReader.next_nowait, set()
 
     def repeats(self):
         behind = self._log.end - self._next
         commit = following(self)
-        if behind == 3 and id(self) not in repeated:
-            repeated.add(id(self))
+        if behind == 3 and self not in repeated:
+            repeated.add(self)
             self._next -= 1
         return commit
 

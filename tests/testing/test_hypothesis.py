@@ -37,7 +37,7 @@ def check(planted, repaired, config):
 def test_drawn_schedules_find_the_bug(planted):
     with pytest.raises((AssertionError, StuckError, asyncio.InvalidStateError)) as info:
         check(planted, False, LONG)
-    assert any("replay: swarm1." in note for note in info.value.__notes__)
+    assert any('replay(program, "swarm2.' in note for note in info.value.__notes__)
 
 
 @each

@@ -95,7 +95,8 @@ def test_limits_are_checked(function, option, value, error, words):
         ("threads", "many", ValueError, "unknown threads 'many', choose from refuse"),
         ("max_stall", -0.1, ValueError, "max_stall is 0 seconds or more, not -0.1"),
         ("max_stall", float("nan"), ValueError, "max_stall is 0 seconds or more"),
-        ("max_stall", None, TypeError, "max_stall is a number of seconds, not None"),
+        ("max_stall", "1s", TypeError, "max_stall is a number of seconds, not '1s'"),
+        ("unhandled", "log", ValueError, "unknown unhandled 'log', choose from fail"),
     ],
 )
 def test_how_a_run_is_made_is_checked(function, option, value, error, words):

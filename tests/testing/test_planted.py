@@ -1,9 +1,11 @@
 """Every planted bug is found; no repaired twin is ever accused."""
 
+import asyncio
+
 import pytest
 
 from swarm.testing import explore, prove, replay
-from tests.testing.planted import PROGRAMS, SWARMS
+from tests.testing.planted import LATE, PROGRAMS, SWARMS
 
 each = pytest.mark.parametrize("planted", PROGRAMS, ids=lambda p: p.name)
 HARD = {"depth three", "two windows"}  # written to defeat a single hold
@@ -34,7 +36,7 @@ def test_a_single_hold_is_enough(planted):
 
 
 @each
-@pytest.mark.parametrize("strategy", ["random", "pos", "random-holds", "double-holds"])
+@pytest.mark.parametrize("strategy", ["random", "pos", "random-holds"])
 def test_each_strategy_finds_the_bug_some_day(planted, strategy):
     report = explore(
         planted.make(False),
@@ -46,17 +48,17 @@ def test_each_strategy_finds_the_bug_some_day(planted, strategy):
 
 
 @each
-@pytest.mark.parametrize("order", ["tasks", "batch"])
+@pytest.mark.parametrize("order", ["tasks", "fifo"])
 def test_a_repaired_twin_never_fails(planted, order):
     report = explore(planted.make(True), order=order, max_stall=planted.max_stall)
     assert report.failure is None
-    assert report.schedules == 500
+    assert report.schedules == 500 or report.complete
 
 
 @each
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("strategy", ["auto", "random", "pos", "pct", "random-holds"])
+@pytest.mark.parametrize("strategy", ["auto", "random", "pos", "random-holds"])
 def test_a_repaired_twin_never_fails_in_thousands(planted, strategy):
     report = explore(
         planted.make(True),
@@ -75,6 +77,48 @@ def test_two_tasks_can_be_proved(name):
     assert proof.exhausted
     assert proof.failure is None
     assert prove(planted.make(False)).failure is not None
+
+
+late = pytest.mark.parametrize("planted", LATE, ids=lambda p: p.name)
+
+
+@late
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_race_whose_timings_do_not_coincide_is_found_by_default(planted, seed):
+    report = explore(planted.make(False), seed=seed)
+    failure = report.failure
+    assert failure is not None
+    assert failure.reproducible
+    assert failure.schedule.max_stall <= 1.0 + 1e-6
+    assert any("s late" in reason for reason in failure.why)
+    assert "clock" in failure.trace
+    assert "up to" in str(report)
+    assert explore(planted.make(False), seed=seed, max_stall=0.0).failure is None
+
+
+@late
+def test_a_repaired_race_never_fails_by_default(planted):
+    report = explore(planted.make(True), seed=7)
+    assert report.failure is None, report.failure.explain()
+    assert report.late
+
+
+async def waits_long_enough():
+    done = []
+
+    async def worker():
+        await asyncio.sleep(0.1)
+        done.append(1)
+
+    task = asyncio.create_task(worker())
+    await asyncio.sleep(1)
+    assert done
+    await asyncio.sleep(1)
+    await task
+
+
+def test_a_test_that_waits_long_enough_does_not_fail_by_default():
+    explore(waits_long_enough).check()
 
 
 swarms = pytest.mark.parametrize("planted", SWARMS, ids=lambda p: p.name)

@@ -112,7 +112,6 @@ def test_order_fifo_varies_only_time():
     explore(program, order="fifo").check()
     explore(program, order="fifo", max_stall=1.0).check()
     assert explore(program).failure is not None
-    assert explore(program, order="batch").failure is not None
 
 
 def test_order_fifo_with_a_stall_moves_the_clock():
@@ -124,7 +123,7 @@ def test_order_fifo_with_a_stall_moves_the_clock():
         async with asyncio.timeout(1.0):
             await worker()
 
-    explore(program, order="fifo").check()
+    explore(program, order="fifo", max_stall=0.0).check()
     assert isinstance(
         explore(program, order="fifo", max_stall=0.2).failure.error, TimeoutError
     )
@@ -205,7 +204,7 @@ def test_sometimes_must_be_met_once():
 
     report = explore(program)
     assert report.goals == {"b overtakes": True, "c exists": False}
-    with pytest.raises(GoalError, match="500 schedules: c exists"):
+    with pytest.raises(GoalError, match=r"schedules: c exists"):
         report.check()
 
 
@@ -224,4 +223,4 @@ def test_polling_is_not_mistaken_for_a_livelock():
         await asyncio.gather(poller(), poller(), setter())
 
     explore(program, schedules=1500).check()
-    explore(program, schedules=500, strategy="pct").check()
+    explore(program, schedules=500, strategy="pos").check()

@@ -41,8 +41,8 @@ def test_it_runs_as_many_schedules_as_it_says():
     runs = []
 
     @simulate(schedules=7)
-    async def program():
-        runs.append(1)
+    async def program(sim):
+        runs.append(sim.rng.random())
 
     program()
     assert len(runs) == 7
@@ -50,7 +50,7 @@ def test_it_runs_as_many_schedules_as_it_says():
 
 def test_the_fixture_explores(sim):
     async def program():
-        await asyncio.sleep(1)
+        await asyncio.gather(*[asyncio.sleep(0) for _ in range(5)])
         return 5
 
     assert sim.explore(program, schedules=3).schedules == 3
@@ -118,7 +118,7 @@ def test_a_failure_prints_the_blob_and_replays(pytester, restored, plugins):
     pytester.makepyfile(BROKEN)
     result = run_pytest(pytester, *plugins)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*was slow for*", "*--swarm-replay=swarm1.*"])
+    result.stdout.fnmatch_lines(["*was slow for*", "*--swarm-replay=swarm2.*"])
     (line,) = [n for n in result.outlines if "--swarm-replay" in n][:1]
     blob = line.split("--swarm-replay=")[1].split()[0]
     again = run_pytest(pytester, *plugins, f"--swarm-replay={blob}")
@@ -144,8 +144,8 @@ def test_the_command_line_sets_schedules_and_seed(pytester, restored):
 
         def test_fixture(sim):
             seen = []
-            async def program():
-                seen.append(1)
+            async def program(sim):
+                seen.append(sim.rng)
             sim.explore(program)
             assert len(seen) == 3
         """

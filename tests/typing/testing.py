@@ -18,7 +18,7 @@ explore(program, rounds=5)  # type: ignore[call-arg]
 simulate(schedules="5")  # type: ignore[call-overload]
 
 
-@simulate(schedules=3, order="batch")
+@simulate(schedules=3, order="fifo")
 async def test_with_options(sim: Sim) -> None:
     pass
 

@@ -7,7 +7,15 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from swarm.testing import Faults
-from tests.testing.planted import counters, events, groups, leases, locks, swarms
+from tests.testing.planted import (
+    counters,
+    events,
+    groups,
+    late,
+    leases,
+    locks,
+    swarms,
+)
 
 
 class Planted(NamedTuple):
@@ -36,6 +44,14 @@ PROGRAMS = [
     Planted("job lost on stop", groups.job_lost_on_stop),
     Planted("lease without fencing", leases.lease_without_fencing, 0.2),
     Planted("two leaders", leases.two_leaders, 0.2),
+]
+
+LATE = [
+    Planted("pool gives to a timed-out waiter", late.pool_gives_to_a_timed_out_waiter),
+    Planted("reply read by the next command", late.reply_read_by_the_next_command),
+    Planted("released while it resets", late.connection_released_while_it_resets),
+    Planted("item lost at a time-out", late.item_lost_when_the_receiver_times_out),
+    Planted("leader acts after its lease", late.leader_acts_after_its_lease),
 ]
 
 SWARMS = [

@@ -1,14 +1,19 @@
-"""Two things of anyio that the event loop cannot change: threads and hashes.
+"""What the event loop cannot change: anyio's threads and hashes, and the time module.
 
 `anyio.to_thread.run_sync` starts a real thread and waits for a message from it.
-The simulated loop would see an idle program and report a deadlock. While one runs,
+The simulated loop would see an idle program and report a deadlock. In a simulation
 the call goes through `loop.run_in_executor`, like every other thread. What the
-function calls back through `anyio.from_thread` is called in place; only what would
-have to wait for the loop, whose step the function is, cannot be.
+function calls back through `anyio.from_thread` is called in place; a call that would
+have to wait for the loop, whose step the function is, is refused.
 
 Cancel scopes sit in sets, and cancellation is delivered in the order of the set. A
-scope is hashed by its address, so that order differs from process to process; while
-simulating, a scope is hashed by the order in which it first entered a set.
+scope is hashed by its address, so that order differs from process to process; in a
+simulation a scope is hashed by the order in which it first entered a set.
+
+In a simulation `time.time`, `time.monotonic`, `time.perf_counter` and their `_ns`
+twins return virtual time, and `time.sleep` is a step that takes so long. This holds
+for calls through the module. A name that was imported from it (`from time import
+monotonic`) stays real, as does `datetime.now`.
 """
 
 # ruff: noqa: SLF001
@@ -17,14 +22,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from anyio._backends._asyncio import AsyncIOBackend, CancelScope
 from anyio._core._eventloop import claim_worker_thread, threadlocals
 
 from swarm.testing._handles import describe_callback
+from swarm.testing._sandbox import Sandbox
 
 _HASH = "__hash__"
 _depth = 0
@@ -33,7 +40,7 @@ _depth = 0
 def _simulated_loop() -> Any:
     """Return the running loop if it is a simulated one, else None."""
     loop = asyncio._get_running_loop()
-    return loop if hasattr(loop, "entropy_seed") else None
+    return loop if isinstance(loop, Sandbox) else None
 
 
 async def _run_in_step(
@@ -111,14 +118,56 @@ def _hash_in_order(scope: CancelScope) -> int:
     return number
 
 
+# --- the time module ----------------------------------------------------------------
+
+
+def _clock(name: str, method: str, per_second: int | None) -> Callable[[], Any]:
+    original: Callable[[], Any] = getattr(time, name)
+
+    def read() -> Any:
+        loop = _simulated_loop()
+        if loop is None:
+            return original()
+        seconds: float = getattr(loop, method)()
+        return seconds if per_second is None else round(seconds * per_second)
+
+    read.__name__ = read.__qualname__ = name
+    return read
+
+
+_sleep = time.sleep
+
+
+def _sleep_in_step(seconds: float, /) -> None:
+    loop = _simulated_loop()
+    if loop is None:
+        _sleep(seconds)
+    else:
+        loop.block(seconds)
+
+
+_TIME: dict[str, Any] = {
+    "time": _clock("time", "wall_time", None),
+    "time_ns": _clock("time_ns", "wall_time", 1_000_000_000),
+    "monotonic": _clock("monotonic", "time", None),
+    "monotonic_ns": _clock("monotonic_ns", "time", 1_000_000_000),
+    "perf_counter": _clock("perf_counter", "time", None),
+    "perf_counter_ns": _clock("perf_counter_ns", "time", 1_000_000_000),
+    "sleep": _sleep_in_step,
+}
+_REAL_TIME: dict[str, Any] = {name: getattr(time, name) for name in _TIME}
+
+
 @contextlib.contextmanager
-def patched_anyio() -> Iterator[None]:
-    """Make anyio's threads and hashes deterministic while a loop runs."""
-    global _depth  # the class is patched once for all running loops
+def patched() -> Iterator[None]:
+    """Make anyio's threads and hashes deterministic, and time virtual."""
+    global _depth  # the classes and the module are patched once for all running loops
     if _depth == 0:
         for name, function in _PATCHES.items():
             setattr(AsyncIOBackend, name, classmethod(function))
         setattr(CancelScope, _HASH, _hash_in_order)
+        for name, function in _TIME.items():
+            setattr(time, name, function)
     _depth += 1
     try:
         yield
@@ -128,3 +177,5 @@ def patched_anyio() -> Iterator[None]:
             for name, original in _ORIGINALS.items():
                 setattr(AsyncIOBackend, name, original)
             delattr(CancelScope, _HASH)
+            for name, original in _REAL_TIME.items():
+                setattr(time, name, original)

@@ -1,4 +1,4 @@
-"""The walls of the simulation: what would leave it is refused, in clear words."""
+"""The walls of the simulation: a call that would leave it is refused by name."""
 
 # pyright: reportIncompatibleMethodOverride=false
 # mypy: disable-error-code="explicit-override, override"
@@ -15,7 +15,7 @@ from swarm.testing._handles import describe_callback
 from swarm.testing._options import Threads
 
 
-class Sealed(asyncio.BaseEventLoop):
+class Sandbox(asyncio.BaseEventLoop):
     """A loop without sockets, processes, signals and threads."""
 
     threads: Threads
@@ -74,7 +74,7 @@ _REFUSED = {
 
 
 def _refusal(name: str, kind: str) -> Callable[..., Any]:
-    def refuse(self: Sealed, *_: Any, **__: Any) -> Any:
+    def refuse(self: Sandbox, *_: Any, **__: Any) -> Any:
         raise self.escape(
             f"{name}()",
             f"a simulated loop has no {kind}; give the program an in-memory stand-in "
@@ -87,4 +87,4 @@ def _refusal(name: str, kind: str) -> Callable[..., Any]:
 
 for _kind, _names in _REFUSED.items():
     for _name in _names.split():
-        setattr(Sealed, _name, _refusal(_name, _kind))
+        setattr(Sandbox, _name, _refusal(_name, _kind))
