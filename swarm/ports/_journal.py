@@ -1,13 +1,12 @@
 """The journal contract: what a journalled kernel asks of a store on disk."""
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import attrs
 
 
-@attrs.frozen
-class Entry:
+class Entry(NamedTuple):
     """One commit as bytes.
 
     Attributes:

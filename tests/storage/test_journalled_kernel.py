@@ -374,3 +374,29 @@ def test_records_of_every_kind_round_trip():
     assert again.events == commit.events
     assert again.documents[0].json == document.json
     assert Entry(7, line).revision == again.revision
+
+
+def test_the_short_way_of_encoding_says_what_the_long_one_says(monkeypatch):
+    from swarm.model import Cause, Commit
+    from swarm.storage._records import decode_commit, encode_commit
+
+    author = AgentIdentity('a"d', "b", "c", "d")
+    for body, expires, key in ((b'{"x":[1,null]}', None, None), (None, 5, 'k"')):
+        document = Document(
+            Path.parse('p["q.r"]'), body, None, 7, 3, 99, author, 2, expires
+        )
+        short = decode_commit(
+            encode_commit(Commit(7, 99, author, (document,), key=key))
+        )
+        cause = Cause("c1", "e2")
+        long = decode_commit(
+            encode_commit(Commit(7, 99, author, (document,), cause=cause, key=key))
+        )
+        for again in (short, long):
+            (read,) = again.documents
+            assert (read.path, read.json, read.expires) == (
+                document.path,
+                document.json,
+                document.expires,
+            )
+            assert (read.created, read.priority, again.key) == (3, 2, key)
