@@ -144,6 +144,7 @@ if TYPE_CHECKING:
         ValidationResult,
         Watch,
     )
+    from swarm.storage import Hybrid, Replicated, Snapshot, Snapshots
     from swarm.system import Agent, Portal, Surface, Swarm, SwarmConfig
     from swarm.work import (
         Claim,
@@ -190,6 +191,9 @@ _NAMES: Final = {
     "swarm.state": """
         Candidate Decision Key PastState Policy Rights Rule StateHandle Transaction
         ValidationResult Watch
+    """,
+    "swarm.storage": """
+        Hybrid Replicated Snapshot Snapshots
     """,
     "swarm.system": "Agent Portal Surface Swarm SwarmConfig",
     "swarm.work": "Claim Task TaskInfo TaskStats TaskStatus idempotency_key serves",
@@ -266,6 +270,7 @@ __all__ = [
     "HandoffRejected",
     "HandoffRequested",
     "HeldLock",
+    "Hybrid",
     "InvalidPath",
     "InvalidTransition",
     "InvalidValue",
@@ -297,6 +302,7 @@ __all__ = [
     "Recipient",
     "Ref",
     "RemoteCancelled",
+    "Replicated",
     "Restart",
     "RetryBackoff",
     "Rights",
@@ -304,6 +310,8 @@ __all__ = [
     "SchemaVersionError",
     "SemaphoreHandle",
     "ShutdownTimeout",
+    "Snapshot",
+    "Snapshots",
     "StaleAck",
     "StaleClaim",
     "StaleLease",

@@ -4,14 +4,20 @@ from swarm.storage._file import FileJournal
 from swarm.storage._kernel import JournalledKernel
 from swarm.storage._open import Opened, open_kernel
 from swarm.storage._replicated import ReplicatedJournal
-from swarm.storage._snapshots import Snapshot, SnapshotManager, Snapshots
+from swarm.storage._snapshots import (
+    MemoryShelf,
+    Snapshot,
+    SnapshotManager,
+    Snapshots,
+)
 from swarm.storage._sqlite import SqliteJournal
-from swarm.storage._url import Hybrid, Replicated, Storage
+from swarm.storage._url import Hybrid, Replicated, Storage, find_place
 
 __all__ = [
     "FileJournal",
     "Hybrid",
     "JournalledKernel",
+    "MemoryShelf",
     "Opened",
     "Replicated",
     "ReplicatedJournal",
@@ -20,5 +26,6 @@ __all__ = [
     "Snapshots",
     "SqliteJournal",
     "Storage",
+    "find_place",
     "open_kernel",
 ]

@@ -1,8 +1,12 @@
 """Opening a kernel where the user said."""
 
+from collections.abc import Callable
+
 import attrs
 
+from swarm.errors import StorageFailed
 from swarm.kernel import MemoryKernel
+from swarm.model import TIME
 from swarm.ports import Clock, Entropy, Limits, RecoveryReport
 from swarm.storage._kernel import JournalledKernel
 from swarm.storage._records import encode_cut
@@ -11,6 +15,7 @@ from swarm.storage._snapshots import (
     MemoryShelf,
     Snapshot,
     SnapshotManager,
+    decide_recovery,
 )
 from swarm.storage._url import Storage, find_place
 
@@ -28,6 +33,11 @@ class Opened:
     kernel: MemoryKernel
     snapshots: SnapshotManager
     report: RecoveryReport | None = None
+
+    def on_failure(self, callback: Callable[[StorageFailed], object]) -> None:
+        """Call `callback` once, when the store fails; until then all is well."""
+        if isinstance(self.kernel, JournalledKernel):
+            self.kernel.on_failure = callback
 
 
 async def open_kernel(
@@ -50,7 +60,8 @@ async def open_kernel(
             that began with it or went on from it.
 
     Raises:
-        ValueError: There is no such kind of store, or `restore` meets one in use.
+        StorageUnsupported: There is no such kind of store.
+        ValueError: `restore` meets a store that holds something.
         StorageInUse: Another coordinator has the store open.
         StateCorruption: The store or the snapshot is damaged; it is left as it was.
         SchemaVersionError: A newer version of swarm wrote it.
@@ -65,6 +76,7 @@ async def open_kernel(
                 cut.documents, cut.older, cut.commits, compacted=cut.compacted
             )
             kernel.resume_at(max(cut.revision + 1, clock.wall()))
+            kernel.apply_now(TIME, decide_recovery)
         shelf = MemoryShelf()
         return Opened(
             kernel=kernel, snapshots=SnapshotManager(kernel, shelf, clock, entropy)
@@ -87,6 +99,8 @@ async def open_kernel(
         stored.fill(cut)
         stored.resume_at(max(cut.revision + 1, clock.wall()))
         await stored.writer.call(place.journal.replace, encode_cut(cut), cut.revision)
+    if cut is not None or report.revision:
+        await stored.apply(TIME, decide_recovery)
     return Opened(
         kernel=stored,
         snapshots=SnapshotManager(

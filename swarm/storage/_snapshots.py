@@ -259,6 +259,15 @@ def decide_restore(view: View, cut: Cut, name: str) -> Plan:
     return Plan(writes, (told,), len(writes), is_unbounded=True)
 
 
+def decide_recovery(view: View) -> Plan:
+    """Return the end of every right that a process held which is no more."""
+    writes = [
+        Write(document.path) for folder in _OWNED for document in view.documents(folder)
+    ]
+    told = SystemMaintenance("recovered", f"{len(writes)} rights of the last run ended")
+    return Plan(writes, (told,), len(writes), is_unbounded=True)
+
+
 def _is_owned(path: Path) -> bool:
     return any(path.within(folder) for folder in _OWNED)
 

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import attrs
 
+from swarm.errors import StorageUnsupported
 from swarm.ports import Journal
 from swarm.storage._file import FileJournal
 from swarm.storage._frames import CODECS
@@ -43,7 +44,7 @@ class Hybrid:
     def __attrs_post_init__(self) -> None:
         """Refuse what cannot be."""
         if self.primary != MEMORY:
-            raise ValueError(
+            raise StorageUnsupported(
                 f"the primary of Hybrid is {MEMORY!r}, not {self.primary!r}"
             )
         _check_seconds("Hybrid.sync_interval", self.sync_interval)
@@ -71,7 +72,7 @@ class Replicated:
             raise TypeError("Replicated takes a list of stores")
         names = [str(member) for member in self.members]
         if len(set(names)) < len(names):
-            raise ValueError("Replicated names a store twice")
+            raise StorageUnsupported("Replicated names a store twice")
 
 
 Storage: TypeAlias = str | Path | Hybrid | Replicated
@@ -97,12 +98,12 @@ def find_place(storage: Storage) -> Place:
 
     Raises:
         TypeError: This is not a way to name a store.
-        ValueError: The URL is of an unknown kind, or has an unknown option.
+        StorageUnsupported: The URL is of an unknown kind, or has an unknown option.
     """
     if isinstance(storage, Hybrid):
         place = find_place(storage.secondary)
         if place.journal is None or isinstance(storage.secondary, Hybrid):
-            raise ValueError("the secondary of Hybrid is a store on disk")
+            raise StorageUnsupported("the secondary of Hybrid is a store on disk")
         return Place(place.journal, waits=False, sync_every=storage.sync_interval)
     if isinstance(storage, Replicated):
         return Place(_replicated(storage))
@@ -122,7 +123,7 @@ def _replicated(storage: Replicated) -> ReplicatedJournal:
     for each in storage.members:
         place = find_place(each)
         if place.journal is None:
-            raise ValueError("the members of Replicated are stores on disk")
+            raise StorageUnsupported("the members of Replicated are stores on disk")
         members[str(each)] = place.journal
     return ReplicatedJournal(members, storage.write_quorum, storage.resolve)
 
@@ -131,30 +132,34 @@ def _from_url(url: str) -> Place:
     scheme = urlsplit(url).scheme
     if scheme == "memory":
         if url != MEMORY:
-            raise ValueError(f"{MEMORY!r} takes nothing more: {url!r}")
+            raise StorageUnsupported(f"{MEMORY!r} takes nothing more: {url!r}")
         return Place()
     if scheme == "file":
         return _file(url)
     if scheme == "sqlite":
         return _sqlite(url)
     if scheme == "redis":
-        raise ValueError(
+        raise StorageUnsupported(
             "redis:// is not supported in this version; storage is " + _FORMS
         )
-    raise ValueError(f"storage is {_FORMS}, not {url!r}")
+    raise StorageUnsupported(f"storage is {_FORMS}, not {url!r}")
 
 
 def _file(url: str) -> Place:
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost") or not parts.path:
-        raise ValueError(f"a file store is file:FOLDER or file:///FOLDER, not {url!r}")
+        raise StorageUnsupported(
+            f"a file store is file:FOLDER or file:///FOLDER, not {url!r}"
+        )
     options = _options(url, {"durability", "sync", "compress"})
     durability = options.get("durability", "power")
     compress = options.get("compress", "")
     if compress not in CODECS:
-        raise ValueError(f"compress is zlib or zstd, not {compress!r}")
+        raise StorageUnsupported(f"compress is zlib or zstd, not {compress!r}")
     if compress == "zstd" and importlib.util.find_spec("zstandard") is None:
-        raise ValueError("compress=zstd needs the package: install swarm-actors[zstd]")
+        raise StorageUnsupported(
+            "compress=zstd needs the package: install swarm-actors[zstd]"
+        )
     folder = Path(unquote(parts.path)).absolute()
     if durability == "interval":
         every = _seconds(url, options.get("sync", "0.1"))
@@ -162,12 +167,12 @@ def _file(url: str) -> Place:
             FileJournal(folder, "interval", compress=compress), sync_every=every
         )
     if "sync" in options:
-        raise ValueError(f"sync goes with durability=interval: {url!r}")
+        raise StorageUnsupported(f"sync goes with durability=interval: {url!r}")
     if durability == "power":
         return Place(FileJournal(folder, "power", compress=compress))
     if durability == "process":
         return Place(FileJournal(folder, "process", compress=compress))
-    raise ValueError(
+    raise StorageUnsupported(
         f"durability is power, process or interval, not {durability!r}: {url!r}"
     )
 
@@ -175,7 +180,7 @@ def _file(url: str) -> Place:
 def _sqlite(url: str) -> Place:
     parts = urlsplit(url)
     if parts.netloc or len(parts.path) < 2:
-        raise ValueError(
+        raise StorageUnsupported(
             "a SQLite store is sqlite:///relative.db or sqlite:////absolute.db, "
             f"not {url!r}"
         )
@@ -185,7 +190,9 @@ def _sqlite(url: str) -> Place:
         return Place(SqliteJournal(path, "power"))
     if durability == "process":
         return Place(SqliteJournal(path, "process"))
-    raise ValueError(f"durability is power or process, not {durability!r}: {url!r}")
+    raise StorageUnsupported(
+        f"durability is power or process, not {durability!r}: {url!r}"
+    )
 
 
 def _options(url: str, known: set[str]) -> dict[str, str]:
@@ -193,7 +200,7 @@ def _options(url: str, known: set[str]) -> dict[str, str]:
     options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
     unknown = sorted(options.keys() - known)
     if unknown:
-        raise ValueError(
+        raise StorageUnsupported(
             f"{url!r} has the unknown option {unknown[0]!r}; the options are "
             f"{', '.join(sorted(known))}"
         )
@@ -204,7 +211,7 @@ def _seconds(url: str, text: str) -> float:
     try:
         seconds = float(text)
     except ValueError:
-        raise ValueError(
+        raise StorageUnsupported(
             f"sync is a number of seconds, not {text!r}: {url!r}"
         ) from None
     _check_seconds("sync", seconds)
@@ -213,4 +220,6 @@ def _seconds(url: str, text: str) -> float:
 
 def _check_seconds(name: str, seconds: float) -> None:
     if not 0 < seconds < math.inf:
-        raise ValueError(f"{name} is a number of seconds above 0, not {seconds}")
+        raise StorageUnsupported(
+            f"{name} is a number of seconds above 0, not {seconds}"
+        )

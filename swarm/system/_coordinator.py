@@ -11,7 +11,7 @@ import enum
 import logging
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
-from typing import Any, Final, Literal, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, cast
 
 import anyio
 
@@ -44,6 +44,7 @@ from swarm.ports import (
     Entropy,
     Kernel,
     Plan,
+    RecoveryReport,
     Runtime,
     Tail,
     current_activity,
@@ -55,6 +56,9 @@ from swarm.system._agent_life import AgentLife
 from swarm.system._config import SwarmConfig
 from swarm.system._tasks import OwnedTasks
 from swarm.work import HandoffManager, PipelineManager, TaskManager
+
+if TYPE_CHECKING:
+    from swarm.storage import Opened, SnapshotManager
 
 OnFailure: TypeAlias = Literal["end", "log"]
 
@@ -92,6 +96,8 @@ class Coordinator:
     Attributes:
         name: The swarm's name.
         task: The coordinator's own task; it is done when the swarm has ended.
+        snapshots: Takes and restores snapshots; made when first used, in memory.
+        recovery: What opening the store found; None: the swarm is in memory only.
         phase: How far the swarm has come.
         failures: The failures that nobody dealt with, in order.
         cancel_body: Called when the swarm ends although its body has not.
@@ -172,6 +178,8 @@ class Coordinator:
         self.handoffs: HandoffManager | None = None
         self.pipelines: PipelineManager | None = None
         self.attachments: list[Attachment] = []
+        self.snapshots: SnapshotManager | None = None
+        self.recovery: RecoveryReport | None = None
         self.phase: Phase = Phase.OPEN
         self.failures: list[BaseException] = []
         self._taken = 0
@@ -216,6 +224,12 @@ class Coordinator:
             ended: What to call when the task is over, even if it never began.
         """
         return self.tasks.start(coroutine, name, essential=essential, ended=ended)
+
+    def keep(self, opened: "Opened") -> None:
+        """Take in the store that the kernel is on: its snapshots and its failures."""
+        self.snapshots = opened.snapshots
+        self.recovery = opened.report
+        opened.on_failure(self.report)
 
     def leave_behind(self, task: asyncio.Task[Any]) -> None:
         """Wait for a task no longer that ignores its cancellation."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import Self, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Self, TypeVar, TypeVarTuple
 
 from swarm.agents import (
     Actor,
@@ -31,6 +31,7 @@ from swarm.system._passage import (
     handoffs_of,
     pipelines_of,
 )
+from swarm.system._storage import flush, snapshots_of
 from swarm.system._work import tasks_of
 from swarm.work import (
     CONTEXT_LIMIT,
@@ -41,6 +42,9 @@ from swarm.work import (
     Pipelines,
     Tasks,
 )
+
+if TYPE_CHECKING:
+    from swarm.storage import Snapshots
 
 A = TypeVar("A", bound=Actor)
 Ts = TypeVarTuple("Ts")
@@ -130,6 +134,21 @@ class Surface:
             AccessDenied: This identity may not read it.
         """
         return await context_for(self._open(), self._identity, task, limit)
+
+    @cached_property
+    def snapshots(self) -> "Snapshots":
+        """The snapshots of the whole tree, as this identity may use them."""
+        return snapshots_of(self._open(), self._identity)
+
+    async def flush(self) -> None:
+        """Wait until everything committed so far would survive a power cut.
+
+        Returns at once for a swarm in memory.
+
+        Raises:
+            StorageFailed: A write to the store has failed.
+        """
+        await flush(self._open())
 
     @property
     def agents(self) -> Registry:

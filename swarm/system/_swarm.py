@@ -2,12 +2,12 @@
 
 import asyncio
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from swarm.errors import Closed, DeadlockError, StorageUnsupported
+from swarm.errors import Closed, DeadlockError
 from swarm.kernel import MemoryKernel
 from swarm.model import OWNER, check_choice, check_text
-from swarm.ports import Clock, LoopClock
+from swarm.ports import Clock, Entropy, LoopClock
 from swarm.state import Policy
 from swarm.system._body import Body
 from swarm.system._config import SwarmConfig
@@ -16,6 +16,9 @@ from swarm.system._portal import Portal
 from swarm.system._receiving import Receivers
 from swarm.system._serving import Servers
 from swarm.system._surface import AgentSurfaces, Surface
+
+if TYPE_CHECKING:
+    from swarm.storage import Opened, Snapshot, Storage
 
 _MEMORY: Final = "memory://"
 
@@ -42,36 +45,41 @@ class Swarm(Surface):
     def __init__(
         self,
         name: str = "default",
-        storage: str = _MEMORY,
+        storage: "Storage" = _MEMORY,
         *,
         config: SwarmConfig | None = None,
         policy: Policy | None = None,
         clock: Clock | None = None,
         seed: int | str | None = None,
         on_failure: OnFailure = "end",
+        restore: "Snapshot | None" = None,
     ) -> None:
         """Describe a swarm; `async with` opens it.
 
         Args:
             name: The swarm's name.
-            storage: The URL of the place where its tree lives; "memory://".
+            storage: Where its tree lives: "memory://", "file:FOLDER",
+                "sqlite:///FILE", a path, `Hybrid` or `Replicated`; see
+                `swarm.storage`.
             config: Time-outs and limits.
             policy: Which role may read and write what; `Policy.default()` when None.
             clock: Where it takes the time from; the event loop when None.
             seed: What its ids and jitter come from; chance when None.
             on_failure: "end": a failure that nobody deals with ends the swarm. "log":
                 such a failure is logged, and the other agents go on.
+            restore: Begin with this snapshot, also one of another swarm; the storage
+                must be new.
 
         Raises:
-            StorageUnsupported: No storage is known for this URL.
+            ValueError: No storage is known for this URL, or it has a wrong option.
             TypeError: An argument has the wrong type.
         """
         check_text("the name of a swarm", name)
         check_choice("on_failure", on_failure, ("end", "log"))
         if storage != _MEMORY:
-            raise StorageUnsupported(
-                f"cannot open {storage!r}: only {_MEMORY!r} works in this version"
-            )
+            from swarm.storage import find_place
+
+            find_place(storage)
         if config is not None and not isinstance(config, SwarmConfig):
             raise TypeError(
                 "config takes a SwarmConfig, as in SwarmConfig(ask_timeout=5), "
@@ -85,6 +93,8 @@ class Swarm(Surface):
         self._clock = clock
         self._seed = seed
         self._on_failure = on_failure
+        self._storage = storage
+        self._restore = restore
         self._identity = OWNER
         self._body: Body | None = None
         self._is_opened = False
@@ -112,13 +122,14 @@ class Swarm(Surface):
     async def open(
         cls,
         name: str = "default",
-        storage: str = _MEMORY,
+        storage: "Storage" = _MEMORY,
         *,
         config: SwarmConfig | None = None,
         policy: Policy | None = None,
         clock: Clock | None = None,
         seed: int | str | None = None,
         on_failure: OnFailure = "end",
+        restore: "Snapshot | None" = None,
     ) -> Self:
         """Open a swarm that is to be closed by `close`; arguments as for the class.
 
@@ -134,6 +145,7 @@ class Swarm(Surface):
             clock=clock,
             seed=seed,
             on_failure=on_failure,
+            restore=restore,
         )
         await swarm._start()
         return swarm
@@ -144,7 +156,7 @@ class Swarm(Surface):
             raise Closed(f"swarm '{self._name}' was opened before; make a new one")
         self._is_opened = True
         clock = LoopClock() if self._clock is None else self._clock
-        kernel = await self._open_kernel(clock)
+        kernel, stored = await self._open_kernel(clock)
         self._coordinator = Coordinator(
             self._name,
             self._config,
@@ -157,13 +169,26 @@ class Swarm(Surface):
             on_failure=self._on_failure,
             release=kernel.close,
         )
+        if stored is not None:
+            self._coordinator.keep(stored)
         self._coordinator.attachments.append(Servers(self._coordinator))
         self._coordinator.attachments.append(Receivers(self._coordinator))
         return self._coordinator
 
-    async def _open_kernel(self, clock: Clock) -> MemoryKernel:
-        """Open the tree where `storage` says; the one step of opening that waits."""
-        return MemoryKernel(clock, self._config.limits)
+    async def _open_kernel(self, clock: Clock) -> "tuple[MemoryKernel, Opened | None]":
+        """Open the store; a swarm in memory does not even import it."""
+        if self._storage == _MEMORY and self._restore is None:
+            return MemoryKernel(clock, self._config.limits), None
+        from swarm.storage import open_kernel
+
+        opened = await open_kernel(
+            self._storage,
+            clock,
+            Entropy(self._seed),
+            self._config.limits,
+            restore=self._restore,
+        )
+        return opened.kernel, opened
 
     async def close(self) -> None:
         """End the swarm: agents finish what is queued, stop, and no task is left.

@@ -1,0 +1,203 @@
+"""A swarm on a store: what survives a restart, what ends with the process."""
+
+import asyncio
+
+import pytest
+
+from swarm import (
+    AccessDenied,
+    Agent,
+    Hybrid,
+    Replicated,
+    StorageFailed,
+    StorageInUse,
+    StorageUnsupported,
+    Swarm,
+    event,
+)
+from swarm.model import Path
+from swarm.storage import FileJournal, open_kernel
+
+
+@event("stored.thing")
+class Thing:
+    n: int
+
+
+class Counter(Agent):
+    async def count(self) -> int:
+        return await self.state.increment("count")
+
+
+def storages(folder):
+    return {
+        "file": f"file:{folder}/files",
+        "sqlite": f"sqlite:///{folder}/run.db",
+        "hybrid": Hybrid(secondary=folder / "second"),
+        "replicated": Replicated(
+            [folder / "a", folder / "b", folder / "c.db"], write_quorum=2
+        ),
+    }
+
+
+KINDS = ["file", "sqlite", "hybrid", "replicated"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_state_and_history_survive_a_restart(tmp_path, kind):
+    storage = storages(tmp_path)[kind]
+    versions = []
+    for n in range(3):
+        async with Swarm(storage=storage) as swarm:
+            assert await swarm.state.get("n", -1) == n - 1
+            versions.append((await swarm.state.set("n", n)).version)
+            past = await swarm.state.history("n")
+            assert [change.value for change in past] == list(range(n + 1))
+            assert (await swarm.state.at(versions[0]).get("n")) == 0
+    assert versions == sorted(set(versions))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_agent_finds_its_own_state_again(tmp_path, kind):
+    storage = storages(tmp_path)[kind]
+    for n in range(1, 4):
+        async with Swarm(storage=storage) as swarm:
+            ada = await swarm.spawn(Counter, name="ada")
+            assert await ada.ask(Counter.count) == n
+            assert [ref.name for ref in swarm.agents.find()] == ["ada"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_locks_end_with_the_process_and_tokens_go_on(tmp_path, kind):
+    storage = storages(tmp_path)[kind]
+    async with Swarm(storage=storage) as swarm:
+        lease = await swarm.lock("x").acquire(ttl=1_000)
+        token = lease.token
+    async with Swarm(storage=storage) as swarm:
+        again = swarm.lock("x").acquire_nowait()
+        assert again.token > token
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_lock_that_a_killed_process_held_is_free_again(tmp_path, kind):
+    storage = storages(tmp_path)[kind]
+    swarm = await Swarm.open(storage=storage)
+    lease = await swarm.lock("x").acquire(ttl=1_000)
+    await swarm.flush()
+    kernel = swarm._coordinator.kernel
+    kept = await kernel.find(Path.of("locks", "x"))
+    assert kept is not None
+    # What a killed process leaves: the store as it is, and the lock file free.
+    await kernel.writer.call(kernel.journal.close)
+    async with Swarm("other", storage=storage) as other:
+        assert other.lock("x").acquire_nowait().token > lease.token
+    await swarm.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_named_subscription_goes_on_where_it_was(tmp_path, kind):
+    storage = storages(tmp_path)[kind]
+    seen = []
+
+    async def handle(ev) -> None:
+        seen.append(ev.payload.n)
+
+    for n in range(3):
+        async with Swarm(storage=storage) as swarm:
+            if n != 1:  # in the second run nobody listens
+                await swarm.events.on(
+                    Thing, handle, name="billing", delivery="at-least-once"
+                )
+            await swarm.events.publish(Thing(n))
+            while n != 1 and (not seen or seen[-1] != n):
+                await asyncio.sleep(0)
+    assert seen == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_task_survives_the_process_that_submitted_it(tmp_path, kind):
+    storage = storages(tmp_path)[kind]
+    async with Swarm(storage=storage) as swarm:
+        task = await swarm.tasks.submit("sum", {"of": [1, 2]}, key="once")
+    async with Swarm(storage=storage) as swarm:
+        again = await swarm.tasks.submit("sum", {"of": [1, 2]}, key="once")
+        assert again.id == task.id
+        async with swarm.tasks.claim("sum") as claim:
+            await claim.complete(sum(claim.payload["of"]))
+        assert await again.result() == 3
+
+
+async def test_a_second_swarm_on_a_store_is_refused(tmp_path):
+    async with Swarm(storage=tmp_path / "x") as first:
+        with pytest.raises(StorageInUse, match="process"):
+            await Swarm.open(storage=tmp_path / "x")
+        await first.state.set("still", "works")
+
+
+async def test_a_wrong_storage_is_refused_before_anything_is_opened(tmp_path):
+    with pytest.raises(StorageUnsupported, match="memory://"):
+        Swarm("x", "postgres://db")
+    with pytest.raises(TypeError, match="storage is"):
+        Swarm("x", 5)  # type: ignore[arg-type]
+
+
+class Broken(FileJournal):
+    fails = False
+
+    def append(self, entries) -> None:
+        if self.fails:
+            raise StorageFailed("no space left on device")
+        super().append(entries)
+
+
+async def test_a_store_that_fails_leaves_the_swarm_readable(tmp_path, monkeypatch):
+    monkeypatch.setattr("swarm.storage._url.FileJournal", Broken)
+    swarm = await Swarm.open(storage=tmp_path / "x")
+    await swarm.state.set("kept", 1)
+    swarm._coordinator.kernel.journal.fails = True
+    with pytest.raises(StorageFailed, match="no space left"):
+        await swarm.state.set("kept", 2)
+    with pytest.raises(StorageFailed, match="no space left"):
+        await swarm.events.publish(Thing(1))
+    assert await swarm.state.get("kept") == 2  # seen at once, but not safe
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await swarm.close()
+    assert caught.group_contains(StorageFailed, match="no space left")
+    async with Swarm(storage=tmp_path / "x") as again:
+        assert await again.state.get("kept") == 1
+
+
+async def test_a_fork_tries_another_continuation(tmp_path):
+    async with Swarm(storage=tmp_path / "x") as swarm:
+        await swarm.state.set("plan", "draft")
+        snapshot = await swarm.snapshots.create("before the choice")
+        results = {}
+        for choice in ("ants", "bees"):
+            async with Swarm("fork", restore=snapshot) as fork:
+                assert await fork.state.get("plan") == "draft"
+                await fork.state.set("plan", choice)
+                results[choice] = await fork.state.get("plan")
+        assert results == {"ants": "ants", "bees": "bees"}
+        assert await swarm.state.get("plan") == "draft"
+
+
+async def test_agents_need_the_right_to_everything_for_snapshots(tmp_path):
+    class Curious(Agent):
+        async def look(self) -> str:
+            snapshot = await self.swarm.snapshots.create()
+            try:
+                await self.swarm.snapshots.restore(snapshot)
+            except AccessDenied as error:
+                return str(error)
+            return "restored"
+
+    async with Swarm() as swarm:
+        ada = await swarm.spawn(Curious)
+        assert "write everything" in await ada.ask(Curious.look)
+
+
+async def test_opening_memory_by_name_gives_a_plain_kernel():
+    from swarm.ports import Entropy, Limits, LoopClock
+
+    opened = await open_kernel("memory://", LoopClock(), Entropy(1), Limits())
+    assert opened.report is None
