@@ -1,4 +1,4 @@
-"""Every Python block of the README runs and prints what it says, one after the other."""
+"""Every Python block of the README runs and prints what it says, in order."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 from pytest_examples import CodeExample, EvalExample, find_examples
 
 KNOWN: dict[str, Any] = {}
-"""What the blocks so far have defined: the README's tour goes on from block to block."""
+"""What the blocks so far have defined: the tour goes on from block to block."""
 
 
 @pytest.mark.parametrize("example", list(find_examples("README.md")), ids=str)
