@@ -147,7 +147,18 @@ if TYPE_CHECKING:
     from swarm.storage import Hybrid, Replicated, Snapshot, Snapshots
     from swarm.system import Agent, Portal, Surface, Swarm, SwarmConfig
     from swarm.work import (
+        Checkpoint,
+        Checkpoints,
         Claim,
+        Context,
+        Handoff,
+        Handoffs,
+        HandoffStatus,
+        Pipeline,
+        PipelineRun,
+        Pipelines,
+        Stage,
+        StageProgress,
         Task,
         TaskInfo,
         TaskStats,
@@ -196,7 +207,11 @@ _NAMES: Final = {
         Hybrid Replicated Snapshot Snapshots
     """,
     "swarm.system": "Agent Portal Surface Swarm SwarmConfig",
-    "swarm.work": "Claim Task TaskInfo TaskStats TaskStatus idempotency_key serves",
+    "swarm.work": """
+        Checkpoint Checkpoints Claim Context Handoff HandoffStatus Handoffs Pipeline
+        PipelineRun Pipelines Stage StageProgress Task TaskInfo TaskStats TaskStatus
+        idempotency_key serves
+    """,
 }
 _PACKAGES: Final = (*(name.removeprefix("swarm.") for name in _NAMES), "testing")
 _HOMES: Final = {
@@ -249,6 +264,8 @@ __all__ = [
     "Candidate",
     "Change",
     "ChangeKind",
+    "Checkpoint",
+    "Checkpoints",
     "Claim",
     "Clock",
     "Closed",
@@ -256,6 +273,7 @@ __all__ = [
     "ConfigMismatch",
     "ConflictError",
     "Contention",
+    "Context",
     "DeadLetter",
     "DeadLetters",
     "DeadlockError",
@@ -265,10 +283,13 @@ __all__ = [
     "EventStream",
     "Events",
     "Group",
+    "Handoff",
     "HandoffAccepted",
     "HandoffCompleted",
     "HandoffRejected",
     "HandoffRequested",
+    "HandoffStatus",
+    "Handoffs",
     "HeldLock",
     "Hybrid",
     "InvalidPath",
@@ -294,6 +315,9 @@ __all__ = [
     "NotFound",
     "PastState",
     "PathConflict",
+    "Pipeline",
+    "PipelineRun",
+    "Pipelines",
     "Policy",
     "Portal",
     "Priority",
@@ -312,6 +336,8 @@ __all__ = [
     "ShutdownTimeout",
     "Snapshot",
     "Snapshots",
+    "Stage",
+    "StageProgress",
     "StaleAck",
     "StaleClaim",
     "StaleLease",

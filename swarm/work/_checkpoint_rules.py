@@ -176,6 +176,11 @@ def prune(
     return Plan([Write(series.child(str(seq))) for seq in doomed], (), len(doomed))
 
 
+def leftovers(view: View, task_id: str) -> list[Write]:
+    """Return the deletions of a task's checkpoints, for the commit that removes it."""
+    return [Write(found.path) for found in view.documents(task_series(task_id))]
+
+
 def surplus(
     numbers: Sequence[int], keep: int, referenced: Collection[int]
 ) -> list[int]:

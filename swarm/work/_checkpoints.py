@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from swarm.errors import AccessDenied, StaleClaim
 from swarm.model import JSON, AgentIdentity, Path, check_text, check_whole, checksum
-from swarm.ports import Condition, Expect, Plan, View, Write
+from swarm.ports import Condition, Expect, Plan, View
 from swarm.work import _checkpoint_rules as rules
 from swarm.work._checkpoint_rules import Append, Checkpoint
 from swarm.work._claim import Claim
@@ -232,13 +232,6 @@ def task_id_of(task: HasTask | str) -> str:
     if not isinstance(found, str):
         raise TypeError(f"a task is given by its id, claim or handle, not {task!r}")
     return found
-
-
-def leftovers(view: View, task_id: str) -> list[Write]:
-    """Return the deletions that go with the removal of a task: its checkpoints."""
-    return [
-        Write(document.path) for document in view.documents(rules.task_series(task_id))
-    ]
 
 
 def _append(view: View, request: Append) -> Plan:

@@ -79,7 +79,7 @@ class HandoffRecord:
         notes: More about it.
         checkpoint: The number of the checkpoint to go on from, or None.
         leases: The leases that change their holder with the task.
-        previous: The id of the newest handoff of the task before it, or "".
+        previous: The id of the task's handoff before it, or "".
         trail: The agents that had the task before, oldest first; the sender is last.
         correlation: The correlation id of all that belongs to it.
         receiver: The name of the agent that accepted, or "".

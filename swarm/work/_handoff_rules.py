@@ -118,7 +118,6 @@ def offer(view: View, record: HandoffRecord, hops: int = HOPS) -> Plan:
     events: list[object] = []
     before = _newest(view, task)
     trail: tuple[str, ...] = ()
-    led_here: HandoffRecord | None = None
     if before is not None:
         if before.status is HandoffStatus.REQUESTED:
             if before.expires_at > now:
@@ -131,7 +130,6 @@ def offer(view: View, record: HandoffRecord, hops: int = HOPS) -> Plan:
                 )
             _add(writes, events, _expired(before, now))
         trail = before.trail if before.status in _PASSED else before.trail[:-1]
-        led_here = _in_force(view, before, record.claim_id)
     if not addressees(view, record.to, (record.sender,)):
         raise NoSuchAgent(
             f"task {task.spec.id} is offered to {record.to}, but that is no living "
@@ -147,7 +145,7 @@ def offer(view: View, record: HandoffRecord, hops: int = HOPS) -> Plan:
         kind=task.spec.kind,
         requested_at=now,
         expires_at=now + record.expires_at,
-        previous="" if led_here is None else led_here.id,
+        previous="" if before is None else before.id,
         trail=(*trail, record.sender),
     )
     writes.append(Write(handoff_path(record.id), record=offered))
@@ -347,6 +345,17 @@ def referenced(view: View, task_id: str) -> tuple[int, ...]:
     return (record.checkpoint,) if record.status in in_force else ()
 
 
+def leftovers(view: View, task_id: str) -> list[Write]:
+    """Return the deletions of a task's handoffs, for the commit that removes it."""
+    task = load(view.find(task_path(task_id)))
+    each = None if task is None else _newest(view, task)
+    doomed: list[Write] = []
+    while each is not None:
+        doomed.append(Write(handoff_path(each.id)))
+        each = _before(view, each)
+    return doomed
+
+
 # --- inside -------------------------------------------------------------------------
 
 
@@ -399,16 +408,22 @@ def _newest(view: View, task: TaskRecord) -> HandoffRecord | None:
 
 
 def _in_force(view: View, record: HandoffRecord, claim_id: str) -> HandoffRecord | None:
-    """Return the handoff that led to a claim: this one, the one before it, or None."""
-    before = load_handoff(view.find(handoff_path(record.previous or record.id)))
-    for each in (record, before):
-        if (
-            each is not None
-            and each.status is HandoffStatus.ACCEPTED
-            and each.receiver_claim == claim_id
-        ):
+    """Return the handoff that led to a claim: this one, one before it, or None."""
+    each: HandoffRecord | None = record
+    while each is not None:
+        is_taken = each.status is HandoffStatus.ACCEPTED
+        if is_taken and each.receiver_claim == claim_id:
             return each
+        if each.claim_id != claim_id:
+            return None
+        each = _before(view, each)
     return None
+
+
+def _before(view: View, record: HandoffRecord) -> HandoffRecord | None:
+    if not record.previous:
+        return None
+    return load_handoff(view.find(handoff_path(record.previous)))
 
 
 def _task(record: TaskRecord) -> Write:

@@ -301,12 +301,14 @@ class Handoff:
     ) -> tuple[int, Any]:
         """Accept in a task of its own; cancelled meanwhile, give the task back."""
         tasks = self._manager.tasks
-        commit = tasks.start(deciding, "handoffs: accept")
+        commit = tasks.start(_caught(deciding), "handoffs: accept")
         try:
             found: tuple[int, Any] = await asyncio.shield(commit)
         except asyncio.CancelledError:
             tasks.start(self._undo(commit), "handoffs: undo an acceptance")
             raise
+        if isinstance(found[1], Exception):
+            raise found[1]
         return found
 
     async def _undo(self, commit: "asyncio.Task[tuple[int, Any]]") -> None:
@@ -455,6 +457,14 @@ class Handoffs:
             for loaded in found
             if may_read is None or may_read(handoff_path(loaded.record.id))
         ][:limit]
+
+
+async def _caught(deciding: Coroutine[Any, Any, tuple[int, Any]]) -> tuple[int, Any]:
+    """Return what a decision comes to, an error as its outcome."""
+    try:
+        return await deciding
+    except Exception as error:  # noqa: BLE001  # raised by the task that asked
+        return 0, error
 
 
 def _number(checkpoint: Checkpoint | int | None) -> int | None:

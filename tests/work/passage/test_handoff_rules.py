@@ -353,6 +353,16 @@ def test_completing_while_an_offer_is_pending_withdraws_it(office):
     assert office.handoff(second).status == "withdrawn"
 
 
+def test_the_handoffs_of_a_task_go_with_it(office):
+    first = office.offer(office.claim("ada"), "ada", "bo")
+    office.accept(first, "bo")
+    second = office.offer(office.right(), "bo", "cy")
+    office.reject(second, "cy")
+    doomed = [write.path for write in rules.leftovers(office.view, "t-1")]
+    assert doomed == [handoff_path(second), handoff_path(first)]
+    assert rules.leftovers(office.view, "t-9") == []
+
+
 def test_a_record_survives_json(office):
     handoff = office.offer(office.claim("ada"), "ada", "bo")
     document = office.view.find(handoff_path(handoff))
