@@ -1,12 +1,18 @@
 """What every agent is; `swarm.Agent` adds what it holds of the swarm around it."""
 
 import logging
-from typing import Self, final
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextlib import AsyncExitStack
+from typing import Any, Concatenate, ParamSpec, Self, TypeVarTuple, final
 
+from swarm.agents._beside import AgentTimer, exit_stack, start_child
 from swarm.agents._cell import Cell
 from swarm.agents._ref import Ref
 from swarm.errors import InvalidTransition
 from swarm.model import AgentIdentity
+
+P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
 
 
 class Actor:
@@ -28,10 +34,18 @@ class Actor:
         What it raises, `stop` raises; the agent ends all the same.
         """
 
+    async def stopped(self, reason: str) -> None:
+        """Take note of the end of this instance; runs at every end, also of a failure.
+
+        Args:
+            reason: "stopped", "killed", "failed", "closed", or "restarted" for an
+                agent that is restarted because another one of its group failed.
+        """
+
     @property
     @final
     def identity(self) -> AgentIdentity:
-        """Who this agent is."""
+        """This agent's identity."""
         return _cell_of(self).identity
 
     @property
@@ -49,16 +63,89 @@ class Actor:
     @property
     @final
     def log(self) -> "logging.LoggerAdapter[logging.Logger]":
-        """A logger called `swarm.agents.<type>` whose records carry `agent`."""
+        """A logger called `swarm.agents.<type>` whose messages begin with the name."""
         identity = _cell_of(self).identity
         logger = logging.getLogger(f"swarm.agents.{identity.type}")
-        return logging.LoggerAdapter(logger, {"agent": identity.agent_id})
+        return _AgentLog(logger, {"agent": identity.agent_id})
 
     @final
     def heartbeat(self) -> None:
         """Say "still at work"; seen in `Ref.heartbeat_age` and the registry."""
         cell = _cell_of(self)
         cell.beat = cell.host.now()
+
+    @property
+    @final
+    def exit_stack(self) -> AsyncExitStack:
+        """A stack of what this instance has open, closed at its every end.
+
+        It is closed in the task in which `started`, `stopping` and the turns run, so it
+        may hold task groups, scopes and connections. What closing it raises is a
+        failure of the agent.
+        """
+        return exit_stack(_cell_of(self))
+
+    @final
+    def start_soon(self, function: Callable[[*Ts], Awaitable[Any]], *args: *Ts) -> None:
+        """Run `function(*args)` beside the turns; it is cancelled at every end.
+
+        What it raises is a failure of the agent.
+
+        Raises:
+            InvalidTransition: The agent has ended.
+        """
+        cell = _living(self)
+        name = getattr(function, "__qualname__", repr(function))
+        start_child(cell, name, function, *args)
+
+    @final
+    def tell_later(
+        self,
+        seconds: float,
+        method: Callable[Concatenate[Self, P], Coroutine[Any, Any, Any]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> AgentTimer:
+        """Tell this agent `method` in `seconds` from now, unless it ends before.
+
+        Raises:
+            ValueError: The time is negative or not a number.
+            TypeError: The method is not a public async method of this agent.
+        """
+        if not seconds >= 0:
+            raise ValueError(f"a delay is 0 seconds or more, not {seconds!r}")
+        return AgentTimer(_living(self), method, (args, kwargs), seconds, None)
+
+    @final
+    def every(
+        self,
+        seconds: float,
+        method: Callable[Concatenate[Self, P], Coroutine[Any, Any, Any]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> AgentTimer:
+        """Tell this agent `method` every `seconds`, until it ends.
+
+        A tick is left out while the one before has not been handled.
+
+        Raises:
+            ValueError: The time is not above 0.
+            TypeError: The method is not a public async method of this agent.
+        """
+        if not seconds > 0:
+            raise ValueError(f"a period is above 0 seconds, not {seconds!r}")
+        return AgentTimer(_living(self), method, (args, kwargs), seconds, seconds)
+
+
+class _AgentLog(logging.LoggerAdapter[logging.Logger]):
+    """Begins each message with the agent's name; records also carry `agent`."""
+
+    def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
+        extra = self.extra or {}
+        kwargs["extra"] = {**extra, **(kwargs.get("extra") or {})}
+        return f"{extra['agent']}: {msg}", kwargs
 
 
 def bind(agent: Actor, cell: Cell) -> None:
@@ -71,6 +158,27 @@ def is_bound(agent: Actor) -> bool:
     return hasattr(agent, "_cell")
 
 
+def given_names(cls: type) -> set[str]:
+    """Return the names that the swarm gives every agent of this class (`@final`)."""
+    names: set[str] = set()
+    for base in cls.__mro__:
+        for name, value in vars(base).items():
+            if getattr(getattr(value, "fget", value), "__final__", False):
+                names.add(name)
+    return names
+
+
+def hidden_names(cls: type) -> Iterable[str]:
+    """Yield the names that a class hides though the swarm gives them."""
+    seen: set[str] = set()
+    for base in cls.__mro__:
+        for name, value in vars(base).items():
+            is_given = getattr(getattr(value, "fget", value), "__final__", False)
+            if is_given and name in seen:
+                yield name
+            seen.add(name)
+
+
 def _cell_of(agent: Actor) -> Cell:
     try:
         return agent._cell  # noqa: SLF001  # this module is the class's own
@@ -79,6 +187,18 @@ def _cell_of(agent: Actor) -> Cell:
             f"this {type(agent).__name__} has no place in a swarm yet: in __init__, or "
             "built by hand; use `started`, and `swarm.spawn` to build it"
         ) from None
+
+
+def _living(agent: Actor) -> Cell:
+    """Return the cell of an instance that has not ended.
+
+    Raises:
+        InvalidTransition: It has ended, or was replaced by a restart.
+    """
+    cell = _cell_of(agent)
+    if cell.killed or cell.agent is not agent:
+        raise InvalidTransition(f"agent {cell} has ended, or was restarted")
+    return cell
 
 
 def surfaces_of(agent: Actor) -> object:

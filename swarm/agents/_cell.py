@@ -1,67 +1,228 @@
 """The engine of one agent: takes requests, runs turns, decides every outcome once.
 
-The seam is `post`, `attempt`, `drop`, `wake` and what `_life.py` does to a cell; refs
-and streams know nothing else of it.
+An agent that has nothing to do has neither mailbox nor worker. `attempt` runs the
+first step of an ask to such an agent in its asker's call stack; a told message is
+served by one callback of the loop (`_serve`). A turn that suspends there is taken over
+by the task of a worker (`_worker.py`), which then serves the mailbox until it is empty.
+The tasks are asyncio tasks made through the host, not members of an anyio task group:
+a task group is entered and left by one task and ends all its members together, while
+agents come and go one by one. The host keeps a strong reference and awaits them all.
 
-An agent that has nothing to do has neither mailbox nor task. `attempt` runs the first
-step of an ask to such an agent in its asker's call stack (`_first_steps.py`). What
-does not end there, and every other request, is served by a task of the pool, which
-the agent gives back when its mailbox is empty. They are asyncio tasks made through the
-host, not members of an anyio task group: a task group wants to be entered and left by
-one task and to end all its members together, while agents come and go one by one; the
-host keeps a strong reference and awaits them all at close.
-
-No turn sees what another has done to context variables. A first step in its asker's
-call stack runs in a copy of the swarm's context; so does all that follows of it. The
-other turns run in that of the task, which is cheaper, and what they leave behind is
-found out: such an agent runs its turns in copies from then on, and nobody uses the task
-after it (`is_apart`, `Carrier.is_stained`).
-
-A turn is cancelled by cancelling the agent's task, with the books kept here: the loop
-swallows exactly that cancellation. `cancelling` and `killed` say which cancellations
-are ours; the exception alone cannot tell.
+A turn is cancelled by cancelling the worker's task. `cancelling` and `killed` say which
+cancellations are the agent's own; the exception alone cannot tell.
 """
 
 import asyncio
-from collections.abc import Hashable, Iterable
-from contextvars import copy_context
+import logging
+from collections.abc import Callable, Hashable, Iterable
+from contextlib import AsyncExitStack
+from contextvars import Context
+from functools import partial
+from sys import getrefcount
 from typing import Any, Final
 
-from swarm.agents._envelope import Envelope, current_turn
-from swarm.agents._first_steps import FirstSteps
+from swarm.agents._envelope import Asked, Envelope, current_turn
+from swarm.agents._host import Holdings, Host, Supervision
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox, State
-from swarm.agents._pool import Carrier
-from swarm.agents._running import produce, run_apart
-from swarm.agents._steps import take_over
-from swarm.agents._turns import ENDED, QUEUED, RUNNING
+from swarm.agents._protocol import Call, calls_of
+from swarm.agents._restart import Restart
+from swarm.agents._steps import SuspendedTurn, swap_task
+from swarm.agents._turn import first_step, produce
+from swarm.agents._worker import DEPTH, Worker
 from swarm.coordination import AnyOf
-from swarm.errors import AgentDied, NoSuchAgent
-from swarm.ports import Standing, differs, one_loop_turn, standing
+from swarm.errors import NoSuchAgent, RemoteCancelled, WrongLoop
+from swarm.model import OWNER, AgentIdentity, Cause, Event, Path
+from swarm.ports import Standing, standing
 
 SPARE: Final = 64
 """How many unused mailboxes are kept for the next agent that needs one."""
 
-BUDGET: Final = 128
-"""How many turns that do not suspend one agent runs before it lets others run."""
+BUDGET: Final = 256
+"""How many turns one agent runs before it lets others run."""
+
+PENDING: Final = object()
+"""No answer yet."""
+
+QUEUED: Final = State.QUEUED.value
+RUNNING: Final = State.RUNNING.value
+ENDED: Final = State.ENDED.value
+
+log: Final = logging.getLogger("swarm.agents")
 
 
-class Cell(FirstSteps):
-    """One agent, from spawn to its end, across restarts."""
+class Cell:
+    """One agent, from spawn to its end, across restarts.
 
-    __slots__ = ()
+    Attributes:
+        accepting: Whether new requests are taken.
+        open: Whether queued requests are served: not while paused or being built.
+        mailbox: The serial requests; None while there are none.
+        aside_box: The interleaved requests that wait; None while there are none.
+        current: The serial turn that runs.
+        began: When it began.
+        aside: The interleaved turns that run, with their tasks.
+        cancelling: Whether the agent itself has cancelled the current turn.
+        serving: Whether a callback or worker serves the mailbox, or is about to.
+        worker: The worker that serves it now, or that it keeps for life.
+        keeps: Whether the worker is kept for life.
+        context: The context of hooks, which turns inherit; None without hooks.
+        killed: Whether the agent has ended and its code is to end.
+        is_interrupted: Whether the kept worker was cancelled by something left open.
+        is_gone: Whether the agent has ended completely.
+        hook: A turn of the swarm's own (`started`, `stopping`, ...), served first.
+        children: The tasks of `run()` and `start_soon`, with their names.
+        timers: The timers that end with the instance.
+        stack: The agent's `exit_stack`, once it was used.
+        returning: Turns that were cancelled only to be delivered again.
+        ending: The task that brings the agent to its end.
+        spawner: The identity that spawned the agent.
+        heir_of: The agent that this one replaces, until that one is gone.
+        stops_itself: Whether only a turn of its own has asked it to stop.
+        stop_timer: Ends the agent if it does not stop in time.
+    """
 
-    # Said again for checkers that want a type wherever an attribute is assigned.
-    began: float
-    cancelling: bool
-    current: Envelope | None
-    handled: int
-    hook: Envelope | None
-    is_apart: bool
-    mailbox: Mailbox[Envelope] | None
-    task: asyncio.Task[Any] | None
+    __slots__ = (
+        "accepting",
+        "agent",
+        "args",
+        "aside",
+        "aside_box",
+        "beat",
+        "began",
+        "calls",
+        "cancelling",
+        "capabilities",
+        "capacity",
+        "children",
+        "context",
+        "current",
+        "ending",
+        "error",
+        "factory",
+        "failures",
+        "handled",
+        "heir_of",
+        "hook",
+        "host",
+        "identity",
+        "is_gone",
+        "is_interrupted",
+        "keeps",
+        "killed",
+        "late",
+        "mailbox",
+        "open",
+        "path",
+        "reason",
+        "registered",
+        "restart",
+        "restarts",
+        "returning",
+        "serving",
+        "shutdown",
+        "spawner",
+        "stack",
+        "started_at",
+        "status",
+        "stop_timer",
+        "stops_itself",
+        "supervisor",
+        "surfaces",
+        "timers",
+        "watchers",
+        "worker",
+    )
 
-    # --- requests ------------------------------------------------------------
+    def __init__(
+        self,
+        supervisor: Supervision,
+        identity: AgentIdentity,
+        path: Path,
+        agent: Any,
+        factory: Callable[..., Any],
+        args: tuple[Any, ...],
+        restart: Restart | None,
+        capacity: int,
+        capabilities: tuple[str, ...],
+        shutdown: float,
+    ) -> None:
+        """Surround a freshly built agent; nothing runs yet."""
+        self.supervisor: Supervision = supervisor
+        self.host: Host = supervisor.host
+        self.identity: AgentIdentity = identity
+        self.path: Path = path
+        self.agent: Any = agent
+        self.factory: Callable[..., Any] = factory
+        self.args: tuple[Any, ...] = args
+        self.restart: Restart | None = restart
+        self.capacity: int = capacity
+        self.capabilities: tuple[str, ...] = capabilities
+        self.shutdown: float = shutdown
+        self.calls: dict[Any, Call] = calls_of(type(agent))
+        self.status: Status = Status.INITIALIZING
+        self.accepting: bool = True
+        self.open: bool = False
+        self.mailbox: Mailbox[Envelope] | None = None
+        self.aside_box: Mailbox[Envelope] | None = None
+        self.worker: Worker | None = None
+        self.current: Envelope | None = None
+        self.returning: set[Envelope] | None = None
+        self.hook: Envelope | None = None
+        self.aside: dict[Envelope, asyncio.Task[Any]] | None = None
+        self.children: dict[asyncio.Task[Any], str] | None = None
+        self.timers: set[Any] | None = None
+        self.stack: AsyncExitStack | None = None
+        self.context: Context | None = None
+        self.watchers: list[asyncio.Future[None]] | None = None
+        self.ending: asyncio.Task[Any] | None = None
+        self.heir_of: Cell | None = None
+        self.spawner: AgentIdentity = OWNER
+        self.stop_timer: Any = None
+        self.surfaces: Holdings | None = None
+        self.error: BaseException | None = None
+        self.serving: bool = False
+        self.keeps: bool = False
+        self.cancelling: bool = False
+        self.is_interrupted: bool = False
+        self.killed: bool = False
+        self.is_gone: bool = False
+        self.stops_itself: bool = False
+        self.registered: bool = False
+        self.handled: int = 0
+        self.failures: int = 0
+        self.restarts: int = 0
+        self.late: int = 0
+        self.started_at: int = self.host.clock.wall()
+        self.began: float = self.host.now()
+        self.beat: float = self.began
+        self.reason: str = ""
+
+    @property
+    def name(self) -> str:
+        """The agent's name."""
+        return self.identity.agent_id
+
+    def __str__(self) -> str:
+        return f"'{self.identity.agent_id}'"
+
+    # --- requests ---------------------------------------------------------------------
+
+    def check_loop(self) -> None:
+        """Refuse use from another event loop.
+
+        Raises:
+            WrongLoop: This is not the agent's loop.
+        """
+        try:
+            here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if here is not self.host.loop:
+            raise WrongLoop(
+                f"agent {self} belongs to another event loop; from another thread use "
+                "swarm.portal()"
+            )
 
     def refusal(self) -> Exception:
         """Return why a request is not taken: it has had no effect."""
@@ -71,33 +232,103 @@ class Cell(FirstSteps):
         why = "is stopping" if self.status is Status.DRAINING else "has ended"
         return NoSuchAgent(f"agent {self} {why} and takes no requests")
 
+    def open_mailbox(self) -> Mailbox[Envelope]:
+        """Return the mailbox, made if there is none."""
+        if self.mailbox is None:
+            spare = self.host.spare
+            if spare:
+                self.mailbox = spare.pop()
+                self.mailbox.limit = self.capacity
+            else:
+                self.mailbox = Mailbox(self.capacity)
+        return self.mailbox
+
     def post(self, envelope: Envelope) -> bool:
         """Take a request; return whether it got into the mailbox at once."""
+        if envelope.call.interleaves:
+            return self._post_aside(envelope)
         mailbox = self.mailbox
         if mailbox is None:
             mailbox = self.open_mailbox()
         queue = mailbox.queue
-        if mailbox.line is not None or len(queue) >= mailbox.limit:
+        if mailbox.waiting is not None or len(queue) >= mailbox.limit:
             return mailbox.put(envelope)
-        if envelope.call.interleaves and self.open:
-            self.run_aside(envelope)
-            return True
         envelope.state = QUEUED
         queue.append(envelope)
-        if self.task is None:
-            self.task = self.host.pool.hire(self)
+        if not self.serving:
+            self._serve_soon()
         return True
 
-    def wake(self) -> None:
-        """Have the agent look for something to do."""
-        if self.task is None and (self.hook is not None or self.mailbox):
-            self.task = self.host.pool.hire(self)
+    def has_room(self, call: Call) -> bool:
+        """Return whether a request would get into the mailbox at once."""
+        mailbox = self.aside_box if call.interleaves else self.mailbox
+        return mailbox is None or mailbox.has_room()
+
+    def attempt(self, envelope: Asked) -> Any:
+        """Take an ask, and answer it at once if that is possible.
+
+        It is when the agent is idle and its method does not wait for anything.
+
+        Returns:
+            The result; or PENDING, and `envelope.reply` will have it.
+        """
+        host = self.host
+        pool = host.pool
+        if (
+            self.serving
+            or self.mailbox is not None
+            or not self.open
+            or pool.left <= 0
+            or pool.depth >= DEPTH
+            or envelope.call.interleaves
+            or (worker := self.worker or pool.take()) is None
+            or not worker.is_parked
+            or worker.waker.done()
+        ):
+            envelope.reply = host.loop.create_future()
+            self.post(envelope)
+            return PENDING
+        self.serving = True
+        self.worker = worker
+        self.began = envelope.since
+        pool.left -= 1
+        if not pool.left:
+            host.loop.call_soon(pool.refill)
+        pool.depth += 1
+        references = getrefcount(worker.task)
+        if worker.name is not self.identity.agent_id:
+            worker.rename(self.identity.agent_id)
+        asker = swap_task(pool.loop, worker.task)
+        try:
+            result = self._first_step(envelope)
+        except BaseException as error:  # noqa: BLE001  # the asker's
+            self.fail_turn(error)
+            result = PENDING
+        finally:
+            swap_task(pool.loop, asker)
+            pool.depth -= 1
+        if result.__class__ is SuspendedTurn:
+            self._hand_over(worker, result)
+            result = PENDING
+        else:
+            if result is not PENDING:
+                if envelope.state == RUNNING:  # fast path
+                    envelope.state = ENDED
+                    envelope.args = ()
+                    self._end_turn(envelope)
+                else:
+                    self.finish_turn(result)
+                    result = PENDING
+            self._after(worker, references)
+        if result is PENDING and envelope.reply is None:
+            envelope.reply = host.loop.create_future()
+        return result
 
     def drop(self, envelope: Envelope, error: BaseException | None = None) -> None:
         """Decide a request now, with `error` for its sender: withdraw or cancel it.
 
-        Nothing happens to one that is decided already: this is where an answer, a
-        deadline and a cancellation that race are told apart (G5, Q1).
+        Nothing happens to a request that is decided: an answer, a deadline and a
+        cancellation that race are told apart here (G5, Q1).
         """
         if envelope.state >= State.DECIDED:
             return
@@ -107,175 +338,124 @@ class Cell(FirstSteps):
             envelope.state = State.DECIDED
             self.cancel_turn(envelope)
             return
+        mailbox = self.aside_box if envelope.call.interleaves else self.mailbox
         if envelope is self.hook:
             envelope.state = State.ENDED
             self.hook = None
-        elif self.mailbox is not None:
-            self.mailbox.withdraw(envelope)
-            self.admit(self.mailbox)
+        elif mailbox is not None:
+            mailbox.withdraw(envelope)
+            self._admit(mailbox)
         self.notify()
 
-    def blockers(self, envelope: Envelope) -> Iterable[Any]:
-        """Return the turns that must end before a request which has not begun can.
-
-        What interleaves waits for nobody once it is in the mailbox; for room in it, it
-        waits until one turn ends: the current one takes the next request out, one
-        beside it gives its own room back.
-        """
-        current = () if self.current is None else (self.current,)
-        if not envelope.call.interleaves or self.status is Status.INITIALIZING:
-            return current
-        mailbox = self.mailbox
-        if mailbox is None or mailbox.has_room():
-            return ()
-        making: dict[Hashable, int] = dict.fromkeys(self.aside or (), 1)
-        if mailbox.queue and self.open:
-            making.update(dict.fromkeys(current, 1))
-        return AnyOf(making, 1) if making else ()
-
-    def task_of(self, envelope: Envelope) -> asyncio.Task[Any] | None:
-        """Return the task that runs a turn, or None when it does not run."""
-        if envelope is self.current:
-            return self.task
-        return None if self.aside is None else self.aside.get(envelope)
-
-    def standing(self, envelope: Envelope) -> Standing | None:
-        """Return where a turn is suspended; None: it runs, or is no turn any more."""
-        task = self.task_of(envelope)
-        rest = None if task is None else self.host.pool.rests.get(task)
-        if rest is not None:  # its task has yet to take it over
-            return None if rest.awaited is None else (rest.awaited, rest.coroutine)
-        return standing(task)
+    def _admit(self, mailbox: Mailbox[Envelope]) -> None:
+        """Let waiting requests in as far as there is room (G6)."""
+        while (envelope := mailbox.admit()) is not None:
+            room = envelope.room
+            if room is None:
+                envelope.state = State.QUEUED
+            elif room.done():  # its sender was cancelled in this very loop turn
+                envelope.state = State.ENDED
+                continue
+            else:
+                room.set_result(None)
+                envelope.state = State.ADMITTED
+            mailbox.queue.append(envelope)
+        self.wake()
 
     def cancel_turn(self, envelope: Envelope) -> None:
         """Cancel the task of a turn, at most once; the agent goes on."""
         if envelope is self.current:
-            if not self.cancelling and self.task is not None:
+            if not self.cancelling and self.worker is not None:
                 self.cancelling = True
-                self.task.cancel()
+                self.worker.task.cancel()
         elif self.aside is not None and envelope in self.aside:
             self.aside[envelope].cancel()
 
-    # --- turns ---------------------------------------------------------------
+    # --- serial turns -----------------------------------------------------------------
 
-    async def serve(
-        self, carrier: Carrier, cancelled: asyncio.CancelledError | None
-    ) -> None:
-        """Run turns one after the other until there is nothing to do.
+    def wake(self) -> None:
+        """Let the agent look for something to do."""
+        if self.aside_box is not None and self.open and self.aside_box.queue:
+            self.begin_aside()
+        if not self.serving and self.has_more():
+            self._serve_soon()
 
-        The task of `carrier` runs this: to begin with, what is left of a turn that has
-        begun in its asker's call stack. `cancelled` is what came for it on the way.
-        """
-        task = carrier.task
-        carrier.rename(self.identity.agent_id)
-        host = self.host
-        now, holding = host.now, host.holding
-        set_turn = current_turn.set
+    def _serve_soon(self) -> None:
+        self.serving = True
+        pool = self.host.pool
+        if self.worker is None and not pool.parked:
+            self.worker = Worker(pool)
+            self.worker.rename(self.identity.agent_id)
+            self.worker.begin(self)
+        else:
+            pool.loop.call_soon(self._serve, context=pool.context)
+
+    def _serve(self) -> None:
+        """Run what is queued, in a callback of the loop entered as a worker's task."""
+        pool = self.host.pool
+        worker = self.worker or pool.take()
+        if worker is None:
+            worker = Worker(pool)  # its task has yet to begin, and cannot be entered
+        self.worker = worker
+        if worker.name is not self.identity.agent_id:
+            worker.rename(self.identity.agent_id)
+        if not worker.can_enter():
+            worker.begin(self)
+            return
+        references = getrefcount(worker.task)
+        outside = swap_task(pool.loop, worker.task)
+        try:
+            turn = self.run_turns()
+        finally:
+            swap_task(pool.loop, outside)
+        if turn is not None:
+            self._hand_over(worker, turn)
+        else:
+            self._after(worker, references)
+
+    def _hand_over(self, worker: Worker, turn: SuspendedTurn) -> None:
+        """Let the worker's own task run the rest of a turn."""
+        turn.keep()
+        worker.turn = turn
+        worker.begin(self)
+
+    def _after(self, worker: Worker, references: int) -> None:
+        """Be idle again, or go on in the next turn of the loop."""
+        if self.cancelling or worker.waker.done():
+            worker.begin(self)  # its task has to take a cancellation back
+            return
+        if getrefcount(worker.task) > references and not self.keeps:
+            self.keep_worker()
+        self.release_worker()
+
+    def run_turns(self) -> SuspendedTurn | None:
+        """Run turns until one suspends, which is returned, or nothing can run now."""
         budget = BUDGET
-        if self.current is not None or cancelled is not None:
-            await self._go_on(carrier, cancelled)
-        while not self.killed:
-            envelope = self._next()
-            if envelope is None:
-                budget = BUDGET
-                if task.cancelling():
-                    await self._absorb(task)  # raises it, if it is not ours
-                elif self._may_rest():
-                    self.task = None
-                    return
-                else:
-                    await one_loop_turn()
-                continue
-            envelope.state = RUNNING
-            self.current = envelope
-            self.began = now()
-            set_turn(envelope)
-            before = copy_context()
-            try:
-                if self.is_apart:
-                    result = await run_apart(host.pool.context, self.agent, envelope)
-                elif envelope.call.streams:
-                    result = await produce(self.agent, envelope)
-                elif envelope.kwargs:
-                    result = await envelope.call.function(
-                        self.agent, *envelope.args, **envelope.kwargs
-                    )
-                else:  # by itself, for merging even no keywords makes a dict
-                    result = await envelope.call.function(self.agent, *envelope.args)
-            except (Exception, asyncio.CancelledError) as error:
-                if self.is_fatal(error, task):
-                    raise
-                self.current = None
-                self.raised(envelope, error)
-                if envelope.state == ENDED:  # not put back to be delivered again
-                    envelope.forget()
-            else:
-                self.current = None
-                if envelope.reply is None and envelope.state == RUNNING:  # told
-                    envelope.state = ENDED
-                    envelope.args = ()
-                else:
-                    self._returned(envelope, result)
-            self.handled += 1
-            if differs(copy_context(), before):
-                self.is_apart = carrier.is_stained = True
-            if holding:
-                host.turn_ended(envelope)
-            if self.cancelling:
-                await self._absorb(task)
-            if self.watchers:
-                self.notify()
+        while budget and (envelope := self._next()) is not None:
             budget -= 1
-            if not budget:
-                budget = BUDGET
-                await one_loop_turn()
-
-    async def _go_on(
-        self, carrier: Carrier, cancelled: asyncio.CancelledError | None
-    ) -> None:
-        """Do what is left of a turn that began in its asker's call stack."""
-        rest = self.host.pool.rests.pop(carrier.task, None)
-        fatal, carrier.fatal = carrier.fatal, None
-        envelope = self.current
-        if fatal is not None:
-            raise fatal
-        if envelope is None or rest is None:  # it has ended, or none had begun
-            if cancelled is not None and not self.killed and not self.cancelling:
-                raise cancelled
-        else:
+            self.began = self.host.now()
             try:
-                result = await take_over(rest, cancelled)
-            except (Exception, asyncio.CancelledError) as error:
-                if self.is_fatal(error, carrier.task):
-                    raise
-                self.current = None
-                self.raised(envelope, error)
-                if envelope.state == ENDED:  # not put back to be delivered again
-                    envelope.forget()
+                result = self._first_step(envelope)
+            except BaseException as error:  # noqa: BLE001  # see fail_turn
+                self.fail_turn(error)
             else:
-                self.current = None
-                self._returned(envelope, result)
-            self.handled += 1
-            if self.host.holding:
-                self.host.turn_ended(envelope)
-        if self.cancelling:
-            await self._absorb(carrier.task)
-        if self.watchers:
-            self.notify()
+                if result.__class__ is SuspendedTurn:
+                    return result
+                self.finish_turn(result)
+            if self.cancelling:
+                break
+        return None
 
-    def _returned(self, envelope: Envelope, result: Any) -> None:
-        """Give what a turn returned to whoever is to have it."""
-        reply = envelope.reply
-        if envelope.state != RUNNING:
-            self.drop_outcome(envelope)
-        elif reply is None:
-            envelope.state = ENDED
-        elif reply.done():
-            self.drop_outcome(envelope)
-        else:
-            envelope.state = ENDED
-            reply.set_result(result)
-        envelope.forget()
+    def _first_step(self, envelope: Envelope) -> Any:
+        """Run the first step of a turn; return its result, or a `SuspendedTurn`."""
+        self.current = envelope
+        envelope.state = RUNNING
+        context = self.context
+        if context is None:
+            context = self.host.pool.context.copy()
+        elif not envelope.call.is_hook:
+            context = context.copy()
+        return context.run(first_step, context, self.agent, envelope)
 
     def _next(self) -> Envelope | None:
         """Return the request whose turn it is, or None when there is none."""
@@ -288,65 +468,397 @@ class Cell(FirstSteps):
             return None
         queue = mailbox.queue
         while queue:
-            taken = queue.popleft()
-            if taken.state != QUEUED:
-                queue.appendleft(taken)
-                if mailbox.take() is None and mailbox.is_blocked():
-                    return None
-                continue
-            if mailbox.line is not None:
-                self.admit(mailbox)
-            if taken.call.interleaves:
-                self.run_aside(taken)
-            elif taken.reply is None or not taken.reply.done():
-                return taken
+            taken = queue[0]
+            if taken.state == QUEUED:
+                queue.popleft()
             else:
-                taken.state = ENDED  # its asker was cancelled in this very loop turn
+                found = mailbox.take()
+                if found is None:
+                    return None
+                taken = found
+            if mailbox.waiting is not None:
+                self._admit(mailbox)
+            if taken.reply is None or not taken.reply.done():
+                return taken
+            taken.state = ENDED  # its asker was cancelled in this very loop turn
         return None
 
-    def _may_rest(self) -> bool:
-        """Return whether there is nothing to do; make ready to be idle for long."""
-        mailbox = self.mailbox
-        if mailbox is not None and self.open:
-            if mailbox.is_blocked():
-                return False
-            if not self.aside and not mailbox.queue and mailbox.line is None:
-                self.mailbox = None  # most of what an agent weighs
-                spare = self.host.spare
-                if len(spare) < SPARE:
-                    spare.append(mailbox)
+    def has_more(self) -> bool:
+        """Return whether turns are queued that can run one loop turn later."""
+        if self.hook is not None:
+            return True
+        return self.mailbox is not None and self.open and bool(self.mailbox.queue)
+
+    def finish_turn(self, result: Any) -> None:
+        """Give the result of the current turn to its asker."""
+        envelope = self.current
+        assert envelope is not None  # it has just ended
+        reply = envelope.reply
+        if envelope.state != RUNNING:
+            self.drop_outcome(envelope)
+        elif reply is None:
+            envelope.state = ENDED
+        elif reply.done():
+            self.drop_outcome(envelope)
+        else:
+            envelope.state = ENDED
+            reply.set_result(result)
+        envelope.forget()
+        self._end_turn(envelope)
+
+    def fail_turn(self, error: BaseException) -> None:
+        """Give the error of the current turn to its asker, or to the supervisor."""
+        envelope = self.current
+        assert envelope is not None  # it has just ended
+        self.current = None
+        self._deliver_error(envelope, error)
+        if envelope.state == ENDED:  # not put back to be delivered again
+            envelope.forget()
+        self._end_turn(envelope)
+
+    def _end_turn(self, envelope: Envelope) -> None:
+        self.current = None
+        self.handled += 1
+        if self.host.holding:
+            self.host.turn_ended(envelope)
         if self.watchers:
             self.notify()
-        return True
 
-    async def _absorb(self, task: asyncio.Task[Any]) -> None:
-        """Take back our cancellation of the turn that has just ended.
+    def keep_worker(self) -> None:
+        """Keep the worker for life: a turn left something bound to its task."""
+        assert self.worker is not None  # it has just run a turn
+        self.keeps = True
+        self.worker.owner = self
 
-        A turn that suppressed it, or was in its last step when it came, has left it
-        pending; it is drawn off here so that it does not hit the next turn. (Before
-        3.13, `uncancel` does not do that.) One that was not ours ends the agent.
-        """
-        if self.cancelling:
-            while task.cancelling():
-                task.uncancel()
-        try:
-            await one_loop_turn()
-        except asyncio.CancelledError:
-            if self.killed or not self.cancelling:
-                raise
-        while task.cancelling():
-            task.uncancel()
-        self.cancelling = False
+    def release_worker(self) -> None:
+        """Be idle, and give the worker back unless it is kept."""
+        worker = self.worker
+        self.serving = False
+        mailbox = self.mailbox
+        if (
+            mailbox is not None
+            and self.open
+            and not mailbox.queue
+            and mailbox.waiting is None
+        ):
+            self.mailbox = None  # most of what an agent weighs
+            spare = self.host.spare
+            if len(spare) < SPARE:
+                spare.append(mailbox)
+        if not self.keeps:
+            self.worker = None
+            if worker is not None and worker.cell is None:
+                self.host.pool.park(worker)
+        if self.watchers:
+            self.notify()
+        self.wake()
 
-    def task_ended(self) -> None:
-        """Note that the agent's task is over, also when nobody asked it to end."""
-        self.task = None
+    def interrupted(self) -> None:
+        """Fail: something that the agent left open has cancelled its worker."""
+        if not self.is_interrupted:
+            self.is_interrupted = True
+            self.supervisor.interrupted(self)
+
+    def worker_ended(self) -> None:
+        """Go on with another worker; the task of this one is over."""
         current, self.current = self.current, None
-        if not self.killed:
-            self.supervisor.end(self, "killed")
         if current is not None:
-            if current.state < State.DECIDED:
-                current.settle(AgentDied(f"agent {self} ended during {current}"))
+            self._deliver_error(current, asyncio.CancelledError())
             current.state = State.ENDED
             self.host.turn_ended(current)
+        self.worker = None
+        self.keeps = self.serving = self.cancelling = False
         self.notify()
+        self.wake()
+
+    # --- outcomes ---------------------------------------------------------------------
+
+    def _deliver_error(self, envelope: Envelope, error: BaseException) -> None:
+        if self.returning and envelope in self.returning:
+            self.returning.remove(envelope)
+            if envelope.state == State.RUNNING:
+                box = self.aside_box if envelope.call.interleaves else None
+                (box or self.open_mailbox()).put_back(envelope)
+                return
+        if envelope.state != State.RUNNING:
+            self.drop_outcome(envelope, error)
+            return
+        envelope.state = State.ENDED
+        self.failures += 1
+        where = f"in {envelope.call.name} of agent {self}"
+        if isinstance(error, asyncio.CancelledError):
+            error = RemoteCancelled(f"the turn was cancelled from inside, {where}")
+        elif where not in getattr(error, "__notes__", ()):
+            error.add_note(where)
+        if envelope.is_tell:
+            self.supervisor.failed(self, error, envelope)
+        elif envelope.reply is not None and envelope.reply.done():
+            self.drop_outcome(envelope, error)
+        else:
+            envelope.settle(error)
+
+    def drop_outcome(
+        self, envelope: Envelope, error: BaseException | None = None
+    ) -> None:
+        """Drop an outcome that no asker waits for any more, and count it (Q3)."""
+        envelope.state = State.ENDED
+        self.late += 1
+        if error is not None and not isinstance(error, asyncio.CancelledError):
+            log.warning("%s failed after its asker had gone", envelope, exc_info=error)
+
+    # --- interleaved turns ------------------------------------------------------------
+
+    def _post_aside(self, envelope: Envelope) -> bool:
+        """Take a request for an interleaved turn; they have room of their own."""
+        box = self.aside_box
+        if box is None:
+            box = self.aside_box = Mailbox(self.capacity)
+        is_in = box.put(envelope)
+        if is_in and self.open:
+            self.begin_aside()
+        return is_in
+
+    def begin_aside(self) -> None:
+        """Start the interleaved turns that were requested while the agent was shut."""
+        box = self.aside_box
+        while box is not None and (envelope := box.take()) is not None:
+            if envelope.reply is not None and envelope.reply.done():
+                envelope.state = State.ENDED  # its asker was cancelled just now
+                continue
+            self.run_aside(envelope)
+            if box.waiting is not None:
+                self._admit(box)
+
+    def run_aside(self, envelope: Envelope) -> None:
+        """Start an interleaved turn."""
+        assert self.aside_box is not None  # the request was in it
+        if self.aside is None:
+            self.aside = {}
+        self.aside_box.limit -= 1
+        envelope.state = State.RUNNING
+        self.aside[envelope] = self.host.start(
+            self._interleave(envelope),
+            f"agent {self} {envelope.call.name}",
+            ended=partial(self._aside_over, envelope),
+        )
+
+    async def _interleave(self, envelope: Envelope) -> None:
+        envelope.since = self.host.now()
+        current_turn.set(envelope)
+        call = envelope.call
+        try:
+            if call.streams:
+                result = await produce(self.agent, envelope)
+            else:
+                result = await call.function(
+                    self.agent, *envelope.args, **envelope.kwargs
+                )
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001  # see _deliver_error
+            if self._is_aside(envelope):
+                self._deliver_error(envelope, error)
+        else:
+            reply = envelope.reply
+            if envelope.state != State.RUNNING or (reply and reply.done()):
+                self.drop_outcome(envelope)
+            elif reply is not None:
+                reply.set_result(result)
+                envelope.state = ENDED
+        finally:
+            self._aside_ended(envelope)
+
+    def _is_aside(self, envelope: Envelope) -> bool:
+        return self.aside is not None and envelope in self.aside
+
+    def _aside_over(self, envelope: Envelope) -> None:
+        """End a turn whose task was cancelled before its first step."""
+        if self._is_aside(envelope):
+            self._deliver_error(envelope, asyncio.CancelledError())
+            self._aside_ended(envelope)
+
+    def _aside_ended(self, envelope: Envelope) -> None:
+        if not self._is_aside(envelope):
+            return  # it was left behind
+        assert self.aside is not None  # just seen
+        assert self.aside_box is not None  # likewise
+        if envelope.state != State.QUEUED:
+            envelope.state = State.ENDED
+            envelope.forget()
+        self.handled += 1
+        self.host.turn_ended(envelope)
+        del self.aside[envelope]
+        box = self.aside_box
+        box.limit += 1
+        if self.open:
+            self._admit(box)
+        if not self.aside and not box.queue and box.waiting is None:
+            self.aside = self.aside_box = None
+        self.notify()
+
+    # --- what others look at ----------------------------------------------------------
+
+    def blockers(self, envelope: Envelope) -> Iterable[Any]:
+        """Return the turns that must end before a request which has not begun can.
+
+        An interleaved request waits only for room: until one interleaved turn ends.
+        """
+        current = () if self.current is None else (self.current,)
+        if not envelope.call.interleaves or self.status is Status.INITIALIZING:
+            return current
+        box = self.aside_box
+        if box is None or envelope not in (box.waiting or ()):
+            return ()
+        making: dict[Hashable, int] = dict.fromkeys(self.aside or (), 1)
+        return AnyOf(making, 1) if making else ()
+
+    def task_of(self, envelope: Envelope) -> asyncio.Task[Any] | None:
+        """Return the task that runs a turn, or None when it does not run."""
+        if envelope is self.current:
+            return None if self.worker is None else self.worker.task
+        return None if self.aside is None else self.aside.get(envelope)
+
+    def standing(self, envelope: Envelope) -> Standing | None:
+        """Return where a turn is suspended; None: it runs, or is no turn any more."""
+        worker = self.worker
+        if envelope is self.current and worker is not None and worker.turn is not None:
+            turn = worker.turn  # the worker's task has yet to take it over
+            return None if turn.awaited is None else (turn.awaited, turn.coroutine)
+        return standing(self.task_of(envelope))
+
+    async def until(
+        self,
+        condition: Callable[[], bool],
+        timeout: float | None = None,
+        also: "Cell | None" = None,
+    ) -> bool:
+        """Wait until `condition()` holds; looked at whenever something ends.
+
+        Something is a turn or task of this agent, or of the one given by `also`.
+
+        Returns:
+            Whether it holds; False only after `timeout` seconds.
+        """
+        timer = None
+        end = None if timeout is None else self.host.now() + timeout
+        try:
+            while not condition():
+                if end is not None and self.host.now() >= end:
+                    return False
+                watcher = self.host.loop.create_future()
+                for cell in (self,) if also is None else (self, also):
+                    if cell.watchers is None:
+                        cell.watchers = []
+                    cell.watchers.append(watcher)
+                if end is not None and timer is None:
+                    timer = self.host.clock.call_at(end, self.notify)
+                await watcher
+        finally:
+            if timer is not None:
+                timer.cancel()
+        return True
+
+    def notify(self) -> None:
+        """Let every `until` look again."""
+        watchers, self.watchers = self.watchers, None
+        for watcher in watchers or ():
+            if not watcher.done():
+                watcher.set_result(None)
+
+    def turns(self) -> list[Envelope]:
+        """Return the turns that run, the serial one first."""
+        turns = [] if self.current is None else [self.current]
+        turns.extend(self.aside or ())
+        return turns
+
+    def is_busy(self) -> bool:
+        """Return whether a turn runs."""
+        return self.current is not None or bool(self.aside)
+
+    def is_working(self) -> bool:
+        """Return whether the agent still has something to do of its own accord."""
+        return self.is_busy() or (self.status is not Status.PAUSED and self.load() > 0)
+
+    def is_drained(self) -> bool:
+        """Return whether nothing runs and nothing is queued."""
+        return not self.is_busy() and not self.load()
+
+    def is_still(self) -> bool:
+        """Return whether no code of the agent runs; requests may be queued."""
+        return not self.is_busy() and not self.children
+
+    def is_over(self) -> bool:
+        """Return whether no task of the agent is left."""
+        return self.is_still() and self.worker is None
+
+    def load(self) -> int:
+        """Return how many requests are waiting or being handled."""
+        queued = 0
+        for mailbox in (self.mailbox, self.aside_box):
+            if mailbox is not None:
+                queued += len(mailbox) + len(mailbox.waiting or ())
+        return queued + (self.current is not None) + len(self.aside or ())
+
+
+# --- events ---------------------------------------------------------------------------
+
+
+class Posted(Envelope):
+    """An event in a mailbox: no asker waits, but the subscription hears of a loss."""
+
+    __slots__ = ("_event", "_undelivered")
+
+    is_tell = True
+
+    def __init__(
+        self,
+        cell: Cell,
+        call: Call,
+        event: Event[Any],
+        undelivered: Callable[[Event[Any], BaseException], None],
+    ) -> None:
+        """Call a method with an event."""
+        super().__init__(cell, call, (event,), {})
+        self._event = event
+        self._undelivered = undelivered
+
+    @property
+    def cause(self) -> Cause:  # made when needed
+        """What the turn's commits are consequences of: the event."""
+        return self._event.cause
+
+    @cause.setter
+    def cause(self, cause: Cause | None) -> None: ...
+
+    def settle(self, error: BaseException) -> None:
+        """Tell the subscription that the event comes to nothing."""
+        self._undelivered(self._event, error)
+
+
+def poster(
+    cell: Cell,
+    method: Callable[..., Any],
+    undelivered: Callable[[Event[Any], BaseException], None],
+) -> Callable[[Event[Any]], bool | None]:
+    """Return a function that puts an event into an agent's mailbox, for `method`.
+
+    It returns whether there was room: beyond the mailbox itself, as many events again
+    may wait for room. None: the agent takes nothing more. `undelivered` is called for
+    an event that was taken and comes to nothing because the agent ends.
+    """
+    call = Call(type(cell.agent), method)
+
+    def post(event: Event[Any]) -> bool | None:
+        if not cell.accepting:
+            return None
+        box = cell.aside_box if call.interleaves else cell.mailbox
+        if (
+            box is not None
+            and box.waiting is not None
+            and len(box.waiting) >= cell.capacity
+        ):
+            return False
+        cell.post(Posted(cell, call, event, undelivered))
+        return True
+
+    return post

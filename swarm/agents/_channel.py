@@ -1,8 +1,8 @@
 """What the two ends of a streaming reply share.
 
-The producer never is more than the window ahead of its reader (T2): it waits for
-credit after filling it. Items are handed over through one buffer, and both sides are
-only ever woken to look again, so a cancelled reader loses nothing (T4).
+The producer is never more than the window ahead of its reader (T2): after filling the
+window it waits for credit. Both sides are only ever woken to look again, so a
+cancelled reader loses no item (T4).
 """
 
 import asyncio
@@ -11,12 +11,12 @@ from typing import Any
 
 
 class Channel:
-    """What producer and reader share: the buffer and how it ended.
+    """What producer and reader share: the buffer and how the stream ended.
 
     Attributes:
-        buffer: What was produced and not read.
-        ended: Whether nothing more will come.
-        reader: The activity and the task of who has read last.
+        buffer: The items that were produced and not read.
+        ended: Whether no more items come.
+        reader: The activity and the task that have read last.
     """
 
     __slots__ = (
@@ -30,7 +30,7 @@ class Channel:
     )
 
     def __init__(self, window: int) -> None:
-        """Begin empty."""
+        """Create an empty channel."""
         self.buffer: deque[Any] = deque()
         self.ended: bool = False
         self.reader: tuple[Any, asyncio.Task[Any] | None] = (None, None)
@@ -65,7 +65,7 @@ class Channel:
         return item
 
     def finish(self, error: BaseException | None = None) -> None:
-        """End the stream once what is buffered was read; the first end counts (T5)."""
+        """End the stream after the buffered items; only the first end counts (T5)."""
         if not self.ended:
             self.ended = True
             self._error = error
@@ -78,7 +78,7 @@ class Channel:
         raise self._error
 
     def new_reader(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
-        """Return what wakes a reader."""
+        """Return a future that wakes a reader."""
         reader = loop.create_future()
         self._readers.append(reader)
         return reader

@@ -1,37 +1,56 @@
-"""A request on its way, and the turn that serves it: one object for both."""
+"""Requests: one object is the message, the turn that serves it, and what is waited for.
+
+An `Envelope` is queued in a mailbox, then runs as a *turn*. A turn is a party of the
+wait-for graph. For the asker the same object is the obstacle, from start to end.
+"""
 
 import asyncio
-from collections.abc import Iterable
+import sys
+import types
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextvars import ContextVar
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from swarm.agents._channel import Channel
 from swarm.agents._host import Host
 from swarm.agents._mailbox import State
 from swarm.agents._protocol import Call
+from swarm.coordination import Obstacle
 from swarm.errors import AskTimeout
-from swarm.model import Cause
-from swarm.ports import Standing, current_activity
+from swarm.model import AgentIdentity, Cause
+from swarm.ports import Standing, current_activity, current_task, frames_of
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_NO_KEYWORDS: Final[dict[str, Any]] = {}
+NEVER: Final = float("inf")
 
 
 class Target(Protocol):
-    """The agent a request is for, as the request sees it."""
+    """The agent that a request is for, as the request needs it (a `Cell`)."""
+
+    late: int
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The agent's name."""
+        ...
+
+    @property
+    def identity(self) -> AgentIdentity:
+        """The agent's identity."""
         ...
 
     @property
     def host(self) -> Host:
-        """The system around it."""
+        """The system around the agent."""
         ...
 
-    def blockers(self, envelope: "Envelope") -> Iterable["Envelope"]:
+    def blockers(self, envelope: "Envelope") -> "Iterable[Envelope]":
         """Return the turns that must end before a request which has not begun can."""
         ...
 
-    def task_of(self, envelope: "Envelope") -> asyncio.Task[Any] | None:
+    def task_of(self, envelope: "Envelope") -> "asyncio.Task[Any] | None":
         """Return the task that runs a turn, or None when it does not run."""
         ...
 
@@ -44,35 +63,30 @@ class Target(Protocol):
         ...
 
 
-_NONE: Final[dict[str, Any]] = {}  # not one each for those that have none
-
-
 class Envelope:
-    """One call of one method of one agent.
-
-    Once it runs it is a *turn*: a party of the wait-for graph. To whoever asked it is
-    an obstacle, from the first to the last. Compared by identity.
+    """One call of one method of one agent. Compared by identity.
 
     Attributes:
-        cell: The agent it is for.
+        cell: The agent that is called.
         call: The method.
         args: Positional arguments.
         kwargs: Keyword arguments.
-        since: When it was sent; once an interleaved turn runs, when it began.
-        state: How far it has come (`State`).
+        since: When the request was sent; for an interleaved turn, when it began.
+        state: How far the request has come (`State`).
         deadline: When the asker gives up, in monotonic seconds; infinite for never.
-        reply: Where the answer goes, once somebody waits for it.
-        channel: Where the items of a stream go.
-        room: What the sender of a tell waits for while there is no room.
-        cause: What its turn's commits are consequences of; made at need.
+        reply: The future of the answer, once an asker waits for it.
+        channel: The buffer of a stream.
+        room: The future that a sender waits for while the mailbox is full.
+        cause: What the turn's commits are consequences of; made when needed.
     """
 
     __slots__ = ("args", "call", "cause", "cell", "kwargs", "since", "state")
 
-    deadline: float = float("inf")
+    deadline: float = NEVER
     reply: asyncio.Future[Any] | None = None
     channel: Channel | None = None
     room: asyncio.Future[None] | None = None
+    is_tell: bool = False
 
     def __init__(
         self,
@@ -82,45 +96,38 @@ class Envelope:
         kwargs: dict[str, Any],
         since: float = 0.0,
     ) -> None:
-        """Address a call."""
+        """Address a call to an agent."""
         self.cell: Target = cell
         self.call: Call = call
         self.args: tuple[Any, ...] = args
-        self.kwargs: dict[str, Any] = kwargs or _NONE
+        self.kwargs: dict[str, Any] = kwargs or _NO_KEYWORDS
         self.since: float = since
         self.state: int = 0
         self.cause: Cause | None = None
 
     def is_decided(self) -> bool:
-        """Return whether its outcome is known."""
-        return self.state >= 4  # DECIDED; an enum's name costs more than all the rest
+        """Return whether the outcome is known."""
+        return self.state >= 4  # DECIDED; the enum's name would cost more than the test
 
     def is_turn(self) -> bool:
-        """Return whether it runs, be it only to wind down."""
+        """Return whether the turn runs, even if only to wind down."""
         return 3 <= self.state < 5  # RUNNING, DECIDED
 
-    def is_tell(self) -> bool:
-        """Return whether nobody waits for an answer."""
-        return False
-
     def forget(self) -> None:
-        """Let go of what a turn that is over needs no more; others may hold it on."""
+        """Release the arguments of a turn that is over; others may keep the object."""
         self.args = ()
 
     def expire(self) -> None:
-        """Tell the asker that it took too long, and take the request back."""
+        """Give the asker `AskTimeout` and withdraw the request."""
         started = self.state == State.RUNNING
         stage = "did not finish" if started else "had not begun"
-        self.cell.drop(
-            self,
-            AskTimeout(
-                f"{self.call.name} of agent '{self.cell.name}' {stage} in time",
-                started=started,
-            ),
-        )
+        waited = self.cell.host.now() - self.since
+        name, method = self.cell.name, self.call.name
+        text = f"{method} of agent '{name}' {stage} after {waited:.3g} s"
+        self.cell.drop(self, AskTimeout(text, started=started))
 
     def settle(self, error: BaseException) -> None:
-        """Give whoever waits for it an error instead; nobody may be waiting."""
+        """Give the waiting sender or asker, if there is one, an error."""
         if self.channel is not None:
             self.channel.finish(error)
             return
@@ -130,8 +137,8 @@ class Envelope:
         if waiter is not None and not waiter.done():
             waiter.set_exception(error)
 
-    def blockers(self) -> Iterable["Envelope"]:
-        """Return the turn that must end before this request can."""
+    def blockers(self) -> "Iterable[Envelope]":
+        """Return the turns that must end before this request can."""
         if self.state >= State.RUNNING:
             return (self,)
         return self.cell.blockers(self)
@@ -146,7 +153,7 @@ class Envelope:
 
 
 class Asked(Envelope):
-    """An ask: one answer."""
+    """An ask: exactly one answer."""
 
     __slots__ = ("deadline", "reply")
 
@@ -171,26 +178,19 @@ class Asked(Envelope):
         self.reply: asyncio.Future[Any] | None = None
 
     def settle(self, error: BaseException) -> None:
-        """Give the asker an error instead, also before it has begun to wait."""
+        """Give the asker an error, also before the asker has begun to wait."""
         if self.reply is None:
             self.reply = self.cell.host.loop.create_future()
         if not self.reply.done():
             self.reply.set_exception(error)
 
-    def forget(self) -> None:
-        """Let go of what a turn that is over needs no more; others may hold it on."""
-        self.args = ()
-        self.reply = None
-
 
 class Told(Envelope):
-    """A tell: nobody waits for an answer, perhaps somebody for room."""
+    """A tell: no answer. Its sender may wait for room."""
 
     __slots__ = ("room",)
 
-    def is_tell(self) -> bool:
-        """Return whether nobody waits for an answer."""
-        return True
+    is_tell = True
 
 
 class Streamed(Envelope):
@@ -206,22 +206,85 @@ class Streamed(Envelope):
         return super().blockers()
 
 
-current_turn: Final[ContextVar[Envelope | None]] = current_activity
-"""The turn whose code is running (or another activity, which is no turn); child tasks
-inherit it."""
+current_turn: Final[ContextVar[Any]] = current_activity
+"""The turn (or other activity) whose code is running; child tasks inherit it."""
 
 
 def calling_turn() -> Envelope | None:
-    """Return the turn this code belongs to, or None: the program's own, or a turn's
-    leftover task whose turn has ended.
-    """  # noqa: D205
-    turn = current_turn.get()
+    """Return the turn that the running code belongs to.
+
+    None for the program's own code, and for a child task whose turn has ended.
+    """
+    turn: Envelope | None = current_turn.get()
     return turn if turn is not None and turn.is_turn() else None
 
 
 def running_turn() -> Envelope | None:
-    """Return the turn whose own task is running this; a child task of it is none."""
-    turn = current_turn.get()
-    if turn is None or not turn.is_turn():
+    """Return the turn whose own task is running this; None in its child tasks."""
+    turn = calling_turn()
+    if turn is None:
         return None
     return turn if turn.cell.task_of(turn) is asyncio.current_task() else None
+
+
+# --- what the wait-for graph reads ----------------------------------------------------
+
+
+def asking_party(host: Host, obstacle: Obstacle) -> Hashable | None:
+    """Return the party that is about to wait; None: its wait can close no cycle.
+
+    A turn is one party, and each task that it starts is another: the turn waits for
+    them only when it joins them.
+    """
+    turn = current_turn.get()
+    if turn is not None and turn.is_turn():
+        is_own = turn.cell.task_of(turn) is current_task()
+        return turn if is_own else host.session()
+    return host.asking_task(obstacle) if host.leases or host.expected else None
+
+
+_ASKING: Final[dict[types.CodeType, str]] = {}
+"""Coroutines that wait for a request, and the variable that holds the request."""
+
+
+def waits_in(name: str) -> Callable[[F], F]:
+    """Register a coroutine function that waits for its variable `name`."""
+
+    def mark(function: F) -> F:
+        _ASKING[function.__code__] = name
+        return function
+
+    return mark
+
+
+def _calling_frames() -> Iterator[types.FrameType]:
+    """Yield the frames of the running code, innermost first."""
+    frame = sys._getframe().f_back  # noqa: SLF001  # documented
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def request_of(task: "asyncio.Task[Any]") -> Envelope | None:
+    """Return the open request that a task waits for.
+
+    The request is read from the task's frames, because a task that no party waited for
+    when it asked notes nothing in the graph. A task that runs without being the
+    current one is in the first step of what it asked for: then its frames are the
+    callers of this function.
+    """
+    coroutine = task.get_coro()
+    if getattr(task, "_fut_waiter", None) is not None:
+        frames = frames_of(coroutine)
+    elif getattr(coroutine, "cr_running", False):
+        frames = _calling_frames()
+    else:
+        return None  # about to run
+    found = None
+    for frame in frames:
+        name = _ASKING.get(frame.f_code)
+        if name is not None:
+            found = frame.f_locals.get(name)
+    if isinstance(found, Envelope) and found.state < State.DECIDED:
+        return found
+    return None

@@ -1,14 +1,14 @@
 """Groups: agents that fail and are restarted together."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol, TypeVar, TypeVarTuple, get_args
+from typing import Any, TypeVar, TypeVarTuple, get_args
 
 import attrs
 
 from swarm.agents._agent import Actor
 from swarm.agents._cell import Cell
-from swarm.agents._host import Host
-from swarm.agents._life import halt
+from swarm.agents._host import Supervision
+from swarm.agents._life import halt, until_still
 from swarm.agents._lifecycle import Status
 from swarm.agents._ref import Ref
 from swarm.agents._restart import (
@@ -35,42 +35,24 @@ class SpawnOptions:
     role: str | None = None
     mailbox: int = 1024
     restart: Restart | None = None
+    shutdown: float = 5.0
     replace: bool = False
 
+    def check(self) -> None:
+        """Refuse options that cannot be meant.
 
-class Caretaker(Protocol):
-    """What a group needs of the supervisor."""
-
-    @property
-    def host(self) -> Host:
-        """The system around it."""
-        ...
-
-    async def spawn(
-        self,
-        factory: Callable[..., Any],
-        args: tuple[Any, ...],
-        options: SpawnOptions,
-        group: Any = None,
-    ) -> Cell:
-        """Spawn a member."""
-        ...
-
-    async def revive(self, cell: Cell) -> None:
-        """Build a halted agent anew and let it begin."""
-        ...
-
-    def end(self, cell: Cell, reason: str) -> None:
-        """End an agent now."""
-        ...
-
-    async def stop(self, cell: Cell, timeout: float | None) -> None:
-        """Let an agent finish what is queued, then end it."""
-        ...
-
-    def group(self, group: Any) -> Any:
-        """Return the one group of this name."""
-        ...
+        Raises:
+            TypeError: An option is of the wrong type.
+            ValueError: A number is out of range.
+        """
+        if type(self.mailbox) is not int or self.mailbox < 1:
+            raise ValueError(f"a mailbox holds 1 request or more, not {self.mailbox!r}")
+        if not self.shutdown > 0:
+            raise ValueError(f"shutdown is above 0 seconds, not {self.shutdown!r}")
+        if self.restart is not None and not isinstance(self.restart, Restart):
+            raise TypeError(f"restart takes a Restart or None, not {self.restart!r}")
+        if isinstance(self.capabilities, str):
+            raise TypeError("capabilities is a list of names, not one text")
 
 
 class Group:
@@ -90,7 +72,7 @@ class Group:
 
     def __init__(
         self,
-        caretaker: Caretaker,
+        supervisor: Supervision,
         name: str,
         strategy: Strategy,
         most: int | None = None,
@@ -108,20 +90,20 @@ class Group:
             most,
             within,
         )
-        self._caretaker = caretaker
+        self._supervisor = supervisor
         self._most = most
         self._within = within
         self._parent = parent
         self._members: list[Cell | Group] = []
         self._times = NO_TIMES
-        self._pending: dict[Cell | Group, None] = {}
+        self._pending: dict[Cell | Group, str] = {}
         self._delay = 0.0
         self._restoring = False
 
     @property
     def members(self) -> tuple[Ref[Any], ...]:
         """The agents in it and in the groups within it."""
-        return tuple(Ref(cell) for cell in self.cells())
+        return tuple(Ref(cell) for cell in self._cells())
 
     async def spawn(
         self,
@@ -133,6 +115,7 @@ class Group:
         role: str | None = None,
         mailbox: int = 1024,
         restart: Restart | None = Restart(),  # noqa: B008  # frozen
+        shutdown: float = 5.0,
         replace: bool = False,
     ) -> Ref[A]:
         """Spawn a member; see `Swarm.spawn`.
@@ -145,6 +128,7 @@ class Group:
             role: What a policy knows it as; its type when None.
             mailbox: How many requests may be queued.
             restart: When it is restarted; None: its failure is the group's.
+            shutdown: Seconds that its end may take before its code is left behind.
             replace: Whether to stop an agent that has this name.
         """
         options = SpawnOptions(
@@ -153,9 +137,10 @@ class Group:
             role=role,
             mailbox=mailbox,
             restart=restart,
+            shutdown=shutdown,
             replace=replace,
         )
-        return Ref(await self._caretaker.spawn(factory, args, options, self))
+        return Ref(await self._supervisor.spawn(factory, args, options, self))
 
     def group(
         self,
@@ -167,37 +152,39 @@ class Group:
     ) -> "Group":
         """Return the group of this name within this one; see `Swarm.group`."""
         full = f"{self.name}/{name}"
-        group = Group(self._caretaker, full, strategy, max, within, self)
-        known: Group = self._caretaker.group(group)
-        if known is group:
-            self._members.append(group)
+        group = Group(self._supervisor, full, strategy, max, within, self)
+        known: Group = self._supervisor.group(group)
         return known
 
     async def stop(self, timeout: float | None = None) -> None:
         """Stop every member, the last spawned first; see `Ref.stop`."""
-        for cell in reversed(list(self.cells())):
-            await self._caretaker.stop(cell, timeout)
+        for cell in reversed(list(self._cells())):
+            await self._supervisor.stop(cell, timeout)
 
     def __repr__(self) -> str:
         return f"<Group {self.name!r} {self.strategy}>"
 
     # --- for the supervisor -----------------------------------------------------------
 
-    def cells(self) -> Iterator[Cell]:
+    def _cells(self) -> Iterator[Cell]:
         """Yield the agents in it and in the groups within it."""
         for member in tuple(self._members):
-            yield from _cells(member)
+            yield from _cells_of(member)
 
-    def add(self, cell: Cell) -> None:
-        """Take an agent in."""
+    def _add(self, cell: "Cell | Group") -> None:
+        """Take an agent in; a group is a member of its parent while it has members."""
+        if not self._members and self._parent is not None:
+            self._parent._add(self)
         self._members.append(cell)
 
-    def forget(self, cell: Cell) -> None:
+    def _forget(self, cell: "Cell | Group") -> None:
         """Let an agent go that has ended."""
         self._members.remove(cell)
         self._pending.pop(cell, None)
+        if not self._members and self._parent is not None:
+            self._parent._forget(self)
 
-    def check_same(self, other: "Group") -> None:
+    def _check_same(self, other: "Group") -> None:
         """Raise `ConfigMismatch` unless the other group is configured alike."""
         if self.configuration != other.configuration:
             raise ConfigMismatch(
@@ -205,16 +192,19 @@ class Group:
                 f"{self.configuration}, not {other.configuration}"
             )
 
-    def member_failed(
-        self, member: "Cell | Group", error: Exception, delay: float | None = None
+    def _member_failed(
+        self, member: "Cell | Group", error: BaseException, delay: float | None = None
     ) -> None:
         """Restart those a member's failure affects, `delay` seconds from now."""
-        host = self._caretaker.host
+        host = self._supervisor.host
+        if member not in self._members:  # its last agent has ended meanwhile
+            host.escalate(error)
+            return
         if self._most is not None:
             ok, self._times = admit(self._times, host.now(), self._most, self._within)
             if not ok:
                 error.add_note(f"group '{self.name}' failed {self._most} times before")
-                self.give_up(error)
+                self._give_up(error)
                 return
         if delay is None:
             chance = host.entropy.jitter(0.0, 1.0)
@@ -222,30 +212,30 @@ class Group:
         self._delay = max(self._delay, delay)
         for unit in affected(self.strategy, self._members, member):
             _halt(unit)
-            self._pending[unit] = None
+            self._pending[unit] = "failed" if unit is member else "restarted"
         if not self._restoring:
             self._restoring = True
             host.start(self._restore(), f"group '{self.name}' restart")
 
-    def give_up(self, error: Exception) -> None:
+    def _give_up(self, error: BaseException) -> None:
         """Fail as a whole: to the group around it, or to the system."""
         self._pending.clear()
         if self._parent is not None:
             _halt(self)
-            self._parent.member_failed(self, error)
+            self._parent._member_failed(self, error)
             return
-        for cell in reversed(list(self.cells())):
-            self._caretaker.end(cell, "failed")
-        self._caretaker.host.escalate(error)
+        for cell in reversed(list(self._cells())):
+            self._supervisor.end(cell, "failed")
+        self._supervisor.host.escalate(error)
 
     async def _restore(self) -> None:
         """Restart the pending, in order, once their code is still and time is up."""
-        clock = self._caretaker.host.clock
+        clock = self._supervisor.host.clock
         try:
             while self._pending:
                 for unit in tuple(self._pending):
-                    for cell in _cells(unit):
-                        await cell.until(cell.is_still)
+                    for cell in _cells_of(unit):
+                        await until_still(cell)
                 delay, self._delay = self._delay, 0.0
                 if delay:
                     await clock.sleep(delay)
@@ -253,19 +243,19 @@ class Group:
                     continue
                 for unit in self._members:
                     if unit in self._pending:
-                        del self._pending[unit]
-                        for cell in _cells(unit):
-                            await self._caretaker.revive(cell)
+                        reason = self._pending.pop(unit)
+                        for cell in _cells_of(unit):
+                            await self._supervisor.revive(cell, reason)
                         break
         finally:
             self._restoring = False
 
 
-def _cells(member: "Cell | Group") -> list[Cell]:
-    return [member] if isinstance(member, Cell) else list(member.cells())
+def _cells_of(member: "Cell | Group") -> list[Cell]:
+    return [member] if isinstance(member, Cell) else list(member._cells())
 
 
 def _halt(member: "Cell | Group") -> None:
-    for cell in _cells(member):
+    for cell in _cells_of(member):
         if cell.status in (Status.INITIALIZING, Status.IDLE, Status.PAUSED):
             halt(cell)

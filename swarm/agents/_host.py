@@ -4,16 +4,25 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Any, Protocol
 
-from swarm.agents._deadlines import Deadlines
 from swarm.agents._mailbox import Mailbox
-from swarm.agents._pool import Pool
+from swarm.agents._worker import WorkerPool
 from swarm.coordination import Obstacle, WaitGraph
-from swarm.model import AgentIdentity
-from swarm.ports import Plan, System
+from swarm.model import AgentIdentity, Path
+from swarm.ports import Deadlines, Pause, Plan, Runtime, System
 
 
 class Host(System, Protocol):
     """The system as agents see it; the coordinator is one."""
+
+    @property
+    def runtime(self) -> Runtime:
+        """What a simulation replaces."""
+        ...
+
+    @property
+    def pause(self) -> Pause | None:
+        """The runtime's scheduling point; None in production."""
+        ...
 
     @property
     def now(self) -> Callable[[], float]:
@@ -26,13 +35,13 @@ class Host(System, Protocol):
         ...
 
     @property
-    def pool(self) -> Pool:
+    def pool(self) -> WorkerPool:
         """The tasks in which agents run."""
         ...
 
     @property
     def spare(self) -> list[Mailbox[Any]]:
-        """Mailboxes that nobody uses just now."""
+        """Mailboxes that no agent uses now."""
         ...
 
     @property
@@ -87,7 +96,13 @@ class Host(System, Protocol):
 
     @property
     def commits_at_once(self) -> bool:
-        """Whether `apply` never suspends."""
+        """Whether there is `apply_now`: the tree is in this process."""
+        ...
+
+    def apply_now(
+        self, author: AgentIdentity, rule: Callable[..., Plan], *arguments: Any
+    ) -> None:
+        """Do what `apply` does, at once."""
         ...
 
     async def apply(
@@ -96,8 +111,36 @@ class Host(System, Protocol):
         """Ask a rule and commit what it plans, as one step."""
         ...
 
-    def escalate(self, error: Exception) -> None:
-        """Take a failure that nobody below could deal with."""
+    def check(self, *, spawning: bool = False) -> None:
+        """Refuse use after the end (spawning: during it), or from another loop."""
+        ...
+
+    def check_spawn(self, spawner: AgentIdentity, name: str, role: str) -> None:
+        """Refuse a spawner that may not spawn an agent of this name and role.
+
+        Raises:
+            AccessDenied: The policy does not allow it.
+        """
+        ...
+
+    def check_kill(self, identity: AgentIdentity, path: Path) -> None:
+        """Refuse an identity that may not end, pause or replace an agent of others.
+
+        Raises:
+            AccessDenied: The policy does not allow it.
+        """
+        ...
+
+    def escalate(self, error: BaseException) -> None:
+        """Take a failure that no supervisor dealt with: the system ends."""
+        ...
+
+    def report(self, error: BaseException) -> None:
+        """Keep a failure for the end of the system, which goes on."""
+        ...
+
+    def leave_behind(self, task: "asyncio.Task[Any]") -> None:
+        """Neither cancel nor await a task any more: it ignores cancellations."""
         ...
 
     def closed_error(self) -> Exception | None:
@@ -133,20 +176,42 @@ class Holdings(Protocol):
         ...
 
 
-class Keeper(Protocol):
-    """Who looks after cells; the supervisor is one."""
+class Supervision(Protocol):
+    """What an agent, its refs and groups need of their supervisor."""
 
     @property
     def host(self) -> Host:
         """The system around it."""
         ...
 
-    def failed(self, cell: Any, error: Exception, envelope: Any = None) -> None:
-        """Take a failure that no asker receives, and what was in hand."""
+    async def spawn(
+        self,
+        factory: Callable[..., Any],
+        args: tuple[Any, ...],
+        options: Any,
+        group: Any = None,
+    ) -> Any:
+        """Spawn an agent; return its cell."""
+        ...
+
+    def failed(self, cell: Any, error: BaseException, envelope: Any = None) -> None:
+        """Take a failure that no asker receives, and the request in hand."""
+        ...
+
+    def interrupted(self, cell: Any) -> None:
+        """Take note that something an agent left open has cancelled its own task."""
+        ...
+
+    async def revive(self, cell: Any, reason: str) -> None:
+        """Build a halted agent anew and let it begin."""
         ...
 
     def end(self, cell: Any, reason: str) -> None:
-        """End an agent now; nothing it had accepted stays unanswered."""
+        """End an agent now; every request it had accepted is decided."""
+        ...
+
+    def group(self, group: Any) -> Any:
+        """Return the one group of this name."""
         ...
 
     def pause(self, cell: Any) -> Awaitable[None]:
@@ -163,4 +228,8 @@ class Keeper(Protocol):
 
     async def stop(self, cell: Any, timeout: float | None) -> None:
         """Let an agent finish what is queued, then end it."""
+        ...
+
+    async def ended(self, cell: Any) -> str:
+        """Wait until an agent has ended; return how."""
         ...

@@ -1,23 +1,25 @@
-"""How an agent comes to be, begins, is halted for a restart, and ends."""
+"""How an instance of an agent is built, begins, is halted, and ends."""
 
 import asyncio
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Generator, Iterable
+from contextlib import AsyncExitStack
+from pathlib import PurePath
 from typing import Any, Final
 
-from swarm.agents._agent import Actor, is_bound
-from swarm.agents._asking import asking_party
-from swarm.agents._cell import Cell
-from swarm.agents._envelope import Asked, Envelope, calling_turn
+from swarm.agents._agent import Actor, given_names, hidden_names, is_bound
+from swarm.agents._beside import own_worker, start_child
+from swarm.agents._cell import Cell, log
+from swarm.agents._envelope import Asked, Envelope, asking_party, calling_turn
 from swarm.agents._host import Host
 from swarm.agents._lifecycle import Status, Step, follow
 from swarm.agents._mailbox import State
 from swarm.agents._protocol import Call
-from swarm.agents._turns import log
-from swarm.errors import AgentDied, RemoteCancelled
+from swarm.errors import AgentDied, ShutdownTimeout
+from swarm.ports import frames_of
 
-_HOOKS: Final = {"started": object(), "stopping": object()}
-"""Under which keys the calls of hooks are kept; not to be had from outside."""
+_NO_SETTER: Final = re.compile(r"property '(\w+)' of '\w+' object has no setter")
 
 
 class Completion(Awaitable[None]):
@@ -26,19 +28,19 @@ class Completion(Awaitable[None]):
     Cancelling the wait does not call it off.
 
     Raises (when awaited):
-        DeadlockError: What must end first waits, directly or not, for who awaits it.
+        DeadlockError: What must end first waits, directly or not, for the caller.
     """
 
     __slots__ = ("_obstacle", "_task")
 
     def __init__(
         self,
-        task: asyncio.Task[None] | None = None,
+        task: "asyncio.Task[None] | None" = None,
         obstacle: "Ending | None" = None,
     ) -> None:
         """Be complete when `task` is; at once without one.
 
-        `obstacle` is what is waited for, if others could wait for who awaits it.
+        `obstacle` is what the caller waits for, if others could wait for the caller.
         """
         self._task = task
         self._obstacle = obstacle
@@ -69,9 +71,7 @@ class Ending:
 
     def blockers(self) -> Iterable[Envelope]:
         """Return the turns that must end first."""
-        cell = self._cell
-        current = () if cell.current is None else (cell.current,)
-        return (*current, *(cell.aside or ()))
+        return self._cell.turns()
 
     def describe_wait(self) -> str:
         """Return what is waited for and since when."""
@@ -79,15 +79,34 @@ class Ending:
         return f"{self._cell} {self._what}, asked {waited:.1f} s ago"
 
 
+# --- being built and begun ------------------------------------------------------------
+
+
 def build(factory: Callable[..., Any], args: tuple[Any, ...]) -> Actor:
     """Build an agent.
 
     Raises:
-        TypeError: The factory made no agent.
+        TypeError: The factory made no agent, or the agent uses a reserved name.
         ValueError: It returned an agent that has a place in a swarm already.
         Exception: What the factory raised.
     """
-    agent = factory(*args)
+    if isinstance(factory, Actor):
+        kind = type(factory).__name__
+        raise TypeError(
+            f"spawn takes a class or a function that builds the agent, not an agent: "
+            f"spawn({kind}, ...) instead of spawn({kind}(...))"
+        )
+    try:
+        agent = factory(*args)
+    except AttributeError as error:
+        found = _NO_SETTER.search(str(error))
+        known = factory if isinstance(factory, type) else Actor
+        if found is None or found[1] not in given_names(known):
+            raise
+        raise TypeError(
+            f"an agent's `{found[1]}` is given by the swarm and cannot be assigned in "
+            "__init__; use another attribute name"
+        ) from error
     if not isinstance(agent, Actor):
         if inspect.iscoroutine(agent):
             agent.close()
@@ -98,13 +117,39 @@ def build(factory: Callable[..., Any], args: tuple[Any, ...]) -> Actor:
             "the factory returned an agent that has a place in a swarm already; it "
             "must build a new one each time"
         )
-    run = getattr(type(agent), "run", None)
-    if run is not None and not inspect.iscoroutinefunction(run):
-        name = type(agent).__name__
-        raise TypeError(
-            f"{name}.run is an agent's main activity: `async def run(self)`"
-        )
+    _check_class(type(agent))
     return agent
+
+
+def _check_class(cls: type) -> None:
+    """Refuse a class whose names mean something else to the swarm."""
+    if cls.__dict__.get("__swarm_checked__"):
+        return
+    for name in hidden_names(cls):
+        raise TypeError(
+            f"{cls.__name__}.{name} hides what the swarm gives each agent under this "
+            "name; use another name"
+        )
+    run = getattr(cls, "run", None)
+    if run is not None and (
+        not inspect.iscoroutinefunction(run)
+        or len(inspect.signature(run).parameters) != 1
+    ):
+        raise TypeError(
+            f"{cls.__name__}.run is an agent's main activity, `async def run(self)`; "
+            "a method that is to be asked for needs another name"
+        )
+    setattr(cls, "__swarm_checked__", True)  # noqa: B010  # no attribute of `type`
+
+
+def has_hooks(cls: type) -> bool:
+    """Return whether agents of this class keep a worker for life."""
+    return (
+        getattr(cls, "started", None) is not Actor.started
+        or getattr(cls, "stopping", None) is not Actor.stopping
+        or getattr(cls, "stopped", None) is not Actor.stopped
+        or hasattr(cls, "run")
+    )
 
 
 async def begin(cell: Cell) -> None:
@@ -114,35 +159,33 @@ async def begin(cell: Cell) -> None:
         AgentDied: The agent was ended meanwhile.
         Exception: What `started` raised.
     """
-    await run_hook(cell, "started")
-    if cell.status is Status.OFFLINE:  # ended while it had to wait to begin
-        raise _died(cell, f"was {cell.reason}")
+    cls = type(cell.agent)
+    if has_hooks(cls):
+        own_worker(cell)
+    if cls.started is not Actor.started:
+        await run_hook(cell, cls.started)
+    if cell.status is not Status.INITIALIZING:  # ended or failed while it waited
+        raise died(cell, f"was {cell.reason or 'interrupted'}")
     cell.status = follow(cell.status, Step.READY, cell.name)
     cell.open = True
     cell.notify()
     cell.begin_aside()
-    run = getattr(type(cell.agent), "run", None)
+    run = getattr(cls, "run", None)
     if run is not None:
-        cell.main = cell.host.start(
-            _run_main(cell, run), f"agent {cell} run", ended=cell.main_ended
-        )
+        start_child(cell, f"{cls.__name__}.run", run, cell.agent)
     cell.wake()
 
 
-async def run_hook(cell: Cell, name: str) -> None:
-    """Run `started` or `stopping` as a turn, in the agent's own task."""
-    cls = type(cell.agent)
-    function = getattr(cls, name)
-    if function is getattr(Actor, name):
-        return
-    call = cell.calls.get(_HOOKS[name])
-    if call is None:
-        call = cell.calls[_HOOKS[name]] = Call(cls, function)
+async def run_hook(cell: Cell, function: Callable[..., Any]) -> None:
+    """Run a hook as a turn, in the agent's own task.
+
+    Raises:
+        Exception: What the hook raised.
+    """
     host = cell.host
-    reply: asyncio.Future[None] = host.loop.create_future()
-    envelope = Asked(cell, call, (), {}, float("inf"), host.now())
-    envelope.reply = reply
-    envelope.state = State.QUEUED
+    envelope = _hook(cell, function)
+    reply = envelope.reply
+    assert reply is not None  # _hook made it
     turn = calling_turn()
     if turn is not None:
         host.graph.enter(turn, envelope)
@@ -153,108 +196,254 @@ async def run_hook(cell: Cell, name: str) -> None:
     except BaseException:
         cell.drop(envelope)
         if reply.done() and not reply.cancelled():
-            reply.exception()  # seen, though whoever waited was cancelled before it
+            reply.exception()  # seen, though the caller was cancelled before it
         raise
     finally:
         if turn is not None:
             host.graph.leave(turn, envelope)
 
 
-async def _run_main(cell: Cell, run: Callable[[Any], Awaitable[Any]]) -> None:
-    error: Exception | None = None
-    task = asyncio.current_task()
+async def run_bounded(cell: Cell, function: Callable[..., Any]) -> Exception | None:
+    """Run a hook at an agent's end: for at most `shutdown` seconds, then cancel it.
+
+    Returns:
+        The error of the hook, or None. A hook that ignores its cancellation is left
+        behind, which is reported, and returns None as well.
+    """
+    envelope = _hook(cell, function)
+    reply = envelope.reply
+    assert reply is not None  # _hook made it
+    cell.hook = envelope
+    cell.wake()
+    if not await cell.until(reply.done, cell.shutdown):
+        text = f"{envelope.call.name} of agent {cell} did not end within"
+        error = ShutdownTimeout(f"{text} {cell.shutdown:.3g} s; it was cancelled")
+        cell.drop(envelope, error)
+        for _ in range(2):
+            if await cell.until(cell.is_still, cell.shutdown / 4):
+                break
+            cancel_code(cell)
+        else:
+            reply.exception()  # seen; the one that is reported says more
+            leave_behind(cell)
+            return None
     try:
-        await run(cell.agent)
-    except Exception as raised:  # noqa: BLE001  # failed() takes it
-        raised.add_note(f"in {type(cell.agent).__name__}.run of agent {cell}")
-        error = raised
+        await reply
     except asyncio.CancelledError:
-        if task is None or not task.cancelling():
-            error = RemoteCancelled(f"run() of agent {cell} was cancelled from inside")
-    if error is not None:
-        cell.failures += 1
-        cell.supervisor.failed(cell, error)
+        raise
+    except Exception as raised:  # noqa: BLE001  # the supervisor takes it
+        return raised
+    except BaseException as raised:  # noqa: BLE001  # the system takes it
+        cell.host.escalate(raised)
+    return None
+
+
+def _hook(cell: Cell, function: Callable[..., Any]) -> Asked:
+    """Return the request to run a hook; only the swarm makes such."""
+    cls = type(cell.agent)
+    call = cell.calls.get((cls, function))
+    if call is None:
+        call = Call(cls, function, is_hook=True)
+        if function is getattr(cls, function.__name__, None):
+            cell.calls[cls, function] = call
+    envelope = Asked(cell, call, (), {}, float("inf"), cell.host.now())
+    envelope.reply = cell.host.loop.create_future()
+    envelope.state = State.QUEUED
+    return envelope
+
+
+# --- being halted, and the end --------------------------------------------------------
 
 
 def halt(cell: Cell) -> None:
-    """Stop an agent's code before a restart; what is queued stays queued.
+    """Stop an agent's code before a restart; queued requests stay queued.
 
-    What is in hand fails with `AgentDied`, or goes back into the mailbox, as the
+    A request in hand fails with `AgentDied`, or goes back into the mailbox, as the
     agent's `Restart` says.
     """
     cell.status = follow(cell.status, Step.FAIL, cell.name)
     cell.open = False
     redeliver = cell.restart is not None and cell.restart.in_hand == "redeliver"
     if cell.hook is not None:
-        cell.drop(cell.hook, _died(cell, "is being restarted"))
-    for turn in turns_of(cell):
+        cell.drop(cell.hook, died(cell, "is being restarted"))
+    for turn in cell.turns():
         if turn.state != State.RUNNING:
             continue
-        if redeliver and turn.channel is None:
+        if redeliver and turn.channel is None and not turn.call.is_hook:
             if cell.returning is None:
                 cell.returning = set()
             cell.returning.add(turn)
             cell.cancel_turn(turn)
         else:
-            if turn.is_tell():
+            if turn.is_tell:
                 log.warning("%s is lost: the agent is being restarted", turn)
-            cell.drop(turn, _died(cell, "is being restarted"))
-    if cell.main is not None:
-        cell.main.cancel()
-    if cell.surfaces is not None:
-        cell.surfaces.end()
+            cell.drop(turn, died(cell, "is being restarted"))
+    _end_beside(cell)
 
 
 def finish(cell: Cell, reason: str) -> None:
-    """End an agent now: everything it had accepted is decided, its tasks cancelled.
+    """End an agent now: every accepted request is decided, its tasks are cancelled.
 
-    Whoever waits gets `AgentDied`, or `Closed` when the whole swarm ends (Q2, G12).
+    Askers get `AgentDied`, or `Closed` when the whole swarm ends (Q2, G12).
     """
     cell.status = Status.OFFLINE
     cell.accepting = cell.open = False
     cell.killed = True
     cell.reason = reason
+    cell.returning = None
     lost = 0
-    letters = [] if cell.mailbox is None else cell.mailbox.clear()
-    if cell.hook is not None:
-        letters.append(cell.hook)
-        cell.hook = None
-    for letter in letters:
-        lost += letter.is_tell()
-        letter.settle(cell.host.closed_error() or _died(cell, f"was {reason}"))
-        letter.state = State.ENDED
-    for turn in turns_of(cell):
+
+    def error() -> BaseException:
+        return cell.host.closed_error() or died(cell, f"was {reason}")
+
+    queued = [] if cell.hook is None else [cell.hook]
+    cell.hook = None
+    for box in (cell.mailbox, cell.aside_box):
+        queued += () if box is None else box.clear()
+    for envelope in queued:
+        lost += envelope.is_tell
+        envelope.settle(error())
+        envelope.state = State.ENDED
+    for turn in cell.turns():
         if turn.state == State.RUNNING:
-            lost += turn.is_tell()
-            turn.settle(cell.host.closed_error() or _died(cell, f"was {reason}"))
+            lost += turn.is_tell
+            turn.settle(error())
             turn.state = State.DECIDED
     if lost:
-        log.warning("agent %s was %s: %d told requests are lost", cell, reason, lost)
-    for task in (cell.task, cell.main, *(cell.aside or {}).values()):
-        if task is not None:
-            task.cancel()
-    if cell.surfaces is not None:
-        cell.surfaces.end()
+        noun = "told request is" if lost == 1 else "told requests are"
+        log.warning("agent %s was %s: %d %s lost", cell, reason, lost, noun)
+    cancel_code(cell)
+    _end_beside(cell)
     cell.notify()
 
 
+def _end_beside(cell: Cell) -> None:
+    """End what runs beside the turns, timers and subscriptions included."""
+    for task in tuple(cell.children or ()):
+        task.cancel()
+    timers, cell.timers = cell.timers, None
+    for timer in timers or ():
+        timer.cancel()
+    if cell.surfaces is not None:
+        cell.surfaces.end()
+
+
+def cancel_code(cell: Cell) -> None:
+    """Cancel every task that runs code of the agent, also a second time."""
+    if cell.current is not None and cell.worker is not None:
+        cell.cancelling = True
+        cell.worker.task.cancel()
+    for task in (*(cell.aside or {}).values(), *(cell.children or ())):
+        task.cancel()
+
+
+async def until_still(cell: Cell) -> None:
+    """Wait until no code of an agent runs; its tasks were cancelled before.
+
+    Code that ignores this is cancelled again, and after `shutdown` seconds it is left
+    behind: the agent forgets it, and one error names it.
+    """
+    for _ in range(2):
+        if await cell.until(cell.is_still, cell.shutdown / 2):
+            return
+        cancel_code(cell)
+    if not await cell.until(cell.is_still, min(0.05, cell.shutdown / 10)):
+        leave_behind(cell)
+
+
+def leave_behind(cell: Cell) -> None:
+    """Forget the code of an agent that ignores its cancellations; report one error."""
+    host = cell.host
+    where: list[str] = []
+    for turn in cell.turns():
+        task = cell.task_of(turn)
+        where.append(f"{turn.call.name} {_line_of(task)}")
+        turn.state = State.ENDED
+        host.turn_ended(turn)
+        if task is not None:
+            host.leave_behind(task)
+    for task, name in (cell.children or {}).items():
+        where.append(f"{name} {_line_of(task)}")
+        host.leave_behind(task)
+    worker = cell.worker
+    if cell.current is not None and worker is not None:
+        worker.abandon()
+        cell.worker = cell.current = cell.context = None
+        cell.serving = cell.keeps = cell.cancelling = False
+    cell.aside = cell.children = None
+    if cell.aside_box is not None:
+        cell.aside_box.limit = cell.capacity
+    stuck = "; ".join(where)
+    error = ShutdownTimeout(
+        f"agent {cell} did not end within {cell.shutdown:.3g} s: {stuck} ignores its "
+        "cancellation; it was left behind and still runs"
+    )
+    log.error("%s", error)
+    host.report(error)
+    cell.notify()
+
+
+def _line_of(task: "asyncio.Task[Any] | None") -> str:
+    """Return where the user's code of a task is suspended."""
+    found = ""
+    for frame in () if task is None else frames_of(task.get_coro()):
+        code = frame.f_code
+        parts = PurePath(code.co_filename).parts
+        if "asyncio" in parts[-2:] or "anyio" in parts or code.co_filename[:1] == "<":
+            continue
+        if parts[-3:-1] in (("swarm", "agents"), ("swarm", "ports")):
+            continue
+        found = f'at "{code.co_filename}", line {frame.f_lineno}'
+    return found or "at an unknown line"
+
+
+def needs_closing(cell: Cell) -> bool:
+    """Return whether an instance has something to do at its end."""
+    return cell.stack is not None or type(cell.agent).stopped is not Actor.stopped
+
+
+async def close_instance(cell: Cell, reason: str) -> Exception | None:
+    """Call `stopped(reason)` and close the exit stack, in the agent's own task.
+
+    Returns:
+        The error that this raised, or None.
+    """
+    if not needs_closing(cell):
+        return None
+    stack, cell.stack = cell.stack, None
+    stack = AsyncExitStack() if stack is None else stack
+
+    async def stopped(agent: Any) -> None:
+        async with stack:
+            await agent.stopped(reason)
+
+    if not cell.keeps:
+        own_worker(cell)
+    return await run_bounded(cell, stopped)
+
+
+async def release(cell: Cell) -> None:
+    """End the worker that an agent kept, and wait for its task."""
+    await cell.until(lambda: not cell.serving)
+    if cell.worker is not None:
+        cell.worker.end()
+    await cell.until(cell.is_over)
+
+
 def has_life(cell: Cell) -> bool:
-    """Return whether ending an agent takes more than letting go of it."""
+    """Return whether ending an agent takes more than forgetting it."""
     return (
-        cell.task is not None
-        or cell.main is not None
+        cell.serving
+        or cell.worker is not None
+        or cell.children is not None
+        or cell.timers is not None
         or cell.mailbox is not None
+        or cell.aside_box is not None
         or (cell.surfaces is not None and cell.surfaces.is_in_use())
-        or type(cell.agent).stopping is not Actor.stopping
+        or has_hooks(type(cell.agent))
     )
 
 
-def turns_of(cell: Cell) -> list[Envelope]:
-    """Return the turns that run, the serial one first."""
-    turns = [] if cell.current is None else [cell.current]
-    turns.extend(cell.aside or ())
-    return turns
-
-
-def _died(cell: Cell, how: str) -> AgentDied:
+def died(cell: Cell, how: str) -> AgentDied:
+    """Return the error of a request that an agent had accepted."""
     return AgentDied(f"agent {cell} {how} before it answered")

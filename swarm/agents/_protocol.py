@@ -1,14 +1,14 @@
-"""What an agent's class can be asked: its public async methods."""
+"""The protocol of an agent's class: its public async methods."""
 
 import inspect
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
-from weakref import WeakKeyDictionary
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 INTERLEAVE: Final = "__swarm_interleave__"
-HOOKS: Final = frozenset({"started", "stopping", "run"})
+HOOKS: Final = frozenset({"started", "stopping", "stopped", "run"})
+_CALLS: Final = "__swarm_calls__"
 
 
 def interleave(method: F) -> F:
@@ -18,7 +18,7 @@ def interleave(method: F) -> F:
     two awaits nothing else runs, but across an await the agent's fields may change.
 
     Raises:
-        TypeError: It is neither an async method nor an async generator.
+        TypeError: The function is neither an async method nor an async generator.
     """
     if not (inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)):
         raise TypeError(f"@interleave is for async methods; {method!r} is not one")
@@ -27,38 +27,43 @@ def interleave(method: F) -> F:
 
 
 class Call:
-    """One method of a protocol, resolved for one class of agent.
+    """One method of an agent's class, resolved.
 
     Attributes:
-        function: What to call, with the agent first.
-        name: How people know it: "Researcher.research".
+        function: The function to call, with the agent first.
+        name: Its name in messages: "Researcher.research".
         streams: Whether it is an async generator.
         interleaves: Whether it runs beside other turns.
+        is_hook: Whether only the swarm calls it.
     """
 
-    __slots__ = ("function", "interleaves", "name", "streams")
+    __slots__ = ("function", "interleaves", "is_hook", "name", "streams")
 
-    def __init__(self, cls: type, function: Callable[..., Any]) -> None:
+    def __init__(
+        self, cls: type, function: Callable[..., Any], *, is_hook: bool = False
+    ) -> None:
         """Resolve `function`, as found in `cls`."""
         self.function: Callable[..., Any] = function
         self.name: str = f"{cls.__name__}.{function.__name__}"
         self.streams: bool = inspect.isasyncgenfunction(function)
         self.interleaves: bool = bool(getattr(function, INTERLEAVE, False))
-
-
-_CALLS: WeakKeyDictionary[type, dict[Any, Call]] = WeakKeyDictionary()
+        self.is_hook: bool = is_hook
 
 
 def calls_of(cls: type) -> dict[Any, Call]:
-    """Return the calls resolved so far for a class, shared by all its agents."""
-    calls = _CALLS.get(cls)
+    """Return the calls resolved so far for a class, shared by all its agents.
+
+    They are kept in the class itself, so that they end with it.
+    """
+    calls: dict[Any, Call] | None = cls.__dict__.get(_CALLS)
     if calls is None:
-        calls = _CALLS[cls] = {}
+        calls = {}
+        setattr(cls, _CALLS, calls)
     return calls
 
 
 def interleaves(cls: type) -> bool:
-    """Return whether agents of this class can do something amid a turn."""
+    """Return whether agents of this class can serve a request amid a turn."""
     return any(
         getattr(inspect.getattr_static(cls, name), INTERLEAVE, False)
         for name in dir(cls)
@@ -69,25 +74,50 @@ def interleaves(cls: type) -> bool:
 def resolve(cls: type, method: object) -> Call:
     """Return the call that `method` means to an agent of class `cls`.
 
-    A method of a base class means what the agent's own class makes of it.
+    A method of a base class means the agent's own override of it.
 
     Raises:
-        TypeError: It is no public async method of the agent's class.
+        TypeError: It is not a public async method of the agent's class.
     """
     name = getattr(method, "__name__", None)
     if not inspect.isfunction(method) or name is None:
-        hint = "; pass it unbound, as in ask(Researcher.research, ...)"
         raise TypeError(
-            f"{method!r} is not a method of {cls.__name__}"
-            f"{hint if inspect.ismethod(method) else ''}"
+            f"{method!r} is not a method of {cls.__name__}{_hint(cls, method)}"
         )
     found = any(base.__dict__.get(name) is method for base in cls.__mro__)
     function = inspect.getattr_static(cls, name, None)
     if not found or not inspect.isfunction(function):
-        raise TypeError(f"{method.__qualname__} is not a method of {cls.__name__}")
+        raise TypeError(
+            f"{method.__qualname__} is not a method of {cls.__name__}"
+            f"{_other_definition(cls, method)}"
+        )
     _check_public(cls, name, function)
     call = calls_of(cls)[method] = Call(cls, function)
     return call
+
+
+def _hint(cls: type, method: object) -> str:
+    """Return which spelling was probably meant."""
+    if inspect.ismethod(method):
+        return f"; pass it unbound: ask({cls.__name__}.{method.__name__}, ...)"
+    if isinstance(method, str):
+        return (
+            f"; pass the method itself, ask({cls.__name__}.{method}, ...), or use the "
+            f"proxy: ref.proxy.{method}(...)"
+        )
+    return ""
+
+
+def _other_definition(cls: type, method: Callable[..., Any]) -> str:
+    """Return a sentence about a class that was defined again, as in a notebook."""
+    names = {f"{base.__module__}.{base.__qualname__}" for base in cls.__mro__}
+    owner = f"{method.__module__}.{method.__qualname__.rpartition('.')[0]}"
+    if owner not in names:
+        return ""
+    return (
+        f" as this agent knows it: the class {cls.__name__} was defined again after "
+        "the agent was spawned; spawn the agent again, or use ref.proxy"
+    )
 
 
 def resolve_name(cls: type, name: str) -> Call:
@@ -106,12 +136,12 @@ def resolve_name(cls: type, name: str) -> Call:
 
 
 def _check_public(cls: type, name: str, function: Callable[..., Any]) -> None:
-    who = f"{cls.__name__}.{name}"
+    full = f"{cls.__name__}.{name}"
     if name.startswith("_"):
-        raise TypeError(f"{who} is private; only public methods can be asked for")
+        raise TypeError(f"{full} is private; only public methods can be asked for")
     if name in HOOKS:
-        raise TypeError(f"{who} is a hook; the swarm calls it, nobody else")
+        raise TypeError(f"{full} is a hook; only the swarm calls it")
     if not (
         inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
     ):
-        raise TypeError(f"{who} is not async; only async methods can be asked for")
+        raise TypeError(f"{full} is not async; only async methods can be asked for")

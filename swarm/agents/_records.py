@@ -1,4 +1,4 @@
-"""Records of agents: the one in the tree, and the one for those who look."""
+"""Records of agents: the document in the tree, and snapshots for readers."""
 
 from typing import Any
 
@@ -32,9 +32,9 @@ class AgentRecord:
     Never changed; not a frozen attrs class only because every spawn makes one.
 
     Attributes:
-        identity: Who.
-        capabilities: What it says it can do.
-        started_at: When, in microseconds since 1970.
+        identity: The agent's identity.
+        capabilities: What it was spawned as capable of.
+        started_at: When it was spawned, in microseconds since 1970.
         status: Its status, where "idle" stands for busy as well.
     """
 
@@ -69,20 +69,20 @@ class AgentInfo:
     """One agent at one moment.
 
     Attributes:
-        identity: Who.
-        capabilities: What it says it can do.
-        status: What it does.
+        identity: The agent's identity.
+        capabilities: What it was spawned as capable of.
+        status: Its status.
         load: How many requests are queued or being handled.
         handled: How many turns have ended.
-        failures: How many of them raised, and how often `run` or a hook did.
+        failures: How many turns raised, and how often `run` or a hook did.
         restarts: How often it was built anew.
-        late: How many outcomes came when nobody waited for them any more.
+        late: How many outcomes came after their asker had gone.
         started_at: When it was spawned, in microseconds since 1970.
         heartbeat_age: Seconds since it began a turn or called `heartbeat()`.
         turn: The method of the turn that runs, such as "Researcher.research".
         turn_age: Seconds since that turn began.
         aside: The methods that run beside it (`@interleave`).
-        waits_for: What its turns wait for, in words.
+        waits_for: What its turns wait for, as text.
         error: What it failed with last, or None.
     """
 
@@ -110,16 +110,19 @@ class AgentInfo:
 
 @attrs.frozen(kw_only=True)
 class Failure:
-    """A failure that no asker received.
+    """A failure that no asker received, and the supervisor's decision.
 
     Attributes:
         agent: The agent's name.
         error: What was raised.
         at: When, in microseconds since 1970.
         decision: What followed: "restart", "stop" or "escalate".
+        trace: The traceback as text; that of `error` itself is dropped when the
+            supervisor has dealt with it, for it would keep the handler's locals.
     """
 
     agent: str
-    error: Exception
+    error: BaseException
     at: int
     decision: str
+    trace: str = attrs.field(default="", repr=False)

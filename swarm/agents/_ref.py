@@ -5,6 +5,7 @@ from asyncio import get_running_loop
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable
 from functools import partial
 from typing import (
+    TYPE_CHECKING,
     Any,
     Concatenate,
     Generic,
@@ -14,24 +15,29 @@ from typing import (
     cast,
 )
 
-from swarm.agents._asking import asking_party, waits_in
-from swarm.agents._cell import Cell
-from swarm.agents._envelope import Asked, Envelope, Told, calling_turn, current_turn
-from swarm.agents._first_steps import PENDING, Pending
+from swarm.agents._cell import PENDING, Cell, log
+from swarm.agents._envelope import (
+    NEVER,
+    Asked,
+    Envelope,
+    Told,
+    asking_party,
+    calling_turn,
+    current_turn,
+    waits_in,
+)
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import State
 from swarm.agents._protocol import Call, resolve, resolve_name
 from swarm.agents._stream import Stream
-from swarm.errors import AskTimeout, MailboxFull, WrongLoop
+from swarm.errors import AgentDied, AskTimeout, Closed, DeadlockError, MailboxFull
 from swarm.model import AgentIdentity
-from swarm.ports import current_cause, one_loop_turn
+from swarm.ports import current_cause
 
 A_co = TypeVar("A_co", covariant=True)
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-_NEVER = float("inf")
 
 
 class Ref(Generic[A_co]):
@@ -92,6 +98,29 @@ class Ref(Generic[A_co]):
         identity = self._cell.identity
         return f"<Ref {identity.agent_id!r} ({identity.type}) {self.status}>"
 
+    def __copy__(self) -> "Ref[A_co]":
+        return self  # immutable
+
+    def __deepcopy__(self, memo: object) -> "Ref[A_co]":
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"a Ref cannot be pickled; pass its name {self.name!r} and look it up with "
+            "swarm.agents[name]"
+        )
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            kind = type(self._cell.agent) if name[:1] != "_" else type(self)
+            if name[:1] != "_" and callable(getattr(kind, name, None)):
+                raise AttributeError(
+                    f"a Ref has no {name!r}; ask for it with ref.ask({kind.__name__}."
+                    f"{name}, ...) or ref.proxy.{name}(...)"
+                )
+            raise AttributeError(f"'Ref' object has no attribute {name!r}")
+
     # --- requests -------------------------------------------------------------------
 
     def within(self, seconds: float | None) -> "Ref[A_co]":
@@ -105,7 +134,7 @@ class Ref(Generic[A_co]):
             ValueError: The time is negative or not a number.
         """
         if seconds is None:
-            return Ref(self._cell, _NEVER)
+            return Ref(self._cell, NEVER)
         if not seconds >= 0:
             raise ValueError(f"a time-out is 0 seconds or more, not {seconds!r}")
         return Ref(self._cell, float(seconds))
@@ -140,10 +169,8 @@ class Ref(Generic[A_co]):
         if call is None or call.streams:
             call = _call_for(cell, method, streams=False)
         host = cell.host
-        pool = host.pool
-        if pool.left <= 0 and pool.inline:
-            await one_loop_turn()  # nothing is sent yet, so nothing is to be undone
-            pool.left = pool.inline
+        if host.pause is not None:
+            await host.pause()
         if not cell.accepting or get_running_loop() is not host.loop:
             _refuse(cell)
         timeout = self._timeout
@@ -163,26 +190,33 @@ class Ref(Generic[A_co]):
             raise _too_late(envelope)
         elif host.leases or host.expected:
             party = host.asking_task(envelope)
-        if party is not None:
-            host.graph.enter(party, envelope)  # before anything is sent
+        if party is not None:  # before anything is sent
+            if cell.current is None and cell.mailbox is None and cell.open:
+                host.graph.note(party, envelope)  # an idle agent waits for nothing
+            else:
+                host.graph.enter(party, envelope)
         reply: asyncio.Future[R] | None = None
         try:
-            answer: R | Pending = cell.attempt(envelope)
+            answer: R = cell.attempt(envelope)
             if answer is not PENDING:
                 return answer
             reply = envelope.reply
             assert reply is not None  # attempt() made it
             if inherits:
                 host.deadlines.inherit(envelope)
-            elif timeout != _NEVER:
+            elif timeout != NEVER:
                 host.deadlines.add(timeout, envelope)
             return await reply
-        except BaseException:
+        except BaseException as error:
             cell.drop(envelope)
-            if reply is not None and reply.done() and not reply.cancelled():
-                reply.exception()  # seen, though the asker was cancelled before it
+            if isinstance(error, asyncio.CancelledError):
+                _note_late(envelope, reply)
+            if kwargs.keys() & _OPTIONS and isinstance(error, TypeError):
+                error.add_note(_MISPLACED)
+            reply = None  # the error keeps this frame, which must not keep the error
             raise
         finally:
+            envelope.reply = None
             if party is not None:
                 host.graph.leave(party, envelope)
 
@@ -211,6 +245,8 @@ class Ref(Generic[A_co]):
         """
         cell = self._cell
         call = cell.calls.get(method) or resolve(type(cell.agent), method)
+        if cell.host.pause is not None:
+            await cell.host.pause()
         if not cell.accepting or get_running_loop() is not cell.host.loop:
             _refuse(cell)
         envelope = Told(cell, call, args, kwargs)
@@ -239,9 +275,10 @@ class Ref(Generic[A_co]):
         """
         cell = self._cell
         call = cell.calls.get(method) or resolve(type(cell.agent), method)
-        if not cell.accepting or _running_loop() is not cell.host.loop:
+        cell.check_loop()
+        if not cell.accepting:
             _refuse(cell)
-        if cell.mailbox is not None and not cell.mailbox.has_room():
+        if not cell.has_room(call):
             raise MailboxFull(
                 f"the mailbox of agent {cell} holds {cell.capacity} requests and is "
                 "full; `await tell(...)` waits for room"
@@ -288,7 +325,7 @@ class Ref(Generic[A_co]):
         Raises:
             InvalidTransition: The agent is starting, failing, stopping or gone.
         """
-        _check_loop(self._cell)
+        self._cell.check_loop()
         return self._cell.supervisor.pause(self._cell)
 
     def resume(self) -> Awaitable[None]:
@@ -297,7 +334,7 @@ class Ref(Generic[A_co]):
         Raises:
             InvalidTransition: The agent is starting, failing, stopping or gone.
         """
-        _check_loop(self._cell)
+        self._cell.check_loop()
         return self._cell.supervisor.resume(self._cell)
 
     async def stop(self, timeout: float | None = None) -> None:
@@ -315,16 +352,32 @@ class Ref(Generic[A_co]):
             Exception: What `stopping()` raised, or a told request on the way there,
                 which ends the agent on the spot; it has ended all the same.
         """
-        _check_loop(self._cell)
+        self._cell.check_loop()
         await self._cell.supervisor.stop(self._cell, timeout)
+
+    async def ended(self) -> str:
+        """Wait for the agent's end without causing it.
+
+        Returns:
+            How it ended: "stopped", "killed", "failed" or "closed".
+
+        Raises:
+            DeadlockError: Called by a turn of the agent itself.
+        """
+        cell = self._cell
+        cell.check_loop()
+        turn = calling_turn()
+        if turn is not None and turn.cell is cell:
+            raise DeadlockError(f"a turn of agent {cell} cannot wait for its end")
+        return await cell.supervisor.ended(cell)
 
     def kill(self) -> Awaitable[None]:
         """End the agent at once: its turns are cancelled, `stopping()` is not run.
 
-        Whoever waits for an answer gets `AgentDied` now. Await the result to wait
-        until the agent's tasks have ended. Idempotent.
+        Askers get `AgentDied` now. Await the result to wait until the agent's tasks
+        have ended, or were left behind after `spawn(shutdown=)` seconds. Idempotent.
         """
-        _check_loop(self._cell)
+        self._cell.check_loop()
         return self._cell.supervisor.kill(self._cell)
 
 
@@ -334,30 +387,45 @@ class _Proxy:
     def __init__(self, ref: Ref[Any]) -> None:
         self._ref = ref
 
+    def __repr__(self) -> str:
+        return f"<proxy of {self._ref!r}>"
+
+    def __copy__(self) -> "_Proxy":
+        return self  # immutable
+
+    def __deepcopy__(self, memo: object) -> "_Proxy":
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a proxy cannot be pickled; pass the agent's name")
+
     def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_"):
+            raise AttributeError(f"a proxy has no attribute {name!r}")
         ref = self._ref
         call = resolve_name(type(ref._cell.agent), name)  # noqa: SLF001  # our own ref
         return partial(ref.stream if call.streams else ref.ask, call.function)
 
 
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def _check_loop(cell: Cell) -> None:
-    if _running_loop() is not cell.host.loop:
-        raise WrongLoop(
-            f"agent {cell} belongs to another event loop; from another thread use "
-            "swarm.portal()"
-        )
-
-
 def _refuse(cell: Cell) -> NoReturn:
-    _check_loop(cell)
+    cell.check_loop()
     raise cell.refusal()
+
+
+_OPTIONS = frozenset(("timeout", "within", "deadline"))
+_MISPLACED = "a time-out belongs to the ref: ref.within(seconds).ask(...)"
+
+
+def _note_late(envelope: Envelope, reply: "asyncio.Future[Any] | None") -> None:
+    """Count and log an outcome that came just as its asker was cancelled."""
+    if reply is None or not reply.done() or reply.cancelled():
+        return
+    error = reply.exception()
+    if isinstance(error, (AskTimeout, AgentDied, Closed)):
+        return  # no outcome of the handler
+    envelope.cell.late += 1
+    if error is not None:
+        log.warning("%s failed as its asker was cancelled", envelope, exc_info=error)
 
 
 def _call_for(cell: Cell, method: object, *, streams: bool) -> Call:
@@ -383,7 +451,7 @@ def _inherit(turn: Envelope, envelope: Asked) -> bool:
     Returns:
         Whether the deadline is the turn's.
     """
-    inherited = turn.deadline if turn.state == State.RUNNING else _NEVER
+    inherited = turn.deadline if turn.state == State.RUNNING else NEVER
     if min(inherited, envelope.deadline) <= envelope.since:
         raise _too_late(envelope)
     if inherited < envelope.deadline:
@@ -392,26 +460,31 @@ def _inherit(turn: Envelope, envelope: Asked) -> bool:
     return False
 
 
-class _Admission:
-    """A sender that waits for room; a deadline for `Deadlines`."""
+class _RoomDeadline:
+    """A sender that waits for room; an entry of `Deadlines`."""
 
-    __slots__ = ("_envelope", "_room", "deadline")
+    __slots__ = ("_envelope", "_room", "_timeout", "deadline")
 
     def __init__(
-        self, envelope: Envelope, room: asyncio.Future[None], deadline: float
+        self,
+        envelope: Envelope,
+        room: asyncio.Future[None],
+        deadline: float,
+        timeout: float,
     ) -> None:
         self._envelope = envelope
         self._room = room
+        self._timeout = timeout
         self.deadline: float = deadline
 
-    @property
-    def state(self) -> State:
-        return State.DECIDED if self._room.done() else State.WAITING
+    def is_decided(self) -> bool:
+        return self._room.done()
 
     def expire(self) -> None:
         cell = self._envelope.cell
-        text = f"the mailbox of agent '{cell.name}' had no room in time"
-        cell.drop(self._envelope, AskTimeout(text, started=False))
+        text = f"the mailbox of agent '{cell.name}' had no room within"
+        error = AskTimeout(f"{text} {self._timeout:.3g} s", started=False)
+        cell.drop(self._envelope, error)
 
 
 @waits_in("envelope")
@@ -424,7 +497,7 @@ async def _wait_for_room(envelope: Told, timeout: float | None) -> None:
     room = envelope.room = host.loop.create_future()
     if timeout is None:
         timeout = host.ask_timeout
-    waiting = _Admission(envelope, room, now + timeout)
+    waiting = _RoomDeadline(envelope, room, now + timeout, timeout)
     try:
         if timeout <= 0:
             waiting.expire()
@@ -435,7 +508,7 @@ async def _wait_for_room(envelope: Told, timeout: float | None) -> None:
         ):
             waiting.deadline = turn.deadline
             host.deadlines.inherit(waiting)
-        elif timeout != _NEVER:
+        elif timeout != NEVER:
             host.deadlines.add(timeout, waiting)
         with host.graph.waiting(asking_party(host, envelope), envelope):
             await room

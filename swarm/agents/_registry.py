@@ -1,11 +1,10 @@
-"""The registry: who is there."""
+"""The registry: the living agents."""
 
 from collections import deque
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Never
 
 from swarm.agents._cell import Cell
-from swarm.agents._envelope import Envelope
 from swarm.agents._lifecycle import Status
 from swarm.agents._records import AgentInfo, Failure, generated_path
 from swarm.agents._ref import Ref
@@ -15,59 +14,108 @@ from swarm.model import Path
 _FAILURES: Final = 32
 
 
-class Registry:
-    """The agents alive in one swarm, in the order in which they were spawned."""
+class AgentTable:
+    """The engines of the living agents of one swarm, by name, and their failures.
 
-    def __init__(self) -> None:
-        """Begin empty."""
-        self._cells: dict[str, Cell] = {}
-        self._numbers: dict[str, int] = {}
-        self._failures: deque[Failure] = deque(maxlen=_FAILURES)
+    Attributes:
+        cells: The engines, oldest first.
+        failures: The last failures that no asker received.
+        failure_count: How many there were.
+    """
+
+    __slots__ = ("_is_taken", "_numbers", "cells", "failure_count", "failures")
+
+    def __init__(self, is_taken: Callable[[Path], bool]) -> None:
+        """Begin empty.
+
+        Args:
+            is_taken: Whether a document stands at a path: generated names avoid it.
+        """
+        self.cells: dict[str, Cell] = {}
+        self.failures: deque[Failure] = deque(maxlen=_FAILURES)
         self.failure_count: int = 0
+        self._numbers: dict[str, int] = {}
+        self._is_taken = is_taken
+
+    def new_path(self, kind: str) -> Path:
+        """Return the path of a new agent's document, under a free name."""
+        while True:
+            number = self._numbers[kind] = self._numbers.get(kind, 0) + 1
+            path = generated_path(kind, number)
+            if path.segments[-1] not in self.cells and not self._is_taken(path):
+                return path
+
+    def remove(self, cell: Cell) -> None:
+        """Let an agent be found no more; harmless when another one has its name."""
+        if self.cells.get(cell.name) is cell:
+            del self.cells[cell.name]
+
+    def note_failure(self, failure: Failure) -> None:
+        """Remember a failure."""
+        self.failure_count += 1
+        self.failures.append(failure)
+
+
+class Registry:
+    """The living agents of one swarm, in the order in which they were spawned."""
+
+    def __init__(self, table: AgentTable) -> None:
+        """Show the agents of a table."""
+        self._table = table
 
     def __len__(self) -> int:
         """Return how many agents there are."""
-        return len(self._cells)
+        return len(self._table.cells)
 
     def __iter__(self) -> Iterator[Ref[Any]]:
         """Yield a ref to every agent, oldest first."""
-        for cell in tuple(self._cells.values()):
+        for cell in tuple(self._table.cells.values()):
             yield Ref(cell)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._cells
+        return name in self._table.cells
 
     def __getitem__(self, name: str) -> Ref[Any]:
         """Return the agent of this name.
 
         Raises:
-            NoSuchAgent: There is none.
+            NoSuchAgent: No living agent has this name.
         """
         return Ref(self._cell(name))
 
     def get(self, name: str) -> Ref[Any] | None:
         """Return the agent of this name, or None."""
-        cell = self._cells.get(name)
+        cell = self._table.cells.get(name)
         return None if cell is None else Ref(cell)
+
+    def __repr__(self) -> str:
+        noun = "agent" if len(self) == 1 else "agents"
+        return f"<Registry of {len(self)} {noun}>"
 
     def find(
         self,
-        *,
+        *unnamed: Never,
         type: str | type | None = None,  # noqa: A002  # the word of DESIGN
         capability: str | None = None,
         role: str | None = None,
         status: Status | str | None = None,
     ) -> list[Ref[Any]]:
-        """Return the agents that fit all that is given, the least loaded first.
+        """Return the agents that have all the given properties, least loaded first.
 
         Args:
+            *unnamed: Nothing; every property is given by its name.
             type: A class (its subclasses fit too) or a type's name.
-            capability: Something they say they can do.
+            capability: One of their capabilities.
             role: Their role.
             status: What they are doing now.
         """
+        if unnamed:
+            raise TypeError(
+                "agents.find takes keywords: find(capability=...), find(type=...), "
+                "find(role=...) or find(status=...)"
+            )
         found: list[Ref[Any]] = []
-        for ref, cell in zip(self, tuple(self._cells.values()), strict=True):
+        for ref, cell in zip(self, tuple(self._table.cells.values()), strict=True):
             identity = cell.identity
             if isinstance(type, str):
                 if identity.type != type:
@@ -93,70 +141,41 @@ class Registry:
         """Return the agent that `find` would list first.
 
         Raises:
-            NoSuchAgent: None fits.
+            NoSuchAgent: No agent has these properties.
         """
         found = self.find(type=type, capability=capability, role=role, status=status)
         if not found:
-            raise NoSuchAgent("no agent fits what was asked for")
+            raise NoSuchAgent("no living agent has the requested properties")
         return found[0]
 
     def info(self, name: str) -> AgentInfo:
         """Return how the agent of this name is doing.
 
         Raises:
-            NoSuchAgent: There is none.
+            NoSuchAgent: No living agent has this name.
         """
         return info_of(self._cell(name))
 
     @property
+    def failure_count(self) -> int:
+        """How many failures there were that no asker received."""
+        return self._table.failure_count
+
+    @property
     def failures(self) -> tuple[Failure, ...]:
         """The last 32 failures that no asker received, oldest first."""
-        return tuple(self._failures)
+        return tuple(self._table.failures)
 
     def _cell(self, name: str) -> Cell:
-        cell = self._cells.get(name)
+        cell = self._table.cells.get(name)
         if cell is None:
             raise NoSuchAgent(f"there is no agent '{name}'")
         return cell
-
-    # --- for the supervisor -----------------------------------------------------------
-
-    def cells(self) -> list[Cell]:
-        """Return every agent's engine, oldest first."""
-        return list(self._cells.values())
-
-    def find_cell(self, name: str) -> Cell | None:
-        """Return the engine of the agent of this name, or None."""
-        return self._cells.get(name)
-
-    def new_path(self, kind: str) -> Path:
-        """Return where a new agent's document stands, under a free name."""
-        while True:
-            number = self._numbers[kind] = self._numbers.get(kind, 0) + 1
-            path = generated_path(kind, number)
-            if path.segments[-1] not in self._cells:
-                return path
-
-    def add(self, cell: Cell) -> None:
-        """Let an agent be found."""
-        self._cells[cell.name] = cell
-
-    def remove(self, cell: Cell) -> None:
-        """Let an agent be found no more; harmless when another has its name."""
-        if self._cells.get(cell.name) is cell:
-            del self._cells[cell.name]
-
-    def note_failure(self, failure: Failure) -> None:
-        """Remember a failure."""
-        self.failure_count += 1
-        self._failures.append(failure)
 
 
 def info_of(cell: Cell) -> AgentInfo:
     """Return how an agent is doing."""
     ref: Ref[Any] = Ref(cell)
-    turns: list[Envelope] = [] if cell.current is None else [cell.current]
-    turns.extend(cell.aside or ())
     graph = cell.host.graph
     return AgentInfo(
         identity=cell.identity,
@@ -173,7 +192,7 @@ def info_of(cell: Cell) -> AgentInfo:
         turn_age=None if cell.current is None else cell.host.now() - cell.began,
         aside=tuple(turn.call.name for turn in cell.aside or ()),
         waits_for=tuple(
-            wait.describe_wait() for turn in turns for wait in graph.waits(turn)
+            wait.describe_wait() for turn in cell.turns() for wait in graph.waits(turn)
         ),
         error=None if cell.error is None else repr(cell.error),
     )

@@ -57,7 +57,7 @@ class Decision(enum.Enum):
     ESCALATE = "escalate"
 
 
-def decide(restart: Restart | None, error: Exception | None) -> Decision:
+def decide(restart: Restart | None, error: BaseException | None) -> Decision:
     """Return what to do about an agent that failed, or ended by itself (no error)."""
     if error is None:
         permanent = restart is not None and restart.kind == "permanent"

@@ -1,12 +1,15 @@
-"""How the first step of a turn runs elsewhere than the rest of it.
+"""How a turn begins elsewhere than in its own task, and goes on there.
 
-The first step of an ask to an idle agent needs no turn of the loop: `Cell.attempt` runs
-it where the asker stands. So that the step cannot tell, it is *entered* as a parked
-task of the pool, by the hooks asyncio has for those who step tasks themselves
-(`_enter_task`, `_leave_task`, from 3.12 on `_swap_current_task`): asyncio promises that
-between them `current_task()` is the task entered, and time-outs, task groups and
-anyio's scopes go by that alone. A step that suspends is handed over: its task, woken,
-goes on waiting for exactly what the step had begun to wait for (`take_over`).
+The first step of a turn runs at once: in the call stack of its asker, or in a callback
+of the loop. So that the step cannot tell the difference, it is *entered* as a parked
+task of the pool, by the hooks asyncio offers to whoever steps tasks (`_enter_task`,
+`_leave_task`; from 3.12 on `_swap_current_task`). asyncio promises that between them
+`current_task()` is the entered task; time-outs, task groups and anyio's scopes use
+nothing else. A step that suspends is handed over: its task, woken, waits for exactly
+the future that the step had begun to wait for (`take_over`).
+
+Every turn runs in its own copy of a context, so that no turn sees what another turn
+did to context variables.
 """
 
 import asyncio
@@ -19,17 +22,17 @@ from typing import Any
 from swarm.ports import drives
 
 
-class Rest:
+class SuspendedTurn:
     """What is left of a turn after its first step.
 
     Attributes:
-        context: In which its code runs.
+        context: The context in which its code runs.
         coroutine: Its code, suspended.
-        awaited: What it waits for: a future, or None for one turn of the loop.
-        marked: Whether that is a future which was awaited, as `keep` found out.
+        awaited: The future that it waits for, or None for one turn of the loop.
+        is_marked: Whether `awaited` is a future that was awaited, as `keep` found.
     """
 
-    __slots__ = ("awaited", "context", "coroutine", "marked")
+    __slots__ = ("awaited", "context", "coroutine", "is_marked")
 
     def __init__(
         self, context: Context, coroutine: Coroutine[Any, Any, Any], awaited: Any
@@ -38,33 +41,33 @@ class Rest:
         self.context: Context = context
         self.coroutine: Coroutine[Any, Any, Any] = coroutine
         self.awaited: Any = awaited
-        self.marked: bool = False
+        self.is_marked: bool = False
 
     def keep(self) -> None:
-        """Be kept until a task takes it over, later than now.
+        """Prepare for a task that takes the turn over later than now.
 
-        Awaiting a future marks it (`_asyncio_future_blocking`) and yields it, and the
-        task that gets it takes the mark off at once: that is how a task tells a future
-        that was awaited from one yielded by mistake. Until a task looks nobody may see
-        the mark, for others may await the same future.
+        Awaiting a future marks it (`_asyncio_future_blocking`) and yields it. The task
+        that receives it removes the mark at once; so a task tells a future that was
+        awaited from one that was yielded by mistake. Until a task looks, no other code
+        may see the mark, because other tasks may await the same future.
         """
         awaited = self.awaited
-        self.marked = bool(getattr(awaited, "_asyncio_future_blocking", False))
-        if self.marked:
+        self.is_marked = bool(getattr(awaited, "_asyncio_future_blocking", False))
+        if self.is_marked:
             awaited._asyncio_future_blocking = False  # noqa: SLF001  # as a task does
 
 
 if sys.version_info >= (3, 12):
     swap_task = asyncio.tasks._swap_current_task  # noqa: SLF001  # see above
 else:
-    # What `_enter_task` and `_leave_task` do, without their doubts, in half the time.
+    # The same as `_enter_task` and `_leave_task` without their checks: half the time.
     _current: dict[asyncio.AbstractEventLoop, asyncio.Task[Any]]
-    _current = asyncio.tasks._current_tasks  # type: ignore[attr-defined]  # noqa: SLF001
+    _current = asyncio.tasks._current_tasks  # type: ignore[attr-defined]  # noqa: SLF001  # see above
 
     def swap_task(
         loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None
     ) -> asyncio.Task[Any] | None:
-        """Make `task` the current one; return which it was before."""
+        """Make `task` the current one; return the one that was current before."""
         before = _current.get(loop)
         if task is not None:
             _current[loop] = task
@@ -75,16 +78,16 @@ else:
 
 @drives("coroutine")
 @types.coroutine
-def drive(rest: Rest) -> Generator[Any, Any, Any]:
+def drive(turn: SuspendedTurn) -> Generator[Any, Any, Any]:
     """Run the rest of a turn; the task that awaits this waits as the turn does.
 
-    What the coroutine yields is handed on to the task, and what the task sends or
-    throws to the coroutine: it cannot tell this from being awaited. It is stepped in
-    its own context, a turn's, for the task is used by other agents afterwards.
+    What the coroutine yields goes to the task, and what the task sends or throws goes
+    to the coroutine, which cannot tell this from being awaited. The coroutine is
+    stepped in its own context.
     """
-    run, coroutine = rest.context.run, rest.coroutine
-    send, throw = coroutine.send, coroutine.throw
-    awaited, rest.awaited = rest.awaited, None
+    run, coroutine = turn.context.run, turn.coroutine
+    send = coroutine.send
+    awaited, turn.awaited = turn.awaited, None
     while True:
         try:
             yield awaited
@@ -93,37 +96,42 @@ def drive(rest: Rest) -> Generator[Any, Any, Any]:
         else:
             thrown = None
         try:
-            awaited = run(send, None) if thrown is None else run(throw, thrown)
+            if thrown is None:
+                awaited = run(send, None)
+            else:
+                awaited = run(coroutine.throw, thrown)
         except StopIteration as stop:
             return stop.value
         finally:
             del thrown
 
 
-async def take_over(rest: Rest, cancelled: asyncio.CancelledError | None) -> Any:
+async def take_over(
+    turn: SuspendedTurn, cancelled: asyncio.CancelledError | None
+) -> Any:
     """Run the rest of a turn in the task that its first step was entered as.
 
     Args:
-        rest: What is left.
-        cancelled: The cancellation that came meanwhile. As a task would, it cancels
-            what is waited for and reaches the turn through that, if it can.
+        turn: What is left of the turn.
+        cancelled: The cancellation that came meanwhile. As for every task, it cancels
+            the awaited future and reaches the turn through that, if it can.
     """
-    run, coroutine, awaited = rest.context.run, rest.coroutine, rest.awaited
+    run, coroutine, awaited = turn.context.run, turn.coroutine, turn.awaited
     error: BaseException | None = cancelled
-    if rest.marked and cancelled is not None:
+    if turn.is_marked and cancelled is not None:
         message = cancelled.args[0] if cancelled.args else None
         if awaited.cancel(msg=message):
             error = None
     try:
         if error is not None:
             awaited = run(coroutine.throw, error)
-        elif awaited is None or (rest.marked and awaited.done()):
+        elif awaited is None or (turn.is_marked and awaited.done()):
             awaited = run(coroutine.send, None)
-        elif rest.marked:
+        elif turn.is_marked:
             awaited._asyncio_future_blocking = True  # noqa: SLF001  # as awaiting does
     except StopIteration as stop:
         return stop.value
     finally:
         error = cancelled = None
-    rest.awaited = awaited
-    return await drive(rest)
+    turn.awaited = awaited
+    return await drive(turn)

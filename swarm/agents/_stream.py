@@ -5,40 +5,51 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from swarm.agents._asking import asking_party, read_now, waits_in
 from swarm.agents._cell import Cell
 from swarm.agents._channel import Channel
-from swarm.agents._envelope import Envelope, Streamed, calling_turn
+from swarm.agents._envelope import (
+    NEVER,
+    Envelope,
+    Streamed,
+    asking_party,
+    calling_turn,
+    current_turn,
+    waits_in,
+)
 from swarm.agents._mailbox import State
 from swarm.agents._protocol import Call
 from swarm.errors import AskTimeout
-from swarm.ports import current_cause
+from swarm.ports import current_cause, current_task
 
 T = TypeVar("T")
 
 
-class _Silence:
-    """A reader that waits for the next item; a deadline for `Deadlines`."""
+class _ItemDeadline:
+    """A reader that waits for the next item; an entry of `Deadlines`."""
 
-    __slots__ = ("_envelope", "_reader", "deadline")
+    __slots__ = ("_envelope", "_reader", "_timeout", "deadline")
 
     def __init__(
-        self, envelope: Envelope, reader: asyncio.Future[None], deadline: float
+        self,
+        envelope: Envelope,
+        reader: asyncio.Future[None],
+        deadline: float,
+        timeout: float,
     ) -> None:
         self._envelope = envelope
         self._reader = reader
+        self._timeout = timeout
         self.deadline: float = deadline
 
-    @property
-    def state(self) -> State:
-        return State.DECIDED if self._reader.done() else State.WAITING
+    def is_decided(self) -> bool:
+        return self._reader.done()
 
     def expire(self) -> None:
         envelope = self._envelope
         started = envelope.state == State.RUNNING
-        text = f"no item came in time from {envelope.call.name} of agent"
-        error = AskTimeout(f"{text} '{envelope.cell.name}'", started=started)
-        envelope.cell.drop(envelope, error)
+        text = f"no item came within {self._timeout:.3g} s from {envelope.call.name}"
+        text = f"{text} of agent '{envelope.cell.name}'"
+        envelope.cell.drop(envelope, AskTimeout(text, started=started))
 
 
 class Stream(AsyncIterator[T], Generic[T]):
@@ -51,9 +62,10 @@ class Stream(AsyncIterator[T], Generic[T]):
 
     Raises (while iterating):
         AskTimeout: No item came within the ref's time-out (a limit for each item; a
-            deadline inherited from the calling turn is one for all of it).
+            deadline inherited from the calling turn is one for the whole stream).
         AgentDied: The agent ended first.
         DeadlockError: Waiting would close a cycle.
+        WrongLoop: Read in another event loop; nothing was sent.
         Exception: What the agent's method raised, after the items before it.
     """
 
@@ -66,45 +78,51 @@ class Stream(AsyncIterator[T], Generic[T]):
         args: tuple[tuple[Any, ...], dict[str, Any]],
         timeout: float,
     ) -> None:
-        """Be ready to ask; called by `Ref.stream`."""
+        """Prepare the request; called by `Ref.stream`."""
         self._cell = cell
         self._call = call
         self._args = args
         self._timeout = timeout
         self._envelope: Envelope | None = None
 
+    def __repr__(self) -> str:
+        return f"<Stream of {self._call.name} of '{self._cell.name}'>"
+
     def _open(self) -> Envelope:
         cell = self._cell
         host = cell.host
+        cell.check_loop()
         if not cell.accepting:
             raise cell.refusal()
         turn = calling_turn()
-        now = host.now()
-        deadline = float("inf")
+        deadline = NEVER
         if turn is not None and turn.state == State.RUNNING:
             deadline = turn.deadline
-        envelope = Streamed(cell, self._call, *self._args, now)
+        envelope = Streamed(cell, self._call, *self._args, host.now())
         envelope.deadline = deadline
         envelope.channel = Channel(host.stream_window)
         envelope.cause = current_cause()
-        if deadline != float("inf"):
+        if deadline != NEVER:
             host.deadlines.inherit(envelope)
         cell.post(envelope)
         self._envelope = envelope
         return envelope
 
     async def __anext__(self) -> T:
+        pause = self._cell.host.pause
+        if pause is not None:
+            await pause()
         envelope = self._envelope or self._open()
         channel = envelope.channel
         assert channel is not None  # _open gave it one
-        read_now(channel)
+        channel.reader = (current_turn.get(), current_task())
         try:
             while not channel.buffer:
                 if channel.ended:
                     channel.raise_end()
                 await _wait(envelope, channel, self._timeout)
         except BaseException:
-            del self  # a traceback somebody keeps must not keep the agent's turn alive
+            del self  # a kept traceback must not keep the agent's turn alive
             raise
         item: T = channel.take()
         return item
@@ -127,9 +145,6 @@ class Stream(AsyncIterator[T], Generic[T]):
 
     async def aclose(self) -> None:
         """End the stream and cancel the agent's turn; idempotent, does not wait."""
-        self._abandon()
-
-    def _abandon(self) -> None:
         envelope = self._envelope
         if envelope is not None and envelope.channel is not None:
             envelope.channel.finish()
@@ -137,11 +152,11 @@ class Stream(AsyncIterator[T], Generic[T]):
             envelope.cell.drop(envelope)
 
     def __del__(self) -> None:
-        envelope = self._envelope
+        envelope = getattr(self, "_envelope", None)
         if envelope is None or envelope.is_decided():
             return
         loop = envelope.cell.host.loop
-        if not loop.is_closed():  # from whichever thread the collector runs in
+        if not loop.is_closed():  # in whichever thread the collector runs
             loop.call_soon_threadsafe(envelope.cell.drop, envelope)
 
 
@@ -151,7 +166,7 @@ async def _wait(envelope: Envelope, channel: Channel, timeout: float) -> None:
     host = envelope.cell.host
     with host.graph.waiting(asking_party(host, envelope), envelope):
         reader = channel.new_reader(host.loop)
-        if timeout != float("inf"):
-            waiting = _Silence(envelope, reader, host.now() + timeout)
+        if timeout != NEVER:
+            waiting = _ItemDeadline(envelope, reader, host.now() + timeout, timeout)
             host.deadlines.add(timeout, waiting)
         await reader

@@ -1,13 +1,14 @@
 """The supervisor: spawns agents, ends them, and answers for their failures."""
 
+import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
-from swarm.agents._agent import bind
-from swarm.agents._asking import asking_party
-from swarm.agents._cell import Cell
-from swarm.agents._envelope import Envelope, calling_turn
+from swarm.agents._agent import Actor, bind
+from swarm.agents._cell import Cell, log
+from swarm.agents._envelope import Envelope, asking_party, calling_turn
 from swarm.agents._group import Group, SpawnOptions
 from swarm.agents._host import Host
 from swarm.agents._life import (
@@ -15,25 +16,23 @@ from swarm.agents._life import (
     Ending,
     begin,
     build,
+    close_instance,
+    died,
     finish,
     halt,
     has_life,
-    run_hook,
+    release,
+    run_bounded,
+    until_still,
 )
 from swarm.agents._lifecycle import Status, Step, follow, health_of
 from swarm.agents._protocol import calls_of
 from swarm.agents._records import AgentRecord, Failure, registry_path, status_in
-from swarm.agents._registry import Registry
-from swarm.agents._restart import (
-    Decision,
-    Restart,
-    Times,
-    admit,
-    decide,
-)
-from swarm.agents._turns import log
-from swarm.errors import AgentDied, NameTaken
+from swarm.agents._registry import AgentTable
+from swarm.agents._restart import Decision, Times, admit, decide
+from swarm.errors import AgentDied, NameTaken, RemoteCancelled
 from swarm.model import (
+    OWNER,
     AgentHealthChanged,
     AgentIdentity,
     AgentRegistered,
@@ -41,7 +40,10 @@ from swarm.model import (
     AgentStopped,
     type_name,
 )
-from swarm.ports import Plan, View, Write, current_runtime
+from swarm.ports import Plan, View, Write
+
+_FRAMES: Final = 20
+"""How many frames of a failure's traceback are kept, as text."""
 
 _DYING: Final = (Status.ERROR, Status.OFFLINE)
 
@@ -51,20 +53,21 @@ class Supervisor:
 
     Attributes:
         host: The system around it.
-        registry: Who is there.
+        table: The living agents.
     """
 
-    def __init__(self, host: Host, registry: Registry) -> None:
-        """Begin with no agents."""
+    def __init__(self, host: Host, table: AgentTable) -> None:
+        """Begin without agents."""
         self.host: Host = host
-        self.registry: Registry = registry
+        self.table: AgentTable = table
+        self._living: dict[Cell, None] = {}  # also those whose name another one has
         self._groups: dict[Cell, Group] = {}
         self._times: dict[Cell, Times] = {}
-        self._named: dict[str, Group] = {}
+        self._named: WeakValueDictionary[str, Group] = WeakValueDictionary()
         # A simulation has its own: one whose messages and turns can go wrong.
-        self._cell_type: type[Cell] = current_runtime().substitute(Cell)
+        self._cell_type: type[Cell] = host.runtime.substitute(Cell)
 
-    # --- spawn --------------------------------------------------------------------
+    # --- spawn ------------------------------------------------------------------------
 
     async def spawn(
         self,
@@ -72,24 +75,32 @@ class Supervisor:
         args: tuple[Any, ...],
         options: SpawnOptions,
         group: Group | None = None,
+        spawner: AgentIdentity = OWNER,
     ) -> Cell:
         """Build an agent, run `started`, announce it; all or nothing."""
-        cell, old = self._prepare(factory, args, options)
-        self.registry.add(cell)
+        if self.host.pause is not None:
+            await self.host.pause()
+        self.host.check(spawning=True)
+        cell = self._prepare(factory, args, options, spawner)
+        self.table.cells[cell.name] = cell
+        self._living[cell] = None
         if group is not None:
-            group.add(cell)
+            group._add(cell)
             self._groups[cell] = group
         try:
-            if old is not None:
-                await self.stop(old, None)
+            if cell.heir_of is not None:
+                await self._succeed(cell)
             await begin(cell)
             self.host.attach(cell)
             cell.registered = True
-            await self._announce(cell)
+            if self.host.commits_at_once:
+                self.host.apply_now(cell.identity, _plan_arrival, cell)
+            else:
+                await self.host.apply(cell.identity, _plan_arrival, cell)
         except BaseException as error:
             self.end(cell, "killed")
             if isinstance(error, Exception):
-                await cell.until(cell.is_over)
+                await cell.until(lambda: cell.is_gone)
             closed = self.host.closed_error()
             if isinstance(error, AgentDied) and closed is not None:
                 raise closed from error
@@ -97,20 +108,17 @@ class Supervisor:
         return cell
 
     def _prepare(
-        self, factory: Callable[..., Any], args: tuple[Any, ...], options: SpawnOptions
-    ) -> tuple[Cell, Cell | None]:
-        """Check everything and build the agent; nobody can see it yet."""
-        name, restart, registry = options.name, options.restart, self.registry
-        if options.mailbox < 1:
-            raise ValueError(
-                f"a mailbox holds 1 request or more, not {options.mailbox}"
-            )
-        if restart is not None and not isinstance(restart, Restart):
-            raise TypeError(f"restart takes a Restart or None, not {restart!r}")
-        if isinstance(options.capabilities, str):
-            raise TypeError("capabilities is a list of names, not one text")
+        self,
+        factory: Callable[..., Any],
+        args: tuple[Any, ...],
+        options: SpawnOptions,
+        spawner: AgentIdentity,
+    ) -> Cell:
+        """Check everything and build the agent, which nothing can see yet."""
+        options.check()
+        name, table = options.name, self.table
         path = None if name is None else registry_path(name)
-        if name in registry and not options.replace:
+        if name is not None and name in table.cells and not options.replace:
             raise NameTaken(
                 f"an agent called '{name}' is already running; pass replace=True to "
                 "replace it"
@@ -118,10 +126,14 @@ class Supervisor:
         agent = build(factory, args)
         kind = type_name(type(agent))
         if path is None:
-            path = registry.new_path(kind)
+            path = table.new_path(kind)
         name = str(path.segments[-1])
         identity = AgentIdentity(name, kind, name, options.role or kind)
-        old = registry.find_cell(name)
+        old = table.cells.get(name)
+        if spawner != OWNER:
+            self.host.check_spawn(spawner, name, identity.role)
+        if old is not None:
+            self.check_kill(old)
         cell = self._cell_type(
             self,
             identity,
@@ -129,15 +141,46 @@ class Supervisor:
             agent,
             factory,
             args,
-            restart,
+            options.restart,
             options.mailbox,
             tuple(options.capabilities),
+            options.shutdown,
         )
+        cell.spawner = spawner
+        cell.heir_of = old
         bind(agent, cell)
-        return cell, old
+        return cell
 
-    async def _announce(self, cell: Cell) -> None:
-        await self.host.apply(cell.identity, _plan_arrival, cell)
+    async def _succeed(self, cell: Cell) -> None:
+        """Stop the agent that a newcomer replaces, and those which that one replaces.
+
+        Raises:
+            AgentDied: The newcomer itself was ended meanwhile.
+            Exception: What the predecessor's end raised.
+        """
+        while (old := cell.heir_of) is not None and not cell.killed:
+            end = Ending(old, "to end")
+            with self.host.graph.waiting(asking_party(self.host, end), end):
+                self._begin_stop(old, own=False)
+                await cell.until(partial(_is_settled, old, cell), also=old)
+            if old.is_gone:
+                cell.heir_of = old.heir_of
+                _raise_failure(old)
+        if cell.killed:
+            raise died(cell, f"was {cell.reason}")
+
+    def check_kill(self, cell: Cell) -> None:
+        """Refuse a caller that may not kill or replace an agent.
+
+        Raises:
+            AccessDenied: The policy does not allow it.
+        """
+        turn = calling_turn()
+        if turn is None:
+            return
+        caller = turn.cell.identity
+        if turn.cell is not cell and cell.spawner != caller:
+            self.host.check_kill(caller, cell.path)
 
     async def _publish(self, cell: Cell) -> None:
         """Write down a status that changed."""
@@ -147,7 +190,7 @@ class Supervisor:
     def _publish_later(self, cell: Cell) -> None:
         self.host.start(self._publish(cell), f"agent {cell} status")
 
-    # --- life -----------------------------------------------------------------------
+    # --- life -------------------------------------------------------------------------
 
     def pause(self, cell: Cell) -> Completion:
         """Take up nothing more until `resume`."""
@@ -158,10 +201,13 @@ class Supervisor:
     def resume(self, cell: Cell) -> Completion:
         """Go on."""
         cell.status = follow(cell.status, Step.RESUME, cell.name)
+        self._open(cell)
+        return self._settled(cell, lambda: False)
+
+    def _open(self, cell: Cell) -> None:
         cell.open = True
         cell.begin_aside()
         cell.wake()
-        return self._settled(cell, lambda: False)
 
     def _settled(self, cell: Cell, unless: Callable[[], bool]) -> Completion:
         """Write the status down; complete once `unless` no longer holds."""
@@ -179,11 +225,17 @@ class Supervisor:
 
     def kill(self, cell: Cell) -> Completion:
         """End an agent now."""
+        self.check_kill(cell)
         self.end(cell, "killed")
         turn = calling_turn()
         if turn is not None and turn.cell is cell:
             return Completion()
         return Completion(cell.ending)
+
+    async def ended(self, cell: Cell) -> str:
+        """Wait until an agent has ended; return how."""
+        await cell.until(lambda: cell.is_gone)
+        return cell.reason
 
     def end(self, cell: Cell, reason: str) -> None:
         """End an agent now, unless it has ended; its tasks end a little later."""
@@ -195,24 +247,47 @@ class Supervisor:
                 self._bury(cell), f"agent {cell} end", essential=True
             )
 
+    def end_all(self, reason: str) -> None:
+        """End every agent now, the youngest first."""
+        for cell in reversed(tuple(self._living)):
+            self.end(cell, reason)
+
     def _forget(self, cell: Cell, reason: str) -> None:
         finish(cell, reason)
         self.host.detach(cell)
-        self.registry.remove(cell)
+        self.table.remove(cell)
         self._times.pop(cell, None)
+        self._stop_timer(cell, None)
         group = self._groups.pop(cell, None)
         if group is not None:
-            group.forget(cell)
+            group._forget(cell)
 
     async def _bury(self, cell: Cell) -> None:
-        """Wait for an agent's tasks, then take its document away."""
-        await cell.until(cell.is_over)
-        if cell.surfaces is not None:
-            await cell.surfaces.ended()
-        await self._depart(cell)
+        """Wait for an agent's tasks, close what it has open, remove its document."""
+        try:
+            await until_still(cell)
+            error = await close_instance(cell, cell.reason)
+            if error is not None:
+                self._note(cell, error, Decision.STOP)
+                if cell.reason == "stopped":
+                    cell.reason, cell.error = "failed", error
+                else:
+                    self.host.report(error)
+            await release(cell)
+            if cell.surfaces is not None:
+                await cell.surfaces.ended()
+            await self._depart(cell)
+        finally:
+            self._is_gone(cell)
+
+    def _is_gone(self, cell: Cell) -> None:
+        """Note that an agent has ended completely."""
+        cell.is_gone = True
+        self._living.pop(cell, None)
+        cell.notify()
 
     async def _depart(self, cell: Cell) -> None:
-        """Take an agent's document away and say that it has gone."""
+        """Remove an agent's document and announce its end."""
         if cell.registered:
             await self.host.apply(cell.identity, self._plan_departure, cell)
             cell.registered = False
@@ -220,89 +295,98 @@ class Supervisor:
     def _plan_departure(self, view: View, cell: Cell) -> Plan:
         if view.find(cell.path) is None:
             return Plan()  # its arrival had yet to be committed, and will not be
-        heir = self.registry.find_cell(cell.name)
+        heir = self.table.cells.get(cell.name)
         is_inherited = heir is not None and heir.registered
         writes = () if is_inherited else (Write(cell.path),)
         return Plan(writes, (AgentStopped(cell.name, cell.reason),))
 
     async def stop(self, cell: Cell, timeout: float | None) -> None:
         """Let an agent finish what is queued, then end it; see `Ref.stop`."""
+        if self.host.pause is not None:
+            await self.host.pause()
+        if timeout is not None:
+            self.check_kill(cell)
         turn = calling_turn()
         own = turn is not None and turn.cell is cell
         end = Ending(cell, "to end")
         party = None if own else asking_party(self.host, end)
         with self.host.graph.waiting(party, end):
-            await self._stop(cell, timeout, own)
+            self._begin_stop(cell, own=own)
+            if timeout is not None and not cell.is_gone:
+                self._stop_timer(cell, timeout)
+            if own:
+                return
+            await Completion(cell.ending)
+            _raise_failure(cell)
 
-    async def _stop(self, cell: Cell, timeout: float | None, own: bool) -> None:
+    def _begin_stop(self, cell: Cell, *, own: bool) -> None:
+        """Have an agent stop; it may have ended when this returns."""
+        if not own:
+            cell.stops_itself = False
         if cell.status in (Status.ERROR, Status.INITIALIZING):
             self.end(cell, "stopped")
-        elif (
-            cell.status in (Status.IDLE, Status.PAUSED)
-            and not has_life(cell)
-            and self.host.commits_at_once
-        ):
-            await self._stop_at_once(cell)
-            return
-        elif cell.status not in (Status.DRAINING, Status.OFFLINE):
+        elif cell.status in (Status.IDLE, Status.PAUSED):
+            if not has_life(cell) and self.host.commits_at_once:
+                # An agent that never had anything to do needs no task to end.
+                self._forget(cell, "stopped")
+                if cell.registered:
+                    self.host.apply_now(cell.identity, self._plan_departure, cell)
+                    cell.registered = False
+                self._is_gone(cell)
+                return
+            cell.stops_itself = own
             cell.status = follow(cell.status, Step.DRAIN, cell.name)
             cell.accepting = False
             cell.notify()
-            cell.open = True
-            cell.begin_aside()
-            cell.wake()
+            self._open(cell)
             cell.ending = self.host.start(
-                self._drain(cell, own), f"agent {cell} end", essential=True
+                self._drain(cell), f"agent {cell} end", essential=True
             )
-        timer = None
-        if timeout is not None:
-            when = self.host.now() + timeout
-            timer = self.host.clock.call_at(when, partial(self.end, cell, "killed"))
-        if own:
-            return
-        await Completion(cell.ending)
+
+    def _stop_timer(self, cell: Cell, timeout: float | None) -> None:
+        """End the agent unless it has stopped in `timeout` seconds; None: never."""
+        timer, cell.stop_timer = cell.stop_timer, None
         if timer is not None:
             timer.cancel()
-        if cell.reason == "failed" and isinstance(cell.error, Exception):
-            raise cell.error
+        if timeout is not None:
+            when = self.host.now() + timeout
+            cell.stop_timer = self.host.clock.call_at(
+                when, partial(self.end, cell, "killed")
+            )
 
-    async def _stop_at_once(self, cell: Cell) -> None:
-        """End an agent that never had anything to do: no task is needed for that.
-
-        But where a commit can suspend, so that it can be cancelled or come too late.
-        """
-        self._forget(cell, "stopped")
-        await self._depart(cell)
-
-    async def _drain(self, cell: Cell, own: bool) -> None:
+    async def _drain(self, cell: Cell) -> None:
         """Bring a stopping agent to its end."""
         await cell.until(lambda: cell.killed or cell.is_drained())
-        if cell.main is not None and not cell.killed:
-            cell.main.cancel()
-            await cell.until(lambda: cell.main is None)
+        for task in () if cell.killed else tuple(cell.children or ()):
+            task.cancel()
+        if not cell.killed:
+            await until_still(cell)
         if not cell.killed:
             reason = "stopped"
-            try:
-                await run_hook(cell, "stopping")
-            except Exception as error:  # noqa: BLE001  # stop() raises it
-                if not cell.killed:
-                    reason = "failed"
-                    cell.failures += 1
-                    cell.error = error
-                    self._note(cell, error, Decision.STOP)
-                    if own and cell.restart is None:
-                        self.host.escalate(error)
-            if own and reason == "stopped" and self._restarts_itself(cell):
+            error = None
+            stopping = type(cell.agent).stopping
+            if stopping is not Actor.stopping:
+                error = await run_bounded(cell, stopping)
+            if error is not None and not cell.killed:
+                reason = "failed"
+                cell.failures += 1
+                cell.error = error
+                self._note(cell, error, Decision.STOP)
+                if cell.stops_itself and cell.restart is None:
+                    self.host.escalate(error)
+            if reason == "stopped" and self._restarts_itself(cell):
                 return
             self.end(cell, reason)
         await self._bury(cell)
 
     def _restarts_itself(self, cell: Cell) -> bool:
-        """Restart a permanent agent that stopped of its own accord."""
-        if decide(cell.restart, None) is not Decision.RESTART or cell.killed:
+        """Restart a permanent agent that only its own turn has asked to stop."""
+        permanent = decide(cell.restart, None) is Decision.RESTART
+        if not permanent or cell.killed or not cell.stops_itself:
             return False
         cell.ending = None
         cell.accepting = True
+        self._stop_timer(cell, None)
         halt(cell)
         self._restart(cell, AgentDied(f"agent {cell} stopped by itself"))
         return True
@@ -310,42 +394,78 @@ class Supervisor:
     # --- failure ----------------------------------------------------------------------
 
     def failed(
-        self, cell: Cell, error: Exception, envelope: Envelope | None = None
+        self, cell: Cell, error: BaseException, envelope: Envelope | None = None
     ) -> None:
-        """Take a failure that no asker receives, and what was in hand."""
+        """Take a failure that no asker receives, and the request in hand."""
         decision = decide(cell.restart, error)
         if cell.status in _DYING or (
             cell.status is Status.DRAINING and decision is Decision.RESTART
         ):
             decision = Decision.STOP
-        self._note(cell, error, decision)
-        cell.error = error
         if cell.status in _DYING:
+            self._note(cell, error, decision)
+            if not isinstance(error, Exception):
+                self.host.escalate(error)
             return
+        cell.error = error
         if decision is Decision.STOP:
+            self._note(cell, error, decision)
             self.end(cell, "failed")
             return
         if cell.status is Status.DRAINING:
+            self._note(cell, error, decision)
             self.end(cell, "failed")
             self.host.escalate(error)
             return
+        self._note(cell, error, decision)
         halt(cell)
-        if decision is Decision.ESCALATE:
-            self.give_up(cell, error)
-            return
         if (
-            envelope is not None
+            decision is Decision.RESTART
+            and envelope is not None
             and cell.restart is not None
             and cell.restart.in_hand == "redeliver"
-            and cell.mailbox is not None
         ):
-            cell.mailbox.put_back(envelope)
-        self._restart(cell, error)
+            box = cell.aside_box if envelope.call.interleaves else cell.mailbox
+            (box or cell.open_mailbox()).put_back(envelope)
+        self._decided(cell, error, decision)
 
-    def _restart(self, cell: Cell, error: Exception) -> None:
+    def _decided(self, cell: Cell, error: BaseException, decision: Decision) -> None:
+        """Restart a halted agent, or pass its failure on."""
+        if decision is Decision.RESTART:
+            self._restart(cell, error)
+        else:
+            self.give_up(cell, error)
+
+    def interrupted(self, cell: Cell) -> None:
+        """Take note that something an agent left open has cancelled its own task."""
+        if cell.status not in _DYING and cell.status is not Status.DRAINING:
+            halt(cell)
+            self.host.start(self._interrupted(cell), f"agent {cell} interrupted")
+
+    async def _interrupted(self, cell: Cell) -> None:
+        """Close the instance, and treat what that raises as the agent's failure."""
+        await until_still(cell)
+        error: BaseException | None = None
+        if cell.status is Status.ERROR:
+            error = await close_instance(cell, "failed")
+        if error is None:
+            error = RemoteCancelled(
+                f"the task of agent {cell} was cancelled by something it left open"
+            )
+        if cell.status is Status.ERROR:
+            decision = decide(cell.restart, error)
+            cell.failures += 1
+            cell.error = error
+            self._note(cell, error, decision)
+            if decision is Decision.STOP:
+                self.end(cell, "failed")
+            else:
+                self._decided(cell, error, decision)
+
+    def _restart(self, cell: Cell, error: BaseException) -> None:
         """Restart a halted agent, if its limit allows one more."""
         restart = cell.restart
-        assert restart is not None  # or nobody would restart it
+        assert restart is not None  # or nothing would restart it
         ok, times = admit(
             self._times.get(cell, ()), self.host.now(), restart.max, restart.within
         )
@@ -359,29 +479,42 @@ class Supervisor:
         group = self._groups.get(cell)
         if group is None:
             group = self._groups[cell] = Group(self, "", "one_for_one")
-            group.add(cell)
-        group.member_failed(cell, error, delay)
+            group._add(cell)
+        group._member_failed(cell, error, delay)
 
-    def give_up(self, cell: Cell, error: Exception) -> None:
+    def give_up(self, cell: Cell, error: BaseException) -> None:
         """Pass the failure of a halted agent on to its group, or to the system."""
         group = self._groups.get(cell)
         if group is not None:
-            group.give_up(error)
+            group._give_up(error)
         else:
             self.end(cell, "failed")
             self.host.escalate(error)
 
-    async def revive(self, cell: Cell) -> None:
-        """Build a halted agent anew and let it begin; a failure counts as one more."""
-        if cell.status is not Status.ERROR:
-            return
-        cell.status = follow(cell.status, Step.RESTART, cell.name)
-        cell.restarts += 1
+    async def revive(self, cell: Cell, reason: str) -> None:
+        """Build a halted agent anew and let it begin; a failure counts as one more.
+
+        Args:
+            cell: The agent.
+            reason: Why its last instance ended.
+        """
         try:
-            if cell.surfaces is not None:
-                cell.surfaces.end()
+            await until_still(cell)
+            error = None
+            if cell.status is Status.ERROR:
+                error = await close_instance(cell, reason)
+            if cell.status is Status.ERROR and cell.surfaces is not None:
                 await cell.surfaces.ended()
-                cell.surfaces = None
+            if cell.status is Status.ERROR and cell.keeps:
+                await release(cell)  # the new instance gets a task of its own
+            if cell.status is not Status.ERROR:
+                return  # it was ended meanwhile
+            if error is not None:
+                self._note(cell, error, Decision.RESTART)
+            cell.surfaces = cell.context = None
+            cell.is_interrupted = False
+            cell.status = follow(cell.status, Step.RESTART, cell.name)
+            cell.restarts += 1
             agent = build(cell.factory, cell.args)
             cell.agent = agent
             cell.calls = calls_of(type(agent))
@@ -394,12 +527,19 @@ class Supervisor:
             return
         self._publish_later(cell)
 
-    def _note(self, cell: Cell, error: Exception, decision: Decision) -> None:
+    def _note(self, cell: Cell, error: BaseException, decision: Decision) -> None:
         log.error("agent %s failed: %r", cell, error, exc_info=error)
-        at = self.host.clock.wall()
-        self.registry.note_failure(
-            Failure(agent=cell.name, error=error, at=at, decision=decision.value)
+        trace = "".join(traceback.format_exception(error, limit=-_FRAMES))
+        failure = Failure(
+            agent=cell.name,
+            error=error,
+            at=self.host.clock.wall(),
+            decision=decision.value,
+            trace=trace,
         )
+        self.table.note_failure(failure)
+        if decision is not Decision.ESCALATE:  # else it is raised in the end
+            _forget_frames(error)
         if cell.registered and cell.status not in _DYING:
             self._publish_later(cell)
 
@@ -412,23 +552,47 @@ class Supervisor:
             ConfigMismatch: There is one with another configuration.
         """
         known = self._named.setdefault(group.name, group)
-        known.check_same(group)
+        known._check_same(group)
         return known
 
 
-# Rules see the agent as it is when they are committed, not when that was asked for:
-# commits that overtake each other must neither leave an old status behind nor bring
-# back the document of an agent that has gone meanwhile.
+def _forget_frames(error: BaseException) -> None:
+    """Let go of the frames, and so of the locals, of an error that is only kept."""
+    chain: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while chain:
+        each = chain.pop()
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            each.__traceback__ = None
+            chain += [each.__cause__, each.__context__]
+            chain += each.exceptions if isinstance(each, BaseExceptionGroup) else ()
+
+
+def _is_settled(old: Cell, heir: Cell) -> bool:
+    """Return whether an heir need not wait any more for the agent it replaces."""
+    return old.is_gone or heir.killed
+
+
+def _raise_failure(cell: Cell) -> None:
+    """Raise what made the end of a stopping agent fail."""
+    if cell.reason == "failed" and isinstance(cell.error, Exception):
+        raise cell.error
+
+
+# Rules see the agent as it is when they are committed, not as it was when the commit
+# was requested: commits that overtake each other must neither leave an old status
+# behind nor bring back the document of an agent that has gone meanwhile.
 
 
 def _plan_arrival(view: View, cell: Cell) -> Plan:
     view.find(cell.path)
     if cell.status is Status.OFFLINE:
         return Plan()
-    who, kind, role = cell.name, cell.identity.type, cell.identity.role
+    name, kind, role = cell.name, cell.identity.type, cell.identity.role
     return Plan(
         (Write(cell.path, record=_record(cell)),),
-        (AgentRegistered(who, kind, role, cell.capabilities), AgentStarted(who)),
+        (AgentRegistered(name, kind, role, cell.capabilities), AgentStarted(name)),
     )
 
 

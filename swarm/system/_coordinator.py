@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, cast
 import anyio
 
 from swarm.agents import (
+    AgentTable,
     Cell,
-    Deadlines,
     Envelope,
     Holdings,
     Mailbox,
-    Pool,
     Registry,
     Supervisor,
+    WorkerPool,
     poster,
 )
 from swarm.bus import (
@@ -41,8 +41,10 @@ from swarm.model import ROOT, AgentIdentity, Event, Path
 from swarm.ports import (
     Clock,
     Codec,
+    Deadlines,
     Entropy,
     Kernel,
+    Pause,
     Plan,
     RecoveryReport,
     Runtime,
@@ -134,6 +136,7 @@ class Coordinator:
         self.name: str = name
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.runtime: Runtime = current_runtime()
+        self.pause: Pause | None = self.runtime.pause
         self.clock: Clock = clock
         self.now: Callable[[], float] = self.clock.monotonic
         self.entropy: Entropy = Entropy(seed)
@@ -152,14 +155,15 @@ class Coordinator:
         self.tail: Tail = tail
         self.bus: Bus = Bus(self, config.events)
         self.publisher: Publisher = Publisher(self.bus)
-        self.registry: Registry = Registry()
+        self.table: AgentTable = AgentTable(self._is_taken)
+        self.registry: Registry = Registry(self.table)
         self.coordination: Coordination = Coordination(
             self.kernel,
             cast(Any, kernel),
             self.clock,
             self.entropy,
             self.graph,
-            life=AgentLife(self.registry),
+            life=AgentLife(self.table),
             policy=policy,
             lock_ttl=config.lock_ttl,
             lock_aging=config.lock_aging,
@@ -173,7 +177,7 @@ class Coordinator:
         self.expect: Callable[[Any], None] = self.coordination.expect
         self.asking_task: Callable[[Obstacle], Hashable | None]
         self.asking_task = self.coordination.asking_task
-        self.supervisor: Supervisor = Supervisor(self, self.registry)
+        self.supervisor: Supervisor = Supervisor(self, self.table)
         self.work: TaskManager | None = None
         self.handoffs: HandoffManager | None = None
         self.pipelines: PipelineManager | None = None
@@ -189,7 +193,7 @@ class Coordinator:
         self._on_failure = on_failure
         self._release = release
         context = contextvars.copy_context()
-        self.pool: Pool = Pool(self, context)
+        self.pool: WorkerPool = WorkerPool(self, context)
         self.tasks: OwnedTasks = OwnedTasks(self.loop, context, self.escalate)
         self._closing: list[Callable[[], object]] = []
         self._heard: dict[Cell, list[PostingRecipient]] = {}
@@ -257,8 +261,16 @@ class Coordinator:
 
     @property
     def commits_at_once(self) -> bool:
-        """Whether `apply` never suspends: the tree is in this process."""
-        return self.runtime.pause is None and self.kernel.local is not None
+        """Whether there is `apply_now`: the tree is in this process."""
+        return self.kernel.local is not None
+
+    def apply_now(
+        self, author: AgentIdentity, rule: Callable[..., Plan], *arguments: Any
+    ) -> None:
+        """Do what `apply` does, at once."""
+        local = self.kernel.local
+        assert local is not None  # see commits_at_once
+        local.apply_now(author, rule, *arguments)
 
     async def apply(
         self, author: AgentIdentity, rule: Callable[..., Plan], *arguments: Any
@@ -285,6 +297,32 @@ class Coordinator:
         """Take a failure that is raised at the end but does not bring the end about."""
         if error not in self.failures:
             self.failures.append(error)
+
+    def _is_taken(self, path: Path) -> bool:
+        """Return whether a document stands at a path, as far as is known here."""
+        kernel: Kernel = self.kernel
+        local = kernel.local
+        return local is not None and local.find_now(path) is not None
+
+    def check_spawn(self, spawner: AgentIdentity, name: str, role: str) -> None:
+        """Refuse a spawner that may not spawn an agent of this name and role.
+
+        Raises:
+            AccessDenied: The policy does not allow it.
+        """
+        decision = self.store.policy.explain_spawn(spawner, name, role)
+        if not decision:
+            raise AccessDenied(str(decision))
+
+    def check_kill(self, identity: AgentIdentity, path: Path) -> None:
+        """Refuse an identity that may not end, pause or replace an agent of others.
+
+        Raises:
+            AccessDenied: The policy does not allow it.
+        """
+        decision = self.store.policy.explain(identity, path, "kill")
+        if not decision:
+            raise AccessDenied(str(decision))
 
     def closed_error(self) -> Closed | None:
         """Return the `Closed` to raise, or None while the swarm works."""
@@ -502,7 +540,7 @@ class Coordinator:
                 attachment.end()
             await self.bus.announce_end()
             await self._until_quiet(when)
-            for cell in reversed(self.registry.cells()):
+            for cell in reversed(tuple(self.table.cells.values())):
                 try:
                     await self.supervisor.stop(cell, None)
                 except Exception as error:  # noqa: BLE001  # raised at the end
@@ -516,7 +554,9 @@ class Coordinator:
         is_quiet = False
         while not is_quiet:
             self.bus.hurry()  # agents may wait for what a handler does
-            while busy := [c for c in self.registry.cells() if c.is_working()]:
+            while busy := [
+                c for c in tuple(self.table.cells.values()) if c.is_working()
+            ]:
                 for cell in busy:
                     await self._until_idle(cell)
             is_quiet = not await self.bus.settle(when)
@@ -529,8 +569,7 @@ class Coordinator:
             self.phase = Phase.ENDING
         for attachment in self.attachments:
             attachment.end()
-        for cell in reversed(self.registry.cells()):
-            self.supervisor.end(cell, "closed")
+        self.supervisor.end_all("closed")
         self.bus.close()
 
     async def _finish(self) -> None:

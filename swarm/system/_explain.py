@@ -18,7 +18,7 @@ def explain_agents(
     """
     cells = [
         cell
-        for cell in coordinator.registry.cells()
+        for cell in coordinator.table.cells.values()
         if may_read is None or may_read(cell.path)
     ]
     graph = coordinator.graph
@@ -64,7 +64,7 @@ def _owner_lines(cell: Cell, nested: Container[object]) -> list[str]:
     return [
         f"  asked by the program: {request.call.name}, {now - request.since:.1f} s ago"
         for request in requests
-        if request not in nested and not request.is_tell()
+        if request not in nested and not request.is_tell
     ]
 
 

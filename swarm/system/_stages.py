@@ -18,6 +18,7 @@ class StageAgents:
     def __init__(self, coordinator: Coordinator) -> None:
         """Find the agents of a swarm."""
         self._registry = coordinator.registry
+        self._table = coordinator.table
         self._news: list[asyncio.Future[None]] = []
 
     async def until_possible(self, stage: Stage) -> None:
@@ -63,7 +64,7 @@ class StageAgents:
     def _find(self, stage: Stage) -> Ref[Any] | None:
         shape = stage.shape(None)
         for ref in self._registry.find(capability=shape.capability, role=shape.role):
-            cell = self._registry.find_cell(ref.name)
+            cell = self._table.cells.get(ref.name)
             if (
                 cell is not None
                 and cell.accepting

@@ -165,6 +165,7 @@ class Surface:
         role: str | None = None,
         mailbox: int = 1024,
         restart: Restart | None = None,
+        shutdown: float = 5.0,
         replace: bool = False,
     ) -> Ref[A]:
         """Build an agent, run its `started`, announce it, and return a ref to it.
@@ -181,6 +182,8 @@ class Surface:
             mailbox: How many requests may be queued.
             restart: When and how it is built anew after a failure that no asker
                 receives. None: such a failure ends the swarm.
+            shutdown: Seconds that its end may take: code that ignores its
+                cancellation for longer is left behind, with an error.
             replace: Whether to stop an agent that has this name, and take its place.
 
         Raises:
@@ -191,16 +194,18 @@ class Surface:
             WrongLoop: Called from another event loop.
             Exception: What the factory or `started` raised.
         """
-        self._coordinator.check(spawning=True)
         options = SpawnOptions(
             name=name,
             capabilities=capabilities,
             role=role,
             mailbox=mailbox,
             restart=restart,
+            shutdown=shutdown,
             replace=replace,
         )
-        return Ref(await self._coordinator.supervisor.spawn(factory, args, options))
+        supervisor = self._coordinator.supervisor
+        spawner = self._identity
+        return Ref(await supervisor.spawn(factory, args, options, spawner=spawner))
 
     def group(
         self,

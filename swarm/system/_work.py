@@ -39,7 +39,7 @@ def tasks_of(coordinator: Coordinator, identity: AgentIdentity) -> Tasks:
             raise AccessDenied(str(decision))
 
     def capabilities() -> tuple[str, ...]:
-        cell = coordinator.registry.find_cell(identity.agent_id)
+        cell = coordinator.table.cells.get(identity.agent_id)
         return () if cell is None else tuple(cell.capabilities)
 
     return Tasks(

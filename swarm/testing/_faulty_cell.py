@@ -18,6 +18,9 @@ from swarm.testing._errors import SimulatedCrash
 from swarm.testing._faults import Fault
 from swarm.testing._injector import Injector
 
+_THAW = 1000.0
+"""Seconds that the end of an agent waits for its frozen code at least."""
+
 
 class FaultyCell(Cell):
     """An agent that asks the loop before each message and each turn."""
@@ -28,6 +31,8 @@ class FaultyCell(Cell):
         super().__init__(*arguments)
         self._overtaken: list[Envelope] = []
         self._injector.enter(self)
+        # A frozen task cannot be cancelled; it is given the time to thaw.
+        self.shutdown = max(self.shutdown, _THAW)
 
     @property
     def _injector(self) -> Injector:
@@ -39,7 +44,7 @@ class FaultyCell(Cell):
 
     def post(self, envelope: Envelope) -> bool:
         """Take a request; a told one may be lost, doubled, late or overtaken."""
-        if not envelope.is_tell():
+        if not envelope.is_tell:
             return super().post(envelope)
         faults = self._injector.at("message", self.name)
         taken = True
@@ -85,12 +90,10 @@ class FaultyCell(Cell):
 
     # --- turns ------------------------------------------------------------------
 
-    def _next(self) -> Envelope | None:
-        hook = self.hook
-        envelope = super()._next()
-        if envelope is not None and envelope is not hook:
+    def _first_step(self, envelope: Envelope) -> Any:
+        if not envelope.call.is_hook:
             self._begin(envelope)
-        return envelope
+        return super()._first_step(envelope)
 
     def run_aside(self, envelope: Envelope) -> None:
         """Start a turn beside the others."""
@@ -104,8 +107,8 @@ class FaultyCell(Cell):
 
     def tasks(self) -> list[asyncio.Task[Any]]:
         """Return the tasks that run this agent's code."""
-        known = (self.task, self.main, *(self.aside or {}).values())
-        return [task for task in known if task is not None]
+        known = (*(self.aside or {}).values(), *(self.children or ()))
+        return [*known] if self.worker is None else [self.worker.task, *known]
 
     def crash(self) -> bool:
         """Fail as if the agent's own code had; return whether there was a life."""
@@ -131,6 +134,7 @@ class _Slowed(Call):
         self.name = call.name
         self.streams = call.streams
         self.interleaves = call.interleaves
+        self.is_hook = call.is_hook
         self.function = self._items if call.streams else self._run
 
     async def _pause(self) -> None:

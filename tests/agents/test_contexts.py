@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from swarm import Agent, Ref, Swarm
+from swarm import Agent, Swarm
 from tests.support.virtual_loop import turns, virtual
 
 VAR: contextvars.ContextVar[object] = contextvars.ContextVar("VAR", default="none")
@@ -60,10 +60,6 @@ class Mind(Agent):
         await asyncio.sleep(10)
 
 
-def is_apart(ref: Ref[Mind]) -> bool:
-    return ref._cell.is_apart
-
-
 @virtual
 @pytest.mark.parametrize("pauses", [0, 1, 3])
 async def test_what_a_told_turn_sets_ends_with_it(pauses):
@@ -88,17 +84,6 @@ async def test_what_a_told_turn_sets_ends_with_it(pauses):
 
 
 @virtual
-async def test_who_sets_a_variable_back_goes_on_as_before(core):
-    """Instrumentation attaches and detaches in each turn; that must cost little."""
-    async with Swarm() as swarm:
-        ref = await swarm.spawn(Mind)
-        for value in range(3):
-            await ref.tell(Mind.borrow, value)
-            assert await ref.ask(Mind.borrow, value) == value
-        assert is_apart(ref) == (core == "apart")
-
-
-@virtual
 async def test_values_that_cannot_be_compared_are_a_change():
     """What somebody's __eq__ raises is nobody's failure."""
     mine = Awkward()
@@ -109,7 +94,6 @@ async def test_values_that_cannot_be_compared_are_a_change():
         await ref.tell(Mind.look)
         await ref.tell(Mind.change, Awkward())
         await turns(3)
-        assert is_apart(ref)
         assert [value is mine for value in ref._cell.agent.seen] == [True] * 3
 
 
@@ -125,7 +109,6 @@ async def test_an_equal_value_is_another_one():
             await ref.tell(Mind.look)
         await turns(3)
         assert [value is mine for value in ref._cell.agent.seen] == [True] * 6
-        assert is_apart(ref)
 
 
 @virtual
@@ -147,26 +130,6 @@ async def test_turns_that_leave_something_behind_keep_every_other_promise():
         assert await asyncio.gather(*crowd) == list(range(20))
         assert await ref.ask(Mind.look) == "none"
         assert set(ref._cell.agent.seen) == {"none"}
-        assert is_apart(ref)
-
-
-@virtual
-async def test_a_task_that_was_changed_is_not_used_again(core):
-    """It ends once it is free; the pool makes a new one."""
-    async with Swarm() as swarm:
-        ref = await swarm.spawn(Mind)
-        pool = swarm._coordinator.pool
-        await ref.tell(Mind.borrow, 1)
-        await turns(3)
-        before = list(pool.parked)
-        await ref.tell(Mind.change, 1)
-        await turns(3)
-        assert all(not carrier.is_stained for carrier in pool.parked)
-        if core == "queued":
-            assert len(pool.parked) == len(before) - 1
-        await ref.tell(Mind.look)
-        await turns(3)
-        assert ref._cell.agent.seen == ["none", "none"]
 
 
 @virtual

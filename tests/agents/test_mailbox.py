@@ -7,8 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from swarm.agents._deadlines import Deadlines
 from swarm.agents._mailbox import Mailbox, State
+from swarm.ports import Deadlines
 
 
 class Slip:
@@ -98,7 +98,6 @@ class MailboxMachine(RuleBasedStateMachine):
     def agrees(self) -> None:
         assert list(self.box) == self.queued + self.waiting
         assert len(self.box) == len(self.queued)
-        assert self.box.is_empty() or self.box.queue or self.waiting
         assert self.box.limit >= self.capacity - self.outside
 
 
@@ -183,6 +182,9 @@ class Entry:
         self.deadline = deadline
         self.state = 0
         self.expired_at: float | None = None
+
+    def is_decided(self) -> bool:
+        return self.state >= State.DECIDED
 
     def expire(self) -> None:
         self.expired_at = self.clock.now

@@ -225,6 +225,6 @@ async def test_what_was_cancelled_is_not_kept() -> None:
     async with Swarm() as swarm:
         ref = await swarm.spawn(Restless)
         await ref.ask(Restless.turn)
-        (cell,) = swarm._coordinator.registry.cells()
+        (cell,) = swarm._coordinator.table.cells.values()
         surfaces: Any = cell.surfaces
         assert len(surfaces._tenure._held) < 20

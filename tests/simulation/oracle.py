@@ -46,7 +46,7 @@ def nothing_left(swarm: Swarm) -> None:
     coordinator = swarm._coordinator
     kernel = coordinator.kernel
     assert len(coordinator.tasks) == 0
-    assert not coordinator.registry.cells()
+    assert not coordinator.table.cells
     assert not kernel._parked.waiters
     assert len(coordinator.graph) == 0
     assert len(coordinator.deadlines) == 0

@@ -243,6 +243,7 @@ def test_a_crash_without_a_supervisor_kills():
             clerk = await swarm.spawn(Clerk, Diary(), name="clerk")
             asking = asyncio.create_task(clerk.ask(Clerk.job, 1, 5))
             await sim.checkpoint()
+            await sim.checkpoint()
             sim.faults.crash(clerk)
             assert isinstance(await quietly(asking), AgentDied)
             sim.faults.crash(clerk)  # no life is left to crash

@@ -15,6 +15,7 @@ from swarm import (
     Swarm,
 )
 from swarm.agents import Backoff, Group, Restart, Supervisor
+from swarm.ports import Plan
 from swarm.system._coordinator import Coordinator, Phase
 from swarm.testing import Faults, Sim, StuckError, sweep_cancel
 from tests.simulation.actors import Clerk, Diary
@@ -76,20 +77,20 @@ def test_a_team_that_crashes_is_restarted_in_many_schedules():
 
 def test_a_supervisor_that_forgets_a_member_is_found(monkeypatch):
     """One_for_all: those beside it are restarted too."""
-    failed = Group.member_failed
+    failed = Group._member_failed
 
     def alone(self, member, error, delay=None):
         self.strategy = "one_for_one"
         failed(self, member, error, delay)
 
-    monkeypatch.setattr(Group, "member_failed", alone)
+    monkeypatch.setattr(Group, "_member_failed", alone)
     breaks(supervised, WRONG)
 
 
 def test_a_restart_that_never_comes_is_found(monkeypatch):
     """The agent stays in error, and who asks it waits in vain."""
 
-    async def nothing(self, cell):
+    async def nothing(self, cell, reason):
         return
 
     monkeypatch.setattr(Supervisor, "revive", nothing)
@@ -269,14 +270,12 @@ def test_the_registry_in_the_tree_follows_every_life():
 
 def test_a_departure_that_is_not_committed_is_found(monkeypatch):
     """The check can fail."""
-    depart = Supervisor._depart
+    plan = Supervisor._plan_departure
 
-    async def silent(self, cell):
-        if cell.task is None and cell.name == "bo":
-            return
-        await depart(self, cell)
+    def silent(self, view, cell):
+        return Plan() if cell.name == "bo" else plan(self, view, cell)
 
-    monkeypatch.setattr(Supervisor, "_depart", silent)
+    monkeypatch.setattr(Supervisor, "_plan_departure", silent)
     breaks(registered, WRONG)
 
 

@@ -12,7 +12,6 @@ from swarm.agents import _stream as stream_module
 from swarm.agents._cell import Cell
 from swarm.agents._channel import Channel
 from swarm.agents._mailbox import State
-from swarm.agents._turns import Turns
 from swarm.errors import RemoteCancelled
 from swarm.testing import Faults, Sim, StuckError, sweep_cancel
 from tests.simulation.actors import Clerk, Diary
@@ -143,6 +142,7 @@ def test_turns_that_overlap_are_found(monkeypatch):
     """Q6: one turn at a time."""
 
     def aside(self, envelope):
+        self.aside_box = self.aside_box or Mailbox(9)
         self.run_aside(envelope)
         return True
 
@@ -267,7 +267,7 @@ def test_a_cancelled_sender_whose_letter_stays_is_found(monkeypatch):
         self.wake()
 
     monkeypatch.setattr(ref_module, "_wait_for_room", stays)
-    monkeypatch.setattr(Turns, "admit", admitted)
+    monkeypatch.setattr(Cell, "_admit", admitted)
     breaks(told, WRONG)
 
 
@@ -275,12 +275,12 @@ def test_a_withdrawal_that_lets_nobody_in_is_found(monkeypatch):
     """G6: who leaves the line, or the mailbox, makes room for the next."""
 
     def only_one(self, mailbox):
-        if mailbox.line is not None and len(mailbox.line) > 1:
+        if mailbox.waiting is not None and len(mailbox.waiting) > 1:
             return
-        Turns_admit(self, mailbox)
+        admit(self, mailbox)
 
-    Turns_admit = Turns.admit  # noqa: N806
-    monkeypatch.setattr(Turns, "admit", only_one)
+    admit = Cell._admit
+    monkeypatch.setattr(Cell, "_admit", only_one)
     breaks(told, WRONG)
 
 
@@ -423,6 +423,10 @@ def test_a_cancelled_read_that_takes_an_item_is_found(monkeypatch):
 
 def test_a_reader_that_leaves_its_producer_running_is_found(monkeypatch):
     """T9: the check can fail."""
-    monkeypatch.setattr(ref_module.Stream, "_abandon", lambda self: None)
+
+    async def stays(self):
+        pass
+
+    monkeypatch.setattr(ref_module.Stream, "aclose", stays)
     monkeypatch.delattr(ref_module.Stream, "__del__")  # the second line of defence
     breaks(streamed, (*WRONG, RemoteCancelled))

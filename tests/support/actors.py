@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from swarm import Agent, Ref, interleave
-from swarm.agents import Deadlines
 from swarm.coordination import WaitGraph
+from swarm.ports import Deadlines
 
 
 class Worker(Agent):

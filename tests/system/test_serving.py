@@ -144,7 +144,7 @@ async def test_a_stopping_agent_finishes_what_it_has_and_takes_no_more():
         stopping = asyncio.ensure_future(slow.stop())
         await asyncio.sleep(0)
         second = await swarm.tasks.submit("slow")
-        agent = swarm._coordinator.registry.find_cell("slow").agent
+        agent = swarm._coordinator.table.cells["slow"].agent
         agent.gate.set()
         await stopping
         assert await first.result(timeout=5) == 1

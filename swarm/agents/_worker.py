@@ -1,0 +1,345 @@
+"""The tasks in which agents run.
+
+Most agents own no task. An agent that has something to do borrows a *worker* of the
+pool and gives it back when nothing is left; workers that no agent needs are *parked*.
+An agent whose turns leave something bound to their task keeps its worker for life, as
+does an agent with hooks: what one turn leaves open never meets another agent.
+
+A first step that runs elsewhere is entered as the task of a parked worker
+(`_steps.py`), which stays parked meanwhile. A cancellation that reaches the task in
+that step therefore cancels the future on which the worker is parked, and the worker
+finds the cancellation when it wakes.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from contextvars import Context
+from sys import getrefcount
+from typing import Any, Final, Protocol
+
+from swarm.agents._steps import SuspendedTurn, drive, take_over
+from swarm.ports import System, one_loop_turn
+
+PARKED: Final = 256
+"""How many workers wait for work at most; a worker beyond that ends."""
+
+INLINE: Final = 64
+"""How many first steps run in the call stacks of askers in one turn of the loop."""
+
+DEPTH: Final = 16
+"""How many first steps may be nested; each takes some of the one stack."""
+
+
+class Runnable(Protocol):
+    """An agent that borrows a worker."""
+
+    cancelling: bool
+    is_interrupted: bool
+    killed: bool
+
+    def run_turns(self) -> SuspendedTurn | None:
+        """Run turns until one suspends, which is returned, or nothing can run now."""
+        ...
+
+    def has_more(self) -> bool:
+        """Return whether turns are queued that can run one loop turn later."""
+        ...
+
+    def finish_turn(self, result: Any) -> None:
+        """Take the result of the turn that had suspended."""
+        ...
+
+    def fail_turn(self, error: BaseException) -> None:
+        """Take the error of the turn that had suspended."""
+        ...
+
+    def keep_worker(self) -> None:
+        """Keep the worker for life: a turn left something bound to its task."""
+        ...
+
+    def release_worker(self) -> None:
+        """Be idle; the worker parks, or ends."""
+        ...
+
+    def interrupted(self) -> None:
+        """Take note that the worker's task was cancelled from outside its turns."""
+        ...
+
+    def worker_ended(self) -> None:
+        """Take note that the worker's task is over."""
+        ...
+
+
+class Worker:
+    """One task of the pool.
+
+    Attributes:
+        task: The task.
+        waker: The future that the task waits for while parked.
+        cell: The agent that the task itself serves, or is about to.
+        owner: The agent that keeps this worker for life; None for a pooled one.
+        turn: The turn that the task has yet to take over.
+        name: What the task is called: the name of the agent that had it last.
+        is_ending: Whether the task ends instead of parking again.
+        is_parked: Whether the task waits for `waker`.
+    """
+
+    __slots__ = (
+        "_pool",
+        "_references",
+        "cell",
+        "is_ending",
+        "is_parked",
+        "name",
+        "owner",
+        "task",
+        "turn",
+        "waker",
+    )
+
+    def __init__(self, pool: "WorkerPool") -> None:
+        """Start a task, to be given a cell before it takes its first step."""
+        self._pool = pool
+        self.cell: Runnable | None = None
+        self.owner: Runnable | None = None
+        self._references: int = 0
+        self.turn: SuspendedTurn | None = None
+        self.name: str = ""
+        self.is_ending: bool = False
+        self.is_parked: bool = False
+        self.waker: asyncio.Future[None] = pool.loop.create_future()
+        self.task: asyncio.Task[Any] = pool.system.start(
+            self._run(), "swarm: turns of agents", ended=self._ended
+        )
+
+    def can_enter(self) -> bool:
+        """Return whether a step may be entered as the task: it waits, uncancelled."""
+        return self.is_parked and not self.waker.done()
+
+    def rename(self, name: str) -> None:
+        """Call the task after the agent whose turns it runs."""
+        self.name = name
+        self.task.set_name(name)
+
+    def begin(self, cell: Runnable) -> None:
+        """Let the task itself serve `cell` from the next turn of the loop on."""
+        self.cell = cell
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the task look for work; a cancelled one is awake already."""
+        if not self.waker.done():
+            self.waker.set_result(None)
+
+    def end(self) -> None:
+        """Let the task end once it has nothing to do."""
+        self.is_ending = True
+        self.wake()
+
+    def abandon(self) -> None:
+        """Separate the task from its agent: a turn in it ignores its cancellation."""
+        self.is_ending = True
+        self.cell = self.owner = None
+
+    def _is_captured(self) -> bool:
+        """Return whether something that a turn left behind refers to the task.
+
+        That is an open task group, scope or time-out, or a captured `current_task()`.
+        No frame of this module keeps the task in a local variable, because errors keep
+        the frames through which they have passed.
+        """
+        return getrefcount(self.task) > self._references
+
+    async def _run(self) -> None:
+        pool = self._pool
+        self._references = getrefcount(self.task)
+        while True:
+            cancelled: asyncio.CancelledError | None = None
+            if self.cell is None and not self.is_ending:
+                self.is_parked = True
+                try:
+                    await self.waker
+                except asyncio.CancelledError as error:
+                    cancelled = error
+                self.is_parked = False
+            cell = self.cell
+            if cell is not None:
+                await self._serve(cell, cancelled)
+                self.cell = cell = None
+            elif cancelled is not None:
+                if self.owner is None:
+                    raise cancelled
+                self.owner.interrupted()
+            if self.is_ending or (self.owner is None and not pool.parks(self)):
+                return
+            cancelled = None
+            self.waker = pool.loop.create_future()
+            if self.owner is None:
+                pool.parked.append(self)
+
+    async def _serve(
+        self, cell: Runnable, cancelled: asyncio.CancelledError | None
+    ) -> None:
+        """Run the turns of `cell` until it is idle.
+
+        First comes what is left of a turn that began elsewhere. `cancelled` is the
+        cancellation that came for it meanwhile. A first step that cancelled its task
+        and took that back (`uncancel`) leaves nothing but the cancelled future.
+        """
+        turn, self.turn = self.turn, None
+        if turn is not None:
+            if not self.task.cancelling():
+                cancelled = None
+            await self._finish(cell, take_over(turn, cancelled))
+        cancelled = None
+        while self.cell is cell:
+            if (
+                (cell.cancelling or self.task.cancelling())
+                and not cell.is_interrupted
+                and not await self._absorb(cell)
+            ):
+                return
+            turn = cell.run_turns()
+            if turn is not None:
+                await self._finish(cell, drive(turn))
+            elif cell.has_more():
+                await one_loop_turn()
+            elif (
+                cell.killed
+                or cell.is_interrupted
+                or not (cell.cancelling or self.task.cancelling())
+            ):
+                if self.owner is None and self._is_captured():
+                    if cell.killed:
+                        self.is_ending = True
+                    else:
+                        cell.keep_worker()
+                cell.release_worker()
+                return
+
+    async def _finish(self, cell: Runnable, rest: Awaitable[Any]) -> None:
+        """Run the rest of a turn and hand its outcome to the agent."""
+        try:
+            result = await rest
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001  # the agent's to judge
+            if self.cell is cell:
+                cell.fail_turn(error)
+        else:
+            if self.cell is cell:
+                cell.finish_turn(result)
+
+    async def _absorb(self, cell: Runnable) -> bool:
+        """Take back the agent's cancellation of the turn that has just ended.
+
+        A turn that suppressed the cancellation, or was in its last step when it came,
+        has left it pending. It is drawn off here so that it does not hit the next
+        turn. (Before 3.13, `uncancel` does not do that.)
+
+        Returns:
+            Whether this worker goes on. A cancellation that did not come from the
+            agent ends the task of a pooled worker; the agent gets another one.
+        """
+        is_ours = cell.cancelling
+        if is_ours:
+            while self.task.cancelling():
+                self.task.uncancel()
+        try:
+            await one_loop_turn()
+        except asyncio.CancelledError:
+            is_ours = is_ours and cell.cancelling
+        if self.cell is not cell:
+            return False
+        if is_ours or cell.killed:
+            while self.task.cancelling():
+                self.task.uncancel()
+            cell.cancelling = False
+            return True
+        if self.owner is not None:
+            # What an open task group has cancelled, the group itself takes back.
+            cell.release_worker()
+            cell.interrupted()
+            return False
+        self.is_ending = True
+        cell.worker_ended()
+        return False
+
+    def _ended(self) -> None:
+        if self in self._pool.parked:
+            self._pool.parked.remove(self)
+        cell, owner = self.cell, self.owner
+        self.cell = self.owner = None
+        cell = owner if cell is None else cell
+        if cell is not None:
+            cell.worker_ended()
+
+
+class WorkerPool:
+    """The workers of one swarm.
+
+    Attributes:
+        system: What owns their tasks.
+        loop: The event loop.
+        context: A copy of it is what each turn runs in.
+        left: How many first steps may still run in the call stacks of askers in this
+            turn of the loop.
+        depth: How deep first steps are nested now.
+        parked: The workers that no agent needs.
+        is_closed: Whether workers end instead of parking.
+    """
+
+    __slots__ = (
+        "context",
+        "depth",
+        "is_closed",
+        "left",
+        "loop",
+        "parked",
+        "system",
+    )
+
+    def __init__(self, system: System, context: Context) -> None:
+        """Create an empty pool."""
+        self.system: System = system
+        self.loop: asyncio.AbstractEventLoop = system.loop
+        self.context: Context = context
+        self.left: int = INLINE
+        self.depth: int = 0
+        self.parked: list[Worker] = []
+        self.is_closed: bool = False
+
+    def take(self) -> Worker | None:
+        """Take a parked worker that is not about to end, or None."""
+        parked = self.parked
+        while parked:
+            worker = parked.pop()
+            if not worker.waker.done():
+                return worker
+        return None
+
+    def park(self, worker: Worker) -> None:
+        """Keep a worker whose task is parked for the next agent."""
+        if self.is_closed:
+            worker.end()
+        else:
+            self.parked.append(worker)
+
+    def refill(self) -> None:
+        """Allow first steps in the call stacks of askers again: a new loop turn."""
+        self.left = INLINE
+
+    def parks(self, worker: Worker) -> bool:
+        """Return whether a worker that is free is to be parked."""
+        return (
+            not self.is_closed
+            and len(self.parked) < PARKED
+            and not worker.task.cancelling()
+        )
+
+    def close(self) -> None:
+        """Let every parked worker end, and every other one once it is free."""
+        self.is_closed = True
+        for worker in self.parked:
+            worker.end()
+        self.parked.clear()
