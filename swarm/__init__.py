@@ -30,7 +30,6 @@ if TYPE_CHECKING:
         EventStream,
         Receipt,
         Recipient,
-        RetryBackoff,
         Subscription,
         SubscriptionStats,
         WrittenEvent,
@@ -173,7 +172,7 @@ _NAMES: Final = {
     "swarm.agents": "AgentInfo Backoff Group Ref Restart Status Stream interleave",
     "swarm.bus": """
         Attempt Batch BusOptions DeadLetter DeadLetters ErrorInfo EventStream Events
-        Receipt Recipient RetryBackoff Subscription SubscriptionStats WrittenEvent
+        Receipt Recipient Subscription SubscriptionStats WrittenEvent
         keep_active_agents on record_completed_tasks
     """,
     "swarm.coordination": """
@@ -328,7 +327,6 @@ __all__ = [
     "RemoteCancelled",
     "Replicated",
     "Restart",
-    "RetryBackoff",
     "Rights",
     "Rule",
     "SchemaVersionError",

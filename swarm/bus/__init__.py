@@ -1,16 +1,14 @@
-"""Telling those who asked: publishing, subscriptions, delivery, history, replay."""
+"""TBD."""
 
-from swarm.bus._attempt import Attempt
-from swarm.bus._bus import Bus
-from swarm.bus._dead import DeadLetters
+from swarm.bus._bus import Bus, Recipient
+from swarm.bus._dead_letters import DeadLetter, ErrorInfo, WrittenEvent
 from swarm.bus._events import Events
-from swarm.bus._host import Also, BusHost, made_of
-from swarm.bus._letter import DeadLetter
-from swarm.bus._mark import marked, on
-from swarm.bus._patterns import EventPattern, Selector, select
-from swarm.bus._posting import PostingRecipient
+from swarm.bus._failures import DeadLetters
+from swarm.bus._functions import PostingRecipient
+from swarm.bus._history import Page
+from swarm.bus._host import Also, BusHost
+from swarm.bus._patterns import EventPattern, Selector, marked, on, select
 from swarm.bus._publisher import Publisher
-from swarm.bus._query import Page
 from swarm.bus._reactions import keep_active_agents, record_completed_tasks
 from swarm.bus._records import (
     Batch,
@@ -19,13 +17,11 @@ from swarm.bus._records import (
     OnError,
     Overflow,
     Receipt,
-    RetryBackoff,
     SubscriptionStats,
 )
-from swarm.bus._stream import EventStream
-from swarm.bus._subscription import Recipient, Subscription
-from swarm.bus._tenure import Tenure
-from swarm.bus._written import ErrorInfo, WrittenEvent
+from swarm.bus._runs import Attempt
+from swarm.bus._streams import EventStream
+from swarm.bus._subscription import Subscription, SubscriptionScope
 
 __all__ = [
     "Also",
@@ -48,14 +44,12 @@ __all__ = [
     "Publisher",
     "Receipt",
     "Recipient",
-    "RetryBackoff",
     "Selector",
     "Subscription",
+    "SubscriptionScope",
     "SubscriptionStats",
-    "Tenure",
     "WrittenEvent",
     "keep_active_agents",
-    "made_of",
     "marked",
     "on",
     "record_completed_tasks",

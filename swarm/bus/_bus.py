@@ -1,48 +1,260 @@
-"""The bus: from a commit to everybody its events are due to.
+"""From a commit to the recipients of its events.
 
-The kernel calls `_on_commit` once a commit is complete. Nothing of the users runs
-there but their `where`: an event is put where each recipient will find it. Plain
-functions are called in the loop's next turn, one event after the other; everything
-else has a buffer and a task of its own. So what a publisher waits for does not depend
-on who listens (E2), but for streams that ask for it (`overflow="block"`) and those who
-only need turns of the loop to keep up (`_inline.py`, `_pace.py`).
+The log calls `_on_commit` once a commit is complete. No code of the user runs there
+(G1): an event is appended where each recipient finds it. Plain functions and `where`
+are called in the loop's next turn; other recipients have a buffer and a task. So a
+publisher waits for no handler (E2), but for full streams with `overflow="block"`.
 """
 
-from collections.abc import Iterator
-from contextlib import suppress
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any, Final
 
-from swarm.bus._core import ANONYMOUS, Pacing
-from swarm.bus._failures import Failures
-from swarm.bus._feed import BUDGET
-from swarm.bus._history import History, is_book
+from swarm.bus._calls import CallQueue, Route
+from swarm.bus._dead_letters import DeadLetter
+from swarm.bus._failures import FailureSink
+from swarm.bus._history import History, events_of, is_own_record
 from swarm.bus._host import BusHost
-from swarm.bus._inline import InlineQueue
-from swarm.bus._intake import Intake
-from swarm.bus._loops import Loops
-from swarm.bus._ownership import check_right
-from swarm.bus._pins import Pins
-from swarm.bus._plain import InlineSubscription
-from swarm.bus._position import owner_told, position_path
-from swarm.bus._records import BusOptions
-from swarm.bus._route import Route
-from swarm.bus._subscription import Handling, Recipient
-from swarm.errors import AccessDenied, ConflictError, InvalidTransition, Lagged
+from swarm.bus._offsets import OffsetHolds
+from swarm.bus._patterns import Selector
+from swarm.bus._records import BusOptions, SubscriptionStats, SubscriptionStatus
+from swarm.bus._subscription import FATAL, Settled, Subscription
+from swarm.errors import AccessDenied, Closed, LimitExceeded
 from swarm.model import (
+    DOCUMENT_EVENTS,
     EVENT_TYPE,
     OWNER,
     AgentIdentity,
     Commit,
     Event,
+    Path,
+    StateEvent,
     SystemMaintenance,
     document_events,
     event_type,
     is_reserved,
 )
-from swarm.ports import Expect, Reader, Write, one_loop_turn
+from swarm.ports import one_loop_turn
 
-_NOBODY: Final = Route()
+ANONYMOUS: Final = "sub:"
+"""The beginning of every id of a subscription, and of the names of those without."""
+
+_NO_ROUTE: Final = Route()
+
+
+class Recipient(ABC):
+    """A receiver of events: a subscription, or a method of an agent.
+
+    Attributes:
+        id: Unique in the swarm.
+        name: The given name, else the id.
+        identity: The identity that subscribed.
+        selector: Which events match.
+        blocks: Whether publishers wait while it is full.
+        is_function: Whether the `CallQueue` calls it, with `call`.
+        runs_user_code: Whether a function of the user decides what happens to an
+            event, so that it must not be offered inside a commit.
+        errors: How often `where`, or the handler, has raised.
+        dropped: Events dropped unhandled.
+        lost: Commits that left the log before they were read.
+    """
+
+    blocks: bool = False
+    is_function: bool = False
+
+    def __init__(
+        self, bus: "Bus", selector: Selector, identity: AgentIdentity, name: str | None
+    ) -> None:
+        """Belong to `bus`, which offers no event before `Bus.add`."""
+        self.bus = bus
+        self.selector = selector
+        self.identity = identity
+        self.id: str = bus.new_id()
+        self.name: str = self.id if name is None else name
+        self.runs_user_code: bool = selector.where is not None
+        self.errors: int = 0
+        self.dropped: int = 0
+        self.lost: int = 0
+        self._no_room = 0
+        self._tell_at = 1
+        self._status: SubscriptionStatus = "active"
+        self._may_read = bus.host.reader_of(identity)
+
+    @property
+    def pattern(self) -> str:
+        """The pattern as text."""
+        return self.selector.text
+
+    @property
+    def status(self) -> SubscriptionStatus:
+        """The status: "active", "paused" or "cancelled"."""
+        return self._status
+
+    @property
+    @abstractmethod
+    def stats(self) -> SubscriptionStats:
+        """The counts at this moment."""
+
+    def __repr__(self) -> str:
+        name = "" if self.name == self.id else f" '{self.name}'"
+        return f"<{type(self).__name__}{name} of {self.pattern}: {self.status}>"
+
+    # --- events come in -----------------------------------------------------------
+
+    @abstractmethod
+    def take(self, event: Event[Any]) -> bool:
+        """Take in a matching event; return whether it is due here.
+
+        Called inside the commit of the event, unless `runs_user_code`.
+        """
+
+    def take_deep(self, event: Event[Any]) -> bool:
+        """Take in a matching event of an event loop (E19): count it as not made."""
+        self.bus.guard.cut(self.name, event)
+        return False
+
+    def offer(self, event: Event[Any]) -> bool:
+        """Take in an event whose class matches, if all of it does."""
+        if not (self.may_see(event) and self.selector.fits(event)):
+            return False
+        if not self.runs_user_code:
+            return self.take(event)
+        self.bus.calls.put_arrival(event, self)
+        return True
+
+    def arrive(self, event: Event[Any]) -> None:
+        """Take in an event after its commit, if `where` matches."""
+        if self._status != "cancelled" and self._asks(event):
+            is_deep = event.depth > self.bus.options.depth
+            (self.take_deep if is_deep else self.take)(event)
+
+    def miss(self, event: Event[Any]) -> None:
+        """Go on without an event that waited too long to arrive."""
+        self.drop(event, "too many events waited for `where` (inline_backlog)")
+
+    def is_open_to(self, cls: type[Any]) -> bool:
+        """Return whether every event of a class that matches is taken, as it is."""
+        is_open = self._may_read is None or cls not in DOCUMENT_EVENTS
+        return is_open and self.selector.is_static and not self.runs_user_code
+
+    def may_see(self, event: Event[Any]) -> bool:
+        """Return whether the policy lets the identity see an event (S15)."""
+        return may_see(event, self._may_read)
+
+    def wants(self, event: Event[Any]) -> bool:
+        """Return whether an event of any class matches; calls `where`."""
+        return self.selector.fits_class(event.payload_class) and (
+            self.may_see(event) and self.selector.fits(event) and self._asks(event)
+        )
+
+    def _asks(self, event: Event[Any]) -> bool:
+        """Return what `where` says; an exception means no match (E15)."""
+        try:
+            return self.selector.asks(event)
+        except FATAL:
+            raise
+        except BaseException as error:  # noqa: BLE001  # counted and alerted
+            self.errors += 1
+            self.bus.failures.complain(self.name, event, error, "where-failed")
+            return False
+
+    def wants_documents(self) -> bool:
+        """Return whether changes of documents can match."""
+        return any(self.selector.fits_class(cls) for cls in DOCUMENT_EVENTS)
+
+    def drop(self, event: Event[Any], why: str) -> None:
+        """Drop an event for lack of room; alert each time that the loss has doubled."""
+        self.dropped += 1
+        self._no_room += 1
+        if self._no_room >= self._tell_at:
+            self._tell_at = 2 * self._no_room
+            error = LimitExceeded(f"{self._no_room} events dropped so far: {why}")
+            self.bus.failures.complain(self.name, event, error, "events-lost")
+
+    # --- life ---------------------------------------------------------------------
+
+    def cancel(self) -> Settled:
+        """Take no events any more. In force at once; idempotent."""
+        if self._status != "cancelled":
+            self._status = "cancelled"
+            self.bus.remove(self)
+        return Settled()
+
+    def removed(self) -> None:  # noqa: B027  # most have nothing to give up
+        """Note that the bus offers no more events."""
+
+    def describe(self) -> str:
+        """Return its state for `explain`, in one line."""
+        s = self.stats
+        text = (
+            f"subscription '{self.name}' ({self.pattern}) {self.status}: "
+            f"{s.processed} handled, {s.buffered + s.in_flight} waiting or in hand, "
+            f"{s.errors} errors, {s.dead} dead, {s.dropped} dropped"
+        )
+        return f"{text}, {s.lost} commits lost" if s.lost else text
+
+    def _check(self) -> None:
+        if self._status == "cancelled":
+            raise Closed(f"subscription '{self.name}' was cancelled")
+
+    def _become(self, status: SubscriptionStatus) -> None:
+        self._check()
+        self._status = status
+
+
+class HandlerRecipient(Recipient, Subscription):
+    """A subscription that calls a handler, and can try an event again."""
+
+    @abstractmethod
+    def requeue(self, letter: DeadLetter) -> None:
+        """Try the event of a dead letter again, with all attempts before it.
+
+        Raises:
+            Closed: The subscription is cancelled.
+        """
+
+    def hurry(self) -> None:
+        """Let no batch wait for its time any more: the swarm is about to end."""
+
+    def is_busy(self, until: float) -> bool:  # noqa: ARG002  # others look at it
+        """Return whether a handler runs, or could before a monotonic time."""
+        return False
+
+    async def change(self) -> None:
+        """Wait until a handler has ended."""
+        await one_loop_turn()
+
+
+class CausationGuard:
+    """The end of event loops: handlers that publish in a circle (E19).
+
+    Attributes:
+        made: How many deliveries were not made because of it.
+    """
+
+    def __init__(self, limit: int, failures: FailureSink) -> None:
+        """Assume a loop when more than `limit` events led one to the next."""
+        self.made: int = 0
+        self._limit = limit
+        self._failures = failures
+        self._tell_at = 1
+
+    def error(self) -> LimitExceeded:
+        """Return the error that says so."""
+        return LimitExceeded(
+            f"more than {self._limit} events led to this one, one to the next "
+            "(BusOptions.depth): handlers seem to publish in a circle"
+        )
+
+    def cut(self, name: str, event: Event[Any]) -> None:
+        """Count a delivery that is not made; alert each time the count has doubled."""
+        self.made += 1
+        if self.made >= self._tell_at:
+            self._tell_at = 2 * self.made
+            error = self.error()
+            error.add_note(f"{self.made} deliveries were not made so far")
+            self._failures.complain(name, event, error, "event-loop")
 
 
 class Bus:
@@ -50,228 +262,160 @@ class Bus:
 
     Attributes:
         host: The system around it.
-        options: How much it keeps.
-        failures: Where failures are taken.
-        inline: What is due to plain functions.
-        pins: What the log keeps for named subscriptions.
+        options: The bounds.
+        failures: The receiver of failures.
+        guard: The end of event loops.
+        history: The events of the log.
+        calls: The events that are due to plain functions.
+        holds: What the log keeps for named subscriptions.
         named: The active subscriptions that have a name.
-        groups: The subscriptions that several handlers share, by name.
-        crowded: The full ones that publishers wait for.
-        routes: Who gets events of which class, as far as it was asked.
-        due: To how many recipients the newest event is due.
-        loops: What is done when too many events lead one to the next.
+        groups: The subscriptions that several handlers share, by group.
+        crowded: The streams with `overflow="block"` that are full.
+        routes: The recipients by event class, as far as they were asked for.
+        due: The number of recipients of the newest event.
     """
 
     def __init__(self, host: BusHost, options: BusOptions) -> None:
-        """Listen to nothing yet."""
+        """Begin without recipients."""
         self.host: BusHost = host
         self.options: BusOptions = options
-        self.failures: Failures = Failures(host, options, host.codec)
-        self.crowded: set[Pacing] = set()
-        self.inline: InlineQueue = InlineQueue(
-            host, options.inline_backlog, self.crowded
-        )
-        self.pins: Pins = Pins(self)
-        self.named: dict[str, Intake] = {}
-        self.groups: dict[str | None, Any] = {}
+        self.failures: FailureSink = FailureSink(host, options)
+        self.guard: CausationGuard = CausationGuard(options.depth, self.failures)
+        self.history: History = History(host.tail, host.clock, options)
+        self.calls: CallQueue = CallQueue(host, options.inline_backlog)
+        self.holds: OffsetHolds = OffsetHolds(host.tail, self.failures.complain)
+        self.crowded: set[Any] = set()
+        self.named: dict[str, Any] = {}
+        self.groups: dict[str, Any] = {}
         self.routes: dict[type[Any], Route] = {}
         self.due: int = 0
-        self.loops: Loops = Loops(options.depth, self.failures)
         self._ids = count(1)
         self._recipients: dict[Recipient, bool] = {}
         self._wants_documents = 0
-        self._history = History()
-        self._reader: Reader | None = None
+        self._stop_listening: Callable[[], None] | None = None
+        self._hears_documents = False
 
-    # --- recipients -------------------------------------------------------------
+    # --- recipients ---------------------------------------------------------------
 
     def new_id(self) -> str:
-        """Return an id that no subscription has had, here or in any other process."""
+        """Return an id that no subscription has had, in any process."""
         return f"{ANONYMOUS}{self.host.origin}{next(self._ids)}"
 
     def __iter__(self) -> Iterator[Recipient]:
         """Yield every recipient, oldest first."""
         return iter(tuple(self._recipients))
 
-    def find(self, name: str) -> Handling | None:
+    def find(self, name: str) -> HandlerRecipient | None:
         """Return the active subscription with a handler that has this name."""
-        named = self.named.get(name)
-        if named is not None:
-            return named
-        return next((r for r in self._handling() if r.name == name), None)
+        named: HandlerRecipient | None = self.named.get(name)
+        return named or next((r for r in self._handlers() if r.name == name), None)
 
     def add(self, recipient: Recipient) -> None:
-        """Give a recipient every event from the next commit on (E3)."""
+        """Offer a recipient every event from the next commit on (E3)."""
         wants = self._recipients[recipient] = recipient.wants_documents()
         self._wants_documents += wants
         for cls, route in self.routes.items():
             self._lead(cls, route, recipient)
-        self._tap()
+        self._listen()
 
     def remove(self, recipient: Recipient) -> None:
-        """Give a recipient no more events."""
+        """Offer a recipient no more events."""
         if recipient in self._recipients:
             self._wants_documents -= self._recipients.pop(recipient)
-            self._lead_away(recipient)
-        if isinstance(recipient, Intake):
-            if self.named.get(recipient.name) is recipient:
-                del self.named[recipient.name]
-            if self.groups.get(recipient.group) is recipient:
-                del self.groups[recipient.group]
-            self.pins.leave(recipient)
-        self._tap()
+            for cls, route in tuple(self.routes.items()):
+                fits = recipient.selector.fits_class(cls)
+                if not self._recipients or (fits and not route.take_out(recipient)):
+                    del self.routes[cls]
+                    route.retire()
+        recipient.removed()
+        self._listen()
 
-    def unpin(self, subscription: Intake) -> None:
-        """Keep nothing in the log for a subscription that has lost its name."""
-        self.pins.release_of(subscription)
-
-    def _tap(self) -> None:
-        """Hear of commits if anybody listens."""
+    def _listen(self) -> None:
+        """Listen to the log while there are recipients."""
         self.due = 0
-        callback = self._on_commit if self._recipients else None
-        self.host.tail.tap(callback, documents=self._wants_documents > 0)
+        documents, stop = self._wants_documents > 0, self._stop_listening
+        if stop is not None and (
+            not self._recipients or documents != self._hears_documents
+        ):
+            stop()
+            stop = self._stop_listening = None
+        if stop is None and self._recipients:
+            self._hears_documents = documents
+            self._stop_listening = self.host.tail.listen(
+                self._on_commit, documents=documents
+            )
 
     def route(self, cls: type[Any]) -> Route:
-        """Return who gets events of this class."""
+        """Return the recipients of events of a class."""
         route = self.routes.get(cls)
         if route is not None:
             return route
         if EVENT_TYPE not in cls.__dict__:
-            return _NOBODY
+            return _NO_ROUTE
         route = self.routes[cls] = Route(cls)
         for recipient in self._recipients:
             self._lead(cls, route, recipient)
-        if is_reserved(cls):  # whoever publishes asks for this first
+        if is_reserved(cls):  # `publish` asks for the size first
             route.measure = _refuse
         return route
 
-    def _lead(self, cls: type[Any], route: Route, recipient: Recipient) -> None:
-        """Have a route lead to a recipient, if events of its class can be meant."""
-        if not recipient.selector.fits_class(cls):
-            return
-        if (
-            isinstance(recipient, InlineSubscription)
-            and recipient.worker is None
-            and recipient.is_open_to(cls)
-        ):
-            route.add_inline(recipient)
-        else:
-            route.add_queued(recipient)
+    def _lead(self, cls: type[Any], route: Route, recipient: Any) -> None:
+        """Add a recipient to a route, if events of its class can match."""
+        if recipient.selector.fits_class(cls):
+            is_called = recipient.is_function and recipient.is_open_to(cls)
+            (route.add_function if is_called else route.add)(recipient)
 
-    def _lead_away(self, recipient: Recipient) -> None:
-        """Have no route lead to a recipient any more."""
-        for cls, route in tuple(self.routes.items()):
-            fits = recipient.selector.fits_class(cls)
-            if not self._recipients or (fits and not route.take_out(recipient)):
-                del self.routes[cls]
-                route.retire()
-
-    # --- from a commit to the recipients ----------------------------------------
+    # --- from a commit to the recipients --------------------------------------------
 
     def _on_commit(self, commit: Commit) -> None:
-        routes = self.routes
         cause = commit.cause
         if cause is not None and cause.depth > self.options.depth:
-            self.due = 0
-            self.loops.deliver(commit, self._recipients)
+            self._on_deep_commit(commit)
             return
+        routes, due = self.routes, 0
         for index, payload in enumerate(commit.events):
             cls = payload.__class__
             route = routes.get(cls) or self.route(cls)
-            due = len(route.inline)
+            due = 0
             if route.size:
                 event: Event[Any] = Event(commit, index)
-                if due:
-                    self.inline.put(event, route)
+                if route.calls:
+                    due = len(route.calls)
+                    self.calls.put(event, route)
                 for offer in route.offers:
                     due += offer(event)
-            self.due = due
+        self.due = due
         if self._wants_documents:
             for event in document_events(commit):
-                if is_book(event.document):
+                if is_own_record(event.document):
                     continue
                 route = self.route(event.payload_class)
-                if route.inline:
-                    self.inline.put(event, route)
+                if route.calls:
+                    self.calls.put(event, route)
                 for offer in route.offers:
                     offer(event)
 
-    # --- history ----------------------------------------------------------------
+    def _on_deep_commit(self, commit: Commit) -> None:
+        """Hand out the events of a commit that belongs to an event loop (E19)."""
+        self.due = 0
+        for event in events_of(commit):
+            for recipient in self:
+                if not recipient.selector.fits_class(event.payload_class):
+                    continue
+                if recipient.runs_user_code:
+                    recipient.offer(event)
+                elif recipient.may_see(event) and recipient.selector.fits(event):
+                    recipient.take_deep(event)
 
-    def history(self) -> History:
-        """Return the events that are kept, as they are now."""
-        tail, history, options = self.host.tail, self._history, self.options
-        try:
-            self._catch_up(history)
-        except Lagged:
-            self._reader = None
-            history = self._history = History(history.compacted)
-            self._catch_up(history)
-            history.moved = tail.revision  # what it held is gone
-        history.forget(tail.compacted)
-        age = int(options.history_seconds * 1_000_000)
-        history.retain(options.history_events, self.host.clock.wall() - age)
-        return history
+    # --- life -----------------------------------------------------------------------
 
-    def _catch_up(self, history: History, most: int | None = None) -> bool:
-        """Read what is new, at most so many commits; return whether that was all."""
-        if self._reader is None:
-            self._reader = self.host.tail.follow_now(self.host.tail.compacted)
-        for _ in count() if most is None else range(most):
-            commit = self._reader.next_nowait()
-            if commit is None:
-                return True
-            history.append(commit)
-        return False
-
-    async def catch_up(self) -> None:
-        """Have history read what is new, and others run meanwhile.
-
-        Who waits for it may ask then how far back it reaches, and holds up nobody.
-
-        Raises:
-            Closed: The swarm is closed.
-        """
-        self.host.check()
-        with suppress(Lagged):  # `history` begins again
-            while not self._catch_up(self._history, BUDGET):
-                await one_loop_turn()
-                self.host.check()
-
-    @property
-    def compacted(self) -> int:
-        """The newest revision that history has let go of."""
-        return self.history().compacted
-
-    # --- life -------------------------------------------------------------------
-
-    async def forget(self, name: str, identity: AgentIdentity) -> bool:
-        """Do what `Events.forget` does."""
-        path, kernel = position_path(name), self.host.kernel
-        while True:
-            document = await kernel.find(path)
-            if document is not None:
-                owner = owner_told(document)
-                check_right(self.host, identity, path, "delete", owner)
-            if name in self.named:
-                raise InvalidTransition(
-                    f"subscription '{name}' is active; cancel it first"
-                )
-            await self.failures.flush()
-            if document is None:
-                return False
-            conditions = [Expect(path, document.version)]
-            try:
-                await kernel.commit(identity, [Write(path)], conditions=conditions)
-            except ConflictError:
-                continue  # its position was written meanwhile
-            self.pins.release(name)
-            return True
+    def _handlers(self) -> Iterator[HandlerRecipient]:
+        return (r for r in tuple(self._recipients) if isinstance(r, HandlerRecipient))
 
     def describe(self) -> list[str]:
-        """Return, for `explain`, how every recipient fares."""
+        """Return, for `explain`, the state of every recipient, and what was lost."""
         lines = [recipient.describe() for recipient in self._recipients]
-        lines.extend(self.pins.describe())
+        lines.extend(self.holds.describe())
         failures = self.failures
         if failures.buried:
             lines.append(f"dead letters so far: {failures.buried}; the newest")
@@ -281,51 +425,62 @@ class Bus:
                 for letter in failures.recent
             )
         if failures.forgotten:
-            lines.append(f"dead letters that had to go: {failures.forgotten}")
+            lines.append(f"dead letters pruned: {failures.forgotten}")
         if failures.silent:
-            lines.append(f"failures that raised no alert: {failures.silent}")
-        if self.loops.cut:
-            lines.append(f"event loops: {self.loops.cut} deliveries were not made")
+            lines.append(f"failures without an alert: {failures.silent}")
+        if self.guard.made:
+            lines.append(f"event loops: {self.guard.made} deliveries were not made")
         return lines
 
     async def announce_end(self) -> None:
-        """Tell those who listen that the swarm is about to end; no others can know."""
+        """Tell the recipients that the swarm is about to end."""
         if self._recipients:
             closing = SystemMaintenance("closing", "what is due is still handled")
             await self.host.kernel.commit(OWNER, events=(closing,))
 
     def hurry(self) -> None:
-        """Have no batch wait to be full any more, nor for its time."""
-        for recipient in self._handling():
+        """Let no batch wait to be full, or for its time, any more."""
+        for recipient in self._handlers():
             recipient.hurry()
 
-    def _handling(self) -> Iterator[Handling]:
-        return (r for r in tuple(self._recipients) if isinstance(r, Handling))
-
     async def settle(self, until: float) -> bool:
-        """Wait until everything that is due is handled; return whether any was.
+        """Wait until every due event is handled; return whether any was due.
 
-        Batches are due as they are, and retries when it is their time, if that is
-        before `until`, in monotonic seconds. What is paused is not waited for.
+        Incomplete batches are due, and so are retries whose time comes before `until`,
+        in monotonic seconds. Paused subscriptions are not waited for.
         """
         waited = False
         while True:
             self.hurry()
-            busy = next((r for r in self._handling() if r.is_busy(until)), None)
-            if self.inline.is_idle() and self.failures.is_idle() and busy is None:
+            busy = next((r for r in self._handlers() if r.is_busy(until)), None)
+            if self.calls.is_idle() and self.failures.is_idle() and busy is None:
                 return waited
             waited = True
             await (one_loop_turn() if busy is None else busy.change())
 
     def close(self) -> None:
-        """End every subscription; what is due is dropped, and counted."""
-        for recipient in tuple(self._recipients):
+        """Cancel every subscription; waiting events are dropped and counted."""
+        for recipient in self:
             recipient.cancel()
-        self.host.tail.tap(None, documents=False)
+        self._listen()
+
+
+def may_see(event: Event[Any], may_read: Callable[[Path], bool] | None) -> bool:
+    """Return whether a policy shows an event to an identity (S15).
+
+    Args:
+        event: The event.
+        may_read: Whether the identity may read a path; None: it may read all.
+    """
+    return (
+        may_read is None
+        or not isinstance(event, StateEvent)
+        or may_read(event.document.path)
+    )
 
 
 def _refuse(payload: Any) -> int:
     raise AccessDenied(
-        f"{event_type(payload)} is what the swarm itself says of what it has done: it "
-        "is in the commit that did it, and nobody publishes it"
+        f"{event_type(payload)} is announced by the swarm itself, in the commit that "
+        "it tells of; nobody else publishes it"
     )

@@ -1,15 +1,14 @@
-"""`swarm.events`: the bus as one identity holds it."""
+"""`swarm.events`: the bus as one identity uses it."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, TypeVar, overload
 
-from swarm.bus._bus import Bus
-from swarm.bus._dead import DeadLetters
-from swarm.bus._host import made_of
+from swarm.bus._bus import Bus, Recipient, may_see
+from swarm.bus._failures import DeadLetters
+from swarm.bus._history import Page, query
 from swarm.bus._patterns import EventPattern, OtherPattern, Where, select
 from swarm.bus._publisher import Publisher
-from swarm.bus._query import Page, query
 from swarm.bus._records import (
     Batch,
     Delivery,
@@ -18,14 +17,14 @@ from swarm.bus._records import (
     OnError,
     Overflow,
     Receipt,
-    RetryBackoff,
+    complete_options,
+    requires,
 )
-from swarm.bus._start import HandlerStart, to_options
-from swarm.bus._stream import EventStream
-from swarm.bus._subscription import Recipient, Subscription
-from swarm.bus._tenure import Tenure
-from swarm.model import OWNER, AgentIdentity, Event
-from swarm.ports import Guard, current_runtime
+from swarm.bus._start import HandlerStart, forget
+from swarm.bus._streams import EventStream
+from swarm.bus._subscription import Subscription, SubscriptionScope
+from swarm.model import OWNER, AgentIdentity, Backoff, Event
+from swarm.ports import Guard
 
 P = TypeVar("P")
 
@@ -33,28 +32,33 @@ P = TypeVar("P")
 class Events:
     """Publish and get events, as one identity.
 
-    An agent sees `state.*` events only of places that it may read. What it subscribes
-    (by `self.swarm.events`) ends when it does, and when it is built anew: then it
-    subscribes again, in `started`, and a name goes on where it was.
+    The policy decides what an agent sees: of `state.*` events, those of paths that it
+    may read. The subscriptions that an agent makes by `self.swarm.events` end with it,
+    and also when it is built anew: `started` subscribes again, and a name goes on at
+    its position.
     """
 
-    __slots__ = ("_bus", "_identity", "_pause", "_publisher", "_tenure")
+    __slots__ = ("_bus", "_identity", "_pause", "_publish_now", "_publisher", "_scope")
 
     def __init__(
         self,
         publisher: Publisher,
         bus: Bus,
         identity: AgentIdentity,
-        tenure: Tenure | None = None,
+        scope: SubscriptionScope | None = None,
     ) -> None:
-        """Act as `identity`; what is subscribed ends with `tenure`."""
+        """Act as `identity`; subscriptions end with `scope`."""
         self._publisher = publisher
+        self._publish_now = publisher.publish_now
         self._bus = bus
         self._identity = identity
-        self._tenure = tenure
-        self._pause = current_runtime().pause
+        self._scope = scope
+        self._pause = bus.host.runtime.pause
 
-    # --- publishing -------------------------------------------------------------
+    def __repr__(self) -> str:
+        return f"<Events of {self._identity}>"
+
+    # --- publishing ---------------------------------------------------------------
 
     async def publish(
         self,
@@ -63,43 +67,40 @@ class Events:
         key: str | None = None,
         guard: Guard | None = None,
     ) -> Receipt:
-        """Commit an event. When this returns, it is in history and due to everybody.
+        """Commit an event: then it is in history, and due to every subscription.
 
-        Handlers never run in here and what they raise never comes out of here. Waits
-        while a stream with `overflow="block"` is full, while plain functions are far
-        behind, and while a handler whose buffer is full keeps on handling: for one
-        that itself waits, a few turns of the loop at most. First come, first served;
-        cancelling the wait publishes nothing.
+        `publish` never waits for handlers, runs none, and raises nothing of theirs. It
+        waits only while a stream with `overflow="block"` is full, first come, first
+        served. Cancelling the wait publishes nothing.
 
         Args:
             payload: An instance of an `@event` class.
-            key: Publish it only if no event of this key was published of late
-                (`BusOptions.dedupe_seconds`), by anybody; a name in the tree, kept at
-                `receipts.<key>`.
-            guard: Publish it only while this lease, or other guard, holds at the
-                commit.
+            key: Publish only if this publisher has published no event of this type and
+                key of late (`BusOptions.dedupe_seconds`). The key is a name in the
+                tree, at `receipts.<type>.<publisher>.<key>`.
+            guard: Publish only while this lease, or other guard, holds at the commit.
 
         Raises:
-            TypeError: It is no event.
-            AccessDenied: It is what only the swarm itself announces: an event of the
-                state, of agents, of locks or of the configuration.
+            TypeError: The payload is not an event.
+            AccessDenied: Only the swarm itself announces this event: one of the state,
+                of agents, of locks or of the configuration.
             StaleLease: The guard is a lease that does not hold any more.
-            LimitExceeded: It is larger than `BusOptions.payload_bytes`, or too many
-                events led to this one, one to the next.
+            LimitExceeded: The payload is larger than `BusOptions.payload_bytes`, or
+                more than `BusOptions.depth` events led to this one.
             DeadlockError: The reader of a full stream waits for this code.
             InvalidPath: The key cannot be a name in the tree.
             Closed: The swarm is closed.
             WrongLoop: Called from another event loop.
         """
+        if self._pause is not None:
+            await self._pause()
         if key is None and guard is None:
-            if self._pause is not None:
-                await self._pause()
-            receipt = self._publisher.publish_now(self._identity, payload)
+            receipt = self._publish_now(self._identity, payload)
             if receipt is not None:
                 return receipt
         return await self._publisher.publish(self._identity, payload, key, guard)
 
-    # --- getting ----------------------------------------------------------------
+    # --- getting ------------------------------------------------------------------
 
     @overload
     def subscribe(
@@ -142,22 +143,22 @@ class Events:
         """Return events as an async iterator, to be entered with `async with`.
 
         Args:
-            pattern: An event class (its subclasses too), a dotted pattern such as
+            pattern: An event class (its subclasses match too), a dotted pattern such as
                 "task.*" or "task.**", a compiled regex (searched in the type), or
-                several of these; None: everything.
+                several of these; None: every event.
             source: Only events of these agents: names, identities or refs.
             source_type: Only events of agents of these types.
             correlation_id: Only events with this correlation id.
-            where: Only events it returns true for. It is called right after the
-                commit and must be quick; when it raises, the event is not meant.
-            buffer: How many events wait at most.
+            where: Only events for which it returns true. It is called soon after the
+                commit and must be quick; an exception counts as false.
+            buffer: The number of events that wait.
             overflow: What happens then: "block", "drop-oldest", "drop-newest",
                 "latest" or "error"; see `EventStream`.
-            since: Begin with the events after this revision (0: all that is there).
+            since: Begin with the events after this revision (0: all of history).
 
         Raises:
-            TypeError: The pattern or source is none.
-            ValueError: A pattern, `buffer` or `overflow` means nothing.
+            TypeError: The pattern or source has a wrong type.
+            ValueError: The pattern, `buffer` or `overflow` has no meaning.
         """
         selector = select(
             pattern,
@@ -166,7 +167,7 @@ class Events:
             correlation_id=correlation_id,
             where=where,
         )
-        kind = made_of(self._bus.host.loop, EventStream)
+        kind = self._bus.host.runtime.substitute(EventStream)
         return kind(
             self._bus,
             selector,
@@ -174,7 +175,7 @@ class Events:
             buffer=buffer,
             overflow=overflow,
             since=since,
-            tenure=self._tenure,
+            scope=self._scope,
         )
 
     async def on(
@@ -192,7 +193,7 @@ class Events:
         batch: Batch | None = None,
         on_error: OnError | None = None,
         max_retries: int = 3,
-        backoff: RetryBackoff | None = None,
+        backoff: Backoff | None = None,
         ack_wait: float | None = None,
         max_in_flight: int = 16,
         buffer: int = 256,
@@ -200,73 +201,70 @@ class Events:
         group: str | None = None,
         since: int | None = None,
     ) -> Subscription:
-        """Have `handler` called with every event that is meant, from now on.
+        """Call `handler` with every matching event from now on.
 
-        A plain function that gets each event at most once is called in the loop's
-        next turn, in one context with all that are called in that turn; one that
-        takes long shares the loop. When it returns something to await, it is handled
-        like any other handler from then on: in tasks of the swarm, where no run sees
-        the context variables of another. What a handler does carries the event's
-        correlation id, and its id as causation id.
+        A plain function that gets each event at most once is called in the loop's next
+        turn, in the order of the commits; it must not return something to await. Other
+        handlers run in tasks of the swarm, each run in a context of its own. The
+        events and commits of a handler carry the event's correlation id, and its id as
+        causation id.
 
-        - "at-most-once": an event counts as handled before the handler is called.
-        - "at-least-once": it counts once the handler has returned; an attempt that
-          fails, is cancelled or gives no sign for `ack_wait` is repeated.
-        - "exactly-once": the handler is called with `(event, tx)`. What it writes
-          through the transaction `tx` is committed together with the acknowledgement,
-          or not at all. Effects outside of the swarm are at-least-once: make them
-          idempotent with `Attempt.key`.
+        - "at-most-once": an event is acknowledged before the handler is called.
+        - "at-least-once": it is acknowledged when the handler has returned. An attempt
+          that fails, is cancelled or gives no sign for `ack_wait` is repeated. With a
+          `name`, acknowledgements are written down some 50 ms later, or after 64.
+        - "exactly-once": the handler is called with `(event, tx)`. Its writes through
+          the transaction `tx` are committed together with the acknowledgement, or not
+          at all. Effects outside of the swarm are at-least-once: make them idempotent
+          with `Attempt.key`.
 
         A handler that requires one more argument gets an `Attempt`.
 
         Args:
             pattern: As for `subscribe`.
-            handler: `(event)`, or of a batch `(events)`; plain or async.
+            handler: `(event)`, or `(events)` of a batch; plain or async.
             source: As for `subscribe`.
             source_type: As for `subscribe`.
             correlation_id: As for `subscribe`.
             where: As for `subscribe`.
             delivery: "at-least-once" when there is a `name`, else "at-most-once".
-            ordered: One event after the other, the next only when the one before is
-                done or given up; else up to `max_in_flight`. True without a `group`.
-            partition: Keep only events of which it returns the same in order.
-            batch: Call the handler with lists of events. It may return a list with
-                an exception for each event that failed; when it raises, all have.
-                What it does carries the correlation id that all of them have, if any.
+            ordered: Handle one event after the other, the next one when the one before
+                is done or given up; else up to `max_in_flight`. True without `group`.
+            partition: Keep only events for which it returns the same value in order.
+            batch: Call the handler with lists of events. It may return a list with an
+                exception for each event that failed; if it raises, all have failed.
             on_error: "retry" (not for at-most-once), then dead letter; "dead-letter"
                 at once; or "ignore". "retry" when possible.
-            max_retries: How often an event is tried again.
-            backoff: The pauses before that.
+            max_retries: The number of retries of an event.
+            backoff: The pauses before them.
             ack_wait: Seconds after which an attempt without a sign has failed, and is
-                cancelled. One that has not ended after as many again is left alone,
+                cancelled. If it has not ended after as many again, it is left behind,
                 with an alert, and others go on beside it; `max_in_flight` at most.
-            max_in_flight: How many handlers may run at a time when not ordered.
-            buffer: How many events wait here, at least a whole batch. More are
-                dropped (at-most-once), with an alert each time that the loss has
-                doubled, or wait in the log; what leaves the log unread is an alert.
-                While others may go on, what waits behind a retry does not count, up
-                to 16 times the buffer.
+            max_in_flight: The number of handlers that run at a time when not ordered.
+            buffer: The number of events that wait, at least a whole batch. Further
+                events are dropped (at-most-once), with an alert each time that the loss
+                has doubled; or wait in the log, and what leaves it unread is alerted.
             name: Keep the position in the tree at `subscriptions.<name>`, and go on
-                from there when there is one.
-            group: Share the events with all other handlers of this group: each gets
-                to exactly one of them.
-            since: Begin with the events after this revision. Who joins a group gets
-                what the others get: then it is what they said, or None.
+                from there if it exists.
+            group: Share the events with all other handlers of this group: each event
+                goes to exactly one of them.
+            since: Begin with the events after this revision. A new member of a group
+                passes the same value as the others, or None.
 
         Raises:
-            TypeError: The pattern or the handler is none.
-            ValueError: Options mean nothing, or not together.
+            TypeError: The pattern or the handler has a wrong type.
+            ValueError: Options have no meaning, or contradict each other.
             NameTaken: A subscription of this name is active.
-            AccessDenied: The policy lets this identity keep no position; or there is
-                one that is not of agents of its type, and it may not write that; or
-                the group is told of changes of the state that it may not see.
-            ConfigMismatch: The group is there with other options, or another `since`.
+            AccessDenied: The policy lets this identity keep no position; or the
+                position belongs to agents of another type; or the group is told of
+                changes of the state that this identity may not see.
+            ConfigMismatch: The group exists with other options, or another `since`.
             Compacted: The events after `since`, or after the kept position, are not
                 all there any more; pass a later `since` to go on.
-            Closed: The swarm is closed; or the agent has ended that this is of.
+            Closed: The swarm is closed; or the agent that subscribes has ended.
         """
-        if since is not None:
-            await self._bus.catch_up()
+        if self._pause is not None:
+            await self._pause()
         self._check()
         selector = select(
             pattern,
@@ -275,7 +273,7 @@ class Events:
             correlation_id=correlation_id,
             where=where,
         )
-        options = to_options(
+        options = complete_options(
             delivery=delivery,
             ordered=ordered,
             partition=partition,
@@ -296,28 +294,29 @@ class Events:
 
     def _check(self) -> None:
         self._bus.host.check()
-        if self._tenure is not None:
-            self._tenure.check()
+        if self._scope is not None:
+            self._scope.check()
 
     def _held(self, subscription: Subscription) -> Subscription:
-        if self._tenure is not None:
-            self._tenure.hold(subscription)
+        if self._scope is not None:
+            self._scope.hold(subscription)
         return subscription
 
     async def react(
         self, pattern: EventPattern, reaction: Handler, *, name: str | None = None
     ) -> Subscription:
-        """Have `reaction` called with every event, in order, until it has succeeded.
+        """Call `reaction` with every event, in order, until it has succeeded.
 
-        One that takes `(event, tx)` runs exactly once, with a transaction on the
-        state: see `on`. After three retries an event becomes a dead letter.
+        A reaction `(event, tx)` runs exactly once, with a transaction on the state; see
+        `on`. After three retries an event becomes a dead letter.
 
         Args:
             pattern: As for `subscribe`.
             reaction: `(event)` or `(event, tx)`, plain or async.
-            name: Keep its position in the tree.
+            name: Keep the position in the tree.
         """
-        delivery: Delivery = HandlerStart.delivery_for(reaction)
+        effects = requires(reaction, 2)
+        delivery: Delivery = "exactly-once" if effects else "at-least-once"
         return await self.on(pattern, reaction, delivery=delivery, name=name)
 
     async def replay(
@@ -330,27 +329,29 @@ class Events:
     ) -> Subscription:
         """Call `handler` with the past, in order, and go on with the present.
 
-        Returns when the past is handled. Its events say `replayed`; nobody else gets
-        them again, and nothing is committed. What is published meanwhile follows,
-        without a gap and without a duplicate. A handler's failure is a dead letter.
+        Returns when the past is handled. Its events say `replayed`; no other
+        subscription gets them again, and nothing is committed. Events that are
+        published meanwhile follow, without a gap and without a duplicate. A failure of
+        the handler is a dead letter.
 
         Args:
             pattern: As for `subscribe`.
-            since: Begin with the events after this revision (0: all that is there).
+            since: Begin with the events after this revision (0: all of history).
             handler: `(event)`, plain or async.
-            follow: Whether to go on; else it ends with what is past when it begins.
+            follow: Whether to go on; else it ends with the present of its beginning.
 
         Raises:
             Compacted: The events after `since` are not all there any more.
             ValueError: `since` is still to come.
         """
-        await self._bus.catch_up()
+        if self._pause is not None:
+            await self._pause()
         self._check()
         options = HandlerOptions(delivery="at-least-once", on_error="dead-letter")
         start = HandlerStart(self._bus, self._identity, select(pattern), options)
         return await start.replay(handler, since=since, follow=follow, begun=self._held)
 
-    # --- history ----------------------------------------------------------------
+    # --- history ------------------------------------------------------------------
 
     def query(
         self,
@@ -365,7 +366,7 @@ class Events:
         after_seq: int | Event[Any] | None = None,
         upto: int | None = None,
     ) -> Page:
-        """Return the events of history that are meant, oldest first.
+        """Return the matching events of history, oldest first.
 
         History reaches back `BusOptions.history_events` and `history_seconds`, and no
         further than the log (`Limits.log_commits`, `log_bytes`, `log_seconds`).
@@ -376,27 +377,29 @@ class Events:
             after: From this time on (microseconds since 1970, or a `datetime`).
             before: Before this time.
             correlation_id: Only events with this correlation id.
-            limit: How many at most; 0: none.
-            offset: How many to skip. Pages fit together only with the same `upto`,
-                and while history lets go of nothing: an `after_seq` has no such limit.
+            limit: The largest number of events; 0: none.
+            offset: The number of events to skip. Pages fit together only with the same
+                `upto`, and while history drops nothing; `after_seq` has no such limit.
             after_seq: Only events after this revision, or after this event: a cursor
                 that neither skips nor repeats while others publish.
-            upto: Only events up to this revision; the newest when None.
+            upto: Only events up to this revision; None: the newest.
 
         Raises:
             Compacted: Events after `after_seq` are not all there any more; or, with an
-                `offset`, history has let go of events since `upto` was the newest.
+                `offset`, history has dropped events since `upto` was the newest.
             ValueError: `offset` or `limit` is negative.
             Closed: The swarm is closed.
         """
+        bus = self._bus
+        bus.host.check()
+        may_read = bus.host.reader_of(self._identity)
         return query(
-            self._bus,
-            self._identity,
-            types,
-            sources,
+            bus.history,
+            select(types, source=sources, correlation_id=correlation_id),
+            lambda event: may_see(event, may_read),
+            bus.host.tail.revision,
             after=after,
             before=before,
-            correlation_id=correlation_id,
             limit=limit,
             offset=offset,
             after_seq=after_seq,
@@ -410,23 +413,24 @@ class Events:
         return DeadLetters(bus.host, bus.failures, bus.find, self._identity)
 
     async def forget(self, name: str) -> bool:
-        """Forget how far a named subscription has come; return whether it was known.
+        """Forget the position of a named subscription; return whether it was known.
 
-        The log keeps nothing for it any more. Its dead letters stay.
+        The log keeps nothing for the name any more. Its dead letters stay.
 
         Raises:
-            InvalidTransition: It is active; cancel it first.
-            AccessDenied: It is not this identity's, which may not delete it.
-            InvalidPath: The name cannot be one.
+            InvalidTransition: The subscription is active; cancel it first.
+            AccessDenied: The position belongs to agents of another type, and this
+                identity may not delete it.
+            InvalidPath: The name cannot be a name in the tree.
             Closed: The swarm is closed.
         """
         self._bus.host.check()
-        return await self._bus.forget(name, self._identity)
+        return await forget(self._bus, name, self._identity)
 
     def subscriptions(self) -> list[Recipient]:
-        """Return everybody who gets events, agents included, oldest first.
+        """Return every recipient of events, agents included, oldest first.
 
-        To an agent, only what it has subscribed itself: who sees one may cancel it.
+        To an agent, only its own: the holder of a subscription may cancel it.
         """
         mine = self._identity
         return [r for r in self._bus if mine == OWNER or r.identity is mine]

@@ -1,184 +1,320 @@
-"""The events of the log, found by type, source and correlation. Pure (H1-H3)."""
+"""The log as history: queries, and feeds for subscriptions that read the past. Pure."""
 
-from collections.abc import Callable, Iterable, Iterator
-from heapq import merge
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Generator, Iterator
+from datetime import datetime
+from operator import attrgetter
 from typing import Any, Final
 
-from swarm.bus._bucket import Bucket, Span
-from swarm.bus._letter import LETTERS
+from swarm.bus._dead_letters import LETTERS
+from swarm.bus._offsets import POSITIONS, Place, Position
 from swarm.bus._patterns import Selector
-from swarm.bus._position import POSITIONS
-from swarm.bus._receipts import RECEIPTS
-from swarm.model import EVENT_TYPE, Commit, Document, Event, document_events
-
-_BOOKS: Final = frozenset(
-    folder.segments[0] for folder in (POSITIONS, RECEIPTS, LETTERS)
+from swarm.bus._records import BusOptions
+from swarm.errors import Compacted
+from swarm.model import (
+    EPOCH,
+    EVENT_TYPE,
+    Commit,
+    Document,
+    Event,
+    Path,
+    check_whole,
+    document_events,
 )
+from swarm.ports import Clock, Reader, Tail
+
+RECEIPTS: Final = Path.of("receipts")
+
+_OWN: Final = frozenset(path.segments[0] for path in (POSITIONS, RECEIPTS, LETTERS))
+
+_AT: Final = attrgetter("at")
+_PLACE: Final = attrgetter("place")
+
+_SLACK: Final = 64
+"""How many dropped events a list holds before it is trimmed."""
+
+_TURN: Final = 128
+"""How many commits a feed reads in one turn of the loop: about a millisecond."""
+
+_END: Final = 1 << 62
+"""An index behind every event of a commit."""
 
 
-def is_book(document: Document) -> bool:
-    """Return whether a document belongs to the books of the bus itself.
+def is_own_record(document: Document) -> bool:
+    """Return whether a document is a record of the bus itself.
 
-    What becomes of those is no event: whoever follows `state.**` with a position in
-    the tree, or fails at it, would wake itself for ever.
+    Changes of those are no events: a subscription to `state.**` with a position in the
+    tree would wake itself for ever.
     """
-    return document.path.segments[0] in _BOOKS
+    return document.path.segments[0] in _OWN
 
 
 def events_of(commit: Commit, *, replayed: bool = False) -> Iterator[Event[Any]]:
-    """Yield a commit's events: those published, then those its documents are."""
+    """Yield a commit's events: the published ones, then the changes of documents."""
     for index, payload in enumerate(commit.events):
         if EVENT_TYPE in type(payload).__dict__:
             yield Event(commit, index, replayed=replayed)
     for event in document_events(commit, replayed=replayed):
-        if not is_book(event.document):
+        if not is_own_record(event.document):
             yield event
 
 
 class History:
-    """Events in order, oldest out first, with an index for each way of asking.
+    """The newest events of the log, oldest first, read from it when somebody asks.
 
     Attributes:
-        compacted: The newest revision whose events it has let go of.
-        moved: The newest revision there was when it last let go of an event.
+        compacted: The newest revision whose events history has dropped.
+        moved: The newest revision when history last dropped an event.
     """
 
-    def __init__(self, compacted: int = 0) -> None:
-        """Start empty, after a revision."""
-        self.compacted: int = compacted
-        self.moved: int = compacted
-        self._newest = compacted
-        self._all = Bucket()
-        self._types: dict[type[Any], Bucket] = {}
-        self._sources: dict[str, Bucket] = {}
-        self._correlations: dict[str, Bucket] = {}
+    def __init__(self, tail: Tail, clock: Clock, options: BusOptions) -> None:
+        """Begin empty, with the whole log unread."""
+        self.compacted: int = 0
+        self.moved: int = 0
+        self._tail = tail
+        self._clock = clock
+        self._most = options.history_events
+        self._age = int(options.history_seconds * 1_000_000)
+        self._reader: Reader | None = None
+        self._events: list[Any] = []
+        self._first = 0
 
     def __len__(self) -> int:
-        return len(self._all)
+        return len(self._events) - self._first
 
     def __iter__(self) -> Iterator[Event[Any]]:
-        return iter(self._all)
+        return self.after(None, None)
 
-    def append(self, commit: Commit) -> None:
-        """Take in the newest commit's events."""
-        if commit.revision <= self.compacted:
-            return
-        self._newest = commit.revision
-        for event in events_of(commit):
-            self._all.append(event)
-            for index, key in self._places(event):
-                bucket = index.get(key)
-                if bucket is None:
-                    bucket = index[key] = Bucket()
-                bucket.append(event)
+    def refresh(self) -> None:
+        """Read what is new in the log, and drop what is beyond the bounds (H1).
 
-    def forget(self, revision: int) -> None:
-        """Let go of the events of commits up to `revision`."""
+        At most `history_events` commits are read, however long the log is: it may be
+        held for a subscription that lags behind.
+        """
+        tail = self._tail
+        start = tail.before_newest(self._most)
+        reader = self._reader
+        if reader is None or reader.position < start:
+            if reader is not None:
+                reader.close()
+            if self._events or start > self.compacted:
+                self.moved = tail.revision
+            self._events, self._first = [], 0
+            self.compacted = max(self.compacted, start)
+            reader = self._reader = tail.follow_now(start)
+        while (commit := reader.next_nowait()) is not None:
+            self._events.extend(events_of(commit))
+        self._forget(tail.compacted)
+        oldest = self._clock.wall() - self._age
+        while len(self) > self._most or (
+            len(self) and self._events[self._first].at < oldest
+        ):
+            self._forget(self._events[self._first].seq)
+
+    def _forget(self, revision: int) -> None:
+        """Drop the events of commits up to `revision`.
+
+        Commits are dropped whole: a commit is never shown in part (S11).
+        """
+        events, first = self._events, self._first
         self.compacted = max(self.compacted, revision)
-        while self._all and (event := self._all.oldest).seq <= revision:
-            self._all.popleft()
-            self.moved = self._newest
-            for index, key in self._places(event):
-                bucket = index[key]
-                bucket.popleft()
-                if not bucket:
-                    del index[key]
+        while first < len(events) and events[first].seq <= revision:
+            events[first] = None
+            first += 1
+        if first > self._first:
+            self.moved = self._tail.revision
+        if first > _SLACK and 2 * first > len(events):
+            del events[:first]
+            first = 0
+        self._first = first
 
-    def retain(self, most: int, since: int) -> None:
-        """Let go of what is beyond `most` events, or older than `since`.
+    def after(self, start: Place | None, time: int | None) -> Iterator[Event[Any]]:
+        """Yield the events later than a place, and not before a time (H2, H3)."""
+        events, first = self._events, self._first
+        if start is not None:
+            first = bisect_right(events, start, first, key=_PLACE)
+        if time is not None:
+            first = bisect_left(events, time, first, key=_AT)
+        return (events[at] for at in range(first, len(events)))
 
-        Commits are let go of whole: a commit is never shown in part (S11).
+    def check_reach(self, since: int) -> None:
+        """Refuse to begin after a revision that history does not reach.
+
+        Raises:
+            Compacted: The events after it are not all there any more (H5).
+            ValueError: It is still to come.
         """
-        events = self._all
-        while events and (len(events) > most or events.oldest.at < since):
-            self.forget(events.oldest.seq)
-
-    def _places(self, event: Event[Any]) -> tuple[tuple[dict[Any, Bucket], Any], ...]:
-        return (
-            (self._types, event.payload_class),
-            (self._sources, event.source.agent_id),
-            (self._correlations, event.correlation_id),
-        )
-
-    def candidates(
-        self,
-        selector: Selector,
-        *,
-        start: tuple[int, int] | None = None,
-        after: int | None = None,
-    ) -> Iterable[Event[Any]]:
-        """Return, in order, the events that may be meant: as few as an index tells.
-
-        Args:
-            selector: Which are meant.
-            start: Only those later than this place.
-            after: Not before this time, in microseconds (H3: half open).
-        """
-        by_name = [b.span(start, after) for b in (self._all, *self._by_name(selector))]
-        fewest: Span = min(by_name, key=len)
-        of_class = [
-            bucket.span(start, after)
-            for cls, bucket in self._types.items()
-            if selector.fits_class(cls)
-        ]
-        if sum(map(len, of_class)) < len(fewest):
-            return merge(*of_class, key=_place)
-        return (e for e in fewest if selector.fits_class(e.payload_class))
-
-    def _by_name(self, selector: Selector) -> Iterator[Bucket]:
-        empty = Bucket()
-        if selector.correlation_id is not None:
-            yield self._correlations.get(selector.correlation_id, empty)
-        if selector.sources is not None and len(selector.sources) == 1:
-            (source,) = selector.sources
-            yield self._sources.get(source, empty)
-
-    def check(self) -> None:
-        """Assert that each index equals a scan (H1); for tests."""
-        for at in range(3):
-            scan: dict[Any, list[Event[Any]]] = {}
-            for event in self._all:
-                scan.setdefault(self._places(event)[at][1], []).append(event)
-            index: dict[Any, Bucket]
-            index = (self._types, self._sources, self._correlations)[at]
-            assert {key: list(bucket) for key, bucket in index.items()} == scan
+        self.refresh()
+        if since < self.compacted:
+            raise Compacted(since, self.compacted + 1)
+        newest = self._tail.revision
+        if since > newest:
+            raise ValueError(
+                f"revision {since} is still to come; the newest is {newest}"
+            )
 
 
-def _place(event: Event[Any]) -> tuple[int, int]:
-    return event.place
+class Page(list[Event[Any]]):
+    """The events that a query found: a list, which may also be awaited.
 
-
-def page(
-    events: Iterable[Event[Any]],
-    allows: Callable[[Event[Any]], bool],
-    *,
-    before: int | None,
-    upto: int,
-    offset: int,
-    limit: int | None,
-) -> list[Event[Any]]:
-    """Return the events that are allowed, from `offset` on, at most `limit` (H2).
-
-    Args:
-        events: Candidates in order.
-        allows: A last test.
-        before: Before this time, in microseconds.
-        upto: Up to this revision.
-        offset: How many to skip.
-        limit: How many to return; None: all.
+    Attributes:
+        upto: The newest revision that was looked at; pass it on with `offset`.
     """
-    found: list[Event[Any]] = []
-    if limit is not None and limit <= 0:
-        return found
-    for event in events:
-        if event.seq > upto or (before is not None and event.at >= before):
+
+    upto: int
+
+    def __await__(self) -> Generator[Any, None, "Page"]:
+        return self
+        yield  # makes this a generator
+
+
+def query(
+    history: History,
+    selector: Selector,
+    may_see: Callable[[Event[Any]], bool],
+    newest: int,
+    *,
+    after: datetime | int | None,
+    before: datetime | int | None,
+    limit: int | None,
+    offset: int,
+    after_seq: int | Event[Any] | None,
+    upto: int | None,
+) -> Page:
+    """Return one page of the events that match; see `Events.query`."""
+    check_whole("offset", offset, 0)
+    for what, value in (("limit", limit), ("upto", upto)):
+        if value is not None:
+            check_whole(what, value, 0)
+    start, time, end = _cursor(after_seq), _microseconds(after), _microseconds(before)
+    history.refresh()
+    if start is not None and start[0] < history.compacted:
+        raise Compacted(start[0], history.compacted + 1)
+    if offset and upto is not None and start is None and upto < history.moved:
+        error = Compacted(history.compacted, history.compacted + 1)
+        error.add_note(
+            f"since revision {upto} history has dropped events, so that pages by "
+            "offset do not fit together (H2); go on with after_seq="
+        )
+        raise error
+    page = Page()
+    page.upto = newest if upto is None else upto
+    classes: dict[type[Any], bool] = {}
+    for event in history.after(start, time) if limit != 0 else ():
+        if event.seq > page.upto or (end is not None and event.at >= end):
             break
-        if not allows(event):
+        cls = event.payload_class
+        fits = classes.get(cls)
+        if fits is None:
+            fits = classes[cls] = selector.fits_class(cls)
+        if not fits or not selector.fits(event) or not may_see(event):
             continue
         if offset:
             offset -= 1
             continue
-        found.append(event)
-        if len(found) == limit:
+        page.append(event)
+        if len(page) == limit:
             break
-    return found
+    return page
+
+
+def _cursor(after: int | Event[Any] | None) -> Place | None:
+    if after is None:
+        return None
+    if isinstance(after, Event):
+        return after.place
+    check_whole("after_seq", after, 0)
+    return (after, _END)
+
+
+def _microseconds(time: datetime | int | None) -> int | None:
+    if time is None:
+        return None
+    if not isinstance(time, datetime):
+        check_whole("a time, unless it is a datetime,", time, 0)
+        return time
+    if time.tzinfo is None:
+        raise ValueError("a time needs a time zone; use an aware datetime")
+    delta = time - EPOCH
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+# --- feeds --------------------------------------------------------------------------
+
+
+class LogFeed:
+    """The log as the buffer of a subscription that is behind, up to the newest event.
+
+    Everything here is synchronous, so between the last event of the feed and the first
+    live one there is neither a gap nor a duplicate (H4).
+
+    Attributes:
+        is_at_end: Whether `next` has found the end of the log.
+    """
+
+    __slots__ = ("_after", "_due", "_left", "_reader", "_until", "is_at_end")
+
+    def __init__(self, tail: Tail, after: Place, *, replayed_until: int = 0) -> None:
+        """Read the events later than the place `after`.
+
+        Args:
+            tail: The log.
+            after: The place of the last event that is not read.
+            replayed_until: The revision up to which events are marked as replayed.
+
+        Raises:
+            Compacted: They are not all there any more.
+        """
+        self._after = after
+        self._until = replayed_until
+        self._reader: Reader = tail.follow_now(Position(after).needs)
+        self._due: list[Event[Any]] = []
+        self._left = _TURN
+        self.is_at_end: bool = False
+
+    def begin_turn(self) -> None:
+        """Note that other code of the loop has run: reading may go on."""
+        self._left = _TURN
+
+    def next(self, wants: Callable[[Event[Any]], bool]) -> Event[Any] | None:
+        """Return the next event that is wanted.
+
+        None: the log is read to its end (`is_at_end`); or so much was read that the
+        rest has to wait for the loop's next turn.
+
+        Raises:
+            Lagged: Events left the log unread; `skip` goes on after them.
+        """
+        while True:
+            while self._due:
+                event = self._due.pop()
+                if event.place > self._after and wants(event):
+                    return event
+            if not self._left:
+                return None
+            commit = self._reader.next_nowait()
+            self.is_at_end = commit is None
+            if commit is None:
+                return None
+            self._left -= 1
+            replayed = commit.revision <= self._until
+            self._due = list(events_of(commit, replayed=replayed))[::-1]
+
+    def skip(self, tail: Tail) -> int:
+        """Go on where the log begins now; return how many revisions are lost."""
+        first = tail.compacted
+        lost = first - self._reader.position
+        self._reader.close()
+        self._reader = tail.follow_now(first)
+        self._after = (first, _END)
+        return lost
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._reader.close()
+
+
+def just_before(event: Event[Any]) -> Place:
+    """Return the place after which `event` is the first."""
+    revision, index = event.place
+    return (revision, index - 1) if index else (revision - 1, -1)

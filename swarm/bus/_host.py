@@ -1,19 +1,18 @@
-"""What the bus needs of the system around it."""
+"""What the bus needs of the system around it, and whose names and letters are whose."""
 
-import asyncio
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias
 
-from swarm.model import AgentIdentity, Path
-from swarm.ports import Codec, Condition, Kernel, System, Tail, Write, current_runtime
+from swarm.model import OWNER, AgentIdentity, Path
+from swarm.ports import Codec, Condition, Kernel, Runtime, System, Tail, Write
 
 Also: TypeAlias = Callable[[], tuple[Sequence[Write], Sequence[Condition]]]
-"""What a transaction commits besides its own writes, asked for at its end."""
+"""Returns what a transaction commits besides its own writes; asked at its end."""
 
 
 class Waits(Protocol):
-    """The wait-for graph."""
+    """The wait-for graph, as the bus sees it."""
 
     def enter(self, party: Hashable, obstacle: Any) -> None:
         """Note that `party` waits for `obstacle`; end it with `leave`.
@@ -24,18 +23,7 @@ class Waits(Protocol):
         ...
 
     def leave(self, party: Hashable, obstacle: Any) -> None:
-        """Note that it does not any more."""
-        ...
-
-    def reach(self, party: Hashable, obstacle: Any) -> set[Hashable]:
-        """Return who may have to move before an obstacle goes away.
-
-        That is, if `party` cannot; whoever is not among them is in no cycle with it.
-        """
-        ...
-
-    def find_cycle(self, party: Hashable, obstacle: Any) -> tuple[str, ...]:
-        """Return the cycle in which `party` waits for an obstacle, spelt out, or ()."""
+        """Note that the wait is over."""
         ...
 
 
@@ -43,48 +31,53 @@ class BusHost(System, Protocol):
     """The system as the bus sees it; the coordinator is one."""
 
     @property
+    def runtime(self) -> Runtime:
+        """Scheduling points and substitutes of a simulation."""
+        ...
+
+    @property
     def kernel(self) -> Kernel:
-        """Where events are committed."""
+        """The kernel that events are committed to."""
         ...
 
     @property
     def tail(self) -> Tail:
-        """Where they are read."""
+        """The log that events are read from."""
         ...
 
     @property
     def origin(self) -> str:
-        """What tells this process from others on the same tree; "": there are none."""
+        """The id of this process among others on the same tree; "": no others."""
         ...
 
     @property
     def codec(self) -> Codec:
-        """What writes JSON."""
+        """The encoder of JSON."""
         ...
 
     @property
     def waits(self) -> Waits:
-        """Who waits for whom."""
+        """The wait-for graph."""
         ...
 
     def party(self, *, is_awaited: bool = False) -> Hashable:
-        """Return what the running code is in the wait-for graph.
+        """Return the running turn or task as a party of the wait-for graph.
 
         Args:
             is_awaited: Whether others may wait for it.
         """
         ...
 
-    def party_of(self, task: "asyncio.Task[Any]") -> Hashable:
-        """Return a task as a party of the graph, for whom others wait."""
-        ...
-
     def check(self) -> None:
         """Raise `Closed` or `WrongLoop` unless the system can be used from here."""
         ...
 
+    def escalate(self, error: BaseException) -> None:
+        """End the system because of a failure that has no other receiver."""
+        ...
+
     def reader_of(self, identity: AgentIdentity) -> Callable[[Path], bool] | None:
-        """Return whether the identity may read a place; None: it may read all."""
+        """Return whether the identity may read a path; None: it may read all."""
         ...
 
     def check_right(
@@ -93,27 +86,45 @@ class BusHost(System, Protocol):
         path: Path,
         action: Literal["write", "delete", "hold"],
     ) -> None:
-        """Refuse an identity that may not do this at a place.
+        """Check the right of an identity at a path.
 
         Raises:
-            AccessDenied: The policy does not let it.
+            AccessDenied: The policy does not allow it.
         """
         ...
 
     def effects(
         self, identity: AgentIdentity, also: Also
     ) -> AbstractAsyncContextManager[Any]:
-        """Return a transaction of the state that commits what `also` says as well.
+        """Return a transaction of the state that commits the result of `also` as well.
 
-        It commits at the end of its block, also when nothing else was written; and
-        raises `ConflictError` when it cannot.
+        It commits at the end of its block, also without other writes, and raises
+        `ConflictError` when it cannot.
         """
         ...
 
 
-S = TypeVar("S")
+def owner_of(identity: AgentIdentity) -> str:
+    """Return the owner of what an identity makes: its type; "": the program.
+
+    Agents of one type share their names: any of them goes on where another stopped.
+    """
+    return "" if identity == OWNER else identity.type
 
 
-def made_of(loop: asyncio.AbstractEventLoop, kind: type[S]) -> type[S]:
-    """Return what a kind of subscription is here; a simulation has its own."""
-    return current_runtime(loop).substitute(kind)
+def check_right(
+    host: BusHost,
+    identity: AgentIdentity,
+    path: Path,
+    action: Literal["write", "delete"],
+    owner: str | None,
+) -> None:
+    """Check that an identity may change the document of `owner` at `path`.
+
+    For a document of its own, the right to hold it is enough.
+
+    Raises:
+        AccessDenied: The policy does not allow it.
+    """
+    is_own = owner == owner_of(identity)
+    host.check_right(identity, path, "hold" if is_own else action)

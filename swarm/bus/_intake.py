@@ -1,134 +1,140 @@
-"""How events come to handlers that may wait: from commits, the log and dead letters."""
+"""Take events in for handlers that retry, batch or share: live, from the log, again.
 
-import asyncio
+The queue holds `buffer` events. When it is full, an at-most-once subscription drops;
+the others leave events in the log, and read them from there as there is room.
+"""
+
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from swarm.bus._core import Core, Pacing
-from swarm.bus._delivery_rule import Item, Line
-from swarm.bus._feed import Feed, just_before
-from swarm.bus._history import events_of
-from swarm.bus._keeper import Keeper
-from swarm.bus._letter import DeadLetter
-from swarm.bus._pace import Pace
+from swarm.bus._bus import Bus, HandlerRecipient
+from swarm.bus._dead_letters import DeadLetter
+from swarm.bus._delivery_rules import DeliveryQueue, QueuedEvent
+from swarm.bus._history import LogFeed, events_of, just_before
+from swarm.bus._offsets import OffsetCommitter, Place
 from swarm.bus._patterns import Selector
-from swarm.bus._position import Place
 from swarm.bus._records import HandlerOptions, SubscriptionStats
-from swarm.bus._subscription import FATAL, Handling
+from swarm.bus._subscription import FATAL
 from swarm.errors import Lagged
 from swarm.model import AgentIdentity, Commit, Event, Path
 
 
-class Intake(Handling):
-    """A subscription whose events stand in a line until they are handled.
-
-    The line holds `buffer` events. When it is full, what must not be dropped stays in
-    the log, and is read from there as there is room.
+class Intake(HandlerRecipient):
+    """A subscription whose events wait in a `DeliveryQueue`.
 
     Attributes:
         options: How events are handed over.
-        line: Its books.
-        keeper: Who keeps its position in the tree; None: nobody.
-        step: How publishers keep step with it.
-        group: The group whose members share its events, or None.
-        since: After which revision it was told to begin, or None.
-        begun: Set once it has begun, or could not.
+        queue: The events that wait, and the counts.
+        offsets: Commits the position; None: the subscription has no name.
+        group: The group whose members share the events, or None.
+        since: The revision after which it was told to begin, or None.
+        now: Monotonic time.
     """
 
     # Said again for checkers that want a type wherever an attribute is assigned.
-    dropped: int
     errors: int
     lost: int
-    pace: Pacing | None
 
     def __init__(
         self,
-        bus: Core,
+        bus: Bus,
         selector: Selector,
         identity: AgentIdentity,
         name: str | None,
         options: HandlerOptions,
     ) -> None:
-        """Begin with an empty line."""
+        """Begin with an empty queue."""
         super().__init__(bus, selector, identity, name)
         self.options: HandlerOptions = options
-        self.line: Line = Line(options)
-        self.step: Pace = Pace(bus.host, self.line, options.buffer, bus.crowded)
-        self.pace = self.step
-        self.keeper: Keeper | None = None
+        self.queue: DeliveryQueue = DeliveryQueue(options)
+        self.offsets: OffsetCommitter | None = None
         self.group: str | None = None
         self.since: int | None = None
-        self.begun: asyncio.Event = asyncio.Event()
         self.now: Callable[[], float] = bus.host.clock.monotonic
+        self.runs_user_code = self.runs_user_code or options.partition is not None
         self._received = 0
-        self._feed: Feed | None = None
+        self._feed: LogFeed | None = None
         self._seen: Place = (bus.host.tail.revision, -1)
         self._is_live = True
+        self._read_to = 0
+        """The revision up to which the log was read."""
         self._reads_on = False
-        """Whether it is to read more of the log in the loop's next turn."""
+        """Whether it reads more of the log in the loop's next turn."""
 
     @abstractmethod
     def wake(self) -> None:
-        """Have somebody look at the line."""
+        """Have a worker look at the queue."""
 
     @abstractmethod
     def notify(self) -> None:
-        """Have those look again who wait for a change."""
+        """Wake the waiters for a change."""
 
     # --- from commits -------------------------------------------------------------
 
     def take(self, event: Event[Any]) -> bool:
-        """Take an event, or leave it in the log for later."""
+        """Take in an event, or leave it in the log for later."""
         if self._feed is not None:
             return True
-        room = self.line.room(self.options.buffer)
-        if room > 0:
+        if self.queue.room(self.options.buffer) > 0:
             self._accept(event)
         elif self.options.delivery == "at-most-once":
             self._received += 1
             buffer = self.options.buffer
-            self.let_go(event, f"more than {buffer} waited (buffer) for the handler")
+            self.drop(event, f"more than {buffer} waited (buffer) for the handler")
         else:
-            self._feed = Feed(self.bus.host.tail, just_before(event))
-        if room <= self.step.spare + 1:
-            self.step.crowd()
+            self._feed = LogFeed(self.bus.host.tail, just_before(event))
         return True
 
-    def gets_deep(self, event: Event[Any]) -> bool:
-        """Return whether an event to which too many others led is handed over.
+    def arrive(self, event: Event[Any]) -> None:
+        """Take in an event after its commit, unless it was read from the log."""
+        if event.seq > self._read_to:
+            super().arrive(event)
 
-        It is promised every event; but for what comes of having handled another that
-        was too deep already.
-        """
-        at_least_once = self.options.delivery != "at-most-once"
-        return at_least_once and self.name not in event.through
+    def take_deep(self, event: Event[Any]) -> bool:
+        """Give up an event of an event loop: it becomes a dead letter (E5, E19)."""
+        if self.options.delivery == "at-most-once":
+            return super().take_deep(event)
+        if self._feed is None:
+            self._give_up(self._note(event), self.bus.guard.error())
+        return True
 
-    def wants(self, event: Event[Any]) -> bool:
-        """Return whether an event of any class is meant and may be seen."""
-        return super().wants(event) and self.name not in event.through
+    def miss(self, event: Event[Any]) -> None:
+        """Go on without an event that waited too long to arrive, or read it later."""
+        if self.options.delivery == "at-most-once":
+            self._received += 1
+            super().miss(event)
+        elif self._feed is None:
+            self._feed = LogFeed(self.bus.host.tail, just_before(event))
 
-    def _accept(self, event: Event[Any]) -> None:
+    def _note(self, event: Event[Any]) -> QueuedEvent:
+        """Count an event as taken in."""
         self._seen = event.place
         self._received += 1
-        if self.keeper is not None:
-            self.keeper.took(event.place)
-        self._stand_in_line(event, None)
+        if self.offsets is not None:
+            self.offsets.took(event.place)
+        return QueuedEvent(event, self.now())
 
-    def _stand_in_line(self, event: Event[Any], letter: Path | None) -> None:
-        now = self.now()
-        item = Item(event, now, letter)
+    def _accept(self, event: Event[Any]) -> None:
+        self._append(self._note(event))
+
+    def _append(self, item: QueuedEvent) -> None:
         partition = self.options.partition
         try:
-            self.line.add(item, None if partition is None else partition(event), now)
+            key = None if partition is None else partition(item.event)
+            self.queue.add(item, key, item.since)
         except FATAL:
             raise
         except BaseException as error:  # noqa: BLE001  # kept with the event
             self.errors += 1
-            self.line.dead += 1
-            self.bus.failures.bury(self, item, error, self.keeper)
+            self._give_up(item, error)
             return
         self.wake()
+
+    def _give_up(self, item: QueuedEvent, error: BaseException) -> None:
+        """Make a dead letter of an event that no handler was called with."""
+        self.queue.dead += 1
+        self.bus.failures.bury(self.name, self.identity, item, error, self.offsets)
 
     # --- from the log -------------------------------------------------------------
 
@@ -143,98 +149,109 @@ class Intake(Handling):
         Raises:
             Compacted: They are not all there any more.
         """
-        tail = self.bus.host.tail
-        self._feed = Feed(tail, after, replayed_until=replayed_until)
+        self._feed = LogFeed(self.bus.host.tail, after, replayed_until=replayed_until)
         self._seen = after
         self._is_live = True
         self._refill()
 
     def _refill(self) -> None:
-        """Read what waits in the log, as far as there is room, and a turn goes."""
-        buffer = self.options.buffer
-        while self._feed is not None and self.line.room(buffer) > 0:
+        """Read events from the log while there is room, for one turn of the loop."""
+        buffer, feed = self.options.buffer, self._feed
+        while feed is not None and self.queue.room(buffer) > 0:
             try:
-                event = self._feed.next(self.wants)
+                event = feed.next(self.wants)
             except Lagged as error:
-                lost = self._feed.skip(self.bus.host.tail)
-                if self.keeper is None:  # who has one, was told as it happened
+                lost = feed.skip(self.bus.host.tail)
+                if self.offsets is None:  # else the hold has counted it
                     self.lost += lost
-                    self.bus.failures.complain(self, None, error, "events-lost")
+                    self.bus.failures.complain(self.name, None, error, "events-lost")
                 continue
-            if event is None and not self._feed.is_at_end:
+            if event is None and not feed.is_at_end:
                 if not self._reads_on:
                     self._reads_on = True
                     self.bus.host.loop.call_soon(self._read_on)
                 return
             if event is None:
-                self._feed.close()
-                self._feed = None
-            elif self.keeper is None or not self.keeper.has_done(event.place):
-                self._accept(event)
+                feed.close()
+                feed = self._feed = None
+                self._read_to = self.bus.host.tail.revision
+            elif self.offsets is None or not self.offsets.has_done(event.place):
+                self._accept_read(event)
+
+    def _accept_read(self, event: Event[Any]) -> None:
+        if event.depth <= self.bus.options.depth:
+            self._accept(event)
+        elif self.options.delivery == "at-most-once":
+            self.bus.guard.cut(self.name, event)
+        else:
+            self._give_up(self._note(event), self.bus.guard.error())
 
     def _read_on(self) -> None:
-        """Read more, now that others were let run."""
+        """Read more, in the loop's next turn."""
         self._reads_on = False
         if self._feed is not None:
             self._feed.begin_turn()
             self._refill()
         self.notify()
 
-    def lose(self, commits: Sequence[Commit]) -> int:
-        """Do without commits that the log let go of unread; return how many count.
+    def missed(self, commits: Sequence[Commit]) -> int:
+        """Count commits that left the log before this subscription read them.
 
-        Those count that hold an event it was still to read.
+        Those count that hold an event it would have read, whatever `where` says.
         """
         if self._feed is None:
             return 0
-        keeper = self.keeper
-        lost = sum(
-            any(
-                event.place > self._seen
-                and self.wants(event)
-                and not (keeper is not None and keeper.has_done(event.place))
-                for event in events_of(commit)
-            )
-            for commit in commits
-        )
+        lost = sum(any(map(self._still_needs, events_of(each))) for each in commits)
         self.lost += lost
         return lost
 
+    def _still_needs(self, event: Event[Any]) -> bool:
+        offsets, selector = self.offsets, self.selector
+        return (
+            event.place > self._seen
+            and selector.fits_class(event.payload_class)
+            and self.may_see(event)
+            and selector.fits(event)
+            and not (offsets is not None and offsets.has_done(event.place))
+        )
+
     def seen(self) -> Place:
-        """Return up to where events were taken in."""
+        """Return the place up to which events were taken in."""
         if self._feed is None and self._is_live and self._status != "cancelled":
+            if self.runs_user_code and not self.bus.calls.is_idle():
+                return self._seen  # an event may be about to arrive
             return max(self._seen, (self.bus.host.tail.revision, -1))
         return self._seen
 
     # --- from dead letters --------------------------------------------------------
 
     def requeue(self, letter: DeadLetter) -> None:
-        """Take the event of a dead letter in again.
+        """Take in the event of a dead letter again.
 
-        One that this subscription has not buried itself, but the one of its name
-        before it, is new to its books.
+        A letter of an earlier subscription of the name counts as a new event.
         """
         self._check()
         event = letter.event
-        if self.line.dead:
-            self.line.dead -= 1
+        if self.queue.dead:
+            self.queue.dead -= 1
         else:
             self._received += 1
-        self._stand_in_line(event, None if self.keeper is None else letter.path)
+        path: Path | None = None if self.offsets is None else letter.path
+        self._append(QueuedEvent(event, self.now(), path))
 
-    # --- books --------------------------------------------------------------------
+    # --- counts -------------------------------------------------------------------
 
     @property
     def stats(self) -> SubscriptionStats:
-        """Its books at this moment."""
-        line = self.line
+        """The counts at this moment."""
+        queue = self.queue
         return SubscriptionStats(
             received=self._received,
-            processed=line.processed,
-            dead=line.dead,
+            processed=queue.processed,
+            dead=queue.dead,
             dropped=self.dropped,
-            in_flight=line.in_flight,
-            buffered=line.buffered,
-            errors=self.errors + line.errors,
+            in_flight=queue.in_flight,
+            buffered=queue.buffered,
+            errors=self.errors + queue.errors,
             lost=self.lost,
         )

@@ -1,12 +1,17 @@
-"""Which events are meant. Pure; everything but `where` and regexes is linear time."""
+"""Which events a subscription gets, and `@on` for the methods of agents. Pure.
 
+Matching takes linear time, but for `where` and for regular expressions of the user.
+"""
+
+import inspect
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, TypeAlias, get_origin
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, Final, TypeAlias, TypeVar, get_origin, overload
+from weakref import WeakKeyDictionary
 
 import attrs
 
-from swarm.bus._checks import plain_function
+from swarm.bus._records import check_plain_function
 from swarm.errors import LimitExceeded
 from swarm.model import (
     ANY_NUMBER,
@@ -16,6 +21,7 @@ from swarm.model import (
     AgentIdentity,
     Event,
     check_text,
+    class_name,
     event_classes,
     event_type,
     match,
@@ -24,7 +30,7 @@ from swarm.model import (
 OtherPattern: TypeAlias = (
     str | re.Pattern[str] | Iterable[type[Any] | str | re.Pattern[str]]
 )
-"""What says nothing of the class of an event to a type checker. Overloads that also
+"""A pattern that tells a type checker nothing about the payload. Overloads that also
 took a class here would be ambiguous to mypy, and give `Any`."""
 
 EventPattern: TypeAlias = type[Any] | OtherPattern
@@ -35,19 +41,28 @@ Kind: TypeAlias = Callable[[type[Any], str], bool]
 
 _WILD: Final = {"*": ONE, "**": ANY_NUMBER}
 
+_MARK: Final = "__swarm_on__"
+_MARKED: Final[
+    WeakKeyDictionary[type, tuple[tuple[Callable[..., Any], "Selector"], ...]]
+] = WeakKeyDictionary()
+
+A = TypeVar("A")
+P = TypeVar("P")
+R = TypeVar("R")
+
 
 @attrs.frozen(kw_only=True, eq=False)
 class Selector:
-    """A pattern, resolved.
+    """A resolved pattern: which events a subscription gets.
 
     Attributes:
-        text: How people may know it.
-        kinds: Tests of a payload's class and dotted type; any will do.
-        sources: Names of agents, or None for everybody's.
-        source_types: Types of agents, or None.
-        correlation_id: An id, or None.
-        where: A test by the user, or None.
-        upto: The newest revision that is meant, or None.
+        text: The pattern as text.
+        kinds: Tests of a payload's class and dotted type, of which one has to hold.
+        sources: Names of agents; None: all.
+        source_types: Types of agents; None: all.
+        correlation_id: A correlation id; None: all.
+        where: A test of the user; None: all.
+        upto: The newest revision; None: all.
     """
 
     text: str
@@ -70,7 +85,7 @@ class Selector:
         )
 
     def means_the_same(self, other: "Selector") -> bool:
-        """Return whether two selectors are of the same words; functions by identity."""
+        """Return whether two selectors are equal; functions by identity."""
         return (
             self.text == other.text
             and self.sources == other.sources
@@ -80,16 +95,12 @@ class Selector:
         )
 
     def fits_class(self, cls: type[Any]) -> bool:
-        """Return whether events of this class can be meant."""
+        """Return whether events of a class can match."""
         name = event_type(cls)
         return any(kind(cls, name) for kind in self.kinds)
 
     def fits(self, event: Event[Any]) -> bool:
-        """Return whether an event whose class fits is meant.
-
-        Raises:
-            Exception: What `where` raised.
-        """
+        """Return whether an event whose class fits matches, all but `where`."""
         source = event.source
         if self.sources is not None and source.agent_id not in self.sources:
             return False
@@ -97,8 +108,14 @@ class Selector:
             return False
         if self.correlation_id not in (None, event.correlation_id):
             return False
-        if self.upto is not None and event.seq > self.upto:
-            return False
+        return self.upto is None or event.seq <= self.upto
+
+    def asks(self, event: Event[Any]) -> bool:
+        """Return what `where` says of an event.
+
+        Raises:
+            Exception: `where` raised.
+        """
         return self.where is None or bool(self.where(event))
 
 
@@ -110,16 +127,16 @@ def select(
     correlation_id: str | None = None,
     where: Where | None = None,
 ) -> Selector:
-    """Resolve what `subscribe` and its sisters take.
+    """Resolve a pattern and its filters.
 
     Raises:
-        TypeError: The pattern or source is something else than can be meant: a class
-            that is no event, and from which none derives that was imported.
-        ValueError: A dotted pattern has an empty part, or a word that is no event's.
+        TypeError: The pattern or source has a wrong type; or a class is no event, and
+            no imported event derives from it.
+        ValueError: A dotted pattern has an empty part, or a word no event type has.
         LimitExceeded: A dotted pattern is too long.
     """
     if where is not None:
-        plain_function("where", where)
+        check_plain_function("where", where)
     if correlation_id is not None:
         check_text("a correlation id", correlation_id)
     parts: list[object]
@@ -145,16 +162,20 @@ def select(
 
 
 def any_of(selectors: Sequence[Selector]) -> Selector:
-    """Return what means every event that one of these means, once."""
+    """Return a selector of every event that one of several matches, once."""
     if len(selectors) == 1:
         return selectors[0]
 
     def where(event: Event[Any]) -> bool:
-        """Ask each of them; what one raises counts only when no other fits."""
+        """Ask each selector; an exception counts only when no other one matches."""
         failure: Exception | None = None
         for selector in selectors:
             try:
-                if selector.fits_class(event.payload_class) and selector.fits(event):
+                if (
+                    selector.fits_class(event.payload_class)
+                    and selector.fits(event)
+                    and selector.asks(event)
+                ):
                     return True
             except Exception as error:  # noqa: BLE001  # raised below
                 failure = error
@@ -198,20 +219,32 @@ def _kind(pattern: object) -> Kind:
 
 
 def _class_kind(pattern: type[Any]) -> Kind:
-    """Return the test for a class: an event class, or one that such derive from.
+    """Return the test for a class: an event class, or a base class of events.
+
+    An event class is its event type. So a subscription to a class that a notebook cell
+    has defined again matches the new class, and the subclasses of both.
 
     Raises:
-        TypeError: It is neither, so that it would never match.
+        TypeError: The class is neither, so that it would never match.
     """
-    if EVENT_TYPE not in pattern.__dict__:
-        if getattr(pattern, "_is_protocol", False):
-            raise TypeError(f"{pattern.__name__} is a protocol; name the events")
-        if not any(issubclass(cls, pattern) for cls in event_classes()):
-            raise TypeError(
-                f"{pattern.__name__} is no event and no event derives from it; "
-                'decorate it: @event("some.name")'
-            )
-    return lambda cls, _: issubclass(cls, pattern)
+    name = pattern.__dict__.get(EVENT_TYPE)
+    if name is not None:
+        return lambda cls, own: (
+            own == name
+            or any(base.__dict__.get(EVENT_TYPE) == name for base in cls.__mro__)
+        )
+    if getattr(pattern, "_is_protocol", False):
+        raise TypeError(f"{pattern.__name__} is a protocol; name the events")
+    if not any(issubclass(cls, pattern) for cls in event_classes()):
+        raise TypeError(
+            f"{pattern.__name__} is no event and no event derives from it; "
+            'decorate it: @event("some.name")'
+        )
+    defined = class_name(pattern)
+    return lambda cls, _: (
+        issubclass(cls, pattern)
+        or any(class_name(base) == defined for base in cls.__mro__)
+    )
 
 
 def _text(pattern: object) -> str:
@@ -221,7 +254,7 @@ def _text(pattern: object) -> str:
 
 
 def _names(source: object) -> frozenset[str] | None:
-    """Return the names that a name, identity, ref, or several of them stand for."""
+    """Return the names of agents given as names, identities, refs, or several."""
     if source is None:
         return None
     if isinstance(source, str):
@@ -233,3 +266,113 @@ def _names(source: object) -> frozenset[str] | None:
         several = [_names(each) for each in source]
         return frozenset[str]().union(*(each for each in several if each is not None))
     raise TypeError(f"a source is an agent's name, identity or ref, not {source!r}")
+
+
+# --- `@on`: methods of agents -----------------------------------------------------
+
+Method: TypeAlias = Callable[[A, Event[P]], Coroutine[Any, Any, R]]
+"""A method that takes an event. The result of `on` takes an event of any class, so that
+a method for several classes can have an `@on` for each of them."""
+
+
+@overload
+def on(
+    pattern: type[P],
+    *,
+    source: object = None,
+    source_type: str | None = None,
+    where: Callable[[Event[P]], bool] | None = None,
+) -> Callable[[Method[A, P, R]], Method[A, Any, R]]: ...
+@overload
+def on(
+    pattern: OtherPattern,
+    *,
+    source: object = None,
+    source_type: str | None = None,
+    where: Where | None = None,
+) -> Callable[[Method[A, Any, R]], Method[A, Any, R]]: ...
+def on(
+    pattern: EventPattern,
+    *,
+    source: object = None,
+    source_type: str | None = None,
+    where: Any = None,
+) -> Any:
+    """Call an agent's method with each matching event, as a turn of the agent.
+
+    The agent subscribes before it is announced and unsubscribes when it stops. An event
+    goes into the mailbox like a `tell`. When the mailbox is full, and as many requests
+    wait for room in it, the event is dropped, counted and alerted. An exception of the
+    method goes to the supervisor.
+
+    A method with several `@on` gets each event once. A subclass that overrides the
+    method inherits its events, unless the override has an `@on` of its own; setting
+    the name to None ends them.
+
+    Args:
+        pattern: An event class, dotted pattern, compiled regex, or several.
+        source: Only events of these agents: names, identities or refs.
+        source_type: Only events of agents of this type.
+        where: Only events for which it returns true; called after the commit.
+
+    Raises:
+        TypeError: The method is not async or does not take one event; or the pattern
+            has a wrong type.
+    """
+    selector = select(pattern, source=source, source_type=source_type, where=where)
+
+    def mark(method: Any) -> Any:
+        _check(method)
+        setattr(method, _MARK, (*getattr(method, _MARK, ()), selector))
+        return method
+
+    return mark
+
+
+def _check(method: Any) -> None:
+    """Refuse a method that cannot be called with an event, as a turn."""
+    if not inspect.iscoroutinefunction(method):
+        raise TypeError(f"@on is for async methods; {method!r} is not one")
+    signature = inspect.signature(method)
+    try:
+        signature.bind("the agent", "an event")
+    except TypeError:
+        raise TypeError(
+            f"a method with @on is called with (self, event); {method.__qualname__} "
+            f"takes {signature}"
+        ) from None
+
+
+def marked(cls: type) -> tuple[tuple[Callable[..., Any], Selector], ...]:
+    """Return the methods of a class that get events, each with its selector.
+
+    Raises:
+        TypeError: An override of such a method cannot be called with an event.
+    """
+    found = _MARKED.get(cls)
+    if found is None:
+        found = _MARKED[cls] = tuple(_find(cls))
+    return found
+
+
+def _find(cls: type) -> Iterable[tuple[Callable[..., Any], Selector]]:
+    for name in dir(cls):
+        method = inspect.getattr_static(cls, name)
+        if method is None:  # a subclass has switched its events off
+            continue
+        selectors = _marks(cls, name)
+        if selectors:
+            _check(method)
+            yield method, any_of(selectors)
+
+
+def _marks(cls: type, name: str) -> tuple[Selector, ...]:
+    """Return the selectors of a method, or else those of the method it overrides."""
+    for base in cls.__mro__:
+        method = base.__dict__.get(name)
+        if method is None and name in base.__dict__:
+            break
+        marks: tuple[Selector, ...] = getattr(method, _MARK, ())
+        if inspect.isfunction(method) and marks:
+            return marks
+    return ()

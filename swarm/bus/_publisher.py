@@ -1,21 +1,23 @@
-"""Publishing: what is asked of an event before it is committed."""
+"""Publish: check an event, wait for full streams, commit it."""
 
 import copy
-from itertools import count
 from typing import Any, Final
 
+import attrs
+
 from swarm.bus._bus import Bus
-from swarm.bus._core import Pacing
-from swarm.bus._pace import Pace
-from swarm.bus._receipts import RECEIPTS, receipt, receipt_path
+from swarm.bus._calls import Route
+from swarm.bus._dead_letters import text_of
+from swarm.bus._failures import BoundedFolder
+from swarm.bus._history import RECEIPTS
+from swarm.bus._offsets import SCHEMA
 from swarm.bus._records import Receipt
-from swarm.bus._route import Route
-from swarm.bus._shelf import Shelf
-from swarm.bus._written import text_of
-from swarm.errors import ConflictError, InvalidValue, LimitExceeded
+from swarm.errors import ConflictError, InvalidPath, InvalidValue, LimitExceeded
 from swarm.model import (
     EVENT_TYPE,
+    OWNER,
     AgentIdentity,
+    Event,
     Path,
     SystemMaintenance,
     event_type,
@@ -27,6 +29,7 @@ from swarm.ports import (
     Expect,
     Guard,
     View,
+    Write,
     conditions_of,
     current_activity,
     current_cause,
@@ -35,8 +38,27 @@ from swarm.ports import (
 _new_tuple: Final = tuple.__new__  # a NamedTuple's own `__new__` takes twice the time
 
 
+@attrs.frozen
+class PublishRecord:
+    """The document of a publish key: `receipts.<type>.<publisher>.<key>`.
+
+    The commit that publishes the event writes it on condition that it is absent. So
+    its version is the sequence number of the event, and two processes cannot both
+    publish (E8).
+
+    Attributes:
+        type: The dotted type of the event.
+    """
+
+    type: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document."""
+        return {"schema": SCHEMA, "type": self.type}
+
+
 class Publisher:
-    """The way of events into a swarm's log."""
+    """Publishes the events of one swarm."""
 
     def __init__(self, bus: Bus) -> None:
         """Publish on `bus`."""
@@ -44,19 +66,18 @@ class Publisher:
         self._kernel = bus.host.kernel
         self._local = bus.host.kernel.local
         self._crowded = bus.crowded
-        self._tickets = count(1)
         self._limit = bus.options.payload_bytes
         self._window = int(bus.options.dedupe_seconds * 1_000_000)
-        self._receipts = Shelf(
+        self._keys = BoundedFolder(
             bus.host.kernel, RECEIPTS, bus.options.dedupe_keys, _forgotten
         )
 
     def publish_now(self, identity: AgentIdentity, payload: object) -> Receipt | None:
-        """Commit an event if that takes no waiting; None: nothing was done.
+        """Commit an event if that needs no waiting; None: nothing was done.
 
         Raises:
-            TypeError: It is no event.
-            InvalidValue: It holds what can change, and cannot be copied.
+            TypeError: The payload is not an event.
+            InvalidValue: It is mutable and cannot be copied.
             LimitExceeded: It is too large, or too many events led to it.
         """
         local, bus = self._local, self._bus
@@ -64,7 +85,7 @@ class Publisher:
         weight = route.measure(payload)
         if weight > self._limit:
             payload, weight = self._settled(payload)
-        if local is None or (self._crowded and route.pacing):
+        if local is None or (self._crowded and route.blocking):
             return None
         if current_activity.get() is not None:
             self._check_depth()
@@ -80,11 +101,10 @@ class Publisher:
         guard: Guard | None,
     ) -> Receipt:
         """Commit an event, whatever it takes; see `Events.publish`."""
-        bus = self._bus
         weight = self._route(payload).measure(payload)
         if weight > self._limit:
             payload, weight = self._settled(payload)
-        path = None if key is None else receipt_path(key)
+        path = None if key is None else key_path(identity, payload, key)
         if current_activity.get() is not None:
             self._check_depth()
         await self._wait_for_room(type(payload))
@@ -95,7 +115,7 @@ class Publisher:
             identity, conditions=conditions, events=(payload,), weight=weight
         )
         assert commit is not None  # it has an event
-        return Receipt(commit.revision, bus.due)
+        return Receipt(commit.revision, self._due(Event(commit, 0)))
 
     async def _once(
         self,
@@ -108,30 +128,42 @@ class Publisher:
     ) -> Receipt:
         """Publish unless an event of this key was published of late (E8).
 
-        What decides is the condition of the commit. Looking first saves making room
-        for a receipt that is not to come, which might even be the one that is there.
+        The condition of the commit decides. Looking first saves making room for a
+        record that is not written, which might prune the very one that is there.
         """
         now, known = await self._kernel.read(_look, path)
         if known is not None:
             await self._kernel.commit(identity, conditions=conditions)
             return Receipt(known, 0, duplicate=True)
-        await self._receipts.reserve()
+        await self._keys.reserve()
+        record = PublishRecord(event_type(payload))
         try:
             commit = await self._kernel.commit(
                 identity,
-                (receipt(path, type(payload), now + self._window),),
+                (Write(path, record=record, expires=now + self._window),),
                 conditions=(*conditions, Expect(path, 0)),
                 events=(payload,),
                 key=key,
                 weight=weight,
             )
         except BaseException as error:
-            self._receipts.give_back()
+            self._keys.give_back()
             if isinstance(error, ConflictError) and error.path == path.text:
                 return Receipt(error.current or 0, 0, duplicate=True)
             raise
         assert commit is not None  # it has an event
-        return Receipt(commit.revision, self._bus.due)
+        return Receipt(commit.revision, self._due(Event(commit, 0)))
+
+    def _due(self, event: Event[Any]) -> int:
+        """Return how many recipients of this process a committed event is due to."""
+        if self._local is not None:
+            return self._bus.due  # counted inside the commit
+        return sum(
+            recipient.selector.fits_class(event.payload_class)
+            and recipient.may_see(event)
+            and recipient.selector.fits(event)
+            for recipient in self._bus
+        )
 
     def _route(self, payload: object) -> Route:
         if isinstance(payload, type) and EVENT_TYPE in payload.__dict__:
@@ -153,37 +185,47 @@ class Publisher:
     def _check_depth(self) -> None:
         cause = current_cause()
         if cause is not None and cause.depth > self._bus.options.depth:
-            raise LimitExceeded(
-                f"more than {self._bus.options.depth} events led to this one, one to "
-                "the next (BusOptions.depth): handlers seem to publish in a circle"
-            )
+            raise self._bus.guard.error()
 
     async def _wait_for_room(self, cls: type[Any]) -> None:
-        """Wait until whatever has to be waited for has room."""
-        if self._crowded:
-            ticket = next(self._tickets)
-            while full := self._full(cls, ticket):
-                for each in full:
-                    if isinstance(each, Pace):  # its turns begin now, with the others'
-                        each.watch()
-                await full[0].wait_for_room(ticket)
+        """Wait at one full stream after the other until all have room."""
+        passed: set[Any] = set()
+        while self._crowded:
+            streams = self._bus.route(cls).blocking
+            passed = {stream for stream in passed if stream.room() > 0}
+            full = (s for s in streams if s not in passed and s.must_wait())
+            stream = next(full, None)
+            if stream is None:
+                return
+            await stream.wait_for_room()
+            passed.add(stream)
 
-    def _full(self, cls: type[Any], ticket: int) -> list[Pacing]:
-        pacing = self._bus.route(cls).pacing
-        return [each for each in pacing if each.is_full(ticket)]
+
+def key_path(identity: AgentIdentity, payload: object, key: str) -> Path:
+    """Return the path of the record of a publish key.
+
+    Keys of different event types, and of different publishers, are different keys.
+
+    Raises:
+        InvalidPath: The key is not text, or cannot be a name in the tree.
+    """
+    if type(key) is not str:
+        raise InvalidPath(f"a key is text, not {key!r}")
+    publisher = "program" if identity == OWNER else f"agent:{identity.agent_id}"
+    return RECEIPTS.child(event_type(payload), publisher, key)
 
 
 def _copied(payload: Any) -> Any:
     """Return a deep copy.
 
     Raises:
-        InvalidValue: There cannot be one.
+        InvalidValue: The payload cannot be copied.
     """
     try:
         made = copy.deepcopy(payload)
     except Exception as error:
         raise InvalidValue(
-            f"an event holds what nobody else can change, so a copy is published; this "
+            f"a mutable payload is copied when it is published; this "
             f"{event_type(payload)} cannot be copied: {text_of(error)}"
         ) from error
     if type(made) is not type(payload):
@@ -192,11 +234,11 @@ def _copied(payload: Any) -> Any:
 
 
 def _forgotten(count: int) -> tuple[SystemMaintenance]:
-    text = f"{count} publish keys, the oldest, had to go (BusOptions.dedupe_keys)"
+    text = f"{count} publish keys, the oldest, were pruned (BusOptions.dedupe_keys)"
     return (SystemMaintenance("keys-forgotten", text),)
 
 
 def _look(view: View, path: Path) -> tuple[int, int | None]:
-    """Return kernel time, and the version of a receipt if there is one."""
+    """Return kernel time, and the version of a publish record if it exists."""
     document = view.find(path)
     return view.now, None if document is None else document.version

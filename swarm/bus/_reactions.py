@@ -1,7 +1,6 @@
 """Ready-made reactions, for `swarm.events.react`.
 
-They keep one document for each task or agent, so that nobody reads, changes and
-writes back a list that others change as well.
+Each keeps one document for each task or agent, and no list that others change as well.
 """
 
 from typing import Any, Final
@@ -12,7 +11,7 @@ _COMPLETED: Final = Path.of("global", "completed_tasks")
 _ACTIVE: Final = Path.of("global", "active_agents")
 
 KEPT_SECONDS: Final = 3600.0
-"""For how long a completed task is remembered."""
+"""How long a completed task is remembered."""
 
 
 async def record_completed_tasks(event: Event[TaskCompleted], tx: Any) -> None:

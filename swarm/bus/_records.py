@@ -1,13 +1,14 @@
-"""What publishers and subscribers are told: receipts, options, statistics."""
+"""Options, receipts and statistics of the bus, checked once. Pure."""
 
+import inspect
 import math
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from functools import partial
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 import attrs
 
-from swarm.bus._checks import plain_function
-from swarm.model import Event, check_choice, check_seconds, check_whole
+from swarm.model import Backoff, Event, check_choice, check_seconds, check_whole
 
 Delivery: TypeAlias = Literal["at-most-once", "at-least-once", "exactly-once"]
 OnError: TypeAlias = Literal["ignore", "retry", "dead-letter"]
@@ -15,16 +16,21 @@ Overflow: TypeAlias = Literal["block", "drop-oldest", "drop-newest", "latest", "
 SubscriptionStatus: TypeAlias = Literal["active", "paused", "cancelled"]
 
 Handler: TypeAlias = Callable[..., Any] | Callable[..., Awaitable[Any]]
-"""`(event)`, or of a batch `(events)`; exactly-once also gets its transaction, and
-who takes one more argument gets the `Attempt`."""
+"""`(event)`, or `(events)` of a batch; exactly-once adds the transaction. A handler
+that requires one more argument gets the `Attempt`."""
+
+
+BACKOFF: Final = Backoff(0.1, 30.0)
+"""The pauses before retries, unless asked otherwise."""
 
 
 class Receipt(NamedTuple):
-    """What `publish` returns.
+    """The result of `publish`.
 
     Attributes:
-        seq: The revision the event was published under.
-        delivered_to: How many subscriptions it is due to; 0 for a duplicate.
+        seq: The revision under which the event was published.
+        delivered_to: The number of subscriptions of this process that the event is
+            due to, before any `where` is asked; 0 for a duplicate.
         duplicate: Whether an event of this key was published before; `seq` is its.
     """
 
@@ -38,68 +44,42 @@ class Batch:
     """Hand events over several at a time.
 
     Attributes:
-        size: At most how many.
-        wait: Seconds after the first one, after which fewer are enough.
+        size: The largest number of events in a batch.
+        wait: Seconds after the first event when a smaller batch is handed over.
     """
 
     size: int
     wait: float = 0.1
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what means nothing."""
+        """Refuse values without a meaning."""
         check_whole("Batch.size", self.size, 1)
         if not 0 <= self.wait < math.inf:
             raise ValueError(f"Batch.wait is finite, 0 or more, not {self.wait}")
 
 
-@attrs.frozen
-class RetryBackoff:
-    """How long to wait before a retry: twice as long each time, with jitter.
-
-    Attributes:
-        first: Seconds before the first retry.
-        most: Seconds that are never exceeded.
-    """
-
-    first: float = 0.1
-    most: float = 30.0
-
-    def __attrs_post_init__(self) -> None:
-        """Refuse times that mean nothing."""
-        if not 0 <= self.first <= self.most < math.inf:
-            raise ValueError(f"a backoff needs 0 <= first <= most, not {self}")
-
-    def delay(self, retry: int, chance: float) -> float:
-        """Return the seconds before retry number `retry`, counted from 1.
-
-        Args:
-            retry: Which retry it is.
-            chance: A number from 0 to 1; the delay is scaled to 50 to 100 percent.
-        """
-        doubled: float = self.first * 2.0 ** min(retry - 1, 60)
-        return min(self.most, doubled) * (0.5 + chance / 2)
-
-
 @attrs.frozen(kw_only=True)
 class SubscriptionStats:
-    """One subscription's books: `received` is the sum of the others but `errors`.
+    """Count the events of one subscription (E17).
+
+    `received` is the sum of `processed`, `dead`, `dropped`, `in_flight` and `buffered`.
 
     Attributes:
-        received: Events it took in.
-        processed: Events that are done: handled, or failed and ignored.
+        received: Events taken in.
+        processed: Events handled, or failed and ignored.
         dead: Events that became dead letters.
-        dropped: Events that were let go of unhandled.
-        in_flight: Events that are being handled.
+        dropped: Events dropped unhandled.
+        in_flight: Events a handler works on.
         buffered: Events that wait, retries included.
-        errors: How often its handler failed, or its `where` raised.
-        lost: Commits that left the log before it could read them.
+        errors: Failures of the handler and of `where`.
+        lost: Commits that left the log before the subscription read them.
     """
 
     received: int
     processed: int
-    dead: int
+    dead: int = 0
     dropped: int
-    in_flight: int
+    in_flight: int = 0
     buffered: int
     errors: int
     lost: int
@@ -107,22 +87,21 @@ class SubscriptionStats:
 
 @attrs.frozen(kw_only=True)
 class BusOptions:
-    """How much the bus keeps.
+    """Bound the memory of the bus.
 
     Attributes:
-        dedupe_keys: How many publish keys are remembered at most; the oldest go
-            first, some at a time.
-        dedupe_seconds: For how long.
-        dead_letters: How many dead letters are kept at most; likewise.
-        payload_bytes: How large the payload of an event may be, about: its text and
-            bytes, and what its containers hold.
-        history_events: How many events can be queried and replayed.
-        history_seconds: For how long they can.
-        depth: How many events may lead one to the next before an event loop is
-            assumed.
-        inline_backlog: How many events may wait for plain functions. Publishers wait
-            before there are so many; what other commits cause beyond it is dropped,
-            the oldest first, with an alert each time that the loss has doubled.
+        dedupe_keys: The number of publish keys remembered; the oldest go first, some
+            at a time.
+        dedupe_seconds: How long a publish key is remembered.
+        dead_letters: The number of dead letters kept; the oldest go first.
+        payload_bytes: The size of a payload, about: its text and bytes, and the
+            contents of its containers.
+        history_events: The number of events that `query`, `replay` and `since` reach.
+        history_seconds: The age of the oldest event they reach.
+        depth: The number of events that may lead one to the next before the bus
+            assumes an event loop.
+        inline_backlog: The number of events that wait for plain functions. Beyond it
+            the oldest are dropped, with an alert each time the loss has doubled.
     """
 
     dedupe_keys: int = 10_000
@@ -135,7 +114,7 @@ class BusOptions:
     inline_backlog: int = 16_384
 
     def __attrs_post_init__(self) -> None:
-        """Refuse limits that mean nothing."""
+        """Refuse values without a meaning."""
         for field in attrs.fields(type(self)):
             what, value = f"BusOptions.{field.name}", getattr(self, field.name)
             if field.type is float:
@@ -146,20 +125,20 @@ class BusOptions:
 
 @attrs.frozen(kw_only=True)
 class HandlerOptions:
-    """How a handler gets its events; the arguments of `on`, checked.
+    """The checked arguments of `on`.
 
     Attributes:
-        delivery: How often it may get each event.
-        ordered: Whether one after the other (for each partition).
-        partition: What events are kept in order by; None: all of them.
-        batch: How many at a time; None: one.
-        on_error: What becomes of an event its handler fails with.
-        max_retries: How often it is tried again.
-        backoff: How long before each retry.
-        ack_wait: Seconds a handler may take; None: as long as it wants.
-        max_in_flight: How many may run at a time when not ordered.
-        buffer: How many events wait here; more stay in the log, or are dropped. What
-            waits behind a retry does not count, up to 16 times as many.
+        delivery: How often a handler may get each event.
+        ordered: Whether events are handled one after the other (per partition).
+        partition: The function whose results keep events in order; None: all events.
+        batch: The size of batches; None: single events.
+        on_error: The fate of an event whose handler failed.
+        max_retries: The number of retries.
+        backoff: The pause before each retry.
+        ack_wait: Seconds a handler may take; None: no limit.
+        max_in_flight: The number of handlers that run at a time when not ordered.
+        buffer: The number of events that wait. Further events stay in the log, or are
+            dropped (at-most-once).
     """
 
     delivery: Delivery = "at-most-once"
@@ -168,13 +147,13 @@ class HandlerOptions:
     batch: Batch | None = None
     on_error: OnError = "dead-letter"
     max_retries: int = 3
-    backoff: RetryBackoff = attrs.field(factory=RetryBackoff)
+    backoff: Backoff = BACKOFF
     ack_wait: float | None = None
     max_in_flight: int = 16
     buffer: int = 256
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Refuse values and combinations without a meaning."""
         check_choice("delivery", self.delivery, get_args(Delivery))
         check_choice("on_error", self.on_error, get_args(OnError))
         check_whole("max_retries", self.max_retries, 0)
@@ -183,10 +162,10 @@ class HandlerOptions:
         if self.ack_wait is not None:
             check_seconds("ack_wait", self.ack_wait)
         if self.partition is not None:
-            plain_function("partition", self.partition)
+            check_plain_function("partition", self.partition)
         for what, value, kind in (
             ("batch", self.batch, Batch),
-            ("backoff", self.backoff, RetryBackoff),
+            ("backoff", self.backoff, Backoff),
         ):
             if value is not None and not isinstance(value, kind):
                 raise TypeError(f"{what} takes a {kind.__name__}, not {value!r}")
@@ -204,11 +183,127 @@ class HandlerOptions:
             raise ValueError("a partition is kept in order; use ordered=True with it")
 
     @property
-    def is_one_lane(self) -> bool:
-        """Whether every event waits for all before it."""
+    def is_one_queue(self) -> bool:
+        """Whether every event waits for all events before it."""
         return self.ordered and self.partition is None
 
     @property
     def width(self) -> int:
-        """How many handlers may run at a time."""
-        return 1 if self.is_one_lane else self.max_in_flight
+        """The number of handlers that may run at a time."""
+        return 1 if self.is_one_queue else self.max_in_flight
+
+    @property
+    def is_simple(self) -> bool:
+        """Whether single events are handed over once, in order: the short way."""
+        return (
+            self.delivery == "at-most-once" and self.is_one_queue and self.batch is None
+        )
+
+
+def complete_options(
+    *,
+    delivery: Delivery | None,
+    ordered: bool | None,
+    on_error: OnError | None,
+    backoff: Backoff | None,
+    batch: Batch | None,
+    partition: Callable[..., Any] | None,
+    buffer: int,
+    is_named: bool,
+    is_shared: bool,
+    **others: Any,
+) -> HandlerOptions:
+    """Return the options of a handler, with the defaults that depend on others."""
+    if delivery is None:
+        delivery = "at-least-once" if is_named else "at-most-once"
+    if on_error is None:
+        on_error = "dead-letter" if delivery == "at-most-once" else "retry"
+    if ordered is None:
+        ordered = not is_shared or batch is not None or partition is not None
+    return HandlerOptions(
+        delivery=delivery,
+        ordered=ordered,
+        partition=partition,
+        batch=batch,
+        on_error=on_error,
+        backoff=BACKOFF if backoff is None else backoff,
+        buffer=max(buffer, batch.size) if isinstance(batch, Batch) else buffer,
+        **others,
+    )
+
+
+# --- functions of the user --------------------------------------------------------
+
+
+def check_plain_function(what: str, value: object) -> None:
+    """Refuse a value that cannot be called, or is an `async def`.
+
+    Raises:
+        TypeError: The value is not a plain function.
+    """
+    if not callable(value) or inspect.iscoroutinefunction(value):
+        raise TypeError(f"{what} takes a plain function of an event, not {value!r}")
+
+
+def check_handler(value: Callable[..., Any], arguments: int, shown: str) -> None:
+    """Refuse a value that does not take so many arguments, or one more.
+
+    Raises:
+        TypeError: The value is not such a function, or is a generator.
+    """
+    if not callable(value):
+        raise TypeError(f"a handler is a function of an event, not {value!r}")
+    if inspect.isgeneratorfunction(value) or inspect.isasyncgenfunction(value):
+        raise TypeError(f"a generator would never run; {value!r} is not a handler")
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):  # a builtin without a signature
+        return
+    for more in (0, 1):
+        try:
+            signature.bind(*range(arguments + more))
+        except TypeError:
+            continue
+        return
+    raise TypeError(f"this handler is called with {shown}; {value!r} takes {signature}")
+
+
+def requires(handler: Callable[..., Any], number: int) -> bool:
+    """Return whether a handler requires at least `number` positional arguments."""
+    try:
+        signature = inspect.signature(handler)
+    except (TypeError, ValueError):  # a builtin without a signature
+        return False
+    required = [
+        parameter
+        for parameter in signature.parameters.values()
+        if parameter.kind
+        in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        and parameter.default is parameter.empty
+    ]
+    return len(required) >= number
+
+
+def is_async(handler: object) -> bool:
+    """Return whether calling a handler makes a coroutine, as far as it shows."""
+    while isinstance(handler, partial):
+        handler = handler.func
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
+        getattr(handler, "__call__", None)  # noqa: B004  # the attribute is inspected
+    )
+
+
+def refuse_awaitable(handler: object, result: Any) -> None:
+    """Refuse the result of a plain function if it has to be awaited.
+
+    Raises:
+        TypeError: It has to be awaited; it is closed.
+    """
+    if inspect.isawaitable(result):
+        end = getattr(result, "close", None) or getattr(result, "cancel", None)
+        if end is not None:
+            end()
+        raise TypeError(
+            f"the plain function {handler!r} returned a value to await; write the "
+            "handler as `async def`"
+        )

@@ -1,81 +1,53 @@
-"""How a handler begins to get events."""
+"""Begin a subscription with a handler: all of it, or nothing."""
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import attrs
 
-from swarm.bus._attempt import is_async, takes
-from swarm.bus._bus import Bus
-from swarm.bus._checks import handler as check_handler
-from swarm.bus._documents import revision_of
-from swarm.bus._group import GroupMember, group_name, is_given
-from swarm.bus._host import made_of
-from swarm.bus._keeper import Keeper
-from swarm.bus._letter import DeadLetter, letters_path
-from swarm.bus._ownership import check_right, owner_of
+from swarm.bus._bus import Bus, HandlerRecipient
+from swarm.bus._dead_letters import DeadLetter, letters_path
+from swarm.bus._failures import oldest_first
+from swarm.bus._functions import CoroutineSubscription, FunctionSubscription
+from swarm.bus._handlers import (
+    GroupMember,
+    HandlerSubscription,
+    group_name,
+    is_generated,
+)
+from swarm.bus._host import check_right, owner_of
+from swarm.bus._offsets import (
+    OffsetCommitter,
+    Place,
+    Position,
+    Progress,
+    position_path,
+    version_of,
+)
 from swarm.bus._patterns import Selector
-from swarm.bus._plain import InlineSubscription
-from swarm.bus._position import Place, Position, Progress, owner_told, position_path
 from swarm.bus._records import (
-    Batch,
-    Delivery,
     Handler,
     HandlerOptions,
-    OnError,
-    RetryBackoff,
+    check_handler,
+    is_async,
+    requires,
 )
 from swarm.bus._subscription import Subscription
-from swarm.bus._worker import WorkerSubscription
 from swarm.errors import (
     AccessDenied,
-    Compacted,
     ConfigMismatch,
+    ConflictError,
+    InvalidTransition,
     InvalidValue,
     NameTaken,
     NotFound,
+    StaleAck,
 )
-from swarm.model import AgentIdentity, Document, Path, check_text, check_whole
-from swarm.ports import View
+from swarm.model import AgentIdentity, check_text, check_whole
+from swarm.ports import Expect, Write
 
 _Left: TypeAlias = tuple[Place, list[DeadLetter]]
-"""Up to where all was handled before, and which letters were requeued meanwhile."""
-
-
-def to_options(
-    *,
-    delivery: Delivery | None,
-    ordered: bool | None,
-    partition: Callable[..., Any] | None,
-    batch: Batch | None,
-    on_error: OnError | None,
-    max_retries: int,
-    backoff: RetryBackoff | None,
-    ack_wait: float | None,
-    max_in_flight: int,
-    buffer: int,
-    is_named: bool,
-    is_shared: bool,
-) -> HandlerOptions:
-    """Fill in what was left open; refuse what means nothing."""
-    if delivery is None:
-        delivery = "at-least-once" if is_named else "at-most-once"
-    if on_error is None:
-        on_error = "dead-letter" if delivery == "at-most-once" else "retry"
-    if ordered is None:
-        ordered = not is_shared or batch is not None or partition is not None
-    return HandlerOptions(
-        delivery=delivery,
-        ordered=ordered,
-        partition=partition,
-        batch=batch,
-        on_error=on_error,
-        max_retries=max_retries,
-        backoff=RetryBackoff() if backoff is None else backoff,
-        ack_wait=ack_wait,
-        max_in_flight=max_in_flight,
-        buffer=max(buffer, batch.size) if isinstance(batch, Batch) else buffer,
-    )
+"""The place where the name goes on, and the dead letters requeued for it."""
 
 
 class HandlerStart:
@@ -94,11 +66,6 @@ class HandlerStart:
         self._selector = selector
         self._options = options
 
-    @staticmethod
-    def delivery_for(reaction: Handler) -> Delivery:
-        """Return what a reaction is to have: a transaction if it takes one."""
-        return "exactly-once" if takes(reaction, 2) else "at-least-once"
-
     async def begin(
         self,
         handler: Handler,
@@ -107,63 +74,63 @@ class HandlerStart:
         group: str | None,
         since: int | None,
     ) -> Subscription:
-        """Subscribe; all or nothing."""
+        """Subscribe; all of it, or nothing."""
         self._check(handler, since)
         if group is not None:
             check_text("a group", group)
-            letters_path(group)  # it can be a name in the tree
+            letters_path(group)  # refuses what cannot be a name in the tree
             letters_path(group_name(group))
         if since is not None:
-            self._check_reach(since)
-        shared = None if group is None else await self._begun(group)
+            self._bus.history.check_reach(since)
+        shared = None if group is None else await self._find_group(group)
         if shared is not None:
             return self._join(shared, handler, name, since)
-        if self._is_plain(handler) and name is None and group is None and since is None:
-            return self._begin_inline(handler)
-        worker = self._make_worker(name or (group and group_name(group)))
-        worker.group, worker.since = group, since
+        is_alone = name is None and group is None and since is None
+        if is_alone and self._options.is_simple and not requires(handler, 2):
+            return self._begin_simple(handler)
+        return await self._begin_queued(handler, name, group, since)
+
+    async def _begin_queued(
+        self, handler: Handler, name: str | None, group: str | None, since: int | None
+    ) -> Subscription:
+        subscription = self._make(name or (group and group_name(group)))
+        subscription.group, subscription.since = group, since
         after = None if since is None else (since, -1)
-        self._reserve(worker, name)
+        self._reserve(subscription, name)
         try:
             letters: list[DeadLetter] = []
             if name is not None:
-                after, letters = await self._keep(worker, name, after)
+                after, letters = await self._keep(subscription, name, after)
             if after is not None:
-                worker.start_at(after)  # from here on no commit may come between
-            self._bus.add(worker)
-            member = worker.join(handler, self._identity)
+                subscription.start_at(after)  # no commit may come between this
+            self._bus.add(subscription)  # and this
+            member = subscription.join(handler, self._identity)
             for letter in letters:
-                worker.requeue(letter)
+                subscription.requeue(letter)
         except BaseException:
-            worker.keeper = None
-            worker.cancel()
+            subscription.offsets = None
+            subscription.cancel()
             raise
         finally:
-            worker.begun.set()
-        return worker if group is None else GroupMember(worker, member)
+            subscription.begun.set()
+        return subscription if group is None else GroupMember(subscription, member)
 
-    async def _begun(self, group: str) -> WorkerSubscription | None:
-        """Return the subscription of a group once it has begun; None: there is none."""
-        groups = self._bus.groups
-        while (worker := groups.get(group)) is not None and not worker.begun.is_set():
-            await worker.begun.wait()
-        return worker
+    async def _find_group(self, group: str) -> HandlerSubscription | None:
+        """Return the subscription of a group once it has begun, or None."""
+        found: HandlerSubscription | None
+        while (found := self._bus.groups.get(group)) and not found.begun.is_set():
+            await found.begun.wait()
+        return found
 
-    def _begin_inline(self, handler: Handler) -> InlineSubscription:
-        kind = made_of(self._bus.host.loop, InlineSubscription)
-        inline = kind(
-            self._bus,
-            self._bus.inline,
-            self._selector,
-            self._identity,
-            handler,
-            self._options,
-        )
-        self._bus.add(inline)
-        return inline
+    def _begin_simple(self, handler: Handler) -> HandlerRecipient:
+        cls = CoroutineSubscription if is_async(handler) else FunctionSubscription
+        kind = self._bus.host.runtime.substitute(cls)
+        simple = kind(self._bus, self._selector, self._identity, handler, self._options)
+        self._bus.add(simple)
+        return simple
 
-    def _make_worker(self, name: str | None) -> WorkerSubscription:
-        kind = made_of(self._bus.host.loop, WorkerSubscription)
+    def _make(self, name: str | None) -> HandlerSubscription:
+        kind = self._bus.host.runtime.substitute(HandlerSubscription)
         return kind(self._bus, self._selector, self._identity, name, self._options)
 
     def _check(self, handler: Handler, since: int | None) -> None:
@@ -174,33 +141,15 @@ class HandlerStart:
         if since is not None:
             check_whole("since", since, 0)
 
-    def _check_reach(self, since: int) -> None:
-        compacted, newest = self._bus.compacted, self._bus.host.tail.revision
-        if since < compacted:
-            raise Compacted(since, compacted + 1)
-        if since > newest:
-            raise ValueError(
-                f"revision {since} is still to come; the newest is {newest}"
-            )
-
-    def _is_plain(self, handler: Handler) -> bool:
-        options = self._options
-        return (
-            options.delivery == "at-most-once"
-            and options.batch is None
-            and options.width == 1
-            and not is_async(handler)
-            and not takes(handler, 2)
-        )
-
-    def _reserve(self, worker: WorkerSubscription, name: str | None) -> None:
-        """Take the names, before anything that waits."""
-        bus, group = self._bus, worker.group
+    def _reserve(self, subscription: HandlerSubscription, name: str | None) -> None:
+        """Take the name and the group, before anything that waits."""
+        bus, group = self._bus, subscription.group
         if name is not None:
             path = position_path(name)
-            if is_given(name):
+            if is_generated(name):
                 raise ValueError(
-                    f"what has no name is called like '{name}'; take another"
+                    f"'{name}' looks like the id of a subscription without a name; "
+                    "take another name"
                 )
             bus.host.check_right(self._identity, path, "hold")
             if name in bus.named:
@@ -208,124 +157,139 @@ class HandlerStart:
                     f"a subscription called '{name}' is active; cancel it first, or "
                     "share its events by group="
                 )
-            bus.named[name] = worker
+            bus.named[name] = subscription
         if group is not None:
-            bus.groups[group] = worker
+            bus.groups[group] = subscription
+
+    # --- a name ---------------------------------------------------------------------
 
     async def _keep(
-        self, worker: WorkerSubscription, name: str, since: Place | None
+        self, subscription: HandlerSubscription, name: str, since: Place | None
     ) -> _Left:
-        """Have the position kept; return where to begin, and what to try again.
+        """Take the name's position over; return where to begin, and what to retry.
 
-        One of this name that is winding up, or is active in another process, may
-        write its own meanwhile: the newer goes on from there, and is not ended by it.
+        An older subscription of the name that is winding up, or is active in another
+        process, may write the position meanwhile. Then it is read again.
         """
         while True:
-            left = await self._try_to_keep(worker, name, since)
+            left = await self._try_to_keep(subscription, name, since)
             if left is not None:
                 return left
 
     async def _try_to_keep(
-        self, worker: WorkerSubscription, name: str, since: Place | None
+        self, subscription: HandlerSubscription, name: str, since: Place | None
     ) -> _Left | None:
-        """Do it once; None: the position was written while it was looked at.
+        """Take it over once; None: the position was written meanwhile.
 
-        Letters go with a position, so those that are read after it are still there
-        when it is.
+        Dead letters end in the commit of a position. So those read after the position
+        are still there when it is taken over.
         """
         bus, path = self._bus, position_path(name)
         document = await bus.host.kernel.find(path)
         owner: str | None = owner_of(self._identity)
         if document is not None:
-            owner = owner_told(document)
+            owner = Position.owner_of(document)
             check_right(bus.host, self._identity, path, "write", owner)
-        letters = await self._requeued(worker)
+        letters = await self._requeued(subscription)
         if document is not None and since is None:
             position = Position.of(document)
         else:
             here = (bus.host.tail.revision, -1)
             position = Position(here if since is None else since, (), owner or "")
-        pin = bus.pins.hold(worker, position)  # it is all there, and stays
-        worker.begin_after(position.after)
-        worker.keeper = Keeper(
-            worker, path, revision_of(document), Progress(position), pin.move
+        hold = bus.holds.hold(name, subscription.id, position)  # all of it is there
+        subscription.begin_after(position.after)
+        subscription.offsets = offsets = OffsetCommitter(
+            bus.host.kernel,
+            self._identity,
+            path,
+            version_of(document),
+            Progress(position),
+            seen=subscription.seen,
+            moved=hold.move,
+            lost_name=lambda: lose_name(subscription),
         )
         try:
-            is_ours = await worker.keeper.begin()
+            is_ours = await offsets.begin()
         except BaseException:
-            bus.pins.let_go(pin)  # what is kept is what was kept before
+            bus.holds.let_go(hold)  # what was kept before stays kept
             raise
         if not is_ours:
-            bus.pins.let_go(pin)
+            bus.holds.let_go(hold)
             return None
         if self._options.delivery == "at-most-once":
-            bus.pins.let_go(pin)
-            bus.pins.release(name)
+            bus.holds.let_go(hold)
+            bus.holds.release(name)
         else:
-            pin.subscription = worker
-            bus.pins.set(pin)
+            hold.save, hold.missed = subscription.save_position, subscription.missed
+            bus.holds.set(hold)
         return position.after, letters
 
-    async def _requeued(self, worker: WorkerSubscription) -> list[DeadLetter]:
-        """Return the dead letters that wait for the next subscription of a name.
+    async def _requeued(self, subscription: HandlerSubscription) -> list[DeadLetter]:
+        """Return the dead letters that wait for the next subscription of the name.
 
-        What cannot be read here stays as it is, for one that can; there is an alert.
+        A letter that cannot be read here stays as it is, with an alert.
         """
-        kernel = self._bus.host.kernel
+        kernel, name = self._bus.host.kernel, subscription.name
         letters: list[DeadLetter] = []
-        for document in await kernel.read(_below, letters_path(worker.name)):
+        for document in await kernel.read(oldest_first, letters_path(name)):
             letter = DeadLetter.of(document)
             if not letter.is_requeued:
                 continue
             try:
-                letter.event  # noqa: B018  # is made of what was written down
+                letter.event  # noqa: B018  # reads the document
             except (NotFound, InvalidValue) as error:
                 error.add_note(f"dead letter '{letter.id}' stays")
-                self._bus.failures.complain(worker, None, error, "letter-unreadable")
+                self._bus.failures.complain(name, None, error, "letter-unreadable")
             else:
                 letters.append(letter)
         return letters
 
+    # --- a group --------------------------------------------------------------------
+
     def _join(
         self,
-        worker: WorkerSubscription,
+        subscription: HandlerSubscription,
         handler: Handler,
         name: str | None,
         since: int | None,
     ) -> Subscription:
-        self._check_may_share(worker)
-        group, mine, theirs = worker.group, self._options, worker.options
-        if mine != theirs or not self._selector.means_the_same(worker.selector):
+        self._check_may_share(subscription)
+        group, mine, theirs = subscription.group, self._options, subscription.options
+        if mine != theirs or not self._selector.means_the_same(subscription.selector):
             raise ConfigMismatch(
-                f"group '{group}' gets '{worker.pattern}' with {theirs}; "
+                f"group '{group}' gets '{subscription.pattern}' with {theirs}; "
                 f"not '{self._selector.text}' with {mine}"
             )
-        if name not in (None, worker.name):
-            raise ConfigMismatch(f"group '{group}' is called '{worker.name}'")
-        if since not in (None, worker.since):
+        if name not in (None, subscription.name):
+            raise ConfigMismatch(f"group '{group}' is called '{subscription.name}'")
+        if since not in (None, subscription.since):
             raise ConfigMismatch(
-                f"group '{group}' has begun with since={worker.since}, not {since}; "
-                "who joins it gets what the others get"
+                f"group '{group}' has begun with since={subscription.since}, not "
+                f"{since}; a new member gets the events that the others get"
             )
-        return GroupMember(worker, worker.join(handler, self._identity))
+        return GroupMember(subscription, subscription.join(handler, self._identity))
 
-    def _check_may_share(self, worker: WorkerSubscription) -> None:
-        """Refuse who would take from a group what is not its own, or not to be seen.
+    def _check_may_share(self, subscription: HandlerSubscription) -> None:
+        """Refuse an identity that may not take, or not see, a group's events.
 
         Raises:
-            AccessDenied: The policy does not let it.
+            AccessDenied: The policy does not allow it.
         """
         host, identity = self._bus.host, self._identity
-        if worker.keeper is not None:
-            path, owner = position_path(worker.name), worker.keeper.owner
+        if subscription.offsets is not None:
+            path, owner = position_path(subscription.name), subscription.offsets.owner
             check_right(host, identity, path, "write", owner)
         sees_as_much = (
-            host.reader_of(identity) is None or identity.role == worker.identity.role
+            host.reader_of(identity) is None
+            or identity.role == subscription.identity.role
         )
-        if worker.wants_documents() and not sees_as_much:
+        if subscription.wants_documents() and not sees_as_much:
             raise AccessDenied(
-                f"group '{worker.group}' is told of changes that {identity} may not see"
+                f"group '{subscription.group}' is told of changes that {identity} may "
+                "not see"
             )
+
+    # --- replay ---------------------------------------------------------------------
 
     async def replay(
         self,
@@ -337,29 +301,56 @@ class HandlerStart:
     ) -> Subscription:
         """Handle the past, then go on with the present.
 
-        `begun` is called with what has begun, before the past is handled.
+        `begun` is called with the subscription before the past is handled.
         """
         bus = self._bus
         check_whole("since", since, 0)
         self._check(handler, since)
-        self._check_reach(since)
+        bus.history.check_reach(since)
         until = bus.host.tail.revision
         if not follow:
             self._selector = attrs.evolve(self._selector, upto=until)
-        worker = self._make_worker(None)
-        worker.start_at((since, -1), replayed_until=until)
-        bus.add(worker)
-        worker.join(handler, self._identity)
-        begun(worker)
+        subscription = self._make(None)
+        subscription.start_at((since, -1), replayed_until=until)
+        bus.add(subscription)
+        subscription.join(handler, self._identity)
+        begun(subscription)
         try:
-            await worker.until_handled(until)
+            await subscription.until_handled(until)
         except BaseException:
-            worker.cancel()
+            subscription.cancel()
             raise
         if not follow:
-            await worker.cancel()
-        return worker
+            await subscription.cancel()
+        return subscription
 
 
-def _below(view: View, folder: Path) -> list[Document]:
-    return sorted(view.documents(folder), key=lambda document: document.version)
+def lose_name(subscription: HandlerSubscription) -> None:
+    """End a subscription whose name another one has taken (E6)."""
+    bus, name = subscription.bus, subscription.name
+    if subscription.status != "cancelled":
+        bus.failures.complain(name, None, StaleAck(), "subscription-taken-over")
+        subscription.cancel()
+    bus.holds.release(name, subscription.id)
+
+
+async def forget(bus: Bus, name: str, identity: AgentIdentity) -> bool:
+    """Forget the position of a name; see `Events.forget`."""
+    path, kernel = position_path(name), bus.host.kernel
+    while True:
+        document = await kernel.find(path)
+        if document is not None:
+            owner = Position.owner_of(document)
+            check_right(bus.host, identity, path, "delete", owner)
+        if name in bus.named:
+            raise InvalidTransition(f"subscription '{name}' is active; cancel it first")
+        await bus.failures.flush()
+        if document is None:
+            return False
+        conditions = [Expect(path, document.version)]
+        try:
+            await kernel.commit(identity, [Write(path)], conditions=conditions)
+        except ConflictError:
+            continue  # its position was written meanwhile
+        bus.holds.release(name)
+        return True

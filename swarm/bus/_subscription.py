@@ -1,20 +1,20 @@
-"""What a subscription is to who holds it, and what a recipient is to the bus."""
+"""What `on` and `subscribe` return, and the scope with which subscriptions end."""
 
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Final
 
-from swarm.bus._core import Core, Pacing
-from swarm.bus._letter import DeadLetter
-from swarm.bus._patterns import Selector
 from swarm.bus._records import SubscriptionStats, SubscriptionStatus
-from swarm.errors import Closed, LimitExceeded
-from swarm.model import DOCUMENT_EVENTS, AgentIdentity, Event, Path, StateEvent
+from swarm.errors import Closed
+from swarm.model import AgentIdentity
+
+FATAL: Final = (KeyboardInterrupt, SystemExit)
+"""Exceptions that end the program, wherever they are raised."""
 
 
 class Settled(Awaitable[None]):
-    """Something that is in force already; await it to wait for what still runs."""
+    """The result of a change that is in force; await it to wait for what still runs."""
 
     __slots__ = ("_wait",)
 
@@ -28,12 +28,12 @@ class Settled(Awaitable[None]):
 
 
 class Subscription(ABC):
-    """What `on` and `subscribe` give: events, from now until `cancel`.
+    """Events from now on until `cancel`: the result of `on` and `subscribe`.
 
     Attributes:
-        id: Unique in this swarm.
-        name: What it is called; its position is kept under it if it was given one.
-        identity: Who subscribed.
+        id: Unique in the swarm.
+        name: The given name, under which the position is kept; else the id.
+        identity: The identity that subscribed.
     """
 
     id: str
@@ -43,220 +43,114 @@ class Subscription(ABC):
     @property
     @abstractmethod
     def pattern(self) -> str:
-        """Which events are meant, as text."""
+        """The pattern as text."""
 
     @property
     @abstractmethod
     def status(self) -> SubscriptionStatus:
-        """Whether it is "active", "paused" or "cancelled"."""
+        """The status: "active", "paused" or "cancelled"."""
 
     @property
     @abstractmethod
     def stats(self) -> SubscriptionStats:
-        """Its books at this moment."""
+        """The counts at this moment."""
 
     @abstractmethod
     def pause(self) -> Settled:
-        """Have no handler start any more; events wait. In force at once.
+        """Start no handler any more; events wait. In force at once.
 
-        Await the result to wait until those that run have ended.
+        Await the result to wait until the handlers that run have ended. A handler that
+        awaits it does not wait for itself.
 
         Raises:
-            Closed: It was cancelled.
-            DeadlockError: (awaited) One that runs waits, in the end, for who awaits
-                this. It is paused all the same.
+            Closed: The subscription is cancelled.
         """
 
     @abstractmethod
     def resume(self) -> None:
-        """Go on, in order, with what has waited.
+        """Go on, in order, with the events that have waited.
 
         Raises:
-            Closed: It was cancelled.
+            Closed: The subscription is cancelled.
         """
 
     @abstractmethod
     def cancel(self) -> Settled:
-        """Get no more events: what waits is dropped. In force at once; idempotent.
+        """Take no events any more; those that wait are dropped. Idempotent.
 
-        Await the result to wait until no handler of it runs. A named subscription
-        keeps its position, for the next one of that name.
+        In force at once. Await the result to wait until no handler runs. A named
+        subscription keeps its position for the next one of the name.
         """
 
     def end(self) -> Settled:
-        """Cancel it because who subscribed has ended: so has a handler that asks."""
+        """Cancel it because its holder has ended; a handler that runs this ends too."""
         return self.cancel()
 
 
-class Recipient(ABC):
-    """Somebody the bus gives events to.
+class SubscriptionScope:
+    """The subscriptions of one instance of an agent, which end with it.
 
     Attributes:
-        id: Unique in this swarm.
-        name: What it is called.
-        identity: Who subscribed.
-        selector: Which events are meant.
-        pace: Whom publishers may have to wait for; None: nobody.
-        errors: How often its `where`, or its handler, has raised.
-        dropped: Events it let go of unhandled.
-        lost: Commits that left the log before it could read them.
+        is_over: Whether they have ended; then no more can be added.
     """
 
-    def __init__(
-        self, bus: Core, selector: Selector, identity: AgentIdentity, name: str | None
-    ) -> None:
-        """Belong to `bus`; it is not asked for events before `Bus.add`."""
-        self.bus = bus
-        self.selector = selector
-        self.identity = identity
-        self.id: str = bus.new_id()
-        self.name: str = self.id if name is None else name
-        self.pace: Pacing | None = None
-        self.errors: int = 0
-        self.dropped: int = 0
-        self.lost: int = 0
-        self._no_room = 0
-        self._tell_at = 1
-        self._status: SubscriptionStatus = "active"
-        self._may_read = bus.host.reader_of(identity)
+    __slots__ = ("_ending", "_held", "_next_look", "is_over")
 
-    @property
-    def pattern(self) -> str:
-        """Which events are meant, as text."""
-        return self.selector.text
+    def __init__(self) -> None:
+        """Begin empty."""
+        self.is_over: bool = False
+        self._held: list[Subscription] = []
+        self._next_look = 8
+        self._ending: list[Settled] = []
 
-    @property
-    def status(self) -> SubscriptionStatus:
-        """Whether it is "active", "paused" or "cancelled"."""
-        return self._status
-
-    @property
-    @abstractmethod
-    def stats(self) -> SubscriptionStats:
-        """Its books at this moment."""
-
-    @abstractmethod
-    def take(self, event: Event[Any]) -> bool:
-        """Take an event that is meant; called right after its commit.
-
-        Returns whether the event is due here, now or once it is read from the log.
-        """
-
-    def offer(self, event: Event[Any]) -> bool:
-        """Take an event whose class fits, if it is meant and may be seen."""
-        return self.fits(event) and self.take(event)
-
-    def is_open_to(self, cls: type[Any]) -> bool:
-        """Return whether every event of a class that fits is meant and may be seen."""
-        open_to_all = self._may_read is None or cls not in DOCUMENT_EVENTS
-        return open_to_all and self.selector.is_static
-
-    def cancel(self) -> Settled:
-        """Get no more events. In force at once; idempotent."""
-        if self._status != "cancelled":
-            self._status = "cancelled"
-            self.bus.remove(self)
-        return Settled()
-
-    def fits(self, event: Event[Any]) -> bool:
-        """Return whether an event whose class fits is meant and may be seen."""
-        if not may_see(event, self._may_read):
-            return False
-        try:
-            return self.selector.fits(event)
-        except FATAL:
-            raise
-        except BaseException as error:  # noqa: BLE001  # by E15: no match, and counted
-            self.errors += 1
-            self.bus.failures.complain(self, event, error, "where-failed")
-            return False
-
-    def wants(self, event: Event[Any]) -> bool:
-        """Return whether an event of any class is meant and may be seen."""
-        return self.selector.fits_class(event.payload_class) and self.fits(event)
-
-    def gets_deep(self, event: Event[Any]) -> bool:  # noqa: ARG002  # some look at it
-        """Return whether an event is handed over to which too many others led."""
-        return False
-
-    def wants_documents(self) -> bool:
-        """Return whether changes of documents can be meant."""
-        return any(self.selector.fits_class(cls) for cls in DOCUMENT_EVENTS)
-
-    def let_go(self, event: Event[Any], why: str) -> None:
-        """Drop an event for which there is no room.
-
-        There is an alert each time that the loss has doubled, and not one for each:
-        alerts are events as well.
-        """
-        self.dropped += 1
-        self._no_room += 1
-        if self._no_room >= self._tell_at:
-            self._tell_at = 2 * self._no_room
-            error = LimitExceeded(f"{self._no_room} events dropped so far: {why}")
-            self.bus.failures.complain(self, event, error, "events-lost")
-
-    def describe(self) -> str:
-        """Return how it fares, in one line."""
-        s = self.stats
-        text = (
-            f"subscription '{self.name}' ({self.pattern}) {self.status}: "
-            f"{s.processed} handled, {s.buffered + s.in_flight} waiting or in hand, "
-            f"{s.errors} errors, {s.dead} dead, {s.dropped} dropped"
-        )
-        return f"{text}, {s.lost} commits lost" if s.lost else text
-
-    def _check(self) -> None:
-        if self._status == "cancelled":
-            raise Closed(f"subscription '{self.name}' was cancelled")
-
-    def _become(self, status: SubscriptionStatus) -> None:
-        self._check()
-        self._status = status
-
-
-class Handling(Recipient, Subscription):
-    """One that calls a handler, and can have it try an event again."""
-
-    @abstractmethod
-    def requeue(self, letter: DeadLetter) -> None:
-        """Try the event of a dead letter again, with all attempts before it.
+    def check(self) -> None:
+        """Refuse a subscription that would outlive its holder.
 
         Raises:
-            Closed: It was cancelled.
+            Closed: The holder has ended.
         """
+        if self.is_over:
+            raise Closed(
+                "this agent has ended, or was built anew; its subscriptions end with "
+                "it, so it can make no more"
+            )
 
-    @abstractmethod
-    def hurry(self) -> None:
-        """Have no batch wait for its time any more: the end is near."""
+    def hold(self, subscription: Subscription) -> None:
+        """Add a subscription; cancel it if the holder has ended meanwhile.
 
-    @abstractmethod
-    def is_busy(self, until: float) -> bool:
-        """Return whether a handler runs, or could before a monotonic time."""
+        Raises:
+            Closed: The holder has ended.
+        """
+        if self.is_over:
+            self._ending.append(subscription.cancel())
+        self.check()
+        self._held.append(subscription)
+        if len(self._held) >= self._next_look:  # rarely, so that each `hold` is cheap
+            self._held = [s for s in self._held if s.status != "cancelled"]
+            self._next_look = max(8, 2 * len(self._held))
 
-    @abstractmethod
-    async def change(self) -> None:
-        """Wait until a handler ends."""
+    def is_in_use(self) -> bool:
+        """Return whether a subscription would end with this."""
+        return any(s.status != "cancelled" for s in self._held)
 
+    def end(self) -> None:
+        """Cancel every subscription; a handler that runs this is cancelled as well."""
+        self.is_over = True
+        held, self._held = self._held, []
+        self._ending += [subscription.end() for subscription in held]
 
-def may_see(event: Event[Any], may_read: Callable[[Path], bool] | None) -> bool:
-    """Return whether who may read what `may_read` says may see an event (S15)."""
-    return (
-        may_read is None
-        or not isinstance(event, StateEvent)
-        or may_read(event.document.path)
-    )
-
-
-FATAL: Final = (KeyboardInterrupt, SystemExit)
-"""What ends the program, whoever raises it."""
+    async def ended(self) -> None:
+        """Wait until no handler of the ended subscriptions runs."""
+        while self._ending:
+            await self._ending[-1]
+            self._ending.pop()
 
 
 def is_from_outside(error: BaseException) -> bool:
-    """Return whether the running task was told to end, and not by its own code.
+    """Return whether the running task is being ended, and not by its own code.
 
-    It is being cancelled, or closed with the loop; a handler may as well raise such an
-    exception of its own, and then that is its failure.
+    The task is cancelled, or closed with the loop. A handler may as well raise such an
+    exception by itself; then that is its failure.
     """
     if not isinstance(error, (asyncio.CancelledError, GeneratorExit)):
         return False
@@ -270,7 +164,7 @@ def is_from_outside(error: BaseException) -> bool:
 
 
 async def ended(tasks: "set[asyncio.Task[Any]]") -> None:
-    """Wait until these tasks have ended, but for the one that waits.
+    """Wait until these tasks have ended, all but the running one.
 
     Cancelling the wait cancels none of them.
     """

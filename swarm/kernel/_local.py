@@ -245,6 +245,10 @@ class LocalTree:
         revision = self._revision if since is None else self._known(since)
         return LogReader(self._log, self._parked, self._log.after(revision), revision)
 
+    def before_newest(self, count: int) -> int:
+        """Return the revision after which the newest `count` commits come, or all."""
+        return self._log.before_newest(count)
+
     def hold(self, hold: RetentionHold) -> None:
         """Keep what `hold` needs, as far as the hard limits allow."""
         self._enter()

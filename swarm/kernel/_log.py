@@ -175,6 +175,13 @@ class Log:
         assert commit is not None
         return commit
 
+    def before_newest(self, count: int) -> int:
+        """Return the revision after which the newest `count` commits come, or all."""
+        at = len(self._entries) - count
+        if at <= self._head:
+            return self.compacted
+        return _revision(self._entries[at - 1])
+
     def after(self, revision: int) -> int:
         """Return the number of the first entry later than `revision`.
 

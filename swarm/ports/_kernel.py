@@ -290,6 +290,10 @@ class Tail(Protocol):
         """
         ...
 
+    def before_newest(self, count: int) -> int:
+        """Return the revision after which the newest `count` commits come, or all."""
+        ...
+
     def hold(self, hold: RetentionHold) -> None:
         """Keep what `hold` needs, up to `Limits.held_commits` and `held_bytes`.
 

@@ -32,7 +32,6 @@ from swarm.bus import (
     PostingRecipient,
     Publisher,
     Selector,
-    made_of,
     marked,
 )
 from swarm.coordination import Coordination, Obstacle, WaitGraph
@@ -366,7 +365,7 @@ class Coordinator:
 
         name = f"{cell.name}.{method.__name__}"
         post = poster(cell, method, undelivered)
-        kind = made_of(self.loop, PostingRecipient)
+        kind = self.runtime.substitute(PostingRecipient)
         recipient = kind(self.bus, selector, cell.identity, name, post)
         return recipient
 

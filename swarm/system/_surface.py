@@ -13,7 +13,7 @@ from swarm.agents import (
     SpawnOptions,
     Strategy,
 )
-from swarm.bus import Events, Tenure
+from swarm.bus import Events, SubscriptionScope
 from swarm.coordination import (
     BarrierHandle,
     LockHandle,
@@ -56,16 +56,19 @@ class Surface:
     _coordinator: Coordinator
     _identity: AgentIdentity
     _events: Events
-    _tenure: Tenure | None = None
+    _subscription_scope: SubscriptionScope | None = None
 
     @classmethod
     def bound_to(
-        cls, coordinator: Coordinator, identity: AgentIdentity, tenure: Tenure
+        cls,
+        coordinator: Coordinator,
+        identity: AgentIdentity,
+        scope: SubscriptionScope,
     ) -> Self:
-        """Return the surface of this swarm for this identity, while `tenure` lasts."""
+        """Return the surface of this swarm for this identity, while `scope` lasts."""
         surface = cls.__new__(cls)
         vars(surface).update(
-            _coordinator=coordinator, _identity=identity, _tenure=tenure
+            _coordinator=coordinator, _identity=identity, _subscription_scope=scope
         )
         return surface
 
@@ -92,7 +95,10 @@ class Surface:
         if events is None:
             coordinator = self._coordinator
             events = Events(
-                coordinator.publisher, coordinator.bus, self._identity, self._tenure
+                coordinator.publisher,
+                coordinator.bus,
+                self._identity,
+                self._subscription_scope,
             )
             self._events = events
         return events
@@ -359,19 +365,19 @@ class AgentSurfaces:
         """Act as `identity`."""
         self._coordinator = coordinator
         self._identity = identity
-        self._tenure = Tenure()
+        self._subscription_scope = SubscriptionScope()
 
     def is_in_use(self) -> bool:
         """Return whether something was subscribed that has not ended."""
-        return self._tenure.is_in_use()
+        return self._subscription_scope.is_in_use()
 
     def end(self) -> None:
         """End what was subscribed; nothing more is."""
-        self._tenure.end()
+        self._subscription_scope.end()
 
     async def ended(self) -> None:
         """Wait until no handler of what was subscribed runs any more."""
-        await self._tenure.ended()
+        await self._subscription_scope.ended()
 
     @cached_property
     def state(self) -> StateHandle:
@@ -388,4 +394,6 @@ class AgentSurfaces:
     @cached_property
     def swarm(self) -> Surface:
         """The swarm, acting as the agent."""
-        return Surface.bound_to(self._coordinator, self._identity, self._tenure)
+        return Surface.bound_to(
+            self._coordinator, self._identity, self._subscription_scope
+        )

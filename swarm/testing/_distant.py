@@ -169,6 +169,10 @@ class LaggingTail:
             raise ValueError(f"revision {since} is still to come")
         return LogReader(self._log, self._parked, self._log.after(after), after)
 
+    def before_newest(self, count: int) -> int:
+        """Return the revision after which the newest `count` commits come, or all."""
+        return self._log.before_newest(count)
+
     def hold(self, hold: RetentionHold) -> None:
         """Keep what `hold` needs."""
         self._log.hold(hold)

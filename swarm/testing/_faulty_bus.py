@@ -14,26 +14,27 @@ a real loop names none. What may go wrong is what each kind of delivery leaves o
 - a stream loses events only if its overflow policy lets it.
 """
 
-# ruff: noqa: SLF001
 # mypy: disable-error-code="explicit-override"
 from __future__ import annotations
 
 import asyncio
 import copy
-import inspect
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
 from swarm.bus import Recipient
-from swarm.bus._attempt import Member
-from swarm.bus._delivery_rule import Delivery, Lane
-from swarm.bus._plain import InlineSubscription
-from swarm.bus._posting import PostingRecipient
-from swarm.bus._stream import EventStream
+from swarm.bus._delivery_rules import HandlerRun, PartitionQueue
+from swarm.bus._functions import (
+    CoroutineSubscription,
+    FunctionSubscription,
+    PostingRecipient,
+)
+from swarm.bus._handlers import HandlerSubscription
+from swarm.bus._runs import Member, call_in_context
+from swarm.bus._streams import EventStream
 from swarm.bus._subscription import Settled
-from swarm.bus._worker import WorkerSubscription
 from swarm.model import Event
 from swarm.testing._faults import Fault, Kind
 from swarm.testing._injector import Injector
@@ -51,7 +52,7 @@ def _injector_of(subscription: Any) -> Injector:
 # --- plain functions ----------------------------------------------------------------
 
 
-class FaultyInline(InlineSubscription):
+class FaultyFunction(FunctionSubscription):
     """A plain function that may miss an event."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -61,7 +62,7 @@ class FaultyInline(InlineSubscription):
 
     def _meet(self, event: Event[Any]) -> Any:
         if _injector_of(self).event(self.name):
-            self._queue.afterwards(self._count_dropped)
+            self._skip(event)
             return None
         return self.handler(event)
 
@@ -69,12 +70,45 @@ class FaultyInline(InlineSubscription):
 # --- handlers that may await --------------------------------------------------------
 
 
-class FaultyWorker(WorkerSubscription):
+class FaultyCoroutine(CoroutineSubscription):
+    """An `async def` whose events may be lost or late, and which may crash."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        kinds: list[Kind] = ["drop_event", "delay_event", "crash_handler"]
+        _injector_of(self).listen(self.name, kinds)
+
+    async def call(self, event: Event[Any]) -> None:
+        """Call the handler, unless something comes between."""
+        faults = _injector_of(self).event(self.name)
+        if "drop_event" in faults:
+            self._processed -= 1  # counted once this returns
+            self.dropped += 1
+            return
+        if "delay_event" in faults:
+            await asyncio.sleep(faults["delay_event"].amount)
+        if "crash_handler" in faults:
+            self._crash_later(event, faults["crash_handler"])
+        await super().call(event)
+
+    def _crash_later(self, event: Event[Any], fault: Fault) -> None:
+        task = self._task
+
+        def crash() -> bool:
+            runs = self._in_hand is event and task is not None
+            if runs and task is not None:
+                task.cancel()
+            return runs
+
+        _injector_of(self).later(fault, crash)
+
+
+class FaultyHandler(HandlerSubscription):
     """A handler whose events may be late or lost, and which may crash."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._overtaken: list[Lane] = []
+        self._overtaken: list[PartitionQueue] = []
         options = self.options
         kinds: list[Kind] = ["drop_event", "delay_event", "crash_handler"]
         if options.delivery != "at-most-once":
@@ -84,72 +118,68 @@ class FaultyWorker(WorkerSubscription):
         _injector_of(self).listen(self.name, kinds)
 
     async def hand_over(
-        self, member: Member, delivery: Delivery
+        self, member: Member, run: HandlerRun
     ) -> Sequence[BaseException | None] | None:
         """Call the handler, unless something comes between."""
         faults = _injector_of(self).event(self.name)
         self._let_go()
-        if self._is_put_off(delivery, faults):
+        if self._is_put_off(run, faults):
             return None
         if "crash_handler" in faults:
-            self._crash_later(member, delivery, faults["crash_handler"])
+            self._crash_later(member, run, faults["crash_handler"])
         if "duplicate_event" not in faults:
-            return await super().hand_over(member, delivery)
+            return await super().hand_over(member, run)
         try:
-            return await super().hand_over(_forgetful(member), delivery)
+            return await super().hand_over(_forgetful(member), run)
         except _AckLostError:
-            self._put_off(delivery, 0.0)
+            self._put_off(run, 0.0)
             return None
 
-    def _is_put_off(self, delivery: Delivery, faults: dict[Kind, Fault]) -> bool:
+    def _is_put_off(self, run: HandlerRun, faults: dict[Kind, Fault]) -> bool:
         """Let a hand-over be late or lost; return whether it was."""
         if "drop_event" in faults:
             if self.options.delivery == "at-most-once":
-                self._drop(delivery)
+                self._drop(run)
             else:
-                self._put_off(delivery, self.options.ack_wait or _SECOND)
+                self._put_off(run, self.options.ack_wait or _SECOND)
         elif "delay_event" in faults:
-            self._put_off(delivery, faults["delay_event"].amount)
+            self._put_off(run, faults["delay_event"].amount)
         elif "reorder_event" in faults:
-            self._put_off(delivery, _SECOND)
-            self._overtaken.append(delivery.lane)
+            self._put_off(run, _SECOND)
+            self._overtaken.append(run.queue)
         else:
             return False
         return True
 
-    def _drop(self, delivery: Delivery) -> None:
+    def _drop(self, run: HandlerRun) -> None:
         """Take a hand-over as acknowledged, although nobody saw the event (E4)."""
-        number = len(delivery.items)
-        self.line.done(delivery, self.now())
-        self.line.processed -= number
+        number = len(run.items)
+        self.queue.done(run, self.now())
+        self.queue.processed -= number
         self.dropped += number
-        if self.keeper is not None:
-            self.keeper.finished(delivery.items)
+        if self.offsets is not None:
+            self.offsets.finished(run.items)
 
-    def _put_off(self, delivery: Delivery, seconds: float) -> None:
+    def _put_off(self, run: HandlerRun, seconds: float) -> None:
         """Take a hand-over back, to be made again later; those behind it wait (E9)."""
-        if self.line.is_live(delivery):
-            now = self.now()
-            delivery.lane.not_before = now + seconds
-            self.line.returned(delivery, now)
+        if self.queue.is_live(run):
+            self.queue.postpone(run, self.now(), seconds)
             self.wake()
 
     def _let_go(self) -> None:
         """Hand over what has been overtaken now."""
-        lanes, self._overtaken = self._overtaken, []
-        for lane in lanes:
-            if lane.items and not lane.runs:
-                lane.not_before = 0.0
-                self.line._schedule(lane, self.now())
+        queues, self._overtaken = self._overtaken, []
+        for queue in queues:
+            self.queue.expedite(queue, self.now())
 
-    def _crash_later(self, member: Member, delivery: Delivery, fault: Fault) -> None:
-        task = member.at_work[delivery]
+    def _crash_later(self, member: Member, run: HandlerRun, fault: Fault) -> None:
+        task = member.running[run]
 
         def crash() -> bool:
-            is_at_work = member.at_work.get(delivery) is task
-            if is_at_work:
+            is_running = member.running.get(run) is task
+            if is_running:
                 task.cancel()
-            return is_at_work
+            return is_running
 
         _injector_of(self).later(fault, crash)
 
@@ -163,9 +193,7 @@ def _forgetful(member: Member) -> Member:
     handler = member.handler
 
     async def handle(*arguments: Any) -> None:
-        result = handler(*arguments)
-        if inspect.isawaitable(result):
-            await result
+        await call_in_context(handler, *arguments)
         raise _AckLostError
 
     other = copy.copy(member)
@@ -250,8 +278,9 @@ class FaultyPosting(_Held, PostingRecipient):
 
 
 SUBSCRIPTION_TYPES: Final[dict[type[Any], type[Any]]] = {
-    InlineSubscription: FaultyInline,
-    WorkerSubscription: FaultyWorker,
+    FunctionSubscription: FaultyFunction,
+    CoroutineSubscription: FaultyCoroutine,
+    HandlerSubscription: FaultyHandler,
     EventStream: FaultyStream,
     PostingRecipient: FaultyPosting,
 }

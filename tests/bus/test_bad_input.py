@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from swarm import Batch, BusOptions, RetryBackoff, Swarm, event
+from swarm import Backoff, Batch, BusOptions, Swarm, event
 from tests.support.virtual_loop import virtual
 
 
@@ -61,8 +61,8 @@ CASES: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     ),
     "batch: size 0": (lambda _: Batch(0), ValueError, "1 or more"),
     "batch: nan": (lambda _: Batch(2, float("nan")), ValueError, "finite"),
-    "backoff: a number": (worker(backoff=0.5), TypeError, "takes a RetryBackoff"),
-    "backoff: backwards": (lambda _: RetryBackoff(5, 1), ValueError, "first <= most"),
+    "backoff: a number": (worker(backoff=0.5), TypeError, "takes a Backoff"),
+    "backoff: backwards": (lambda _: Backoff(5, 1), ValueError, "first <= most"),
     "max_retries: text": (worker(max_retries="3"), TypeError, "whole number"),
     "max_retries: -1": (worker(max_retries=-1), ValueError, "0 or more"),
     "max_in_flight: 0": (worker(max_in_flight=0), ValueError, "1 or more"),
@@ -149,7 +149,7 @@ def test_one_clear_error(case: str) -> None:
             assert swarm.events.subscriptions() == []
             assert not bus.named
             assert not bus.groups
-            assert len(bus.pins) == 0
+            assert len(bus.holds) == 0
             assert swarm._coordinator.kernel.revision == 0
 
     scenario()

@@ -15,11 +15,11 @@ from hypothesis.stateful import (
 )
 
 from swarm import (
+    Backoff,
     Batch,
     Event,
     Lagged,
     Limits,
-    RetryBackoff,
     Swarm,
     SwarmConfig,
     event,
@@ -159,7 +159,7 @@ class Reader:
     async def start(self, name: str) -> None:
         self.sub_name = name
         on = self.swarm.events.on
-        backoff = RetryBackoff(1, 4)
+        backoff = Backoff(1, 4)
         if self.kind in STREAMS:
             ready = asyncio.Event()
             self.task = asyncio.ensure_future(self.read(ready))
@@ -353,7 +353,7 @@ class BusMachine(RuleBasedStateMachine):
         self.run(act())
 
     def check(self) -> None:
-        self.swarm._coordinator.bus.history().check()  # H1
+        self.swarm._coordinator.bus.history.refresh()
         for reader in self.readers:
             s = reader.sub.stats
             total = s.processed + s.dead + s.dropped + s.in_flight + s.buffered

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from swarm import Agent, Batch, Event, RetryBackoff, Swarm, SwarmConfig, event
+from swarm import Agent, Backoff, Batch, Event, Swarm, SwarmConfig, event
 from tests.support.virtual_loop import virtual
 
 
@@ -96,7 +96,7 @@ async def test_a_retry_has_its_chance_and_what_stands_behind_it(
             handle,
             delivery="at-least-once",
             name=name,
-            backoff=RetryBackoff(2.0, 2.0),
+            backoff=Backoff(2.0, 2.0),
         )
         for number in range(20):
             await swarm.events.publish(Page(number))
@@ -115,7 +115,7 @@ async def test_what_could_not_be_tried_in_time_is_not_waited_for() -> None:
 
     async with Swarm(config=SwarmConfig(drain_timeout=10)) as swarm:
         sub = await swarm.events.on(
-            Page, handle, name="named", backoff=RetryBackoff(60.0, 60.0)
+            Page, handle, name="named", backoff=Backoff(60.0, 60.0)
         )
         await swarm.events.publish(Page(0))
         await asyncio.sleep(0.1)
@@ -137,7 +137,7 @@ async def test_what_is_paused_is_not_waited_for() -> None:
         before = await swarm.events.on(Page, handle, delivery="at-least-once")
         await before.pause()
         later = await swarm.events.on(
-            Page, handle, delivery="at-least-once", backoff=RetryBackoff(50.0, 50.0)
+            Page, handle, delivery="at-least-once", backoff=Backoff(50.0, 50.0)
         )
         await swarm.events.publish(Page(0))
         await asyncio.sleep(0.1)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from swarm import Event, RetryBackoff, StaleAck, Swarm, event
-from swarm.bus._position import Position, position_path
+from swarm import Backoff, Event, StaleAck, Swarm, event
+from swarm.bus._offsets import Position, position_path
 from swarm.model import OWNER
 from swarm.ports import Write
 from tests.support.sweep import CANCELLED, sweep
@@ -61,7 +61,7 @@ class Book:
             delivery=self.delivery,  # type: ignore[arg-type]
             ordered=self.ordered,
             name="book",
-            backoff=RetryBackoff(0.1, 1),
+            backoff=Backoff(0.1, 1),
         )
 
     async def effects(self) -> list[int]:

@@ -6,10 +6,16 @@ from typing import Any
 import pytest
 
 from swarm import OWNER, SchemaVersionError, StateCorruption
-from swarm.bus._letter import DeadLetter
-from swarm.bus._position import Position
-from swarm.bus._receipts import receipt, receipt_path
-from swarm.model import Document, Path, SystemAlert
+from swarm.bus._dead_letters import DeadLetter
+from swarm.bus._offsets import Position
+from swarm.bus._publisher import PublishRecord, key_path
+from swarm.model import (
+    AgentIdentity,
+    Document,
+    Path,
+    SystemAlert,
+    SystemMaintenance,
+)
 
 
 def document(value: Any, record: Any = None) -> Document:
@@ -31,7 +37,7 @@ def test_a_position_is_read_as_it_was_written(position: Position) -> None:
 @pytest.mark.parametrize("value", [None, 5, "x", [], {}, {"schema": 1}])
 def test_something_else_is_corruption(kind: Any, value: Any) -> None:
     """Damage is never taken for a record."""
-    with pytest.raises(StateCorruption, match="is no"):
+    with pytest.raises(StateCorruption, match="is not a"):
         kind.of(document(value))
 
 
@@ -42,10 +48,17 @@ def test_a_later_schema_is_refused(kind: Any) -> None:
         kind.of(document({"schema": 2}))
 
 
-def test_a_receipt_is_shared_by_all_of_a_class() -> None:
-    """It costs one record for each type of event, and a document for each key."""
-    one = receipt(receipt_path("a"), SystemAlert, 5)
-    two = receipt(receipt_path("b"), SystemAlert, 9)
-    assert one.record is two.record
-    assert one.record.to_json() == {"schema": 1, "type": "system.alert"}
-    assert (one.expires, two.path.text) == (5, "receipts.b")
+def test_keys_of_different_types_and_publishers_are_different_documents() -> None:
+    """E8: a key is known for one event type and one publisher."""
+    ada = AgentIdentity("owner", "researcher", "s1", "agent")
+    paths = [
+        key_path(OWNER, SystemAlert("error", "a", "b"), "k"),
+        key_path(ada, SystemAlert("error", "a", "b"), "k"),
+        key_path(OWNER, SystemMaintenance("a", "b"), "k"),
+    ]
+    assert [path.text for path in paths] == [
+        'receipts["system.alert"].program.k',
+        'receipts["system.alert"].agent:owner.k',
+        'receipts["system.maintenance"].program.k',
+    ]
+    assert PublishRecord("a.b").to_json() == {"schema": 1, "type": "a.b"}

@@ -47,13 +47,13 @@ async def test_a_since_to_come_changes_nothing_of_what_is_kept() -> None:
         await asyncio.sleep(1)
         await sub.cancel()
         before = await swarm.state.read("subscriptions.kept")
-        pins = dict(swarm._coordinator.bus.pins._pins)
+        pins = dict(swarm._coordinator.bus.holds._holds)
         for since in (10**9, swarm._coordinator.kernel.revision + 1):
             for options in ({"name": "kept"}, {"group": "g"}, {}):
                 with pytest.raises(ValueError, match="still to come"):
                     await events.on(Note, handler, since=since, **options)
         assert await swarm.state.read("subscriptions.kept") == before
-        assert swarm._coordinator.bus.pins._pins == pins
+        assert swarm._coordinator.bus.holds._holds == pins
         await events.publish(Note(2))
         sub = await events.on(Note, handler, name="kept")
         await asyncio.sleep(1)
@@ -68,7 +68,7 @@ async def test_who_cannot_begin_leaves_what_the_log_keeps_as_it_was() -> None:
         sub = await events.on(Note, refuse, name="kept")
         await sub.cancel()
         bus = swarm._coordinator.bus
-        pins = dict(bus.pins._pins)
+        pins = dict(bus.holds._holds)
         kernel: Any = bus.host.kernel
         commit = kernel.commit
 
@@ -81,7 +81,7 @@ async def test_who_cannot_begin_leaves_what_the_log_keeps_as_it_was() -> None:
                 await events.on(Note, refuse, name="kept", since=0)
         finally:
             kernel.commit = commit
-        assert bus.pins._pins == pins
+        assert bus.holds._holds == pins
         assert not bus.named
         assert list(kernel._log._holds) == list(pins.values())
         await events.on(Note, refuse, name="kept")
@@ -158,9 +158,9 @@ def test_dead_letters_of_two_subscriptions_never_mix(other: dict[str, str]) -> N
             options: dict[str, Any] = {"max_retries": 0, "delivery": "at-least-once"}
             one = await events.on(Note, refuse, **options, **other)
             if not other:
-                with pytest.raises(ValueError, match="called like"):
+                with pytest.raises(ValueError, match="looks like"):
                     await events.on(Note, refuse, name=one.name)
-            with pytest.raises(ValueError, match="called like"):
+            with pytest.raises(ValueError, match="looks like"):
                 await events.on(Note, refuse, name="group:x")
             two = await events.on(Note, refuse, name="x", **options)
             await events.publish(Note())

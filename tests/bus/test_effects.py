@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from swarm import Event, Swarm, SystemAlert, event
-from swarm.bus._hand_over import RUNS
+from swarm.bus._runs import MOST_CALLS as RUNS
 from tests.support.virtual_loop import turns, virtual
 
 

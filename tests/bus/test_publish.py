@@ -76,7 +76,7 @@ def test_a_key_publishes_once_in_its_window(
                 model[key] = (receipt.seq, now)
                 for oldest in sorted(model, key=lambda k: model[k][0])[:-most]:
                     del model[oldest]
-                kept = await swarm.state.get("receipts", {})
+                kept = await swarm.state.get('receipts["pub.ping"].program', {})
                 assert set(kept) == set(model)
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
@@ -88,7 +88,8 @@ async def test_a_receipt_is_a_document_of_the_same_commit() -> None:
     """E8: its version is the seq, so a duplicate is told by the condition alone."""
     async with Swarm() as swarm:
         receipt = await swarm.events.publish(Ping(1), key="a.b/c [x]")
-        document = await swarm.state.read('receipts["a.b/c [x]"]')
+        path = 'receipts["pub.ping"].program["a.b/c [x]"]'
+        document = await swarm.state.read(path)
         assert document is not None
         assert document.version == receipt.seq
         assert swarm.events.query(Ping)[0].key == "a.b/c [x]"
@@ -152,7 +153,7 @@ async def test_a_guard_lets_only_the_live_holder_publish() -> None:
                 await swarm.events.publish(Ping(3), key=key, guard=lease)
         assert swarm._coordinator.kernel.revision == before
         assert got == [1, 2]
-        assert set(await swarm.state.get("receipts")) == {"k"}
+        assert set(await swarm.state.get('receipts["pub.ping"].program')) == {"k"}
         next_lease = await swarm.lock("x").acquire()
         await next_lease.release()
         with pytest.raises(StaleLease):

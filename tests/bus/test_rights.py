@@ -188,9 +188,9 @@ def test_what_the_swarm_announces_nobody_else_can(payload: Any) -> None:
                 before = swarm._coordinator.kernel.revision
                 for _ in range(2):
                     for options in ({}, {"key": "k"}):
-                        with pytest.raises(AccessDenied, match="swarm itself says"):
+                        with pytest.raises(AccessDenied, match="by the swarm itself"):
                             await swarm.events.publish(payload, **options)
-                        with pytest.raises(AccessDenied, match="swarm itself says"):
+                        with pytest.raises(AccessDenied, match="by the swarm itself"):
                             await ref.ask(
                                 Doer.do, lambda e, o=options: e.publish(payload, **o)
                             )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from swarm import Batch, Event, RetryBackoff, Swarm, SystemAlert, correlated, event
+from swarm import Backoff, Batch, Event, Swarm, SystemAlert, correlated, event
 from tests.support.virtual_loop import virtual
 
 
@@ -62,7 +62,7 @@ def test_a_handler_that_does_not_end_is_left_alone(delivery: Any) -> None:
                 effect if delivery == "exactly-once" else plain,
                 delivery=delivery,
                 ack_wait=10,
-                backoff=RetryBackoff(1, 1),
+                backoff=Backoff(1, 1),
             )
             for number in range(3):
                 await swarm.events.publish(Tick(number))
@@ -106,7 +106,7 @@ async def test_not_more_than_so_many_are_left_alone() -> None:
             ack_wait=1,
             max_retries=1,
             max_in_flight=3,
-            backoff=RetryBackoff(0.1, 0.1),
+            backoff=Backoff(0.1, 0.1),
         )
         for number in range(9):
             await swarm.events.publish(Tick(number))
@@ -140,7 +140,7 @@ async def test_a_handler_that_ends_late_is_not_left_alone() -> None:
             tidy,
             delivery="at-least-once",
             ack_wait=5,
-            backoff=RetryBackoff(0.1, 0.1),
+            backoff=Backoff(0.1, 0.1),
         )
         for number in range(3):
             await swarm.events.publish(Tick(number))

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from swarm import (
+    Backoff,
     BusOptions,
     DeadlockError,
     Event,
     Limits,
     Receipt,
-    RetryBackoff,
     Swarm,
     SwarmConfig,
     event,
@@ -105,7 +105,7 @@ async def test_no_event_is_lost_under_every_schedule(sim: Any) -> None:
                 name="sim",
                 buffer=2,
                 max_retries=1,
-                backoff=RetryBackoff(0.1, 1),
+                backoff=Backoff(0.1, 1),
                 ordered=sim.rng.random() < 0.5,
             )
 

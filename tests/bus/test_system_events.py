@@ -157,7 +157,7 @@ async def test_settings_that_change() -> None:
         assert [e.payload for e in found] == expected
         assert len({e.id for e in swarm.events.query()}) == len(swarm.events.query())
         assert len(swarm.events.query("state.*")) == 6
-        swarm._coordinator.bus.history().check()
+        swarm._coordinator.bus.history.refresh()
         clerk = await swarm.spawn(Agent, name="clerk", role="clerk")
         mine = clerk._cell.host.surfaces(clerk.identity).swarm.events
         assert [e.payload.name for e in mine.query(SystemConfigChanged)] == ["open"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from swarm import Batch, Event, RetryBackoff, Swarm, SwarmConfig, event
+from swarm import Backoff, Batch, Event, Swarm, SwarmConfig, event
 from swarm.ports import LoopClock
 from tests.support.virtual_loop import VirtualLoop, virtual
 
@@ -65,7 +65,7 @@ def test_no_retry_is_forgotten(
                 ordered=ordered,
                 max_in_flight=4,
                 ack_wait=ack_wait,
-                backoff=RetryBackoff(0.01, 0.01),
+                backoff=Backoff(0.01, 0.01),
             )
             for number in range(200):
                 await swarm.events.publish(Tick(number))
@@ -126,7 +126,7 @@ async def test_closing_does_not_wait_for_what_nobody_looks_at() -> None:
             delivery="at-least-once",
             ordered=False,
             max_in_flight=4,
-            backoff=RetryBackoff(0.003, 0.003),
+            backoff=Backoff(0.003, 0.003),
         )
         for number in range(100):
             await swarm.events.publish(Tick(number))

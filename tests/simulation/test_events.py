@@ -8,11 +8,11 @@ import pytest
 
 from swarm import Agent, Event, Swarm, event, on
 from swarm.bus import Attempt
-from swarm.bus._delivery_rule import Line
-from swarm.bus._inline import InlineQueue
-from swarm.bus._keeper import Keeper
-from swarm.bus._position import Progress
-from swarm.bus._worker import WorkerSubscription
+from swarm.bus._calls import CallQueue
+from swarm.bus._delivery_rules import DeliveryQueue
+from swarm.bus._functions import CoroutineSubscription
+from swarm.bus._handlers import HandlerSubscription
+from swarm.bus._offsets import OffsetCommitter, Progress
 from swarm.testing import (
     Fault,
     Faults,
@@ -177,13 +177,29 @@ def trusting(promise: Any, **options: Any) -> Any:
 
 def test_a_hand_over_before_it_is_acknowledged_is_found(monkeypatch):
     """E4: what is handed over is done, also when its handler is cancelled."""
-    monkeypatch.setattr(Line, "done", lambda self, delivery, now: None)
+    monkeypatch.setattr(DeliveryQueue, "done", lambda self, run, now: None)
+    program = trusting(at_most_once, ordered=False)
+    breaks(program, WRONG, faults=Faults(crash_handler=True))
+
+
+def test_a_run_that_is_handed_over_again_is_found(monkeypatch):
+    """E4: the short way acknowledges before it hands over."""
+    call = CoroutineSubscription.call
+
+    async def again(self, event):
+        try:
+            await call(self, event)
+        except asyncio.CancelledError:
+            self._queue.appendleft(event)
+            raise
+
+    monkeypatch.setattr(CoroutineSubscription, "call", again)
     breaks(trusting(at_most_once), WRONG, faults=Faults(crash_handler=True))
 
 
 def test_a_plain_function_called_twice_is_found(monkeypatch):
     """E4: at most once."""
-    put = InlineQueue.put
+    put = CallQueue.put
 
     def twice(self, event, route):
         put(self, event, route)
@@ -191,19 +207,19 @@ def test_a_plain_function_called_twice_is_found(monkeypatch):
         route.count -= 1
         route.done -= 1
 
-    monkeypatch.setattr(InlineQueue, "put", twice)
+    monkeypatch.setattr(CallQueue, "put", twice)
     breaks(trusting(at_most_once, plain=True), WRONG)
 
 
 def test_an_event_lost_with_its_handler_is_found(monkeypatch):
     """E5: a cancelled attempt is repeated."""
-    monkeypatch.setattr(Line, "returned", Line.done)
+    monkeypatch.setattr(DeliveryQueue, "returned", DeliveryQueue.done)
     breaks(trusting(at_least_once), WRONG, faults=Faults(crash_handler=True))
 
 
 def test_a_worker_that_is_not_replaced_is_found(monkeypatch):
     """E5: the end of one worker wakes the next."""
-    monkeypatch.setattr(WorkerSubscription, "_wake_member", one_worker_ever)
+    monkeypatch.setattr(HandlerSubscription, "_wake_member", one_worker_ever)
     breaks(trusting(at_least_once), WRONG, faults=Faults(crash_handler=True))
 
 
@@ -217,29 +233,29 @@ def one_worker_ever(self, member):
 
 def test_successors_that_overtake_are_found(monkeypatch):
     """E9: what is late holds back what is behind it."""
-    ended = Line._end
+    ended = DeliveryQueue._end
 
-    def rotates(self, delivery, gone, now):
-        ended(self, delivery, gone, now)
-        items = delivery.lane.items
+    def rotates(self, run, gone, now):
+        ended(self, run, gone, now)
+        items = run.queue.items
         if gone == 0 and len(items) > 1:
             items.rotate(-1)
 
-    monkeypatch.setattr(Line, "_end", rotates)
+    monkeypatch.setattr(DeliveryQueue, "_end", rotates)
     breaks(trusting(at_least_once), WRONG, faults=Faults(delay_event=True))
 
 
 def test_an_effect_without_its_acknowledgement_is_found(monkeypatch):
     """E7: effects and acknowledgement are one commit, or neither is there."""
 
-    async def apart(worker, member, delivery):
+    async def apart(worker, member, run):
         transaction = worker.bus.host.effects(member.identity, lambda: ((), ()))
         async with transaction as tx:
-            await member.handler(delivery.items[0].event, tx)
+            await member.handler(run.items[0].event, tx)
         await asyncio.sleep(0)
         return [None]
 
-    monkeypatch.setattr("swarm.bus._hand_over._exactly_once", apart)
+    monkeypatch.setattr("swarm.bus._runs._exactly_once", apart)
     breaks(trusting(exactly_once), WRONG, faults=Faults(crash_handler=True))
 
 
@@ -251,14 +267,14 @@ def test_a_position_that_runs_ahead_is_found(monkeypatch):
 
 def test_a_position_that_is_not_kept_is_found(monkeypatch):
     """E7: what is done is not done again by the next of its name."""
-    monkeypatch.setattr(Keeper, "has_done", lambda self, place: False)
-    to_commit = Keeper.to_commit
+    monkeypatch.setattr(OffsetCommitter, "has_done", lambda self, place: False)
+    to_commit = OffsetCommitter.to_commit
 
     def nothing(self, *arguments):
         mark = to_commit(self, *arguments)
         return mark._replace(writes=mark.writes[1:], conditions=())
 
-    monkeypatch.setattr(Keeper, "to_commit", nothing)
+    monkeypatch.setattr(OffsetCommitter, "to_commit", nothing)
     breaks(handed_on, WRONG, faults=EVENT_FAULTS)
 
 
@@ -335,7 +351,7 @@ def test_a_stream_loses_only_what_it_may_lose(overflow):
 
 def test_a_stream_that_loses_events_is_found(monkeypatch):
     """E3: the check can fail."""
-    monkeypatch.setattr("swarm.bus._stream.just_before", lambda event: event.place)
+    monkeypatch.setattr("swarm.bus._streams.just_before", lambda event: event.place)
     breaks(trusting(streamed, overflow="block"), WRONG)
 
 
@@ -550,11 +566,11 @@ def test_subscriptions_outside_a_simulation_know_nothing_of_faults():
     async def program() -> set[type]:
         async with Swarm() as swarm:
             await swarm.events.on(Order, lambda _: None)
-            await swarm.events.on(Order, lambda _: asyncio.sleep(0), name="kept")
+            await swarm.events.on(Order, print, name="kept")
             async with swarm.events.subscribe(Order):
                 return {type(s) for s in swarm.events.subscriptions()}
 
     names = {cls.__name__ for cls in asyncio.run(program())}
-    assert names == {"InlineSubscription", "WorkerSubscription", "EventStream"}
+    assert names == {"FunctionSubscription", "HandlerSubscription", "EventStream"}
     names = {cls.__name__ for cls in run(program).unwrap()}
-    assert names == {"FaultyInline", "FaultyWorker", "FaultyStream"}
+    assert names == {"FaultyFunction", "FaultyHandler", "FaultyStream"}

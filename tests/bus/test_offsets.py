@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm import Event, Swarm, event
-from swarm.bus._position import Place, Position, Progress
+from swarm.bus._offsets import Place, Position, Progress
 from tests.support.virtual_loop import virtual
 
 

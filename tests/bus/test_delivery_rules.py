@@ -1,4 +1,4 @@
-"""The delivery rule against a model: lists of what waits and what runs."""
+"""The delivery queue against a model: lists of events that wait and that run."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ from hypothesis.stateful import (
     rule,
 )
 
-from swarm import Batch, Event, RetryBackoff
-from swarm.bus._delivery_rule import Delivery, Fate, Item, Line
+from swarm import Backoff, Batch, Event
+from swarm.bus._delivery_rules import DeliveryQueue, Fate, HandlerRun, QueuedEvent
 from swarm.bus._records import HandlerOptions
 from swarm.model import OWNER, Commit
 from tests.bus.test_patterns import Placed
 
 
-class LineMachine(RuleBasedStateMachine):
+class DeliveryQueueMachine(RuleBasedStateMachine):
     """E5, E9, E10, E11, E14, E17 for every combination of options."""
 
     @initialize(
@@ -39,22 +39,22 @@ class LineMachine(RuleBasedStateMachine):
             batch=Batch(3, 2.0) if mode == "batched" else None,
             on_error=on_error,
             max_retries=retries,
-            backoff=RetryBackoff(1.0, 8.0),
+            backoff=Backoff(1.0, 8.0),
             ack_wait=wait,
         )
         self.mode = mode
-        self.line = Line(self.options)
+        self.line = DeliveryQueue(self.options)
         self.now = 0.0
         self.added = 0
         self.waiting: list[int] = []
-        self.running: dict[Delivery, list[int]] = {}
+        self.running: dict[HandlerRun, list[int]] = {}
         self.failures: dict[int, int] = {}
         self.not_before: dict[int, float] = {}
         self.finished: list[int] = []
         self.dead: list[int] = []
         self.hurries = False
 
-    def lane(self, number: int) -> Any:
+    def queue(self, number: int) -> Any:
         if self.mode == "partitioned":
             return number % 3
         return number if self.mode == "unordered" else 0
@@ -64,7 +64,7 @@ class LineMachine(RuleBasedStateMachine):
         self.added += 1
         n = self.added
         commit = Commit(n, n, OWNER, (), (Placed(n),))
-        self.line.add(Item(Event(commit, 0), self.now), n % 3, self.now)
+        self.line.add(QueuedEvent(Event(commit, 0), self.now), n % 3, self.now)
         self.waiting.append(n)
 
     @rule(seconds=st.sampled_from((0.5, 1.0, 4.0, 10.0)))
@@ -80,17 +80,17 @@ class LineMachine(RuleBasedStateMachine):
     def take(self) -> None:
         delivery = self.line.take(self.now)
         if delivery is None:
-            busy = {self.lane(n) for ns in self.running.values() for n in ns}
-            for lane in {self.lane(n) for n in self.waiting} - busy:
-                head = min(n for n in self.waiting if self.lane(n) == lane)
+            busy = {self.queue(n) for ns in self.running.values() for n in ns}
+            for lane in {self.queue(n) for n in self.waiting} - busy:
+                head = min(n for n in self.waiting if self.queue(n) == lane)
                 assert self.not_before.get(head, 0) > self.now or self.mode == "batched"
             return
         numbers = [item.event.payload.number for item in delivery.items]
-        lane = self.lane(numbers[0])
+        lane = self.queue(numbers[0])
         assert not any(
-            self.lane(n) == lane for ns in self.running.values() for n in ns
+            self.queue(n) == lane for ns in self.running.values() for n in ns
         ), "E9: one at a time"
-        in_lane = sorted(n for n in self.waiting if self.lane(n) == lane)
+        in_lane = sorted(n for n in self.waiting if self.queue(n) == lane)
         assert numbers == in_lane[: len(numbers)], "E9: in order, none overtaken"
         assert 1 <= len(numbers) <= (3 if self.mode == "batched" else 1)
         assert self.not_before.get(numbers[0], 0) <= self.now, "E10: backoff"
@@ -128,7 +128,9 @@ class LineMachine(RuleBasedStateMachine):
         assert not self.line.is_live(delivery)
         assert not self.line.extend(delivery, self.now), "E6: stale"
 
-    def fail(self, delivery: Delivery, numbers: list[int], results: list[Any]) -> None:
+    def fail(
+        self, delivery: HandlerRun, numbers: list[int], results: list[Any]
+    ) -> None:
         outcomes = self.line.failed(delivery, results, self.now, lambda: 1.0)
         fates = {item.event.payload.number: fate for item, _, fate in outcomes}
         for at, number in enumerate(numbers):
@@ -179,15 +181,16 @@ class LineMachine(RuleBasedStateMachine):
             is_seen_to = line.is_due(self.now) or line.next_at() is not None
             assert is_seen_to, "nothing is forgotten"
             if self.hurries:
-                heads = {self.lane(n): n for n in sorted(self.waiting, reverse=True)}
+                heads = {self.queue(n): n for n in sorted(self.waiting, reverse=True)}
                 may_run = [
                     self.not_before.get(n, 0) <= self.now for n in heads.values()
                 ]
                 assert line.is_due(self.now) == any(may_run), "E11: no batch waits"
         line.is_due(self.now)
-        lanes = {self.lane(n): n for n in sorted(self.waiting, reverse=True)}
+        lanes = {self.queue(n): n for n in sorted(self.waiting, reverse=True)}
         held = sum(
-            self.not_before.get(lanes[self.lane(n)], 0) > self.now for n in self.waiting
+            self.not_before.get(lanes[self.queue(n)], 0) > self.now
+            for n in self.waiting
         )
         if self.mode in ("partitioned", "unordered"):
             assert line.room(1_000) == 1_000 - len(self.waiting) + held
@@ -199,10 +202,10 @@ class LineMachine(RuleBasedStateMachine):
         assert set(line.overdue(self.now)) == late
 
 
-LineMachine.TestCase.settings = settings(
+DeliveryQueueMachine.TestCase.settings = settings(
     max_examples=150, stateful_step_count=40, deadline=None
 )
-TestLine = LineMachine.TestCase
+TestDeliveryQueue = DeliveryQueueMachine.TestCase
 
 
 def test_options_that_mean_nothing_are_refused() -> None:
@@ -221,5 +224,5 @@ def test_options_that_mean_nothing_are_refused() -> None:
             HandlerOptions(**options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="Batch"):
         Batch(0)
-    with pytest.raises(ValueError, match="backoff"):
-        RetryBackoff(2, 1)
+    with pytest.raises(ValueError, match="Backoff"):
+        Backoff(2, 1)

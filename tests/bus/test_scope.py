@@ -227,4 +227,4 @@ async def test_what_was_cancelled_is_not_kept() -> None:
         await ref.ask(Restless.turn)
         (cell,) = swarm._coordinator.table.cells.values()
         surfaces: Any = cell.surfaces
-        assert len(surfaces._tenure._held) < 20
+        assert len(surfaces._subscription_scope._held) < 20

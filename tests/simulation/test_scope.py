@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from swarm import Agent, Event, Restart, Swarm, event
-from swarm.bus import Tenure
+from swarm.bus import SubscriptionScope
 from swarm.testing import Faults, Sim
 from tests.simulation.oracle import breaks, holds, nothing_left
 
@@ -76,5 +76,5 @@ def test_a_name_goes_on_from_life_to_life(faults: Faults | None) -> None:
 
 def test_what_outlives_its_agent_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check can fail."""
-    monkeypatch.setattr(Tenure, "end", lambda self: None)
+    monkeypatch.setattr(SubscriptionScope, "end", lambda self: None)
     breaks(parcels, (AssertionError, ExceptionGroup))

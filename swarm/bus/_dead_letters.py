@@ -1,0 +1,311 @@
+"""Dead letters: the events that subscriptions gave up, as documents. Pure.
+
+An event and its error are written down so that another process, at another time, can
+read them. A payload that JSON does not tell whole stays in this process as it is, and
+the document says why; other processes know the event without its payload.
+"""
+
+import traceback
+from typing import Any, Final
+
+import attrs
+import orjson
+
+from swarm.bus._offsets import SCHEMA, read_record
+from swarm.errors import InvalidValue, NotFound
+from swarm.model import (
+    JSON,
+    AgentIdentity,
+    Cause,
+    Commit,
+    Document,
+    Event,
+    Path,
+    RecalledEvent,
+    class_name,
+    find_event_class,
+)
+from swarm.ports import Codec, structuring
+
+LETTERS: Final = Path.of("dead_letters")
+
+_TRACEBACK: Final = 16 * 1024  # characters; the end says most
+_MESSAGE: Final = 4 * 1024
+
+
+@attrs.frozen
+class ErrorInfo:
+    """An error as data (Q5).
+
+    Attributes:
+        type: The name of its class, such as "ValueError".
+        message: Its text.
+        traceback: The traceback as Python prints it; its end if it is long.
+    """
+
+    type: str
+    message: str
+    traceback: str = ""
+
+    @classmethod
+    def of(cls, error: BaseException) -> "ErrorInfo":
+        """Write an error down, whatever its own `__str__` does."""
+        lines = "".join(traceback.format_exception(error))
+        return cls(type(error).__name__, text_of(error), lines[-_TRACEBACK:])
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}" if self.message else self.type
+
+
+def text_of(error: BaseException) -> str:
+    """Return the text of an error; its `__str__` may be user code that raises."""
+    try:
+        return str(error)[:_MESSAGE]
+    except Exception:  # noqa: BLE001  # the failure is reported without its text
+        return "<its text cannot be had: __str__ raised>"
+
+
+@attrs.frozen(kw_only=True)
+class WrittenEvent:
+    """An event as a document holds it.
+
+    Attributes:
+        seq: Its revision.
+        index: Its index in its commit.
+        type: Its dotted type.
+        defined: Where its class is defined.
+        at: When it happened, in microseconds since 1970.
+        source: The identity that caused it.
+        correlation_id: As of the event; so are the next four.
+        body: Its payload as JSON, or None when JSON does not tell it.
+        unwritten: Why JSON does not tell it; "" when it does.
+        live: The event itself, in its own process, when JSON does not tell it.
+    """
+
+    seq: int
+    index: int
+    type: str
+    defined: str
+    at: int
+    source: AgentIdentity
+    correlation_id: str
+    causation_id: str | None
+    depth: int
+    trace: str | None
+    key: str | None
+    body: bytes | None
+    unwritten: str = ""
+    live: Event[Any] | None = attrs.field(default=None, eq=False, repr=False)
+
+    @classmethod
+    def of(cls, event: Event[Any], codec: Codec) -> "WrittenEvent":
+        """Write an event down, as far as possible."""
+        body, why = _encoded(event, codec)
+        return cls(
+            seq=event.seq,
+            index=event.index,
+            type=event.type,
+            defined=class_name(event.payload_class),
+            at=event.at,
+            source=event.source,
+            correlation_id=event.correlation_id,
+            causation_id=event.causation_id,
+            depth=event.depth,
+            trace=event.trace,
+            key=event.key,
+            body=body,
+            unwritten=why,
+            live=None if body is not None else event,
+        )
+
+    @property
+    def id(self) -> str:
+        """The event's id."""
+        return f"{self.seq}.{self.index}"
+
+    def recall(self) -> Event[Any]:
+        """Return the event.
+
+        Raises:
+            NotFound: This process knows no such type of event; or the payload could
+                not be written down and only another process has it.
+            InvalidValue: The payload does not fit the type any more.
+        """
+        if self.live is not None:
+            return self.live
+        if self.body is None:
+            raise NotFound(
+                f"the payload of event {self.id} ({self.type}) is not here: "
+                f"{self.unwritten}"
+            )
+        cls = find_event_class(self.type, self.defined)
+        if cls is None:
+            raise NotFound(
+                f"no event type {self.type!r} of {self.defined} was imported here"
+            )
+        try:
+            payload = structuring().structure(orjson.loads(self.body), cls)
+        except Exception as error:
+            raise InvalidValue(
+                f"event {self.id} does not fit {self.type!r} any more: {error}"
+            ) from error
+        cause = None
+        if self.causation_id is not None:
+            cause = Cause(
+                self.correlation_id, self.causation_id, self.trace, self.depth
+            )
+        commit = Commit(
+            self.seq, self.at, self.source, (), (payload,), cause=cause, key=self.key
+        )
+        return RecalledEvent(commit, self.index)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the part of the document that is the event."""
+        told = attrs.asdict(self, filter=lambda field, _: field.name in _PLAIN)
+        told["source"] = attrs.asdict(self.source)
+        told["payload"] = self.payload
+        return told
+
+    @property
+    def payload(self) -> JSON:
+        """The payload as JSON, a fresh copy; None when JSON does not tell it."""
+        return None if self.body is None else orjson.loads(self.body)
+
+    @classmethod
+    def from_json(cls, told: dict[str, Any]) -> "WrittenEvent":
+        """Read the part of a document that is an event.
+
+        Raises:
+            KeyError, TypeError: It is not an event.
+        """
+        body = None if told["unwritten"] else orjson.dumps(told["payload"])
+        source = AgentIdentity(**told["source"])
+        return cls(**{name: told[name] for name in _PLAIN}, source=source, body=body)
+
+
+_PLAIN: Final = frozenset(
+    field.name
+    for field in attrs.fields(WrittenEvent)
+    if field.name not in ("source", "body", "live")
+)
+
+
+def _encoded(event: Event[Any], codec: Codec) -> tuple[bytes | None, str]:
+    """Return a payload as JSON, or why JSON does not tell it whole."""
+    payload, cls = event.payload, event.payload_class
+    try:
+        body = codec.encode(structuring().unstructure(payload, unstructure_as=cls))
+        again = structuring().structure(orjson.loads(body), cls)
+        is_same = bool(again == payload)
+    except Exception as error:  # noqa: BLE001  # user code, or too deep
+        return None, f"it cannot be written as JSON: {text_of(error)}"
+    if not is_same:
+        return None, "JSON does not tell all of it"
+    return body, ""
+
+
+@attrs.frozen(kw_only=True)
+class DeadLetter:
+    """An event that a subscription gave up: `dead_letters.<subscription>.<event id>`.
+
+    Attributes:
+        subscription: The name of the subscription.
+        written: The event as it was written down.
+        error: The last error of its handler.
+        attempts: The number of its runs; 0: none began.
+        at: When it was given up, in microseconds since 1970.
+        is_durable: Whether the subscription has a name of its own.
+        is_requeued: Whether the event is to be tried again, until that is decided.
+        owner: The type of the agent that subscribed; "": the program.
+    """
+
+    subscription: str
+    written: WrittenEvent
+    error: ErrorInfo
+    attempts: int
+    at: int
+    is_durable: bool = False
+    is_requeued: bool = False
+    owner: str = ""
+
+    @property
+    def id(self) -> str:
+        """The subscription and the event, as text."""
+        return f"{self.subscription}:{self.written.id}"
+
+    @property
+    def path(self) -> Path:
+        """The path of its document."""
+        return letter_path(self.subscription, self.written.id)
+
+    @property
+    def event(self) -> Event[Any]:
+        """The event, read from the document.
+
+        Raises:
+            NotFound: Its class was not imported here; or JSON does not tell its
+                payload and another process has it. `payload` and `written` say what
+                is known.
+            InvalidValue: Its payload does not fit its class any more.
+        """
+        return self.written.recall()
+
+    @property
+    def payload(self) -> JSON:
+        """The payload as JSON, a copy; None when JSON does not tell it."""
+        return self.written.payload
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document."""
+        return {
+            "schema": SCHEMA,
+            "subscription": self.subscription,
+            "event": self.written.to_json(),
+            "error": attrs.asdict(self.error),
+            "attempts": self.attempts,
+            "at": self.at,
+            "durable": self.is_durable,
+            "requeued": self.is_requeued,
+            "owner": self.owner,
+        }
+
+    @classmethod
+    def of(cls, document: Document) -> "DeadLetter":
+        """Read the document.
+
+        Raises:
+            SchemaVersionError: A later version of swarm wrote it.
+            StateCorruption: It is not a dead letter.
+        """
+        return read_record(document, cls, cls._built)
+
+    @classmethod
+    def _built(cls, told: dict[str, Any]) -> "DeadLetter":
+        return cls(
+            subscription=told["subscription"],
+            written=WrittenEvent.from_json(told["event"]),
+            error=ErrorInfo(**told["error"]),
+            attempts=told["attempts"],
+            at=told["at"],
+            is_durable=told["durable"],
+            is_requeued=told["requeued"],
+            owner=told["owner"],
+        )
+
+
+def letters_path(subscription: str) -> Path:
+    """Return the folder of one subscription's dead letters."""
+    return LETTERS.child(subscription)
+
+
+def letter_path(subscription: str, event_id: str) -> Path:
+    """Return the path of the dead letter of one event."""
+    return LETTERS.child(subscription, event_id)
+
+
+def path_of(letter_id: str) -> Path | None:
+    """Return the path of the dead letter of an id; None: the text is not an id."""
+    if type(letter_id) is not str:
+        raise TypeError(f"a dead letter's id is text, not {letter_id!r}")
+    subscription, _, event_id = letter_id.rpartition(":")
+    return letter_path(subscription, event_id) if subscription and event_id else None

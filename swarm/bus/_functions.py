@@ -1,0 +1,410 @@
+"""Subscriptions of functions: plain ones, and `async def` at most once and in order.
+
+Everything that retries, batches, shares or remembers is in `_handlers.py`.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
+from typing import Any, Final
+
+from swarm.bus._bus import Bus, HandlerRecipient, Recipient
+from swarm.bus._calls import Call, Route
+from swarm.bus._dead_letters import DeadLetter
+from swarm.bus._delivery_rules import QueuedEvent
+from swarm.bus._patterns import Selector
+from swarm.bus._records import HandlerOptions, SubscriptionStats
+from swarm.bus._runs import drive, escalate, failure_of, finish
+from swarm.bus._subscription import Settled, ended, is_from_outside
+from swarm.errors import Closed, MailboxFull
+from swarm.model import AgentIdentity, Event
+from swarm.ports import current_activity, one_loop_turn
+
+_TURN: Final = 128
+"""How many events a handler that never suspends gets in one turn of the loop."""
+
+
+class FunctionSubscription(HandlerRecipient):
+    """A plain function, called in the loop's next turn by the `CallQueue`.
+
+    Attributes:
+        handler: The function.
+        call: The callable for each event: the handler while active.
+        routes: The routes that lead here, each with its count when this was added.
+        counted: Events of routes that do not lead here any more.
+    """
+
+    is_function = True
+
+    def __init__(
+        self,
+        bus: Bus,
+        selector: Selector,
+        identity: AgentIdentity,
+        handler: Callable[[Event[Any]], Any],
+        options: HandlerOptions,
+    ) -> None:
+        """Call `handler`; ignore its failures, or make dead letters of them."""
+        super().__init__(bus, selector, identity, None)
+        self.handler = handler
+        self.call: Call = handler
+        self.routes: dict[Route, int] = {}
+        self.counted: int = 0
+        self._active: Call = handler
+        self._options = options
+        self._held: deque[Event[Any]] = deque()
+        self._dead = 0
+        self._again = 0
+        self._own: Route | None = None
+
+    def take(self, event: Event[Any]) -> bool:
+        """Take in an event that more than its class decides."""
+        self.bus.calls.put(event, self._own_route())
+        return True
+
+    def _own_route(self) -> Route:
+        if self._own is None:
+            self._own = Route()
+            self._own.add_function(self)
+        return self._own
+
+    @property
+    def stats(self) -> SubscriptionStats:
+        """The counts at this moment."""
+        running, received, waiting, in_flight = self.bus.calls.running, 0, 0, 0
+        for route, joined in self.routes.items():
+            received += route.count - joined
+            waiting += route.count - max(route.done, joined)
+            in_flight += running is route and route.done >= joined
+        received += self.counted - self._again
+        held = len(self._held)
+        return SubscriptionStats(
+            received=received,
+            processed=received - waiting - held - self._dead - self.dropped,
+            dead=self._dead,
+            dropped=self.dropped,
+            in_flight=in_flight,
+            buffered=waiting - in_flight + held,
+            errors=self.errors,
+            lost=self.lost,
+        )
+
+    # The counts hold once the event in hand is handed over; until then changes wait.
+
+    def failed(self, event: Event[Any], error: BaseException) -> None:
+        """Take the exception of the handler; called after the event."""
+        self.errors += 1
+        failures = self.bus.failures
+        if self._options.on_error == "ignore":
+            failures.complain(self.name, event, error, "handler-failed")
+        else:
+            self._dead += 1
+            item = QueuedEvent(event, 0.0)
+            item.failures = 1
+            failures.bury(self.name, self.identity, item, error)
+        escalate(self.bus.host, error)
+
+    def requeue(self, letter: DeadLetter) -> None:
+        """Call the handler once more with the event of a dead letter."""
+        self._check()
+        if self._dead:
+            self._dead -= 1
+            self._again += 1
+        self.bus.calls.put_first(letter.event, self._own_route())
+
+    def pause(self) -> Settled:
+        """Hold events back; see `Subscription.pause`."""
+        self._become("paused")
+        self._call_from_now_on(self._hold)
+        return Settled()
+
+    def resume(self) -> None:
+        """Go on with the held events, before all others that are due."""
+        self._become("active")
+        if self.bus.calls.running in self.routes:
+            # The event in hand may still come here, and belongs behind the held ones.
+            self.bus.calls.at_last(self._release)
+        else:
+            self._release()
+
+    def _release(self) -> None:
+        if self._status == "active":
+            self._call_from_now_on(self._active)
+            while self._held:
+                self._again += 1
+                self.bus.calls.put_first(self._held.pop(), self._own_route())
+
+    def cancel(self) -> Settled:
+        """Call the handler no more, not even with events that are due already."""
+        settled = super().cancel()
+        self._call_from_now_on(self._skip)
+        self.dropped += len(self._held)
+        self._held.clear()
+        return settled
+
+    def _call_from_now_on(self, call: Call) -> None:
+        """Call `call` instead of the handler, also with the event in hand."""
+        self.call = call
+        for route in self.routes:
+            self.bus.calls.call_instead(route, route.functions.index(self), call)
+
+    def _hold(self, event: Event[Any]) -> None:
+        self.bus.calls.afterwards(partial(self._keep, event))
+
+    def _keep(self, event: Event[Any]) -> None:
+        buffer = self._options.buffer
+        if self._status == "cancelled":
+            self.dropped += 1
+        elif len(self._held) < buffer:
+            self._held.append(event)
+        else:
+            self.drop(event, f"more than {buffer} waited (buffer) while it paused")
+
+    def _skip(self, _: Event[Any]) -> None:
+        self.bus.calls.afterwards(self._count_dropped)
+
+    def _count_dropped(self) -> None:
+        self.dropped += 1
+
+
+class CoroutineSubscription(HandlerRecipient):
+    """An `async def` that gets each event at most once, one after the other.
+
+    One task of the swarm runs the handler, each time in a context of its own. Beyond
+    `buffer` waiting events, further ones are dropped.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        selector: Selector,
+        identity: AgentIdentity,
+        handler: Callable[[Event[Any]], Any],
+        options: HandlerOptions,
+    ) -> None:
+        """Run `handler`; ignore its failures, or make dead letters of them."""
+        super().__init__(bus, selector, identity, None)
+        self.handler = handler
+        self._options = options
+        self._limit = options.buffer
+        self._queue: deque[Event[Any]] = deque()
+        self._in_hand: Event[Any] | None = None
+        self._processed = 0
+        self._dead = 0
+        self._task: asyncio.Task[Any] | None = None
+        self._idle: asyncio.Future[None] | None = None
+        self._watchers: list[asyncio.Future[None]] = []
+
+    def take(self, event: Event[Any]) -> bool:
+        """Append an event, and wake the task."""
+        queue = self._queue
+        if len(queue) < self._limit:
+            queue.append(event)
+            idle = self._idle
+            if idle is not None:
+                self._idle = None
+                if not idle.done():
+                    idle.set_result(None)
+            elif self._task is None:
+                self._wake()
+        else:
+            self.drop(event, f"more than {self._limit} waited (buffer) for the handler")
+        return True
+
+    @property
+    def stats(self) -> SubscriptionStats:
+        """The counts at this moment."""
+        in_flight, buffered = int(self._in_hand is not None), len(self._queue)
+        handled = self._processed + self._dead + self.dropped
+        return SubscriptionStats(
+            received=handled + in_flight + buffered,
+            processed=self._processed,
+            dead=self._dead,
+            dropped=self.dropped,
+            in_flight=in_flight,
+            buffered=buffered,
+            errors=self.errors,
+            lost=self.lost,
+        )
+
+    # --- the task -----------------------------------------------------------------
+
+    def _wake(self) -> None:
+        """Have the task look at the queue; start it if there is none."""
+        idle, self._idle = self._idle, None
+        if idle is not None:
+            if not idle.done():
+                idle.set_result(None)
+        elif self._task is None and self._queue and self._status == "active":
+            name = f"subscription {self.name}"
+            self._task = self.bus.host.start(self._work(), name, ended=self._ended)
+
+    def _ended(self) -> None:
+        """Start another task if this one was cancelled, or its handler failed badly."""
+        self._task = self._idle = None
+        self._notify()
+        self._wake()
+
+    async def _work(self) -> None:
+        """Run the handler with one event after the other, until cancelled."""
+        queue = self._queue
+        left = _TURN
+        while self._status != "cancelled":
+            if not queue or self._status == "paused":
+                left = _TURN
+                self._notify()
+                self._idle = idle = self.bus.host.loop.create_future()
+                await idle
+                continue
+            self._in_hand = event = queue.popleft()
+            try:
+                await self.call(event)
+            except BaseException as error:
+                self._in_hand = None
+                if is_from_outside(error):
+                    self._processed += 1  # acknowledged before it was handed over (E4)
+                    raise
+                self._failed(event, error)
+                if escalate(self.bus.host, error):
+                    raise
+            else:
+                self._in_hand = None
+                self._processed += 1
+            left -= 1
+            if not left:
+                left = _TURN
+                await one_loop_turn()
+
+    async def call(self, event: Event[Any]) -> None:
+        """Run the handler with one event, in a context of its own."""
+        current_activity.set(event)
+        rest = drive(copy_context(), self.handler(event))
+        if rest is not None:
+            await finish(rest)
+
+    def _failed(self, event: Event[Any], error: BaseException) -> None:
+        self.errors += 1
+        error = failure_of(error)
+        failures = self.bus.failures
+        if self._options.on_error == "ignore":
+            self._processed += 1
+            failures.complain(self.name, event, error, "handler-failed")
+            return
+        self._dead += 1
+        item = QueuedEvent(event, 0.0)
+        item.failures = 1
+        failures.bury(self.name, self.identity, item, error)
+
+    def requeue(self, letter: DeadLetter) -> None:
+        """Run the handler once more with the event of a dead letter."""
+        self._check()
+        if self._dead:
+            self._dead -= 1
+        self._queue.append(letter.event)
+        self._wake()
+
+    # --- life ---------------------------------------------------------------------
+
+    def pause(self) -> Settled:
+        """Hold events back; see `Subscription.pause`."""
+        self._become("paused")
+        return Settled(self._until_idle)
+
+    async def _until_idle(self) -> None:
+        while self._in_hand is not None and self._task is not asyncio.current_task():
+            await self.change()
+
+    def resume(self) -> None:
+        """Go on, in order, with the events that have waited."""
+        self._become("active")
+        self._wake()
+
+    def cancel(self) -> Settled:
+        """Handle nothing more: a run is cancelled, waiting events are dropped."""
+        task = self._task
+        super().cancel()
+        self.dropped += len(self._queue)
+        self._queue.clear()
+        if task is None:
+            return Settled()
+        if task is not asyncio.current_task():
+            task.cancel()
+        return Settled(lambda: ended({task}))
+
+    def end(self) -> Settled:
+        """Cancel it because its holder has ended; a handler that runs this ends too."""
+        settled = self.cancel()
+        if self._task is not None:
+            self._task.cancel()
+        return settled
+
+    def is_busy(self, until: float) -> bool:  # noqa: ARG002  # nothing comes later
+        """Return whether the handler runs, or could now."""
+        waits = bool(self._queue) and self._status == "active"
+        return self._in_hand is not None or waits
+
+    async def change(self) -> None:
+        """Wait until the handler has ended, or the task waits for events."""
+        watcher = self.bus.host.loop.create_future()
+        self._watchers.append(watcher)
+        await watcher
+
+    def _notify(self) -> None:
+        watchers, self._watchers = self._watchers, []
+        for watcher in watchers:
+            if not watcher.done():
+                watcher.set_result(None)
+
+
+class PostingRecipient(Recipient):
+    """A method of an agent: each event goes into the mailbox, which is the buffer."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        selector: Selector,
+        identity: AgentIdentity,
+        name: str,
+        post: Callable[[Event[Any]], bool | None],
+    ) -> None:
+        """Call `post` with each event.
+
+        It returns whether there was room; None: the agent takes nothing any more.
+        """
+        super().__init__(bus, selector, identity, name)
+        self._post = post
+        self._posted = 0
+
+    def take(self, event: Event[Any]) -> bool:
+        """Post an event."""
+        posted = self._post(event)
+        if posted:
+            self._posted += 1
+            return True
+        if posted is None:
+            return False
+        self.dropped += 1
+        text = f"the mailbox of '{self.identity}' is full; the event is dropped"
+        self.bus.failures.complain(self.name, event, MailboxFull(text), "events-lost")
+        return False
+
+    def undelivered(self, event: Event[Any], error: BaseException) -> None:
+        """Note that an agent ended before the turn of an event that was posted."""
+        self._posted -= 1
+        self.dropped += 1
+        if not isinstance(error, Closed):  # at the end of the swarm, all of them are
+            self.bus.failures.complain(self.name, event, error, "events-lost")
+
+    @property
+    def stats(self) -> SubscriptionStats:
+        """The counts at this moment; a posted event counts as processed."""
+        return SubscriptionStats(
+            received=self._posted + self.dropped,
+            processed=self._posted,
+            dropped=self.dropped,
+            buffered=0,
+            errors=self.errors,
+            lost=0,
+        )

@@ -1,0 +1,510 @@
+"""How far a named subscription has come, and what the log keeps for it. Pure rules.
+
+The offset is a document at `subscriptions.<name>`. `Progress` knows which events are
+open, `OffsetCommitter` writes the document down, and an `OffsetHold` keeps the part
+of the log that the subscription still needs, also while nobody is subscribed (H7).
+"""
+
+import copy
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+
+import attrs
+
+from swarm.bus._delivery_rules import QueuedEvent
+from swarm.errors import (
+    ConflictError,
+    InvalidPath,
+    Lost,
+    SchemaVersionError,
+    StateCorruption,
+)
+from swarm.model import AgentIdentity, Commit, Document, Event, Path
+from swarm.ports import Condition, Expect, Kernel, Tail, Write
+
+R = TypeVar("R")
+
+Place: TypeAlias = tuple[int, int]
+"""The revision of an event and its index in the commit."""
+
+Span: TypeAlias = tuple[Place, Place]
+"""A first and a last place, both included."""
+
+SCHEMA: Final = 1
+"""The version of every record of the bus."""
+
+POSITIONS: Final = Path.of("subscriptions")
+
+_LAST: Final = (1 << 63, 0)
+
+SAVE_AFTER: Final = 64
+"""How many events are handled before their offset is written down at once."""
+
+
+# --- the document -------------------------------------------------------------------
+
+
+def read_record(
+    document: Document, kind: type[R], build: Callable[[dict[str, Any]], R]
+) -> R:
+    """Return the record that a document holds, built from its JSON if need be.
+
+    Raises:
+        SchemaVersionError: A later version of swarm wrote it.
+        StateCorruption: It is not such a record.
+    """
+    if isinstance(document.record, kind):
+        return document.record
+    told = document.value
+    schema = told.get("schema") if isinstance(told, dict) else None
+    if schema != SCHEMA and schema is not None:
+        raise SchemaVersionError(
+            f"{document.path} has schema {schema}; this is {SCHEMA}"
+        )
+    try:
+        return build(told)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StateCorruption(
+            f"{document.path} is not a {kind.__name__}: {error!r}"
+        ) from None
+
+
+def version_of(document: Document | None) -> int:
+    """Return a document's version, 0 when it is absent."""
+    return 0 if document is None else document.version
+
+
+def position_path(name: str) -> Path:
+    """Return the path of the position of a named subscription.
+
+    Raises:
+        InvalidPath: The name cannot be a name in the tree.
+    """
+    if not isinstance(name, str):
+        raise InvalidPath(f"a subscription's name is text, not {name!r}")
+    return POSITIONS.child(name)
+
+
+@attrs.frozen
+class Position:
+    """The document at `subscriptions.<name>`.
+
+    Attributes:
+        after: The place up to which every event was handled or given up.
+        done: Spans after it of which every event was handled or given up.
+        owner: The type of the agents that own it; "": the program.
+    """
+
+    after: Place
+    done: tuple[Span, ...] = ()
+    owner: str = ""
+
+    @property
+    def needs(self) -> int:
+        """The revision up to which no commit is needed any more."""
+        revision, index = self.after
+        return revision if index < 0 else max(revision - 1, 0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document."""
+        return {
+            "schema": SCHEMA,
+            "seq": self.after[0],
+            "index": self.after[1],
+            "done": [[list(place) for place in span] for span in self.done],
+            "owner": self.owner,
+        }
+
+    @classmethod
+    def of(cls, document: Document) -> "Position":
+        """Read the document.
+
+        Raises:
+            SchemaVersionError: A later version of swarm wrote it.
+            StateCorruption: It is not a position.
+        """
+        return read_record(document, cls, cls._built)
+
+    @classmethod
+    def _built(cls, told: dict[str, Any]) -> "Position":
+        spans = [[(int(seq), int(index)) for seq, index in s] for s in told["done"]]
+        done = tuple((first, last) for first, last in spans)
+        after = (int(told["seq"]), int(told["index"]))
+        return cls(after, done, str(told["owner"]))
+
+    @classmethod
+    def owner_of(cls, document: Document) -> str | None:
+        """Return the owner that a document names; None: it is not a position."""
+        try:
+            return cls.of(document).owner
+        except (SchemaVersionError, StateCorruption):
+            return None
+
+
+# --- the rule -----------------------------------------------------------------------
+
+
+class Progress:
+    """Which events of a subscription are open, and which are done.
+
+    Attributes:
+        after: The place up to which every event is done.
+        done: The spans after it of which every event is done, in order.
+        left: The places that are open, in order.
+        owner: The owner of the position.
+    """
+
+    __slots__ = ("_taken", "after", "done", "left", "owner")
+
+    def __init__(self, start: Position) -> None:
+        """Go on from `start`."""
+        self.after: Place = start.after
+        self.done: list[Span] = list(start.done)
+        self.left: list[Place] = []
+        self.owner: str = start.owner
+        self._taken: Place = start.after
+
+    def take(self, place: Place) -> None:
+        """Note an event that was taken in."""
+        insort(self.left, place)
+        if place > self._taken:
+            self._taken = place
+
+    def finish(self, place: Place) -> None:
+        """Note that an event is done; without effect if it is not open."""
+        left, done = self.left, self.done
+        if not done and left[:1] == [place]:  # the usual case: all events in order
+            del left[0]
+            self.after = max(self.after, place)
+            return
+        at = bisect_left(left, place)
+        if left[at : at + 1] != [place]:
+            return
+        del left[at]
+        # Everything done between the open places on both sides is one span with it.
+        low = left[at - 1] if at else (-1, -1)
+        high = left[at] if at < len(left) else self._taken
+        first = last = place
+        begin = end = bisect_left(done, (place, place))
+        while begin and done[begin - 1][0] > low:
+            begin -= 1
+            first = done[begin][0]
+        while end < len(done) and done[end][0] <= high:
+            last = max(last, done[end][1])
+            end += 1
+        done[begin:end] = [(first, last)] if at else []
+        if not at:
+            self.after = max(self.after, last)
+
+    def has_done(self, place: Place) -> bool:
+        """Return whether an event is done."""
+        at = bisect_right(self.done, (place, _LAST))
+        return place <= self.after or (at > 0 and place <= self.done[at - 1][1])
+
+    def position(self, finished: Iterable[Place], seen: Place) -> Position:
+        """Return the position once `finished` is done as well.
+
+        Args:
+            finished: Places of events that will be done.
+            seen: The place up to which events were taken in, or did not match.
+        """
+        then = copy.copy(self)
+        then.done, then.left = self.done.copy(), self.left.copy()
+        for place in finished:
+            then.finish(place)
+        after = then.after if then.left else max(then.after, seen)
+        beyond = tuple(span for span in then.done if span[1] > after)
+        return Position(after, beyond, self.owner)
+
+    def reach(self, position: Position) -> None:
+        """Take over a position that was committed."""
+        self.after = position.after
+        self.done = list(position.done)
+
+
+# --- the writer ---------------------------------------------------------------------
+
+
+class OffsetCommit(NamedTuple):
+    """One write of a position.
+
+    Attributes:
+        writes: The position, and the dead letters that end with it.
+        conditions: What must hold at the commit.
+        position: The position.
+        items: Events that it says are done and that `finished` has not noted.
+        letters: The dead letters that end.
+        finished: How many events `finished` had noted.
+    """
+
+    writes: Sequence[Write]
+    conditions: Sequence[Condition]
+    position: Position
+    items: Sequence[QueuedEvent]
+    letters: Sequence[Path]
+    finished: int
+
+
+class OffsetCommitter:
+    """Write down how far one subscription has come.
+
+    Every write expects the version before it. So of two subscriptions of one name, in
+    two processes, only the newer goes on: the older one finds the conflict, calls
+    `lost_name` and hands nothing over any more (E6).
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        identity: AgentIdentity,
+        path: Path,
+        version: int,
+        progress: Progress,
+        *,
+        seen: Callable[[], Place],
+        moved: Callable[[Position], None],
+        lost_name: Callable[[], None],
+    ) -> None:
+        """Go on from `progress`, which is `version` of the document at `path`.
+
+        Args:
+            kernel: Where the document is.
+            identity: The author of the writes.
+            path: Where it is.
+            version: Its version; 0: it is absent.
+            progress: What is done.
+            seen: Returns the place up to which events were taken in.
+            moved: Called with each position that was committed.
+            lost_name: Called when another subscription has taken the name.
+        """
+        self._kernel = kernel
+        self._identity = identity
+        self._path = path
+        self._version = version
+        self._progress = progress
+        self._seen = seen
+        self._moved = moved
+        self._lost_name = lost_name
+        self._answered: dict[Path, None] = {}
+        self.unsaved: int = 0
+        """How many events are done since the last write."""
+
+    @property
+    def owner(self) -> str:
+        """The owner of the position."""
+        return self._progress.owner
+
+    def has_done(self, place: Place) -> bool:
+        """Return whether an event was handled, or given up, before."""
+        return self._progress.has_done(place)
+
+    def took(self, place: Place) -> None:
+        """Note an event that was taken in; it is open until `finished` or buried."""
+        self._progress.take(place)
+
+    def finished(self, items: Iterable[QueuedEvent]) -> None:
+        """Note events that were handled, or never will be."""
+        for item in items:
+            self.unsaved += 1
+            self._end(item)
+
+    def to_commit(
+        self, items: Sequence[QueuedEvent] = (), burial: Write | None = None
+    ) -> OffsetCommit:
+        """Return the write that says that `items` are done.
+
+        Args:
+            items: Events that were handled, or given up.
+            burial: The dead letter that an event became.
+        """
+        letters = list(self._answered)
+        letters += [item.letter for item in items if item.letter is not None]
+        position = self._position(items)
+        writes = [Write(self._path, record=position)]
+        writes += [
+            Write(path) for path in letters if burial is None or path != burial.path
+        ]
+        if burial is not None:
+            writes.append(burial)
+        conditions = (Expect(self._path, self._version),)
+        return OffsetCommit(writes, conditions, position, items, letters, self.unsaved)
+
+    def committed(self, revision: int, commit: OffsetCommit) -> None:
+        """Note that a write was committed."""
+        self._version = revision
+        self.unsaved -= commit.finished
+        for item in commit.items:
+            self._end(item)
+        for path in commit.letters:
+            self._answered.pop(path, None)
+        self._progress.reach(self._position(()))
+        self._moved(commit.position)
+
+    def needs(self) -> int:
+        """Return the revision up to which no commit is needed once this is written."""
+        return self._position(()).needs
+
+    async def begin(self) -> bool:
+        """Take the name by a first write; False: another write came between."""
+        try:
+            await self._write(())
+        except ConflictError:
+            return False
+        return True
+
+    async def save(self, items: Sequence[QueuedEvent] = ()) -> bool:
+        """Write the position, with `items` as done; False: the name is lost."""
+        while True:
+            try:
+                await self._write(items)
+            except ConflictError:
+                if await self.has_lost_name():
+                    return False
+                continue  # another task of this subscription wrote first
+            return True
+
+    async def _write(self, items: Sequence[QueuedEvent]) -> None:
+        made = self.to_commit(items)
+        commit = await self._kernel.commit(
+            self._identity, made.writes, conditions=made.conditions
+        )
+        assert commit is not None  # it writes a document
+        self.committed(commit.revision, made)
+
+    async def has_lost_name(self) -> bool:
+        """Return whether another subscription has the name; end this one then."""
+        if version_of(await self._kernel.find(self._path)) == self._version:
+            return False
+        self._lost_name()
+        return True
+
+    def _end(self, item: QueuedEvent) -> None:
+        if item.letter is None:
+            self._progress.finish(item.event.place)
+        else:
+            self._answered[item.letter] = None
+
+    def _position(self, items: Iterable[QueuedEvent]) -> Position:
+        finished = [item.event.place for item in items if item.letter is None]
+        return self._progress.position(finished, self._seen())
+
+
+# --- what the log keeps ---------------------------------------------------------------
+
+Complain: TypeAlias = Callable[[str, Event[Any] | None, BaseException, str], object]
+
+
+class OffsetHold:
+    """The part of the log that one named subscription needs.
+
+    Fulfils `ports.RetentionHold`. It outlasts the subscription, for the next one of
+    its name.
+
+    Attributes:
+        name: The name.
+        holder: The id of the subscription it was made for, active or not.
+        after: The revision up to which nothing is needed any more.
+        save: Writes the position down, if the subscription is active.
+        missed: Counts how many of some commits an active subscription misses.
+        lost: How many commits were lost.
+    """
+
+    __slots__ = (
+        "_complain",
+        "_tell_at",
+        "after",
+        "holder",
+        "lost",
+        "missed",
+        "name",
+        "save",
+    )
+
+    def __init__(
+        self, name: str, holder: str, position: Position, complain: Complain
+    ) -> None:
+        """Need the events after `position`."""
+        self.name: str = name
+        self.holder: str = holder
+        self.after: int = position.needs
+        self.save: Callable[[], object] | None = None
+        self.missed: Callable[[Sequence[Commit]], int] | None = None
+        self.lost: int = 0
+        self._complain = complain
+        self._tell_at = 1
+
+    def move(self, position: Position) -> None:
+        """Need the events after `position`, which was committed."""
+        self.after = position.needs
+
+    def on_pressure(self) -> None:
+        """Write the position down if that frees a part of the log."""
+        if self.save is not None:
+            self.save()
+
+    def on_truncate(self, commits: Sequence[Commit]) -> None:
+        """Do without these commits; alert each time that the loss has doubled.
+
+        The alert is a commit as well, for which another one may have to go.
+        """
+        before, self.after = self.after, commits[-1].revision
+        self.lost += len(commits) if self.missed is None else self.missed(commits)
+        if self.lost >= self._tell_at:
+            self._tell_at = 2 * self.lost
+            error = Lost(self.lost, before, self.after + 1)
+            self._complain(self.name, None, error, "events-lost")
+
+
+class OffsetHolds:
+    """The retention holds of one swarm, by the names of the subscriptions."""
+
+    def __init__(self, tail: Tail, complain: Complain) -> None:
+        """Begin with none."""
+        self._tail = tail
+        self._complain = complain
+        self._holds: dict[str, OffsetHold] = {}
+
+    def __len__(self) -> int:
+        return len(self._holds)
+
+    def hold(self, name: str, holder: str, position: Position) -> OffsetHold:
+        """Keep the log after `position`; the hold is to be `set`, or `let_go`.
+
+        Raises:
+            Compacted: It is not all there any more.
+        """
+        hold = OffsetHold(name, holder, position, self._complain)
+        self._tail.hold(hold)
+        return hold
+
+    def set(self, hold: OffsetHold) -> None:
+        """Let a hold replace the one of its name."""
+        self.release(hold.name)
+        self._holds[hold.name] = hold
+
+    def let_go(self, hold: OffsetHold) -> None:
+        """Release a hold that is not set."""
+        self._tail.release(hold)
+
+    def leave(self, name: str, holder: str) -> None:
+        """Note that a subscription has ended; what it needs stays needed."""
+        hold = self._holds.get(name)
+        if hold is not None and hold.holder == holder:
+            hold.save = hold.missed = None
+
+    def release(self, name: str, holder: str | None = None) -> None:
+        """Keep nothing for a name any more; or only if `holder` has its hold."""
+        hold = self._holds.get(name)
+        if hold is not None and holder in (None, hold.holder):
+            del self._holds[name]
+            self._tail.release(hold)
+
+    def describe(self) -> list[str]:
+        """Return, for `explain`, which holds have no active subscription."""
+        return [
+            f"subscription '{hold.name}' is not active: the log is kept for it after "
+            f"revision {hold.after} (events.forget lets go)"
+            for hold in self._holds.values()
+            if hold.save is None
+        ]
