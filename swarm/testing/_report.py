@@ -100,7 +100,8 @@ def line_of_error(error: BaseException) -> SourceLine | None:
     while trace is not None:
         code = trace.tb_frame.f_code
         own = not is_library(code.co_filename)
-        if own or found is None or is_library(found.file):
+        foreign = not code.co_filename.startswith(_SWARM)
+        if own or (foreign and (found is None or is_library(found.file))):
             name = code.co_qualname.split(".")[-1]
             found = SourceLine(code.co_filename, trace.tb_lineno, name)
         trace = trace.tb_next
