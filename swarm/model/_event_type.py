@@ -6,6 +6,8 @@ from weakref import WeakValueDictionary
 
 import attrs
 
+from swarm.model._frozen import frozen
+
 C = TypeVar("C", bound=type[Any])
 
 EVENT_TYPE: Final = "__swarm_event__"
@@ -31,7 +33,7 @@ def event(name: str) -> Callable[[C], C]:
         raise ValueError(f"an event type is dotted lower-case words, not {name!r}")
 
     def make(cls: C) -> C:
-        made = attrs.frozen(cls)
+        made = frozen(cls)
         setattr(made, EVENT_TYPE, name)
         _known[name, class_name(made)] = made
         return made
