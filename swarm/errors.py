@@ -251,6 +251,10 @@ class LockTimeout(SwarmError, TimeoutError):
     """It was not granted in time; nothing is held."""
 
 
+class DeadlockTimeout(DeadlockError, LockTimeout):
+    """Waiting here, for however long, would close a cycle; nothing is held."""
+
+
 class LeaseLost(SwarmError):
     """The lease is gone: expired, released or taken away."""
 

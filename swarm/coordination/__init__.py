@@ -1,15 +1,24 @@
-"""Agents waiting for each other: locks, semaphores, barriers, the wait-for graph."""
+"""Wait for each other: locks, semaphores, barriers, and the wait-for graph."""
 
-from swarm.coordination._acquisition import Acquisition
-from swarm.coordination._barriers import BarrierHandle
+from swarm.coordination._acquire import Acquisition, Leases, MultiAcquire
+from swarm.coordination._barriers import (
+    Arrival,
+    BarrierHandle,
+    Barriers,
+    OpenBarrier,
+    QueuedParty,
+)
 from swarm.coordination._coordination import Coordination
 from swarm.coordination._lease import Lease
-from swarm.coordination._lock_views import HeldLock, QueuedLock
-from swarm.coordination._locks import LockHandle, Locks
-from swarm.coordination._meeting import Arrival
-from swarm.coordination._semaphores import SemaphoreHandle
+from swarm.coordination._locks import HeldLock, LockHandle, Locks, QueuedLock
+from swarm.coordination._semaphores import (
+    HeldPermits,
+    Limiter,
+    QueuedPermits,
+    SemaphoreHandle,
+    Semaphores,
+)
 from swarm.coordination._sessions import Life, NoAgents, Session
-from swarm.coordination._together import Leases, Together
 from swarm.coordination._wait_graph import AnyOf, Obstacle, WaitGraph
 
 __all__ = [
@@ -17,18 +26,25 @@ __all__ = [
     "AnyOf",
     "Arrival",
     "BarrierHandle",
+    "Barriers",
     "Coordination",
     "HeldLock",
+    "HeldPermits",
     "Lease",
     "Leases",
     "Life",
+    "Limiter",
     "LockHandle",
     "Locks",
+    "MultiAcquire",
     "NoAgents",
     "Obstacle",
+    "OpenBarrier",
     "QueuedLock",
+    "QueuedParty",
+    "QueuedPermits",
     "SemaphoreHandle",
+    "Semaphores",
     "Session",
-    "Together",
     "WaitGraph",
 ]

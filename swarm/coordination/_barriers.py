@@ -1,29 +1,319 @@
-"""Barriers, as users hold them."""
+"""Barriers, as users hold them and look at them.
 
-from collections.abc import Callable
+Which parties will come to a barrier cannot be known, so a wait at a barrier holds up
+its party in the wait-for graph, and is itself held up by no party that is known.
+"""
 
-from swarm.coordination._checks import check_action
-from swarm.coordination._meeting import Arrival, Meeting
-from swarm.coordination._muster import (
+# Some of what is private to users is shared by the files of this package.
+# ruff: noqa: SLF001
+
+import asyncio
+import inspect
+from collections.abc import Callable, Hashable, Iterable
+from functools import partial
+from typing import Any, Final
+
+import attrs
+
+from swarm.coordination._barrier_rules import (
+    FULL,
+    BarrierState,
+    Ended,
     load,
+    plan_arrive,
+    plan_break,
+    plan_remove,
+    plan_trip,
 )
-from swarm.coordination._names import Names
-from swarm.coordination._sessions import Session
-from swarm.coordination._waiting import Core
+from swarm.coordination._lease_state import MICRO
+from swarm.coordination._locks import MaySee
+from swarm.coordination._names import Names, check_action, check_timeout
+from swarm.coordination._waiting import Core, Steps, Waiter
 from swarm.errors import (
+    BarrierTimeout,
+    BrokenBarrier,
+    Closed,
     ConfigMismatch,
+    NotFound,
 )
-from swarm.model import AgentIdentity
+from swarm.model import AgentIdentity, Commit, Document, Path
+from swarm.ports import View
+
+BARRIERS: Final = Path.of("barriers")
+"""The folder of their documents."""
+
+_MANY: Final = 1_024
 
 
-class BarrierManager:
+@attrs.frozen
+class Arrival:
+    """How a party got through a barrier.
+
+    Attributes:
+        generation: In which generation, counted from 0.
+        index: As which of its parties, from 0, in the order in which they arrived.
+    """
+
+    generation: int
+    index: int
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this is the one party that does what only one should."""
+        return self.index == 0
+
+
+@attrs.frozen(kw_only=True)
+class OpenBarrier:
+    """One barrier, as `barriers.held()` shows it.
+
+    Attributes:
+        resource: The barrier.
+        parties: How many arrivals trip it.
+        generation: The number of the generation that gathers now, from 0.
+        arrived: How many parties have arrived.
+    """
+
+    resource: str
+    parties: int
+    generation: int
+    arrived: int
+
+
+@attrs.frozen(kw_only=True)
+class QueuedParty:
+    """One party that waits at a barrier, as `barriers.queue()` shows it.
+
+    Attributes:
+        resource: The barrier.
+        owner: The agent that waits.
+        session: Its turn or task.
+        waited: For how many seconds it has waited.
+    """
+
+    resource: str
+    owner: str
+    session: str
+    waited: float
+
+
+class Barrier:
+    """One barrier of one swarm. A `Place` for the parties that have arrived.
+
+    Attributes:
+        name: What it is called.
+        path: Where its document stands.
+        parties: How many arrivals trip it.
+        action: What runs before a party leaves.
+    """
+
+    def __init__(self, core: Core, name: str, path: Path, parties: int) -> None:
+        """Begin without an action."""
+        self._core = core
+        self.name: str = name
+        self.path: Path = path
+        self.parties: int = parties
+        self.action: Callable[[], object] | None = None
+
+    async def wait(self, identity: AgentIdentity, timeout: float | None) -> Arrival:
+        """Arrive, and wait for the others."""
+        core = self._core
+        check_timeout(timeout)
+        core.rights.check_hold(identity, self.path)
+        if core.pause is not None:
+            await core.pause()
+        session, id = core.sessions.current(), core.new_id()  # noqa: A001
+        waiter = Waiter(core, self, id, identity, session, _keep)
+        try:
+            outcome: Any = core.run(self._arriving(waiter))
+            if isinstance(outcome, asyncio.Task):
+                outcome = await self._settled(outcome, waiter)
+        except BaseException:
+            waiter.discard()
+            raise
+        if outcome is not None:
+            waiter.discard()
+            return self.arrival(outcome, id)
+        if timeout is not None and timeout <= 0:
+            waiter.discard()
+            await core.finish(core.run(self._breaking(identity, _late(waiter), id)))
+            raise self._broken(BarrierTimeout, _late(waiter))
+        arrival: Arrival = await waiter.wait(timeout)
+        return arrival
+
+    async def _settled(self, task: Any, waiter: Waiter) -> Any:
+        """Wait for an arrival that takes a round trip; cancelled, break the barrier."""
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(lambda _: self.withdraw(waiter))
+            raise
+
+    def _arriving(self, waiter: Waiter) -> "Steps[Ended | None]":
+        """Arrive; return how the generation ended, or None: others are missing."""
+        identity, session = waiter.spec, waiter.session
+        _, ended = yield (
+            identity,
+            None,
+            plan_arrive,
+            (
+                self.path,
+                self.parties,
+                waiter.id,
+                identity.agent_id,
+                session.name,
+                self.action is not None,
+            ),
+        )
+        if ended is FULL:
+            ended = yield from self._acting(waiter)
+        self._tell(ended, but=waiter.id)
+        return ended  # type: ignore[no-any-return]
+
+    def _acting(self, waiter: Waiter) -> Steps[Ended]:
+        """Run the action, once, before a party leaves (B9)."""
+        identity, generation = waiter.spec, self.state().generation
+        assert self.action is not None  # or the rule would not have waited for it
+        try:
+            _check_done(self.action())
+        except BaseException as error:
+            why = f"its action raised {error!r}"
+            yield from self._breaking(identity, why, waiter.id)
+            raise
+        _, ended = yield (
+            identity,
+            None,
+            plan_trip,
+            (self.path, self.parties, generation),
+        )
+        if ended is None:  # the action itself has reset it
+            raise self._broken(BrokenBarrier, "it was reset by its own action")
+        return ended  # type: ignore[no-any-return]
+
+    def _breaking(
+        self,
+        author: AgentIdentity,
+        reason: str,
+        id: str = "",  # noqa: A002
+    ) -> Steps[bool]:
+        """Break the generation that gathers now; return whether there was one."""
+        _, ended = yield (
+            author,
+            None,
+            plan_break,
+            (self.path, self.parties, reason, id),
+        )
+        self._tell(ended, but=id)
+        return ended is not None
+
+    def _tell(self, ended: Ended | None, but: str = "") -> None:
+        """Tell the parties of this process how a generation ended (B2)."""
+        if ended is None:
+            return
+        for index, id in enumerate(ended.parties):  # noqa: A001
+            waiter = self._core.waiters.get(id)
+            if waiter is None or id == but or waiter.is_decided:
+                continue  # of another process, or the one whose call this is
+            if ended.reason:
+                waiter.fail(self._broken(BrokenBarrier, ended.reason, ended))
+            else:
+                waiter.succeed(Arrival(ended.generation, index))
+
+    def arrival(self, ended: Ended, id: str) -> Arrival:  # noqa: A002
+        """Return how a party got through.
+
+        Raises:
+            BrokenBarrier: it did not.
+        """
+        if ended.reason:
+            raise self._broken(BrokenBarrier, ended.reason, ended)
+        return Arrival(ended.generation, ended.parties.index(id))
+
+    def _broken(
+        self, error: type[BrokenBarrier], reason: str, ended: Ended | None = None
+    ) -> BrokenBarrier:
+        generation = self.state().generation - 1 if ended is None else ended.generation
+        return error(
+            f"barrier {self.name!r} broke in generation {generation}: {reason}",
+            generation=generation,
+            reason=reason,
+        )
+
+    async def interrupt(self, identity: AgentIdentity, reason: str) -> None:
+        """Break the generation that gathers now, for an identity that may take part."""
+        core = self._core
+        core.rights.check_hold(identity, self.path)
+        await core.finish(core.run(self._breaking(identity, reason)))
+
+    def state(self) -> BarrierState:
+        """Return the record as this process has it."""
+        state: BarrierState = self._core.look(load, self.path, self.parties)
+        return state
+
+    def saw(self, state: BarrierState) -> None:
+        """See a record that another process has written."""
+        self._tell(state.ended)
+
+    # --- a place to wait in -----------------------------------------------------------
+
+    def time_out(self, waiter: Waiter) -> Any:
+        """Break the barrier for all, if the waiter still waits (B4, B5)."""
+        return self._core.run(self._timing_out(waiter))
+
+    def _timing_out(self, waiter: Waiter) -> Steps[None]:
+        if waiter.is_decided:
+            return
+        reason, generation = _late(waiter), self.state().generation
+        error = BarrierTimeout(
+            f"barrier {self.name!r} broke: {reason}",
+            generation=generation,
+            reason=reason,
+        )
+        broke = yield from self._breaking(waiter.spec, reason, waiter.id)
+        if broke:
+            waiter.fail(error)
+
+    def withdraw(self, waiter: Waiter) -> Any:
+        """Break the barrier for all: one that was there has gone (B4, B10)."""
+        return self._core.run(self._withdrawing(waiter))
+
+    def _withdrawing(self, waiter: Waiter) -> Steps[None]:
+        try:
+            why = f"{waiter.session} was cancelled"
+            yield from self._breaking(waiter.spec, why, waiter.id)
+        except Closed:
+            return  # and the barrier with it
+
+    def blockers(self, waiter: Waiter) -> Iterable[Hashable]:  # noqa: ARG002
+        """Return no party: which one will come is not known."""
+        return ()
+
+    def is_behind(self, waiter: Waiter, other: Waiter) -> bool:  # noqa: ARG002
+        """Return False: a barrier has no queue."""
+        return False
+
+    def has_followers(self, waiter: Waiter) -> bool:  # noqa: ARG002
+        """Return False: a barrier has no queue."""
+        return False
+
+    def describe(self, waiter: Waiter) -> str:
+        """Return what is waited for, since when, and how many have arrived."""
+        waited = self._core.now() - waiter.since
+        return (
+            f"barrier {self.name!r} ({self.state().count} of {self.parties} parties "
+            f"there), asked {waited:.1f} s ago"
+        )
+
+
+class BarrierTerms:
     """All barriers of one swarm."""
 
     def __init__(self, core: Core) -> None:
-        """Keep the books in `core`."""
-        self._core = core
-        self._names = Names("barriers", "barrier", "parties")
-        self._meetings: dict[str, Meeting] = {}
+        """Share `core`."""
+        self.core = core
+        self.names = Names("barriers", "barrier", "parties")
+        self.barriers: dict[str, Barrier] = {}
+        core.watchers["barriers"] = self._saw
 
     def open(
         self,
@@ -35,137 +325,280 @@ class BarrierManager:
         """Return a handle on the barrier called `name`.
 
         Raises:
-            ConfigMismatch: It was opened for another number of parties, or with
+            ConfigMismatch: it was opened for another number of parties, or with
                 another action.
-            ValueError: The number of parties is none, or missing.
-            TypeError: The action is no function, or an asynchronous one; or the name
+            ValueError: the number of parties is no number of them, or missing.
+            TypeError: the action is no function, or an asynchronous one; or the name
                 is no text.
+            AccessDenied: it is new, and the policy does not let the identity hold it.
         """
         if action is not None:
             check_action(action)
-        path, number = self._names.declare(name, parties)
-        meeting = self._meetings.get(name)
-        if meeting is None:
-            self._tidy()
-            meeting = Meeting(self._core, name, path, number)
-            self._meetings[name] = meeting
+        is_new = self.names.number(name) is None
+        path, number = self.names.declare(name, parties)
         try:
-            self._core.local.read_now(load, path, number)
-        except ConfigMismatch:
-            self._names.forget(name)
+            if is_new:
+                self.core.rights.check_hold(identity, path)
+            self.core.look(load, path, number)
+        except Exception:
+            if is_new:
+                self.names.forget(name)
             raise
+        barrier = self.barriers.get(name)
+        if barrier is None or barrier.parties != number:
+            if len(self.barriers) >= _MANY:
+                self._forget_idle()
+            barrier = self.barriers[name] = Barrier(self.core, name, path, number)
         if action is not None:
-            if meeting.action is not None and meeting.action != action:
+            if barrier.action is not None and barrier.action != action:
                 raise ConfigMismatch(f"barrier {name!r} has another action")
-            meeting.action = action
-        return BarrierHandle(meeting, identity, self._core.sessions.current())
+            barrier.action = action
+        return BarrierHandle(barrier, identity)
 
-    def _tidy(self) -> None:
-        """Let go of those nobody has a handle on, when there are many."""
-        if len(self._meetings) >= _MANY:
-            self._meetings = {
-                name: meeting
-                for name, meeting in self._meetings.items()
-                if meeting.handles
-            }
+    def _forget_idle(self) -> None:
+        """Forget barriers without parties and without an action."""
+        busy = {id(w.place) for w in self.core.waiters.values()}
+        self.barriers = {
+            name: barrier
+            for name, barrier in self.barriers.items()
+            if barrier.action is not None or id(barrier) in busy
+        }
 
+    def _saw(self, document: Document, commit: Commit) -> None:  # noqa: ARG002
+        barrier = self.barriers.get(str(document.path.name))
+        if barrier is None:
+            return
+        if document.is_deleted:
+            before: Any = document.previous
+            state = None if before is None else _read(before)
+            if state is not None:
+                barrier.saw(state.next_generation("it was removed")[0])
+            return
+        barrier.saw(_read(document))
 
-_MANY = 1_024
+    def path(self, name: str | None) -> Path | None:
+        """Return where the document of a name stands; None: the folder."""
+        return None if name is None else BARRIERS.child(name)
 
 
 class BarrierHandle:
-    """One barrier, as one identity holds it.
+    """One barrier, as one identity holds it."""
 
-    For a `DeadlockError` those are expected who have taken part before, and who opened
-    a handle that nobody else has used. Where they are as many as are missing, nobody
-    else is thought to come. Where they are fewer, there is no such error: somebody of
-    whom nothing is known would have to come as well.
+    __slots__ = ("_barrier", "_identity")
 
-    Attributes:
-        identity: Who.
-        opener: The task that opened it, while no other session has used it.
-        is_agents: Whether an agent opened it, and no other has used it.
-    """
-
-    __slots__ = ("__weakref__", "_meeting", "identity", "is_agents", "opener")
-
-    def __init__(
-        self, meeting: Meeting, identity: AgentIdentity, session: Session
-    ) -> None:
+    def __init__(self, barrier: Barrier, identity: AgentIdentity) -> None:
         """Handle a barrier."""
-        self._meeting = meeting
-        self.identity: AgentIdentity = identity
-        self.opener: Session | None = None if session.is_turn else session
-        self.is_agents: bool = session.is_turn
-        meeting.expect(session)
-        meeting.handles.add(self)
+        self._barrier = barrier
+        self._identity = identity
 
     @property
     def name(self) -> str:
         """What it is called."""
-        return self._meeting.name
+        return self._barrier.name
 
     @property
     def parties(self) -> int:
         """How many arrivals trip it."""
-        return self._meeting.parties
+        return self._barrier.parties
 
     @property
     def waiting(self) -> int:
-        """How many have arrived in this generation."""
-        return len(self._meeting.muster().arrivals)
+        """How many have arrived in this generation.
+
+        Raises:
+            AccessDenied: the policy does not let this identity see it; so for the
+                next one.
+        """
+        return self._seen().count
 
     @property
     def generation(self) -> int:
         """The number of the generation that gathers now, from 0."""
-        return self._meeting.muster().generation
+        return self._seen().generation
 
-    def used_by(self, session: Session) -> None:
-        """Note who uses it: it may have been made for others."""
-        if session is not self.opener:
-            self.opener = None
-            if not session.is_turn:
-                self.is_agents = False
+    def _seen(self) -> BarrierState:
+        barrier = self._barrier
+        barrier._core.rights.check_see(self._identity, barrier.path)
+        return barrier.state()
 
     async def wait(self, timeout: float | None = None) -> Arrival:
         """Arrive, and wait until all parties have.
 
-        The barrier is there for the next generation at once. When one of a generation
-        times out, is cancelled or dies, it breaks for all who are in it.
+        The barrier is there for the next generation at once. When one party of a
+        generation times out, is cancelled or dies, it breaks for all that are in it.
 
         Args:
             timeout: Seconds to wait for the others; None: for ever.
 
         Raises:
-            BrokenBarrier: The generation broke: for all of them, for one reason.
-            BarrierTimeout: (one of those) It was this call whose time was up.
-            ValueError: The timeout is less than 0, or NaN.
-            TypeError: The timeout is no number.
-            DeadlockError: A party that is missing waits for the caller. The caller
-                has not arrived, and nothing has broken.
-            AccessDenied: The policy does not let this identity take part.
-            Closed: The swarm is closed, or was meanwhile.
-            Exception: What the action raised, if this was the last to arrive.
+            BrokenBarrier: the generation broke: for all of them, for one reason.
+            BarrierTimeout: (one of those) it was this call whose time was up.
+            ValueError: the timeout is less than 0, or NaN.
+            TypeError: the timeout is no number.
+            AccessDenied: the policy does not let this identity take part.
+            Closed: the swarm is closed, or was meanwhile.
+            Exception: what the action raised, if this was the last to arrive.
         """
-        return await self._meeting.wait(self, timeout)
+        return await self._barrier.wait(self._identity, timeout)
 
     async def reset(self) -> None:
-        """Break the generation that gathers now, if anybody is in it.
+        """Break the generation that gathers now, if it has parties.
 
         Raises:
-            AccessDenied: The policy does not let this identity take part.
+            AccessDenied: the policy does not let this identity take part.
         """
-        self._meeting.interrupt(self.identity, "it was reset")
+        await self._barrier.interrupt(self._identity, "it was reset")
 
     async def abort(self, reason: str = "it was aborted") -> None:
         """Break the generation that gathers now, for this reason.
 
-        Like `reset`: those who come later gather in the next generation.
+        Like `reset`: parties that come later gather in the next generation.
 
         Raises:
-            AccessDenied: The policy does not let this identity take part.
+            AccessDenied: the policy does not let this identity take part.
         """
-        self._meeting.interrupt(self.identity, reason)
+        await self._barrier.interrupt(self._identity, reason)
 
     def __repr__(self) -> str:
         return f"<barrier {self.name!r} of {self.parties}>"
+
+
+class Barriers:
+    """All barriers, as one identity may see them: `swarm.barriers`."""
+
+    __slots__ = ("_identity", "_terms")
+
+    def __init__(self, terms: BarrierTerms, identity: AgentIdentity) -> None:
+        """Look as `identity`."""
+        self._terms = terms
+        self._identity = identity
+
+    def held(self, name: str | None = None) -> tuple[OpenBarrier, ...]:
+        """Return every barrier that has been used, or the one of a name.
+
+        An agent sees those that it may read.
+        """
+        may_see = partial(self._terms.core.rights.may_see, self._identity)
+        return self._terms.core.look(_open, self._terms.path(name), may_see)
+
+    def queue(self, name: str | None = None) -> tuple[QueuedParty, ...]:
+        """Return the parties that wait, at all barriers or at one, in order.
+
+        An agent sees those at barriers that it may read.
+        """
+        may_see = partial(self._terms.core.rights.may_see, self._identity)
+        return self._terms.core.look(_queued, self._terms.path(name), may_see)
+
+    async def force_break(self, name: str, *, reason: str) -> None:
+        """Break the generation that gathers now: all its parties get `BrokenBarrier`.
+
+        Raises:
+            NotFound: no party waits at a barrier of this name.
+            AccessDenied: the policy does not let this identity write there.
+        """
+        core, path = self._terms.core, BARRIERS.child(name)
+        core.rights.check_force(self._identity, path, "breaking a barrier")
+        for found in core.look(_open, path, _always):
+            barrier = self._terms.barriers.get(name)
+            if barrier is None:
+                barrier = Barrier(core, name, path, found.parties)
+            steps = barrier._breaking(self._identity, reason)
+            if await core.finish(core.run(steps)):
+                return
+        raise NotFound(f"no party waits at a barrier called {name!r}")
+
+    async def remove(self, name: str, *, reason: str = "it was removed") -> None:
+        """Forget a barrier, so that it can be opened for another number of parties.
+
+        The parties that wait get `BrokenBarrier`.
+
+        Raises:
+            NotFound: no barrier of this name is open.
+            AccessDenied: the policy does not let this identity write there.
+        """
+        core, path = self._terms.core, BARRIERS.child(name)
+        core.rights.check_force(self._identity, path, "removing a barrier")
+        was_open = self._terms.names.number(name) is not None
+        self._terms.names.forget(name)
+        barrier = self._terms.barriers.pop(name, None)
+        ended = await core.finish(core.run(_removing(self._identity, path, reason)))
+        if barrier is not None:
+            barrier._tell(ended)
+        if ended is None and not was_open:
+            raise NotFound(f"no barrier is called {name!r}")
+
+    def __repr__(self) -> str:
+        return "<barriers>"
+
+
+def _removing(author: AgentIdentity, path: Path, reason: str) -> "Steps[Ended | None]":
+    _, ended = yield author, None, plan_remove, (path, reason)
+    return ended  # type: ignore[no-any-return]
+
+
+def _read(document: Document) -> BarrierState:
+    record: Any = document.record
+    if isinstance(record, BarrierState):
+        return record
+    return BarrierState.from_json(document.value)
+
+
+def _always(path: Path) -> bool:  # noqa: ARG001
+    return True
+
+
+def _states(
+    view: View, path: Path | None, may_see: MaySee
+) -> list[tuple[str, BarrierState]]:
+    documents = list(view.documents(BARRIERS)) if path is None else [view.find(path)]
+    return [
+        (str(document.path.name), _read(document))
+        for document in documents
+        if document is not None and may_see(document.path)
+    ]
+
+
+def _open(view: View, path: Path | None, may_see: MaySee) -> tuple[OpenBarrier, ...]:
+    return tuple(
+        OpenBarrier(
+            resource=name,
+            parties=state.parties,
+            generation=state.generation,
+            arrived=state.count,
+        )
+        for name, state in _states(view, path, may_see)
+    )
+
+
+def _queued(view: View, path: Path | None, may_see: MaySee) -> tuple[QueuedParty, ...]:
+    return tuple(
+        QueuedParty(
+            resource=name,
+            owner=party.owner,
+            session=party.session,
+            waited=(view.now - party.at) / MICRO,
+        )
+        for name, state in _states(view, path, may_see)
+        for party in state.arrivals
+    )
+
+
+def _keep(arrival: object) -> None:
+    """Do nothing: a party cancelled after the trip has been there all the same."""
+
+
+def _late(waiter: Waiter) -> str:
+    return f"{waiter.session} waited too long for the others"
+
+
+def _check_done(result: object) -> None:
+    """Refuse an action that has only begun: no party leaves before it has ended (B9).
+
+    Raises:
+        TypeError: it returned an awaitable.
+    """
+    if inspect.isawaitable(result):
+        close = getattr(result, "close", None)
+        if close is not None:
+            close()  # or Python would complain that it was never awaited
+        raise TypeError("the action of a barrier is synchronous, and awaits nothing")

@@ -1,26 +1,29 @@
 """Everything with which agents wait for each other, of one swarm."""
 
+# Some of what is private to users is shared by the files of this package.
+# ruff: noqa: SLF001
+
 import asyncio
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
-from swarm.coordination._barriers import BarrierHandle, BarrierManager
-from swarm.coordination._insight import CodeInsight
+from swarm.coordination._acquire import MultiAcquire
+from swarm.coordination._barriers import BarrierHandle, Barriers, BarrierTerms
+from swarm.coordination._joins import TaskJoins
 from swarm.coordination._lease import Lease
-from swarm.coordination._locks import LockHandle, LockManager, Locks
-from swarm.coordination._rights import Rights
-from swarm.coordination._semaphores import SemaphoreHandle, SemaphoreManager
+from swarm.coordination._locks import LockHandle, Locks, LockTerms
+from swarm.coordination._names import Rights
+from swarm.coordination._semaphores import (
+    Limiter,
+    SemaphoreHandle,
+    Semaphores,
+    SemaphoreTerms,
+)
 from swarm.coordination._sessions import Life, NoAgents, Session
-from swarm.coordination._together import Together
 from swarm.coordination._wait_graph import Obstacle, WaitGraph
 from swarm.coordination._waiting import Core
-from swarm.model import OWNER, AgentIdentity, Priority, check_text
-from swarm.ports import (
-    Clock,
-    Entropy,
-    Kernel,
-    LocalKernel,
-)
+from swarm.model import OWNER, AgentIdentity, Priority
+from swarm.ports import Clock, Entropy, Kernel, Runtime, Tail
 from swarm.state import Policy
 
 
@@ -30,11 +33,12 @@ class Coordination:
     def __init__(
         self,
         kernel: Kernel,
-        local: LocalKernel,
         clock: Clock,
         entropy: Entropy,
         graph: WaitGraph,
         *,
+        tail: Tail | None = None,
+        runtime: Runtime | None = None,
         life: Life | None = None,
         policy: Policy | None = None,
         lock_ttl: float = 30.0,
@@ -45,38 +49,42 @@ class Coordination:
 
         Args:
             kernel: Where the documents are kept.
-            local: The same kernel, done at once, even where each call of `kernel`
-                is a scheduling point: what cleans up must not be cancelled halfway.
             clock: Where time comes from.
             entropy: Where ids come from.
-            graph: Who waits for whom; shared with asks. Is given insight into tasks.
+            graph: Which party waits for which; shared with asks. It is told how to
+                find joins.
+            tail: The newest part of the kernel's log; None: the kernel has it.
+            runtime: What surrounds the swarm; None: that of the running loop.
             life: What is known of agents; None: there are none.
-            policy: Who may hold what; None: the default one.
+            policy: Which identity may hold what; None: the default one.
             lock_ttl: How long a lease lives unless asked otherwise, in seconds.
             lock_aging: How many seconds of waiting make up for a step of priority.
             lock_delay: How long a lock stays closed after its holder lost it, in
                 seconds.
         """
-        self._core = Core(
+        core = self._core = Core(
             kernel,
-            local,
+            getattr(kernel, "tail", kernel) if tail is None else tail,
             clock,
             entropy,
             graph,
             NoAgents() if life is None else life,
             Rights(Policy.default() if policy is None else policy),
+            runtime,
         )
-        graph.insight = CodeInsight(self._core)
-        self._locks = LockManager(self._core, lock_ttl, lock_aging, lock_delay)
-        self._semaphores = SemaphoreManager(self._core, lock_ttl)
-        self._barriers = BarrierManager(self._core)
+        graph.joins = TaskJoins(core.sessions, core.life, _has_queue)
+        self._locks = LockTerms(core, lock_ttl, lock_aging, lock_delay)
+        self._semaphores = SemaphoreTerms(core, lock_ttl)
+        self._barriers = BarrierTerms(core)
+
+    # --- what users hold --------------------------------------------------------------
 
     def lock(self, identity: AgentIdentity, name: str) -> LockHandle:
         """Return a handle on the lock called `name`."""
         return LockHandle(self._locks, identity, name)
 
     def locks(self, identity: AgentIdentity) -> Locks:
-        """Return what can be asked about all locks."""
+        """Return all locks, as `identity` may see them."""
         return Locks(self._locks, identity)
 
     def acquire_all(
@@ -88,26 +96,29 @@ class Coordination:
         timeout: float | None = None,
         priority: Priority = Priority.NORMAL,
         renew: bool = True,
-    ) -> Together:
+    ) -> MultiAcquire:
         """Ask for several locks at once, exclusively."""
         if isinstance(names, str):
             raise TypeError("acquire_all takes the names of locks, not one text")
-        different = set(names)
-        for name in different:
-            check_text("the name of a lock", name)
-        wants = [
-            self._locks.want(
-                name, identity, "exclusive", ttl, timeout, priority, renew=renew
-            )
-            for name in sorted(different)
-        ]
-        return Together(self._locks.desk, wants)
+        return self._locks.acquire_all(
+            identity, set(names), ttl, timeout, priority, renew=renew
+        )
 
     def semaphore(
         self, identity: AgentIdentity, name: str, capacity: int | None = None
     ) -> SemaphoreHandle:
         """Return a handle on the semaphore called `name`."""
-        return self._semaphores.open(identity, name, capacity)
+        return SemaphoreHandle(self._semaphores, identity, name, capacity)
+
+    def semaphores(self, identity: AgentIdentity) -> Semaphores:
+        """Return all semaphores, as `identity` may see them."""
+        return Semaphores(self._semaphores, identity)
+
+    def limiter(
+        self, identity: AgentIdentity, name: str, number: int, per: float
+    ) -> Limiter:
+        """Return a limiter: at most `number` begun in any `per` seconds."""
+        return Limiter(self._semaphores, identity, name, number, per)
 
     def barrier(
         self,
@@ -119,10 +130,30 @@ class Coordination:
         """Return a handle on the barrier called `name`."""
         return self._barriers.open(identity, name, parties, action)
 
+    def barriers(self, identity: AgentIdentity) -> Barriers:
+        """Return all barriers, as `identity` may see them."""
+        return Barriers(self._barriers, identity)
+
+    # --- what the system asks ---------------------------------------------------------
+
     @property
     def turns(self) -> dict[Hashable, Session]:
         """The turns that hold or held something; `end_turn` takes them out."""
         return self._core.sessions.of_turns
+
+    def end_turn(self, turn: Hashable) -> None:
+        """Take from a turn that has ended whatever it still holds."""
+        self._core.sessions.end_turn(turn)
+
+    @property
+    def leases(self) -> Mapping[str, Lease]:
+        """What is held by this process, by id."""
+        return self._core.leases
+
+    @property
+    def expected(self) -> Mapping[Session, None]:
+        """The tasks for which others may wait though they hold nothing."""
+        return self._core.sessions.expected
 
     def party(self, *, is_awaited: bool = False) -> Hashable:
         """Return what the running code is in the wait-for graph.
@@ -135,20 +166,6 @@ class Coordination:
             self._core.sessions.expect(session)
         return session.party
 
-    def end_turn(self, turn: Hashable) -> None:
-        """Take from a turn that has ended whatever it still holds."""
-        self._core.sessions.end_turn(turn)
-
-    @property
-    def leases(self) -> Mapping[str, Lease]:
-        """What is held, by id."""
-        return self._core.leases
-
-    @property
-    def expected(self) -> Mapping[Session, None]:
-        """The tasks for whom others may wait though they hold nothing."""
-        return self._core.sessions.expected
-
     def session(self, task: "asyncio.Task[Any] | None" = None) -> Session:
         """Return the session of a task that runs no turn; by default what runs now."""
         sessions = self._core.sessions
@@ -159,52 +176,48 @@ class Coordination:
         self._core.sessions.expect(session)
 
     def awaited(self, task: "asyncio.Task[Any]") -> Hashable:
-        """Return a task as a party of the graph, for whom others wait."""
+        """Return a task as a party of the graph, for which others wait."""
         session = self.session(task)
         self.expect(session)
         return session.party
 
-    def asking_task(self, obstacle: Obstacle) -> Session | None:
-        """Return the session of the running task, if others may wait for it.
+    def asking_task(self, obstacle: Obstacle) -> Session:  # noqa: ARG002
+        """Return the session of the running task, as a party that asks."""
+        return self._core.sessions.current()
 
-        Of a task that holds nothing that is so when others are found to join it who
-        would have to move before the obstacle goes away.
+    def explain(self, identity: AgentIdentity = OWNER) -> list[str]:
+        """Return, line by line, who holds and who waits for what.
+
+        Only what the policy lets an identity see.
         """
-        core = self._core
-        session = core.sessions.find()
-        if session is not None and not session.is_unawaited():
-            return session
-        if not core.graph:
-            return None
-        reached = core.graph.reach(session, obstacle)
-        session = core.sessions.find()  # it has one now, if others join it
-        return session if session in reached else None
-
-    def residue(self) -> tuple[int, int]:
-        """Return how many wait and how many leases are held (G13)."""
-        return len(self._core.waiters), len(self._core.leases)
-
-    def explain(self) -> list[str]:
-        """Return, line by line, who holds and who waits for what."""
-        lines: list[str] = []
-        lines.extend(
+        locks = self._locks
+        lines = [
             f"lock {held.resource!r}: {held.session} ({held.owner}) holds it "
             f"{held.mode} for {held.held_for:.1f} s, token {held.token}"
-            for held in self._locks.held(OWNER)
-        )
+            for held in Locks(locks, identity).held()
+        ]
         lines.extend(
-            f"semaphore {lease.name!r}: {lease.session} "
-            f"({lease.want.identity}) holds {lease.permits} permits"
-            for lease in self._core.leases.values()
-            if not lease.mode
+            f"semaphore {held.resource!r}: {held.session} ({held.owner}) holds "
+            f"{held.permits} permits"
+            for held in Semaphores(self._semaphores, identity).held()
         )
+        may_see = self._core.rights.may_see
         lines.extend(
             f"{waiter.session} waits for {waiter.describe_wait()}"
             for waiter in self._core.waiters.values()
-            if not waiter.is_decided
+            if not waiter.is_decided and may_see(identity, _path_of(waiter))
         )
         return lines
 
     def close(self, error: Exception | None = None) -> None:
         """Wake every waiter with `error`, `Closed` by default; idempotent."""
         self._core.close(error)
+
+
+def _has_queue(lease: Any) -> bool:
+    return bool(lease._manager.has_queue(lease))
+
+
+def _path_of(waiter: Any) -> Any:
+    """Return where the record stands that a waiter waits for."""
+    return getattr(waiter.place, "path", None) or waiter.spec.path

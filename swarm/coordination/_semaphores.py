@@ -1,51 +1,157 @@
-"""Semaphores, as users hold them."""
+"""Semaphores and limiters, as users hold them and look at them."""
 
-from swarm.coordination._acquisition import Acquisition, Enterable, desk_for
-from swarm.coordination._checks import check_timeout
-from swarm.coordination._desk import Desk
-from swarm.coordination._grants import Want, load, to_micro
+# Some of what is private to users is shared by the files of this package.
+# ruff: noqa: SLF001
+
+from collections.abc import Generator
+from functools import partial
+from types import TracebackType
+from typing import Any, Final
+
+import attrs
+
+from swarm.coordination._acquire import Acquisition, Enterable
 from swarm.coordination._lease import Lease
-from swarm.coordination._names import Names
-from swarm.coordination._permits import Permits, blockers, checked, decide_resize
+from swarm.coordination._lease_manager import LeaseManager
+from swarm.coordination._lease_state import MICRO, AcquireSpec, load, to_micro
+from swarm.coordination._locks import MaySee, records
+from swarm.coordination._names import Names, check_timeout
+from swarm.coordination._semaphore_rules import (
+    SemaphoreState,
+    check_capacity,
+    decide_resize,
+)
 from swarm.coordination._waiting import Core
+from swarm.errors import NotFound
 from swarm.model import AgentIdentity, Path
+from swarm.ports import View
+
+SEMAPHORES: Final = Path.of("semaphores")
+"""The folder of their documents."""
+
+_NONE: Final = SemaphoreState(1, 1)
 
 
-class SemaphoreManager:
-    """All semaphores of one swarm.
+@attrs.frozen(kw_only=True)
+class HeldPermits:
+    """One grant of permits, as `semaphores.held()` shows it.
 
     Attributes:
-        desk: Where permits are handed out.
+        resource: The semaphore or limiter.
+        lease_id: The id of the lease; `force_release` takes it.
+        owner: The agent that holds it.
+        session: Its turn or task.
+        permits: How many.
+        held_for: For how many seconds it has been held.
+        expires_in: In how many seconds it ends unless it is renewed.
+    """
+
+    resource: str
+    lease_id: str
+    owner: str
+    session: str
+    permits: int
+    held_for: float
+    expires_in: float
+
+
+@attrs.frozen(kw_only=True)
+class QueuedPermits:
+    """One request that waits for permits, as `semaphores.queue()` shows it.
+
+    Attributes:
+        resource: The semaphore or limiter.
+        lease_id: What the id of its lease will be.
+        owner: The agent that waits.
+        session: Its turn or task.
+        permits: How many it wants.
+        waited: For how many seconds it has waited.
+    """
+
+    resource: str
+    lease_id: str
+    owner: str
+    session: str
+    permits: int
+    waited: float
+
+
+class SemaphoreTerms:
+    """The terms on which the semaphores of one swarm are granted.
+
+    Attributes:
+        manager: What grants permits.
         ttl: How long a lease lives unless asked otherwise, in seconds.
+        names: What each name was opened with.
     """
 
     def __init__(self, core: Core, ttl: float) -> None:
-        """Hand out permits, keeping the books in `core`."""
-        self.desk: Desk = desk_for(core)(core, "semaphore", blockers)
+        """Grant permits on these terms."""
+        self.manager: LeaseManager = core.runtime.substitute(LeaseManager)(
+            core, "semaphore", _NONE
+        )
+        self.core = core
         self.ttl = ttl
         self.life: int = to_micro(ttl)
-        self._names = Names("semaphores", "semaphore", "capacity")
+        self.names = Names("semaphores", "semaphore", "capacity")
 
     def open(
-        self, identity: AgentIdentity, name: str, capacity: int | None = None
-    ) -> "SemaphoreHandle":
-        """Return a handle on the semaphore called `name`.
+        self,
+        identity: AgentIdentity,
+        name: str,
+        capacity: int | None,
+        per: float | None = None,
+    ) -> tuple[Path, SemaphoreState]:
+        """Return where a semaphore's document stands, and the record of a free one.
 
         Raises:
-            ConfigMismatch: It was opened with another capacity.
-            ValueError: The capacity is no number of permits, or is missing.
-            InvalidPath: The name is empty or too long.
+            ConfigMismatch: it was opened with another capacity.
+            ValueError: the capacity is no number of permits, or is missing.
+            InvalidPath: the name is empty or too long.
         """
-        path, number = self._names.declare(name, capacity)
-        blank = Permits(number, number)
-        document = self.desk.core.local.find_now(path)
-        if document is not None:
-            try:
-                checked(load(document, blank), blank, name)
-            except Exception:
-                self._names.forget(name)
-                raise
-        return SemaphoreHandle(self, identity, name, path, blank)
+        is_new = self.names.number(name) is None
+        terms = None if per is None else f"per={per}"
+        path, number = self.names.declare(name, capacity, terms)
+        blank = SemaphoreState(number, number)
+        try:
+            if is_new:
+                self.core.rights.check_hold(identity, path)
+            document = self.core.find(path)
+            if document is not None:
+                check_capacity(load(document, blank), blank, name)
+        except Exception:
+            if is_new:
+                self.names.forget(name)
+            raise
+        return path, blank
+
+    def spec(
+        self,
+        identity: AgentIdentity,
+        path: Path,
+        blank: SemaphoreState,
+        permits: int = 1,
+        ttl: float | None = None,
+        timeout: float | None = None,
+        *,
+        renew: bool = True,
+    ) -> AcquireSpec:
+        """Return what is asked for."""
+        if timeout is not None:
+            check_timeout(timeout)
+        return AcquireSpec(
+            path,
+            str(path.name),
+            identity,
+            blank,
+            self.ttl if ttl is None else ttl,
+            timeout,
+            "",
+            permits,
+            0,
+            renew,
+            life=self.life if ttl is None else to_micro(ttl),
+        )
 
 
 class SemaphoreHandle(Enterable):
@@ -55,22 +161,20 @@ class SemaphoreHandle(Enterable):
     cancels the body with `LeaseLost` when it is lost nevertheless.
     """
 
-    __slots__ = ("_blank", "_identity", "_manager", "_path", "name")
+    __slots__ = ("_blank", "_identity", "_path", "_terms", "name")
 
     def __init__(
         self,
-        manager: SemaphoreManager,
+        terms: SemaphoreTerms,
         identity: AgentIdentity,
         name: str,
-        path: Path,
-        blank: Permits,
+        capacity: int | None,
     ) -> None:
         """Handle the semaphore called `name`."""
-        super().__init__(manager.desk)
-        self._manager = manager
+        super().__init__(terms.manager)
+        self._path, self._blank = terms.open(identity, name, capacity)
+        self._terms = terms
         self._identity = identity
-        self._path = path
-        self._blank = blank
         self.name: str = name
 
     def acquire(
@@ -86,6 +190,9 @@ class SemaphoreHandle(Enterable):
         All of them at once; while it waits it holds none. First come, first served:
         a small request does not overtake a large one. Cancelled, it holds nothing.
 
+        Permits taken by `await` may be given back by any task, so the wait-for graph
+        knows nothing of them; those under a body are its task's.
+
         Args:
             permits: How many.
             ttl: Seconds until the lease expires unless it is renewed; the default is
@@ -94,15 +201,17 @@ class SemaphoreHandle(Enterable):
             renew: Whether to renew the lease while a body runs under it.
 
         Raises:
-            AccessDenied: The policy does not let this identity hold it.
-            ValueError: There are never that many permits, or no longer; or the ttl is
+            AccessDenied: the policy does not let this identity hold it.
+            ValueError: there are never that many permits, or no longer; or the ttl is
                 no time to live, or the timeout no time to wait.
-            LockTimeout: They were not granted in time.
-            DeadlockError: Those without whom there are too few wait for the caller.
-            Closed: The swarm is closed, or was meanwhile.
+            LockTimeout: they were not granted in time.
+            DeadlockError: too few can come back, for their holders wait for the
+                caller. With a `timeout` it is a `LockTimeout` as well.
+            Closed: the swarm is closed, or was meanwhile.
         """
-        want = self._want(permits, ttl, timeout, renew=renew)
-        return Acquisition(self._manager.desk, want)
+        return Acquisition(
+            self._manager, self._spec(permits, ttl, timeout, renew=renew)
+        )
 
     def acquire_nowait(
         self, permits: int = 1, *, ttl: float | None = None, renew: bool = True
@@ -110,86 +219,288 @@ class SemaphoreHandle(Enterable):
         """Return a lease at once; arguments as for `acquire`.
 
         Raises:
-            WouldBlock: Too few are left, or others wait; nothing was changed.
-            ValueError: There are never that many permits.
+            WouldBlock: too few are left, or others wait; nothing was changed.
+            ValueError: there are never that many permits.
+            RuntimeError: the tree is in another process: nothing is granted at once.
         """
-        want = self._want(permits, ttl, None, renew=renew)
-        return self._manager.desk.acquire_nowait(want)
+        return self._manager.acquire_nowait(self._spec(permits, ttl, None, renew=renew))
 
-    def usual(self) -> Want:
+    def usual(self) -> AcquireSpec:
         """Return what `async with` takes."""
-        return self._want(1, None, None, renew=True)
+        return self._spec(1, None, None, renew=True)
 
-    def _want(
+    def _spec(
         self, permits: int, ttl: float | None, timeout: float | None, *, renew: bool
-    ) -> Want:
-        manager = self._manager
-        manager.desk.core.rights.check_hold(self._identity, self._path)
+    ) -> AcquireSpec:
+        terms = self._terms
+        terms.core.rights.check_hold(self._identity, self._path)
         if type(permits) is not int or permits < 1:
             raise ValueError(f"permits is an integer from 1, not {permits!r}")
-        if permits > 1 and permits > self.capacity:
+        if permits > 1 and permits > (capacity := self._state().capacity):
             raise ValueError(
-                f"semaphore {self.name!r} has {self.capacity} permits; {permits} "
+                f"semaphore {self.name!r} has {capacity} permits; {permits} "
                 "could never be granted"
             )
-        if timeout is not None:
-            check_timeout(timeout)
-        return Want(
-            self._path,
-            self.name,
+        return terms.spec(
             self._identity,
+            self._path,
             self._blank,
-            manager.ttl if ttl is None else ttl,
-            timeout,
-            "",
             permits,
-            0,
-            renew,
-            life=manager.life if ttl is None else to_micro(ttl),
+            ttl,
+            timeout,
+            renew=renew,
         )
 
     @property
     def capacity(self) -> int:
-        """How many permits there are."""
-        return self._line().capacity
+        """How many permits there are.
+
+        Raises:
+            AccessDenied: the policy does not let this identity see it; so for the
+                next two.
+        """
+        return self._seen().capacity
 
     @property
     def available(self) -> int:
         """How many are left; below 0 after a resize while more are held."""
-        line = self._line()
-        now = self._manager.desk.ledger.now()
-        held = sum(g.permits for g in line.holders if g.expires > now)
-        return line.capacity - held
+        state, now = self._seen(), self._terms.core.kernel_now()
+        held = sum(g.permits for g in state.held().values() if g.expires > now)
+        return state.capacity - held
 
     @property
     def waiting(self) -> int:
         """How many requests wait."""
-        return len(self._line().queue)
+        return len(self._seen().queue)
 
-    def _line(self) -> Permits:
-        document = self._manager.desk.core.local.find_now(self._path)
-        line: Permits = load(document, self._blank)
-        return line
+    def _seen(self) -> SemaphoreState:
+        self._terms.core.rights.check_see(self._identity, self._path)
+        return self._state()
+
+    def _state(self) -> SemaphoreState:
+        state: SemaphoreState = load(self._terms.core.find(self._path), self._blank)
+        return state
 
     async def resize(self, capacity: int) -> None:
         """Change how many permits there are.
 
-        More let in who waits. Fewer take nothing away: nobody gets any until enough
-        are released, and who waits for more than there are left gets `ValueError`.
-        When some now wait for what only their own waiting holds, as few of them as will
-        do get `DeadlockError`.
-        The capacity to open it with stays what it was.
+        More let in the requests that wait. Fewer take nothing away: none is granted
+        until enough are released, and a request for more than there are left gets
+        `ValueError`. Waiters whose wait has become a cycle get `DeadlockError`, those
+        that hold something first, until no cycle is left. The
+        capacity to open it with stays what it was.
 
         Raises:
-            ValueError: It is no number of permits.
+            ValueError: the value is no number of permits.
+            AccessDenied: the policy does not let this identity write there.
         """
         if type(capacity) is not int or capacity < 1:
             raise ValueError(f"capacity is an integer from 1, not {capacity!r}")
-        desk = self._manager.desk
-        if desk.core.pauses:
-            await desk.core.pause()
-        desk.ledger.apply(self._identity, self.usual(), decide_resize, capacity)
-        desk.place.refuse_cycles(self._path)
+        core, manager = self._terms.core, self._manager
+        core.rights.check_force(self._identity, self._path, "resizing a semaphore")
+        if core.pause is not None:
+            await core.pause()
+        spec = self._terms.spec(self._identity, self._path, self._blank)
+        steps = manager._decided(
+            self._identity, spec, decide_resize, lambda: (capacity,)
+        )
+        await core.finish(core.run(steps))
+        manager.refuse_cycles(spec)
 
     def __repr__(self) -> str:
         return f"<semaphore {self.name!r}>"
+
+
+class Limiter:
+    """At most so many begun in any so many seconds, first come, first served.
+
+    A permit of a limiter is never given back: it ends when its time is over.
+    """
+
+    __slots__ = ("_blank", "_identity", "_path", "_per", "_terms", "name")
+
+    def __init__(
+        self,
+        terms: SemaphoreTerms,
+        identity: AgentIdentity,
+        name: str,
+        number: int,
+        per: float,
+    ) -> None:
+        """Limit to `number` in any `per` seconds."""
+        to_micro(per)
+        self._path, self._blank = terms.open(identity, name, number, per)
+        self._terms = terms
+        self._identity = identity
+        self._per = per
+        self.name: str = name
+
+    def acquire(self, *, timeout: float | None = None) -> "LimiterEntry":
+        """Wait for a turn: `await ...`, or `async with ...:`.
+
+        Args:
+            timeout: Seconds to wait; None: for ever; 0: not at all.
+
+        Raises:
+            LockTimeout: the turn did not come in time.
+            AccessDenied: the policy does not let this identity hold it.
+            Closed: the swarm is closed, or was meanwhile.
+            ValueError: the timeout is less than 0, or NaN.
+            TypeError: the timeout is no number.
+        """
+        self._terms.core.rights.check_hold(self._identity, self._path)
+        spec = self._terms.spec(
+            self._identity, self._path, self._blank, 1, self._per, timeout, renew=False
+        )
+        spec.is_window = True
+        return LimiterEntry(self._terms.manager, spec)
+
+    def __repr__(self) -> str:
+        return f"<limiter {self.name!r}: {self._blank.capacity} per {self._per} s>"
+
+
+class LimiterEntry:
+    """One wait for a turn of a limiter."""
+
+    __slots__ = ("_manager", "_spec")
+
+    def __init__(self, manager: LeaseManager, spec: AcquireSpec) -> None:
+        """Wait each time this is awaited or entered."""
+        self._manager = manager
+        self._spec = spec
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield from self._manager.acquire(self._spec).__await__()
+
+    async def __aenter__(self) -> None:
+        await self._manager.acquire(self._spec)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave; the permit ends when its time is over."""
+
+
+class Semaphores:
+    """All semaphores, as one identity may see them: `swarm.semaphores`."""
+
+    __slots__ = ("_identity", "_terms")
+
+    def __init__(self, terms: SemaphoreTerms, identity: AgentIdentity) -> None:
+        """Look as `identity`."""
+        self._terms = terms
+        self._identity = identity
+
+    def held(self, name: str | None = None) -> tuple[HeldPermits, ...]:
+        """Return every live grant, of all semaphores or of one; one consistent view.
+
+        An agent sees those of semaphores that it may read.
+        """
+        may_see = partial(self._terms.core.rights.may_see, self._identity)
+        return self._terms.core.look(_held, self._path(name), may_see)
+
+    def queue(self, name: str | None = None) -> tuple[QueuedPermits, ...]:
+        """Return the waiting requests, of all semaphores or of one, in order.
+
+        An agent sees those for semaphores that it may read.
+        """
+        may_see = partial(self._terms.core.rights.may_see, self._identity)
+        return self._terms.core.look(_queued, self._path(name), may_see)
+
+    async def force_release(self, lease_id: str, *, reason: str) -> None:
+        """Take permits away from their holder; the next in the queue gets them.
+
+        Its holder's body is cancelled, and all it does with the lease raises
+        `LeaseLost` with the reason.
+
+        Raises:
+            NotFound: there is no such lease, or it has gone.
+            AccessDenied: it is another agent's, and the policy does not let this one
+                write there.
+        """
+        core, manager = self._terms.core, self._terms.manager
+        lease = core.leases.get(lease_id)
+        for grant in core.look(_held, None, _always):
+            if grant.lease_id != lease_id:
+                continue
+            path = SEMAPHORES.child(grant.resource)
+            if lease is None or lease.spec.identity != self._identity:
+                what = "taking permits from their holder"
+                core.rights.check_force(self._identity, path, what)
+            spec = self._terms.spec(self._identity, path, self._blank(path))
+            if await core.finish(manager.force(self._identity, spec, lease_id, reason)):
+                return
+        raise NotFound(f"no permits are held by a lease of id {lease_id!r}")
+
+    async def remove(self, name: str, *, reason: str = "by name") -> None:
+        """Forget a semaphore, so that it can be opened with another capacity.
+
+        Its holders lose their permits, and the requests that wait get `NotFound`.
+
+        Raises:
+            AccessDenied: the policy does not let this identity write there.
+            NotFound: no semaphore of this name is open.
+        """
+        core, path = self._terms.core, SEMAPHORES.child(name)
+        core.rights.check_force(self._identity, path, "removing a semaphore")
+        was_open = self._terms.names.number(name) is not None
+        self._terms.names.forget(name)
+        spec = self._terms.spec(self._identity, path, self._blank(path))
+        why = f"removed: {reason}"
+        outcome = self._terms.manager.remove(self._identity, spec, why)
+        if not await core.finish(outcome) and not was_open:
+            raise NotFound(f"no semaphore is called {name!r}")
+
+    def _path(self, name: str | None) -> Path | None:
+        return None if name is None else SEMAPHORES.child(name)
+
+    def _blank(self, path: Path) -> SemaphoreState:
+        """Return the record of a free semaphore, as it is declared at `path`."""
+        state: SemaphoreState = load(self._terms.core.find(path), _NONE)
+        return SemaphoreState(state.declared, state.declared)
+
+    def __repr__(self) -> str:
+        return "<semaphores>"
+
+
+def _always(path: Path) -> bool:  # noqa: ARG001
+    return True
+
+
+def _held(view: View, path: Path | None, may_see: MaySee) -> tuple[HeldPermits, ...]:
+    now = view.now
+    return tuple(
+        HeldPermits(
+            resource=name,
+            lease_id=grant.id,
+            owner=grant.owner,
+            session=grant.session,
+            permits=grant.permits,
+            held_for=(now - grant.since) / MICRO,
+            expires_in=(grant.expires - now) / MICRO,
+        )
+        for name, state in records(view, SEMAPHORES, path, _NONE, may_see)
+        for grant in state.holders
+        if grant.expires > now
+    )
+
+
+def _queued(
+    view: View, path: Path | None, may_see: MaySee
+) -> tuple[QueuedPermits, ...]:
+    now = view.now
+    return tuple(
+        QueuedPermits(
+            resource=name,
+            lease_id=request.id,
+            owner=request.owner,
+            session=request.session,
+            permits=request.permits,
+            waited=(now - request.at) / MICRO,
+        )
+        for name, state in records(view, SEMAPHORES, path, _NONE, may_see)
+        for request in state.queue
+    )

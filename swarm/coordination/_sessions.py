@@ -1,18 +1,17 @@
-"""Sessions: whose death ends a grant, and who can be stuck.
+"""Sessions: the turns and tasks that hold leases, and whose end ends them.
 
 A session is the turn of an agent, or else an asyncio task; child tasks of a turn are
 sessions of their own, since one may well wait for what another holds. When a session
-ends, what it still holds is taken from it (semantics.md, L19); but for a lease that a
-task returns, as that of `asyncio.wait_for(lock.acquire(), 5)` does on Python 3.11, and
-those of `asyncio.gather` always do. Such a lease belongs to nobody until it is entered.
+ends, the leases it still holds are taken from it (semantics.md, L19), except for a
+lease that a task returns, as `asyncio.gather(lock.acquire(), …)` does: such a lease
+belongs to no session until it is entered.
 """
 
 import asyncio
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 
-from swarm.coordination._wait_graph import Obstacle
-from swarm.ports import Standing, current_task
+from swarm.ports import Standing, current_activity, current_task
 
 
 class Life(Protocol):
@@ -22,23 +21,12 @@ class Life(Protocol):
         """Return the turn whose own task is running this, or None."""
         ...
 
-    def turns_of(self, agent_id: str) -> Sequence[Hashable] | None:
-        """Return the turns of an agent that run, or None when there is no such agent.
-
-        One turn means that the agent can do nothing before it ends.
-        """
-        ...
-
     def standing(self, turn: Hashable) -> Standing | None:
         """Return where a turn is suspended; None: it runs, or is no turn."""
         ...
 
     def is_leaving(self, turn: Hashable) -> bool:
-        """Return whether a turn is to be cancelled, for who asked for it has left."""
-        ...
-
-    def request_of(self, task: "asyncio.Task[Any]") -> "Obstacle | None":
-        """Return the request to an agent that a task waits for, or None."""
+        """Return whether a turn is to be cancelled, for its asker has left."""
         ...
 
 
@@ -48,18 +36,12 @@ class NoAgents:
     def running_turn(self) -> None:
         """Return None."""
 
-    def turns_of(self, agent_id: str) -> None:
-        """Return None."""
-
     def standing(self, turn: Hashable) -> None:
         """Return None."""
 
     def is_leaving(self, turn: Hashable) -> bool:  # noqa: ARG002
         """Return False."""
         return False
-
-    def request_of(self, task: "asyncio.Task[Any]") -> None:
-        """Return None."""
 
 
 class Holding(Hashable, Protocol):
@@ -80,25 +62,25 @@ class Holding(Hashable, Protocol):
 
 
 class Session:
-    """One turn or task that holds something, has held it, or waits for it.
+    """One turn or task that holds a lease, has held one, or waits for one.
 
     Attributes:
         name: What people call it.
         party: What it is in the wait-for graph.
         task: The task it is; None for a turn, and for a callback.
         leases: What it holds, by id.
-        bodies: The leases under which bodies run in it, if it is a turn or if others
-            hold them.
+        bodies: The leases under which bodies run in it, if it is a turn or if another
+            session holds them.
         is_turn: Whether it is a turn, whose askers wait for it.
-        meeting: The barrier at which it is expected; "": several, or elsewhere.
+        is_expected: Whether others may wait for it though it holds nothing.
     """
 
     __slots__ = (
         "__weakref__",
         "bodies",
+        "is_expected",
         "is_turn",
         "leases",
-        "meeting",
         "name",
         "party",
         "task",
@@ -117,21 +99,7 @@ class Session:
         self.leases: dict[str, Holding] = {}
         self.bodies: dict[Holding, None] = {}
         self.is_turn: bool = party is not None
-        self.meeting: str | None = None
-
-    def expect_at(self, meeting: str) -> None:
-        """Note that it is expected at this barrier; "": elsewhere."""
-        if self.meeting != meeting:
-            self.meeting = meeting if self.meeting is None else ""
-
-    def is_unawaited(self, meeting: str | None = None) -> bool:
-        """Return whether nobody can wait for it, but at this barrier.
-
-        Then it is in no cycle, whatever it waits for.
-        """
-        if self.leases or self.bodies or self.is_turn:
-            return False
-        return self.meeting is None or self.meeting == meeting
+        self.is_expected: bool = False
 
     def is_nobody(self) -> bool:
         """Return whether this has no end: it keeps what an ended one has returned."""
@@ -142,10 +110,10 @@ class Session:
 
 
 class Sessions:
-    """Those of one swarm.
+    """The sessions of one swarm.
 
     Attributes:
-        expected: Those for whom others may wait though they hold nothing.
+        expected: Those for which others may wait though they hold nothing.
         of_turns: The sessions of turns; the system ends them with `end_turn`.
     """
 
@@ -159,8 +127,8 @@ class Sessions:
         """Begin with none.
 
         Args:
-            end: Called with each that ended while it held something, and with what
-                it returned.
+            end: Called with each session that ended while it held something, and with
+                what it returned.
             turn: Returns the turn whose own task is running, or None.
         """
         self._end = end
@@ -175,36 +143,35 @@ class Sessions:
 
     def current(self) -> Session:
         """Return the session of the code that is running."""
-        turn = self._turn()
-        if turn is not None:
-            session = self.of_turns.get(turn)
-            if session is None:
-                session = self.of_turns[turn] = Session(str(turn), turn)
-            return session
+        if current_activity.get() is not None:
+            turn = self._turn()
+            if turn is not None:
+                session = self.of_turns.get(turn)
+                if session is None:
+                    session = self.of_turns[turn] = Session(str(turn), turn)
+                return session
         task = current_task()
         if task is None:
-            return Session("a callback")  # has no end anybody could notice
+            return Session("a callback")  # nothing tells when it ends
         return self._of_tasks.get(task) or self.of_task(task)
 
     def of_task(self, task: "asyncio.Task[Any]") -> Session:
         """Return the session of a task that runs no turn."""
         session = self._of_tasks.get(task)
         if session is None:
-            name = f"task '{task.get_name()}'"
-            session = self._of_tasks[task] = Session(name, task=task)
+            session = self._of_tasks[task] = Session(_name(task), task=task)
             task.add_done_callback(self._task_ended)
         return session
 
-    def expect(self, session: Session, meeting: str = "") -> None:
-        """Note that others may wait for a session: at this barrier; "": elsewhere."""
-        session.expect_at(meeting)
-        if not session.is_turn and not session.is_nobody():
-            self.expected[session] = None
+    def find(self, task: "asyncio.Task[Any]") -> Session | None:
+        """Return the session of a task, if it has one already."""
+        return self._of_tasks.get(task)
 
-    def find(self) -> Session | None:
-        """Return the session of the code that is running, if it has one already."""
-        task = current_task()
-        return None if task is None else self._of_tasks.get(task)
+    def expect(self, session: Session) -> None:
+        """Note that others may wait for a session."""
+        if not session.is_turn and not session.is_nobody():
+            session.is_expected = True
+            self.expected[session] = None
 
     def _task_ended(self, task: asyncio.Task[Any]) -> None:
         session = self._of_tasks.pop(task)
@@ -222,3 +189,7 @@ class Sessions:
             lease.abandon()
         if session.leases:
             self._end(session, None)
+
+
+def _name(task: "asyncio.Task[Any]") -> str:
+    return f"task '{task.get_name()}'"

@@ -1,69 +1,35 @@
-"""The wait-for graph: finds, at the wait that closes it, a cycle nobody can leave.
+"""The wait-for graph: finds, at the wait that closes it, a cycle that cannot end.
 
-A *party* is whoever can be stuck: the turn of an agent, the owner of a lock. It waits
-for *obstacles*, each of which names the parties that must move before it goes away.
-The graph keeps only the first kind of edge; the second is asked for when it matters,
-so a queue that moves on needs no bookkeeping here.
+A *party* can be stuck: the turn of an agent, a task. It waits for *obstacles*, each of
+which names the parties that must move before it goes away. The graph keeps the first
+kind of edge; the second is asked for when it matters, so a queue that moves on needs
+no bookkeeping here. The parties that a task joins (children that it awaits directly,
+by `gather` or in a task group) are asked for as well.
 
-Where some of several blockers would do (the holders of a semaphore), all of them are
-followed; when that is how a wait hangs together, the parties that can move are taken
-out again and again, and what is left is stuck (graph reduction, after Holt, 1972).
+Where some of several blockers would do (the holders of a semaphore), a search follows
+them only if those that can move are too few; then the graph is reduced: the parties
+that can move are removed again and again, and those left are stuck (Holt, 1972).
 
-Of a party that waits for nothing noted here it may still be told that it joins others:
-tasks that it started and awaits. Those are asked for when they matter (`implied`).
-
-A party that waits for several obstacles counts as stuck by each of them: a turn that
-gathers three requests needs all three. (The other reading, that any one would do,
-would call a deadlocked `gather` healthy.) A wait is looked at when it begins; an edge
-that appears later belongs to a party that has only just begun to move, and its own
-next wait is looked at in turn.
+The graph knows what was declared and guesses nothing. An obstacle without blockers is
+one that goes away by itself, as far as is known.
 """
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from typing import Protocol, TypeAlias
 
 from swarm.errors import DeadlockError
 
 
-class AnyOf:
-    """Blockers of whom some have to move, not all: holders of permits, for one.
+class Obstacle(Protocol):
+    """Something to wait for.
 
-    Attributes:
-        weights: How much each of them gives when it moves.
-        needed: How much has to be given in all.
-        also: Who has to move besides, each of them.
+    It may also have a method `is_behind(other)`: whether it waits for the party of
+    `other`, which has been queued ahead of it.
     """
 
-    __slots__ = ("_total", "also", "needed", "weights")
-
-    def __init__(
-        self,
-        weights: Mapping[Hashable, int],
-        needed: int,
-        also: Sequence[Hashable] = (),
-    ) -> None:
-        """Need so much of so much."""
-        self.weights: Mapping[Hashable, int] = weights
-        self.needed: int = needed
-        self.also: Sequence[Hashable] = also
-        self._total = sum(weights.values())
-
-    def __iter__(self) -> Iterator[Hashable]:
-        yield from self.also
-        yield from self.weights
-
-    def must_move(self, party: Hashable) -> bool:
-        """Return whether nothing helps unless this one moves."""
-        return (
-            self._total - self.weights.get(party, 0) < self.needed or party in self.also
-        )
-
-
-class Obstacle(Protocol):
-    """Something to wait for."""
-
-    def blockers(self) -> Iterable[Hashable]:
+    def blockers(self) -> "Iterable[Hashable]":
         """Return the parties that hold it up now; none when nothing does.
 
         Every one of them must move; of an `AnyOf`, enough of them.
@@ -75,43 +41,58 @@ class Obstacle(Protocol):
         ...
 
 
-class Crowd(NamedTuple):
-    """Everybody at one queue, as whoever stands in it sees them.
+class AnyOf:
+    """Blockers of which enough have to move, not all: holders of permits, for one.
 
     Attributes:
-        queue: Which one it is.
-        holders: Each party that holds something there, with how much it would give
-            back; None: somebody of whom nothing is known.
-        enough: How much of that lets everybody in the queue go on, one after the other;
-            None: all of it.
-        behind: Those who stand in the queue behind the one who looks.
+        needed: How much has to be given back in all.
     """
 
-    queue: Hashable
-    holders: Iterable[tuple[Hashable | None, int]]
-    enough: int | None = None
-    behind: Iterable[Hashable | None] = ()
+    __slots__ = ("_weights", "needed")
+
+    def __init__(
+        self,
+        weights: "Mapping[Hashable, int] | Weights",
+        needed: int,
+    ) -> None:
+        """Need so much of what these give back.
+
+        Args:
+            weights: How much each party gives back; or a function that returns pairs
+                of a party (None: one that can move) and a weight, some repeatedly.
+            needed: How much is needed.
+        """
+        self._weights: Weights = (
+            weights.items if isinstance(weights, Mapping) else weights
+        )
+        self.needed: int = needed
+
+    def items(self) -> Iterable[tuple[Hashable | None, int]]:
+        """Return each party and how much it would give back."""
+        return self._weights()
+
+    def __iter__(self) -> Iterator[Hashable]:
+        return (party for party, _ in self.items() if party is not None)
 
 
-class Queued(Obstacle, Protocol):
-    """An obstacle that is a place in a queue.
+Weights: TypeAlias = Callable[[], Iterable[tuple[Hashable | None, int]]]
 
-    Whoever stands in a queue waits for those who hold something, and else only for
-    others who stand in it. So a search need not go through it place by place.
-    """
+Steps: TypeAlias = dict[Hashable, tuple[Hashable, Obstacle]]
+"""By which party's wait for which obstacle a search came to a party."""
 
-    def crowd(self) -> Crowd | None:
-        """Return who is there; None: it is no place in a queue, or none any more."""
+
+class Joins(Protocol):
+    """Knows of joins, which are not noted: no one is told of them."""
+
+    def joined(self, party: Hashable) -> Obstacle | None:
+        """Return the children that a party joins, as an obstacle."""
         ...
 
+    def joining(self, party: Hashable, obstacle: Obstacle) -> "Steps | None":
+        """Return the parties that wait for a party by joining it, directly or not.
 
-class Insight(Protocol):
-    """Who knows more of the parties than was noted."""
-
-    def implied(self, party: Hashable) -> Obstacle | None:
-        """Return what a party waits for of which nothing was noted, if it can be told.
-
-        That is: the tasks that it joins.
+        Each with the child by whose end it waits, and that child's join as obstacle.
+        None: no party can wait for this one, so it closes no cycle.
         """
         ...
 
@@ -119,28 +100,20 @@ class Insight(Protocol):
         """Return whether a party was cancelled, and has only to hear of it."""
         ...
 
-    def learn(self) -> bool:
-        """Look closer at who holds what; return whether the graph is another now.
-
-        Called before a cycle is reported.
-        """
-        ...
-
 
 class WaitGraph:
-    """Who waits for what. Synchronous; nothing in it ever waits.
+    """Which party waits for what. Synchronous; nothing in it ever waits.
 
     Attributes:
-        insight: Who knows more than was noted, or None.
+        joins: Knows which tasks join others; None: none does.
     """
 
-    __slots__ = ("_several", "_waits", "insight")
+    __slots__ = ("_waits", "joins")
 
     def __init__(self) -> None:
-        """Begin with nobody waiting."""
+        """Begin with no party waiting."""
         self._waits: dict[Hashable, list[Obstacle]] = {}
-        self._several: set[Hashable] = set()
-        self.insight: Insight | None = None
+        self.joins: Joins | None = None
 
     def __len__(self) -> int:
         """Return how many parties wait for something."""
@@ -150,43 +123,41 @@ class WaitGraph:
         """Note that `party` waits for `obstacle`; end it with `leave`.
 
         Raises:
-            DeadlockError: The wait would close a cycle, which the error spells out.
+            DeadlockError: the wait would close a cycle, which the error spells out.
                 Nothing was noted.
         """
-        if party in self.reach(party, obstacle):
-            cycle = self.find_cycle(party, obstacle)
-            if cycle:
-                raise DeadlockError(cycle=cycle)
+        cycle = self.find_cycle(party, obstacle)
+        if cycle:
+            raise DeadlockError(cycle=cycle)
         self.note(party, obstacle)
 
     def note(self, party: Hashable, obstacle: Obstacle) -> None:
         """Do what `enter` does for a wait that cannot close a cycle."""
-        noted = self._waits.setdefault(party, [])
-        noted.append(obstacle)
-        if len(noted) > 1:
-            self._several.add(party)
+        waits = self._waits.get(party)
+        if waits is None:
+            self._waits[party] = [obstacle]
+        else:
+            waits.append(obstacle)
 
     def leave(self, party: Hashable, obstacle: Obstacle) -> None:
         """Note that `party` no longer waits for `obstacle`; harmless when unknown."""
-        obstacles = self._waits.get(party)
-        if obstacles is None or obstacle not in obstacles:
+        waits = self._waits.get(party)
+        if waits is None or obstacle not in waits:
             return
-        obstacles.remove(obstacle)
-        if not obstacles:
+        waits.remove(obstacle)
+        if not waits:
             del self._waits[party]
-        if len(obstacles) == 1:
-            self._several.discard(party)
 
     @contextmanager
     def waiting(self, party: Hashable | None, obstacle: Obstacle) -> Iterator[None]:
         """Have a party wait for an obstacle for as long as the block runs.
 
         Args:
-            party: Who waits; None: somebody for whom nobody can wait.
-            obstacle: What for.
+            party: The party that waits; None: one that no other can wait for.
+            obstacle: What it waits for.
 
         Raises:
-            DeadlockError: The wait would close a cycle.
+            DeadlockError: the wait would close a cycle.
         """
         if party is not None:
             self.enter(party, obstacle)
@@ -201,115 +172,143 @@ class WaitGraph:
         return tuple(self._waits.get(party, ()))
 
     def parties(self) -> Iterator[Hashable]:
-        """Yield everybody who waits."""
+        """Yield every party that waits."""
         yield from tuple(self._waits)
 
-    def _things(self, party: Hashable) -> Sequence[Obstacle]:
-        """Return what a party waits for, as far as is known."""
-        insight = self.insight
-        if insight is not None and party in self._waits and insight.is_leaving(party):
-            return ()
-        return self._known(party)
-
-    def _known(self, party: Hashable) -> Sequence[Obstacle]:
-        """Return what a party waits for, though it may have been cancelled."""
-        noted = self._waits.get(party)
-        if noted is not None:
-            return noted
-        implied = None if self.insight is None else self.insight.implied(party)
-        return () if implied is None else (implied,)
-
-    def reach(self, party: Hashable, obstacle: Obstacle) -> set[Hashable]:
-        """Return who may have to move before an obstacle goes away, if `party` cannot.
-
-        If the party itself is not among them, it closes no cycle by waiting. Some are
-        among them without need: in which order a queue stands is not looked at, nor
-        whether somebody has been cancelled.
-        """
-        reached: set[Hashable] = set()
-        queues: set[Hashable] = set()
-        behind: Iterable[Hashable | None] | None = None
-        frontier = [obstacle]
-        while frontier:
-            thing = frontier.pop()
-            look = getattr(thing, "crowd", None)
-            crowd: Crowd | None = None if look is None else look()
-            if crowd is None:
-                parties = thing.blockers()
-            elif crowd.queue in queues:
-                continue
-            else:
-                queues.add(crowd.queue)
-                if behind is None:
-                    behind = crowd.behind
-                parties = self._holding_up(party, crowd)
-            for other in parties:
-                if other not in reached:
-                    reached.add(other)
-                    frontier.extend(self._known(other))
-            if behind is None:
-                behind = ()
-        if behind and not reached.isdisjoint(behind):  # who wait for the party itself
-            reached.add(party)
-        return reached
-
-    def _holding_up(self, party: Hashable, crowd: Crowd) -> Iterable[Hashable]:
-        """Return the parties through which a queue may not go on."""
-        found = list(self._several)  # one in it may wait for something else as well
-        enough = None if found else crowd.enough
-        free = 0
-        for other, weight in crowd.holders:
-            if other is not None:
-                found.append(other)
-            if enough is not None and (
-                other is None or (other != party and not self._known(other))
-            ):
-                free += weight
-                if free >= enough:
-                    return ()
-        return found
+    def has(self, party: Hashable) -> bool:
+        """Return whether a party waits for something that was noted."""
+        return party in self._waits
 
     def find_cycle(self, party: Hashable, obstacle: Obstacle) -> tuple[str, ...]:
         """Return the cycle this wait would close, one line for each party, or ()."""
-        cycle = self._search(party, obstacle)
-        while cycle and self.insight is not None and self.insight.learn():
-            cycle = self._search(party, obstacle)
-        return cycle
+        above: Steps | None = {}
+        if self.joins is not None:
+            above = self.joins.joining(party, obstacle)
+            if above is None:
+                return ()
+        return _Search(self, party, obstacle, above or {}).run()
 
-    def _search(self, party: Hashable, obstacle: Obstacle) -> tuple[str, ...]:
-        came: dict[Hashable, tuple[Hashable, Obstacle]] = {}
-        frontier: list[tuple[Hashable, Obstacle]] = [(party, obstacle)]
-        has_choice = False
+    def things(self, party: Hashable) -> Sequence[Obstacle]:
+        """Return what a party waits for, joins included, as far as is known."""
+        joins = self.joins
+        noted = self._waits.get(party)
+        if noted is not None:
+            leaves = joins is not None and joins.is_leaving(party)
+            return () if leaves else noted
+        joined = None if joins is None else joins.joined(party)
+        return () if joined is None else (joined,)
+
+
+class _Search:
+    """One search for a cycle through one party."""
+
+    def __init__(
+        self, graph: WaitGraph, party: Hashable, obstacle: Obstacle, above: Steps
+    ) -> None:
+        self.graph = graph
+        self.party = party
+        self.obstacle = obstacle
+        self.above = above
+        self.came: Steps = {}
+        self.behind: dict[Hashable, Obstacle] = {}
+        self.has_choice = False
+
+    def run(self) -> tuple[str, ...]:
+        frontier = deque([(self.party, self.obstacle)])
         while frontier:
-            waiter, thing = frontier.pop()
+            waiter, thing = frontier.popleft()
+            behind = getattr(thing, "is_behind", None)
+            if behind is not None and waiter != self.party and behind(self.obstacle):
+                if not self.has_choice:
+                    return self.spell(waiter, thing, self.party)
+                self.behind[waiter] = thing
             blockers = thing.blockers()
+            if isinstance(blockers, AnyOf):
+                if self.is_open(blockers):
+                    continue
+                self.has_choice = True
             for blocker in blockers:
-                if isinstance(blockers, AnyOf) and not blockers.must_move(blocker):
-                    has_choice = True
-                    if blocker == party:
-                        continue
-                elif blocker == party and not has_choice:
-                    return _spell(came, party, waiter, thing)
-                if blocker not in came:
-                    came[blocker] = (waiter, thing)
-                    frontier.extend((blocker, wait) for wait in self._things(blocker))
-        if not has_choice:
-            return ()
-        waits = {other: self._things(other) for other in came}
-        noted = self.waits(party)
-        waits[party] = noted if obstacle in noted else [*noted, obstacle]
-        return _tell(party, waits)
+                if blocker == self.party and not self.has_choice:
+                    return self.spell(waiter, thing, blocker)
+                if blocker in self.came or blocker == self.party:
+                    continue
+                self.came[blocker] = (waiter, thing)
+                joins = blocker in self.above and not self.graph.has(blocker)
+                if joins and not self.has_choice:
+                    return self.spell(waiter, thing, blocker)
+                frontier.extend((blocker, wait) for wait in self.graph.things(blocker))
+        return self.reduced() if self.has_choice else ()
 
-    def stuck(self) -> set[Hashable]:
-        """Return every party that waits and can never go on."""
-        waits: dict[Hashable, Sequence[Obstacle]] = {}
-        frontier: list[Hashable] = list(self._waits)
+    def is_open(self, any_of: AnyOf) -> bool:
+        """Return whether enough of some parties can move, as far as is known."""
+        needed = any_of.needed
+        for other, weight in any_of.items():
+            if other is None or (
+                other != self.party
+                and other not in self.above
+                and not self.graph.things(other)
+            ):
+                needed -= weight
+            if needed <= 0:
+                return True
+        return needed <= 0
+
+    def reduced(self) -> tuple[str, ...]:
+        """Return a cycle of parties that are stuck, if the party is one of them."""
+        waits: dict[Hashable, Sequence[Obstacle]]
+        waits = {other: self.graph.things(other) for other in self.came}
+        waits[self.party] = (*self.graph.waits(self.party), self.obstacle)
+        for joining, (_, join) in self.above.items():
+            if not self.graph.has(joining):
+                waits[joining] = (join,)
+        for waiter, thing in self.behind.items():
+            waits[waiter] = (*waits[waiter], _Behind(self.party, thing))
+        stuck = reduce(waits)
+        if self.party not in stuck:
+            return ()
+        came: Steps = {}
+        frontier = deque([(self.party, self.obstacle)])
         while frontier:
-            party = frontier.pop()
-            if party not in waits:
-                things = waits[party] = self._things(party)
-                frontier.extend(b for thing in things for b in thing.blockers())
-        return reduce(waits)
+            waiter, thing = frontier.popleft()
+            for blocker in thing.blockers():
+                if blocker == self.party:
+                    self.came, self.above = came, {}
+                    return self.spell(waiter, thing, blocker)
+                if blocker in stuck and blocker not in came:
+                    came[blocker] = (waiter, thing)
+                    frontier.extend((blocker, wait) for wait in waits[blocker])
+        return ()  # it waits for a cycle, and is no part of it
+
+    def spell(
+        self, waiter: Hashable, thing: Obstacle, last: Hashable
+    ) -> tuple[str, ...]:
+        """Return the cycle that the wait for `last` closes."""
+        lines = [self.tell(waiter, thing)]
+        while waiter != self.party:
+            waiter, thing = self.came[waiter]
+            lines.append(self.tell(waiter, thing))
+        lines.reverse()
+        while last != self.party:  # it joins the party, directly or not
+            child, join = self.above[last]
+            lines.append(self.tell(last, join))
+            last = child
+        return tuple(lines)
+
+    def tell(self, party: Hashable, thing: Obstacle) -> str:
+        return f"{party} waits for {thing.describe_wait()}"
+
+
+class _Behind:
+    """A place in a queue behind a party that has been queued ahead. An obstacle."""
+
+    __slots__ = ("describe_wait", "party")
+
+    def __init__(self, party: Hashable, thing: Obstacle) -> None:
+        self.party = party
+        self.describe_wait = thing.describe_wait
+
+    def blockers(self) -> Iterable[Hashable]:
+        return (self.party,)
 
 
 class _Need:
@@ -326,8 +325,8 @@ class _Need:
 def reduce(waits: Mapping[Hashable, Sequence[Obstacle]]) -> set[Hashable]:
     """Return which of these parties can never go on; each edge is looked at once.
 
-    Who waits for nothing can move, and takes out of the graph what it held up; those
-    who then have all they need can move as well; and so on (Holt, 1972).
+    A party that waits for nothing can move, and removes from the graph what it held
+    up; those that then have all they need can move as well; and so on (Holt, 1972).
     """
     dependents: dict[Hashable, list[tuple[_Need, int]]] = {}
     unmet: dict[Hashable, int] = {}
@@ -336,15 +335,17 @@ def reduce(waits: Mapping[Hashable, Sequence[Obstacle]]) -> set[Hashable]:
         for thing in things:
             blockers = thing.blockers()
             if isinstance(blockers, AnyOf):
-                need = _Need(party, len(blockers.also), blockers.needed)
-                for other, weight in blockers.weights.items():
-                    dependents.setdefault(other, []).append((need, weight))
-                musts: Iterable[Hashable] = blockers.also
+                need = _Need(party, 0, blockers.needed)
+                for other, weight in blockers.items():
+                    if other is None:
+                        need.short -= weight
+                    else:
+                        dependents.setdefault(other, []).append((need, weight))
             else:
                 musts = tuple(blockers)
                 need = _Need(party, len(musts), 0)
-            for other in musts:
-                dependents.setdefault(other, []).append((need, 0))
+                for other in musts:
+                    dependents.setdefault(other, []).append((need, 0))
             if need.musts or need.short > 0:
                 unmet[party] += 1
     free = [p for p in {*unmet, *dependents} if not unmet.get(p)]
@@ -362,32 +363,3 @@ def reduce(waits: Mapping[Hashable, Sequence[Obstacle]]) -> set[Hashable]:
                     stuck.discard(need.party)
                     free.append(need.party)
     return stuck
-
-
-def _tell(
-    party: Hashable, waits: Mapping[Hashable, Sequence[Obstacle]]
-) -> tuple[str, ...]:
-    """Return what every party that is stuck waits for, if `party` is one."""
-    stuck = reduce(waits)
-    if party not in stuck:
-        return ()
-    return tuple(
-        f"{other} waits for {thing.describe_wait()}"
-        for other in waits
-        if other in stuck
-        for thing in waits[other]
-    )
-
-
-def _spell(
-    came: dict[Hashable, tuple[Hashable, Obstacle]],
-    party: Hashable,
-    waiter: Hashable,
-    thing: Obstacle,
-) -> tuple[str, ...]:
-    """Walk back from the wait that closed the cycle to the one that opened it."""
-    steps = [f"{waiter} waits for {thing.describe_wait()}"]
-    while waiter != party:
-        waiter, thing = came[waiter]
-        steps.append(f"{waiter} waits for {thing.describe_wait()}")
-    return tuple(reversed(steps))

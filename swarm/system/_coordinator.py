@@ -11,7 +11,7 @@ import enum
 import logging
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 import anyio
 
@@ -158,10 +158,11 @@ class Coordinator:
         self.registry: Registry = Registry(self.table)
         self.coordination: Coordination = Coordination(
             self.kernel,
-            cast(Any, kernel),
             self.clock,
             self.entropy,
             self.graph,
+            tail=tail,
+            runtime=self.runtime,
             life=AgentLife(self.table),
             policy=policy,
             lock_ttl=config.lock_ttl,

@@ -18,8 +18,8 @@ from swarm.coordination import (
     BarrierHandle,
     LockHandle,
     Locks,
+    MultiAcquire,
     SemaphoreHandle,
-    Together,
 )
 from swarm.model import ROOT, AgentIdentity, Priority
 from swarm.state import StateHandle, home
@@ -265,7 +265,7 @@ class Surface:
         timeout: float | None = None,
         priority: Priority = Priority.NORMAL,
         renew: bool = True,
-    ) -> Together:
+    ) -> MultiAcquire:
         """Ask for several locks, exclusively: all of them, or none.
 
         `leases = await ...`, or `async with ... as leases:`; in the order of their
@@ -350,7 +350,7 @@ class Surface:
         may_read = coordinator.reader_of(self._identity)
         lines = explain_agents(coordinator, may_read)
         if coordinator.closed_error() is None:
-            lines += coordinator.coordination.explain()
+            lines += coordinator.coordination.explain(self._identity)
             lines += coordinator.bus.describe()
         return "\n".join(lines)
 

@@ -52,9 +52,9 @@ class SimRuntime(Runtime):
 def _substitutes() -> dict[type[Any], type[Any]]:
     """Return the subclass for each class; imported only for programs with a swarm."""
     from swarm.agents._cell import Cell
-    from swarm.coordination._desk import Desk
+    from swarm.coordination._lease_manager import LeaseManager
     from swarm.testing._faulty_bus import SUBSCRIPTION_TYPES
     from swarm.testing._faulty_cell import FaultyCell
-    from swarm.testing._faulty_desk import FaultyDesk
+    from swarm.testing._faulty_leases import FaultyLeaseManager
 
-    return {Cell: FaultyCell, Desk: FaultyDesk, **SUBSCRIPTION_TYPES}
+    return {Cell: FaultyCell, LeaseManager: FaultyLeaseManager, **SUBSCRIPTION_TYPES}

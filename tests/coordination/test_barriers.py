@@ -5,7 +5,7 @@ import gc
 
 import pytest
 
-from swarm import BrokenBarrier, Closed, ConfigMismatch, DeadlockError
+from swarm import BrokenBarrier, Closed, ConfigMismatch
 from swarm.errors import BarrierTimeout
 from tests.support.coordination import World
 from tests.support.virtual_loop import turns, virtual
@@ -122,7 +122,7 @@ async def test_another_number_of_parties_is_a_mismatch():
             world.barrier("b", 3)
         assert world.barrier("b").parties == 2
         await asyncio.gather(arrive(world, 2), arrive(world, 2))
-        world.all._barriers._names.forget("b")
+        world.all._barriers.names.forget("b")
         with pytest.raises(ConfigMismatch):
             world.barrier("b", 3)
         assert world.barrier("b", 2).generation == barrier.generation == 1
@@ -204,67 +204,6 @@ async def test_close_wakes_the_waiting():
         await world.kernel.close()
         with pytest.raises(Closed):
             await task
-
-
-@virtual
-async def test_a_party_blocked_behind_the_waiter_is_a_deadlock():
-    """L15: who took part before is expected again; whichever wait comes last."""
-    for last in ("the lock", "the barrier"):
-        async with World() as world:
-
-            async def waits_for_the_other(last: str) -> None:
-                await arrive(world, 2)
-                async with world.lock():
-                    await asyncio.sleep(1 if last == "the lock" else 3)
-                    await arrive(world, 2)
-
-            async def waits_for_the_lock() -> None:
-                await arrive(world, 2)
-                await asyncio.sleep(2)
-                async with world.lock():
-                    pass
-
-            one = asyncio.ensure_future(waits_for_the_other(last))
-            two = asyncio.ensure_future(waits_for_the_lock())
-            await asyncio.sleep(5)
-            victim, other = (two, one) if last == "the lock" else (one, two)
-            assert isinstance(victim.exception(), DeadlockError)
-            text = str(victim.exception())
-            assert "barrier 'b'" in text
-            assert "lock 'x'" in text
-            if other is two:
-                await two
-            else:
-                assert not one.done()
-                one.cancel()
-                await asyncio.wait([one])
-            world.check_empty()
-
-
-@virtual
-async def test_a_handle_that_one_opened_for_oneself_counts_as_a_party():
-    """L15."""
-    async with World() as world:
-
-        async def first() -> None:
-            barrier = world.barrier("b", 2)
-            async with world.lock():
-                await asyncio.sleep(1)
-                await barrier.wait()
-
-        async def second() -> None:
-            barrier = world.barrier("b", 2)
-            await asyncio.sleep(2)
-            async with world.lock():
-                await barrier.wait()
-
-        one = asyncio.ensure_future(first())
-        two = asyncio.ensure_future(second())
-        with pytest.raises(DeadlockError):
-            await two
-        one.cancel()
-        await asyncio.wait([one])
-        world.check_empty()
 
 
 @virtual

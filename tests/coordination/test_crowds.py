@@ -1,33 +1,40 @@
 """What a crowd costs: work is counted, not timed."""
 
 import asyncio
+import sys
 
 import pytest
 
 from swarm import DeadlockError, LeaseLost, LockTimeout, NotFound, Swarm
 from swarm.coordination import Coordination, WaitGraph
-from swarm.coordination._grants import Grant
-from swarm.coordination._line import Step, place_of
-from swarm.coordination._locks import LockManager
-from swarm.coordination._place import LinePlace
-from swarm.model import OWNER
+from swarm.coordination._lease_rules import (
+    decide_acquire,
+    decide_release,
+    decide_renew,
+)
+from swarm.coordination._lease_state import AcquireSpec, Grant, Request
+from swarm.coordination._locks import LockTerms
+from swarm.coordination._semaphore_rules import SemaphoreState
+from swarm.model import OWNER, Document, Path
 from swarm.ports import Entropy
 from tests.support.coordination import World
 from tests.support.virtual_loop import turns, virtual
+
+PLACE = Path.of("semaphores", "x")
 
 
 @virtual
 async def test_taking_a_lease_away_looks_at_no_other_lock(monkeypatch):
     """L17: whose lease it is, is known; what is known of none, is looked for."""
     looked = []
-    held = LockManager.held
+    held = LockTerms.look
 
     def counted(self, *args):
         looked.append(args)
         return held(self, *args)
 
     async with World() as world:
-        monkeypatch.setattr(LockManager, "held", counted)
+        monkeypatch.setattr(LockTerms, "look", counted)
         leases = [world.lock(f"l{n}").acquire_nowait() for n in range(20)]
         permit = world.semaphore("s", 1).acquire_nowait()
         expired = world.lock("short").acquire_nowait(ttl=1)
@@ -50,9 +57,7 @@ async def test_taking_a_lease_away_looks_at_no_other_lock(monkeypatch):
 async def test_the_lease_of_another_process_is_taken_away_as_well():
     """L17: it stands in the tree, and nowhere else."""
     async with World() as world:
-        other = Coordination(
-            world.kernel, world.kernel, world.clock, Entropy(8), WaitGraph()
-        )
+        other = Coordination(world.kernel, world.clock, Entropy(8), WaitGraph())
         lease = world.lock().acquire_nowait()
         world.lock("another").acquire_nowait()
         await other.locks(OWNER).force_release(lease.id, reason="no more")
@@ -83,54 +88,79 @@ async def test_an_error_names_the_first_few_who_hold_it(holders):
 
 @virtual
 @pytest.mark.parametrize("kind", ["lock", "semaphore"])
-async def test_renewing_one_of_many_looks_at_the_others_no_closer(kind, monkeypatch):
-    """L10, L23: as long as nothing is due; the end of each stays its own."""
-    steps = []
-    begin = Step.__init__
-
-    def counted(self, *args):
-        steps.append(args)
-        begin(self, *args)
-
+async def test_each_of_many_leases_has_an_end_of_its_own(kind):
+    """L10, L23: also when all but one of them are renewed."""
     async with World() as world:
-        monkeypatch.setattr(Step, "__init__", counted)
         if kind == "lock":
             lock = world.lock()
             leases = [lock.acquire_nowait("shared", ttl=10) for _ in range(50)]
         else:
             semaphore = world.semaphore("s", 50)
             leases = [semaphore.acquire_nowait(ttl=10) for _ in range(50)]
-        steps.clear()
         for lease in leases[:-1]:
             await lease.renew(100)
-        assert not steps
         assert [lease.expires_in > 90 for lease in leases] == [True] * 49 + [False]
         await asyncio.sleep(10.001)
         assert [lease.is_live for lease in leases] == [True] * 49 + [False]
-        steps.clear()
         for lease in leases[:-1]:
             await lease.renew(200)
-        assert not steps
-        for lease in leases[:-1]:
             await lease.release()
         with pytest.raises(LeaseLost):
             await leases[-1].renew()
         world.check_empty()
 
 
-def test_a_grant_is_found_by_its_id_and_token_wherever_it_stands():
-    """L9, L2: also when a change of mode has left a late token among early ones."""
-    for number in (1, 5, 9, 50):
-        holders = [Grant(f"g{n}", "", "", 0, 1, token=10 * n) for n in range(number)]
-        holders[number // 2].token = 10 * number
-        for at, grant in enumerate(holders):
-            assert place_of(holders, grant.id, grant.token) == at
-            assert place_of(holders, grant.id, grant.token + 1) == -1
-            assert place_of(holders, "of nobody", grant.token) == -1
-    assert place_of((), "g0", 0) == -1
+def counted_calls(run) -> int:
+    """Return how many Python functions are called while `run()` runs."""
+    calls = 0
+
+    def count(frame, event, arg):
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return calls
 
 
-async def _chain(world: World, number: int, go: asyncio.Event) -> None:
+def steps_of(record, rounds: int = 50) -> int:
+    """Return the calls for a request, a release and a renewal of a crowded record."""
+    document = Document(PLACE, None, record, 1, 1, 0, OWNER)
+    spec = AcquireSpec(PLACE, "x", OWNER, type(record)(50_000, 50_000), 0, life=50)
+
+    def run() -> None:
+        nonlocal document
+        for number in range(rounds):
+            grant = next(iter(document.record.held().values()))
+            for rule, *request in (
+                (decide_acquire, f"new {number}", "s", True),
+                (decide_renew, grant.id, grant.token, 100 + number),
+                (decide_release, grant.id, grant.token),
+            ):
+                new, _, outcome = rule(document, 0, (spec, *request))
+                assert outcome is not None
+                document = Document(PLACE, None, new, 1, 1, 0, OWNER)
+
+    return counted_calls(run)
+
+
+def test_a_step_costs_the_same_however_many_hold_and_wait():
+    """L7: no step looks at all the people in a record."""
+    spent = []
+    for number in (100, 5_000):
+        record = SemaphoreState(50_000, number).fresh()
+        for n in range(number):
+            record.add(Grant(f"g{n}", "", "", 0, 10 + n, token=1 + n))
+        for n in range(number):
+            record.enqueue(Request(f"r{n}", "", "", 9, "", 1, 0, n))
+        spent.append(steps_of(record))
+    assert spent[1] < 1.1 * spent[0], spent
+
+
+async def chain_from_its_end(world: World, number: int, go: asyncio.Event) -> None:
     """Have each of many hold a lock and wait for that of the one before."""
 
     async def link(at: int) -> None:
@@ -143,7 +173,32 @@ async def _chain(world: World, number: int, go: asyncio.Event) -> None:
     await asyncio.gather(*(link(at) for at in range(number)))
 
 
-async def _queue(world: World, number: int, go: asyncio.Event) -> None:
+async def chain_from_its_head(world: World, number: int, go: asyncio.Event) -> None:
+    """Have the last of a chain of locks wait first."""
+
+    async def link(at: int) -> None:
+        async with world.lock(f"l{at}"):
+            await asyncio.sleep(0.1 + 0.01 * (number - at))
+            if at:
+                async with world.lock(f"l{at - 1}"):
+                    return
+            await go.wait()
+
+    await asyncio.gather(*(link(at) for at in range(number)))
+
+
+async def refused_children(world: World, number: int, go: asyncio.Event) -> None:
+    """Have a parent gather children that each want what it holds."""
+
+    async def child() -> None:
+        with pytest.raises(DeadlockError):
+            await world.lock().acquire()
+
+    async with world.lock():
+        await asyncio.gather(*(child() for _ in range(number)))
+
+
+async def waiters_behind_holders(world: World, number: int, go: asyncio.Event) -> None:
     """Have as many wait for a permit as hold one."""
 
     async def one() -> None:
@@ -153,41 +208,68 @@ async def _queue(world: World, number: int, go: asyncio.Event) -> None:
     await asyncio.gather(*(one() for _ in range(2 * number)))
 
 
+async def holders_who_want_more(world: World, number: int, go: asyncio.Event) -> None:
+    """Have many hold a permit and want another, all but the last."""
+
+    async def one(at: int) -> None:
+        async with world.semaphore("s", number):
+            await asyncio.sleep(0.1 + 0.001 * at)
+            if at < number - 1:
+                async with world.semaphore("s", number):
+                    return
+            await go.wait()
+
+    await asyncio.gather(*(one(at) for at in range(number)))
+
+
 @virtual
-@pytest.mark.parametrize("form", [_chain, _queue])
-async def test_a_second_look_walks_no_chain_for_each_who_stands_in_it(
-    form, monkeypatch
-):
+@pytest.mark.parametrize(
+    "form",
+    [
+        chain_from_its_end,
+        chain_from_its_head,
+        refused_children,
+        waiters_behind_holders,
+        holders_who_want_more,
+    ],
+)
+async def test_looking_for_deadlocks_is_not_quadratic(form, monkeypatch):
     """L15: twice as many take twice as long, not four times."""
-    steps = []
-    blockers, crowd = LinePlace.blockers, LinePlace.crowd
-
-    def counted(self, waiter):
-        found = blockers(self, waiter)
-        steps.extend(found)
-        return found
-
-    def also_counted(self, waiter):
-        found = crowd(self, waiter)
-        holders = (steps.append(holder) or holder for holder in found.holders)
-        return found._replace(holders=holders)
-
+    find_cycle = WaitGraph.find_cycle
     spent = []
-    for number in (50, 100):
+    for number in (100, 200):
+        calls = 0
+
+        def counted(graph, party, obstacle):
+            nonlocal calls
+            found: tuple[str, ...] = ()
+
+            def run() -> None:
+                nonlocal found
+                found = find_cycle(graph, party, obstacle)
+
+            calls += counted_calls(run)
+            return found
+
         go = asyncio.Event()
-        async with World() as world:
+        async with Swarm() as swarm:
+            world: World = InSwarm(swarm)
             with monkeypatch.context() as patch:
+                patch.setattr(WaitGraph, "find_cycle", counted)
                 task = asyncio.ensure_future(form(world, number, go))
-                await asyncio.sleep(0.5)
-                patch.setattr(LinePlace, "blockers", counted)
-                patch.setattr(LinePlace, "crowd", also_counted)
-                await asyncio.sleep(3)  # the second look is over
-                spent.append(len(steps))
-                steps.clear()
+                await asyncio.sleep(5)
             go.set()
             await task
-            world.check_empty()
-    assert 0 < spent[1] < 2.5 * spent[0]
+        spent.append(calls)
+    assert 0 < spent[1] < 2.5 * spent[0], spent
+
+
+class InSwarm:
+    """A world in which joins are seen."""
+
+    def __init__(self, swarm: Swarm) -> None:
+        self.lock = lambda name="x": swarm.lock(name)
+        self.semaphore = swarm.semaphore
 
 
 @virtual

@@ -71,13 +71,14 @@ class Program:
                         mode = chance.choice(MODES)
                         priority = chance.choice(self.priorities)
                         asked = lock.acquire(mode, ttl=LONG, priority=priority)
-                        held.append(await asked)
+                        held.append(await asked.__aenter__())
                     case "upgrade" if held and held[-1].mode:
                         await held[-1].upgrade()
                     case "permit":
                         semaphore = swarm.semaphore("s", 3)
                         permits = chance.randint(1, 2)
-                        held.append(await semaphore.acquire(permits, ttl=LONG))
+                        asked = semaphore.acquire(permits, ttl=LONG)
+                        held.append(await asked.__aenter__())
                     case "ask" if depth:
                         worker = chance.choice(self.workers)
                         further = f"{seed} {step}"
@@ -95,8 +96,8 @@ class Program:
                 raise
         finally:
             chance.shuffle(held)
-            for lease in held:
-                await lease.release()
+            for lease in held:  # each is under a body, in this task
+                await lease.__aexit__(None, None, None)
 
     async def join(
         self, swarm: Any, seed: str, depth: int, chance: random.Random

@@ -19,6 +19,7 @@ from swarm import (
     SwarmConfig,
     interleave,
 )
+from tests.support.coordination import residue
 from tests.support.virtual_loop import turns, virtual
 
 
@@ -99,7 +100,7 @@ async def pair(swarm: Swarm) -> tuple[Ref[Worker], Ref[Worker]]:
 
 def check_empty(swarm: Swarm) -> None:
     """G13."""
-    assert swarm._coordinator.coordination.residue() == (0, 0)
+    assert residue(swarm._coordinator.coordination) == (0, 0)
     assert len(swarm._coordinator.graph) == 0
     assert not swarm._coordinator.coordination.turns
 
@@ -252,24 +253,6 @@ async def test_children_of_a_turn_are_sessions_of_their_own():
 
 
 @virtual
-async def test_an_agent_missing_at_a_barrier_is_known_by_what_it_did_before():
-    """L15: it took part before, and its turn is stuck behind who waits."""
-    async with Swarm() as swarm:
-        ada, bo = await swarm.spawn(Steady), await swarm.spawn(Steady)
-        go = Steady.gather_round
-        await asyncio.gather(ada.ask(go, 0), bo.ask(go, 0))
-        one = asyncio.ensure_future(ada.ask(go, 1, "x"))
-        two = asyncio.ensure_future(bo.ask(go, 2, "x"))
-        with pytest.raises(DeadlockError, match="barrier 'b'"):
-            await two
-        assert sorted(await asyncio.gather(one, bo.ask(go, 0))) == [
-            0,
-            1,
-        ]
-        check_empty(swarm)
-
-
-@virtual
 async def test_the_default_ttl_is_configured():
     """L11."""
     config = SwarmConfig(lock_ttl=2)
@@ -325,9 +308,11 @@ async def test_a_time_out_within_a_turn_leaves_the_turn_alone():
         ref = await swarm.spawn(Patient)
         async with swarm.lock("x"):
             assert await ref.tell(Patient.hello) is None
-            task = asyncio.ensure_future(ref.ask(Patient.try_it, "x"))
-            with pytest.raises(DeadlockError):  # this very task holds it and waits
-                await ref.ask(Patient.try_it, "x")
-            await asyncio.wait([task])
+            began = asyncio.get_running_loop().time()
+            # This very task holds it and waits: a time-out that is known at once.
+            assert await ref.ask(Patient.try_it, "x") == "late"
+            assert asyncio.get_running_loop().time() == began
+            with pytest.raises(DeadlockError):
+                await ref.ask(Patient.hold, "x", 0)
         assert await ref.ask(Patient.try_it, "x") == "held"
         check_empty(swarm)

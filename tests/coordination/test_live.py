@@ -24,11 +24,10 @@ from swarm import (
     SwarmError,
     WouldBlock,
 )
-from swarm.coordination._grants import Want, load
-from swarm.coordination._line import Step
-from swarm.coordination._lock_line import FREE
-from swarm.coordination._permits import Permits
-from swarm.model import OWNER, Path
+from swarm.coordination._lease_state import load
+from swarm.coordination._lock_rules import FREE
+from swarm.coordination._semaphore_rules import SemaphoreState
+from swarm.model import Path
 from tests.support.coordination import World
 from tests.support.virtual_loop import VirtualLoop, turns
 
@@ -134,7 +133,7 @@ class Live(RuleBasedStateMachine):
         if leases:
             lease = leases[at % len(leases)]
             try:
-                lease.release_now()
+                lease._give_back()
             except LeaseLost:
                 assert not lease.is_live
             for actor in self.actors:
@@ -268,15 +267,12 @@ class LiveLines(Live):
         leases, waiters = set(), set()
         for name in ("locks.x", "locks.y", "semaphores.s"):
             path = Path.parse(name)
-            blank = Permits(3, 3) if name.startswith("sem") else FREE
+            blank = SemaphoreState(3, 3) if name.startswith("sem") else FREE
             line = load(kernel.find_now(path), blank)
             leases |= {grant.id for grant in line.holders}
             waiters |= {request.id for request in line.queue}
-            want = Want(path, name, OWNER, blank, 0)
-            step = Step(kernel.find_now(path), kernel.now(), want)
-            step.pump()
-            assert not step.gone
-            assert not step.granted, f"{name}: could have been granted"
+            assert not line.due(kernel.now())
+            assert line.next_request() is None, f"{name}: could have been granted"
         core = self.world.all._core
         assert leases == set(core.leases)
         assert waiters == set(core.waiters)

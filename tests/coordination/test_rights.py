@@ -50,6 +50,9 @@ async def test_the_strict_matrix_lets_the_conductor_force_and_the_guardian_only_
         with pytest.raises(AccessDenied, match="hold"):
             async with world.lock("y", guardian):
                 raise AssertionError
+        with pytest.raises(AccessDenied, match="hold"):
+            world.all.barrier(guardian, "b", 2)  # a new name
+        world.barrier("b", 2)
         barrier = world.all.barrier(guardian, "b", 2)
         for refused in (barrier.wait, barrier.reset, barrier.abort):
             with pytest.raises(AccessDenied, match="hold"):

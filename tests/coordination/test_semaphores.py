@@ -121,9 +121,7 @@ def _second(world: World):
     """Return the coordination of another process, as it were."""
     from swarm.coordination import Coordination, WaitGraph
 
-    return Coordination(
-        world.kernel, world.kernel, world.clock, world.entropy, WaitGraph()
-    )
+    return Coordination(world.kernel, world.clock, world.entropy, WaitGraph())
 
 
 @virtual
@@ -252,14 +250,12 @@ async def test_a_holder_without_whom_there_are_too_few_is_in_the_graph():
             first(1), hold(world, seconds=5), second(1), return_exceptions=True
         )
         assert not any(isinstance(r, Exception) for r in results)
-        one = await semaphore.acquire()
-        with pytest.raises(DeadlockError):
-            await semaphore.acquire(2)
-        two = await semaphore.acquire()
-        with pytest.raises(DeadlockError):
-            await semaphore.acquire(1)
-        await one.release()
-        await two.release()
+        async with semaphore:
+            with pytest.raises(DeadlockError):
+                await semaphore.acquire(2)
+            async with semaphore:
+                with pytest.raises(DeadlockError):
+                    await semaphore.acquire(1)
         world.check_empty()
 
 

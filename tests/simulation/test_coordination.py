@@ -7,8 +7,7 @@ import pytest
 
 from swarm import Agent, LeaseLost, LockTimeout, StaleLease, Swarm
 from swarm.agents import Restart
-from swarm.coordination._desk import Desk
-from swarm.coordination._place import LinePlace
+from swarm.coordination._lease_manager import LeaseManager
 from swarm.kernel import MemoryKernel
 from swarm.testing import (
     Faults,
@@ -87,14 +86,14 @@ def test_a_lock_strands_nobody_wherever_its_users_are_cancelled():
 
 def test_a_cancelled_waiter_that_keeps_its_place_is_found(monkeypatch):
     """G6: those behind it wait for ever."""
-    monkeypatch.setattr(LinePlace, "withdraw", lambda self, waiter: None)
+    monkeypatch.setattr(LeaseManager, "withdraw", lambda self, waiter: None)
     breaks(locked, WRONG)
 
 
 def test_a_grant_that_is_lost_with_its_cancelled_waiter_is_found(monkeypatch):
     """L4: cancelled after the grant, it is passed on."""
-    monkeypatch.setattr(LinePlace, "pass_on", lambda self, result: None)
-    monkeypatch.setattr(Desk, "orphan", lambda self, lease, reason: None)
+    monkeypatch.setattr(LeaseManager, "pass_on", lambda self, result: None)
+    monkeypatch.setattr(LeaseManager, "orphan", lambda self, lease, reason: None)
     breaks(locked, WRONG)
 
 
@@ -224,8 +223,8 @@ def test_a_semaphore_gives_no_more_than_it_has_and_gets_all_back():
 
 def test_a_semaphore_that_loses_a_permit_is_found(monkeypatch):
     """M2: the check can fail."""
-    monkeypatch.setattr(LinePlace, "pass_on", lambda self, result: None)
-    monkeypatch.setattr(Desk, "orphan", lambda self, lease, reason: None)
+    monkeypatch.setattr(LeaseManager, "pass_on", lambda self, result: None)
+    monkeypatch.setattr(LeaseManager, "orphan", lambda self, lease, reason: None)
     breaks(limited, WRONG)
 
 

@@ -15,10 +15,10 @@ from swarm import (
     StaleLease,
     Swarm,
 )
-from swarm.coordination import Arrival, Lease, _lock_line, _meeting, _muster
-from swarm.coordination._lock_line import LockLine, goes_with
-from swarm.coordination._meeting import Meeting
-from swarm.coordination._permits import Permits
+from swarm.coordination import Arrival, Lease, _barrier_rules, _barriers
+from swarm.coordination._barriers import Barrier
+from swarm.coordination._lock_rules import LockState, goes_with
+from swarm.coordination._semaphore_rules import SemaphoreState
 from swarm.coordination._waiting import Waiter
 from swarm.ports import Plan
 from swarm.testing import (
@@ -32,6 +32,7 @@ from swarm.testing import (
     StuckError,
 )
 from tests.simulation.oracle import breaks, holds, linearizable, nothing_left, quietly
+from tests.support.coordination import residue
 
 CHANGES = {"exclusive": "downgrade", "shared": "upgrade", "upgradeable": "upgrade"}
 
@@ -80,7 +81,7 @@ async def leases(sim: Sim) -> None:
                 )
             )
         )
-        assert swarm._coordinator.coordination.residue() == (0, 0)
+        assert residue(swarm._coordinator.coordination) == (0, 0)
     nothing_left(swarm)
     linearizable(history, LockModel(fenced=True))
 
@@ -97,21 +98,26 @@ def test_leases_are_linearizable_and_their_tokens_grow():
 def test_modes_that_are_held_together_wrongly_are_found(monkeypatch, one, other):
     """L1: the check can fail for every pair of modes that conflict."""
 
-    def lenient(held: str, wanted: str) -> bool:
-        return goes_with(held, wanted) or {held, wanted} == {one, other}
+    def lenient(self, request):
+        return all(
+            goes_with(held.mode, request.mode) or {held.mode, request.mode} == modes
+            for held in self.held().values()
+            if held.id != request.upgrades
+        )
 
-    monkeypatch.setattr(_lock_line, "goes_with", lenient)
+    modes = {one, other}
+    monkeypatch.setattr(LockState, "fits", lenient)
     breaks(leases)
 
 
 def test_an_upgrade_beside_another_holder_is_found(monkeypatch):
     """L13: the sole holder only."""
-    fits = LockLine.fits
+    fits = LockState.fits
 
-    def hasty(self, holders, request):
-        return bool(request.upgrades) or fits(self, holders, request)
+    def hasty(self, request):
+        return bool(request.upgrades) or fits(self, request)
 
-    monkeypatch.setattr(LockLine, "fits", hasty)
+    monkeypatch.setattr(LockState, "fits", hasty)
     breaks(leases)
 
 
@@ -130,7 +136,7 @@ def test_a_downgrade_that_lets_go_first_is_found(monkeypatch):
     async def in_two_steps(self, mode="shared"):
         await self.release()
         await asyncio.sleep(0)
-        again = await self._desk.acquire(attrs.evolve(self.want, mode=mode))
+        again = await self._manager.acquire(attrs.evolve(self.spec, mode=mode))
         self.__dict__ = again.__dict__
 
     monkeypatch.setattr(Lease, "downgrade", in_two_steps)
@@ -161,7 +167,7 @@ async def cancelled(sim: Sim) -> None:
             outcome = await quietly(task)
             assert outcome is None or isinstance(outcome, asyncio.CancelledError)
         await asyncio.sleep(0.001)
-        assert swarm._coordinator.coordination.residue() == (0, 0)
+        assert residue(swarm._coordinator.coordination) == (0, 0)
         assert swarm.locks.held() == ()
     nothing_left(swarm)
 
@@ -250,12 +256,12 @@ def test_permits_are_linearizable():
 
 def test_one_permit_too_many_is_found(monkeypatch):
     """M1: the sum of all grants is never above the capacity."""
-    has_room = Permits.has_room
+    fits = SemaphoreState.fits
 
     def generous(self, request):
-        return has_room(self, request) or len(self.holders) == 1
+        return fits(self, request) or len(self.held()) == 1
 
-    monkeypatch.setattr(Permits, "has_room", generous)
+    monkeypatch.setattr(SemaphoreState, "fits", generous)
     breaks(permits)
 
 
@@ -297,30 +303,32 @@ def test_a_ghost_at_a_barrier_is_found(monkeypatch):
     def leaves_its_shadow(self, waiter):
         waiter.fail(BarrierTimeout("gave up", generation=0, reason="gave up"))
 
-    monkeypatch.setattr(Meeting, "time_out", leaves_its_shadow)
+    monkeypatch.setattr(Barrier, "time_out", leaves_its_shadow)
     breaks(meetings, WRONG)
 
 
 def test_a_barrier_that_trips_too_early_is_found(monkeypatch):
     """B1: exactly as many as there are parties."""
-    arrive = _meeting.plan_arrive
+    arrive = _barriers.plan_arrive
 
     def one_less(view, path, parties, *rest):
         plan = arrive(view, path, parties, *rest)
         ended = plan.outcome
-        return plan if ended is not None else _muster._end(view, path, with_me(plan))
+        return (
+            plan if ended is not None else _barrier_rules.end(view, path, with_me(plan))
+        )
 
     def with_me(plan):
         return plan.writes[0].record
 
-    monkeypatch.setattr(_meeting, "plan_arrive", one_less)
+    monkeypatch.setattr(_barriers, "plan_arrive", one_less)
     breaks(meetings, WRONG)
 
 
 def test_an_index_given_twice_is_found(monkeypatch):
     """B3: as asyncio's own barrier does after a cancellation (gh-155233)."""
     monkeypatch.setattr(
-        Meeting, "_arrival", lambda self, ended, _: Arrival(ended.generation, 0)
+        Barrier, "arrival", lambda self, ended, _: Arrival(ended.generation, 0)
     )
     breaks(meetings, WRONG)
 
@@ -339,7 +347,7 @@ def test_a_generation_that_does_not_end_for_all_is_found(monkeypatch):
 
 def test_a_generation_that_is_used_twice_is_found(monkeypatch):
     """B6: it grows by one at each trip and each break."""
-    end = _muster._end
+    end = _barrier_rules.end
 
     def stays(view, path, muster, reason=""):
         plan = end(view, path, muster, reason)
@@ -347,7 +355,7 @@ def test_a_generation_that_is_used_twice_is_found(monkeypatch):
         muster = attrs.evolve(write.record, generation=muster.generation)
         return Plan((attrs.evolve(write, record=muster),), outcome=plan.outcome)
 
-    monkeypatch.setattr(_muster, "_end", stays)
+    monkeypatch.setattr(_barrier_rules, "end", stays)
     breaks(meetings, WRONG)
 
 
@@ -382,7 +390,7 @@ def test_a_cancelled_party_is_not_waited_for():
 
 def test_a_cancelled_party_that_stays_counted_is_found(monkeypatch):
     """B10: the check can fail."""
-    monkeypatch.setattr(Meeting, "withdraw", lambda self, waiter: None)
+    monkeypatch.setattr(Barrier, "withdraw", lambda self, waiter: None)
     breaks(deserted, WRONG)
 
 

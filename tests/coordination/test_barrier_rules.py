@@ -6,10 +6,10 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from swarm import ConfigMismatch
-from swarm.coordination._muster import (
+from swarm.coordination._barrier_rules import (
     FULL,
+    BarrierState,
     Ended,
-    Muster,
     load,
     plan_arrive,
     plan_break,
@@ -44,7 +44,7 @@ class Bench:
         return plan.outcome
 
 
-class Musters(RuleBasedStateMachine):
+class BarrierRules(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.bench = Bench()
@@ -113,11 +113,13 @@ class Musters(RuleBasedStateMachine):
     @invariant()
     def the_same_are_there(self) -> None:
         """B10."""
-        muster = load(self.bench, PLACE, PARTIES)
-        assert [arrived.id for arrived in muster.arrivals] == self.there
-        assert muster.generation == self.generation
-        assert Muster.from_json(muster.to_json()) == muster
+        state = load(self.bench, PLACE, PARTIES)
+        assert [arrived.id for arrived in state.arrivals] == self.there
+        assert state.generation == self.generation
+        assert BarrierState.from_json(state.to_json()) == state
 
 
-TestMusters = Musters.TestCase
-TestMusters.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+TestBarrierRules = BarrierRules.TestCase
+TestBarrierRules.settings = settings(
+    max_examples=80, stateful_step_count=30, deadline=None
+)

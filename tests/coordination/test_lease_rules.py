@@ -15,22 +15,24 @@ from hypothesis.stateful import (
     rule,
 )
 
-from swarm.coordination._grants import AGAIN, Grant, Moves, Request, Want
-from swarm.coordination._line import (
-    decide_ask,
+from swarm.coordination._lease_rules import (
+    AGAIN,
+    QUEUED,
+    decide_acquire,
     decide_force,
     decide_release,
     decide_renew,
     decide_sweep,
     decide_withdraw,
 )
-from swarm.coordination._lock_line import (
+from swarm.coordination._lease_state import AcquireSpec, Grant, Transition, load
+from swarm.coordination._lock_rules import (
     FREE,
-    LockLine,
+    LockState,
     decide_downgrade,
     decide_upgrade,
 )
-from swarm.coordination._permits import Permits, decide_resize
+from swarm.coordination._semaphore_rules import SemaphoreState, decide_resize
 from swarm.model import OWNER, Document, Path
 from swarm.ports import KEEP
 
@@ -49,12 +51,13 @@ class Bench:
         self.now = 1_000
         self.document: Document | None = None
         self.as_json = False
+        self.history: list = []
 
-    def want(self, **terms) -> Want:
-        return Want(PLACE, "x", OWNER, self.blank, 0, delay=self.delay, **terms)
+    def want(self, **terms) -> AcquireSpec:
+        return AcquireSpec(PLACE, "x", OWNER, self.blank, 0, delay=self.delay, **terms)
 
-    def apply(self, rule_, *args, want: Want | None = None):
-        """Do what the ledger does: until there is an answer and nobody is left."""
+    def apply(self, rule_, *args, want: AcquireSpec | None = None):
+        """Do what the manager does: until there is an answer and nobody is left."""
         want = self.want() if want is None else want
         granted, gone = [], []
         while True:
@@ -67,7 +70,7 @@ class Bench:
                 granted += told.granted
                 gone += told.gone
             if moves.answer is not AGAIN:
-                return Moves(moves.answer, granted, gone)
+                return Transition(moves.answer, granted, gone)
 
     def step(self, rule_, want, *args):
         record, events, outcome = rule_(self.document, self.now, (want, *args))
@@ -80,25 +83,22 @@ class Bench:
                 self.document = Document(
                     PLACE, None, record, self.revision, 1, self.now, OWNER
                 )
+                self.history = [*self.history[-3:], (record, None)]
                 if self.as_json:  # as another process would find it
                     body = self.document.json
                     self.document = attrs.evolve(self.document, body=body, record=None)
-        moves = outcome if isinstance(outcome, Moves) else Moves(outcome)
+        moves = outcome if isinstance(outcome, Transition) else Transition(outcome)
         for grant in (moves.answer, *(grant for _, grant in moves.granted)):
-            if isinstance(grant, Grant):  # as the ledger: the revision
+            if isinstance(grant, Grant):  # as the manager: the revision
                 grant.token = grant.token or self.revision
+        self.history = [(each, said or each.to_json()) for each, said in self.history]
         return moves
 
     @property
     def line(self):
         if self.document is None:
             return self.blank
-        record = self.document.record
-        if record is None:
-            record = type(self.blank).from_json(self.document.value)
-        for grant in record.holders:
-            grant.token = grant.token or self.document.version
-        return record
+        return load(self.document, self.blank)
 
 
 @attrs.define
@@ -192,7 +192,7 @@ class Lines(RuleBasedStateMachine):
 
     # --- the comparison ------------------------------------------------------------
 
-    def apply(self, *args, own: str = "", want: Want | None = None):
+    def apply(self, *args, own: str = "", want: AcquireSpec | None = None):
         """Apply a rule; take over the tokens; compare who was told what.
 
         `own` is the request that is being made; its answer tells it.
@@ -210,16 +210,23 @@ class Lines(RuleBasedStateMachine):
         told = [id for id, _ in moves.granted]
         assert told == [id for id in self.granted if id != own]
         assert sorted(id for id, _ in moves.gone) == sorted(self.lost)
+        self.check_history()
         self.granted.clear()
         self.lost.clear()
         return moves.answer
+
+    def check_history(self) -> None:
+        """S10: a version that was succeeded still says what it said."""
+        for record, said in self.bench.history:
+            assert record.to_json() == said
 
     @invariant()
     def the_same_people_hold_and_wait(self) -> None:
         """L1, L6, L7, M1, M5: who, in which order, until when."""
         line = self.bench.line
+        held = sorted(self.held, key=lambda held: held.token)
         assert [(g.id, g.mode, g.permits, g.expires) for g in line.holders] == [
-            (h.id, h.mode, h.permits, h.expires) for h in self.held
+            (h.id, h.mode, h.permits, h.expires) for h in held
         ]
         assert [(r.id, r.rank) for r in line.queue] == [
             (r.id, r.rank) for r in self.queue
@@ -246,7 +253,7 @@ class Lines(RuleBasedStateMachine):
         """Fault 52: everything a later reader needs is in the document."""
         line = self.bench.line
         again = type(line).from_json(line.to_json())
-        assert again == line
+        assert again.to_json() == line.to_json()
 
     # --- the rules
 
@@ -269,9 +276,9 @@ class Lines(RuleBasedStateMachine):
         elif patient:
             at = sum(other.rank <= mine.rank for other in self.queue)
             self.queue.insert(at, mine)
-            expected = len(self.queue) - 1 - at
+            expected = QUEUED
         want = self.bench.want(mode=mode, permits=permits, bonus=bonus, life=ttl)
-        answer = self.apply(decide_ask, id, "s", patient, own=id, want=want)
+        answer = self.apply(decide_acquire, id, "s", patient, own=id, want=want)
         assert (answer.id if isinstance(answer, Grant) else answer) == expected
 
     @rule(data=st.data())
@@ -389,9 +396,11 @@ class LockLines(Lines):
             expected = False
         else:
             self.queue.insert(0, mine)
-            expected = len(self.queue) - 1
-        request = Request(mine.id, "ada", "s", ttl, "exclusive", upgrades=id)
-        answer = self.apply(decide_upgrade, request, token, own=mine.id)
+            expected = QUEUED
+        want = self.bench.want(life=ttl)
+        answer = self.apply(
+            decide_upgrade, mine.id, "s", id, token, own=mine.id, want=want
+        )
         assert (answer.id if isinstance(answer, Grant) else answer) == expected
 
     @precondition(lambda self: self.held)
@@ -427,7 +436,7 @@ class LockLines(Lines):
 
 
 class PermitLines(Lines):
-    blank = Permits(3, 3)
+    blank = SemaphoreState(3, 3)
 
     def __init__(self) -> None:
         super().__init__()
@@ -476,7 +485,7 @@ def test_a_lock_that_has_to_stay_closed_stays_so_when_its_last_holder_leaves():
     bench.delay = 7
     for id in ("r1", "r2"):
         want = bench.want(mode="shared", permits=1, bonus=0, life=50)
-        bench.apply(decide_ask, id, "s", True, want=want)
+        bench.apply(decide_acquire, id, "s", True, want=want)
     one, other = bench.line.holders
     bench.apply(decide_force, one.id, "forced")
     opens_at = bench.line.opens_at
@@ -511,6 +520,6 @@ def test_a_line_in_the_document_of_another_kind_is_read_as_json():
     bench = Bench(FREE)
     bench.as_json = True
     want = bench.want(mode="shared", life=5)
-    bench.apply(decide_ask, "a", "s", True, want=want)
-    assert isinstance(bench.line, LockLine)
+    bench.apply(decide_acquire, "a", "s", True, want=want)
+    assert isinstance(bench.line, LockState)
     assert bench.line.holders[0].token == 1

@@ -1,0 +1,240 @@
+"""How leases are asked for: awaited, or entered with a body under them."""
+
+# Some of what is private to users is shared by the files of this package.
+# ruff: noqa: SLF001
+
+import sys
+import types
+from abc import abstractmethod
+from collections.abc import Generator, Sequence
+from types import TracebackType
+from typing import Any, TypeAlias, TypeVar
+
+import attrs
+
+from swarm.coordination._lease import Lease
+from swarm.coordination._lease_manager import LeaseManager
+from swarm.coordination._lease_state import AcquireSpec
+from swarm.coordination._waiting import Waiter
+from swarm.errors import LeaseLost
+from swarm.ports import Condition, current_task
+
+T = TypeVar("T", Lease, "Leases")
+
+Entered: TypeAlias = list[tuple[T, int, Any]]
+"""What was entered, by which frame, in which task: the bodies of one object."""
+
+
+def pop_entered(entered: Entered[T], frame: types.FrameType) -> T:
+    """Return what was entered for the block that is left, by where it stands.
+
+    A block is left in the frame that has entered it. That may well be in another task,
+    as when an abandoned async generator is closed. Exit stacks enter and leave in
+    frames of their own: of those bodies it is the last of this task, or else the last
+    whose lease was lost, or else the last.
+    """
+    at = len(entered) - 1
+    if at:
+        task = current_task()
+        places = range(at, -1, -1)
+        found = [
+            next((at for at in places if entered[at][1] == id(frame)), None),
+            next((at for at in places if entered[at][2] is task), None),
+            next((at for at in places if not entered[at][0].is_live), None),
+        ]
+        at = next((each for each in found if each is not None), at)
+    return entered.pop(at)[0]
+
+
+class Enterable:
+    """Something of which `async with` takes the usual, in any number of tasks."""
+
+    __slots__ = ("_entered", "_manager", "_usual")
+
+    def __init__(self, manager: LeaseManager) -> None:
+        """Take it from this manager."""
+        self._manager = manager
+        self._entered: Entered[Lease] = []
+        self._usual: AcquireSpec | None = None
+
+    @abstractmethod
+    def usual(self) -> AcquireSpec:
+        """Return what `async with` takes."""
+
+    async def __aenter__(self) -> Lease:
+        manager, spec = self._manager, self._usual
+        if spec is None:
+            spec = self._usual = self.usual()
+            spec.is_entering = spec.renew
+        if manager.core.pause is not None:
+            await manager.core.pause()
+        asked: Any = manager.ask(spec)  # `acquire`, without a coroutine of its own
+        lease: Lease
+        lease = asked if asked.__class__ is Lease else await manager.granted(asked)
+        lease._enter(lease.session)
+        frame = sys._getframe(1)  # documented
+        self._entered.append((lease, id(frame), lease.body))
+        return lease
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        frame = sys._getframe(1)  # documented
+        pending = pop_entered(self._entered, frame)._leave(error)
+        if pending is not None:
+            await pending
+
+
+class Acquisition(Enterable):
+    """A request: `await` it for a lease, or run a body under it with `async with`.
+
+    Used again, by the same task or by others, it is a request of its own each time.
+    """
+
+    __slots__ = ("_spec",)
+
+    def __init__(self, manager: LeaseManager, spec: AcquireSpec) -> None:
+        """Ask for this each time it is awaited or entered."""
+        super().__init__(manager)
+        self._spec = spec
+
+    def usual(self) -> AcquireSpec:
+        """Return what `async with` takes."""
+        return attrs.evolve(self._spec)
+
+    def __await__(self) -> Generator[Any, None, Lease]:
+        return self._manager.acquire(self._spec).__await__()
+
+    def __repr__(self) -> str:
+        return f"<acquire {self._manager.word} {self._spec.name!r}>"
+
+
+class Leases(tuple[Lease, ...]):
+    """Several leases taken together. A `Guard` for writes: all must hold."""
+
+    __slots__ = ()
+
+    async def release(self) -> None:
+        """Give all back, the last first.
+
+        Raises:
+            LeaseLost: one had gone before; the others were released.
+        """
+        lost: LeaseLost | None = None
+        for lease in reversed(self):
+            try:
+                await lease.release()
+            except LeaseLost as error:
+                lost = error
+        if lost is not None:
+            raise lost
+
+    @property
+    def is_live(self) -> bool:
+        """Whether all of them hold still."""
+        return all(lease.is_live for lease in self)
+
+    @property
+    def kernel(self) -> object:
+        """Where they hold; None: there are none."""
+        return self[0].kernel if self else None
+
+    def conditions(self) -> Sequence[Condition]:
+        """Return what a write guarded by all of them requires.
+
+        Raises:
+            StaleLease: one has gone.
+        """
+        return [condition for lease in self for condition in lease.conditions()]
+
+
+class MultiAcquire:
+    """Several locks at once: all of them, or none (L20).
+
+    `await` it, or run a body under them all; each use is a request of its own.
+    """
+
+    __slots__ = ("_entered", "_manager", "_specs")
+
+    def __init__(self, manager: LeaseManager, specs: list[AcquireSpec]) -> None:
+        """Ask for these once awaited or entered."""
+        self._manager = manager
+        self._specs = specs
+        self._entered: Entered[Leases] = []
+
+    def __await__(self) -> Generator[Any, None, Leases]:
+        return self._acquire(is_entering=False).__await__()
+
+    def __repr__(self) -> str:
+        return f"<acquire {len(self._specs)} locks>"
+
+    async def _acquire(self, *, is_entering: bool) -> Leases:
+        """Take one after the other, always in the same order; or none."""
+        manager = self._manager
+        now, pause = manager.core.now, manager.core.pause
+        taken: list[Lease] = []
+        began = now()
+        try:
+            for spec in self._specs:
+                left = spec.timeout
+                if left is not None:
+                    left = max(0.0, left - (now() - began))
+                asked_for = attrs.evolve(
+                    spec, timeout=left, is_entering=is_entering and spec.renew
+                )
+                if pause is not None:
+                    await pause()
+                for lease in taken:
+                    lease._check()
+                asked: Any = manager.ask(asked_for)
+                if not isinstance(asked, Lease):
+                    asked = await self._granted(asked, taken)
+                taken.append(asked)
+            for lease in taken:
+                lease._check()
+        except BaseException:
+            for lease in reversed(taken):
+                manager.pass_on(lease)
+            raise
+        return Leases(taken)
+
+    async def _granted(self, asked: Any, taken: list[Lease]) -> Lease:
+        """Wait for one more, as long as those that are held already are not lost."""
+        if isinstance(asked, Waiter):
+            for lease in taken:
+                lease.on_loss = asked.give_up
+        try:
+            return await self._manager.granted(asked)
+        finally:
+            for lease in taken:
+                lease.on_loss = None
+
+    async def __aenter__(self) -> Leases:
+        leases = await self._acquire(is_entering=True)
+        for lease in leases:
+            lease._enter(lease.session)
+        frame = sys._getframe(1)  # documented
+        self._entered.append((leases, id(frame), current_task()))
+        return leases
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        lost: LeaseLost | None = None
+        frame = sys._getframe(1)  # documented
+        leases = pop_entered(self._entered, frame)
+        for lease in reversed(leases):
+            try:
+                pending = lease._leave(error)
+                if pending is not None:
+                    await pending
+            except LeaseLost as raised:
+                lost = raised
+        if lost is not None:
+            raise lost

@@ -1,0 +1,177 @@
+"""The rules of semaphores: as many permits as there are. Pure.
+
+Strictly first come, first served: a small request never overtakes a large one (M5).
+"""
+
+from typing import Any, Self
+
+from swarm.coordination._lease_rules import AGAIN, serve, sweep
+from swarm.coordination._lease_state import (
+    AcquireSpec,
+    Gone,
+    Grant,
+    IsOver,
+    LeaseState,
+    Request,
+    load,
+)
+from swarm.errors import ConfigMismatch
+from swarm.model import Announcement, Document
+from swarm.ports import KEEP, Ruling
+
+TOO_MANY = "more permits were asked for than there are since the semaphore was resized"
+
+
+class SemaphoreState(LeaseState):
+    """One version of the record of a semaphore.
+
+    Attributes:
+        declared: The capacity that it was opened with.
+        capacity: How many permits there are; differs after a resize.
+    """
+
+    declared: int
+    capacity: int
+    in_use: int = 0
+    largest: int = 0
+
+    def __init__(self, declared: int, capacity: int) -> None:
+        """Be a record in which nobody is."""
+        self.declared = declared
+        self.capacity = capacity
+        self.grants = {}
+        self.requests = {}
+        self.queues = {}
+
+    def scalars(self) -> Self:
+        """Return a version that has everything but the tables."""
+        new = super().scalars()
+        new.declared = self.declared
+        new.capacity = self.capacity
+        return new
+
+    def successor(self) -> Self:
+        """Return the next version in the making."""
+        new = super().successor()
+        new.in_use = self.in_use
+        new.largest = self.largest
+        return new
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON value."""
+        sizes = {"declared": self.declared, "capacity": self.capacity}
+        return sizes | super().to_json()
+
+    def read_json(self, value: dict[str, Any]) -> Self:
+        """Return a version with the people that `to_json` described."""
+        new = super().read_json(value)
+        new.declared = value["declared"]
+        new.capacity = value["capacity"]
+        return new
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """Return the version that `to_json` described."""
+        return cls(1, 1).read_json(value)
+
+    @property
+    def taken(self) -> int:
+        """How many permits are held."""
+        return sum(grant.permits for grant in self.held().values())
+
+    @property
+    def free(self) -> int:
+        """How many permits are left; of the newest version only."""
+        return self.capacity - self.in_use
+
+    def count(self, grant: Grant, by: int) -> None:
+        """Count the permits of a holder."""
+        self.in_use += by * grant.permits
+
+    def rest(self) -> Self | None:
+        """Return what is kept when the last holder has left (G13)."""
+        return None if self.capacity == self.declared else self.fresh()
+
+    def fits(self, request: Request) -> bool:
+        """Return whether enough permits are left (M1, M6)."""
+        return self.in_use + request.permits <= self.capacity
+
+    def enqueue(self, request: Request) -> None:
+        """Queue a request."""
+        super().enqueue(request)
+        self.largest = max(self.largest, request.permits)
+
+    def refusal(self, spec: AcquireSpec) -> str:
+        """Return why a request can never be granted; "": it can."""
+        return TOO_MANY if spec.permits > self.capacity else ""
+
+    def needed(self, request: Request, is_over: IsOver) -> int:
+        """Return how many permits must come back before a request is granted.
+
+        Those of the largest request up to it: each is served before it.
+        """
+        most = request.permits
+        if most < self.largest:
+            for ahead in self.requests.values():
+                if ahead is request:
+                    break
+                if ahead.permits > most and not is_over(ahead.id):
+                    most = ahead.permits
+        return most - self.free
+
+    def admits(self, request: Request) -> bool:
+        """Return whether a newcomer can be granted: not while others wait (M5)."""
+        return not self.requests and self.fits(request)
+
+    def next_request(self) -> Request | None:
+        """Return the first request in the queue, if enough permits are left."""
+        head = self.head("")
+        return head[2] if head is not None and self.fits(head[2]) else None
+
+    def announce(
+        self,
+        kind: str,  # noqa: ARG002
+        name: str,  # noqa: ARG002
+        subject: Grant | Request,  # noqa: ARG002
+    ) -> tuple[Announcement, ...]:
+        """Return no event: semaphores have none."""
+        return ()
+
+
+def decide_resize(
+    document: Document | None, now: int, request: tuple[AcquireSpec, int]
+) -> Ruling:
+    """Change the number of permits (M12); the answer is how many there were.
+
+    What is held stays held. A request for more than there will be is in vain, and is
+    told so.
+    """
+    spec, capacity = request
+    state = load(document, spec.blank)
+    if state.is_due(now):
+        return sweep(state, now, spec, AGAIN)
+    before = state.capacity
+    if capacity == before:
+        return KEEP, (), before
+    state = state.successor()
+    state.capacity = capacity
+    gone: tuple[Gone, ...] = ()
+    for waiting in [
+        each for each in state.requests.values() if each.permits > capacity
+    ]:
+        state.dequeue(waiting)
+        gone += ((waiting.id, TOO_MANY),)
+    return serve(state, now, spec, before, (), gone)
+
+
+def check_capacity(state: SemaphoreState, blank: SemaphoreState, name: str) -> None:
+    """Refuse a record that was opened with another capacity than `blank` (G14).
+
+    Raises:
+        ConfigMismatch: the capacities differ.
+    """
+    if state.declared != blank.declared:
+        raise ConfigMismatch(
+            f"semaphore {name!r} was opened with {state.declared} permits; "
+            f"this call asks for {blank.declared}"
+        )
