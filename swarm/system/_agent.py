@@ -1,11 +1,13 @@
 """The class users derive their agents from."""
 
-from typing import cast, final
+from typing import TYPE_CHECKING, cast, final
 
 from swarm.agents import Actor, surfaces_of
 from swarm.state import StateHandle
 from swarm.system._surface import AgentSurfaces, Surface
-from swarm.work import CONTEXT_LIMIT, Checkpoints, Context, Handoffs, HasTask
+
+if TYPE_CHECKING:  # a hello world does not load it
+    from swarm.work import Checkpoints, Context, Handoffs, HasTask
 
 
 class Agent(Actor):
@@ -43,7 +45,7 @@ class Agent(Actor):
 
     @property
     @final
-    def handoffs(self) -> Handoffs:
+    def handoffs(self) -> "Handoffs":
         """The handoffs: offer a task that this agent works on, find offers.
 
         An agent takes offers by `async def handoff(self, offer: Handoff)`, a hook that
@@ -55,14 +57,14 @@ class Agent(Actor):
 
     @property
     @final
-    def checkpoints(self) -> Checkpoints:
+    def checkpoints(self) -> "Checkpoints":
         """This agent's checkpoints, and those of the tasks it works on."""
         return _surfaces(self).swarm.checkpoints
 
     @final
     async def context(
-        self, task: HasTask | str, *, limit: int = CONTEXT_LIMIT
-    ) -> Context:
+        self, task: "HasTask | str", *, limit: int | None = None
+    ) -> "Context":
         """Return what to know of a task before working on it: `str()` is for a prompt.
 
         What is done, which agents work on what, and what to update; only what this
@@ -70,7 +72,7 @@ class Agent(Actor):
 
         Args:
             task: The task: its id, claim or handle.
-            limit: How many characters the text has at most.
+            limit: How many characters the text has at most; None: 8,000.
 
         Raises:
             NotFound: There is no such task.

@@ -56,10 +56,10 @@ from swarm.system._agenda import Agenda, Appointment
 from swarm.system._agent_life import AgentLife
 from swarm.system._config import SwarmConfig
 from swarm.system._tasks import OwnedTasks
-from swarm.work import HandoffManager, PipelineManager, TaskManager
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a hello world loads neither
     from swarm.storage import Opened, SnapshotManager
+    from swarm.work import HandoffManager, PipelineManager, TaskManager
 
 OnFailure: TypeAlias = Literal["end", "log"]
 

@@ -74,9 +74,10 @@ async def context_for(
     coordinator: Coordinator,
     identity: AgentIdentity,
     task: HasTask | str,
-    limit: int = CONTEXT_LIMIT,
+    limit: int | None = None,
 ) -> Context:
     """Return what an agent should know of a task, as far as it may read it."""
     may_read: Callable[[Path], bool] | None = coordinator.reader_of(identity)
     manager = manager_of(coordinator)
-    return await context_of(manager, identity, task, may_read, limit)
+    most = CONTEXT_LIMIT if limit is None else limit
+    return await context_of(manager, identity, task, may_read, most)

@@ -25,26 +25,11 @@ from swarm.model import ROOT, AgentIdentity, Priority
 from swarm.state import StateHandle, home
 from swarm.system._coordinator import Coordinator
 from swarm.system._explain import explain_agents
-from swarm.system._passage import (
-    checkpoints_of,
-    context_for,
-    handoffs_of,
-    pipelines_of,
-)
 from swarm.system._storage import flush, snapshots_of
-from swarm.system._work import tasks_of
-from swarm.work import (
-    CONTEXT_LIMIT,
-    Checkpoints,
-    Context,
-    Handoffs,
-    HasTask,
-    Pipelines,
-    Tasks,
-)
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a hello world loads neither
     from swarm.storage import Snapshots
+    from swarm.work import Checkpoints, Context, Handoffs, HasTask, Pipelines, Tasks
 
 A = TypeVar("A", bound=Actor)
 Ts = TypeVarTuple("Ts")
@@ -104,28 +89,36 @@ class Surface:
         return events
 
     @cached_property
-    def tasks(self) -> Tasks:
+    def tasks(self) -> "Tasks":
         """The tasks: submit, claim, find, as this identity may."""
+        from swarm.system._work import tasks_of
+
         return tasks_of(self._open(), self._identity)
 
     @cached_property
-    def handoffs(self) -> Handoffs:
+    def handoffs(self) -> "Handoffs":
         """The handoffs: offer and find, as this identity may."""
+        from swarm.system._passage import handoffs_of
+
         return handoffs_of(self._open(), self._identity)
 
     @cached_property
-    def checkpoints(self) -> Checkpoints:
+    def checkpoints(self) -> "Checkpoints":
         """The checkpoints of this identity and of the tasks it works on."""
+        from swarm.system._passage import checkpoints_of
+
         return checkpoints_of(self._open(), self._identity)
 
     @cached_property
-    def pipelines(self) -> Pipelines:
+    def pipelines(self) -> "Pipelines":
         """The pipelines: start, resume, cancel, as this identity may."""
+        from swarm.system._passage import pipelines_of
+
         return pipelines_of(self._open(), self._identity)
 
     async def context(
-        self, task: HasTask | str, *, limit: int = CONTEXT_LIMIT
-    ) -> Context:
+        self, task: "HasTask | str", *, limit: int | None = None
+    ) -> "Context":
         """Return what to know of a task before working on it: `str()` is for a prompt.
 
         What is done, which agents work on what, and what to update; only what this
@@ -133,12 +126,14 @@ class Surface:
 
         Args:
             task: The task: its id, claim or handle.
-            limit: How many characters the text has at most.
+            limit: How many characters the text has at most; None: 8,000.
 
         Raises:
             NotFound: There is no such task.
             AccessDenied: This identity may not read it.
         """
+        from swarm.system._passage import context_for
+
         return await context_for(self._open(), self._identity, task, limit)
 
     @cached_property

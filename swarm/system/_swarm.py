@@ -13,9 +13,8 @@ from swarm.system._body import Body
 from swarm.system._config import SwarmConfig
 from swarm.system._coordinator import Coordinator, OnFailure, Phase, log
 from swarm.system._portal import Portal
-from swarm.system._receiving import Receivers
-from swarm.system._serving import Servers
 from swarm.system._surface import AgentSurfaces, Surface
+from swarm.system._work_attachments import WorkAttachments
 
 if TYPE_CHECKING:
     from swarm.storage import Opened, Snapshot, Storage
@@ -171,8 +170,7 @@ class Swarm(Surface):
         )
         if stored is not None:
             self._coordinator.keep(stored)
-        self._coordinator.attachments.append(Servers(self._coordinator))
-        self._coordinator.attachments.append(Receivers(self._coordinator))
+        self._coordinator.attachments.append(WorkAttachments(self._coordinator))
         return self._coordinator
 
     async def _open_kernel(self, clock: Clock) -> "tuple[MemoryKernel, Opened | None]":

@@ -52,12 +52,12 @@ def test_a_cancelled_waiter_of_an_anyio_lock_blocks_the_next_one():
 
         async def use():
             async with lock:
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
 
         tasks = [asyncio.create_task(use(), name=name) for name in ("a", "b", "c")]
 
         async def cancel():
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             tasks[1].cancel()
 
         await asyncio.gather(*tasks, cancel(), return_exceptions=True)
