@@ -215,7 +215,10 @@ class Barrier:
             if waiter is None or id == but or waiter.is_decided:
                 continue  # of another process, or the one whose call this is
             if ended.reason:
-                waiter.fail(self._broken(BrokenBarrier, ended.reason, ended))
+                error = waiter.error
+                if error is None or error.reason != ended.reason:
+                    error = self._broken(BrokenBarrier, ended.reason, ended)
+                waiter.fail(error)
             else:
                 waiter.succeed(Arrival(ended.generation, index))
 
@@ -264,7 +267,7 @@ class Barrier:
         if waiter.is_decided:
             return
         reason, generation = _late(waiter), self.state().generation
-        error = BarrierTimeout(
+        waiter.error = error = BarrierTimeout(
             f"barrier {self.name!r} broke: {reason}",
             generation=generation,
             reason=reason,

@@ -598,7 +598,7 @@ class LeaseManager:
             if grant is None or (waiter.upgrades and grant.mode != "exclusive"):
                 lost = _reason(waiter.upgrades or id, commit, "removed")
                 why = state.refusal(waiter.spec) or lost
-                waiter.fail(self._in_vain(waiter.spec, why))
+                waiter.fail(waiter.error or self._in_vain(waiter.spec, why))
                 return
             grant.token = grant.token or revision
             self._grant(waiter, grant)
@@ -656,7 +656,7 @@ class LeaseManager:
         return self.core.run(self._timing_out(waiter))
 
     def _timing_out(self, waiter: Waiter) -> Steps[None]:
-        error = self._too_late(waiter.spec)
+        waiter.error = error = self._too_late(waiter.spec)
         taken = yield from self._withdrawing(waiter)
         if taken:
             waiter.fail(error)

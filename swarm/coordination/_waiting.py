@@ -89,11 +89,13 @@ class Waiter:
         pass_on: What gives its result back when it was cancelled.
         place: Where it waits.
         upgrades: The lease that it would make exclusive, or "".
+        error: What it fails with once its time-out is through, or None.
     """
 
     slot: "Slot | None" = None
     is_decided: bool = False
     upgrades: str = ""
+    error: Any = None
 
     def __init__(
         self,

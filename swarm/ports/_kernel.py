@@ -281,6 +281,18 @@ class Tail(Protocol):
         """The newest revision that it has let go of: it holds all later ones."""
         ...
 
+    def read_now(self, look: Callable[..., T], *arguments: Any) -> T:
+        """Return `look(view, *arguments)` over the tree as this process has it.
+
+        That is at least as new as the log here. An operation that has returned is in
+        both.
+        """
+        ...
+
+    def find_now(self, path: Path) -> Document | None:
+        """Return the document at or around `path`, as this process has it, or None."""
+        ...
+
     def follow_now(self, since: int | None = None) -> Reader:
         """Return a reader of every commit after revision `since` (default: from now).
 

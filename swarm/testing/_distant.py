@@ -160,6 +160,17 @@ class LaggingTail:
         """The newest revision that the copy has let go of."""
         return self._log.compacted
 
+    def read_now(self, look: Callable[..., T], *arguments: Any) -> T:
+        """Return `look(view, *arguments)` over the tree as this process has it.
+
+        That is at least as new as the log here; in this stand-in it is the newest.
+        """
+        return self._kernel.read_now(look, *arguments)
+
+    def find_now(self, path: Path) -> Document | None:
+        """Return the document at `path` as this process has it."""
+        return self._kernel.find_now(path)
+
     def follow_now(self, since: int | None = None) -> LogReader:
         """Return a reader of every commit after revision `since`."""
         if self._parked.is_closed:

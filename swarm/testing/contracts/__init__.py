@@ -1,5 +1,6 @@
 """What every implementation of a port must do, as test classes to be inherited."""
 
+from swarm.testing.contracts._coordination import CoordinationContract
 from swarm.testing.contracts._kernel import KernelContract
 
-__all__ = ["KernelContract"]
+__all__ = ["CoordinationContract", "KernelContract"]
