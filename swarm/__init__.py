@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         ConflictError,
         Contention,
         DeadlockError,
+        GatherError,
         InvalidPath,
         InvalidTransition,
         InvalidValue,
@@ -150,16 +151,19 @@ if TYPE_CHECKING:
         Checkpoints,
         Claim,
         Context,
+        Gathered,
         Handoff,
         Handoffs,
         HandoffStatus,
         Pipeline,
         PipelineRun,
         Pipelines,
+        Schedule,
         Stage,
         StageProgress,
         Task,
         TaskInfo,
+        TaskOptions,
         TaskStats,
         TaskStatus,
         idempotency_key,
@@ -180,8 +184,8 @@ _NAMES: Final = {
         SemaphoreHandle
     """,
     "swarm.errors": """
-        AccessDenied AckTimeout AgentDied AskTimeout BarrierTimeout BrokenBarrier
-        Closed Compacted ConfigMismatch ConflictError Contention DeadlockError
+        AccessDenied AckTimeout AgentDied AskTimeout BarrierTimeout BrokenBarrier Closed
+        Compacted ConfigMismatch ConflictError Contention DeadlockError GatherError
         InvalidPath InvalidTransition InvalidValue Lagged LeaseLost LimitExceeded
         LockTimeout Lost MailboxFull NameTaken NoSuchAgent NotFound PathConflict
         RemoteCancelled SchemaVersionError ShutdownTimeout StaleAck StaleClaim
@@ -207,9 +211,9 @@ _NAMES: Final = {
     """,
     "swarm.system": "Agent Portal Surface Swarm SwarmConfig",
     "swarm.work": """
-        Checkpoint Checkpoints Claim Context Handoff HandoffStatus Handoffs Pipeline
-        PipelineRun Pipelines Stage StageProgress Task TaskInfo TaskStats TaskStatus
-        idempotency_key serves
+        Checkpoint Checkpoints Claim Context Gathered Handoff HandoffStatus Handoffs
+        Pipeline PipelineRun Pipelines Schedule Stage StageProgress Task TaskInfo
+        TaskOptions TaskStats TaskStatus idempotency_key serves
     """,
 }
 _PACKAGES: Final = (*(name.removeprefix("swarm.") for name in _NAMES), "testing")
@@ -281,6 +285,8 @@ __all__ = [
     "Event",
     "EventStream",
     "Events",
+    "GatherError",
+    "Gathered",
     "Group",
     "Handoff",
     "HandoffAccepted",
@@ -329,6 +335,7 @@ __all__ = [
     "Restart",
     "Rights",
     "Rule",
+    "Schedule",
     "SchemaVersionError",
     "SemaphoreHandle",
     "ShutdownTimeout",
@@ -368,6 +375,7 @@ __all__ = [
     "TaskEscalated",
     "TaskFailed",
     "TaskInfo",
+    "TaskOptions",
     "TaskProgress",
     "TaskRequeued",
     "TaskStarted",

@@ -5,7 +5,7 @@ missing things also `LookupError`, bad values also `ValueError` or `TypeError`, 
 code that knows nothing of swarm catches what it expects to catch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from inspect import cleandoc
 from typing import Any
 
@@ -304,6 +304,27 @@ class TaskError(SwarmError):
         self.status: str = status
         self.errors: tuple[str, ...] = tuple(errors)
         self.reason: str = reason
+
+
+class GatherError(SwarmError):
+    """Too few of the gathered tasks ended with a result.
+
+    Attributes:
+        results: The results that there are, by the place of their input.
+        errors: The errors of the others that have ended, likewise.
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        results: Mapping[int, Any] | None = None,
+        errors: Mapping[int, "TaskError"] | None = None,
+    ) -> None:
+        """Keep what was finished, and why the others were not."""
+        super().__init__(message)
+        self.results: dict[int, Any] = dict(results or {})
+        self.errors: dict[int, TaskError] = dict(errors or {})
 
 
 class StaleAck(SwarmError):

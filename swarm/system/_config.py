@@ -1,9 +1,14 @@
 """Configuration: what can be set, what it means, what it is by default."""
 
+from typing import TYPE_CHECKING
+
 import attrs
 
 from swarm.bus import BusOptions
 from swarm.ports import Limits
+
+if TYPE_CHECKING:  # a hello world does not load it
+    from swarm.work import TaskOptions
 
 
 @attrs.frozen(kw_only=True)
@@ -27,6 +32,8 @@ class SwarmConfig:
             what the lock protects cannot check fencing tokens.
         limits: How much the state may hold.
         events: How much the event bus keeps.
+        tasks: How tasks are kept, and what their health is judged by; None: the
+            defaults of `TaskOptions`.
     """
 
     ask_timeout: float | None = 60.0
@@ -37,6 +44,7 @@ class SwarmConfig:
     lock_delay: float = 0.0
     limits: Limits = attrs.field(factory=Limits)
     events: BusOptions = attrs.field(factory=BusOptions)
+    tasks: "TaskOptions | None" = None
 
     def __attrs_post_init__(self) -> None:
         """Refuse what cannot be meant."""

@@ -59,7 +59,12 @@ from swarm.system._tasks import OwnedTasks
 
 if TYPE_CHECKING:  # a hello world loads neither
     from swarm.storage import Opened, SnapshotManager
-    from swarm.work import HandoffManager, PipelineManager, TaskManager
+    from swarm.work import (
+        HandoffManager,
+        PipelineManager,
+        TaskManager,
+        TaskOptions,
+    )
 
 OnFailure: TypeAlias = Literal["end", "log"]
 
@@ -179,6 +184,7 @@ class Coordinator:
         self.asking_task = self.coordination.asking_task
         self.supervisor: Supervisor = Supervisor(self, self.table)
         self.work: TaskManager | None = None
+        self.task_options: TaskOptions | None = config.tasks
         self.handoffs: HandoffManager | None = None
         self.pipelines: PipelineManager | None = None
         self.attachments: list[Attachment] = []

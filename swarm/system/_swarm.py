@@ -171,6 +171,10 @@ class Swarm(Surface):
         if stored is not None:
             self._coordinator.keep(stored)
         self._coordinator.attachments.append(WorkAttachments(self._coordinator))
+        if stored is not None:
+            from swarm.system._wake import wake  # a hello world has nothing to wake
+
+            await wake(self._coordinator)
         return self._coordinator
 
     async def _open_kernel(self, clock: Clock) -> "tuple[MemoryKernel, Opened | None]":

@@ -1,17 +1,19 @@
 """Tasks of a swarm: their manager, made at the first use, and who may do what."""
 
-from typing import Literal
+from typing import Any, Literal
 
+from swarm.agents import Cell, Ref
 from swarm.errors import AccessDenied
 from swarm.model import AgentIdentity, Path
 from swarm.system._coordinator import Coordinator
-from swarm.work import TaskManager, Tasks
+from swarm.work import Schedules, TaskKeeper, TaskManager, TaskOptions, Tasks, Worker
 
 
 def manager_of(coordinator: Coordinator) -> TaskManager:
     """Return what keeps the tasks of a swarm in this process."""
     manager = coordinator.work
     if manager is None:
+        options = coordinator.task_options or TaskOptions()
         manager = coordinator.runtime.substitute(TaskManager)(
             coordinator.kernel,
             coordinator.tail,
@@ -20,11 +22,25 @@ def manager_of(coordinator: Coordinator) -> TaskManager:
             coordinator.entropy,
             coordinator.start,
             runtime=coordinator.runtime,
+            aging=options.aging,
         )
+        keeper = TaskKeeper(manager, Schedules(manager), options)
+        keeper.workers = lambda: map(_worker, tuple(coordinator.table.cells.values()))
         manager.is_alive = coordinator.registry.__contains__
         coordinator.work = manager
         coordinator.at_close(lambda: manager.close(coordinator.closed_error()))
     return manager
+
+
+def _worker(cell: Cell) -> Worker:
+    return Worker(
+        identity=cell.identity,
+        status=str(Ref[Any](cell).status),
+        started_at=cell.started_at,
+        queue=cell.load(),
+        errors=cell.failures,
+        error=None if cell.error is None else repr(cell.error),
+    )
 
 
 def tasks_of(coordinator: Coordinator, identity: AgentIdentity) -> Tasks:

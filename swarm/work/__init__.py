@@ -54,6 +54,7 @@ from swarm.work._claim import Claim
 from swarm.work._claiming import Claiming
 from swarm.work._context import LIMIT as CONTEXT_LIMIT
 from swarm.work._context import Context
+from swarm.work._gather import Gathered
 from swarm.work._handoff_manager import HandoffManager
 from swarm.work._handoff_record import HandoffRecord, HandoffStatus
 from swarm.work._handoff_rules import is_addressed
@@ -63,9 +64,12 @@ from swarm.work._pipeline_graph import StageProgress
 from swarm.work._pipeline_manager import PipelineManager, PlainRunner, StageRunner
 from swarm.work._pipelines import PipelineRun, Pipelines
 from swarm.work._ready import Selector
+from swarm.work._schedule_rules import Schedule
+from swarm.work._schedules import Schedules
 from swarm.work._serving import Binding, ServeOptions, as_json, served, serves
 from swarm.work._steps import idempotency_key
 from swarm.work._task_handle import Task, TaskInfo
+from swarm.work._task_keeper import TaskKeeper, TaskOptions, Worker
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import Entry, Progress, TaskRecord, TaskStatus
 from swarm.work._task_stats import Duration, TaskStats
@@ -82,6 +86,7 @@ __all__ = [
     "Context",
     "Duration",
     "Entry",
+    "Gathered",
     "Handoff",
     "HandoffManager",
     "HandoffRecord",
@@ -94,6 +99,8 @@ __all__ = [
     "Pipelines",
     "PlainRunner",
     "Progress",
+    "Schedule",
+    "Schedules",
     "Selector",
     "ServeOptions",
     "Server",
@@ -102,11 +109,14 @@ __all__ = [
     "StageRunner",
     "Task",
     "TaskInfo",
+    "TaskKeeper",
     "TaskManager",
+    "TaskOptions",
     "TaskRecord",
     "TaskStats",
     "TaskStatus",
     "Tasks",
+    "Worker",
     "as_json",
     "context_of",
     "idempotency_key",

@@ -139,9 +139,10 @@ class Claiming:
             timer = manager.clock.call_at(end, give_up)
         try:
             while gate is not None and not future.done():
-                either: list[asyncio.Future[Any]] = [future, gate.changed()]
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-                if not gate.is_open():
+                if gate.is_open():
+                    either: list[asyncio.Future[Any]] = [future, gate.changed()]
+                    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                else:
                     give_up()
             return await future
         except BaseException:

@@ -107,12 +107,13 @@ class ReadyTasks:
                 best = ticket
         return best
 
-    def kinds(self) -> Iterator[tuple[str, str]]:
-        """Yield the address and kind of everything that is due."""
+    def heads(self) -> Iterator[tuple[str, str, TaskRecord]]:
+        """Yield the address and kind of all that is due, with its first task."""
         for address, lane in self._lanes.items():
             for kind in tuple(lane.heaps):
-                if lane.head(kind) is not None:
-                    yield address, kind
+                head = lane.head(kind)
+                if head is not None:
+                    yield address, kind, head[3]
 
 
 class _Lane:

@@ -48,6 +48,7 @@ class TaskIndex:
         self._children: dict[str, dict[str, None]] = {}
         self._finished: OrderedDict[str, int] = OrderedDict()
         self._is_ready: set[str] = set()
+        self._running: dict[str, dict[str, None]] = {}
 
     def __len__(self) -> int:
         """Return how many tasks there are."""
@@ -64,6 +65,8 @@ class TaskIndex:
         status = record.status
         if old is not None:
             self._leave(task_id)
+            if old.claim is not None:
+                self._stop_running(old.claim.agent, task_id)
         else:
             self._seqs[task_id] = seq
             parent = record.spec.parent
@@ -78,6 +81,7 @@ class TaskIndex:
             claim = record.claim
             if claim is not None:
                 self._push_end(claim.expires, record)
+                self._running.setdefault(claim.agent, {})[task_id] = None
         elif status in FINAL:
             last = record.history[-1].at if record.history else record.created_at
             self._finished[task_id] = last
@@ -89,6 +93,8 @@ class TaskIndex:
         if record is None:
             return
         self._leave(task_id)
+        if record.claim is not None:
+            self._stop_running(record.claim.agent, task_id)
         self._seqs.pop(task_id, None)
         self._finished.pop(task_id, None)
         self.totals.removed(record)
@@ -105,6 +111,13 @@ class TaskIndex:
         if task_id in self._is_ready:
             self._is_ready.discard(task_id)
             self._ready.void()
+
+    def _stop_running(self, agent: str, task_id: str) -> None:
+        running = self._running.get(agent)
+        if running is not None:
+            running.pop(task_id, None)
+            if not running:
+                del self._running[agent]
 
     def _enqueue(self, task_id: str, record: TaskRecord, now: int) -> bool:
         if record.run_at > now:
@@ -222,6 +235,21 @@ class TaskIndex:
         for record in self.records.values():
             if record.status is PENDING:
                 yield record
+
+    def running_of(self, agent: str) -> list[TaskRecord]:
+        """Return the tasks that an agent works on, the oldest claim first."""
+        return [self.records[task_id] for task_id in self._running.get(agent, ())]
+
+    def oldest_due(self) -> dict[tuple[str, str], int]:
+        """Return since when a task waits, for each address and kind that is due."""
+        return {
+            (address, kind): record.run_at
+            for address, kind, record in self._ready.heads()
+        }
+
+    def overdue(self, before: int) -> int:
+        """Return how many leases and deadlines ended before a time."""
+        return sum(at < before and self._is_newest(r) for at, _, r in self._ends)
 
     def children(self, task_id: str) -> list[TaskRecord]:
         """Return the parts of a task, in the order of submission."""

@@ -133,6 +133,8 @@ class TaskManager:
         self.leftovers: list[Callable[[View, str], Sequence[Write]]] = []
         self._observers: dict[str, dict[object, Observer]] = {}
         self._listeners: list[Callable[[TaskRecord | None, TaskRecord], None]] = []
+        self._folders: dict[str, Callable[[Commit], None]] = {}
+        self._closing: list[Callable[[], object]] = []
         self._loaded: asyncio.Future[None] | None = None
         self._since = 0
         self._ahead = 0
@@ -293,13 +295,31 @@ class TaskManager:
         """Call `listener` with the old and new record of every task that changes."""
         self._listeners.append(listener)
 
-    def why(self, record: TaskRecord, *, brief: bool = False) -> str:
-        """Return in words what a task waits for, or what became of it."""
+    def on_close(self, callback: Callable[[], object]) -> None:
+        """Call `callback` when this is closed."""
+        self._closing.append(callback)
+
+    def follow_folder(self, name: str, callback: Callable[[Commit], None]) -> None:
+        """Call `callback` with each commit that writes below `global.<name>`."""
+        self._folders[name] = callback
+
+    def is_served(self, address: str, kind: str) -> bool:
+        """Return whether a worker that this process knows takes such tasks."""
+        return any(
+            address in server.selector.addresses and server.selector.takes(kind)
+            for server in self._all_servers()
+        )
+
+    def _all_servers(self) -> list[Server]:
         waiting = [
             Server("", waiter.selector, 1 - waiter.future.done())
             for waiter in self.queue
         ]
-        servers = [*self.servers, *waiting]
+        return [*self.servers, *waiting]
+
+    def why(self, record: TaskRecord, *, brief: bool = False) -> str:
+        """Return in words what a task waits for, or what became of it."""
+        servers = self._all_servers()
         return why(record, self.now(), servers, self.is_alive, brief=brief)
 
     def finish(self) -> None:
@@ -326,6 +346,8 @@ class TaskManager:
             self._loaded.set_exception(self._closed)
             self._loaded.exception()
         self.queue.close(self._closed)
+        for callback in self._closing:
+            callback()
         for observers in tuple(self._observers.values()):
             for observer in tuple(observers.values()):
                 observer(None)
@@ -360,12 +382,16 @@ class TaskManager:
         """Take in a commit; called in the middle of it, so nothing here commits."""
         for document in commit.documents:
             segments = document.path.segments
-            if segments[0] == "global" and segments[1] == "tasks":
+            if segments[0] != "global" or len(segments) < 3:
+                continue
+            if segments[1] == "tasks":
                 if self._early is not None:
                     self._early.append(commit)
                     return
                 if commit.revision > self._since:
                     self._put(document, None)
+            elif segments[1] in self._folders:
+                self._folders[str(segments[1])](commit)
 
     def _put(self, document: Document, now: int | None) -> None:
         task_id = str(document.path.segments[2])

@@ -1,7 +1,7 @@
 """Counts and durations of tasks, kept as they change. Pure."""
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -13,6 +13,13 @@ _KEPT: Final = 512
 
 _REASONS: Final = 100
 """How many different reasons of failures are counted."""
+
+
+_OUTCOMES: Final = 16
+"""How many of the newest outcomes of a kind are remembered."""
+
+_KINDS: Final = 1_000
+"""Of how many kinds."""
 
 
 @attrs.frozen(kw_only=True)
@@ -88,6 +95,7 @@ class TaskTotals:
         self._counts: dict[str, list[int]] = {}
         self._durations: dict[str, _Durations] = {}
         self._reasons: Counter[str] = Counter()
+        self._outcomes: dict[str, deque[str]] = {}
         self.completed: int = 0
         self.failed: int = 0
         self.handoffs: int = 0
@@ -117,12 +125,26 @@ class TaskTotals:
         durations.add(max(0, entry.at - since))
         if status is TaskStatus.COMPLETE:
             self.completed += 1
+            self._note(new.spec.kind, "complete")
         elif status is TaskStatus.FAILED:
             self.failed += 1
+            self._note(new.spec.kind, "failed")
         if entry.step in FAILURES:
             reason = entry.reason.partition("\n")[0][:120]
             if reason in self._reasons or len(self._reasons) < _REASONS:
                 self._reasons[reason] += 1
+
+    def _note(self, kind: str, outcome: str) -> None:
+        outcomes = self._outcomes.get(kind)
+        if outcomes is None:
+            if len(self._outcomes) >= _KINDS:
+                del self._outcomes[next(iter(self._outcomes))]
+            outcomes = self._outcomes[kind] = deque(maxlen=_OUTCOMES)
+        outcomes.append(outcome)
+
+    def outcomes(self) -> Mapping[str, Sequence[str]]:
+        """Return for each kind how its newest tasks ended."""
+        return self._outcomes
 
     def removed(self, record: TaskRecord) -> None:
         """Count a task no more that is gone from the tree."""

@@ -1,12 +1,11 @@
 """Tasks, as one identity works with them: `swarm.tasks`."""
 
 import datetime
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Literal
 
-from swarm.errors import InvalidValue, LimitExceeded
+from swarm.errors import GatherError
 from swarm.model import (
-    EPOCH,
     JSON,
     AgentIdentity,
     Backoff,
@@ -20,24 +19,32 @@ from swarm.model import (
 from swarm.work._caller import Caller, Rights
 from swarm.work._claim import Claim
 from swarm.work._claiming import Claiming
+from swarm.work._gather import Fan, Gathered, as_list, needed
 from swarm.work._ready import Selector
+from swarm.work._schedule_rules import (
+    Schedule,
+    check_cron,
+    plan_schedule,
+    plan_unschedule,
+    schedule_path,
+)
+from swarm.work._steps import fingerprint
+from swarm.work._submitting import (
+    checked_deadline,
+    checked_delay,
+    id_of,
+    specify,
+)
 from swarm.work._task_handle import Task, TaskInfo, info_of
 from swarm.work._task_manager import TaskManager
-from swarm.work._task_record import (
-    ANYBODY,
-    MICRO,
-    TaskSpec,
-    TaskStatus,
-    key_path,
-)
+from swarm.work._task_record import ANYBODY, MICRO, TaskStatus
 from swarm.work._task_stats import TaskStats
-from swarm.work._transitions import (
-    Submission,
-    decide_submit,
-    decide_submit_once,
-)
+from swarm.work._transitions import Submission, decide_submit, decide_submit_once
 
-MANUAL: Final = "manual"
+_NO_DEADLINE: Final = (None, None)
+
+_SELECTORS: Final = 64
+"""How many patterns of kinds are remembered for claims."""
 
 
 class Tasks:
@@ -137,34 +144,31 @@ class Tasks:
         if manager.closed is not None:
             raise manager.closed
         task_id = manager.new_id("task")
-        if max_retries.__class__ is not int or max_retries < 0:
-            check_whole("max_retries", max_retries, 0)
-        if schema_version.__class__ is not str:
-            check_text("schema_version", schema_version)
         path = Path(("global", "tasks", task_id), f"global.tasks.{task_id}")
-        spec = TaskSpec(
-            task_id,
-            _checked_kind(kind),
-            self._encode("payload", payload),
+        spec = specify(
+            manager.codec,
             self.identity,
-            1 if priority is Priority.NORMAL else _checked_priority(priority),
-            ANYBODY
-            if to is None and capability is None and role is None
-            else _address(to, capability, role),
+            task_id,
+            kind,
+            payload,
             key,
-            None if parent is None else _id_of(parent),
-            _TIMEOUT if timeout == 300 else _limit(timeout),
+            priority,
+            None if parent is None else id_of(parent),
+            timeout,
             max_retries,
-            _BACKOFF if backoff is None else _checked_backoff(backoff),
-            None if escalate_to is None else _checked_escalation(escalate_to),
+            backoff,
+            to,
+            capability,
+            role,
+            escalate_to,
             schema_version,
-            _NO_METADATA if metadata is None else self._metadata(metadata),
+            metadata,
             path,
         )
         submission = Submission(
             spec,
-            0 if delay == 0 else _delay(delay),
-            *(_NO_DEADLINE if deadline is None else _deadlines(deadline)),
+            0 if delay == 0 else checked_delay(delay),
+            *(_NO_DEADLINE if deadline is None else checked_deadline(deadline)),
         )
         if key is None and parent is None:
             local = manager.local
@@ -177,9 +181,6 @@ class Tasks:
                     self.identity, path, decide_submit, submission
                 )
             return Task(self._caller, task_id, kind)
-        if key is not None:
-            check_text("key", key)
-            key_path(key)
         _, found = await manager.kernel.apply(
             self.identity, decide_submit_once, submission, once
         )
@@ -190,6 +191,163 @@ class Tasks:
         check_text("task_id", task_id)
         record = self.manager.index.records.get(task_id)
         return Task(self._caller, task_id, "" if record is None else record.spec.kind)
+
+    async def gather(
+        self,
+        kind: str,
+        inputs: Iterable[JSON],
+        *,
+        need: Literal["all", "first"] | int = "all",
+        key: str | None = None,
+        parent: "Task | Claim | str | None" = None,
+        **options: Any,
+    ) -> Gathered:
+        """Submit a task for each input, and return their results in order.
+
+        With a key or a parent, each task has a key of its own that stays taken: who
+        gathers again after a crash waits for the tasks that are there already.
+        Cancelling the wait leaves the tasks alone.
+
+        Args:
+            kind: The kind of the tasks.
+            inputs: Their payloads.
+            need: How many results: "all", "first" or a number. What is not needed any
+                more is cancelled. When all are, a failure ends no other task.
+            key: What the keys of the tasks begin with.
+            parent: The task that they are parts of.
+            **options: The other options of `submit`, for each task.
+
+        Returns:
+            A list of the results, with `indexes` and `errors`.
+
+        Raises:
+            GatherError: There are too few results; it has those that there are.
+            ValueError: The need is not a number of inputs.
+            Exception: What `submit` raises.
+        """
+        payloads = as_list(inputs)
+        count = needed(need, len(payloads))
+        if key is None and parent is not None:
+            key = f"{id_of(parent)}/{kind}"
+        tasks = []
+        for index, payload in enumerate(payloads):
+            own = None
+            if key is not None:
+                self.manager.codec.encode(payload)  # says what is wrong with it
+                own = f"{key}/{index}/{fingerprint((payload,), {})[:12]}"
+            tasks.append(
+                await self.submit(
+                    kind, payload, key=own, once=True, parent=parent, **options
+                )
+            )
+        fan = Fan(self.manager, tasks, count)
+        try:
+            gathered = await fan.wait()
+        except GatherError:
+            if count < len(tasks):
+                await fan.cancel_rest()
+            raise
+        if count < len(tasks):
+            await fan.cancel_rest()
+        return gathered
+
+    async def schedule(
+        self,
+        name: str,
+        kind: str,
+        payload: JSON = None,
+        *,
+        cron: str | None = None,
+        every: float | None = None,
+        zone: str = "UTC",
+        priority: Priority | int = Priority.NORMAL,
+        timeout: float | None = 300,
+        max_retries: int = 3,
+        backoff: Backoff | None = None,
+        to: str | None = None,
+        capability: str | None = None,
+        role: str | None = None,
+        escalate_to: str | None = None,
+        schema_version: str = "1.0.0",
+        metadata: Mapping[str, JSON] | None = None,
+    ) -> Schedule:
+        """Submit a task again and again, once for each time.
+
+        A schedule is kept in the tree, for all processes. Declared again on the same
+        terms, it goes on; on others, it begins anew. When no process was there at some
+        times, only the last of them gets a task; `missed` counts the others. A task is
+        submitted also while the one before it still runs. A task's metadata say its
+        `schedule` and `due`.
+
+        Args:
+            name: The schedule's name.
+            kind: The kind of the tasks.
+            payload: Their payload.
+            cron: When, as a cron expression: "0 7 * * *".
+            every: Or the seconds between two tasks; the first comes after as many.
+            zone: The time zone of the cron expression.
+            priority: As for `submit`, as the others.
+            timeout: Likewise.
+            max_retries: Likewise.
+            backoff: Likewise.
+            to: Likewise.
+            capability: Likewise.
+            role: Likewise.
+            escalate_to: Likewise.
+            schema_version: Likewise.
+            metadata: Likewise.
+
+        Raises:
+            ValueError: There is not one of `cron` and `every`, or it means nothing.
+            Exception: What `submit` raises.
+        """
+        if (cron is None) == (every is None):
+            raise ValueError("a schedule has one of `cron` and `every`")
+        if every is not None:
+            check_seconds("every", every)
+        else:
+            check_cron(cron, zone)
+        check_text("name", name)
+        schedule_path(name)
+        template = specify(
+            self.manager.codec,
+            self.identity,
+            "",
+            kind,
+            payload,
+            None,
+            priority,
+            None,
+            timeout,
+            max_retries,
+            backoff,
+            to,
+            capability,
+            role,
+            escalate_to,
+            schema_version,
+            metadata,
+            None,
+        )
+        schedule = Schedule(
+            name=name,
+            template=template,
+            cron=cron,
+            every=None if every is None else int(every * MICRO),
+            zone=zone,
+            next_at=0,
+        )
+        _, kept = await self.manager.kernel.apply(
+            self.identity, plan_schedule, schedule
+        )
+        found: Schedule = kept
+        return found
+
+    async def unschedule(self, name: str) -> bool:
+        """Remove a schedule; return whether there was one."""
+        check_text("name", name)
+        _, found = await self.manager.kernel.apply(self.identity, plan_unschedule, name)
+        return bool(found)
 
     # --- working ----------------------------------------------------------------------
 
@@ -286,7 +444,7 @@ class Tasks:
         selector = None if kind is None else Selector(kind, ())
         index = self.manager.index
         if parent is not None:
-            records = index.children(_id_of(parent) or "")
+            records = index.children(id_of(parent) or "")
         else:
             records = list(index.records.values())
         found: list[TaskInfo] = []
@@ -312,117 +470,3 @@ class Tasks:
             reason = manager.why(record, brief=True)
             waiting[reason] = waiting.get(reason, 0) + 1
         return manager.index.totals.shown(manager.index.ready_count, waiting)
-
-    # --- inside -----------------------------------------------------------------------
-
-    def _encode(self, what: str, value: JSON) -> bytes:
-        try:
-            return self.manager.codec.encode(value)
-        except LimitExceeded as error:
-            raise LimitExceeded(
-                f"the {what} of a task is too large: {error}; store the artefact "
-                "elsewhere, and pass a reference to it"
-            ) from None
-        except InvalidValue as error:
-            raise InvalidValue(f"the {what} of a task is {error}") from None
-
-    def _metadata(self, metadata: Mapping[str, JSON]) -> bytes:
-        if not isinstance(metadata, Mapping):
-            raise TypeError(f"metadata is a dict, not {metadata!r}")
-        return self._encode("metadata", dict(metadata))
-
-
-_SELECTORS: Final = 64
-"""How many patterns of kinds are remembered for claims."""
-
-_NO_METADATA: Final = b"{}"
-_NO_DEADLINE: Final = (None, None)
-_TIMEOUT: Final = 300 * MICRO
-_BACKOFF: Final = Backoff(0.1, 60.0)
-
-
-def _checked_kind(kind: str) -> str:
-    if type(kind) is not str:
-        raise TypeError(f"a kind is text, not {kind!r}")
-    Path.parse(kind)
-    return kind
-
-
-def _checked_priority(priority: int) -> int:
-    if isinstance(priority, bool) or not isinstance(priority, int):
-        raise TypeError(f"a priority is a Priority or a whole number, not {priority!r}")
-    if not -1_000 <= priority <= 1_000:
-        raise ValueError(f"a priority is from -1000 to 1000, not {priority}")
-    return int(priority)
-
-
-def _address(to: str | None, capability: str | None, role: str | None) -> str:
-    given = [
-        (word, name)
-        for word, name in (("agent", to), ("capability", capability), ("role", role))
-        if name is not None
-    ]
-    if not given:
-        return ANYBODY
-    if len(given) > 1:
-        raise ValueError("a task is for one of `to`, `capability` and `role`")
-    word, name = given[0]
-    check_text("to" if word == "agent" else word, name)
-    if not name:
-        raise ValueError(f"the {word} that a task is for has a name")
-    return f"{word}:{name}"
-
-
-def _checked_escalation(target: str) -> str:
-    if target == MANUAL:
-        return target
-    check_text("escalate_to", target)
-    word, _, name = target.partition(":")
-    if word not in ("agent", "capability", "role") or not name:
-        raise ValueError(
-            'escalate_to is None, "manual", "agent:NAME", "capability:NAME" or '
-            f'"role:NAME", not {target!r}'
-        )
-    return target
-
-
-def _limit(timeout: float | None) -> int | None:
-    return None if timeout is None else _micros("timeout", timeout)
-
-
-def _micros(what: str, seconds: float) -> int:
-    check_seconds(what, seconds)
-    return int(seconds * MICRO)
-
-
-def _delay(delay: float) -> int:
-    if not 0 <= as_seconds("delay", delay) < 1e12:
-        raise ValueError(f"delay is finite and 0 seconds or more, not {delay}")
-    return int(delay * MICRO)
-
-
-def _deadlines(
-    deadline: datetime.datetime | float,
-) -> tuple[int | None, int | None]:
-    """Return a deadline as microseconds from now, and as kernel time."""
-    if not isinstance(deadline, datetime.datetime):
-        return _micros("deadline", deadline), None
-    if deadline.tzinfo is None:
-        raise ValueError("a deadline is an aware datetime; give it a time zone")
-    return None, (deadline - EPOCH) // datetime.timedelta(microseconds=1)
-
-
-def _checked_backoff(backoff: Backoff) -> Backoff:
-    if not isinstance(backoff, Backoff):
-        raise TypeError(f"backoff is a Backoff, not {backoff!r}")
-    return backoff
-
-
-def _id_of(parent: "Task | Claim | str | None") -> str | None:
-    if parent is None or type(parent) is str:
-        return parent
-    if isinstance(parent, Task):
-        return parent.id
-    if isinstance(parent, Claim):
-        return parent.task_id
-    raise TypeError(f"a parent is a Task, a Claim or an id, not {parent!r}")

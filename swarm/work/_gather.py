@@ -1,0 +1,153 @@
+"""Fan-out and fan-in: many tasks of a kind, and their results in order."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from swarm.errors import GatherError, NotFound, TaskError
+from swarm.model import check_choice, check_whole
+from swarm.work._task_handle import Task, error_of, result_of
+from swarm.work._task_manager import TaskManager
+from swarm.work._task_record import TaskRecord
+
+
+class Gathered(list[Any]):
+    """Results in the order of their inputs.
+
+    Attributes:
+        indexes: For each result, the place of its input.
+        errors: The errors of tasks that ended without one, by the place of their input.
+    """
+
+    def __init__(
+        self, results: dict[int, Any], errors: dict[int, TaskError] | None = None
+    ) -> None:
+        """Hold the results, by the place of their input."""
+        super().__init__(results[index] for index in sorted(results))
+        self.indexes: tuple[int, ...] = tuple(sorted(results))
+        self.errors: dict[int, TaskError] = dict(errors or {})
+
+
+def needed(need: "str | int", count: int) -> int:
+    """Return how many results are needed of `count` tasks.
+
+    Raises:
+        ValueError: That is neither "all" nor "first" nor a number up to `count`.
+        TypeError: It is neither text nor a whole number.
+    """
+    if need == "all":
+        return count
+    if need == "first":
+        return min(1, count)
+    if isinstance(need, str):
+        check_choice("need", need, ("all", "first", "a number"))
+    check_whole("need", need, 0)
+    number = int(need)
+    if number > count:
+        raise ValueError(f"need is {number}, but there are {count} inputs")
+    return number
+
+
+class Fan:
+    """Tasks that are waited for together."""
+
+    def __init__(self, manager: TaskManager, tasks: Sequence[Task], need: int) -> None:
+        """Wait for `need` results of these tasks."""
+        self._manager = manager
+        self._tasks = tasks
+        self._need = need
+        self._settled: dict[int, TaskRecord] = {}
+        self._complete = 0
+        self._future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def wait(self) -> Gathered:
+        """Return the results once there are enough.
+
+        Raises:
+            GatherError: There cannot be enough any more.
+            NotFound: A task has been removed.
+            Closed: The swarm is closed.
+        """
+        ends: list[Callable[[], None]] = []
+        try:
+            for index, task in enumerate(self._tasks):
+                ends.append(self._manager.observe(task.id, partial(self._note, index)))
+                record = await self._manager.find(task.id)
+                if record is None:
+                    raise NotFound(f"there is no task {task.id!r} (any more)")
+                self._note(index, record)
+            if not self._is_over():
+                await self._future
+        finally:
+            for end in ends:
+                end()
+            if self._future.done() and not self._future.cancelled():
+                self._future.exception()
+        return self._outcome()
+
+    def _note(self, index: int, record: TaskRecord | None) -> None:
+        """Take in a task's newest record; called in the middle of a commit."""
+        if record is None:
+            task = self._tasks[index]
+            self._end(self._manager.closed or NotFound(f"{task!r} was removed"))
+            return
+        if not record.is_settled() or index in self._settled:
+            return
+        self._settled[index] = record
+        self._complete += record.result is not None
+        if self._is_over():
+            self._end(None)
+
+    def _is_over(self) -> bool:
+        """Return whether there are enough results, or nothing more is to come (J16).
+
+        When all are needed, a failure ends nothing: the others are finished.
+        """
+        count, left = len(self._tasks), len(self._tasks) - len(self._settled)
+        if self._need == count:
+            return left == 0
+        return self._complete >= self._need or self._complete + left < self._need
+
+    def _end(self, error: Exception | None) -> None:
+        if self._future.done():
+            return
+        if error is None:
+            self._future.set_result(None)
+        else:
+            self._future.set_exception(error)
+
+    def _outcome(self) -> Gathered:
+        settled = self._settled
+        results = {
+            index: result_of(record)
+            for index, record in settled.items()
+            if record.result is not None
+        }
+        errors = {i: error_of(r) for i, r in settled.items() if r.result is None}
+        if self._complete < self._need:
+            raise GatherError(
+                f"{self._need} results are needed; {len(results)} of "
+                f"{len(self._tasks)} tasks have one, and {len(errors)} ended without: "
+                f"{next(iter(errors.values()))}",
+                results=results,
+                errors=errors,
+            )
+        return Gathered(results, errors)
+
+    async def cancel_rest(self) -> None:
+        """Cancel the tasks that are not needed any more."""
+        for index, task in enumerate(self._tasks):
+            if index not in self._settled:
+                await task.cancel("enough of the gathered tasks are complete")
+
+
+def as_list(inputs: Iterable[Any]) -> list[Any]:
+    """Return the inputs of a fan as a list.
+
+    Raises:
+        TypeError: They are no iterable, or text.
+    """
+    if isinstance(inputs, str | bytes) or not isinstance(inputs, Iterable):
+        raise TypeError(f"the inputs are a list with one for each task, not {inputs!r}")
+    return list(inputs)

@@ -1,0 +1,195 @@
+"""Schedules: when the next task of one is due, and the commit that submits it. Pure."""
+
+import datetime
+from typing import Any, Final, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import attrs
+import orjson
+
+from swarm.model import EPOCH, Path, TaskCreated, to_datetime
+from swarm.ports import Plan, View, Write
+from swarm.work._task_record import NEVER, TaskSpec, task_path
+from swarm.work._transitions import Submission, submitted
+
+SCHEDULES: Final = Path.of("global", "schedules")
+
+
+def schedule_path(name: str) -> Path:
+    """Return where a schedule stands.
+
+    Raises:
+        InvalidPath: The name cannot be a name in the tree.
+    """
+    return SCHEDULES.child(name)
+
+
+@attrs.frozen(kw_only=True)
+class Schedule:
+    """Tasks that are submitted again and again. Times are kernel time.
+
+    Attributes:
+        name: Its name.
+        template: The task, without an id.
+        cron: When, as a cron expression; None: by `every`.
+        every: The time between two tasks, in microseconds; None: by `cron`.
+        zone: The time zone that the cron expression is in.
+        next_at: When the next task is due.
+        count: How many tasks were submitted.
+        missed: How many were not, because no process was there when they were due.
+    """
+
+    name: str
+    template: TaskSpec
+    cron: str | None
+    every: int | None
+    zone: str
+    next_at: int
+    count: int = 0
+    missed: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document."""
+        return {
+            "name": self.name,
+            "template": self.template.to_json(),
+            "cron": self.cron,
+            "every": self.every,
+            "zone": self.zone,
+            "next_at": self.next_at,
+            "count": self.count,
+            "missed": self.missed,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """Return what `to_json` described."""
+        return cls(**{**value, "template": TaskSpec.from_json(value["template"])})
+
+    def after(self, at: int) -> int:
+        """Return the first time after `at` at which a task is due; NEVER: none."""
+        if self.every is not None:
+            return at + self.every - (at - self.next_at) % self.every
+        return cron_after(self.cron or "", self.zone, at)
+
+    def is_like(self, other: "Schedule") -> bool:
+        """Return whether both submit the same tasks at the same times."""
+        return (self.cron, self.every, self.zone) == (
+            other.cron,
+            other.every,
+            other.zone,
+        ) and orjson.dumps(self.template.to_json()) == orjson.dumps(
+            other.template.to_json()
+        )
+
+
+def check_cron(cron: object, zone: object) -> None:
+    """Refuse what is no cron expression, or no time zone.
+
+    Raises:
+        TypeError: One of them is not text.
+        ValueError: One of them means nothing.
+    """
+    from cronsim import CronSim, CronSimError  # only programs with schedules need it
+
+    if not isinstance(cron, str) or not isinstance(zone, str):
+        raise TypeError(f"cron and zone are text, not {cron!r} and {zone!r}")
+    try:
+        CronSim(cron, EPOCH.astimezone(ZoneInfo(zone)))
+    except CronSimError as error:
+        raise ValueError(f"{cron!r} is not a cron expression: {error}") from None
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError(f"{zone!r} is not a time zone: {error}") from None
+
+
+def cron_after(cron: str, zone: str, at: int) -> int:
+    """Return the first time after `at` that a cron expression means; NEVER: none."""
+    from cronsim import CronSim
+
+    start = to_datetime(at).astimezone(ZoneInfo(zone))
+    try:
+        found = next(CronSim(cron, start))
+    except StopIteration:
+        return NEVER
+    return (found - EPOCH) // datetime.timedelta(microseconds=1)
+
+
+def load_schedule(view: View, name: str) -> Schedule | None:
+    """Return a schedule, or None: there is none of this name."""
+    path = schedule_path(name)
+    document = view.find(path)
+    if document is None or document.path != path:
+        return None
+    return Schedule.from_json(orjson.loads(document.json))
+
+
+def plan_schedule(view: View, schedule: Schedule) -> Plan:
+    """Keep a schedule; one that is there with the same terms goes on. Outcome: it."""
+    known = load_schedule(view, schedule.name)
+    if known is not None and known.is_like(schedule):
+        return Plan(outcome=known)
+    if schedule.every is not None:
+        first = view.now + schedule.every
+    else:
+        first = cron_after(schedule.cron or "", schedule.zone, view.now)
+    kept = attrs.evolve(schedule, next_at=first)
+    return Plan((_write(kept),), (), kept)
+
+
+def plan_fire(view: View, name: str) -> Plan:
+    """Submit the task of a schedule that is due, once for all processes.
+
+    Of the times that were missed, only the last one gets a task; the others are
+    counted. Outcome: the schedule from now on, or None: there is none.
+    """
+    schedule = load_schedule(view, name)
+    now = view.now
+    if schedule is None or schedule.next_at > now:
+        return Plan(outcome=schedule)
+    due, missed = schedule.next_at, 0
+    if schedule.every is not None:
+        missed = (now - due) // schedule.every
+        due += missed * schedule.every
+    else:
+        while (later := schedule.after(due)) <= now:
+            due = later
+            missed += 1
+    kept = attrs.evolve(
+        schedule,
+        next_at=schedule.after(due),
+        count=schedule.count + 1,
+        missed=schedule.missed + missed,
+    )
+    shown = to_datetime(due).isoformat()
+    metadata = orjson.loads(schedule.template.metadata)
+    spec = attrs.evolve(
+        schedule.template,
+        id=f"{name}@{shown}",
+        metadata=orjson.dumps({**metadata, "schedule": name, "due": shown}),
+        path=None,
+    )
+    path = task_path(spec.id)
+    if view.find(path) is not None:
+        return Plan((_write(kept),), (), kept)
+    record, _ = submitted(Submission(spec), now)
+    events = (TaskCreated(spec.id, spec.kind),)
+    return Plan((_write(kept), Write(path, record=record)), events, kept)
+
+
+def plan_unschedule(view: View, name: str) -> Plan:
+    """Remove a schedule. Outcome: whether there was one."""
+    if load_schedule(view, name) is None:
+        return Plan(outcome=False)
+    return Plan((Write(schedule_path(name)),), (), True)
+
+
+def _write(schedule: Schedule) -> Write:
+    return Write(schedule_path(schedule.name), orjson.dumps(schedule.to_json()))
+
+
+def all_schedules(view: View) -> tuple[int, list[Schedule]]:
+    """Return kernel time and every schedule."""
+    return view.now, [
+        Schedule.from_json(orjson.loads(document.json))
+        for document in view.documents(SCHEDULES)
+    ]

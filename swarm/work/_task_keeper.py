@@ -1,0 +1,301 @@
+"""What is kept true about tasks: metrics, health, the documents of agents, retention.
+
+One look for all changes of the last second or so, in each process. What it writes, it
+writes only when it differs.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import attrs
+import orjson
+
+from swarm.errors import Closed, SwarmError
+from swarm.model import OWNER, AgentIdentity, Path, to_datetime
+from swarm.ports import Plan, Timer, View, Write
+from swarm.work._health import Facts, HealthLimits, health_of
+from swarm.work._schedules import Schedules
+from swarm.work._steps import STEPS
+from swarm.work._task_manager import TaskManager
+from swarm.work._task_record import (
+    FINAL,
+    MICRO,
+    TaskRecord,
+    TaskStatus,
+    key_path,
+    load,
+)
+
+METRICS: Final = Path.of("global", "metrics")
+HEALTH: Final = Path.of("global", "health")
+DEAD_LETTERS: Final = Path.of("dead_letters")
+
+_BATCH: Final = 100
+"""How many tasks one commit removes."""
+
+
+@attrs.frozen(kw_only=True)
+class TaskOptions:
+    """How a swarm keeps its tasks.
+
+    Attributes:
+        keep: How many final tasks are kept, the newest.
+        keep_seconds: For how long a final task is kept.
+        aging: How many seconds a task has to wait to make up for one step of
+            priority; None: no wait does.
+        sample: Seconds between two looks at metrics, health and agents while tasks
+            change.
+        patience: Seconds that a due task may wait before its kind counts as unserved,
+            and a lease or schedule may be late before that is an issue.
+    """
+
+    keep: int = 10_000
+    keep_seconds: float = 24 * 3600.0
+    aging: float | None = 60.0
+    sample: float = 1.0
+    patience: float = 60.0
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse options that mean nothing."""
+        for name in ("keep", "keep_seconds", "sample", "patience"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"TaskOptions.{name} must be finite and above 0")
+        if self.aging is not None and not 0 < self.aging < float("inf"):
+            raise ValueError("TaskOptions.aging must be finite and above 0, or None")
+
+
+@attrs.frozen(kw_only=True)
+class Worker:
+    """An agent, as its document tells of it.
+
+    Attributes:
+        identity: The agent.
+        status: Its status.
+        started_at: When it was spawned, in microseconds since 1970.
+        queue: How many requests are queued or in hand.
+        errors: How often its turns or its main activity failed.
+        error: What it failed with last, or None.
+    """
+
+    identity: AgentIdentity
+    status: str
+    started_at: int
+    queue: int
+    errors: int
+    error: str | None
+
+
+class TaskKeeper:
+    """Keeps metrics, health, agents' documents and the number of tasks as they are.
+
+    Attributes:
+        workers: Returns the agents of this process.
+    """
+
+    def __init__(
+        self, manager: TaskManager, schedules: Schedules, options: TaskOptions
+    ) -> None:
+        """Look after the tasks of `manager`."""
+        self.workers: Callable[[], Iterable[Worker]] = tuple
+        self._manager = manager
+        self._schedules = schedules
+        self._options = options
+        self._timer: Timer | None = None
+        self._is_looking = False
+        self._written: dict[Path, bytes] = {}
+        self._told: set[str] = set()
+        manager.on_change(self._changed)
+        manager.on_close(self._stop)
+
+    def _changed(self, _old: TaskRecord | None, _new: TaskRecord) -> None:
+        """Look in a while; called in the middle of a commit."""
+        if self._timer is None and not self._is_looking:
+            self._look_in(self._options.sample)
+
+    def _look_in(self, seconds: float) -> None:
+        if self._manager.closed is None:
+            clock = self._manager.clock
+            when = clock.monotonic() + seconds
+            self._timer = clock.call_at(when, self._on_time)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_time(self) -> None:
+        self._timer = None
+        self._is_looking = True
+        self._manager.start(self._look(), "tasks: keep")
+
+    async def _look(self) -> None:
+        try:
+            pause = await self.look()
+        except Closed:
+            return
+        finally:
+            self._is_looking = False
+        if pause is not None and self._timer is None:
+            self._look_in(pause)
+
+    async def look(self) -> float | None:
+        """Bring everything up to date; return after how long to look again, or None."""
+        manager, options = self._manager, self._options
+        await manager.ready()
+        now = manager.now()
+        has_more = await self._prune(now)
+        await self._write(METRICS, self._metrics(now), "last_updated")
+        patience = int(options.patience * MICRO)
+        letters = await manager.kernel.read(_count, DEAD_LETTERS)
+        health, next_at = health_of(self._facts(now, letters), HealthLimits(patience))
+        shown = {**health, "last_check": to_datetime(now).isoformat()}
+        await self._write(HEALTH, shown, "last_check")
+        for worker in self.workers():
+            await self._tell_of(worker)
+        if has_more:
+            return options.sample
+        ends = [next_at, manager.index.next_surplus(int(options.keep_seconds * MICRO))]
+        at = min((end for end in ends if end is not None), default=None)
+        return None if at is None else max(options.sample, (at - now) / MICRO)
+
+    # --- retention --------------------------------------------------------------------
+
+    async def _prune(self, now: int) -> bool:
+        """Remove final tasks that are too many or too old; return whether more are."""
+        manager, options = self._manager, self._options
+        age = int(options.keep_seconds * MICRO)
+        surplus = [
+            record.spec.id
+            for record in manager.index.surplus(now, options.keep, age)
+            if b'"pipeline"' not in record.spec.metadata
+        ]
+        batch = surplus[:_BATCH]
+        if batch:
+            try:
+                await manager.kernel.apply(
+                    OWNER, plan_removal, tuple(batch), tuple(manager.leftovers)
+                )
+            except Closed:
+                raise
+            except SwarmError:
+                return True  # tried again with the next look
+        return len(surplus) > len(batch)
+
+    # --- metrics and health -----------------------------------------------------------
+
+    def _metrics(self, now: int) -> dict[str, Any]:
+        totals = self._manager.index.totals
+        running = totals.seconds_in(TaskStatus.RUNNING)
+        return {
+            "total_tasks_completed": totals.completed,
+            "total_tasks_failed": totals.failed,
+            "total_handoffs": totals.handoffs,
+            "average_task_duration": None if running is None else running.mean,
+            "by_kind": totals.by_kind(),
+            "last_updated": to_datetime(now).isoformat(),
+        }
+
+    def _facts(self, now: int, dead_letters: int) -> Facts:
+        manager, index = self._manager, self._manager.index
+        patience = int(self._options.patience * MICRO)
+        return Facts(
+            now=now,
+            oldest_due=index.oldest_due(),
+            is_served=manager.is_served,
+            overdue_leases=index.overdue(now - patience),
+            outcomes=index.totals.outcomes(),
+            dead_letters=dead_letters,
+            overdue_schedules=self._schedules.overdue(now, patience),
+        )
+
+    async def _write(self, path: Path, value: Any, stamp: str = "") -> None:
+        """Write a document, unless nothing but its time stamp has changed."""
+        body = orjson.dumps({**value, stamp: None} if stamp else value)
+        if self._written.get(path) == body:
+            return
+        self._written[path] = body
+        try:
+            await self._manager.kernel.apply(
+                OWNER, plan_document, path, orjson.dumps(value)
+            )
+        except Closed:
+            raise
+        except SwarmError:
+            del self._written[path]  # tried again with the next look
+
+    # --- agents -----------------------------------------------------------------------
+
+    async def _tell_of(self, worker: Worker) -> None:
+        """Write the documents of an agent that has worked on tasks."""
+        identity = worker.identity
+        name = identity.agent_id
+        index = self._manager.index
+        current = index.running_of(name)
+        if not current and name not in self._told:
+            return
+        self._told.add(name)
+        task = current[0] if current else None
+        progress = None if task is None else task.progress
+        home = Path.of("agents", identity.type, identity.session)
+        parts: dict[str, Any] = {
+            "status": worker.status,
+            "current_task": None if task is None else _brief(task),
+            "task_queue": [_brief(record) for record in current[1:]],
+            "progress": {
+                "current": 0 if progress is None else progress.percent,
+                "message": "" if progress is None else progress.message,
+                "eta": None if progress is None else progress.eta,
+            },
+            "errors": {"count": worker.errors, "last": worker.error},
+        }
+        for part, value in parts.items():
+            await self._write(home.child(part), value)
+
+
+def plan_document(view: View, path: Path, body: bytes) -> Plan:
+    """Write a document of the swarm's own, unless an agent's own is in its place."""
+    document = view.find(path)
+    if document is not None and (document.path != path or document.author != OWNER):
+        return Plan()
+    return Plan((Write(path, body),))
+
+
+def plan_removal(
+    view: View,
+    task_ids: tuple[str, ...],
+    leftovers: tuple[Callable[[View, str], Iterable[Write]], ...],
+) -> Plan:
+    """Remove final tasks, with their steps, their keys and all that hangs on them."""
+    writes: dict[Path, Write] = {}
+    for task_id in task_ids:
+        path = Path.of("global", "tasks", task_id)
+        record = load(view.find(path))
+        if record is None or record.status not in FINAL:
+            continue
+        writes[path] = Write(path)
+        for step in view.documents(STEPS.child(task_id)):
+            writes[step.path] = Write(step.path)
+        key = record.spec.key
+        if key is not None:
+            place = key_path(key)
+            taken = view.find(place)
+            if taken is not None and taken.value["task"] == task_id:
+                writes[place] = Write(place)
+        for function in leftovers:
+            for write in function(view, task_id):
+                writes[write.path] = write
+    return Plan(tuple(writes.values()))
+
+
+def _count(view: View, folder: Path) -> int:
+    return sum(1 for _ in view.documents(folder))
+
+
+def _brief(record: TaskRecord) -> dict[str, Any]:
+    return {
+        "id": record.spec.id,
+        "kind": record.spec.kind,
+        "status": str(record.status),
+        "priority": record.spec.priority,
+        "attempt": record.attempt,
+    }
