@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from swarm.errors import Closed, NotFound, SwarmError
+from swarm.errors import Closed, Contention, NotFound, SwarmError
 from swarm.model import JSON, OWNER, AgentIdentity
 from swarm.ports import Plan, structuring
 from swarm.work import _pipeline_rules as rules
@@ -145,6 +145,23 @@ class PipelineManager:
             self._advancing[run_id] = True
             self.tasks.start(self._advance(run_id), f"pipelines: advance {run_id}")
 
+    async def remove(self, author: AgentIdentity, run_id: str) -> None:
+        """Remove a run that is over, with its tasks.
+
+        Raises:
+            InvalidTransition: It is running.
+        """
+        while await self.apply(author, rules.remove, run_id):
+            pass
+
+    async def trim(self) -> None:
+        """Remove the oldest runs that are over, beyond those that are kept."""
+        try:
+            for run_id in await self.tasks.kernel.read(rules.surplus_runs, rules.KEPT):
+                await self.remove(OWNER, run_id)
+        except SwarmError:
+            return  # the swarm has ended, or it is tried again at the next start
+
     def close(self) -> None:
         """Wake every waiter with `Closed`."""
         self._is_closed = True
@@ -176,6 +193,9 @@ class PipelineManager:
                 try:
                     if await self.apply(OWNER, rules.advance, run_id):
                         self._advancing[run_id] = True
+                except Contention:
+                    self._advancing[run_id] = True
+                    await self.tasks.clock.sleep(0.1)
                 except Closed:
                     return
         finally:

@@ -49,6 +49,9 @@ VERSION: Final = 1
 
 PIPELINES: Final = Path.of("pipelines")
 
+KEPT: Final = 100
+"""How many runs are kept; a run that is running always is."""
+
 CHUNK: Final = 200
 """How many tasks one commit begins or removes at most."""
 
@@ -410,6 +413,20 @@ def remove(view: View, run_id: str) -> Plan:
     end = seen.record.cancelled or "removed"  # so nothing of it begins again meanwhile
     rest = None if is_last else attrs.evolve(seen.record, cancelled=end)
     return Plan([*doomed, Write(run_path(run_id), record=rest)], (), not is_last)
+
+
+def surplus_runs(view: View, keep: int) -> list[str]:
+    """Return the oldest runs that are over, as many as there are more than `keep`."""
+    found = [load_run(document) for document in view.documents(PIPELINES)]
+    runs = sorted((r.started_at, r.id) for r in found if r is not None)
+    surplus: list[str] = []
+    for _, run_id in runs:
+        if len(surplus) >= len(runs) - keep:
+            break
+        seen = look(view, run_id)
+        if seen is not None and seen.status != "running":
+            surplus.append(run_id)
+    return surplus
 
 
 def _existing(view: View, run_id: str) -> RunRecord:

@@ -119,6 +119,7 @@ class Pipelines:
 
     `run = await swarm.pipelines.start(flow, "bees", id="content-1")`, then
     `await run.result()`. After a crash, `await swarm.pipelines.resume("content-1")`.
+    Of the runs that are over, the newest 100 are kept.
     """
 
     __slots__ = ("_identity", "_manager", "_rights")
@@ -179,6 +180,7 @@ class Pipelines:
             started_at=0,
         )
         await manager.apply(self._identity, rules.start, record)
+        tasks.start(manager.trim(), "pipelines: trim")
         manager.advance_soon(record.id)  # a run that was there may have stood still
         return PipelineRun(manager, await manager.look(record.id))
 
@@ -243,8 +245,7 @@ class Pipelines:
             await self._owned(run_id)
         except NotFound:
             return
-        while await self._manager.apply(self._identity, rules.remove, run_id):
-            pass
+        await self._manager.remove(self._identity, run_id)
 
     async def _owned(self, run_id: str) -> RunView:
         """Return a run that this identity may change: its own, or by right.

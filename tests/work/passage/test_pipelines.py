@@ -375,6 +375,32 @@ async def test_a_run_that_is_removed_leaves_no_tasks(kind, monkeypatch):
         await pipelines.remove("run-1")
 
 
+async def test_the_oldest_runs_go_when_there_are_too_many(kind, monkeypatch):
+    monkeypatch.setattr("swarm.work._pipeline_rules.KEPT", 2)
+    async with desks(kind) as desk:
+        stuck = asyncio.Event()
+
+        async def wait(value):
+            if value == 0:
+                await stuck.wait()
+
+        pipelines = desk.pipelines()
+        flow = Pipeline("f", [Stage("w", wait)])
+        for n in range(4):
+            run = await pipelines.start(flow, n, id=f"run-{n}")
+            if n:
+                await run.result()
+            await desk.pass_time(1)
+        await quiet()
+        assert (await pipelines.get("run-0")).status == "running"
+        assert (await pipelines.get("run-3")).status == "completed"
+        for gone in ("run-1", "run-2"):
+            with pytest.raises(NotFound):
+                await pipelines.get(gone)
+        stuck.set()
+        await (await pipelines.get("run-0")).result()
+
+
 async def test_a_run_that_is_running_is_not_removed(kind):
     async with desks(kind) as desk:
         stuck = asyncio.Event()
