@@ -396,7 +396,9 @@ class Claim:
                 self._identity, self.task_id, rule, request
             )
         except StaleClaim as error:
-            self.lose(str(error))
+            # A heartbeat that crosses the end of the claim tells nothing about it.
+            if rule is not decide_renew or not self._is_settling:
+                self.lose(str(error))
             raise
         return outcome
 
@@ -512,12 +514,14 @@ class Claim:
         """Renew the claim; give it up when it could not be renewed in time (J7)."""
         manager = self._manager
         now = manager.clock.monotonic()
-        if now >= self._local_end:
+        if now >= self._local_end and not self._is_settling:
             self.lose("it could not be renewed in time")
             return
         pause = self._claim.lease / MICRO / 3
         self.deadline = now + pause
         manager.deadlines.add(pause, self)
+        if self._is_settling:  # the kernel is asked already whether it holds
+            return
         manager.start(self._renew(), "tasks: heartbeat")
 
     async def _renew(self) -> None:
@@ -544,7 +548,12 @@ def adopt(
         record: The task, running.
         revision: The revision of the commit that made the claim.
         before: Monotonic seconds before that commit was asked for.
+
+    Raises:
+        Closed: The swarm was closed meanwhile; the lease ends by itself.
     """
+    if manager.closed is not None:
+        raise manager.closed
     claim = record.claim
     assert claim is not None  # the record is of a running task
     claim.token = claim.token or revision

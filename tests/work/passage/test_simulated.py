@@ -7,14 +7,17 @@ import attrs
 import pytest
 
 from swarm import Agent, Restart, StaleClaim, Swarm, SwarmError, serves
+from swarm.kernel import MemoryKernel
 from swarm.model import Backoff
-from swarm.ports import Plan
+from swarm.ports import LoopClock, Plan
 from swarm.testing import Faults, Sim
 from swarm.work import Claim, Handoff, Pipeline, Stage
 from swarm.work import _checkpoint_rules as checkpoint_rules
 from swarm.work import _handoff_rules as handoff_rules
 from swarm.work import _pipeline_rules as pipeline_rules
 from tests.simulation.oracle import breaks, holds, nothing_left, quietly
+from tests.support.work import Office
+from tests.work.passage.desks import ADA, BO, Desk
 from tests.work.passage.watch import Watch
 
 SOON = Backoff(0.1, 0.5)
@@ -68,7 +71,7 @@ class Passer(Agent):
 async def handing_on(sim: Sim) -> None:
     """Three agents work on tasks and hand them on, until each task is final."""
     async with Swarm() as swarm:
-        watch = Watch(swarm)
+        watch = Watch(swarm._coordinator.kernel)
         sim.always(watch.is_sound)
         for n in range(3):
             await swarm.spawn(
@@ -98,7 +101,7 @@ def test_every_task_has_one_owner_and_none_is_lost_however_it_is_handed_on():
 async def saving(sim: Sim) -> None:
     """Two workers finish a task of four parts, each with a checkpoint in its step."""
     async with Swarm() as swarm:
-        watch = Watch(swarm)
+        watch = Watch(swarm._coordinator.kernel)
         sim.always(watch.is_sound)
         rng = sim.rng
 
@@ -142,7 +145,7 @@ def test_a_worker_goes_on_from_the_newest_checkpoint_and_a_stale_one_saves_none(
 async def running(sim: Sim) -> None:
     """A pipeline of agents' methods and functions is run, and resumed now and then."""
     async with Swarm() as swarm:
-        watch = Watch(swarm)
+        watch = Watch(swarm._coordinator.kernel)
         sim.always(watch.is_sound)
         rng = sim.rng
         ends: list[str] = []
@@ -190,6 +193,79 @@ async def running(sim: Sim) -> None:
 def test_a_stage_begins_after_those_before_it_and_runs_to_its_end_once():
     """P1, P4, P7 after every commit, with crashes, frozen agents and resumes."""
     holds(running, schedules=200, faults=FAULTS, max_time=9000)
+
+
+# --- processes that are a round trip away --------------------------------------------
+
+
+async def two_processes(sim: Sim) -> None:
+    """Tasks go from one process to another one; at some time the first one dies."""
+    clock = LoopClock()
+    memory = MemoryKernel(clock)
+    watch = Watch(memory)
+    sim.always(watch.is_sound)
+    rng = sim.rng
+    here, there = (Desk(Office(memory, clock, "distant")) for _ in range(2))
+    await here.register(ADA, BO)
+    jobs: set[asyncio.Task[object]] = set()
+
+    async def send() -> None:
+        """Hand every task on, or do it."""
+        while True:
+            async with here.tasks(ADA).claim("report", lease=3) as claim:
+                await here.checkpoints(ADA).save(0, task=claim)
+                offer = await here.handoffs(ADA).offer(claim, to="bo", timeout=2)
+                if await offer.outcome() != "accepted":
+                    await claim.complete("ada")
+
+    async def receive(handoff_id: str) -> None:
+        await asyncio.sleep(rng.choice([0, 1, 3]))
+        offer = await there.handoffs(BO).get(handoff_id)
+        async with await offer.accept(lease=3) as claim:
+            await there.checkpoints(BO).save(1, task=claim)
+            await asyncio.sleep(rng.choice([0, 1]))
+            await claim.complete("bo")
+
+    async def rescue() -> None:
+        """Do what comes back to the queue."""
+        while True:
+            await asyncio.sleep(5)
+            async with there.tasks(BO).claim("report", lease=3) as claim:
+                await claim.complete("bo again")
+
+    def begin(job) -> None:
+        task = asyncio.get_running_loop().create_task(quietly(job))
+        jobs.add(task)
+
+    def offered(record) -> None:
+        if record.status == "requested":
+            begin(receive(record.id))
+
+    there.handoff_manager.on_change = offered
+    tasks = [
+        await there.tasks().submit("report", max_retries=20, backoff=SOON)
+        for _ in range(3)
+    ]
+    begin(send())
+    begin(rescue())
+    await asyncio.sleep(rng.choice([0, 1, 2, 4, 100]))
+    here.close()
+    here.office.manager.close()  # the process is dead; its leases are not
+    results = {await task.result(timeout=300) for task in tasks}
+    sim.sometimes("a task was handed on", "bo" in results)
+    sim.sometimes("a task came back", "bo again" in results)
+    assert not watch.wrong, watch.wrong
+    there.close()
+    there.office.manager.close()
+    for task in (*jobs, *here.office.running, *there.office.running):
+        task.cancel()
+        await quietly(task)
+    await memory.close()
+
+
+def test_a_process_that_dies_loses_no_task_that_it_was_handing_on():
+    """O1, O4, O5, O8, C1, C2 with every commit a round trip away."""
+    holds(two_processes, schedules=200, max_time=5000)
 
 
 # --- planted bugs -------------------------------------------------------------------
@@ -277,7 +353,7 @@ def test_planted_a_resume_that_begins_everything_again_is_found(monkeypatch):
     found(running, "P7:")
 
 
-@pytest.mark.parametrize("program", [handing_on, saving, running])
+@pytest.mark.parametrize("program", [handing_on, saving, running, two_processes])
 def test_the_programs_hold_on_the_stock_order(program):
     holds(program, schedules=5)
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import orjson
 
-from swarm import Swarm
 from swarm.model import Commit
 from swarm.work._handoff_record import HandoffRecord, HandoffStatus, load_handoff
 from swarm.work._pipeline_rules import look
@@ -15,8 +14,8 @@ from swarm.work._task_record import FINAL, TaskRecord, load
 class Watch:
     """The invariants of passage after each commit; `wrong` holds the breaches."""
 
-    def __init__(self, swarm: Swarm) -> None:
-        self.kernel: Any = swarm._coordinator.kernel
+    def __init__(self, kernel: Any) -> None:
+        self.kernel = kernel
         self.tasks: dict[str, TaskRecord] = {}
         self.handoffs: dict[str, HandoffRecord] = {}
         self.newest: dict[str, int] = {}
