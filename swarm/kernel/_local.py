@@ -7,31 +7,30 @@ no queue, no task switch.
 import asyncio
 from asyncio.events import _get_running_loop
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
-from swarm.errors import Closed, ConflictError, LimitExceeded, SwarmError, WrongLoop
+from swarm.errors import Closed, SwarmError, WrongLoop
+from swarm.kernel._batches import in_order
+from swarm.kernel._conditions import check_conditions
 from swarm.kernel._expiries import Expiries
-from swarm.kernel._follow import LogReader, Parked
-from swarm.kernel._log import Log
+from swarm.kernel._follow import Followers, LogReader
+from swarm.kernel._log import ENTRY_BYTES, Log, held_by
 from swarm.kernel._versions import Versions
 from swarm.kernel._views import LiveView
 from swarm.model import (
-    ABSENT,
     TIME,
     AgentIdentity,
     Announcement,
     Commit,
     Document,
     Path,
-    dig,
+    Pattern,
+    Priority,
 )
 from swarm.ports import (
     KEEP,
     Clock,
     Condition,
-    Expect,
-    ExpectFolder,
-    Holder,
     Limits,
     Plan,
     RetentionHold,
@@ -47,17 +46,17 @@ R = TypeVar("R")
 
 Listener: TypeAlias = Callable[[Commit], None]
 
-_running = current_activity.get
-_EVENT_SIZE = 256  # bytes a payload is taken to hold
-_RECORD_SIZE = 256  # bytes a record is taken to hold
+_running: Final = current_activity.get
+_NORMAL: Final = int(Priority.NORMAL)
+_EVENT_BYTES: Final = 256
+"""What a payload is taken to keep in memory, besides the weight it is given."""
 
 
 class LocalTree:
     """The tree, the commit and the log, without waiting. Fulfils `ports.LocalKernel`.
 
     Every method belongs to the event loop this was made in and raises `WrongLoop`
-    anywhere else, and `Closed` after its end. `ports.Tail` is what the event bus has
-    of it.
+    anywhere else, and `Closed` after its end. It is the event bus's `ports.Tail`, too.
     """
 
     def __init__(
@@ -79,12 +78,13 @@ class LocalTree:
         self._tree = self._versions.tree
         self._by_text = self._tree.by_text
         self._log = Log(self.limits, revision)
-        self._view = LiveView(self._tree, self.now, revision)
+        self._view = LiveView(self._tree, self)
         self._expiries = Expiries(self._by_text)
         self._ends = self._expiries.heap
         self._timer: Timer | None = None
         self._timer_at = 0
-        self._parked = Parked()
+        self._followers = Followers(self._log)
+        self._watchers = self._followers.watchers
         # Each listener, and whether it gets commits without events; then those to call.
         self._listeners: dict[object, tuple[Listener, bool]] = {}
         self._on_events: tuple[Listener, ...] = ()
@@ -115,22 +115,37 @@ class LocalTree:
             self._refuse()
         if self._ends:
             self._expire_due()
-        old = self._by_text.get(path.text)
-        if old is None:
-            if self._tree.find(path) is not None:
-                return None
-            commit = self._write(author, [Write(path, body)], ())
-            assert commit is not None
-            return commit.documents[0]
-        # The commit that is made most, written out: one document's next version.
+        text = path.text
+        old = self._by_text.get(text)
+        revision = self._revision + 1
         at = self._wall()
         if at < self._at:
-            at = self._at
-        revision = self._revision + 1
-        document = Document(path, body, None, revision, old.created, at, author)
-        document.previous = old
-        self._by_text[path.text] = document
-        self._log_commit(revision, at, author, (document,), (), len(body) + 128)
+            at = self._at  # H3
+        if old is not None:
+            document = Document(
+                path, body, None, revision, old.created, at, author, _NORMAL, None, old
+            )
+            self._by_text[text] = document
+        elif self._tree.find(path) is not None:
+            return None
+        else:
+            document = Document(path, body, None, revision, revision, at, author)
+            self._versions.begin(document)
+            old = document.previous
+        size = ENTRY_BYTES if old is None else ENTRY_BYTES + old.size
+        # The commit that is made most, written out: it made one document, no more.
+        if self._on_documents or _running() is not None:
+            self._log_commit(revision, at, author, (document,), (), size)
+            return document
+        self._at = at
+        self._revision = revision
+        if self._log.add(document, size, at):
+            self._forget_surplus()
+        followers = self._followers
+        if followers.waiters:
+            followers.wake()
+        if self._watchers.count:
+            followers.route((document,))
         return document
 
     def apply_now(
@@ -142,8 +157,8 @@ class LocalTree:
     ) -> tuple[Commit | None, Any]:
         """Do what `apply` does, at once."""
         self._enter()
-        for condition in conditions:
-            self._require(condition)
+        if conditions:
+            self._check(conditions)
         plan = rule(self._view, *arguments)
         if not plan.writes and not plan.events:
             return None, plan.outcome
@@ -167,23 +182,19 @@ class LocalTree:
         now = self._base + int(self._monotonic() * 1_000_000)
         old = self._by_text.get(path.text)
         record, events, outcome = rule(old, now, request)
-        at = self._wall()
-        if at < self._at:
-            at = self._at  # H3
-        revision = self._revision + 1
-        documents: tuple[Document, ...] = ()
-        size = _RECORD_SIZE
-        if record is not KEEP:
-            write = self._versions.write_record
-            made = write(path, old, record, revision, at, author)
-            if made is not None:
-                documents = (made,)
-                if record is not None:
-                    size += getattr(record, "weight", 0)
-        if documents or events:
-            self._log_commit(revision, at, author, documents, (), size, None, events)
+        if record is not KEEP and not (record is None and old is None):
+            revision = self._revision + 1
+            at = self._next_at()
+            made = self._versions.write_record(path, old, record, revision, at, author)
+            size = held_by(made)
+            self._log_commit(revision, at, author, (made,), (), size, None, events)
             return revision, outcome
-        return 0, outcome
+        if not events:
+            return 0, outcome
+        revision = self._revision + 1
+        size = ENTRY_BYTES + _EVENT_BYTES
+        self._log_commit(revision, self._next_at(), author, (), (), size, None, events)
+        return revision, outcome
 
     def commit_now(
         self,
@@ -200,8 +211,8 @@ class LocalTree:
             self._refuse()
         if self._ends:
             self._expire_due()
-        for condition in conditions:
-            self._require(condition)
+        if conditions:
+            self._check(conditions)
         if writes:
             return self._write(author, writes, events, key, weight)
         if not events:
@@ -209,7 +220,7 @@ class LocalTree:
         at = self._wall()
         if at < self._at:
             at = self._at  # H3
-        size = _EVENT_SIZE * len(events) + weight
+        size = ENTRY_BYTES + _EVENT_BYTES * len(events) + weight
         return self._log_commit(
             self._revision + 1, at, author, (), tuple(events), size, key
         )
@@ -229,8 +240,7 @@ class LocalTree:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._parked.is_closed = True
-        self._parked.wake()
+        self._followers.close()
 
     # --- the newest part of the log, for the event bus ------------------------
 
@@ -239,11 +249,13 @@ class LocalTree:
         """The newest revision that the log has let go of."""
         return self._log.compacted
 
-    def follow_now(self, since: int | None = None) -> LogReader:
+    def follow_now(
+        self, since: int | None = None, pattern: Pattern | None = None
+    ) -> LogReader:
         """Do what `follow` does, at once."""
         self._enter()
         revision = self._revision if since is None else self._known(since)
-        return LogReader(self._log, self._parked, self._log.after(revision), revision)
+        return self._followers.reader(revision, pattern)
 
     def before_newest(self, count: int) -> int:
         """Return the revision after which the newest `count` commits come, or all."""
@@ -316,12 +328,13 @@ class LocalTree:
             commits: The retained part of the log.
             compacted: The newest revision before that part.
         """
-        self._log = Log(self.limits, compacted)
+        self._log = self._followers.log = Log(self.limits, compacted)
         last = {document.path.text: document for document in older}
         for commit in commits:
             for document in commit.documents:
                 document.previous = last.get(document.path.text)
                 last[document.path.text] = document
+            commit.size = _size_of(commit)
             self._log.append(commit)
             self._at = commit.at
         for document in documents:
@@ -344,13 +357,13 @@ class LocalTree:
                 self._tree.remove(document.path)
                 self._versions.tombstones[text] = document
         self._at = commit.at
+        commit.size = _size_of(commit)
         if self._log.append(commit):
-            for surplus in self._log.pop_surplus():
-                self._versions.forget(surplus)
+            self._forget_surplus()
 
     def resume_at(self, revision: int) -> None:
         """Have the next commit get a revision later than `revision`."""
-        self._revision = self._view.revision = max(self._revision, revision)
+        self._revision = max(self._revision, revision)
         self._set_timer()
 
     def _adopt(self, document: Document) -> None:
@@ -379,42 +392,8 @@ class LocalTree:
             )
         return revision
 
-    def _require(self, condition: Condition) -> None:
-        if isinstance(condition, ExpectFolder):
-            self._require_folder(condition)
-            return
-        document = self._by_text.get(condition.path.text)
-        if isinstance(condition, Expect):
-            current = 0 if document is None else document.version
-            if current != condition.version:
-                raise conflict(condition.path, condition.version, document)
-        elif isinstance(condition, Holder):
-            if document is None or document.record is None:
-                raise condition.error(
-                    f"nothing is held at {condition.path} any more; nothing was written"
-                )
-            document.record.check_holder(condition.id, condition.token, self.now())
-        else:
-            condition.test(document, self.now())
-
-    def _require_folder(self, condition: ExpectFolder) -> None:
-        """Look for a change of the folder among the commits since then."""
-        folder, revision = condition.folder, condition.revision
-        if revision >= self._revision:
-            return
-        name = folder.text or "the root"
-        if revision < self._log.compacted:
-            raise ConflictError(
-                message=f"the log has let go of changes since revision {revision}, "
-                f"so {name} may have changed (Limits.log_commits)"
-            )
-        for number in range(self._log.after(revision), self._log.end):
-            for document in self._log.entry(number).documents:
-                if document.path.within(folder):
-                    raise ConflictError(
-                        message=f"{document.path} has changed since revision "
-                        f"{revision}, and everything in {name} was read then"
-                    )
+    def _check(self, conditions: Sequence[Condition]) -> None:
+        check_conditions(conditions, self._by_text, self._log, self.now())
 
     def _write(
         self,
@@ -427,7 +406,7 @@ class LocalTree:
         is_bounded: bool = True,
     ) -> Commit | None:
         """Make all of the edits, or none, and log them under one revision."""
-        writes = self._checked(writes, is_bounded=is_bounded)
+        writes = in_order(writes, self.limits if is_bounded else None)
         revision = self._revision + 1
         at = self._next_at()
         if len(writes) == 1:
@@ -437,9 +416,9 @@ class LocalTree:
             made = self._edit_all(writes, revision, at, author)
         if not made and not events:
             return None
-        size = weight
+        size = ENTRY_BYTES + _EVENT_BYTES * len(events) + weight
         for document in made:
-            size += document.size
+            size += held_by(document)
         commit = self._log_commit(revision, at, author, made, tuple(events), size, key)
         for document in made:
             if document.expires is not None:
@@ -480,59 +459,35 @@ class LocalTree:
     ) -> Commit:
         """Append what has been done, cut what is too old, tell who listens."""
         self._at = at
-        self._revision = self._view.revision = revision
+        self._revision = revision
         cause = None if _running() is None else current_cause()
         if cause is not None and not cause.root:
             cause.root = revision
         commit = Commit(
             revision, at, author, documents, events, size, cause, key, announced
         )
-        if self._log.append(commit):
-            for surplus in self._log.pop_surplus():
-                self._versions.forget(surplus)
-        if self._parked.waiters:
-            self._parked.wake()
-        if events or announced:
-            for listener in self._on_events:
-                listener(commit)
-        else:
-            for listener in self._on_documents:
-                listener(commit)
+        if self._log.add(commit, size, at):
+            self._forget_surplus()
+        followers = self._followers
+        if followers.waiters:
+            followers.wake()
+        if documents and self._watchers.count:
+            followers.route(documents)
+        for listener in self._on_events if events or announced else self._on_documents:
+            listener(commit)
         return commit
 
-    def _checked(
-        self, writes: Sequence[Write], *, is_bounded: bool = True
-    ) -> Sequence[Write]:
-        """Check a batch's bounds, and put deletions first: they make room."""
-        if len(writes) == 1 and writes[0].body is None:
-            return writes
-        if is_bounded:
-            self._check_bounds(writes)
-        if len(writes) < 2:
-            return writes
-        if len({write.path for write in writes}) < len(writes):
-            raise ValueError("one commit writes each document at most once")
-        return sorted(writes, key=_puts_something)
-
-    def _check_bounds(self, writes: Sequence[Write]) -> None:
-        limits = self.limits
-        if len(writes) > limits.batch_writes:
-            raise LimitExceeded(
-                f"one commit writes at most {limits.batch_writes} documents "
-                f"(Limits.batch_writes); this one has {len(writes)}"
-            )
-        size = sum(len(write.body) for write in writes if write.body is not None)
-        if size > limits.batch_bytes:
-            raise LimitExceeded(
-                f"one commit writes at most {limits.batch_bytes} bytes "
-                f"(Limits.batch_bytes); this one has {size}"
-            )
+    def _forget_surplus(self) -> None:
+        for entry in self._log.pop_surplus():
+            self._versions.forget(entry)
 
     def _edit(
         self, write: Write, revision: int, at: int, author: AgentIdentity
     ) -> Document | None:
         if write.body is None and write.record is None:
             old = self._by_text.get(write.path.text)
+            if old is None:
+                return None
             return self._versions.write_record(
                 write.path, old, None, revision, at, author
             )
@@ -577,23 +532,11 @@ class LocalTree:
         self._set_timer()
 
 
-def conflict(path: Path, expected: int, document: Document | None) -> ConflictError:
-    """Return the error that says what stands at `path` in place of `expected`."""
-    value = None
-    if document is not None:
-        value = dig(document.value, path.segments[len(document.path.segments) :])
-    return ConflictError(
-        path,
-        expected=expected,
-        current=0 if document is None else document.version,
-        value=None if value is ABSENT else value,
-        author=None if document is None else document.author,
-    )
+def _size_of(commit: Commit) -> int:
+    """Return the size of a commit that was not made here."""
+    events = _EVENT_BYTES * len(commit.events)
+    return ENTRY_BYTES + events + sum(map(held_by, commit.documents))
 
 
 def _puts_something_new(document: Document) -> bool:
     return not document.is_deleted
-
-
-def _puts_something(write: Write) -> bool:
-    return write.body is not None or write.record is not None

@@ -1,13 +1,39 @@
 """The bounded log: the newest commits, oldest out first. Pure."""
 
 from bisect import bisect_right
+from typing import Final, TypeAlias, cast
 
 from swarm.errors import Compacted
-from swarm.model import Commit
+from swarm.model import Commit, Document
 from swarm.ports import Limits, RetentionHold
 
-_TRIM = 1_024
-_PART = 64  # of each bound: letting go of a few at a time is cheaper than one at a time
+_TRIM: Final = 1_024
+_PART: Final = 64
+"""The part of each bound that is let go of at a time: cheaper than one by one."""
+
+ENTRY_BYTES: Final = 192
+"""What an entry keeps in memory besides bodies and events, measured."""
+
+Entry: TypeAlias = Commit | Document
+"""A commit; or, in its place, the one document that it made and nothing else. Most
+commits are of this kind, and most are never read, so their `Commit` is made on
+reading."""
+
+
+def to_commit(document: Document) -> Commit:
+    """Return the commit that made this document and nothing else."""
+    made, size = (document,), held_by(document)
+    return Commit(document.version, document.at, document.author, made, (), size)
+
+
+def held_by(document: Document) -> int:
+    """Return how many bytes the log keeps in memory for a document it made.
+
+    Those of the version before. The version itself is kept by the tree, and later by
+    its own successor; so each body is counted once, whenever it was written.
+    """
+    previous = document.previous
+    return ENTRY_BYTES if previous is None else ENTRY_BYTES + previous.size
 
 
 class Log:
@@ -16,9 +42,9 @@ class Log:
     Every entry keeps its number for ever, counted from 0, so a reader is one
     integer. Letting go of the oldest is O(1): a moving head, trimmed now and then.
 
-    What a hold still needs stays beyond these bounds, up to a second pair of them
-    (semantics.md, H7). While it does, the log looks only now and then whether it may
-    let go, so that a commit costs the same.
+    Commits that a hold needs stay beyond these bounds, up to a second pair of them
+    (semantics.md, H7). Meanwhile the log checks its bounds only now and then, so that
+    a commit costs the same.
 
     Attributes:
         compacted: The newest revision that the log has let go of.
@@ -38,6 +64,7 @@ class Log:
         "_holds",
         "_offset",
         "_size",
+        "_sizes",
         "_spare",
         "compacted",
     )
@@ -50,12 +77,12 @@ class Log:
         self._held_count = max(limits.held_commits, limits.log_commits)
         self._held_bytes = max(limits.held_bytes, limits.log_bytes)
         self._spare = limits.log_commits // _PART
-        self._entries: list[Commit | None] = []
+        self._entries: list[Entry | None] = []
+        self._sizes: list[int] = []
         self._head = 0
         self._offset = 0
         self._size = 0
-        # Beyond which of these the log looks what it may let go of; at the first
-        # commit it does.
+        # Beyond any of these the log checks what it may let go of.
         self._due_length = self._count
         self._due_bytes = self._bytes
         self._due_at = 0
@@ -75,11 +102,16 @@ class Log:
         """The number that the next entry will have."""
         return self._offset + len(self._entries)
 
+    @property
+    def revision(self) -> int:
+        """The newest revision in it, or the newest that it has let go of."""
+        return _stamp(self._entries[-1])[1] if len(self) else self.compacted
+
     def hold(self, hold: RetentionHold) -> None:
         """Keep what `hold` needs from now on.
 
         Raises:
-            Compacted: It is not all there any more.
+            Compacted: Some of it has gone.
         """
         self.after(hold.after)
         self._holds[hold] = None
@@ -90,90 +122,99 @@ class Log:
             self._due_length = 0
 
     def append(self, commit: Commit) -> bool:
-        """Add the newest commit; return whether there may be surplus to let go of."""
+        """Add the newest commit; return whether the log may be beyond its bounds."""
+        return self.add(commit, commit.size, commit.at)
+
+    def add(self, entry: Entry, size: int, at: int) -> bool:
+        """Add an entry of this size and time; return as `append` does."""
         entries = self._entries
-        entries.append(commit)
-        self._size = size = self._size + commit.size
+        entries.append(entry)
+        self._sizes.append(size)
+        self._size = size = self._size + size
         return (
             len(entries) > self._due_length
             or size > self._due_bytes
-            or commit.at > self._due_at
+            or at > self._due_at
         )
 
-    def pop_surplus(self) -> list[Commit]:
+    def pop_surplus(self) -> list[Entry]:
         """Let go of what is beyond the bounds, but for the newest, and return it.
 
-        Holds are asked to need less, or told what they have to do without.
+        Holds are asked to need less, or told which commits they lose.
         """
-        entries = self._entries
-        newest = entries[-1]
-        assert newest is not None
-        length = len(entries) - self._head
-        keep = self._count - (self._spare if length > self._count else 0)
-        most = self._held_count - (self._spare if length > self._held_count else 0)
-        needed = min((hold.after for hold in self._holds), default=newest.revision)
-        gone: list[Commit] = []
-        kept_by = 0
-        for at in range(self._head, len(entries) - 1):
-            commit = entries[at]
-            assert commit is not None
-            left = len(entries) - at
-            if (
-                left <= keep
-                and self._size <= self._bytes
-                and newest.at - commit.at <= self._age
-            ):
-                break
-            if (
-                commit.revision > needed
-                and left <= most
-                and self._size <= self._held_bytes
-            ):
-                kept_by = commit.revision
-                break
-            entries[at] = None
-            self._size -= commit.size
-            gone.append(commit)
-        self._let_go(gone)
-        self._look_again(newest, is_held=kept_by > 0)
+        newest_at, newest = _stamp(self._entries[-1])
+        needed = min((hold.after for hold in self._holds), default=newest)
+        count, kept_by = self._surplus(newest_at, needed)
+        gone = self._let_go(count)
+        self._look_again(newest_at, is_held=kept_by > 0)
         for hold in tuple(self._holds):
-            lost = [commit for commit in gone if commit.revision > hold.after]
+            lost = [entry for entry in gone if _stamp(entry)[1] > hold.after]
             if lost:
-                hold.on_truncate(lost)
+                hold.on_truncate([_as_commit(entry) for entry in lost])
             elif hold.after < kept_by:
                 hold.on_pressure()
         return gone
 
-    def _let_go(self, gone: list[Commit]) -> None:
-        """Move the head past what has gone, and trim the list now and then."""
-        if gone:
-            self._head += len(gone)
-            self.compacted = gone[-1].revision
-        if self._head >= _TRIM and self._head * 2 > len(self._entries):
-            del self._entries[: self._head]
+    def _surplus(self, newest_at: int, needed: int) -> tuple[int, int]:
+        """Return how many entries go, and the revision that a hold keeps, or 0."""
+        entries, sizes, head = self._entries, self._sizes, self._head
+        length = len(entries) - head
+        keep = self._count - (self._spare if length > self._count else 0)
+        most = self._held_count - (self._spare if length > self._held_count else 0)
+        count, size = 0, self._size
+        if not self._holds and length > keep:  # the case of nearly every commit
+            count = length - max(keep, 1)
+            size -= sum(sizes[head : head + count])
+        while count < length - 1:
+            at, revision = _stamp(entries[head + count])
+            left = length - count
+            is_old = newest_at - at > self._age
+            if left <= keep and size <= self._bytes and not is_old:
+                break
+            if revision > needed and left <= most and size <= self._held_bytes:
+                return count, revision
+            size -= sizes[head + count]
+            count += 1
+        return count, 0
+
+    def _let_go(self, count: int) -> list[Entry]:
+        """Move the head past the oldest entries, and trim the list now and then."""
+        if not count:
+            return []
+        entries, sizes = self._entries, self._sizes
+        head, self._head = self._head, self._head + count
+        gone = entries[head : head + count]
+        entries[head : head + count] = [None] * count
+        self._size -= sum(sizes[head : head + count])
+        self.compacted = _stamp(gone[-1])[1]
+        if self._head >= _TRIM and self._head * 2 > len(entries):
+            del entries[: self._head]
+            del sizes[: self._head]
             self._offset += self._head
             self._head = 0
+        return cast("list[Entry]", gone)
 
-    def _look_again(self, newest: Commit, *, is_held: bool) -> None:
-        """Set beyond what the log looks for surplus again."""
+    def _look_again(self, newest_at: int, *, is_held: bool) -> None:
+        """Set the bounds beyond which the log checks again."""
         entries = self._entries
         if is_held:
             more = max(1, self._spare)
             self._due_length = min(len(entries) + more, self._head + self._held_count)
             self._due_bytes = min(self._size + self._bytes // _PART, self._held_bytes)
-            self._due_at = newest.at + self._age // _PART
+            self._due_at = newest_at + self._age // _PART
             return
-        first = entries[self._head]
-        assert first is not None
         self._due_length = self._head + self._count
         self._due_bytes = self._bytes
-        self._due_at = first.at + self._age
+        self._due_at = _stamp(entries[self._head])[0] + self._age
 
     def entry(self, number: int) -> Commit:
-        """Return the entry of this number; it must be there."""
-        commit = self._entries[number - self._offset]
-        assert commit is not None
-        return commit
+        """Return the entry of this number as a commit; it must be there."""
+        at = number - self._offset
+        entry = self._entries[at]
+        if type(entry) is Document:
+            entry = self._entries[at] = to_commit(entry)
+        assert type(entry) is Commit
+        return entry
 
     def before_newest(self, count: int) -> int:
         """Return the revision after which the newest `count` commits come, or all."""
@@ -198,6 +239,17 @@ class Log:
         )
 
 
-def _revision(commit: Commit | None) -> int:
-    assert commit is not None
-    return commit.revision
+def _stamp(entry: Entry | None) -> tuple[int, int]:
+    """Return when an entry was written, and its revision."""
+    if type(entry) is Document:
+        return entry.at, entry.version
+    assert type(entry) is Commit
+    return entry.at, entry.revision
+
+
+def _revision(entry: Entry | None) -> int:
+    return _stamp(entry)[1]
+
+
+def _as_commit(entry: Entry) -> Commit:
+    return to_commit(entry) if isinstance(entry, Document) else entry

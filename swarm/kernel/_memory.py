@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from swarm.kernel._follow import LogReader
 from swarm.kernel._local import LocalTree
 from swarm.kernel._views import PastView
-from swarm.model import AgentIdentity, Commit, Document, Path
+from swarm.model import AgentIdentity, Commit, Document, Path, Pattern
 from swarm.ports import (
     Clock,
     Condition,
@@ -132,11 +132,13 @@ class MemoryKernel(LocalTree):
             document = document.previous
         return found
 
-    async def follow(self, since: int | None = None) -> LogReader:
-        """Return a reader of every commit after `since`, or from now on."""
+    async def follow(
+        self, since: int | None = None, pattern: Pattern | None = None
+    ) -> LogReader:
+        """Return a reader of the commits after `since`, or from now on."""
         if self._pause is not None:
             await self._pause()
-        return self.follow_now(since)
+        return self.follow_now(since, pattern)
 
     async def close(self) -> None:
         """Refuse everything from now on and wake every reader; idempotent."""

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from swarm.kernel._log import Entry
 from swarm.kernel._tree import Tree
-from swarm.model import AgentIdentity, Commit, Document, Path, living
+from swarm.model import AgentIdentity, Document, Path, living
 
 
 class Versions:
@@ -62,10 +63,18 @@ class Versions:
         new = Document(
             path, body, record, revision, revision, at, author, priority, expires
         )
-        self.tree.put(new)
-        if text in self.tombstones:
-            new.previous = self.tombstones.pop(text)
+        self.begin(new)
         return new
+
+    def begin(self, new: Document) -> None:
+        """Put a document where none stands, after its deletion if that is known.
+
+        Raises:
+            PathConflict: The path is a folder, or goes through a document.
+        """
+        self.tree.put(new)
+        if self.tombstones:
+            new.previous = self.tombstones.pop(new.path.text, None)
 
     def write_record(
         self,
@@ -75,30 +84,32 @@ class Versions:
         revision: int,
         at: int,
         author: AgentIdentity,
-    ) -> Document | None:
-        """Make the next version of what is `old` now: a record, or None: its deletion.
+    ) -> Document:
+        """Make the next version of what is `old` now.
 
-        Returns:
-            The version that was made; None when there was nothing to delete.
+        Args:
+            path: Where.
+            old: The version that stands there; None: none, so `record` must not be.
+            record: The record, or None: the deletion.
+            revision: The revision of the commit.
+            at: Its time.
+            author: Its author.
 
         Raises:
             PathConflict: The path is a folder, or goes through a document.
         """
         if old is not None:
-            new = Document(path, None, record, revision, old.created, at, author)
-            new.previous = old
+            new = Document(
+                path, None, record, revision, old.created, at, author, 1, None, old
+            )
             if record is None:
                 self.tree.remove(path)
                 self.tombstones[path.text] = new
             else:
                 self._by_text[path.text] = new
             return new
-        if record is None:
-            return None
         new = Document(path, None, record, revision, revision, at, author)
-        self.tree.put(new)
-        if path.text in self.tombstones:
-            new.previous = self.tombstones.pop(path.text)
+        self.begin(new)
         return new
 
     def undo(self, made: list[Document]) -> None:
@@ -116,9 +127,10 @@ class Versions:
             else:
                 self.tree.put(old)
 
-    def forget(self, commit: Commit) -> None:
+    def forget(self, entry: Entry) -> None:
         """Cut what only the log's oldest entry kept alive."""
-        for document in commit.documents:
+        documents = (entry,) if isinstance(entry, Document) else entry.documents
+        for document in documents:
             document.previous = None
             if document.body is None and document.record is None:
                 text = document.path.text

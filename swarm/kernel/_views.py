@@ -1,6 +1,7 @@
 """The tree as rules and readers see it: as it is, and as it was. Reading only."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Protocol
 
 from swarm.errors import Compacted
 from swarm.kernel._log import Log
@@ -9,23 +10,40 @@ from swarm.kernel._versions import Versions
 from swarm.model import Document, Path, Pattern, living
 
 
+class Moment(Protocol):
+    """What a live view needs of the kernel: its revision and its time."""
+
+    @property
+    def revision(self) -> int:
+        """The newest revision."""
+        ...
+
+    def now(self) -> int:
+        """Return kernel time in microseconds."""
+        ...
+
+
 class LiveView:
     """The tree as it is now."""
 
-    __slots__ = ("_now", "documents", "find", "revision", "select")
+    __slots__ = ("_moment", "documents", "find", "select")
 
-    def __init__(self, tree: Tree, now: Callable[[], int], revision: int) -> None:
-        """Look at `tree`; `now` tells kernel time."""
-        self._now = now
+    def __init__(self, tree: Tree, moment: Moment) -> None:
+        """Look at `tree`, at this moment."""
+        self._moment = moment
         self.find = tree.find
         self.documents = tree.documents
         self.select = tree.select
-        self.revision = revision
+
+    @property
+    def revision(self) -> int:
+        """The newest revision."""
+        return self._moment.revision
 
     @property
     def now(self) -> int:
         """Kernel time in microseconds."""
-        return self._now()
+        return self._moment.now()
 
 
 class PastView:

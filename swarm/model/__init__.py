@@ -97,6 +97,7 @@ from swarm.model._system_events import (
 from swarm.model._value import (
     ABSENT,
     DELETE,
+    DOCUMENT_BYTES,
     EPOCH,
     JSON,
     Document,
@@ -112,6 +113,7 @@ __all__ = [
     "ABSENT",
     "ANY_NUMBER",
     "DELETE",
+    "DOCUMENT_BYTES",
     "DOCUMENT_EVENTS",
     "EPOCH",
     "EVENT_TYPE",

@@ -40,6 +40,9 @@ ABSENT: Final = Sentinel("ABSENT")
 DELETE: Final = Sentinel("DELETE")
 """In a merge: take this key away."""
 
+DOCUMENT_BYTES: Final = 256
+"""What a document keeps in memory besides the bytes of its body, measured."""
+
 EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
@@ -102,11 +105,11 @@ class Document:
 
     @property
     def size(self) -> int:
-        """How many bytes it holds, near enough for a bound."""
-        if self.body is not None:
-            return len(self.body) + 128
+        """How many bytes it keeps in memory, near enough for a bound."""
+        if self.record is None:
+            return DOCUMENT_BYTES + (0 if self.body is None else len(self.body))
         weight: int = getattr(self.record, "weight", 0)
-        return 256 + weight
+        return 2 * DOCUMENT_BYTES + weight
 
 
 class Versioned(Generic[T_co]):

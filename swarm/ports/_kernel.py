@@ -466,8 +466,14 @@ class Kernel(Protocol):
         """Return the document's retained versions, deletions included, newest first."""
         ...
 
-    async def follow(self, since: int | None = None) -> Reader:
+    async def follow(
+        self, since: int | None = None, pattern: Pattern | None = None
+    ) -> Reader:
         """Return a reader of every commit after revision `since` (default: from now).
+
+        With a pattern, only of commits that concern it: that change a document which
+        it matches, one in which it may match a place, or one below it when it has no
+        wildcards. A commit that does not concern the reader costs it nothing.
 
         Raises:
             Compacted: The log no longer reaches back that far.

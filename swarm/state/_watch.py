@@ -56,7 +56,7 @@ class Watch:
         Raises:
             Compacted: The log no longer reaches back to `since`.
         """
-        self._reader = await self._kernel.follow(self._since)
+        self._reader = await self._kernel.follow(self._since, self._pattern)
         return self
 
     async def __aexit__(

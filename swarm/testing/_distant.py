@@ -1,6 +1,5 @@
 """A kernel that is a round trip away, without a server."""
 
-# pyright: reportPrivateUsage=false
 from __future__ import annotations
 
 import asyncio
@@ -9,9 +8,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from swarm.errors import Closed, WrongLoop
-from swarm.kernel import Log, LogReader, MemoryKernel
-from swarm.kernel._follow import Parked
-from swarm.model import AgentIdentity, Commit, Document, Path
+from swarm.kernel import Followers, Log, LogReader, MemoryKernel
+from swarm.model import AgentIdentity, Commit, Document, Path, Pattern
 from swarm.ports import Condition, Plan, RetentionHold, Ruling, View, Write
 
 T = TypeVar("T")
@@ -105,10 +103,12 @@ class DistantKernel:
         """Return the retained versions of one document, newest first."""
         return await self._do(self._kernel.versions(path, limit))
 
-    async def follow(self, since: int | None = None) -> LogReader:
+    async def follow(
+        self, since: int | None = None, pattern: Pattern | None = None
+    ) -> LogReader:
         """Return a reader of this process's copy of the log."""
         await self._do(self._kernel.read(_nothing))
-        return self.tail.follow_now(since)
+        return self.tail.follow_now(since, pattern)
 
     async def close(self) -> None:
         """Close the memory kernel, and so all that stand before it; idempotent."""
@@ -143,7 +143,7 @@ class LaggingTail:
         self._delay = delay
         self._loop = asyncio.get_running_loop()
         self._log = Log(kernel.limits, kernel.revision)
-        self._parked = Parked()
+        self._followers = Followers(self._log)
         self._coming: deque[Commit] = deque()
         self._listeners: dict[object, tuple[Callable[[Commit], None], bool]] = {}
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
@@ -171,14 +171,16 @@ class LaggingTail:
         """Return the document at `path` as this process has it."""
         return self._kernel.find_now(path)
 
-    def follow_now(self, since: int | None = None) -> LogReader:
-        """Return a reader of every commit after revision `since`."""
-        if self._parked.is_closed:
+    def follow_now(
+        self, since: int | None = None, pattern: Pattern | None = None
+    ) -> LogReader:
+        """Return a reader of the commits after revision `since`."""
+        if self._followers.is_closed:
             raise Closed("the swarm is closed")
         after = self._revision if since is None else since
         if after > self._revision:
             raise ValueError(f"revision {since} is still to come")
-        return LogReader(self._log, self._parked, self._log.after(after), after)
+        return self._followers.reader(after, pattern)
 
     def before_newest(self, count: int) -> int:
         """Return the revision after which the newest `count` commits come, or all."""
@@ -210,7 +212,7 @@ class LaggingTail:
 
     async def reach(self, revision: int) -> None:
         """Wait until a revision has arrived, or the end."""
-        if self._revision < revision and not self._parked.is_closed:
+        if self._revision < revision and not self._followers.is_closed:
             future = self._loop.create_future()
             self._waiting.append((revision, future))
             await future
@@ -220,8 +222,7 @@ class LaggingTail:
         self._ignore()
         while self._coming:
             self._arrive()
-        self._parked.is_closed = True
-        self._parked.wake()
+        self._followers.close()
         self._wake(self._revision)
 
     def _send(self, commit: Commit) -> None:
@@ -239,7 +240,8 @@ class LaggingTail:
         if self._log.append(commit):
             self._log.pop_surplus()
         self._revision = commit.revision
-        self._parked.wake()
+        self._followers.wake()
+        self._followers.route(commit.documents)
         for callback, documents in tuple(self._listeners.values()):
             if documents or commit.events:
                 callback(commit)
@@ -248,7 +250,7 @@ class LaggingTail:
     def _wake(self, revision: int) -> None:
         waiting, self._waiting = self._waiting, []
         for wanted, future in waiting:
-            if wanted > revision and not self._parked.is_closed:
+            if wanted > revision and not self._followers.is_closed:
                 self._waiting.append((wanted, future))
             elif not future.done():
                 future.set_result(None)

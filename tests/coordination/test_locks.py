@@ -837,7 +837,7 @@ async def test_the_log_knows_how_much_a_long_line_holds():
                 await stack.enter_async_context(world.lock().acquire(mode="shared"))
                 log = world.kernel._log
                 sizes.append(log.entry(log.end - 1).size)
-        assert len(set(sizes)) == 1
+        assert len(set(sizes[1:])) == 1  # the first replaced nothing
 
 
 @virtual

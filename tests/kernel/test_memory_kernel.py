@@ -1,5 +1,6 @@
 import asyncio
 import gc
+import tracemalloc
 import weakref
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from swarm.errors import Compacted
 from swarm.kernel import MemoryKernel
 from swarm.model import Path
-from swarm.ports import Kernel, Limits, Runtime, install_runtime
+from swarm.ports import Codec, Kernel, Limits, Runtime, install_runtime
 from swarm.testing import DistantKernel
 from swarm.testing.contracts._base import ADA, contents, drop, put
 from swarm.testing.contracts._kernel import KernelContract
@@ -53,7 +54,7 @@ async def test_quiescence_leaves_no_residue():
     assert len(kernel._expiries.heap) <= 64
     assert clock.pending == 0
     assert kernel._versions.tombstones == {}
-    assert kernel._parked.waiters == {}
+    assert kernel._followers.waiters == {}
     assert kernel._tree._root == {"last": "last"}
     assert len(kernel._log) == 1
     await kernel.close()
@@ -167,3 +168,35 @@ async def test_large_events_count_by_their_weight():
         await kernel.commit(ADA, events=[f"said {n}"], weight=4_000)
         await kernel.commit(ADA, [put("a", n)], events=["done"], weight=4_000)
     assert kernel.revision - kernel.compacted == 2
+
+
+async def test_the_log_counts_bodies_that_were_replaced_or_deleted():
+    """300 documents of 1 MB, replaced by small ones, were not counted at all."""
+    kernel = MemoryKernel(FakeClock(), Limits(log_bytes=1_000_000))
+    for n in range(40):
+        await kernel.commit(ADA, [put(f"d{n}", "x" * 100_000)])
+    for n in range(20):
+        await kernel.commit(ADA, [put(f"d{n}", "small")])
+        await kernel.commit(ADA, [drop(f"d{20 + n}")])
+    log = kernel._log
+    bodies = {
+        id(document.previous.body): len(document.previous.body)
+        for number in range(log.first, log.end)
+        for document in log.entry(number).documents
+        if document.previous is not None and document.previous.body is not None
+    }
+    held = sum(bodies.values())
+    assert 500_000 < held <= log._size <= 1_000_000
+
+
+async def test_the_log_counts_about_what_it_keeps_in_memory():
+    """Tiny documents as well: a thirtieth was counted."""
+    kernel = MemoryKernel(FakeClock(), Limits(log_commits=4_096))
+    path, codec = Path.parse("a"), Codec(Limits())
+    await kernel.put(ADA, path, codec.encode({"n": 0}))
+    tracemalloc.start()
+    for n in range(4_000):
+        await kernel.put(ADA, path, codec.encode({"n": n}))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kernel._log._size / 2.5 < held < kernel._log._size * 1.25

@@ -11,6 +11,7 @@ from swarm.errors import ConflictError, SwarmError
 from swarm.model import (
     ABSENT,
     DELETE,
+    DOCUMENT_BYTES,
     OWNER,
     TIME,
     ChangeKind,
@@ -107,7 +108,7 @@ def test_a_document_of_a_record_is_written_out_when_bytes_are_needed():
 
     made = Document(Path.parse("d"), None, Record(), 1, 1, 0, OWNER)
     assert not made.is_deleted
-    assert made.size == 256
+    assert made.size == 2 * DOCUMENT_BYTES
     assert made.value == {"x": 1}
     assert made.json == b'{"x":1}'
     assert made.size > 128

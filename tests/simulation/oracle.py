@@ -47,7 +47,7 @@ def nothing_left(swarm: Swarm) -> None:
     kernel = coordinator.kernel
     assert len(coordinator.tasks) == 0
     assert not coordinator.table.cells
-    assert not kernel._parked.waiters
+    assert not kernel._followers.waiters
     assert len(coordinator.graph) == 0
     assert len(coordinator.deadlines) == 0
     mine = asyncio.current_task()

@@ -168,7 +168,7 @@ def test_no_increment_is_lost_however_it_is_made():
 
 def test_a_commit_without_the_version_check_is_found(monkeypatch):
     """S2, S6: the check can fail, for updates by version."""
-    monkeypatch.setattr(MemoryKernel, "_require", lambda self, condition: None)
+    monkeypatch.setattr(MemoryKernel, "_check", lambda self, conditions: None)
     breaks(counted)
 
 

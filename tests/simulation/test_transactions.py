@@ -82,7 +82,7 @@ def test_transactions_are_strictly_serializable_in_many_schedules():
 
 def test_transactions_without_the_version_check_are_found(monkeypatch):
     """S5: the check can fail."""
-    monkeypatch.setattr(MemoryKernel, "_require", lambda self, condition: None)
+    monkeypatch.setattr(MemoryKernel, "_check", lambda self, conditions: None)
     breaks(mixed)
 
 
@@ -171,7 +171,7 @@ def test_no_read_is_torn():
 
 def test_a_lost_update_is_found(monkeypatch):
     """S5: writes that do not check what they replace."""
-    monkeypatch.setattr(MemoryKernel, "_require", lambda self, condition: None)
+    monkeypatch.setattr(MemoryKernel, "_check", lambda self, conditions: None)
     breaks(lost_update)
 
 
@@ -190,13 +190,12 @@ def test_write_skew_is_found(monkeypatch):
 
 def test_a_phantom_is_found(monkeypatch):
     """S5: versions of documents say nothing of those that were not there."""
-    require = MemoryKernel._require
+    check = MemoryKernel._check
 
-    def of_documents(self, condition):
-        if not isinstance(condition, ExpectFolder):
-            require(self, condition)
+    def of_documents(self, conditions):
+        check(self, [c for c in conditions if not isinstance(c, ExpectFolder)])
 
-    monkeypatch.setattr(MemoryKernel, "_require", of_documents)
+    monkeypatch.setattr(MemoryKernel, "_check", of_documents)
     breaks(phantom)
 
 
@@ -217,7 +216,7 @@ def test_a_commit_in_two_halves_is_found(monkeypatch):
     async def halves(self, author, writes=(), *, conditions=(), events=()):
         await self._pause()
         for condition in conditions:
-            self._require(condition)
+            self._check([condition])
         commit = None
         for write in writes:
             commit = self._write(author, [write], events)

@@ -4,7 +4,7 @@ import asyncio
 
 from swarm import Swarm
 from swarm.kernel import LogReader
-from swarm.kernel._follow import Parked
+from swarm.kernel._follow import Followers
 from swarm.state import Watch
 from swarm.testing import Sim, StuckError
 from tests.simulation.oracle import breaks, holds, nothing_left, quietly
@@ -86,10 +86,10 @@ def test_a_reader_that_skips_is_found(monkeypatch):
     following = LogReader.next
 
     async def skips(self):
-        parked = self._next >= self._log.end
+        parked = not self._due and self._next >= self._until
         commit = await following(self)
         if parked:
-            self._next = self._log.end
+            self._due.clear()
         return commit
 
     monkeypatch.setattr(LogReader, "next", skips)
@@ -126,16 +126,15 @@ def test_a_reader_that_repeats_is_found(monkeypatch):
 
 
 def test_a_lost_wake_up_is_found(monkeypatch):
-    """G6: one commit wakes everybody who waits."""
+    """G6: one commit wakes every reader that it concerns."""
 
-    def one(self):
-        waiter = next(iter(self.waiters), None)
-        if waiter is not None:
-            del self.waiters[waiter]
-            if not waiter.done():
-                waiter.set_result(None)
+    def to_one(self, documents):
+        number = self.log.end - 1
+        for document in documents:
+            for reader in list(self.watchers.find(document.path))[:1]:
+                reader.take(number)
 
-    monkeypatch.setattr(Parked, "wake", one)
+    monkeypatch.setattr(Followers, "route", to_one)
     breaks(watched, WRONG)
 
 
@@ -169,7 +168,7 @@ def test_a_close_that_wakes_nobody_is_found(monkeypatch):
 
     async def silent(self):
         self._loop = None
-        self._parked.is_closed = True
+        self._followers.is_closed = True
 
     monkeypatch.setattr("swarm.kernel.MemoryKernel.close", silent)
     breaks(closed_while_watching, StuckError)

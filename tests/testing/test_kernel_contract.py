@@ -100,8 +100,8 @@ class TellsItsHistoryBackwards(MemoryKernel):
 class FollowsFromNow(MemoryKernel):
     """S11: from any retained revision on."""
 
-    async def follow(self, since: int | None = None) -> Any:
-        return await super().follow()
+    async def follow(self, since: int | None = None, pattern: Any = None) -> Any:
+        return await super().follow(None, pattern)
 
 
 class NeverExpires(MemoryKernel):
@@ -122,8 +122,8 @@ class NeverCloses(MemoryKernel):
 class HandsOutTwice(MemoryKernel):
     """S11: each commit once."""
 
-    async def follow(self, since: int | None = None) -> Any:
-        reader = await super().follow(since)
+    async def follow(self, since: int | None = None, pattern: Any = None) -> Any:
+        reader = await super().follow(since, pattern)
         take = reader.next_nowait
         pending: list[Any] = []
 
@@ -142,7 +142,7 @@ class TakesAnyLoop(MemoryKernel):
     """The tree belongs to one event loop."""
 
     def _refuse(self) -> None:
-        if self._parked.is_closed:
+        if self._followers.is_closed:
             super()._refuse()
 
 

@@ -374,6 +374,58 @@ class LogContract(ContractBase):
             assert heard["gone"] == numbers[:1]
             assert tail.revision == numbers[-1]
 
+    async def test_a_reader_of_a_pattern_gets_the_commits_that_concern_it(self) -> None:
+        """S11: backlog and news, below a literal, inside a document, each once."""
+        async with self.opened() as kernel:
+            start = await kernel.read(newest_revision)
+            await kernel.commit(ADA, [put("a.b", 1)])
+            await kernel.commit(ADA, [put("x", 1)])
+            literal = await kernel.follow(start, Pattern.parse("a"))
+            inside = await kernel.follow(start, Pattern.parse("*.k"))
+            waiting = asyncio.ensure_future(inside.next())
+            await settle()
+            await kernel.commit(ADA, [put("a.c.d", 2), put("a.b", 2)])
+            await kernel.commit(ADA, events=["said"])
+            await kernel.commit(ADA, [put("y", {"k": 1}), put("x", 2)])
+            await kernel.commit(ADA, [drop("a.b")])
+            values = [
+                sorted(d.path.text for d in commit.documents)
+                for commit in await drain(literal)
+            ]
+            assert values == [["a.b"], ["a.b", "a.c.d"], ["a.b"]]
+            assert (await waiting).documents[0].path.text == "x"
+            [commit] = await drain(inside)
+            assert sorted(d.path.text for d in commit.documents) == ["x", "y"]
+            newest = await kernel.read(newest_revision)
+            assert literal.position == inside.position == newest
+            inside.close()
+            with pytest.raises(Closed):
+                await inside.next()
+            await kernel.commit(ADA, [drop("a.c.d"), put("a", "now a document")])
+            [commit] = await drain(await kernel.follow(newest, Pattern.parse("a.b")))
+            assert "a" in {document.path.text for document in commit.documents}
+
+    async def test_a_reader_of_a_pattern_does_not_lag_behind_other_commits(
+        self,
+    ) -> None:
+        """S11: it lags only when a commit that concerns it has left the log."""
+        async with self.opened(log_commits=4) as kernel:
+            reader = await kernel.follow(None, Pattern.parse("a.*"))
+            for n in range(50):
+                await kernel.commit(ADA, [put("b", n)])
+            assert reader.next_nowait() is None
+            assert reader.position == await kernel.read(newest_revision)
+            made = await kernel.commit(ADA, [put("a.x", 1)])
+            assert made is not None
+            assert (await reader.next()).revision == made.revision
+            await kernel.commit(ADA, [put("a.x", 2)])
+            for n in range(50):
+                await kernel.commit(ADA, [put("b", n)])
+            for _ in range(2):
+                with pytest.raises(Lagged) as caught:
+                    reader.next_nowait()
+                assert caught.value.last == made.revision
+
     async def test_two_tasks_may_share_a_reader(self) -> None:
         """Each commit goes to one of them, none is lost."""
         async with self.opened() as kernel:
