@@ -41,10 +41,15 @@ if TYPE_CHECKING:
         Arrival,
         BarrierHandle,
         HeldLock,
+        HeldPermits,
         Lease,
         Leases,
+        Limiter,
         LockHandle,
+        OpenBarrier,
         QueuedLock,
+        QueuedParty,
+        QueuedPermits,
         SemaphoreHandle,
     )
     from swarm.errors import (
@@ -60,6 +65,7 @@ if TYPE_CHECKING:
         ConflictError,
         Contention,
         DeadlockError,
+        DeadlockTimeout,
         GatherError,
         InvalidPath,
         InvalidTransition,
@@ -180,17 +186,18 @@ _NAMES: Final = {
         keep_active_agents on record_completed_tasks
     """,
     "swarm.coordination": """
-        Arrival BarrierHandle HeldLock Lease Leases LockHandle QueuedLock
-        SemaphoreHandle
+        Arrival BarrierHandle HeldLock HeldPermits Lease Leases Limiter LockHandle
+        OpenBarrier QueuedLock QueuedParty QueuedPermits SemaphoreHandle
     """,
     "swarm.errors": """
-        AccessDenied AckTimeout AgentDied AskTimeout BarrierTimeout BrokenBarrier Closed
-        Compacted ConfigMismatch ConflictError Contention DeadlockError GatherError
-        InvalidPath InvalidTransition InvalidValue Lagged LeaseLost LimitExceeded
-        LockTimeout Lost MailboxFull NameTaken NoSuchAgent NotFound PathConflict
-        RemoteCancelled SchemaVersionError ShutdownTimeout StaleAck StaleClaim
-        StaleLease StateCorruption StepMismatch StorageFailed StorageInUse
-        StorageUnsupported SwarmError TaskError TaskTimeout WouldBlock WrongLoop
+        AccessDenied AckTimeout AgentDied AskTimeout BarrierTimeout BrokenBarrier
+        Closed Compacted ConfigMismatch ConflictError Contention DeadlockError
+        DeadlockTimeout GatherError InvalidPath InvalidTransition InvalidValue Lagged
+        LeaseLost LimitExceeded LockTimeout Lost MailboxFull NameTaken NoSuchAgent
+        NotFound PathConflict RemoteCancelled SchemaVersionError ShutdownTimeout
+        StaleAck StaleClaim StaleLease StateCorruption StepMismatch StorageFailed
+        StorageInUse StorageUnsupported SwarmError TaskError TaskTimeout WouldBlock
+        WrongLoop
     """,
     "swarm.model": """
         ABSENT AgentHealthChanged AgentIdentity AgentRegistered AgentStarted
@@ -206,9 +213,7 @@ _NAMES: Final = {
         Candidate Decision Key PastState Policy Rights Rule StateHandle Transaction
         ValidationResult Watch
     """,
-    "swarm.storage": """
-        Hybrid Replicated Snapshot Snapshots
-    """,
+    "swarm.storage": "Hybrid Replicated Snapshot Snapshots",
     "swarm.system": "Agent Portal Surface Swarm SwarmConfig",
     "swarm.work": """
         Checkpoint Checkpoints Claim Context Gathered Handoff HandoffStatus Handoffs
@@ -280,6 +285,7 @@ __all__ = [
     "DeadLetter",
     "DeadLetters",
     "DeadlockError",
+    "DeadlockTimeout",
     "Decision",
     "ErrorInfo",
     "Event",
@@ -296,6 +302,7 @@ __all__ = [
     "HandoffStatus",
     "Handoffs",
     "HeldLock",
+    "HeldPermits",
     "Hybrid",
     "InvalidPath",
     "InvalidTransition",
@@ -306,6 +313,7 @@ __all__ = [
     "LeaseLost",
     "Leases",
     "LimitExceeded",
+    "Limiter",
     "Limits",
     "LockAcquired",
     "LockContention",
@@ -318,6 +326,7 @@ __all__ = [
     "NameTaken",
     "NoSuchAgent",
     "NotFound",
+    "OpenBarrier",
     "PastState",
     "PathConflict",
     "Pipeline",
@@ -327,6 +336,8 @@ __all__ = [
     "Portal",
     "Priority",
     "QueuedLock",
+    "QueuedParty",
+    "QueuedPermits",
     "Receipt",
     "Recipient",
     "Ref",

@@ -68,3 +68,15 @@ def test_a_hello_world_loads_neither_the_simulator_nor_optional_packages():
 
 def test_packages_are_attributes():
     assert "ok" in loaded_after("import swarm\nswarm.testing.explore\nprint('ok')")
+
+
+def test_the_names_of_the_everyday_api_are_here():
+    shown = """
+        Agent Backoff Batch Claim Event Handoff Hybrid Key Pipeline Policy Priority Ref
+        Replicated Restart Stage Swarm SwarmConfig TaskFailed Versioned event interleave
+        on serves
+    """
+    assert set(shown.split()) <= set(swarm.__all__)
+    members = vars(import_module("swarm.errors")).items()
+    errors = {n for n, e in members if isinstance(e, type) and issubclass(e, Exception)}
+    assert errors <= set(swarm.__all__)

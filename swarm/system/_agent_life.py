@@ -1,39 +1,15 @@
 """What locks and barriers have to know of agents."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 
-from swarm.agents import (
-    AgentTable,
-    Envelope,
-    interleaves,
-    request_of,
-    running_turn,
-)
+from swarm.agents import Envelope, running_turn
 from swarm.ports import Standing
 
 
 class AgentLife:
-    """The turns of the living agents. Fulfils `coordination.Life`."""
-
-    __slots__ = ("_table",)
+    """Turns, as waits see them. Fulfils `coordination.Life`."""
 
     running_turn = staticmethod(running_turn)
-    request_of = staticmethod(request_of)
-
-    def __init__(self, table: AgentTable) -> None:
-        """Know the agents of this table."""
-        self._table = table
-
-    def turns_of(self, agent_id: str) -> Sequence[Hashable] | None:
-        """Return what an agent is busy with; its `run()` counts as well.
-
-        And the agent itself, if it could take up something beside all that.
-        """
-        cell = self._table.cells.get(agent_id)
-        if cell is None:
-            return None
-        others = (cell,) if interleaves(type(cell.agent)) else ()
-        return (*cell.turns(), *(cell.children or ()), *others)
 
     def standing(self, turn: Hashable) -> Standing | None:
         """Return where a turn is suspended; None: it runs, or is no turn."""

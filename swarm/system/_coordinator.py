@@ -168,7 +168,7 @@ class Coordinator:
             self.graph,
             tail=tail,
             runtime=self.runtime,
-            life=AgentLife(self.table),
+            life=AgentLife(),
             policy=policy,
             lock_ttl=config.lock_ttl,
             lock_aging=config.lock_aging,

@@ -16,10 +16,13 @@ from swarm.agents import (
 from swarm.bus import Events, SubscriptionScope
 from swarm.coordination import (
     BarrierHandle,
+    Barriers,
+    Limiter,
     LockHandle,
     Locks,
     MultiAcquire,
     SemaphoreHandle,
+    Semaphores,
 )
 from swarm.model import ROOT, AgentIdentity, Priority
 from swarm.state import StateHandle, home
@@ -302,6 +305,29 @@ class Surface:
         """
         return self._open().coordination.semaphore(self._identity, name, capacity)
 
+    @property
+    def semaphores(self) -> Semaphores:
+        """All semaphores: which permits are held and asked for, by which agent."""
+        return self._open().coordination.semaphores(self._identity)
+
+    def limiter(self, name: str, permits: int, *, per: float) -> Limiter:
+        """Return a limiter: at most so many acquisitions begin in any `per` seconds.
+
+        Acquisitions wait in order, first come first served:
+        `async with swarm.limiter("api", 60, per=60).acquire(): ...`
+
+        Args:
+            name: Any text, one name.
+            permits: How many may begin in the window.
+            per: The length of the window in seconds.
+
+        Raises:
+            ConfigMismatch: It was opened with other numbers.
+            ValueError: A number is not above 0.
+            InvalidPath: The name is empty or too long.
+        """
+        return self._open().coordination.limiter(self._identity, name, permits, per)
+
     def barrier(
         self,
         name: str,
@@ -323,6 +349,11 @@ class Surface:
         """
         coordination = self._open().coordination
         return coordination.barrier(self._identity, name, parties, action)
+
+    @property
+    def barriers(self) -> Barriers:
+        """All barriers: which parties have arrived, and how many are missing."""
+        return self._open().coordination.barriers(self._identity)
 
     async def end(self) -> None:
         """Ask the swarm to end, from inside or outside, and return at once.

@@ -504,3 +504,34 @@ async def test_a_task_that_ignores_its_cancellation_is_left_behind_with_an_error
     assert "in zombie" in str(error)
     wake.set_result(None)
     await task
+
+
+# --- the surface ----------------------------------------------------------------------
+
+
+@virtual
+async def test_locks_semaphores_and_barriers_can_be_looked_at_through_the_surface():
+    """DESIGN 5: `held` and `queue` of each."""
+    async with Swarm() as swarm:
+        async with swarm.lock("a"), swarm.semaphore("s", 2).acquire():
+            assert len(swarm.locks.held()) == len(swarm.semaphores.held()) == 1
+            assert not swarm.locks.queue("a")
+            assert not swarm.semaphores.queue("s")
+        gate = swarm.barrier("gate", parties=2)
+        waiting = asyncio.ensure_future(gate.wait())
+        await turns(3)
+        assert [each.resource for each in swarm.barriers.held()] == ["gate"]
+        await gate.wait()
+        await waiting
+
+
+@virtual
+async def test_a_limiter_lets_so_many_begin_in_a_window():
+    """DESIGN 5: first come first served."""
+    loop, begun = asyncio.get_running_loop(), []
+    async with Swarm() as swarm:
+        start = loop.time()
+        for _ in range(5):
+            async with swarm.limiter("api", 2, per=10).acquire():
+                begun.append(round(loop.time() - start))
+    assert begun == [0, 0, 10, 10, 20]
