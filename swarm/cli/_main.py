@@ -7,13 +7,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 from swarm.cli._demo import run_demo
+from swarm.cli._store import add_commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the `swarm` command and return its exit status.
 
     0: done. 1: it could not be done, and standard error says why. 2: the command line
-    makes no sense. 130: it was interrupted. Without a command, the help is printed.
+    makes no sense. 5: a store is damaged or in use. 130: it was interrupted. Without
+    a command, the help is printed.
     """
     parser = argparse.ArgumentParser(
         prog="swarm", description="Coordinate async agents."
@@ -46,10 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=4,
         help="how many analysts read side by side (default: %(default)s)",
     )
+    add_commands(commands)
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.print_help()
         return 0
+    if options.command != "demo":
+        status: int = options.run(options)
+        return status
     report = None if str(options.report) == "-" else options.report
     try:
         return run_demo(options.folder, report, options.analysts, sys.stderr)

@@ -1,6 +1,7 @@
 """Where the tree lives: in memory, in files, in SQLite, or in several stores."""
 
 from swarm.storage._file import FileJournal
+from swarm.storage._inspect import Store, read_store, store_of
 from swarm.storage._kernel import JournalledKernel
 from swarm.storage._open import Opened, open_kernel
 from swarm.storage._replicated import ReplicatedJournal
@@ -26,6 +27,9 @@ __all__ = [
     "Snapshots",
     "SqliteJournal",
     "Storage",
+    "Store",
     "find_place",
     "open_kernel",
+    "read_store",
+    "store_of",
 ]

@@ -1,0 +1,139 @@
+"""Looking into a store without opening it: nothing is locked, repaired or changed."""
+
+from collections.abc import Iterator
+from pathlib import Path as Folder
+from typing import Any
+
+import attrs
+
+from swarm.errors import Compacted, NotFound
+from swarm.model import ABSENT, JSON, Commit, Document, Path, dig
+from swarm.ports import Recovered, RecoveryReport
+from swarm.storage._file import FileJournal
+from swarm.storage._records import decode_commit, decode_cut
+from swarm.storage._sqlite import SqliteJournal
+
+
+@attrs.frozen(kw_only=True)
+class Store:
+    """What a store holds, read once.
+
+    Attributes:
+        report: What reading it found.
+        commits: The retained commits, oldest first.
+        compacted: The newest revision whose commit is not retained.
+    """
+
+    report: RecoveryReport
+    commits: list[Commit]
+    compacted: int
+    _base: dict[str, Document]
+    _newest: dict[str, Document]
+
+    def documents(self, revision: int | None = None) -> dict[str, Document]:
+        """Return the documents by path, by default the newest.
+
+        Raises:
+            Compacted: The store no longer reaches back to `revision`.
+        """
+        if revision is None:
+            return dict(self._newest)
+        if revision < self.compacted:
+            raise Compacted(revision, self.compacted + 1)
+        there = dict(self._base)
+        for commit in self.commits:
+            if commit.revision > revision:
+                break
+            _apply(there, commit)
+        return there
+
+    def value(self, place: str, revision: int | None = None) -> JSON:
+        """Return the value at a path: of a document, inside one, or of a folder.
+
+        Raises:
+            NotFound: Nothing stands there.
+            InvalidPath: The text is no path.
+            Compacted: The store no longer reaches back to `revision`.
+        """
+        path = Path.parse(place)
+        documents = self.documents(revision)
+        for depth in range(len(path.segments), 0, -1):
+            document = documents.get(Path.of(*path.segments[:depth]).text)
+            if document is not None:
+                value = dig(document.value, path.segments[depth:])
+                if value is ABSENT:
+                    break
+                return value
+        folder: dict[str, Any] = {}
+        for document in documents.values():
+            if document.path.within(path) and document.path != path:
+                *way, last = document.path.segments[len(path.segments) :]
+                inner = folder
+                for segment in way:
+                    inner = inner.setdefault(str(segment), {})
+                inner[str(last)] = document.value
+        if not folder:
+            raise NotFound(f"nothing stands at {place}")
+        return folder
+
+    def diff(self, old: int, new: int) -> Iterator[tuple[str, JSON, JSON]]:
+        """Yield path, old value and new value of each document that differs.
+
+        `ABSENT` stands for a document that is not there.
+
+        Raises:
+            Compacted: The store no longer reaches back to one of the revisions.
+        """
+        before, after = self.documents(old), self.documents(new)
+        for path in sorted(before.keys() | after.keys()):
+            one = before[path].value if path in before else ABSENT
+            two = after[path].value if path in after else ABSENT
+            if one is ABSENT or two is ABSENT or one != two:
+                yield path, one, two
+
+
+def read_store(place: Folder) -> Store:
+    """Return what the store at a path holds; a file is SQLite, a folder is files.
+
+    Raises:
+        NotFound: There is no store.
+        StateCorruption: The store is damaged.
+        SchemaVersionError: A newer version of swarm wrote it.
+    """
+    if place.is_file():
+        return store_of(SqliteJournal(place.absolute()).inspect())
+    return store_of(FileJournal(place).inspect())
+
+
+def store_of(found: Recovered) -> Store:
+    """Return what a journal holds."""
+    base: dict[str, Document] = {}
+    newest: dict[str, Document] = {}
+    commits: list[Commit] = []
+    compacted = 0
+    if found.blocks:
+        cut = decode_cut(found.blocks, "the snapshot of the store")
+        commits += cut.commits
+        compacted = cut.compacted
+        newest = {document.path.text: document for document in cut.documents}
+        changed = {d.path.text for commit in commits for d in commit.documents}
+        base = {path: d for path, d in newest.items() if path not in changed}
+        base.update({document.path.text: document for document in cut.older})
+    later = [decode_commit(entry.data) for entry in found.entries]
+    for commit in later:
+        _apply(newest, commit)
+    return Store(
+        report=found.report,
+        commits=commits + later,
+        compacted=compacted,
+        base=base,
+        newest=newest,
+    )
+
+
+def _apply(documents: dict[str, Document], commit: Commit) -> None:
+    for document in commit.documents:
+        if document.is_deleted:
+            documents.pop(document.path.text, None)
+        else:
+            documents[document.path.text] = document

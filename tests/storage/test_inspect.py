@@ -1,0 +1,92 @@
+"""`swarm inspect` and `swarm doctor`: what a store holds, read only."""
+
+import json
+
+import pytest
+
+from swarm import Compacted, NotFound, StateCorruption, Swarm, SwarmConfig
+from swarm.cli import main
+from swarm.ports import Limits
+from swarm.storage import read_store
+
+
+async def make(storage) -> list[int]:
+    """Write a little, and return the revisions."""
+    revisions = []
+    config = SwarmConfig(limits=Limits(log_commits=6))
+    async with Swarm(storage=storage, config=config) as swarm:
+        for n in range(9):
+            revisions.append((await swarm.state.set("shared.plan", {"n": n})).version)
+        await swarm.state.set("shared.gone", 1)
+        await swarm.state.set("shared.list", [1, {"x": None}])
+        revisions.append((await swarm.state.set("shared.plan", "done")).version)
+        await swarm.state.delete("shared.gone")
+    return revisions
+
+
+@pytest.fixture(params=["folder", "run.db"])
+async def place(request, tmp_path):
+    path = tmp_path / request.param
+    return path, await make(path)
+
+
+def names(folder):
+    return {
+        path: path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.endswith(("-shm", "-wal", "lock", "LOCK"))
+    }
+
+
+async def test_a_store_is_read_without_changing_it(place, tmp_path, capsys):
+    path, revisions = place
+    before = names(tmp_path)
+    store = read_store(path)
+    assert store.value("shared") == {"plan": "done", "list": [1, {"x": None}]}
+    assert store.value("shared.list[1].x") is None
+    assert store.value("shared.plan.n", revisions[-2]) == 8
+    assert list(store.diff(revisions[-2], revisions[-1]))[-1] == (
+        "shared.plan",
+        {"n": 8},
+        "done",
+    )
+    with pytest.raises(NotFound):
+        store.value("nothing.here")
+    assert main(["inspect", str(path), "shared.plan", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "path": "shared.plan",
+        "value": "done",
+    }
+    assert main(["inspect", str(path), "--diff", *map(str, revisions[-2:])]) == 0
+    out = capsys.readouterr().out
+    assert '- shared.plan = {"n":8}' in out
+    assert '+ shared.plan = "done"' in out
+    assert main(["inspect", str(path)]) == 0
+    assert "shared.list = [1," in capsys.readouterr().out
+    assert main(["doctor", str(path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["whole"]
+    assert told["closed_properly"]
+    assert names(tmp_path) == before
+
+
+async def test_what_the_store_forgot_is_said(place):
+    path, _ = place
+    store = read_store(path)
+    if store.compacted:
+        with pytest.raises(Compacted):
+            store.documents(store.compacted - 1)
+
+
+async def test_a_damaged_store_has_its_own_exit_status(tmp_path, capsys):
+    await make(tmp_path / "x")
+    journal = next((tmp_path / "x").glob("journal-*"))
+    data = bytearray(journal.read_bytes())
+    data[len(data) // 2] ^= 1
+    journal.write_bytes(data)
+    with pytest.raises(StateCorruption):
+        read_store(tmp_path / "x")
+    assert main(["doctor", str(tmp_path / "x")]) == 5
+    assert "swarm: " in capsys.readouterr().err
+    assert main(["inspect", str(tmp_path / "none")]) == 1
+    assert "there is no file store" in capsys.readouterr().err
