@@ -38,6 +38,12 @@ def add_commands(commands: Any) -> None:
         description="Read all of a store, verify every checksum, and report.",
     )
     doctor.add_argument("path", type=Path, help="a folder, or a SQLite file")
+    doctor.add_argument(
+        "--salvage",
+        type=Path,
+        metavar="TARGET",
+        help="write what can be read of a damaged store into a new one",
+    )
     doctor.add_argument("--json", action="store_true", help="one object a line")
     doctor.set_defaults(run=run_doctor)
 
@@ -84,9 +90,18 @@ def run_doctor(options: argparse.Namespace) -> int:
     Returns:
         0; 1 when there is no store; 5 when the store is damaged.
     """
-    from swarm.storage import read_store
+    from swarm.storage import read_store, salvage
 
     out = sys.stdout
+    if options.salvage is not None:
+        try:
+            report = salvage(options.path, options.salvage)
+        except (SwarmError, ValueError) as error:
+            return _failed(error)
+        for note in report.notes:
+            print(note, file=out)
+        print(f"{options.salvage} holds what could be read", file=out)
+        return 0
     try:
         store = read_store(options.path)
     except SwarmError as error:
@@ -141,7 +156,7 @@ def _line(told: dict[str, Any], out: TextIO) -> None:
     print(orjson.dumps(told).decode(), file=out)
 
 
-def _failed(error: SwarmError) -> int:
+def _failed(error: Exception) -> int:
     from swarm.errors import SchemaVersionError, StateCorruption, StorageInUse
 
     print(f"swarm: {error}", file=sys.stderr)

@@ -47,7 +47,9 @@ from swarm.storage._lock import StoreLock
 
 Durability: TypeAlias = Literal["power", "process", "interval"]
 
-_LONG: Final = 64 * 1024 * 1024  # bytes a journal may always grow to
+LONG: Final = 64 * 1024 * 1024
+"""Bytes that a journal may always grow to before a checkpoint."""
+
 _KEPT_TORN: Final = 3
 _CURRENT: Final = "CURRENT"
 _KEYS: Final = {"format", "number", "snapshot", "journal", "durable", "epoch", "clean"}
@@ -63,7 +65,7 @@ class FileJournal:
         *,
         compress: str = "",
         disk: Disk | None = None,
-        long: int = _LONG,
+        long: int = LONG,
     ) -> None:
         """Keep everything in `folder`, which is made when it is missing.
 

@@ -149,6 +149,26 @@ def scan_batches(data: bytes, file_id: bytes, base: int, name: str) -> Scan:
     return Scan(entries, at, durable)
 
 
+def read_batches(data: bytes) -> Iterator[tuple[int, int, list[Entry]]]:
+    """Yield start, end and commits of each whole frame, whatever lies between them.
+
+    For salvage: damage is skipped, not refused.
+    """
+    if len(data) < HEADER_SIZE:
+        return
+    file_id = _FILE.unpack_from(data)[3]
+    view = memoryview(data)
+    at = data.find(_MAGIC, HEADER_SIZE)
+    while at >= 0:
+        frame = _read_frame(view, at, file_id)
+        if frame is None:
+            at = data.find(_MAGIC, at + 1)
+            continue
+        end = frame[2]
+        yield at, end, list(_entries(view, at + _FRAME_SIZE, end))
+        at = data.find(_MAGIC, end)
+
+
 def _read_frame(
     view: memoryview, at: int, file_id: bytes
 ) -> tuple[int, int, int] | None:

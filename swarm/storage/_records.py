@@ -40,16 +40,18 @@ def encode_commit(commit: Commit) -> bytes:
     if len(documents) == 1 and not commit.events and commit.cause is None:
         # Most commits write one document; formatting the line takes half the time.
         (document,) = documents
-        return b'{"r":%d,"t":%d,"a":%b,"d":[[%b,%b,%d,%d,%b]],"k":%b}' % (
+        body = document.json
+        return b'{"r":%d,"t":%d,"a":%b,"k":%b,"d":[[%b,%d,%d,%b%b%b]]}' % (
             commit.revision,
             commit.at,
             _author_json(commit.author),
+            b"null" if commit.key is None else orjson.dumps(commit.key),
             orjson.dumps(document.path.text),
-            document.json or b"null",
             document.created,
             document.priority,
             b"null" if document.expires is None else b"%d" % document.expires,
-            b"null" if commit.key is None else orjson.dumps(commit.key),
+            b"," if body else b"",
+            body,
         )
     told: dict[str, Any] = {
         "r": commit.revision,
@@ -83,18 +85,7 @@ def decode_commit(line: bytes) -> Commit:
         told = orjson.loads(line)
         revision, at, author = told["r"], told["t"], AgentIdentity(*told["a"])
         documents = tuple(
-            Document(
-                Path.parse(path),
-                None if body is None else orjson.dumps(body),
-                None,
-                revision,
-                created,
-                at,
-                author,
-                priority,
-                expires,
-            )
-            for path, body, created, priority, expires in told.get("d", ())
+            _read(row[:4], row[4:], revision, at, author) for row in told.get("d", ())
         )
         events = tuple(payload_from_json(*each) for each in told.get("e", ()))
         cause = None
@@ -108,14 +99,35 @@ def decode_commit(line: bytes) -> Commit:
 
 
 def _written(document: Document) -> list[Any]:
-    body = None if document.is_deleted else orjson.Fragment(document.json)
-    return [
+    """Return where a document stands and its body; a deletion has no body."""
+    row: list[Any] = [
         document.path.text,
-        body,
         document.created,
         document.priority,
         document.expires,
     ]
+    return row if document.is_deleted else [*row, orjson.Fragment(document.json)]
+
+
+def _read(
+    row: Sequence[Any],
+    body: Sequence[Any],
+    version: int,
+    at: int,
+    author: AgentIdentity,
+) -> Document:
+    path, created, priority, expires = row
+    return Document(
+        Path.parse(path),
+        orjson.dumps(body[0]) if body else None,
+        None,
+        version,
+        created,
+        at,
+        author,
+        priority,
+        expires,
+    )
 
 
 def _author(author: AgentIdentity) -> tuple[str, str, str, str]:
@@ -130,7 +142,7 @@ def _author_json(author: AgentIdentity) -> bytes:
 def encode_document(document: Document) -> bytes:
     """Return a document, with its version and author, as one line of JSON."""
     return orjson.dumps(
-        [*_written(document), document.version, document.at, _author(document.author)]
+        [document.version, document.at, _author(document.author), *_written(document)]
     )
 
 
@@ -141,18 +153,8 @@ def decode_document(line: bytes) -> Document:
         StateCorruption: The line tells no document.
     """
     try:
-        path, body, created, priority, expires, version, at, author = orjson.loads(line)
-        return Document(
-            Path.parse(path),
-            None if body is None else orjson.dumps(body),
-            None,
-            version,
-            created,
-            at,
-            AgentIdentity(*author),
-            priority,
-            expires,
-        )
+        version, at, author, *row = orjson.loads(line)
+        return _read(row[:4], row[4:], version, at, AgentIdentity(*author))
     except (TypeError, ValueError) as error:
         raise StateCorruption(f"this is not a document: {line[:80]!r}") from error
 

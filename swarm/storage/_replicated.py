@@ -26,7 +26,7 @@ from swarm.errors import (
     SwarmError,
 )
 from swarm.ports import Entry, Journal, Recovered
-from swarm.storage._file import check_newest
+from swarm.storage._file import LONG, check_newest
 
 T = TypeVar("T")
 
@@ -74,8 +74,16 @@ class ReplicatedJournal:
         members: Mapping[str, Journal],
         write_quorum: int,
         resolve: Resolver | None = None,
+        *,
+        long: int = LONG,
     ) -> None:
         """Keep every commit in all members, and wait for `write_quorum` of them.
+
+        Args:
+            members: The journals, by name.
+            write_quorum: How many must have a commit before it counts.
+            resolve: Which of several diverged histories counts; None: refuse to open.
+            long: Bytes of commits from which on a checkpoint is worth it.
 
         Raises:
             ValueError: The quorum is not between 1 and the number of members.
@@ -91,7 +99,10 @@ class ReplicatedJournal:
             _Member(name, journal, ThreadPoolExecutor(1, f"swarm-{name}"))
             for name, journal in members.items()
         ]
+        self._long = long
         self._newest = 0
+        self._size = 0
+        self._snapshot_size = 0
         self._is_failed = False
 
     # --- opening --------------------------------------------------------------------
@@ -120,6 +131,8 @@ class ReplicatedJournal:
             self._close_members()
             raise
         self._newest = winner.report.revision
+        self._size = sum(len(entry.data) for entry in winner.entries)
+        self._snapshot_size = sum(map(len, winner.blocks))
         report = attrs.evolve(winner.report, notes=tuple(notes))
         return attrs.evolve(winner, report=report)
 
@@ -248,24 +261,39 @@ class ReplicatedJournal:
         """Add commits to all members; return when a quorum has them."""
         self._on_all(lambda journal: journal.append, entries)
         self._newest = entries[-1].revision
+        self._size += sum(len(entry.data) for entry in entries)
 
     def sync(self) -> None:
         """Make everything appended so far survive a power cut, on a quorum."""
         self._on_all(lambda journal: journal.sync)
 
     def is_long(self) -> bool:
-        """Return whether a healthy member asks for a checkpoint."""
-        return any(m.journal.is_long() for m in self._members if m.is_healthy)
+        """Return whether the commits outgrew `long` and twice their snapshot.
+
+        Told by what was appended here, as members may be a few batches behind.
+        """
+        return self._size > max(self._long, 2 * self._snapshot_size)
 
     def checkpoint(self, blocks: Iterable[bytes], revision: int) -> None:
         """Give all members the snapshot; return when a quorum has it."""
         check_newest(revision, self._newest)
-        self._on_all(lambda journal: journal.checkpoint, list(blocks), revision)
+        self._shorten(lambda journal: journal.checkpoint, blocks, revision)
 
     def replace(self, blocks: Iterable[bytes], revision: int) -> None:
         """Put a snapshot in place of everything, on all members."""
-        self._on_all(lambda journal: journal.replace, list(blocks), revision)
+        self._shorten(lambda journal: journal.replace, blocks, revision)
         self._newest = revision
+
+    def _shorten(
+        self,
+        function: Callable[[Journal], Callable[..., object]],
+        blocks: Iterable[bytes],
+        revision: int,
+    ) -> None:
+        whole = list(blocks)
+        self._on_all(function, whole, revision)
+        self._size = 0
+        self._snapshot_size = sum(map(len, whole))
 
     def heal(self, blocks: Iterable[bytes], revision: int) -> list[str]:
         """Reopen the members that were left out, and give them this snapshot.

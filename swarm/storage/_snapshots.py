@@ -203,12 +203,18 @@ class SnapshotManager:
         """
         return self._of(name, await self._shelf.load(name))
 
-    async def prune(self, keep: int) -> int:
-        """Delete all but the `keep` newest; return how many that were."""
-        names = (await self._shelf.saved())[::-1][keep:]
-        for name in names:
+    async def prune(self, keep: int, reason: str | None = None) -> int:
+        """Delete all but the `keep` newest, by default of every reason.
+
+        Returns:
+            How many were deleted.
+        """
+        names = (await self._shelf.saved())[::-1]
+        if reason is not None:
+            names = [s.id for s in await self.list() if s.reason == reason]
+        for name in names[keep:]:
             await self._shelf.remove(name)
-        return len(names)
+        return len(names[keep:])
 
     async def restore(self, author: AgentIdentity, snapshot: Snapshot) -> None:
         """Give every document the value it had, in one commit."""

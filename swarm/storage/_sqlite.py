@@ -28,12 +28,11 @@ from swarm.errors import (
 )
 from swarm.ports import Entry, Recovered, RecoveryReport
 from swarm.storage._disk import Disk
-from swarm.storage._file import check_newest
+from swarm.storage._file import LONG, check_newest
 from swarm.storage._frames import FORMAT, decode_blocks, encode_blocks
 from swarm.storage._lock import StoreLock
 
 _APPLICATION: Final = 0x5357524D  # "SWRM"
-_LONG: Final = 64 * 1024 * 1024
 _BASE: Final = ""  # the name of the snapshot that the entries begin after
 _TABLES: Final = """
 CREATE TABLE entries (revision INTEGER PRIMARY KEY, data BLOB NOT NULL,
@@ -54,7 +53,7 @@ class SqliteJournal:
         durability: Literal["power", "process"] = "power",
         *,
         compress: str = "",
-        long: int = _LONG,
+        long: int = LONG,
     ) -> None:
         """Keep everything in the database at `path`, made when it is missing.
 
@@ -119,6 +118,40 @@ class SqliteJournal:
                 return self._read()
             finally:
                 self._disconnect()
+
+    def readable(self, notes: list[str]) -> tuple[list[bytes], list[Entry]]:
+        """Return every block and commit that can be read; for salvage.
+
+        Args:
+            notes: Takes a sentence for each row that is left out.
+        """
+        self._database = self._connect(f"{self.path.as_uri()}?mode=ro")
+        entries: list[Entry] = []
+        blocks: list[bytes] = []
+        try:
+            newest = -1
+            while True:
+                row = self._run(
+                    "SELECT revision, data, crc FROM entries WHERE revision > ? "
+                    "ORDER BY revision LIMIT 1",
+                    (newest,),
+                ).fetchone()
+                if row is None:
+                    break
+                newest, data, crc = row
+                if crc == _crc(newest, data):
+                    entries.append(Entry(newest, data))
+                else:
+                    notes.append(f"the row of revision {newest} is left out")
+            try:
+                blocks = self._blocks(_BASE)
+            except StateCorruption as error:
+                notes.append(f"the snapshot is left out: {error}")
+        except sqlite3.Error as error:
+            notes.append(f"the rest cannot be read: {error}")
+        finally:
+            self._disconnect()
+        return blocks, entries
 
     def _make_file(self) -> bool:
         """Make the file for its owner only; return whether it is a new one."""

@@ -30,6 +30,9 @@ class SwarmConfig:
         lock_delay: Seconds that nobody is granted a lock whose holder lost it, because
             it expired or was taken away: time for the old holder to notice, where
             what the lock protects cannot check fencing tokens.
+        snapshot_every: Seconds between two snapshots taken by the coordinator; None:
+            only `swarm.snapshots.create` takes any.
+        snapshot_keep: How many of those snapshots are kept.
         limits: How much the state may hold.
         events: How much the event bus keeps.
         tasks: How tasks are kept, and what their health is judged by; None: the
@@ -42,6 +45,8 @@ class SwarmConfig:
     lock_ttl: float = 30.0
     lock_aging: float = 10.0
     lock_delay: float = 0.0
+    snapshot_every: float | None = None
+    snapshot_keep: int = 5
     limits: Limits = attrs.field(factory=Limits)
     events: BusOptions = attrs.field(factory=BusOptions)
     tasks: "TaskOptions | None" = None
@@ -60,3 +65,8 @@ class SwarmConfig:
             raise ValueError("SwarmConfig.lock_aging must be finite, 0 or more")
         if not 0 <= self.lock_delay < float("inf"):
             raise ValueError("SwarmConfig.lock_delay must be finite, 0 or more")
+        every = self.snapshot_every
+        if every is not None and not 0 < every < float("inf"):
+            raise ValueError("SwarmConfig.snapshot_every must be above 0, or None")
+        if self.snapshot_keep < 1:
+            raise ValueError("SwarmConfig.snapshot_keep must be 1 or more")

@@ -1,24 +1,47 @@
 """The store of a swarm, as far as its users see it. Imported parts are loaded late."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from swarm.model import AgentIdentity
 from swarm.system._coordinator import Coordinator
 
 if TYPE_CHECKING:
-    from swarm.storage import Snapshots
+    from swarm.storage import SnapshotManager, Snapshots
+
+SCHEDULED: Final = "scheduled"
 
 
 def snapshots_of(coordinator: Coordinator, identity: AgentIdentity) -> "Snapshots":
     """Return the snapshots of a swarm, for one identity."""
-    from swarm.storage import MemoryShelf, SnapshotManager, Snapshots
+    from swarm.storage import Snapshots
 
-    manager = coordinator.snapshots
-    if manager is None:
-        manager = coordinator.snapshots = SnapshotManager(
+    return Snapshots(_manager_of(coordinator), identity, coordinator.store.policy)
+
+
+def _manager_of(coordinator: Coordinator) -> "SnapshotManager":
+    from swarm.storage import MemoryShelf, SnapshotManager
+
+    if coordinator.snapshots is None:
+        coordinator.snapshots = SnapshotManager(
             coordinator.kernel, MemoryShelf(), coordinator.clock, coordinator.entropy
         )
-    return Snapshots(manager, identity, coordinator.store.policy)
+    return coordinator.snapshots
+
+
+def schedule_snapshots(coordinator: Coordinator, every: float, keep: int) -> None:
+    """Take a snapshot every so many seconds, and keep the newest of them."""
+    manager = _manager_of(coordinator)
+
+    async def take() -> None:
+        await manager.create(SCHEDULED)
+        await manager.prune(keep, SCHEDULED)
+        again()
+
+    def again() -> None:
+        when = coordinator.now() + every
+        coordinator.at(when, lambda: coordinator.start(take(), "scheduled snapshot"))
+
+    again()
 
 
 async def flush(coordinator: Coordinator) -> None:

@@ -13,6 +13,7 @@ from swarm.system._body import Body
 from swarm.system._config import SwarmConfig
 from swarm.system._coordinator import Coordinator, OnFailure, Phase, log
 from swarm.system._portal import Portal
+from swarm.system._storage import schedule_snapshots
 from swarm.system._surface import AgentSurfaces, Surface
 from swarm.system._work_attachments import WorkAttachments
 
@@ -175,6 +176,12 @@ class Swarm(Surface):
             from swarm.system._wake import wake  # a hello world has nothing to wake
 
             await wake(self._coordinator)
+        if self._config.snapshot_every is not None:
+            schedule_snapshots(
+                self._coordinator,
+                self._config.snapshot_every,
+                self._config.snapshot_keep,
+            )
         return self._coordinator
 
     async def _open_kernel(self, clock: Clock) -> "tuple[MemoryKernel, Opened | None]":

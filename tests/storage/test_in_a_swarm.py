@@ -13,10 +13,12 @@ from swarm import (
     StorageInUse,
     StorageUnsupported,
     Swarm,
+    SwarmConfig,
     event,
 )
 from swarm.model import Path
 from swarm.storage import FileJournal, open_kernel
+from tests.support.virtual_loop import virtual
 
 
 @event("stored.thing")
@@ -201,3 +203,25 @@ async def test_opening_memory_by_name_gives_a_plain_kernel():
 
     opened = await open_kernel("memory://", LoopClock(), Entropy(1), Limits())
     assert opened.report is None
+
+
+@virtual
+async def test_snapshots_are_taken_on_schedule_and_pruned():
+    config = SwarmConfig(snapshot_every=60, snapshot_keep=3)
+    async with Swarm(config=config) as swarm:
+        await swarm.snapshots.create("by hand")
+        for n in range(5):
+            await swarm.state.set("n", n)
+            await asyncio.sleep(60)
+        listed = await swarm.snapshots.list()
+        assert [s.reason for s in listed] == ["scheduled"] * 3 + ["by hand"]
+        await swarm.snapshots.restore(listed[2])
+        assert await swarm.state.get("n") == 2
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("inf")])
+def test_a_schedule_that_cannot_be_is_refused(seconds):
+    with pytest.raises(ValueError, match="snapshot_every"):
+        SwarmConfig(snapshot_every=seconds)
+    with pytest.raises(ValueError, match="snapshot_keep"):
+        SwarmConfig(snapshot_keep=0)

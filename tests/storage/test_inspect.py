@@ -90,3 +90,25 @@ async def test_a_damaged_store_has_its_own_exit_status(tmp_path, capsys):
     assert "swarm: " in capsys.readouterr().err
     assert main(["inspect", str(tmp_path / "none")]) == 1
     assert "there is no file store" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("target", ["new", "new.db"])
+async def test_salvage_writes_what_can_be_read_into_a_new_store(
+    place, tmp_path, target, capsys
+):
+    path, _ = place
+    damaged = path if path.is_file() else next(path.glob("journal-*"))
+    data = bytearray(damaged.read_bytes())
+    spot = data.rindex(b'"n":8')
+    data[spot] ^= 1
+    damaged.write_bytes(data)
+    assert main(["doctor", str(path)]) == 5
+    before = names(path) if path.is_dir() else path.read_bytes()
+    assert main(["doctor", str(path), "--salvage", str(tmp_path / target)]) == 0
+    assert "left out" in capsys.readouterr().out
+    assert (names(path) if path.is_dir() else path.read_bytes()) == before
+    assert read_store(tmp_path / target).value("shared.list") == [1, {"x": None}]
+    async with Swarm(storage=tmp_path / target) as swarm:
+        assert await swarm.state.get("shared.plan") == "done"
+    assert main(["doctor", str(path), "--salvage", str(tmp_path / target)]) == 1
+    assert "there already" in capsys.readouterr().err

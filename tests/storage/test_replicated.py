@@ -38,12 +38,12 @@ def replicated(place: Path, **options: object) -> ReplicatedJournal:
 
 class TestReplicated(JournalContract):
     def make(self, place: Path) -> Journal:
-        return replicated(place)
+        return replicated(place, long=self.long)
 
 
 class TestOfOne(JournalContract):
     def make(self, place: Path) -> Journal:
-        return ReplicatedJournal({"a": FileJournal(place / "a")}, 1)
+        return ReplicatedJournal({"a": FileJournal(place / "a")}, 1, long=self.long)
 
 
 def member_of(journal: ReplicatedJournal, name: str) -> Fragile:

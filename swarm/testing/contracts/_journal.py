@@ -15,7 +15,13 @@ def entries(first: int, last: int, size: int = 20) -> list[Entry]:
 
 
 class JournalContract:
-    """Tests that every `ports.Journal` must pass."""
+    """Tests that every `ports.Journal` must pass.
+
+    Attributes:
+        long: Bytes from which on the journals that `make` returns are long.
+    """
+
+    long: int = 1_000_000
 
     @abstractmethod
     def make(self, place: Path) -> Journal:
@@ -145,9 +151,8 @@ class JournalContract:
         journal = self.make(tmp_path)
         journal.open()
         assert not journal.is_long()
-        big = [Entry(n, bytes(1024 * 1024)) for n in range(1, 66)]
-        journal.append(big)
+        journal.append([Entry(n, bytes(self.long // 10)) for n in range(1, 12)])
         assert journal.is_long()
-        journal.checkpoint([b"short"], 65)
+        journal.checkpoint([b"short"], 11)
         assert not journal.is_long()
         journal.close()
