@@ -274,6 +274,7 @@ class Cell:
         """
         host = self.host
         pool = host.pool
+        worker = self.worker
         if (
             self.serving
             or self.mailbox is not None
@@ -281,7 +282,7 @@ class Cell:
             or pool.left <= 0
             or pool.depth >= DEPTH
             or envelope.call.interleaves
-            or (worker := self.worker or pool.take()) is None
+            or (worker is None and (worker := pool.take()) is None)
             or not worker.is_parked
             or worker.waker.done()
         ):
@@ -312,10 +313,25 @@ class Cell:
             result = PENDING
         else:
             if result is not PENDING:
-                if envelope.state == RUNNING:  # fast path
+                if not envelope.is_decided():  # fast path
                     envelope.state = ENDED
                     envelope.args = ()
-                    self._end_turn(envelope)
+                    self.current = None
+                    self.handled += 1
+                    if host.holding:
+                        host.turn_ended(envelope)
+                    if (
+                        self.mailbox is None  # type: ignore[redundant-expr]  # it may have mail
+                        and self.hook is None
+                        and not self.keeps
+                        and not self.watchers
+                        and not worker.waker.done()
+                        and getrefcount(worker.task) == references
+                    ):
+                        self.serving = False
+                        self.worker = None
+                        pool.parked.append(worker)
+                        return result
                 else:
                     self.finish_turn(result)
                     result = PENDING
@@ -431,9 +447,25 @@ class Cell:
     def run_turns(self) -> SuspendedTurn | None:
         """Run turns until one suspends, which is returned, or nothing can run now."""
         budget = BUDGET
-        while budget and (envelope := self._next()) is not None:
+        host = self.host
+        self.began = host.now()
+        while budget:
             budget -= 1
-            self.began = self.host.now()
+            mailbox = self.mailbox
+            if (
+                mailbox is not None
+                and mailbox.waiting is None
+                and self.open
+                and self.hook is None
+                and mailbox.queue
+                and (envelope := mailbox.queue[0]).state == QUEUED
+                and ((reply := envelope.reply) is None or not reply.done())
+            ):  # fast path
+                mailbox.queue.popleft()
+            elif (following := self._next()) is not None:
+                envelope = following
+            else:
+                return None
             try:
                 result = self._first_step(envelope)
             except BaseException as error:  # noqa: BLE001  # see fail_turn
@@ -441,7 +473,17 @@ class Cell:
             else:
                 if result.__class__ is SuspendedTurn:
                     return result
-                self.finish_turn(result)
+                if envelope.is_tell and envelope.state == RUNNING:  # fast path
+                    envelope.state = ENDED
+                    envelope.args = ()
+                    self.current = None
+                    self.handled += 1
+                    if host.holding:
+                        host.turn_ended(envelope)
+                    if self.watchers:
+                        self.notify()
+                else:
+                    self.finish_turn(result)
             if self.cancelling:
                 break
         return None

@@ -6,7 +6,7 @@ task of the pool, by the hooks asyncio offers to whoever steps tasks (`_enter_ta
 `_leave_task`; from 3.12 on `_swap_current_task`). asyncio promises that between them
 `current_task()` is the entered task; time-outs, task groups and anyio's scopes use
 nothing else. A step that suspends is handed over: its task, woken, waits for exactly
-the future that the step had begun to wait for (`take_over`).
+the future that the step had begun to wait for (`drive`).
 
 Every turn runs in its own copy of a context, so that no turn sees what another turn
 did to context variables.
@@ -29,10 +29,11 @@ class SuspendedTurn:
         context: The context in which its code runs.
         coroutine: Its code, suspended.
         awaited: The future that it waits for, or None for one turn of the loop.
+        is_kept: Whether a task takes the turn over later than it was suspended.
         is_marked: Whether `awaited` is a future that was awaited, as `keep` found.
     """
 
-    __slots__ = ("awaited", "context", "coroutine", "is_marked")
+    __slots__ = ("awaited", "context", "coroutine", "is_kept", "is_marked")
 
     def __init__(
         self, context: Context, coroutine: Coroutine[Any, Any, Any], awaited: Any
@@ -41,6 +42,7 @@ class SuspendedTurn:
         self.context: Context = context
         self.coroutine: Coroutine[Any, Any, Any] = coroutine
         self.awaited: Any = awaited
+        self.is_kept: bool = False
         self.is_marked: bool = False
 
     def keep(self) -> None:
@@ -52,6 +54,7 @@ class SuspendedTurn:
         may see the mark, because other tasks may await the same future.
         """
         awaited = self.awaited
+        self.is_kept = True
         self.is_marked = bool(getattr(awaited, "_asyncio_future_blocking", False))
         if self.is_marked:
             awaited._asyncio_future_blocking = False  # noqa: SLF001  # as a task does
@@ -78,16 +81,42 @@ else:
 
 @drives("coroutine")
 @types.coroutine
-def drive(turn: SuspendedTurn) -> Generator[Any, Any, Any]:
+def drive(
+    turn: SuspendedTurn, cancelled: asyncio.CancelledError | None = None
+) -> Generator[Any, Any, Any]:
     """Run the rest of a turn; the task that awaits this waits as the turn does.
 
     What the coroutine yields goes to the task, and what the task sends or throws goes
     to the coroutine, which cannot tell this from being awaited. The coroutine is
     stepped in its own context.
+
+    Args:
+        turn: What is left of the turn.
+        cancelled: The cancellation that came before the task took the turn over. As
+            for every task, it cancels the awaited future and reaches the turn through
+            that, if it can.
     """
     run, coroutine = turn.context.run, turn.coroutine
     send = coroutine.send
     awaited, turn.awaited = turn.awaited, None
+    try:
+        if cancelled is not None:
+            message = cancelled.args[0] if cancelled.args else None
+            if not turn.is_marked or not awaited.cancel(msg=message):
+                awaited = run(coroutine.throw, cancelled)
+            elif awaited.done():
+                awaited = run(send, None)
+            else:
+                awaited._asyncio_future_blocking = True  # noqa: SLF001  # as awaiting does
+        elif turn.is_kept:
+            if awaited is None or (turn.is_marked and awaited.done()):
+                awaited = run(send, None)
+            elif turn.is_marked:
+                awaited._asyncio_future_blocking = True  # noqa: SLF001  # likewise
+    except StopIteration as stop:
+        return stop.value
+    finally:
+        cancelled = None
     while True:
         try:
             yield awaited
@@ -104,34 +133,3 @@ def drive(turn: SuspendedTurn) -> Generator[Any, Any, Any]:
             return stop.value
         finally:
             del thrown
-
-
-async def take_over(
-    turn: SuspendedTurn, cancelled: asyncio.CancelledError | None
-) -> Any:
-    """Run the rest of a turn in the task that its first step was entered as.
-
-    Args:
-        turn: What is left of the turn.
-        cancelled: The cancellation that came meanwhile. As for every task, it cancels
-            the awaited future and reaches the turn through that, if it can.
-    """
-    run, coroutine, awaited = turn.context.run, turn.coroutine, turn.awaited
-    error: BaseException | None = cancelled
-    if turn.is_marked and cancelled is not None:
-        message = cancelled.args[0] if cancelled.args else None
-        if awaited.cancel(msg=message):
-            error = None
-    try:
-        if error is not None:
-            awaited = run(coroutine.throw, error)
-        elif awaited is None or (turn.is_marked and awaited.done()):
-            awaited = run(coroutine.send, None)
-        elif turn.is_marked:
-            awaited._asyncio_future_blocking = True  # noqa: SLF001  # as awaiting does
-    except StopIteration as stop:
-        return stop.value
-    finally:
-        error = cancelled = None
-    turn.awaited = awaited
-    return await drive(turn)

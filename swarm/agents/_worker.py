@@ -12,18 +12,17 @@ finds the cancellation when it wakes.
 """
 
 import asyncio
-from collections.abc import Awaitable
 from contextvars import Context
 from sys import getrefcount
 from typing import Any, Final, Protocol
 
-from swarm.agents._steps import SuspendedTurn, drive, take_over
+from swarm.agents._steps import SuspendedTurn, drive
 from swarm.ports import System, one_loop_turn
 
 PARKED: Final = 256
 """How many workers wait for work at most; a worker beyond that ends."""
 
-INLINE: Final = 64
+INLINE: Final = 256
 """How many first steps run in the call stacks of askers in one turn of the loop."""
 
 DEPTH: Final = 16
@@ -141,17 +140,9 @@ class Worker:
         self.is_ending = True
         self.cell = self.owner = None
 
-    def _is_captured(self) -> bool:
-        """Return whether something that a turn left behind refers to the task.
-
-        That is an open task group, scope or time-out, or a captured `current_task()`.
-        No frame of this module keeps the task in a local variable, because errors keep
-        the frames through which they have passed.
-        """
-        return getrefcount(self.task) > self._references
-
     async def _run(self) -> None:
         pool = self._pool
+        # No frame here has the task in a local variable: errors keep frames.
         self._references = getrefcount(self.task)
         while True:
             cancelled: asyncio.CancelledError | None = None
@@ -185,14 +176,29 @@ class Worker:
         First comes what is left of a turn that began elsewhere. `cancelled` is the
         cancellation that came for it meanwhile. A first step that cancelled its task
         and took that back (`uncancel`) leaves nothing but the cancelled future.
+
+        More references to the task than before any turn ran mean that a turn has left
+        something that refers to it: an open task group, scope or time-out, or a
+        captured `current_task()`.
         """
         turn, self.turn = self.turn, None
-        if turn is not None:
-            if not self.task.cancelling():
-                cancelled = None
-            await self._finish(cell, take_over(turn, cancelled))
-        cancelled = None
-        while self.cell is cell:
+        if not self.task.cancelling():
+            cancelled = None
+        while True:
+            if turn is not None:
+                try:
+                    result = await drive(turn, cancelled)
+                except GeneratorExit:
+                    raise
+                except BaseException as error:  # noqa: BLE001  # the agent's to judge
+                    if self.cell is not cell:
+                        return
+                    cell.fail_turn(error)
+                else:
+                    if self.cell is not cell:
+                        return
+                    cell.finish_turn(result)
+            cancelled = None
             if (
                 (cell.cancelling or self.task.cancelling())
                 and not cell.is_interrupted
@@ -201,34 +207,23 @@ class Worker:
                 return
             turn = cell.run_turns()
             if turn is not None:
-                await self._finish(cell, drive(turn))
-            elif cell.has_more():
+                continue
+            if cell.has_more():
                 await one_loop_turn()
+                if self.cell is not cell:
+                    return
             elif (
                 cell.killed
                 or cell.is_interrupted
                 or not (cell.cancelling or self.task.cancelling())
             ):
-                if self.owner is None and self._is_captured():
+                if self.owner is None and getrefcount(self.task) > self._references:
                     if cell.killed:
                         self.is_ending = True
                     else:
                         cell.keep_worker()
                 cell.release_worker()
                 return
-
-    async def _finish(self, cell: Runnable, rest: Awaitable[Any]) -> None:
-        """Run the rest of a turn and hand its outcome to the agent."""
-        try:
-            result = await rest
-        except GeneratorExit:
-            raise
-        except BaseException as error:  # noqa: BLE001  # the agent's to judge
-            if self.cell is cell:
-                cell.fail_turn(error)
-        else:
-            if self.cell is cell:
-                cell.finish_turn(result)
 
     async def _absorb(self, cell: Runnable) -> bool:
         """Take back the agent's cancellation of the turn that has just ended.
