@@ -279,6 +279,7 @@ def halt(cell: Cell) -> None:
                 log.warning("%s is lost: the agent is being restarted", turn)
             cell.drop(turn, died(cell, "is being restarted"))
     _end_beside(cell)
+    cell.notify()
 
 
 def finish(cell: Cell, reason: str) -> None:

@@ -212,6 +212,7 @@ class Supervisor:
     def _settled(self, cell: Cell, unless: Callable[[], bool]) -> Completion:
         """Write the status down; complete once `unless` no longer holds."""
         cell.notify()
+        cell.notify()
         turn = calling_turn()
         own = turn is not None and turn.cell is cell
 
