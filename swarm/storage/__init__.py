@@ -12,7 +12,7 @@ async with Swarm("what-if", restore=snapshot) as fork:  # another continuation
 | storage | what it is |
 |---|---|
 | `"memory://"` | gone with the process; the default |
-| `"file:data"`, `"file:///var/data"`, `Path("data")` | a folder: a snapshot and a journal |
+| `"file:data"`, `"file:///var/data"`, `Path("data")` | a folder with a journal |
 | `"sqlite:///run.db"`, `"sqlite:////abs.db"`, `Path("run.db")` | one SQLite file |
 | `Hybrid(secondary=...)` | memory, with a store that follows |
 | `Replicated([...], write_quorum=2)` | several stores; a quorum acknowledges |
@@ -24,7 +24,7 @@ Options stand in the URL: `durability=power` (the default), `process` or, for fi
 |---|---|---|---|
 | `power` | once it is synced, many commits in one | nothing lost | nothing lost |
 | `process` | once the system has it | nothing lost | the newest commits, never a hole |
-| `interval` | likewise; synced every `sync` seconds | nothing lost | the newest `sync` seconds |
+| `interval` | likewise; synced every `sync` s | nothing lost | the newest `sync` s |
 | `Hybrid` | at once | the newest commits | the newest commits |
 
 - Tasks in the process see a commit at once; the caller hears of it when it is safe.
@@ -36,7 +36,7 @@ Options stand in the URL: `durability=power` (the default), `process` or, for fi
   is cut off, kept in a file beside it, and reported. Any other damage is
   `StateCorruption`, and every file stays as it was; `salvage` (or `swarm doctor PATH
   --salvage TARGET`) writes what can be read into a new store. SQLite's own limit
-  remains: a damaged write-ahead log that was not yet folded in loses its newest commits.
+  remains: a damaged write-ahead log that was not folded in loses its newest commits.
 - After a restart, locks, semaphores, barriers and the registry are empty: their holders
   ended with the process. Documents, history, positions, dead letters, tasks and
   schedules go on. A revision is never used twice, so old tokens stay stale.

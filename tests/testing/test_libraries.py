@@ -43,7 +43,7 @@ def check(program, names):
 
 
 def test_a_cancelled_waiter_of_an_anyio_lock_blocks_the_next_one():
-    """anyio 4.12: `acquire` queues behind a waiter that is cancelled and still listed."""
+    """anyio 4.12: `acquire` queues behind a cancelled waiter that is still listed."""
     needs("anyio", "4.12.")
     import anyio
 
@@ -69,7 +69,7 @@ HOST = ("example.org", 80, False, True, None, None, None)
 
 
 def test_a_cancelled_waiter_of_an_aiohttp_connector_wakes_nobody():
-    """aiohttp 3.14: a slot that was offered to a cancelled waiter is offered no more."""
+    """aiohttp 3.14: a slot offered to a cancelled waiter is offered no more."""
     needs("aiohttp", "3.14.")
     import aiohttp
     from aiohttp.client_reqrep import ConnectionKey
@@ -121,7 +121,7 @@ def test_a_cancelled_waiter_of_an_aiohttp_connector_wakes_nobody():
 
 
 def test_a_cancelled_request_takes_a_slot_of_an_httpcore_pool_for_ever():
-    """httpcore 1.0.9: a connection made for a cancelled request is never used, nor freed."""
+    """httpcore 1.0.9: a connection made for a cancelled request is never freed."""
     needs("httpcore", "1.0.9")
     import httpcore
 
