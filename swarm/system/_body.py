@@ -29,19 +29,17 @@ class Body:
 
     def is_cancelled_by_swarm_only(self) -> bool:
         """Return whether the swarm, and nobody else, cancelled the running task."""
-        task = asyncio.current_task()
-        if task is not self._task or not self.is_cancelled:
+        if asyncio.current_task() is not self._task or not self.is_cancelled:
             return False
-        return task.cancelling() <= self._before + 1
+        return self._task.cancelling() <= self._before + 1
 
     def leave(self) -> bool:
         """Take the cancellation back; return whether somebody else cancelled as well.
 
         Call it in the task that leaves the block, after its last wait.
         """
-        task = asyncio.current_task()
-        if task is not self._task:
+        if asyncio.current_task() is not self._task:
             return True
         if self.is_cancelled:
-            task.uncancel()
-        return task.cancelling() > self._before
+            self._task.uncancel()
+        return self._task.cancelling() > self._before

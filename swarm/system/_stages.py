@@ -48,14 +48,14 @@ class StageAgents:
 
     # --- for the coordinator ----------------------------------------------------------
 
-    def attach(self, _: Cell) -> None:
+    def attach(self, cell: Cell) -> None:  # noqa: ARG002  # one signature for all
         """Have those that wait for an agent look again."""
         news, self._news = self._news, []
         for each in news:
             if not each.done():
                 each.set_result(None)
 
-    def detach(self, _: Cell) -> None:
+    def detach(self, cell: Cell) -> None:  # one signature for all
         """Do nothing: an agent that is gone is not found."""
 
     def end(self) -> None:

@@ -1,8 +1,8 @@
 """The swarm as one identity holds it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Self, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Never, Self, TypeVar, TypeVarTuple
 
 from swarm.agents import (
     Actor,
@@ -171,6 +171,7 @@ class Surface:
         restart: Restart | None = None,
         shutdown: float = 5.0,
         replace: bool = False,
+        **unknown: Never,
     ) -> Ref[A]:
         """Build an agent, run its `started`, announce it, and return a ref to it.
 
@@ -189,15 +190,18 @@ class Surface:
             shutdown: Seconds that its end may take: code that ignores its
                 cancellation for longer is left behind, with an error.
             replace: Whether to stop an agent that has this name, and take its place.
+            **unknown: None: arguments of the factory are positional.
 
         Raises:
             NameTaken: An agent of this name is alive, and `replace` is false.
             InvalidPath: The name cannot be a name in the tree.
-            TypeError: The factory does not make an agent.
+            TypeError: The factory does not make an agent, or an option is unknown.
             Closed: The swarm is closed or closing.
             WrongLoop: Called from another event loop.
             Exception: What the factory or `started` raised.
         """
+        if unknown:
+            raise TypeError(_keywords_of(factory, unknown))
         options = SpawnOptions(
             name=name,
             capabilities=capabilities,
@@ -379,6 +383,17 @@ class Surface:
             lines += coordinator.coordination.explain(self._identity)
             lines += coordinator.bus.describe()
         return "\n".join(lines)
+
+
+def _keywords_of(factory: object, unknown: Mapping[str, object]) -> str:
+    """Say how a factory gets arguments that were given by keyword."""
+    made = getattr(factory, "__name__", "factory")
+    given = ", ".join(f"{name}={value!r}" for name, value in unknown.items())
+    return (
+        f"spawn has no option {', '.join(map(repr, unknown))}; give {made} its "
+        "arguments by position, as in spawn(Class, 2), or "
+        f"spawn(functools.partial({made}, {given}))"
+    )
 
 
 class AgentSurfaces:

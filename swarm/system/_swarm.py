@@ -92,7 +92,7 @@ class Swarm(Surface):
         self._policy = Policy.default() if policy is None else policy
         self._clock = clock
         self._seed = seed
-        self._on_failure = on_failure
+        self._on_failure: OnFailure = on_failure
         self._storage = storage
         self._restore = restore
         self._identity = OWNER
@@ -156,7 +156,11 @@ class Swarm(Surface):
             raise Closed(f"swarm '{self._name}' was opened before; make a new one")
         self._is_opened = True
         clock = LoopClock() if self._clock is None else self._clock
-        kernel, stored = await self._open_kernel(clock)
+        try:
+            kernel, stored = await self._open_kernel(clock)
+        except BaseException:
+            self._is_opened = False
+            raise
         self._coordinator = Coordinator(
             self._name,
             self._config,

@@ -12,6 +12,7 @@ from swarm import (
     Closed,
     DeadlockError,
     Swarm,
+    SwarmConfig,
     event,
 )
 from tests.support.actors import Worker
@@ -111,6 +112,25 @@ async def test_two_closers_that_wait_for_each_other_both_return():
 
     second_task = asyncio.ensure_future(second())
     await asyncio.gather(first(), second_task)
+
+
+@virtual
+async def test_a_closer_that_waits_for_a_turn_that_waits_for_it_gets_the_end_in_time():
+    """The wait is cut by `drain_timeout`: the graph does not know the task's caller."""
+
+    class Waiter(Agent):
+        async def wait_for(self, task: "asyncio.Task[None]") -> None:
+            await task
+
+    began = asyncio.get_running_loop().time()
+    swarm = await Swarm.open(config=SwarmConfig(drain_timeout=5))
+    waiter = await swarm.spawn(Waiter)
+    closing = asyncio.ensure_future(swarm.close())
+    await waiter.tell(Waiter.wait_for, closing)
+    with contextlib.suppress(asyncio.CancelledError):
+        await closing
+    await swarm.close()
+    assert asyncio.get_running_loop().time() - began < 10
 
 
 @virtual

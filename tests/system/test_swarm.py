@@ -535,3 +535,11 @@ async def test_a_limiter_lets_so_many_begin_in_a_window():
             async with swarm.limiter("api", 2, per=10).acquire():
                 begun.append(round(loop.time() - start))
     assert begun == [0, 0, 10, 10, 20]
+
+
+@virtual
+async def test_arguments_that_are_given_by_keyword_to_spawn_are_told_the_way():
+    """Newcomers write `spawn(L, depth=2)`."""
+    async with Swarm() as swarm:
+        with pytest.raises(TypeError, match=r"functools\.partial\(Worker, depth=2\)"):
+            await swarm.spawn(Worker, depth=2)

@@ -89,6 +89,7 @@ async def errors(swarm: Swarm, ada: Ref[Researcher]) -> None:
     ada.stream(Researcher.research, "bees")  # type: ignore[arg-type]
     # a wrong argument of the factory, and no agent at all
     await swarm.spawn(Researcher, 1)  # type: ignore[arg-type]
+    await swarm.spawn(Researcher, model="x")  # type: ignore[arg-type]
     await swarm.spawn(dict)  # type: ignore[type-var]
 
 
