@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Coroutine
 from typing import Any, ClassVar
 
@@ -16,11 +17,12 @@ from swarm.testing._errors import StuckError
 from swarm.testing._handles import Ready
 from swarm.testing._hypothesis import schedules
 from swarm.testing._loop import SimLoop
-from swarm.testing._options import Order, Threads
+from swarm.testing._options import Order, Threads, Unhandled
 from swarm.testing._policies import Fifo
 from swarm.testing._report import describe_stuck
 from swarm.testing._settle import settle
 from swarm.testing._sim import Sim
+from swarm.testing._trace import Tracer, render
 
 
 class SteppedLoop(SimLoop):
@@ -87,19 +89,27 @@ class SwarmStateMachine(RuleBasedStateMachine):
         order: see `SimLoop`.
         max_stall: see `SimLoop`, in seconds.
         threads: see `SimLoop`.
+        unhandled: see `SimLoop`.
         sim: clock and randomness of the run.
     """
 
     order: ClassVar[Order] = "tasks"
     max_stall: ClassVar[float] = 0.0
     threads: ClassVar[Threads] = "refuse"
+    unhandled: ClassVar[Unhandled] = "fail"
 
     def __init__(self) -> None:
         super().__init__()
         self.loop: SteppedLoop = SteppedLoop(
-            Fifo(), order=self.order, max_stall=self.max_stall, threads=self.threads
+            Fifo(),
+            order=self.order,
+            max_stall=self.max_stall,
+            threads=self.threads,
+            unhandled=self.unhandled,
         )
         self.sim: Sim = Sim(self.loop)
+        self._tracer = Tracer()
+        self._tracer.attach(self.loop)
         self._running: list[asyncio.Task[Any]] = []
 
     def start(
@@ -143,7 +153,14 @@ class SwarmStateMachine(RuleBasedStateMachine):
                 raise error
 
     def teardown(self) -> None:
-        """Cancel what is still running and close the loop."""
+        """Cancel the tasks that are left and close the loop.
+
+        An exception on its way gets the story of the run as a note.
+        """
+        error = sys.exception()
+        if error is not None:
+            self.loop.fails_unhandled = False  # one exception at a time
+            error.add_note(render(self._tracer.rows))
         try:
             self.loop.patient, self.loop.fuel = True, 100_000
             settle(self.loop)

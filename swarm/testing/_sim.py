@@ -1,4 +1,4 @@
-"""What a simulated program is given to talk to its simulator."""
+"""The simulator, as simulated programs and tests see it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import asyncio
 import functools
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Unpack
 
 from swarm.ports import one_loop_turn
-from swarm.testing._errors import InvariantError
+from swarm.testing._errors import InvariantError, SimulationError
 from swarm.testing._injector import Injector
+from swarm.testing._options import SearchOptions
 
 if TYPE_CHECKING:
     from swarm.testing._loop import SimLoop
@@ -40,20 +41,60 @@ class SimClock:
 
 
 class Sim:
-    """The handle a program gets as its `sim` argument.
+    """The simulator, as programs and tests see it.
+
+    A simulated program with a parameter `sim` is given one: it has the virtual clocks,
+    chance, faults and conditions of the run. A test with the fixture `sim` is outside
+    of any run: it calls `explore` or `run`, which simulate a program.
 
     Attributes:
-        clock: virtual time and wall clock.
         goals: what `sometimes` has recorded so far.
-        faults: what can be made to go wrong with the agents of a swarm.
     """
 
-    def __init__(self, loop: SimLoop) -> None:
-        self._loop = loop
+    def __init__(self, loop: SimLoop | None = None) -> None:
+        self._simulation = loop
         self._open: list[tuple[str, Callable[[], object], float]] = []
-        self.clock: SimClock = SimClock(loop)
         self.goals: dict[str, bool] = {}
-        self.faults: Injector = loop.faults
+
+    @property
+    def _loop(self) -> SimLoop:
+        if self._simulation is None:
+            raise SimulationError(
+                "nothing is simulated here; give the program a parameter `sim` and "
+                "call sim.explore(program)"
+            )
+        return self._simulation
+
+    def explore(self, _program: Any, /, **_: Unpack[SearchOptions]) -> Any:
+        """Run a coroutine function under many schedules; see `swarm.testing.explore`.
+
+        Only outside of a run: options of the command line come first, and
+        `--swarm-replay` runs one schedule.
+
+        Raises:
+            Exception: the program's own, from the first schedule that fails.
+            GoalError: a goal of `sim.sometimes` was never met.
+            SimulationError: called by a program that is simulated already.
+        """
+        raise SimulationError("the program is simulated already")
+
+    def run(self, _program: Any, /, **_: Any) -> Any:
+        """Run a coroutine function once, outside of a run; see `swarm.testing.run`.
+
+        Raises:
+            SimulationError: called by a program that is simulated already.
+        """
+        raise SimulationError("the program is simulated already")
+
+    @functools.cached_property
+    def clock(self) -> SimClock:
+        """Virtual time and the virtual wall clock."""
+        return SimClock(self._loop)
+
+    @property
+    def faults(self) -> Injector:
+        """What can be made to go wrong with the agents of a swarm."""
+        return self._loop.faults
 
     @functools.cached_property
     def rng(self) -> random.Random:

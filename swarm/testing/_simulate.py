@@ -1,4 +1,4 @@
-"""Simulated tests: a decorator, and the object behind the `sim` fixture."""
+"""Simulated tests: a decorator, and loops for other test plugins."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from swarm.testing._options import (
 )
 from swarm.testing._policies import RandomWalk
 from swarm.testing._program import Program
-from swarm.testing._results import Report
+from swarm.testing._results import Report, Run
+from swarm.testing._sim import Sim
 
 
 @attrs.define
@@ -89,7 +90,7 @@ def simulate(
         @functools.wraps(coroutine_function)
         def test(*args: Any, **kwargs: Any) -> None:
             program = functools.partial(coroutine_function, *args, **kwargs)
-            _check(program, how)
+            check(program, how)
 
         if wants_sim:
             left = [p for p in signature.parameters.values() if p.name != "sim"]
@@ -109,7 +110,8 @@ def _unwrapped(function: Any) -> Any:
     return getattr(function, "__call__", function)  # noqa: B004 of an instance
 
 
-def _check(program: Function, how: Search) -> Report:
+def check(program: Function, how: Search) -> Report:
+    """Explore a program as the command line says; raise what fails."""
     if overrides.replay is None:
         report = search(Program(program), overrides.over(how), "pytest")
         report.check()
@@ -125,20 +127,17 @@ def _check(program: Function, how: Search) -> Report:
     return Report(schedules=1)
 
 
-class Explorer:
-    """The `sim` fixture: explores programs under the options of the command line."""
+class OutsideSim(Sim):
+    """The `sim` of a test, which is outside of any run."""
 
     @spelled_out(Search, SearchOptions)
-    def explore(self, program: Function, **options: Unpack[SearchOptions]) -> Report:
-        """Run a coroutine function under many schedules; see `swarm.testing.explore`.
+    def explore(self, program: Any, /, **options: Unpack[SearchOptions]) -> Report:
+        """Run a coroutine function under many schedules."""
+        return check(program, checked(Search, SearchOptions, options))
 
-        Raises:
-            Exception: the program's own, from the first schedule that fails.
-            GoalError: a goal of `sim.sometimes` was never met.
-        """
-        return _check(program, checked(Search, SearchOptions, options))
-
-    run = staticmethod(run)
+    def run(self, program: Any, /, **options: Any) -> Run:
+        """Run a coroutine function once."""
+        return run(program, **options)
 
 
 @spelled_out(Settings, RunOptions)

@@ -21,7 +21,7 @@ from swarm.testing import (
     simulate,
     sweep_cancel,
 )
-from swarm.testing._simulate import Explorer
+from swarm.testing._simulate import OutsideSim
 
 
 async def program():
@@ -52,7 +52,7 @@ EVERYBODY = [
     run,
     again,
     explore,
-    Explorer().explore,
+    OutsideSim().explore,
     decorated,
     prove,
     sweep_cancel,
@@ -61,7 +61,7 @@ EVERYBODY = [
     concurrent,
 ]
 WITH_ORDER = [f for f in EVERYBODY if f not in (again, sweep_cancel)]
-SEARCHES = [explore, Explorer().explore, decorated]
+SEARCHES = [explore, OutsideSim().explore, decorated]
 SEEDED = [*SEARCHES, run, prove, sweep_cancel, factory]
 
 

@@ -1,12 +1,22 @@
 """Simulated tests under pytest, alone and beside the asyncio plugins."""
 
 import asyncio
+import shlex
 import subprocess
 import sys
 
 import pytest
 
-from swarm.testing import Sim, sim_loop_factory, simulate
+from swarm.testing import (
+    Sim,
+    SimulationError,
+    explore,
+    prove,
+    run,
+    sim_loop_factory,
+    simulate,
+    sweep_cancel,
+)
 from swarm.testing._simulate import overrides
 
 pytest_plugins = ["pytester"]
@@ -124,6 +134,130 @@ def test_a_failure_prints_the_blob_and_replays(pytester, restored, plugins):
     again = run_pytest(pytester, *plugins, f"--swarm-replay={blob}")
     again.assert_outcomes(failed=1)
     again.stdout.fnmatch_lines(["*assert 1 == 2*"])
+
+
+def test_a_failure_prints_one_line_that_can_be_copied(pytester, restored):
+    pytester.makepyfile(BROKEN)
+    result = run_pytest(pytester)
+    (line,) = [n for n in result.outlines if "--swarm-replay" in n]
+    command, *arguments = shlex.split(line.removeprefix("E").strip())
+    assert command == "pytest"
+    again = run_pytest(pytester, *arguments)
+    again.assert_outcomes(failed=1)
+    again.stdout.fnmatch_lines(["*assert 1 == 2*"])
+
+
+def test_frames_of_swarm_are_hidden_from_tracebacks(pytester, restored):
+    pytester.makepyfile(BROKEN)
+    lines = run_pytest(pytester).outlines
+    assert not any("swarm/testing" in line for line in lines)
+    assert any(line.startswith(">") and "state[0] == 2" in line for line in lines)
+
+
+def test_a_blob_that_no_longer_fits_does_not_pass(pytester, restored):
+    pytester.makepyfile(BROKEN)
+    result = run_pytest(pytester)
+    (line,) = [n for n in result.outlines if "--swarm-replay" in n]
+    blob = line.split("--swarm-replay=")[1].split()[0]
+    pytester.makepyfile(
+        """
+        from swarm.testing import simulate
+
+        @simulate
+        async def test_race():
+            pass
+        """
+    )
+    again = run_pytest(pytester, f"--swarm-replay={blob}")
+    again.assert_outcomes(failed=1)
+    again.stdout.fnmatch_lines(["*1 of its 1 decisions were never reached*"])
+
+
+SWARM_FIXTURE = """
+    import pytest
+    from swarm import Agent, Swarm
+
+    class Echo(Agent):
+        async def say(self, text):
+            return text
+        async def fail(self):
+            raise ValueError("the agent's own")
+
+    {mark}
+    async def test_ask(swarm):
+        assert isinstance(swarm, Swarm)
+        echo = await swarm.spawn(Echo)
+        assert await echo.ask(Echo.say, "hello") == "hello"
+
+    {mark}
+    async def test_failure(swarm):
+        echo = await swarm.spawn(Echo)
+        await echo.tell(Echo.fail)
+"""
+
+
+def test_the_fixture_swarm_works_with_pytest_asyncio(pytester):
+    pytester.makepyfile(SWARM_FIXTURE.format(mark=""))
+    result = run_pytest(pytester, "-p", "no:anyio")
+    assert result.parseoutcomes()["passed"] >= 1
+    assert {"failed", "errors"} & result.parseoutcomes().keys()
+    result.stdout.fnmatch_lines(["*ValueError: the agent's own*"])
+
+
+def test_the_fixture_swarm_works_in_the_strict_mode_of_pytest_asyncio(pytester):
+    pytester.makepyfile(SWARM_FIXTURE.format(mark="@pytest.mark.asyncio"))
+    result = run_pytest(
+        pytester, "-p", "no:anyio", "-o", "asyncio_mode=strict", "-k", "ask"
+    )
+    result.assert_outcomes(passed=1, deselected=1)
+
+
+def test_the_fixture_swarm_works_with_anyio(pytester):
+    pytester.makeconftest(
+        """
+        import pytest
+
+        @pytest.fixture
+        def anyio_backend():
+            return "asyncio"
+        """
+    )
+    pytester.makepyfile(SWARM_FIXTURE.format(mark="@pytest.mark.anyio"))
+    result = run_pytest(pytester, "-p", "no:asyncio", "-k", "ask")
+    result.assert_outcomes(passed=1, deselected=1)
+
+
+def test_a_plain_function_is_refused_where_nothing_would_run_it():
+    with pytest.raises(TypeError, match="@simulate is for an `async def`"):
+
+        @simulate
+        def test_nothing():
+            pass
+
+    with pytest.raises(TypeError, match="make it an `async def`"):
+        explore(lambda: None).check()
+
+
+def test_a_coroutine_is_refused_and_its_function_named():
+    async def program():
+        pass
+
+    for function in (explore, run, prove, sweep_cancel):
+        with pytest.raises(TypeError, match=r"pass the function: program, not program"):
+            function(program())
+
+
+def test_the_sim_of_a_test_and_of_a_program_is_one_thing(sim):
+    async def program(sim):
+        assert type(sim) is Sim
+        with pytest.raises(SimulationError, match="simulated already"):
+            sim.explore(program)
+        return sim.clock.time()
+
+    assert isinstance(sim, Sim)
+    assert sim.run(program).unwrap() == 0
+    with pytest.raises(SimulationError, match="nothing is simulated here"):
+        print(sim.clock)
 
 
 def test_the_command_line_sets_schedules_and_seed(pytester, restored):
