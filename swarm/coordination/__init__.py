@@ -10,6 +10,8 @@ from swarm.coordination._barriers import (
 )
 from swarm.coordination._coordination import Coordination
 from swarm.coordination._lease import Lease
+from swarm.coordination._lease_state import Grant
+from swarm.coordination._lock_rules import hand_over_lock
 from swarm.coordination._locks import HeldLock, LockHandle, Locks, QueuedLock
 from swarm.coordination._semaphores import (
     HeldPermits,
@@ -28,6 +30,7 @@ __all__ = [
     "BarrierHandle",
     "Barriers",
     "Coordination",
+    "Grant",
     "HeldLock",
     "HeldPermits",
     "Lease",
@@ -47,4 +50,5 @@ __all__ = [
     "Semaphores",
     "Session",
     "WaitGraph",
+    "hand_over_lock",
 ]

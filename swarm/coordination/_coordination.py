@@ -7,10 +7,13 @@ import asyncio
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
+import attrs
+
 from swarm.coordination._acquire import MultiAcquire
 from swarm.coordination._barriers import BarrierHandle, Barriers, BarrierTerms
 from swarm.coordination._joins import TaskJoins
 from swarm.coordination._lease import Lease
+from swarm.coordination._lease_state import Grant
 from swarm.coordination._locks import LockHandle, Locks, LockTerms
 from swarm.coordination._names import Rights
 from swarm.coordination._semaphores import (
@@ -86,6 +89,23 @@ class Coordination:
     def locks(self, identity: AgentIdentity) -> Locks:
         """Return all locks, as `identity` may see them."""
         return Locks(self._locks, identity)
+
+    def check_hold(self, identity: AgentIdentity, name: str) -> None:
+        """Refuse an identity that may not hold a lock.
+
+        Raises:
+            AccessDenied: the policy does not let it.
+        """
+        self._locks.spec(name, identity)
+
+    def receive(self, identity: AgentIdentity, name: str, grant: Grant) -> Lease:
+        """Return the lease of a lock that a commit has handed over to `identity`.
+
+        It belongs to the running turn or task, and is renewed until that ends.
+        """
+        spec = attrs.evolve(self._locks.spec(name, identity), is_entering=True)
+        session = self._core.sessions.current()
+        return self._locks.manager.issue(spec, session, grant)
 
     def acquire_all(
         self,

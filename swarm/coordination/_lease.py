@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Final, NoReturn, Self, SupportsIndex
 
 from swarm.coordination._alarms import Slot
-from swarm.coordination._lease_rules import EXPIRED, RELEASED
+from swarm.coordination._lease_rules import EXPIRED, HANDED_OVER, RELEASED
 from swarm.coordination._lease_state import AcquireSpec, Grant
 from swarm.coordination._sessions import Session
 from swarm.errors import Closed, LeaseLost, StaleLease
@@ -121,7 +121,8 @@ class Lease:
     def lost(self) -> Loss:
         """Await it (or call it and await that) to wait until the lease has gone.
 
-        Gives the reason why it was lost, or None when its holder released it. Raises
+        Gives the reason why it was lost, or None when its holder released it or handed
+        it over with a task. Raises
         `Closed` at the end of the swarm. Cancelling the wait does no harm.
         """
         return Loss(self)
@@ -299,7 +300,7 @@ class Lease:
                 else:
                     return pending if error is None else _unless_lost(pending)
             return None
-        if self._depth or self._reason is RELEASED or self._reason is CLOSED:
+        if self._depth or self._reason in (RELEASED, HANDED_OVER, CLOSED):
             return None
         is_ours = False
         if body is not None and self._is_struck:
@@ -377,7 +378,7 @@ class Lease:
         """Note that it has ended; cancel the body unless that has ended it itself."""
         self._reason = reason
         self.is_renewing = False
-        is_lost = reason is not RELEASED
+        is_lost = reason not in (RELEASED, HANDED_OVER)
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(reason)
         if is_lost and self.on_loss is not None:
@@ -421,7 +422,7 @@ class Lease:
             reason = await asyncio.shield(self._gone)
         if reason is CLOSED:
             raise Closed(CLOSED)
-        return None if reason is RELEASED else reason
+        return None if reason in (RELEASED, HANDED_OVER) else reason
 
 
 async def _unless_lost(pending: Awaitable[None] | None) -> None:

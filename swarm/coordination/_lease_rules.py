@@ -34,6 +34,8 @@ EXPIRED: Final = "it expired"
 
 RELEASED: Final = "it was released"
 
+HANDED_OVER: Final = "it was handed over"
+
 
 def decide_acquire(
     document: Document | None, now: int, request: tuple[AcquireSpec, str, str, bool]

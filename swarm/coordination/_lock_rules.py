@@ -8,7 +8,14 @@ from typing import Any, Final, Literal, Self, TypeAlias, cast
 
 import attrs
 
-from swarm.coordination._lease_rules import AGAIN, QUEUED, give, serve, sweep
+from swarm.coordination._lease_rules import (
+    AGAIN,
+    HANDED_OVER,
+    QUEUED,
+    give,
+    serve,
+    sweep,
+)
 from swarm.coordination._lease_state import (
     FIRST,
     AcquireSpec,
@@ -173,6 +180,35 @@ def to_event(kind: str, name: str, subject: Grant | Request) -> object:
     if cls is None:
         return LockReleased(name, subject.id, subject.owner, subject.mode, kind)
     return cls(name, subject.id, subject.owner, subject.mode)
+
+
+def hand_over_lock(
+    document: Document | None, now: int, lease: tuple[str, str, int], grant: Grant
+) -> tuple[LockState, tuple[Announcement, ...]]:
+    """Return the record in which `grant` has taken the place of a lease, and events.
+
+    The lock is held all the while, in the same mode; the old token is stale from then
+    on. `lease` is the name of the lock, and the lease's id and token.
+
+    Raises:
+        StaleLease: the lease is no live holder.
+    """
+    name, id, token = lease  # noqa: A001
+    state = load(document, FREE)
+    state.check_holder(id, token, now)
+    held: Grant = state.grants[id]
+    grant.mode = held.mode
+    grant.expires = max(grant.expires, held.expires)
+    state = state.successor()
+    state.drop(held)
+    state.add(grant)
+    head = state.head("exclusive")
+    if head is not None and head[2].upgrades == id:
+        state.dequeue(head[2])  # a pending upgrade goes with its grant
+    return state, (
+        *state.announce(HANDED_OVER, name, held),
+        *state.announce("acquired", name, grant),
+    )
 
 
 def decide_upgrade(

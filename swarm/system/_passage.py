@@ -25,7 +25,9 @@ def handoff_manager_of(coordinator: Coordinator) -> HandoffManager:
     """Return what keeps the handoffs of a swarm in this process."""
     manager = coordinator.handoffs
     if manager is None:
-        manager = HandoffManager(manager_of(coordinator), coordinator.tail)
+        manager = HandoffManager(
+            manager_of(coordinator), coordinator.tail, coordinator.coordination
+        )
         coordinator.handoffs = manager
         coordinator.at_close(manager.close)
     return manager

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from heapq import heappop, heappush
 from typing import Any
 
+from swarm.coordination import Coordination
 from swarm.errors import Closed, NotFound, SwarmError
 from swarm.model import TIME, AgentIdentity, Document
 from swarm.ports import Tail, Timer, correlated
@@ -28,15 +29,22 @@ class HandoffManager:
 
     Attributes:
         tasks: The tasks of this process.
+        locks: The locks of this process.
         hops: How often one task may be handed on.
         on_change: Called with each new record of a handoff, in the middle of a commit.
     """
 
     def __init__(
-        self, tasks: TaskManager, tail: Tail, *, hops: int = rules.HOPS
+        self,
+        tasks: TaskManager,
+        tail: Tail,
+        locks: Coordination,
+        *,
+        hops: int = rules.HOPS,
     ) -> None:
         """Follow the log from now on."""
         self.tasks: TaskManager = tasks
+        self.locks: Coordination = locks
         self.hops: int = hops
         self.on_change: Callable[[HandoffRecord], None] | None = None
         self._open: dict[str, HandoffRecord] = {}

@@ -49,12 +49,12 @@ class LeaseName:
     """A lock's lease that goes along with a task.
 
     Attributes:
-        path: The lock's document.
+        name: The lock.
         id: The lease's id.
         token: Its fencing token.
     """
 
-    path: str
+    name: str
     id: str
     token: int
 

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import attrs
 
+from swarm.coordination import Grant, hand_over_lock
 from swarm.errors import (
     AccessDenied,
     ConflictError,
@@ -49,6 +50,7 @@ HOPS: Final = 8
 """How often one task is handed on at most, unless told otherwise (O10)."""
 
 _REGISTRY: Final = Path.of("global", "registry")
+_LOCKS: Final = Path.of("locks")
 _GROUPS: Final = ("capability", "role")
 _ENDED: Final = ("offline", "error")
 
@@ -172,16 +174,18 @@ class Taken(NamedTuple):
     Attributes:
         handoff: The record of the handoff.
         task: The record of the task, whose claim is the receiver's.
+        grants: The leases that came along, as the receiver's grants.
     """
 
     handoff: HandoffRecord
     task: TaskRecord
+    grants: Sequence[Grant] = ()
 
 
 def accept(
     view: View, handoff_id: str, receiver: AgentIdentity, claim_id: str, lease: int
 ) -> Plan:
-    """Plan that a task passes to a receiver: owner, token and handoff at once (O4).
+    """Plan that a task passes to a receiver: owner, token, leases, handoff (O4).
 
     The attempt stays the same one; its time limit begins anew. The outcome is `Taken`,
     or the record of a handoff that has expired instead.
@@ -197,6 +201,7 @@ def accept(
         AccessDenied: The handoff is not addressed to the receiver.
         InvalidTransition: The handoff is not open any more.
         StaleClaim: The sender has lost the task.
+        StaleLease: The sender has lost a lease that goes along.
     """
     record = _open(view, handoff_id, receiver)
     now = view.now
@@ -223,8 +228,17 @@ def accept(
         )
         writes.append(Write(handoff_path(before.id), record=done))
         events.append(HandoffCompleted(before.id, before.task_id))
+    grants: list[Grant] = []
+    for n, held in enumerate(record.leases):
+        path = _LOCKS.child(held.name)
+        grant = Grant(f"{claim_id}-{n}", name, f"handoff {record.id}", now, now + lease)
+        moved = (held.name, held.id, held.token)
+        state, told = hand_over_lock(view.find(path), now, moved, grant)
+        writes.append(Write(path, record=state))
+        events += map(_payload, told)
+        grants.append(grant)
     events.append(HandoffAccepted(record.id, record.task_id, name))
-    return Plan(writes, events, Taken(passed, taken))
+    return Plan(writes, events, Taken(passed, taken, grants))
 
 
 def reject(view: View, handoff_id: str, receiver: AgentIdentity, reason: str) -> Plan:

@@ -1,11 +1,12 @@
 """Handoffs: how an agent offers a task to another one, and how that one takes it."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
 import orjson
 
+from swarm.coordination import Lease
 from swarm.errors import (
     AccessDenied,
     InvalidTransition,
@@ -32,6 +33,7 @@ from swarm.work._handoff_record import (
     HANDOFFS,
     HandoffRecord,
     HandoffStatus,
+    LeaseName,
     handoff_path,
     load_handoff,
 )
@@ -86,6 +88,7 @@ class Handoff:
     Attributes:
         withheld: The entries of `completed` that the agent may not read.
         claim: The claim that `accept` has returned, or None.
+        leases: The leases of locks that came along with it.
         host: The task that waits for the code which is to accept, or None; it is
             cancelled when the claim is lost.
     """
@@ -103,6 +106,7 @@ class Handoff:
         self._may_read = may_read
         self.withheld: tuple[str, ...] = ()
         self.claim: Claim | None = None
+        self.leases: tuple[Lease, ...] = ()
         self.host: asyncio.Task[Any] | None = None
         self._show(loaded)
 
@@ -207,8 +211,9 @@ class Handoff:
     async def accept(self, *, lease: float = LEASE) -> Claim:
         """Take the task over and return the claim, which renews itself.
 
-        From that commit on the sender's claim is stale. Cancelled before it is
-        answered, it gives the task back.
+        From that commit on the sender's claim is stale, and so are the leases that the
+        sender named: `leases` has those that took their place, which are renewed until
+        this turn or task ends. Cancelled before it is answered, it gives the task back.
 
         Args:
             lease: How many seconds the claim lasts without renewal.
@@ -217,9 +222,12 @@ class Handoff:
             AccessDenied: The handoff is not addressed to this agent.
             InvalidTransition: It is not open any more.
             StaleClaim: The sender has lost the task.
+            StaleLease: The sender has lost a lease that goes along.
         """
         check_seconds("lease", lease)
         manager, tasks = self._manager, self._manager.tasks
+        for held in self._record.leases:
+            manager.locks.check_hold(self._identity, held.name)
         claim_id = tasks.new_id("claim")
         before = tasks.clock.monotonic()
         deciding = manager.decide(
@@ -240,6 +248,12 @@ class Handoff:
             )
         claim = adopt(tasks, self._identity, outcome.task, revision, before)
         claim.offer = self
+        for grant in outcome.grants:
+            grant.token = grant.token or revision
+        self.leases = tuple(
+            manager.locks.receive(self._identity, held.name, grant)
+            for held, grant in zip(self._record.leases, outcome.grants, strict=True)
+        )
         self.claim = claim
         if self.host is not None:
             claim.enter(self.host)
@@ -356,6 +370,7 @@ class Handoffs:
         remaining: str = "",
         notes: str = "",
         checkpoint: Checkpoint | int | None = None,
+        leases: Sequence[Lease] = (),
         timeout: float = 60.0,
     ) -> Handoff:
         """Offer a task that this agent works on to another one.
@@ -371,6 +386,8 @@ class Handoffs:
             remaining: What is left to do.
             notes: More about it.
             checkpoint: The task's checkpoint to go on from.
+            leases: The leases of locks that go along: the receiver holds them from the
+                commit on that makes it the owner.
             timeout: Seconds after which the offer expires.
 
         Raises:
@@ -404,6 +421,7 @@ class Handoffs:
             remaining=remaining,
             notes=notes,
             checkpoint=_number(checkpoint),
+            leases=tuple(map(_lease_name, leases)),
             correlation=_correlation() or handoff_id,
         )
         with correlated(record.correlation):
@@ -457,6 +475,13 @@ class Handoffs:
             for loaded in found
             if may_read is None or may_read(handoff_path(loaded.record.id))
         ][:limit]
+
+
+def _lease_name(lease: Any) -> LeaseName:
+    if not isinstance(lease, Lease) or not lease.mode:
+        raise TypeError(f"the leases of locks go along with a task, not {lease!r}")
+    lease.conditions()  # refuses one that is known to be lost
+    return LeaseName(name=lease.name, id=lease.id, token=lease.token)
 
 
 async def _caught(deciding: Coroutine[Any, Any, tuple[int, Any]]) -> tuple[int, Any]:

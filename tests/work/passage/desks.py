@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from swarm.coordination import Coordination, WaitGraph
 from swarm.model import OWNER, AgentIdentity, Commit, Path
 from swarm.work._checkpoints import Checkpoints
 from swarm.work._handoff_manager import HandoffManager
@@ -28,7 +29,11 @@ class Desk:
         self.kernel = office.kernel
         self.pass_time = office.pass_time
         tail = getattr(office.kernel, "tail", office.kernel)
-        self.handoff_manager = HandoffManager(office.manager, tail, **options)
+        manager = office.manager
+        self.locks = Coordination(
+            office.kernel, manager.clock, manager.entropy, WaitGraph(), tail=tail
+        )
+        self.handoff_manager = HandoffManager(manager, tail, self.locks, **options)
         self.pipeline_manager = PipelineManager(office.manager, PlainRunner())
         self.commits: list[Commit] = []
         tail.listen(self.commits.append, documents=True)
@@ -67,6 +72,7 @@ class Desk:
 
     def close(self) -> None:
         self.handoff_manager.close()
+        self.locks.close()
         self.pipeline_manager.close()
 
 

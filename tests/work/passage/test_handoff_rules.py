@@ -372,9 +372,9 @@ def test_a_record_survives_json(office):
     later = {**document.value, "version": 99}
     with pytest.raises(SchemaVersionError, match="version 99"):
         HandoffRecord.from_json(later)
-    leases = [{"path": "locks.x", "id": "l", "token": 3}]
+    leases = [{"name": "x", "id": "l", "token": 3}]
     loaded = HandoffRecord.from_json({**document.value, "leases": leases})
-    assert loaded.leases == (LeaseName(path="locks.x", id="l", token=3),)
+    assert loaded.leases == (LeaseName(name="x", id="l", token=3),)
 
 
 def test_every_illegal_transition_of_a_handoff_is_refused(office):

@@ -9,12 +9,14 @@ from swarm.errors import (
     Closed,
     ConflictError,
     InvalidTransition,
+    LeaseLost,
     NoSuchAgent,
     NotFound,
     StaleClaim,
+    StaleLease,
 )
 from swarm.model import Path
-from swarm.ports import correlated
+from swarm.ports import Holder, Write, correlated
 from tests.work.passage.desks import ADA, BO, CY, KERNELS, desks, quiet
 
 pytestmark = pytest.mark.parametrize("kind", KERNELS)
@@ -269,6 +271,64 @@ async def test_the_receiver_sees_only_what_it_may_read(kind):
 
         with pytest.raises(AccessDenied):
             await desk.handoffs(CY, may_read=lambda _: False).get(offer.id)
+
+
+async def test_the_leases_that_are_named_go_along_in_the_same_commit(kind):
+    """O4: the lock is held all the while, and the old token guards nothing more."""
+    async with desks(kind, 2) as (here, there):
+        claim = await claimed(here)
+        async with here.locks.lock(ADA, "report.pdf") as lease:
+            offer = await here.handoffs(ADA).offer(claim, to="bo", leases=[lease])
+            other = there.locks.lock(CY, "report.pdf")
+            waiting = asyncio.ensure_future(_acquire(other))
+            await quiet()
+            received = await there.handoffs(BO).get(offer.id)
+            new = await received.accept()
+            (moved,) = received.leases
+            assert moved.token > lease.token
+            assert await offer.outcome() == "accepted"
+            await quiet()
+            assert not lease.is_live  # and the body under it goes on
+            with pytest.raises(StaleLease):
+                await here.kernel.commit(
+                    ADA,
+                    [Write(Path.of("shared", "x"), b"1")],
+                    conditions=[Holder(lease.spec.path, lease.id, lease.token)],
+                )
+        await quiet()
+        assert not waiting.done()
+        await there.kernel.commit(
+            BO, [Write(Path.of("shared", "x"), b"2")], conditions=moved.conditions()
+        )
+        await new.complete("done")
+        await moved.release()
+        assert (await waiting).token > moved.token
+
+
+async def _acquire(lock):
+    return await lock.acquire(timeout=50)
+
+
+async def test_a_lease_that_is_lost_does_not_go_along(kind):
+    async with desks(kind) as desk:
+        claim = await claimed(desk)
+        lease = await desk.locks.lock(ADA, "report.pdf").acquire()
+        offer = await desk.handoffs(ADA).offer(claim, to="bo", leases=[lease])
+        await lease.release()
+        with pytest.raises(StaleLease):
+            await offer_of(desk, BO, offer).accept()
+        with pytest.raises(LeaseLost):
+            await desk.handoffs(ADA).offer(claim, to="bo", leases=[lease])
+        await claim.complete("mine")  # nothing has changed
+
+
+async def test_permits_do_not_go_along(kind):
+    async with desks(kind) as desk:
+        claim = await claimed(desk)
+        permit = await desk.locks.semaphore(ADA, "llm", 2).acquire()
+        with pytest.raises(TypeError, match="leases of locks"):
+            await desk.handoffs(ADA).offer(claim, to="bo", leases=[permit])
+        await permit.release()
 
 
 async def test_handoffs_are_found_by_task_and_status(kind):

@@ -194,6 +194,27 @@ async def test_an_unknown_receiver_is_refused_at_once():
             await sender.ask(Sender.pass_on, "nobody")
 
 
+@virtual
+async def test_a_lock_goes_along_to_the_turn_that_takes_the_task():
+    class Editor(Agent):
+        async def handoff(self, offer: Handoff) -> str:
+            await offer.accept()
+            (lease,) = offer.leases
+            await asyncio.sleep(100)  # longer than the lease: it is renewed
+            await self.shared.set("page", self.name, guard=lease)
+            assert [held.owner for held in self.swarm.locks.held("page")] == ["bo"]
+            return "edited"
+
+    async with Swarm() as swarm:
+        await swarm.spawn(Editor, name="bo")
+        task = await swarm.tasks.submit("report")
+        async with swarm.lock("page") as lease, swarm.tasks.claim("report") as claim:
+            offer = await swarm.handoffs.offer(claim, to="bo", leases=[lease])
+            assert await offer.outcome() == "accepted"
+        assert await task.result() == "edited"
+        assert swarm.locks.held("page") == ()  # given back at the end of the turn
+
+
 # --- checkpoints ----------------------------------------------------------------------
 
 
