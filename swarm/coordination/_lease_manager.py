@@ -150,12 +150,12 @@ class LeaseManager:
         Raises:
             WouldBlock: it is held in a mode that does not go with this one, or others
                 wait for it; nothing was changed.
-            RuntimeError: the kernel is a round trip away: nothing is granted now.
+            RuntimeError: the tree is in a store or on a server, which takes time.
         """
         if not self.core.is_local:
             raise RuntimeError(
-                f"{self.word} {spec.name!r} is in another process, so it takes a round "
-                "trip: use `await ...acquire(timeout=0)`"
+                f"{self.word} {spec.name!r} is kept in a store, which takes time to "
+                "write: use `await ...acquire(timeout=0)`"
             )
         try:
             return self.ask(attrs.evolve(spec, timeout=0))  # type: ignore[return-value]

@@ -36,6 +36,7 @@ from swarm.storage._records import (
     encode_commit,
     encode_cut,
 )
+from swarm.storage._replicated import ReplicatedJournal
 from swarm.storage._writer import JournalWriter
 
 R = TypeVar("R")
@@ -121,6 +122,19 @@ class JournalledKernel(MemoryKernel):
         """
         await self.writer.wait()
         await self.writer.call(self.journal.sync)
+
+    async def heal(self) -> list[str]:
+        """Bring the members of a replicated store that were left out up to date.
+
+        Returns:
+            The names of the members that take commits again.
+        """
+        journal = self.journal
+        if not isinstance(journal, ReplicatedJournal):
+            return []
+        cut = cut_now(self, "healing", self._wall_now())
+        blocks = encode_cut(cut)
+        return await self.writer.call(journal.heal, blocks, self.writer.newest)
 
     async def close(self) -> None:
         """Refuse everything from now on, write what waits, and close the store."""

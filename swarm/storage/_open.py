@@ -1,5 +1,6 @@
 """Opening a kernel where the user said."""
 
+import asyncio
 from collections.abc import Callable
 
 import attrs
@@ -10,6 +11,7 @@ from swarm.model import TIME
 from swarm.ports import Clock, Entropy, Limits, RecoveryReport
 from swarm.storage._kernel import JournalledKernel
 from swarm.storage._records import encode_cut
+from swarm.storage._replicated import ReplicatedJournal
 from swarm.storage._snapshots import (
     JournalShelf,
     MemoryShelf,
@@ -17,7 +19,7 @@ from swarm.storage._snapshots import (
     SnapshotManager,
     decide_recovery,
 )
-from swarm.storage._url import Storage, find_place
+from swarm.storage._url import Replicated, Storage, find_place
 
 
 @attrs.frozen(kw_only=True)
@@ -38,6 +40,15 @@ class Opened:
         """Call `callback` once, when the store fails; until then all is well."""
         if isinstance(self.kernel, JournalledKernel):
             self.kernel.on_failure = callback
+
+    def on_alert(self, callback: Callable[[str], object]) -> None:
+        """Call `callback` in the loop when a member of the store is left out."""
+        if isinstance(self.kernel, JournalledKernel):
+            journal, loop = self.kernel.journal, asyncio.get_running_loop()
+            if isinstance(journal, ReplicatedJournal):
+                journal.on_alert = lambda text: loop.call_soon_threadsafe(
+                    callback, text
+                )
 
 
 async def open_kernel(
@@ -89,6 +100,8 @@ async def open_kernel(
         sync_every=place.sync_every,
     )
     report = await stored.open()
+    if isinstance(storage, Replicated):
+        storage.bind(stored.heal)
     if cut is not None:
         if report.revision:
             await stored.close()

@@ -2,14 +2,14 @@
 
 import importlib.util
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import attrs
 
-from swarm.errors import StorageUnsupported
+from swarm.errors import Closed, StorageUnsupported
 from swarm.ports import Journal
 from swarm.storage._file import FileJournal
 from swarm.storage._frames import CODECS
@@ -17,6 +17,8 @@ from swarm.storage._replicated import ReplicatedJournal, Resolver
 from swarm.storage._sqlite import SqliteJournal
 
 MEMORY: Final = "memory://"
+
+Heal: TypeAlias = Callable[[], Awaitable[list[str]]]
 
 _FORMS: Final = (
     "memory://, file:FOLDER, sqlite:///FILE, a path, Hybrid(...) or Replicated([...])"
@@ -65,6 +67,7 @@ class Replicated:
     members: Sequence["str | Path"]
     write_quorum: int = attrs.field(kw_only=True)
     resolve: Resolver | None = attrs.field(default=None, kw_only=True)
+    _heal: list[Heal] = attrs.field(factory=list, init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         """Refuse what cannot be."""
@@ -73,6 +76,24 @@ class Replicated:
         names = [str(member) for member in self.members]
         if len(set(names)) < len(names):
             raise StorageUnsupported("Replicated names a store twice")
+
+    async def sync(self) -> list[str]:
+        """Bring the members that were left out up to the others.
+
+        Returns:
+            The names of the members that take commits again.
+
+        Raises:
+            Closed: No swarm has this storage open.
+            StorageFailed: Too few members are left.
+        """
+        if not self._heal:
+            raise Closed("no swarm has this storage open")
+        return await self._heal[-1]()
+
+    def bind(self, heal: Heal) -> None:
+        """Have `sync` call this; used by the swarm that opens the storage."""
+        self._heal[:] = [heal]
 
 
 Storage: TypeAlias = str | Path | Hybrid | Replicated

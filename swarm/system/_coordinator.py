@@ -36,7 +36,7 @@ from swarm.bus import (
 )
 from swarm.coordination import Coordination, Obstacle, WaitGraph
 from swarm.errors import AccessDenied, Closed, WrongLoop
-from swarm.model import ROOT, AgentIdentity, Event, Path
+from swarm.model import OWNER, ROOT, AgentIdentity, Event, Path, SystemAlert
 from swarm.ports import (
     Clock,
     Codec,
@@ -240,6 +240,15 @@ class Coordinator:
         self.snapshots = opened.snapshots
         self.recovery = opened.report
         opened.on_failure(self.report)
+        opened.on_alert(self._alert)
+        for note in () if opened.report is None else opened.report.notes:
+            log.warning("store of swarm %s: %s", self.name, note)
+
+    def _alert(self, message: str) -> None:
+        """Announce that a part of the store is left out."""
+        if self.phase is Phase.OPEN:
+            alert = SystemAlert("error", "store-member-left-out", message, self.name)
+            self.start(self.kernel.commit(OWNER, events=(alert,)), "store alert")
 
     def leave_behind(self, task: asyncio.Task[Any]) -> None:
         """Wait for a task no longer that ignores its cancellation."""

@@ -7,6 +7,7 @@ import pytest
 from swarm import (
     AccessDenied,
     Agent,
+    Closed,
     Hybrid,
     Replicated,
     StorageFailed,
@@ -14,10 +15,12 @@ from swarm import (
     StorageUnsupported,
     Swarm,
     SwarmConfig,
+    SystemAlert,
     event,
 )
 from swarm.model import Path
-from swarm.storage import FileJournal, open_kernel
+from swarm.ports import Limits
+from swarm.storage import FileJournal, open_kernel, read_store
 from tests.support.virtual_loop import virtual
 
 
@@ -76,7 +79,7 @@ async def test_locks_end_with_the_process_and_tokens_go_on(tmp_path, kind):
         lease = await swarm.lock("x").acquire(ttl=1_000)
         token = lease.token
     async with Swarm(storage=storage) as swarm:
-        again = swarm.lock("x").acquire_nowait()
+        again = await swarm.lock("x").acquire(timeout=0)
         assert again.token > token
 
 
@@ -92,7 +95,8 @@ async def test_a_lock_that_a_killed_process_held_is_free_again(tmp_path, kind):
     # What a killed process leaves: the store as it is, and the lock file free.
     await kernel.writer.call(kernel.journal.close)
     async with Swarm("other", storage=storage) as other:
-        assert other.lock("x").acquire_nowait().token > lease.token
+        again = await other.lock("x").acquire(timeout=0)
+        assert again.token > lease.token
     await swarm.close()
 
 
@@ -225,3 +229,39 @@ def test_a_schedule_that_cannot_be_is_refused(seconds):
         SwarmConfig(snapshot_every=seconds)
     with pytest.raises(ValueError, match="snapshot_keep"):
         SwarmConfig(snapshot_keep=0)
+
+
+async def test_a_member_that_fails_is_announced_and_healed(tmp_path, monkeypatch):
+    monkeypatch.setattr("swarm.storage._url.FileJournal", Broken)
+    storage = Replicated([tmp_path / "a", tmp_path / "b.db"], write_quorum=1)
+    with pytest.raises(Closed, match="no swarm"):
+        await storage.sync()
+    swarm = await Swarm.open(storage=storage)
+    async with swarm.events.subscribe(SystemAlert) as alerts:
+        journal = swarm._coordinator.kernel.journal
+        member = journal._member(str(tmp_path / "a")).journal
+        member.fails = True
+        await swarm.state.set("n", 1)
+        alert = await anext(aiter(alerts))
+        assert "no space left" in alert.payload.message
+        member.fails = False
+        await swarm.state.set("n", 2)
+        assert await storage.sync() == [str(tmp_path / "a")]
+        await swarm.state.set("n", 3)
+    await swarm.close()
+    for place in (tmp_path / "a", tmp_path / "b.db"):
+        assert read_store(place).value("n") == 3
+
+
+async def test_files_stay_bounded_however_much_is_written(tmp_path):
+    config = SwarmConfig(limits=Limits(log_commits=64, held_commits=64))
+    largest = 0
+    async with Swarm(storage=tmp_path, config=config) as swarm:
+        kernel = swarm._coordinator.kernel
+        kernel.journal._long = 50_000
+        for n in range(400):
+            await swarm.state.set_many({f"k{m}": f"{n}" * 40 for m in range(5)})
+            sizes = [path.stat().st_size for path in tmp_path.iterdir()]
+            largest = max(largest, sum(sizes))
+        assert len(list(tmp_path.iterdir())) <= 5
+    assert largest < 400_000

@@ -17,7 +17,8 @@ from swarm.errors import (
 from swarm.ports import Entry, Journal
 from swarm.storage._disk import Disk
 from swarm.storage._file import FileJournal
-from swarm.storage._frames import HEADER_SIZE, encode_batch
+from swarm.storage._frames import _BLOCK, HEADER_SIZE, decode_blocks, encode_batch
+from swarm.storage._records import decode_commit
 from swarm.storage._sqlite import SqliteJournal
 from swarm.testing.contracts._journal import JournalContract, entries
 
@@ -285,3 +286,51 @@ def test_inspecting_changes_nothing(tmp_path: Path) -> None:
         SqliteJournal(tmp_path / "none.db").inspect()
     with pytest.raises(NotFound):
         FileJournal(tmp_path / "none").inspect()
+
+
+def test_a_full_disk_stops_a_database_and_loses_nothing(tmp_path: Path) -> None:
+    journal = SqliteJournal(tmp_path / "run.db")
+    journal.open()
+    journal.append(entries(1, 3))
+    journal._run("PRAGMA max_page_count=12")
+    acknowledged = 3
+    with pytest.raises(StorageFailed, match="full"):
+        for n in range(4, 999):
+            journal.append([Entry(n, bytes(3_000))])
+            acknowledged = n
+    with pytest.raises(StorageFailed, match="takes nothing more"):
+        journal.append([Entry(9_999, b"")])
+    journal.close()
+    again = SqliteJournal(tmp_path / "run.db")
+    assert again.open().report.revision == acknowledged
+    again.close()
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked() -> None:
+    import zstandard
+
+    bomb = zstandard.ZstdCompressor().compress(bytes(200 * 1024 * 1024))
+    for raw, message in ((len(b"small"), "another size"), (200 * 1024 * 1024, "large")):
+        head = _BLOCK.pack(2, raw, len(bomb))
+        block = head + zlib.crc32(bomb, zlib.crc32(head)).to_bytes(4, "little") + bomb
+        with pytest.raises(StateCorruption, match=message):
+            decode_blocks(block, "bomb", 0)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b'{"r":1}',
+        b'{"r":1,"t":2,"a":["x"]}',
+        b'{"r":1,"t":2,"a":["a","b","c","d"],"d":[["..",1,1,null,1]]}',
+        b'{"r":1,"t":2,"a":["a","b","c","d"],"d":[[1]]}',
+        b"[" * 5_000,
+        b'{"r":1e999',
+    ],
+)
+def test_a_hostile_commit_is_refused(line: bytes) -> None:
+    with pytest.raises(StateCorruption, match="not a commit"):
+        decode_commit(line)
