@@ -10,6 +10,15 @@ from inspect import cleandoc
 from typing import Any
 
 
+def __dir__() -> list[str]:
+    """Return the names of the exceptions."""
+    return sorted(n for n, each in globals().items() if _is_error(each))
+
+
+def _is_error(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, SwarmError)
+
+
 class SwarmError(Exception):
     """Something went wrong in swarm."""
 

@@ -10,6 +10,8 @@ import pytest
 
 import swarm
 
+ROOT = Path(__file__).parents[1]
+
 
 def declared_imports():
     """Yield what type checkers read in `swarm/__init__.py`: package and name."""
@@ -80,3 +82,20 @@ def test_the_names_of_the_everyday_api_are_here():
     members = vars(import_module("swarm.errors")).items()
     errors = {n for n, e in members if isinstance(e, type) and issubclass(e, Exception)}
     assert errors <= set(swarm.__all__)
+
+
+PACKAGES = sorted(
+    ".".join(file.relative_to(ROOT).parent.parts)
+    for file in (ROOT / "swarm").rglob("__init__.py")
+    if not any(part.startswith("_") for part in file.relative_to(ROOT).parent.parts)
+)
+
+
+@pytest.mark.parametrize("package", [*PACKAGES, "swarm.errors"])
+def test_dir_of_a_public_module_shows_what_is_public(package):
+    module = import_module(package)
+    shown = {name for name in dir(module) if not name.startswith("_")}
+    public = set(getattr(module, "__all__", shown))
+    inner = {name.rpartition(".")[2] for name in PACKAGES if name != package}
+    assert shown <= public | inner
+    assert not {"Any", "annotations", "Sequence"} & shown
