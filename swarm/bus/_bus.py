@@ -6,6 +6,7 @@ are called in the loop's next turn; other recipients have a buffer and a task. S
 publisher waits for no handler (E2), but for full streams with `overflow="block"`.
 """
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -13,13 +14,20 @@ from typing import Any, Final
 
 from swarm.bus._calls import CallQueue, Route
 from swarm.bus._dead_letters import DeadLetter
+from swarm.bus._delivery_rules import QueuedEvent
 from swarm.bus._failures import FailureSink
 from swarm.bus._history import History, events_of, is_own_record
 from swarm.bus._host import BusHost
 from swarm.bus._offsets import OffsetHolds
 from swarm.bus._patterns import Selector
-from swarm.bus._records import BusOptions, SubscriptionStats, SubscriptionStatus
-from swarm.bus._subscription import FATAL, Settled, Subscription
+from swarm.bus._records import (
+    BusOptions,
+    Doubling,
+    HandlerOptions,
+    SubscriptionStats,
+    SubscriptionStatus,
+)
+from swarm.bus._subscription import FATAL, Settled, Subscription, failure_of
 from swarm.errors import AccessDenied, Closed, LimitExceeded
 from swarm.model import (
     DOCUMENT_EVENTS,
@@ -28,9 +36,24 @@ from swarm.model import (
     AgentIdentity,
     Commit,
     Event,
+    HandoffAccepted,
+    HandoffCompleted,
+    HandoffRejected,
+    HandoffRequested,
+    LockAcquired,
+    LockContention,
+    LockExpired,
+    LockReleased,
     Path,
     StateEvent,
     SystemMaintenance,
+    TaskAssigned,
+    TaskCancelled,
+    TaskCompleted,
+    TaskCreated,
+    TaskFailed,
+    TaskProgress,
+    TaskStarted,
     document_events,
     event_type,
     is_reserved,
@@ -41,6 +64,30 @@ ANONYMOUS: Final = "sub:"
 """The beginning of every id of a subscription, and of the names of those without."""
 
 _NO_ROUTE: Final = Route()
+
+_LOCK: Final = (Path.of("locks"), "resource")
+_TASK: Final = (Path.of("global", "tasks"), "task_id")
+_HANDOFF: Final = (Path.of("handoffs"), "handoff_id")
+
+_ABOUT: Final[dict[type[Any], tuple[Path, str]]] = {
+    **dict.fromkeys((LockAcquired, LockReleased, LockExpired, LockContention), _LOCK),
+    **dict.fromkeys(
+        (
+            TaskCreated,
+            TaskAssigned,
+            TaskStarted,
+            TaskProgress,
+            TaskCompleted,
+            TaskFailed,
+            TaskCancelled,
+        ),
+        _TASK,
+    ),
+    **dict.fromkeys(
+        (HandoffRequested, HandoffAccepted, HandoffRejected, HandoffCompleted), _HANDOFF
+    ),
+}
+"""The folder and the field that say which document an event tells about."""
 
 
 class Recipient(ABC):
@@ -76,8 +123,7 @@ class Recipient(ABC):
         self.errors: int = 0
         self.dropped: int = 0
         self.lost: int = 0
-        self._no_room = 0
-        self._tell_at = 1
+        self._no_room = Doubling()
         self._status: SubscriptionStatus = "active"
         self._may_read = bus.host.reader_of(identity)
 
@@ -135,7 +181,9 @@ class Recipient(ABC):
 
     def is_open_to(self, cls: type[Any]) -> bool:
         """Return whether every event of a class that matches is taken, as it is."""
-        is_open = self._may_read is None or cls not in DOCUMENT_EVENTS
+        is_open = self._may_read is None or (
+            cls not in DOCUMENT_EVENTS and cls not in _ABOUT
+        )
         return is_open and self.selector.is_static and not self.runs_user_code
 
     def may_see(self, event: Event[Any]) -> bool:
@@ -166,10 +214,8 @@ class Recipient(ABC):
     def drop(self, event: Event[Any], why: str) -> None:
         """Drop an event for lack of room; alert each time that the loss has doubled."""
         self.dropped += 1
-        self._no_room += 1
-        if self._no_room >= self._tell_at:
-            self._tell_at = 2 * self._no_room
-            error = LimitExceeded(f"{self._no_room} events dropped so far: {why}")
+        if self._no_room.add():
+            error = LimitExceeded(f"{self._no_room.count} events dropped so far: {why}")
             self.bus.failures.complain(self.name, event, error, "events-lost")
 
     # --- life ---------------------------------------------------------------------
@@ -206,6 +252,27 @@ class Recipient(ABC):
 class HandlerRecipient(Recipient, Subscription):
     """A subscription that calls a handler, and can try an event again."""
 
+    def __init__(
+        self, bus: "Bus", selector: Selector, identity: AgentIdentity, name: str | None
+    ) -> None:
+        """Belong to `bus`."""
+        super().__init__(bus, selector, identity, name)
+        self._watchers: list[asyncio.Future[None]] = []
+
+    def report(
+        self, event: Event[Any], error: BaseException, options: HandlerOptions
+    ) -> bool:
+        """Report the failure of a single run; return whether it is a dead letter."""
+        self.errors += 1
+        failures, error = self.bus.failures, failure_of(error)
+        if options.on_error == "ignore":
+            failures.complain(self.name, event, error, "handler-failed")
+            return False
+        item = QueuedEvent(event, 0.0)
+        item.failures = 1
+        failures.bury(self.name, self.identity, item, error)
+        return True
+
     @abstractmethod
     def requeue(self, letter: DeadLetter) -> None:
         """Try the event of a dead letter again, with all attempts before it.
@@ -222,23 +289,31 @@ class HandlerRecipient(Recipient, Subscription):
         return False
 
     async def change(self) -> None:
-        """Wait until a handler has ended."""
-        await one_loop_turn()
+        """Wait until a run of the handler has ended."""
+        watcher = self.bus.host.loop.create_future()
+        self._watchers.append(watcher)
+        await watcher
+
+    def notify(self) -> None:
+        """Wake the waiters in `change`."""
+        watchers, self._watchers = self._watchers, []
+        for watcher in watchers:
+            if not watcher.done():
+                watcher.set_result(None)
 
 
 class CausationGuard:
     """The end of event loops: handlers that publish in a circle (E19).
 
     Attributes:
-        made: How many deliveries were not made because of it.
+        omitted: The deliveries that were not made because of it.
     """
 
     def __init__(self, limit: int, failures: FailureSink) -> None:
         """Assume a loop when more than `limit` events led one to the next."""
-        self.made: int = 0
+        self.omitted: Doubling = Doubling()
         self._limit = limit
         self._failures = failures
-        self._tell_at = 1
 
     def error(self) -> LimitExceeded:
         """Return the error that says so."""
@@ -249,11 +324,9 @@ class CausationGuard:
 
     def cut(self, name: str, event: Event[Any]) -> None:
         """Count a delivery that is not made; alert each time the count has doubled."""
-        self.made += 1
-        if self.made >= self._tell_at:
-            self._tell_at = 2 * self.made
+        if self.omitted.add():
             error = self.error()
-            error.add_note(f"{self.made} deliveries were not made so far")
+            error.add_note(f"{self.omitted.count} deliveries were not made so far")
             self._failures.complain(name, event, error, "event-loop")
 
 
@@ -428,8 +501,8 @@ class Bus:
             lines.append(f"dead letters pruned: {failures.forgotten}")
         if failures.silent:
             lines.append(f"failures without an alert: {failures.silent}")
-        if self.guard.made:
-            lines.append(f"event loops: {self.guard.made} deliveries were not made")
+        if omitted := self.guard.omitted.count:
+            lines.append(f"event loops: {omitted} deliveries were not made")
         return lines
 
     async def announce_end(self) -> None:
@@ -472,11 +545,15 @@ def may_see(event: Event[Any], may_read: Callable[[Path], bool] | None) -> bool:
         event: The event.
         may_read: Whether the identity may read a path; None: it may read all.
     """
-    return (
-        may_read is None
-        or not isinstance(event, StateEvent)
-        or may_read(event.document.path)
-    )
+    if may_read is None:
+        return True
+    if isinstance(event, StateEvent):
+        return may_read(event.document.path)
+    about = _ABOUT.get(event.payload_class)
+    if about is None:
+        return True
+    folder, field = about
+    return may_read(folder.child(str(getattr(event.payload, field))))
 
 
 def _refuse(payload: Any) -> int:

@@ -22,7 +22,7 @@ Call: TypeAlias = Callable[[Event[Any]], Any]
 _SLICE: Final = 0.001
 """For how many seconds, about, functions are called in one turn of the loop."""
 
-_MOST_CALLS: Final = 64
+_MOST_CALLS: Final = 128
 """The largest number of calls between two clock checks."""
 
 _NO_EVENT: Final[tuple[Any, Any, int]] = (None, None, 0)
@@ -244,7 +244,7 @@ class CallQueue:
                     self._next = 0
                     set_activity(event)
                 if number:
-                    left -= self._call_some(event, route, number)
+                    left -= self._call_some(event, route, number, left)
                     if self._next == number:
                         number = 0
                 else:
@@ -264,12 +264,14 @@ class CallQueue:
             if pending or self._event is not _NO_EVENT:
                 self._schedule()
 
-    def _call_some(self, event: Event[Any], route: Route, number: int) -> int:
+    def _call_some(
+        self, event: Event[Any], route: Route, number: int, most: int
+    ) -> int:
         """Call the next functions of `number`; return how many were called."""
         first, last = self._next, number
         self.running, calls = route, route.calls
-        if first or not number == len(calls) <= self._look:
-            last = min(first + self._look, number)
+        if first or not number == len(calls) <= most:
+            last = min(first + most, number)
             calls = calls[first:last]
         self._part, self._first = calls, first
         rest: Any = iter(calls)

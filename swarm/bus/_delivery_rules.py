@@ -24,9 +24,6 @@ from swarm.model import Event, Path
 
 _ALL: Final = "all events"
 
-_RETRY_ROOM: Final = 16
-"""How many times its buffer a subscription holds while other events are retried."""
-
 
 class Fate(enum.Enum):
     """What becomes of a failed event."""
@@ -71,10 +68,9 @@ class PartitionQueue:
         not_before: When the head may run, after a failure.
         ticket: Which entry of the schedule counts; 0: the queue is not scheduled.
         runs: How many of `items` are in the current run.
-        is_held: Whether the head waits for a retry.
     """
 
-    __slots__ = ("is_held", "items", "key", "not_before", "runs", "ticket")
+    __slots__ = ("items", "key", "not_before", "runs", "ticket")
 
     def __init__(self, key: Hashable) -> None:
         """Begin empty."""
@@ -83,7 +79,6 @@ class PartitionQueue:
         self.not_before: float = 0.0
         self.ticket: int = 0
         self.runs: int = 0
-        self.is_held: bool = False
 
 
 class HandlerRun:
@@ -129,19 +124,7 @@ class DeliveryQueue:
         self.processed: int = 0
         self.dead: int = 0
         self.errors: int = 0
-        self._held = 0
         self._hurries = False
-
-    def room(self, buffer: int) -> int:
-        """Return how many more events may come in, when `buffer` may wait.
-
-        Events behind a retry of another partition do not count, up to a limit of
-        their own; else one failing partition would keep out the events of all.
-        """
-        room = buffer - self.buffered
-        if self._held and not self._options.is_one_queue:
-            room = min(room + self._held, _RETRY_ROOM * buffer - self.buffered)
-        return room
 
     # --- events come in -----------------------------------------------------------
 
@@ -162,7 +145,6 @@ class DeliveryQueue:
             queue = self._queues[key] = PartitionQueue(key)
         self.buffered += 1
         queue.items.append(item)
-        self._held += queue.is_held
         full = 1 if options.batch is None else options.batch.size
         if not queue.runs and (len(queue.items) == full or not queue.ticket):
             self._schedule(queue, now)
@@ -173,18 +155,12 @@ class DeliveryQueue:
         head = queue.items[0]
         if batch is not None and len(queue.items) < batch.size and not head.alone:
             at = max(at, now if self._hurries else head.since + batch.wait)
-        self._hold(queue, is_held=queue.not_before > now)
         self._tickets += 1
         queue.ticket = self._tickets
         if at > now:
             heappush(self._later, (at, queue.ticket, queue))
         else:
             self._ready.append((queue.ticket, queue))
-
-    def _hold(self, queue: PartitionQueue, *, is_held: bool) -> None:
-        if queue.is_held != is_held:
-            queue.is_held = is_held
-            self._held += len(queue.items) if is_held else -len(queue.items)
 
     def hurry(self, now: float) -> None:
         """Make incomplete batches due at once, from now on; idempotent."""
@@ -222,7 +198,6 @@ class DeliveryQueue:
         while later and (later[0][0] <= now or later[0][1] != later[0][2].ticket):
             _, ticket, queue = heappop(later)
             if ticket == queue.ticket:
-                self._hold(queue, is_held=False)
                 ready.append((ticket, queue))
         while ready and ready[0][0] != ready[0][1].ticket:
             ready.popleft()
@@ -373,7 +348,6 @@ class DeliveryQueue:
         self._ready.clear()
         self._later.clear()
         for queue in list(self._queues.values()):
-            self._hold(queue, is_held=False)
             queue.ticket = 0
             while len(queue.items) > queue.runs:
                 queue.items.pop()

@@ -13,10 +13,9 @@ from typing import Any, Final
 from swarm.bus._bus import Bus, HandlerRecipient, Recipient
 from swarm.bus._calls import Call, Route
 from swarm.bus._dead_letters import DeadLetter
-from swarm.bus._delivery_rules import QueuedEvent
 from swarm.bus._patterns import Selector
 from swarm.bus._records import HandlerOptions, SubscriptionStats
-from swarm.bus._runs import drive, escalate, failure_of, finish
+from swarm.bus._runs import differs, escalate, finish, steps
 from swarm.bus._subscription import Settled, ended, is_from_outside
 from swarm.errors import Closed, MailboxFull
 from swarm.model import AgentIdentity, Event
@@ -95,15 +94,7 @@ class FunctionSubscription(HandlerRecipient):
 
     def failed(self, event: Event[Any], error: BaseException) -> None:
         """Take the exception of the handler; called after the event."""
-        self.errors += 1
-        failures = self.bus.failures
-        if self._options.on_error == "ignore":
-            failures.complain(self.name, event, error, "handler-failed")
-        else:
-            self._dead += 1
-            item = QueuedEvent(event, 0.0)
-            item.failures = 1
-            failures.bury(self.name, self.identity, item, error)
+        self._dead += self.report(event, error, self._options)
         escalate(self.bus.host, error)
 
     def requeue(self, letter: DeadLetter) -> None:
@@ -187,6 +178,9 @@ class CoroutineSubscription(HandlerRecipient):
         """Run `handler`; ignore its failures, or make dead letters of them."""
         super().__init__(bus, selector, identity, None)
         self.handler = handler
+        self._call = handler
+        self._sets_variables = False
+        """Whether a run has changed context variables: then each run gets its own."""
         self._options = options
         self._limit = options.buffer
         self._queue: deque[Event[Any]] = deque()
@@ -195,7 +189,6 @@ class CoroutineSubscription(HandlerRecipient):
         self._dead = 0
         self._task: asyncio.Task[Any] | None = None
         self._idle: asyncio.Future[None] | None = None
-        self._watchers: list[asyncio.Future[None]] = []
 
     def take(self, event: Event[Any]) -> bool:
         """Append an event, and wake the task."""
@@ -244,29 +237,39 @@ class CoroutineSubscription(HandlerRecipient):
     def _ended(self) -> None:
         """Start another task if this one was cancelled, or its handler failed badly."""
         self._task = self._idle = None
-        self._notify()
+        self.notify()
         self._wake()
 
     async def _work(self) -> None:
         """Run the handler with one event after the other, until cancelled."""
-        queue = self._queue
+        queue, call, set_activity = self._queue, self._call, current_activity.set
+        clean = copy_context()
         left = _TURN
         while self._status != "cancelled":
             if not queue or self._status == "paused":
                 left = _TURN
-                self._notify()
+                self.notify()
                 self._idle = idle = self.bus.host.loop.create_future()
                 await idle
                 continue
             self._in_hand = event = queue.popleft()
+            set_activity(event)
             try:
-                await self.call(event)
+                if self._sets_variables:
+                    await finish(steps(clean.copy(), self._begin(event)))
+                else:
+                    before = copy_context()
+                    await call(event)
+                    self._sets_variables = differs(before)
             except BaseException as error:
                 self._in_hand = None
                 if is_from_outside(error):
                     self._processed += 1  # acknowledged before it was handed over (E4)
                     raise
-                self._failed(event, error)
+                self._sets_variables = True
+                is_dead = self.report(event, error, self._options)
+                self._dead += is_dead
+                self._processed += not is_dead
                 if escalate(self.bus.host, error):
                     raise
             else:
@@ -277,25 +280,10 @@ class CoroutineSubscription(HandlerRecipient):
                 left = _TURN
                 await one_loop_turn()
 
-    async def call(self, event: Event[Any]) -> None:
-        """Run the handler with one event, in a context of its own."""
+    async def _begin(self, event: Event[Any]) -> None:
+        """Run the handler in a context of its own."""
         current_activity.set(event)
-        rest = drive(copy_context(), self.handler(event))
-        if rest is not None:
-            await finish(rest)
-
-    def _failed(self, event: Event[Any], error: BaseException) -> None:
-        self.errors += 1
-        error = failure_of(error)
-        failures = self.bus.failures
-        if self._options.on_error == "ignore":
-            self._processed += 1
-            failures.complain(self.name, event, error, "handler-failed")
-            return
-        self._dead += 1
-        item = QueuedEvent(event, 0.0)
-        item.failures = 1
-        failures.bury(self.name, self.identity, item, error)
+        await self._call(event)
 
     def requeue(self, letter: DeadLetter) -> None:
         """Run the handler once more with the event of a dead letter."""
@@ -344,18 +332,6 @@ class CoroutineSubscription(HandlerRecipient):
         """Return whether the handler runs, or could now."""
         waits = bool(self._queue) and self._status == "active"
         return self._in_hand is not None or waits
-
-    async def change(self) -> None:
-        """Wait until the handler has ended, or the task waits for events."""
-        watcher = self.bus.host.loop.create_future()
-        self._watchers.append(watcher)
-        await watcher
-
-    def _notify(self) -> None:
-        watchers, self._watchers = self._watchers, []
-        for watcher in watchers:
-            if not watcher.done():
-                watcher.set_result(None)
 
 
 class PostingRecipient(Recipient):

@@ -17,12 +17,13 @@ from swarm.bus._records import (
     SubscriptionStats,
     SubscriptionStatus,
 )
-from swarm.bus._runs import Member, activity_of, escalate, failure_of, hand_over
+from swarm.bus._runs import Member, activity_of, escalate, hand_over
 from swarm.bus._subscription import (
     FATAL,
     Settled,
     Subscription,
     ended,
+    failure_of,
     is_from_outside,
 )
 from swarm.errors import AckTimeout, Closed
@@ -54,10 +55,9 @@ class HandlerSubscription(Intake):
         self._members: deque[Member] = deque()
         self._timer: Timer | None = None
         self._timer_at: float | None = None
-        self._save_timer: Timer | None = None
+        self._save_timer: asyncio.TimerHandle | None = None
         self._is_saving = False
         self._ending: dict[HandlerRun, Timer] = {}
-        self._watchers: list[asyncio.Future[None]] = []
         self._end: asyncio.Task[Any] | None = None
         self._has_ended_program = False
 
@@ -198,8 +198,8 @@ class HandlerSubscription(Intake):
             if self.offsets.unsaved >= SAVE_AFTER:
                 await self.offsets.save()
             elif self._save_timer is None:
-                at = self.now() + _SAVE_DELAY
-                self._save_timer = self.bus.host.clock.call_at(at, self._save_in_time)
+                later = self.bus.host.loop.call_later
+                self._save_timer = later(_SAVE_DELAY, self._save_in_time)
 
     async def hand_over(
         self, member: Member, run: HandlerRun
@@ -356,19 +356,6 @@ class HandlerSubscription(Intake):
             return True
         later = queue.next_at()  # a retry; but not of what ends the program each time
         return later is not None and later < until and not self._has_ended_program
-
-    async def change(self) -> None:
-        """Wait until a run has ended."""
-        watcher = self.bus.host.loop.create_future()
-        self._watchers.append(watcher)
-        await watcher
-
-    def notify(self) -> None:
-        """Wake the waiters in `change`."""
-        watchers, self._watchers = self._watchers, []
-        for watcher in watchers:
-            if not watcher.done():
-                watcher.set_result(None)
 
     def resume(self) -> None:
         """Go on, in order, with the events that have waited."""

@@ -66,17 +66,13 @@ class Intake(HandlerRecipient):
     def wake(self) -> None:
         """Have a worker look at the queue."""
 
-    @abstractmethod
-    def notify(self) -> None:
-        """Wake the waiters for a change."""
-
     # --- from commits -------------------------------------------------------------
 
     def take(self, event: Event[Any]) -> bool:
         """Take in an event, or leave it in the log for later."""
         if self._feed is not None:
             return True
-        if self.queue.room(self.options.buffer) > 0:
+        if self.queue.buffered < self.options.buffer:
             self._accept(event)
         elif self.options.delivery == "at-most-once":
             self._received += 1
@@ -157,7 +153,7 @@ class Intake(HandlerRecipient):
     def _refill(self) -> None:
         """Read events from the log while there is room, for one turn of the loop."""
         buffer, feed = self.options.buffer, self._feed
-        while feed is not None and self.queue.room(buffer) > 0:
+        while feed is not None and self.queue.buffered < buffer:
             try:
                 event = feed.next(self.wants)
             except Lagged as error:

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 import attrs
 
 from swarm.bus._delivery_rules import QueuedEvent
+from swarm.bus._records import Doubling
 from swarm.errors import (
     ConflictError,
     InvalidPath,
@@ -407,19 +408,9 @@ class OffsetHold:
         after: The revision up to which nothing is needed any more.
         save: Writes the position down, if the subscription is active.
         missed: Counts how many of some commits an active subscription misses.
-        lost: How many commits were lost.
     """
 
-    __slots__ = (
-        "_complain",
-        "_tell_at",
-        "after",
-        "holder",
-        "lost",
-        "missed",
-        "name",
-        "save",
-    )
+    __slots__ = ("_complain", "_lost", "after", "holder", "missed", "name", "save")
 
     def __init__(
         self, name: str, holder: str, position: Position, complain: Complain
@@ -430,9 +421,8 @@ class OffsetHold:
         self.after: int = position.needs
         self.save: Callable[[], object] | None = None
         self.missed: Callable[[Sequence[Commit]], int] | None = None
-        self.lost: int = 0
+        self._lost = Doubling()
         self._complain = complain
-        self._tell_at = 1
 
     def move(self, position: Position) -> None:
         """Need the events after `position`, which was committed."""
@@ -444,15 +434,11 @@ class OffsetHold:
             self.save()
 
     def on_truncate(self, commits: Sequence[Commit]) -> None:
-        """Do without these commits; alert each time that the loss has doubled.
-
-        The alert is a commit as well, for which another one may have to go.
-        """
+        """Do without these commits."""
         before, self.after = self.after, commits[-1].revision
-        self.lost += len(commits) if self.missed is None else self.missed(commits)
-        if self.lost >= self._tell_at:
-            self._tell_at = 2 * self.lost
-            error = Lost(self.lost, before, self.after + 1)
+        lost = len(commits) if self.missed is None else self.missed(commits)
+        if lost and self._lost.add(lost):
+            error = Lost(self._lost.count, before, self.after + 1)
             self._complain(self.name, None, error, "events-lost")
 
 

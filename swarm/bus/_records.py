@@ -232,6 +232,31 @@ def complete_options(
     )
 
 
+class Doubling:
+    """A count that asks for an alert each time it has doubled.
+
+    Alerts are events as well; one for each loss would make a flood of a flood.
+
+    Attributes:
+        count: The count.
+    """
+
+    __slots__ = ("_next", "count")
+
+    def __init__(self) -> None:
+        """Begin at 0."""
+        self.count: int = 0
+        self._next = 1
+
+    def add(self, number: int = 1) -> bool:
+        """Count `number` more; return whether an alert is due."""
+        self.count += number
+        if self.count < self._next:
+            return False
+        self._next = 2 * self.count
+        return True
+
+
 # --- functions of the user --------------------------------------------------------
 
 

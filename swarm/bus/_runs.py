@@ -19,7 +19,7 @@ from swarm.bus._records import (
     requires,
 )
 from swarm.bus._subscription import FATAL, is_from_outside
-from swarm.errors import ConflictError, Contention, RemoteCancelled, StaleAck
+from swarm.errors import ConflictError, Contention, StaleAck
 from swarm.model import AgentIdentity, Backoff, Cause, Event
 from swarm.ports import Activity, Condition, Write
 
@@ -32,59 +32,49 @@ _BACKOFF: Final = Backoff(0.001, 0.25)
 # --- contexts and causes --------------------------------------------------------------
 
 
-def drive(context: Context, coroutine: Any) -> "Generator[Any, Any, Any] | None":
-    """Run the first step of a coroutine in a context; return the rest of it.
+def steps(context: Context, coroutine: Any) -> Generator[Any, Any, Any]:
+    """Run a coroutine in a context, step by step; await the steps with `finish`.
 
-    None: the coroutine has returned. The context makes the variables that a handler
-    sets its own, while `current_task`, time-outs and task groups see the task that
-    awaits the rest (`finish`).
+    The variables that it sets are its own. `current_task`, time-outs and task groups in
+    it see the task that awaits.
     """
-    try:
-        waits_for = context.run(coroutine.send, None)
-    except StopIteration:
-        return None
-    return _steps(context, coroutine, waits_for)
-
-
-def _steps(
-    context: Context, coroutine: Any, waits_for: Any
-) -> Generator[Any, Any, Any]:
+    step, given = coroutine.send, None
     while True:
-        try:
-            value = yield waits_for
-        except BaseException as error:  # noqa: BLE001  # thrown into the coroutine
-            step, given = coroutine.throw, error
-        else:
-            step, given = coroutine.send, value
         try:
             waits_for = context.run(step, given)
         except StopIteration as stop:
             return stop.value
+        try:
+            step, given = coroutine.send, (yield waits_for)
+        except BaseException as error:  # noqa: BLE001  # thrown into the coroutine
+            step, given = coroutine.throw, error
 
 
 @types.coroutine
 def finish(rest: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    """Run the rest of a coroutine in its context, and return its result."""
+    """Run the steps of a coroutine, and return its result."""
     return (yield from rest)
 
 
-async def call_in_context(handler: Callable[..., Any], *arguments: Any) -> Any:
+def differs(before: Context) -> bool:
+    """Return whether context variables have changed since a copy was made."""
+    try:
+        return copy_context() != before
+    except Exception:  # noqa: BLE001  # comparing values of the user
+        return True
+
+
+async def call_in_context(
+    handler: Callable[..., Any], is_coroutine: bool, arguments: Sequence[Any]
+) -> Any:
     """Call a plain or async handler in a copy of this context; return its result."""
     context = copy_context()
     result = context.run(handler, *arguments)
-    if not is_async(handler):
-        if result is not None:
-            refuse_awaitable(handler, result)
-        return result
-    return await finish(_steps_from_start(context, result))
-
-
-def _steps_from_start(context: Context, coroutine: Any) -> Generator[Any, Any, Any]:
-    try:
-        waits_for = context.run(coroutine.send, None)
-    except StopIteration as stop:
-        return stop.value
-    return (yield from _steps(context, coroutine, waits_for))
+    if is_coroutine:
+        return await finish(steps(context, result))
+    if result is not None:
+        refuse_awaitable(handler, result)
+    return result
 
 
 def activity_of(events: Sequence[Event[Any]]) -> Any:
@@ -106,13 +96,6 @@ def _shared(events: Sequence[Event[Any]], what: str) -> Any:
     """Return the value that all events have in common, or None."""
     told = getattr(events[0], what)
     return told if all(getattr(each, what) == told for each in events) else None
-
-
-def failure_of(error: BaseException) -> BaseException:
-    """Return the error to report for an exception that a handler raised."""
-    if isinstance(error, asyncio.CancelledError):
-        return RemoteCancelled("the handler was cancelled from inside")
-    return error
 
 
 def escalate(host: BusHost, error: BaseException) -> bool:
@@ -170,6 +153,7 @@ class Member:
     Attributes:
         handler: The function.
         identity: The identity that subscribed; its transactions act as this.
+        is_async: Whether the handler is an `async def`.
         wants_attempt: Whether the handler takes an `Attempt` as well.
         is_paused: Whether it takes no further events.
         tasks: Its workers.
@@ -183,6 +167,7 @@ class Member:
         """Call `handler` with `arguments`, or one more."""
         self.handler = handler
         self.identity = identity
+        self.is_async: bool = is_async(handler)
         self.wants_attempt: bool = requires(handler, arguments + 1)
         self.is_paused: bool = False
         self.tasks: set[asyncio.Task[Any]] = set()
@@ -284,7 +269,8 @@ async def _call(
     subject: Any = events if is_batch else events[0]
     if member.wants_attempt:
         more = (*more, Attempt(worker.name, run, worker.extend))
-    result = await call_in_context(member.handler, subject, *more)
+    arguments = (subject, *more)
+    result = await call_in_context(member.handler, member.is_async, arguments)
     return results_of(result, len(events), batch=is_batch)
 
 

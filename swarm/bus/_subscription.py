@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Final
 
 from swarm.bus._records import SubscriptionStats, SubscriptionStatus
-from swarm.errors import Closed
+from swarm.errors import Closed, RemoteCancelled
 from swarm.model import AgentIdentity
 
 FATAL: Final = (KeyboardInterrupt, SystemExit)
@@ -161,6 +161,13 @@ def is_from_outside(error: BaseException) -> bool:
     if isinstance(error, GeneratorExit):
         return task is None
     return task is not None and task.cancelling() > 0
+
+
+def failure_of(error: BaseException) -> BaseException:
+    """Return the error to report for an exception that a handler raised."""
+    if isinstance(error, asyncio.CancelledError):
+        return RemoteCancelled("the handler was cancelled from inside")
+    return error
 
 
 async def ended(tasks: "set[asyncio.Task[Any]]") -> None:

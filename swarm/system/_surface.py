@@ -43,7 +43,6 @@ class Surface:
 
     _coordinator: Coordinator
     _identity: AgentIdentity
-    _events: Events
     _subscription_scope: SubscriptionScope | None = None
 
     @classmethod
@@ -76,20 +75,16 @@ class Surface:
         """The whole state, as this identity may see it."""
         return StateHandle(self._coordinator.store, self._identity, ROOT)
 
-    @property
+    @cached_property
     def events(self) -> Events:
         """The event bus, as this identity may use it."""
-        events: Events | None = self.__dict__.get("_events")
-        if events is None:
-            coordinator = self._coordinator
-            events = Events(
-                coordinator.publisher,
-                coordinator.bus,
-                self._identity,
-                self._subscription_scope,
-            )
-            self._events = events
-        return events
+        coordinator = self._coordinator
+        return Events(
+            coordinator.publisher,
+            coordinator.bus,
+            self._identity,
+            self._subscription_scope,
+        )
 
     @cached_property
     def tasks(self) -> "Tasks":

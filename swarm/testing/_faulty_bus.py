@@ -75,10 +75,11 @@ class FaultyCoroutine(CoroutineSubscription):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        self._call = self._meet
         kinds: list[Kind] = ["drop_event", "delay_event", "crash_handler"]
         _injector_of(self).listen(self.name, kinds)
 
-    async def call(self, event: Event[Any]) -> None:
+    async def _meet(self, event: Event[Any]) -> None:
         """Call the handler, unless something comes between."""
         faults = _injector_of(self).event(self.name)
         if "drop_event" in faults:
@@ -89,7 +90,7 @@ class FaultyCoroutine(CoroutineSubscription):
             await asyncio.sleep(faults["delay_event"].amount)
         if "crash_handler" in faults:
             self._crash_later(event, faults["crash_handler"])
-        await super().call(event)
+        await self.handler(event)
 
     def _crash_later(self, event: Event[Any], fault: Fault) -> None:
         task = self._task
@@ -190,14 +191,13 @@ class _AckLostError(Exception):
 
 def _forgetful(member: Member) -> Member:
     """Return a member whose handler's acknowledgement is lost."""
-    handler = member.handler
 
     async def handle(*arguments: Any) -> None:
-        await call_in_context(handler, *arguments)
+        await call_in_context(member.handler, member.is_async, arguments)
         raise _AckLostError
 
     other = copy.copy(member)
-    other.handler = handle
+    other.handler, other.is_async = handle, True
     return other
 
 

@@ -184,16 +184,23 @@ def test_a_hand_over_before_it_is_acknowledged_is_found(monkeypatch):
 
 def test_a_run_that_is_handed_over_again_is_found(monkeypatch):
     """E4: the short way acknowledges before it hands over."""
-    call = CoroutineSubscription.call
+    work = CoroutineSubscription._work
 
-    async def again(self, event):
+    async def again(self):
         try:
-            await call(self, event)
+            await work(self)
         except asyncio.CancelledError:
-            self._queue.appendleft(event)
+            if self._status == "active":
+                self._queue.appendleft(Event(self.newest, 0))
             raise
 
-    monkeypatch.setattr(CoroutineSubscription, "call", again)
+    def take(self, event):
+        self.newest = event._commit
+        return taken(self, event)
+
+    taken = CoroutineSubscription.take
+    monkeypatch.setattr(CoroutineSubscription, "take", take)
+    monkeypatch.setattr(CoroutineSubscription, "_work", again)
     breaks(trusting(at_most_once), WRONG, faults=Faults(crash_handler=True))
 
 
