@@ -25,8 +25,6 @@ from swarm.testing._errors import (
 )
 from swarm.testing._explore import explore, replay, run
 from swarm.testing._failure import Failure
-from swarm.testing._faults import Fault, Faults
-from swarm.testing._injector import Injector
 from swarm.testing._loop import SimLoop
 from swarm.testing._options import RunOptions, Search, SearchOptions, Settings
 from swarm.testing._results import Proof, Report, Run
@@ -35,6 +33,8 @@ from swarm.testing._script import Deviation, Hold
 from swarm.testing._sim import Sim, SimClock
 from swarm.testing._simulate import sim_loop_factory, simulate
 from swarm.testing._sweep import prove, sweep_cancel
+from swarm.testing.faults._injector import Injector
+from swarm.testing.faults._plan import Fault, Faults
 from swarm.testing.judges import (
     BROKEN,
     EMPTY,

@@ -11,7 +11,6 @@ import attrs
 from swarm.testing._coverage import Coverage
 from swarm.testing._errors import InconclusiveError
 from swarm.testing._failure import Found, Replay, investigate, tell
-from swarm.testing._faults import Fault, Planner
 from swarm.testing._options import (
     LimitOptions,
     RunOptions,
@@ -29,6 +28,7 @@ from swarm.testing._results import Report, Run
 from swarm.testing._schedule import Inputs, Schedule
 from swarm.testing._script import Hold, Script
 from swarm.testing._trace import Tracer, render
+from swarm.testing.faults._plan import Fault, Planner
 
 Function = Callable[..., Awaitable[Any]]
 _SEEDS = 1_000_003

@@ -10,7 +10,6 @@ from typing import Literal, NamedTuple
 import attrs
 
 from swarm.testing._errors import EscapeError
-from swarm.testing._faults import fewer
 from swarm.testing._options import Settings
 from swarm.testing._policies import CALLBACK, CLOCK
 from swarm.testing._program import Outcome, Program, execute
@@ -19,6 +18,7 @@ from swarm.testing._schedule import Inputs, Schedule, describe_hold
 from swarm.testing._script import Deviation, Hold, Retrace, Script
 from swarm.testing._shrink import Deviations, Shrinker
 from swarm.testing._trace import Tracer, render
+from swarm.testing.faults._plan import fewer
 
 MAX_STEPS = 500_000  # of all replays of a shrink together
 _FOR_FAULTS = 40  # replays

@@ -156,12 +156,17 @@ def _step_types() -> tuple[type, type, frozenset[object]]:
     return type(found[0]), types.BuiltinMethodType, steps
 
 
-STEP, BUILTIN, PYTHON_STEPS = _step_types()
+STEP, BUILTIN, _PYTHON_STEPS = _step_types()
 METHOD = types.MethodType
+STEP_FUNCTIONS: set[object] = set(_PYTHON_STEPS)
+"""Methods that are a step of the object they are bound to, as for a pure Python task.
+
+`swarm.testing.faults` adds the one with which an agent serves its mailbox.
+"""
 
 
-def stepped_task(callback: Any) -> asyncio.Task[Any] | None:
-    """Return the task this callback steps, or None for a plain callback.
+def stepped(callback: Any) -> Any:
+    """Return the task (or agent) that this callback steps, or None for a plain one.
 
     Decided by what the callback *is*: `call_soon(task.cancel)` also belongs to a
     task but is bookkeeping, and must keep its place in the queue.
@@ -170,7 +175,7 @@ def stepped_task(callback: Any) -> asyncio.Task[Any] | None:
     if (
         kind is STEP
         or (kind is BUILTIN and callback.__name__ == "task_wakeup")
-        or (kind is METHOD and callback.__func__ in PYTHON_STEPS)
+        or (kind is METHOD and callback.__func__ in STEP_FUNCTIONS)
     ):
-        return cast("asyncio.Task[Any]", callback.__self__)
+        return callback.__self__
     return None

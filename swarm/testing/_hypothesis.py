@@ -13,8 +13,16 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from swarm.testing._faults import ANYBODY, OCCASIONS, SIZES, Fault, Faults, Kind, Size
 from swarm.testing._script import LENGTHS, Drawn, HoldHeads
+from swarm.testing.faults._plan import (
+    ANYBODY,
+    OCCASIONS,
+    SIZES,
+    Fault,
+    Faults,
+    Kind,
+    Size,
+)
 
 MAX_DECISIONS = 2_000
 

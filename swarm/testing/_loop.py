@@ -29,25 +29,25 @@ from swarm.testing._errors import StepLimitError, StuckError
 from swarm.testing._handles import (
     BUILTIN,
     METHOD,
-    PYTHON_STEPS,
     STEP,
+    STEP_FUNCTIONS,
     Ready,
     SimTask,
 )
-from swarm.testing._injector import Injector
 from swarm.testing._options import (
     Order,
     RunOptions,
     Settings,
-    Threads,
     checked,
     spelled_out,
 )
 from swarm.testing._patches import patched
 from swarm.testing._policies import STALL, Fifo, SchedulePolicy
 from swarm.testing._report import describe_stuck, describe_tasks, waits_outside
-from swarm.testing._runtime import SimRuntime
+from swarm.testing._sandbox import Threads
 from swarm.testing._virtual import VirtualLoop
+from swarm.testing.faults._injector import Injector
+from swarm.testing.faults._runtime import SimRuntime
 
 FAIR_AFTER: Final = 64
 
@@ -304,7 +304,7 @@ class SimLoop(VirtualLoop):
         if kind is STEP or (kind is BUILTIN and callback.__name__ == "task_wakeup"):
             task = callback.__self__
             return task.sim_id if task.__class__ is SimTask else self.lane_of(task)
-        if kind is METHOD and callback.__func__ in PYTHON_STEPS:
+        if kind is METHOD and callback.__func__ in STEP_FUNCTIONS:
             return self.lane_of(callback.__self__)
         return 0
 

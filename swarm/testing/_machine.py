@@ -17,9 +17,10 @@ from swarm.testing._errors import StuckError
 from swarm.testing._handles import Ready
 from swarm.testing._hypothesis import schedules
 from swarm.testing._loop import SimLoop
-from swarm.testing._options import Order, Threads, Unhandled
+from swarm.testing._options import Order, Unhandled
 from swarm.testing._policies import Fifo
 from swarm.testing._report import describe_stuck
+from swarm.testing._sandbox import Threads
 from swarm.testing._settle import settle
 from swarm.testing._sim import Sim
 from swarm.testing._trace import Tracer, render

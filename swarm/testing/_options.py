@@ -14,10 +14,10 @@ from typing import Any, Literal, TypedDict, TypeVar, cast, get_args
 
 import attrs
 
-from swarm.testing._faults import Faults
+from swarm.testing._sandbox import Threads
+from swarm.testing.faults._plan import Faults
 
 Order = Literal["tasks", "fifo"]
-Threads = Literal["refuse", "inline"]
 Unhandled = Literal["fail", "ignore"]
 Strategy = Literal["auto", "fifo", "random", "weighted", "pos", "holds", "random-holds"]
 

@@ -15,7 +15,6 @@ from typing import Any
 import attrs
 
 from swarm.testing._errors import EscapeError
-from swarm.testing._faults import Census, Fault
 from swarm.testing._loop import SimLoop
 from swarm.testing._options import Settings
 from swarm.testing._patches import patched
@@ -25,6 +24,7 @@ from swarm.testing._settle import settle
 from swarm.testing._sim import Sim
 from swarm.testing._trace import Tracer
 from swarm.testing._virtual import Alarm
+from swarm.testing.faults._plan import Census, Fault
 
 COLLECT_EVERY = 100
 

@@ -8,11 +8,12 @@ import asyncio
 import contextvars
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from swarm.testing._errors import EscapeError
 from swarm.testing._handles import describe_callback
-from swarm.testing._options import Threads
+
+Threads = Literal["refuse", "inline"]
 
 
 class Sandbox(asyncio.BaseEventLoop):

@@ -12,17 +12,17 @@ from typing import Any, Final, NamedTuple
 import attrs
 
 from swarm.testing._errors import BlobError
-from swarm.testing._faults import Fault
 from swarm.testing._options import (
     Order,
     Settings,
-    Threads,
     Unhandled,
     is_time,
     one_of,
 )
 from swarm.testing._policies import CALLBACK
+from swarm.testing._sandbox import Threads
 from swarm.testing._script import FOREVER, Deviation, Hold, Script
+from swarm.testing.faults._plan import Fault
 
 VERSION: Final = 2
 MAX_BLOB: Final = 4_000  # characters

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from swarm.ports import one_loop_turn
 from swarm.testing._errors import InvariantError, SimulationError
-from swarm.testing._injector import Injector
 from swarm.testing._options import SearchOptions
+from swarm.testing.faults._injector import Injector
 
 if TYPE_CHECKING:
     from swarm.testing._loop import SimLoop

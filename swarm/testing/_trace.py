@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from swarm.testing._handles import Ready, describe_callback, stepped_task
+from swarm.testing._handles import Ready, describe_callback, stepped
 from swarm.testing._policies import CLOCK
 from swarm.testing._report import (
     NEXT_TURN,
@@ -70,7 +70,7 @@ class Tracer:
         self.holders: dict[int, Any] = {}
         self._kept: list[Any] = []  # keeps locks alive, so that ids stay unique
         self._loop: SimLoop | None = None
-        self._task: asyncio.Task[Any] | None = None
+        self._task: Any = None
         self._time = 0.0
         self._late = 0.0
         self._deviations = 0
@@ -85,7 +85,7 @@ class Tracer:
         assert self._loop is not None
         self._time = self._loop.time()
         self._late = self._time - getattr(handle, "since", self._time)
-        self._task = stepped_task(handle._callback)
+        self._task = stepped(handle._callback)
         if self._task is not None:
             self._name(self._loop.lane_of(self._task), self._task)
 
@@ -99,7 +99,10 @@ class Tracer:
             self._add(Row(self._time, 0, "loop", None, text, overtook, late))
             return
         lane = loop.lane_of(task)
-        if task.done():
+        is_task: bool = asyncio.isfuture(task)
+        if not is_task:
+            place, state = None, "takes its messages"
+        elif task.done():
             place, state = _ending(task)
         else:
             place = place_of(task.get_coro())
@@ -128,7 +131,7 @@ class Tracer:
 
     def _name(self, lane: int, task: Any) -> None:
         if lane not in self.names:
-            name = task_name(task)
+            name = task_name(task) if asyncio.isfuture(task) else str(task)
             taken = name in self.names.values()
             self.names[lane] = f"{name} (task {lane})" if taken else name
 

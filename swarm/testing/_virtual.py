@@ -197,7 +197,7 @@ class VirtualLoop(Sandbox):
         super().set_task_factory(factory)
 
     def lane_of(self, task: Any) -> int:
-        """Return the number of a task, also of one that is no `SimTask`."""
+        """Return the number of a task, or of another object that takes steps."""
         number: int = getattr(task, "sim_id", 0)
         if number:
             return number

@@ -24,7 +24,7 @@ from swarm.testing import (
     replay,
     run,
 )
-from swarm.testing._faults import SIZES
+from swarm.testing.faults._plan import SIZES
 from tests.simulation.oracle import breaks, holds, nothing_left, quietly, slow
 
 EVENT_FAULTS = Faults(

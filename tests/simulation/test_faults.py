@@ -24,7 +24,7 @@ from swarm.testing import (
     run,
     schedules,
 )
-from swarm.testing._faults import Planner, fewer
+from swarm.testing.faults._plan import Planner, fewer
 from tests.simulation.actors import Clerk, Diary
 from tests.simulation.oracle import breaks, quietly
 

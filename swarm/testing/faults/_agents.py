@@ -10,13 +10,17 @@ import asyncio
 from typing import Any
 
 from swarm.agents import Envelope, Status
-from swarm.agents._cell import Cell
-from swarm.agents._envelope import Told
+from swarm.agents._cell import PENDING, Cell
+from swarm.agents._envelope import Asked, Told
 from swarm.agents._protocol import Call
 from swarm.agents._restart import Decision, decide
 from swarm.testing._errors import SimulatedCrash
-from swarm.testing._faults import Fault
-from swarm.testing._injector import Injector
+from swarm.testing._handles import STEP_FUNCTIONS
+from swarm.testing.faults._injector import Injector
+from swarm.testing.faults._plan import Fault
+
+# A late turn of an agent is like a late step of a task.
+STEP_FUNCTIONS.add(Cell._serve)  # noqa: SLF001  the seam at which agents take turns
 
 _THAW = 1000.0
 """Seconds that the end of an agent waits for its frozen code at least."""
@@ -105,9 +109,17 @@ class FaultyCell(Cell):
         if seconds:
             envelope.call = _Slowed(envelope.call, seconds)
 
-    def tasks(self) -> list[asyncio.Task[Any]]:
-        """Return the tasks that run this agent's code."""
-        known = (*(self.aside or {}).values(), *(self.children or ()))
+    def attempt(self, envelope: Asked) -> Any:
+        """Take an ask; a frozen agent does not answer it at once."""
+        if not self._injector.is_frozen(self):
+            return super().attempt(envelope)
+        envelope.reply = self.host.loop.create_future()
+        self.post(envelope)
+        return PENDING
+
+    def tasks(self) -> list[Any]:
+        """Return what runs this agent's code: its tasks, and itself."""
+        known = (self, *(self.aside or {}).values(), *(self.children or ()))
         return [*known] if self.worker is None else [self.worker.task, *known]
 
     def crash(self) -> bool:

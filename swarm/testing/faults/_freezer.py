@@ -3,7 +3,6 @@
 # ruff: noqa: SLF001
 from __future__ import annotations
 
-import asyncio
 import contextvars
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -24,7 +23,7 @@ class TaskFreezer:
         self._frozen: dict[int, int] = {}  # task to how many times
         self._ice: list[tuple[Any, tuple[Any, ...], contextvars.Context | None]] = []
 
-    def freeze(self, tasks: Iterable[asyncio.Task[Any]], seconds: float) -> None:
+    def freeze(self, tasks: Iterable[Any], seconds: float) -> None:
         """Let these tasks take no step for that long."""
         lanes = [self._loop.lane_of(task) for task in tasks]
         if not lanes:
@@ -39,6 +38,10 @@ class TaskFreezer:
                 self._ice.append((handle._callback, handle._args, handle._context))
                 handle.cancel()
         self._loop.call_later(seconds, self._thaw, lanes)
+
+    def is_frozen(self, task: Any) -> bool:
+        """Return whether a task, or an agent, may take no step now."""
+        return bool(self._frozen) and self._loop.lane_of(task) in self._frozen
 
     def _is_frozen(self, callback: Any) -> bool:
         return self._loop.lane_of_step(callback) in self._frozen

@@ -14,7 +14,7 @@ from swarm.coordination._lease_rules import EXPIRED
 from swarm.coordination._lease_state import AcquireSpec, Grant
 from swarm.coordination._sessions import Session
 from swarm.model import TIME
-from swarm.testing._injector import Injector
+from swarm.testing.faults._injector import Injector
 
 
 class FaultyLeaseManager(LeaseManager):

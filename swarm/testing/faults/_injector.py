@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from swarm.testing._errors import SimulationError
-from swarm.testing._faults import ANYBODY, OCCASIONS, Fault, Kind, Occasion
-from swarm.testing._freezer import TaskFreezer
 from swarm.testing._virtual import VirtualLoop
+from swarm.testing.faults._freezer import TaskFreezer
+from swarm.testing.faults._plan import ANYBODY, OCCASIONS, Fault, Kind, Occasion
 
 
-class Victim(Protocol):
-    """An agent as the injector sees it."""
+class FaultTarget(Protocol):
+    """An agent that can be made to fail."""
 
     @property
     def name(self) -> str:
@@ -43,7 +43,7 @@ class Injector:
         self._loop = loop
         self._due: dict[tuple[str, str, int], list[Fault]] = {}
         self._freezer = TaskFreezer(loop)
-        self._victims: dict[str, Victim] = {}
+        self._targets: dict[str, FaultTarget] = {}
         self._listeners: dict[str, tuple[Kind, ...]] = {}
         self.counts: dict[tuple[str, str], int] = {}
         self.happened: list[Fault] = []
@@ -56,10 +56,10 @@ class Injector:
         Raises:
             SimulationError: there is no such agent in this simulation.
         """
-        victim = self._find(agent)
-        number = self.counts.get(("turn", victim.name), 0)
-        if victim.crash():
-            self.note(Fault("crash", victim.name, number))
+        target = self._find(agent)
+        number = self.counts.get(("turn", target.name), 0)
+        if target.crash():
+            self.note(Fault("crash", target.name, number))
 
     def freeze(self, agent: Any, seconds: float) -> None:
         """Let no code of the agent run for that long, from now on.
@@ -67,10 +67,10 @@ class Injector:
         Raises:
             SimulationError: there is no such agent in this simulation.
         """
-        victim = self._find(agent)
-        number = self.counts.get(("turn", victim.name), 0)
-        self._freeze(victim, seconds)
-        self.note(Fault("freeze", victim.name, number, seconds))
+        target = self._find(agent)
+        number = self.counts.get(("turn", target.name), 0)
+        self._freeze(target, seconds)
+        self.note(Fault("freeze", target.name, number, seconds))
 
     def slow(self, agent: Any, seconds: float) -> None:
         """Let the agent's next turn begin that long before its method does."""
@@ -128,12 +128,12 @@ class Injector:
         self.note(Fault("jump", ANYBODY, number, seconds))
         self._loop.jump_wall(seconds)
 
-    def _find(self, agent: Any) -> Victim:
+    def _find(self, agent: Any) -> FaultTarget:
         name = getattr(agent, "name", agent)
-        victim = self._victims.get(name)
-        if victim is None:
+        target = self._targets.get(name)
+        if target is None:
             raise SimulationError(f"no agent called {name!r} in this simulation")
-        return victim
+        return target
 
     def _next(
         self, kind: Kind, agent: Any, amount: float = 0.0, turns: int = 0
@@ -169,9 +169,9 @@ class Injector:
         self._due.clear()
         self._freezer.thaw_all()
 
-    def enter(self, victim: Victim) -> None:
+    def enter(self, target: FaultTarget) -> None:
         """Note that there is an agent; a later one of the same name replaces it."""
-        self._victims[victim.name] = victim
+        self._targets[target.name] = target
 
     def listen(self, name: str, kinds: Iterable[Kind]) -> None:
         """Note that there is a subscription, and what can go wrong with its events."""
@@ -214,14 +214,14 @@ class Injector:
             ),
         ]
 
-    def turn(self, victim: Victim) -> float:
+    def turn(self, target: FaultTarget) -> float:
         """Count a turn that begins; return by how many seconds it is slowed."""
         slowed = 0.0
-        for fault in self.at("turn", victim.name):
+        for fault in self.at("turn", target.name):
             if fault.kind == "crash":
-                self.later(fault, victim.crash)
+                self.later(fault, target.crash)
             elif fault.kind == "freeze":
-                self.later(fault, lambda f=fault: self._freeze(victim, f.amount))  # type: ignore[misc]
+                self.later(fault, lambda f=fault: self._freeze(target, f.amount))  # type: ignore[misc]
             else:
                 self.note(fault)
                 slowed += fault.amount
@@ -244,6 +244,10 @@ class Injector:
         if tracer is not None:
             tracer.fault(str(fault))
 
-    def _freeze(self, victim: Victim, seconds: float) -> bool:
-        self._freezer.freeze(victim.tasks(), seconds)
+    def is_frozen(self, target: FaultTarget) -> bool:
+        """Return whether no code of an agent may run now."""
+        return self._freezer.is_frozen(target)
+
+    def _freeze(self, target: FaultTarget, seconds: float) -> bool:
+        self._freezer.freeze(target.tasks(), seconds)
         return True

@@ -36,8 +36,8 @@ from swarm.bus._runs import Member, call_in_context
 from swarm.bus._streams import EventStream
 from swarm.bus._subscription import Settled
 from swarm.model import Event
-from swarm.testing._faults import Fault, Kind
-from swarm.testing._injector import Injector
+from swarm.testing.faults._injector import Injector
+from swarm.testing.faults._plan import Fault, Kind
 
 _SECOND: Final = 1.0
 """How late a lost hand-over is made again without `ack_wait`; how long an event
