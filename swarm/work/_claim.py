@@ -486,7 +486,8 @@ class Claim:
     def follow(self, record: TaskRecord | None) -> None:
         """Take in the task's new record; called in the middle of a commit."""
         claim = None if record is None else record.claim
-        if record is None or claim is None or claim.id != self._claim.id:
+        token = self._right.token
+        if record is None or claim is None or claim.token != token:
             if self._is_settling or self._over is not None:
                 return
             last = record.history[-1] if record is not None else None

@@ -4,6 +4,8 @@ import datetime
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal
 
+import attrs
+
 from swarm.errors import GatherError
 from swarm.model import (
     JSON,
@@ -170,21 +172,39 @@ class Tasks:
             0 if delay == 0 else checked_delay(delay),
             *(_NO_DEADLINE if deadline is None else checked_deadline(deadline)),
         )
-        if key is None and parent is None:
-            local = manager.local
-            if local is not None:
-                if manager.pause is not None:
-                    await manager.pause()
-                local.apply_one_now(self.identity, path, decide_submit, submission)
-            else:
-                await manager.kernel.apply_one(
-                    self.identity, path, decide_submit, submission
-                )
-            return Task(self._caller, task_id, kind)
-        _, found = await manager.kernel.apply(
-            self.identity, decide_submit_once, submission, once
-        )
+        found = await self._commit(submission, once)
+        while found is None:  # another process, of the same seed, was there before
+            task_id = manager.new_id("task")
+            spec = attrs.evolve(spec, id=task_id, path=None)
+            found = await self._commit(submission._replace(spec=spec), once)
         return Task(self._caller, *found)
+
+    async def _commit(
+        self, submission: Submission, once: bool
+    ) -> tuple[str, str] | None:
+        """Commit a task; return the id and kind of it, or of the one with its key.
+
+        None: its id is taken.
+        """
+        manager, spec = self.manager, submission.spec
+        if spec.key is not None or spec.parent is not None:
+            _, found = await manager.kernel.apply(
+                self.identity, decide_submit_once, submission, once
+            )
+            task: tuple[str, str] | None = found
+            return task
+        local = manager.local
+        if local is None:
+            _, outcome = await manager.kernel.apply_one(
+                self.identity, spec.path, decide_submit, submission
+            )
+        else:
+            if manager.pause is not None:
+                await manager.pause()
+            _, outcome = local.apply_one_now(
+                self.identity, spec.path, decide_submit, submission
+            )
+        return None if outcome is None else (spec.id, spec.kind)
 
     def get(self, task_id: str) -> Task:
         """Return a handle on a task by its id, whether or not there is one."""

@@ -198,9 +198,9 @@ def decide_submit(
     now: int,
     request: Submission,
 ) -> Ruling:
-    """Make a task, unless it is there already (J14). Outcome: its id."""
+    """Make a task. Outcome: its id; None: another task has this id."""
     if document is not None:
-        return KEEP, (), request.spec.id
+        return KEEP, (), None
     record, event = submitted(request, now)
     return record, (event,), request.spec.id
 
@@ -209,7 +209,7 @@ def decide_submit_once(view: View, request: Submission, once: bool) -> Plan:
     """Make a task unless its key is taken (J11), or its parent is over.
 
     A rule for `Kernel.apply`. With `once`, a key stays taken after its task's end.
-    Outcome: the id and kind of the task that there is now.
+    Outcome: the id and kind of the task that there is now; None: the id is taken.
 
     Raises:
         InvalidTransition: The parent is over.
@@ -219,7 +219,7 @@ def decide_submit_once(view: View, request: Submission, once: bool) -> Plan:
     path = task_path(spec.id)
     writes = []
     if view.find(path) is not None:
-        return Plan(outcome=(spec.id, spec.kind))
+        return Plan()
     if spec.key is not None:
         place = key_path(spec.key)
         taken = view.find(place)
@@ -265,9 +265,6 @@ def decide_claim(document: Document | None, now: int, request: ClaimRequest) -> 
     record = load(document)
     if record is None:
         return KEEP, (), None
-    claim = record.claim
-    if claim is not None and claim.id == request.id:
-        return KEEP, (), record  # the reply to this very request was lost (J14)
     if (
         record.status is not PENDING
         or record.run_at > now

@@ -1,0 +1,190 @@
+"""The index of tasks against a plain list."""
+
+import hypothesis.strategies as st
+from hypothesis import given, settings
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    rule,
+)
+
+from swarm.model import OWNER
+from swarm.work import Selector
+from swarm.work._task_index import TaskIndex
+from swarm.work._task_record import TaskRecord, TaskSpec, TaskStatus
+from swarm.work._transitions import evolve
+
+KINDS = ("a.x", "a.y", "b", "a.x.z")
+ADDRESSES = ("", "agent:ada", "role:r", "capability:c")
+PATTERNS = ("a.x", "a.*", "a.**", "**", "b", "c")
+AGING = 10
+
+selectors = st.builds(
+    Selector,
+    st.sampled_from(PATTERNS),
+    st.sets(st.sampled_from(ADDRESSES), min_size=1),
+)
+
+
+class IndexMachine(RuleBasedStateMachine):
+    """What the index picks is the least of all that fits, in a plain list."""
+
+    records = Bundle("records")
+    picks = Bundle("picks")
+
+    def __init__(self):
+        super().__init__()
+        self.index = TaskIndex(AGING)
+        self.now = 1_000
+        self.count = 0
+        self.known: dict[str, TaskRecord] = {}
+        self.seqs: dict[str, int] = {}
+        self.picked: set[str] = set()
+
+    def put(self, task_id, record):
+        self.known[task_id] = record
+        self.picked.discard(task_id)
+        self.index.put(task_id, record, self.seqs[task_id], self.now)
+
+    @rule(
+        target=records,
+        kind=st.sampled_from(KINDS),
+        address=st.sampled_from(ADDRESSES),
+        priority=st.integers(0, 3),
+        delay=st.integers(0, 50),
+    )
+    def submit(self, kind, address, priority, delay):
+        self.count += 1
+        task_id = f"t{self.count}"
+        self.seqs[task_id] = self.count // 2  # several in one commit
+        spec = TaskSpec(task_id, kind, b"1", OWNER, priority, address)
+        record = TaskRecord(
+            spec,
+            TaskStatus.PENDING,
+            self.now,
+            self.now + delay,
+            address=address,
+        )
+        self.put(task_id, record)
+        return task_id
+
+    @rule(task_id=records, status=st.sampled_from(TaskStatus), delay=st.integers(0, 50))
+    def change(self, task_id, status, delay):
+        old = self.known.get(task_id)
+        if old is None:
+            return
+        entry = old.history
+        new = evolve(old, status=status, run_at=self.now + delay, history=entry)
+        if status is not old.status:
+            from swarm.work._task_record import Entry
+
+            new = evolve(new, history=(*entry, Entry("x", str(status), self.now)))
+        self.put(task_id, new)
+
+    @rule(task_id=consumes(records))
+    def remove(self, task_id):
+        self.known.pop(task_id, None)
+        self.picked.discard(task_id)
+        self.index.remove(task_id)
+
+    @rule(seconds=st.integers(0, 60))
+    def wait(self, seconds):
+        self.now += seconds
+
+    def best(self, selector):
+        free = [
+            (r.run_at - r.spec.priority * AGING, self.seqs[i], i)
+            for i, r in self.known.items()
+            if r.status is TaskStatus.PENDING
+            and r.run_at <= self.now
+            and i not in self.picked
+            and selector.fits(r)
+        ]
+        return min(free)[:2] if free else None
+
+    @rule(target=picks, selector=selectors)
+    def pick(self, selector):
+        self.index.promote(self.now)
+        expected = self.best(selector)
+        record = self.index.pick(selector)
+        if record is None:
+            assert expected is None
+            return multiple()
+        task_id = record.spec.id
+        rank = record.run_at - record.spec.priority * AGING
+        assert (rank, self.seqs[task_id]) == expected
+        assert record is self.known[task_id]
+        self.picked.add(task_id)
+        return record
+
+    @rule(record=consumes(picks))
+    def give_back(self, record):
+        task_id = record.spec.id
+        if self.known.get(task_id) is record:
+            self.picked.discard(task_id)
+        self.index.give_back(record, self.now)
+
+    @rule()
+    def due(self):
+        self.index.promote(self.now)
+        later = [
+            r.run_at
+            for i, r in self.known.items()
+            if r.status is TaskStatus.PENDING and r.run_at > self.now
+        ]
+        assert self.index.next_due() == (min(later) if later else None)
+
+    @invariant()
+    def counts(self):
+        totals = self.index.totals
+        for status in TaskStatus:
+            expected = sum(r.status is status for r in self.known.values())
+            assert totals.count(status) == expected
+        assert len(self.index) == len(self.known)
+
+
+IndexMachine.TestCase.settings = settings(
+    max_examples=150, stateful_step_count=40, deadline=None
+)
+TestIndex = IndexMachine.TestCase
+
+
+@given(st.lists(st.integers(0, 1_000), max_size=30), st.integers(1, 10))
+def test_the_oldest_final_tasks_are_the_surplus(times, keep):
+    index = TaskIndex()
+    for n, at in enumerate(sorted(times)):
+        spec = TaskSpec(f"t{n}", "a")
+        record = TaskRecord(spec, TaskStatus.CANCELLED, at, at)
+        index.put(spec.id, record, n, at)
+    surplus = index.surplus(1_000, keep, 10_000)
+    assert len(surplus) == max(0, len(times) - keep)
+    old = index.surplus(1_000, 100, 500)
+    assert len(old) == sum(at + 500 <= 1_000 for at in times)
+
+
+def test_a_claim_costs_the_same_among_many_tasks_and_kinds():
+    """Heads are looked at, not tasks: 100 kinds, one pattern, 10,000 tasks."""
+    index = TaskIndex(AGING)
+    for n in range(10_000):
+        spec = TaskSpec(f"t{n}", f"k.k{n % 100}")
+        index.put(spec.id, TaskRecord(spec, TaskStatus.PENDING, n, n), n, 20_000)
+    looked = 0
+    original = index._ready._is_valid
+
+    def counting(record):
+        nonlocal looked
+        looked += 1
+        return original(record)
+
+    index._ready._is_valid = counting
+    for lane in index._ready._lanes.values():
+        lane._is_valid = counting
+    selector = Selector("k.*", ("",))
+    index.pick(selector)
+    looked = 0
+    for expected in range(1, 1_000):
+        assert index.pick(selector).created_at == expected
+    assert looked < 4 * 1_000
