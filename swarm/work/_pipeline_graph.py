@@ -207,7 +207,7 @@ class StageProgress:
     started_at: int = 0
     ended_at: int = 0
     error: str = ""
-    _output: JSON = ABSENT
+    _output: JSON = attrs.field(default=ABSENT, alias="output")
 
     @property
     def output(self) -> JSON:

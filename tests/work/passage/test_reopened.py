@@ -1,0 +1,81 @@
+"""A program that ends and is started again on the same store goes on."""
+
+import pytest
+
+from swarm import Agent, Handoff, Pipeline, Stage, Swarm, TaskError
+
+
+class Writer(Agent):
+    def __init__(self, *, fails: bool = False) -> None:
+        self.fails = fails
+
+    async def write(self, facts: list[str]) -> str:
+        if self.fails:
+            raise RuntimeError("no ideas")
+        return " and ".join(facts)
+
+
+class Receiver(Agent):
+    async def handoff(self, offer: Handoff) -> object:
+        await offer.accept()
+        return [offer.remaining, offer.completed, offer.checkpoint.state]
+
+
+async def test_a_pipeline_is_resumed_by_id_and_does_nothing_twice(tmp_path):
+    """P7."""
+    calls = []
+
+    async def research(topic: str) -> list[str]:
+        calls.append(topic)
+        return [f"{topic} fly", f"{topic} sting"]
+
+    stages = [Stage("research", research), Stage("write", Writer.write, max_retries=0)]
+    flow = Pipeline("content", stages)
+    async with Swarm("s", f"file:{tmp_path}") as swarm:
+        await swarm.spawn(lambda: Writer(fails=True))
+        run = await swarm.pipelines.start(flow, "bees", id="content-1")
+        with pytest.raises(TaskError, match="no ideas"):
+            await run.result()
+    async with Swarm("s", f"file:{tmp_path}") as swarm:
+        await swarm.spawn(Writer)
+        found = await swarm.pipelines.get("content-1")
+        assert found.stage("research").output == ["bees fly", "bees sting"]
+        run = await swarm.pipelines.resume("content-1", flow)
+        assert await run.result() == "bees fly and bees sting"
+    assert calls == ["bees"]
+
+
+async def test_an_agent_finds_its_checkpoints_again(tmp_path):
+    class Counter(Agent):
+        async def count(self) -> int:
+            latest = await self.checkpoints.latest()
+            n = 1 if latest is None else latest.state + 1
+            return (await self.checkpoints.save(n)).state
+
+    for expected in (1, 2):
+        async with Swarm("s", f"file:{tmp_path}") as swarm:
+            ref = await swarm.spawn(Counter, name="ada")
+            assert await ref.ask(Counter.count) == expected
+
+
+async def test_an_open_offer_reaches_its_receiver_after_the_restart(tmp_path):
+    """O8: the sender's process is gone, its claim is not yet."""
+    async with Swarm("s", f"file:{tmp_path}") as swarm:
+        await swarm.spawn(Writer, name="bo")  # alive, but takes no offers
+        task = await swarm.tasks.submit("report")
+        claim = await swarm.tasks.claim("report", lease=3600)
+        saved = await swarm.checkpoints.save([1, 2], "half", task=claim)
+        await swarm.handoffs.offer(
+            claim,
+            to="bo",
+            completed={"pages": 2},
+            remaining="the rest",
+            checkpoint=saved,
+            timeout=3600,
+        )
+    async with Swarm("s", f"file:{tmp_path}") as swarm:
+        await swarm.spawn(Receiver, name="bo")
+        task = swarm.tasks.get(task.id)
+        assert await task.result() == ["the rest", {"pages": 2}, [1, 2]]
+        [offer] = await swarm.handoffs.find()
+        assert (offer.status, offer.receiver) == ("completed", "bo")
