@@ -33,17 +33,21 @@ def pop_entered(entered: Entered[T], frame: types.FrameType) -> T:
     frames of their own: of those bodies it is the last of this task, or else the last
     whose lease was lost, or else the last.
     """
-    at = len(entered) - 1
-    if at:
-        task = current_task()
-        places = range(at, -1, -1)
-        found = [
-            next((at for at in places if entered[at][1] == id(frame)), None),
-            next((at for at in places if entered[at][2] is task), None),
-            next((at for at in places if not entered[at][0].is_live), None),
-        ]
-        at = next((each for each in found if each is not None), at)
-    return entered.pop(at)[0]
+    last = len(entered) - 1
+    if not last:
+        return entered.pop()[0]
+    here = id(frame)
+    for at in range(last, -1, -1):
+        if entered[at][1] == here:
+            return entered.pop(at)[0]
+    task = current_task()
+    for at in range(last, -1, -1):
+        if entered[at][2] is task:
+            return entered.pop(at)[0]
+    for at in range(last, -1, -1):
+        if not entered[at][0].is_live:
+            return entered.pop(at)[0]
+    return entered.pop()[0]
 
 
 class Enterable:

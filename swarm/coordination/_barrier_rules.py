@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import attrs
 
@@ -17,7 +17,10 @@ IDLE: Final = 86_400_000_000
 """How long an unused barrier remembers its generation: a day, in microseconds."""
 
 
-@attrs.frozen
+# Not frozen attrs classes only because each arrival makes two: see `_lease_state`.
+
+
+@attrs.define
 class ArrivedParty:
     """A party that has arrived.
 
@@ -49,7 +52,7 @@ class Ended:
     reason: str = ""
 
 
-@attrs.frozen
+@attrs.define
 class BarrierState:
     """One version of the record of a barrier.
 
@@ -80,13 +83,15 @@ class BarrierState:
             return id in self._table
         return id in islice(self._table, self.count)
 
-    def arrive(self, party: ArrivedParty) -> Self:
+    def arrive(self, party: ArrivedParty) -> "BarrierState":
         """Return the next version, with one more arrival."""
         table = self._table
         if len(table) != self.count:  # a version before this one was continued
             table = dict(islice(table.items(), self.count))
         table[party.id] = party
-        return attrs.evolve(self, count=self.count + 1, table=table)
+        return BarrierState(
+            self.parties, self.generation, self.count + 1, self.ended, table
+        )
 
     def next_generation(self, reason: str) -> "tuple[BarrierState, Ended]":
         """Return the next version, in which a new generation gathers (B6)."""

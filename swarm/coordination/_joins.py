@@ -11,7 +11,8 @@ join: then no cycle is claimed.
 # ruff: noqa: SLF001
 
 import asyncio
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from swarm.coordination._sessions import Life, Session, Sessions, _name
@@ -28,25 +29,30 @@ from swarm.ports import (
 class Join:
     """The end of other tasks, as something to wait for. An obstacle."""
 
-    __slots__ = ("parties",)
+    __slots__ = ("_parties",)
 
-    def __init__(self, parties: tuple[Hashable, ...]) -> None:
-        """Wait for all of these to end."""
-        self.parties = parties
+    def __init__(self, parties: Callable[[], tuple[Hashable, ...]]) -> None:
+        """Wait for all of these to end; they are asked for when it matters."""
+        self._parties = parties
 
     def blockers(self) -> Iterable[Hashable]:
         """Return the tasks: all of them have to end."""
-        return self.parties
+        return self._parties()
 
     def describe_wait(self) -> str:
         """Return what is waited for."""
+        parties = self._parties()
         names = [
             _name(party) if isinstance(party, asyncio.Task) else str(party)
-            for party in self.parties[:5]
+            for party in parties[:5]
         ]
-        more = len(self.parties) - len(names)
+        more = len(parties) - len(names)
         also = f" and {more} more" if more else ""
         return f"the end of {', '.join(names)}{also}, which it awaits"
+
+
+def _only(party: Hashable) -> tuple[Hashable, ...]:
+    return (party,)
 
 
 class TaskJoins:
@@ -65,13 +71,14 @@ class TaskJoins:
 
     def joined(self, party: Hashable) -> Obstacle | None:
         """Return the children that a party joins, as an obstacle."""
+        if party.__class__ is Session and party.is_running():  # fast path
+            return None
         place = self._standing(party)
         if place is None or is_cancelled(place):
             return None
-        children = children_of(place)
-        return (
-            Join(tuple(self._party(child) for child in children)) if children else None
-        )
+        if next(children_of(place), None) is None:
+            return None
+        return Join(lambda: tuple(map(self._party, children_of(place))))
 
     def joining(self, party: Hashable, obstacle: Obstacle) -> Steps | None:
         """Return the parties that join a party; None: none can wait for it at all.
@@ -96,7 +103,7 @@ class TaskJoins:
                 parent = self._party(joiner, activity)
                 if parent in above or parent == party:
                     continue
-                above[parent] = (child, Join((child,)))
+                above[parent] = (child, Join(partial(_only, child)))
                 if isinstance(parent, asyncio.Task):
                     tasks.append(joiner)
                 elif isinstance(parent, Session):
@@ -141,13 +148,13 @@ class TaskJoins:
         return task
 
 
-def children_of(place: Standing) -> tuple["asyncio.Task[Any]", ...]:
-    """Return the tasks that suspended code joins, all of them; () if there are none."""
+def children_of(place: Standing) -> Iterator["asyncio.Task[Any]"]:
+    """Yield the tasks that suspended code joins."""
     awaited, coroutine = place
     if isinstance(awaited, asyncio.Task):
-        return (awaited,)
+        return iter((awaited,))
     children = getattr(awaited, "_children", None)
-    return tuple(_tasks(_grouped(coroutine) if children is None else children))
+    return _tasks(_grouped(coroutine) if children is None else children)
 
 
 def _tasks(awaited: Iterable[Any]) -> Iterator["asyncio.Task[Any]"]:

@@ -281,9 +281,9 @@ class Lease:
         Returns:
             What to await until it is released; None: it is.
         """
-        self._depth = max(0, self._depth - 1)
+        depth = self._depth = max(0, self._depth - 1)
         body = self.body
-        if not self._depth:
+        if not depth:
             self.abandon()
         elif self._depth < self._renews_from:
             self._renews_from = 0

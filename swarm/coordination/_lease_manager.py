@@ -20,6 +20,7 @@ from swarm.coordination._lease import Lease
 from swarm.coordination._lease_rules import (
     AGAIN,
     EXPIRED,
+    QUEUED,
     RELEASED,
     decide_acquire,
     decide_force,
@@ -117,6 +118,8 @@ class LeaseManager:
             if answer.__class__ is Grant:  # fast path
                 answer.token = revision
                 return self.issue(spec, session, answer)
+            if answer is QUEUED:
+                return self._queued(spec, session, id)
         return core.run(self._asking(spec, session, request, first))
 
     async def acquire(self, spec: AcquireSpec) -> Lease:
@@ -178,11 +181,16 @@ class LeaseManager:
         if isinstance(answer, Grant):
             found = self.issue(spec, session, answer)
         else:
-            found = Waiter(self.core, self, id, spec, session, self.pass_on)
-            self._watch_line(spec)
+            found = self._queued(spec, session, id)
         if not self.core.is_local:
             self._see(id, self.state(spec), 0, None)  # the log was ahead of the answer
         return found
+
+    def _queued(self, spec: AcquireSpec, session: Session, id: str) -> Waiter:  # noqa: A002
+        """Return the waiter of a queued request."""
+        if self.core.has_others:
+            self._watch_line(spec)
+        return Waiter(self.core, self, id, spec, session, self.pass_on)
 
     async def _settled(self, task: Any, undo: Callable[[Any], object]) -> Any:
         """Wait for a task that asks; cancelled meanwhile, undo what it comes to."""
@@ -243,7 +251,14 @@ class LeaseManager:
                 first = 0, True  # everything has ended, this too
             finally:
                 core.is_committing = False
-            if first[1] is True:  # fast path
+            revision, outcome = first
+            if outcome.__class__ is Transition and outcome.answer is True:
+                if outcome.has_more:
+                    lease.is_renewing = False
+                    return core.pending(core.run(self._releasing(lease, first)))
+                self._tell(outcome, revision, spec)
+                outcome = True
+            if outcome is True:  # fast path
                 self.end(lease, RELEASED)
                 return None
         lease.is_renewing = False
@@ -697,12 +712,15 @@ class LeaseManager:
         Of other processes nothing is known; their parties are taken to move.
         """
         state = self.state(waiter.spec)
-        request = state.waiting(waiter.id)
+        request = state.requests.get(waiter.id)
         if request is None:
             return ()
         needed = state.needed(request, self._is_over)
         if needed is None:
-            return self._holding(state, request, waiter.party)
+            grants: Iterable[Grant] = state.grants.values()
+            if len(state.grants) > 1:  # or its only holder is in the way
+                grants = state.in_the_way(request, self._is_over)
+            return tuple(self._holding(grants, waiter.party))
         if needed <= 0:
             return ()
         party_of = self.core.party_of
@@ -710,16 +728,14 @@ class LeaseManager:
             lambda: ((party_of(g.id), g.permits) for g in state.newest_first()), needed
         )
 
-    def _holding(
-        self, state: Any, request: Any, asking: Hashable
-    ) -> Iterator[Hashable]:
-        """Yield the parties that hold a lock in the way of a request.
+    def _holding(self, grants: Iterable[Grant], asking: Hashable) -> Iterator[Hashable]:
+        """Yield the parties that have these grants.
 
         A lease without a body may be given back by any task. It counts while its
         session is known to wait, and for the session itself (L16).
         """
         core = self.core
-        for grant in state.in_the_way(request, self._is_over):
+        for grant in grants:
             lease = core.leases.get(grant.id)
             if lease is None:
                 continue

@@ -90,7 +90,7 @@ def decide_release(
     """End a grant; the answer is whether it was live (L9, M3)."""
     spec, id, token = request  # noqa: A001
     state = load(document, spec.blank)
-    grant = state.find(id)
+    grant = state.grants.get(id)
     if grant is not None and grant.token == token and grant.expires > now:
         if len(state.grants) == 1 and not state.requests and not state.opens_at:
             # Fast path: the version stays as it is for its readers.
@@ -99,7 +99,9 @@ def decide_release(
             events = state.announce("released", spec.name, grant)
             state = state.successor()
             state.drop(grant)
-            gone = _cancel_upgrade(state, id, RELEASED) if state.requests else ()
+            gone: tuple[Gone, ...] = ()
+            if state.requests and grant.mode != "exclusive":
+                gone = _cancel_upgrade(state, id, RELEASED)
             return serve(state, now, spec, True, events, gone)
     if state.is_due(now):
         return sweep(state, now, spec, AGAIN)
@@ -219,7 +221,7 @@ def serve(
             granted = ((asked.id, grant),)
             asked = state.next_request()
         has_more = asked is not None
-    record = state if state.is_needed else state.rest()
+    record = state if state.grants or state.is_needed else state.rest()
     if granted or gone or has_more or state.opens_at:
         answer = Transition(answer, granted, gone, has_more, state.opens_at)
     return record, events, answer
@@ -227,7 +229,7 @@ def serve(
 
 def give(state: LeaseState, asked: Any, now: int) -> Grant:
     """Make a waiting request a holder; an upgrade takes the place of its grant."""
-    if state.waiting(asked.id) is not None:
+    if asked.id in state.requests:
         state.dequeue(asked)
     grant: Grant = asked.granted(now)
     if not asked.upgrades:

@@ -227,8 +227,8 @@ class LeaseState:
     weight: int = 128
     announces: bool = False
     grants: dict[str, Grant]
-    requests: dict[str, Request]
-    queues: dict[str, list[tuple[int, int, Request]]]
+    requests: dict[str, Request] = {}  # noqa: RUF012  # replaced, never filled
+    queues: dict[str, list[tuple[int, int, Request]]] = {}  # noqa: RUF012  # likewise
     ends: list[tuple[int, str]] | None = None
     last_seq: int = 0
     last_rank: int = FIRST
@@ -306,15 +306,14 @@ class LeaseState:
     def scalars(self) -> Self:
         """Return a version that has everything but the tables."""
         new = self.__class__.__new__(self.__class__)
-        new.opens_at = self.opens_at
+        if self.opens_at:
+            new.opens_at = self.opens_at
         return new
 
     def fresh(self) -> Self:
         """Return a version of its own in which nobody is."""
         new = self.scalars()
         new.grants = {}
-        new.requests = {}
-        new.queues = {}
         return new
 
     def newest(self) -> Self:
@@ -331,16 +330,24 @@ class LeaseState:
 
     def successor(self) -> Self:
         """Return the next version in the making; the tables are its from now on."""
-        new = self.scalars()
+        new = self.__class__.__new__(self.__class__)
         new.grants = self.grants
-        new.requests = self.requests
-        new.queues = self.queues
-        new.ends = self.ends
         new.last_seq = self.last_seq
-        new.last_rank = self.last_rank
+        if self.opens_at:
+            new.opens_at = self.opens_at
+        if self.ends is not None:
+            new.ends = self.ends
+        self.carry(new)
+        if self.requests:
+            new.requests = self.requests
+            new.queues = self.queues
+            new.last_rank = self.last_rank
         self.next = new
         self.undo = new.log = []
         return new
+
+    def carry(self, new: Any) -> None:
+        """Give the next version what a lock or a semaphore has besides its people."""
 
     @property
     def has_queue(self) -> bool:
@@ -372,11 +379,13 @@ class LeaseState:
         """Return whether a grant has expired, or it is to be opened again."""
         held = self.grants
         if len(held) > _FEW:
-            return self.ends_at() <= now or 0 < self.opens_at <= now
-        for grant in held.values():
-            if grant.expires <= now:
+            if self.ends_at() <= now:
                 return True
-        return 0 < self.opens_at <= now
+        else:
+            for grant in held.values():
+                if grant.expires <= now:
+                    return True
+        return bool(self.opens_at) and self.opens_at <= now
 
     def ends_at(self) -> int:
         """Return when the next grant ends, in kernel time."""
@@ -443,12 +452,18 @@ class LeaseState:
         """Queue a request behind all that do not rank later."""
         if self.log is not None:
             self.log.append((False, request.id, None))
+        if not self.requests:
+            self.requests, self.queues = {}, {}
         self.requests[request.id] = request
-        if not request.seq:
-            request.seq = self.last_seq + 1
-        self.last_seq = max(self.last_seq, request.seq)
-        entry = (request.rank, request.seq, request)
-        self.last_rank = max(self.last_rank, request.rank)
+        seq = request.seq
+        if not seq:
+            seq = request.seq = self.last_seq + 1
+        if seq > self.last_seq:
+            self.last_seq = seq
+        rank = request.rank
+        if rank > self.last_rank:
+            self.last_rank = rank
+        entry = (rank, seq, request)
         queue = self.queues.get(request.mode)
         if queue is None:
             self.queues[request.mode] = [entry]
@@ -462,7 +477,6 @@ class LeaseState:
         waits = self.requests
         del waits[request.id]
         if not waits:
-            self.queues.clear()
             self.last_rank = FIRST
             return
         queue = self.queues[request.mode]

@@ -4,7 +4,7 @@ Shared goes with shared and with one upgradeable; nothing else goes together.
 """
 
 from collections.abc import Iterator
-from typing import Any, Final, Literal, Self, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias, cast
 
 import attrs
 
@@ -69,12 +69,11 @@ class LockState(LeaseState):
     exclusives: int = 0
     upgradeables: int = 0
 
-    def successor(self) -> Self:
-        """Return the next version in the making."""
-        new = super().successor()
+    def carry(self, new: Any) -> None:
+        """Give the next version the numbers of exclusive and upgradeable holders."""
         new.exclusives = self.exclusives
-        new.upgradeables = self.upgradeables
-        return new
+        if self.upgradeables:
+            new.upgradeables = self.upgradeables
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "LockState":
@@ -113,7 +112,11 @@ class LockState(LeaseState):
 
     def next_request(self) -> Request | None:
         """Return the first request in the queue that can be granted now."""
+        if self.exclusives:
+            return None
         exclusive = self.head("exclusive")
+        if exclusive is not None and len(self.queues) == 1:  # fast path
+            return exclusive[2] if self.fits(exclusive[2]) else None
         best = None
         is_first = True
         for mode in ("shared", "upgradeable"):

@@ -40,8 +40,6 @@ class SemaphoreState(LeaseState):
         self.declared = declared
         self.capacity = capacity
         self.grants = {}
-        self.requests = {}
-        self.queues = {}
 
     def scalars(self) -> Self:
         """Return a version that has everything but the tables."""
@@ -50,12 +48,12 @@ class SemaphoreState(LeaseState):
         new.capacity = self.capacity
         return new
 
-    def successor(self) -> Self:
-        """Return the next version in the making."""
-        new = super().successor()
+    def carry(self, new: Any) -> None:
+        """Give the next version the numbers of permits."""
+        new.declared = self.declared
+        new.capacity = self.capacity
         new.in_use = self.in_use
         new.largest = self.largest
-        return new
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON value."""

@@ -105,6 +105,10 @@ class Session:
         """Return whether this has no end: it keeps what an ended one has returned."""
         return self.task is None and not self.is_turn
 
+    def is_running(self) -> bool:
+        """Return whether its task waits for nothing."""
+        return getattr(self.task, "_fut_waiter", None) is None and not self.is_turn
+
     def __str__(self) -> str:
         return self.name
 

@@ -17,7 +17,7 @@ one that goes away by itself, as far as is known.
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from swarm.errors import DeadlockError
 
@@ -144,9 +144,10 @@ class WaitGraph:
         waits = self._waits.get(party)
         if waits is None or obstacle not in waits:
             return
-        waits.remove(obstacle)
-        if not waits:
+        if len(waits) == 1:
             del self._waits[party]
+        else:
+            waits.remove(obstacle)
 
     @contextmanager
     def waiting(self, party: Hashable | None, obstacle: Obstacle) -> Iterator[None]:
@@ -181,12 +182,26 @@ class WaitGraph:
 
     def find_cycle(self, party: Hashable, obstacle: Obstacle) -> tuple[str, ...]:
         """Return the cycle this wait would close, one line for each party, or ()."""
-        above: Steps | None = {}
-        if self.joins is not None:
-            above = self.joins.joining(party, obstacle)
-            if above is None:
+        blockers = obstacle.blockers()
+        if blockers.__class__ is tuple and len(blockers) < _NEAR:  # fast path
+            for blocker in blockers:
+                if blocker == party or self.things(blocker):
+                    break
+            else:
                 return ()
-        return _Search(self, party, obstacle, above or {}).run()
+        elif isinstance(blockers, AnyOf) and self.is_open(blockers, party):
+            return ()
+        return _Search(self, party, obstacle).run()
+
+    def is_open(self, any_of: AnyOf, party: Hashable) -> bool:
+        """Return whether enough others than a party can move, as far as is known."""
+        needed = any_of.needed
+        for other, weight in any_of.items():
+            if other is None or (other != party and not self.things(other)):
+                needed -= weight
+            if needed <= 0:
+                return True
+        return needed <= 0
 
     def things(self, party: Hashable) -> Sequence[Obstacle]:
         """Return what a party waits for, joins included, as far as is known."""
@@ -199,16 +214,20 @@ class WaitGraph:
         return () if joined is None else (joined,)
 
 
+_NEAR: Final = 8
+"""How many parties a search comes to before it asks which can wait for its own."""
+
+
 class _Search:
     """One search for a cycle through one party."""
 
-    def __init__(
-        self, graph: WaitGraph, party: Hashable, obstacle: Obstacle, above: Steps
-    ) -> None:
+    __slots__ = ("above", "behind", "came", "graph", "has_choice", "obstacle", "party")
+
+    def __init__(self, graph: WaitGraph, party: Hashable, obstacle: Obstacle) -> None:
         self.graph = graph
         self.party = party
         self.obstacle = obstacle
-        self.above = above
+        self.above: Steps | None = None  # found when it matters: few searches go far
         self.came: Steps = {}
         self.behind: dict[Hashable, Obstacle] = {}
         self.has_choice = False
@@ -216,6 +235,8 @@ class _Search:
     def run(self) -> tuple[str, ...]:
         frontier = deque([(self.party, self.obstacle)])
         while frontier:
+            if self.above is None and len(self.came) > _NEAR and self.is_free():
+                return ()
             waiter, thing = frontier.popleft()
             behind = getattr(thing, "is_behind", None)
             if behind is not None and waiter != self.party and behind(self.obstacle):
@@ -224,7 +245,7 @@ class _Search:
                 self.behind[waiter] = thing
             blockers = thing.blockers()
             if isinstance(blockers, AnyOf):
-                if self.is_open(blockers):
+                if self.graph.is_open(blockers, self.party):
                     continue
                 self.has_choice = True
             for blocker in blockers:
@@ -233,32 +254,40 @@ class _Search:
                 if blocker in self.came or blocker == self.party:
                     continue
                 self.came[blocker] = (waiter, thing)
-                joins = blocker in self.above and not self.graph.has(blocker)
-                if joins and not self.has_choice:
-                    return self.spell(waiter, thing, blocker)
-                frontier.extend((blocker, wait) for wait in self.graph.things(blocker))
-        return self.reduced() if self.has_choice else ()
+                things = self.graph.things(blocker)
+                if things and not self.graph.has(blocker):  # it joins others
+                    if self.is_free():
+                        return ()
+                    if blocker in self.found and not self.has_choice:
+                        return self.spell(waiter, thing, blocker)
+                frontier.extend((blocker, wait) for wait in things)
+        if not self.has_choice or self.is_free():
+            return ()
+        return self.reduced()
 
-    def is_open(self, any_of: AnyOf) -> bool:
-        """Return whether enough of some parties can move, as far as is known."""
-        needed = any_of.needed
-        for other, weight in any_of.items():
-            if other is None or (
-                other != self.party
-                and other not in self.above
-                and not self.graph.things(other)
-            ):
-                needed -= weight
-            if needed <= 0:
+    def is_free(self) -> bool:
+        """Return whether no party can wait for this one, so that it closes no cycle."""
+        if self.above is None:
+            joins = self.graph.joins
+            above: Steps | None = {}
+            if joins is not None:
+                above = joins.joining(self.party, self.obstacle)
+            if above is None:
                 return True
-        return needed <= 0
+            self.above = above
+        return False
+
+    @property
+    def found(self) -> Steps:
+        """The parties that join the party, directly or not, as far as looked for."""
+        return self.above or {}
 
     def reduced(self) -> tuple[str, ...]:
         """Return a cycle of parties that are stuck, if the party is one of them."""
         waits: dict[Hashable, Sequence[Obstacle]]
         waits = {other: self.graph.things(other) for other in self.came}
         waits[self.party] = (*self.graph.waits(self.party), self.obstacle)
-        for joining, (_, join) in self.above.items():
+        for joining, (_, join) in self.found.items():
             if not self.graph.has(joining):
                 waits[joining] = (join,)
         for waiter, thing in self.behind.items():
@@ -289,7 +318,7 @@ class _Search:
             lines.append(self.tell(waiter, thing))
         lines.reverse()
         while last != self.party:  # it joins the party, directly or not
-            child, join = self.above[last]
+            child, join = self.found[last]
             lines.append(self.tell(last, join))
             last = child
         return tuple(lines)

@@ -26,7 +26,7 @@ from swarm.coordination._names import Rights
 from swarm.coordination._sessions import Life, Session, Sessions
 from swarm.coordination._wait_graph import WaitGraph
 from swarm.errors import Closed, DeadlockError
-from swarm.model import Commit, Document
+from swarm.model import Commit, Document, Path
 from swarm.ports import (
     Clock,
     Entropy,
@@ -132,6 +132,7 @@ class Waiter:
         Then the caller has to `pass_on` the result.
         """
         self.is_decided = True
+        self._core.graph.leave(self.session.party, self)
         if self._future.done():
             return False
         self._future.set_result(result)
@@ -214,10 +215,10 @@ class Waiter:
                 future.done() and not future.cancelled() and future.exception() is None
             ):
                 self.pass_on(future.result())
+            graph.leave(party, self)
             raise
         finally:
             core.waiters.pop(self.id, None)
-            graph.leave(party, self)
             if self.slot is not None:
                 core.alarms.discard(self)
 
@@ -238,6 +239,7 @@ class Core:
         pause: A scheduling point to await in front of an operation, or None.
         now: Monotonic seconds.
         apply_now: The kernel's own `apply_one_now`, if it answers at once.
+        has_others: Whether another process was seen to hold or want something.
         is_committing: Whether this coordination commits just now, and tells its own.
     """
 
@@ -272,6 +274,7 @@ class Core:
         self.leases: dict[str, Lease] = {}
         self.watchers: dict[str, Callable[[Document, Commit], None]] = {}
         self.is_committing: bool = False
+        self.has_others: bool = self._local is None or self.look(_has_people)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed: Exception | None = None
         self._origin = entropy.identifier()
@@ -395,6 +398,7 @@ class Core:
         for document in commit.documents:
             segments = document.path.segments
             if segments[0] in FOLDERS and self._closed is None:
+                self.has_others = True
                 self.watchers[segments[0]](document, commit)
 
     # --- sessions ---------------------------------------------------------------------
@@ -466,6 +470,10 @@ class Pending:
 
     def __await__(self) -> Generator[Any, None, None]:
         yield from asyncio.shield(self._task).__await__()
+
+
+def _has_people(view: View) -> bool:
+    return any(True for folder in FOLDERS for _ in view.documents(Path.of(folder)))
 
 
 def _now(view: View) -> int:
