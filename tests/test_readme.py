@@ -1,5 +1,6 @@
-"""Every Python block of the README runs and prints what it says, in order."""
+"""Python blocks of the README and of package docstrings print what they say."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,3 +14,18 @@ KNOWN: dict[str, Any] = {}
 def test_the_readme_is_true(example: CodeExample, eval_example: EvalExample):
     eval_example.set_config(line_length=88)
     KNOWN.update(eval_example.run_print_check(example, module_globals=KNOWN))
+
+
+DOCSTRINGS = [
+    example
+    for example in find_examples(*map(str, Path("swarm").glob("*/__init__.py")))
+    if "asyncio.run(" in example.source  # the others are fragments
+]
+
+
+@pytest.mark.parametrize("example", DOCSTRINGS, ids=str)
+def test_the_docstring_of_a_package_is_true(
+    example: CodeExample, eval_example: EvalExample
+):
+    eval_example.set_config(line_length=88)
+    eval_example.run_print_check(example)
