@@ -43,7 +43,10 @@ def start_child(
             cell.notify()
 
     task = cell.host.start(
-        _run_child(cell, name, function, args), f"agent {cell} {name}", ended=ended
+        _run_child(cell, name, function, args),
+        f"agent {cell} {name}",
+        last=True,
+        ended=ended,
     )
     cell.children[task] = name
 

@@ -459,8 +459,8 @@ class Cell:
                 and self.hook is None
                 and mailbox.queue
                 and (envelope := mailbox.queue[0]).state == QUEUED
-                and ((reply := envelope.reply) is None or not reply.done())
-            ):  # fast path
+                and (envelope.reply is None or not envelope.reply.done())
+            ):  # fast path; no local refers to the reply, for errors keep this frame
                 mailbox.queue.popleft()
             elif (following := self._next()) is not None:
                 envelope = following
@@ -681,6 +681,7 @@ class Cell:
         self.aside[envelope] = self.host.start(
             self._interleave(envelope),
             f"agent {self} {envelope.call.name}",
+            last=True,
             ended=partial(self._aside_over, envelope),
         )
 

@@ -19,7 +19,7 @@ from swarm.agents._protocol import Call
 from swarm.errors import AgentDied, ShutdownTimeout
 from swarm.ports import frames_of
 
-_NO_SETTER: Final = re.compile(r"property '(\w+)' of '\w+' object has no setter")
+_NO_SETTER: Final = re.compile(r"property '(\w+)' of .* object has no setter")
 
 
 class Completion(Awaitable[None]):

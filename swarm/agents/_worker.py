@@ -108,7 +108,7 @@ class Worker:
         self.is_parked: bool = False
         self.waker: asyncio.Future[None] = pool.loop.create_future()
         self.task: asyncio.Task[Any] = pool.system.start(
-            self._run(), "swarm: turns of agents", ended=self._ended
+            self._run(), "swarm: turns of agents", last=True, ended=self._ended
         )
 
     def can_enter(self) -> bool:

@@ -51,6 +51,7 @@ class System(Protocol):
         name: str,
         *,
         essential: bool = False,
+        last: bool = False,
         ended: Callable[[], object] | None = None,
     ) -> asyncio.Task[Any]:
         """Run a coroutine in a task that the system owns.
@@ -59,6 +60,8 @@ class System(Protocol):
             coroutine: What to run. A failure of it ends the system.
             name: What the task is called.
             essential: Whether the end of the system waits for it, not cancels it.
+            last: Whether that end cancels it only after all essential tasks: one of
+                those brings it to its own end.
             ended: What to call when the task is over, also when it was cancelled
                 before its first step, in which case not even a `finally` of the
                 coroutine runs.

@@ -218,6 +218,7 @@ class Coordinator:
         name: str,
         *,
         essential: bool = False,
+        last: bool = False,
         ended: Callable[[], object] | None = None,
     ) -> asyncio.Task[Any]:
         """Run a coroutine in a task that belongs to the swarm.
@@ -231,9 +232,12 @@ class Coordinator:
             coroutine: What to run.
             name: What the task is called.
             essential: Whether the end of the swarm waits for it and does not cancel it.
+            last: Whether that end cancels it only after all essential tasks.
             ended: What to call when the task is over, even if it never began.
         """
-        return self.tasks.start(coroutine, name, essential=essential, ended=ended)
+        return self.tasks.start(
+            coroutine, name, essential=essential, last=last, ended=ended
+        )
 
     def keep(self, opened: "Opened") -> None:
         """Take in the store that the kernel is on: its snapshots and its failures."""

@@ -50,6 +50,7 @@ class OwnedTasks:
         self._failed = failed
         self._tasks: dict[asyncio.Task[Any], Callable[[], object] | None] = {}
         self._essential: set[asyncio.Task[Any]] = set()
+        self._last: set[asyncio.Task[Any]] = set()
         self._abandoned: set[asyncio.Task[Any]] = set()
 
     def __len__(self) -> int:
@@ -62,6 +63,7 @@ class OwnedTasks:
         name: str,
         *,
         essential: bool = False,
+        last: bool = False,
         ended: Callable[[], object] | None = None,
     ) -> asyncio.Task[Any]:
         """Run a coroutine in a new task; see `ports.System.start`."""
@@ -75,11 +77,14 @@ class OwnedTasks:
         self._tasks[task] = ended
         if essential:
             self._essential.add(task)
+        if last:
+            self._last.add(task)
         task.add_done_callback(self._ended)
         return task
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._essential.discard(task)
+        self._last.discard(task)
         self._abandoned.discard(task)
         ended = self._tasks.pop(task, None)
         if ended is not None:
@@ -117,14 +122,16 @@ class OwnedTasks:
     async def end(self, report: Callable[[BaseException], object]) -> None:
         """Cancel every task and wait until all have ended.
 
-        Essential tasks are waited for first and not cancelled. A task that ignores its
+        Essential tasks are waited for first and not cancelled, nor are the tasks that
+        they bring to their ends. A task that ignores its
         cancellation is then cancelled once more, left behind and reported.
         """
         rounds = 0
         while tasks := self._left():
             essential = [task for task in tasks if task in self._essential]
+            kept = self._essential | self._last if essential else self._essential
             for task in tasks:
-                if task not in self._essential and (rounds or not task.cancelling()):
+                if task not in kept and (rounds or not task.cancelling()):
                     task.cancel()
             if essential:
                 await asyncio.wait(essential)

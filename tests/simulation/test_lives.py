@@ -283,7 +283,7 @@ def test_a_departure_that_a_cancellation_stops_half_way_is_found(monkeypatch):
     """G15: a commit in clean-up is made whatever is cancelled meanwhile."""
     start = Coordinator.start
 
-    def plain(self, coroutine, name, *, essential=False, ended=None):
+    def plain(self, coroutine, name, *, essential=False, last=False, ended=None):
         return start(self, coroutine, name, essential=False, ended=ended)
 
     monkeypatch.setattr(Coordinator, "start", plain)
