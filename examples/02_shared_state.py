@@ -1,4 +1,4 @@
-"""Agents that change the same documents, and somebody who watches them do it."""
+"""Agents change the same documents, and the program watches the changes."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from swarm import Agent, ConflictError, Swarm, Transaction
 
 class Clerk(Agent):
     async def move(self, source: str, target: str, amount: int) -> None:
-        """Move money; a transaction that somebody overtook is done again."""
+        """Move money; a transaction that was overtaken is done again."""
 
         async def transfer(tx: Transaction) -> None:
             if await tx.get(source) < amount:
@@ -32,7 +32,7 @@ async def main() -> None:
                 group.start_soon(clerk.ask, Clerk.move, "ada", "bo", 10)
         print(await state.get("shared"))
 
-        # Every change is in the log, in order, with who made it.
+        # Every change is in the log, in order, with its author.
         async with state.watch("shared.bo", since=opened["shared.bo"].version) as log:
             async for change in log:
                 print(change.author, change.old_value, "->", change.value)

@@ -21,7 +21,7 @@ class Flaky(Agent):
 
 
 class Partner(Agent):
-    """Asks another partner, who may ask back."""
+    """Asks another partner, which may ask back."""
 
     async def consult(self, other: "Ref[Partner]", then: "Ref[Partner] | None") -> str:
         if then is None:

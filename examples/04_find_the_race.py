@@ -75,7 +75,7 @@ main()
 
 # > passes on the stock loop
 # > fails in simulation: sold 2 of 1
-# > `ada` was slow for 2 steps from decision 2
+# > `ada` was slow for 2 turns from its step 2
 # >   t=0        main  04_find_the_race.py:45 program, waits for its task group
 # >   t=0        ada   04_find_the_race.py:24 sell, yields
 # >   t=0        bob   04_find_the_race.py:41 late, yields

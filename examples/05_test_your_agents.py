@@ -1,7 +1,7 @@
 """Test your agents: many schedules, crashes, lost messages and events, in one second.
 
 A till takes payments and writes them into a ledger. It passes on every usual run.
-What if somebody is slow, a cashier crashes half-way, a message gets lost, an event
+What if an agent is slow, a cashier crashes half-way, a message gets lost, an event
 comes twice? The simulator tries, and says in a line what it took.
 
 1. Two tills overwrite each other: a race, no fault is needed.
@@ -19,7 +19,7 @@ from swarm.testing import Faults, Sim, explore, replay, simulate
 
 
 class Careless(Agent):
-    """Reads, computes, writes: whoever comes in between is overwritten."""
+    """Reads, computes, writes: a sale in between is overwritten."""
 
     async def pay(self, amount: int) -> None:
         total = await self.shared.get("total", default=0)
@@ -74,7 +74,7 @@ async def sell_two(swarm: Swarm) -> None:
 
 
 async def counted_at_least_once() -> None:
-    """A handler that returns has handled the event; unless nobody is told so."""
+    """A handler that returns has handled the event, unless its answer is lost."""
     async with Swarm() as swarm:
 
         async def add_up(sold: Event[Sold]) -> None:

@@ -1,4 +1,4 @@
-"""What the agents tell each other: small records, frozen so nobody can change them."""
+"""The records that the agents exchange, frozen so that no receiver changes them."""
 
 import attrs
 

@@ -1,4 +1,4 @@
-"""The plan: who does what, and in which order."""
+"""The plan: the work of each agent, in order."""
 
 from collections.abc import Callable
 from pathlib import Path

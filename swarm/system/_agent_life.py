@@ -1,4 +1,4 @@
-"""What locks and barriers have to know of agents."""
+"""Turns of agents as locks, semaphores and barriers need to know them."""
 
 from collections.abc import Hashable
 
@@ -7,7 +7,7 @@ from swarm.ports import Standing
 
 
 class AgentLife:
-    """Turns, as waits see them. Fulfils `coordination.Life`."""
+    """The turns of the agents in this process. Fulfils `coordination.Life`."""
 
     running_turn = staticmethod(running_turn)
 

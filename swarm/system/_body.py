@@ -28,13 +28,13 @@ class Body:
             self.is_cancelled = self._task.cancel()
 
     def is_cancelled_by_swarm_only(self) -> bool:
-        """Return whether the swarm, and nobody else, cancelled the running task."""
+        """Return whether only the swarm cancelled the running task."""
         if asyncio.current_task() is not self._task or not self.is_cancelled:
             return False
         return self._task.cancelling() <= self._before + 1
 
     def leave(self) -> bool:
-        """Take the cancellation back; return whether somebody else cancelled as well.
+        """Take the cancellation back; return whether another task cancelled too.
 
         Call it in the task that leaves the block, after its last wait.
         """

@@ -1,4 +1,4 @@
-"""Configuration: what can be set, what it means, what it is by default."""
+"""Settings of a swarm, with their meanings and defaults."""
 
 from typing import TYPE_CHECKING
 
@@ -19,17 +19,17 @@ class SwarmConfig:
         ask_timeout: Seconds that `ask` waits for an answer, `tell` for room in the
             mailbox and a stream for its next item, unless `Ref.within` says
             otherwise; None: for ever.
-        drain_timeout: Seconds that a clean end waits for agents to finish what is
-            queued and to run `stopping`, and for handlers of events to handle what is
-            due, or is to be tried again by then; what is left then is cancelled.
+        drain_timeout: Seconds that a clean end waits. Agents finish their queues and
+            run `stopping`; handlers finish the events that are due, retries included.
+            Everything that is left then is cancelled.
         stream_window: How many items a streaming agent may be ahead of its reader.
-        lock_ttl: Seconds that the lease of a lock or semaphore lives unless it is
-            renewed, which a body under it sees to, or `ttl=` says otherwise.
-        lock_aging: Seconds of waiting for a lock that make up for one step of
-            priority: so long at most is each step's head start.
-        lock_delay: Seconds that nobody is granted a lock whose holder lost it, because
-            it expired or was taken away: time for the old holder to notice, where
-            what the lock protects cannot check fencing tokens.
+        lock_ttl: Seconds that the lease of a lock or semaphore lives, unless `ttl=`
+            says otherwise. A lease with a body is renewed until the body ends.
+        lock_aging: Seconds of waiting for a lock that count as much as one step of
+            priority.
+        lock_delay: Seconds that a lock stays closed after its lease expired or was
+            taken away: time for the old holder to notice, where the protected thing
+            cannot check fencing tokens.
         snapshot_every: Seconds between two snapshots taken by the coordinator; None:
             only `swarm.snapshots.create` takes any.
         snapshot_keep: How many of those snapshots are kept.
@@ -52,7 +52,7 @@ class SwarmConfig:
     tasks: "TaskOptions | None" = None
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Refuse values that make no sense."""
         if self.ask_timeout is not None and not self.ask_timeout > 0:
             raise ValueError("SwarmConfig.ask_timeout must be above 0, or None")
         if not 0 <= self.drain_timeout < float("inf"):

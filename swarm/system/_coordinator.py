@@ -105,7 +105,7 @@ class Coordinator:
         snapshots: Takes and restores snapshots; made when first used, in memory.
         recovery: What opening the store found; None: the swarm is in memory only.
         phase: How far the swarm has come.
-        failures: The failures that nobody dealt with, in order.
+        failures: The failures that reached no asker and no supervisor, in order.
         cancel_body: Called when the swarm ends although its body has not.
     """
 
@@ -134,7 +134,7 @@ class Coordinator:
             tail: The kernel's log.
             clock: Where time comes from.
             seed: What ids and jitter come from; None: the runtime's, or chance.
-            on_failure: Whether a failure that nobody deals with ends the swarm.
+            on_failure: Whether an unhandled failure ends the swarm.
             release: Called at the end, to let go of the kernel.
         """
         self.name: str = name
@@ -151,7 +151,7 @@ class Coordinator:
         self.ask_timeout: float = math.inf if timeout is None else float(timeout)
         self.stream_window: int = config.stream_window
         self.kernel: Kernel = kernel
-        self.origin: str = ""  # memory is nobody else's
+        self.origin: str = ""  # no other process shares the tree
         self.codec: Codec = Codec(config.limits)
         self.store: Store = Store(
             self.kernel, self.codec, policy, self.clock, self.entropy
@@ -298,7 +298,7 @@ class Coordinator:
         await self.kernel.apply(author, rule, *arguments)
 
     def escalate(self, error: BaseException) -> None:
-        """Take a failure that nobody dealt with: the swarm ends, or logs it."""
+        """Take an unhandled failure: the swarm ends, or logs it."""
         if self.phase is Phase.CLOSED:
             log.error("failure after the end of swarm %s", self.name, exc_info=error)
         elif self._on_failure == "log" and isinstance(error, Exception):
@@ -308,7 +308,7 @@ class Coordinator:
             self.ask_end(drain=False)
 
     def take_failures(self) -> list[BaseException]:
-        """Return the failures that nobody has taken yet."""
+        """Return the failures that were not taken before."""
         taken, self._taken = self._taken, len(self.failures)
         return self.failures[taken:]
 
@@ -350,14 +350,14 @@ class Coordinator:
         error = Closed(f"swarm '{self.name}' is closed")
         if self.failures:
             error = Closed(
-                f"swarm '{self.name}' is closed: an agent failed and nobody dealt "
-                f"with it: {self.failures[0]!r}"
+                f"swarm '{self.name}' is closed by an unhandled failure: "
+                f"{self.failures[0]!r}"
             )
             error.__cause__ = self.failures[0]
         return error
 
     def surfaces(self, identity: AgentIdentity) -> Holdings:
-        """Return what an agent is to hold of the swarm."""
+        """Return the surfaces of the swarm that one agent holds."""
         return self._make_surfaces(self, identity)
 
     # --- what the bus needs -----------------------------------------------------------
@@ -378,7 +378,7 @@ class Coordinator:
     def _hear(
         self, cell: Cell, method: Callable[..., Any], selector: Selector
     ) -> PostingRecipient:
-        """Return who puts into an agent's mailbox what one of its methods is for."""
+        """Return a subscriber that posts events to one method of an agent."""
 
         def undelivered(event: Event[Any], error: BaseException) -> None:
             recipient.undelivered(event, error)
@@ -420,15 +420,15 @@ class Coordinator:
 
     @property
     def waits(self) -> WaitGraph:
-        """Who waits for whom."""
+        """The wait-for graph."""
         return self.graph
 
     def party(self, *, is_awaited: bool = False) -> Hashable:
-        """Return what the running code is in the wait-for graph."""
+        """Return the running turn or task as a party of the wait-for graph."""
         return self.coordination.party(is_awaited=is_awaited)
 
     def party_of(self, task: asyncio.Task[Any]) -> Hashable:
-        """Return a task as a party of the graph, for whom others wait."""
+        """Return a task as a party of the wait-for graph that others wait for."""
         return self.coordination.awaited(task)
 
     def effects(self, identity: AgentIdentity, also: Also) -> Transaction:
@@ -475,7 +475,7 @@ class Coordinator:
     # --- the coordinator's task -------------------------------------------------------
 
     def describe(self) -> str:
-        """Say what the coordinator does now."""
+        """Return, as text, the state of the coordinator."""
         if self.phase is not Phase.OPEN:
             return f"coordinator: {self.phase.value}"
         when = self._agenda.next_due()
@@ -539,7 +539,7 @@ class Coordinator:
                 await self._drain()
         except asyncio.CancelledError:
             log.debug("the task of swarm %s was cancelled", self.name)
-        except Exception as error:  # noqa: BLE001  # raised by whoever waits for the end
+        except Exception as error:  # noqa: BLE001  # raised where the end is awaited
             self.report(error)
         await self._finish()
 

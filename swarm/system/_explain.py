@@ -1,4 +1,4 @@
-"""The text of `Swarm.explain`: which agent runs what since when, and waits for whom."""
+"""The text of `Swarm.explain`: each agent with its turns, waits and failures."""
 
 from collections.abc import Callable, Container
 
@@ -10,7 +10,7 @@ from swarm.system._coordinator import Coordinator
 def explain_agents(
     coordinator: Coordinator, may_read: Callable[[Path], bool] | None
 ) -> list[str]:
-    """Return what the coordinator and each agent do, one line after the other.
+    """Return the state of the coordinator and of each agent, as lines.
 
     Args:
         coordinator: Of which swarm.
@@ -56,7 +56,7 @@ def _agent_lines(info: AgentInfo) -> list[str]:
 
 
 def _owner_lines(cell: Cell, nested: Container[object]) -> list[str]:
-    """Return what the program itself has asked of an agent."""
+    """Return the requests that the program itself has made of an agent."""
     requests: list[Envelope] = list(cell.mailbox or ())
     if cell.current is not None:
         requests.insert(0, cell.current)

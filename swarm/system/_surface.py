@@ -1,4 +1,4 @@
-"""The swarm as one identity holds it."""
+"""`Surface`: everything that one identity can do with an open swarm."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
@@ -39,7 +39,7 @@ Ts = TypeVarTuple("Ts")
 
 
 class Surface:
-    """What can be done with an open swarm; acts as one identity."""
+    """An open swarm as one identity uses it."""
 
     _coordinator: Coordinator
     _identity: AgentIdentity
@@ -67,7 +67,7 @@ class Surface:
 
     @property
     def identity(self) -> AgentIdentity:
-        """Who acts through this."""
+        """The identity that this surface acts as."""
         return self._identity
 
     @cached_property
@@ -151,7 +151,7 @@ class Surface:
 
     @property
     def agents(self) -> Registry:
-        """The registry: who is there."""
+        """The registry of living agents."""
         return self._coordinator.registry
 
     async def spawn(
@@ -251,7 +251,7 @@ class Surface:
 
     @property
     def locks(self) -> Locks:
-        """All locks: who holds them and who waits."""
+        """All locks: their holders and their queues."""
         return self._open().coordination.locks(self._identity)
 
     def acquire_all(
@@ -266,7 +266,7 @@ class Surface:
         """Ask for several locks, exclusively: all of them, or none.
 
         `leases = await ...`, or `async with ... as leases:`; in the order of their
-        names, whatever order they are given in, so those who use this cannot
+        names, in whatever order they are given, so that its callers cannot
         deadlock each other.
 
         Args:
@@ -367,7 +367,7 @@ class Surface:
         self._coordinator.ask_end()
 
     def explain(self) -> str:
-        """Return, as text, which agent does, holds and waits for what, and what failed.
+        """Return, as text, the turns, leases, waits and failures of all agents.
 
         What the policy hides from this identity is left out.
         """
@@ -392,7 +392,7 @@ def _keywords_of(factory: object, unknown: Mapping[str, object]) -> str:
 
 
 class AgentSurfaces:
-    """What an agent holds of the swarm; each part made when it is first used.
+    """The surfaces that one agent holds; each is made when it is first used.
 
     Fulfils `agents.Holdings`.
     """
@@ -408,11 +408,11 @@ class AgentSurfaces:
         return self._subscription_scope.is_in_use()
 
     def end(self) -> None:
-        """End what was subscribed; nothing more is."""
+        """End the subscriptions of the agent and refuse new ones."""
         self._subscription_scope.end()
 
     async def ended(self) -> None:
-        """Wait until no handler of what was subscribed runs any more."""
+        """Wait until no handler of the agent's subscriptions runs."""
         await self._subscription_scope.ended()
 
     @cached_property

@@ -34,7 +34,7 @@ class Swarm(Surface):
 
     The block ends when its body does: agents finish what is queued, the youngest stops
     first, and no task is left. When the body raises, the agents are cancelled instead.
-    A failure that nobody deals with (of a tell, of `run`, of an agent without a
+    An unhandled failure (of a tell, of `run`, of an agent without a
     supervisor) cancels the body and ends the block with an `ExceptionGroup`. What the
     body raises joins that group; a cancellation of the body gives way to it, and
     `SystemExit` and `KeyboardInterrupt` of the body win.
@@ -65,8 +65,8 @@ class Swarm(Surface):
             policy: Which role may read and write what; `Policy.default()` when None.
             clock: Where it takes the time from; the event loop when None.
             seed: What its ids and jitter come from; chance when None.
-            on_failure: "end": a failure that nobody deals with ends the swarm. "log":
-                such a failure is logged, and the other agents go on.
+            on_failure: "end": an unhandled failure ends the swarm. "log": it is
+                logged, and the other agents go on.
             restore: Begin with this snapshot, also one of another swarm; the storage
                 must be new.
 
@@ -133,7 +133,7 @@ class Swarm(Surface):
     ) -> Self:
         """Open a swarm that is to be closed by `close`; arguments as for the class.
 
-        A failure that nobody deals with ends the swarm at once; `close` raises it, and
+        An unhandled failure ends the swarm at once; `close` raises it, and
         until then every use raises `Closed` with it as the cause. In a notebook,
         `on_failure="log"` keeps the swarm going.
         """
@@ -211,7 +211,7 @@ class Swarm(Surface):
         cancellation is left behind, with a `ShutdownTimeout` among the failures.
 
         Raises:
-            ExceptionGroup: Failures that nobody dealt with; only the first time.
+            ExceptionGroup: Unhandled failures; only the first time.
             DeadlockError: The caller is an agent, a handler, or a task of theirs; the
                 end would wait for it. `await swarm.end()` does not wait.
             WrongLoop: Called from another event loop.
@@ -235,7 +235,7 @@ class Swarm(Surface):
             )
 
     def _raise_failures(self, error: BaseException | None) -> None:
-        """Raise what nobody dealt with, together with the body's own error.
+        """Raise the unhandled failures, together with the body's own error.
 
         A cancellation of the body gives way; an exit or interrupt of the body wins.
         """
@@ -254,7 +254,7 @@ class Swarm(Surface):
             assert error is not None
             failures.append(error)
         raise BaseExceptionGroup(
-            f"failures in swarm '{self._name}' that nobody dealt with", failures
+            f"unhandled failures in swarm '{self._name}'", failures
         )
 
     async def __aenter__(self) -> Self:
