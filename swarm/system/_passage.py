@@ -17,6 +17,7 @@ from swarm.work import (
     HasTask,
     PipelineManager,
     Pipelines,
+    TaskOptions,
     context_of,
 )
 
@@ -26,7 +27,10 @@ def handoff_manager_of(coordinator: Coordinator) -> HandoffManager:
     manager = coordinator.handoffs
     if manager is None:
         manager = HandoffManager(
-            manager_of(coordinator), coordinator.tail, coordinator.coordination
+            manager_of(coordinator),
+            coordinator.tail,
+            coordinator.coordination,
+            hops=(coordinator.task_options or TaskOptions()).hops,
         )
         coordinator.handoffs = manager
         coordinator.at_close(manager.close)
@@ -39,7 +43,8 @@ def pipeline_manager_of(coordinator: Coordinator) -> PipelineManager:
     if manager is None:
         runner = StageAgents(coordinator)
         coordinator.attachments.append(runner)
-        manager = PipelineManager(manager_of(coordinator), runner)
+        keep = (coordinator.task_options or TaskOptions()).runs
+        manager = PipelineManager(manager_of(coordinator), runner, keep=keep)
         coordinator.pipelines = manager
         coordinator.at_close(manager.close)
     return manager

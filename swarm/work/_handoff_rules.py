@@ -110,12 +110,19 @@ def offer(view: View, record: HandoffRecord, hops: int = HOPS) -> Plan:
 
     Raises:
         StaleClaim: The sender's claim is not the live one (O2).
+        AccessDenied: The claim is that of another agent.
         NoSuchAgent: The address means no living agent but the sender (O6).
         ConflictError: Another handoff of the task is pending (O1).
         LimitExceeded: The task has been handed on too often (O10).
     """
     now = view.now
     task = _owned(view, record, now)
+    owner = None if task.claim is None else task.claim.agent
+    if owner != record.sender:
+        raise AccessDenied(
+            f"task {task.spec.id} is claimed by '{owner}'; '{record.sender}' cannot "
+            "offer it"
+        )
     writes: list[Write] = []
     events: list[object] = []
     before = _newest(view, task)
@@ -140,7 +147,7 @@ def offer(view: View, record: HandoffRecord, hops: int = HOPS) -> Plan:
     if len(trail) >= hops:
         raise LimitExceeded(
             f"task {task.spec.id} was handed on {len(trail)} times, by "
-            f"{', '.join(trail)}; the limit is {hops} (SwarmConfig.handoff_hops)"
+            f"{', '.join(trail)}; the limit is {hops} (TaskOptions.hops)"
         )
     offered = attrs.evolve(
         record,

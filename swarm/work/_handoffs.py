@@ -86,6 +86,7 @@ class Handoffs:
 
         Raises:
             StaleClaim: The claim is not the live one.
+            AccessDenied: The claim is that of another agent.
             NoSuchAgent: The address means no other living agent.
             ConflictError: Another handoff of the task is pending.
             LimitExceeded: The task was handed on too often.

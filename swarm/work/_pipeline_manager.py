@@ -53,8 +53,11 @@ class PipelineManager:
     become possible. Any number of processes may serve one pipeline.
     """
 
-    def __init__(self, tasks: TaskManager, runner: StageRunner) -> None:
-        """Serve pipelines by `runner`."""
+    def __init__(
+        self, tasks: TaskManager, runner: StageRunner, *, keep: int = rules.KEPT
+    ) -> None:
+        """Serve pipelines by `runner`; keep so many runs that are over."""
+        self._keep = keep
         self.tasks: TaskManager = tasks
         self._runner = runner
         self._flows: dict[str, Pipeline] = {}
@@ -157,7 +160,7 @@ class PipelineManager:
     async def trim(self) -> None:
         """Remove the oldest runs that are over, beyond those that are kept."""
         try:
-            for run_id in await self.tasks.kernel.read(rules.surplus_runs, rules.KEPT):
+            for run_id in await self.tasks.kernel.read(rules.surplus_runs, self._keep):
                 await self.remove(OWNER, run_id)
         except SwarmError:
             return  # the swarm has ended, or it is tried again at the next start

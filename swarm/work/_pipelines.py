@@ -119,7 +119,7 @@ class Pipelines:
 
     `run = await swarm.pipelines.start(flow, "bees", id="content-1")`, then
     `await run.result()`. After a crash, `await swarm.pipelines.resume("content-1")`.
-    Of the runs that are over, the newest 100 are kept.
+    Of the runs that are over, the newest are kept (`TaskOptions.runs`).
     """
 
     __slots__ = ("_identity", "_manager", "_rights")

@@ -47,6 +47,8 @@ class TaskOptions:
             change.
         patience: Seconds that a due task may wait before its kind counts as unserved,
             and a lease or schedule may be late before that is an issue.
+        hops: How often one task may be handed on, against ping-pong.
+        runs: How many runs of pipelines that are over are kept, the newest.
     """
 
     keep: int = 10_000
@@ -54,10 +56,12 @@ class TaskOptions:
     aging: float | None = 60.0
     sample: float = 1.0
     patience: float = 60.0
+    hops: int = 8
+    runs: int = 100
 
     def __attrs_post_init__(self) -> None:
         """Refuse options that mean nothing."""
-        for name in ("keep", "keep_seconds", "sample", "patience"):
+        for name in ("keep", "keep_seconds", "sample", "patience", "hops", "runs"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"TaskOptions.{name} must be finite and above 0")
         if self.aging is not None and not 0 < self.aging < float("inf"):

@@ -8,15 +8,18 @@ from swarm import (
     AccessDenied,
     Agent,
     InvalidTransition,
+    LimitExceeded,
     NoSuchAgent,
     NotFound,
     Policy,
     Restart,
     Swarm,
+    SwarmConfig,
+    TaskOptions,
 )
 from swarm.errors import TaskError
 from swarm.model import Backoff
-from swarm.work import Handoff, HandoffStatus, Pipeline, Stage
+from swarm.work import Handoff, Handoffs, HandoffStatus, Pipeline, Stage
 from tests.support.virtual_loop import virtual
 
 
@@ -192,6 +195,24 @@ async def test_an_unknown_receiver_is_refused_at_once():
         await swarm.tasks.submit("report", max_retries=0)
         with pytest.raises(NoSuchAgent, match="no living agent other than 'ada'"):
             await sender.ask(Sender.pass_on, "nobody")
+
+
+@virtual
+async def test_the_limit_of_hops_is_an_option():
+    """O10."""
+    async with Swarm(config=SwarmConfig(tasks=TaskOptions(hops=1))) as swarm:
+        await swarm.spawn(receiver("hang"), name="bo")
+        await swarm.spawn(Receiver, name="cy")
+        await swarm.tasks.submit("report")
+        claim = await swarm.tasks.claim("report")
+        offer = await swarm.handoffs.offer(claim, to="bo")
+        assert await offer.outcome() == "accepted"
+        [taken] = swarm.handoffs._manager.tasks.claims.values()
+        with pytest.raises(AccessDenied, match="claimed by 'bo'; 'owner' cannot"):
+            await swarm.handoffs.offer(taken, to="cy")
+        handoffs = Handoffs(swarm.handoffs._manager, taken.identity)
+        with pytest.raises(LimitExceeded, match=r"limit is 1 \(TaskOptions.hops\)"):
+            await handoffs.offer(taken, to="cy")
 
 
 @virtual

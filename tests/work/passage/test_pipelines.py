@@ -375,9 +375,9 @@ async def test_a_run_that_is_removed_leaves_no_tasks(kind, monkeypatch):
         await pipelines.remove("run-1")
 
 
-async def test_the_oldest_runs_go_when_there_are_too_many(kind, monkeypatch):
-    monkeypatch.setattr("swarm.work._pipeline_rules.KEPT", 2)
+async def test_the_oldest_runs_go_when_there_are_too_many(kind):
     async with desks(kind) as desk:
+        desk.pipeline_manager._keep = 2
         stuck = asyncio.Event()
 
         async def wait(value):
