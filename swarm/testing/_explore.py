@@ -196,7 +196,7 @@ def _tries(options: Search, planner: Planner | None) -> Generator[_Try, Outcome,
     )
     probe, stock = Script(), Inputs(seed)
     outcome = yield _Try(probe, stock, usual)
-    plans = portfolio.plans(probe, outcome.alarms)
+    plans = portfolio.plans(probe, outcome.timers_set)
     for number, (policy, max_stall) in enumerate(plans, 1):
         if planner is not None:
             single = planner.single()
@@ -226,7 +226,7 @@ def search(program: Program, options: Search, replay: Replay = "function") -> Re
             probing = not coverage.schedules
             outcome = execute(program, policy, settings[late], inputs, probing=probing)
             if probing and options.strategy == "auto" and options.max_stall is None:
-                coverage.expect(latenesses(outcome.alarms))
+                coverage.expect(latenesses(outcome.timers_set))
             coverage.note(policy, outcome, late, bool(inputs.faults))
             if outcome.error is not None:
                 found = Found(

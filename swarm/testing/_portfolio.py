@@ -17,24 +17,24 @@ from swarm.testing._policies import (
     Weighted,
 )
 from swarm.testing._script import FOREVER, LENGTHS, Hold, HoldHeads, Script
-from swarm.testing._virtual import Alarm
+from swarm.testing._virtual import TimerSpan
 
 _MIX: Final = ("random-holds", "weighted", "pos", "random")
 """Walks that take turns: none of them is best at everything."""
 MAX_LATENESS: Final = 1.0
 """Seconds: no step is later than this unless the user allows it with `max_stall`."""
 _SAME: Final = 1e-9  # seconds between timers that differ only by rounding
-_ALARMS: Final = 64  # that are compared with each other
+_TIMERS: Final = 64  # that are compared with each other
 
 
-class Plan(NamedTuple):
+class Trial(NamedTuple):
     """A policy, and by how many seconds a ready step may be late under it."""
 
     policy: SchedulePolicy
     max_stall: float
 
 
-def latenesses(alarms: Sequence[Alarm]) -> list[float]:
+def latenesses(timers: Sequence[TimerSpan]) -> list[float]:
     """Return by how much a step must be late for a timer to overtake it.
 
     The step is one that becomes ready when an earlier timer is due, while the later
@@ -44,7 +44,7 @@ def latenesses(alarms: Sequence[Alarm]) -> list[float]:
     Returns:
         Seconds in ascending order, at most `MAX_LATENESS`.
     """
-    soon = sorted(set(alarms), key=lambda alarm: alarm.due)[:_ALARMS]
+    soon = sorted(set(timers), key=lambda timer: timer.due)[:_TIMERS]
     gaps = sorted(
         later.due - sooner.due
         for later in soon
@@ -59,9 +59,9 @@ def latenesses(alarms: Sequence[Alarm]) -> list[float]:
     return found
 
 
-def _longest(alarm: Alarm) -> float:
-    half = (alarm.due - alarm.set_at) / 2
-    return min(MAX_LATENESS, half) if alarm.is_sleep else MAX_LATENESS
+def _longest(timer: TimerSpan) -> float:
+    half = (timer.due - timer.set_at) / 2
+    return min(MAX_LATENESS, half) if timer.is_sleep else MAX_LATENESS
 
 
 def single_holds(
@@ -107,24 +107,24 @@ class Portfolio:
             for lane, count in Counter(policy.choices).items():
                 expected[lane] = max(expected.get(lane, 0), count)
 
-    def plans(self, probe: Script, alarms: Sequence[Alarm]) -> Iterator[Plan]:
+    def plans(self, probe: Script, timers: Sequence[TimerSpan]) -> Iterator[Trial]:
         """Yield plans; only those of `"holds"` come to an end.
 
         Args:
             probe: the policy of a run in the stock order.
-            alarms: the timers that were set in it.
+            timers: the timers that were set in it.
         """
         self.learn(probe)
         usual = self._max_stall or 0.0
         on_time = self._on_time(probe)
-        late = latenesses(alarms) if self._max_stall is None else []
+        late = latenesses(timers) if self._max_stall is None else []
         if self._strategy != "auto" or not late:
             for policy in on_time:
-                yield Plan(policy, usual)
+                yield Trial(policy, usual)
             return
         lateness = self._late(probe, late)
         for turn, policy in enumerate(on_time):
-            yield Plan(policy, usual)
+            yield Trial(policy, usual)
             if turn % 2:
                 yield next(lateness)
 
@@ -145,22 +145,22 @@ class Portfolio:
         for mix in cycle(mixes):
             yield next(mix)
 
-    def _late(self, probe: Script, late: Sequence[float]) -> Iterator[Plan]:
+    def _late(self, probe: Script, late: Sequence[float]) -> Iterator[Trial]:
         """Yield schedules in which steps may be late: one step each, then walks."""
         walks = self._walks(probe)
         names = sorted({*probe.heads, *probe.lone})
         # Endless ones only: the lateness is what ends them.
         holds = [
-            Plan(Script(holds=(hold,)), lateness)
+            Trial(Script(holds=(hold,)), lateness)
             for hold in single_holds(names, stall=True, lengths=(FOREVER, 4))
             for lateness in _ends(late)
         ]
         self._rng.shuffle(holds)
         for hold in holds[: self._budget // 8]:
             yield hold
-            yield Plan(next(walks), self._rng.choice(late))
+            yield Trial(next(walks), self._rng.choice(late))
         while True:
-            yield Plan(next(walks), self._rng.choice(late))
+            yield Trial(next(walks), self._rng.choice(late))
 
     def _named(self, strategy: str, probe: Script) -> Iterator[SchedulePolicy]:
         rng = self._rng

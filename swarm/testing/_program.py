@@ -23,7 +23,7 @@ from swarm.testing._schedule import Inputs
 from swarm.testing._settle import settle
 from swarm.testing._sim import Sim
 from swarm.testing._trace import Tracer
-from swarm.testing._virtual import Alarm
+from swarm.testing._virtual import TimerSpan
 from swarm.testing.faults._plan import Census, Fault
 
 COLLECT_EVERY = 100
@@ -41,7 +41,7 @@ class Outcome:
     goals: dict[str, bool]
     census: Census
     happened: tuple[Fault, ...]
-    alarms: tuple[Alarm, ...]
+    timers_set: tuple[TimerSpan, ...]
     used_chance: bool
 
 
@@ -112,7 +112,7 @@ def execute(
     fails_unhandled, loop.fails_unhandled = loop.fails_unhandled, False
     loop.faults.arm(inputs.faults)
     loop.interventions = sorted(inputs.cancels, reverse=True)
-    loop.alarms = [] if probing else None
+    loop.timers_set = [] if probing else None
     sim = Sim(loop)
     error: BaseException | None = None
     value, used_chance = None, False
@@ -132,7 +132,7 @@ def execute(
         finally:
             steps, time = loop.steps, loop.time()
             census, happened = dict(loop.faults.counts), tuple(loop.faults.happened)
-            alarms = tuple(loop.alarms or ())
+            timers_set = tuple(loop.timers_set or ())
             if probing:
                 used_chance = loop.used_chance or random.getstate() != start
             try:
@@ -155,7 +155,7 @@ def execute(
         sim.goals,
         census,
         happened,
-        alarms,
+        timers_set,
         used_chance,
     )
 

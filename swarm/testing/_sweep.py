@@ -62,7 +62,7 @@ def prove(
             number += 1
             policy = Branch(prefix)
             outcome = execute(program, policy, settings, inputs, probing=number == 1)
-            timers = timers or bool(outcome.alarms)
+            timers = timers or bool(outcome.timers_set)
             if outcome.error is not None:
                 found = Found(
                     program, settings, inputs, outcome.error, policy.choices, number

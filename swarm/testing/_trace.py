@@ -141,7 +141,7 @@ class Tracer:
             return
         place, state = line_of_error(error), _raising(error)
         last = next((row for row in reversed(self.rows) if row.lane), None)
-        if last is None or (last.place, last.state) != (place, state):
+        if last is None or last.state != state:
             self._add(Row(time, RESULT, "run", place, state))
 
     def fault(self, text: str) -> None:

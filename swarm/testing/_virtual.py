@@ -33,7 +33,7 @@ EPOCH = 1_750_000_000.0  # wall clock at loop time zero, in Unix seconds
 _WAKES_A_SLEEPER: Any = cast("Any", asyncio.futures)._set_result_unless_cancelled
 
 
-class Alarm(NamedTuple):
+class TimerSpan(NamedTuple):
     """A timer: when it was set, when it is due, and whether `asyncio.sleep` set it."""
 
     set_at: float
@@ -51,7 +51,7 @@ class VirtualLoop(Sandbox):
     def __init__(self) -> None:
         super().__init__()
         self.complaints: list[dict[str, Any]] = []
-        self.alarms: list[Alarm] | None = None  # collects what timers are set
+        self.timers_set: list[TimerSpan] | None = None  # collects what timers are set
         self._born: list[weakref.ref[asyncio.Task[Any]]] = []
         self._many = _MANY
         self.tracer: Any = None
@@ -144,9 +144,9 @@ class VirtualLoop(Sandbox):
         if self._closed:
             raise RuntimeError("Event loop is closed")
         timer = SimTimer(when, callback, args, self, context)
-        if self.alarms is not None:
+        if self.timers_set is not None:
             is_sleep = callback is _WAKES_A_SLEEPER
-            self.alarms.append(Alarm(self._now, when, is_sleep))
+            self.timers_set.append(TimerSpan(self._now, when, is_sleep))
         self._timer_count += 1
         heappush(self._timers, (when, self._timer_count, timer))
         return timer

@@ -22,12 +22,12 @@ import attrs
 
 from swarm.testing.judges._jepsen import parse_jepsen
 
-__all__ = ["PENDING", "Call", "History", "Operation", "Pending"]
+__all__ = ["PENDING", "Call", "History", "Operation", "PendingAnswer"]
 
 T = TypeVar("T")
 
 
-class Pending(enum.Enum):
+class PendingAnswer(enum.Enum):
     """The type of `PENDING`."""
 
     PENDING = "pending"
@@ -36,7 +36,7 @@ class Pending(enum.Enum):
         return "PENDING"
 
 
-PENDING: Final = Pending.PENDING
+PENDING: Final = PendingAnswer.PENDING
 """The result of an operation that nobody saw answered."""
 
 

@@ -15,7 +15,7 @@ import attrs
 
 from swarm.testing.judges._history import Operation
 from swarm.testing.judges._model import ILLEGAL, Model
-from swarm.testing.judges._search import Search
+from swarm.testing.judges._search import OrderSearch
 
 __all__ = ["Ok", "Undecided", "Verdict", "Violation", "check_linearizable"]
 
@@ -168,19 +168,19 @@ def check_linearizable(
     return Ok(linearizations=orders, states=spent)
 
 
-def _partitions(history: Iterable[Operation], model: Model[Any]) -> list[Search]:
+def _partitions(history: Iterable[Operation], model: Model[Any]) -> list[OrderSearch]:
     groups: dict[Any, list[Operation]] = {}
     for operation in history:
         key, parts = model.split(operation)
         groups.setdefault(key, []).extend(parts)
-    return [Search(key, group, model) for key, group in groups.items()]
+    return [OrderSearch(key, group, model) for key, group in groups.items()]
 
 
-def _in_order(search: Search, order: list[int]) -> tuple[Operation, ...]:
+def _in_order(search: OrderSearch, order: list[int]) -> tuple[Operation, ...]:
     return tuple(search.operations[position] for position in order)
 
 
-def _violation(search: Search, model: Model[Any], states: int) -> Violation:
+def _violation(search: OrderSearch, model: Model[Any], states: int) -> Violation:
     operations, order = search.operations, search.longest
     while order and operations[order[-1]].returned is None:
         order.pop()  # it does not help

@@ -29,10 +29,10 @@ from typing import Any
 from swarm.testing.judges._history import Operation
 from swarm.testing.judges._model import ILLEGAL, Model, by_answer
 
-__all__ = ["Search"]
+__all__ = ["OrderSearch"]
 
 
-class Search:
+class OrderSearch:
     """A resumable search for a linearization of one partition.
 
     Attributes:
