@@ -157,7 +157,9 @@ def check_priority(priority: object) -> Priority:
         ValueError: the value is a number that no priority has.
     """
     if not isinstance(priority, int) or isinstance(priority, bool):
-        raise TypeError(f"a priority is one of `Priority`, not {priority!r}")
+        raise TypeError(
+            f"a priority is one of `Priority`, as `Priority.HIGH`, not {priority!r}"
+        )
     return Priority(priority)
 
 

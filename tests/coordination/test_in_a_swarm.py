@@ -316,3 +316,117 @@ async def test_a_time_out_within_a_turn_leaves_the_turn_alone():
                 await ref.ask(Patient.hold, "x", 0)
         assert await ref.ask(Patient.try_it, "x") == "held"
         check_empty(swarm)
+
+
+@virtual
+async def test_a_turn_that_ends_with_two_expired_leases_of_one_record():
+    """L11, L19: taking the first away has ended the second."""
+
+    class Sleepy(Worker):
+        async def hold_two(self) -> None:
+            for _ in range(2):
+                await self.swarm.semaphore("s", 2).acquire(ttl=1)
+                await self.swarm.lock("x").acquire("shared", ttl=1)
+            asyncio.get_running_loop().virtual += 5  # blocks, and no alarm rings
+
+    async with Swarm() as swarm:
+        ref = await swarm.spawn(Sleepy)
+        await ref.ask(Sleepy.hold_two)
+        await ref.ask(Sleepy.hello)
+        check_empty(swarm)
+
+
+@virtual
+async def test_a_boss_that_opens_a_barrier_for_its_workers_is_no_deadlock():
+    """L15: which party will come to a barrier is not known."""
+
+    class Boss(Worker):
+        async def run_both(self, workers: list[Ref[Worker]]) -> list[int]:
+            self.swarm.barrier("b", 2)
+            async with self.swarm.lock("x"):
+                return await asyncio.gather(
+                    *(worker.ask(Worker.gather_round, 0.1) for worker in workers)
+                )
+
+    async with Swarm() as swarm:
+        workers = list(await pair(swarm))
+        boss = await swarm.spawn(Boss)
+        assert sorted(await boss.ask(Boss.run_both, workers)) == [0, 1]
+        check_empty(swarm)
+
+
+@virtual
+async def test_a_holder_that_joins_a_child_while_another_releases_is_no_deadlock():
+    """L15: a lease without a body may be given back by any task."""
+
+    class Keeper:
+        lease = None
+
+    async with Swarm() as swarm:
+        keeper = Keeper()
+        keeper.lease = await swarm.lock("x").acquire()
+
+        async def child() -> str:
+            async with swarm.lock("x"):
+                return "mine"
+
+        async def releases() -> None:
+            await asyncio.sleep(1)
+            await keeper.lease.release()
+
+        other = asyncio.ensure_future(releases())
+        (told,) = await asyncio.gather(child())
+        assert told == "mine"
+        await other
+        check_empty(swarm)
+
+
+@virtual
+async def test_an_explicit_time_out_turns_a_deadlock_into_a_time_out_at_once():
+    """L15: an error that is both, for locks, upgrades and permits."""
+    async with Swarm() as swarm:
+        began = asyncio.get_running_loop().time()
+        async with swarm.lock("x"), swarm.semaphore("s", 1):
+            for asked in (
+                swarm.lock("x").acquire(timeout=5),
+                swarm.semaphore("s").acquire(timeout=5),
+            ):
+                with pytest.raises(LockTimeout) as caught:
+                    await asked
+                assert isinstance(caught.value, DeadlockError)
+                assert len(caught.value.cycle) == 1
+            with pytest.raises(DeadlockError) as told:
+                await swarm.lock("x").acquire()
+            assert not isinstance(told.value, TimeoutError)
+        assert asyncio.get_running_loop().time() == began
+        check_empty(swarm)
+
+
+@virtual
+@pytest.mark.parametrize("kind", ["lock", "semaphore"])
+async def test_a_cycle_is_told_by_its_parties_however_long_the_queues_are(kind):
+    """L15: not by all who wait in them."""
+    async with Swarm() as swarm:
+        y = swarm.lock("y") if kind == "lock" else swarm.semaphore("y", 1)
+
+        async def crowd() -> None:
+            async with y:
+                pass
+
+        async def other() -> None:
+            async with y:
+                await asyncio.sleep(1)
+                async with swarm.lock("x"):
+                    pass
+
+        tasks = [asyncio.ensure_future(other())]
+        await turns(2)
+        tasks += [asyncio.ensure_future(crowd()) for _ in range(300)]
+        async with swarm.lock("x"):
+            await asyncio.sleep(2)
+            with pytest.raises(DeadlockError) as caught:
+                await y.acquire()
+        assert len(caught.value.cycle) == 2
+        assert len(str(caught.value).splitlines()) == 3
+        await asyncio.gather(*tasks)
+        check_empty(swarm)
