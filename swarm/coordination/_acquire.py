@@ -75,9 +75,9 @@ class Enterable:
         asked: Any = manager.ask(spec)  # `acquire`, without a coroutine of its own
         lease: Lease
         lease = asked if asked.__class__ is Lease else await manager.granted(asked)
-        lease._enter(lease.session)
+        lease._enter(lease._session)
         frame = sys._getframe(1)  # documented
-        self._entered.append((lease, id(frame), lease.body))
+        self._entered.append((lease, id(frame), lease._body))
         return lease
 
     async def __aexit__(
@@ -209,17 +209,17 @@ class MultiAcquire:
         """Wait for one more, as long as those that are held already are not lost."""
         if isinstance(asked, Waiter):
             for lease in taken:
-                lease.on_loss = asked.give_up
+                lease._on_loss = asked.give_up
         try:
             return await self._manager.granted(asked)
         finally:
             for lease in taken:
-                lease.on_loss = None
+                lease._on_loss = None
 
     async def __aenter__(self) -> Leases:
         leases = await self._acquire(is_entering=True)
         for lease in leases:
-            lease._enter(lease.session)
+            lease._enter(lease._session)
         frame = sys._getframe(1)  # documented
         self._entered.append((leases, id(frame), current_task()))
         return leases

@@ -7,6 +7,9 @@ Delays beyond the first few dozen that are in use get a timer of their own. The 
 is not disarmed when the last alarm is taken out: it rings once for nobody.
 """
 
+# An alarm is private to users of the object that it is.
+# ruff: noqa: SLF001
+
 import math
 from collections.abc import Callable
 from typing import Final, Protocol, TypeAlias
@@ -20,9 +23,9 @@ _MARGIN: Final = 2e-6  # lest rounding ring us just before the time
 class Alarm(Protocol):
     """Something that is to happen at a time."""
 
-    slot: "Slot | None"
+    _slot: "Slot | None"
 
-    def ring(self) -> None:
+    def _ring(self) -> None:
         """Be due."""
         ...
 
@@ -49,23 +52,23 @@ class Alarms:
 
     def set(self, alarm: Alarm, delay: float) -> None:
         """Ring an alarm after `delay` seconds, and not when it was to ring before."""
-        if alarm.slot is not None:
+        if alarm._slot is not None:
             self.discard(alarm)
         due = self._now() + delay + _MARGIN
         line = self._lines.get(delay)
         if line is None:
             line = self._new_line(delay)
             if line is None:
-                alarm.slot = self._clock.call_at(due, alarm.ring)
+                alarm._slot = self._clock.call_at(due, alarm._ring)
                 return
         line[alarm] = due
-        alarm.slot = line
+        alarm._slot = line
         if due < self._at:
             self._arm(due)
 
     def discard(self, alarm: Alarm) -> None:
         """Do not ring an alarm; harmless when it was not set."""
-        slot, alarm.slot = alarm.slot, None
+        slot, alarm._slot = alarm._slot, None
         if type(slot) is dict:
             slot.pop(alarm, None)
         elif slot is not None:
@@ -106,8 +109,8 @@ class Alarms:
                 due.append(alarm)
             for alarm in due:
                 if line.pop(alarm, None) is not None:
-                    alarm.slot = None
-                    alarm.ring()
+                    alarm._slot = None
+                    alarm._ring()
         heads = [next(iter(line.values())) for line in self._lines.values() if line]
         if heads and min(heads) < self._at:
             self._arm(min(heads))

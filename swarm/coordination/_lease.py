@@ -48,14 +48,14 @@ class Lease:
     """
 
     # Not slots: most leases need only the first few, and the class has the rest.
-    grant: Grant
-    spec: AcquireSpec
-    session: Session
-    slot: "Slot | None" = None  # its alarm: for its end, or for its renewal
-    inside: Session | None = None  # whose body runs under it
-    body: "asyncio.Task[Any] | None" = None  # the task in which it runs
-    is_renewing: bool = False
-    on_loss: Callable[[Exception], object] | None = None  # told besides `lost`
+    _grant: Grant
+    _spec: AcquireSpec
+    _session: Session
+    _slot: "Slot | None" = None  # its alarm: for its end, or for its renewal
+    _inside: Session | None = None  # whose body runs under it
+    _body: "asyncio.Task[Any] | None" = None  # the task in which it runs
+    _is_renewing: bool = False
+    _on_loss: Callable[[Exception], object] | None = None  # told besides `lost`
     _reason: str | None = None
     _gone: "asyncio.Future[str] | None" = None
     _is_struck: bool = False
@@ -73,21 +73,21 @@ class Lease:
     ) -> None:
         """Stand for a grant of this `LeaseManager`, which imports this module."""
         self._manager: Any = manager
-        self.spec = spec
-        self.session = session
-        self.grant = grant
+        self._spec = spec
+        self._session = session
+        self._grant = grant
 
     # --- what it is -------------------------------------------------------------------
 
     @property
     def name(self) -> str:
         """The name of the lock or semaphore."""
-        return self.spec.name
+        return self._spec.name
 
     @property
     def id(self) -> str:
         """Its id, as `force_release` takes it."""
-        return self.grant.id
+        return self._grant.id
 
     @property
     def token(self) -> int:
@@ -95,17 +95,17 @@ class Lease:
 
         A change of mode makes a new one and the old one stale.
         """
-        return self.grant.token
+        return self._grant.token
 
     @property
     def mode(self) -> str:
         """Of a lock "exclusive", "shared" or "upgradeable"; "" for a semaphore."""
-        return self.grant.mode
+        return self._grant.mode
 
     @property
     def permits(self) -> int:
         """How many permits; 1 for a lock."""
-        return self.grant.permits
+        return self._grant.permits
 
     @property
     def is_live(self) -> bool:
@@ -165,7 +165,7 @@ class Lease:
             ValueError: the ttl is not a positive, finite number of seconds.
         """
         self._check()
-        await self._manager.renewed(self, self.spec.ttl if ttl is None else ttl)
+        await self._manager.renewed(self, self._spec.ttl if ttl is None else ttl)
         self._check()
 
     async def upgrade(self, timeout: float | None = None) -> None:
@@ -214,7 +214,7 @@ class Lease:
         """
         if self._reason is not None:
             raise StaleLease(f"{self._called} has gone: {self._reason}")
-        return (Holder(self.spec.path, self.id, self.token),)
+        return (Holder(self._spec.path, self.id, self.token),)
 
     # --- a body under it --------------------------------------------------------------
 
@@ -228,7 +228,7 @@ class Lease:
         self._check()
         core = self._manager.core
         session = core.sessions.current()
-        if self.session.is_nobody():
+        if self._session.is_nobody():
             core.move(self, session)
         self._enter(session)
         return self
@@ -258,21 +258,21 @@ class Lease:
             self._check()
         task = session.task or current_task()
         if self._depth:
-            if task is not self.body:
+            if task is not self._body:
                 raise RuntimeError("a body runs under this lease in another task")
             self._depth += 1
             return
         self._depth = 1
         if task is None:
             return
-        self.body = task
-        self.inside = session
-        if session.is_turn or session is not self.session:
+        self._body = task
+        self._inside = session
+        if session.is_turn or session is not self._session:
             session.bodies[self] = None
         self._is_struck = False
         self._cancelling = task.cancelling()
-        if self.spec.renew and not self.is_renewing:
-            self.is_renewing = True
+        if self._spec.renew and not self._is_renewing:
+            self._is_renewing = True
             self._manager.watch(self)
 
     def _leave(self, error: BaseException | None) -> Awaitable[None] | None:
@@ -282,12 +282,12 @@ class Lease:
             What to await until it is released; None: it is.
         """
         depth = self._depth = max(0, self._depth - 1)
-        body = self.body
+        body = self._body
         if not depth:
-            self.abandon()
+            self._abandon()
         elif self._depth < self._renews_from:
             self._renews_from = 0
-            self.is_renewing = False
+            self._is_renewing = False
         if self._reason is None:
             if self._count > 1:
                 self._count -= 1
@@ -347,43 +347,43 @@ class Lease:
         also if the one around it does not.
         """
         self._count += 1
-        if is_renewing and not self.is_renewing:
+        if is_renewing and not self._is_renewing:
             self._renews_from = self._depth + 1
-            self.is_renewing = True
+            self._is_renewing = True
             self._manager.watch(self)
 
-    def ring(self) -> None:
+    def _ring(self) -> None:
         """Be due to be renewed, or to end. Called by its alarm."""
-        if self.body is not None and self.body.done():
-            self.abandon()  # its task has ended without leaving it
-        if self.is_renewing:
-            self._manager.renew(self, self.spec.ttl)
+        if self._body is not None and self._body.done():
+            self._abandon()  # its task has ended without leaving it
+        if self._is_renewing:
+            self._manager.renew(self, self._spec.ttl)
         else:
             self._manager.check(self)
 
-    def orphan(self, reason: str) -> None:
+    def _orphan(self, reason: str) -> None:
         """Have the lease of a session that has ended taken away."""
         self._manager.orphan(self, reason)
 
-    def abandon(self) -> None:
+    def _abandon(self) -> None:
         """Note that no body runs under it any more."""
-        self.body = None
+        self._body = None
         self._depth = self._renews_from = 0
-        self.is_renewing = False
-        if self.inside is not None:
-            self.inside.bodies.pop(self, None)
-            self.inside = None
+        self._is_renewing = False
+        if self._inside is not None:
+            self._inside.bodies.pop(self, None)
+            self._inside = None
 
-    def end(self, reason: str) -> None:
+    def _end(self, reason: str) -> None:
         """Note that it has ended; cancel the body unless that has ended it itself."""
         self._reason = reason
-        self.is_renewing = False
+        self._is_renewing = False
         is_lost = reason not in (RELEASED, HANDED_OVER)
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(reason)
-        if is_lost and self.on_loss is not None:
-            self.on_loss(LeaseLost(f"{self._called} was lost: {reason}"))
-        body = self.body
+        if is_lost and self._on_loss is not None:
+            self._on_loss(LeaseLost(f"{self._called} was lost: {reason}"))
+        body = self._body
         if (
             is_lost
             and body is not None
@@ -391,7 +391,7 @@ class Lease:
         ):
             asyncio.get_running_loop().call_soon(self._cancel_body, body)
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """Note that the swarm has ended; a body under it goes on."""
         self._reason = CLOSED
         if self._gone is not None and not self._gone.done():
@@ -405,7 +405,7 @@ class Lease:
         could not take that back (`uncancel` does only from 3.13 on). So a body that
         leaves with the `LeaseLost` it was given is not cancelled as well.
         """
-        if body is self.body:
+        if body is self._body:
             self._is_struck = True
             body.cancel(f"{self._called} was lost: {self._reason}")
 

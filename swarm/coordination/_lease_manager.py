@@ -217,7 +217,7 @@ class LeaseManager:
         """Return the lease this session has already, counted once more (L16)."""
         for id in session.leases:  # noqa: A001
             lease = self.core.leases[id]
-            if lease.spec.path == spec.path and lease.is_live:
+            if lease._spec.path == spec.path and lease.is_live:
                 if is_stronger(spec.mode, lease.mode):
                     raise DeadlockError(
                         f"{session} holds {self.word} {spec.name!r} "
@@ -236,7 +236,7 @@ class LeaseManager:
         Raises:
             LeaseLost: it had ended before.
         """
-        core, spec, grant = self.core, lease.spec, lease.grant
+        core, spec, grant = self.core, lease._spec, lease._grant
         first: Any = None
         if core.apply_now is not None:
             core.is_committing = True
@@ -254,23 +254,23 @@ class LeaseManager:
             revision, outcome = first
             if outcome.__class__ is Transition and outcome.answer is True:
                 if outcome.has_more:
-                    lease.is_renewing = False
+                    lease._is_renewing = False
                     return core.pending(core.run(self._releasing(lease, first)))
                 self._tell(outcome, revision, spec)
                 outcome = True
             if outcome is True:  # fast path
                 self.end(lease, RELEASED)
                 return None
-        lease.is_renewing = False
+        lease._is_renewing = False
         return core.pending(core.run(self._releasing(lease, first)))
 
     def _releasing(self, lease: Lease, first: Any) -> Steps[None]:
         try:
             answer = yield from self._decided(
-                lease.spec.identity,
-                lease.spec,
+                lease._spec.identity,
+                lease._spec,
                 decide_release,
-                lambda: (lease.grant.id, lease.grant.token),
+                lambda: (lease._grant.id, lease._grant.token),
                 first,
             )
         except Closed:
@@ -291,10 +291,10 @@ class LeaseManager:
 
     def _renewing(self, lease: Lease, life: int) -> Steps[None]:
         longer = yield from self._decided(
-            lease.spec.identity,
-            lease.spec,
+            lease._spec.identity,
+            lease._spec,
             decide_renew,
-            lambda: (lease.grant.id, lease.grant.token, life),
+            lambda: (lease._grant.id, lease._grant.token, life),
         )
         if longer is None:
             self._lose(lease)
@@ -306,9 +306,9 @@ class LeaseManager:
         self.core.run(self._checking(lease))
 
     def _checking(self, lease: Lease) -> Steps[None]:
-        yield from self._decided(TIME, lease.spec, decide_sweep, tuple)
+        yield from self._decided(TIME, lease._spec, decide_sweep, tuple)
         if lease.id in self.core.leases:
-            if self.state(lease.spec).find(lease.id) is None:
+            if self.state(lease._spec).find(lease.id) is None:
                 self._lose(lease)
             else:
                 self.watch(lease)
@@ -319,7 +319,7 @@ class LeaseManager:
 
     def _orphaning(self, lease: Lease, reason: str) -> Steps[None]:
         try:
-            yield from self._forcing(TIME, lease.spec, lease.id, reason)
+            yield from self._forcing(TIME, lease._spec, lease.id, reason)
         except Closed:
             self.end(lease, reason)
 
@@ -332,6 +332,10 @@ class LeaseManager:
     ) -> Any:
         """Take a grant away; `Core.finish` tells whether there was one (L17)."""
         return self.core.run(self._forcing(author, spec, id, reason))
+
+    def expire(self, lease: Lease) -> None:
+        """End a lease before its time, as if it had expired: a fault."""
+        self.force(TIME, lease._spec, lease.id, EXPIRED)
 
     def _forcing(
         self,
@@ -377,7 +381,7 @@ class LeaseManager:
         id: str,  # noqa: A002
         undo: Callable[[Any], object],
     ) -> "Steps[Waiter | Lease]":
-        core, spec = self.core, lease.spec
+        core, spec = self.core, lease._spec
         answer = yield from self._decided(
             spec.identity,
             spec,
@@ -393,7 +397,7 @@ class LeaseManager:
                 raise RuntimeError(f"{lease} is being upgraded already")
             kind = DeadlockError if timeout is None else DeadlockTimeout
             other = "another holder" if rival is None else rival.session
-            raise kind(cycle=tell_rivals(spec.name, lease.session.name, other))
+            raise kind(cycle=tell_rivals(spec.name, lease._session.name, other))
         if isinstance(answer, Grant):
             self._change(lease, answer)
             return lease
@@ -424,8 +428,8 @@ class LeaseManager:
     def _downgrading(self, lease: Lease, mode: str) -> Steps[None]:
         new = check_mode(mode)
         weaker = yield from self._decided(
-            lease.spec.identity,
-            lease.spec,
+            lease._spec.identity,
+            lease._spec,
             decide_downgrade,
             lambda: (lease.id, lease.token, new),
         )
@@ -444,10 +448,10 @@ class LeaseManager:
         lease = Lease(self, spec, session, grant)
         core.leases[grant.id] = lease
         if spec.is_window:
-            lease.session = Session("a limiter")
-        lease.session.leases[grant.id] = lease
+            lease._session = Session("a limiter")
+        lease._session.leases[grant.id] = lease
         if spec.is_entering:
-            lease.is_renewing = True
+            lease._is_renewing = True
             core.alarms.set(lease, spec.ttl / RENEWALS)
         else:
             core.alarms.set(lease, spec.ttl)
@@ -456,17 +460,17 @@ class LeaseManager:
     def _change(self, lease: Lease, grant: Grant) -> None:
         """Have a lease stand for another grant: of another mode, or a longer life."""
         if lease.id in self.core.leases:
-            lease.grant = grant
+            lease._grant = grant
             self.watch(lease)
 
     def end(self, lease: Lease, reason: str) -> None:
         """End a lease, and tell its holder."""
         core = self.core
-        id = lease.grant.id  # noqa: A001
+        id = lease._grant.id  # noqa: A001
         if core.leases.pop(id, None) is not None:
-            lease.session.leases.pop(id, None)
+            lease._session.leases.pop(id, None)
             core.alarms.discard(lease)
-            lease.end(reason)
+            lease._end(reason)
 
     def _lose(self, lease: Lease) -> None:
         """End a lease that the rule does not know."""
@@ -475,13 +479,13 @@ class LeaseManager:
     def watch(self, lease: Lease) -> None:
         """Set the alarm for the lease's renewal or its end."""
         left = self.seconds_left(lease)
-        if lease.is_renewing:
-            left = min(left, lease.spec.ttl / RENEWALS)
+        if lease._is_renewing:
+            left = min(left, lease._spec.ttl / RENEWALS)
         self.core.alarms.set(lease, left)
 
     def seconds_left(self, lease: Lease) -> float:
         """Return how long a lease lives unless it is renewed."""
-        return max(0, lease.grant.expires - self.core.kernel_now()) / MICRO
+        return max(0, lease._grant.expires - self.core.kernel_now()) / MICRO
 
     def state(self, spec: AcquireSpec) -> Any:
         """Return the record as this process has it."""
@@ -489,7 +493,7 @@ class LeaseManager:
 
     def has_queue(self, lease: Lease) -> bool:
         """Return whether others wait for what a lease holds."""
-        return bool(self.state(lease.spec).has_queue)
+        return bool(self.state(lease._spec).has_queue)
 
     def situation(self, spec: AcquireSpec) -> str:
         """Return who holds it, for an error to say."""
@@ -625,7 +629,7 @@ class LeaseManager:
         if grant is not None:
             if grant.token > lease.token:
                 self._change(lease, grant)
-        elif lease.grant.expires <= core.kernel_now():
+        elif lease._grant.expires <= core.kernel_now():
             self.end(lease, EXPIRED)
         else:
             self.end(lease, _reason(id, commit, "it was taken away"))
@@ -739,10 +743,10 @@ class LeaseManager:
             lease = core.leases.get(grant.id)
             if lease is None:
                 continue
-            if lease.inside is not None:
-                yield lease.inside.party
+            if lease._inside is not None:
+                yield lease._inside.party
                 continue
-            party = lease.session.party
+            party = lease._session.party
             if party == asking or core.graph.has(party):
                 yield party
 
@@ -807,15 +811,15 @@ class LeaseManager:
 class LineAlarm:
     """A record that is due though no lease of this process is. An alarm."""
 
-    __slots__ = ("_manager", "slot", "spec")
+    __slots__ = ("_manager", "_slot", "spec")
 
     def __init__(self, manager: LeaseManager, spec: AcquireSpec) -> None:
         """Speak of the record of `spec`."""
         self._manager = manager
         self.spec = spec
-        self.slot: Slot | None = None
+        self._slot: Slot | None = None
 
-    def ring(self) -> None:
+    def _ring(self) -> None:
         """Be due."""
         self._manager.line_is_due(self.spec)
 

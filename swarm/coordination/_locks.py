@@ -1,5 +1,8 @@
 """Locks, as users hold them and look at them."""
 
+# Some of what is private to users is shared by the files of this package.
+# ruff: noqa: SLF001
+
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
@@ -409,7 +412,7 @@ class Locks:
         elif lease.mode and lease.is_live:
             name = lease.name
         if name is not None:
-            if lease is None or lease.spec.identity != identity:
+            if lease is None or lease._spec.identity != identity:
                 what = "taking a lease from its holder"
                 terms.core.rights.check_force(identity, terms.path(name), what)
             spec = terms.spec(name, OWNER)

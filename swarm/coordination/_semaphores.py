@@ -427,7 +427,7 @@ class Semaphores:
             if grant.lease_id != lease_id:
                 continue
             path = SEMAPHORES.child(grant.resource)
-            if lease is None or lease.spec.identity != self._identity:
+            if lease is None or lease._spec.identity != self._identity:
                 what = "taking permits from their holder"
                 core.rights.check_force(self._identity, path, what)
             spec = self._terms.spec(self._identity, path, self._blank(path))

@@ -7,6 +7,9 @@ lease that a task returns, as `asyncio.gather(lock.acquire(), …)` does: such a
 belongs to no session until it is entered.
 """
 
+# Some of what is private to users is shared by the files of this package.
+# ruff: noqa: SLF001
+
 import asyncio
 from collections.abc import Callable, Hashable
 from typing import Any, Protocol
@@ -52,11 +55,11 @@ class Holding(Hashable, Protocol):
         """Its id."""
         ...
 
-    def orphan(self, reason: str) -> None:
+    def _orphan(self, reason: str) -> None:
         """Be taken away: the session has ended."""
         ...
 
-    def abandon(self) -> None:
+    def _abandon(self) -> None:
         """Know that the body that ran under it is over."""
         ...
 
@@ -190,7 +193,7 @@ class Sessions:
         if session is None:
             return
         for lease in tuple(session.bodies):
-            lease.abandon()
+            lease._abandon()
         if session.leases:
             self._end(session, None)
 

@@ -15,6 +15,9 @@ halfway.
 Futures of asyncio are used directly: an event of anyio costs ten times as much.
 """
 
+# Some of what is private to users is shared by the files of this package.
+# ruff: noqa: SLF001
+
 import asyncio
 import math
 from collections.abc import Callable, Generator, Hashable, Iterable
@@ -92,7 +95,7 @@ class Waiter:
         error: What it fails with once its time-out is through, or None.
     """
 
-    slot: "Slot | None" = None
+    _slot: "Slot | None" = None
     is_decided: bool = False
     upgrades: str = ""
     error: Any = None
@@ -157,7 +160,7 @@ class Waiter:
             self.place.withdraw(self)
             self.fail(error)
 
-    def ring(self) -> None:
+    def _ring(self) -> None:
         """Be too late, if the rule says so."""
         self.place.time_out(self)
 
@@ -219,7 +222,7 @@ class Waiter:
             raise
         finally:
             core.waiters.pop(self.id, None)
-            if self.slot is not None:
+            if self._slot is not None:
                 core.alarms.discard(self)
 
 
@@ -409,9 +412,9 @@ class Core:
         Without a body, any task may give it back.
         """
         lease = self.leases.get(id)
-        if lease is None or lease.inside is None:
+        if lease is None or lease._inside is None:
             return None
-        return lease.inside.party
+        return lease._inside.party
 
     def _session_ended(self, session: Session, result: object) -> None:
         """Take from a session what it still holds, but for what it has returned."""
@@ -420,15 +423,15 @@ class Core:
             lease = self.leases.get(id)
             if lease is None:
                 continue  # taking away another one has ended it
-            if lease.body is None and any(each is lease for each in returned):
+            if lease._body is None and any(each is lease for each in returned):
                 self.move(lease, Session(f"the receiver of a lease from {session}"))
             else:
-                lease.orphan(f"{session} ended without releasing it")
+                lease._orphan(f"{session} ended without releasing it")
 
     def move(self, lease: "Lease", session: Session) -> None:
         """Have another session hold a lease."""
-        del lease.session.leases[lease.id]
-        lease.session = session
+        del lease._session.leases[lease.id]
+        lease._session = session
         session.leases[lease.id] = lease
 
     def close(self, error: Exception | None = None) -> None:
@@ -443,8 +446,8 @@ class Core:
         for waiter in tuple(self.waiters.values()):
             waiter.fail(self._new_error())
         for lease in self.leases.values():
-            lease.session.leases.clear()
-            lease.close()
+            lease._session.leases.clear()
+            lease._close()
         self.leases.clear()
 
     def _new_error(self) -> Exception:

@@ -7,9 +7,9 @@ from tests.support.clock import FakeClock
 class Bell:
     def __init__(self, log: list[str], name: str, then=None) -> None:
         self.log, self.name, self.then = log, name, then
-        self.slot = None
+        self._slot = None
 
-    def ring(self) -> None:
+    def _ring(self) -> None:
         self.log.append(self.name)
         if self.then is not None:
             self.then()

@@ -51,7 +51,7 @@ async def test_an_upgrade_that_is_too_late_says_how_long_it_waited(timeout):
         assert lease.mode == "upgradeable"
         await reader.release()
         await lease.upgrade(timeout=timeout)
-        assert lease.spec.timeout == 7
+        assert lease._spec.timeout == 7
         await lease.release()
         world.check_empty()
 

@@ -283,7 +283,7 @@ class LiveLines(Live):
             mine = {
                 lease.id
                 for lease in core.leases.values()
-                if lease.session.name == f"task '{actor.task.get_name()}'"
+                if lease._session.name == f"task '{actor.task.get_name()}'"
             }
             if actor.doing != "body":
                 assert mine <= known

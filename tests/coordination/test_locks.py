@@ -910,7 +910,7 @@ async def test_a_lease_that_no_line_knows_is_lost_when_it_is_due():
     """L11: its alarm is not set again and again for nothing."""
     async with World() as world:
         lease = await world.lock().acquire(ttl=1)
-        world.kernel._tree.remove(lease.spec.path)  # as a fault would leave it
+        world.kernel._tree.remove(lease._spec.path)  # as a fault would leave it
         await asyncio.sleep(1.5)
         assert not lease.is_live
         assert residue(world.all) == (0, 0)

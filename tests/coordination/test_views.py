@@ -1,4 +1,4 @@
-"""What can be seen and changed by name: held, queue, force, remove, limiters, rights."""
+"""What is seen and changed by name: held, queue, force, remove, limiters, rights."""
 
 import asyncio
 

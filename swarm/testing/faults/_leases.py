@@ -10,10 +10,8 @@ from typing import Any
 
 from swarm.coordination._lease import Lease
 from swarm.coordination._lease_manager import LeaseManager
-from swarm.coordination._lease_rules import EXPIRED
 from swarm.coordination._lease_state import AcquireSpec, Grant
 from swarm.coordination._sessions import Session
-from swarm.model import TIME
 from swarm.testing.faults._injector import Injector
 
 
@@ -33,5 +31,5 @@ class FaultyLeaseManager(LeaseManager):
     def _expire(self, lease: Lease) -> bool:
         is_held = lease.id in self.core.leases
         if is_held:
-            self.force(TIME, lease.spec, lease.id, EXPIRED)
+            self.expire(lease)
         return is_held
