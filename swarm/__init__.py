@@ -94,6 +94,7 @@ if TYPE_CHECKING:
         SwarmError,
         TaskError,
         TaskTimeout,
+        WaitTimeout,
         WouldBlock,
         WrongLoop,
     )
@@ -196,8 +197,8 @@ _NAMES: Final = {
         LeaseLost LimitExceeded LockTimeout Lost MailboxFull NameTaken NoSuchAgent
         NotFound PathConflict RemoteCancelled SchemaVersionError ShutdownTimeout
         StaleAck StaleClaim StaleLease StateCorruption StepMismatch StorageFailed
-        StorageInUse StorageUnsupported SwarmError TaskError TaskTimeout WouldBlock
-        WrongLoop
+        StorageInUse StorageUnsupported SwarmError TaskError TaskTimeout WaitTimeout
+        WouldBlock WrongLoop
     """,
     "swarm.model": """
         ABSENT AgentHealthChanged AgentIdentity AgentRegistered AgentStarted
@@ -396,6 +397,7 @@ __all__ = [
     "Transaction",
     "ValidationResult",
     "Versioned",
+    "WaitTimeout",
     "Watch",
     "WouldBlock",
     "WrittenEvent",

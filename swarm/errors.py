@@ -194,6 +194,10 @@ class NotFound(SwarmError, LookupError):
     """Nothing stands there."""
 
 
+class WaitTimeout(SwarmError, TimeoutError):
+    """What was waited for did not come about in time."""
+
+
 class NoSuchAgent(SwarmError, LookupError):
     """There is no agent of this name."""
 

@@ -72,6 +72,22 @@ class Publisher:
             bus.host.kernel, RECEIPTS, bus.options.dedupe_keys, _forgotten
         )
 
+    def prepare(self, payload: object) -> tuple[object, int]:
+        """Return an event as it may be committed, and its weight in bytes.
+
+        Raises:
+            TypeError: The payload is not an event.
+            AccessDenied: Only the swarm itself announces events of this type.
+            InvalidValue: It is mutable and cannot be copied.
+            LimitExceeded: It is too large, or too many events led to it.
+        """
+        weight = self._route(payload).measure(payload)
+        if weight > self._limit:
+            payload, weight = self._settled(payload)
+        if current_activity.get() is not None:
+            self._check_depth()
+        return payload, weight
+
     def publish_now(self, identity: AgentIdentity, payload: object) -> Receipt | None:
         """Commit an event if that needs no waiting; None: nothing was done.
 
@@ -101,12 +117,8 @@ class Publisher:
         guard: Guard | None,
     ) -> Receipt:
         """Commit an event, whatever it takes; see `Events.publish`."""
-        weight = self._route(payload).measure(payload)
-        if weight > self._limit:
-            payload, weight = self._settled(payload)
+        payload, weight = self.prepare(payload)
         path = None if key is None else key_path(identity, payload, key)
-        if current_activity.get() is not None:
-            self._check_depth()
         await self._wait_for_room(type(payload))
         conditions = () if guard is None else conditions_of(guard, self._kernel)
         if path is not None and key is not None:

@@ -344,6 +344,7 @@ class LocalTree:
         for document in last.values():
             if document.is_deleted:
                 self._versions.tombstones[document.path.text] = document
+        self._versions.sort_tombstones()
 
     def replay_now(self, commit: Commit) -> None:
         """Make the commit's documents the newest ones, and add it to the log."""

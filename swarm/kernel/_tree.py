@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from typing import Final, TypeAlias, cast
 
 from swarm.errors import PathConflict
-from swarm.kernel._matching import Positions, accepts, places, start, step
-from swarm.model import Document, Path, Pattern, Segment
+from swarm.model import Document, Path, Segment
 
 Folder: TypeAlias = "dict[Segment, Folder | str]"
 
@@ -88,14 +87,33 @@ class Tree:
         if isinstance(node, dict):
             yield from self._below(node)
 
-    def select(self, pattern: Pattern) -> Iterator[tuple[Path, Document]]:
-        """Yield each place that matches, in path order, with its document.
-
-        A place is a whole document, or lies inside one when the pattern reaches
-        further than the document's own path. Folders are no places.
-        """
+    def below(self, folder: Path) -> list[Document]:
+        """Return the documents below `folder` in no order."""
+        if not folder.segments:
+            return list(self.by_text.values())
         self.tidy()
-        yield from self._select(self._root, pattern, start(pattern))
+        node: Folder | str | None = self._root
+        for segment in folder.segments:
+            node = node.get(segment) if isinstance(node, dict) else None
+        if not isinstance(node, dict):
+            return []
+        found: list[Document] = []
+        folders = [node]
+        for each in folders:  # grows meanwhile
+            for below in each.values():
+                if isinstance(below, str):
+                    found.append(self.by_text[below])
+                else:
+                    folders.append(below)
+        return found
+
+    def is_folder(self, path: Path) -> bool:
+        """Return whether there are documents below `path`."""
+        self.tidy()
+        node: Folder | str | None = self._root
+        for segment in path.segments:
+            node = node.get(segment) if isinstance(node, dict) else None
+        return isinstance(node, dict) and bool(node)
 
     def _make_room(self, path: Path) -> None:
         """Enter a new document's path into the folders, or refuse before any effect."""
@@ -125,21 +143,6 @@ class Tree:
                 yield self.by_text[node]
             else:
                 yield from self._below(node)
-
-    def _select(
-        self, folder: Folder, pattern: Pattern, here: Positions
-    ) -> Iterator[tuple[Path, Document]]:
-        for segment, after in step(pattern, here, folder):
-            node = folder[segment]
-            if not isinstance(node, str):
-                yield from self._select(node, pattern, after)
-                continue
-            document = self.by_text[node]
-            if accepts(pattern, after):
-                yield document.path, document
-            else:
-                for rest in places(document.value, pattern, after):
-                    yield document.path.child(*rest), document
 
 
 def _grow(node: Folder, segments: tuple[Segment, ...], path: Path) -> None:

@@ -12,7 +12,8 @@ class Versions:
 
     Attributes:
         tree: The newest version of every document.
-        tombstones: The deletions that the log still holds, by the text of their path.
+        tombstones: The deletions that the log still holds, by the text of their path,
+            in the order of their revisions.
     """
 
     __slots__ = ("_by_text", "tombstones", "tree")
@@ -126,6 +127,13 @@ class Versions:
                 self.tombstones[old.path.text] = old
             else:
                 self.tree.put(old)
+        self.sort_tombstones()
+
+    def sort_tombstones(self) -> None:
+        """Bring the deletions back into the order of their revisions."""
+        ordered = sorted(self.tombstones.items(), key=lambda item: item[1].version)
+        self.tombstones.clear()
+        self.tombstones.update(ordered)
 
     def forget(self, entry: Entry) -> None:
         """Cut what only the log's oldest entry kept alive."""

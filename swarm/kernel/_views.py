@@ -7,7 +7,7 @@ from swarm.errors import Compacted
 from swarm.kernel._log import Log
 from swarm.kernel._tree import Tree
 from swarm.kernel._versions import Versions
-from swarm.model import Document, Path, Pattern, living
+from swarm.model import Document, Path, living
 
 
 class Moment(Protocol):
@@ -26,14 +26,14 @@ class Moment(Protocol):
 class LiveView:
     """The tree as it is now."""
 
-    __slots__ = ("_moment", "documents", "find", "select")
+    __slots__ = ("_moment", "below", "documents", "find")
 
     def __init__(self, tree: Tree, moment: Moment) -> None:
         """Look at `tree`, at this moment."""
         self._moment = moment
         self.find = tree.find
         self.documents = tree.documents
-        self.select = tree.select
+        self.below = tree.below
 
     @property
     def revision(self) -> int:
@@ -63,35 +63,34 @@ class PastView:
     def find(self, path: Path) -> Document | None:
         """Return the document that was at `path` or around it, or None."""
         self._check()
+        versions = self._versions
+        if self._log.revision <= self.revision:  # nothing has changed since
+            return versions.tree.find(path)
         for n in range(len(path.segments), 0, -1):
             place = path if n == len(path.segments) else Path.of(*path.segments[:n])
-            document = self._was(self._versions.newest(place.text))
+            document = self._was(versions.newest(place.text))
             if document is not None:
                 return document
         return None
 
     def documents(self, folder: Path) -> Iterator[Document]:
         """Yield the documents that were below `folder`, in path order."""
-        self._check()
-        newest = [
-            *self._versions.tree.documents(folder),
-            *(
-                tombstone
-                for tombstone in self._versions.tombstones.values()
-                if tombstone.path.within(folder) and tombstone.path != folder
-            ),
-        ]
-        past = (self._was(document) for document in newest)
-        yield from sorted((d for d in past if d is not None), key=lambda d: d.path)
+        yield from sorted(self.below(folder), key=lambda d: d.path)
 
-    def select(self, pattern: Pattern) -> Iterator[tuple[Path, Document]]:
-        """Yield each place that matched, with the document it was or lay in."""
-        then = Tree()
-        fixed = pattern.fixed
-        around = self.find(fixed) if fixed.segments else None
-        for document in (around,) if around else self.documents(fixed):
-            then.put(document)
-        yield from then.select(pattern)
+    def below(self, folder: Path) -> list[Document]:
+        """Return the documents that were below `folder`, in no order."""
+        self._check()
+        found = self._versions.tree.below(folder)
+        # Deletions are in the order of their revisions, the newest last.
+        for tombstone in reversed(self._versions.tombstones.values()):
+            if tombstone.version <= self.revision:
+                break
+            if tombstone.path.within(folder) and tombstone.path != folder:
+                found.append(tombstone)
+        if self._log.revision <= self.revision:
+            return found
+        past = map(self._was, found)
+        return [document for document in past if document is not None]
 
     def _was(self, document: Document | None) -> Document | None:
         while document is not None and document.version > self.revision:

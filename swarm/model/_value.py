@@ -43,6 +43,8 @@ DELETE: Final = Sentinel("DELETE")
 DOCUMENT_BYTES: Final = 256
 """What a document keeps in memory besides the bytes of its body, measured."""
 
+_SHOWN: Final = 60  # characters of a value in a repr
+
 EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
@@ -158,8 +160,11 @@ class Versioned(Generic[T_co]):
         return checksum(dig(self._document.value, self._rest))
 
     def __repr__(self) -> str:
+        value = repr(self.value)
+        if len(value) > _SHOWN:
+            value = f"{value[:_SHOWN]}…"
         return (
-            f"Versioned({self.value!r}, version={self.version}, "
+            f"Versioned({value}, version={self.version}, "
             f"modified_by={str(self.modified_by)!r})"
         )
 

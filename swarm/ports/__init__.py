@@ -48,7 +48,7 @@ from swarm.ports._payloads import (
 from swarm.ports._retry import retry_conflicts
 from swarm.ports._runtime import Pause, Runtime, current_runtime, install_runtime
 from swarm.ports._structure import structuring
-from swarm.ports._system import System, current_task, one_loop_turn
+from swarm.ports._system import LoopBudget, System, current_task, one_loop_turn
 
 __all__ = [
     "HARD_DOCUMENT_BYTES",
@@ -68,6 +68,7 @@ __all__ = [
     "Kernel",
     "Limits",
     "LocalKernel",
+    "LoopBudget",
     "LoopClock",
     "Pause",
     "Plan",

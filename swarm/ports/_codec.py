@@ -241,7 +241,10 @@ def _what_is_wrong(value: object) -> str | None:
     if kind.__module__ == "uuid":
         return None
     if kind not in _PLAIN:
-        return f"{kind.__name__} is not a JSON type"
+        name = kind.__name__
+        if hasattr(kind, "__dataclass_fields__") or hasattr(kind, "__attrs_attrs__"):
+            return f"{name} is not a JSON type; a typed key takes it: Key(path, {name})"
+        return f"{name} is not a JSON type"
     if kind is int and not -(2**63) <= value < 2**64:  # type: ignore[operator]
         return "the integer does not fit into 64 bits"
     if kind is str:

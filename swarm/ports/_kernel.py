@@ -44,8 +44,8 @@ class View(Protocol):
         """Yield the documents below `folder`, in path order."""
         ...
 
-    def select(self, pattern: Pattern) -> Iterable[tuple[Path, Document]]:
-        """Yield each place that matches, with the document it is or lies in."""
+    def below(self, folder: Path) -> list[Document]:
+        """Return the documents below `folder` in no order, which is quick for many."""
         ...
 
 

@@ -69,7 +69,7 @@ def _to_pattern(pattern: Pattern | str) -> Pattern:
     return Pattern.parse(pattern) if isinstance(pattern, str) else pattern
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Rule:
     """A role's rights over the places a pattern matches, and all below them.
 
@@ -86,6 +86,11 @@ class Rule:
     pattern: Pattern = attrs.field(converter=_to_pattern)
     rights: Rights = attrs.field(converter=Rights)
     own: bool = False
+
+    def __repr__(self) -> str:
+        own = ", own=True" if self.own else ""
+        role, pattern, rights = self.role, self.pattern.text, self.rights.value
+        return f"Rule({role!r}, {pattern!r}, {rights!r}{own})"
 
     def __str__(self) -> str:
         own = " (own only)" if self.own else ""

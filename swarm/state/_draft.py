@@ -1,8 +1,7 @@
 """Changes that are not written yet, seen as if they were. Pure."""
 
 from collections.abc import Iterator
-
-import attrs
+from itertools import islice
 
 from swarm.errors import PathConflict
 from swarm.kernel import Tree
@@ -12,28 +11,17 @@ from swarm.model import (
     AgentIdentity,
     Document,
     Path,
-    Pattern,
     Priority,
 )
 from swarm.ports import Codec, View, Write
 from swarm.state._inside import put_inside, take_inside
-from swarm.state._look import rest_of
-
-
-@attrs.define
-class _Entry:
-    """A document as the draft will leave it; no body: gone."""
-
-    path: Path
-    body: bytes | None
-    expires: int | None
-    priority: int
+from swarm.state._look import rest_of, segments_of
 
 
 class Draft:
     """A view of the tree with changes laid over it.
 
-    Reads see the changes; `writes()` gives them, each document once.
+    Reads see the changes; `writes()` returns them, each document once.
     """
 
     def __init__(self, view: View, codec: Codec, author: AgentIdentity = OWNER) -> None:
@@ -41,7 +29,8 @@ class Draft:
         self._view = view
         self._codec = codec
         self._author = author
-        self._entries: dict[str, _Entry] = {}
+        self._written = Tree()
+        self._deleted: dict[str, Path] = {}
 
     @property
     def revision(self) -> int:
@@ -58,15 +47,12 @@ class Draft:
 
         What was written here has no version yet, so its version is 0.
         """
-        document = self._view.find(path)
-        entries = self._entries
-        if document is not None and document.path.text not in entries:
-            return document
-        for n in range(len(path.segments), 0, -1) if entries else ():
-            entry = entries.get(Path.of(*path.segments[:n]).text)
-            if entry is not None and entry.body is not None:
-                return self._document(entry)
-        return None
+        document = self._written.find(path)
+        if document is None:
+            document = self._view.find(path)
+            if document is not None and document.path.text in self._deleted:
+                return None
+        return document
 
     def set(
         self,
@@ -81,11 +67,11 @@ class Draft:
 
         Raises:
             PathConflict: The path is a folder, or cannot be reached.
-            InvalidValue: It is no JSON value.
+            InvalidValue: The value is not JSON.
         """
         document = self.find(path)
         if document is None:
-            if next(self.documents(path), None) is not None:
+            if self._is_folder(path):
                 raise PathConflict(
                     f"{path} cannot be written: it is a folder of documents"
                 )
@@ -93,14 +79,14 @@ class Draft:
                 raise PathConflict(
                     f"{path} cannot be written: there is no document around its index"
                 )
-            self._enter(path, self._codec.encode(value), expires, priority)
+            self._write(path, self._codec.encode(value), expires, priority)
             return
         rest = rest_of(path, document)
         if rest:
             value = put_inside(document.value, rest, value, path)
         if rest or keep_expiry:
             expires = document.expires
-        self._enter(document.path, self._codec.encode(value), expires, priority)
+        self._write(document.path, self._codec.encode(value), expires, priority)
 
     def delete(self, path: Path) -> bool:
         """Take away what is at `path`; return whether it was there.
@@ -110,56 +96,69 @@ class Draft:
         """
         document = self.find(path)
         if document is None:
-            if next(self.documents(path), None) is not None:
+            if self._is_folder(path):
                 raise PathConflict(f"{path} is a folder; delete what is in it")
             return False
         rest = rest_of(path, document)
         if not rest:
-            self._enter(document.path, None, None, Priority.NORMAL)
+            self._delete(document.path)
             return True
         value = document.value
         if not take_inside(value, rest):
             return False
         body = self._codec.encode(value)
-        self._enter(document.path, body, document.expires, Priority.NORMAL)
+        self._write(document.path, body, document.expires, Priority.NORMAL)
         return True
 
     def documents(self, folder: Path) -> Iterator[Document]:
         """Yield the documents below `folder`, in path order."""
-        entries = self._entries
-        found = [d for d in self._view.documents(folder) if d.path.text not in entries]
-        found += [
-            self._document(entry)
-            for entry in entries.values()
-            if entry.body is not None
-            and entry.path.within(folder)
-            and entry.path != folder
-        ]
-        yield from sorted(found, key=lambda d: d.path)
+        yield from sorted(self.below(folder), key=segments_of)
 
-    def select(self, pattern: Pattern) -> Iterator[tuple[Path, Document]]:
-        """Yield each place that matches, with the document it is or lies in."""
-        fixed = pattern.fixed
-        around = self.find(fixed) if fixed.segments else None
-        tree = Tree()
-        for document in self.documents(fixed) if around is None else (around,):
-            tree.put(document)
-        yield from tree.select(pattern)
+    def below(self, folder: Path) -> list[Document]:
+        """Return the documents below `folder`, in no order."""
+        found = self._view.below(folder)
+        if self._deleted or len(self._written):
+            by_text, deleted = self._written.by_text, self._deleted
+            found = [
+                document
+                for document in found
+                if document.path.text not in by_text
+                and document.path.text not in deleted
+            ]
+            found += self._written.below(folder)
+        return found
 
     def writes(self) -> list[Write]:
         """Return what has to be written."""
-        return [
-            Write(entry.path, entry.body, None, entry.expires, entry.priority)
-            for entry in self._entries.values()
+        deletions = [Write(path) for path in self._deleted.values()]
+        return deletions + [
+            Write(path=d.path, body=d.body, expires=d.expires, priority=d.priority)
+            for d in self._written.by_text.values()
         ]
 
-    def _enter(
-        self, path: Path, body: bytes | None, expires: int | None, priority: int
-    ) -> None:
-        self._entries[path.text] = _Entry(path, body, expires, priority)
+    def _is_folder(self, path: Path) -> bool:
+        """Return whether there are documents below a path where none stands.
 
-    def _document(self, entry: _Entry) -> Document:
-        """Show an entry as a document that has no version yet."""
-        document = Document(entry.path, entry.body, None, 0, 0, 0, self._author)
-        document.expires = entry.expires
-        return document
+        What this finds need not be checked at the commit: a document that is written
+        where others have appeared below is refused there.
+        """
+        if self._written.is_folder(path):
+            return True
+        below = self._view.below(path) if self._deleted else self._some_below(path)
+        return any(document.path.text not in self._deleted for document in below)
+
+    def _some_below(self, path: Path) -> list[Document]:
+        return list(islice(self._view.documents(path), 1))
+
+    def _write(
+        self, path: Path, body: bytes, expires: int | None, priority: int
+    ) -> None:
+        # A document that was drafted has no version yet.
+        document = Document(path, body, None, 0, 0, 0, self._author, priority, expires)
+        self._written.put(document)
+        self._deleted.pop(path.text, None)
+
+    def _delete(self, path: Path) -> None:
+        if path.text in self._written.by_text:
+            self._written.remove(path)
+        self._deleted[path.text] = path

@@ -6,10 +6,10 @@ from typing import Any, TypeVar, overload
 
 import orjson
 
-from swarm.errors import InvalidPath
-from swarm.model import ABSENT, Change
+from swarm.errors import Closed, InvalidPath, Lagged, WaitTimeout
+from swarm.model import ABSENT, Change, Pattern, as_seconds, check_whole
 from swarm.ports import Guard, View
-from swarm.state._history import PastState, changes_of
+from swarm.state._history import PastState, changes_below, changes_of
 from swarm.state._key import Key
 from swarm.state._reading import D, Name, T
 from swarm.state._transaction import Transaction
@@ -22,12 +22,16 @@ R = TypeVar("R")
 class StateHandle(WritableState):
     """A folder of the tree, as one identity may read and write it.
 
-    Every method raises `InvalidPath` for a name that is no path, `AccessDenied` where
-    the policy says no, `WrongLoop` outside the swarm's event loop and `Closed` after
-    its end. Values come and go as private copies. What raises has changed nothing.
+    Every method raises `InvalidPath` for a name that is not a path, `AccessDenied`
+    where the policy says no, `WrongLoop` outside the swarm's event loop and `Closed`
+    after its end. Values come and go as private copies. A call that raises has
+    changed nothing.
     """
 
     __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"StateHandle({self.path!r}, as {self.identity})"
 
     @property
     def path(self) -> str:
@@ -65,34 +69,129 @@ class StateHandle(WritableState):
             InvalidValue: A typed key found a value of another type.
             NotFound: A typed key without default found nothing.
         """
-        # The way most reads go: a whole document that was allowed before.
-        place = self._access.reads.get(path)  # type: ignore[arg-type]  # or no key
+        # The fast path: a whole document that was allowed before.
+        place = self._access.reads.get(path)  # type: ignore[arg-type]  # or a key
         if place is not None:
             if self._pause is not None:
                 await self._pause()
+            budget = self._budget
+            if budget.left < 0:
+                await budget.turn()
             if self._direct is not None:
                 document = self._direct.find_now(place)
             else:
                 document = await self._kernel.find(place)
             if document is not None and document.path.text == place.text:
-                return orjson.loads(document.json)
+                body = document.json
+                budget.left -= len(body) + 512  # LoopBudget.OPERATION
+                return orjson.loads(body)
+        elif path.__class__ is str:
+            self._remember(path)
         return await super().get(path, default)
 
+    def _remember(self, path: str) -> None:
+        """Have the next read of this path take the fast path, if it is allowed."""
+        place = self._access.place(path)
+        if self._access.may_read(place):
+            self._access.to_read(path)
+
+    async def wait_until(
+        self,
+        path: Name,
+        predicate: Callable[[Any], object],
+        *,
+        timeout: float | None = None,  # ends the wait, not the task
+    ) -> Any:
+        """Wait until `predicate(value)` is true of what stands at `path`; return it.
+
+        The predicate is called at once, and again after each commit that concerns the
+        path; with None (or the key's default) while nothing stands there.
+
+        Args:
+            path: A document, a place inside one, or a folder.
+            predicate: A synchronous function of the value.
+            timeout: Seconds to wait; None: for ever.
+
+        Raises:
+            WaitTimeout: It has not become true in time; also a `TimeoutError`.
+            TypeError: The predicate is not synchronous, or the timeout not a number.
+            AccessDenied: The policy does not let this identity read the place.
+            Closed: The swarm was closed.
+            Exception: Whatever the predicate raised.
+        """
+        seconds = None if timeout is None else as_seconds("a timeout", timeout)
+        pattern = Pattern.of(*self._place(path).segments)
+        reader = await self._kernel.follow(None, pattern)
+        timer = None
+        if seconds is not None:
+            clock = self._store.clock
+            timer = clock.call_at(clock.monotonic() + seconds, lambda: reader.close())
+        try:
+            while True:
+                found, value = await self._is_true(predicate, path)
+                if found:
+                    return value
+                try:
+                    await reader.next()
+                    while reader.next_nowait() is not None:
+                        pass  # the value is read once for all that has happened
+                except Lagged:
+                    reader.close()
+                    reader = await self._kernel.follow(None, pattern)
+                except Closed:
+                    found, value = await self._is_true(predicate, path)
+                    if found:
+                        return value
+                    raise WaitTimeout(
+                        f"{path} did not become as wanted within {seconds:g} s"
+                    ) from None
+        finally:
+            if timer is not None:
+                timer.cancel()
+            reader.close()
+
+    async def _is_true(
+        self, predicate: Callable[[Any], object], path: Name
+    ) -> tuple[bool, Any]:
+        has_default = isinstance(path, Key) and path.has_default
+        value: Any = await self.get(path, *(() if has_default else (None,)))
+        answer = predicate(value)
+        if inspect.isawaitable(answer):
+            if inspect.iscoroutine(answer):
+                answer.close()
+            raise TypeError("wait_until() takes a synchronous predicate")
+        return bool(answer), value
+
     def watch(
-        self, pattern: str = "**", *, since: int | None = None, coalesce: bool = False
+        self,
+        pattern: str = "**",
+        *,
+        since: int | None = None,
+        initial: bool = False,
+        coalesce: bool = False,
     ) -> Watch:
         """Return a watch on the places that match: `async with` it, then iterate.
 
         Args:
             pattern: Which places; without wildcards, the place and all below it.
             since: See everything after this revision; default: after entering.
+            initial: See first what is there on entering, as `created` changes of the
+                revisions that wrote it, and then what changes, without a gap.
             coalesce: Of each place give only the newest change not yet taken.
+
+        Raises:
+            ValueError: Both `since` and `initial` are given.
         """
+        if initial and since is not None:
+            raise ValueError("watch() takes initial=True or since=, not both")
+        if since is not None:
+            check_whole("since", since, 0)
         return Watch(
             self._kernel,
             self._access,
             self._access.pattern(pattern),
             since,
+            initial=initial,
             coalesce=coalesce,
         )
 
@@ -100,12 +199,17 @@ class StateHandle(WritableState):
         """Return the newest `limit` changes at `path` that the log still holds.
 
         Oldest first, without a gap: each change of a document begins at the version
-        that the one before made, each of a place inside with the value it left.
+        that the one before made, each of a place inside with the value it left. Of a
+        folder, the changes of all documents below it.
         """
-        if limit < 0:
-            raise ValueError(f"a limit is not negative: {limit}")
+        check_whole("limit", limit, 0)
         place = self._readable(path)
-        return await changes_of(self._kernel, self._access, place, limit)
+        found = await changes_of(self._kernel, self._access, place, limit)
+        if not found and await self._kernel.find(place) is None:
+            found = await changes_below(
+                self._kernel, self._access, place, limit, self._budget
+            )
+        return found
 
     def at(self, revision: int) -> PastState:
         """Return the state as it was at `revision`, to be read only.
@@ -113,7 +217,8 @@ class StateHandle(WritableState):
         Reading it raises `Compacted` once the log no longer reaches back that far,
         and `ValueError` for a revision that is still to come.
         """
-        return PastState(self._kernel, self._access, revision)
+        check_whole("a revision", revision, 0)
+        return PastState(self._kernel, self._access, revision, self._budget)
 
     async def revision(self) -> int:
         """Return the newest revision of the whole swarm."""

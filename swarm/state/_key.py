@@ -42,7 +42,7 @@ class Key(Generic[T]):
         """Mean the value of type `kind` at `path`.
 
         Raises:
-            InvalidPath: The path is none.
+            InvalidPath: The path cannot be read.
             ValueError: There are migrations but no version, or a step is missing.
         """
         Path.parse(path)
@@ -123,9 +123,7 @@ def _convert(value: Any, kind: Any, path: str, *, structure: bool) -> Any:
         if kind is float and type(value) is int:
             return float(value)
         if type(value) is not kind:
-            raise InvalidValue(
-                f"{path} holds {kind.__name__}, not {type(value).__name__}"
-            )
+            raise InvalidValue(_mismatch(path, kind, value))
         return value
     converter = structuring()
     try:
@@ -134,5 +132,10 @@ def _convert(value: Any, kind: Any, path: str, *, structure: bool) -> Any:
         plain = converter.unstructure(value, unstructure_as=kind)
         converter.structure(plain, kind)
     except Exception as error:
-        raise InvalidValue(f"{path} holds {kind}, and this is none: {error}") from error
+        raise InvalidValue(f"{_mismatch(path, kind, value)}: {error}") from error
     return plain
+
+
+def _mismatch(path: str, kind: Any, value: Any) -> str:
+    wanted = getattr(kind, "__name__", kind)
+    return f"{path} holds {wanted}; {value!r:.80} is {type(value).__name__}"

@@ -1,9 +1,12 @@
 """Reading places: in a document, a document, or a folder put together. Pure."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-from swarm.model import ABSENT, JSON, Document, Path, Segment, canonical, dig
+from swarm.model import ABSENT, JSON, Document, Path, Pattern, Segment, dig
 from swarm.ports import View
+
+Found = tuple[Document | None, list[Document]]
+"""What stands at a place: the document it is or lies in, or the documents below it."""
 
 
 def rest_of(path: Path, document: Document) -> tuple[Segment, ...]:
@@ -11,51 +14,46 @@ def rest_of(path: Path, document: Document) -> tuple[Segment, ...]:
     return path.segments[len(document.path.segments) :]
 
 
+def find(view: View, path: Path) -> Found:
+    """Return the document at or around `path`, or else the documents below it."""
+    document = view.find(path)
+    return (document, []) if document is not None else (None, view.below(path))
+
+
+def find_many(view: View, paths: Iterable[Path]) -> list[Found]:
+    """Return what `find` does for each of the paths."""
+    return [find(view, path) for path in paths]
+
+
+def candidates(view: View, pattern: Pattern) -> tuple[int, list[Document]]:
+    """Return the revision, and the documents in which a pattern may match places."""
+    fixed = pattern.fixed
+    around = view.find(fixed) if fixed.segments else None
+    return view.revision, view.below(fixed) if around is None else [around]
+
+
 def look(view: View, path: Path) -> tuple[Document | None, JSON]:
     """Return what stands at `path`, and the document it is or lies in.
 
     A folder has no document of its own. ABSENT: nothing stands there.
     """
-    document = view.find(path)
+    document, below = find(view, path)
     if document is not None:
         return document, dig(document.value, rest_of(path, document))
-    below = list(view.documents(path))
-    return None, assemble(path, below) if below else ABSENT
-
-
-def look_whole(
-    view: View, path: Path, may: Callable[[Path], bool] | None = None
-) -> Document | None:
-    """Return the document around `path`, or one made of the folder there, or None.
-
-    What a folder's made-up document says of itself is said of its newest member. Of
-    a folder only the members that `may` be read are put together.
-    """
-    document = view.find(path)
-    if document is not None:
-        return document
-    below = [d for d in view.documents(path) if may is None or may(d.path)]
-    if not below:
-        return None
-    newest = max(below, key=lambda d: d.version)
-    return Document(
-        path,
-        canonical(assemble(path, below)),
-        None,
-        newest.version,
-        min(d.created for d in below),
-        newest.at,
-        newest.author,
-    )
-
-
-def assemble(folder: Path, documents: Iterable[Document]) -> JSON:
-    """Return the documents below a folder as one dict of dicts."""
     whole: dict[Segment, JSON] = {}
-    for document in documents:
-        *way, last = document.path.segments[len(folder.segments) :]
-        node = whole
-        for step in way:
-            node = node.setdefault(step, {})
-        node[last] = document.value
-    return whole
+    for each in sorted(below, key=segments_of):
+        put_in(whole, path, each)
+    return None, whole or ABSENT
+
+
+def segments_of(document: Document) -> tuple[Segment, ...]:
+    """Return what documents are sorted by; their paths hold names only."""
+    return document.path.segments
+
+
+def put_in(whole: dict[Segment, JSON], folder: Path, document: Document) -> None:
+    """Put a document of a folder into the dict that is to be the whole folder."""
+    *way, last = document.path.segments[len(folder.segments) :]
+    for step in way:
+        whole = whole.setdefault(step, {})
+    whole[last] = document.value

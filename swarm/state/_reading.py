@@ -1,14 +1,24 @@
-"""What can be read, whether of the state as it is, as it was, or as it will be."""
+"""Reading the state, as it is, as it was, or as a transaction will leave it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, TypeAlias, TypeVar, overload
 
 from swarm.errors import AccessDenied, NotFound
-from swarm.model import ABSENT, JSON, Document, Path, Pattern, Versioned, dig
-from swarm.ports import View
+from swarm.model import (
+    ABSENT,
+    JSON,
+    Document,
+    Path,
+    Versioned,
+    canonical,
+    check_whole,
+    dig,
+)
+from swarm.ports import LoopBudget
 from swarm.state._key import Key
-from swarm.state._look import look_whole, rest_of
+from swarm.state._look import candidates, find, find_many, rest_of
+from swarm.state._places import assembled, places_in
 from swarm.state._store import Access
 
 T = TypeVar("T")
@@ -19,11 +29,16 @@ Name: TypeAlias = "str | Key[Any]"
 
 
 class ReadableState(ABC):
-    """Reading a folder of the tree as one identity. Values are private copies."""
+    """Reading a folder of the tree as one identity. Values are private copies.
 
-    __slots__ = ("_access",)
+    Each read is of one revision. Reading many documents gives other tasks turns of
+    the event loop meanwhile.
+    """
+
+    __slots__ = ("_access", "_budget")
 
     _access: Access
+    _budget: LoopBudget
 
     @overload
     async def get(self, path: Key[T]) -> T: ...
@@ -38,16 +53,20 @@ class ReadableState(ABC):
         documents below that may be read. The default is None, or the key's own.
 
         Raises:
-            InvalidPath: The text is no path.
+            InvalidPath: The text is not a path.
             AccessDenied: The policy does not let this identity read it.
             InvalidValue: A typed key found a value of another type.
             NotFound: A typed key without default found nothing.
         """
-        document = await self._find(path)
+        place = self._place(path)
+        document, below = await self._find(place)
+        value: JSON = ABSENT
         if document is not None:
-            value = dig(document.value, rest_of(self._place(path), document))
-            if value is not ABSENT:
-                return path.structure(value) if isinstance(path, Key) else value
+            value = dig(document.value, rest_of(place, document))
+        elif below:
+            value = await assembled(place, below, self._budget)
+        if value is not ABSENT:
+            return path.structure(value) if isinstance(path, Key) else value
         if default is not ABSENT:
             return default
         if not isinstance(path, Key):
@@ -66,13 +85,16 @@ class ReadableState(ABC):
         A folder has the version of its newest document.
 
         Raises:
-            InvalidPath: The text is no path.
+            InvalidPath: The text is not a path.
             AccessDenied: The policy does not let this identity read it.
         """
-        document = await self._find(path)
+        place = self._place(path)
+        document, below = await self._find(place)
         if document is None:
-            return None
-        rest = rest_of(self._place(path), document)
+            if not below:
+                return None
+            document = await self._folder(place, below)
+        rest = rest_of(place, document)
         if rest and dig(document.value, rest) is ABSENT:
             return None
         return versioned(path, document, rest)
@@ -83,40 +105,66 @@ class ReadableState(ABC):
         Paths where nothing stands are left out.
 
         Raises:
-            InvalidPath: One of them is no path.
+            InvalidPath: One of them is not a path.
             AccessDenied: The policy does not let this identity read one of them.
         """
-        places = {path: self._readable(path) for path in paths}
-        found = await self._look(_look_many, places.values())
-        values = {
-            path: dig(document.value, rest_of(place, document))
-            for (path, place), document in zip(places.items(), found, strict=True)
-            if document is not None
-        }
-        return {path: value for path, value in values.items() if value is not ABSENT}
+        names = {path: self._readable(path) for path in paths}
+        found = await self._look(find_many, names.values())
+        values: dict[str, JSON] = {}
+        for (path, place), (document, below) in zip(names.items(), found, strict=True):
+            if document is not None:
+                self._budget.left -= LoopBudget.OPERATION + len(document.json)
+                value = dig(document.value, rest_of(place, document))
+                if value is not ABSENT:
+                    values[path] = value
+            elif below:
+                values[path] = await assembled(place, below, self._budget)
+            if self._budget.left < 0:
+                await self._budget.turn()
+        return values
 
-    async def keys(self, pattern: str = "**") -> list[str]:
-        """Return the paths that match and may be read, in order.
+    async def keys(
+        self,
+        pattern: str = "**",
+        *,
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> list[str]:
+        """Return the paths that match and may be read, in order, at one revision.
 
         They are of documents, or of places inside documents where the pattern
         reaches further than the document's own path.
 
-        Raises:
-            InvalidPath: The text is no pattern.
-        """
-        return [self._access.name(place) for place, _ in await self._select(pattern)]
+        Args:
+            pattern: Which places.
+            limit: How many at most; None: all.
+            after: Only those that come after this path, such as the last one of the
+                page before.
 
-    async def scan(self, pattern: str = "**") -> AsyncIterator[tuple[str, JSON]]:
+        Raises:
+            InvalidPath: The pattern, or `after`, cannot be read.
+        """
+        name = self._access.name
+        found = self._places(pattern, limit, after)
+        return [name(place) async for place, _ in found]
+
+    async def scan(
+        self,
+        pattern: str = "**",
+        *,
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> AsyncIterator[tuple[str, JSON]]:
         """Yield path and value of each place that matches, all at one revision.
 
-        Raises:
-            InvalidPath: The text is no pattern.
+        They come in order of their paths. See `keys` for the arguments and errors.
         """
         last, whole = None, ABSENT
-        for place, document in await self._select(pattern):
+        async for place, document in self._places(pattern, limit, after):
             # Matches do not overlap, so those in one document can share its copy.
             if document is not last:
                 last, whole = document, document.value
+                self._budget.left -= len(document.json)
             yield self._access.name(place), dig(whole, rest_of(place, document))
 
     @abstractmethod
@@ -130,43 +178,64 @@ class ReadableState(ABC):
         text = path.path if isinstance(path, Key) else path
         return self._access.reads.get(text) or self._access.to_read(text)
 
-    async def _find(self, path: Name) -> Document | None:
-        """Return the document around `path`, or one made of the folder there.
+    async def _find(self, place: Path) -> tuple[Document | None, list[Document]]:
+        """Return the document around a place, or the readable documents below it.
 
-        Of a folder that may not be read as a whole, the readable part is given; that
+        Of a folder that may not be read as a whole, the readable part is given. That
         nothing in it may be read is not told apart from there being nothing.
         """
-        try:
-            place = self._readable(path)
-        except AccessDenied:
-            place = self._place(path)
-            document = await self._look(look_folder, place, self._access.may_read)
-            if document is None:
-                raise
-            return document
-        return await self._look(look_whole, place)
+        access = self._access
+        document, below = await self._look(find, place)
+        if access.permissions.reads_all:
+            return document, below
+        if below:
+            below = [each for each in below if access.may_read(each.path)]
+        if not below and not access.may_read(place):
+            raise AccessDenied(str(access.permissions.decide(place, "read")))
+        return document, below
 
-    async def _select(self, pattern: str) -> list[tuple[Path, Document]]:
-        found = await self._look(_select, self._access.pattern(pattern))
-        may_read = self._access.may_read
-        return [(place, document) for place, document in found if may_read(place)]
+    async def _folder(self, place: Path, below: list[Document]) -> Document:
+        """Return a document made of a folder, as new as its newest member."""
+        newest = max(below, key=lambda document: document.version)
+        value = await assembled(place, below, self._budget)
+        created = min(document.created for document in below)
+        return Document(
+            place,
+            canonical(value),
+            None,
+            newest.version,
+            created,
+            newest.at,
+            newest.author,
+        )
+
+    async def _places(
+        self, pattern: str, limit: int | None, after: str | None
+    ) -> AsyncIterator[tuple[Path, Document]]:
+        if limit is not None:
+            check_whole("limit", limit, 0)
+        access = self._access
+        wanted = access.pattern(pattern)
+        behind = None if after is None else access.place(after)
+        _, documents = await self._look(candidates, wanted)
+        if limit == 0:
+            return
+        found = places_in(
+            documents,
+            wanted,
+            access.may_read,
+            self._budget,
+            after=behind,
+            root=access.root,
+        )
+        async for each in found:
+            yield each
+            if limit is not None:
+                limit -= 1
+                if not limit:
+                    return
 
 
 def versioned(path: Name, document: Document, rest: tuple[Any, ...]) -> Versioned[Any]:
     """Return the view of a document that a read or write of `path` gives."""
     return Versioned(document, rest, path.structure if isinstance(path, Key) else None)
-
-
-def look_folder(
-    view: View, path: Path, may_read: Callable[[Path], bool]
-) -> Document | None:
-    """Return a document made of what may be read below `path`, or None."""
-    return None if view.find(path) is not None else look_whole(view, path, may_read)
-
-
-def _look_many(view: View, places: Iterable[Path]) -> list[Document | None]:
-    return [look_whole(view, place) for place in places]
-
-
-def _select(view: View, pattern: Pattern) -> list[tuple[Path, Document]]:
-    return list(view.select(pattern))

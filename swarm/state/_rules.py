@@ -5,7 +5,13 @@ from collections.abc import Iterable
 import attrs
 import orjson
 
-from swarm.errors import ConflictError, InvalidValue, LimitExceeded, PathConflict
+from swarm.errors import (
+    ConflictError,
+    InvalidValue,
+    LimitExceeded,
+    NotFound,
+    PathConflict,
+)
 from swarm.kernel import conflict
 from swarm.model import (
     ABSENT,
@@ -102,11 +108,16 @@ def plan_delete(
     """Decide what `delete` takes away; the outcome is how many places."""
     document = view.find(path)
     if document is None:
-        below = list(view.documents(path))
+        below = view.below(path)
         if below and not recursive:
             raise PathConflict(
                 f"{path} is a folder of {len(below)} documents; "
                 "delete(..., recursive=True) takes them all"
+            )
+        if below and expected is not None:
+            raise PathConflict(
+                f"{path} is a folder, and only documents have a version; "
+                "delete it without expected_version"
             )
         if expected:
             raise conflict(path, expected, None)
@@ -126,6 +137,16 @@ def plan_delete(
     return Plan([Write(document.path, body, None, document.expires)], outcome=1)
 
 
+def plan_touch(view: View, path: Path, ttl: int | None) -> Plan:
+    """Decide what `touch` writes: the document as it is, with another end."""
+    document = view.find(path)
+    if document is None or dig(document.value, rest_of(path, document)) is ABSENT:
+        raise NotFound(f"no document stands at {path}")
+    expires = None if ttl is None else view.now + ttl
+    write = Write(document.path, document.json, None, expires, document.priority)
+    return Plan([write])
+
+
 def plan_increment(view: View, path: Path, delta: int, codec: Codec) -> Plan:
     """Decide what `increment` writes; the outcome is the new number (S20)."""
     document = view.find(path)
@@ -143,13 +164,16 @@ def counted(path: object, current: JSON, delta: int) -> int:
     """Return `current` (0 where nothing stands) plus `delta`.
 
     Raises:
-        InvalidValue: Either is no integer.
+        InvalidValue: One of them is not an integer.
         LimitExceeded: The sum is beyond ±(2^63-1).
     """
     number = 0 if current is ABSENT else current
-    if type(number) is not int or type(delta) is not int:
-        kind = type(delta if type(number) is int else number).__name__
-        raise InvalidValue(f"{path} counts in integers; {kind} is none")
+    if type(number) is not int:
+        raise InvalidValue(
+            f"increment() needs an integer at {path}, where {number!r:.80} stands"
+        )
+    if type(delta) is not int:
+        raise InvalidValue(f"increment() adds an integer, not {delta!r:.80}")
     number += delta
     if abs(number) > MAX_INTEGER:
         raise LimitExceeded(f"{path} would leave the range of ±(2^63-1)")
@@ -168,7 +192,7 @@ def plan_compare_and_set(
         return Plan(outcome=False)
     target = path if document is None else document.path
     body = codec.encode(put_inside(whole, rest, new, path))
-    expires = document.expires if document is not None and rest else None
+    expires = None if document is None else document.expires
     return Plan([Write(target, body, None, expires)], outcome=True)
 
 

@@ -1,14 +1,21 @@
-"""What every handle on the state shares: the kernel, and who is asking."""
+"""What every handle on the state shares: the store, and an identity's way into it."""
 
-import math
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import attrs
 
 from swarm.errors import AccessDenied
-from swarm.model import ROOT, AgentIdentity, Path, Pattern
-from swarm.ports import Clock, Codec, Entropy, Kernel
+from swarm.model import ROOT, AgentIdentity, Path, Pattern, check_seconds
+from swarm.ports import (
+    Clock,
+    Codec,
+    Entropy,
+    Kernel,
+    LoopBudget,
+    Pause,
+    current_runtime,
+)
 from swarm.state._access import Permissions, Policy
 
 KEPT: Final = tuple(
@@ -27,34 +34,56 @@ KEPT: Final = tuple(
         "dead_letters",
     )
 )
-"""Folders of swarm's own records: to be read here, and changed by their own parts."""
+"""Folders of swarm's own records: read here, and changed only by their own parts."""
 
 _CACHED: Final = 16_384
 
 T = TypeVar("T")
 
+PrepareEvent: TypeAlias = Callable[[object], tuple[object, int]]
+"""Checks an event that is to be published: returns the payload, which cannot change
+any more, and its weight in bytes. It raises what `Events.publish` raises."""
 
-@attrs.frozen
+
+def _no_events(payload: object) -> tuple[object, int]:
+    raise TypeError(f"there is no event bus here to publish {payload!r}")
+
+
+@attrs.define(eq=False)
 class Store:
-    """What the handles of one swarm have in common."""
+    """What the handles of one swarm have in common.
+
+    Attributes:
+        kernel: Where the documents are.
+        codec: What writes JSON.
+        policy: Who may do what.
+        clock: Where time comes from.
+        entropy: Where chance comes from.
+        prepare_event: Checks the events of transactions; the system sets it.
+        pause: The runtime's scheduling point, or None.
+        budget: What may be done before other tasks get a turn of the event loop.
+    """
 
     kernel: Kernel
     codec: Codec
     policy: Policy
     clock: Clock
     entropy: Entropy
+    prepare_event: PrepareEvent = _no_events
+    pause: Pause | None = attrs.field(factory=lambda: current_runtime().pause)
+    budget: LoopBudget = attrs.field(factory=LoopBudget)
 
 
 def microseconds(seconds: float | None) -> int | None:
     """Return a time to live in kernel time.
 
     Raises:
-        ValueError: It is not a positive, finite number of seconds.
+        TypeError: The time is not a number.
+        ValueError: The time is not a positive, finite number of seconds.
     """
     if seconds is None:
         return None
-    if not 0 < seconds < math.inf:
-        raise ValueError(f"a ttl is a positive number of seconds, not {seconds!r}")
+    check_seconds("a ttl", seconds)
     return max(1, round(seconds * 1_000_000))
 
 
@@ -91,7 +120,7 @@ class Access:
         return parsed if self.root is ROOT else parsed.below(self.root)
 
     def name(self, place: Path) -> str:
-        """Return what a place is called in this folder."""
+        """Return the name of a place in this folder; "" for the folder itself."""
         return place.text if self.root is ROOT else place.relative_to(self.root).text
 
     def to_read(self, path: str) -> Path:

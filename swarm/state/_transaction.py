@@ -1,23 +1,23 @@
 """Transactions: reads of one revision, writes of one commit, or nothing."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar
 
 from swarm.errors import Closed, Compacted, ConflictError
-from swarm.model import ABSENT, Document, Path, Pattern
+from swarm.model import ABSENT, Path
 from swarm.ports import (
     Condition,
-    Expect,
-    ExpectFolder,
     Guard,
+    LoopBudget,
     View,
     Write,
     check_guard,
     conditions_of,
 )
 from swarm.state._draft import Draft
+from swarm.state._footprint import Footprint
 from swarm.state._key import Key
 from swarm.state._reading import Name, ReadableState
 from swarm.state._rules import counted
@@ -35,10 +35,19 @@ class Transaction(ReadableState):
     """A serializable transaction, to be entered with `async with` (S5).
 
     Reads see one revision and the transaction's own writes. Leaving the block commits
-    the writes together; an exception, or cancellation, throws them away.
+    the writes and events together; an exception, or cancellation, discards them.
     """
 
-    __slots__ = ("_also", "_draft", "_footprint", "_guard", "_store", "revision")
+    __slots__ = (
+        "_also",
+        "_draft",
+        "_events",
+        "_footprint",
+        "_guard",
+        "_store",
+        "_weight",
+        "revision",
+    )
 
     def __init__(
         self,
@@ -55,21 +64,45 @@ class Transaction(ReadableState):
             check_guard(guard)
         self._guard = guard
         self._store = store
+        self._budget = store.budget
         self._access = access
         self._also = also
         self._draft: Draft | None = None
         self._footprint: Footprint | None = None
+        self._events: list[object] = []
+        self._weight = 0
         self.revision: int = 0
         """The revision that is read; after the block, the one that was committed."""
 
+    def __repr__(self) -> str:
+        if self._draft is None:
+            return f"Transaction(revision {self.revision}, not open)"
+        writes = len(self._draft.writes())
+        return f"Transaction(revision {self.revision}, {writes} writes so far)"
+
     async def __aenter__(self) -> Self:
-        """Begin, at the newest revision."""
-        self.revision = await self._store.kernel.read(_revision)
-        view = await self._store.kernel.view_at(self.revision)
+        """Begin, at the newest revision.
+
+        Raises:
+            RuntimeError: The transaction is open already.
+        """
+        self._check_once()
+        revision = await self._store.kernel.read(_revision)
+        view = await self._store.kernel.view_at(revision)
+        self._check_once()
+        self.revision = revision
         self._footprint = Footprint(view)
         codec = self._store.codec
         self._draft = Draft(self._footprint, codec, self._access.identity)
+        self._events, self._weight = [], 0
         return self
+
+    def _check_once(self) -> None:
+        if self._draft is not None:
+            raise RuntimeError(
+                "this transaction is open already; each block needs one of its own: "
+                "async with state.transaction() as tx"
+            )
 
     async def __aexit__(
         self,
@@ -89,7 +122,7 @@ class Transaction(ReadableState):
         if error is not None or draft is None or footprint is None:
             return
         writes: Sequence[Write] = draft.writes()
-        if not writes and self._also is None:
+        if not writes and not self._events and self._also is None:
             return
         policy = self._store.policy
         try:
@@ -108,12 +141,31 @@ class Transaction(ReadableState):
             conditions = [*conditions, *more_conditions]
         try:
             commit = await self._store.kernel.commit(
-                self._access.identity, writes, conditions=conditions
+                self._access.identity,
+                writes,
+                conditions=conditions,
+                events=self._events,
+                weight=self._weight,
             )
         except ConflictError as conflict:
-            raise self._readable_part(conflict) from None
+            raise self._overtaken(conflict) from None
         if commit is not None:
             self.revision = commit.revision
+
+    def publish(self, event: object) -> None:
+        """Publish an event in the commit of this transaction, or not at all.
+
+        Raises:
+            TypeError: It is not an event.
+            AccessDenied: Only the swarm itself announces events of this type.
+            InvalidValue: It is mutable and cannot be copied.
+            LimitExceeded: It is too large, or too many events led to it.
+            Closed: The transaction is not open.
+        """
+        self._open()
+        payload, weight = self._store.prepare_event(event)
+        self._events.append(payload)
+        self._weight += weight
 
     async def set(self, path: Name, value: Any, *, ttl: float | None = None) -> None:
         """Put `value` at `path` when the transaction commits.
@@ -149,7 +201,7 @@ class Transaction(ReadableState):
         return new
 
     async def increment(self, path: str, by: int = 1) -> int:
-        """Add `by` to the integer at `path` and return the sum."""
+        """Add `by` to the integer at `path` (0 if there is none); return the sum."""
         found = await self.get_many([path])
         number = counted(path, found.get(path, ABSENT), by)
         await self._put(path, number, keep_expiry=True)
@@ -159,16 +211,27 @@ class Transaction(ReadableState):
         """Take away what stands at `path`; return whether there was anything.
 
         Raises:
-            PathConflict: It is a folder.
+            PathConflict: The path is a folder.
         """
         return await self._drafted(self._open().delete, self._writable(path))
 
-    def _readable_part(self, conflict: ConflictError) -> ConflictError:
+    def _overtaken(self, conflict: ConflictError) -> ConflictError:
         """Return the error without what this identity may not read (S15)."""
         path = conflict.path
-        if path is None or self._access.may_read(Path.parse(path)):
-            return conflict
-        return ConflictError(path, expected=conflict.expected, current=conflict.current)
+        if path is None:
+            message, value, author = str(conflict), None, None
+        elif self._access.may_read(Path.parse(path)):
+            message, value, author = str(conflict), conflict.value, conflict.author
+        else:
+            message, value, author = f"{path} has changed meanwhile", None, None
+        return ConflictError(
+            path,
+            expected=conflict.expected,
+            current=conflict.current,
+            value=value,
+            author=author,
+            message=f"{message}; state.transact(work) tries again by itself",
+        )
 
     async def _put(self, path: Name, value: Any, **options: Any) -> None:
         draft = self._open()
@@ -179,7 +242,15 @@ class Transaction(ReadableState):
         return await self._drafted(look, self._open(), *arguments)
 
     async def _drafted(self, act: Callable[..., T], *args: Any, **options: Any) -> T:
-        await self._store.kernel.read(_revision)  # is it still open, and our loop?
+        store = self._store
+        if store.pause is not None:
+            await store.pause()
+        if self._budget.left < 0:
+            await self._budget.turn()
+        self._budget.left -= 4 * LoopBudget.OPERATION
+        local = store.kernel.local
+        if local is not None:
+            local.read_now(_revision)  # is it still open, and is this its loop?
         try:
             return act(*args, **options)
         except Compacted:
@@ -193,66 +264,6 @@ class Transaction(ReadableState):
         if self._draft is None:
             raise Closed("the transaction is not open; use it inside its async with")
         return self._draft
-
-
-class Footprint:
-    """A view that remembers what was read through it."""
-
-    def __init__(self, view: View) -> None:
-        """Read through to `view`."""
-        self._view = view
-        self._seen: dict[Path, int] = {}
-        self._folders: dict[Path, None] = {}
-
-    @property
-    def revision(self) -> int:
-        """The revision that is read."""
-        return self._view.revision
-
-    @property
-    def now(self) -> int:
-        """Kernel time in microseconds."""
-        return self._view.now
-
-    def find(self, path: Path) -> Document | None:
-        """Return the document at or around `path`, and remember what was found.
-
-        Nothing found is remembered as well: neither here nor around here may a
-        document appear before the commit.
-        """
-        document = self._view.find(path)
-        if document is not None:
-            self._seen[document.path] = document.version
-            return document
-        for n in range(1, len(path.segments) + 1):
-            place = Path.of(*path.segments[:n])
-            if type(place.name) is int:
-                break
-            self._seen.setdefault(place, 0)
-        return None
-
-    def documents(self, folder: Path) -> Iterator[Document]:
-        """Yield the documents below `folder`, and remember which there were."""
-        self._folders[folder] = None
-        return iter(self._view.documents(folder))
-
-    def select(self, pattern: Pattern) -> Iterator[tuple[Path, Document]]:
-        """Yield what matches, and remember all that could have."""
-        fixed = pattern.fixed
-        if fixed.segments:
-            self.find(fixed)
-        self._folders[fixed] = None
-        return iter(self._view.select(pattern))
-
-    def conditions(self, written: Iterable[Path]) -> list[Condition]:
-        """Return what must still be so for the reads, and the writes, to hold."""
-        for path in written:
-            if path not in self._seen:
-                self.find(path)
-        return [
-            *(Expect(path, version) for path, version in self._seen.items()),
-            *(ExpectFolder(path, self._view.revision) for path in self._folders),
-        ]
 
 
 def _revision(view: View) -> int:

@@ -19,7 +19,7 @@ from swarm.model import (
     to_change,
 )
 from swarm.ports import Kernel, Reader
-from swarm.state._look import rest_of
+from swarm.state._look import candidates, rest_of
 from swarm.state._store import Access
 
 
@@ -27,9 +27,9 @@ class Watch:
     """An async iterator of changes, to be entered with `async with`.
 
     Changes come in revision order, each once, those of one commit together. The
-    bounded log is the buffer: nobody who writes ever waits for a watch. One that
-    falls behind the log gets `Lagged`: what it missed is gone, so read the state, and
-    watch again `since` the revision at which it was read.
+    bounded log is the buffer: writers never wait for a watch. A watch that falls
+    behind the log raises `Lagged`: read the state then, and watch again `since` the
+    revision at which it was read.
     """
 
     def __init__(
@@ -39,9 +39,12 @@ class Watch:
         pattern: Pattern,
         since: int | None,
         *,
-        coalesce: bool,
+        initial: bool = False,
+        coalesce: bool = False,
     ) -> None:
         """Watch `pattern` after revision `since` (default: from entering on)."""
+        self._initial = initial
+        self._is_open = False
         self._kernel = kernel
         self._access = access
         self._pattern = pattern
@@ -54,9 +57,18 @@ class Watch:
         """Begin: what is committed from here on will be seen.
 
         Raises:
+            RuntimeError: The watch is entered already.
             Compacted: The log no longer reaches back to `since`.
         """
+        if self._is_open:
+            raise RuntimeError("this watch is open already; each block needs its own")
+        if self._initial:
+            revision, documents = await self._kernel.read(candidates, self._pattern)
+            self._since = revision
+            for document in sorted(documents, key=_version_of):
+                self._due.extend(existing_at(self._pattern, document, self._access))
         self._reader = await self._kernel.follow(self._since, self._pattern)
+        self._is_open = True
         return self
 
     async def __aexit__(
@@ -68,7 +80,12 @@ class Watch:
         """Stop watching."""
         if self._reader is not None:
             self._reader.close()
+        self._is_open = False
         self._due.clear()
+
+    def __repr__(self) -> str:
+        state = "not entered" if self._reader is None else f"revision {self.revision}"
+        return f"Watch({self._pattern.text!r}, {state})"
 
     @property
     def revision(self) -> int:
@@ -149,6 +166,16 @@ def changes_at(pattern: Pattern, document: Document, access: Access) -> list[Cha
         if access.may_read(place)
     )
     return [found for found in narrowed if found is not None]
+
+
+def existing_at(pattern: Pattern, document: Document, access: Access) -> list[Change]:
+    """Return a document's places that `pattern` means, as if it had just been made."""
+    first = attrs.evolve(document, created=document.version, previous=None)
+    return changes_at(pattern, first, access)
+
+
+def _version_of(document: Document) -> int:
+    return document.version
 
 
 def _joined(first: Change, last: Change) -> Change:

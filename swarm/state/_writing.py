@@ -1,8 +1,8 @@
-"""What can be written of the state, by one identity."""
+"""Writing the state, as one identity."""
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Final, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 import orjson
 
@@ -22,12 +22,13 @@ from swarm.model import (
 from swarm.ports import (
     Condition,
     Guard,
+    LoopBudget,
     Plan,
     View,
     conditions_of,
-    current_runtime,
     retry_conflicts,
 )
+from swarm.state._footprint import Footprint
 from swarm.state._key import Key
 from swarm.state._look import look, rest_of
 from swarm.state._reading import Name, ReadableState, T, versioned
@@ -39,20 +40,18 @@ from swarm.state._rules import (
     plan_increment,
     plan_many,
     plan_set,
+    plan_touch,
 )
 from swarm.state._store import Access, Store, microseconds
-from swarm.state._transaction import Footprint
 from swarm.state._validation import validated
 
 R = TypeVar("R")
 
-_NORMAL: Final = int(Priority.NORMAL)
-
 
 class WritableState(ReadableState):
-    """Writing a folder of the tree as one identity. What raises has changed nothing."""
+    """Writing a folder of the tree as one identity; what raises has changed nothing."""
 
-    __slots__ = ("_direct", "_is_free", "_kernel", "_pause", "_store")
+    __slots__ = ("_direct", "_encode", "_is_free", "_kernel", "_pause", "_store")
 
     def __init__(
         self, store: Store, identity: AgentIdentity = OWNER, root: Path = ROOT
@@ -61,7 +60,9 @@ class WritableState(ReadableState):
         self._store = store
         self._kernel = store.kernel
         self._direct = store.kernel.local
-        self._pause = current_runtime().pause
+        self._encode = store.codec.encode
+        self._pause = store.pause
+        self._budget = store.budget
         self._is_free = not store.policy.validators
         self._access = Access(store.policy, identity, root)
 
@@ -142,21 +143,24 @@ class WritableState(ReadableState):
             LimitExceeded: The document would be too large or too deep.
             AccessDenied: The policy or a validator said no.
         """
-        place = self._access.writes.get(path)  # type: ignore[arg-type]  # or no key
+        place = self._access.writes.get(path)  # type: ignore[arg-type]  # or a key
         if place is None:
             place = self._writable(path)
         plain = path.unstructure(value) if isinstance(path, Key) else value
-        store = self._store
+        budget = self._budget
+        if budget.left < 0:
+            await budget.turn()
         if (
             expected_version is None
             and not (merge or if_absent or if_changed)
             and ttl is None
             and resolve is None
-            and priority == _NORMAL
+            and priority is Priority.NORMAL
             and guard is None
             and self._is_free
         ):
-            body = store.codec.encode(plain)
+            body = self._encode(plain)
+            budget.left -= len(body) + 512  # LoopBudget.OPERATION
             if self._pause is not None:
                 await self._pause()
             if self._direct is not None:
@@ -167,10 +171,19 @@ class WritableState(ReadableState):
                 if path.__class__ is str:
                     return Versioned(document)
                 return versioned(path, document, ())
+        if not isinstance(priority, Priority):
+            raise TypeError(f"priority is a Priority, not {priority!r}")
+        if merge not in (True, False, "rfc7396"):
+            raise ValueError(f'merge is True, False or "rfc7396", not {merge!r}')
+        if if_changed and ttl is not None:
+            raise ValueError(
+                "if_changed leaves an equal value as it is, with its end; "
+                "touch() gives it a new one"
+            )
         request = SetRequest(
             path=place,
             value=plain,
-            codec=store.codec,
+            codec=self._store.codec,
             author=self._access.identity,
             expected=_expected(expected_version, if_absent=if_absent),
             merge=merge,
@@ -184,6 +197,26 @@ class WritableState(ReadableState):
             plan_set, request, is_pure=is_pure, guard=guard
         )
         made: Document = commit.documents[0] if commit is not None else kept
+        return versioned(path, made, rest_of(place, made))
+
+    async def touch(
+        self, path: Name, *, ttl: float | None = None, guard: Guard | None = None
+    ) -> Versioned[Any]:
+        """Give the document at `path` a new end, and leave its value as it is.
+
+        Args:
+            path: The document, or a place inside it.
+            ttl: Seconds from now; None: it stays for good.
+            guard: Do it only while this lease, or other guard, holds at the commit.
+
+        Raises:
+            NotFound: No document stands there.
+            StaleLease: The guard is a lease that does not hold any more.
+        """
+        place = self._writable(path)
+        commit, _ = await self._apply(plan_touch, place, microseconds(ttl), guard=guard)
+        assert commit is not None  # a document was written
+        made = commit.documents[0]
         return versioned(path, made, rest_of(place, made))
 
     async def set_many(
@@ -201,12 +234,15 @@ class WritableState(ReadableState):
             plan_many, puts, (), self._store.codec, guard=guard
         )
         made = () if commit is None else commit.documents
-        return {
-            path: versioned(path, document, rest_of(place, document))
-            for path, (place, _) in zip(values, puts, strict=True)
-            for document in made
-            if place.within(document.path)
-        }
+        by_path = {document.path.segments: document for document in made}
+        versions: dict[str, Versioned[Any]] = {}
+        for path, (place, _value) in zip(values, puts, strict=True):
+            for n in range(len(place.segments), 0, -1):
+                document = by_path.get(place.segments[:n])
+                if document is not None:
+                    versions[path] = versioned(path, document, place.segments[n:])
+                    break
+        return versions
 
     async def update(
         self,
@@ -278,7 +314,7 @@ class WritableState(ReadableState):
         """Add `by` to the integer at `path` (0 where nothing stands); return the sum.
 
         Raises:
-            InvalidValue: Something else than an integer stands there, or is added.
+            InvalidValue: The value there, or the number added, is not an integer.
             LimitExceeded: The sum would leave the range of ±(2^63-1).
         """
         place = self._writable(path)
@@ -332,6 +368,9 @@ class WritableState(ReadableState):
     # --- inside ---------------------------------------------------------------
 
     async def _look(self, look: Callable[..., T], *arguments: Any) -> T:
+        if self._budget.left < 0:
+            await self._budget.turn()
+        self._budget.left -= LoopBudget.OPERATION
         return await self._kernel.read(look, *arguments)
 
     def _writable(self, path: Name) -> Path:
@@ -346,6 +385,9 @@ class WritableState(ReadableState):
         guard: Guard | None = None,
     ) -> tuple[Commit | None, Any]:
         """Have the kernel apply the rule; users' code only outside the commit (G1)."""
+        if self._budget.left < 0:
+            await self._budget.turn()
+        self._budget.left -= 2 * LoopBudget.OPERATION
         guarded = () if guard is None else conditions_of(guard, self._kernel)
         if is_pure and self._is_free:
             return await self._kernel.apply(
@@ -387,7 +429,7 @@ class WritableState(ReadableState):
 
 
 class _Overtaken(ConflictError):
-    """Somebody wrote between the plan and its commit."""
+    """Another writer committed between the plan and its commit."""
 
 
 def _expected(expected: int | Versioned[Any] | None, *, if_absent: bool) -> int | None:

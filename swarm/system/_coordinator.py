@@ -159,6 +159,7 @@ class Coordinator:
         self.tail: Tail = tail
         self.bus: Bus = Bus(self, config.events)
         self.publisher: Publisher = Publisher(self.bus)
+        self.store.prepare_event = self.publisher.prepare
         self.table: AgentTable = AgentTable(self._is_taken)
         self.registry: Registry = Registry(self.table)
         self.coordination: Coordination = Coordination(

@@ -92,14 +92,13 @@ class TreeMachine(RuleBasedStateMachine):
         found = [d.path for d in self.tree.documents(Path.of(*folder))]
         assert found == sorted(Path.of(*p) for p in below)
 
-    @rule(pattern=few_patterns)
-    def select(self, pattern):
-        pattern = Pattern.parse(format_segments(pattern))
-        found = list(self.tree.select(pattern))
-        assert [p for p, _ in found] == brute_select(self.flat, pattern)
-        for place, around in found:
-            assert place.within(around.path)
-            assert around is self.tree.by_text[around.path.text]
+    @rule(folder=st.just([]) | few_paths)
+    def below(self, folder):
+        n = len(folder)
+        below = {p for p in self.flat if p[:n] == tuple(folder) and len(p) > n}
+        place = Path.of(*folder)
+        assert {d.path for d in self.tree.below(place)} == {Path.of(*p) for p in below}
+        assert self.tree.is_folder(place) == bool(below)
 
     @rule()
     def tidy(self):

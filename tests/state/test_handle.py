@@ -280,10 +280,10 @@ async def test_increment_is_atomic_and_stays_in_range(state):
     assert await state.increment("n", 2 * most) == most
     for wrong in (None, 1.0, True, "1", [1], {}):
         await state.set("w", wrong)
-        with pytest.raises(InvalidValue, match="integers"):
+        with pytest.raises(InvalidValue, match="needs an integer"):
             await state.increment("w")
     for wrong in (True, 1.0, "1", None):
-        with pytest.raises(InvalidValue, match="integers"):
+        with pytest.raises(InvalidValue, match="adds an integer"):
             await state.increment("n", wrong)
     await state.set("d", {})
     assert await state.increment("d.hits", 2) == 2
