@@ -127,14 +127,13 @@ of `BusOptions`, `subscribe` and `on`.
 
 from swarm.bus._bus import Bus, Recipient
 from swarm.bus._dead_letters import DeadLetter, ErrorInfo, WrittenEvent
-from swarm.bus._events import Events
+from swarm.bus._events import Events, keep_active_agents, record_completed_tasks
 from swarm.bus._failures import DeadLetters
 from swarm.bus._functions import PostingRecipient
 from swarm.bus._history import Page
 from swarm.bus._host import Also, BusHost
 from swarm.bus._patterns import EventPattern, Selector, marked, on, select
 from swarm.bus._publisher import Publisher
-from swarm.bus._reactions import keep_active_agents, record_completed_tasks
 from swarm.bus._records import (
     Batch,
     BusOptions,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any, TypeVar, overload
+from typing import Any, Final, TypeVar, overload
 
 from swarm.bus._bus import Bus, Recipient, may_see
 from swarm.bus._failures import DeadLetters
@@ -23,7 +23,16 @@ from swarm.bus._records import (
 from swarm.bus._start import HandlerStart, forget
 from swarm.bus._streams import EventStream
 from swarm.bus._subscription import Subscription, SubscriptionScope
-from swarm.model import OWNER, AgentIdentity, Backoff, Event
+from swarm.model import (
+    OWNER,
+    AgentIdentity,
+    AgentStarted,
+    AgentStopped,
+    Backoff,
+    Event,
+    Path,
+    TaskCompleted,
+)
 from swarm.ports import Guard
 
 P = TypeVar("P")
@@ -434,3 +443,27 @@ class Events:
         """
         mine = self._identity
         return [r for r in self._bus if mine == OWNER or r.identity is mine]
+
+
+# --- ready-made reactions, for `react` ---
+
+_COMPLETED: Final = Path.of("global", "completed_tasks")
+_ACTIVE: Final = Path.of("global", "active_agents")
+
+KEPT_SECONDS: Final = 3600.0
+"""How long a completed task is remembered."""
+
+
+async def record_completed_tasks(event: Event[TaskCompleted], tx: Any) -> None:
+    """Remember at `global.completed_tasks.<task id>` that it is done, for an hour."""
+    path = _COMPLETED.child(event.payload.task_id).text
+    await tx.set(path, True, ttl=KEPT_SECONDS)
+
+
+async def keep_active_agents(event: Event[Any], tx: Any) -> None:
+    """Keep at `global.active_agents.<name>` the type of every agent that is alive."""
+    payload = event.payload
+    if isinstance(payload, AgentStarted):
+        await tx.set(_ACTIVE.child(payload.agent_id).text, event.source.type)
+    elif isinstance(payload, AgentStopped):
+        await tx.delete(_ACTIVE.child(payload.agent_id).text)

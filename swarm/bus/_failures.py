@@ -339,7 +339,6 @@ class Requeueing(Protocol):
 
     def requeue(self, letter: DeadLetter) -> None:
         """Try the event of a dead letter again, with all attempts before it."""
-        ...
 
 
 class DeadLetters:

@@ -20,11 +20,9 @@ class Waits(Protocol):
         Raises:
             DeadlockError: The wait would close a cycle; nothing was noted.
         """
-        ...
 
     def leave(self, party: Hashable, obstacle: Any) -> None:
         """Note that the wait is over."""
-        ...
 
 
 class BusHost(System, Protocol):
@@ -33,32 +31,26 @@ class BusHost(System, Protocol):
     @property
     def runtime(self) -> Runtime:
         """Scheduling points and substitutes of a simulation."""
-        ...
 
     @property
     def kernel(self) -> Kernel:
         """The kernel that events are committed to."""
-        ...
 
     @property
     def tail(self) -> Tail:
         """The log that events are read from."""
-        ...
 
     @property
     def origin(self) -> str:
         """The id of this process among others on the same tree; "": no others."""
-        ...
 
     @property
     def codec(self) -> Codec:
         """The encoder of JSON."""
-        ...
 
     @property
     def waits(self) -> Waits:
         """The wait-for graph."""
-        ...
 
     def party(self, *, is_awaited: bool = False) -> Hashable:
         """Return the running turn or task as a party of the wait-for graph.
@@ -66,19 +58,15 @@ class BusHost(System, Protocol):
         Args:
             is_awaited: Whether others may wait for it.
         """
-        ...
 
     def check(self) -> None:
         """Raise `Closed` or `WrongLoop` unless the system can be used from here."""
-        ...
 
     def escalate(self, error: BaseException) -> None:
         """End the system because of a failure that has no other receiver."""
-        ...
 
     def reader_of(self, identity: AgentIdentity) -> Callable[[Path], bool] | None:
         """Return whether the identity may read a path; None: it may read all."""
-        ...
 
     def check_right(
         self,
@@ -91,7 +79,6 @@ class BusHost(System, Protocol):
         Raises:
             AccessDenied: The policy does not allow it.
         """
-        ...
 
     def effects(
         self, identity: AgentIdentity, also: Also
@@ -101,7 +88,6 @@ class BusHost(System, Protocol):
         It commits at the end of its block, also without other writes, and raises
         `ConflictError` when it cannot.
         """
-        ...
 
 
 def owner_of(identity: AgentIdentity) -> str:

@@ -239,11 +239,9 @@ class Working(Protocol):
     @property
     def status(self) -> str:
         """The status."""
-        ...
 
     def extend(self, run: HandlerRun) -> bool:
         """Give a run its whole `ack_wait` again; False: the run is stale."""
-        ...
 
 
 async def hand_over(

@@ -11,8 +11,6 @@ class Cause:
     Attributes:
         trace: A W3C `traceparent`, or None.
         depth: How many events lie between it and what came from outside.
-        through: The subscriptions that have handled events of this chain since it is
-            too deep.
         root: The revision of the first commit under it; 0 before there is one.
     """
 
@@ -21,7 +19,6 @@ class Cause:
         "_correlation_id",
         "depth",
         "root",
-        "through",
         "trace",
     )
 
@@ -31,14 +28,12 @@ class Cause:
         causation_id: str | None = None,
         trace: str | None = None,
         depth: int = 0,
-        through: frozenset[str] = frozenset(),
     ) -> None:
         """Be a new cause; without ids, one that came from outside."""
         self._correlation_id = correlation_id
         self._causation_id = causation_id
         self.trace: str | None = trace
         self.depth: int = depth
-        self.through: frozenset[str] = through
         self.root: int = 0
 
     @property

@@ -98,12 +98,6 @@ class Event(Generic[P_co]):
         return 0 if cause is None else cause.depth
 
     @property
-    def through(self) -> frozenset[str]:
-        """The subscriptions that have handled an event too deep of its chain."""
-        cause = self._commit.cause
-        return frozenset() if cause is None else cause.through
-
-    @property
     def trace(self) -> str | None:
         """A W3C `traceparent`, when the program traces."""
         cause = self._commit.cause
@@ -127,7 +121,6 @@ class Event(Generic[P_co]):
                 self.id,
                 self.trace,
                 depth=self.depth + 1,
-                through=self.through,
             )
         return cause
 

@@ -84,9 +84,8 @@ def correlated(
         )
     outer = current_cause()
     depth = 0 if outer is None else outer.depth
-    through = frozenset[str]() if outer is None else outer.through
     token = current_activity.set(
-        Activity(Cause(correlation_id, None, trace, depth=depth, through=through))
+        Activity(Cause(correlation_id, None, trace, depth=depth))
     )
     try:
         yield

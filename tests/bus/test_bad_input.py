@@ -1,4 +1,4 @@
-"""What cannot be meant is refused with one clear error, and leaves nothing behind."""
+"""Bad input is refused with one clear error, and has no effect."""
 
 import asyncio
 import datetime
@@ -134,8 +134,8 @@ CASES: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_one_clear_error(case: str) -> None:
-    """Typed, says what was meant, and nothing has happened."""
+def test_bad_input_is_one_clear_error_without_effect(case: str) -> None:
+    """The error is typed and names the right form."""
     act, kind, words = CASES[case]
 
     @virtual

@@ -51,7 +51,7 @@ DURABLE = ("named", "exactly-once")
 
 @event("script.run")
 class Script:
-    """Tells each handler what to do with it."""
+    """A script for each handler."""
 
     number: int
     fail: int = 0
@@ -60,7 +60,7 @@ class Script:
 
 
 class Reader:
-    """One subscription and what it saw."""
+    """One subscription and the events it saw."""
 
     def __init__(self, kind: str, swarm: Swarm, machine: Any) -> None:
         self.kind = kind
@@ -78,7 +78,7 @@ class Reader:
         self.task: Any = None
 
     def is_due(self) -> bool:
-        """Whether it is to get what is published now."""
+        """Whether an event that is published now is due to it."""
         if self.kind == "error":  # what it misses in between it reads from the log
             return not self.is_over
         return bool(self.sub.status != "cancelled")
@@ -204,7 +204,7 @@ class Reader:
 
 
 class BusMachine(RuleBasedStateMachine):
-    """E1-E17: whatever happens, every event is in exactly one place, and ends."""
+    """E1 to E17: every event is in exactly one place, and ends."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What becomes, at a clean end, of what waits for its time (E5, E9, E11)."""
+"""A clean end: batches and retries that wait for their time (E5, E9, E11)."""
 
 import asyncio
 from typing import Any
@@ -15,7 +15,7 @@ class Page:
 
 
 class Waiting(Agent):
-    """Waits for what a handler of events does."""
+    """An agent that waits for a handler of events."""
 
     def __init__(self, done: asyncio.Event) -> None:
         self.done = done
@@ -31,7 +31,9 @@ def now() -> float:
 @pytest.mark.parametrize("delivery", ["at-least-once", "at-most-once"])
 @pytest.mark.parametrize("partitions", [1, 3])
 @virtual
-async def test_a_batch_is_due_as_it_is(delivery: Any, partitions: int) -> None:
+async def test_a_clean_end_hands_over_incomplete_batches(
+    delivery: Any, partitions: int
+) -> None:
     """E5, E11: it is handed over at the end, and the end does not wait for its time."""
     got: list[list[int]] = []
 
@@ -57,7 +59,7 @@ async def test_a_batch_is_due_as_it_is(delivery: Any, partitions: int) -> None:
 
 
 @virtual
-async def test_an_agent_that_waits_for_a_batch_is_not_kept_waiting() -> None:
+async def test_an_agent_that_waits_for_a_batch_ends_in_time() -> None:
     """E11: nor is the end, which waits for the agent."""
     done = asyncio.Event()
 
@@ -76,7 +78,7 @@ async def test_an_agent_that_waits_for_a_batch_is_not_kept_waiting() -> None:
 
 @pytest.mark.parametrize("name", [None, "named"])
 @virtual
-async def test_a_retry_has_its_chance_and_what_stands_behind_it(
+async def test_a_clean_end_waits_for_retries_and_their_successors(
     name: str | None,
 ) -> None:
     """E5, E9: within `drain_timeout` the rest is handled, in order."""
@@ -107,7 +109,7 @@ async def test_a_retry_has_its_chance_and_what_stands_behind_it(
 
 
 @virtual
-async def test_what_could_not_be_tried_in_time_is_not_waited_for() -> None:
+async def test_a_clean_end_skips_retries_after_the_drain_timeout() -> None:
     """E5: its time is after `drain_timeout`, so the end is at once; a name keeps it."""
 
     async def handle(event: Event[Page]) -> None:
@@ -125,8 +127,8 @@ async def test_what_could_not_be_tried_in_time_is_not_waited_for() -> None:
 
 
 @virtual
-async def test_what_is_paused_is_not_waited_for() -> None:
-    """E12: nor what is paused while the end waits for it."""
+async def test_a_clean_end_skips_paused_subscriptions() -> None:
+    """E12: also if it is paused during the end."""
     got: list[int] = []
 
     async def handle(event: Event[Page]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from swarm import Backoff, Event, StaleAck, Swarm, event
+from swarm.bus._handlers import HandlerSubscription
 from swarm.bus._offsets import Position, position_path
 from swarm.model import OWNER
 from swarm.ports import Write
@@ -30,7 +31,7 @@ class PausingLoop(VirtualLoop):
 
 
 class Book:
-    """A handler and what it did."""
+    """A handler and a count of its calls."""
 
     def __init__(self, swarm: Swarm, delivery: str, ordered: bool) -> None:
         self.swarm = swarm
@@ -116,8 +117,8 @@ def test_crash_at_every_step(delivery: str, ordered: bool, loop: Any, how: str) 
 
 
 @virtual
-async def test_a_second_owner_of_a_name_stops_the_first() -> None:
-    """E6: whoever has lost its name commits nothing more."""
+async def test_a_second_subscription_of_a_name_ends_the_first() -> None:
+    """E6: the older subscription commits nothing more."""
     async with Swarm(seed=1) as swarm:
         book = Book(swarm, "exactly-once", ordered=True)
         old = await book.begin()
@@ -135,7 +136,7 @@ async def test_a_second_owner_of_a_name_stops_the_first() -> None:
 
 @virtual
 async def test_a_position_survives_its_subscriber() -> None:
-    """E3, E5: what is published while nobody has the name is not lost."""
+    """E3, E5: events published while no subscription has the name are not lost."""
     async with Swarm(seed=1) as swarm:
         book = Book(swarm, "at-least-once", ordered=True)
         await (await book.begin()).cancel()
@@ -225,8 +226,10 @@ def test_cancelled_publish_with_a_key() -> None:
 
 @pytest.mark.parametrize("delivery", ["at-most-once", "at-least-once", "exactly-once"])
 @virtual
-async def test_who_lost_the_name_hands_nothing_over_at_most_once(delivery: Any) -> None:
-    """E4, E6: the event is acknowledged by who has the name, before the handler."""
+async def test_a_subscription_that_lost_its_name_hands_nothing_over(
+    delivery: Any,
+) -> None:
+    """E4, E6: at most once, an event is acknowledged before the handler."""
     async with Swarm(seed=1) as swarm:
         got: list[int] = []
 
@@ -251,3 +254,58 @@ async def test_who_lost_the_name_hands_nothing_over_at_most_once(delivery: Any) 
         stats = old.stats
         assert stats.received == stats.processed + stats.dropped
         assert stats.buffered == stats.in_flight == 0
+
+
+def test_a_cancelled_pause_is_in_force() -> None:
+    """E12, G3: cancelled at every step, the wait for the runs leaves nothing."""
+
+    async def slow(_: Any) -> None:
+        await turns(3)
+
+    async def act(swarm: Swarm) -> Any:
+        sub = await swarm.events.on(Done, slow, since=0, ordered=False)
+        await turns(2)
+        await sub.pause()
+        return sub
+
+    async def check(swarm: Swarm, outcome: Any) -> None:
+        for sub in swarm.events.subscriptions():
+            assert isinstance(sub, HandlerSubscription)
+            if sub.status == "active":  # cancelled before it paused
+                sub.pause()
+            before = sub.stats.processed + sub.stats.in_flight
+            await turns(9)
+            assert sub.stats.processed == before
+            sub.resume()
+            await asyncio.sleep(1)
+            assert sub.stats.processed == 3
+            await sub.cancel()
+        await no_residue(swarm, outcome)
+
+    assert sweep(world, act, check)
+
+
+def test_a_cancelled_wait_for_room_leaves_nothing() -> None:
+    """E18, G3: cancelled at every step, a publish has no effect, or is complete."""
+
+    async def act(swarm: Swarm) -> Any:
+        async with swarm.events.subscribe(Done, buffer=1) as stream:
+            stream.__aiter__()
+            publishing = [
+                asyncio.ensure_future(swarm.events.publish(Done(n))) for n in range(4)
+            ]
+            try:
+                got = [(await anext(stream)).payload.number for _ in range(4)]
+            finally:
+                for task in publishing:
+                    task.cancel()
+                await asyncio.gather(*publishing, return_exceptions=True)
+            assert got == [0, 1, 2, 3]
+        return stream
+
+    async def check(swarm: Swarm, outcome: Any) -> None:
+        await no_residue(swarm, outcome) if outcome is CANCELLED else None
+        assert not swarm._coordinator.bus.crowded
+        assert len(swarm._coordinator.graph) == 0
+
+    assert sweep(world, act, check)

@@ -75,7 +75,7 @@ async def test_a_letter_its_alert_and_the_position_are_one_commit() -> None:
 
 
 @virtual
-async def test_what_a_letter_says() -> None:
+async def test_a_dead_letter_holds_the_event_and_the_error() -> None:
     """Q5: the event and the error as data, in JSON, and back."""
     async with Swarm() as swarm:
         await swarm.events.on(
@@ -160,7 +160,7 @@ def test_a_payload_json_cannot_tell_is_not_lost(thing: Any) -> None:
 
 @virtual
 async def test_a_named_subscription_that_comes_back_gets_its_letters() -> None:
-    """E10: requeued while nobody has the name; kept until it is decided."""
+    """E10: requeued while no subscription has the name; kept until it is handled."""
     async with Swarm() as swarm:
         letters = swarm.events.dead_letters
         sub = await swarm.events.on(Sent, fail, name="post", max_retries=0)
@@ -253,7 +253,7 @@ def test_requeued_and_crashed_at_every_step(delivery: Any) -> None:
 
 
 @virtual
-async def test_letters_are_bounded_and_what_goes_is_counted() -> None:
+async def test_dead_letters_are_bounded_and_pruned_ones_are_counted() -> None:
     """Limits: the oldest go, some at a time, with an alert; the newest stay."""
     async with Swarm(config=small(dead_letters=20)) as swarm:
         await swarm.events.on(Sent, fail)
@@ -296,7 +296,7 @@ def fail_now(_: Any) -> None:
 
 @virtual
 async def test_failing_at_alerts_does_not_feed_itself() -> None:
-    """E19: neither the letters of alerts nor what goes for them makes new alerts."""
+    """E19: dead letters of alerts make no new alerts."""
     async with Swarm(config=small(dead_letters=3)) as swarm:
         sub = await swarm.events.on(SystemAlert, fail_now)
         await swarm.events.on(Sent, fail_now)
@@ -312,7 +312,7 @@ KEY = 'receipts["letter.sent"].program.k'
 
 
 @virtual
-async def test_nobody_writes_letters_through_the_state() -> None:
+async def test_dead_letters_and_keys_cannot_be_written_through_the_state() -> None:
     """L21 for letters and receipts: read there, changed by their own part."""
     async with Swarm() as swarm:
         await swarm.events.on(Sent, fail_now)
@@ -345,8 +345,8 @@ async def test_the_books_of_the_bus_are_no_events() -> None:
 
 
 @virtual
-async def test_who_may_not_read_letters_does_not_see_them() -> None:
-    """S15: letters hold values; the policy says who sees them."""
+async def test_dead_letters_are_hidden_without_the_right_to_read() -> None:
+    """S15: dead letters hold values that the policy protects."""
     policy = Policy([Rule("clerk", "open", "r")])
     async with Swarm(policy=policy) as swarm:
         await swarm.events.on(Sent, fail_now)

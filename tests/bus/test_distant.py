@@ -159,7 +159,7 @@ async def test_of_two_processes_one_has_the_name() -> None:
 
 @virtual
 async def test_publishers_wait_for_a_full_stream() -> None:
-    """E18: and nothing of what other commits cause is lost."""
+    """E18: all events are read in order."""
     async with DistantSwarm() as swarm, swarm.events.subscribe(Order, buffer=2) as mine:
         task = asyncio.create_task(publish(swarm, *range(10)))
         await asyncio.sleep(1)

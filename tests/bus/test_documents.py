@@ -1,4 +1,4 @@
-"""What the bus writes into the tree, as other processes and versions read it."""
+"""Documents of the bus, as other processes and versions read them."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""No handler runs inside a commit, whatever makes the loop's tasks (G1, E2)."""
+"""No handler runs inside a commit, also with eager tasks (G1, E2)."""
 
 import asyncio
 from typing import Any
@@ -55,7 +55,7 @@ async def test_nothing_runs_inside_a_publish() -> None:
 
 @in_eager_tasks
 async def test_everybody_sees_the_order_of_the_commits() -> None:
-    """S11: what a handler publishes comes after what it handles, for everybody."""
+    """S11: an event that a handler publishes comes after the one it handles."""
     async with Swarm() as swarm:
 
         async def react(_: Any) -> None:

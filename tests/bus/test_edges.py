@@ -1,4 +1,4 @@
-"""Where a subscription begins, what it is called, and where it ends."""
+"""Beginnings, names and ends of subscriptions."""
 
 import asyncio
 from typing import Any
@@ -34,8 +34,8 @@ async def refuse(_: Any) -> None:
 
 
 @virtual
-async def test_a_since_to_come_changes_nothing_of_what_is_kept() -> None:
-    """G3: all or nothing: neither the position nor what the log keeps for it."""
+async def test_a_since_in_the_future_changes_no_position() -> None:
+    """G3: neither the position nor the hold of the log changes."""
     async with Swarm() as swarm:
         events, got = swarm.events, []
 
@@ -61,7 +61,7 @@ async def test_a_since_to_come_changes_nothing_of_what_is_kept() -> None:
 
 
 @virtual
-async def test_who_cannot_begin_leaves_what_the_log_keeps_as_it_was() -> None:
+async def test_a_subscription_that_cannot_begin_keeps_the_old_hold() -> None:
     """G3, H7: `on` was cancelled while it wrote the position down."""
     async with Swarm() as swarm:
         events = swarm.events
@@ -123,7 +123,7 @@ async def test_a_requeued_letter_that_cannot_be_read_stays() -> None:
 
 
 @virtual
-async def test_who_joins_a_group_gets_what_the_others_get() -> None:
+async def test_a_new_member_of_a_group_gets_the_events_of_the_group() -> None:
     """G14: another `since` than the group has begun with is refused."""
     async with Swarm() as swarm:
         events = swarm.events
@@ -149,7 +149,7 @@ async def test_who_joins_a_group_gets_what_the_others_get() -> None:
 
 @pytest.mark.parametrize("other", [{"group": "x"}, {}])
 def test_dead_letters_of_two_subscriptions_never_mix(other: dict[str, str]) -> None:
-    """E10: exactly one letter for each of them, whatever they are called."""
+    """E10: exactly one dead letter for each subscription."""
 
     @virtual
     async def scenario() -> None:
@@ -259,7 +259,7 @@ async def test_pages_by_offset_say_so_when_history_has_moved() -> None:
 @pytest.mark.parametrize("log", [4_096, 8])
 @virtual
 async def test_pages_by_offset_when_the_log_has_moved(log: int) -> None:
-    """H2, H5: what the log lets go of, history does."""
+    """H2, H5: history drops the events that leave the log."""
     async with Swarm(config=SwarmConfig(limits=Limits(log_commits=log))) as swarm:
         for number in range(6):
             await swarm.events.publish(Note(number))
@@ -276,7 +276,7 @@ async def test_pages_by_offset_when_the_log_has_moved(log: int) -> None:
 
 @virtual
 async def test_a_replay_that_does_not_follow_ends_with_the_past() -> None:
-    """H4: what is published meanwhile is of the present."""
+    """H4: events published meanwhile are live."""
     async with Swarm() as swarm:
         got: list[tuple[int, bool]] = []
 

@@ -1,4 +1,4 @@
-"""Exactly once: what a handler writes in its transaction, and who gets in its way."""
+"""Exactly once: writes of a handler's transaction, and conflicts with other writers."""
 
 import asyncio
 import itertools
@@ -97,7 +97,7 @@ async def test_a_handler_that_writes_beside_its_transaction_does_not_spin() -> N
 
 @virtual
 async def test_a_conflict_now_and_then_is_no_failure() -> None:
-    """S6, E7: the handler is called again, its effect is there once, nobody is told."""
+    """S6, E7: the handler is called again; the effect is there once, unalerted."""
     async with Swarm() as swarm:
         tries: list[int] = []
 

@@ -70,7 +70,7 @@ class Shop(Agent):
 
 
 @virtual
-async def test_publish_tells_what_it_did() -> None:
+async def test_publish_returns_a_receipt() -> None:
     """E1, E8: in history when it returns; a key publishes once in its window."""
     async with Swarm() as swarm:
         got: list[Event[Placed]] = []
@@ -102,7 +102,7 @@ async def test_two_publishers_of_one_key() -> None:
 
 @virtual
 async def test_payloads_are_isolated() -> None:
-    """G9, E1: nobody can change what was published, not even its publisher."""
+    """G9, E1: a published payload cannot be changed, not even by its publisher."""
     async with Swarm() as swarm:
         items = ["a"]
         async with swarm.events.subscribe(Basket) as one:
@@ -117,7 +117,7 @@ async def test_payloads_are_isolated() -> None:
     [("drop-oldest", [3, 4, 5]), ("drop-newest", [1, 2, 3]), ("latest", [5])],
 )
 def test_overflow_drops(overflow: Any, expected: list[int]) -> None:
-    """E18, E17: bounded; what is dropped is counted."""
+    """E17, E18: the buffer is bounded, and drops are counted."""
 
     @virtual
     async def scenario() -> None:
@@ -153,7 +153,7 @@ async def test_overflow_error_can_be_resumed() -> None:
 
 
 @virtual
-async def test_block_holds_publishers_back_and_nobody_else() -> None:
+async def test_a_full_stream_blocks_publish_and_no_other_commit() -> None:
     """E2, E18: only `publish` waits; a state write goes on, and is seen later."""
     async with Swarm() as swarm:
         stream = swarm.events.subscribe(
@@ -239,7 +239,7 @@ async def test_cancelling_the_wait_for_an_event_loses_none() -> None:
 
 @virtual
 async def test_a_stream_ends_with_the_swarm() -> None:
-    """G12, T5: what is buffered comes first, then the end."""
+    """G12, T5: buffered events come first, then the end."""
     swarm = await Swarm.open()
     stream = swarm.events.subscribe(Placed)
     with pytest.raises(Closed):
@@ -264,7 +264,7 @@ async def _collect(stream: Any) -> list[Any]:
 
 @virtual
 async def test_state_events() -> None:
-    """E1: what changes in the tree is an event; only what may be read is seen."""
+    """E1, S15: changes of documents are events, hidden without the right to read."""
     policy = Policy(
         [Rule("shop", "open", "r"), Rule("*", "agents.*.*", "rw", own=True)]
     )
@@ -297,7 +297,7 @@ async def test_state_events() -> None:
 
 @virtual
 async def test_correlation_flows_everywhere() -> None:
-    """E19: asks, tells and events carry the id of what began it all, and the trace."""
+    """E19: asks, tells and events carry the correlation id and the trace."""
     async with Swarm() as swarm:
         ada = await swarm.spawn(Shop, name="ada")
         bo = await swarm.spawn(Shop, name="bo")
@@ -483,7 +483,7 @@ async def test_replay_joins_live_without_gap_or_duplicate() -> None:
 
 
 @virtual
-async def test_what_has_left_the_log_is_said() -> None:
+async def test_events_that_left_the_log_are_reported() -> None:
     """H5: `Compacted`, never a silent skip; H2: cursors and pages."""
     config = SwarmConfig(limits=Limits(log_commits=10))
     async with Swarm(config=config) as swarm:
@@ -593,7 +593,7 @@ async def test_reactions() -> None:
 
 @virtual
 async def test_a_swarm_ends_when_its_handlers_are_done() -> None:
-    """G12: a clean end waits for what is due; a hanging handler for `drain_timeout`."""
+    """G12: a clean end waits for due events, at most for `drain_timeout`."""
     got: list[int] = []
 
     async def slow(event: Event[Placed]) -> None:
@@ -620,7 +620,7 @@ async def test_a_swarm_ends_when_its_handlers_are_done() -> None:
 
 @virtual
 async def test_a_stream_from_the_past_lets_publishers_go_on() -> None:
-    """E2, E18: reading up to the present wakes who waits for room."""
+    """E18: reading up to the present lets blocked publishers in."""
     async with Swarm() as swarm:
         await swarm.events.publish(Placed(0))
         got: list[int] = []
@@ -642,7 +642,7 @@ async def test_a_stream_from_the_past_lets_publishers_go_on() -> None:
 
 
 @virtual
-async def test_publishing_costs_the_same_whoever_listens() -> None:
+async def test_publishing_takes_no_time_of_handlers() -> None:
     """E2: no handler, however slow, is between a publisher and its receipt."""
     async with Swarm() as swarm:
         loop = asyncio.get_running_loop()
@@ -664,7 +664,7 @@ async def test_publishing_costs_the_same_whoever_listens() -> None:
 
 @virtual
 async def test_a_paused_handler_that_hangs_is_given_up_all_the_same() -> None:
-    """E5, E12: `ack_wait` goes on for what is in hand; nothing new starts."""
+    """E5, E12: `ack_wait` goes on for the current runs; no run starts."""
     async with Swarm() as swarm:
 
         async def hang(event: Event[Placed]) -> None:

@@ -1,4 +1,4 @@
-"""Handlers of every shape, and what they do to themselves and to others."""
+"""Handlers of every shape, and handlers that cancel, pause and publish."""
 
 import asyncio
 import functools
@@ -94,8 +94,8 @@ SHAPES: dict[str, Callable[..., Any]] = {
 
 @pytest.mark.parametrize("delivery", ["at-most-once", "at-least-once"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_shapes(shape: str, delivery: Any) -> None:
-    """Whatever can be called with an event is called with it, and awaited."""
+def test_every_shape_of_callable_is_a_handler(shape: str, delivery: Any) -> None:
+    """Callables are called with the event; those that are async are awaited."""
 
     @virtual
     async def scenario() -> None:
@@ -125,7 +125,9 @@ ERRORS: list[BaseException] = [
 
 @pytest.mark.parametrize("how", ["plain", "async", "at-least-once"])
 @pytest.mark.parametrize("error", ERRORS, ids=lambda e: type(e).__name__)
-def test_whatever_a_handler_raises(error: BaseException, how: str) -> None:
+def test_an_exception_of_a_handler_is_its_failure(
+    error: BaseException, how: str
+) -> None:
     """E10, E17: it is that handler's failure, counted and kept; others go on."""
 
     def plain(_: Any) -> None:
@@ -196,7 +198,7 @@ def test_an_exception_that_is_no_exception_ends_the_swarm(how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["plain", "async", "at-least-once"])
-def test_what_ends_the_program(how: str) -> None:
+def test_system_exit_of_a_handler_ends_the_program(how: str) -> None:
     """SystemExit goes through; the books balance and the others have their events."""
     kept: list[Any] = []
     others: list[int] = []
@@ -246,7 +248,7 @@ def test_what_ends_the_program(how: str) -> None:
 def test_a_handler_cancels_its_own_subscription(
     delivery: Any, wait: bool, name: str | None
 ) -> None:
-    """E12, E13: it finishes what it has in hand, and none runs after it."""
+    """E12, E13: the current run finishes, and none follows."""
 
     @virtual
     async def scenario() -> None:
@@ -357,7 +359,7 @@ async def test_a_handler_pauses_its_own_subscription() -> None:
 
 @virtual
 async def test_members_leave_in_their_handlers() -> None:
-    """E16, E13: each event to exactly one; what a leaver had in hand is done."""
+    """E13, E16: each event goes to exactly one member, also when members leave."""
     async with Swarm() as swarm:
         got: list[int] = []
         members: list[Any] = []
@@ -386,7 +388,7 @@ async def test_members_leave_in_their_handlers() -> None:
 
 @virtual
 async def test_a_name_resumed_with_other_options() -> None:
-    """E3, E5: the position is what counts; nothing is skipped or repeated."""
+    """E3, E5: nothing is skipped or repeated."""
     async with Swarm() as swarm:
         got: list[int] = []
 
@@ -425,7 +427,7 @@ async def test_a_name_resumed_with_other_options() -> None:
 
 
 @virtual
-async def test_nobody_inside_waits_for_the_end() -> None:
+async def test_a_handler_that_awaits_the_end_of_its_swarm_is_refused() -> None:
     """A handler or agent that closes its swarm is told, at once."""
     raised: list[BaseException] = []
 
@@ -527,7 +529,7 @@ async def _six(swarm: Swarm) -> Any:
 
 
 @virtual
-async def test_what_an_on_method_raises_reaches_the_supervisor() -> None:
+async def test_an_exception_of_an_on_method_reaches_the_supervisor() -> None:
     """Nothing is swallowed: unsupervised, it ends the swarm."""
     with pytest.raises(ExceptionGroup) as caught:
         async with Swarm() as swarm:
@@ -541,7 +543,7 @@ async def test_what_an_on_method_raises_reaches_the_supervisor() -> None:
 
 @pytest.mark.parametrize("in_hand", ["fail", "redeliver"])
 def test_a_restarted_agent_goes_on_with_its_events(in_hand: Any) -> None:
-    """Supervision: what is queued stays queued; what is in hand as declared."""
+    """Queued events stay queued; the current one is treated as declared."""
 
     @virtual
     async def scenario() -> None:

@@ -1,4 +1,4 @@
-"""What was published is what everybody sees, whoever changes what afterwards (G9)."""
+"""Published payloads are isolated from later changes (G9)."""
 
 import asyncio
 import copy
@@ -43,7 +43,7 @@ class Inner:
 
 @event("iso.claims")
 class Claims:
-    """Says of its fields what need not be so."""
+    """Annotations that values need not follow."""
 
     names: tuple[str, ...] = ()
     number: int = 0
@@ -109,8 +109,8 @@ FIXED: list[Any] = [
 
 
 @pytest.mark.parametrize("value", MUTABLE, ids=lambda v: type(v).__name__)
-def test_what_can_change_is_copied(value: Any) -> None:
-    """G9: what the publisher keeps, and what each reader gets, is not what is kept."""
+def test_mutable_payloads_are_copied(value: Any) -> None:
+    """G9: the publisher's object and each reader's are copies."""
 
     @virtual
     async def scenario() -> None:
@@ -126,7 +126,7 @@ def test_what_can_change_is_copied(value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", FIXED, ids=lambda v: type(v).__name__)
-def test_what_cannot_change_is_not_copied(value: Any) -> None:
+def test_immutable_payloads_are_not_copied(value: Any) -> None:
     """G9: there is one object for everybody."""
 
     @virtual
@@ -142,7 +142,7 @@ def test_what_cannot_change_is_not_copied(value: Any) -> None:
 
 @virtual
 async def test_a_publisher_that_goes_on_writing() -> None:
-    """G9, E1: stream, handlers, history and dead letters have what was published."""
+    """E1, G9: stream, handlers, history and dead letters show the published value."""
     async with Swarm() as swarm:
         items: list[Any] = [1]
         table: dict[str, Any] = {"a": items}
@@ -176,8 +176,8 @@ async def test_a_publisher_that_goes_on_writing() -> None:
 
 
 @virtual
-async def test_while_a_publisher_waits() -> None:
-    """G9: what is published is what was handed in, however long there is no room."""
+async def test_a_blocked_publisher_publishes_the_payload_as_given() -> None:
+    """G9: changes of the object while `publish` waits have no effect."""
     async with Swarm() as swarm, swarm.events.subscribe(Anything, buffer=1) as stream:
         items = [1]
 
@@ -196,7 +196,7 @@ async def test_while_a_publisher_waits() -> None:
 
 @virtual
 async def test_annotations_are_not_trusted() -> None:
-    """G9, DESIGN 8: neither for what can change nor for how large it is."""
+    """G9: neither mutability nor size is taken from annotations."""
     async with Swarm() as swarm:
         names: Any = ["x"]
         await swarm.events.publish(Claims(names))
@@ -222,7 +222,9 @@ async def test_annotations_are_not_trusted() -> None:
         lambda: [threading.Lock()],
     ],
 )
-def test_what_cannot_be_copied_is_refused(make: Any, key: str | None) -> None:
+def test_mutable_payloads_that_cannot_be_copied_are_refused(
+    make: Any, key: str | None
+) -> None:
     """G9: one typed error for the publisher, and nothing was committed."""
 
     @virtual
@@ -237,7 +239,7 @@ def test_what_cannot_be_copied_is_refused(make: Any, key: str | None) -> None:
 
 @virtual
 async def test_a_copy_of_another_kind_is_refused() -> None:
-    """G9: user code decides how its payloads are copied, not what they are."""
+    """G9: a copy of another class is refused."""
     async with Swarm() as swarm:
         with pytest.raises(InvalidValue, match="is no such event"):
             await swarm.events.publish(Changeling([1]))
@@ -265,7 +267,7 @@ def _can_change(value: Any) -> bool:
 
 
 @given(values)
-def test_only_what_can_change_is_copied(value: Any) -> None:
+def test_only_mutable_values_are_copied(value: Any) -> None:
     """G9: told by the values, however deep."""
     payload = Anything(value)
     assert is_fixed(payload) is not _can_change(value)

@@ -94,8 +94,8 @@ async def test_a_handler_that_nothing_in_the_log_matches(kind: str) -> None:
 
 
 @virtual
-async def test_a_clean_end_waits_for_what_is_still_read() -> None:
-    """E5: what is further on in the log is due as well."""
+async def test_a_clean_end_waits_for_a_subscription_that_reads_the_log() -> None:
+    """E5: events further on in the log are due as well."""
     got: list[int] = []
 
     async def handle(event: Event[Any]) -> None:

@@ -31,7 +31,7 @@ def shallow(depth: int = 5) -> SwarmConfig:
 
 
 async def chain(swarm: Swarm, most: int = 20) -> list[int]:
-    """Have each step write a document and publish the next; note who is refused."""
+    """Have each step write a document and publish the next; return refused steps."""
     refused: list[int] = []
 
     async def step(event: Event[Step]) -> None:
@@ -93,7 +93,7 @@ async def test_an_event_beyond_the_depth_limit_reaches_streams_and_dead_letters(
 def test_handlers_of_the_state_that_write_to_it_end(
     delivery: Any, since: int | None, number: int
 ) -> None:
-    """E19: alone, or each because of the others; what is not handled is counted."""
+    """E19: alone or in a circle; events that are not handled are counted."""
 
     @virtual
     async def scenario() -> None:

@@ -1,4 +1,4 @@
-"""`@on`: what it refuses, what several of them mean, and who overrides what."""
+"""`@on`: refusals, several decorators, and overrides."""
 
 import asyncio
 from typing import Any
@@ -61,7 +61,7 @@ def test_a_method_that_takes_no_event_is_refused_where_it_is_written(name: str) 
 
 
 def test_a_method_that_takes_more_if_it_is_given_is_fine() -> None:
-    """The event is what it is called with."""
+    """The event is the only argument."""
 
     async def more(
         self: Any, event: Any, more: int = 0, *rest: Any, **kw: Any
@@ -71,7 +71,7 @@ def test_a_method_that_takes_more_if_it_is_given_is_fine() -> None:
 
 
 @virtual
-async def test_several_that_mean_one_event_have_it_handled_once() -> None:
+async def test_several_on_decorators_handle_an_event_once() -> None:
     """E3: also if one of them raises; the text says all of them."""
 
     class Twice(Hearing):
@@ -145,7 +145,7 @@ class SilentAgain(Silent):
         (SilentAgain, []),
     ],
 )
-def test_who_overrides_a_method_gets_its_events(
+def test_an_override_gets_the_events_of_its_method(
     cls: type[Hearing], expected: list[str]
 ) -> None:
     """E3: as with any method; an `@on` of its own, or None, says otherwise."""

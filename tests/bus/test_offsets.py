@@ -1,4 +1,4 @@
-"""How far a named subscription has come, against the plain sets of what was done."""
+"""The offsets of a named subscription, against plain sets of handled events."""
 
 import asyncio
 
@@ -25,8 +25,8 @@ def is_in(position: Position, place: Place) -> bool:
 
 
 @given(st.data())
-def test_a_position_says_exactly_what_was_done(data: st.DataObject) -> None:
-    """E5, E7: in whatever order, and if the next of its name goes on from there."""
+def test_a_position_names_exactly_the_handled_events(data: st.DataObject) -> None:
+    """E5, E7: in any order, and if the next subscription goes on from it."""
     progress = Progress(Position((0, -1)))
     ahead, taken, left, done = list(PLACES), (0, -1), set[Place](), set[Place]()
     begun = 0  # what a run of before borders on is one with it once it is passed
@@ -59,7 +59,7 @@ def test_a_position_says_exactly_what_was_done(data: st.DataObject) -> None:
         assert len(position.done) <= len(opened) + begun
 
 
-def test_a_position_does_not_move_over_what_was_not_taken_in() -> None:
+def test_a_position_does_not_pass_events_that_were_not_taken_in() -> None:
     """E5: beginning again with holes, the holes stay until they are handled."""
     start = Position((1, -1), (((3, 0), (5, 0)),))
     progress = Progress(start)
@@ -76,7 +76,7 @@ def test_a_position_does_not_move_over_what_was_not_taken_in() -> None:
 
 @pytest.mark.parametrize("delivery", ["at-least-once", "exactly-once"])
 def test_one_stuck_event_leaves_a_short_position(delivery: str) -> None:
-    """E7: the document says what is done beyond it in one run, however much it is."""
+    """E7: consecutive handled events are one span of the document."""
 
     @virtual
     async def scenario() -> None:

@@ -65,7 +65,7 @@ def test_patterns(pattern: Any, expected: set[Any]) -> None:
 
 
 def test_bad_patterns_are_refused() -> None:
-    """E15: what is no pattern is refused at once, not at the first event."""
+    """E15: a value that is no pattern is refused at once, not at the first event."""
     with pytest.raises(ValueError, match="dotted words"):
         select("order..placed")
     with pytest.raises(LimitExceeded):
@@ -117,15 +117,15 @@ class Shape(Protocol):
         ("order.Placed.*", ValueError, "lower-case"),
     ],
 )
-def test_what_can_never_match_is_refused(
+def test_patterns_that_can_never_match_are_refused(
     pattern: Any, kind: type[Exception], words: str
 ) -> None:
-    """E15: with one clear error; nobody waits for events that cannot come."""
+    """E15: with one clear error."""
     with pytest.raises(kind, match=words):
         select(pattern)
 
 
-def test_what_events_derive_from_is_a_pattern() -> None:
+def test_base_classes_of_events_are_patterns() -> None:
     """E15: a generic class, a class that is no event itself, and `object`."""
     for cls, event_class in ((Made, Made), (Mixin, Mixed), (object, Paid)):
         assert select(cls).fits_class(event_class)

@@ -1,4 +1,4 @@
-"""Pausing and resuming, of every kind; and what has to go when too much waits."""
+"""Pausing and resuming of every kind, and drops when too many events wait."""
 
 import asyncio
 import functools
@@ -37,7 +37,7 @@ def balanced(sub: Any) -> Any:
 
 @virtual
 async def test_a_plain_function_pauses_and_resumes() -> None:
-    """E12: what came meanwhile comes first, in order; beyond the buffer is dropped."""
+    """E12: held events come first, in order; those beyond the buffer are dropped."""
     async with Swarm() as swarm:
         got: list[int] = []
         sub = await swarm.events.on(
@@ -95,7 +95,7 @@ async def test_plain_functions_that_pause_and_resume_each_other() -> None:
 def test_a_plain_function_resumed_in_the_middle_of_an_event(
     controls_first: bool,
 ) -> None:
-    """E12: what has waited, then the event in hand, then what follows."""
+    """E12: held events, then the current event, then its successors."""
 
     @virtual
     async def scenario() -> None:
@@ -149,7 +149,7 @@ async def test_a_stream_pauses_and_resumes() -> None:
 
 @virtual
 async def test_two_tasks_take_turns_at_a_stream() -> None:
-    """T4: whoever waits is woken, also when the other has read in between."""
+    """T4: a waiting reader is woken, also when another one has read in between."""
     async with Swarm() as swarm, swarm.events.subscribe(Tick) as stream:
         first = asyncio.create_task(anext(stream))
         await turns(2)
@@ -169,7 +169,7 @@ async def test_two_tasks_take_turns_at_a_stream() -> None:
 
 @virtual
 async def test_a_member_pauses_and_the_others_go_on() -> None:
-    """E16, E12: the events of a group go to those who take them."""
+    """E12, E16: the events of a group go to its active members."""
     async with Swarm() as swarm:
         got: dict[str, list[int]] = {"a": [], "b": []}
         members: dict[str, Any] = {}
@@ -254,8 +254,8 @@ async def test_a_plain_function_may_return_a_value_but_nothing_to_await() -> Non
 
 
 @virtual
-async def test_a_letter_of_who_has_lost_its_name_is_not_written() -> None:
-    """E6, E10: whoever has the name now has the event again."""
+async def test_a_subscription_that_lost_its_name_writes_no_dead_letter() -> None:
+    """E6, E10: the newer subscription of the name gets the event again."""
     async with Swarm() as swarm:
         broken = True
         seen: list[str] = []
@@ -291,7 +291,7 @@ async def test_a_letter_of_who_has_lost_its_name_is_not_written() -> None:
 
 @virtual
 async def test_a_storm_of_a_named_subscription_is_bounded() -> None:
-    """Limits: what cannot be kept is counted, and the position goes on."""
+    """Dead letters beyond the limit are counted, and the position goes on."""
     config = SwarmConfig(events=BusOptions(dead_letters=5))
     async with Swarm(config=config) as swarm:
 
@@ -320,8 +320,8 @@ async def test_a_storm_of_a_named_subscription_is_bounded() -> None:
 
 
 @virtual
-async def test_one_comes_and_one_goes_while_an_event_is_handed_over() -> None:
-    """E12, E13: who comes gets the next event, who goes not even this one."""
+async def test_a_subscriber_added_during_delivery_does_not_hide_a_removal() -> None:
+    """E12, E13: the new one gets the next event, the removed one none."""
     async with Swarm() as swarm:
         got: list[tuple[str, int]] = []
 

@@ -258,7 +258,7 @@ def test_a_payload_that_is_too_large(payload: Any) -> None:
     scenario()
 
 
-def test_what_a_payload_weighs() -> None:
+def test_the_size_of_a_payload_counts_text_and_bytes() -> None:
     """Numbers and the like cost nothing, text and bytes their length."""
     fixed = Fixed(1, None, datetime.datetime.now(datetime.UTC), 2.0)  # type: ignore[arg-type]
     assert measure_of(Fixed)(fixed) == 0
@@ -282,7 +282,7 @@ async def test_large_payloads_within_the_limit_count_for_the_log() -> None:
 
 
 @pytest.mark.parametrize("payload", [Ping, "text", None, 5, object(), Inner("x")])
-def test_what_is_no_event(payload: Any) -> None:
+def test_publishing_a_value_that_is_no_event_is_refused(payload: Any) -> None:
     """One clear TypeError."""
 
     @virtual
@@ -358,7 +358,7 @@ class Relay(Agent):
 
 
 @virtual
-async def test_a_reader_that_asks_who_publishes_to_it() -> None:
+async def test_a_reader_that_asks_its_publisher_closes_a_cycle() -> None:
     """L15: the edge of room and the edge of an ask are in one graph."""
     async with Swarm() as swarm:
         one, two = await swarm.spawn(Relay, name="one"), await swarm.spawn(Relay)
@@ -389,7 +389,7 @@ async def test_a_reader_that_waits_for_a_lock_of_its_publisher() -> None:
 
 @virtual
 async def test_no_false_alarm_among_readers() -> None:
-    """L15: who only looks stuck is not told so."""
+    """L15: readers that look blocked raise no alarm."""
     async with Swarm() as swarm:
         seen: list[int] = []
 
@@ -453,7 +453,7 @@ async def test_two_readers_of_one_stream_are_no_cycle() -> None:
 
 @virtual
 async def test_a_reader_publishes_to_itself() -> None:
-    """E2: who alone could make room does not wait for it; nothing is lost."""
+    """E18: the reader itself does not wait for room, and loses nothing."""
     async with Swarm() as swarm:
         got: list[int] = []
         async with swarm.events.subscribe(Ping, buffer=2) as stream:
@@ -483,7 +483,7 @@ class Listening(Agent):
 
 @virtual
 async def test_an_agent_reads_in_one_turn_after_the_other() -> None:
-    """L15: a turn that is over waits for nobody, and nobody for it."""
+    """L15: a turn that is over has no edge."""
     async with Swarm() as swarm:
         agent = await swarm.spawn(Listening)
 

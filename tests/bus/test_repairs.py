@@ -157,8 +157,8 @@ async def test_a_lagging_subscription_makes_no_query_slow() -> None:
 
 
 @virtual
-async def test_the_representation_of_what_users_hold_is_one_short_line() -> None:
-    """It names what it is, without addresses."""
+async def test_representations_are_one_short_line() -> None:
+    """It has no address in it."""
     async with Swarm() as swarm:
 
         async def handle(_: Any) -> None: ...

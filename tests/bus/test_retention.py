@@ -1,4 +1,4 @@
-"""What the log and history keep, for whom, and who is told (H1, H5, H7)."""
+"""Retention of the log and of history, holds, and alerts (H1, H5, H7)."""
 
 import asyncio
 from typing import Any
@@ -36,7 +36,7 @@ def config(**limits: Any) -> SwarmConfig:
 
 
 class Clerk:
-    """A handler that waits for permission, and what it saw."""
+    """A handler that waits for permission, and the events it saw."""
 
     def __init__(self) -> None:
         self.open = asyncio.Event()
@@ -53,7 +53,7 @@ def log_of(swarm: Swarm) -> Any:
 
 @pytest.mark.parametrize("delivery", ["at-least-once", "exactly-once"])
 def test_the_log_waits_for_named_subscriptions(delivery: Any) -> None:
-    """H7: nothing unacknowledged goes; what is acknowledged does."""
+    """H7: unacknowledged events stay in the log, acknowledged ones go."""
 
     @virtual
     async def scenario() -> None:
@@ -84,7 +84,7 @@ def test_the_log_waits_for_named_subscriptions(delivery: Any) -> None:
 
 @virtual
 async def test_beyond_the_hard_limit_the_subscription_is_told() -> None:
-    """H7: memory is bounded; what was lost is counted exactly, and alerted."""
+    """H7: memory is bounded; lost commits are counted exactly, and alerted."""
     async with Swarm(config=config(log_commits=10, held_commits=40)) as swarm:
         clerk = Clerk()
         sub = await swarm.events.on(Note, clerk.handle, name="clerk", buffer=2)
@@ -112,7 +112,7 @@ async def test_beyond_the_hard_limit_the_subscription_is_told() -> None:
 
 
 @virtual
-async def test_what_nobody_has_to_handle_is_not_held() -> None:
+async def test_the_log_does_not_hold_handled_events() -> None:
     """H7: an idle subscription writes a newer position down, and pins nothing."""
     async with Swarm(config=config(log_commits=10, held_commits=1_000)) as swarm:
         clerk = Clerk()
@@ -141,7 +141,7 @@ async def test_what_nobody_has_to_handle_is_not_held() -> None:
 
 
 @virtual
-async def test_a_name_that_nobody_has_is_held_and_can_be_forgotten() -> None:
+async def test_the_log_is_held_for_an_inactive_name_until_it_is_forgotten() -> None:
     """H7: for the next of its name; `forget` lets go."""
     async with Swarm(config=config(log_commits=10, held_commits=200)) as swarm:
         clerk = Clerk()
@@ -174,7 +174,7 @@ async def test_a_name_that_nobody_has_is_held_and_can_be_forgotten() -> None:
 
 @virtual
 async def test_a_name_beyond_the_hard_limit_is_told_to_everybody() -> None:
-    """H5, H7: nobody has it, so an alert says so; and who takes it up is refused."""
+    """H5, H7: an alert says so, and the next subscription of the name is refused."""
     async with Swarm(config=config(log_commits=10, held_commits=30)) as swarm:
         sub = await swarm.events.on(Note, print, name="clerk")
         await sub.cancel()
@@ -201,7 +201,7 @@ async def test_a_name_beyond_the_hard_limit_is_told_to_everybody() -> None:
 
 @virtual
 async def test_at_most_once_holds_nothing() -> None:
-    """H7 is for those that acknowledge."""
+    """H7: the log is held only for subscriptions that acknowledge."""
     async with Swarm(config=config(log_commits=10)) as swarm:
         clerk = Clerk()
         await swarm.events.on(
@@ -216,7 +216,7 @@ async def test_at_most_once_holds_nothing() -> None:
 
 @virtual
 async def test_history_has_bounds_of_its_own() -> None:
-    """H1, H5: by count and age; query, replay and `since` agree on what is gone."""
+    """H1, H5: by count and age; query, replay and `since` agree."""
     options = BusOptions(history_events=10, history_seconds=100)
     async with Swarm(config=SwarmConfig(events=options)) as swarm:
         seqs = [(await swarm.events.publish(Note(n))).seq for n in range(30)]
@@ -297,7 +297,7 @@ async def test_a_named_subscription_is_not_bound_by_history() -> None:
 
 @virtual
 async def test_one_that_winds_up_late_takes_no_hold_from_the_next() -> None:
-    """H7, E5: the log is kept for the name, whoever of it was here last."""
+    """E5, H7: the log is held for the name."""
     async with Swarm(config=config(log_commits=50)) as swarm:
 
         async def slow(event: Event[Note]) -> None:

@@ -1,4 +1,4 @@
-"""What a policy says of positions and dead letters, and of who may announce what."""
+"""Rights to positions and dead letters, and reserved events."""
 
 import asyncio
 from collections.abc import Callable
@@ -31,7 +31,7 @@ class Note:
 
 
 class Doer(Agent):
-    """Does what it is told, as itself."""
+    """An agent that uses the bus as itself."""
 
     async def do(self, act: Callable[[Any], Any]) -> Any:
         return await act(self.swarm.events)
@@ -54,7 +54,7 @@ def strict() -> Policy:
 
 @pytest.mark.parametrize("policy", [Policy.default, strict])
 def test_a_position_is_the_programs_or_of_a_type_of_agents(policy: Any) -> None:
-    """S15, G11: nobody else takes the name, forgets it, or touches its letters."""
+    """G11, S15: agents of other types may not use the name or its dead letters."""
 
     @virtual
     async def scenario() -> None:
@@ -105,7 +105,7 @@ def test_a_position_is_the_programs_or_of_a_type_of_agents(policy: Any) -> None:
 
 @virtual
 async def test_agents_see_their_own_letters_and_others_that_they_may_read() -> None:
-    """S15: a letter tells what its subscription was told."""
+    """S15: a dead letter shows only what its subscription may see."""
     async with Swarm(policy=Policy.strict()) as swarm:
         one = await swarm.spawn(Doer, name="one", role="pulse")
         await subscribe("billing")(swarm.events)
@@ -126,7 +126,7 @@ async def test_agents_see_their_own_letters_and_others_that_they_may_read() -> N
 
 @virtual
 async def test_a_policy_without_such_a_rule_allows_no_names() -> None:
-    """S15: denied is whatever no rule allows; a rule that lets write lets take over."""
+    """S15: access is denied unless a rule allows it; the right to write is enough."""
     policy = Policy([Rule("*", "**", "r"), Rule("clerk", "subscriptions", "rw")])
     async with Swarm(policy=policy) as swarm:
         one = await swarm.spawn(Doer, name="one")
@@ -177,7 +177,7 @@ class Namesake:
 @pytest.mark.parametrize(
     "payload", [*FORGED, Derived("boss"), Namesake("x")], ids=lambda p: type(p).__name__
 )
-def test_what_the_swarm_announces_nobody_else_can(payload: Any) -> None:
+def test_events_of_the_swarm_itself_cannot_be_published(payload: Any) -> None:
     """G11, S15: not the program either; nothing is committed."""
 
     @virtual
@@ -201,8 +201,8 @@ def test_what_the_swarm_announces_nobody_else_can(payload: Any) -> None:
 
 
 @virtual
-async def test_what_others_say_they_can_publish() -> None:
-    """Alerts and the words of tasks say what somebody thinks or does."""
+async def test_alerts_and_task_events_can_be_published() -> None:
+    """They are not reserved."""
     async with Swarm() as swarm:
         for payload in (SystemAlert("info", "disk", "full"), TaskCompleted("t-1")):
             receipt = await swarm.events.publish(payload)
@@ -211,7 +211,7 @@ async def test_what_others_say_they_can_publish() -> None:
 
 
 @virtual
-async def test_an_agent_cannot_cancel_what_others_have_subscribed() -> None:
+async def test_an_agent_does_not_see_the_subscriptions_of_others() -> None:
     """G11, S15: it is not given it."""
     async with Swarm() as swarm:
         one = await swarm.spawn(Doer, name="one")
@@ -229,7 +229,7 @@ async def test_an_agent_cannot_cancel_what_others_have_subscribed() -> None:
 
 
 @virtual
-async def test_who_may_not_take_a_position_over_may_not_share_it() -> None:
+async def test_sharing_a_position_needs_the_right_to_take_it_over() -> None:
     """S15, E16: to join a group with a name is to take events from the others."""
     async with Swarm() as swarm:
         one = await swarm.spawn(Doer, name="one")
@@ -247,8 +247,8 @@ async def test_who_may_not_take_a_position_over_may_not_share_it() -> None:
 
 
 @virtual
-async def test_who_joins_a_group_sees_no_more_of_the_state_than_it_may() -> None:
-    """S15: what a group gets is what the one may see who has begun it."""
+async def test_joining_a_group_needs_the_right_to_see_its_events() -> None:
+    """S15: a group gets the events that its first member may see."""
     policy = Policy([Rule("reader", "**", "r"), Rule("blind", "shared", "rw")])
     async with Swarm(policy=policy) as swarm:
         blind = await swarm.spawn(Doer, name="blind", role="blind")
@@ -278,8 +278,8 @@ async def test_who_joins_a_group_sees_no_more_of_the_state_than_it_may() -> None
 
 
 @virtual
-async def test_who_joins_a_group_that_cannot_begin_begins_it() -> None:
-    """G3: nobody is given a subscription that is over already."""
+async def test_a_member_that_joins_a_failed_group_begins_it_anew() -> None:
+    """G3: it does not join the failed subscription."""
     async with Swarm() as swarm:
         got: list[str] = []
 

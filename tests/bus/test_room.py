@@ -255,7 +255,7 @@ async def test_a_loop_of_slow_plain_functions_lets_other_code_run() -> None:
 
 @virtual
 async def test_where_is_called_after_the_commit_and_does_not_reorder() -> None:
-    """G1, E9: it may take a lock, or write: those commits come after its event."""
+    """E9, G1: it may take a lock, or write; those commits come after its event."""
     async with Swarm() as swarm:
         inside = False
         seen: dict[str, list[Any]] = {

@@ -1,4 +1,4 @@
-"""What one run of a handler leaves to the next: nothing, whatever it does."""
+"""Runs of a handler are independent of each other."""
 
 import asyncio
 import contextvars
@@ -30,8 +30,8 @@ def balanced(sub: Any) -> Any:
 
 
 @pytest.mark.parametrize("delivery", ["at-least-once", "exactly-once"])
-def test_a_handler_that_does_not_end_is_left_alone(delivery: Any) -> None:
-    """E5, E6: its event is given to another attempt; what it does late counts not."""
+def test_a_handler_that_ignores_its_cancellation_is_left_behind(delivery: Any) -> None:
+    """E5, E6: its event goes to another attempt; its late outcome has no effect."""
 
     @virtual
     async def scenario() -> None:
@@ -85,7 +85,7 @@ def test_a_handler_that_does_not_end_is_left_alone(delivery: Any) -> None:
 
 
 @virtual
-async def test_not_more_than_so_many_are_left_alone() -> None:
+async def test_the_number_of_handlers_left_behind_is_bounded() -> None:
     """E18: beyond `max_in_flight` of them, nothing more begins until one ends."""
     async with Swarm() as swarm:
         runs, release = 0, asyncio.Event()
@@ -120,7 +120,7 @@ async def test_not_more_than_so_many_are_left_alone() -> None:
 
 
 @virtual
-async def test_a_handler_that_ends_late_is_not_left_alone() -> None:
+async def test_a_handler_that_cleans_up_in_time_is_waited_for() -> None:
     """E9: an ordered one has no other run beside it while it cleans up."""
     async with Swarm() as swarm:
         running = most = 0
@@ -157,8 +157,8 @@ VARIABLE: contextvars.ContextVar[int | None] = contextvars.ContextVar("v", defau
 
 @pytest.mark.parametrize("delivery", ["at-most-once", "at-least-once", "exactly-once"])
 @pytest.mark.parametrize("suspends", [True, False])
-def test_no_run_sees_what_another_has_set(delivery: Any, suspends: bool) -> None:
-    """Context variables are a run's own, and what it begins has them."""
+def test_runs_do_not_share_context_variables(delivery: Any, suspends: bool) -> None:
+    """Each run begins with clean context variables."""
 
     @virtual
     async def scenario() -> None:
@@ -190,7 +190,7 @@ def test_no_run_sees_what_another_has_set(delivery: Any, suspends: bool) -> None
 
 @virtual
 async def test_a_plain_function_leaves_nothing_to_later_turns() -> None:
-    """What it sets in its context ends with the turn of the loop."""
+    """Its context variables end with the turn of the loop."""
     async with Swarm() as swarm:
         seen: list[int | None] = []
 
@@ -210,7 +210,7 @@ async def test_a_plain_function_leaves_nothing_to_later_turns() -> None:
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_what_comes_of_a_batch_carries_what_its_events_share(same: bool) -> None:
+def test_consequences_of_a_batch_carry_the_ids_its_events_share(same: bool) -> None:
     """E19: no event's ids are taken for another's; the depth is the deepest one's."""
 
     @virtual

@@ -1,4 +1,4 @@
-"""What an agent subscribes ends with it, however it ends (faults 17 and 40)."""
+"""Subscriptions of an agent end with it, however it ends."""
 
 import asyncio
 from typing import Any
@@ -18,7 +18,7 @@ RESTART = Restart("permanent", max=5, within=60)
 
 
 class Listener(Agent):
-    """Subscribes as its `kind` says, and notes what it gets and with which self."""
+    """An agent that subscribes as `kind` says and notes its events."""
 
     def __init__(self, kind: str, got: list[tuple[int, int]]) -> None:
         self.kind = kind
@@ -89,7 +89,7 @@ def test_an_agent_built_anew_has_subscribed_once(kind: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["stop", "kill", "fail", "replace", "started"])
-def test_however_it_ends(how: str) -> None:
+def test_subscriptions_end_with_their_agent_however_it_ends(how: str) -> None:
     """G13: nothing of it is left on the bus."""
 
     class Unready(Listener):
@@ -127,8 +127,8 @@ def test_however_it_ends(how: str) -> None:
 
 
 @virtual
-async def test_what_runs_is_cancelled_and_over_when_stop_returns() -> None:
-    """E14: as `run` is; what a name had in hand is handled by the next of the name."""
+async def test_running_handlers_have_ended_when_stop_returns() -> None:
+    """E14: current events of a name go to the next subscription of the name."""
     steps: list[str] = []
 
     class Slow(Agent):
@@ -187,7 +187,7 @@ def test_a_handler_that_ends_its_own_agent_ends(group: str | None) -> None:
 
 
 @virtual
-async def test_who_has_ended_subscribes_no_more() -> None:
+async def test_an_agent_that_has_ended_cannot_subscribe() -> None:
     """G10, L19: a task that outlived its agent is told so."""
     kept: list[Any] = []
 
@@ -211,7 +211,7 @@ async def test_who_has_ended_subscribes_no_more() -> None:
 
 
 @virtual
-async def test_what_was_cancelled_is_not_kept() -> None:
+async def test_cancelled_subscriptions_are_not_kept() -> None:
     """G13: an agent that subscribes and cancels for ever does not grow."""
 
     class Restless(Agent):

@@ -151,8 +151,8 @@ async def test_one_publisher_of_a_key_under_every_schedule(sim: Any) -> None:
 
 
 @simulate(schedules=60)
-async def test_blocked_readers_are_told_under_every_schedule(sim: Any) -> None:
-    """L15: readers that publish to each other: one is told, and nobody hangs."""
+async def test_a_deadlock_of_readers_is_found_under_every_schedule(sim: Any) -> None:
+    """L15: of readers that publish to each other, one gets the error and none hangs."""
     async with Swarm() as swarm:
 
         async def echo(mine: type[Any], other: type[Any], most: int) -> int:

@@ -1,4 +1,4 @@
-"""What the swarm itself announces, and what every event carries along."""
+"""Events of the swarm itself, and the ids that every event carries."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -132,7 +132,7 @@ async def test_health_changes_with_the_status() -> None:
 
 @virtual
 async def test_settings_that_change() -> None:
-    """system.config_changed is what writing below `global.config` is."""
+    """Writing below `global.config` is a `system.config_changed`."""
     policy = Policy([Rule("clerk", "global.config.open", "r")])
     async with Swarm(policy=policy) as swarm:
         got: list[SystemConfigChanged] = []

@@ -1,4 +1,4 @@
-"""Whatever is to be handed over later is, however time passes between two looks."""
+"""Every event that is due later is handed over, however the clock moves."""
 
 import asyncio
 import itertools
@@ -17,7 +17,7 @@ class Tick:
 
 
 class Creeping(LoopClock):
-    """A clock that has moved on each time that somebody looks, as a real one has."""
+    """A clock that moves at each look, as a real one does."""
 
     def __init__(self, step: float) -> None:
         super().__init__()
@@ -107,8 +107,8 @@ def test_no_batch_waits_for_ever(step: float) -> None:
 
 
 @virtual
-async def test_closing_does_not_wait_for_what_nobody_looks_at() -> None:
-    """E5, G12: what is due at the end is handled, long before `drain_timeout`."""
+async def test_closing_hands_over_every_due_event() -> None:
+    """E5, G12: due events are handled long before `drain_timeout`."""
     loop = asyncio.get_running_loop()
     for step, seed in itertools.product((1e-6, 1e-4, 1e-3), range(5)):
         config = SwarmConfig(drain_timeout=1_000)
@@ -138,8 +138,8 @@ async def test_closing_does_not_wait_for_what_nobody_looks_at() -> None:
 
 
 @virtual
-async def test_a_timer_does_not_spin_while_nobody_is_free() -> None:
-    """What is due and has to wait for a free handler costs nothing meanwhile."""
+async def test_a_timer_does_not_spin_while_no_handler_is_free() -> None:
+    """An event that waits for a free handler costs nothing meanwhile."""
     async with Swarm() as swarm:
         loop: Any = asyncio.get_running_loop()
 

@@ -1,4 +1,4 @@
-"""Events under many schedules and faults: what each delivery promises, and no more."""
+"""Promises of each delivery under many schedules and faults."""
 
 import asyncio
 from collections import Counter
@@ -148,7 +148,7 @@ PROMISES = [
 
 @pytest.mark.parametrize(("promise", "options"), PROMISES)
 def test_no_fault_breaks_what_a_delivery_promises(promise, options):
-    """E3 to E9, E17: whatever goes wrong, at every event and in every order."""
+    """E3 to E9, E17: with faults at every event and in every order."""
 
     async def program(sim: Sim) -> None:
         await promise(sim, **options)
@@ -176,7 +176,7 @@ def trusting(promise: Any, **options: Any) -> Any:
 
 
 def test_a_hand_over_before_it_is_acknowledged_is_found(monkeypatch):
-    """E4: what is handed over is done, also when its handler is cancelled."""
+    """E4: an event that was handed over is done, also when its handler is cancelled."""
     monkeypatch.setattr(DeliveryQueue, "done", lambda self, run, now: None)
     program = trusting(at_most_once, ordered=False)
     breaks(program, WRONG, faults=Faults(crash_handler=True))
@@ -239,7 +239,7 @@ def one_worker_ever(self, member):
 
 
 def test_successors_that_overtake_are_found(monkeypatch):
-    """E9: what is late holds back what is behind it."""
+    """E9: a late event holds back its successors."""
     ended = DeliveryQueue._end
 
     def rotates(self, run, gone, now):
@@ -267,13 +267,13 @@ def test_an_effect_without_its_acknowledgement_is_found(monkeypatch):
 
 
 def test_a_position_that_runs_ahead_is_found(monkeypatch):
-    """E5: what is under way when a subscription ends is due to the next of its name."""
+    """E5: current events of an ended subscription are due to the next of its name."""
     monkeypatch.setattr(Progress, "take", lambda self, place: None)
     breaks(handed_on, WRONG, faults=EVENT_FAULTS)
 
 
 def test_a_position_that_is_not_kept_is_found(monkeypatch):
-    """E7: what is done is not done again by the next of its name."""
+    """E7: handled events are not handled again by the next of the name."""
     monkeypatch.setattr(OffsetCommitter, "has_done", lambda self, place: False)
     to_commit = OffsetCommitter.to_commit
 
@@ -312,7 +312,7 @@ async def handed_on(sim: Sim) -> None:
 
 
 def test_a_named_subscription_hands_on_exactly_what_is_not_done():
-    """E7, H4: however it ends, and whatever goes wrong on the way."""
+    """E7, H4: however it ends, and with faults on the way."""
     holds(handed_on, schedules=300, faults=EVENT_FAULTS)
 
 

@@ -1,4 +1,4 @@
-"""What agents subscribe, under many schedules and crashes: it ends with them."""
+"""Subscriptions of agents end with them, under many schedules and crashes."""
 
 import asyncio
 from collections import Counter
@@ -70,7 +70,7 @@ async def parcels(sim: Sim) -> None:
     ids=["none", "crash", "handlers"],
 )
 def test_a_name_goes_on_from_life_to_life(faults: Faults | None) -> None:
-    """E5, E3: each event is handled, by who lives; and nothing is left."""
+    """E3, E5: a living agent handles each event, and nothing is left."""
     holds(parcels, schedules=150, faults=faults)
 
 
