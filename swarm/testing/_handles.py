@@ -33,7 +33,7 @@ class Numbering(Protocol):
 
 
 class SimTask(asyncio.Task[Any]):
-    """A task with a loop-local number, given the first time anybody needs it."""
+    """A task with a loop-local number, given the first time it is needed."""
 
     sim_id: int = 0
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from swarm.testing._script import LENGTHS, Drawn, HoldHeads
 from swarm.testing.faults._plan import (
-    ANYBODY,
+    ANY,
     OCCASIONS,
     SIZES,
     Fault,
@@ -103,28 +103,28 @@ def fault_plans(
         draw: given by Hypothesis.
         faults: which there may be, and how many.
         agents: the names of the agents, locks and subscriptions they may hit, those
-            of them that `faults` allows. Without names anybody, counted together;
+            of them that `faults` allows. Without names all, counted together;
             `faults` may then say only True or False.
         last: the last occasion that is hit, of each of them.
 
     Raises:
-        ValueError: `faults` names somebody, and there are no names.
+        ValueError: `faults` names targets, and there are no names.
     """
     if not agents and any(getattr(faults, k) is not True for k in faults.kinds()):
         raise ValueError("faults that name agents need their names: agents=[...]")
     plan: list[st.SearchStrategy[Fault]] = []
     for kind in faults.kinds():
         everywhere = not agents or OCCASIONS[kind] == "operation"
-        names = [ANYBODY] if everywhere else [n for n in agents if faults.hits(kind, n)]
+        names = [ANY] if everywhere else [n for n in agents if faults.hits(kind, n)]
         if names:
             number, size = st.integers(1, last), st.sampled_from(SIZES[kind])
-            who = st.sampled_from(names)
-            plan.append(st.builds(_fault, st.just(kind), who, number, size))
+            target = st.sampled_from(names)
+            plan.append(st.builds(_fault, st.just(kind), target, number, size))
     if not plan:
         return ()
     found: list[Fault] = draw(st.lists(st.one_of(plan), max_size=faults.most))
     return tuple(found)
 
 
-def _fault(kind: Kind, who: str, number: int, size: Size) -> Fault:
-    return Fault(kind, who, number, *size)
+def _fault(kind: Kind, target: str, number: int, size: Size) -> Fault:
+    return Fault(kind, target, number, *size)

@@ -1,4 +1,4 @@
-"""Where tasks are and what they wait for, read from their suspended frames."""
+"""The line at which each task stands and what it waits for, read from its frames."""
 
 # mypy: disable-error-code="explicit-override"
 from __future__ import annotations
@@ -146,7 +146,7 @@ def waits_outside(task: Any) -> bool:
 
 
 def wait_of(task: Any, holders: dict[int, Any]) -> Wait:
-    """Say what a suspended task waits for, and whom that makes it wait for."""
+    """Say what a suspended task waits for, and which tasks that makes it wait for."""
     primitive = group = None
     sleeping = False
     for frame in frames_of(task.get_coro()):

@@ -68,12 +68,12 @@ async def locked(sim: Sim, cancel: bool = True) -> None:
         linearizable(history, LockModel(fenced=True))
 
 
-def test_a_lock_lets_one_in_at_a_time_and_strands_nobody():
+def test_a_lock_lets_one_in_at_a_time_and_leaves_no_waiter():
     """L1, L4, G6, G13: with growing tokens, whoever is cancelled whenever."""
     holds(locked, schedules=300)
 
 
-def test_a_lock_strands_nobody_wherever_its_users_are_cancelled():
+def test_a_lock_leaves_no_waiter_wherever_its_users_are_cancelled():
     """L4, G3: the sweep over all steps of all users."""
 
     async def program(sim: Sim) -> None:
@@ -140,7 +140,7 @@ def test_no_holder_writes_after_its_lease_has_gone():
     holds(fenced, schedules=400, faults=FAULTS)
 
 
-def test_a_guard_that_nobody_looks_at_is_found(monkeypatch):
+def test_a_guard_that_is_not_checked_is_found(monkeypatch):
     """S16: the check can fail."""
     check = MemoryKernel._check
 

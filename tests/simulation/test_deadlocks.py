@@ -81,7 +81,7 @@ def test_asks_without_a_circle_are_never_called_a_deadlock():
     holds(no_circle, schedules=300)
 
 
-def test_a_deadlock_that_nobody_sees_is_found(monkeypatch):
+def test_a_deadlock_that_is_not_seen_is_found(monkeypatch):
     """Q6: the check can fail."""
     monkeypatch.setattr(WaitGraph, "enter", lambda self, turn, obstacle: None)
     monkeypatch.setattr(WaitGraph, "leave", lambda self, turn, obstacle: None)

@@ -250,7 +250,7 @@ def test_a_mailbox_that_drops_a_letter_on_cancel_is_found(monkeypatch):
     breaks(told, (*WRONG, Exception))
 
 
-def test_a_cancelled_sender_whose_letter_stays_is_found(monkeypatch):
+def test_a_cancelled_sender_whose_message_stays_is_found(monkeypatch):
     """T3: never both sent and cancelled."""
 
     async def stays(envelope, timeout):
@@ -271,7 +271,7 @@ def test_a_cancelled_sender_whose_letter_stays_is_found(monkeypatch):
     breaks(told, WRONG)
 
 
-def test_a_withdrawal_that_lets_nobody_in_is_found(monkeypatch):
+def test_a_withdrawal_that_lets_no_sender_in_is_found(monkeypatch):
     """G6: who leaves the line, or the mailbox, makes room for the next."""
 
     def only_one(self, mailbox):

@@ -161,7 +161,7 @@ def test_the_end_of_the_swarm_ends_every_watch():
     holds(closed_while_watching)
 
 
-def test_a_close_that_wakes_nobody_is_found(monkeypatch):
+def test_a_close_that_wakes_no_watch_is_found(monkeypatch):
     """G12: the check can fail, and it is reported as what it is: stuck."""
     close = LogReader.close
     assert close

@@ -68,7 +68,7 @@ def test_a_cancelled_waiter_of_an_anyio_lock_blocks_the_next_one():
 HOST = ("example.org", 80, False, True, None, None, None)
 
 
-def test_a_cancelled_waiter_of_an_aiohttp_connector_wakes_nobody():
+def test_a_cancelled_waiter_of_an_aiohttp_connector_wakes_no_other():
     """aiohttp 3.14: a slot offered to a cancelled waiter is offered no more."""
     needs("aiohttp", "3.14.")
     import aiohttp

@@ -1,4 +1,4 @@
-"""Agents as they are under simulation: their messages and turns can go wrong.
+"""Agents in a simulation: their messages and turns can go wrong.
 
 The supervisor makes every agent of the class that its runtime substitutes for `Cell`;
 in production that is `Cell`. So there is nothing to switch off in production.

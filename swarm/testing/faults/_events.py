@@ -1,8 +1,8 @@
-"""Subscriptions as they are under simulation: events on their way can go wrong.
+"""Subscriptions in a simulation: events on their way can go wrong.
 
-The bus makes every subscription of the type that its loop names (`subscription_types`);
-a real loop names none. What may go wrong is what each kind of delivery leaves open
-(E4 to E9), so that no fault breaks a promise of the bus by itself:
+The bus makes each subscription of the class that its runtime substitutes. What may go
+wrong is what each kind of delivery leaves open (E4 to E9), so that no fault breaks a
+promise of the bus by itself:
 
 - at most once: an event is dropped, and counted; one whose handler crashed is done.
 - at least once and exactly once: a hand-over is lost, is late, or its
@@ -153,7 +153,7 @@ class FaultyHandler(HandlerSubscription):
         return True
 
     def _drop(self, run: HandlerRun) -> None:
-        """Take a hand-over as acknowledged, although nobody saw the event (E4)."""
+        """Take a hand-over as acknowledged, although no handler saw the event (E4)."""
         number = len(run.items)
         self.queue.done(run, self.now())
         self.queue.processed -= number
@@ -186,7 +186,7 @@ class FaultyHandler(HandlerSubscription):
 
 
 class _AckLostError(Exception):
-    """A handler has done its work, and nobody is told."""
+    """A handler has done its work, and its acknowledgement is lost."""
 
 
 def _forgetful(member: Member) -> Member:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from swarm.testing._errors import SimulationError
 from swarm.testing._virtual import VirtualLoop
 from swarm.testing.faults._freezer import TaskFreezer
-from swarm.testing.faults._plan import ANYBODY, OCCASIONS, Fault, Kind, Occasion
+from swarm.testing.faults._plan import ANY, OCCASIONS, Fault, Kind, Occasion
 
 
 class FaultTarget(Protocol):
@@ -124,8 +124,8 @@ class Injector:
 
     def jump_wall(self, seconds: float) -> None:
         """Let the wall clock, and only it, jump now."""
-        number = self.counts.get(("operation", ANYBODY), 0)
-        self.note(Fault("jump", ANYBODY, number, seconds))
+        number = self.counts.get(("operation", ANY), 0)
+        self.note(Fault("jump", ANY, number, seconds))
         self._loop.jump_wall(seconds)
 
     def _find(self, agent: Any) -> FaultTarget:
@@ -202,7 +202,7 @@ class Injector:
         counts, due = self.counts, self._due
         place = (occasion, name)
         number = counts[place] = counts.get(place, 0) + 1
-        everywhere = (occasion, ANYBODY)
+        everywhere = (occasion, ANY)
         total = counts[everywhere] = counts.get(everywhere, 0) + 1
         if not due:
             return []
@@ -230,7 +230,7 @@ class Injector:
     def operation(self) -> None:
         """Count an operation on the tree."""
         counts = self.counts
-        place = ("operation", ANYBODY)
+        place = ("operation", ANY)
         number = counts[place] = counts.get(place, 0) + 1
         if self._due:
             for fault in self._due.pop((*place, number), ()):

@@ -1,4 +1,4 @@
-"""Leases as they are under simulation: they can end long before their time.
+"""Leases in a simulation: they can end long before their time.
 
 Locks and semaphores take the class that their runtime substitutes for `LeaseManager`.
 """

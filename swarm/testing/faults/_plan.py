@@ -46,7 +46,7 @@ Occasion = Literal[
 Census = Mapping[tuple[str, str], int]
 """How often an occasion came up: (occasion, whose) to a number."""
 
-ANYBODY: Final = "*"
+ANY: Final = "*"
 OCCASIONS: Final[Mapping[str, Occasion]] = {
     "crash": "turn",
     "freeze": "turn",
@@ -90,20 +90,20 @@ SIZES: Final[Mapping[str, tuple[Size, ...]]] = {
 }
 """What is tried of each kind, the mildest first."""
 _TEXTS: Final[Mapping[str, str]] = {
-    "crash": "{who} crashed in turn {number}{later}",
-    "freeze": "{who} froze for {amount:g} s in turn {number}{later}",
-    "slow": "{who} was {amount:g} s slow to handle turn {number}",
-    "drop": "message {number} to {who} was lost",
-    "duplicate": "message {number} to {who} came twice",
-    "delay": "message {number} to {who} came {amount:g} s late",
-    "reorder": "message {number} to {who} was overtaken by the next",
-    "expire": "lease {number} of {who} ended {amount:g} s after its grant{later}",
+    "crash": "{target} crashed in turn {number}{later}",
+    "freeze": "{target} froze for {amount:g} s in turn {number}{later}",
+    "slow": "{target} was {amount:g} s slow to handle turn {number}",
+    "drop": "message {number} to {target} was lost",
+    "duplicate": "message {number} to {target} came twice",
+    "delay": "message {number} to {target} came {amount:g} s late",
+    "reorder": "message {number} to {target} was overtaken by the next",
+    "expire": "lease {number} of {target} ended {amount:g} s after its grant{later}",
     "jump": "the wall clock jumped by {amount:+g} s at operation {number}",
-    "drop_event": "event {number} for {who} was lost on its way",
-    "duplicate_event": "the acknowledgement of event {number} by {who} was lost",
-    "delay_event": "event {number} for {who} was {amount:g} s late",
-    "reorder_event": "event {number} for {who} was overtaken by the next",
-    "crash_handler": "the handler of {who} crashed in event {number}{later}",
+    "drop_event": "event {number} for {target} was lost on its way",
+    "duplicate_event": "the acknowledgement of event {number} by {target} was lost",
+    "delay_event": "event {number} for {target} was {amount:g} s late",
+    "reorder_event": "event {number} for {target} was overtaken by the next",
+    "crash_handler": "the handler of {target} crashed in event {number}{later}",
 }
 _MANY: Final = 2_000  # single faults that are put in line
 
@@ -113,7 +113,7 @@ class Fault(NamedTuple):
 
     Attributes:
         kind: what: see `Faults`.
-        target: whom: the name of an agent, of a lock or semaphore, of a subscription,
+        target: the name of an agent, of a lock or semaphore, of a subscription,
             or `"*"`: any, counted all together.
         number: at which occasion, from 1: the agent's turn (`crash`, `freeze`,
             `slow`), message (`drop`, `duplicate`, `delay`, `reorder`), lease of a
@@ -131,11 +131,11 @@ class Fault(NamedTuple):
     turns: int = 0
 
     def __str__(self) -> str:
-        who = "anybody" if self.target == ANYBODY else f"`{self.target}`"
+        name = "anything" if self.target == ANY else f"`{self.target}`"
         turns = "turn" if self.turns == 1 else "turns"
         later = f", {self.turns} loop {turns} on" if self.turns else ""
         return _TEXTS[self.kind].format(
-            who=who, number=self.number, amount=self.amount, later=later
+            target=name, number=self.number, amount=self.amount, later=later
         )
 
 
@@ -146,9 +146,9 @@ Targets = bool | str | Collection[str]
 class Faults:
     """Which faults an exploration may inject into a swarm program.
 
-    Each kind takes True (anybody), a name, a pattern such as `"worker-*"`, or a
-    collection of these. Messages are what is told; asks and streams have somebody
-    who waits, and are reached by slow, frozen and crashing agents. Events are what
+    Each kind takes True (all of them), a name, a pattern such as `"worker-*"`, or a
+    collection of these. Messages are what is told; asks and streams have a waiting
+    caller, and are reached by slow, frozen and crashing agents. Events are what
     the bus hands to a subscription; what can go wrong with them depends on what the
     subscription was promised. An `@on` method is the subscription
     `"<agent>.<method>"`.
@@ -218,7 +218,7 @@ class Faults:
         return [kind for kind in get_args(Kind) if getattr(self, kind)]
 
     def hits(self, kind: Kind, name: str) -> bool:
-        """Return whether a kind of fault may hit whoever has this name."""
+        """Return whether a kind of fault may hit the holder of this name."""
         targets: Targets = getattr(self, kind)
         if isinstance(targets, bool):
             return targets
@@ -273,7 +273,7 @@ class Planner:
                 continue
             occasion = OCCASIONS[kind]
             names = sorted(
-                {t for known, t in self._census if known == occasion} - {ANYBODY}
+                {t for known, t in self._census if known == occasion} - {ANY}
             )
             for pattern in (targets,) if isinstance(targets, str) else targets:
                 if not any(fnmatchcase(name, pattern) for name in names):
@@ -285,16 +285,14 @@ class Planner:
         return choices[int(self._rng.random() * len(choices))] if choices else None
 
     def _targets(self, kind: Kind) -> list[str]:
-        """Return whom a kind of fault may hit; anybody only where no names are."""
+        """Return the names a kind of fault may hit; `ANY` where there are none."""
         occasion = OCCASIONS[kind]
         if occasion == "operation":
             return [t for o, t in self._census if o == occasion]
         return sorted(
             target
             for known, target in self._census
-            if known == occasion
-            and target != ANYBODY
-            and self._faults.hits(kind, target)
+            if known == occasion and target != ANY and self._faults.hits(kind, target)
         )
 
     def _enumerate(self) -> list[Fault]:

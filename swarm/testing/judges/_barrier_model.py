@@ -1,6 +1,6 @@
 """Ready model: a barrier.
 
-Waiting at a barrier cannot be explained by one instant, for nobody leaves
+Waiting at a barrier cannot be explained by one instant, for no party leaves
 before all have arrived: it is judged as two, `arrive` and `leave`, both between
 the invocation and the answer of the `wait`.
 """
@@ -29,7 +29,7 @@ class WaitOutcome(enum.Enum):
 
 
 BROKEN: Final = WaitOutcome.BROKEN
-"""The answer to a party whose generation was broken by somebody else."""
+"""The answer to a party whose generation was broken by another party."""
 LEFT: Final = WaitOutcome.LEFT
 """The answer to a party that arrived and gave up by itself: it timed out."""
 
@@ -82,7 +82,7 @@ class BarrierModel(Model[Any]):
     - `wait() -> None | index | (generation, index) | BROKEN | LEFT`: the first
       three say that the barrier tripped, which takes `parties` arrivals; within
       a generation every index from 0 to parties - 1 is given once.
-    - `reset()`: breaks a generation in which somebody waits, else does nothing;
+    - `reset()`: breaks a generation in which a party waits, else does nothing;
       ends an `abort`.
     - `abort()`: as `reset`; with `sticky`, also breaks the wait of all that
       come until the `reset`.
@@ -126,7 +126,7 @@ class BarrierModel(Model[Any]):
 def _arrive_and_leave(operation: Operation) -> tuple[Operation, ...]:
     if operation.op != "wait":
         return (operation,)
-    # Nobody saw a pending party go: the most it can have done is give up.
+    # A pending party was not seen to go: the most it can have done is give up.
     result = LEFT if operation.result is PENDING else operation.result
     return (
         attrs.evolve(operation, op="arrive", result=None),

@@ -5,7 +5,7 @@ when neither was answered before the other was invoked; only their real-time
 order matters, so times are sequence numbers and never clocks.
 
 Three things can become of an invocation: it is answered (`History.ok`), it is
-known not to have happened (`History.fail`), or nobody knows: a time-out, a
+known not to have happened (`History.fail`), or it is unknown: a time-out, a
 crash, a cancellation. The last is the default and is called *pending*: the
 operation may have taken effect at any time after its invocation, even after
 the client gave up, or never. Jepsen's `:ok`, `:fail` and `:info` are the same
@@ -37,7 +37,7 @@ class PendingAnswer(enum.Enum):
 
 
 PENDING: Final = PendingAnswer.PENDING
-"""The result of an operation that nobody saw answered."""
+"""The result of an operation without an answer."""
 
 
 @attrs.frozen(kw_only=True)
@@ -45,7 +45,7 @@ class Operation:
     """One call of a process upon the object under test.
 
     Attributes:
-        process: who called; any hashable name. Models use it as the owner of
+        process: the caller; any hashable name. Models use it as the owner of
             what the operation took (a lock, permits).
         op: the name of the operation, such as `"write"`.
         args: its arguments.
@@ -115,7 +115,7 @@ class History:
         )
 
     def fail(self, call: Call) -> None:
-        """Note that `call` certainly did not happen, so that it binds nobody.
+        """Note that `call` certainly did not happen, so that it constrains nothing.
 
         A refusal that depends on the object's state (a compare-and-set that
         found another value, a lock that was taken) is an answer: use `ok` with
@@ -141,7 +141,7 @@ class History:
         For instance `await history.record("a", "write", store.write(1), 1)`.
 
         Args:
-            process: who calls.
+            process: the caller.
             op: the operation's name in the model.
             awaitable: the call under way; awaited once.
             *args: the operation's arguments in the model.

@@ -137,7 +137,7 @@ def check_linearizable(
 
     Args:
         history: a `History`, or operations in any order.
-        model: what the object does when nobody interferes.
+        model: what the object does for one caller at a time.
         max_states: configurations to explore, all partitions together; a
             million takes some seconds and some hundred megabytes.
 

@@ -39,7 +39,7 @@ class LockModel(Model[Locked]):
     - `validate(token) -> True | False`: whether a live grant has the token, as
       in a write that is refused once the lease is gone. Needs `fenced`.
     - `expire(owner)`: all grants of `owner` end: its lease ran out, it died,
-      or somebody forced it.
+      or it was forced.
 
     Args:
         fenced: answers are fencing tokens, and each is greater than all before.
@@ -166,7 +166,7 @@ _LOCK_RULES: Final[dict[str, Callable[[Locked, Operation, bool], Locked | Illega
     "expire": _expire,
 }
 
-Permits: TypeAlias = tuple[int, frozenset[tuple[Any, int]]]  # capacity, held by whom
+Permits: TypeAlias = tuple[int, frozenset[tuple[Any, int]]]  # capacity, holders
 
 
 class SemaphoreModel(Model[Permits]):
@@ -182,7 +182,7 @@ class SemaphoreModel(Model[Permits]):
     Args:
         capacity: how many permits there are at first.
         owned: only the process that acquired a permit may release it. By
-            default anybody may, as with asyncio's.
+            default every task may, as with asyncio's.
         barging: a refused `acquire` proves that too few permits were left. Not
             so with time-outs or a fair queue, which is the default.
     """

@@ -1,4 +1,4 @@
-"""Sequential specifications: what an object does when nobody interferes."""
+"""Sequential specifications: what an object does for one caller at a time."""
 
 from __future__ import annotations
 
