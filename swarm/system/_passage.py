@@ -58,7 +58,6 @@ def handoffs_of(coordinator: Coordinator, identity: AgentIdentity) -> Handoffs:
 
 def checkpoints_of(coordinator: Coordinator, identity: AgentIdentity) -> Checkpoints:
     """Return the checkpoints of a swarm, as one identity works with them."""
-    handoff_manager_of(coordinator)  # keeps those that a handoff refers to
     may_read = coordinator.reader_of(identity)
     return Checkpoints(manager_of(coordinator), identity, may_read)
 

@@ -10,7 +10,6 @@ from swarm.coordination import Coordination
 from swarm.errors import Closed, NotFound, SwarmError
 from swarm.model import TIME, AgentIdentity, Document
 from swarm.ports import Tail, Timer, correlated
-from swarm.work import _checkpoint_rules as checkpoint_rules
 from swarm.work import _handoff_rules as rules
 from swarm.work._folder_feed import FolderFeed
 from swarm.work._handoff_record import (
@@ -54,9 +53,7 @@ class HandoffManager:
         self._timer: Timer | None = None
         self._is_closed = False
         self._feed = FolderFeed(tasks.kernel, tail, HANDOFFS, self._put, tasks.start)
-        tasks.on_claim_end = rules.follow_task
         tasks.handoff_scope = self._scope
-        tasks.leftovers += (rules.leftovers, checkpoint_rules.leftovers)
 
     def open_offers(self) -> list[HandoffRecord]:
         """Return the offers that no agent has accepted yet, as far as is known."""

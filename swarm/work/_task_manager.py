@@ -28,6 +28,8 @@ from swarm.ports import (
     Write,
     current_runtime,
 )
+from swarm.work import _checkpoint_rules as checkpoint_rules
+from swarm.work import _handoff_rules as handoff_rules
 from swarm.work._claim_queue import ClaimQueue
 from swarm.work._task_index import TaskIndex
 from swarm.work._task_record import (
@@ -127,10 +129,13 @@ class TaskManager:
         self.start = start
         self.servers: Iterable[Server] = ()
         self.is_alive: Callable[[str], bool] | None = None
-        self.on_claim_end: OnClaimEnd | None = None
+        self.on_claim_end: OnClaimEnd | None = handoff_rules.follow_task
         self.handoff_scope: Callable[[str], AbstractContextManager[object]]
         self.handoff_scope = _no_scope
-        self.leftovers: list[Callable[[View, str], Sequence[Write]]] = []
+        self.leftovers: list[Callable[[View, str], Sequence[Write]]] = [
+            handoff_rules.leftovers,
+            checkpoint_rules.leftovers,
+        ]
         self._observers: dict[str, dict[object, Observer]] = {}
         self._listeners: list[Callable[[TaskRecord | None, TaskRecord], None]] = []
         self._folders: dict[str, Callable[[Commit], None]] = {}

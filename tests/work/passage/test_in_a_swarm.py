@@ -266,6 +266,23 @@ async def test_an_agent_goes_on_from_its_checkpoint_after_a_restart():
         assert await ref.ask(Counter.count) == 3
 
 
+@virtual
+async def test_checkpoints_and_handoffs_go_with_their_task():
+    async with Swarm(config=SwarmConfig(tasks=TaskOptions(keep_seconds=5))) as swarm:
+        await swarm.spawn(Receiver, name="bo")
+        task = await swarm.tasks.submit("report")
+        claim = await swarm.tasks.claim("report")
+        await swarm.checkpoints.save(1, task=claim)
+        offer = await swarm.handoffs.offer(claim, to="bo")
+        assert await offer.outcome() == "accepted"
+        await task.result()
+        await asyncio.sleep(1000)
+        with pytest.raises(NotFound):
+            await task.record()
+        assert await swarm.handoffs.find() == []
+        assert await swarm.checkpoints.list(task.id) == []
+
+
 # --- pipelines ------------------------------------------------------------------------
 
 
