@@ -7,7 +7,7 @@ from typing import Any, Final
 import attrs
 
 from swarm.errors import ConfigMismatch
-from swarm.model import Path
+from swarm.model import Document, Path
 from swarm.ports import Plan, View, Write
 
 FULL: Final = "full"
@@ -122,6 +122,14 @@ class BarrierState:
         return cls(value["parties"], generation, len(table), ended, table)
 
 
+def read_state(document: Document) -> BarrierState:
+    """Return the record in a document."""
+    record: Any = document.record
+    if isinstance(record, BarrierState):
+        return record
+    return BarrierState.from_json(document.value)
+
+
 def load(view: View, path: Path, parties: int) -> BarrierState:
     """Return the record at `path`.
 
@@ -131,15 +139,13 @@ def load(view: View, path: Path, parties: int) -> BarrierState:
     document = view.find(path)
     if document is None:
         return BarrierState(parties)
-    state: Any = document.record
-    if not isinstance(state, BarrierState):
-        state = BarrierState.from_json(document.value)
+    state = read_state(document)
     if state.parties != parties:
         raise ConfigMismatch(
             f"barrier {path.segments[1]!r} is for {state.parties} parties; "
             f"this call asks for {parties}"
         )
-    return state  # type: ignore[no-any-return]  # narrowed above
+    return state
 
 
 def plan_arrive(
@@ -204,10 +210,8 @@ def plan_remove(view: View, path: Path, reason: str) -> Plan:
     document = view.find(path)
     if document is None:
         return Plan()
-    state: Any = document.record
-    if not isinstance(state, BarrierState):
-        state = BarrierState.from_json(document.value)
-    return Plan((Write(path),), outcome=state.next_generation(reason)[1])
+    ended = read_state(document).next_generation(reason)[1]
+    return Plan((Write(path),), outcome=ended)
 
 
 def end(view: View, path: Path, state: BarrierState, reason: str = "") -> Plan:

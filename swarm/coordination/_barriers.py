@@ -10,7 +10,6 @@ its party in the wait-for graph, and is itself held up by no party that is known
 import asyncio
 import inspect
 from collections.abc import Callable, Hashable, Iterable
-from functools import partial
 from typing import Any, Final
 
 import attrs
@@ -22,11 +21,9 @@ from swarm.coordination._barrier_rules import (
     load,
     plan_arrive,
     plan_break,
-    plan_remove,
     plan_trip,
+    read_state,
 )
-from swarm.coordination._lease_state import MICRO
-from swarm.coordination._locks import MaySee
 from swarm.coordination._names import Names, check_action, check_timeout
 from swarm.coordination._waiting import Core, Steps, Waiter
 from swarm.errors import (
@@ -34,10 +31,8 @@ from swarm.errors import (
     BrokenBarrier,
     Closed,
     ConfigMismatch,
-    NotFound,
 )
 from swarm.model import AgentIdentity, Commit, Document, Path
-from swarm.ports import View
 
 BARRIERS: Final = Path.of("barriers")
 """The folder of their documents."""
@@ -61,40 +56,6 @@ class Arrival:
     def is_leader(self) -> bool:
         """Whether this is the one party that does what only one should."""
         return self.index == 0
-
-
-@attrs.frozen(kw_only=True)
-class OpenBarrier:
-    """One barrier, as `barriers.held()` shows it.
-
-    Attributes:
-        resource: The barrier.
-        parties: How many arrivals trip it.
-        generation: The number of the generation that gathers now, from 0.
-        arrived: How many parties have arrived.
-    """
-
-    resource: str
-    parties: int
-    generation: int
-    arrived: int
-
-
-@attrs.frozen(kw_only=True)
-class QueuedParty:
-    """One party that waits at a barrier, as `barriers.queue()` shows it.
-
-    Attributes:
-        resource: The barrier.
-        owner: The agent that waits.
-        session: Its turn or task.
-        waited: For how many seconds it has waited.
-    """
-
-    resource: str
-    owner: str
-    session: str
-    waited: float
 
 
 class Barrier:
@@ -373,11 +334,11 @@ class BarrierTerms:
             return
         if document.is_deleted:
             before: Any = document.previous
-            state = None if before is None else _read(before)
+            state = None if before is None else read_state(before)
             if state is not None:
                 barrier.saw(state.next_generation("it was removed")[0])
             return
-        barrier.saw(_read(document))
+        barrier.saw(read_state(document))
 
     def path(self, name: str | None) -> Path | None:
         """Return where the document of a name stands; None: the folder."""
@@ -464,126 +425,6 @@ class BarrierHandle:
 
     def __repr__(self) -> str:
         return f"<barrier {self.name!r} of {self.parties}>"
-
-
-class Barriers:
-    """All barriers, as one identity may see them: `swarm.barriers`."""
-
-    __slots__ = ("_identity", "_terms")
-
-    def __init__(self, terms: BarrierTerms, identity: AgentIdentity) -> None:
-        """Look as `identity`."""
-        self._terms = terms
-        self._identity = identity
-
-    def held(self, name: str | None = None) -> tuple[OpenBarrier, ...]:
-        """Return every barrier that has been used, or the one of a name.
-
-        An agent sees those that it may read.
-        """
-        may_see = partial(self._terms.core.rights.may_see, self._identity)
-        return self._terms.core.look(_open, self._terms.path(name), may_see)
-
-    def queue(self, name: str | None = None) -> tuple[QueuedParty, ...]:
-        """Return the parties that wait, at all barriers or at one, in order.
-
-        An agent sees those at barriers that it may read.
-        """
-        may_see = partial(self._terms.core.rights.may_see, self._identity)
-        return self._terms.core.look(_queued, self._terms.path(name), may_see)
-
-    async def force_break(self, name: str, *, reason: str) -> None:
-        """Break the generation that gathers now: all its parties get `BrokenBarrier`.
-
-        Raises:
-            NotFound: no party waits at a barrier of this name.
-            AccessDenied: the policy does not let this identity write there.
-        """
-        core, path = self._terms.core, BARRIERS.child(name)
-        core.rights.check_force(self._identity, path, "breaking a barrier")
-        for found in core.look(_open, path, _always):
-            barrier = self._terms.barriers.get(name)
-            if barrier is None:
-                barrier = Barrier(core, name, path, found.parties)
-            steps = barrier._breaking(self._identity, reason)
-            if await core.finish(core.run(steps)):
-                return
-        raise NotFound(f"no party waits at a barrier called {name!r}")
-
-    async def remove(self, name: str, *, reason: str = "it was removed") -> None:
-        """Forget a barrier, so that it can be opened for another number of parties.
-
-        The parties that wait get `BrokenBarrier`.
-
-        Raises:
-            NotFound: no barrier of this name is open.
-            AccessDenied: the policy does not let this identity write there.
-        """
-        core, path = self._terms.core, BARRIERS.child(name)
-        core.rights.check_force(self._identity, path, "removing a barrier")
-        was_open = self._terms.names.number(name) is not None
-        self._terms.names.forget(name)
-        barrier = self._terms.barriers.pop(name, None)
-        ended = await core.finish(core.run(_removing(self._identity, path, reason)))
-        if barrier is not None:
-            barrier._tell(ended)
-        if ended is None and not was_open:
-            raise NotFound(f"no barrier is called {name!r}")
-
-    def __repr__(self) -> str:
-        return "<barriers>"
-
-
-def _removing(author: AgentIdentity, path: Path, reason: str) -> "Steps[Ended | None]":
-    _, ended = yield author, None, plan_remove, (path, reason)
-    return ended  # type: ignore[no-any-return]
-
-
-def _read(document: Document) -> BarrierState:
-    record: Any = document.record
-    if isinstance(record, BarrierState):
-        return record
-    return BarrierState.from_json(document.value)
-
-
-def _always(path: Path) -> bool:  # noqa: ARG001
-    return True
-
-
-def _states(
-    view: View, path: Path | None, may_see: MaySee
-) -> list[tuple[str, BarrierState]]:
-    documents = list(view.documents(BARRIERS)) if path is None else [view.find(path)]
-    return [
-        (str(document.path.name), _read(document))
-        for document in documents
-        if document is not None and may_see(document.path)
-    ]
-
-
-def _open(view: View, path: Path | None, may_see: MaySee) -> tuple[OpenBarrier, ...]:
-    return tuple(
-        OpenBarrier(
-            resource=name,
-            parties=state.parties,
-            generation=state.generation,
-            arrived=state.count,
-        )
-        for name, state in _states(view, path, may_see)
-    )
-
-
-def _queued(view: View, path: Path | None, may_see: MaySee) -> tuple[QueuedParty, ...]:
-    return tuple(
-        QueuedParty(
-            resource=name,
-            owner=party.owner,
-            session=party.session,
-            waited=(view.now - party.at) / MICRO,
-        )
-        for name, state in _states(view, path, may_see)
-        for party in state.arrivals
-    )
 
 
 def _keep(arrival: object) -> None:

@@ -10,19 +10,19 @@ from typing import Any
 import attrs
 
 from swarm.coordination._acquire import MultiAcquire
-from swarm.coordination._barriers import BarrierHandle, Barriers, BarrierTerms
+from swarm.coordination._barriers import BarrierHandle, BarrierTerms
 from swarm.coordination._joins import TaskJoins
 from swarm.coordination._lease import Lease
 from swarm.coordination._lease_state import Grant
-from swarm.coordination._locks import LockHandle, Locks, LockTerms
+from swarm.coordination._locks import LockHandle, LockTerms
 from swarm.coordination._names import Rights
 from swarm.coordination._semaphores import (
     Limiter,
     SemaphoreHandle,
-    Semaphores,
     SemaphoreTerms,
 )
 from swarm.coordination._sessions import Life, NoAgents, Session
+from swarm.coordination._views import Barriers, Locks, Semaphores
 from swarm.coordination._wait_graph import Obstacle, WaitGraph
 from swarm.coordination._waiting import Core
 from swarm.model import OWNER, AgentIdentity, Priority

@@ -165,7 +165,9 @@ class Lease:
             ValueError: the ttl is not a positive, finite number of seconds.
         """
         self._check()
-        await self._manager.renewed(self, self._spec.ttl if ttl is None else ttl)
+        manager = self._manager
+        outcome = manager.renew(self, self._spec.ttl if ttl is None else ttl)
+        await manager.core.finish(outcome)
         self._check()
 
     async def upgrade(self, timeout: float | None = None) -> None:

@@ -74,13 +74,14 @@ class LeaseManager:
     Attributes:
         core: What all primitives share.
         word: What is granted: "lock" or "semaphore".
+        blank: The record of one that is free.
     """
 
     def __init__(self, core: Core, word: str, blank: LeaseState) -> None:
         """Grant `word`s; `blank` is the record of one that is free."""
         self.core = core
         self.word = word
-        self._blank = blank
+        self.blank = blank
         self._lines: dict[str, LineAlarm] = {}
         self._returned: deque[tuple[Waiter, Lease]] = deque()
         self._is_passing = False
@@ -283,15 +284,15 @@ class LeaseManager:
 
     def renew(self, lease: Lease, ttl: float) -> Any:
         """Let a grant live longer; when it has gone, tell its holder so."""
-        return self.core.run(self._renewing(lease, to_micro(ttl)))
+        return self.core.run(self._renewing(lease, to_micro(ttl), lease._spec.identity))
 
-    async def renewed(self, lease: Lease, ttl: float) -> None:
-        """Let a grant live longer, and wait until it does."""
-        await self.core.finish(self.renew(lease, ttl))
+    def check(self, lease: Lease) -> None:
+        """Remove what has expired; look again when this lease is due."""
+        self.core.run(self._renewing(lease, 0, TIME))
 
-    def _renewing(self, lease: Lease, life: int) -> Steps[None]:
+    def _renewing(self, lease: Lease, life: int, author: AgentIdentity) -> Steps[None]:
         longer = yield from self._decided(
-            lease._spec.identity,
+            author,
             lease._spec,
             decide_renew,
             lambda: (lease._grant.id, lease._grant.token, life),
@@ -300,18 +301,6 @@ class LeaseManager:
             self._lose(lease)
         else:
             self._change(lease, longer)
-
-    def check(self, lease: Lease) -> None:
-        """Remove what has expired; look again when this lease is due."""
-        self.core.run(self._checking(lease))
-
-    def _checking(self, lease: Lease) -> Steps[None]:
-        yield from self._decided(TIME, lease._spec, decide_sweep, tuple)
-        if lease.id in self.core.leases:
-            if self.state(lease._spec).find(lease.id) is None:
-                self._lose(lease)
-            else:
-                self.watch(lease)
 
     def orphan(self, lease: Lease, reason: str) -> None:
         """Take away what a session that has ended still held (L19)."""
@@ -590,8 +579,8 @@ class LeaseManager:
     def saw(self, document: Document, commit: Commit) -> None:
         """See a record that another process has written; must not commit."""
         is_gone = document.is_deleted
-        state = self._blank if is_gone else _read(document, self._blank)
-        for id in changed_ids(document.previous, state, self._blank):  # noqa: A001
+        state = self.blank if is_gone else _read(document, self.blank)
+        for id in changed_ids(document.previous, state, self.blank):  # noqa: A001
             self._see(id, state, commit.revision, commit)
         if self._returned:
             self.core.loop.call_soon(self._pass_on)

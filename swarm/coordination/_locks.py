@@ -1,13 +1,9 @@
 """Locks, as users hold them and look at them."""
 
 # Some of what is private to users is shared by the files of this package.
-# ruff: noqa: SLF001
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any, Final, TypeAlias, TypeVar
-
-import attrs
+from typing import Final, TypeAlias, TypeVar
 
 from swarm.coordination._acquire import Acquisition, Enterable, MultiAcquire
 from swarm.coordination._lease import Lease
@@ -15,18 +11,13 @@ from swarm.coordination._lease_manager import LeaseManager
 from swarm.coordination._lease_state import (
     MICRO,
     AcquireSpec,
-    Grant,
-    LeaseState,
-    Request,
     load,
     to_micro,
 )
 from swarm.coordination._lock_rules import FREE, Mode, check_mode
 from swarm.coordination._names import check_priority, check_timeout
 from swarm.coordination._waiting import Core
-from swarm.errors import NotFound
 from swarm.model import OWNER, AgentIdentity, Path, Priority, check_text
-from swarm.ports import View
 
 LOCKS: Final = Path.of("locks")
 """The folder of their documents."""
@@ -37,114 +28,6 @@ S = TypeVar("S")
 
 MaySee: TypeAlias = Callable[[Path], bool]
 """Whether the identity that asks may see what stands at a path."""
-
-
-@attrs.frozen(kw_only=True)
-class HeldLock:
-    """One grant of one lock, as `locks.held()` shows it.
-
-    Attributes:
-        resource: The lock.
-        lease_id: The id of the lease; `force_release` takes it.
-        owner: The agent that holds it.
-        session: Its turn or task.
-        mode: "exclusive", "shared" or "upgradeable".
-        token: The fencing token.
-        held_for: For how many seconds it has been held.
-        expires_in: In how many seconds it ends unless it is renewed.
-    """
-
-    resource: str
-    lease_id: str
-    owner: str
-    session: str
-    mode: str
-    token: int
-    held_for: float
-    expires_in: float
-
-
-@attrs.frozen(kw_only=True)
-class QueuedLock:
-    """One request that waits for a lock, as `locks.queue()` shows it.
-
-    Attributes:
-        resource: The lock.
-        lease_id: What the id of its lease will be; of an upgrade, what it is.
-        owner: The agent that waits.
-        session: Its turn or task.
-        mode: How it wants to hold the lock.
-        waited: For how many seconds it has waited.
-        is_upgrade: Whether it holds the lock already and wants it for itself.
-    """
-
-    resource: str
-    lease_id: str
-    owner: str
-    session: str
-    mode: str
-    waited: float
-    is_upgrade: bool
-
-
-def records(
-    view: View, folder: Path, path: Path | None, blank: LeaseState, may_see: MaySee
-) -> list[tuple[str, Any]]:
-    """Return the records in a folder, or the one at `path`, with their names."""
-    if path is None:
-        documents = list(view.documents(folder))
-    else:
-        found = view.find(path)
-        documents = [] if found is None else [found]
-    return [
-        (str(document.path.name), load(document, blank))
-        for document in documents
-        if may_see(document.path)
-    ]
-
-
-def _held(view: View, path: Path | None, may_see: MaySee) -> tuple[HeldLock, ...]:
-    now = view.now
-    return tuple(
-        _show_grant(name, grant, now)
-        for name, state in records(view, LOCKS, path, FREE, may_see)
-        for grant in state.holders
-        if grant.expires > now
-    )
-
-
-def _show_grant(name: str, grant: Grant, now: int) -> HeldLock:
-    return HeldLock(
-        resource=name,
-        lease_id=grant.id,
-        owner=grant.owner,
-        session=grant.session,
-        mode=grant.mode,
-        token=grant.token,
-        held_for=(now - grant.since) / MICRO,
-        expires_in=(grant.expires - now) / MICRO,
-    )
-
-
-def _queued(view: View, path: Path | None, may_see: MaySee) -> tuple[QueuedLock, ...]:
-    now = view.now
-    return tuple(
-        _show_request(name, request, now)
-        for name, state in records(view, LOCKS, path, FREE, may_see)
-        for request in state.queue
-    )
-
-
-def _show_request(name: str, request: Request, now: int) -> QueuedLock:
-    return QueuedLock(
-        resource=name,
-        lease_id=request.upgrades or request.id,
-        owner=request.owner,
-        session=request.session,
-        mode=request.mode,
-        waited=(now - request.at) / MICRO,
-        is_upgrade=bool(request.upgrades),
-    )
 
 
 class LockTerms:
@@ -185,16 +68,9 @@ class LockTerms:
             self._paths[name] = path
         return path
 
-    def look(
-        self,
-        look: Callable[[View, Path | None, MaySee], tuple[S, ...]],
-        identity: AgentIdentity,
-        name: str | None,
-    ) -> tuple[S, ...]:
-        """Return what an identity may see of all locks, or of one."""
-        path = None if name is None else self.path(name)
-        may_see = partial(self.core.rights.may_see, identity)
-        return self.core.look(look, path, may_see)
+    def spec_of(self, name: str) -> AcquireSpec:
+        """Return what the program would ask for."""
+        return self.spec(name, OWNER)
 
     def spec(
         self,
@@ -355,8 +231,10 @@ class LockHandle(Enterable):
         Raises:
             AccessDenied: the policy does not let this identity see it.
         """
-        self._terms.core.rights.check_see(self._identity, self._terms.path(self.name))
-        return bool(self._terms.look(_held, OWNER, self.name))
+        core, path = self._terms.core, self._terms.path(self.name)
+        core.rights.check_see(self._identity, path)
+        held, now = load(core.find(path), FREE).held(), core.kernel_now()
+        return any(grant.expires > now for grant in held.values())
 
     def usual(self) -> AcquireSpec:
         """Return what `async with` takes."""
@@ -364,62 +242,3 @@ class LockHandle(Enterable):
 
     def __repr__(self) -> str:
         return f"<lock {self.name!r}>"
-
-
-class Locks:
-    """All locks, as one identity may see them: `swarm.locks`."""
-
-    __slots__ = ("_identity", "_terms")
-
-    def __init__(self, terms: LockTerms, identity: AgentIdentity) -> None:
-        """Look as `identity`."""
-        self._terms = terms
-        self._identity = identity
-
-    def held(self, name: str | None = None) -> tuple[HeldLock, ...]:
-        """Return every live grant, of all locks or of one; one consistent view.
-
-        An agent sees those of locks that it may read.
-        """
-        return self._terms.look(_held, self._identity, name)
-
-    def queue(self, name: str | None = None) -> tuple[QueuedLock, ...]:
-        """Return the waiting requests, of all locks or of one, in order.
-
-        An agent sees those for locks that it may read.
-        """
-        return self._terms.look(_queued, self._identity, name)
-
-    async def force_release(self, lease_id: str, *, reason: str) -> None:
-        """Take a lease away from its holder; the next in the queue gets it.
-
-        Its holder's body is cancelled, and all it does with the lease raises
-        `LeaseLost` with the reason.
-
-        Raises:
-            NotFound: there is no such lease, or it has gone.
-            AccessDenied: it is another agent's, and the policy does not let this one
-                write there: by default only the program itself may.
-        """
-        terms, identity = self._terms, self._identity
-        manager = terms.manager
-        lease = manager.core.leases.get(lease_id)
-        name = None
-        if lease is None:  # of another process
-            held = terms.look(_held, OWNER, None)
-            found = (each.resource for each in held if each.lease_id == lease_id)
-            name = next(found, None)
-        elif lease.mode and lease.is_live:
-            name = lease.name
-        if name is not None:
-            if lease is None or lease._spec.identity != identity:
-                what = "taking a lease from its holder"
-                terms.core.rights.check_force(identity, terms.path(name), what)
-            spec = terms.spec(name, OWNER)
-            outcome = manager.force(identity, spec, lease_id, reason)
-            if await terms.core.finish(outcome):
-                return
-        raise NotFound(f"no lock is held by a lease of id {lease_id!r}")
-
-    def __repr__(self) -> str:
-        return "<locks>"

@@ -4,17 +4,13 @@
 # ruff: noqa: SLF001
 
 from collections.abc import Generator
-from functools import partial
 from types import TracebackType
 from typing import Any, Final
-
-import attrs
 
 from swarm.coordination._acquire import Acquisition, Enterable
 from swarm.coordination._lease import Lease
 from swarm.coordination._lease_manager import LeaseManager
-from swarm.coordination._lease_state import MICRO, AcquireSpec, load, to_micro
-from swarm.coordination._locks import MaySee, records
+from swarm.coordination._lease_state import AcquireSpec, load, to_micro
 from swarm.coordination._names import Names, check_timeout
 from swarm.coordination._semaphore_rules import (
     SemaphoreState,
@@ -22,58 +18,12 @@ from swarm.coordination._semaphore_rules import (
     decide_resize,
 )
 from swarm.coordination._waiting import Core
-from swarm.errors import NotFound
-from swarm.model import AgentIdentity, Path
-from swarm.ports import View
+from swarm.model import OWNER, AgentIdentity, Path
 
 SEMAPHORES: Final = Path.of("semaphores")
 """The folder of their documents."""
 
 _NONE: Final = SemaphoreState(1, 1)
-
-
-@attrs.frozen(kw_only=True)
-class HeldPermits:
-    """One grant of permits, as `semaphores.held()` shows it.
-
-    Attributes:
-        resource: The semaphore or limiter.
-        lease_id: The id of the lease; `force_release` takes it.
-        owner: The agent that holds it.
-        session: Its turn or task.
-        permits: How many.
-        held_for: For how many seconds it has been held.
-        expires_in: In how many seconds it ends unless it is renewed.
-    """
-
-    resource: str
-    lease_id: str
-    owner: str
-    session: str
-    permits: int
-    held_for: float
-    expires_in: float
-
-
-@attrs.frozen(kw_only=True)
-class QueuedPermits:
-    """One request that waits for permits, as `semaphores.queue()` shows it.
-
-    Attributes:
-        resource: The semaphore or limiter.
-        lease_id: What the id of its lease will be.
-        owner: The agent that waits.
-        session: Its turn or task.
-        permits: How many it wants.
-        waited: For how many seconds it has waited.
-    """
-
-    resource: str
-    lease_id: str
-    owner: str
-    session: str
-    permits: int
-    waited: float
 
 
 class SemaphoreTerms:
@@ -124,6 +74,13 @@ class SemaphoreTerms:
                 self.names.forget(name)
             raise
         return path, blank
+
+    def spec_of(self, name: str) -> AcquireSpec:
+        """Return what the program would ask for."""
+        path = SEMAPHORES.child(name)
+        state: SemaphoreState = load(self.core.find(path), _NONE)
+        blank = SemaphoreState(state.declared, state.declared)
+        return self.spec(OWNER, path, blank)
 
     def spec(
         self,
@@ -382,125 +339,3 @@ class LimiterEntry:
         trace: TracebackType | None,
     ) -> None:
         """Leave; the permit ends when its time is over."""
-
-
-class Semaphores:
-    """All semaphores, as one identity may see them: `swarm.semaphores`."""
-
-    __slots__ = ("_identity", "_terms")
-
-    def __init__(self, terms: SemaphoreTerms, identity: AgentIdentity) -> None:
-        """Look as `identity`."""
-        self._terms = terms
-        self._identity = identity
-
-    def held(self, name: str | None = None) -> tuple[HeldPermits, ...]:
-        """Return every live grant, of all semaphores or of one; one consistent view.
-
-        An agent sees those of semaphores that it may read.
-        """
-        may_see = partial(self._terms.core.rights.may_see, self._identity)
-        return self._terms.core.look(_held, self._path(name), may_see)
-
-    def queue(self, name: str | None = None) -> tuple[QueuedPermits, ...]:
-        """Return the waiting requests, of all semaphores or of one, in order.
-
-        An agent sees those for semaphores that it may read.
-        """
-        may_see = partial(self._terms.core.rights.may_see, self._identity)
-        return self._terms.core.look(_queued, self._path(name), may_see)
-
-    async def force_release(self, lease_id: str, *, reason: str) -> None:
-        """Take permits away from their holder; the next in the queue gets them.
-
-        Its holder's body is cancelled, and all it does with the lease raises
-        `LeaseLost` with the reason.
-
-        Raises:
-            NotFound: there is no such lease, or it has gone.
-            AccessDenied: it is another agent's, and the policy does not let this one
-                write there.
-        """
-        core, manager = self._terms.core, self._terms.manager
-        lease = core.leases.get(lease_id)
-        for grant in core.look(_held, None, _always):
-            if grant.lease_id != lease_id:
-                continue
-            path = SEMAPHORES.child(grant.resource)
-            if lease is None or lease._spec.identity != self._identity:
-                what = "taking permits from their holder"
-                core.rights.check_force(self._identity, path, what)
-            spec = self._terms.spec(self._identity, path, self._blank(path))
-            if await core.finish(manager.force(self._identity, spec, lease_id, reason)):
-                return
-        raise NotFound(f"no permits are held by a lease of id {lease_id!r}")
-
-    async def remove(self, name: str, *, reason: str = "by name") -> None:
-        """Forget a semaphore, so that it can be opened with another capacity.
-
-        Its holders lose their permits, and the requests that wait get `NotFound`.
-
-        Raises:
-            AccessDenied: the policy does not let this identity write there.
-            NotFound: no semaphore of this name is open.
-        """
-        core, path = self._terms.core, SEMAPHORES.child(name)
-        core.rights.check_force(self._identity, path, "removing a semaphore")
-        was_open = self._terms.names.number(name) is not None
-        self._terms.names.forget(name)
-        spec = self._terms.spec(self._identity, path, self._blank(path))
-        why = f"removed: {reason}"
-        outcome = self._terms.manager.remove(self._identity, spec, why)
-        if not await core.finish(outcome) and not was_open:
-            raise NotFound(f"no semaphore is called {name!r}")
-
-    def _path(self, name: str | None) -> Path | None:
-        return None if name is None else SEMAPHORES.child(name)
-
-    def _blank(self, path: Path) -> SemaphoreState:
-        """Return the record of a free semaphore, as it is declared at `path`."""
-        state: SemaphoreState = load(self._terms.core.find(path), _NONE)
-        return SemaphoreState(state.declared, state.declared)
-
-    def __repr__(self) -> str:
-        return "<semaphores>"
-
-
-def _always(path: Path) -> bool:  # noqa: ARG001
-    return True
-
-
-def _held(view: View, path: Path | None, may_see: MaySee) -> tuple[HeldPermits, ...]:
-    now = view.now
-    return tuple(
-        HeldPermits(
-            resource=name,
-            lease_id=grant.id,
-            owner=grant.owner,
-            session=grant.session,
-            permits=grant.permits,
-            held_for=(now - grant.since) / MICRO,
-            expires_in=(grant.expires - now) / MICRO,
-        )
-        for name, state in records(view, SEMAPHORES, path, _NONE, may_see)
-        for grant in state.holders
-        if grant.expires > now
-    )
-
-
-def _queued(
-    view: View, path: Path | None, may_see: MaySee
-) -> tuple[QueuedPermits, ...]:
-    now = view.now
-    return tuple(
-        QueuedPermits(
-            resource=name,
-            lease_id=request.id,
-            owner=request.owner,
-            session=request.session,
-            permits=request.permits,
-            waited=(now - request.at) / MICRO,
-        )
-        for name, state in records(view, SEMAPHORES, path, _NONE, may_see)
-        for request in state.queue
-    )

@@ -13,8 +13,8 @@ from swarm.coordination._lease_rules import (
     decide_renew,
 )
 from swarm.coordination._lease_state import AcquireSpec, Grant, Request
-from swarm.coordination._locks import LockTerms
 from swarm.coordination._semaphore_rules import SemaphoreState
+from swarm.coordination._views import LeaseViews
 from swarm.model import OWNER, Document, Path
 from swarm.ports import Entropy
 from tests.support.coordination import World
@@ -27,14 +27,14 @@ PLACE = Path.of("semaphores", "x")
 async def test_taking_a_lease_away_looks_at_no_other_lock(monkeypatch):
     """L17: whose lease it is, is known; what is known of none, is looked for."""
     looked = []
-    held = LockTerms.look
+    held = LeaseViews._look
 
     def counted(self, *args):
         looked.append(args)
         return held(self, *args)
 
     async with World() as world:
-        monkeypatch.setattr(LockTerms, "look", counted)
+        monkeypatch.setattr(LeaseViews, "_look", counted)
         leases = [world.lock(f"l{n}").acquire_nowait() for n in range(20)]
         permit = world.semaphore("s", 1).acquire_nowait()
         expired = world.lock("short").acquire_nowait(ttl=1)
