@@ -114,6 +114,24 @@ def test_an_interrupt_ends_the_demo_with_one_line(code, tmp_path):
     assert last == ["swarm demo: interrupted"]
 
 
+def test_a_killed_demo_goes_on_where_it_was(tmp_path):
+    """What was read is not read again: its tasks and steps are in the folder."""
+    words = ("demo", "--resume", "work", "--report", "out.md")
+    command = [sys.executable, "-m", "swarm", *words]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    said = iter(process.stderr.readline, "")
+    assert any(line.startswith("reviewed") for line in said)
+    process.kill()
+    process.wait(timeout=30)
+    process.stderr.close()
+    done = run(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Most complex functions" in (tmp_path / "out.md").read_text()
+    again = run(*words, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "reviewed" not in again.stderr  # it was finished: there is nothing to do
+
+
 def test_without_a_command_the_help_is_printed(capsys):
     assert main([]) == 0
     assert "usage: swarm" in capsys.readouterr().out

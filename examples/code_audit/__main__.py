@@ -1,4 +1,7 @@
-"""Run the audit: `python -m examples.code_audit FOLDER [REPORT]`."""
+"""Run the audit: `python -m examples.code_audit FOLDER [REPORT [WORK]]`.
+
+With a folder for its work, an audit that was killed goes on when it is run again.
+"""
 
 import asyncio
 import sys
@@ -9,4 +12,5 @@ from .program import audit
 if __name__ == "__main__":
     folder, *rest = sys.argv[1:] or ["."]
     report = Path(rest[0] if rest else "code-audit-report.md")
-    print(asyncio.run(audit(Path(folder), report, show=print))[0])
+    work = Path(rest[1]) if len(rest) > 1 else None
+    print(asyncio.run(audit(Path(folder), report, show=print, resume=work))[0])

@@ -2,18 +2,29 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 
-from swarm import Agent, Ref
+from swarm import Agent, Claim, Handoff, serves
 
 from . import analysis
-from .findings import Considered, FileReport, Finding, Function, Review
+from .findings import (
+    Considered,
+    FileReport,
+    Finding,
+    Function,
+    Review,
+    as_json,
+    as_report,
+)
 from .report import sections
 
 _SKIPPED = {".git", ".venv", "venv", "node_modules", "__pycache__", ".tox", "build"}
 _QUESTIONS = 5
 _PARSERS = 2
+_STUMBLES = 4
+"""A clumsy analyst fails at every such file that it takes up."""
 
 
 class Scout(Agent):
@@ -26,22 +37,43 @@ class Scout(Agent):
 
 
 class Analyst(Agent):
-    """Reads files, one at a time, and remembers what they were like."""
+    """Takes files as tasks, one at a time, and hands what it found to the reviewer."""
 
-    def __init__(self, folder: Path) -> None:
-        """Work on files below `folder`."""
+    def __init__(self, folder: Path, is_clumsy: bool = False) -> None:
+        """Work on files below `folder`; a clumsy analyst fails now and then."""
         self.folder = folder
+        self.is_clumsy = is_clumsy
+        self.taken = 0
 
-    async def analyse(self, file: Path) -> FileReport:
+    @serves("audit.file", lease=5)
+    async def read(self, claim: Claim) -> dict[str, Any]:
+        """Parse a file, at most once for each task, and hand the task on."""
+        self.taken += 1
+        if self.is_clumsy and claim.attempt == 1 and self.taken % _STUMBLES == 0:
+            raise ConnectionError(f"{self.name} spilled its coffee")
+        file: str = claim.payload["file"]
+        report: dict[str, Any] = await claim.step("parse", self.parse, file)
+        handoff = await self.handoffs.offer(
+            claim,
+            to="role:reviewer",
+            completed={"report": report},
+            remaining="judge what was found",
+        )
+        await handoff.outcome()
+        return report  # counts only if the reviewer did not take the task
+
+    async def parse(self, file: str) -> dict[str, Any]:
         """Return what is to be said of one file; parsing happens in a thread.
 
         However many analysts there are, only a few files are parsed at a time.
         """
         async with self.swarm.semaphore("parsers", capacity=_PARSERS).acquire():
-            report = await anyio.to_thread.run_sync(analysis.analyse, self.folder, file)
+            report = await anyio.to_thread.run_sync(
+                analysis.analyse, self.folder, self.folder / file
+            )
         await self.state.increment("files")
         await self.state.increment("lines", report.lines)
-        return report
+        return as_json(report)
 
     async def explain(self, file: str, function: Function) -> str:
         """Answer the reviewer's question: what makes this function complex?"""
@@ -51,25 +83,37 @@ class Analyst(Agent):
 
 
 class Reviewer(Agent):
-    """Collects reports, asks about what looks worst, and merges the findings."""
+    """Takes over tasks whose file was parsed, and merges the findings."""
 
     def __init__(self, folder: Path) -> None:
         """Review the code below `folder`."""
         self.folder = folder
-        self.reports: list[FileReport] = []
+        self.considered = 0
 
-    async def consider(self, report: FileReport) -> None:
-        """Take a report in."""
-        self.reports.append(report)
-        await self.swarm.events.publish(Considered(report.file, len(self.reports)))
+    async def started(self) -> None:
+        """Go on counting where the reviewer before this one was."""
+        latest = await self.checkpoints.latest()
+        if latest is not None:
+            self.considered = latest.state["considered"]
 
-    async def review(self, analysts: list[Ref[Analyst]]) -> Review:
+    async def handoff(self, offer: Handoff) -> dict[str, Any]:
+        """Take a report in; it becomes the result of its task."""
+        await offer.accept()
+        self.considered += 1
+        report = offer.completed["report"]
+        await self.checkpoints.save({"considered": self.considered}, report["file"])
+        await self.swarm.events.publish(Considered(report["file"], self.considered))
+        return dict(report)
+
+    async def review(self, task_ids: list[str]) -> Review:
         """Return the merged review, after questions to the analysts."""
-        reports = sorted(self.reports, key=lambda report: report.file)
+        results = [await self.swarm.tasks.get(task).result() for task in task_ids]
+        reports = sorted(map(as_report, results), key=lambda report: report.file)
         worst = sorted(
             ((r.file, f) for r in reports for f in r.functions if not r.is_test),
             key=lambda item: (-item[1].complexity, item[0], item[1].line),
         )
+        analysts = self.swarm.agents.find(type=Analyst)
         hotspots: list[tuple[str, Function, str]] = []
         for turn, (file, function) in enumerate(worst[:_QUESTIONS]):
             if function.complexity > analysis.COMPLEX:
@@ -94,12 +138,15 @@ class Reviewer(Agent):
 
 
 class Writer(Agent):
-    """Composes the report, section by section."""
+    """Composes the report."""
 
-    async def write(self, review: Review) -> AsyncIterator[str]:
-        """Yield the report's sections in Markdown."""
-        for section in sections(review):
-            yield section
+    async def write(self, review: Review) -> dict[str, Any]:
+        """Return the report in Markdown, with the figures that sum it up."""
+        return {
+            "text": "\n".join(sections(review)),
+            "summary": f"{review.files} files, {review.code_lines} lines of code, "
+            f"{len(review.findings)} findings",
+        }
 
 
 def _python_files(folder: Path) -> list[Path]:

@@ -1,8 +1,13 @@
 """The records that the agents exchange, frozen so that no receiver changes them."""
 
+from typing import Any
+
 import attrs
+from cattrs.preconf.orjson import make_converter
 
 from swarm import event
+
+_CONVERTER = make_converter()
 
 
 @attrs.frozen
@@ -63,3 +68,14 @@ class Considered:
 
     file: str
     count: int
+
+
+def as_json(report: FileReport) -> dict[str, Any]:
+    """Return a report as a JSON value, as tasks and handoffs hold it."""
+    found: dict[str, Any] = _CONVERTER.unstructure(report)
+    return found
+
+
+def as_report(value: dict[str, Any]) -> FileReport:
+    """Return the report that `as_json` described."""
+    return _CONVERTER.structure(value, FileReport)

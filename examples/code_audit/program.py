@@ -1,16 +1,24 @@
-"""The plan: the work of each agent, in order."""
+"""The plan: a pipeline of three stages, and who does what.
+
+Each file is a task, taken by one of the analysts, of which one fails now and then. What
+an analyst has parsed it hands on to the reviewer. The first stage waits for all files,
+the second merges the findings, the third writes the report. Kept in a folder, the run
+can be killed at any moment and gone on with: nothing that was finished is done again.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import anyio
 
-from swarm import Ref, Swarm
+from swarm import Backoff, NotFound, Pipeline, PipelineRun, Stage, Swarm
 
 from .agents import Analyst, Reviewer, Scout, Writer
 from .findings import Considered
 
 Show = Callable[[str], object]
+
+_RUN = "audit"
 
 
 class NothingToAudit(Exception):
@@ -18,11 +26,17 @@ class NothingToAudit(Exception):
 
 
 async def audit(
-    folder: Path, report: Path | None, *, show: Show, analysts: int = 4
+    folder: Path,
+    report: Path | None,
+    *,
+    show: Show,
+    analysts: int = 4,
+    resume: Path | None = None,
 ) -> tuple[str, str]:
     """Audit `folder`; return a sentence about it, and the report.
 
-    The report is written to the file `report` as well, unless that is None.
+    The report is written to the file `report` as well, unless that is None. With
+    `resume`, the work is kept in that folder, and what is there already goes on.
 
     Raises:
         NothingToAudit: There is no such folder, or no Python file in it.
@@ -30,71 +44,74 @@ async def audit(
     if not await anyio.Path(folder).is_dir():
         raise NothingToAudit(f"{folder} is not a folder")
     folder = Path(await anyio.Path(folder).resolve())
-    async with Swarm() as swarm:
+    # What is written survives the end of the process, not that of the machine.
+    kept = f"file:{resume}?durability=process"
+    storage = "memory://" if resume is None else kept
+    async with Swarm("audit", storage) as swarm:
         scout = await swarm.spawn(Scout)
-        readers = [await swarm.spawn(Analyst, folder) for _ in range(analysts)]
-        reviewer = await swarm.spawn(Reviewer, folder)
-        writer = await swarm.spawn(Writer)
-
         files = [file async for file in scout.stream(Scout.files, folder)]
         if not files:
             raise NothingToAudit(f"there are no Python files in {folder}")
-        show(f"{len(files)} files for {len(readers)} analysts")
+        show(f"{len(files)} files for {analysts} analysts")
+        names = [file.relative_to(folder).as_posix() for file in files]
+
+        await swarm.spawn(Reviewer, folder, name="reviewer", role="reviewer")
+        await swarm.spawn(Writer)
+        for number in range(analysts):
+            await swarm.spawn(Analyst, folder, number == 0)
 
         async with anyio.create_task_group() as group:
-            group.start_soon(follow, swarm, len(files), show)
-            await read_all(swarm, readers, reviewer, files, show)
+            group.start_soon(follow, swarm, len(names), show)
+            run = await start(swarm, names, show)
+            written = await run.result()
+            group.cancel_scope.cancel()
 
-        review = await reviewer.within(300).ask(Reviewer.review, readers)
         # One writer at a time; one that lost its lease could not sign the report.
         async with swarm.lock(f"report {report}").acquire(ttl=60) as lease:
-            sections = [text async for text in writer.stream(Writer.write, review)]
-            text = "\n".join(sections)
+            text = str(written["text"])
             if report is not None:
                 await anyio.Path(report).write_text(text, encoding="utf-8")
             signed = {"file": str(report), "token": lease.token}
             await swarm.state.set("shared.audit.report", signed, guard=lease)
     where = "" if report is None else f"; the report is in {report}"
-    sentence = (
-        f"{review.files} files, {review.code_lines} lines of code, "
-        f"{len(review.findings)} findings{where}"
+    return f"{written['summary']}{where}", text
+
+
+async def start(swarm: Swarm, files: list[str], show: Show) -> PipelineRun:
+    """Begin the audit of these files, or go on with the one that is there."""
+
+    async def read(files: list[str]) -> list[str]:
+        """Have every file read; return the ids of their tasks."""
+        await swarm.tasks.gather(
+            "audit.file",
+            [{"file": file} for file in files],
+            key="audit",
+            max_retries=5,
+            backoff=Backoff(0.05, 1),
+        )
+        records = swarm.tasks.find(kind="audit.file", limit=len(files))
+        again = sum(len(record.errors) for record in records)
+        show(f"reviewed {len(files)} of {len(files)}; {again} attempts had failed")
+        return [record.id for record in records]
+
+    flow = Pipeline(
+        "audit",
+        [
+            Stage("read", read),
+            Stage("review", Reviewer.review),
+            Stage("write", Writer.write),
+        ],
     )
-    return sentence, text
-
-
-async def read_all(
-    swarm: Swarm,
-    readers: list[Ref[Analyst]],
-    reviewer: Ref[Reviewer],
-    files: list[Path],
-    show: Show,
-) -> None:
-    """Let every analyst read what the others have not, and tell the reviewer.
-
-    None of them is done before all are: they meet at a barrier.
-    """
-    due = iter(files)
-    finish = swarm.barrier("all read", parties=len(readers))
-
-    async def work(analyst: Ref[Analyst]) -> None:
-        for file in due:
-            found = await analyst.within(300).ask(Analyst.analyse, file)
-            await reviewer.tell(Reviewer.consider, found)
-        arrival = await finish.wait(timeout=300)
-        if arrival.is_leader:
-            show("every file is read")
-
-    async with anyio.create_task_group() as group:
-        for analyst in readers:
-            group.start_soon(work, analyst)
+    try:
+        return await swarm.pipelines.resume(_RUN, flow)
+    except NotFound:
+        return await swarm.pipelines.start(flow, files, id=_RUN)
 
 
 async def follow(swarm: Swarm, total: int, show: Show) -> None:
-    """Show the progress that the reviewer announces, until all is reviewed."""
-    async with swarm.events.subscribe(Considered, since=0) as events:
+    """Show the progress that the reviewer announces."""
+    async with swarm.events.subscribe(Considered) as events:
         async for event in events:
             count = event.payload.count
-            if count * 10 // total > (count - 1) * 10 // total:
+            if count < total and count * 10 // total > (count - 1) * 10 // total:
                 show(f"reviewed {count} of {total}")
-            if count >= total:
-                return

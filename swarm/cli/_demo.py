@@ -17,11 +17,16 @@ _PLACES = (
 
 
 def run_demo(
-    folder: Path | None, report: Path | None, analysts: int, out: TextIO
+    folder: Path | None,
+    report: Path | None,
+    analysts: int,
+    out: TextIO,
+    resume: Path | None = None,
 ) -> int:
     """Audit `folder` and return the exit status; progress and errors go to `out`.
 
-    The report goes to the file `report`; None: to standard output.
+    The report goes to the file `report`; None: to standard output. The work is kept in
+    the folder `resume`, and goes on there; None: it is kept nowhere.
     """
     program = _load()
     where = Path(asyncio.__file__).parent if folder is None else folder
@@ -34,7 +39,9 @@ def run_demo(
         show(f"swarm demo: {problem}")
         return 1
     try:
-        auditing = program.audit(where, report, show=show, analysts=analysts)
+        auditing = program.audit(
+            where, report, show=show, analysts=analysts, resume=resume
+        )
         sentence, text = asyncio.run(auditing)
         if report is None:
             print(text)

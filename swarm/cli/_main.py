@@ -48,6 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=4,
         help="how many analysts read side by side (default: %(default)s)",
     )
+    demo.add_argument(
+        "--resume",
+        type=Path,
+        metavar="WORK",
+        help="keep the work in the folder WORK, and go on with what is there: run it, "
+        "kill it in the middle, and run it again",
+    )
     add_commands(commands)
     options = parser.parse_args(arguments)
     if options.command is None:
@@ -58,7 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
     report = None if str(options.report) == "-" else options.report
     try:
-        return run_demo(options.folder, report, options.analysts, sys.stderr)
+        return run_demo(
+            options.folder, report, options.analysts, sys.stderr, options.resume
+        )
     except KeyboardInterrupt:
         print("swarm demo: interrupted", file=sys.stderr)
         return 130
