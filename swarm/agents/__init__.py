@@ -38,7 +38,7 @@ async def main() -> None:
         #> ['all', 'about', 'wasps']
         await ada.tell(Researcher.research, "moths")  # no answer wanted
         print(await ada.within(5).ask(Researcher.progress))
-        #> bees
+        #> moths
 
 
 asyncio.run(main())
