@@ -545,8 +545,13 @@ class Cell:
         else:
             envelope.state = ENDED
             reply.set_result(result)
-        envelope.forget()
-        self._end_turn(envelope)
+        envelope.args = ()
+        self.current = None
+        self.handled += 1
+        if self.host.holding:
+            self.host.turn_ended(envelope)
+        if self.watchers:
+            self.notify()
 
     def fail_turn(self, error: BaseException) -> None:
         """Give the error of the current turn to its asker, or to the supervisor."""
@@ -593,7 +598,8 @@ class Cell:
                 self.host.pool.park(worker)
         if self.watchers:
             self.notify()
-        self.wake()
+        if self.mailbox is not None or self.hook is not None:
+            self.wake()
 
     def interrupted(self) -> None:
         """Fail: something that the agent left open has cancelled its worker."""
