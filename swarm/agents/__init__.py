@@ -89,7 +89,7 @@ then the failure is the task group's own error.
 
 **Limits.** A mailbox holds 1,024 requests (`mailbox=`); as many interleaved ones have
 room of their own. The first step of an ask to an idle agent runs in the call stack of
-its asker, at most 256 in one turn of the loop and 16 deep. The registry remembers the
+its asker, at most 512 in one turn of the loop and 16 deep. The registry remembers the
 last 32 failures. The tree belongs to one event loop: elsewhere use `swarm.portal()`.
 Under the default policy an agent may kill and replace only agents that it spawned.
 """

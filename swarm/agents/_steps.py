@@ -6,7 +6,7 @@ task of the pool, by the hooks asyncio offers to whoever steps tasks (`_enter_ta
 `_leave_task`; from 3.12 on `_swap_current_task`). asyncio promises that between them
 `current_task()` is the entered task; time-outs, task groups and anyio's scopes use
 nothing else. A step that suspends is handed over: its task, woken, waits for exactly
-the future that the step had begun to wait for (`drive`).
+the future that the step had begun to wait for (`resume`).
 
 Every turn runs in its own copy of a context, so that no turn sees what another turn
 did to context variables.
@@ -14,12 +14,9 @@ did to context variables.
 
 import asyncio
 import sys
-import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine
 from contextvars import Context
 from typing import Any
-
-from swarm.ports import drives
 
 
 class SuspendedTurn:
@@ -79,57 +76,29 @@ else:
         return before
 
 
-@drives("coroutine")
-@types.coroutine
-def drive(
-    turn: SuspendedTurn, cancelled: asyncio.CancelledError | None = None
-) -> Generator[Any, Any, Any]:
-    """Run the rest of a turn; the task that awaits this waits as the turn does.
-
-    What the coroutine yields goes to the task, and what the task sends or throws goes
-    to the coroutine, which cannot tell this from being awaited. The coroutine is
-    stepped in its own context.
+def resume(turn: SuspendedTurn, cancelled: asyncio.CancelledError | None) -> Any:
+    """Let the task that has taken a turn over go on with it; return what it awaits.
 
     Args:
         turn: What is left of the turn.
         cancelled: The cancellation that came before the task took the turn over. As
             for every task, it cancels the awaited future and reaches the turn through
             that, if it can.
+
+    Raises:
+        StopIteration: The turn has ended; its value is the result.
+        BaseException: What the turn raised.
     """
-    run, coroutine = turn.context.run, turn.coroutine
-    send = coroutine.send
     awaited, turn.awaited = turn.awaited, None
-    try:
-        if cancelled is not None:
-            message = cancelled.args[0] if cancelled.args else None
-            if not turn.is_marked or not awaited.cancel(msg=message):
-                awaited = run(coroutine.throw, cancelled)
-            elif awaited.done():
-                awaited = run(send, None)
-            else:
-                awaited._asyncio_future_blocking = True  # noqa: SLF001  # as awaiting does
-        elif turn.is_kept:
-            if awaited is None or (turn.is_marked and awaited.done()):
-                awaited = run(send, None)
-            elif turn.is_marked:
-                awaited._asyncio_future_blocking = True  # noqa: SLF001  # likewise
-    except StopIteration as stop:
-        return stop.value
-    finally:
-        cancelled = None
-    while True:
-        try:
-            yield awaited
-        except BaseException as error:  # noqa: BLE001  # the coroutine's to judge
-            thrown: BaseException | None = error
-        else:
-            thrown = None
-        try:
-            if thrown is None:
-                awaited = run(send, None)
-            else:
-                awaited = run(coroutine.throw, thrown)
-        except StopIteration as stop:
-            return stop.value
-        finally:
-            del thrown
+    run, coroutine = turn.context.run, turn.coroutine
+    if cancelled is not None:
+        message = cancelled.args[0] if cancelled.args else None
+        if not turn.is_marked or not awaited.cancel(msg=message):
+            return run(coroutine.throw, cancelled)
+    elif not turn.is_kept:
+        return awaited
+    if awaited is None or (turn.is_marked and awaited.done()):
+        return run(coroutine.send, None)
+    if turn.is_marked:
+        awaited._asyncio_future_blocking = True  # noqa: SLF001  # as awaiting does
+    return awaited

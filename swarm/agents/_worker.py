@@ -12,17 +12,19 @@ finds the cancellation when it wakes.
 """
 
 import asyncio
+import types
+from collections.abc import Generator
 from contextvars import Context
 from sys import getrefcount
 from typing import Any, Final, Protocol
 
-from swarm.agents._steps import SuspendedTurn, drive
-from swarm.ports import System, one_loop_turn
+from swarm.agents._steps import SuspendedTurn, resume
+from swarm.ports import System, drives, one_loop_turn
 
 PARKED: Final = 256
 """How many workers wait for work at most; a worker beyond that ends."""
 
-INLINE: Final = 256
+INLINE: Final = 512
 """How many first steps run in the call stacks of askers in one turn of the loop."""
 
 DEPTH: Final = 16
@@ -168,14 +170,19 @@ class Worker:
             if self.owner is None:
                 pool.parked.append(self)
 
-    async def _serve(
+    @drives("coroutine")
+    @types.coroutine
+    def _serve(
         self, cell: Runnable, cancelled: asyncio.CancelledError | None
-    ) -> None:
+    ) -> Generator[Any, Any, None]:
         """Run the turns of `cell` until it is idle.
 
         First comes what is left of a turn that began elsewhere. `cancelled` is the
         cancellation that came for it meanwhile. A first step that cancelled its task
         and took that back (`uncancel`) leaves nothing but the cancelled future.
+
+        What a turn yields goes to the task, and what the task sends or throws goes to
+        the turn, which cannot tell this from being awaited.
 
         More references to the task than before any turn ran mean that a turn has left
         something that refers to it: an open task group, scope or time-out, or a
@@ -186,30 +193,50 @@ class Worker:
             cancelled = None
         while True:
             if turn is not None:
+                run: Any = turn.context.run
+                coroutine: Any = turn.coroutine
+                thrown: BaseException | None = None
+                result = None
                 try:
-                    result = await drive(turn, cancelled)
+                    awaited = resume(turn, cancelled)
+                    turn = cancelled = None
+                    while True:
+                        try:
+                            yield awaited
+                        except BaseException as error:  # noqa: BLE001  # the turn's
+                            thrown = error
+                        if thrown is None:
+                            awaited = run(coroutine.send, None)
+                        else:
+                            thrown, error_ = None, thrown
+                            try:
+                                awaited = run(coroutine.throw, error_)
+                            finally:
+                                del error_
+                except StopIteration as stop:
+                    result = stop.value
                 except GeneratorExit:
                     raise
                 except BaseException as error:  # noqa: BLE001  # the agent's to judge
-                    if self.cell is not cell:
-                        return
-                    cell.fail_turn(error)
-                else:
-                    if self.cell is not cell:
-                        return
+                    thrown = error
+                awaited = None
+                if self.cell is not cell:
+                    return
+                if thrown is None:
                     cell.finish_turn(result)
+                else:
+                    cell.fail_turn(thrown)
+                thrown = result = None
             cancelled = None
-            if (
-                (cell.cancelling or self.task.cancelling())
-                and not cell.is_interrupted
-                and not await self._absorb(cell)
-            ):
-                return
+            if (cell.cancelling or self.task.cancelling()) and not cell.is_interrupted:
+                goes_on = yield from self._absorb(cell).__await__()
+                if not goes_on:
+                    return
             turn = cell.run_turns()
             if turn is not None:
                 continue
             if cell.has_more():
-                await one_loop_turn()
+                yield
                 if self.cell is not cell:
                     return
             elif (
