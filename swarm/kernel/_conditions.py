@@ -32,10 +32,8 @@ def check_conditions(
             current = 0 if document is None else document.version
             if current != condition.version:
                 raise conflict(condition.path, condition.version, document)
-        elif isinstance(condition, Holder):
-            check_holder(condition, document, now)
         else:
-            condition.test(document, now)
+            check_holder(condition, document, now)
     for revision, names in folders.items():
         _check_folders(revision, names, log)
 

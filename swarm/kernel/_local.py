@@ -89,7 +89,6 @@ class LocalTree:
         self._listeners: dict[object, tuple[Listener, bool]] = {}
         self._on_events: tuple[Listener, ...] = ()
         self._on_documents: tuple[Listener, ...] = ()
-        self._untap: Callable[[], None] | None = None
 
     # --- reading and committing -----------------------------------------------
 
@@ -286,16 +285,6 @@ class LocalTree:
         listeners = self._listeners.values()
         self._on_events = tuple(call for call, _ in listeners)
         self._on_documents = tuple(call for call, documents in listeners if documents)
-
-    def tap(
-        self, callback: Callable[[Commit], None] | None, *, documents: bool
-    ) -> None:
-        """Have one listener, in place of the one before; None: none."""
-        if self._untap is not None:
-            self._untap()
-        self._untap = None
-        if callback is not None:
-            self._untap = self.listen(callback, documents=documents)
 
     # --- what a store held ------------------------------------------------------
 

@@ -131,20 +131,9 @@ class Holder:
     error: type[SwarmError] = StaleLease
 
 
-@attrs.frozen
-class Require:
-    """A condition: `test(document, now)` does not raise.
-
-    Attributes:
-        path: Which document; None is passed when there is none.
-        test: A pure function of the document and kernel time (microseconds).
-    """
-
-    path: Path
-    test: Callable[[Document | None, int], object]
-
-
-Condition = Expect | ExpectFolder | Holder | Require
+Condition: TypeAlias = Expect | ExpectFolder | Holder
+"""What must be so in the step that writes, or nothing is written. Conditions are data,
+so that a kernel on a server can check them."""
 
 
 class Guard(Protocol):
@@ -335,12 +324,6 @@ class Tail(Protocol):
         """
         ...
 
-    def tap(
-        self, callback: Callable[[Commit], None] | None, *, documents: bool
-    ) -> None:
-        """Have one listener, in place of the one before; None: none. See `listen`."""
-        ...
-
 
 class Kernel(Protocol):
     """The tree, the commit and the log.
@@ -398,7 +381,8 @@ class Kernel(Protocol):
             ConflictError: A condition does not hold; nothing was changed.
             PathConflict: A write would make a path both document and folder.
             LimitExceeded: The batch is too large.
-            Exception: Whatever the rule or a `Require` raised; nothing was changed.
+            StaleLease: A `Holder` is not the live holder; or its own error.
+            Exception: What the rule raised; nothing was changed.
         """
         ...
 
@@ -449,7 +433,7 @@ class Kernel(Protocol):
             ConflictError: A condition does not hold; nothing was changed.
             PathConflict: A write would make a path both document and folder.
             LimitExceeded: The batch is too large.
-            Exception: What a `Require` raised; nothing was changed.
+            StaleLease: A `Holder` is not the live holder; or its own error.
         """
         ...
 

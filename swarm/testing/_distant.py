@@ -202,14 +202,6 @@ class LaggingTail:
         self._listeners[key] = callback, documents
         return lambda: self._listeners.pop(key, None) and None
 
-    def tap(
-        self, callback: Callable[[Commit], None] | None, *, documents: bool
-    ) -> None:
-        """Have one listener, in place of the one before; None: none."""
-        self._listeners.pop("tap", None)
-        if callback is not None:
-            self._listeners["tap"] = callback, documents
-
     async def reach(self, revision: int) -> None:
         """Wait until a revision has arrived, or the end."""
         if self._revision < revision and not self._followers.is_closed:

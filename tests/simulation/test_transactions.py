@@ -213,7 +213,7 @@ def test_a_torn_read_is_found(monkeypatch):
 def test_a_commit_in_two_halves_is_found(monkeypatch):
     """S11: other readers see all of a commit, or nothing of it."""
 
-    async def halves(self, author, writes=(), *, conditions=(), events=()):
+    async def halves(self, author, writes=(), *, conditions=(), events=(), **_):
         await self._pause()
         for condition in conditions:
             self._check([condition])

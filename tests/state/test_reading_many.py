@@ -32,7 +32,7 @@ async def everything(state, pattern, size):
     st.integers(1, 4),
 )
 def test_pages_together_are_all_keys(documents, pattern, size):
-    """S13: none is left out, none comes twice."""
+    """None is left out, none comes twice."""
     from swarm.model._path import format_segments
 
     async def check():
@@ -151,7 +151,7 @@ async def test_reading_and_writing_much_lets_others_run(name, monkeypatch):
 
 
 async def test_what_is_read_meanwhile_is_of_one_revision():
-    """S13: others write while a scan is under way; it shows what was there."""
+    """Others write while a scan is under way; it shows what was there."""
     state = make_world().state
     for n in range(3_000):
         await state.set(f"k{n:04}", 0)

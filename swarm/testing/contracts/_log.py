@@ -87,7 +87,7 @@ class LogContract(ContractBase):
             assert await kernel.read(lambda v: [*v.documents(Path.parse("b"))]) == []
 
     async def test_the_documents_below_are_the_same_without_an_order(self) -> None:
-        """S13: `below` is `documents`, quicker."""
+        """`below` is `documents`, quicker."""
         async with self.opened() as kernel:
             await kernel.commit(ADA, [put("t.b.c", 1), put("t.a", 1), put("u", 1)])
             for folder in (ROOT, Path.parse("t"), Path.parse("t.b"), Path.parse("u")):
