@@ -23,7 +23,7 @@ class SwarmError(Exception):
     """Something went wrong in swarm."""
 
     def __init__(self, message: str | None = None) -> None:
-        """Take `message`, or the docstring's first line when there is none."""
+        """Take `message`, or by default the docstring's first line."""
         if message is None:
             message = cleandoc(self.__doc__ or "").partition("\n")[0]
         super().__init__(message)
@@ -56,7 +56,7 @@ class ConfigMismatch(SwarmError, ValueError):
 
 
 class ConflictError(SwarmError):
-    """Somebody else wrote first; read again and decide again."""
+    """Another writer was first; read again and decide again."""
 
     def __init__(
         self,
@@ -232,10 +232,10 @@ class MailboxFull(SwarmError):
 
 
 class DeadlockError(SwarmError):
-    """Waiting here would close a cycle that nobody can leave.
+    """Waiting here would close a cycle of parties that wait for each other.
 
     Attributes:
-        cycle: One line for each party of the cycle: who waits for what.
+        cycle: One line for each party of the cycle, saying what it waits for.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What expires when: the first to go first. Pure."""
+"""The ends of documents, earliest first. Pure."""
 
 from heapq import heapify, heappop, heappush
 from typing import Final
@@ -12,19 +12,19 @@ class Expiries:
     """The ends of documents that have one, in the order in which they come.
 
     Attributes:
-        heap: When, whose, of which version; those that no longer count among them.
+        heap: End, path and version of documents; some of these versions are gone.
     """
 
     __slots__ = ("_bound", "_by_text", "heap")
 
     def __init__(self, by_text: dict[str, Document]) -> None:
-        """Speak of these documents, as they are at each moment."""
+        """Keep the ends of these documents, which change meanwhile."""
         self._by_text = by_text
         self.heap: list[tuple[int, str, int]] = []
         self._bound = _FEW
 
     def add(self, document: Document) -> None:
-        """Take in a document that has an end."""
+        """Add a document that has an end."""
         assert document.expires is not None
         heap = self.heap
         heappush(heap, (document.expires, document.path.text, document.version))
@@ -34,7 +34,7 @@ class Expiries:
             self._bound = max(_FEW, 2 * len(heap))
 
     def pop(self, now: int) -> Document | None:
-        """Take out the next document whose time is up, or return None."""
+        """Remove and return the next document that has expired, or None."""
         heap = self.heap
         while heap and heap[0][0] <= now:
             entry = heappop(heap)
@@ -43,7 +43,7 @@ class Expiries:
         return None
 
     def next_at(self) -> int | None:
-        """Return when the next one ends, or None."""
+        """Return the time of the next end, or None."""
         heap = self.heap
         while heap and not self._is_live(heap[0]):
             heappop(heap)

@@ -364,7 +364,7 @@ class LocalTree:
     # --- inside ---------------------------------------------------------------
 
     def _enter(self) -> None:
-        """Check who calls, and take away what has expired, before anybody looks."""
+        """Check the calling loop, and delete documents that have expired."""
         if _get_running_loop() is not self._loop:
             self._refuse()
         if self._ends:
@@ -447,7 +447,7 @@ class LocalTree:
         key: str | None = None,
         announced: Sequence[Announcement] = (),
     ) -> Commit:
-        """Append what has been done, cut what is too old, tell who listens."""
+        """Append the commit to the log, trim the log, and wake and call its readers."""
         self._at = at
         self._revision = revision
         cause = None if _running() is None else current_cause()
@@ -501,7 +501,7 @@ class LocalTree:
             self._write(TIME, [Write(document.path)], ())
 
     def _set_timer(self) -> None:
-        """Have the next expiry happen on time, even if nobody looks."""
+        """Have the next expiry happen on time, even if the tree is not used."""
         when = self._expiries.next_at()
         if self._timer is not None:
             if self._timer_at == when:

@@ -4,7 +4,7 @@ A document is found by its text in one dictionary; folders are nested dictionari
 beside it, whose leaves are those texts. So a lookup costs the same at ten documents
 and at a million, and replacing a document touches no folder. Neither does taking a
 document away and putting it back, which a lock does each time it is free: the folders
-are tidied up when a new path is made, and when somebody reads them.
+are tidied up when a new path is made, and when they are read.
 """
 
 from collections.abc import Iterator

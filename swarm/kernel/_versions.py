@@ -1,4 +1,4 @@
-"""Documents, and the versions before them as long as the log holds those. Pure."""
+"""Documents, and their earlier versions as long as the log holds them. Pure."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from swarm.model import AgentIdentity, Document, Path, living
 
 
 class Versions:
-    """The tree, and what remembers its past: every version knows the one before.
+    """The tree and its past: every version refers to the one before.
 
     Attributes:
         tree: The newest version of every document.
@@ -89,7 +89,7 @@ class Versions:
         """Make the next version of what is `old` now.
 
         Args:
-            path: Where.
+            path: The path of the document.
             old: The version that stands there; None: none, so `record` must not be.
             record: The record, or None: the deletion.
             revision: The revision of the commit.
@@ -114,7 +114,7 @@ class Versions:
         return new
 
     def undo(self, made: list[Document]) -> None:
-        """Take back what was made, as if it had never been."""
+        """Undo these versions, as if they had never been made."""
         for new in reversed(made):
             old = new.previous
             if new.is_deleted:
@@ -136,7 +136,7 @@ class Versions:
         self.tombstones.update(ordered)
 
     def forget(self, entry: Entry) -> None:
-        """Cut what only the log's oldest entry kept alive."""
+        """Release the versions that only this entry of the log kept."""
         documents = (entry,) if isinstance(entry, Document) else entry.documents
         for document in documents:
             document.previous = None

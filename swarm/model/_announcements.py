@@ -1,4 +1,4 @@
-"""What tasks, handoffs and the system announce, one class for each kind of event."""
+"""Events of tasks, handoffs and the system, one class for each type."""
 
 from typing import Literal, TypeAlias
 
@@ -12,8 +12,8 @@ class TaskCreated:
     """A task can be claimed.
 
     Attributes:
-        task_id: Which.
-        kind: What kind of work it is.
+        task_id: The id of the task.
+        kind: The kind of work.
     """
 
     task_id: str
@@ -22,12 +22,12 @@ class TaskCreated:
 
 @event("task.assigned")
 class TaskAssigned:
-    """A task has somebody to do it.
+    """A worker has claimed a task.
 
     Attributes:
-        task_id: Which.
-        agent_id: Who.
-        attempt: Which attempt it is, from 1.
+        task_id: The id of the task.
+        agent_id: The name of the agent.
+        attempt: The number of the attempt, from 1.
     """
 
     task_id: str
@@ -40,9 +40,9 @@ class TaskStarted:
     """Work on a task has begun.
 
     Attributes:
-        task_id: Which.
-        agent_id: Who works.
-        attempt: Which attempt it is, from 1.
+        task_id: The id of the task.
+        agent_id: The name of the agent that works on it.
+        attempt: The number of the attempt, from 1.
     """
 
     task_id: str
@@ -52,12 +52,12 @@ class TaskStarted:
 
 @event("task.progress")
 class TaskProgress:
-    """A task has come further.
+    """A worker has reported progress on a task.
 
     Attributes:
-        task_id: Which.
-        percent: How far, from 0 to 100.
-        message: What is being done.
+        task_id: The id of the task.
+        percent: The part that is done, from 0 to 100.
+        message: The step that is being done.
     """
 
     task_id: str
@@ -70,8 +70,8 @@ class TaskCompleted:
     """A task is done.
 
     Attributes:
-        task_id: Which.
-        agent_id: Who did it.
+        task_id: The id of the task.
+        agent_id: The name of the agent that did it.
     """
 
     task_id: str
@@ -83,9 +83,9 @@ class TaskFailed:
     """A task failed for good.
 
     Attributes:
-        task_id: Which.
-        error: With what.
-        attempts: After how many attempts.
+        task_id: The id of the task.
+        error: The error of the last attempt.
+        attempts: The number of attempts.
     """
 
     task_id: str
@@ -95,11 +95,11 @@ class TaskFailed:
 
 @event("task.cancelled")
 class TaskCancelled:
-    """A task is not wanted any more.
+    """A task was cancelled.
 
     Attributes:
-        task_id: Which.
-        reason: Why.
+        task_id: The id of the task.
+        reason: The reason that was given.
     """
 
     task_id: str
@@ -111,7 +111,7 @@ class TaskRequeued:
     """A task waits for a worker again, after an attempt that did not end it.
 
     Attributes:
-        task_id: Which.
+        task_id: The id of the task.
         reason: The error of the attempt; or "snooze", "release" or "reopen".
         attempts: How many attempts count so far.
     """
@@ -123,11 +123,11 @@ class TaskRequeued:
 
 @event("task.escalated")
 class TaskEscalated:
-    """A task has failed so often that somebody else is to do it.
+    """A task has failed so often that it was escalated.
 
     Attributes:
-        task_id: Which.
-        to: To whom: "manual" (a person), or an address such as "role:expert".
+        task_id: The id of the task.
+        to: The receiver: "manual" (a person), or an address such as "role:expert".
         error: The error of the last attempt.
     """
 
@@ -138,13 +138,13 @@ class TaskEscalated:
 
 @event("handoff.requested")
 class HandoffRequested:
-    """Somebody wants to hand a task on.
+    """A worker offers to hand a task on.
 
     Attributes:
-        handoff_id: Which handoff.
-        task_id: Of which task.
-        sender: From whom.
-        receiver: To whom.
+        handoff_id: The id of the handoff.
+        task_id: The id of the task.
+        sender: The name of the agent that offers it.
+        receiver: The address of the receiver.
     """
 
     handoff_id: str
@@ -158,9 +158,9 @@ class HandoffAccepted:
     """A handed-on task has a new owner.
 
     Attributes:
-        handoff_id: Which handoff.
-        task_id: Of which task.
-        receiver: Who took it.
+        handoff_id: The id of the handoff.
+        task_id: The id of the task.
+        receiver: The name of the agent that took it.
     """
 
     handoff_id: str
@@ -170,12 +170,12 @@ class HandoffAccepted:
 
 @event("handoff.rejected")
 class HandoffRejected:
-    """A task was not taken over.
+    """A handoff was rejected.
 
     Attributes:
-        handoff_id: Which handoff.
-        task_id: Of which task.
-        reason: Why not.
+        handoff_id: The id of the handoff.
+        task_id: The id of the task.
+        reason: The reason that was given.
         outcome: "rejected", "expired" or "withdrawn".
     """
 
@@ -190,8 +190,8 @@ class HandoffCompleted:
     """The new owner's claim on a handed-on task has ended.
 
     Attributes:
-        handoff_id: Which handoff.
-        task_id: Of which task.
+        handoff_id: The id of the handoff.
+        task_id: The id of the task.
         outcome: "completed": the new owner finished the task or handed it on;
             "failed": its claim ended in another way.
     """
@@ -203,14 +203,14 @@ class HandoffCompleted:
 
 @event("agent.health_changed")
 class AgentHealthChanged:
-    """An agent fares better or worse than before.
+    """The health of an agent has changed.
 
     Attributes:
-        agent_id: Who.
-        status: How it fares now: "healthy", "starting", "paused", "stopping" or
+        agent_id: The name of the agent.
+        status: Its health now: "healthy", "starting", "paused", "stopping" or
             "failed".
-        previous: How it fared before.
-        reason: Why, when it failed.
+        previous: Its health before.
+        reason: The error, when it failed.
     """
 
     agent_id: str
@@ -224,9 +224,9 @@ class SystemConfigChanged:
     """A setting has another value: something below `global.config` was written.
 
     Attributes:
-        name: Which setting; "": all of them.
-        value: What it is now, as JSON; "": it is gone.
-        previous: What it was, as JSON; "": it was not there.
+        name: The name of the setting; "": all of them.
+        value: Its value now, as JSON; "": it is absent.
+        previous: Its value before, as JSON; "": it was absent.
     """
 
     name: str
@@ -236,14 +236,14 @@ class SystemConfigChanged:
 
 @event("system.alert")
 class SystemAlert:
-    """Somebody should look at this.
+    """Something needs attention.
 
     Attributes:
-        level: How bad it is.
-        kind: What kind of trouble: "handler-failed", "events-lost", ...
-        message: What happened, in a sentence.
-        subject: What it is about: a subscription, an agent, a path.
-        event_id: The event it happened with, or "".
+        level: The severity.
+        kind: The kind of problem: "handler-failed", "events-lost", ...
+        message: A sentence about it.
+        subject: The subscription, agent or path that it is about.
+        event_id: The id of the event that was handled, or "".
     """
 
     level: Level
@@ -255,10 +255,10 @@ class SystemAlert:
 
 @event("system.maintenance")
 class SystemMaintenance:
-    """The system does, or has done, something to itself.
+    """The system does maintenance.
 
     Attributes:
-        action: What: "closing", "keys-forgotten", ...
+        action: The kind: "closing", "keys-forgotten", ...
         message: More about it.
     """
 

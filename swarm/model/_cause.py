@@ -1,12 +1,12 @@
-"""Causes: what something is a consequence of."""
+"""Causes: the activity that a commit is a consequence of."""
 
 
 class Cause:
-    """What all of one activity's commits are consequences of.
+    """The common cause of all commits of one activity.
 
-    Shared by the turns that one request leads to, and made only when somebody needs
-    it. Its id, unless it was given one, is that of the first commit under it, so an
-    id costs nothing until an event is looked at.
+    The turns that one request leads to share it, and it is made at its first use.
+    Unless an id was given, its id is that of the first commit under it, so the id
+    costs nothing until it is read.
 
     Attributes:
         trace: A W3C `traceparent`, or None.

@@ -21,7 +21,7 @@ from swarm.model._value import (
 
 
 class ChangeKind(enum.StrEnum):
-    """What happened to a document."""
+    """The kinds of change of a document."""
 
     CREATED = "created"
     UPDATED = "updated"
@@ -30,9 +30,9 @@ class ChangeKind(enum.StrEnum):
 
 
 Announcement: TypeAlias = tuple[Callable[..., object], *tuple[Any, ...]]
-"""An event that is not made yet: what makes its payload, and what from. Most that
-locks and tasks do nobody listens to, and a payload costs more than the commit's own
-entry in the log; so it is made when somebody looks."""
+"""An event that is not made yet: the payload's class or function, and its arguments.
+Few events of locks and tasks are ever read, and a payload costs more than the
+commit's own entry in the log, so it is made on the first read."""
 
 
 @attrs.define(eq=False)
@@ -41,11 +41,11 @@ class Commit:
 
     Attributes:
         revision: Its number: larger than that of every commit before it.
-        at: When, in microseconds since 1970; never decreases.
-        author: Who.
+        at: The time, in microseconds since 1970; never decreases.
+        author: The identity that made the commit.
         documents: The versions it made; the one before each is its `previous`.
-        size: How many bytes it keeps alive, near enough for a bound.
-        cause: What it is a consequence of, or None: it came from outside.
+        size: The bytes that the log keeps in memory for it, about.
+        cause: The activity that it is a consequence of; None: it came from outside.
         key: The key its event was published under, or None.
     """
 
@@ -70,18 +70,18 @@ class Commit:
 
 @attrs.frozen(kw_only=True)
 class Change:
-    """What happened to one document, as watches and history show it.
+    """A change of one document, as watches and history show it.
 
     Attributes:
-        path: Where.
-        kind: What: created, updated, deleted or expired.
-        revision: The commit it was part of.
-        old_version: The version before; 0 when there was none.
-        new_version: The version after; 0 when there is none any more.
+        path: The place that has changed.
+        kind: Created, updated, deleted or expired.
+        revision: The revision of the commit.
+        old_version: The version before; 0: absent.
+        new_version: The version after; 0: absent.
         old_value: A private copy of the value before, or ABSENT.
         value: A private copy of the value after, or ABSENT.
-        at: When, in microseconds since 1970.
-        author: Who did it.
+        at: The time, in microseconds since 1970.
+        author: The identity that made the commit.
     """
 
     path: str
@@ -101,12 +101,12 @@ class Change:
 
 
 def living(document: Document | None) -> Document | None:
-    """Return the document unless it says that there is none."""
+    """Return the document, or None if it is a deletion."""
     return None if document is None or document.is_deleted else document
 
 
 def kind_of(document: Document) -> ChangeKind:
-    """Return what the commit that made this version did."""
+    """Return the kind of change that made this version."""
     if document.is_deleted:
         return ChangeKind.EXPIRED if document.author == TIME else ChangeKind.DELETED
     if document.created == document.version:
@@ -115,7 +115,7 @@ def kind_of(document: Document) -> ChangeKind:
 
 
 def to_change(document: Document) -> Change:
-    """Return what making this version looks like from outside."""
+    """Return the change that made this version."""
     old = living(document.previous)
     return Change(
         path=document.path.text,
@@ -131,7 +131,7 @@ def to_change(document: Document) -> Change:
 
 
 def narrow(change: Change, path: str, rest: tuple[Segment, ...]) -> Change | None:
-    """Return what a document's change means for one place inside it, or None."""
+    """Return the change of one place inside a document, or None: it has not changed."""
     old, new = dig(change.old_value, rest), dig(change.value, rest)
     if old is new or (
         old is not ABSENT and new is not ABSENT and canonical(old) == canonical(new)

@@ -1,4 +1,4 @@
-"""Refusing what cannot be meant, with one clear error each. Pure."""
+"""Checks of arguments, with one clear error each. Pure."""
 
 import math
 
@@ -7,18 +7,18 @@ def check_choice(what: str, value: object, choices: tuple[str, ...]) -> None:
     """Refuse a word that is not one of `choices`.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The word is not one of them.
     """
     if value not in choices:
         raise ValueError(f"{what} is one of {', '.join(choices)}, not {value!r}")
 
 
 def check_whole(what: str, value: object, least: int) -> None:
-    """Refuse what is no whole number from `least` on.
+    """Refuse a value that is not a whole number from `least` on.
 
     Raises:
-        TypeError: It is no whole number.
-        ValueError: It is less.
+        TypeError: The value is not a whole number.
+        ValueError: The number is less.
     """
     if type(value) is not int:
         raise TypeError(f"{what} is a whole number, not {value!r}")
@@ -27,21 +27,21 @@ def check_whole(what: str, value: object, least: int) -> None:
 
 
 def check_seconds(what: str, value: object) -> None:
-    """Refuse what is no finite number of seconds above 0.
+    """Refuse a value that is not a finite number of seconds above 0.
 
     Raises:
-        TypeError: It is no number.
-        ValueError: It is no such number.
+        TypeError: The value is not a number.
+        ValueError: The number is not finite, or not above 0.
     """
     if not 0 < as_seconds(what, value) < math.inf:
         raise ValueError(f"{what} is finite and above 0 seconds, not {value}")
 
 
 def as_seconds(what: str, value: object) -> float:
-    """Return a number of seconds, whichever.
+    """Return the value, which must be a number of seconds.
 
     Raises:
-        TypeError: It is no number.
+        TypeError: The value is not a number.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{what} is a number of seconds, not {value!r}")
@@ -49,10 +49,10 @@ def as_seconds(what: str, value: object) -> float:
 
 
 def check_text(what: str, value: object) -> None:
-    """Refuse what is no text.
+    """Refuse a value that is not text.
 
     Raises:
-        TypeError: It is none.
+        TypeError: The value is not text.
     """
     if not isinstance(value, str):
         raise TypeError(f"{what} is text, not {value!r}")

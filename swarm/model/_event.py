@@ -1,4 +1,4 @@
-"""Events: what happened, said once, in the commit that made it happen."""
+"""Events, as subscribers and history see them."""
 
 import builtins
 import datetime
@@ -125,7 +125,7 @@ class Event(Generic[P_co]):
         return cause
 
     def is_turn(self) -> bool:
-        """Return False: nobody can wait for an event by the wait-for graph."""
+        """Return False: an event is not a party of the wait-for graph."""
         return False
 
     @property

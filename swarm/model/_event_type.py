@@ -23,7 +23,7 @@ def event(name: str) -> Callable[[C], C]:
         name: The dotted type, such as "order.placed".
 
     Raises:
-        TypeError: The name is no text.
+        TypeError: The name is not text.
         ValueError: The name is not dotted lower-case words.
     """
     if not isinstance(name, str):
@@ -55,7 +55,8 @@ def event_type(payload: object) -> str:
     cls = payload if isinstance(payload, type) else type(payload)
     name = cls.__dict__.get(EVENT_TYPE)
     if name is None:
-        raise TypeError(f'{cls.__name__} is no event; decorate it: @event("some.name")')
+        name = cls.__name__
+        raise TypeError(f'{name} is not an event; decorate it: @event("some.name")')
     return str(name)
 
 

@@ -1,4 +1,4 @@
-"""Who acts: identities and priorities."""
+"""Identities and priorities."""
 
 import enum
 import re
@@ -10,7 +10,7 @@ OWNER_ROLE = "owner"
 
 
 class Priority(enum.IntEnum):
-    """How urgent a request is; higher goes first."""
+    """The urgency of a request; higher goes first."""
 
     LOW = 0
     NORMAL = 1
@@ -20,13 +20,13 @@ class Priority(enum.IntEnum):
 
 @attrs.frozen
 class AgentIdentity:
-    """Who somebody is: bound to the handles they are given, never passed by them.
+    """The identity of an agent: bound to its handles, never passed as an argument.
 
     Attributes:
-        agent_id: The agent's name, unique among those alive in one swarm.
-        type: What kind of agent it is: its class's name in snake_case.
+        agent_id: The agent's name, unique among the living agents of a swarm.
+        type: Its class's name in snake_case.
         session: The segment that names its own state below `agents.<type>`.
-        role: What a `Policy` speaks of; the type unless `spawn` said otherwise.
+        role: The role that rules of a `Policy` name; the type unless given to `spawn`.
     """
 
     agent_id: str
@@ -39,7 +39,7 @@ class AgentIdentity:
 
 
 OWNER = AgentIdentity("owner", "", "", OWNER_ROLE)
-"""The program itself: what `swarm.state` and its sisters act as. Compare with `==`:
+"""The program itself: the identity of `swarm.state` and the like. Compare with `==`:
 the identity of an agent has a type and a session, so no choice of names equals it."""
 
 TIME = AgentIdentity("time", "", "", "time")
@@ -49,5 +49,5 @@ _BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 def type_name(cls: type) -> str:
-    """Return how a class is called in paths: `DreamWeaver` is `dream_weaver`."""
+    """Return the name of a class in paths: `DreamWeaver` is `dream_weaver`."""
     return _BOUNDARY.sub("_", cls.__name__).lower()

@@ -42,7 +42,7 @@ class Path:
 
     @classmethod
     def of(cls, *segments: Segment) -> "Path":
-        """Return the path of these segments, whatever characters they hold.
+        """Return the path of these segments; they may hold any character.
 
         Raises:
             InvalidPath: A segment is empty, negative, not text, or not Unicode.

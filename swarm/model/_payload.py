@@ -1,6 +1,6 @@
-"""What a payload holds: how much, about, and whether any of it can change. Pure.
+"""Payloads: their size, about, and whether they can change. Pure.
 
-Both are told by the values and not by the annotations, which nobody checks: a field
+Both are found from the values, because annotations are not checked: a field
 annotated `tuple[str, ...]` may well hold a list. Most fields hold numbers and short
 text, so a function that looks for exactly that is compiled for each class, once, as
 attrs does for `__init__`; only what else there is has to be walked.
@@ -94,7 +94,7 @@ def _compile(cls: type[Any]) -> Measure:
     return measure
 
 
-# --- for whatever else there is ---------------------------------------------------
+# --- for everything else ---------------------------------------------------
 
 
 def weigh(value: object, limit: int) -> int:

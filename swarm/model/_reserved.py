@@ -1,4 +1,4 @@
-"""Events that only the swarm itself announces: nobody can publish them (G11)."""
+"""Events that only the swarm itself announces; publishing them is refused (G11)."""
 
 from typing import Any, Final
 
@@ -26,8 +26,8 @@ RESERVED: Final = (
     LockExpired,
     LockContention,
 )
-"""What they say has happened in the commit that they are of. An alert, and the words of
-tasks and handoffs, say what somebody thinks or does: those anybody can publish."""
+"""Each of these states a fact of the commit that it is part of. Alerts and events of
+tasks and handoffs are statements of agents, so agents can publish them."""
 
 _NAMES: Final = frozenset(map(event_type, RESERVED))
 

@@ -1,4 +1,4 @@
-"""Changes of documents, as events. None of them is made before somebody looks."""
+"""Changes of documents, as events; each is made when it is read."""
 
 import builtins
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from swarm.model._value import ABSENT, JSON, Document
 P_co = TypeVar("P_co", covariant=True)
 
 CONFIG: Final = Path.of("global", "config")
-"""Where settings are kept: what is written there is a `system.config_changed`."""
+"""The folder of settings: a write there is a `system.config_changed` event."""
 
 
 @event("state.created")
@@ -22,9 +22,9 @@ class StateCreated:
     """A document came to be.
 
     Attributes:
-        path: Where.
+        path: The path of the document.
         version: Its version: the revision that wrote it.
-        value: A private copy of what it holds.
+        value: A private copy of its value.
     """
 
     path: str
@@ -37,11 +37,11 @@ class StateUpdated:
     """A document was written again.
 
     Attributes:
-        path: Where.
+        path: The path of the document.
         version: Its new version.
-        value: A private copy of what it holds.
+        value: A private copy of its value.
         old_version: Its version before.
-        old_value: A private copy of what it held before.
+        old_value: A private copy of its value before.
     """
 
     path: str
@@ -56,9 +56,9 @@ class StateDeleted:
     """A document is gone.
 
     Attributes:
-        path: Where.
+        path: The path of the document.
         old_version: Its last version.
-        old_value: A private copy of what it held last.
+        old_value: A private copy of its last value.
         expired: Whether its time to live ended it.
     """
 
@@ -74,7 +74,7 @@ DOCUMENT_EVENTS: Final = (
     StateDeleted,
     SystemConfigChanged,
 )
-"""What a change of a document is; only for those who may read the document."""
+"""Events of documents; delivered only to identities that may read the document."""
 
 _CLASSES: Final[dict[ChangeKind, type[Any]]] = {
     ChangeKind.CREATED: StateCreated,
@@ -152,7 +152,7 @@ class ConfigEvent(StateEvent[P_co]):
 
 
 def _text(document: Document | None) -> str:
-    """Return what a document holds, as JSON; "" when there is none."""
+    """Return a document's value as JSON; "" if there is no document."""
     return "" if document is None else document.json.decode()
 
 

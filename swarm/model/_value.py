@@ -1,4 +1,4 @@
-"""Values: the words for absence, and what a document holds."""
+"""Values and documents, and the markers for absence."""
 
 import datetime
 import hashlib
@@ -19,7 +19,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 @final
 class Sentinel:
-    """A word that is not a value."""
+    """A marker that is not a value."""
 
     __slots__ = ("_name",)
 
@@ -35,7 +35,7 @@ class Sentinel:
 
 
 ABSENT: Final = Sentinel("ABSENT")
-"""There is nothing here. `None` is a value; this is its absence."""
+"""Nothing stands here. `None` is a value; this is its absence."""
 
 DELETE: Final = Sentinel("DELETE")
 """In a merge: take this key away."""
@@ -62,15 +62,15 @@ class Document:
     when the log lets go of the older version.
 
     Attributes:
-        path: Where it stands.
+        path: The path of the document.
         body: Its canonical JSON, or None while only `record` exists, or on deletion.
         record: A record of swarm's own, written out only when bytes are needed.
         version: The revision of the commit that wrote it.
         created: The revision that made the document (again, after a deletion).
-        at: When, in microseconds since 1970.
-        author: Who.
-        priority: How much weight the writer gave it, for `higher-priority-wins`.
-        expires: When it ends, in kernel time (microseconds), or None.
+        at: The time of the commit, in microseconds since 1970.
+        author: The identity that wrote it.
+        priority: The weight of the write, for `higher-priority-wins`.
+        expires: Its end, in kernel time (microseconds), or None.
         previous: The version before it, while the log still holds it.
     """
 

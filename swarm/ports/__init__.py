@@ -1,4 +1,4 @@
-"""What the core asks of the world: time, chance, bytes, and a kernel to keep them."""
+"""The interfaces of the core: clock, entropy, codec, journal, kernel and runtime."""
 
 from swarm.ports._activity import (
     Activity,

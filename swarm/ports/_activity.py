@@ -1,6 +1,6 @@
 """What the code that runs belongs to: a turn, a delivery, or something correlated.
 
-One context variable for all of them, so that whoever commits finds the cause with one
+One context variable for all of them, so that a commit finds its cause with one
 look, and a turn costs one write of it.
 """
 
@@ -27,7 +27,7 @@ class Activity:
         self.cause: Cause | None = cause
 
     def is_turn(self) -> bool:
-        """Return False: nobody can wait for it by the wait-for graph."""
+        """Return False: it is not a party of the wait-for graph."""
         return False
 
 

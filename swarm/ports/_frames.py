@@ -15,7 +15,8 @@ _DRIVERS: Final[dict[types.CodeType, str]] = {}
 def drives(name: str) -> Callable[[F], F]:
     """Make a function known as one that steps the coroutine in its variable `name`.
 
-    Python shows whom a coroutine awaits, but not whom a generator steps.
+    Python shows the awaitable that a coroutine awaits, but not the one that a
+    generator steps.
     """
 
     def mark(function: F) -> F:
@@ -33,8 +34,8 @@ _WRAPPERS: Final = frozenset(
         "coroutine_wrapper",
     )
 )
-"""What CPython has between the one who awaits and the code that is awaited; each refers
-to that first, and has no attribute for it."""
+"""Wrappers that CPython puts around awaited code; each refers to that code first, and
+has no attribute for it."""
 
 Standing: TypeAlias = tuple[Any, Any]
 """Where code is suspended: the future that it awaits, and its coroutine."""

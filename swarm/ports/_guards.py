@@ -1,28 +1,28 @@
-"""What a write requires that has a guard."""
+"""Guards of writes."""
 
 from swarm.errors import StaleLease
 from swarm.ports._kernel import Condition, Guard
 
 
 def conditions_of(guard: Guard, kernel: object) -> tuple[Condition, ...]:
-    """Return what a guard requires of a write to `kernel`.
+    """Return the conditions that a guard puts on a write to `kernel`.
 
     Raises:
-        TypeError: It is no guard.
-        StaleLease: It is known already that it does not hold, or holds elsewhere.
+        TypeError: The guard has no `conditions()`.
+        StaleLease: The guard is known not to hold any more, or is of another swarm.
     """
     check_guard(guard)
     home = getattr(guard, "kernel", None)
     if home is not None and home is not kernel:
-        raise StaleLease(f"{guard!r} is of another swarm, and holds nothing in this")
+        raise StaleLease(f"{guard!r} is of another swarm and guards nothing here")
     return tuple(guard.conditions())
 
 
 def check_guard(guard: object) -> None:
-    """Refuse what is no guard.
+    """Refuse a value that is not a guard.
 
     Raises:
-        TypeError: It is none.
+        TypeError: The value has no `conditions()`.
     """
     if not callable(getattr(guard, "conditions", None)):
         raise TypeError(f"a guard is a lease or has `conditions()`, not {guard!r}")

@@ -54,11 +54,11 @@ class Write:
     """One document to be written, whole.
 
     Attributes:
-        path: Where; names only, no index.
+        path: The path of the document; names only, no index.
         body: Its JSON, or None with no `record` either: delete it.
         record: A frozen record of swarm's own with a `to_json()`, in place of JSON.
-        expires: Kernel time at which it goes, or None: it stays.
-        priority: How much weight it has, for `higher-priority-wins`.
+        expires: The kernel time at which it ends, or None: it stays.
+        priority: The weight of the write, for `higher-priority-wins`.
     """
 
     path: Path
@@ -70,12 +70,12 @@ class Write:
 
 @attrs.define
 class Plan:
-    """What a rule decided: written all together, or not at all.
+    """The decision of a rule: written as a whole, or not at all.
 
     Attributes:
         writes: The documents, each at most once.
         events: The payloads to publish with them.
-        outcome: What the caller gets.
+        outcome: The result for the caller.
         is_unbounded: Whether the writes may be more than `Limits` allow in one batch:
             only for a snapshot that is restored.
     """
@@ -122,7 +122,7 @@ class Holder:
         path: Where the record stands.
         id: The id of the grant or claim.
         token: Its fencing token.
-        error: What is raised when there is no record at `path`.
+        error: The error to raise when no record stands at `path`.
     """
 
     path: Path
@@ -157,7 +157,7 @@ class Reader(Protocol):
         ...
 
     def next_nowait(self) -> Commit | None:
-        """Return the next commit, or None when there is none yet.
+        """Return the next commit, or None: there is no further one yet.
 
         Raises:
             Lagged: The log has let go of commits that were not read.
@@ -352,7 +352,7 @@ class Kernel(Protocol):
     async def put(
         self, author: AgentIdentity, path: Path, body: bytes
     ) -> Document | None:
-        """Write one whole document, whatever it held before.
+        """Write one whole document, in place of its value before.
 
         The commit that is made most, and so the one with a way of its own.
 
@@ -396,7 +396,7 @@ class Kernel(Protocol):
         """Ask `rule(document, now, request)` about one record of swarm's own.
 
         Locks, semaphores and tasks are made of these: the rule gets the document at
-        `path` (None: there is none) and kernel time, and its ruling is committed in
+        `path` (None: absent) and kernel time, and its ruling is committed in
         the same step. Nothing but records may stand at, above or below `path`.
 
         Returns:

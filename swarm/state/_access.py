@@ -75,7 +75,7 @@ class Rule:
 
     Attributes:
         role: The role, or "*" for every role.
-        pattern: Where.
+        pattern: The pattern of the places.
         rights: `Rights.READ` or `Rights.WRITE`, or their texts "r" and "rw".
         own: Only what is the agent's own: its state below
             `agents.<type>.<session>`, the locks, permits and barrier places that it

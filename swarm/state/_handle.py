@@ -42,7 +42,7 @@ class StateHandle(WritableState):
         """Return a handle on the folder `name` below this one.
 
         The whole text is one segment of the path, dots and all, so namespaces of
-        different names share nothing, whatever keys are used in them (S14).
+        different names share nothing, for any keys in them (S14).
 
         Raises:
             InvalidPath: The name is empty, or not text.

@@ -1,4 +1,4 @@
-"""What to do when two writers met: the five resolvers, and the seam for others. Pure.
+"""Conflict resolvers: the five built-in ones, and the type of others. Pure.
 
 A resolver is a function of a *set* of stamped candidates: the order in which they
 are handed over never matters, and resolving a winner again changes nothing
@@ -16,14 +16,14 @@ from swarm.model import JSON, canonical
 
 @attrs.frozen
 class Candidate:
-    """One of the values that met.
+    """One of the values in conflict.
 
     Attributes:
-        value: What was written.
-        revision: When: the revision of its commit; the newest has not got one yet
-            and is given the next.
-        priority: The weight its writer gave it.
-        author: Who, as text.
+        value: The value that was written.
+        revision: The revision of its commit; the value that is being written, which
+            has none yet, is given the next one.
+        priority: The weight of the write.
+        author: The name of the writer.
     """
 
     value: JSON
@@ -62,8 +62,8 @@ def higher_priority_wins(candidates: Sequence[Candidate]) -> JSON:
 def merge_objects(candidates: Sequence[Candidate]) -> JSON:
     """Return all objects merged key by key, the newest value where they disagree.
 
-    An object outweighs a value that is none, at every depth; that is what makes it
-    associative: merging in groups gives what merging at once gives.
+    At every depth an object outweighs any other value. This makes the merge
+    associative: merging in groups gives the same as merging at once.
     """
     ordered = [c.value for c in _in_order(candidates)]
     merged = ordered[0]
@@ -75,7 +75,7 @@ def merge_objects(candidates: Sequence[Candidate]) -> JSON:
 def merge_arrays(candidates: Sequence[Candidate]) -> JSON:
     """Return the union of all arrays, oldest first, each item once.
 
-    When one of them is no array there is nothing to unite: the newest wins.
+    If one of them is not an array, the newest value wins.
     """
     ordered = [c.value for c in _in_order(candidates)]
     if any(type(value) is not list for value in ordered):

@@ -1,4 +1,4 @@
-"""What each operation on the state writes. Pure rules over a view of the tree."""
+"""The rules of each operation on the state: a view in, a plan out. Pure."""
 
 from collections.abc import Iterable
 
@@ -35,20 +35,20 @@ MAX_INTEGER = 2**63 - 1
 
 @attrs.define(kw_only=True)
 class SetRequest:
-    """What `set` was asked for, with everything its rule needs to decide.
+    """The arguments of `set`, with everything its rule needs.
 
     Attributes:
-        path: Where.
-        value: What, not yet encoded.
-        codec: How to encode it.
-        author: Who asks.
-        expected: The version that must stand there (0: nothing), or None: any.
-        merge: Lay it over what is there, by which kind of merge, or not at all.
+        path: The place.
+        value: The value, not yet encoded.
+        codec: The codec of the store.
+        author: The identity that writes.
+        expected: The version that must stand there (0: absent), or None: any.
+        merge: Whether to merge it into the value there; or "rfc7396".
         if_changed: Write only when the value differs.
-        ttl: How long it stays, in microseconds, or None.
-        keep_ttl: Let it end when what is there would have ended.
-        resolver: What to do when something else stands there.
-        priority: Its weight.
+        ttl: The time to live in microseconds, or None.
+        keep_ttl: Keep the end of the document that is there.
+        resolver: Resolves the conflict when another value stands there.
+        priority: The weight of the write.
     """
 
     path: Path

@@ -109,7 +109,7 @@ class Access:
         """Return the absolute path of a name in this folder.
 
         Raises:
-            InvalidPath: The name is no path.
+            InvalidPath: The name is not a path.
         """
         parsed = Path.parse(path)
         return parsed if self.root is ROOT else self.root / parsed
@@ -127,7 +127,7 @@ class Access:
         """Return the place of `path` if it may be read, and remember that.
 
         Raises:
-            InvalidPath: It is no path.
+            InvalidPath: The name is not a path.
             AccessDenied: The policy does not let this identity read it.
         """
         place = self.place(path)
@@ -140,7 +140,7 @@ class Access:
         """Return the place of `path` if it may be written, and remember that.
 
         Raises:
-            InvalidPath: It is no path.
+            InvalidPath: The name is not a path.
             AccessDenied: The policy does not let this identity write it, or it is one
                 of the records that swarm itself keeps.
         """

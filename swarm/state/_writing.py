@@ -118,7 +118,7 @@ class WritableState(ReadableState):
         """Write `value` at `path` and return it with its new version.
 
         Args:
-            path: Where. Inside an existing document this patches the document;
+            path: The place. Inside an existing document this patches the document;
                 where nothing stands it makes one.
             value: A JSON value, or of a key's type.
             expected_version: Write only if the document is at this version (0:
@@ -129,9 +129,9 @@ class WritableState(ReadableState):
             if_changed: Leave an equal value, and its version, as they are.
             ttl: Let the document expire after this many seconds. Without it a
                 document written whole stays for good; one patched keeps its end.
-            resolve: What to do when something else stands there (or, without an
-                expected version, anything at all): a resolver's name, or a pure
-                function of candidates.
+            resolve: How to resolve a conflict: with the expected version, or without
+                one with any value there. A resolver's name, or a pure function of
+                candidates.
             priority: The weight of this write, for "higher-priority-wins".
             guard: Write only while this lease, or other guard, holds at the commit.
 
@@ -254,9 +254,9 @@ class WritableState(ReadableState):
         """Replace the value at `path` by what `change` makes of it, atomically.
 
         `change` gets a private copy, or None (or the key's default) where nothing
-        stands. An async function is awaited outside the commit; when somebody wrote
-        meanwhile it is called again with the newer value, so it must not act on
-        anything else (S6).
+        stands. An async function is awaited outside the commit; after a write of
+        another it is called again with the newer value, so it must have no effects
+        of its own (S6).
 
         Raises:
             Contention: Others were faster 64 times in a row.

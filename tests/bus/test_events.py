@@ -85,7 +85,7 @@ async def test_publish_returns_a_receipt() -> None:
         assert [e.payload for e in got] == [Placed(1)]
         await asyncio.sleep(121)
         assert not (await swarm.events.publish(Placed(1), key="k")).duplicate
-        with pytest.raises(TypeError, match="is no event"):
+        with pytest.raises(TypeError, match="is not an event"):
             await swarm.events.publish("text")
 
 
