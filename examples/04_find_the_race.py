@@ -83,6 +83,6 @@ main()
 # > > t=0        bob   04_find_the_race.py:24 sell, yields  (before ada)
 # >   t=0        ada   ends
 # >   t=0        bob   ends
-# >   t=0        main  raises AssertionError: sold 2 of 1
+# >   t=0        main  04_find_the_race.py:48 program, raises AssertionError: sold 2 of 1
 # > the same when replayed: True
 # > repaired: every order there is was tried, and passes: True
