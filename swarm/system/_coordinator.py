@@ -24,19 +24,16 @@ from swarm.agents import (
     Registry,
     Supervisor,
     WorkerPool,
-    poster,
 )
 from swarm.bus import (
     Also,
     Bus,
     PostingRecipient,
     Publisher,
-    Selector,
-    marked,
 )
 from swarm.coordination import Coordination, Obstacle, WaitGraph
-from swarm.errors import AccessDenied, Closed, WrongLoop
-from swarm.model import OWNER, ROOT, AgentIdentity, Event, Path, SystemAlert
+from swarm.errors import Closed, WrongLoop
+from swarm.model import OWNER, ROOT, AgentIdentity, Path, SystemAlert
 from swarm.ports import (
     Clock,
     Codec,
@@ -55,6 +52,9 @@ from swarm.state import Access, Policy, Store, Transaction
 from swarm.system._agenda import Agenda, Appointment
 from swarm.system._agent_life import AgentLife
 from swarm.system._config import SwarmConfig
+from swarm.system._drain import Drain
+from swarm.system._event_agents import EventAgents
+from swarm.system._permissions import Permissions
 from swarm.system._tasks import OwnedTasks
 
 if TYPE_CHECKING:  # a hello world loads neither
@@ -157,6 +157,7 @@ class Coordinator:
             self.kernel, self.codec, policy, self.clock, self.entropy
         )
         self.tail: Tail = tail
+        self._offer_permissions(Permissions(policy))
         self.bus: Bus = Bus(self, config.events)
         self.publisher: Publisher = Publisher(self.bus)
         self.store.prepare_event = self.publisher.prepare
@@ -175,20 +176,14 @@ class Coordinator:
             lock_aging=config.lock_aging,
             lock_delay=config.lock_delay,
         )
-        self.holding: Mapping[Hashable, object] = self.coordination.turns
-        self.leases: Mapping[str, object] = self.coordination.leases
-        self.turn_ended: Callable[[Hashable], None] = self.coordination.end_turn
-        self.expected: Mapping[Any, None] = self.coordination.expected
-        self.session: Callable[..., Hashable] = self.coordination.session
-        self.expect: Callable[[Any], None] = self.coordination.expect
-        self.asking_task: Callable[[Obstacle], Hashable | None]
-        self.asking_task = self.coordination.asking_task
+        self._offer_coordination()
         self.supervisor: Supervisor = Supervisor(self, self.table)
         self.work: TaskManager | None = None
         self.task_options: TaskOptions | None = config.tasks
         self.handoffs: HandoffManager | None = None
         self.pipelines: PipelineManager | None = None
-        self.attachments: list[Attachment] = []
+        recipient = self.runtime.substitute(PostingRecipient)
+        self.attachments: list[Attachment] = [EventAgents(self.bus, recipient)]
         self.snapshots: SnapshotManager | None = None
         self.recovery: RecoveryReport | None = None
         self.phase: Phase = Phase.OPEN
@@ -203,13 +198,32 @@ class Coordinator:
         self.pool: WorkerPool = WorkerPool(self, context)
         self.tasks: OwnedTasks = OwnedTasks(self.loop, context, self.escalate)
         self._closing: list[Callable[[], object]] = []
-        self._heard: dict[Cell, list[PostingRecipient]] = {}
         self._agenda = Agenda(self.clock, self._wake)
         self._wakeup: asyncio.Future[None] = self.loop.create_future()
         self._is_asked_to_end = False
         self.task: asyncio.Task[None] = self.loop.create_task(
             self._run(), name=f"swarm {name}"
         )
+
+    def _offer_coordination(self) -> None:
+        """Show agents the parts of coordination that each turn touches, directly."""
+        self.holding: Mapping[Hashable, object] = self.coordination.turns
+        self.leases: Mapping[str, object] = self.coordination.leases
+        self.turn_ended: Callable[[Hashable], None] = self.coordination.end_turn
+        self.expected: Mapping[Any, None] = self.coordination.expected
+        self.session: Callable[..., Hashable] = self.coordination.session
+        self.expect: Callable[[Any], None] = self.coordination.expect
+        self.asking_task: Callable[[Obstacle], Hashable | None]
+        self.asking_task = self.coordination.asking_task
+
+    def _offer_permissions(self, permissions: Permissions) -> None:
+        """Show agents and the bus the questions that the policy answers."""
+        self.reader_of: Callable[[AgentIdentity], Callable[[Path], bool] | None]
+        self.reader_of = permissions.reader_of
+        self.check_right: Callable[..., None] = permissions.check_right
+        self.check_kill: Callable[[AgentIdentity, Path], None] = permissions.check_kill
+        self.check_spawn: Callable[[AgentIdentity, str, str], None]
+        self.check_spawn = permissions.check_spawn
 
     # --- what agents need -------------------------------------------------------------
 
@@ -324,26 +338,6 @@ class Coordinator:
         local = kernel.local
         return local is not None and local.find_now(path) is not None
 
-    def check_spawn(self, spawner: AgentIdentity, name: str, role: str) -> None:
-        """Refuse a spawner that may not spawn an agent of this name and role.
-
-        Raises:
-            AccessDenied: The policy does not allow it.
-        """
-        decision = self.store.policy.explain_spawn(spawner, name, role)
-        if not decision:
-            raise AccessDenied(str(decision))
-
-    def check_kill(self, identity: AgentIdentity, path: Path) -> None:
-        """Refuse an identity that may not end, pause or replace an agent of others.
-
-        Raises:
-            AccessDenied: The policy does not allow it.
-        """
-        decision = self.store.policy.explain(identity, path, "kill")
-        if not decision:
-            raise AccessDenied(str(decision))
-
     def closed_error(self) -> Closed | None:
         """Return the `Closed` to raise, or None while the swarm works."""
         if self.phase in (Phase.OPEN, Phase.DRAINING):
@@ -364,60 +358,14 @@ class Coordinator:
     # --- what the bus needs -----------------------------------------------------------
 
     def attach(self, cell: Cell) -> None:
-        """Have an agent hear events and serve tasks, as its methods are marked."""
+        """Attach an agent to the parts that its class asks for: events, tasks."""
         for attachment in self.attachments:
             attachment.attach(cell)
-        methods = marked(type(cell.agent))
-        if not methods:
-            return
-        self._heard[cell] = heard = [
-            self._hear(cell, method, selector) for method, selector in methods
-        ]
-        for recipient in heard:
-            self.bus.add(recipient)
-
-    def _hear(
-        self, cell: Cell, method: Callable[..., Any], selector: Selector
-    ) -> PostingRecipient:
-        """Return a subscriber that posts events to one method of an agent."""
-
-        def undelivered(event: Event[Any], error: BaseException) -> None:
-            recipient.undelivered(event, error)
-
-        name = f"{cell.name}.{method.__name__}"
-        post = poster(cell, method, undelivered)
-        kind = self.runtime.substitute(PostingRecipient)
-        recipient = kind(self.bus, selector, cell.identity, name, post)
-        return recipient
 
     def detach(self, cell: Cell) -> None:
-        """Have an agent hear no more events; idempotent."""
-        for recipient in self._heard.pop(cell, ()):
-            recipient.cancel()
+        """Have an agent hear no more events and serve no more tasks; idempotent."""
         for attachment in self.attachments:
             attachment.detach(cell)
-
-    def reader_of(self, identity: AgentIdentity) -> Callable[[Path], bool] | None:
-        """Return whether the identity may read a place; None: it may read all."""
-        policy = self.store.policy
-        if "**" in policy.accessible_paths(identity, "read"):
-            return None
-        return Access(policy, identity, ROOT).may_read
-
-    def check_right(
-        self,
-        identity: AgentIdentity,
-        path: Path,
-        action: Literal["write", "delete", "hold"],
-    ) -> None:
-        """Refuse an identity that may not do this at a place.
-
-        Raises:
-            AccessDenied: The policy does not let it.
-        """
-        decision = self.store.policy.explain(identity, path, action)
-        if not decision:
-            raise AccessDenied(decision.reason)
 
     @property
     def waits(self) -> WaitGraph:
@@ -545,44 +493,17 @@ class Coordinator:
         await self._finish()
 
     async def _drain(self) -> None:
-        """Let every agent finish what is queued, then stop them, youngest first.
-
-        Handlers of events finish what is due to them as well. No batch waits to be full
-        any more. A failed event is tried again, and the events behind it after that,
-        unless its time comes after `drain_timeout`. What is paused is not waited for.
-        While agents finish, they still ask each other. What is not done within
-        `drain_timeout` is ended.
-        """
+        """Let agents and handlers finish, for at most `drain_timeout` seconds."""
         when = self.now() + self._config.drain_timeout
         timer = self.clock.call_at(when, self._end_all)
         try:
             for attachment in self.attachments:
                 attachment.end()
-            await self.bus.announce_end()
-            await self._until_quiet(when)
-            for cell in reversed(tuple(self.table.cells.values())):
-                try:
-                    await self.supervisor.stop(cell, None)
-                except Exception as error:  # noqa: BLE001  # raised at the end
-                    self.report(error)
-            await self._until_quiet(when)
+            drain = Drain(self.bus, self.table, self.supervisor)
+            for failure in await drain.run(when):
+                self.report(failure)
         finally:
             timer.cancel()
-
-    async def _until_quiet(self, when: float) -> None:
-        """Wait until neither agents nor handlers of events have anything to do."""
-        is_quiet = False
-        while not is_quiet:
-            self.bus.hurry()  # agents may wait for what a handler does
-            while busy := [
-                c for c in tuple(self.table.cells.values()) if c.is_working()
-            ]:
-                for cell in busy:
-                    await self._until_idle(cell)
-            is_quiet = not await self.bus.settle(when)
-
-    async def _until_idle(self, cell: Cell) -> None:
-        await cell.until(lambda: not cell.is_working())
 
     def _end_all(self) -> None:
         if self.phase in (Phase.OPEN, Phase.DRAINING):

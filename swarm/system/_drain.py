@@ -1,0 +1,53 @@
+"""The clean end of a swarm: let agents and handlers finish what is queued."""
+
+from swarm.agents import AgentTable, Cell, Supervisor
+from swarm.bus import Bus
+
+
+class Drain:
+    """Waits until agents and handlers of events have finished."""
+
+    def __init__(self, bus: Bus, table: AgentTable, supervisor: Supervisor) -> None:
+        """Drain these."""
+        self._bus = bus
+        self._table = table
+        self._supervisor = supervisor
+
+    async def run(self, when: float) -> list[Exception]:
+        """Let every agent finish what is queued, then stop them, youngest first.
+
+        Handlers of events finish what is due to them as well. No batch waits to be full
+        any more. A failed event is tried again, and the events behind it after that,
+        unless its time comes after `when`, in monotonic seconds. What is paused is not
+        waited for. While agents finish, they still ask each other.
+
+        Returns:
+            The failures of `stopping` hooks.
+        """
+        failures: list[Exception] = []
+        await self._bus.announce_end()
+        await self._until_quiet(when)
+        for cell in reversed(self._cells()):
+            try:
+                await self._supervisor.stop(cell, None)
+            except Exception as error:  # noqa: BLE001  # returned
+                failures.append(error)
+        await self._until_quiet(when)
+        return failures
+
+    async def _until_quiet(self, when: float) -> None:
+        """Wait until neither agents nor handlers of events have anything to do."""
+        is_quiet = False
+        while not is_quiet:
+            self._bus.hurry()  # agents may wait for what a handler does
+            while busy := [cell for cell in self._cells() if cell.is_working()]:
+                for cell in busy:
+                    await _until_idle(cell)
+            is_quiet = not await self._bus.settle(when)
+
+    def _cells(self) -> list[Cell]:
+        return list(self._table.cells.values())
+
+
+async def _until_idle(cell: Cell) -> None:
+    await cell.until(lambda: not cell.is_working())
