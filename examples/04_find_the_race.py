@@ -45,7 +45,7 @@ async def program(careful: bool = False) -> None:
     async with asyncio.TaskGroup() as day:
         day.create_task(soon(), name="ada")
         day.create_task(late(), name="bob")
-    assert shop.stock >= 0, f"sold {shop.sold} of 1"
+    assert shop.stock >= 0, f"sold {shop.sold}"
 
 
 async def repaired() -> None:
@@ -74,7 +74,7 @@ main()
 
 
 # > passes on the stock loop
-# > fails in simulation: sold 2 of 1
+# > fails in simulation: sold 2
 # > `ada` was slow for 2 turns from its step 2
 # >   t=0        main  04_find_the_race.py:45 program, waits for its task group
 # >   t=0        ada   04_find_the_race.py:24 sell, yields
@@ -83,6 +83,6 @@ main()
 # > > t=0        bob   04_find_the_race.py:24 sell, yields  (before ada)
 # >   t=0        ada   ends
 # >   t=0        bob   ends
-# >   t=0        main  04_find_the_race.py:48 program, raises AssertionError: sold 2 of 1
+# >   t=0        main  04_find_the_race.py:48 program, raises AssertionError: sold 2
 # > the same when replayed: True
 # > repaired: every order there is was tried, and passes: True
