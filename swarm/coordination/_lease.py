@@ -271,7 +271,6 @@ class Lease:
         self._inside = session
         if session.is_turn or session is not self._session:
             session.bodies[self] = None
-        self._is_struck = False
         self._cancelling = task.cancelling()
         if self._spec.renew and not self._is_renewing:
             self._is_renewing = True
@@ -283,29 +282,35 @@ class Lease:
         Returns:
             What to await until it is released; None: it is.
         """
-        depth = self._depth = max(0, self._depth - 1)
-        body = self._body
-        if not depth:
+        body, is_struck = self._body, self._is_struck
+        depth = self._depth
+        if depth < 2:
+            depth = 0
             self._abandon()
-        elif self._depth < self._renews_from:
-            self._renews_from = 0
-            self._is_renewing = False
+        else:
+            depth = self._depth = depth - 1
+            if depth < self._renews_from:
+                self._renews_from = 0
+                self._is_renewing = False
         if self._reason is None:
             if self._count > 1:
                 self._count -= 1
-            elif not self._depth:
+            elif not depth:
+                pending: Awaitable[None] | None
                 try:
                     pending = self._manager.release(self)
                 except LeaseLost:
                     if error is None:
                         raise
                 else:
-                    return pending if error is None else _unless_lost(pending)
+                    if pending is not None and error is not None:
+                        return _unless_lost(pending)
+                    return pending
             return None
-        if self._depth or self._reason in (RELEASED, HANDED_OVER, CLOSED):
+        if depth or self._reason in (RELEASED, HANDED_OVER, CLOSED):
             return None
         is_ours = False
-        if body is not None and self._is_struck:
+        if body is not None and is_struck:
             is_ours = body.uncancel() <= self._cancelling
         if error is None or (is_ours and isinstance(error, asyncio.CancelledError)):
             raise LeaseLost(f"{self._called} was lost: {self._reason}") from error
@@ -371,14 +376,18 @@ class Lease:
         """Note that no body runs under it any more."""
         self._body = None
         self._depth = self._renews_from = 0
-        self._is_renewing = False
-        if self._inside is not None:
-            self._inside.bodies.pop(self, None)
+        self._is_renewing = self._is_struck = False
+        session = self._inside
+        if session is not None:
+            if session.bodies:
+                session.bodies.pop(self, None)
             self._inside = None
 
     def _end(self, reason: str) -> None:
         """Note that it has ended; cancel the body unless that has ended it itself."""
         self._reason = reason
+        if reason is RELEASED and self._gone is None:  # fast path
+            return
         self._is_renewing = False
         is_lost = reason not in (RELEASED, HANDED_OVER)
         if self._gone is not None and not self._gone.done():
@@ -427,10 +436,9 @@ class Lease:
         return None if reason in (RELEASED, HANDED_OVER) else reason
 
 
-async def _unless_lost(pending: Awaitable[None] | None) -> None:
+async def _unless_lost(pending: Awaitable[None]) -> None:
     """Wait for a release at the end of a body that has raised an error of its own."""
-    if pending is not None:
-        try:
-            await pending
-        except LeaseLost:
-            return
+    try:
+        await pending
+    except LeaseLost:
+        return

@@ -49,8 +49,7 @@ def decide_acquire(
     if document is None:  # fast path
         owner, life = spec.identity.agent_id, now + spec.life
         grant = Grant(id, owner, session, now, life, spec.mode, spec.permits)
-        state: Any = spec.blank.fresh()
-        state.add(grant)
+        state: Any = spec.blank.first(grant)
         return state, state.announce("acquired", spec.name, grant), grant
     state = load(document, spec.blank)
     if state.is_due(now):
@@ -89,7 +88,9 @@ def decide_release(
 ) -> Ruling:
     """End a grant; the answer is whether it was live (L9, M3)."""
     spec, id, token = request  # noqa: A001
-    state = load(document, spec.blank)
+    state = None if document is None else document.record
+    if state.__class__ is not spec.blank.__class__ or state.next is not None:
+        state = load(document, spec.blank)
     grant = state.grants.get(id)
     if grant is not None and grant.token == token and grant.expires > now:
         if len(state.grants) == 1 and not state.requests and not state.opens_at:

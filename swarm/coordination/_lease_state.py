@@ -316,6 +316,12 @@ class LeaseState:
         new.grants = {}
         return new
 
+    def first(self, grant: Grant) -> Self:
+        """Return a version of its own with one holder."""
+        new = self.fresh()
+        new.add(grant)
+        return new
+
     def newest(self) -> Self:
         """Return this version with tables of its own."""
         if self.next is None:

@@ -87,6 +87,16 @@ class LockState(LeaseState):
         elif grant.mode == "upgradeable":
             self.upgradeables += by
 
+    def first(self, grant: Grant) -> "LockState":
+        """Return a version of its own with one holder, by a short way."""
+        new = LockState.__new__(LockState)
+        new.grants = {grant.id: grant}
+        if grant.mode == "exclusive":
+            new.exclusives = 1
+        elif grant.mode == "upgradeable":
+            new.upgradeables = 1
+        return new
+
     def fits(self, request: Request) -> bool:
         """Return whether a request can be granted beside the holders (L1)."""
         held = self.grants
