@@ -126,12 +126,12 @@ of `BusOptions`, `subscribe` and `on`.
 """
 
 from swarm.bus._bus import Bus, Recipient
+from swarm.bus._contracts import Also, BusHost, Subscription, SubscriptionScope
 from swarm.bus._dead_letters import DeadLetter, ErrorInfo, WrittenEvent
 from swarm.bus._events import Events, keep_active_agents, record_completed_tasks
 from swarm.bus._failures import DeadLetters
 from swarm.bus._functions import PostingRecipient
 from swarm.bus._history import Page
-from swarm.bus._host import Also, BusHost
 from swarm.bus._patterns import EventPattern, Selector, marked, on, select
 from swarm.bus._publisher import Publisher
 from swarm.bus._records import (
@@ -145,7 +145,6 @@ from swarm.bus._records import (
 )
 from swarm.bus._runs import Attempt
 from swarm.bus._streams import EventStream
-from swarm.bus._subscription import Subscription, SubscriptionScope
 
 __all__ = [
     "Also",

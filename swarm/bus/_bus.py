@@ -13,11 +13,11 @@ from itertools import count
 from typing import Any, Final
 
 from swarm.bus._calls import CallQueue, Route
+from swarm.bus._contracts import FATAL, BusHost, Settled, Subscription, failure_of
 from swarm.bus._dead_letters import DeadLetter
 from swarm.bus._delivery_rules import QueuedEvent
 from swarm.bus._failures import FailureSink
 from swarm.bus._history import History, events_of, is_own_record
-from swarm.bus._host import BusHost
 from swarm.bus._offsets import OffsetHolds
 from swarm.bus._patterns import Selector
 from swarm.bus._records import (
@@ -27,7 +27,6 @@ from swarm.bus._records import (
     SubscriptionStats,
     SubscriptionStatus,
 )
-from swarm.bus._subscription import FATAL, Settled, Subscription, failure_of
 from swarm.errors import AccessDenied, Closed, LimitExceeded
 from swarm.model import (
     DOCUMENT_EVENTS,

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, TypeAlias
 
-from swarm.bus._host import BusHost
+from swarm.bus._contracts import FATAL, BusHost
 from swarm.bus._records import refuse_awaitable
-from swarm.bus._subscription import FATAL
 from swarm.model import Event, Measure, measure_of
 from swarm.ports import current_activity
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, Final, TypeVar, overload
 
 from swarm.bus._bus import Bus, Recipient, may_see
+from swarm.bus._contracts import Subscription, SubscriptionScope
 from swarm.bus._failures import DeadLetters
 from swarm.bus._history import Page, query
 from swarm.bus._patterns import EventPattern, OtherPattern, Where, select
@@ -22,7 +23,6 @@ from swarm.bus._records import (
 )
 from swarm.bus._start import HandlerStart, forget
 from swarm.bus._streams import EventStream
-from swarm.bus._subscription import Subscription, SubscriptionScope
 from swarm.model import (
     OWNER,
     AgentIdentity,

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import attrs
 
+from swarm.bus._contracts import BusHost, check_right, owner_of
 from swarm.bus._dead_letters import (
     LETTERS,
     DeadLetter,
@@ -23,7 +24,6 @@ from swarm.bus._dead_letters import (
     text_of,
 )
 from swarm.bus._delivery_rules import QueuedEvent
-from swarm.bus._host import BusHost, check_right, owner_of
 from swarm.bus._offsets import OffsetCommitter
 from swarm.bus._records import BusOptions
 from swarm.errors import AccessDenied, Closed, ConflictError, NotFound, SwarmError
@@ -339,6 +339,7 @@ class Requeueing(Protocol):
 
     def requeue(self, letter: DeadLetter) -> None:
         """Try the event of a dead letter again, with all attempts before it."""
+        ...
 
 
 class DeadLetters:

@@ -12,11 +12,11 @@ from typing import Any, Final
 
 from swarm.bus._bus import Bus, HandlerRecipient, Recipient
 from swarm.bus._calls import Call, Route
+from swarm.bus._contracts import Settled, ended, is_from_outside
 from swarm.bus._dead_letters import DeadLetter
 from swarm.bus._patterns import Selector
 from swarm.bus._records import HandlerOptions, SubscriptionStats
 from swarm.bus._runs import differs, escalate, finish, steps
-from swarm.bus._subscription import Settled, ended, is_from_outside
 from swarm.errors import Closed, MailboxFull
 from swarm.model import AgentIdentity, Event
 from swarm.ports import current_activity, one_loop_turn

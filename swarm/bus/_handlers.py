@@ -7,6 +7,14 @@ from functools import partial
 from typing import Any, Final
 
 from swarm.bus._bus import ANONYMOUS, Bus
+from swarm.bus._contracts import (
+    FATAL,
+    Settled,
+    Subscription,
+    ended,
+    failure_of,
+    is_from_outside,
+)
 from swarm.bus._delivery_rules import Fate, HandlerRun, Outcome
 from swarm.bus._intake import Intake
 from swarm.bus._offsets import SAVE_AFTER
@@ -18,14 +26,6 @@ from swarm.bus._records import (
     SubscriptionStatus,
 )
 from swarm.bus._runs import Member, activity_of, escalate, hand_over
-from swarm.bus._subscription import (
-    FATAL,
-    Settled,
-    Subscription,
-    ended,
-    failure_of,
-    is_from_outside,
-)
 from swarm.errors import AckTimeout, Closed
 from swarm.model import AgentIdentity
 from swarm.ports import Timer, current_activity, one_loop_turn
@@ -336,7 +336,7 @@ class HandlerSubscription(Intake):
                 if self._feed is None or self._seen[0] > revision:
                     return
                 self._refill()
-                if not self.queue.buffered and not self._reads_on:
+                if not self.queue.buffered and not self.reads_on:
                     continue
             await self.change()
 
@@ -348,7 +348,7 @@ class HandlerSubscription(Intake):
     def is_busy(self, until: float) -> bool:
         """Return whether a handler runs, or could before `until`."""
         queue = self.queue
-        if queue.in_flight or self._reads_on:
+        if queue.in_flight or self.reads_on:
             return True
         if self._status != "active" or all(m.is_paused for m in self._members):
             return False

@@ -3,6 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Generator, Iterator
 from datetime import datetime
+from functools import partial
 from operator import attrgetter
 from typing import Any, Final
 
@@ -249,10 +250,19 @@ class LogFeed:
     live one there is neither a gap nor a duplicate (H4).
 
     Attributes:
-        is_at_end: Whether `next` has found the end of the log.
+        is_at_end: Whether the log was read to its end.
+        is_waiting: Whether reading goes on in the loop's next turn.
     """
 
-    __slots__ = ("_after", "_due", "_left", "_reader", "_until", "is_at_end")
+    __slots__ = (
+        "_after",
+        "_due",
+        "_left",
+        "_reader",
+        "_until",
+        "is_at_end",
+        "is_waiting",
+    )
 
     def __init__(self, tail: Tail, after: Place, *, replayed_until: int = 0) -> None:
         """Read the events later than the place `after`.
@@ -271,20 +281,45 @@ class LogFeed:
         self._due: list[Event[Any]] = []
         self._left = _TURN
         self.is_at_end: bool = False
+        self.is_waiting: bool = False
 
-    def begin_turn(self) -> None:
-        """Note that other code of the loop has run: reading may go on."""
-        self._left = _TURN
+    def fill(
+        self,
+        has_room: Callable[[], bool],
+        wants: Callable[[Event[Any]], bool],
+        take: Callable[[Event[Any]], object],
+        soon: Callable[[Callable[[], object]], object],
+        go_on: Callable[[], object],
+    ) -> None:
+        """Give wanted events to `take` while there is room, for one turn of the loop.
 
-    def next(self, wants: Callable[[Event[Any]], bool]) -> Event[Any] | None:
-        """Return the next event that is wanted.
-
-        None: the log is read to its end (`is_at_end`); or so much was read that the
-        rest has to wait for the loop's next turn.
+        Args:
+            has_room: Whether `take` takes another event.
+            wants: Whether an event is wanted.
+            take: Takes an event.
+            soon: Calls a function in the loop's next turn, as `call_soon` does.
+            go_on: Called then, if there is more to read.
 
         Raises:
             Lagged: Events left the log unread; `skip` goes on after them.
         """
+        while has_room():
+            event = self._next(wants)
+            if event is not None:
+                take(event)
+                continue
+            if not self.is_at_end and not self.is_waiting:
+                self.is_waiting = True
+                soon(partial(self._begin_turn, go_on))
+            return
+
+    def _begin_turn(self, go_on: Callable[[], object]) -> None:
+        self.is_waiting = False
+        self._left = _TURN
+        go_on()
+
+    def _next(self, wants: Callable[[Event[Any]], bool]) -> Event[Any] | None:
+        """Return the next wanted event; None: at the end, or enough for this turn."""
         while True:
             while self._due:
                 event = self._due.pop()

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from swarm.bus._bus import Bus, HandlerRecipient
+from swarm.bus._contracts import FATAL
 from swarm.bus._dead_letters import DeadLetter
 from swarm.bus._delivery_rules import DeliveryQueue, QueuedEvent
 from swarm.bus._history import LogFeed, events_of, just_before
 from swarm.bus._offsets import OffsetCommitter, Place
 from swarm.bus._patterns import Selector
 from swarm.bus._records import HandlerOptions, SubscriptionStats
-from swarm.bus._subscription import FATAL
 from swarm.errors import Lagged
 from swarm.model import AgentIdentity, Commit, Event, Path
 
@@ -59,8 +59,6 @@ class Intake(HandlerRecipient):
         self._is_live = True
         self._read_to = 0
         """The revision up to which the log was read."""
-        self._reads_on = False
-        """Whether it reads more of the log in the loop's next turn."""
 
     @abstractmethod
     def wake(self) -> None:
@@ -72,7 +70,7 @@ class Intake(HandlerRecipient):
         """Take in an event, or leave it in the log for later."""
         if self._feed is not None:
             return True
-        if self.queue.buffered < self.options.buffer:
+        if self._has_room():
             self._accept(event)
         elif self.options.delivery == "at-most-once":
             self._received += 1
@@ -152,29 +150,34 @@ class Intake(HandlerRecipient):
 
     def _refill(self) -> None:
         """Read events from the log while there is room, for one turn of the loop."""
-        buffer, feed = self.options.buffer, self._feed
-        while feed is not None and self.queue.buffered < buffer:
+        host = self.bus.host
+        while (feed := self._feed) is not None:
             try:
-                event = feed.next(self.wants)
+                feed.fill(
+                    self._has_room,
+                    self.wants,
+                    self._accept_read,
+                    host.loop.call_soon,
+                    self._read_on,
+                )
             except Lagged as error:
-                lost = feed.skip(self.bus.host.tail)
+                lost = feed.skip(host.tail)
                 if self.offsets is None:  # else the hold has counted it
                     self.lost += lost
                     self.bus.failures.complain(self.name, None, error, "events-lost")
                 continue
-            if event is None and not feed.is_at_end:
-                if not self._reads_on:
-                    self._reads_on = True
-                    self.bus.host.loop.call_soon(self._read_on)
-                return
-            if event is None:
+            if feed.is_at_end:
                 feed.close()
-                feed = self._feed = None
-                self._read_to = self.bus.host.tail.revision
-            elif self.offsets is None or not self.offsets.has_done(event.place):
-                self._accept_read(event)
+                self._feed = None
+                self._read_to = host.tail.revision
+            return
+
+    def _has_room(self) -> bool:
+        return self.queue.buffered < self.options.buffer
 
     def _accept_read(self, event: Event[Any]) -> None:
+        if self.offsets is not None and self.offsets.has_done(event.place):
+            return
         if event.depth <= self.bus.options.depth:
             self._accept(event)
         elif self.options.delivery == "at-most-once":
@@ -184,11 +187,13 @@ class Intake(HandlerRecipient):
 
     def _read_on(self) -> None:
         """Read more, in the loop's next turn."""
-        self._reads_on = False
-        if self._feed is not None:
-            self._feed.begin_turn()
-            self._refill()
+        self._refill()
         self.notify()
+
+    @property
+    def reads_on(self) -> bool:
+        """Whether it reads more of the log in the loop's next turn."""
+        return self._feed is not None and self._feed.is_waiting
 
     def missed(self, commits: Sequence[Commit]) -> int:
         """Count commits that left the log before this subscription read them.

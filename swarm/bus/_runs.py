@@ -8,8 +8,8 @@ from contextvars import Context, copy_context
 from typing import Any, Final, Protocol
 
 from swarm.bus._bus import Bus
+from swarm.bus._contracts import FATAL, BusHost, is_from_outside
 from swarm.bus._delivery_rules import DeliveryQueue, HandlerRun
-from swarm.bus._host import BusHost
 from swarm.bus._offsets import OffsetCommit, OffsetCommitter
 from swarm.bus._records import (
     Handler,
@@ -18,7 +18,6 @@ from swarm.bus._records import (
     refuse_awaitable,
     requires,
 )
-from swarm.bus._subscription import FATAL, is_from_outside
 from swarm.errors import ConflictError, Contention, StaleAck
 from swarm.model import AgentIdentity, Backoff, Cause, Event
 from swarm.ports import Activity, Condition, Write
@@ -239,9 +238,11 @@ class Working(Protocol):
     @property
     def status(self) -> str:
         """The status."""
+        ...
 
     def extend(self, run: HandlerRun) -> bool:
         """Give a run its whole `ack_wait` again; False: the run is stale."""
+        ...
 
 
 async def hand_over(

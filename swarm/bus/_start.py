@@ -6,6 +6,7 @@ from typing import TypeAlias
 import attrs
 
 from swarm.bus._bus import Bus, HandlerRecipient
+from swarm.bus._contracts import Subscription, check_right, owner_of
 from swarm.bus._dead_letters import DeadLetter, letters_path
 from swarm.bus._failures import oldest_first
 from swarm.bus._functions import CoroutineSubscription, FunctionSubscription
@@ -15,7 +16,6 @@ from swarm.bus._handlers import (
     group_name,
     is_generated,
 )
-from swarm.bus._host import check_right, owner_of
 from swarm.bus._offsets import (
     OffsetCommitter,
     Place,
@@ -32,7 +32,6 @@ from swarm.bus._records import (
     is_async,
     requires,
 )
-from swarm.bus._subscription import Subscription
 from swarm.errors import (
     AccessDenied,
     ConfigMismatch,

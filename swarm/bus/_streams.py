@@ -12,10 +12,10 @@ from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar, cast, get_args
 
 from swarm.bus._bus import Bus, Recipient
+from swarm.bus._contracts import Settled, Subscription, SubscriptionScope
 from swarm.bus._history import LogFeed, just_before
 from swarm.bus._patterns import Selector
 from swarm.bus._records import Overflow, SubscriptionStats
-from swarm.bus._subscription import Settled, Subscription, SubscriptionScope
 from swarm.errors import Closed, InvalidTransition, Lagged
 from swarm.model import AgentIdentity, Event, check_choice, check_whole
 from swarm.ports import current_activity, current_task
@@ -169,8 +169,6 @@ class EventStream(Recipient, Subscription, Generic[E]):
         self._arriving = 0
         self._read_to = 0
         self._entered = False
-        self._reads_on = False
-        """Whether it reads more of the log in the loop's next turn."""
         self._is_quick = False
         """Whether an event goes straight through the buffer; see `_look_again`."""
 
@@ -363,33 +361,29 @@ class EventStream(Recipient, Subscription, Generic[E]):
 
     def _refill(self) -> None:
         """Read events from the log while there is room, for one turn of the loop."""
-        feed = self._feed
+        feed, host = self._feed, self.bus.host
         assert feed is not None  # the caller has looked
-        while len(self._buffer) < self._limit:
-            try:
-                event = feed.next(self.wants)
-            except Lagged as error:
-                self._lag, self._feed = error, None
-                self.lost += feed.skip(self.bus.host.tail)
-                feed.close()
-                return
-            if event is None and not feed.is_at_end:
-                if not self._reads_on:
-                    self._reads_on = True
-                    self.bus.host.loop.call_soon(self._read_on)
-                return
-            if event is None:
-                feed.close()
-                self._feed = None
-                self._read_to = self.bus.host.tail.revision
-                return
-            self._buffer.append(event)
+        soon = host.loop.call_soon
+        try:
+            feed.fill(
+                self._has_room, self.wants, self._buffer.append, soon, self._read_on
+            )
+        except Lagged as error:
+            self._lag, self._feed = error, None
+            self.lost += feed.skip(host.tail)
+            feed.close()
+            return
+        if feed.is_at_end:
+            feed.close()
+            self._feed = None
+            self._read_to = host.tail.revision
+
+    def _has_room(self) -> bool:
+        return len(self._buffer) < self._limit
 
     def _read_on(self) -> None:
         """Read more, in the loop's next turn."""
-        self._reads_on = False
         if self._feed is not None:
-            self._feed.begin_turn()
             self._refill()
             self._look_again()
             if self._buffer or self._lag is not None:

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from swarm.bus import Recipient
+from swarm.bus._contracts import Settled
 from swarm.bus._delivery_rules import HandlerRun, PartitionQueue
 from swarm.bus._functions import (
     CoroutineSubscription,
@@ -34,7 +35,6 @@ from swarm.bus._functions import (
 from swarm.bus._handlers import HandlerSubscription
 from swarm.bus._runs import Member, call_in_context
 from swarm.bus._streams import EventStream
-from swarm.bus._subscription import Settled
 from swarm.model import Event
 from swarm.testing.faults._injector import Injector
 from swarm.testing.faults._plan import Fault, Kind
