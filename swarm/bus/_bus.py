@@ -558,5 +558,5 @@ def may_see(event: Event[Any], may_read: Callable[[Path], bool] | None) -> bool:
 def _refuse(payload: Any) -> int:
     raise AccessDenied(
         f"{event_type(payload)} is announced by the swarm itself, in the commit that "
-        "it tells of; nobody else publishes it"
+        "it tells of; no other code can publish it"
     )

@@ -151,7 +151,7 @@ class CallQueue:
         self._now: Callable[[], float] = host.clock.monotonic
         self._pending: deque[tuple[Event[Any], Any, int]] = deque()
         self.running: Route | None = None
-        self._event = _NO_EVENT
+        self._event: tuple[Any, Any, int] = _NO_EVENT
         self._next = 0
         self._part: list[Call] = []
         self._first = 0

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import attrs
@@ -128,7 +129,7 @@ class _Failure:
 
     event: Event[Any] | None
     alert: SystemAlert | None
-    letter: DeadLetter | None = None
+    letter: Callable[[], DeadLetter] | None = None
     offsets: OffsetCommitter | None = None
     item: QueuedEvent | None = None
 
@@ -184,17 +185,21 @@ class FailureSink:
             error: Why it was given up.
             offsets: Commits the position beyond the event, if the subscription has one.
         """
-        event = item.event
-        letter = DeadLetter(
+        event, codec = item.event, self._host.codec
+        make = partial(
+            DeadLetter,
             subscription=name,
-            written=WrittenEvent.of(event, self._host.codec),
             error=ErrorInfo.of(error),
             attempts=item.failures,
             at=self._host.clock.wall(),
             is_durable=offsets is not None,
             owner=owner_of(identity),
         )
-        self.recent.append(letter)
+
+        def letter() -> DeadLetter:
+            # Made outside of commits: writing a payload down may run code of the user.
+            return make(written=WrittenEvent.of(event, codec))
+
         alert = self._alert_about(name, event, error, "dead-letter")
         self._add(_Failure(event, alert, letter, offsets, item))
 
@@ -286,8 +291,10 @@ class FailureSink:
                 return
             # Pruning letters about alerts is quiet: its alert would fail as well.
             await self._folder.reserve(is_quiet=failure.alert is None)
-            if await self._commit_letter(failure, failure.letter, events):
+            letter = failure.letter()
+            if await self._commit_letter(failure, letter, events):
                 self.buried += 1
+                self.recent.append(letter)
             else:
                 self._folder.give_back()
         except Closed:

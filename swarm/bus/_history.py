@@ -61,7 +61,7 @@ def events_of(commit: Commit, *, replayed: bool = False) -> Iterator[Event[Any]]
 
 
 class History:
-    """The newest events of the log, oldest first, read from it when somebody asks.
+    """The newest events of the log, oldest first, read from it by each query.
 
     Attributes:
         compacted: The newest revision whose events history has dropped.

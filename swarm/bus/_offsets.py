@@ -2,7 +2,7 @@
 
 The offset is a document at `subscriptions.<name>`. `Progress` knows which events are
 open, `OffsetCommitter` writes the document down, and an `OffsetHold` keeps the part
-of the log that the subscription still needs, also while nobody is subscribed (H7).
+of the log that the subscription still needs, also while no subscription is active (H7).
 """
 
 import copy
@@ -203,13 +203,18 @@ class Progress:
         at = bisect_right(self.done, (place, _LAST))
         return place <= self.after or (at > 0 and place <= self.done[at - 1][1])
 
-    def position(self, finished: Iterable[Place], seen: Place) -> Position:
+    def position(self, finished: list[Place], seen: Place) -> Position:
         """Return the position once `finished` is done as well.
 
         Args:
             finished: Places of events that will be done.
             seen: The place up to which events were taken in, or did not match.
         """
+        number = len(finished)
+        if not self.done and self.left[:number] == finished:  # all events in order
+            last = max(self.after, finished[-1]) if finished else self.after
+            is_all = number == len(self.left)
+            return Position(max(last, seen) if is_all else last, (), self.owner)
         then = copy.copy(self)
         then.done, then.left = self.done.copy(), self.left.copy()
         for place in finished:

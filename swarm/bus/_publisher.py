@@ -184,7 +184,7 @@ class Publisher:
         return self._bus.route(type(payload))
 
     def _settled(self, payload: Any) -> tuple[Any, int]:
-        """Return a payload that nobody else can change, and its size, about (G9)."""
+        """Return an isolated payload and its size, about (G9)."""
         weight = weigh(payload, self._limit)
         if weight > self._limit:
             raise LimitExceeded(

@@ -44,7 +44,7 @@ class FairWaitQueue:
         return len(self._waiters) + len(self._let_in)
 
     def must_wait(self) -> bool:
-        """Return whether a newcomer has to wait: it overtakes nobody."""
+        """Return whether a newcomer has to wait: no newcomer overtakes."""
         return bool(self._waiters) or self._room() <= len(self._let_in)
 
     async def wait(self) -> None:
@@ -81,7 +81,7 @@ class Reader:
         self.party: Hashable | None = None
 
     def entered(self) -> None:
-        """Note the task that entered the stream: nobody else is known to read."""
+        """Note the task that entered the stream: no other reader is known."""
         self._task = current_task()
 
     def reads(self) -> None:

@@ -43,15 +43,15 @@ def test_a_position_names_exactly_the_handled_events(data: st.DataObject) -> Non
             progress.finish(place)
             left.discard(place)
             done.add(place)
-            assert progress.position((), taken) == position
+            assert progress.position([], taken) == position
             if data.draw(st.booleans()):
                 progress.reach(position)
         elif act == "again":
             begun += 1
-            position = progress.position((), taken)
+            position = progress.position([], taken)
             progress, left, taken = Progress(position), set(), position.after
             ahead = [place for place in PLACES if place > taken]
-        position = progress.position((), taken)
+        position = progress.position([], taken)
         for place in PLACES:
             assert progress.has_done(place) == (place in done)
             assert is_in(position, place) == (place in done)
@@ -63,7 +63,7 @@ def test_a_position_does_not_pass_events_that_were_not_taken_in() -> None:
     """E5: beginning again with holes, the holes stay until they are handled."""
     start = Position((1, -1), (((3, 0), (5, 0)),))
     progress = Progress(start)
-    assert progress.position((), start.after) == start
+    assert progress.position([], start.after) == start
     progress.take((2, 0))
     assert progress.position([(2, 0)], (2, 0)).after == (2, 0)
     progress.finish((2, 0))
@@ -71,7 +71,7 @@ def test_a_position_does_not_pass_events_that_were_not_taken_in() -> None:
     assert not progress.has_done((2, 1))
     progress.take((6, 0))
     progress.finish((6, 0))
-    assert progress.position((), (6, 0)) == Position((6, 0))
+    assert progress.position([], (6, 0)) == Position((6, 0))
 
 
 @pytest.mark.parametrize("delivery", ["at-least-once", "exactly-once"])
