@@ -22,6 +22,11 @@ class Actor:
 
     _cell: Cell
 
+    def __repr__(self) -> str:
+        cell: Cell | None = getattr(self, "_cell", None)
+        name = "not spawned" if cell is None else f"'{cell.name}'"
+        return f"<{type(self).__name__} {name}>"
+
     async def started(self) -> None:
         """Prepare: runs before the first turn, and again after every restart.
 

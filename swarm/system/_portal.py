@@ -25,6 +25,9 @@ class Portal:
         self._closed = False
         coordinator.at_close(self._close)
 
+    def __repr__(self) -> str:
+        return f"<Portal into swarm '{self._coordinator.name}'>"
+
     def call(
         self,
         function: Callable[P, Awaitable[R]],

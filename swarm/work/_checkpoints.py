@@ -56,6 +56,9 @@ class Checkpoints:
         self._version = version
         self._migrations = dict(migrations or {})
 
+    def __repr__(self) -> str:
+        return f"<Checkpoints of '{self._identity.agent_id}'>"
+
     def versioned(
         self,
         version: int,

@@ -55,6 +55,9 @@ class Handoffs:
         self._identity = identity
         self._may_read = may_read
 
+    def __repr__(self) -> str:
+        return f"<Handoffs of '{self._identity.agent_id}'>"
+
     async def offer(
         self,
         claim: Claim,

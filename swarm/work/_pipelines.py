@@ -135,6 +135,9 @@ class Pipelines:
         self._identity = identity
         self._rights = rights
 
+    def __repr__(self) -> str:
+        return f"<Pipelines of '{self._identity.agent_id}'>"
+
     def register(self, flow: Pipeline) -> None:
         """Have this process serve a pipeline: do its stages and go on with its runs.
 

@@ -81,6 +81,9 @@ class Tasks:
         self._capabilities = capabilities
         self._selectors: dict[str, tuple[tuple[str, ...], Selector]] = {}
 
+    def __repr__(self) -> str:
+        return f"<Tasks of '{self.identity.agent_id}'>"
+
     # --- submitting -------------------------------------------------------------------
 
     async def submit(

@@ -11,6 +11,7 @@ from swarm import (
     Agent,
     Closed,
     DeadlockError,
+    ShutdownTimeout,
     Swarm,
     SwarmConfig,
     event,
@@ -385,3 +386,65 @@ async def test_a_swarm_that_failed_is_closed_everywhere():
     with pytest.raises(ExceptionGroup):
         await swarm.close()
     await swarm.close()
+
+
+# --- code that does not end -----------------------------------------------------------
+
+
+class Zombie(Agent):
+    """Ignores every cancellation."""
+
+    async def stay(self, wake: "asyncio.Future[None]") -> None:
+        while not wake.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(wake)
+
+
+@virtual
+async def test_close_returns_though_an_agent_ignores_every_cancellation():
+    """One error names agent, method and line."""
+    wake = asyncio.get_running_loop().create_future()
+    swarm = await Swarm.open(config=SwarmConfig(drain_timeout=1))
+    zombie = await swarm.spawn(Zombie, name="zoe", shutdown=2)
+    began = asyncio.get_running_loop().time()
+    await zombie.tell(Zombie.stay, wake)
+    await turns(2)
+    with pytest.raises(ExceptionGroup) as caught:
+        await swarm.close()
+    assert asyncio.get_running_loop().time() - began < 10
+    (error,) = caught.value.exceptions
+    assert isinstance(error, ShutdownTimeout)
+    assert "'zoe'" in str(error)
+    assert "stay" in str(error)
+    assert 'test_end.py", line ' in str(error)
+    wake.set_result(None)
+    await turns(5)
+
+
+# --- errors that are no Exception -----------------------------------------------------
+
+
+def test_pytest_fail_in_an_agent_fails_the_test():
+    """Told, it reaches the end of the block; asked, the asker."""
+
+    async def told() -> None:
+        async with Swarm() as swarm:
+            closer = await swarm.spawn(Closer)
+            await closer.tell(Closer.fail_with, failure)
+            await asyncio.sleep(1)
+
+    async def asked() -> None:
+        async with Swarm() as swarm:
+            closer = await swarm.spawn(Closer)
+            await closer.ask(Closer.fail_with, failure)
+
+    failure = pytest.fail.Exception("the agent says no")
+    with pytest.raises(BaseExceptionGroup) as caught:
+        run(told())
+    assert caught.value.subgroup(lambda error: error is failure) is not None
+    with pytest.raises(BaseException) as raised:
+        run(asked())
+    found = raised.value
+    if isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    assert found is failure

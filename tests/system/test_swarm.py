@@ -464,6 +464,8 @@ async def test_two_coordinators_share_one_kernel():
     async with first.lock("door"):
         with pytest.raises(WouldBlock):
             second.lock("door").acquire_nowait()
+    names = {(await each.spawn(Worker)).name for each in (first, second, first)}
+    assert len(names) == 3
     await ended(one)
     await second.state.set("shared.x", 2)
     await ended(two)
