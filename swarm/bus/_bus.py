@@ -6,6 +6,8 @@ are called in the loop's next turn; other recipients have a buffer and a task. S
 publisher waits for no handler (E2), but for full streams with `overflow="block"`.
 """
 
+# ruff: noqa: SLF001 - what users do not need of a recipient has an underscore
+
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -97,8 +99,8 @@ class Recipient(ABC):
         name: The given name, else the id.
         identity: The identity that subscribed.
         selector: Which events match.
-        blocks: Whether publishers wait while it is full.
-        is_function: Whether the `CallQueue` calls it, with `call`.
+        _blocks: Whether publishers wait while it is full.
+        _is_function: Whether the `CallQueue` calls it, with `call`.
         runs_user_code: Whether a function of the user decides what happens to an
             event, so that it must not be offered inside a commit.
         errors: How often `where`, or the handler, has raised.
@@ -106,8 +108,8 @@ class Recipient(ABC):
         lost: Commits that left the log before they were read.
     """
 
-    blocks: bool = False
-    is_function: bool = False
+    _blocks: bool = False
+    _is_function: bool = False
 
     def __init__(
         self, bus: "Bus", selector: Selector, identity: AgentIdentity, name: str | None
@@ -148,51 +150,51 @@ class Recipient(ABC):
     # --- events come in -----------------------------------------------------------
 
     @abstractmethod
-    def take(self, event: Event[Any]) -> bool:
+    def _take(self, event: Event[Any]) -> bool:
         """Take in a matching event; return whether it is due here.
 
         Called inside the commit of the event, unless `runs_user_code`.
         """
 
-    def take_deep(self, event: Event[Any]) -> bool:
+    def _take_deep(self, event: Event[Any]) -> bool:
         """Take in a matching event of an event loop (E19): count it as not made."""
         self.bus.guard.cut(self.name, event)
         return False
 
-    def offer(self, event: Event[Any]) -> bool:
+    def _offer(self, event: Event[Any]) -> bool:
         """Take in an event whose class matches, if all of it does."""
-        if not (self.may_see(event) and self.selector.fits(event)):
+        if not (self._may_see(event) and self.selector.fits(event)):
             return False
         if not self.runs_user_code:
-            return self.take(event)
+            return self._take(event)
         self.bus.calls.put_arrival(event, self)
         return True
 
-    def arrive(self, event: Event[Any]) -> None:
+    def _arrive(self, event: Event[Any]) -> None:
         """Take in an event after its commit, if `where` matches."""
         if self._status != "cancelled" and self._asks(event):
             is_deep = event.depth > self.bus.options.depth
-            (self.take_deep if is_deep else self.take)(event)
+            (self._take_deep if is_deep else self._take)(event)
 
-    def miss(self, event: Event[Any]) -> None:
+    def _miss(self, event: Event[Any]) -> None:
         """Go on without an event that waited too long to arrive."""
-        self.drop(event, "too many events waited for `where` (inline_backlog)")
+        self._drop_event(event, "too many events waited for `where` (inline_backlog)")
 
-    def is_open_to(self, cls: type[Any]) -> bool:
+    def _is_open_to(self, cls: type[Any]) -> bool:
         """Return whether every event of a class that matches is taken, as it is."""
         is_open = self._may_read is None or (
             cls not in DOCUMENT_EVENTS and cls not in _ABOUT
         )
         return is_open and self.selector.is_static and not self.runs_user_code
 
-    def may_see(self, event: Event[Any]) -> bool:
+    def _may_see(self, event: Event[Any]) -> bool:
         """Return whether the policy lets the identity see an event (S15)."""
         return may_see(event, self._may_read)
 
-    def wants(self, event: Event[Any]) -> bool:
+    def _wants(self, event: Event[Any]) -> bool:
         """Return whether an event of any class matches; calls `where`."""
         return self.selector.fits_class(event.payload_class) and (
-            self.may_see(event) and self.selector.fits(event) and self._asks(event)
+            self._may_see(event) and self.selector.fits(event) and self._asks(event)
         )
 
     def _asks(self, event: Event[Any]) -> bool:
@@ -206,11 +208,11 @@ class Recipient(ABC):
             self.bus.failures.complain(self.name, event, error, "where-failed")
             return False
 
-    def wants_documents(self) -> bool:
+    def _wants_changes(self) -> bool:
         """Return whether changes of documents can match."""
         return any(self.selector.fits_class(cls) for cls in DOCUMENT_EVENTS)
 
-    def drop(self, event: Event[Any], why: str) -> None:
+    def _drop_event(self, event: Event[Any], why: str) -> None:
         """Drop an event for lack of room; alert each time that the loss has doubled."""
         self.dropped += 1
         if self._no_room.add():
@@ -226,10 +228,10 @@ class Recipient(ABC):
             self.bus.remove(self)
         return Settled()
 
-    def removed(self) -> None:  # noqa: B027  # most have nothing to give up
+    def _removed(self) -> None:  # noqa: B027  # most have nothing to give up
         """Note that the bus offers no more events."""
 
-    def describe(self) -> str:
+    def _describe(self) -> str:
         """Return its state for `explain`, in one line."""
         s = self.stats
         text = (
@@ -384,7 +386,7 @@ class Bus:
 
     def add(self, recipient: Recipient) -> None:
         """Offer a recipient every event from the next commit on (E3)."""
-        wants = self._recipients[recipient] = recipient.wants_documents()
+        wants = self._recipients[recipient] = recipient._wants_changes()
         self._wants_documents += wants
         for cls, route in self.routes.items():
             self._lead(cls, route, recipient)
@@ -399,7 +401,7 @@ class Bus:
                 if not self._recipients or (fits and not route.take_out(recipient)):
                     del self.routes[cls]
                     route.retire()
-        recipient.removed()
+        recipient._removed()
         self._listen()
 
     def _listen(self) -> None:
@@ -434,7 +436,7 @@ class Bus:
     def _lead(self, cls: type[Any], route: Route, recipient: Any) -> None:
         """Add a recipient to a route, if events of its class can match."""
         if recipient.selector.fits_class(cls):
-            is_called = recipient.is_function and recipient.is_open_to(cls)
+            is_called = recipient._is_function and recipient._is_open_to(cls)
             (route.add_function if is_called else route.add)(recipient)
 
     # --- from a commit to the recipients --------------------------------------------
@@ -475,9 +477,9 @@ class Bus:
                 if not recipient.selector.fits_class(event.payload_class):
                     continue
                 if recipient.runs_user_code:
-                    recipient.offer(event)
-                elif recipient.may_see(event) and recipient.selector.fits(event):
-                    recipient.take_deep(event)
+                    recipient._offer(event)
+                elif recipient._may_see(event) and recipient.selector.fits(event):
+                    recipient._take_deep(event)
 
     # --- life -----------------------------------------------------------------------
 
@@ -486,7 +488,7 @@ class Bus:
 
     def describe(self) -> list[str]:
         """Return, for `explain`, the state of every recipient, and what was lost."""
-        lines = [recipient.describe() for recipient in self._recipients]
+        lines = [recipient._describe() for recipient in self._recipients]
         lines.extend(self.holds.describe())
         failures = self.failures
         if failures.buried:

@@ -5,6 +5,8 @@ the `Route` that knows the functions; the queue calls them for a time slice, and
 other code of the loop run before the next one. `where` functions are called here too.
 """
 
+# ruff: noqa: SLF001 - what users do not need of a recipient has an underscore
+
 import contextvars
 from collections import deque
 from collections.abc import Callable
@@ -86,10 +88,10 @@ class Route:
 
     def add(self, recipient: Any) -> None:
         """Add another recipient for the events to come."""
-        is_open = self._cls is not None and recipient.is_open_to(self._cls)
+        is_open = self._cls is not None and recipient._is_open_to(self._cls)
         self._others.append(recipient)
-        self.offers = (*self.offers, recipient.take if is_open else recipient.offer)
-        if recipient.blocks:
+        self.offers = (*self.offers, recipient._take if is_open else recipient._offer)
+        if recipient._blocks:
             self.blocking = (*self.blocking, recipient)
         self.size += 1
 
@@ -130,7 +132,7 @@ class Route:
         self.done += 1
         self.settle_when_done()
         for function in dropping:
-            function.drop(event, why)
+            function._drop_event(event, why)
 
 
 def _nothing(_: int) -> int:
@@ -181,7 +183,7 @@ class CallQueue:
             self._schedule()
 
     def put_arrival(self, event: Event[Any], recipient: Any) -> None:
-        """Call `recipient.arrive(event)` soon: it calls functions of the user."""
+        """Call `recipient._arrive(event)` soon: it calls functions of the user."""
         self._pending.append((event, recipient, 0))
         if not self._is_scheduled:
             self._schedule()
@@ -196,7 +198,7 @@ class CallQueue:
                 "(BusOptions.inline_backlog)",
             )
         else:
-            route.miss(event)
+            route._miss(event)
 
     def _schedule(self) -> None:
         self._is_scheduled = True
@@ -247,7 +249,7 @@ class CallQueue:
                     if self._next == number:
                         number = 0
                 else:
-                    route.arrive(event)
+                    route._arrive(event)
                     left -= 1
                 if left <= 0:
                     looked, before = self._now(), looked

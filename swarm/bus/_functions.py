@@ -35,7 +35,7 @@ class FunctionSubscription(HandlerRecipient):
         counted: Events of routes that do not lead here any more.
     """
 
-    is_function = True
+    _is_function = True
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class FunctionSubscription(HandlerRecipient):
         self._again = 0
         self._own: Route | None = None
 
-    def take(self, event: Event[Any]) -> bool:
+    def _take(self, event: Event[Any]) -> bool:
         """Take in an event that more than its class decides."""
         self.bus.calls.put(event, self._own_route())
         return True
@@ -151,7 +151,9 @@ class FunctionSubscription(HandlerRecipient):
         elif len(self._held) < buffer:
             self._held.append(event)
         else:
-            self.drop(event, f"more than {buffer} waited (buffer) while it paused")
+            self._drop_event(
+                event, f"more than {buffer} waited (buffer) while it paused"
+            )
 
     def _skip(self, _: Event[Any]) -> None:
         self.bus.calls.afterwards(self._count_dropped)
@@ -190,7 +192,7 @@ class CoroutineSubscription(HandlerRecipient):
         self._task: asyncio.Task[Any] | None = None
         self._idle: asyncio.Future[None] | None = None
 
-    def take(self, event: Event[Any]) -> bool:
+    def _take(self, event: Event[Any]) -> bool:
         """Append an event, and wake the task."""
         queue = self._queue
         if len(queue) < self._limit:
@@ -203,7 +205,9 @@ class CoroutineSubscription(HandlerRecipient):
             elif self._task is None:
                 self._wake()
         else:
-            self.drop(event, f"more than {self._limit} waited (buffer) for the handler")
+            self._drop_event(
+                event, f"more than {self._limit} waited (buffer) for the handler"
+            )
         return True
 
     @property
@@ -353,7 +357,7 @@ class PostingRecipient(Recipient):
         self._post = post
         self._posted = 0
 
-    def take(self, event: Event[Any]) -> bool:
+    def _take(self, event: Event[Any]) -> bool:
         """Post an event."""
         posted = self._post(event)
         if posted:

@@ -386,7 +386,7 @@ class HandlerSubscription(Intake):
         own = asyncio.current_task() in tasks
         return Settled(lambda: ended(tasks if own or not self._end else {self._end}))
 
-    def removed(self) -> None:
+    def _removed(self) -> None:
         """Give up the name and the group; the log is kept for the name (H7)."""
         bus = self.bus
         if bus.named.get(self.name) is self:

@@ -66,7 +66,7 @@ class Intake(HandlerRecipient):
 
     # --- from commits -------------------------------------------------------------
 
-    def take(self, event: Event[Any]) -> bool:
+    def _take(self, event: Event[Any]) -> bool:
         """Take in an event, or leave it in the log for later."""
         if self._feed is not None:
             return True
@@ -75,29 +75,31 @@ class Intake(HandlerRecipient):
         elif self.options.delivery == "at-most-once":
             self._received += 1
             buffer = self.options.buffer
-            self.drop(event, f"more than {buffer} waited (buffer) for the handler")
+            self._drop_event(
+                event, f"more than {buffer} waited (buffer) for the handler"
+            )
         else:
             self._feed = LogFeed(self.bus.host.tail, just_before(event))
         return True
 
-    def arrive(self, event: Event[Any]) -> None:
+    def _arrive(self, event: Event[Any]) -> None:
         """Take in an event after its commit, unless it was read from the log."""
         if event.seq > self._read_to:
-            super().arrive(event)
+            super()._arrive(event)
 
-    def take_deep(self, event: Event[Any]) -> bool:
+    def _take_deep(self, event: Event[Any]) -> bool:
         """Give up an event of an event loop: it becomes a dead letter (E5, E19)."""
         if self.options.delivery == "at-most-once":
-            return super().take_deep(event)
+            return super()._take_deep(event)
         if self._feed is None:
             self._give_up(self._note(event), self.bus.guard.error())
         return True
 
-    def miss(self, event: Event[Any]) -> None:
+    def _miss(self, event: Event[Any]) -> None:
         """Go on without an event that waited too long to arrive, or read it later."""
         if self.options.delivery == "at-most-once":
             self._received += 1
-            super().miss(event)
+            super()._miss(event)
         elif self._feed is None:
             self._feed = LogFeed(self.bus.host.tail, just_before(event))
 
@@ -155,7 +157,7 @@ class Intake(HandlerRecipient):
             try:
                 feed.fill(
                     self._has_room,
-                    self.wants,
+                    self._wants,
                     self._accept_read,
                     host.loop.call_soon,
                     self._read_on,
@@ -211,7 +213,7 @@ class Intake(HandlerRecipient):
         return (
             event.place > self._seen
             and selector.fits_class(event.payload_class)
-            and self.may_see(event)
+            and self._may_see(event)
             and selector.fits(event)
             and not (offsets is not None and offsets.has_done(event.place))
         )

@@ -1,5 +1,7 @@
 """Publish: check an event, wait for full streams, commit it."""
 
+# ruff: noqa: SLF001 - what users do not need of a recipient has an underscore
+
 import copy
 from typing import Any, Final
 
@@ -172,7 +174,7 @@ class Publisher:
             return self._bus.due  # counted inside the commit
         return sum(
             recipient.selector.fits_class(event.payload_class)
-            and recipient.may_see(event)
+            and recipient._may_see(event)
             and recipient.selector.fits(event)
             for recipient in self._bus
         )
@@ -204,12 +206,12 @@ class Publisher:
         passed: set[Any] = set()
         while self._crowded:
             streams = self._bus.route(cls).blocking
-            passed = {stream for stream in passed if stream.room() > 0}
-            full = (s for s in streams if s not in passed and s.must_wait())
+            passed = {stream for stream in passed if stream._room() > 0}
+            full = (s for s in streams if s not in passed and s._must_wait())
             stream = next(full, None)
             if stream is None:
                 return
-            await stream.wait_for_room()
+            await stream._wait_for_room()
             passed.add(stream)
 
 

@@ -1,5 +1,7 @@
 """Begin a subscription with a handler: all of it, or nothing."""
 
+# ruff: noqa: SLF001 - what users do not need of a recipient has an underscore
+
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -282,7 +284,7 @@ class HandlerStart:
             host.reader_of(identity) is None
             or identity.role == subscription.identity.role
         )
-        if subscription.wants_documents() and not sees_as_much:
+        if subscription._wants_changes() and not sees_as_much:
             raise AccessDenied(
                 f"group '{subscription.group}' is told of changes that {identity} may "
                 "not see"

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar, cast, get_args
 
 from swarm.bus._bus import Bus, Recipient
-from swarm.bus._contracts import Settled, Subscription, SubscriptionScope
+from swarm.bus._contracts import BusHost, Settled, Subscription, SubscriptionScope
 from swarm.bus._history import LogFeed, just_before
 from swarm.bus._patterns import Selector
 from swarm.bus._records import Overflow, SubscriptionStats
@@ -68,13 +68,26 @@ class FairWaitQueue:
 
 
 class Reader:
-    """The task or turn that reads a stream, as far as it is known."""
+    """The task or turn that reads a stream, as far as it is known.
 
-    __slots__ = ("_activity", "_host", "_is_alone", "_task", "party")
+    It is the obstacle that a blocked publisher waits for in the wait-for graph.
+    """
 
-    def __init__(self, host: Any) -> None:
-        """Know no reader yet."""
+    __slots__ = (
+        "_activity",
+        "_host",
+        "_is_alone",
+        "_room",
+        "_stream",
+        "_task",
+        "party",
+    )
+
+    def __init__(self, host: BusHost, stream: str, room: Callable[[], int]) -> None:
+        """Know no reader yet of `stream`, which has `room()` for events."""
         self._host = host
+        self._stream = stream
+        self._room = room
         self._task: asyncio.Task[Any] | None = None
         self._activity: Any = None
         self._is_alone = True
@@ -106,9 +119,14 @@ class Reader:
             return current_activity.get() is self._activity
         return self._task is not None and current_task() is self._task
 
-    def only(self) -> Iterable[Hashable]:
-        """Return the reader, if only one is known."""
-        return (self.party,) if self.party is not None and self._is_alone else ()
+    def blockers(self) -> Iterable[Hashable]:
+        """Return the reader, if there is no room and only one is known."""
+        is_known = self.party is not None and self._is_alone
+        return (self.party,) if is_known and self._room() <= 0 else ()
+
+    def describe_wait(self) -> str:
+        """Return what a publisher waits for."""
+        return f"room in the stream {self._stream}, which {self.party} reads"
 
 
 class EventStream(Recipient, Subscription, Generic[E]):
@@ -152,7 +170,7 @@ class EventStream(Recipient, Subscription, Generic[E]):
         if since is not None:
             check_whole("since", since, 0)
         super().__init__(bus, selector, identity, None)
-        self.blocks = overflow == "block"
+        self._blocks = overflow == "block"
         self._overflow = overflow
         self._limit = 1 if overflow == "latest" else buffer
         self._since = since
@@ -163,8 +181,9 @@ class EventStream(Recipient, Subscription, Generic[E]):
         self._lag: Lagged | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._create_future = bus.host.loop.create_future
-        self._reader = Reader(bus.host)
-        self._publishers = FairWaitQueue(bus.host.loop, self.room)
+        stream = f"'{self.name}' of {self.pattern}"
+        self._reader = Reader(bus.host, stream, self._room)
+        self._publishers = FairWaitQueue(bus.host.loop, self._room)
         self._processed = 0
         self._arriving = 0
         self._read_to = 0
@@ -281,7 +300,7 @@ class EventStream(Recipient, Subscription, Generic[E]):
 
     # --- events come in -----------------------------------------------------------
 
-    def take(self, event: Event[E]) -> bool:
+    def _take(self, event: Event[E]) -> bool:
         """Append an event, and wake the reader."""
         if not self._is_quick:
             return self._take_slowly(event)
@@ -296,26 +315,26 @@ class EventStream(Recipient, Subscription, Generic[E]):
             self._look_again()
         return True
 
-    def take_deep(self, event: Event[E]) -> bool:
+    def _take_deep(self, event: Event[E]) -> bool:
         """Take in an event of an event loop: reading it leads to nothing."""
-        return self.take(event)
+        return self._take(event)
 
-    def offer(self, event: Event[E]) -> bool:
+    def _offer(self, event: Event[E]) -> bool:
         """Take in an event whose class matches, if all of it does."""
-        is_due = super().offer(event)
+        is_due = super()._offer(event)
         if is_due and self.runs_user_code:
             self._arriving += 1
             self._look_again()
         return is_due
 
-    def arrive(self, event: Event[E]) -> None:
+    def _arrive(self, event: Event[E]) -> None:
         """Take in an event after its commit, unless it was read from the log."""
         self._arriving -= 1
         if event.seq > self._read_to:
-            super().arrive(event)
+            super()._arrive(event)
         self._look_again()
 
-    def miss(self, event: Event[E]) -> None:
+    def _miss(self, event: Event[E]) -> None:
         """Go on without an event that waited too long to arrive, or read it later."""
         self._arriving -= 1
         if self._feed is None and self._lag is None:
@@ -366,7 +385,7 @@ class EventStream(Recipient, Subscription, Generic[E]):
         soon = host.loop.call_soon
         try:
             feed.fill(
-                self._has_room, self.wants, self._buffer.append, soon, self._read_on
+                self._has_room, self._wants, self._buffer.append, soon, self._read_on
             )
         except Lagged as error:
             self._lag, self._feed = error, None
@@ -397,7 +416,7 @@ class EventStream(Recipient, Subscription, Generic[E]):
         They do while the stream is active and not full, reads nothing from the log,
         and no publisher waits. A full stream that blocks is in `Bus.crowded`.
         """
-        if self.blocks:
+        if self._blocks:
             self._publishers.let_in()
             if self._publishers.must_wait():
                 self.bus.crowded.add(self)
@@ -411,42 +430,31 @@ class EventStream(Recipient, Subscription, Generic[E]):
             and not self._publishers
         )
 
-    def must_wait(self) -> bool:
+    def _must_wait(self) -> bool:
         """Return whether a publisher has to wait; the reader itself never does."""
         return self._publishers.must_wait() and not self._reader.is_here()
 
-    def room(self) -> int:
+    def _room(self) -> int:
         """Return for how many events there is room."""
         if self._status == "cancelled" or self._lag is not None:
             return _UNLIMITED
         return self._limit - len(self._buffer) - self._arriving
 
-    async def wait_for_room(self) -> None:
+    async def _wait_for_room(self) -> None:
         """Wait until there is room; cancelling the wait is harmless.
 
         Raises:
             DeadlockError: The reader waits, in the end, for this code.
         """
         party, graph = self.bus.host.party(), self.bus.host.waits
-        graph.enter(party, self)
+        graph.enter(party, self._reader)
         try:
             await self._publishers.wait()
         finally:
-            graph.leave(party, self)
+            graph.leave(party, self._reader)
             # Not at once: this publisher is about to use the place, if it can.
             if not self.bus.host.loop.is_closed():
                 self.bus.host.loop.call_soon(self._look_again)
-
-    def blockers(self) -> Iterable[Hashable]:
-        """Return the reader, if there is no room and it is known."""
-        return self._reader.only() if self.room() <= 0 else ()
-
-    def describe_wait(self) -> str:
-        """Return what a publisher waits for."""
-        return (
-            f"room in the stream '{self.name}' of {self.pattern}, "
-            f"which {self._reader.party} reads"
-        )
 
     # --- life ---------------------------------------------------------------------
 

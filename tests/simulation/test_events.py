@@ -198,8 +198,8 @@ def test_a_run_that_is_handed_over_again_is_found(monkeypatch):
         self.newest = event._commit
         return taken(self, event)
 
-    taken = CoroutineSubscription.take
-    monkeypatch.setattr(CoroutineSubscription, "take", take)
+    taken = CoroutineSubscription._take
+    monkeypatch.setattr(CoroutineSubscription, "_take", take)
     monkeypatch.setattr(CoroutineSubscription, "_work", again)
     breaks(trusting(at_most_once), WRONG, faults=Faults(crash_handler=True))
 

@@ -218,7 +218,7 @@ class _Held(Recipient):
             kinds.append("drop_event")
         _injector_of(self).listen(self.name, kinds)
 
-    def take(self, event: Event[Any]) -> bool:
+    def _take(self, event: Event[Any]) -> bool:
         """Take an event, perhaps later."""
         faults = _injector_of(self).event(self.name)
         if "drop_event" in faults:
@@ -229,7 +229,7 @@ class _Held(Recipient):
         if self._until is not None:
             self._held.append(event)
             return True
-        return super().take(event)  # type: ignore[safe-super]
+        return super()._take(event)  # type: ignore[safe-super]
 
     @abstractmethod
     def _drop(self, event: Event[Any]) -> bool:
@@ -240,7 +240,7 @@ class _Held(Recipient):
             self._until.cancel()
             self._until = None
         while self._held:
-            super().take(self._held.popleft())  # type: ignore[safe-super]
+            super()._take(self._held.popleft())  # type: ignore[safe-super]
 
     def cancel(self) -> Settled:
         """Get no more events than those that are on their way."""
@@ -255,11 +255,11 @@ class FaultyStream(_Held, EventStream[Any]):
     def _may_drop(self) -> bool:  # type: ignore[override]
         return self._overflow not in ("block", "error")
 
-    def take(self, event: Event[Any]) -> bool:
+    def _take(self, event: Event[Any]) -> bool:
         """Take an event, perhaps later; or leave it in the log, from where it comes."""
         if self._feed is not None:
-            return EventStream.take(self, event)
-        return super().take(event)
+            return super(_Held, self)._take(event)
+        return super()._take(event)
 
     def _drop(self, event: Event[Any]) -> bool:  # noqa: ARG002
         self.dropped += 1
@@ -272,7 +272,7 @@ class FaultyPosting(_Held, PostingRecipient):
     def _drop(self, event: Event[Any]) -> bool:
         post, self._post = self._post, lambda *_: False  # as if it were full
         try:
-            return PostingRecipient.take(self, event)
+            return super(_Held, self)._take(event)
         finally:
             self._post = post
 
