@@ -62,7 +62,7 @@ from swarm.errors import (
     WouldBlock,
 )
 from swarm.model import TIME, AgentIdentity, Commit, Document
-from swarm.ports import Ruling
+from swarm.ports import Ruling, decode_holders
 
 RENEWALS: Final = 3
 """How often a lease is renewed within its time to live, so that two may come late."""
@@ -86,6 +86,7 @@ class LeaseManager:
         self._returned: deque[tuple[Waiter, Lease]] = deque()
         self._is_passing = False
         core.watchers[f"{word}s"] = self.saw
+        decode_holders(f"{word}s", lambda document: load(document, blank))
 
     # --- asking -----------------------------------------------------------------------
 
@@ -140,7 +141,7 @@ class LeaseManager:
     async def granted(self, asked: Any) -> Lease:
         """Return the lease that `ask` could not return; raises as `acquire` does."""
         if isinstance(asked, asyncio.Task):
-            asked = await self._settled(asked, self.pass_on)
+            asked = await self._settled(asked, self._abandon)
             if isinstance(asked, Lease):
                 return asked
         timeout = asked.spec.timeout
@@ -193,30 +194,26 @@ class LeaseManager:
             self._watch_line(spec)
         return Waiter(self.core, self, id, spec, session, self.pass_on)
 
-    async def _settled(
-        self, task: "asyncio.Task[Lease | Waiter]", undo: Callable[[Lease], object]
-    ) -> Any:
+    async def _settled(self, task: Any, undo: Callable[[Any], object]) -> Any:
         """Wait for a task that asks; cancelled meanwhile, undo what it comes to."""
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            task.add_done_callback(partial(self._abandon, undo))
+            task.add_done_callback(undo)
             raise
 
-    def _abandon(
-        self, undo: Callable[[Lease], object], task: "asyncio.Task[Lease | Waiter]"
-    ) -> None:
+    def _abandon(self, task: "asyncio.Task[Lease | Waiter]") -> None:
         if task.cancelled() or task.exception() is not None:
             return
         found = task.result()
         if isinstance(found, Lease):
-            undo(found)
+            self.pass_on(found)
         elif not found.is_decided:
             found.is_decided = True
             self.core.waiters.pop(found.id, None)
             self.withdraw(found)
         elif found._future.exception() is None:
-            undo(found._future.result())
+            self.pass_on(found._future.result())
 
     def _held_by(self, session: Session, spec: AcquireSpec) -> Lease | None:
         """Return the lease this session has already, counted once more (L16)."""
@@ -361,7 +358,7 @@ class LeaseManager:
         session, id = core.sessions.current(), core.new_id()  # noqa: A001
         asked = core.run(self._upgrading(lease, timeout, session, id, undo))
         if isinstance(asked, asyncio.Task):
-            asked = await self._settled(asked, undo)
+            asked = await self._settled(asked, self._abandon)
         if isinstance(asked, Waiter):
             kind = DeadlockError if timeout is None else DeadlockTimeout
             await asked.wait(timeout, kind)
@@ -532,13 +529,13 @@ class LeaseManager:
             waiter = core.waiters.get(id)
             if lease is not None:
                 self.end(lease, reason)
-            elif waiter is not None:
+            elif waiter is not None and not waiter.is_decided:
                 waiter.fail(self._in_vain(waiter.spec, reason))
         for id, grant in moved.granted:  # noqa: A001
             if not grant.token:
                 grant.token = revision
-            waiter = core.waiters.get(id)
-            if waiter is not None:  # or it is of another process
+            waiter = core.waiters.get(id)  # None: it is of another process
+            if waiter is not None and not waiter.is_decided:  # by the log, before
                 self._grant(waiter, grant)
         if moved.opens_at:
             self._watch_line(spec)

@@ -6,7 +6,7 @@ from typing import Any
 from swarm.errors import ConflictError
 from swarm.kernel._log import Log
 from swarm.model import ABSENT, Document, Path, Segment, dig
-from swarm.ports import Condition, Expect, ExpectFolder, Holder
+from swarm.ports import Condition, Expect, ExpectFolder, Holder, holder_record
 
 
 def check_conditions(
@@ -44,7 +44,7 @@ def check_holder(condition: Holder, document: Document | None, now: int) -> None
     Raises:
         StaleLease: It is not; or `StaleClaim`, as the condition says.
     """
-    record: Any = None if document is None else document.record
+    record: Any = None if document is None else holder_record(document)
     if record is None:
         raise condition.error(
             f"nothing is held at {condition.path} any more; nothing was written"

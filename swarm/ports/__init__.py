@@ -37,6 +37,8 @@ from swarm.ports._kernel import (
     Tail,
     View,
     Write,
+    decode_holders,
+    holder_record,
 )
 from swarm.ports._payloads import (
     UnknownEvent,
@@ -92,9 +94,11 @@ __all__ = [
     "current_cause",
     "current_runtime",
     "current_task",
+    "decode_holders",
     "differs",
     "drives",
     "frames_of",
+    "holder_record",
     "install_runtime",
     "is_cancelled",
     "one_loop_turn",

@@ -111,6 +111,27 @@ class ExpectFolder:
     revision: int
 
 
+_DECODERS: Final[dict[str, Callable[[Document], Any]]] = {}
+
+
+def decode_holders(folder: str, decode: Callable[[Document], Any]) -> None:
+    """Have `holder_record` read the records below `folder` with `decode`."""
+    _DECODERS[folder] = decode
+
+
+def holder_record(document: Document) -> Any:
+    """Return the record in a document that a `Holder` condition names, or None.
+
+    A document that comes from a store or a server has no record, only JSON.
+    """
+    if document.record is not None:
+        return document.record
+    for folder, decode in _DECODERS.items():
+        if document.path.text.startswith(folder):
+            return decode(document)
+    return None
+
+
 @attrs.frozen
 class Holder:
     """A condition: this lease or claim is a live holder in the record at `path`.

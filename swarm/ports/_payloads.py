@@ -16,7 +16,8 @@ from swarm.model import (
 from swarm.ports._structure import structuring
 
 Told: TypeAlias = tuple[str, str, JSON]
-"""The event type, the class it was defined as, and the fields; None: not JSON."""
+"""The event type, the class it was defined as, and the fields; None: not JSON. Of a
+payload that is no event, two empty texts and the value."""
 
 _PLAIN: Final = frozenset((str, int, float, bool, type(None)))
 
@@ -46,8 +47,8 @@ def payload_to_json(payload: Any) -> Told:
     A payload that JSON cannot hold is told as None.
     """
     cls = payload.__class__
-    if EVENT_TYPE not in cls.__dict__:  # no event: rules may commit any object
-        return cls.__name__, class_name(cls), None
+    if EVENT_TYPE not in cls.__dict__:  # rules may commit any object; values stay
+        return "", "", payload if cls in _PLAIN else None
     if isinstance(payload, UnknownEvent):
         return event_type(cls), "", payload.data
     told: Any = {f.name: getattr(payload, f.name) for f in attrs.fields(cls)}
@@ -62,6 +63,8 @@ def payload_to_json(payload: Any) -> Told:
 
 def payload_from_json(name: str, defined: str, told: JSON) -> Any:
     """Return the payload; an `UnknownEvent` if its class is unknown or has changed."""
+    if not name:
+        return told
     cls = find_event_class(name, defined)
     if cls is not None and told is not None:
         try:

@@ -16,6 +16,7 @@ async with Swarm("what-if", restore=snapshot) as fork:  # another continuation
 | `"sqlite:///run.db"`, `"sqlite:////abs.db"`, `Path("run.db")` | one SQLite file |
 | `Hybrid(secondary=...)` | memory, with a store that follows |
 | `Replicated([...], write_quorum=2)` | several stores; a quorum acknowledges |
+| `"redis://host:6379/0"` | a server, for many processes: `swarm.storage.redis` |
 
 Options stand in the URL: `durability=power` (the default), `process` or, for files,
 `interval` with `sync=0.1` seconds; `compress=zlib` or `zstd` (extra `zstd`) for files.

@@ -2,15 +2,16 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import attrs
 
 from swarm.errors import StorageFailed
 from swarm.kernel import MemoryKernel
 from swarm.model import TIME
-from swarm.ports import Clock, Entropy, Limits, RecoveryReport
+from swarm.ports import Clock, Entropy, Limits, RecoveryReport, Tail
 from swarm.storage._kernel import JournalledKernel
-from swarm.storage._records import encode_cut
+from swarm.storage._records import Cut, encode_cut
 from swarm.storage._replicated import ReplicatedJournal
 from swarm.storage._snapshots import (
     JournalShelf,
@@ -19,7 +20,10 @@ from swarm.storage._snapshots import (
     SnapshotManager,
     decide_recovery,
 )
-from swarm.storage._url import Replicated, Storage, find_place
+from swarm.storage._url import Place, Replicated, Storage, find_place
+
+if TYPE_CHECKING:
+    from swarm.storage.redis import RedisKernel
 
 
 @attrs.frozen(kw_only=True)
@@ -28,11 +32,13 @@ class Opened:
 
     Attributes:
         kernel: The tree, filled with what the store holds.
+        tail: The newest part of its log in this process.
         snapshots: Takes and restores snapshots.
         report: What opening the store found; None: the swarm is in memory only.
     """
 
-    kernel: MemoryKernel
+    kernel: "MemoryKernel | RedisKernel"
+    tail: Tail
     snapshots: SnapshotManager
     report: RecoveryReport | None = None
 
@@ -53,6 +59,7 @@ class Opened:
 
 async def open_kernel(
     storage: Storage,
+    name: str,
     clock: Clock,
     entropy: Entropy,
     limits: Limits,
@@ -63,6 +70,7 @@ async def open_kernel(
 
     Args:
         storage: A URL, a path, `Hybrid` or `Replicated`.
+        name: The swarm's name; on a server, swarms of one name share one tree.
         clock: Where time comes from.
         entropy: Where ids come from.
         limits: The limits of the kernel.
@@ -80,6 +88,8 @@ async def open_kernel(
     """
     place = find_place(storage)
     cut = None if restore is None else await restore.read()
+    if place.server:
+        return await _on_server(place, name, clock, entropy, limits, cut)
     if place.journal is None:
         kernel = MemoryKernel(clock, limits)
         if cut is not None:
@@ -90,7 +100,9 @@ async def open_kernel(
             kernel.apply_now(TIME, decide_recovery)
         shelf = MemoryShelf()
         return Opened(
-            kernel=kernel, snapshots=SnapshotManager(kernel, shelf, clock, entropy)
+            kernel=kernel,
+            tail=kernel,
+            snapshots=SnapshotManager(kernel, shelf, clock, entropy),
         )
     stored = JournalledKernel(
         place.journal,
@@ -116,8 +128,38 @@ async def open_kernel(
         await stored.apply(TIME, decide_recovery)
     return Opened(
         kernel=stored,
+        tail=stored,
         snapshots=SnapshotManager(
             stored, JournalShelf(stored.writer, place.journal), clock, entropy
         ),
         report=report,
+    )
+
+
+async def _on_server(
+    place: Place,
+    name: str,
+    clock: Clock,
+    entropy: Entropy,
+    limits: Limits,
+    cut: Cut | None,
+) -> Opened:
+    """Open the tree that the swarms of one name share on a server."""
+    from swarm.storage.redis import RedisKernel
+
+    if cut is not None:
+        raise ValueError(
+            "restore= begins a new store, and a server may be in use by others; open "
+            "the swarm and use swarm.snapshots.restore()"
+        )
+    kernel = RedisKernel(
+        place.server, name, clock, entropy, limits, prefix=place.prefix
+    )
+    await kernel.open()
+    shelf = MemoryShelf()
+    return Opened(
+        kernel=kernel,
+        tail=kernel.tail,
+        snapshots=SnapshotManager(kernel, shelf, clock, entropy),
+        report=None,
     )

@@ -75,15 +75,21 @@ def encode_commit(commit: Commit) -> bytes:
     return orjson.dumps(told)
 
 
-def decode_commit(line: bytes) -> Commit:
+def decode_commit(line: bytes, number: int = 0) -> Commit:
     """Return the commit that a line tells. Its documents know no `previous` yet.
+
+    Args:
+        line: What `encode_commit` returned.
+        number: The revision of a commit that was encoded before it had one; it is the
+            commit's time, too. A document of revision 0 was made by this commit.
 
     Raises:
         StateCorruption: The line tells no commit.
     """
     try:
         told = orjson.loads(line)
-        revision, at, author = told["r"], told["t"], AgentIdentity(*told["a"])
+        author = AgentIdentity(*told["a"])
+        revision, at = number or told["r"], number or told["t"]
         documents = tuple(
             _read(row[:4], row[4:], revision, at, author) for row in told.get("d", ())
         )
@@ -122,7 +128,7 @@ def _read(
         orjson.dumps(body[0]) if body else None,
         None,
         version,
-        created,
+        created or version,
         at,
         author,
         priority,
@@ -146,14 +152,15 @@ def encode_document(document: Document) -> bytes:
     )
 
 
-def decode_document(line: bytes) -> Document:
-    """Return the document that a line tells.
+def decode_document(line: bytes, number: int = 0) -> Document:
+    """Return the document that a line tells; `number` as for `decode_commit`.
 
     Raises:
         StateCorruption: The line tells no document.
     """
     try:
         version, at, author, *row = orjson.loads(line)
+        version, at = number or version, number or at
         return _read(row[:4], row[4:], version, at, AgentIdentity(*author))
     except (TypeError, ValueError) as error:
         raise StateCorruption(f"this is not a document: {line[:80]!r}") from error

@@ -5,7 +5,7 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import attrs
 
@@ -21,7 +21,8 @@ MEMORY: Final = "memory://"
 Heal: TypeAlias = Callable[[], Awaitable[list[str]]]
 
 _FORMS: Final = (
-    "memory://, file:FOLDER, sqlite:///FILE, a path, Hybrid(...) or Replicated([...])"
+    "memory://, file:FOLDER, sqlite:///FILE, redis://HOST, a path, Hybrid(...) or "
+    "Replicated([...])"
 )
 
 
@@ -107,11 +108,15 @@ class Place:
         journal: Where commits go; None: memory only.
         waits: Whether operations return only when their commit is safe.
         sync_every: Seconds between two syncs; None: appending does what is promised.
+        server: The URL of a Redis server that holds the tree; "": there is none.
+        prefix: What the keys on that server begin with.
     """
 
     journal: Journal | None = None
     waits: bool = True
     sync_every: float | None = None
+    server: str = ""
+    prefix: str = "swarm"
 
 
 def find_place(storage: Storage) -> Place:
@@ -159,10 +164,8 @@ def _from_url(url: str) -> Place:
         return _file(url)
     if scheme == "sqlite":
         return _sqlite(url)
-    if scheme == "redis":
-        raise StorageUnsupported(
-            "redis:// is not supported in this version; storage is " + _FORMS
-        )
+    if scheme in ("redis", "rediss", "unix"):
+        return _redis(url)
     raise StorageUnsupported(f"storage is {_FORMS}, not {url!r}")
 
 
@@ -214,6 +217,18 @@ def _sqlite(url: str) -> Place:
     raise StorageUnsupported(
         f"durability is power or process, not {durability!r}: {url!r}"
     )
+
+
+def _redis(url: str) -> Place:
+    if importlib.util.find_spec("redis") is None:
+        raise StorageUnsupported(
+            "redis:// needs the client: install swarm-actors[redis]"
+        )
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query))
+    prefix = options.pop("prefix", "swarm")
+    rest = parts._replace(query=urlencode(options))
+    return Place(server=rest.geturl(), prefix=prefix)
 
 
 def _options(url: str, known: set[str]) -> dict[str, str]:

@@ -54,7 +54,7 @@ from swarm.system._agent_life import AgentLife
 from swarm.system._config import SwarmConfig
 from swarm.system._drain import Drain
 from swarm.system._event_agents import EventAgents
-from swarm.system._policy_gate import PolicyGate
+from swarm.system._permissions import Permissions
 from swarm.system._tasks import OwnedTasks
 
 if TYPE_CHECKING:  # a hello world loads neither
@@ -157,7 +157,7 @@ class Coordinator:
             self.kernel, self.codec, policy, self.clock, self.entropy
         )
         self.tail: Tail = tail
-        self._offer_policy(PolicyGate(policy))
+        self._offer_permissions(Permissions(policy))
         self.bus: Bus = Bus(self, config.events)
         self.publisher: Publisher = Publisher(self.bus)
         self.store.prepare_event = self.publisher.prepare
@@ -216,14 +216,14 @@ class Coordinator:
         self.asking_task: Callable[[Obstacle], Hashable | None]
         self.asking_task = self.coordination.asking_task
 
-    def _offer_policy(self, gate: PolicyGate) -> None:
+    def _offer_permissions(self, permissions: Permissions) -> None:
         """Show agents and the bus the questions that the policy answers."""
         self.reader_of: Callable[[AgentIdentity], Callable[[Path], bool] | None]
-        self.reader_of = gate.reader_of
-        self.check_right: Callable[..., None] = gate.check_right
-        self.check_kill: Callable[[AgentIdentity, Path], None] = gate.check_kill
+        self.reader_of = permissions.reader_of
+        self.check_right: Callable[..., None] = permissions.check_right
+        self.check_kill: Callable[[AgentIdentity, Path], None] = permissions.check_kill
         self.check_spawn: Callable[[AgentIdentity, str, str], None]
-        self.check_spawn = gate.check_spawn
+        self.check_spawn = permissions.check_spawn
 
     # --- what agents need -------------------------------------------------------------
 
@@ -334,9 +334,7 @@ class Coordinator:
 
     def _is_taken(self, path: Path) -> bool:
         """Return whether a document stands at a path, as far as is known here."""
-        kernel: Kernel = self.kernel
-        local = kernel.local
-        return local is not None and local.find_now(path) is not None
+        return self.tail.find_now(path) is not None
 
     def closed_error(self) -> Closed | None:
         """Return the `Closed` to raise, or None while the swarm works."""

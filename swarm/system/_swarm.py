@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Self
 from swarm.errors import Closed, DeadlockError
 from swarm.kernel import MemoryKernel
 from swarm.model import OWNER, check_choice, check_text
-from swarm.ports import Clock, Entropy, LoopClock
+from swarm.ports import Clock, Entropy, Kernel, LoopClock, Tail
 from swarm.state import Policy
 from swarm.system._body import Body
 from swarm.system._config import SwarmConfig
@@ -157,7 +157,7 @@ class Swarm(Surface):
         self._is_opened = True
         clock = LoopClock() if self._clock is None else self._clock
         try:
-            kernel, stored = await self._open_kernel(clock)
+            kernel, tail, stored = await self._open_kernel(clock)
         except BaseException:
             self._is_opened = False
             raise
@@ -167,7 +167,7 @@ class Swarm(Surface):
             self._policy,
             AgentSurfaces,
             kernel,
-            kernel,
+            tail,
             clock,
             self._seed,
             on_failure=self._on_failure,
@@ -188,20 +188,22 @@ class Swarm(Surface):
             )
         return self._coordinator
 
-    async def _open_kernel(self, clock: Clock) -> "tuple[MemoryKernel, Opened | None]":
+    async def _open_kernel(self, clock: Clock) -> "tuple[Kernel, Tail, Opened | None]":
         """Open the store; a swarm in memory does not even import it."""
         if self._storage == _MEMORY and self._restore is None:
-            return MemoryKernel(clock, self._config.limits), None
+            kernel = MemoryKernel(clock, self._config.limits)
+            return kernel, kernel, None
         from swarm.storage import open_kernel
 
         opened = await open_kernel(
             self._storage,
+            self._name,
             clock,
             Entropy(self._seed),
             self._config.limits,
             restore=self._restore,
         )
-        return opened.kernel, opened
+        return opened.kernel, opened.tail, opened
 
     async def close(self) -> None:
         """End the swarm: agents finish what is queued, stop, and no task is left.

@@ -15,6 +15,7 @@ import orjson
 
 from swarm.errors import SchemaVersionError, StaleClaim
 from swarm.model import OWNER, AgentIdentity, Backoff, Document, Path, to_datetime
+from swarm.ports import decode_holders
 
 MICRO: Final = 1_000_000
 """Kernel time counts microseconds."""
@@ -390,6 +391,9 @@ def load(document: Document | None) -> TaskRecord | None:
     if claim is not None and not claim.token:
         claim.token = document.version
     return record
+
+
+decode_holders("global.tasks", load)
 
 
 def why_over(record: TaskRecord, claim: ClaimRecord) -> str:

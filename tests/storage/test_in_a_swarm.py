@@ -205,7 +205,7 @@ async def test_agents_need_the_right_to_everything_for_snapshots(tmp_path):
 async def test_opening_memory_by_name_gives_a_plain_kernel():
     from swarm.ports import Entropy, Limits, LoopClock
 
-    opened = await open_kernel("memory://", LoopClock(), Entropy(1), Limits())
+    opened = await open_kernel("memory://", "x", LoopClock(), Entropy(1), Limits())
     assert opened.report is None
 
 

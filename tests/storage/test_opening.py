@@ -39,7 +39,7 @@ KINDS = sorted(stores(Folder()))
 
 async def opened(storage: Any, **options: Any) -> Opened:
     return await open_kernel(
-        storage, LoopClock(), Entropy("seed"), Limits(log_commits=16), **options
+        storage, "test", LoopClock(), Entropy("seed"), Limits(log_commits=16), **options
     )
 
 
@@ -189,7 +189,6 @@ async def test_snapshots_need_the_right_to_everything(tmp_path):
         ("memory://x", "takes nothing more"),
         ("postgres://x", "storage is memory://"),
         ("run.db", "storage is memory://"),
-        ("redis://localhost", "not supported in this version"),
         ("file:", "file:FOLDER"),
         ("file://host/x", "file:FOLDER"),
         ("file:x?durability=none", "power, process or interval"),

@@ -1,4 +1,4 @@
-"""The policy of a swarm, as its parts ask it."""
+"""Questions that the parts of a swarm ask its policy."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -8,8 +8,8 @@ from swarm.model import ROOT, AgentIdentity, Path
 from swarm.state import Access, Policy
 
 
-class PolicyGate:
-    """Answers agents and the bus, and refuses what the policy does not allow."""
+class Permissions:
+    """The policy of one swarm, as agents and the bus ask it."""
 
     def __init__(self, policy: Policy) -> None:
         """Ask this policy."""

@@ -1,0 +1,232 @@
+"""The replica: the whole tree of a Redis swarm as this process has it.
+
+It is a tree fed by the log. Rules and readers look at it; nothing is written to it but
+what the server has committed.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from heapq import heappop, heappush
+from itertools import count
+
+from swarm.errors import Closed
+from swarm.kernel import LocalTree, PastView
+from swarm.model import Commit, Document, Path, Pattern
+from swarm.ports import Clock, Condition, Limits, View
+
+
+class Replica(LocalTree):
+    """A tree that follows a log. `ports.Tail` is what the event bus has of it.
+
+    Attributes:
+        on_due: Called when documents have come to their end.
+    """
+
+    def __init__(self, clock: Clock, limits: Limits | None) -> None:
+        """Start empty."""
+        super().__init__(clock, limits)
+        self.on_due: Callable[[], object] | None = None
+        self._offset: int | None = None
+        self._error = 0
+        self._failure: Exception | None = None
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._ids = count()
+
+    # --- time -------------------------------------------------------------------------
+
+    def now(self) -> int:
+        """Return the server's time in microseconds, as well as it is known."""
+        return int(self._monotonic() * 1_000_000) + (self._offset or 0)
+
+    def saw_time(self, sent: float, received: float, server: int) -> None:
+        """Take a reply's time: it was read between sending and receiving (Cristian)."""
+        middle = int((sent + received) * 500_000)
+        error = int((received - sent) * 500_000)
+        if self._offset is None or error <= self._error:
+            self._offset, self._error = server - middle, error
+        else:
+            self._error += 1  # an old estimate is trusted less and less
+            low = server - int(received * 1_000_000)
+            high = server - int(sent * 1_000_000)
+            self._offset = min(max(self._offset, low), high)
+
+    def next_due(self) -> int | None:
+        """Return when the next document ends, in kernel time, or None."""
+        return self._expiries.next_at()
+
+    def due(self) -> list[Document]:
+        """Return the documents whose time is up."""
+        now = self.now()
+        ends = sorted(entry for entry in self._ends if entry[0] <= now)
+        found = [self._by_text.get(text) for _, text, _ in ends]
+        versions = [version for _, _, version in ends]
+        return [
+            document
+            for document, version in zip(found, versions, strict=True)
+            if document is not None and document.version == version
+        ]
+
+    def _expire_due(self) -> None:
+        """Commit nothing here: the kernel sweeps what is due (`RedisKernel`)."""
+
+    def _set_timer(self) -> None:
+        if self.on_due is not None:
+            self.on_due()
+
+    # --- following --------------------------------------------------------------------
+
+    def take(self, commit: Commit) -> None:
+        """Apply the next commit of the log, and tell listeners, readers and waiters."""
+        if commit.revision <= self._revision:
+            return
+        self.replay_now(commit)
+        self._revision = commit.revision
+        followers = self._followers
+        if followers.waiters:
+            followers.wake()
+        if commit.documents and self._watchers.count:
+            followers.route(commit.documents)
+        if any(document.expires is not None for document in commit.documents):
+            self._set_timer()
+        for listener in self._on_events if commit.events else self._on_documents:
+            listener(commit)
+        self._wake()
+
+    async def reach(self, revision: int) -> None:
+        """Wait until the replica has a revision.
+
+        Raises:
+            SwarmError: The replica takes nothing more (`fail`).
+        """
+        if self._revision >= revision:
+            return
+        if self._failure is not None:
+            raise self._failure
+        if self._loop is None:
+            raise Closed("the swarm is closed")
+        future = self._loop.create_future()
+        heappush(self._waiting, (revision, next(self._ids), future))
+        await future
+
+    def _wake(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self._revision:
+            future = heappop(self._waiting)[2]
+            if not future.done():
+                future.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        """Take nothing more: raise this in every task that waits for a revision."""
+        self._failure = error
+        for _, _, future in self._waiting:
+            if not future.done():
+                future.set_exception(error)
+        self._waiting.clear()
+
+    def check_now(self, conditions: Sequence[Condition]) -> None:
+        """Refuse conditions that do not hold here.
+
+        Raises:
+            ConflictError: A document or folder has changed.
+        """
+        self._check(conditions)
+
+    def past_now(self, revision: int) -> View:
+        """Return the tree as it was at `revision`."""
+        self._log.after(self._known(revision))
+        return PastView(self._versions, self._log, revision=revision, now=self.now())
+
+    def versions_now(self, path: Path, limit: int) -> list[Document]:
+        """Return the retained versions of one document, newest first."""
+        found: list[Document] = []
+        document = self._versions.newest(path.text)
+        while document is not None and len(found) < limit:
+            found.append(document)
+            document = document.previous
+        return found
+
+    def document_at(self, text: str) -> Document | None:
+        """Return the document with exactly this path."""
+        return self._by_text.get(text)
+
+
+def bare(document: Document) -> Document:
+    """Return a document without its record, which a rule may change in place.
+
+    The rule runs before the server has agreed, so it decodes a record of its own.
+    """
+    if document.record is None:
+        return document
+    return Document(
+        document.path,
+        document.json,
+        None,
+        document.version,
+        document.created,
+        document.at,
+        document.author,
+        document.priority,
+        document.expires,
+        document.previous,
+    )
+
+
+class RecordingView:
+    """A view that notes what a rule looks at: the conditions of its commit.
+
+    Attributes:
+        versions: The version of each document that was looked at; 0: absent.
+        folders: The folders of which all was looked at.
+        has_time: Whether the rule asked for the time.
+    """
+
+    __slots__ = ("_replica", "folders", "has_time", "versions")
+
+    def __init__(self, replica: Replica) -> None:
+        """Look at the replica."""
+        self._replica = replica
+        self.versions: dict[str, int] = {}
+        self.folders: dict[str, int] = {}
+        self.has_time: bool = False
+
+    @property
+    def revision(self) -> int:
+        """The newest revision."""
+        return self._replica.revision
+
+    @property
+    def now(self) -> int:
+        """Kernel time in microseconds."""
+        self.has_time = True
+        return self._replica.now()
+
+    def find(self, path: Path) -> Document | None:
+        """Return the document at `path` or around it, or None."""
+        document = self._replica.find_now(path)
+        if document is None:
+            self.note_absent(path)
+            return None
+        self.versions[document.path.text] = document.version
+        return bare(document)
+
+    def note_absent(self, path: Path) -> None:
+        """Note that neither the path nor one above it is a document."""
+        for n in range(1, len(path.segments) + 1):
+            self.versions[Path.of(*path.segments[:n]).text] = 0
+
+    def documents(self, folder: Path) -> Iterator[Document]:
+        """Yield the documents below `folder`, in path order."""
+        self._note_folder(folder)
+        found = self._replica.read_now(lambda view: list(view.documents(folder)))
+        return map(bare, found)
+
+    def select(self, pattern: Pattern) -> Iterator[tuple[Path, Document]]:
+        """Yield each place that matches, with the document it is or lies in."""
+        fixed = pattern.fixed
+        self._note_folder(fixed)
+        if fixed.segments:
+            self.find(fixed)
+        found = self._replica.read_now(lambda view: list(view.select(pattern)))
+        return ((path, bare(document)) for path, document in found)
+
+    def _note_folder(self, folder: Path) -> None:
+        self.folders[folder.text] = self._replica.revision

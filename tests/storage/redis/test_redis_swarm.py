@@ -1,0 +1,262 @@
+"""Swarms of one name on a real Redis server: the same program in many processes."""
+
+import asyncio
+import itertools
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from swarm import (
+    Agent,
+    LockTimeout,
+    StaleLease,
+    StorageFailed,
+    Swarm,
+    TaskError,
+    event,
+)
+from tests.support.redis_server import Server, find_server, running
+
+pytestmark = pytest.mark.skipif(
+    find_server() is None, reason="there is no redis-server"
+)
+
+NAMES = (f"swarm-{n}" for n in itertools.count(1))
+
+
+@event("redis.thing")
+class Thing:
+    n: int
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+async def pair(server):
+    """Two swarms of one name."""
+    name = next(NAMES)
+    async with Swarm(name, server.url) as one, Swarm(name, server.url) as other:
+        yield one, other
+
+
+async def test_state_is_shared_and_reads_are_never_stale(pair):
+    one, other = pair
+    for n in range(30):
+        version = (await one.state.set("shared.n", n)).version
+        read = await other.state.read("shared.n")
+        assert (read.value, read.version) == (n, version)
+    await asyncio.gather(
+        *(s.state.increment("shared.sum", 1) for s in pair for _ in range(20))
+    )
+    assert await one.state.get("shared.sum") == 40
+
+
+async def test_a_transaction_that_was_overtaken_runs_again(pair):
+    async def move(tx):
+        a = await tx.get("shared.a", 0)
+        await tx.set("shared.a", a + 1)
+        await tx.set("shared.b", a + 1)
+
+    await asyncio.gather(*(s.state.transact(move) for s in pair for _ in range(10)))
+    assert await pair[0].state.get_many(["shared.a", "shared.b"]) == {
+        "shared.a": 20,
+        "shared.b": 20,
+    }
+
+
+async def test_a_watch_sees_the_changes_of_the_other_process_in_order(pair):
+    one, other = pair
+    seen = []
+    async with other.state.watch("shared.w") as changes:
+        for n in range(20):
+            await one.state.set("shared.w", n)
+        async for change in changes:
+            seen.append(change.value)
+            if change.value == 19:
+                break
+    assert seen == list(range(20))
+
+
+async def test_a_lock_excludes_the_other_process_and_fences_its_writes(pair):
+    one, other = pair
+    lease = await one.lock("x").acquire(ttl=30)
+    with pytest.raises(LockTimeout):
+        await other.lock("x").acquire(timeout=0.05)
+    await one.state.set("shared.report", 1, guard=lease)
+    (held,) = other.locks.held()
+    await other.locks.force_release(held.lease_id, reason="needed")
+    with pytest.raises(StaleLease):
+        await one.state.set("shared.report", 2, guard=lease)
+    async with other.lock("x").acquire(timeout=5) as theirs:
+        assert theirs.token > lease.token
+    assert await other.state.get("shared.report") == 1
+
+
+async def test_events_of_one_process_reach_handlers_of_the_other(pair):
+    one, other = pair
+    seen = []
+    done = asyncio.Event()
+
+    async def handle(ev) -> None:
+        seen.append(ev.payload.n)
+        if len(seen) == 30:
+            done.set()
+
+    await other.events.on(Thing, handle, name="billing", delivery="at-least-once")
+    await asyncio.gather(*(one.events.publish(Thing(n)) for n in range(30)))
+    async with asyncio.timeout(20):
+        await done.wait()
+    assert sorted(seen) == list(range(30))
+
+
+async def test_tasks_are_shared_and_each_is_done_once(pair):
+    one, _other = pair
+    done: list[int] = []
+
+    async def work(swarm) -> None:
+        while len(done) < 12:
+            async with swarm.tasks.claim("square", timeout=20) as claim:
+                done.append(claim.payload["n"])
+                await claim.complete(claim.payload["n"] ** 2)
+
+    tasks = [await one.tasks.submit("square", {"n": n}) for n in range(12)]
+    workers = [asyncio.ensure_future(work(swarm)) for swarm in pair]
+    assert [await t.result(timeout=30) for t in tasks] == [n**2 for n in range(12)]
+    for worker in workers:
+        worker.cancel()
+    await asyncio.gather(*workers, return_exceptions=True)
+    assert sorted(done) == list(range(12))
+
+
+async def test_a_task_that_fails_in_one_process_tells_the_other_why(pair):
+    one, other = pair
+    task = await one.tasks.submit("bad", {}, max_retries=0)
+    async with other.tasks.claim("bad", timeout=10) as claim:
+        await claim.fail(ValueError("no such page"), retry=False)
+    with pytest.raises(TaskError, match="no such page"):
+        await task.result(timeout=10)
+
+
+async def test_parties_of_two_processes_meet_at_a_barrier(pair):
+    arrivals = await asyncio.gather(
+        *(swarm.barrier("ready", 2).wait(timeout=10) for swarm in pair)
+    )
+    assert sorted(a.index for a in arrivals) == [0, 1]
+
+
+async def test_a_swarm_without_a_server_says_how_to_start_one():
+    with pytest.raises(StorageFailed, match="redis-server"):
+        await Swarm.open("x", "redis://127.0.0.1:1/0")
+
+
+WORKER = """
+import asyncio, json, sys
+from swarm import Swarm
+
+async def main(url, name, rounds):
+    async with Swarm(name, url) as swarm:
+        print("ready", flush=True)
+        for _ in range(rounds):
+            async with swarm.lock("counter").acquire(timeout=60) as lease:
+                count = await swarm.state.get("shared.count", 0)
+                await asyncio.sleep(0)
+                await swarm.state.set("shared.count", count + 1, guard=lease)
+                print(json.dumps(lease.token), flush=True)
+
+asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+"""
+
+
+def start_worker(server: Server, name: str, rounds: int) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", WORKER, server.url, name, str(rounds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.timeout(120)
+def test_a_lock_counts_exactly_over_four_processes(server):
+    name = next(NAMES)
+    workers = [start_worker(server, name, 10) for _ in range(4)]
+    tokens = []
+    for worker in workers:
+        out, _ = worker.communicate(timeout=100)
+        assert worker.returncode == 0
+        tokens += [json.loads(line) for line in out.splitlines()[1:]]
+    assert len(set(tokens)) == 40
+
+    async def read() -> int:
+        async with Swarm(name, server.url) as swarm:
+            return await swarm.state.get("shared.count")
+
+    assert asyncio.run(read()) == 40
+
+
+@pytest.mark.timeout(120)
+def test_the_lock_of_a_killed_process_ends_and_its_writes_stay(server):
+    name = next(NAMES)
+    worker = start_worker(server, name, 1_000_000)
+    assert worker.stdout is not None
+    tokens = [worker.stdout.readline() for _ in range(6)][1:]
+    worker.send_signal(signal.SIGKILL)
+    worker.wait()
+    worker.stdout.close()
+
+    async def go_on() -> int:
+        async with Swarm(name, server.url) as swarm:
+            for held in swarm.locks.held():
+                await swarm.locks.force_release(held.lease_id, reason="killed")
+            async with swarm.lock("counter").acquire(timeout=40) as lease:
+                assert lease.token > int(tokens[-1])
+                return await swarm.state.get("shared.count")
+
+    assert asyncio.run(go_on()) >= len(tokens)
+
+
+@pytest.mark.timeout(120)
+def test_nothing_acknowledged_is_lost_when_the_server_is_killed(tmp_path):
+    server = Server(tmp_path, durable=True)
+    server.start()
+
+    async def program() -> None:
+        async with Swarm("durable", server.url) as swarm:
+            done = 0
+
+            async def write() -> None:
+                nonlocal done
+                for n in range(1, 61):
+                    await swarm.state.set("shared.n", n)
+                    done = n
+
+            task = asyncio.ensure_future(write())
+            for at in (15, 35):
+                while done < at:
+                    await asyncio.sleep(0.001)
+                server.kill()
+                await asyncio.sleep(0.05)
+                server.start()
+            await task
+            past = await swarm.state.history("shared.n", limit=100)
+            assert [change.value for change in past] == list(range(1, 61))
+        async with Swarm("durable", server.url) as again:
+            assert await again.state.get("shared.n") == 60
+
+    try:
+        asyncio.run(program())
+    finally:
+        server.stop()
+
+
+class Counter(Agent):
+    async def count(self) -> int:
+        return await self.state.increment("count")
+
+
+async def test_agents_of_two_processes_have_names_of_their_own(pair):
+    names = [(await swarm.spawn(Counter)).name for swarm in pair for _ in range(2)]
+    assert len(set(names)) == 4
