@@ -483,7 +483,7 @@ class LeaseManager:
 
     def has_queue(self, lease: Lease) -> bool:
         """Return whether others wait for what a lease holds."""
-        return bool(self.state(lease._spec).has_queue)
+        return bool(self.state(lease._spec).requests)
 
     def situation(self, spec: AcquireSpec) -> str:
         """Return who holds it, for an error to say."""
@@ -632,7 +632,7 @@ class LeaseManager:
         """
         state = self.state(spec)
         due = state.opens_at
-        if state.has_queue:
+        if state.requests:
             at, holder = state.first_end()
             if holder and holder not in self.core.leases:
                 due = min(due, at) if due else at
@@ -684,7 +684,7 @@ class LeaseManager:
             return False  # and the queue with it
         if not taken and waiter.is_decided and not self.core.is_local:
             # It was granted by another process while this one gave up.
-            grant = self.state(spec).find(waiter.upgrades or waiter.id)
+            grant = self.state(spec).grants.get(waiter.upgrades or waiter.id)
             lease = self.core.leases.get(waiter.upgrades)
             if lease is not None and grant is not None:
                 self._change(lease, grant)
@@ -719,7 +719,10 @@ class LeaseManager:
             return ()
         party_of = self.core.party_of
         return AnyOf(
-            lambda: ((party_of(g.id), g.permits) for g in state.newest_first()), needed
+            lambda: (
+                (party_of(g.id), g.permits) for g in reversed(state.grants.values())
+            ),
+            needed,
         )
 
     def _holding(self, grants: Iterable[Grant], asking: Hashable) -> Iterator[Hashable]:
@@ -750,7 +753,7 @@ class LeaseManager:
         if waiter.spec.path != other.spec.path:
             return False
         state = self.state(waiter.spec)
-        mine, ahead = state.waiting(waiter.id), state.waiting(other.id)
+        mine, ahead = state.requests.get(waiter.id), state.requests.get(other.id)
         return (
             mine is not None
             and ahead is not None
@@ -760,7 +763,7 @@ class LeaseManager:
     def has_followers(self, waiter: Waiter) -> bool:
         """Return whether a waiter may stand ahead of others."""
         state = self.state(waiter.spec)
-        request = state.waiting(waiter.id)
+        request = state.requests.get(waiter.id)
         return request is not None and bool(state.has_followers(request))
 
     def refuse_cycles(self, spec: AcquireSpec) -> None:

@@ -75,7 +75,7 @@ def decide_withdraw(
     state = load(document, spec.blank)
     if state.is_due(now):
         return sweep(state, now, spec, AGAIN)
-    asked = state.waiting(id)
+    asked = state.requests.get(id)
     if asked is None:
         return KEEP, (), False
     state = state.successor()
@@ -88,7 +88,7 @@ def decide_release(
 ) -> Ruling:
     """End a grant; the answer is whether it was live (L9, M3)."""
     spec, id, token = request  # noqa: A001
-    state = None if document is None else document.record
+    state: Any = None if document is None else document.record
     if state.__class__ is not spec.blank.__class__ or state.next is not None:
         state = load(document, spec.blank)
     grant = state.grants.get(id)
@@ -120,7 +120,7 @@ def decide_renew(
     state = load(document, spec.blank)
     if state.is_due(now):
         return sweep(state, now, spec, AGAIN)
-    grant = state.find(id)
+    grant = state.grants.get(id)
     if grant is None or grant.token != token:
         return KEEP, (), None
     if now + ttl <= grant.expires:
@@ -152,7 +152,7 @@ def decide_force(
     state = load(document, spec.blank)
     if state.is_due(now):
         return sweep(state, now, spec, AGAIN)
-    grant = state.find(id)
+    grant = state.grants.get(id)
     if grant is None:
         return KEEP, (), False
     state = state.successor()
@@ -222,7 +222,7 @@ def serve(
             granted = ((asked.id, grant),)
             asked = state.next_request()
         has_more = asked is not None
-    record = state if state.grants or state.is_needed else state.rest()
+    record = state if state.grants or state.requests or state.opens_at else state.rest()
     if granted or gone or has_more or state.opens_at:
         answer = Transition(answer, granted, gone, has_more, state.opens_at)
     return record, events, answer
@@ -236,7 +236,7 @@ def give(state: LeaseState, asked: Any, now: int) -> Grant:
     if not asked.upgrades:
         state.add(grant)
         return grant
-    old = state.find(asked.upgrades)
+    old = state.grants.get(asked.upgrades)
     assert old is not None  # a pending upgrade goes with its grant
     grant.id = old.id
     grant.expires = max(grant.expires, old.expires)

@@ -6,14 +6,14 @@ An older version that is read (by history, or by a rule whose commit failed) is 
 from a copy of the newest tables, back through those changes.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Any, Final, Self, TypeAlias
 
 import attrs
 
 from swarm.errors import StaleLease
-from swarm.model import AgentIdentity, Announcement, Document, Path, as_seconds
+from swarm.model import AgentIdentity, Document, Path, as_seconds
 
 MICRO: Final = 1_000_000
 """Kernel time counts microseconds."""
@@ -219,13 +219,15 @@ class LeaseState:
     Attributes:
         opens_at: From when on it is granted again, in kernel time; 0: now.
         weight: How many bytes a version keeps besides its newest grant, about.
-        announces: Whether what happens to it is published.
+
+    A lock and a semaphore differ in what fits beside the holders (`fits`, `admits`,
+    `next_request`), who holds up a request (`needed`, `in_the_way`), what they count
+    (`count`, `carry`) and what they announce: see `LockState`.
     """
 
     # Not slots: most versions have only a few of these, and the class has the rest.
     opens_at: int = 0
     weight: int = 128
-    announces: bool = False
     grants: dict[str, Grant]
     requests: dict[str, Request] = {}  # noqa: RUF012  # replaced, never filled
     queues: dict[str, list[tuple[int, int, Request]]] = {}  # noqa: RUF012  # likewise
@@ -301,7 +303,7 @@ class LeaseState:
                 "written"
             )
 
-    # --- for rules: only of the newest version --------------------------------
+    # --- for rules, of the newest version only ----------------------------------------
 
     def scalars(self) -> Self:
         """Return a version that has everything but the tables."""
@@ -355,27 +357,9 @@ class LeaseState:
     def carry(self, new: Any) -> None:
         """Give the next version what a lock or a semaphore has besides its people."""
 
-    @property
-    def has_queue(self) -> bool:
-        """Whether requests wait."""
-        return bool(self.requests)
-
-    @property
-    def is_needed(self) -> bool:
-        """Whether there is anything to keep."""
-        return bool(self.grants or self.requests or self.opens_at)
-
     def rest(self) -> Self | None:
         """Return what is kept when the last holder has left: nothing (G13)."""
         return None
-
-    def find(self, id: str) -> Grant | None:  # noqa: A002
-        """Return the grant of this id."""
-        return self.grants.get(id)
-
-    def waiting(self, id: str) -> Request | None:  # noqa: A002
-        """Return the waiting request of this id."""
-        return self.requests.get(id)
 
     def held(self) -> dict[str, Grant]:
         """Return the holders by id, to be read only."""
@@ -452,7 +436,6 @@ class LeaseState:
 
     def count(self, grant: Grant, by: int) -> None:
         """Count a holder that was added (1) or removed (-1)."""
-        raise NotImplementedError
 
     def enqueue(self, request: Request) -> None:
         """Queue a request behind all that do not rank later."""
@@ -501,42 +484,13 @@ class LeaseState:
             heappop(queue)
         return None
 
-    def entries(self, mode: str) -> list[tuple[int, int, Request]]:
-        """Return those that want this mode, in no order, with some that have left."""
-        return self.queues.get(mode, [])
-
     def has_followers(self, request: Request) -> bool:
         """Return whether a request may have been queued ahead of others."""
         return self.last_rank > request.rank
 
-    def newest_first(self) -> Iterable[Grant]:
-        """Return the holders, the last that was added first."""
-        return reversed(self.grants.values())
-
-    # --- what a lock and a semaphore differ in --------------------------------
-
     def refusal(self, spec: "AcquireSpec") -> str:  # noqa: ARG002
         """Return why a request can never be granted; "": it can."""
         return ""
-
-    def needed(
-        self,
-        request: Request,  # noqa: ARG002
-        is_over: IsOver,  # noqa: ARG002
-    ) -> int | None:
-        """Return how many permits must come back before a request is granted.
-
-        None: every holder `in_the_way` must leave.
-        """
-        return None
-
-    def in_the_way(self, request: Request, is_over: IsOver) -> Iterable[Grant]:
-        """Return the holders that must leave before a request is granted.
-
-        A request waits for all that a conflicting one ahead of it waits for, unless
-        that is about to leave: `is_over(id)`.
-        """
-        raise NotImplementedError
 
     def is_behind(
         self,
@@ -546,32 +500,6 @@ class LeaseState:
     ) -> bool:
         """Return whether a request waits for another that is ahead of it."""
         return (other.rank, other.seq) < (request.rank, request.seq)
-
-    def fits(self, request: Request) -> bool:
-        """Return whether a request can be granted beside the holders."""
-        raise NotImplementedError
-
-    def admits(self, request: Request) -> bool:
-        """Return whether a newcomer can be granted: no barging (G7, L8)."""
-        raise NotImplementedError
-
-    def next_request(self) -> Request | None:
-        """Return the first request in the queue that can be granted now (G6).
-
-        Every request is considered, and none is granted that an earlier one, still
-        waiting, stands in the way of (G7).
-        """
-        raise NotImplementedError
-
-    def announce(
-        self, kind: str, name: str, subject: Grant | Request
-    ) -> tuple[Announcement, ...]:
-        """Return the events to publish when `kind` happens to a grant or request.
-
-        `kind` is "acquired", "released", "expired" or "contention"; anything else is
-        the reason why a grant was taken away.
-        """
-        raise NotImplementedError
 
 
 def _queued_at(request: Request) -> tuple[int, int]:

@@ -65,7 +65,6 @@ def check_mode(mode: str) -> Mode:
 class LockState(LeaseState):
     """One version of the record of a lock."""
 
-    announces: bool = True
     exclusives: int = 0
     upgradeables: int = 0
 
@@ -96,6 +95,9 @@ class LockState(LeaseState):
         elif grant.mode == "upgradeable":
             new.upgradeables = 1
         return new
+
+    def needed(self, request: Request, is_over: IsOver) -> None:
+        """Return None: every holder `in_the_way` must leave."""
 
     def fits(self, request: Request) -> bool:
         """Return whether a request can be granted beside the holders (L1)."""
@@ -142,7 +144,11 @@ class LockState(LeaseState):
         return None if best is None else best[2]
 
     def in_the_way(self, request: Request, is_over: IsOver) -> Iterator[Grant]:
-        """Yield the holders that must leave before a request is granted."""
+        """Yield the holders that must leave before a request is granted.
+
+        A request waits for all that a conflicting one ahead of it waits for, unless
+        that is about to leave: `is_over(id)`.
+        """
         mode = request.mode
         if mode != "exclusive" and self._is_behind_exclusive(request, FIRST, is_over):
             mode = "exclusive"
@@ -167,7 +173,7 @@ class LockState(LeaseState):
             and (at, seq) < mine
             and self.requests.get(ahead.id) is ahead
             and not is_over(ahead.id)
-            for at, seq, ahead in self.entries("exclusive")
+            for at, seq, ahead in self.queues.get("exclusive", ())
         )
 
     def announce(
@@ -238,7 +244,7 @@ def decide_upgrade(
     state = load(document, spec.blank)
     if state.is_due(now):
         return sweep(state, now, spec, AGAIN)
-    held = state.find(held_id)
+    held = state.grants.get(held_id)
     if held is None or held.token != token:
         return KEEP, (), None
     if held.mode == "exclusive":
@@ -276,7 +282,7 @@ def decide_downgrade(
     state = load(document, spec.blank)
     if state.is_due(now):
         return sweep(state, now, spec, AGAIN)
-    held = state.find(id)
+    held = state.grants.get(id)
     if held is None or held.token != token:
         return KEEP, (), None
     if held.mode == mode:

@@ -73,11 +73,6 @@ class SemaphoreState(LeaseState):
         return cls(1, 1).read_json(value)
 
     @property
-    def taken(self) -> int:
-        """How many permits are held."""
-        return sum(grant.permits for grant in self.held().values())
-
-    @property
     def free(self) -> int:
         """How many permits are left; of the newest version only."""
         return self.capacity - self.in_use

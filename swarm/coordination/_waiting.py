@@ -24,7 +24,6 @@ from collections.abc import Callable, Generator, Hashable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
 from swarm.coordination._alarms import Alarms, Slot
-from swarm.coordination._joins import TaskJoins
 from swarm.coordination._names import Rights
 from swarm.coordination._sessions import Life, Session, Sessions
 from swarm.coordination._wait_graph import WaitGraph
@@ -481,8 +480,3 @@ def _has_people(view: View) -> bool:
 
 def _now(view: View) -> int:
     return view.now
-
-
-def make_joins(core: Core, has_queue: Callable[[Any], bool]) -> TaskJoins:
-    """Return what finds the joins of the sessions of `core`."""
-    return TaskJoins(core.sessions, core.life, has_queue)
