@@ -91,17 +91,19 @@ then the failure is the task group's own error.
 room of their own. The first step of an ask to an idle agent runs in the call stack of
 its asker, at most 512 in one turn of the loop and 16 deep. The registry remembers the
 last 32 failures. The tree belongs to one event loop: elsewhere use `swarm.portal()`.
-Under the default policy an agent may kill and replace only agents that it spawned.
+Under the default policy an agent may kill and replace only agents that it spawned. For
+pyright, a method of a generic agent is spelled with its type: `ask(Box[int].get)`.
 """
 
 from swarm.agents._agent import Actor, surfaces_of
 from swarm.agents._beside import AgentTimer
-from swarm.agents._cell import Cell, poster
+from swarm.agents._cell import Cell
 from swarm.agents._envelope import Envelope, calling_turn, request_of, running_turn
 from swarm.agents._group import Group, SpawnOptions
 from swarm.agents._host import Holdings, Host
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox
+from swarm.agents._post import poster
 from swarm.agents._protocol import interleave, interleaves
 from swarm.agents._records import AgentInfo, AgentRecord, Failure
 from swarm.agents._ref import Ref

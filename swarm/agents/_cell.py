@@ -32,7 +32,7 @@ from swarm.agents._turn import first_step, produce
 from swarm.agents._worker import DEPTH, Worker
 from swarm.coordination import AnyOf
 from swarm.errors import NoSuchAgent, RemoteCancelled, WrongLoop
-from swarm.model import OWNER, AgentIdentity, Cause, Event, Path
+from swarm.model import OWNER, AgentIdentity, Path
 from swarm.ports import Standing, standing
 
 SPARE: Final = 64
@@ -41,7 +41,7 @@ SPARE: Final = 64
 BUDGET: Final = 256
 """How many turns one agent runs before it lets others run."""
 
-PENDING: Final = object()
+PENDING: Final[Any] = object()
 """No answer yet."""
 
 QUEUED: Final = State.QUEUED.value
@@ -82,57 +82,19 @@ class Cell:
         stop_timer: Ends the agent if it does not stop in time.
     """
 
+    # fmt: off
     __slots__ = (
-        "accepting",
-        "agent",
-        "args",
-        "aside",
-        "aside_box",
-        "beat",
-        "began",
-        "calls",
-        "cancelling",
-        "capabilities",
-        "capacity",
-        "children",
-        "context",
-        "current",
-        "ending",
-        "error",
-        "factory",
-        "failures",
-        "handled",
-        "heir_of",
-        "hook",
-        "host",
-        "identity",
-        "is_gone",
-        "is_interrupted",
-        "keeps",
-        "killed",
-        "late",
-        "mailbox",
-        "open",
-        "path",
-        "reason",
-        "registered",
-        "restart",
-        "restarts",
-        "returning",
-        "serving",
-        "shutdown",
-        "spawner",
-        "stack",
-        "started_at",
-        "status",
-        "stop_timer",
-        "stops_itself",
-        "supervisor",
-        "surfaces",
-        "timers",
-        "watchers",
+        "accepting", "agent", "args", "aside", "aside_box", "beat", "began",
+        "calls", "cancelling", "capabilities", "capacity", "children",
+        "context", "current", "ending", "error", "factory", "failures",
+        "handled", "heir_of", "hook", "host", "identity", "is_gone",
+        "is_interrupted", "keeps", "killed", "late", "mailbox", "open", "path",
+        "reason", "registered", "restart", "restarts", "returning", "serving",
+        "shutdown", "spawner", "stack", "started_at", "status", "stop_timer",
+        "stops_itself", "supervisor", "surfaces", "timers", "watchers",
         "worker",
     )
+    # fmt: on
 
     def __init__(
         self,
@@ -847,67 +809,3 @@ class Cell:
             if mailbox is not None:
                 queued += len(mailbox) + len(mailbox.waiting or ())
         return queued + (self.current is not None) + len(self.aside or ())
-
-
-# --- events ---------------------------------------------------------------------------
-
-
-class Posted(Envelope):
-    """An event in a mailbox: no asker waits, but the subscription hears of a loss."""
-
-    __slots__ = ("_event", "_undelivered")
-
-    is_tell = True
-
-    def __init__(
-        self,
-        cell: Cell,
-        call: Call,
-        event: Event[Any],
-        undelivered: Callable[[Event[Any], BaseException], None],
-    ) -> None:
-        """Call a method with an event."""
-        super().__init__(cell, call, (event,), {})
-        self._event = event
-        self._undelivered = undelivered
-
-    @property
-    def cause(self) -> Cause:  # made when needed
-        """What the turn's commits are consequences of: the event."""
-        return self._event.cause
-
-    @cause.setter
-    def cause(self, cause: Cause | None) -> None: ...
-
-    def settle(self, error: BaseException) -> None:
-        """Tell the subscription that the event comes to nothing."""
-        self._undelivered(self._event, error)
-
-
-def poster(
-    cell: Cell,
-    method: Callable[..., Any],
-    undelivered: Callable[[Event[Any], BaseException], None],
-) -> Callable[[Event[Any]], bool | None]:
-    """Return a function that puts an event into an agent's mailbox, for `method`.
-
-    It returns whether there was room: beyond the mailbox itself, as many events again
-    may wait for room. None: the agent takes nothing more. `undelivered` is called for
-    an event that was taken and comes to nothing because the agent ends.
-    """
-    call = Call(type(cell.agent), method)
-
-    def post(event: Event[Any]) -> bool | None:
-        if not cell.accepting:
-            return None
-        box = cell.aside_box if call.interleaves else cell.mailbox
-        if (
-            box is not None
-            and box.waiting is not None
-            and len(box.waiting) >= cell.capacity
-        ):
-            return False
-        cell.post(Posted(cell, call, event, undelivered))
-        return True
-
-    return post

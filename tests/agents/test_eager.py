@@ -76,13 +76,6 @@ async def test_locks_are_taken_in_order_and_deadlocks_found():
         with pytest.raises(DeadlockError):
             await refs[0].ask(Worker.ask_back, refs[1], refs[0])
 
-        async def child() -> None:
-            await swarm.lock("y").acquire()
-
-        async with swarm.lock("y"):
-            with pytest.raises(DeadlockError):
-                await asyncio.gather(child())
-
 
 @in_eager_tasks
 async def test_a_barrier_and_permits():

@@ -9,6 +9,7 @@ import logging
 import pickle
 import threading
 import weakref
+from typing import Generic, TypeVar
 
 import pytest
 
@@ -151,6 +152,26 @@ async def test_the_logger_names_its_agent(caplog):
     (record,) = [r for r in caplog.records if r.levelno == logging.WARNING]
     assert record.getMessage() == "ada: hello world"
     assert (record.agent, record.more) == ("ada", 1)
+
+
+T = TypeVar("T")
+
+
+class Box(Agent, Generic[T]):
+    def __init__(self, value: T) -> None:
+        self.value = value
+
+    async def get(self) -> T:
+        return self.value
+
+
+@virtual
+async def test_a_generic_agent_is_spawned_and_asked_with_its_type():
+    """`Box[int]` is what pyright wants; `Box` works as well."""
+    async with Swarm() as swarm:
+        ref = await swarm.spawn(Box[int], 7)
+        assert await ref.ask(Box[int].get) == 7
+        assert await ref.ask(Box.get) == 7
 
 
 # --- groups, loops, rights -----------------------------------------------------------

@@ -1,0 +1,70 @@
+"""Events as requests: what calls the `@on` methods of an agent."""
+
+from collections.abc import Callable
+from typing import Any
+
+from swarm.agents._cell import Cell
+from swarm.agents._envelope import Envelope
+from swarm.agents._protocol import Call
+from swarm.model import Cause, Event
+
+
+class Posted(Envelope):
+    """An event in a mailbox: no asker waits, but the subscription hears of a loss."""
+
+    __slots__ = ("_event", "_undelivered")
+
+    is_tell = True
+
+    def __init__(
+        self,
+        cell: Cell,
+        call: Call,
+        event: Event[Any],
+        undelivered: Callable[[Event[Any], BaseException], None],
+    ) -> None:
+        """Call a method with an event."""
+        super().__init__(cell, call, (event,), {})
+        self._event = event
+        self._undelivered = undelivered
+
+    @property
+    def cause(self) -> Cause:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What the turn's commits are consequences of: the event."""
+        return self._event.cause
+
+    @cause.setter
+    def cause(self, cause: Cause | None) -> None: ...
+
+    def settle(self, error: BaseException) -> None:
+        """Tell the subscription that the event comes to nothing."""
+        self._undelivered(self._event, error)
+
+
+def poster(
+    cell: Cell,
+    method: Callable[..., Any],
+    undelivered: Callable[[Event[Any], BaseException], None],
+) -> Callable[[Event[Any]], bool | None]:
+    """Return a function that puts an event into an agent's mailbox, for `method`.
+
+    It returns whether there was room: beyond the mailbox itself, as many events again
+    may wait for room. None: the agent takes nothing more. `undelivered` is called for
+    an event that was taken and comes to nothing because the agent ends.
+    """
+    call = Call(type(cell.agent), method)
+
+    def post(event: Event[Any]) -> bool | None:
+        if not cell.accepting:
+            return None
+        box = cell.aside_box if call.interleaves else cell.mailbox
+        if (
+            box is not None
+            and box.waiting is not None
+            and len(box.waiting) >= cell.capacity
+        ):
+            return False
+        cell.post(Posted(cell, call, event, undelivered))
+        return True
+
+    return post
