@@ -15,6 +15,8 @@ from swarm.model import AgentIdentity, Path, canonical, check_text
 from swarm.ports import Condition, View, Write
 from swarm.work._task_manager import TaskManager
 
+_SCALARS: Final = frozenset((str, int, float, bool, type(None)))
+
 STEPS: Final = Path.of("global", "task_steps")
 
 
@@ -97,6 +99,11 @@ def step_path(task_id: str, name: str) -> Path:
     Raises:
         InvalidPath: The name cannot be a name in the tree.
     """
+    if name.isidentifier() and task_id[:5] == "task-":  # most are, and need no check
+        return Path(
+            ("global", "task_steps", task_id, name),
+            f"global.task_steps.{task_id}.{name}",
+        )
     return STEPS.child(task_id, name)
 
 
@@ -127,7 +134,8 @@ class StepLog:
         """Know of none yet."""
         self._claim = claim
         self._recorded: dict[str, tuple[str, bytes]] | None = None
-        self._running: dict[str, asyncio.Future[tuple[str, bytes]]] = {}
+        # The steps that run, and what others that want the same one wait for.
+        self._running: dict[str, asyncio.Future[None] | None] = {}
 
     async def run(
         self,
@@ -140,23 +148,25 @@ class StepLog:
         check_text("the name of a step", name)
         if not callable(function):
             raise TypeError(f"a step runs a function, not {function!r}")
-        claim = self._claim
-        manager = claim.manager
-        if args or kwargs:
-            manager.codec.encode([args, kwargs])  # says which argument is wrong
-        mark = fingerprint(args, kwargs)
+        try:
+            mark = fingerprint(args, kwargs)
+        except TypeError:
+            self._claim.manager.codec.encode([args, kwargs])  # says what is wrong
+            raise
         recorded = self._recorded
         if recorded is None:
             recorded = await self._load()
-        found = recorded.get(name)
-        if found is None:
-            running = self._running.get(name)
-            if running is None:
+        while (found := recorded.get(name)) is None:
+            if name not in self._running:
                 return await self._record(name, mark, function, args, kwargs)
-            found = await asyncio.shield(running)
+            running = self._running[name]
+            if running is None:
+                running = asyncio.get_running_loop().create_future()
+                self._running[name] = running
+            await asyncio.shield(running)  # then it is recorded, or was cancelled
         if found[0] != mark:
             raise StepMismatch(
-                f"step {name!r} of task {claim.task_id} was recorded with other "
+                f"step {name!r} of task {self._claim.task_id} was recorded with other "
                 "arguments; give a step that does other work another name"
             )
         return orjson.loads(found[1])
@@ -184,40 +194,57 @@ class StepLog:
         claim = self._claim
         manager = claim.manager
         scope = StepScope(claim, name)
-        done = asyncio.get_running_loop().create_future()
-        self._running[name] = done
+        self._running[name] = None
+        failure: Exception | None = None
         token = current_step.set(scope)
         try:
             try:
                 result = function(*args, **kwargs)
-                if inspect.isawaitable(result):
+                if result.__class__ not in _SCALARS and inspect.isawaitable(result):
                     result = await result
             finally:
                 current_step.reset(token)
             body = manager.codec.encode(result)
-            record = step_write(claim.task_id, name, mark, body)
-            await manager.kernel.commit(
-                claim.identity,
-                [record, *scope.writes],
-                conditions=[*claim.conditions(), *scope.conditions],
-                events=scope.events,
-            )
-        except BaseException as error:
-            if isinstance(error, StaleClaim):
-                claim.lose(str(error))
-            # Whoever waits for the same step runs into the same error, or is cancelled.
-            if isinstance(error, Exception):
-                done.set_exception(error)
-                done.exception()
-            else:
-                done.cancel()
+            await self._commit(scope, step_write(claim.task_id, name, mark, body))
+            assert self._recorded is not None  # `run` has loaded it
+            self._recorded[name] = mark, body
+        except StaleClaim as error:
+            claim.lose(str(error))
+            failure = error
+            raise
+        except Exception as error:
+            failure = error
             raise
         finally:
-            del self._running[name]
-        assert self._recorded is not None  # `run` has loaded it
-        self._recorded[name] = mark, body
-        done.set_result((mark, body))
-        return orjson.loads(body)
+            waiting = self._running.pop(name)
+            if waiting is not None and not waiting.done():
+                if failure is None:
+                    waiting.set_result(None)
+                else:
+                    waiting.set_exception(failure)
+                    waiting.exception()  # those that wait may have been cancelled
+        return result if result.__class__ in _SCALARS else orjson.loads(body)
+
+    async def _commit(self, scope: StepScope, record: Write) -> None:
+        """Record a step, with all that was added to it, while the claim is live."""
+        claim = self._claim
+        manager = claim.manager
+        conditions = claim.conditions()
+        writes = [record]
+        if scope.conditions:
+            conditions = [*conditions, *scope.conditions]
+        if scope.writes:
+            writes += scope.writes
+        if manager.local is None:
+            await manager.kernel.commit(
+                claim.identity, writes, conditions=conditions, events=scope.events
+            )
+            return
+        if manager.pause is not None:
+            await manager.pause()
+        manager.local.commit_now(
+            claim.identity, writes, conditions=conditions, events=scope.events
+        )
 
 
 def _steps_of(view: View, task_id: str) -> list[tuple[str, bytes]]:

@@ -468,6 +468,28 @@ async def test_steps_run_at_the_same_time_and_one_that_runs_is_waited_for(kind):
         assert runs == ["x", "y"]
 
 
+async def test_a_step_whose_runner_is_cancelled_is_run_by_the_next(kind):
+    async with offices(kind) as office:
+        tasks = office.tasks()
+        await tasks.submit("a")
+        runs = []
+
+        async def slow():
+            runs.append(1)
+            if len(runs) == 1:
+                await asyncio.get_running_loop().create_future()
+            return len(runs)
+
+        async with tasks.claim("a") as claim:
+            first = asyncio.ensure_future(claim.step("x", slow))
+            await quiet()
+            second = asyncio.ensure_future(claim.step("x", slow))
+            await quiet()
+            first.cancel()
+            assert await second == 2
+            assert claim._steps._running == {}
+
+
 async def test_a_step_that_fails_has_recorded_nothing(kind):
     async with offices(kind) as office:
         tasks = office.tasks()
