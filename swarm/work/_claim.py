@@ -14,7 +14,18 @@ from swarm.errors import (
     SwarmError,
 )
 from swarm.model import ABSENT, JSON, AgentIdentity, Document, check_seconds
-from swarm.ports import Condition, Holder, Ruling, current_task
+from swarm.ports import Condition, Holder, Ruling
+from swarm.work._body import ClaimBody
+from swarm.work._claim_rules import (
+    Right,
+    decide_cancelled,
+    decide_complete,
+    decide_fail,
+    decide_give_back,
+    decide_progress,
+    decide_renew,
+    decide_update,
+)
 from swarm.work._steps import StepLog
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import (
@@ -27,14 +38,6 @@ from swarm.work._task_record import (
 )
 from swarm.work._transitions import (
     Failure,
-    Right,
-    decide_cancelled,
-    decide_complete,
-    decide_fail,
-    decide_give_back,
-    decide_progress,
-    decide_renew,
-    decide_update,
 )
 
 P = ParamSpec("P")
@@ -70,10 +73,7 @@ class Claim:
     _is_lost = False
     _is_settling = False
     _steps: StepLog | None = None
-    _body: "asyncio.Task[Any] | None" = None
-    _cancelling = 0
-    _is_struck = False
-    _is_lent = False
+    _body: ClaimBody | None = None
     _payload: Any = ABSENT
 
     def __init__(
@@ -324,16 +324,13 @@ class Claim:
         """
         if self._over is not None:
             raise self._stale()
-        if self._body is not None and not self._is_lent:
-            raise RuntimeError(f"a body runs already under {self!r}")
-        self._is_lent = task is not None
-        task = current_task() if task is None else task
-        assert task is not None  # this is called in a coroutine
-        self._body = task
-        self._cancelling = task.cancelling()
-        self._is_struck = False
+        if self._body is not None:
+            if not self._body.is_lent:
+                raise RuntimeError(f"a body runs already under {self!r}")
+            self._body.leave(None)
+        self._body = ClaimBody(f"{self!r}", task)
         if self._record.cancel is not None:
-            self._strike_soon()
+            self._body.strike_soon()
 
     async def __aenter__(self) -> Self:
         self.enter()
@@ -354,10 +351,7 @@ class Claim:
             StaleClaim: The claim was lost, and the body raised nothing else.
         """
         body, self._body = self._body, None
-        is_ours = False
-        if body is not None and self._is_struck:
-            is_ours = body.uncancel() <= self._cancelling
-        is_ours = is_ours and isinstance(error, asyncio.CancelledError)
+        is_ours = body is not None and body.leave(error)
         if self._over is not None:
             if self._is_lost and (error is None or is_ours):
                 raise self._stale() from error
@@ -451,7 +445,8 @@ class Claim:
         if self._over is None:
             self._is_lost = True
             self._finish(reason)
-            self._strike_soon()
+            if self._body is not None:
+                self._body.strike_soon()
 
     def may_have_steps(self) -> bool:
         """Return whether another claim of the task may have recorded steps."""
@@ -466,20 +461,6 @@ class Claim:
                 f"{self._over}"
             )
         return stale(self._manager.index.records.get(self.task_id), self.token)
-
-    def _strike_soon(self) -> None:
-        if self._body is not None:
-            asyncio.get_running_loop().call_soon(self._strike, self._body)
-
-    def _strike(self, body: "asyncio.Task[Any]") -> None:
-        """Cancel the body, unless it has been left meanwhile.
-
-        Not at once: its task may be the one that made the commit which ended the claim.
-        Cancelled while it runs, it could not take that back.
-        """
-        if body is self._body and not self._is_struck:
-            self._is_struck = True
-            body.cancel(f"{self!r}")
 
     # --- what the log and the clock say -----------------------------------------------
 
@@ -499,8 +480,8 @@ class Claim:
         is_new = record.cancel is not None and self._record.cancel is None
         self._record = record
         self._claim = claim
-        if is_new:
-            self._strike_soon()
+        if is_new and self._body is not None:
+            self._body.strike_soon()
 
     def close(self) -> None:
         """Take in that the swarm is closed: the body goes on, and can do nothing."""
@@ -532,63 +513,6 @@ class Claim:
         except SwarmError:
             return  # lost, or tried again at the next heartbeat
         self._local_end = before + self._claim.lease / MICRO
-
-
-def adopt(
-    manager: TaskManager,
-    identity: AgentIdentity,
-    record: TaskRecord,
-    revision: int,
-    before: float,
-) -> Claim:
-    """Return the live claim of a record that was committed under `revision`.
-
-    Args:
-        manager: The tasks of this process.
-        identity: The agent that holds it.
-        record: The task, running.
-        revision: The revision of the commit that made the claim.
-        before: Monotonic seconds before that commit was asked for.
-
-    Raises:
-        Closed: The swarm was closed meanwhile; the lease ends by itself.
-    """
-    if manager.closed is not None:
-        raise manager.closed
-    claim = record.claim
-    assert claim is not None  # the record is of a running task
-    claim.token = claim.token or revision
-    made = manager.runtime.substitute(Claim)(manager, identity, record, claim, before)
-    newest = manager.index.records.get(record.spec.id)
-    if newest is not record and newest is not None:  # the log has been faster
-        made.follow(newest)
-    return made
-
-
-async def carry_out(
-    claim: Claim, function: Callable[[Claim], Awaitable[JSON]]
-) -> Exception | None:
-    """Run `function(claim)` under a claim, and end the attempt by its outcome.
-
-    Its result completes the task; an exception fails the attempt and is returned; a
-    cancellation gives the task back.
-
-    Raises:
-        StaleClaim: The claim was lost meanwhile.
-    """
-    claim.enter()
-    try:
-        result = await function(claim)
-        claim.manager.codec.encode(result)  # what is no JSON value fails the attempt
-    except BaseException as error:
-        is_ours = await claim.leave(error)
-        if isinstance(error, Exception):
-            return error
-        if not is_ours:
-            raise
-        return None
-    await claim.leave(None, result)
-    return None
 
 
 def in_words(error: str | BaseException) -> str:

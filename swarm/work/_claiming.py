@@ -8,16 +8,17 @@ from typing import Any, Protocol
 from swarm.errors import SwarmError, TaskTimeout
 from swarm.model import AgentIdentity
 from swarm.ports import Timer
-from swarm.work._claim import Claim, adopt
-from swarm.work._ready import Selector
-from swarm.work._task_manager import TaskManager
-from swarm.work._task_record import MICRO, TaskRecord
-from swarm.work._transitions import (
+from swarm.work._carrying import adopt
+from swarm.work._claim import Claim
+from swarm.work._claim_rules import (
     ClaimRequest,
     Right,
     decide_claim,
     decide_give_back,
 )
+from swarm.work._ready import Selector
+from swarm.work._task_manager import TaskManager
+from swarm.work._task_record import MICRO, TaskRecord
 
 
 class Gate(Protocol):

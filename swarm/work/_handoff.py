@@ -11,9 +11,18 @@ from swarm.errors import InvalidTransition, NotFound, SwarmError
 from swarm.model import JSON, AgentIdentity, Path, check_seconds, check_text
 from swarm.ports import View
 from swarm.work import _handoff_rules as rules
+from swarm.work._carrying import (
+    adopt,
+)
 from swarm.work._checkpoint_rules import Checkpoint, task_series
 from swarm.work._checkpoint_rules import find as find_checkpoint
-from swarm.work._claim import Claim, adopt
+from swarm.work._claim import (
+    Claim,
+)
+from swarm.work._claim_rules import (
+    Right,
+    decide_give_back,
+)
 from swarm.work._context import visible
 from swarm.work._handoff_manager import HandoffManager
 from swarm.work._handoff_record import (
@@ -24,7 +33,6 @@ from swarm.work._handoff_record import (
 )
 from swarm.work._handoff_rules import Taken
 from swarm.work._task_record import MICRO, TaskRecord, load, task_path
-from swarm.work._transitions import Right, decide_give_back
 
 Outcome: TypeAlias = Literal["accepted", "rejected", "expired", "withdrawn"]
 

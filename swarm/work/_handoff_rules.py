@@ -44,7 +44,10 @@ from swarm.work._task_record import (
     stale,
     task_path,
 )
-from swarm.work._transitions import evolve, hand_over
+from swarm.work._transitions import (
+    evolve,
+    hand_over,
+)
 
 HOPS: Final = 8
 """How often one task is handed on at most, unless told otherwise (O10)."""

@@ -17,6 +17,9 @@ from swarm.errors import ConfigMismatch, InvalidTransition, NotFound, SchemaVers
 from swarm.model import JSON, AgentIdentity, Document, Path, canonical
 from swarm.ports import Plan, View, Write
 from swarm.work._handoff_rules import follow_task
+from swarm.work._manual_rules import (
+    decide_cancel,
+)
 from swarm.work._pipeline_graph import (
     MAPPED,
     NextTask,
@@ -29,6 +32,10 @@ from swarm.work._pipeline_graph import (
     next_tasks,
     run_status,
 )
+from swarm.work._submit_rules import (
+    Submission,
+    submitted,
+)
 from swarm.work._task_record import (
     MICRO,
     TaskRecord,
@@ -37,11 +44,8 @@ from swarm.work._task_record import (
     load,
     task_path,
 )
-from swarm.work._transitions import (
-    Submission,
-    decide_cancel,
+from swarm.work._with_handoff import (
     decide_with_handoff,
-    submitted,
 )
 
 VERSION: Final = 1

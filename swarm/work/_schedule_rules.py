@@ -9,8 +9,11 @@ import orjson
 
 from swarm.model import EPOCH, Path, TaskCreated, to_datetime
 from swarm.ports import Plan, View, Write
+from swarm.work._submit_rules import (
+    Submission,
+    submitted,
+)
 from swarm.work._task_record import NEVER, TaskSpec, task_path
-from swarm.work._transitions import Submission, submitted
 
 SCHEDULES: Final = Path.of("global", "schedules")
 

@@ -12,6 +12,11 @@ import orjson
 from swarm.errors import NotFound, TaskError, TaskTimeout
 from swarm.model import JSON, AgentIdentity, as_seconds, check_text, to_datetime
 from swarm.work._caller import Caller
+from swarm.work._manual_rules import (
+    decide_cancel,
+    decide_reopen,
+    decide_resolve,
+)
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import (
     Entry,
@@ -19,7 +24,6 @@ from swarm.work._task_record import (
     TaskRecord,
     TaskStatus,
 )
-from swarm.work._transitions import decide_cancel, decide_reopen, decide_resolve
 
 _BUFFER: Final = 1_024
 """How many changes a slow watcher may be behind; the oldest are left out then."""

@@ -10,8 +10,8 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Protocol, TypeVar
 
-from swarm.errors import Closed, SwarmError
-from swarm.model import OWNER, TIME, AgentIdentity, Commit, Document, Path, living
+from swarm.errors import Closed
+from swarm.model import AgentIdentity, Commit, Document, Path, living
 from swarm.ports import (
     Clock,
     Codec,
@@ -23,7 +23,6 @@ from swarm.ports import (
     Ruling,
     Runtime,
     Tail,
-    Timer,
     View,
     Write,
     current_runtime,
@@ -31,25 +30,23 @@ from swarm.ports import (
 from swarm.work import _checkpoint_rules as checkpoint_rules
 from swarm.work import _handoff_rules as handoff_rules
 from swarm.work._claim_queue import ClaimQueue
+from swarm.work._task_alarm import TaskAlarm
 from swarm.work._task_index import TaskIndex
 from swarm.work._task_record import (
     MICRO,
-    NEVER,
     TASKS,
     TaskRecord,
-    TaskStatus,
     load,
     task_path,
 )
 from swarm.work._transitions import (
     HandoffPending,
-    OnClaimEnd,
-    decide_cancel,
-    decide_expire,
-    decide_rescue,
-    decide_with_handoff,
 )
 from swarm.work._why import Server, why
+from swarm.work._with_handoff import (
+    OnClaimEnd,
+    decide_with_handoff,
+)
 
 R = TypeVar("R")
 
@@ -58,9 +55,6 @@ Observer = Callable[[TaskRecord | None], None]
 
 _LAG: Final = MICRO // 20
 """After how long a task is tried again that was not due on the kernel's clock."""
-
-_AGAIN: Final = MICRO
-"""After how long what came due is tried again, when its commit has failed."""
 
 
 class LiveClaim(Protocol):
@@ -85,6 +79,7 @@ class TaskManager:
         entropy: Where ids and jitter come from.
         index: What this process knows of the tasks.
         queue: The claims that wait for a task.
+        alarm: What rings when something of a task comes due.
         claims: The claims of this process, by the id of their task.
     """
 
@@ -124,6 +119,9 @@ class TaskManager:
         self.deadlines: Deadlines = Deadlines(clock)
         self.index: TaskIndex = TaskIndex(None if aging is None else int(aging * MICRO))
         self.queue: ClaimQueue = ClaimQueue(self.index)
+        self.alarm: TaskAlarm = TaskAlarm(
+            self.index, self.queue, clock, entropy, self.now, start, self.apply_one
+        )
         self.claims: dict[str, LiveClaim] = {}
         self.start: Callable[[Coroutine[Any, Any, Any], str], asyncio.Task[Any]]
         self.start = start
@@ -143,8 +141,6 @@ class TaskManager:
         self._loaded: asyncio.Future[None] | None = None
         self._since = 0
         self._ahead = 0
-        self._timer: Timer | None = None
-        self._timer_at = 0
         self._prefix = entropy.identifier()[:12]
         self._ids = 0
         self._closed: Exception | None = None
@@ -274,8 +270,7 @@ class TaskManager:
         """
         at = self.now() + _LAG
         self.index.defer(record, at)
-        if self._timer is None or at < self._timer_at:
-            self._set_timer(at)
+        self.alarm.arm_before(at)
 
     async def find(self, task_id: str) -> TaskRecord | None:
         """Return a task's newest record, or None: there is no such task."""
@@ -344,9 +339,7 @@ class TaskManager:
             return
         self._closed = error or Closed("the swarm is closed")
         self._unlisten()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self.alarm.close()
         if self._loaded is not None and not self._loaded.done():
             self._loaded.set_exception(self._closed)
             self._loaded.exception()
@@ -381,7 +374,7 @@ class TaskManager:
         self._ahead = now - int(self.clock.monotonic() * MICRO)
         for document in found:
             self._put(document, now)
-        self._arm()
+        self.alarm.arm()
 
     def _follow(self, commit: Commit) -> None:
         """Take in a commit; called in the middle of it, so nothing here commits."""
@@ -416,7 +409,7 @@ class TaskManager:
                 self.queue.offer(record)
             for listener in self._listeners:
                 listener(old, record)
-            self._arm_for(record, is_ready)
+            self.alarm.arm_for(record, is_ready)
         claim = self.claims.get(task_id)
         if claim is not None:
             claim.follow(record)
@@ -431,81 +424,6 @@ class TaskManager:
         ahead = seen - int(self.clock.monotonic() * MICRO)
         if ahead > self._ahead:
             self._ahead = ahead
-
-    # --- what comes due ---------------------------------------------------------------
-
-    def _arm_for(self, record: TaskRecord, is_ready: bool) -> None:
-        """Have the timer ring when something is to be done about a record."""
-        claim = record.claim
-        if claim is not None:
-            at = claim.expires
-        elif record.status is TaskStatus.PENDING:
-            at = NEVER if is_ready else record.run_at
-            if record.deadline is not None and record.deadline < at:
-                at = record.deadline
-        else:
-            if record.status is TaskStatus.CANCELLED and self.index.children(
-                record.spec.id
-            ):
-                self.start(self._cancel_parts(record), "tasks: cancel the parts")
-            return
-        if at is not NEVER and (self._timer is None or at < self._timer_at):
-            self._set_timer(at)
-
-    def _arm(self) -> None:
-        ends = (self.index.next_due(), self.index.next_end())
-        at = min((end for end in ends if end is not None), default=None)
-        if at is not None:
-            self._set_timer(at)
-
-    def _set_timer(self, at: int) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = at
-        seconds = (at - self.now() + 2) / MICRO
-        when = self.clock.monotonic() + max(0.0, seconds)
-        self._timer = self.clock.call_at(when, self._on_time)
-
-    def _on_time(self) -> None:
-        self._timer = None
-        now = self.now()
-        for record in self.index.promote(now):
-            self.queue.offer(record)
-        ended = list(self.index.ended(now))
-        if ended:
-            self.start(self._end(ended), "tasks: what is over")
-        self._arm()
-
-    async def _end(self, ended: list[TaskRecord]) -> None:
-        """Commit what follows of leases and deadlines that are over."""
-        for record in ended:
-            task_id, claim = record.spec.id, record.claim
-            try:
-                if claim is None:
-                    await self.apply_one(TIME, task_id, decide_expire, None)
-                else:
-                    chance = self.entropy.jitter(0.0, 1.0)
-                    request = (task_id, claim.id, chance)
-                    await self.apply_one(TIME, task_id, decide_rescue, request)
-            except Closed:
-                return
-            except SwarmError:
-                pass  # tried again below
-            self.index.look_again(record, self.now() + _AGAIN)
-        self._arm()
-
-    async def _cancel_parts(self, record: TaskRecord) -> None:
-        """Cancel what is not final below a task that was cancelled."""
-        reason = f"the task {record.spec.id} it is a part of was cancelled"
-        for child in self.index.children(record.spec.id):
-            if not child.is_settled() or child.status is TaskStatus.ESCALATED:
-                request = (child.spec.id, OWNER.agent_id, reason)
-                try:
-                    await self.apply_one(OWNER, child.spec.id, decide_cancel, request)
-                except Closed:
-                    return
-                except SwarmError:
-                    continue  # it is gone
 
 
 def _no_scope(_: str) -> AbstractContextManager[object]:

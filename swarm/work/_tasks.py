@@ -31,6 +31,11 @@ from swarm.work._schedule_rules import (
     schedule_path,
 )
 from swarm.work._steps import fingerprint
+from swarm.work._submit_rules import (
+    Submission,
+    decide_submit,
+    decide_submit_once,
+)
 from swarm.work._submitting import (
     checked_deadline,
     checked_delay,
@@ -41,7 +46,6 @@ from swarm.work._task_handle import Task, TaskInfo, info_of
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import ANYBODY, MICRO, TaskStatus
 from swarm.work._task_stats import TaskStats
-from swarm.work._transitions import Submission, decide_submit, decide_submit_once
 
 _NO_DEADLINE: Final = (None, None)
 
@@ -157,8 +161,9 @@ class Tasks:
             kind,
             payload,
             key,
-            priority,
             None if parent is None else id_of(parent),
+            path,
+            priority,
             timeout,
             max_retries,
             backoff,
@@ -168,7 +173,6 @@ class Tasks:
             escalate_to,
             schema_version,
             metadata,
-            path,
         )
         submission = Submission(
             spec,
@@ -283,16 +287,7 @@ class Tasks:
         cron: str | None = None,
         every: float | None = None,
         zone: str = "UTC",
-        priority: Priority | int = Priority.NORMAL,
-        timeout: float | None = 300,
-        max_retries: int = 3,
-        backoff: Backoff | None = None,
-        to: str | None = None,
-        capability: str | None = None,
-        role: str | None = None,
-        escalate_to: str | None = None,
-        schema_version: str = "1.0.0",
-        metadata: Mapping[str, JSON] | None = None,
+        **options: Any,
     ) -> Schedule:
         """Submit a task again and again, once for each time.
 
@@ -309,16 +304,8 @@ class Tasks:
             cron: When, as a cron expression: "0 7 * * *".
             every: Or the seconds between two tasks; the first comes after as many.
             zone: The time zone of the cron expression.
-            priority: As for `submit`, as the others.
-            timeout: Likewise.
-            max_retries: Likewise.
-            backoff: Likewise.
-            to: Likewise.
-            capability: Likewise.
-            role: Likewise.
-            escalate_to: Likewise.
-            schema_version: Likewise.
-            metadata: Likewise.
+            **options: Others of `submit`: priority, timeout, max_retries, backoff, to,
+                capability, role, escalate_to, schema_version, metadata.
 
         Raises:
             ValueError: There is not one of `cron` and `every`, or it means nothing.
@@ -333,24 +320,7 @@ class Tasks:
         check_text("name", name)
         schedule_path(name)
         template = specify(
-            self.manager.codec,
-            self.identity,
-            "",
-            kind,
-            payload,
-            None,
-            priority,
-            None,
-            timeout,
-            max_retries,
-            backoff,
-            to,
-            capability,
-            role,
-            escalate_to,
-            schema_version,
-            metadata,
-            None,
+            self.manager.codec, self.identity, "", kind, payload, **options
         )
         schedule = Schedule(
             name=name,

@@ -7,7 +7,10 @@ import orjson
 from swarm import Swarm
 from swarm.model import Commit, event_type
 from swarm.work._task_record import FINAL, TaskRecord, load
-from swarm.work._transitions import NEW, TABLE
+from swarm.work._transitions import (
+    NEW,
+    TABLE,
+)
 
 EVENTS = {
     "submit": ("task.created",),

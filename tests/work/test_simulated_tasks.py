@@ -8,7 +8,16 @@ import pytest
 from swarm import Agent, GatherError, Restart, Swarm, SwarmError, TaskError, serves
 from swarm.model import Backoff
 from swarm.testing import Faults, Sim, StuckError
-from swarm.work import Claim, _claim, _claiming, _gather, _transitions
+from swarm.work import (
+    Claim,
+    _claim,
+    _claim_rules,
+    _claiming,
+    _gather,
+    _submit_rules,
+    _task_alarm,
+    _transitions,
+)
 from swarm.work._task_index import TaskIndex
 from swarm.work._task_record import FINAL, TaskRecord, TaskStatus
 from tests.simulation.oracle import breaks, holds, nothing_left
@@ -153,7 +162,7 @@ def test_planted_a_task_that_is_offered_while_it_runs_is_found(monkeypatch):
             )
         return claim(document, now, request)
 
-    original, claim = TaskIndex.put, _transitions.decide_claim
+    original, claim = TaskIndex.put, _claim_rules.decide_claim
     monkeypatch.setattr(TaskIndex, "put", put)
     monkeypatch.setattr(_claiming, "decide_claim", decide_claim)
     found("J1:", "J2:", "J3:")
@@ -175,11 +184,9 @@ def test_planted_a_completion_after_the_end_is_found(monkeypatch):
             return _transitions.after_failure(record, now, _transitions.Failure("late"))
         return original(document, now, request)
 
-    from swarm.work import _task_manager
-
-    original = _transitions.decide_rescue
+    original = _claim_rules.decide_rescue
     monkeypatch.setattr(TaskIndex, "_is_newest", lambda *_: True)
-    monkeypatch.setattr(_task_manager, "decide_rescue", rescue)
+    monkeypatch.setattr(_task_alarm, "decide_rescue", rescue)
     found("J5:", "J1:", "J2:")
 
 
@@ -194,13 +201,13 @@ def test_planted_attempts_without_end_are_found(monkeypatch):
         return _transitions.evolve(new, spec=record.spec), events, outcome
 
     original = _transitions.after_failure
-    monkeypatch.setattr(_transitions, "after_failure", after_failure)
+    monkeypatch.setattr(_claim_rules, "after_failure", after_failure)
     found("J8:")
 
 
 def test_planted_a_key_that_is_free_while_its_task_runs_is_found(monkeypatch):
     """J11."""
-    monkeypatch.setattr(_transitions, "FINAL", FINAL | {TaskStatus.RUNNING})
+    monkeypatch.setattr(_submit_rules, "FINAL", FINAL | {TaskStatus.RUNNING})
     found("J11:")
 
 

@@ -15,7 +15,9 @@ from swarm.model import OWNER
 from swarm.work import Selector
 from swarm.work._task_index import TaskIndex
 from swarm.work._task_record import TaskRecord, TaskSpec, TaskStatus
-from swarm.work._transitions import evolve
+from swarm.work._transitions import (
+    evolve,
+)
 
 KINDS = ("a.x", "a.y", "b", "a.x.z")
 ADDRESSES = ("", "agent:ada", "role:r", "capability:c")

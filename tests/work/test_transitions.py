@@ -9,6 +9,29 @@ from hypothesis import strategies as st
 from swarm.errors import InvalidTransition, NotFound, StaleClaim
 from swarm.model import OWNER, Backoff, Document
 from swarm.ports import KEEP
+from swarm.work._claim_rules import (
+    ClaimRequest,
+    Right,
+    decide_cancelled,
+    decide_claim,
+    decide_complete,
+    decide_fail,
+    decide_give_back,
+    decide_progress,
+    decide_renew,
+    decide_rescue,
+    decide_update,
+)
+from swarm.work._manual_rules import (
+    decide_cancel,
+    decide_expire,
+    decide_reopen,
+    decide_resolve,
+)
+from swarm.work._submit_rules import (
+    Submission,
+    decide_submit,
+)
 from swarm.work._task_record import (
     FINAL,
     KEPT_ENTRIES,
@@ -22,24 +45,7 @@ from swarm.work._task_record import (
 from swarm.work._transitions import (
     NEW,
     TABLE,
-    ClaimRequest,
     Failure,
-    Right,
-    Submission,
-    decide_cancel,
-    decide_cancelled,
-    decide_claim,
-    decide_complete,
-    decide_expire,
-    decide_fail,
-    decide_give_back,
-    decide_progress,
-    decide_renew,
-    decide_reopen,
-    decide_rescue,
-    decide_resolve,
-    decide_submit,
-    decide_update,
 )
 
 SECOND = 1_000_000

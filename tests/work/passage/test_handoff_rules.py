@@ -26,6 +26,15 @@ from swarm.errors import (
 )
 from swarm.model import AgentIdentity, Backoff, HandoffRequested, Path, event_type
 from swarm.work import _handoff_rules as rules
+from swarm.work._claim_rules import (
+    ClaimRequest,
+    Right,
+    decide_claim,
+    decide_complete,
+    decide_fail,
+    decide_give_back,
+    decide_rescue,
+)
 from swarm.work._handoff_record import (
     FOLLOWING,
     HandoffRecord,
@@ -34,18 +43,15 @@ from swarm.work._handoff_record import (
     handoff_path,
     load_handoff,
 )
+from swarm.work._submit_rules import (
+    Submission,
+    decide_submit,
+)
 from swarm.work._task_record import TaskSpec, load, task_path
 from swarm.work._transitions import (
-    ClaimRequest,
     Failure,
-    Right,
-    Submission,
-    decide_claim,
-    decide_complete,
-    decide_fail,
-    decide_give_back,
-    decide_rescue,
-    decide_submit,
+)
+from swarm.work._with_handoff import (
     decide_with_handoff,
 )
 from tests.work.passage.views import DictView
