@@ -71,7 +71,7 @@ class TaskJoins:
 
     def joined(self, party: Hashable) -> Obstacle | None:
         """Return the children that a party joins, as an obstacle."""
-        if party.__class__ is Session and party.is_running():  # fast path
+        if isinstance(party, Session) and party.is_running():  # fast path
             return None
         place = self._standing(party)
         if place is None or is_cancelled(place):

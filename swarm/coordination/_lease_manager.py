@@ -136,7 +136,7 @@ class LeaseManager:
         if core.pause is not None:
             await core.pause()
         asked = self.ask(spec)
-        return asked if asked.__class__ is Lease else await self.granted(asked)
+        return asked if isinstance(asked, Lease) else await self.granted(asked)
 
     async def granted(self, asked: Any) -> Lease:
         """Return the lease that `ask` could not return; raises as `acquire` does."""
@@ -428,6 +428,7 @@ class LeaseManager:
         if weaker is None:
             self._lose(lease)
             lease._check()
+            return
         self._change(lease, weaker)
 
     # --- leases -----------------------------------------------------------------------

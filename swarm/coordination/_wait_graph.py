@@ -183,7 +183,7 @@ class WaitGraph:
     def find_cycle(self, party: Hashable, obstacle: Obstacle) -> tuple[str, ...]:
         """Return the cycle this wait would close, one line for each party, or ()."""
         blockers = obstacle.blockers()
-        if blockers.__class__ is tuple and len(blockers) < _NEAR:  # fast path
+        if isinstance(blockers, tuple) and len(blockers) < _NEAR:  # fast path
             for blocker in blockers:
                 if blocker == party or self.things(blocker):
                     break
