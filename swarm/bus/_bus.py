@@ -253,6 +253,8 @@ class Recipient(ABC):
 class HandlerRecipient(Recipient, Subscription):
     """A subscription that calls a handler, and can try an event again."""
 
+    errors: int
+
     def __init__(
         self, bus: "Bus", selector: Selector, identity: AgentIdentity, name: str | None
     ) -> None:

@@ -341,6 +341,8 @@ class CoroutineSubscription(HandlerRecipient):
 class PostingRecipient(Recipient):
     """A method of an agent: each event goes into the mailbox, which is the buffer."""
 
+    dropped: int
+
     def __init__(
         self,
         bus: Bus,

@@ -170,7 +170,7 @@ class EventStream(Recipient, Subscription, Generic[E]):
         if since is not None:
             check_whole("since", since, 0)
         super().__init__(bus, selector, identity, None)
-        self._blocks = overflow == "block"
+        self._blocks: bool = overflow == "block"
         self._overflow = overflow
         self._limit = 1 if overflow == "latest" else buffer
         self._since = since

@@ -275,7 +275,7 @@ class BarrierTerms:
     def __init__(self, core: Core) -> None:
         """Share `core`."""
         self.core = core
-        self.names = Names("barriers", "barrier", "parties")
+        self.names: Names = Names("barriers", "barrier", "parties")
         self.barriers: dict[str, Barrier] = {}
         core.watchers["barriers"] = self._saw
 

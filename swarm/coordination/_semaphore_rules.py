@@ -39,7 +39,7 @@ class SemaphoreState(LeaseState):
         """Be a record in which nobody is."""
         self.declared = declared
         self.capacity = capacity
-        self.grants = {}
+        self.grants: dict[str, Grant] = {}
 
     def scalars(self) -> Self:
         """Return a version that has everything but the tables."""

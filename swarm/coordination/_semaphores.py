@@ -43,7 +43,7 @@ class SemaphoreTerms:
         self.core = core
         self.ttl = ttl
         self.life: int = to_micro(ttl)
-        self.names = Names("semaphores", "semaphore", "capacity")
+        self.names: Names = Names("semaphores", "semaphore", "capacity")
 
     def open(
         self,

@@ -14,8 +14,8 @@ class Appointment:
 
     def __init__(self, when: float, job: Callable[[], object] | None) -> None:
         """Do `job` at `when`."""
-        self.when = when
-        self.job = job
+        self.when: float = when
+        self.job: Callable[[], object] | None = job
 
     def cancel(self) -> None:
         """Do the job no more; harmless when it is done."""

@@ -54,7 +54,7 @@ from swarm.system._agent_life import AgentLife
 from swarm.system._config import SwarmConfig
 from swarm.system._drain import Drain
 from swarm.system._event_agents import EventAgents
-from swarm.system._permissions import Permissions
+from swarm.system._policy_gate import PolicyGate
 from swarm.system._tasks import OwnedTasks
 
 if TYPE_CHECKING:  # a hello world loads neither
@@ -157,7 +157,7 @@ class Coordinator:
             self.kernel, self.codec, policy, self.clock, self.entropy
         )
         self.tail: Tail = tail
-        self._offer_permissions(Permissions(policy))
+        self._gate = PolicyGate(policy)
         self.bus: Bus = Bus(self, config.events)
         self.publisher: Publisher = Publisher(self.bus)
         self.store.prepare_event = self.publisher.prepare
@@ -215,15 +215,6 @@ class Coordinator:
         self.expect: Callable[[Any], None] = self.coordination.expect
         self.asking_task: Callable[[Obstacle], Hashable | None]
         self.asking_task = self.coordination.asking_task
-
-    def _offer_permissions(self, permissions: Permissions) -> None:
-        """Show agents and the bus the questions that the policy answers."""
-        self.reader_of: Callable[[AgentIdentity], Callable[[Path], bool] | None]
-        self.reader_of = permissions.reader_of
-        self.check_right: Callable[..., None] = permissions.check_right
-        self.check_kill: Callable[[AgentIdentity, Path], None] = permissions.check_kill
-        self.check_spawn: Callable[[AgentIdentity, str, str], None]
-        self.check_spawn = permissions.check_spawn
 
     # --- what agents need -------------------------------------------------------------
 
@@ -364,6 +355,27 @@ class Coordinator:
         """Have an agent hear no more events and serve no more tasks; idempotent."""
         for attachment in self.attachments:
             attachment.detach(cell)
+
+    def check_spawn(self, spawner: AgentIdentity, name: str, role: str) -> None:
+        """Refuse a spawner that may not spawn an agent of this name and role."""
+        self._gate.check_spawn(spawner, name, role)
+
+    def check_kill(self, identity: AgentIdentity, path: Path) -> None:
+        """Refuse an identity that may not end, pause or replace an agent of others."""
+        self._gate.check_right(identity, path, "kill")
+
+    def check_right(
+        self,
+        identity: AgentIdentity,
+        path: Path,
+        action: Literal["write", "delete", "hold"],
+    ) -> None:
+        """Refuse an identity that may not do this at a path."""
+        self._gate.check_right(identity, path, action)
+
+    def reader_of(self, identity: AgentIdentity) -> Callable[[Path], bool] | None:
+        """Return whether an identity may read a path; None: it may read every path."""
+        return self._gate.reader_of(identity)
 
     @property
     def waits(self) -> WaitGraph:

@@ -1,4 +1,4 @@
-"""Questions that the parts of a swarm ask its policy."""
+"""The policy of a swarm, as its parts ask it."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -8,8 +8,8 @@ from swarm.model import ROOT, AgentIdentity, Path
 from swarm.state import Access, Policy
 
 
-class Permissions:
-    """The policy of one swarm, as agents and the bus ask it."""
+class PolicyGate:
+    """Answers agents and the bus, and refuses what the policy does not allow."""
 
     def __init__(self, policy: Policy) -> None:
         """Ask this policy."""
@@ -35,14 +35,6 @@ class Permissions:
         decision = self._policy.explain(identity, path, action)
         if not decision:
             raise AccessDenied(str(decision))
-
-    def check_kill(self, identity: AgentIdentity, path: Path) -> None:
-        """Refuse an identity that may not end, pause or replace an agent of others.
-
-        Raises:
-            AccessDenied: The policy does not allow it.
-        """
-        self.check_right(identity, path, "kill")
 
     def check_spawn(self, spawner: AgentIdentity, name: str, role: str) -> None:
         """Refuse a spawner that may not spawn an agent of this name and role.
