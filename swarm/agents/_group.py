@@ -58,15 +58,15 @@ class SpawnOptions:
 class Group:
     """Agents supervised together, in the order in which they were spawned.
 
-    When one fails, its own `Restart` decides whether it is restarted; the group's
-    strategy, who is restarted with it; and the group's limit, whether that is still
-    reasonable. Beyond either limit the group has failed: its members are restarted as
-    one by the group around it, or ended, and the failure ends the swarm.
+    When a member fails, its own `Restart` decides whether it is restarted. The group's
+    strategy says which members are restarted with it, and the group's limit how often.
+    Beyond either limit the group has failed: the group around it restarts its members
+    as one; without one they end, and the failure ends the swarm.
 
     Attributes:
         name: Its name; a group within a group is called `outer/inner`.
-        strategy: Who is restarted: "one_for_one" only who failed, "one_for_all"
-            everybody, "rest_for_one" who failed and those spawned after.
+        strategy: The members that are restarted: "one_for_one" only the failed one,
+            "one_for_all" all, "rest_for_one" the failed one and the later ones.
         configuration: Strategy, limit and window, for `ConfigMismatch`.
     """
 
@@ -195,7 +195,7 @@ class Group:
     def _member_failed(
         self, member: "Cell | Group", error: BaseException, delay: float | None = None
     ) -> None:
-        """Restart those a member's failure affects, `delay` seconds from now."""
+        """Restart the members that a failure affects, `delay` seconds from now."""
         host = self._supervisor.host
         if member not in self._members:  # its last agent has ended meanwhile
             host.escalate(error)

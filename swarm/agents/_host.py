@@ -46,7 +46,7 @@ class Host(System, Protocol):
 
     @property
     def graph(self) -> WaitGraph:
-        """Who waits for what."""
+        """The wait-for graph."""
         ...
 
     @property
@@ -65,7 +65,7 @@ class Host(System, Protocol):
 
     @property
     def expected(self) -> Mapping[Any, None]:
-        """The tasks for whom others may wait though they hold nothing."""
+        """The tasks that others may wait for though they hold nothing."""
         ...
 
     def session(self, task: "asyncio.Task[Any] | None" = None, /) -> Hashable:

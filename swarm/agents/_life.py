@@ -239,7 +239,7 @@ async def run_bounded(cell: Cell, function: Callable[..., Any]) -> Exception | N
 
 
 def _hook(cell: Cell, function: Callable[..., Any]) -> Asked:
-    """Return the request to run a hook; only the swarm makes such."""
+    """Return the request to run a hook; only the swarm makes one."""
     cls = type(cell.agent)
     call = cell.calls.get((cls, function))
     if call is None:

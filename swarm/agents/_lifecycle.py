@@ -1,4 +1,4 @@
-"""Which status may follow which, as a table."""
+"""The transitions of an agent's status, as a table."""
 
 import enum
 from typing import Final
@@ -59,16 +59,11 @@ _HEALTH: Final = {
 
 
 def health_of(status: Status) -> str:
-    """Return how an agent of this status fares, in a word."""
+    """Return the health that a status stands for, as one word."""
     return _HEALTH.get(status, "healthy")
 
 
-def may_follow(status: Status, step: Step) -> bool:
-    """Return whether `step` can happen to an agent in `status`."""
-    return status in _TABLE[step]
-
-
-def follow(status: Status, step: Step, who: str) -> Status:
+def follow(status: Status, step: Step, name: str) -> Status:
     """Return the status after `step`; idle stands for idle and busy alike.
 
     Raises:
@@ -76,5 +71,5 @@ def follow(status: Status, step: Step, who: str) -> Status:
     """
     after = _TABLE[step].get(status)
     if after is None:
-        raise InvalidTransition(f"agent '{who}' is {status}; it cannot {step}")
+        raise InvalidTransition(f"agent '{name}' is {status}; it cannot {step}")
     return after

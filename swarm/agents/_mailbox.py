@@ -56,7 +56,7 @@ class Mailbox(Generic[M]):
         return len(self.queue) - self._withdrawn
 
     def __iter__(self) -> Iterator[M]:
-        """Yield the queued messages, then those that wait for room."""
+        """Yield the queued messages, then the messages that wait for room."""
         yield from (message for message in self.queue if message.state <= State.QUEUED)
         yield from self.waiting or ()
 

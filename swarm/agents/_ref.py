@@ -47,7 +47,7 @@ class Ref(Generic[A_co]):
     raise `NoSuchAgent` at once, even if another agent took the name.
 
     `NoSuchAgent` always means that nothing was done; `AgentDied` that the request had
-    been accepted and nobody knows how far it came.
+    been accepted; how far it came is not known.
     """
 
     __slots__ = ("_cell", "_timeout")
@@ -57,11 +57,11 @@ class Ref(Generic[A_co]):
         self._cell = cell
         self._timeout = timeout
 
-    # --- who it is ------------------------------------------------------------------
+    # --- identity -------------------------------------------------------------------
 
     @property
     def identity(self) -> AgentIdentity:
-        """Who the agent is."""
+        """The agent's identity."""
         return self._cell.identity
 
     @property
@@ -438,8 +438,8 @@ def _call_for(cell: Cell, method: object, *, streams: bool) -> Call:
 
 
 def _too_late(envelope: Envelope) -> AskTimeout:
-    who = f"{envelope.call.name} of agent '{envelope.cell.name}'"
-    return AskTimeout(f"there was no time left to ask for {who}", started=False)
+    what = f"{envelope.call.name} of agent '{envelope.cell.name}'"
+    return AskTimeout(f"there was no time left to ask for {what}", started=False)
 
 
 def _inherit(turn: Envelope, envelope: Asked) -> bool:

@@ -84,7 +84,7 @@ def admit(times: Times, now: float, most: int, within: float) -> tuple[bool, Tim
 
 
 def affected(strategy: Strategy, members: Sequence[M], failed: M) -> list[M]:
-    """Return who is restarted when `failed` fails, in the order of starting."""
+    """Return the members to restart when `failed` fails, in the order of starting."""
     if strategy == "one_for_all":
         return list(members)
     if strategy == "rest_for_one":
@@ -92,7 +92,7 @@ def affected(strategy: Strategy, members: Sequence[M], failed: M) -> list[M]:
     return [failed]
 
 
-def check_intensity(who: str, most: int, within: float) -> None:
+def check_intensity(name: str, most: int, within: float) -> None:
     """Refuse a limit that means nothing."""
     if most < 0 or not within > 0:
-        raise ValueError(f"{who} needs max >= 0 and within > 0, not {most}, {within}")
+        raise ValueError(f"{name} needs max >= 0 and within > 0, not {most}, {within}")

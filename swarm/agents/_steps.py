@@ -2,7 +2,7 @@
 
 The first step of a turn runs at once: in the call stack of its asker, or in a callback
 of the loop. So that the step cannot tell the difference, it is *entered* as a parked
-task of the pool, by the hooks asyncio offers to whoever steps tasks (`_enter_task`,
+task of the pool, by the hooks of asyncio for code that steps tasks (`_enter_task`,
 `_leave_task`; from 3.12 on `_swap_current_task`). asyncio promises that between them
 `current_task()` is the entered task; time-outs, task groups and anyio's scopes use
 nothing else. A step that suspends is handed over: its task, woken, waits for exactly

@@ -152,7 +152,7 @@ class Supervisor:
         return cell
 
     async def _succeed(self, cell: Cell) -> None:
-        """Stop the agent that a newcomer replaces, and those which that one replaces.
+        """Stop the agent that a newcomer replaces, and the agents before it.
 
         Raises:
             AgentDied: The newcomer itself was ended meanwhile.

@@ -224,7 +224,9 @@ async def test_no_time_left_asks_nothing():
     ],
 )
 @virtual
-async def test_what_cannot_be_asked_is_a_type_error_without_effect(method):
+async def test_a_method_that_is_not_public_and_async_is_a_type_error_without_effect(
+    method,
+):
     """Q2: a wrong method is known at once."""
     async with Swarm() as swarm:
         ref = await swarm.spawn(Worker)
@@ -304,7 +306,7 @@ async def test_cancelling_the_agents_task_from_outside_fails_the_turn_alone():
 
 
 @virtual
-async def test_deadlines_keep_no_more_than_what_is_waited_for():
+async def test_deadlines_keep_only_open_requests():
     """G13: ten thousand asks leave no more than a bounded residue."""
     async with Swarm() as swarm:
         ref = await swarm.spawn(Worker)

@@ -62,7 +62,7 @@ class Mind(Agent):
 
 @virtual
 @pytest.mark.parametrize("pauses", [0, 1, 3])
-async def test_what_a_told_turn_sets_ends_with_it(pauses):
+async def test_a_context_variable_set_in_a_told_turn_ends_with_the_turn(pauses):
     """Neither the next turn of the agent nor another agent in its task sees it."""
     async with Swarm() as swarm:
         ada, bo = await swarm.spawn(Mind), await swarm.spawn(Mind)

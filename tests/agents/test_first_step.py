@@ -247,7 +247,7 @@ async def test_two_may_await_one_future():
 
 
 @virtual
-async def test_what_a_task_would_object_to_it_still_objects_to():
+async def test_a_bad_yield_is_an_error_as_in_every_task():
     """Nonsense and futures that were yielded instead of awaited."""
 
     @types.coroutine
@@ -397,7 +397,7 @@ async def test_a_first_step_that_cancels_its_asker_still_answers():
 
 
 @virtual
-async def test_the_cancelled_asker_cancels_what_the_turn_waits_for():
+async def test_cancelling_the_asker_cancels_the_future_that_the_turn_awaits():
     """Also before the agent's task has taken the turn over."""
 
     async def wait(probe: Probe) -> None:
@@ -483,7 +483,7 @@ async def test_a_cancellation_taken_back_in_the_first_step_is_none(core):
             assert await ada.ask(Probe.do, take_back) == "fine"
 
 
-def test_parked_tasks_that_somebody_cancels_are_not_used():
+def test_a_parked_task_that_was_cancelled_is_not_used():
     """`asyncio.run` cancels all tasks there are, those of the pool among them."""
 
     async def main() -> None:
@@ -502,7 +502,7 @@ def test_parked_tasks_that_somebody_cancels_are_not_used():
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_what_ends_the_program_reaches_the_asker(kind):
+def test_an_exit_or_interrupt_in_a_turn_reaches_the_asker(kind):
     """Nothing a turn raises is lost; the asker's task lets it out of the loop."""
     seen: list[BaseException] = []
 

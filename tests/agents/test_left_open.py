@@ -293,7 +293,7 @@ async def test_start_soon_ends_with_the_instance(how):
 
 
 @virtual
-async def test_what_start_soon_runs_fails_as_the_agent():
+async def test_an_error_of_a_child_is_a_failure_of_the_agent():
     """The supervisor hears of it."""
     async with Swarm() as swarm:
         ref = await swarm.spawn(Pacer, restart=Restart())

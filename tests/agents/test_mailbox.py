@@ -105,7 +105,7 @@ MailboxMachine.TestCase.settings = settings(max_examples=60, stateful_step_count
 TestMailbox = MailboxMachine.TestCase
 
 
-def test_many_withdrawn_letters_are_swept():
+def test_many_withdrawn_messages_are_swept():
     """Q8: what is withdrawn takes up no memory for long."""
     box: Mailbox[Slip] = Mailbox(1000)
     slips = [Slip(number) for number in range(1000)]
@@ -120,7 +120,7 @@ def test_many_withdrawn_letters_are_swept():
     assert taken is slips[-1]
 
 
-def test_a_letter_whose_sender_has_not_heard_is_not_taken():
+def test_a_message_whose_sender_is_not_awake_is_not_taken():
     """T3: it may still be cancelled."""
     box: Mailbox[Slip] = Mailbox(1)
     slip = Slip(0)

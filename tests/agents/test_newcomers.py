@@ -124,7 +124,7 @@ async def test_a_time_out_says_how_long():
 
 
 @virtual
-async def test_refs_and_proxies_are_copied_as_what_they_are():
+async def test_a_copy_of_a_ref_or_proxy_is_the_same_object():
     """They are immutable; they cannot be pickled."""
     async with Swarm() as swarm:
         ref = await swarm.spawn(Learner, name="ada")

@@ -15,7 +15,7 @@ class Special(Worker):
 
 
 @virtual
-async def test_agents_are_found_by_what_they_are():
+async def test_agents_are_found_by_their_properties():
     """Registry: every criterion, and the least loaded first."""
     async with Swarm() as swarm:
         a = await swarm.spawn(Worker, capabilities=["read"], role="boss")

@@ -184,7 +184,7 @@ async def test_a_failing_run_or_restart_counts_like_any_failure():
 
 
 @virtual
-async def test_what_is_in_hand_when_run_fails_dies_at_once():
+async def test_a_request_in_hand_fails_at_once_when_run_fails():
     """Q2: the ask gets AgentDied, the queued one is answered by the next life."""
 
     class Runner(Fragile):
@@ -218,7 +218,7 @@ async def _members(swarm: Swarm, strategy: str, lives: list[str]) -> list[Ref[Fr
     [("one_for_one", "b"), ("one_for_all", "abc"), ("rest_for_one", "bc")],
 )
 @virtual
-async def test_the_strategy_says_who_is_restarted_with_it(strategy, again):
+async def test_the_strategy_decides_which_members_are_restarted(strategy, again):
     """Supervision: and in which order."""
     async with Swarm() as swarm:
         lives: list[str] = []
@@ -378,7 +378,7 @@ def test_backoff_doubles_up_to_its_bound(attempt, chance):
         lambda: Backoff(-1, 1),
     ],
 )
-def test_what_cannot_be_meant_is_refused(bad):
+def test_a_restart_with_meaningless_limits_is_refused(bad):
     """Bad input: at once."""
     with pytest.raises(ValueError):
         bad()

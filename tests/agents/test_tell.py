@@ -115,7 +115,7 @@ async def test_a_sender_cancelled_just_after_it_got_in_has_not_sent():
 
 
 @virtual
-async def test_what_waits_for_room_dies_with_the_agent():
+async def test_a_sender_that_waits_for_room_is_told_of_the_end():
     """Q2, G12: senders hear of it at once."""
     async with Swarm() as swarm:
         ref = await _full(swarm, [])
@@ -132,7 +132,7 @@ async def test_what_waits_for_room_dies_with_the_agent():
 
 
 @virtual
-async def test_stopping_serves_what_waits_for_room():
+async def test_stopping_serves_the_requests_that_wait_for_room():
     """Lifecycle: a stop finishes all that had been sent, waiting senders included."""
     async with Swarm() as swarm:
         diary: list[str] = []
