@@ -24,7 +24,7 @@ from swarm.coordination import (
     SemaphoreHandle,
     Semaphores,
 )
-from swarm.model import ROOT, AgentIdentity, Priority
+from swarm.model import ROOT, AgentIdentity, Path, Priority
 from swarm.state import StateHandle, home
 from swarm.system._coordinator import Coordinator
 from swarm.system._explain import explain_agents
@@ -377,6 +377,10 @@ class Surface:
         if coordinator.closed_error() is None:
             lines += coordinator.coordination.explain(self._identity)
             lines += coordinator.bus.describe()
+            if coordinator.work is not None and (
+                may_read is None or may_read(Path.of("global", "tasks"))
+            ):
+                lines += coordinator.work.describe()
         return "\n".join(lines)
 
 

@@ -236,6 +236,12 @@ class TaskIndex:
             if record.status is PENDING:
                 yield record
 
+    def running(self) -> Iterator[TaskRecord]:
+        """Yield every running task, those of one agent together."""
+        for task_ids in self._running.values():
+            for task_id in task_ids:
+                yield self.records[task_id]
+
     def running_of(self, agent: str) -> list[TaskRecord]:
         """Return the tasks that an agent works on, the oldest claim first."""
         return [self.records[task_id] for task_id in self._running.get(agent, ())]

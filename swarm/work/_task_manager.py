@@ -6,8 +6,10 @@ and live claims are told there, whichever process made the commit.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from typing import Any, Final, Protocol, TypeVar
 
 from swarm.errors import Closed
@@ -36,6 +38,7 @@ from swarm.work._task_record import (
     MICRO,
     TASKS,
     TaskRecord,
+    TaskStatus,
     load,
     task_path,
 )
@@ -52,6 +55,9 @@ R = TypeVar("R")
 
 Observer = Callable[[TaskRecord | None], None]
 """Called with a task's new record in the middle of a commit; None: it is gone."""
+
+_DESCRIBED: Final = 20
+"""How many running tasks are told of one by one."""
 
 _LAG: Final = MICRO // 20
 """After how long a task is tried again that was not due on the kernel's clock."""
@@ -321,6 +327,30 @@ class TaskManager:
         """Return in words what a task waits for, or what became of it."""
         servers = self._all_servers()
         return why(record, self.now(), servers, self.is_alive, brief=brief)
+
+    def describe(self) -> list[str]:
+        """Return in words how many tasks there are, and which run."""
+        index = self.index
+        counts = [
+            f"{count} {status}"
+            for status in TaskStatus
+            if (count := index.totals.count(status))
+        ]
+        if not counts:
+            return []
+        lines = [f"tasks: {', '.join(counts)}"]
+        waiting = Counter(self.why(record, brief=True) for record in index.pending())
+        lines += [f"  {count} pending: {why}" for why, count in waiting.most_common(5)]
+        now = self.now()
+        for record in islice(index.running(), _DESCRIBED):
+            claim, spec = record.claim, record.spec
+            if claim is not None:
+                lines.append(
+                    f"  {claim.agent!r} works on {spec.id} ({spec.kind}) for "
+                    f"{max(0, now - claim.since) / MICRO:.1f} s, "
+                    f"attempt {record.attempt}"
+                )
+        return lines
 
     def finish(self) -> None:
         """Let go of the claims that are left: their bodies can do nothing more."""

@@ -5,7 +5,18 @@ import asyncio
 import attrs
 import pytest
 
-from swarm import Agent, Backoff, Claim, Restart, Swarm, TaskError, serves
+from swarm import (
+    AccessDenied,
+    Agent,
+    Backoff,
+    Claim,
+    Restart,
+    Swarm,
+    SwarmConfig,
+    TaskError,
+    TaskOptions,
+    serves,
+)
 
 
 class Researcher(Agent):
@@ -203,3 +214,78 @@ def test_serves_is_for_async_methods():
 
     with pytest.raises(ValueError, match="concurrency"):
         serves("a", concurrency=0)
+
+
+async def test_the_documents_of_an_agent_tell_of_its_tasks():
+    async with Swarm(config=SwarmConfig(tasks=TaskOptions(sample=0.01))) as swarm:
+        slow = await swarm.spawn(Slow, name="slow")
+        task = await swarm.tasks.submit("slow")
+        told = await swarm.state.wait_until(
+            "agents.slow.slow.current_task", lambda value: value is not None, timeout=5
+        )
+        assert told["id"] == task.id
+        assert await swarm.state.get("agents.slow.slow.status") == "busy"
+        health = await swarm.state.get("global.health")
+        assert health["status"] == "healthy"
+        await slow.ask(Slow.open)
+        await task.result(timeout=5)
+        await swarm.state.wait_until(
+            "global.metrics.total_tasks_completed", lambda n: n == 1, timeout=5
+        )
+        await swarm.state.wait_until(
+            "agents.slow.slow.current_task", lambda value: value is None, timeout=5
+        )
+
+
+async def test_an_agents_own_documents_are_left_alone():
+    class Own(Slow):
+        async def started(self) -> None:
+            await self.state.set("status", "mine")
+
+    async with Swarm(config=SwarmConfig(tasks=TaskOptions(sample=0.01))) as swarm:
+        ref = await swarm.spawn(Own, name="own")
+        await swarm.tasks.submit("slow")
+        await swarm.state.wait_until(
+            "agents.own.own.current_task", lambda value: value is not None, timeout=5
+        )
+        assert await swarm.state.get("agents.own.own.status") == "mine"
+        await ref.ask(Own.open)
+
+
+async def test_an_agent_cancels_its_own_tasks_and_not_those_of_others():
+    class Boss(Agent):
+        async def submit(self) -> str:
+            task = await self.swarm.tasks.submit("a")
+            return task.id
+
+        async def cancel(self, task_id: str) -> str:
+            return str(await self.swarm.tasks.get(task_id).cancel())
+
+        async def look(self, task_id: str) -> str:
+            return str((await self.swarm.tasks.get(task_id).record()).status)
+
+    async with Swarm() as swarm:
+        ada = await swarm.spawn(Boss, name="ada")
+        bo = await swarm.spawn(Boss, name="bo")
+        task_id = await ada.ask(Boss.submit)
+        assert await bo.ask(Boss.look, task_id) == "pending"
+        with pytest.raises(AccessDenied):
+            await bo.ask(Boss.cancel, task_id)
+        assert await ada.ask(Boss.cancel, task_id) == "cancelled"
+        owners = await swarm.tasks.submit("a")
+        with pytest.raises(AccessDenied):
+            await bo.ask(Boss.cancel, owners.id)
+
+
+async def test_explain_tells_of_the_tasks():
+    async with Swarm() as swarm:
+        slow = await swarm.spawn(Slow, name="slow")
+        task = await swarm.tasks.submit("slow")
+        await swarm.tasks.submit("other")
+        for _ in range(10):
+            await asyncio.sleep(0)
+        text = swarm.explain()
+        assert "tasks: 1 pending, 1 running" in text
+        assert f"'slow' works on {task.id} (slow)" in text
+        assert "1 pending: nobody serves this kind" in text
+        await slow.ask(Slow.open)
