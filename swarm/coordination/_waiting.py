@@ -281,7 +281,9 @@ class Core:
         self._closed: Exception | None = None
         self._origin = entropy.identifier()
         self._count = 0
-        self._ignore: Callable[[], None] = tail.listen(self._heard, documents=True)
+        self._ignore: Callable[[], None] = tail.listen(
+            self._heard, documents=True, folders=FOLDERS
+        )
 
     def new_id(self) -> str:
         """Return an id that was never used before, in any process."""

@@ -6,15 +6,17 @@ no queue, no task switch.
 
 import asyncio
 from asyncio.events import _get_running_loop
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, TypeAlias, TypeVar
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, Final, TypeVar
 
 from swarm.errors import Closed, SwarmError, WrongLoop
 from swarm.kernel._batches import in_order
 from swarm.kernel._conditions import check_conditions
 from swarm.kernel._expiries import Expiries
 from swarm.kernel._follow import Followers, LogReader
+from swarm.kernel._listeners import Listener, Listeners
 from swarm.kernel._log import ENTRY_BYTES, Log, held_by
+from swarm.kernel._restore import replay, restore, retained
 from swarm.kernel._versions import Versions
 from swarm.kernel._views import LiveView
 from swarm.model import (
@@ -26,6 +28,7 @@ from swarm.model import (
     Path,
     Pattern,
     Priority,
+    Segment,
 )
 from swarm.ports import (
     KEEP,
@@ -43,8 +46,6 @@ from swarm.ports import (
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-Listener: TypeAlias = Callable[[Commit], None]
 
 _running: Final = current_activity.get
 _NORMAL: Final = int(Priority.NORMAL)
@@ -85,10 +86,7 @@ class LocalTree:
         self._timer_at = 0
         self._followers = Followers(self._log)
         self._watchers = self._followers.watchers
-        # Each listener, and whether it gets commits without events; then those to call.
-        self._listeners: dict[object, tuple[Listener, bool]] = {}
-        self._on_events: tuple[Listener, ...] = ()
-        self._on_documents: tuple[Listener, ...] = ()
+        self._listeners = Listeners()
 
     # --- reading and committing -----------------------------------------------
 
@@ -133,7 +131,12 @@ class LocalTree:
             old = document.previous
         size = ENTRY_BYTES if old is None else ENTRY_BYTES + old.size
         # The commit that is made most, written out: it made one document, no more.
-        if self._on_documents or _running() is not None:
+        listeners = self._listeners
+        if (
+            listeners.on_documents
+            or (listeners.by_folder and path.segments[0] in listeners.by_folder)
+            or _running() is not None
+        ):
             self._log_commit(revision, at, author, (document,), (), size)
             return document
         self._at = at
@@ -269,37 +272,22 @@ class LocalTree:
         """Keep nothing for `hold` any more."""
         self._log.release(hold)
 
-    def listen(self, callback: Listener, *, documents: bool) -> Callable[[], None]:
-        """Call `callback` with each commit that holds events (or documents)."""
-        key = object()
-        self._listeners[key] = callback, documents
-        self._set_listeners()
-
-        def remove() -> None:
-            if self._listeners.pop(key, None) is not None:
-                self._set_listeners()
-
-        return remove
-
-    def _set_listeners(self) -> None:
-        listeners = self._listeners.values()
-        self._on_events = tuple(call for call, _ in listeners)
-        self._on_documents = tuple(call for call, documents in listeners if documents)
+    def listen(
+        self,
+        callback: Listener,
+        *,
+        documents: bool,
+        folders: Collection[Segment] | None = None,
+    ) -> Callable[[], None]:
+        """Call `callback` with each commit that concerns it; see `ports.Tail`."""
+        return self._listeners.add(callback, documents=documents, folders=folders)
 
     # --- what a store held ------------------------------------------------------
 
     def retained_now(self) -> tuple[list[Document], list[Document], list[Commit]]:
         """Return what `restore_now` needs to make this tree and its log again."""
         self._enter()
-        log, compacted = self._log, self._log.compacted
-        commits = [log.entry(number) for number in range(log.first, log.end)]
-        older = [
-            document.previous
-            for commit in commits
-            for document in commit.documents
-            if document.previous is not None and document.previous.version <= compacted
-        ]
-        return list(self._by_text.values()), older, commits
+        return retained(self._versions, self._log)
 
     def restore_now(
         self,
@@ -318,37 +306,16 @@ class LocalTree:
             compacted: The newest revision before that part.
         """
         self._log = self._followers.log = Log(self.limits, compacted)
-        last = {document.path.text: document for document in older}
+        commits = list(commits)
+        self._note_ends(restore(self._versions, documents, older, commits))
         for commit in commits:
-            for document in commit.documents:
-                document.previous = last.get(document.path.text)
-                last[document.path.text] = document
-            commit.size = _size_of(commit)
-            self._log.append(commit)
-            self._at = commit.at
-        for document in documents:
-            newest = last.get(document.path.text)
-            is_same = newest is not None and newest.version == document.version
-            self._adopt(newest if is_same and newest is not None else document)
-        for document in last.values():
-            if document.is_deleted:
-                self._versions.tombstones[document.path.text] = document
-        self._versions.sort_tombstones()
+            self._append(commit)
 
     def replay_now(self, commit: Commit) -> None:
         """Make the commit's documents the newest ones, and add it to the log."""
-        for document in sorted(commit.documents, key=_puts_something_new):
-            text = document.path.text
-            document.previous = self._versions.newest(text)
-            if not document.is_deleted:
-                self._versions.tombstones.pop(text, None)
-                self._adopt(document)
-            elif text in self._by_text:
-                self._tree.remove(document.path)
-                self._versions.tombstones[text] = document
-        self._at = commit.at
-        commit.size = _size_of(commit)
-        if self._log.append(commit):
+        replay(self._versions, commit)
+        self._note_ends(commit.documents)
+        if self._append(commit):
             self._forget_surplus()
 
     def resume_at(self, revision: int) -> None:
@@ -356,10 +323,17 @@ class LocalTree:
         self._revision = max(self._revision, revision)
         self._set_timer()
 
-    def _adopt(self, document: Document) -> None:
-        self._tree.put(document)
-        if document.expires is not None:
-            self._expiries.add(document)
+    def _append(self, commit: Commit) -> bool:
+        """Add a commit that was made elsewhere, with what it keeps in memory here."""
+        events = _EVENT_BYTES * len(commit.events)
+        commit.size = ENTRY_BYTES + events + sum(map(held_by, commit.documents))
+        self._at = commit.at
+        return self._log.append(commit)
+
+    def _note_ends(self, documents: Iterable[Document]) -> None:
+        for document in documents:
+            if document.expires is not None:
+                self._expiries.add(document)
 
     # --- inside ---------------------------------------------------------------
 
@@ -410,9 +384,7 @@ class LocalTree:
         for document in made:
             size += held_by(document)
         commit = self._log_commit(revision, at, author, made, tuple(events), size, key)
-        for document in made:
-            if document.expires is not None:
-                self._expiries.add(document)
+        self._note_ends(made)
         if self._ends:
             self._set_timer()
         return commit
@@ -458,14 +430,22 @@ class LocalTree:
         )
         if self._log.add(commit, size, at):
             self._forget_surplus()
+        self._tell(commit, has_events=bool(events or announced))
+        return commit
+
+    def _tell(self, commit: Commit, *, has_events: bool) -> None:
+        """Wake the readers and call the listeners that the newest commit concerns."""
         followers = self._followers
         if followers.waiters:
             followers.wake()
+        documents = commit.documents
         if documents and self._watchers.count:
             followers.route(documents)
-        for listener in self._on_events if events or announced else self._on_documents:
+        listeners = self._listeners
+        for listener in listeners.on_events if has_events else listeners.on_documents:
             listener(commit)
-        return commit
+        if documents and listeners.by_folder:
+            listeners.call_by_folder(commit)
 
     def _forget_surplus(self) -> None:
         for entry in self._log.pop_surplus():
@@ -520,13 +500,3 @@ class LocalTree:
         self._timer = None
         self._expire_due()
         self._set_timer()
-
-
-def _size_of(commit: Commit) -> int:
-    """Return the size of a commit that was not made here."""
-    events = _EVENT_BYTES * len(commit.events)
-    return ENTRY_BYTES + events + sum(map(held_by, commit.documents))
-
-
-def _puts_something_new(document: Document) -> bool:
-    return not document.is_deleted

@@ -9,6 +9,20 @@ from swarm.ports._activity import (
 )
 from swarm.ports._clock import Clock, LoopClock, Timer
 from swarm.ports._codec import HARD_DOCUMENT_BYTES, Codec, Limits
+from swarm.ports._commits import (
+    KEEP,
+    Condition,
+    Expect,
+    ExpectFolder,
+    Guard,
+    Holder,
+    Plan,
+    Ruling,
+    View,
+    Write,
+    decode_holders,
+    holder_record,
+)
 from swarm.ports._deadlines import Deadlines
 from swarm.ports._entropy import Entropy
 from swarm.ports._frames import (
@@ -21,25 +35,7 @@ from swarm.ports._frames import (
 )
 from swarm.ports._guards import check_guard, conditions_of
 from swarm.ports._journal import Entry, Journal, Recovered, RecoveryReport
-from swarm.ports._kernel import (
-    KEEP,
-    Condition,
-    Expect,
-    ExpectFolder,
-    Guard,
-    Holder,
-    Kernel,
-    LocalKernel,
-    Plan,
-    Reader,
-    RetentionHold,
-    Ruling,
-    Tail,
-    View,
-    Write,
-    decode_holders,
-    holder_record,
-)
+from swarm.ports._kernel import Kernel, LocalKernel, Reader, RetentionHold, Tail
 from swarm.ports._payloads import (
     UnknownEvent,
     payload_from_json,

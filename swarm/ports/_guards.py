@@ -1,7 +1,7 @@
 """Guards of writes."""
 
 from swarm.errors import StaleLease
-from swarm.ports._kernel import Condition, Guard
+from swarm.ports._commits import Condition, Guard
 
 
 def conditions_of(guard: Guard, kernel: object) -> tuple[Condition, ...]:

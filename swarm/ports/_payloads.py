@@ -1,4 +1,4 @@
-"""Event payloads as JSON, and back, for whatever leaves the process."""
+"""Event payloads as JSON, and back, for stores and other processes."""
 
 from functools import cache
 from typing import Any, Final, TypeAlias
@@ -13,11 +13,14 @@ from swarm.model import (
     event_type,
     find_event_class,
 )
+from swarm.ports._codec import HARD_DOCUMENT_BYTES, Codec, Limits
 from swarm.ports._structure import structuring
 
 Told: TypeAlias = tuple[str, str, JSON]
 """The event type, the class it was defined as, and the fields; None: not JSON. Of a
 payload that is no event, two empty texts and the value."""
+
+_CODEC: Final = Codec(Limits(document_bytes=HARD_DOCUMENT_BYTES))
 
 _PLAIN: Final = frozenset((str, int, float, bool, type(None)))
 
@@ -55,7 +58,7 @@ def payload_to_json(payload: Any) -> Told:
     if not _PLAIN.issuperset(map(type, told.values())):
         try:
             told = structuring().unstructure(payload, unstructure_as=cls)
-            told = orjson.loads(orjson.dumps(told))
+            told = orjson.loads(_CODEC.encode(told))
         except Exception:  # noqa: BLE001  # any of it may be code of the user
             told = None
     return event_type(cls), class_name(cls), told

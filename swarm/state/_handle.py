@@ -74,16 +74,16 @@ class StateHandle(WritableState):
         if place is not None:
             if self._pause is not None:
                 await self._pause()
-            budget = self._budget
-            if budget.left < 0:
-                await budget.turn()
             if self._direct is not None:
                 document = self._direct.find_now(place)
             else:
                 document = await self._kernel.find(place)
             if document is not None and document.path.text == place.text:
-                body = document.json
-                budget.left -= len(body) + 512  # LoopBudget.OPERATION
+                body = document.body or document.json
+                budget = self._budget
+                left = budget.left = budget.left - len(body) - 512  # an operation
+                if left < 0:
+                    await budget.turn()
                 return orjson.loads(body)
         elif path.__class__ is str:
             self._remember(path)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from swarm.errors import Closed, WrongLoop
-from swarm.kernel import Followers, Log, LogReader, MemoryKernel
-from swarm.model import AgentIdentity, Commit, Document, Path, Pattern
+from swarm.kernel import Followers, Listeners, Log, LogReader, MemoryKernel
+from swarm.model import AgentIdentity, Commit, Document, Path, Pattern, Segment
 from swarm.ports import Condition, Plan, RetentionHold, Ruling, View, Write
 
 T = TypeVar("T")
@@ -145,7 +145,7 @@ class LaggingTail:
         self._log = Log(kernel.limits, kernel.revision)
         self._followers = Followers(self._log)
         self._coming: deque[Commit] = deque()
-        self._listeners: dict[object, tuple[Callable[[Commit], None], bool]] = {}
+        self._listeners = Listeners()
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._revision = kernel.revision
         self._ignore = kernel.listen(self._send, documents=True)
@@ -195,12 +195,14 @@ class LaggingTail:
         self._log.release(hold)
 
     def listen(
-        self, callback: Callable[[Commit], None], *, documents: bool
+        self,
+        callback: Callable[[Commit], None],
+        *,
+        documents: bool,
+        folders: Collection[Segment] | None = None,
     ) -> Callable[[], None]:
-        """Call `callback` with each commit as it arrives."""
-        key = object()
-        self._listeners[key] = callback, documents
-        return lambda: self._listeners.pop(key, None) and None
+        """Call `callback` with each commit that concerns it, as it arrives."""
+        return self._listeners.add(callback, documents=documents, folders=folders)
 
     async def reach(self, revision: int) -> None:
         """Wait until a revision has arrived, or the end."""
@@ -234,9 +236,7 @@ class LaggingTail:
         self._revision = commit.revision
         self._followers.wake()
         self._followers.route(commit.documents)
-        for callback, documents in tuple(self._listeners.values()):
-            if documents or commit.events:
-                callback(commit)
+        self._listeners.call(commit, has_events=bool(commit.events))
         self._wake(commit.revision)
 
     def _wake(self, revision: int) -> None:

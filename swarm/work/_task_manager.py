@@ -150,7 +150,7 @@ class TaskManager:
         self._prefix = entropy.identifier()[:12]
         self._ids = 0
         self._closed: Exception | None = None
-        self._unlisten = tail.listen(self._follow, documents=True)
+        self._unlisten = tail.listen(self._follow, documents=True, folders=("global",))
         if self.local is not None:
             self._take_in(*self.local.read_now(_all_tasks))
         else:

@@ -11,7 +11,7 @@ from itertools import count
 
 from swarm.errors import Closed
 from swarm.kernel import LocalTree, PastView
-from swarm.model import Commit, Document, Path, Pattern
+from swarm.model import Commit, Document, Path
 from swarm.ports import Clock, Condition, Limits, View
 
 
@@ -81,15 +81,9 @@ class Replica(LocalTree):
             return
         self.replay_now(commit)
         self._revision = commit.revision
-        followers = self._followers
-        if followers.waiters:
-            followers.wake()
-        if commit.documents and self._watchers.count:
-            followers.route(commit.documents)
         if any(document.expires is not None for document in commit.documents):
             self._set_timer()
-        for listener in self._on_events if commit.events else self._on_documents:
-            listener(commit)
+        self._tell(commit, has_events=bool(commit.events))
         self._wake()
 
     async def reach(self, revision: int) -> None:
@@ -219,14 +213,11 @@ class RecordingView:
         found = self._replica.read_now(lambda view: list(view.documents(folder)))
         return map(bare, found)
 
-    def select(self, pattern: Pattern) -> Iterator[tuple[Path, Document]]:
-        """Yield each place that matches, with the document it is or lies in."""
-        fixed = pattern.fixed
-        self._note_folder(fixed)
-        if fixed.segments:
-            self.find(fixed)
-        found = self._replica.read_now(lambda view: list(view.select(pattern)))
-        return ((path, bare(document)) for path, document in found)
+    def below(self, folder: Path) -> list[Document]:
+        """Return the documents below `folder`, in no order."""
+        self._note_folder(folder)
+        found = self._replica.read_now(lambda view: view.below(folder))
+        return list(map(bare, found))
 
     def _note_folder(self, folder: Path) -> None:
         self.folders[folder.text] = self._replica.revision

@@ -345,6 +345,12 @@ class LogContract(ContractBase):
 
                 return tail.listen(hear, documents=documents)
 
+            only: list[int] = []
+            tail.listen(
+                lambda commit: only.append(commit.revision),
+                documents=True,
+                folders=("b", "c"),
+            )
             hears("events", documents=False)
             remove = hears("gone", documents=True)
             hears("all", documents=True)
@@ -361,7 +367,12 @@ class LogContract(ContractBase):
             assert heard["all"] == numbers
             assert heard["events"] == numbers[1:]
             assert heard["gone"] == numbers[:1]
-            assert tail.revision == numbers[-1]
+            assert only == numbers[1:2]
+            both = await kernel.commit(ADA, [put("b", 2), put("c.d", 2), put("e", 1)])
+            await kernel.read(newest_revision)
+            assert both is not None
+            assert only == [numbers[1], both.revision]  # once for each commit
+            assert tail.revision == both.revision
 
     async def test_a_reader_of_a_pattern_gets_the_commits_that_concern_it(self) -> None:
         """S11: backlog and news, below a literal, inside a document, each once."""

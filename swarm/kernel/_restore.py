@@ -1,0 +1,68 @@
+"""Making a tree and its log again from what a store held. Pure."""
+
+from collections.abc import Iterable
+
+from swarm.kernel._log import Log
+from swarm.kernel._versions import Versions
+from swarm.model import Commit, Document
+
+
+def retained(
+    versions: Versions, log: Log
+) -> tuple[list[Document], list[Document], list[Commit]]:
+    """Return the newest documents, the versions before the log, and its commits."""
+    commits = [log.entry(number) for number in range(log.first, log.end)]
+    older = [
+        document.previous
+        for commit in commits
+        for document in commit.documents
+        if document.previous is not None and document.previous.version <= log.compacted
+    ]
+    return list(versions.tree.by_text.values()), older, commits
+
+
+def restore(
+    versions: Versions,
+    documents: Iterable[Document],
+    older: Iterable[Document],
+    commits: Iterable[Commit],
+) -> list[Document]:
+    """Fill an empty tree; return the documents that stand in it.
+
+    Versions that are both in a commit and in `documents` become one object, and each
+    refers to the one before.
+    """
+    last = {document.path.text: document for document in older}
+    for commit in commits:
+        for document in commit.documents:
+            document.previous = last.get(document.path.text)
+            last[document.path.text] = document
+    standing = []
+    for document in documents:
+        newest = last.get(document.path.text)
+        if newest is None or newest.version != document.version:
+            newest = document
+        versions.tree.put(newest)
+        standing.append(newest)
+    for document in last.values():
+        if document.is_deleted:
+            versions.tombstones[document.path.text] = document
+    versions.sort_tombstones()
+    return standing
+
+
+def replay(versions: Versions, commit: Commit) -> None:
+    """Make the documents of a commit the newest ones; deletions first."""
+    for document in sorted(commit.documents, key=_is_standing):
+        text = document.path.text
+        document.previous = versions.newest(text)
+        if not document.is_deleted:
+            versions.tombstones.pop(text, None)
+            versions.tree.put(document)
+        elif text in versions.tree.by_text:
+            versions.tree.remove(document.path)
+            versions.tombstones[text] = document
+
+
+def _is_standing(document: Document) -> bool:
+    return not document.is_deleted
