@@ -44,7 +44,7 @@ child has begun to wait, or for a lease without a body, which any task may give 
 lock counts while its session is known to wait).
 
 **Views.** `swarm.locks`, `swarm.semaphores` and `swarm.barriers` show what is `held`
-and who is in the `queue`; they can take a lease away (`force_release`), break a barrier
+and what is in the `queue`; they take a lease away (`force_release`), break a barrier
 (`force_break`) and forget a name (`remove`). Which identity may hold, change or see
 something is the policy's to say (`hold`, `write`, `read` at the document): by default
 agents hold what they like, and only the program itself changes what belongs to others.

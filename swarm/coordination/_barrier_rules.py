@@ -27,7 +27,7 @@ class ArrivedParty:
     Attributes:
         id: Unique for ever.
         owner: The agent's name.
-        session: The turn or task, for people to read.
+        session: The turn or task, as text.
         at: When it arrived, in kernel time (microseconds).
     """
 

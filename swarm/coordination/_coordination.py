@@ -206,7 +206,7 @@ class Coordination:
         return self._core.sessions.current()
 
     def explain(self, identity: AgentIdentity = OWNER) -> list[str]:
-        """Return, line by line, who holds and who waits for what.
+        """Return, line by line, the holders and the waiters.
 
         Only what the policy lets an identity see.
         """

@@ -171,7 +171,7 @@ class Lease:
         self._check()
 
     async def upgrade(self, timeout: float | None = None) -> None:
-        """Make it exclusive, ahead of all who wait; it is held all the while.
+        """Make it exclusive, ahead of every waiter; it is held all the while.
 
         Cancelled just when it has become exclusive, it is made what it was before,
         which takes another token.

@@ -69,7 +69,7 @@ RENEWALS: Final = 3
 
 
 class LeaseManager:
-    """Grants leases of one kind, and ends them. A `Place` for those who wait.
+    """Grants leases of one kind, and ends them. A `Place` for waiters.
 
     Attributes:
         core: What all primitives share.
@@ -487,7 +487,7 @@ class LeaseManager:
         return bool(self.state(lease._spec).requests)
 
     def situation(self, spec: AcquireSpec) -> str:
-        """Return who holds it, for an error to say."""
+        """Return the holders, for an error to say."""
         return tell_holders(self.state(spec), self.core.kernel_now())
 
     # --- telling ----------------------------------------------------------------------
@@ -672,7 +672,7 @@ class LeaseManager:
             waiter.fail(error)
 
     def withdraw(self, waiter: Waiter) -> Any:
-        """Take a waiter that gives up out of the queue; let in whom it held up (G6)."""
+        """Take a waiter that gives up out of the queue; those behind may go (G6)."""
         return self.core.run(self._withdrawing(waiter))
 
     def _withdrawing(self, waiter: Waiter) -> Steps[bool]:
@@ -770,7 +770,7 @@ class LeaseManager:
     def refuse_cycles(self, spec: AcquireSpec) -> None:
         """Fail the waiters for a record whose wait has become a cycle.
 
-        Only what makes a record tighter for those who wait already can do that. Each
+        Only a change that makes a record tighter for present waiters can do that. Each
         is looked at, in the order of the queue, those that hold something first; once
         one has failed, the next may go.
         """
@@ -785,7 +785,7 @@ class LeaseManager:
                 waiter.give_up(DeadlockError(cycle=cycle))
 
     def describe(self, waiter: Waiter) -> str:
-        """Return what is waited for, since when, and who holds it."""
+        """Return what is waited for, since when, and its holders."""
         spec = waiter.spec
         waited = self.core.now() - waiter.since
         how = spec.mode or f"{spec.permits} permits"

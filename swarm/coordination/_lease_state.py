@@ -45,7 +45,7 @@ class Grant:
     Attributes:
         id: The id of the request that was granted.
         owner: The agent's name.
-        session: The turn or task, for people to read.
+        session: The turn or task, as text.
         since: When it was granted, in kernel time (microseconds).
         expires: When it ends unless renewed, in kernel time.
         mode: Of a lock: "exclusive", "shared" or "upgradeable".
@@ -89,7 +89,7 @@ class Request:
     Attributes:
         id: Unique for ever; the id of the grant that it becomes.
         owner: The agent's name.
-        session: The turn or task, for people to read.
+        session: The turn or task, as text.
         ttl: How long the grant shall live, in microseconds.
         mode: Of a lock.
         permits: Of a semaphore.
@@ -221,7 +221,7 @@ class LeaseState:
         weight: How many bytes a version keeps besides its newest grant, about.
 
     A lock and a semaphore differ in what fits beside the holders (`fits`, `admits`,
-    `next_request`), who holds up a request (`needed`, `in_the_way`), what they count
+    `next_request`), what holds up a request (`needed`, `in_the_way`), what they count
     (`count`, `carry`) and what they announce: see `LockState`.
     """
 
@@ -280,7 +280,7 @@ class LeaseState:
         }
 
     def read_json(self, value: dict[str, Any]) -> Self:
-        """Return a version with the people that `to_json` described."""
+        """Return a version with the grants and requests that `to_json` described."""
         new = self.fresh()
         new.opens_at = value["opens_at"]
         for each in value["holders"]:
@@ -355,7 +355,7 @@ class LeaseState:
         return new
 
     def carry(self, new: Any) -> None:
-        """Give the next version what a lock or a semaphore has besides its people."""
+        """Give the next version what a lock or a semaphore counts."""
 
     def rest(self) -> Self | None:
         """Return what is kept when the last holder has left: nothing (G13)."""
@@ -539,7 +539,7 @@ def to_micro(seconds: float) -> int:
 
 
 def tell_holders(state: LeaseState, now: int) -> str:
-    """Return who holds it, for an error to say: the first few, and how many more."""
+    """Return the holders, for an error to say: the first few, and how many more."""
     held = state.held()
     if not held and state.opens_at > now:
         left = (state.opens_at - now) / MICRO

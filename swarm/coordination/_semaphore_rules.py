@@ -61,7 +61,7 @@ class SemaphoreState(LeaseState):
         return sizes | super().to_json()
 
     def read_json(self, value: dict[str, Any]) -> Self:
-        """Return a version with the people that `to_json` described."""
+        """Return a version with the grants and requests that `to_json` described."""
         new = super().read_json(value)
         new.declared = value["declared"]
         new.capacity = value["capacity"]

@@ -68,7 +68,7 @@ class Session:
     """One turn or task that holds a lease, has held one, or waits for one.
 
     Attributes:
-        name: What people call it.
+        name: Its text in messages.
         party: What it is in the wait-for graph.
         task: The task it is; None for a turn, and for a callback.
         leases: What it holds, by id.

@@ -201,12 +201,12 @@ class LeaseViews(Generic[T, H, Q]):
         found = self._look(_grants, name, identity or self._identity)
         return found
 
-    def _look(self, look: Callable[..., Any], name: str | None, who: Any) -> Any:
+    def _look(self, look: Callable[..., Any], name: str | None, identity: Any) -> Any:
         rights = self._terms.core.rights
         path = None if name is None else self._folder.child(name)
         blank = self._terms.manager.blank
         return self._terms.core.look(
-            look, self._folder, path, blank, lambda path: rights.may_see(who, path)
+            look, self._folder, path, blank, lambda path: rights.may_see(identity, path)
         )
 
     def _show_grant(self, name: str, grant: Grant, now: int) -> H:

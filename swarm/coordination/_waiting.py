@@ -1,7 +1,7 @@
 """The one way to wait (semantics.md, 2.0), and what all primitives share.
 
-A waiter is an object for each call. The rules decide about it; whoever commits a
-decision tells the waiter, and a commit of another process is seen in the log. Its
+A waiter is an object for each call. The rules decide about it; the process that
+commits a decision tells the waiter, and another process sees the commit in the log. Its
 time-out is an alarm that asks the rule, and acts only on a waiter that still waits.
 The waiting code has only its own cancellation to handle: in the queue, the request is
 taken out, and those behind it are looked at again; already granted, the grant is
@@ -372,7 +372,7 @@ class Core:
     def _done(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # who waits for it has it; else the alarm will see
+            task.exception()  # seen: a caller that waits for it gets it
 
     # --- looking ----------------------------------------------------------------------
 

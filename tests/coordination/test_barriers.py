@@ -32,7 +32,7 @@ async def test_all_leave_together_with_their_own_index():
 
 
 @virtual
-async def test_nobody_leaves_before_all_are_there():
+async def test_no_party_leaves_before_all_have_arrived():
     """B1, B6: more than there are parties belong to the next generation."""
     async with World() as world:
         tasks = [asyncio.ensure_future(arrive(world, 2)) for _ in range(5)]
@@ -80,7 +80,7 @@ async def test_a_cancellation_breaks_it_and_leaves_no_phantom():
 
 
 @virtual
-async def test_who_is_cancelled_after_the_trip_was_there_all_the_same():
+async def test_a_party_cancelled_after_the_trip_still_counts():
     """B5, B2: the core has decided."""
     async with World() as world:
         one = asyncio.ensure_future(arrive(world, 2))
@@ -207,7 +207,7 @@ async def test_close_wakes_the_waiting():
 
 
 @virtual
-async def test_no_alarm_for_the_one_who_opened_a_barrier_for_others():
+async def test_opening_a_barrier_for_others_raises_no_alarm():
     """L15: it may wait for a lock that a party holds; the missing party comes."""
     async with World() as world:
         barrier = world.barrier("b", 2)

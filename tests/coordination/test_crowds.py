@@ -69,7 +69,7 @@ async def test_the_lease_of_another_process_is_taken_away_as_well():
 
 @virtual
 @pytest.mark.parametrize("holders", [5, 6, 500])
-async def test_an_error_names_the_first_few_who_hold_it(holders):
+async def test_an_error_names_the_first_few_holders(holders):
     """L15: and how many more there are; so do time-outs and `explain`."""
     async with World() as world:
         lock = world.lock()
@@ -273,7 +273,7 @@ class InSwarm:
 
 
 @virtual
-async def test_who_leaves_the_queue_hides_no_deadlock_of_those_behind():
+async def test_a_cancelled_waiter_hides_no_deadlock_behind_it():
     """L15, G6: told at once, though the one ahead has yet to hear that it may go."""
     async with Swarm() as swarm:
         semaphore = swarm.semaphore("s", 1)

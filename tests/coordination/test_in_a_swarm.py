@@ -212,7 +212,7 @@ async def test_an_agent_that_is_killed_or_cancelled_releases():
 
 
 @virtual
-async def test_asking_one_who_waits_for_a_lock_of_ours_is_a_deadlock():
+async def test_asking_an_agent_that_waits_for_our_lock_is_a_deadlock():
     """L15: at the ask that closes it; the waiting agent is not disturbed."""
     async with Swarm() as swarm:
         ada, bo = await pair(swarm)
@@ -267,7 +267,7 @@ async def test_the_default_ttl_is_configured():
 
 
 @virtual
-async def test_the_end_of_the_swarm_wakes_who_waits():
+async def test_the_end_of_the_swarm_wakes_every_waiter():
     """G12."""
     swarm = await Swarm.open()
     await swarm.lock("x").acquire()

@@ -72,7 +72,7 @@ async def test_exclusive_holders_follow_one_another_in_order():
 
 
 @virtual
-async def test_shared_holders_hold_together_and_let_nobody_barge():
+async def test_shared_holders_hold_together_and_no_request_barges():
     """L7, G7: readers together; behind a waiting writer they wait."""
     async with World() as world:
         lock = world.lock()
@@ -575,7 +575,7 @@ async def test_waiting_for_oneself_is_a_deadlock_unless_reentrant():
 
 
 @virtual
-async def test_abba_is_told_to_the_one_who_closes_it():
+async def test_abba_is_reported_to_the_request_that_closes_it():
     """L15: exactly one victim, at once; the other gets its lock."""
     async with World() as world:
 
@@ -598,7 +598,7 @@ async def test_abba_is_told_to_the_one_who_closes_it():
 
 
 @virtual
-async def test_being_behind_somebody_in_the_queue_counts():
+async def test_a_conflicting_request_ahead_in_the_queue_counts():
     """L15: a soft edge, a conflicting request ahead."""
     async with World() as world:
 
@@ -906,7 +906,7 @@ async def _get(ask):
 
 
 @virtual
-async def test_a_lease_that_no_line_knows_is_lost_when_it_is_due():
+async def test_a_lease_without_a_record_is_lost_when_it_is_due():
     """L11: its alarm is not set again and again for nothing."""
     async with World() as world:
         lease = await world.lock().acquire(ttl=1)
@@ -948,7 +948,7 @@ async def test_an_acquisition_can_be_used_again_also_by_many_at_once():
 
 
 @virtual
-async def test_a_lease_that_a_task_returns_is_kept_for_whoever_enters_it():
+async def test_a_lease_that_a_task_returns_belongs_to_the_task_that_enters_it():
     """L19: gathered, waited for with a time-out, in every version alike."""
     async with World() as world:
         first, second = await asyncio.gather(
@@ -981,7 +981,7 @@ async def _all_of(world: World):
 
 
 @virtual
-async def test_who_takes_several_hears_at_once_that_one_was_lost():
+async def test_acquire_all_fails_at_once_when_one_lease_is_lost():
     """L20: and not only when it gets the others."""
     async with World() as world:
         other = await world.lock("b").acquire(ttl=100)

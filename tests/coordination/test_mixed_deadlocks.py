@@ -145,7 +145,7 @@ async def deadlock(waiting: Awaitable[object], match: str = "") -> None:
 
 @virtual
 @pytest.mark.parametrize("what", ["stop", "pause", "stream", "tell", "ask"])
-async def test_who_holds_a_lock_and_waits_for_an_agent_that_waits_for_it(what):
+async def test_a_holder_that_waits_for_an_agent_that_waits_for_its_lock(what):
     """L15: however it waits for that agent."""
     async with Swarm() as swarm:
         ada = await swarm.spawn(Worker, name="ada", mailbox=1)
@@ -200,7 +200,7 @@ async def test_a_producer_that_holds_what_its_reader_needs():
 
 
 @virtual
-async def test_a_reader_that_asks_who_publishes_to_it():
+async def test_a_reader_that_asks_its_publisher_is_a_deadlock():
     """L15: a task that reads is somebody for whom publishers wait."""
     async with Swarm() as swarm:
         ada = await swarm.spawn(Worker)
@@ -250,7 +250,7 @@ async def test_a_child_that_asks_an_agent_that_wants_what_the_parent_holds(how):
 
 @virtual
 @pytest.mark.parametrize("what", ["lock", "semaphore", "ask"])
-async def test_a_child_whose_parent_holds_what_somebody_waits_for_already(what):
+async def test_a_child_closes_a_cycle_through_a_waiter_for_its_parents_lock(what):
     """L15: a child that holds nothing closes a cycle through whoever joins it."""
     async with Swarm() as swarm:
         middle = asyncio.Event()
@@ -296,7 +296,7 @@ _nap_and_work.__name__ = "nap_and_work"
 
 
 @virtual
-async def test_a_child_that_nobody_awaits_holds_up_nobody():
+async def test_a_child_that_is_not_awaited_holds_up_no_party():
     """L15: no false alarm for what its turn has only started."""
     async with Swarm() as swarm:
         ada, bo = await swarm.spawn(Worker), await swarm.spawn(Worker)
@@ -374,7 +374,7 @@ async def test_a_refused_ask_leaves_no_trace_in_the_mailbox():
 
 @virtual
 @pytest.mark.parametrize("what", ["lock", "group", "ask"])
-async def test_who_was_cancelled_waits_no_more(what):
+async def test_a_cancelled_task_waits_no_more(what):
     """L15: no false alarm in the turn of the loop in which it has yet to hear of it."""
     async with Swarm() as swarm:
         ada = await swarm.spawn(Worker)
@@ -401,7 +401,7 @@ async def test_who_was_cancelled_waits_no_more(what):
 
 @virtual
 @pytest.mark.parametrize("after", [0, 3])
-async def test_who_comes_in_ahead_of_those_who_wait_already(after):
+async def test_a_request_queued_ahead_of_others_holds_them_up(after):
     """L15, L6: they wait for it from then on."""
     async with Swarm() as swarm:
         lock, other = swarm.lock("a"), swarm.lock("m")
@@ -465,7 +465,7 @@ async def test_a_lease_handed_to_a_child_is_the_childs_to_give_back(how):
 
 
 @virtual
-async def test_a_child_under_whose_body_a_lease_is_holds_it():
+async def test_a_child_that_entered_a_lease_holds_it():
     """L15: the cycle goes through the child that has entered it."""
     async with Swarm() as swarm:
         lease = await swarm.lock("a").acquire()
@@ -484,7 +484,7 @@ async def test_a_child_under_whose_body_a_lease_is_holds_it():
 
 
 @virtual
-async def test_who_only_looks_whether_a_child_has_ended_does_not_join_it():
+async def test_asyncio_wait_with_a_time_out_is_no_join():
     """L15: no false alarm for a wait that is a look."""
     async with Swarm() as swarm:
 

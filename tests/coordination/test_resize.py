@@ -80,7 +80,7 @@ async def test_waiters_are_failed_until_no_cycle_is_left():
 
 
 @virtual
-async def test_a_smaller_semaphore_without_a_cycle_fails_nobody():
+async def test_a_smaller_semaphore_without_a_cycle_fails_no_waiter():
     """M12: nothing is taken away."""
     async with World() as world:
         scene = Scene(world.semaphore("s", 2))

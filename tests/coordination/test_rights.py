@@ -66,7 +66,7 @@ async def test_the_strict_matrix_lets_the_conductor_force_and_the_guardian_only_
 
 
 @virtual
-async def test_who_may_not_read_a_lock_does_not_see_who_holds_it():
+async def test_an_identity_that_may_not_read_a_lock_sees_no_holder():
     """S15: queries pass the same predicate, and leak nothing."""
     policy = Policy([("secretive", "locks.open", "rw"), ("secretive", "agents", "r")])
     agent = who("secretive")
@@ -82,7 +82,7 @@ async def test_who_may_not_read_a_lock_does_not_see_who_holds_it():
         world.check_empty()
 
 
-def test_the_policy_says_who_may_hold_what():
+def test_the_policy_says_which_role_may_hold_a_lock():
     """`hold` is what `own` rules leave of writing."""
     policy = Policy.default()
     ada = who("pulse", "ada")

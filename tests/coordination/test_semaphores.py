@@ -227,7 +227,7 @@ async def test_time_out_and_cancellation_pass_permits_on():
 
 
 @virtual
-async def test_a_holder_without_whom_there_are_too_few_is_in_the_graph():
+async def test_a_permit_holder_that_is_needed_is_in_the_graph():
     """L15: and one whose permits others could make up for is not."""
     async with World() as world:
         semaphore = world.semaphore("s", 2)
@@ -260,7 +260,7 @@ async def test_a_holder_without_whom_there_are_too_few_is_in_the_graph():
 
 
 @virtual
-async def test_holders_who_all_wait_for_one_more_are_a_deadlock():
+async def test_holders_that_all_wait_for_one_more_are_a_deadlock():
     """L15: any of several would do, but all of them are stuck."""
     async with World() as world:
         semaphore = world.semaphore("s", 3)
