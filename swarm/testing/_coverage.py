@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 from swarm.testing._failure import Failure
 from swarm.testing._policies import SchedulePolicy
 from swarm.testing._program import Outcome
 from swarm.testing._results import Report
+
+_Run: TypeAlias = tuple[tuple[int, ...], Sequence[int]]
+"""The choices made in a run, and how many possibilities there were at each."""
 
 
 class Coverage:
@@ -24,8 +28,7 @@ class Coverage:
     def __init__(self, budget: int) -> None:
         self.schedules: int = 0
         self._budget = budget
-        self._distinct: set[int] = set()
-        self._paths: dict[float, dict[tuple[int, ...], Sequence[int]]] = {}
+        self._runs: dict[float, dict[int, _Run]] = {}
         self._countable = True
         self._planned: set[float] = set()
         self._next_look = 1
@@ -46,13 +49,13 @@ class Coverage:
         for name, met in outcome.goals.items():
             self._goals[name] = self._goals.get(name, False) or met
         choices = tuple(policy.choices)
-        key = (choices, late, outcome.steps, outcome.time, outcome.happened)
-        self._distinct.add(hash(key))
+        key = hash((choices, outcome.steps, outcome.time, outcome.happened))
+        runs = self._runs.setdefault(late, {})
+        if key not in runs:
+            runs[key] = choices, policy.widths
         # A run with that many decisions has more neighbours than there is budget.
         if outcome.used_chance or faulty or len(choices) >= self._budget:
             self._countable = False
-        if self._countable:
-            self._paths.setdefault(late, {})[choices] = policy.widths
 
     def is_complete(self) -> bool:
         """Return whether every schedule has been run; looked at now and then."""
@@ -64,15 +67,15 @@ class Coverage:
     def _is_exhausted(self) -> bool:
         return (
             self._countable
-            and self._planned <= self._paths.keys()
-            and all(map(_is_exhausted, self._paths.values()))
+            and self._planned <= self._runs.keys()
+            and all(_is_exhausted(list(runs.values())) for runs in self._runs.values())
         )
 
     def report(self, failure: Failure | None) -> Report:
         """Return what the search has found."""
         return Report(
             schedules=self.schedules,
-            distinct=len(self._distinct),
+            distinct=sum(map(len, self._runs.values())),
             complete=failure is None and self._is_exhausted(),
             late=dict(sorted(self._late.items())),
             failure=failure,
@@ -80,17 +83,17 @@ class Coverage:
         )
 
 
-def _is_exhausted(paths: dict[tuple[int, ...], Sequence[int]]) -> bool:
-    """Return whether the paths are all the leaves of the tree of their widths."""
-    left: list[tuple[int, list[tuple[int, ...]]]] = [(0, list(paths))]
+def _is_exhausted(runs: list[_Run]) -> bool:
+    """Return whether the runs are all the leaves of the tree of their widths."""
+    left = [(0, runs)]
     while left:
         depth, alike = left.pop()
-        branches: dict[int, list[tuple[int, ...]]] = {}
-        for choices in alike:
-            if depth < len(choices):
-                branches.setdefault(choices[depth], []).append(choices)
+        branches: dict[int, list[_Run]] = {}
+        for run in alike:
+            if depth < len(run[0]):
+                branches.setdefault(run[0][depth], []).append(run)
         if branches:
-            if len(branches) < paths[alike[0]][depth]:
+            if len(branches) < alike[0][1][depth]:
                 return False
             left += [(depth + 1, branch) for branch in branches.values()]
     return True

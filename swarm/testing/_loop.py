@@ -20,11 +20,12 @@ cancellation of anyio does) could starve the task it waits for.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Unpack
 
-from swarm.ports import install_runtime
+from swarm.ports import Runtime
 from swarm.testing._errors import StepLimitError, StuckError
 from swarm.testing._handles import (
     BUILTIN,
@@ -98,10 +99,19 @@ class SimLoop(VirtualLoop):
         self._late: dict[float, int] = {}  # ready since, before now: how many
         self.fails_unhandled: bool = settings.unhandled == "fail"
         self.faults: Injector = Injector(self)
-        runtime = SimRuntime(
-            self.scheduling_point, entropy_seed, self.wall_time, self._note_chance
+
+    @functools.cached_property
+    def swarm_runtime(self) -> Runtime:
+        """The runtime of swarms in this loop, made when the first one asks for it.
+
+        This is the attribute that `swarm.ports.install_runtime` sets on other loops.
+        """
+        return SimRuntime(
+            self.scheduling_point,
+            self.entropy_seed,
+            self.wall_time,
+            self._note_chance,
         )
-        install_runtime(self, runtime)
 
     def _note_chance(self) -> None:
         self.used_chance = True

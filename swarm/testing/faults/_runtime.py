@@ -29,7 +29,6 @@ class SimRuntime(Runtime):
         on_chance: Callable[[], None],
     ) -> None:
         self._on_chance = on_chance
-        self._seed: int | None = seed
         super().__init__(pause=pause, entropy_seed=seed, wall_time=wall_time)
 
     @property
