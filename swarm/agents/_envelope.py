@@ -62,6 +62,10 @@ class Target(Protocol):
         """Decide a request now: withdraw or cancel it."""
         ...
 
+    def wake(self) -> None:
+        """Let the agent look for something to do."""
+        ...
+
 
 class Envelope:
     """One call of one method of one agent. Compared by identity.

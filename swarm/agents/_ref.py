@@ -517,3 +517,4 @@ async def _wait_for_room(envelope: Told, timeout: float | None) -> None:
         raise
     if envelope.state == State.ADMITTED:
         envelope.state = State.QUEUED
+        cell.wake()  # an interleaved turn is not looked for again by itself
