@@ -141,7 +141,7 @@ class LeaseManager:
     async def granted(self, asked: Any) -> Lease:
         """Return the lease that `ask` could not return; raises as `acquire` does."""
         if isinstance(asked, asyncio.Task):
-            asked = await self._settled(asked, self._abandon)
+            asked = await self._settled(asked, self.pass_on)
             if isinstance(asked, Lease):
                 return asked
         timeout = asked.spec.timeout
@@ -194,26 +194,30 @@ class LeaseManager:
             self._watch_line(spec)
         return Waiter(self.core, self, id, spec, session, self.pass_on)
 
-    async def _settled(self, task: Any, undo: Callable[[Any], object]) -> Any:
+    async def _settled(
+        self, task: "asyncio.Task[Lease | Waiter]", undo: Callable[[Lease], object]
+    ) -> Any:
         """Wait for a task that asks; cancelled meanwhile, undo what it comes to."""
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            task.add_done_callback(undo)
+            task.add_done_callback(partial(self._abandon, undo))
             raise
 
-    def _abandon(self, task: "asyncio.Task[Lease | Waiter]") -> None:
+    def _abandon(
+        self, undo: Callable[[Lease], object], task: "asyncio.Task[Lease | Waiter]"
+    ) -> None:
         if task.cancelled() or task.exception() is not None:
             return
         found = task.result()
         if isinstance(found, Lease):
-            self.pass_on(found)
+            undo(found)
         elif not found.is_decided:
             found.is_decided = True
             self.core.waiters.pop(found.id, None)
             self.withdraw(found)
         elif found._future.exception() is None:
-            self.pass_on(found._future.result())
+            undo(found._future.result())
 
     def _held_by(self, session: Session, spec: AcquireSpec) -> Lease | None:
         """Return the lease this session has already, counted once more (L16)."""
@@ -358,7 +362,7 @@ class LeaseManager:
         session, id = core.sessions.current(), core.new_id()  # noqa: A001
         asked = core.run(self._upgrading(lease, timeout, session, id, undo))
         if isinstance(asked, asyncio.Task):
-            asked = await self._settled(asked, self._abandon)
+            asked = await self._settled(asked, undo)
         if isinstance(asked, Waiter):
             kind = DeadlockError if timeout is None else DeadlockTimeout
             await asked.wait(timeout, kind)

@@ -30,3 +30,22 @@ class TestDistantKernel(CoordinationContract):
     async def pass_time(self, kernel: Kernel, seconds: float) -> None:
         self.clock.advance(seconds)
         await asyncio.sleep(0)
+
+
+class BytesKernel(MemoryKernel):
+    """A kernel that keeps records as their JSON, as one on a server does."""
+
+    def _log_commit(self, revision, at, author, documents, *args, **options):
+        for document in documents:
+            if document.record is not None:
+                document.body, document.record = document.json, None
+        return super()._log_commit(revision, at, author, documents, *args, **options)
+
+
+class TestRecordsAsBytes(TestDistantKernel):
+    """What a rule or a listener finds is what another process has written."""
+
+    async def make_kernel(self, limits: Limits | None = None) -> Kernel:
+        self.clock = FakeClock()
+        self.memory = BytesKernel(self.clock, limits)
+        return DistantKernel(self.memory)

@@ -355,6 +355,32 @@ class CoordinationContract(ContractBase):
             await (await waiter).release()
             await lease.release()
 
+    async def test_an_upgrade_cancelled_on_its_way_leaves_the_lease(self) -> None:
+        """L13, L4: at every turn of the loop, in the mode that it had."""
+        async with self.processes() as (one, other):
+            for is_alone in (True, False):
+                for turns in range(12):
+                    lease = await one.hold("upgradeable")
+                    reader = None if is_alone else await other.hold("shared")
+                    upgrade = start(lease.upgrade())
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
+                    upgrade.cancel()
+                    await settle()
+                    assert lease.is_live
+                    if upgrade.cancelled():
+                        assert lease.mode == "upgradeable"
+                    (shown,) = (
+                        each
+                        for each in other.coordination.locks(OWNER).held()
+                        if each.lease_id == lease.id
+                    )
+                    assert (shown.mode, shown.token) == (lease.mode, lease.token)
+                    if reader is not None:
+                        await reader.release()
+                    await lease.release()
+                    await settle()
+
     async def test_a_resize_reaches_waiters_in_the_other_process(self) -> None:
         """M12: more let them in; fewer are told."""
         async with self.processes() as (one, other):
