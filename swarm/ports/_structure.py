@@ -1,6 +1,7 @@
 """Typed values to JSON and back: attrs classes, dataclasses, enums, datetimes."""
 
 from datetime import date, datetime
+from enum import Enum
 from functools import cache
 from typing import Any
 
@@ -23,6 +24,8 @@ def structuring() -> Any:
 
 def _strictly(value: Any, kind: Any) -> Any:
     """Take a scalar only as what it is: cattrs would make "3" out of 3."""
+    if issubclass(kind, Enum):  # a StrEnum is a str
+        return kind(value)
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:

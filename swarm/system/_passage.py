@@ -33,7 +33,6 @@ def handoff_manager_of(coordinator: Coordinator) -> HandoffManager:
             hops=(coordinator.task_options or TaskOptions()).hops,
         )
         coordinator.handoffs = manager
-        coordinator.at_close(manager.close)
     return manager
 
 

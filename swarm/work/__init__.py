@@ -55,11 +55,10 @@ from swarm.work._claiming import Claiming
 from swarm.work._context import LIMIT as CONTEXT_LIMIT
 from swarm.work._context import Context
 from swarm.work._gather import Gathered
-from swarm.work._handoff import Handoff
 from swarm.work._handoff_manager import HandoffManager
 from swarm.work._handoff_record import HandoffRecord, HandoffStatus
 from swarm.work._handoff_rules import is_addressed
-from swarm.work._handoffs import Handoffs
+from swarm.work._handoffs import Handoff, Handoffs
 from swarm.work._pipeline import Pipeline, Stage
 from swarm.work._pipeline_graph import StageProgress
 from swarm.work._pipeline_manager import PipelineManager, PlainRunner, StageRunner

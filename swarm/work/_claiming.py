@@ -1,7 +1,7 @@
 """Asking for a claim: takes the next task, or waits for one."""
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Coroutine, Generator
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -164,9 +164,10 @@ class Claiming:
             return self._try_now(record)
         before = manager.clock.monotonic()
         try:
-            revision, found = await claim_afar(
-                manager, self._identity, record, self._request()
+            asking = manager.apply_one(
+                self._identity, record.spec.id, decide_claim, self._request()
             )
+            revision, found = await take(manager, self._identity, asking)
         except BaseException:
             manager.pass_on(record)
             raise
@@ -201,37 +202,45 @@ class Claiming:
         )
 
 
-async def claim_afar(
+async def take(
     manager: TaskManager,
     identity: AgentIdentity,
-    record: TaskRecord,
-    request: ClaimRequest,
+    taking: Coroutine[Any, Any, tuple[int, TaskRecord | None]],
 ) -> tuple[int, TaskRecord | None]:
-    """Claim a picked task where that is a round trip; None: others were faster.
+    """Return what `taking` does: the revision and the record of a task with a claim.
 
     A caller that is cancelled meanwhile has claimed nothing: the claim that was made is
-    given back (G3).
+    given back (G3). Where the kernel is local, that cannot be.
     """
-    task_id = record.spec.id
-    commit = manager.start(
-        manager.apply_one(identity, task_id, decide_claim, request), "tasks: claim"
-    )
+    if manager.local is not None:
+        return await taking
+    commit = manager.start(_caught(taking), "tasks: claim")
     try:
         revision, found = await asyncio.shield(commit)
     except asyncio.CancelledError:
         manager.start(_undo(manager, identity, commit), "tasks: undo a claim")
         raise
+    if isinstance(found, Exception):
+        raise found
     return revision, found
+
+
+async def _caught(taking: Coroutine[Any, Any, tuple[int, Any]]) -> tuple[int, Any]:
+    """Return what `taking` does, an error in place of the record."""
+    try:
+        return await taking
+    except Exception as error:  # noqa: BLE001  # raised by the task that asked
+        return 0, error
 
 
 async def _undo(
     manager: TaskManager,
     identity: AgentIdentity,
-    commit: "asyncio.Task[tuple[int, TaskRecord | None]]",
+    commit: "asyncio.Task[tuple[int, Any]]",
 ) -> None:
     try:
         revision, found = await commit
-        if found is None or found.claim is None:
+        if not isinstance(found, TaskRecord) or found.claim is None:
             return
         claim = found.claim
         right = Right(found.spec.id, claim.id, claim.token or revision)

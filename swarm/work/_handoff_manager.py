@@ -1,6 +1,5 @@
 """The handoffs of one swarm in one process: follows the log, expires offers."""
 
-import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from heapq import heappop, heappush
@@ -8,10 +7,9 @@ from typing import Any
 
 from swarm.coordination import Coordination
 from swarm.errors import Closed, NotFound, SwarmError
-from swarm.model import TIME, AgentIdentity, Document
-from swarm.ports import Tail, Timer, correlated
+from swarm.model import TIME, AgentIdentity, Commit, Document
+from swarm.ports import Tail, Timer, View, correlated
 from swarm.work import _handoff_rules as rules
-from swarm.work._folder_feed import FolderFeed
 from swarm.work._handoff_record import (
     HANDOFFS,
     HandoffRecord,
@@ -19,6 +17,7 @@ from swarm.work._handoff_record import (
     handoff_path,
     load_handoff,
 )
+from swarm.work._news import News
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import MICRO
 
@@ -46,14 +45,20 @@ class HandoffManager:
         self.locks: Coordination = locks
         self.hops: int = hops
         self.on_change: Callable[[HandoffRecord], None] | None = None
+        self.news: News = News(tasks)
         self._open: dict[str, HandoffRecord] = {}
+        self._heard: set[str] | None = set()  # what the log told before the first look
         self._correlations: dict[str, tuple[str, str]] = {}
-        self._waiters: dict[str, list[asyncio.Future[None]]] = {}
         self._ends: list[tuple[int, str]] = []
         self._timer: Timer | None = None
-        self._is_closed = False
-        self._feed = FolderFeed(tasks.kernel, tail, HANDOFFS, self._put, tasks.start)
         tasks.handoff_scope = self._scope
+        tasks.on_close(tail.listen(self._follow, documents=True))
+        tasks.on_close(self._stop_timer)
+        local = tasks.kernel.local
+        if local is not None:
+            self._take_in(local.read_now(_all))
+        else:
+            tasks.start(self._load(), "handoffs: load")
 
     def open_offers(self) -> list[HandoffRecord]:
         """Return the offers that no agent has accepted yet, as far as is known."""
@@ -66,34 +71,17 @@ class HandoffManager:
             NotFound: There is no such handoff.
             Closed: The swarm is closed.
         """
-        loop = asyncio.get_running_loop()
-        while True:
-            if self._is_closed:
-                raise self.tasks.closed or Closed()
-            news = loop.create_future()  # before the look, so that no news is missed
-            self._waiters.setdefault(handoff_id, []).append(news)
-            try:
-                record = await self.find(handoff_id)
-                if record.status is not HandoffStatus.REQUESTED:
-                    return record
-                await news
-            finally:
-                waiting = self._waiters.get(handoff_id, [])
-                if news in waiting:
-                    waiting.remove(news)
-                if not waiting:
-                    self._waiters.pop(handoff_id, None)
 
-    async def find(self, handoff_id: str) -> HandoffRecord:
-        """Return the newest record of a handoff.
+        async def look() -> HandoffRecord:
+            document = await self.tasks.kernel.find(handoff_path(handoff_id))
+            record = load_handoff(document)
+            if record is None:
+                raise NotFound(f"there is no handoff {handoff_id}")
+            return record
 
-        Raises:
-            NotFound: There is none.
-        """
-        record = load_handoff(await self.tasks.kernel.find(handoff_path(handoff_id)))
-        if record is None:
-            raise NotFound(f"there is no handoff {handoff_id}")
-        return record
+        return await self.news.until(
+            handoff_id, look, lambda r: r.status is not HandoffStatus.REQUESTED
+        )
 
     async def decide(
         self, author: AgentIdentity, record: HandoffRecord, rule: Any, *arguments: Any
@@ -105,20 +93,26 @@ class HandoffManager:
             )
         return 0 if commit is None else commit.revision, outcome
 
-    def close(self) -> None:
-        """Follow no more, and wake every waiter with `Closed`."""
-        self._is_closed = True
-        self._feed.close()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        for handoff_id in tuple(self._waiters):
-            self._wake(handoff_id)
-
     # --- following the log ------------------------------------------------------------
+
+    async def _load(self) -> None:
+        self._take_in(await self.tasks.kernel.read(_all))
+
+    def _take_in(self, documents: Iterable[Document]) -> None:
+        heard, self._heard = self._heard or (), None
+        for document in documents:
+            if document.path.name not in heard:
+                self._put(document)
+
+    def _follow(self, commit: Commit) -> None:
+        for document in commit.documents:
+            if document.path.segments[0] == "handoffs":
+                self._put(document)
 
     def _put(self, document: Document) -> None:
         handoff_id = str(document.path.name)
+        if self._heard is not None:
+            self._heard.add(handoff_id)
         record = load_handoff(document)
         if record is not None:
             self._note_correlation(record)
@@ -126,18 +120,12 @@ class HandoffManager:
                 self.on_change(record)
         if record is None or record.status is not HandoffStatus.REQUESTED:
             self._open.pop(handoff_id, None)
-            self._wake(handoff_id)
-            return
-        is_new = handoff_id not in self._open
-        self._open[handoff_id] = record
-        if is_new:
-            heappush(self._ends, (record.expires_at, handoff_id))
+            self.news.wake(handoff_id)
+        else:
+            if handoff_id not in self._open:
+                heappush(self._ends, (record.expires_at, handoff_id))
+            self._open[handoff_id] = record
             self._set_timer()
-
-    def _scope(self, task_id: str) -> AbstractContextManager[object]:
-        """Return what a commit about a task with a handoff is made in."""
-        found = self._correlations.get(task_id)
-        return nullcontext() if found is None else correlated(found[1])
 
     def _note_correlation(self, record: HandoffRecord) -> None:
         task_id = record.task_id
@@ -146,25 +134,29 @@ class HandoffManager:
         elif self._correlations.get(task_id, ("", ""))[0] == record.id:
             del self._correlations[task_id]
 
-    def _wake(self, handoff_id: str) -> None:
-        for news in self._waiters.pop(handoff_id, ()):
-            if not news.done():
-                news.set_result(None)
+    def _scope(self, task_id: str) -> AbstractContextManager[object]:
+        """Return what a commit about a task with a handoff is made in."""
+        found = self._correlations.get(task_id)
+        return nullcontext() if found is None else correlated(found[1])
+
+    # --- expiry -----------------------------------------------------------------------
 
     def _set_timer(self) -> None:
         """Have the next offer expire on time."""
+        self._stop_timer()
         while self._ends and self._ends[0][1] not in self._open:
             heappop(self._ends)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._ends and not self._is_closed:
+        if self._ends and self.tasks.closed is None:
             seconds = max(0.0, (self._ends[0][0] - self.tasks.now() + 2) / MICRO)
             when = self.tasks.clock.monotonic() + seconds
             self._timer = self.tasks.clock.call_at(when, self._on_time)
 
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def _on_time(self) -> None:
-        self._timer = None
         now = self.tasks.now()
         due: list[HandoffRecord] = []
         while self._ends and self._ends[0][0] <= now:
@@ -178,11 +170,15 @@ class HandoffManager:
     async def _expire(self, due: Iterable[HandoffRecord]) -> None:
         for record in due:
             try:
-                _, outcome = await self.decide(TIME, record, rules.expire)
+                await self.decide(TIME, record, rules.expire)
             except Closed:
                 return
             except SwarmError:
-                outcome = record  # tried again a little later
-            if outcome is not None and outcome.status is HandoffStatus.REQUESTED:
+                pass  # tried again a little later
+            if record.id in self._open:
                 heappush(self._ends, (self.tasks.now() + MICRO // 10, record.id))
         self._set_timer()
+
+
+def _all(view: View) -> list[Document]:
+    return list(view.documents(HANDOFFS))

@@ -4,16 +4,13 @@ Kernel time is in microseconds, as everywhere in records.
 """
 
 import enum
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import attrs
-import orjson
 
-from swarm.errors import InvalidTransition, SchemaVersionError
-from swarm.model import Document, Path
-
-VERSION: Final = 1
-"""The version of the form of these records."""
+from swarm.errors import InvalidTransition
+from swarm.model import JSON, Document, Path
+from swarm.work._stored import loaded
 
 HANDOFFS: Final = Path.of("handoffs")
 
@@ -35,24 +32,13 @@ _S: Final = HandoffStatus
 FOLLOWING: Final[dict[HandoffStatus, frozenset[HandoffStatus]]] = {
     _S.REQUESTED: frozenset((_S.ACCEPTED, _S.REJECTED, _S.EXPIRED, _S.WITHDRAWN)),
     _S.ACCEPTED: frozenset((_S.COMPLETED, _S.FAILED)),
-    _S.REJECTED: frozenset(),
-    _S.EXPIRED: frozenset(),
-    _S.WITHDRAWN: frozenset(),
-    _S.COMPLETED: frozenset(),
-    _S.FAILED: frozenset(),
 }
-"""Which statuses may follow each (O3). Nothing follows an empty set."""
+"""Which statuses may follow (O3). Nothing follows the others."""
 
 
 @attrs.frozen(kw_only=True)
 class LeaseName:
-    """A lock's lease that goes along with a task.
-
-    Attributes:
-        name: The lock.
-        id: The lease's id.
-        token: Its fencing token.
-    """
+    """A lease that goes along with a task: its lock, its id and its token."""
 
     name: str
     id: str
@@ -74,7 +60,7 @@ class HandoffRecord:
         requested_at: When the task was offered, in kernel time.
         expires_at: When the offer expires, in kernel time.
         status: How far it has come.
-        completed: What is done, as JSON.
+        completed: What is done. Never changed.
         remaining: What is left to do.
         notes: More about it.
         checkpoint: The number of the checkpoint to go on from, or None.
@@ -92,15 +78,15 @@ class HandoffRecord:
 
     id: str
     task_id: str
-    kind: str
     sender: str
     to: str
     claim_id: str
     token: int
-    requested_at: int
     expires_at: int
+    kind: str = ""
+    requested_at: int = 0
     status: HandoffStatus = HandoffStatus.REQUESTED
-    completed: bytes = b"{}"
+    completed: JSON = None
     remaining: str = ""
     notes: str = ""
     checkpoint: int | None = None
@@ -115,46 +101,13 @@ class HandoffRecord:
     ended_at: int = 0
     reason: str = ""
 
-    @property
-    def weight(self) -> int:
-        """How many bytes it holds beyond those of any record, about."""
-        return len(self.completed) + len(self.remaining) + len(self.notes) + 512
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the document."""
-        value = attrs.asdict(self, recurse=False)
-        value["completed"] = orjson.Fragment(self.completed)
-        value["leases"] = [attrs.asdict(lease) for lease in self.leases]
-        return {"version": VERSION, **value}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
-        """Return what `to_json` described.
-
-        Raises:
-            SchemaVersionError: It was written by a later version of this program.
-        """
-        fields = dict(value)
-        version = fields.pop("version")
-        if version > VERSION:
-            raise SchemaVersionError(
-                f"the record of handoff {value['id']} has version {version}; this "
-                f"program knows versions up to {VERSION}"
-            )
-        fields["status"] = HandoffStatus(fields["status"])
-        fields["completed"] = orjson.dumps(fields["completed"])
-        fields["leases"] = tuple(LeaseName(**lease) for lease in fields["leases"])
-        fields["trail"] = tuple(fields["trail"])
-        fields["declined"] = tuple(fields["declined"])
-        return cls(**fields)
-
     def followed(self, status: HandoffStatus, **changes: Any) -> "HandoffRecord":
         """Return the record with another status.
 
         Raises:
             InvalidTransition: The status cannot follow this one; nothing happens.
         """
-        if status not in FOLLOWING[self.status]:
+        if status not in FOLLOWING.get(self.status, ()):
             by = f" by '{self.receiver}'" if self.receiver else ""
             raise InvalidTransition(
                 f"handoff {self.id} of task {self.task_id} is {self.status}{by}; it "
@@ -164,19 +117,10 @@ class HandoffRecord:
 
 
 def handoff_path(handoff_id: str) -> Path:
-    """Return where a handoff's record stands.
-
-    Raises:
-        InvalidPath: The id cannot be a name in the tree.
-    """
+    """Return where a handoff's record stands."""
     return HANDOFFS.child(handoff_id)
 
 
 def load_handoff(document: Document | None) -> HandoffRecord | None:
     """Return the handoff in a document; None without one."""
-    if document is None or document.is_deleted:
-        return None
-    record = document.record
-    if record.__class__ is not HandoffRecord:
-        record = document.record = HandoffRecord.from_json(document.value)
-    return record
+    return loaded(document, HandoffRecord)

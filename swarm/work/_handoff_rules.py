@@ -4,6 +4,8 @@ Accepting is one commit: the task's claim, the leases that go along, and the han
 change together, so a task has exactly one owner at any instant and the sender's token
 is stale from that commit on (O4). Until then the sender is the owner (O5). A handoff
 whose claim ends follows in the commit that ends the claim (O8, O9).
+
+The outcome of each rule is the handoff's record, of `accept` a `Taken`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,7 +24,6 @@ from swarm.errors import (
 from swarm.model import (
     AgentIdentity,
     Announcement,
-    Document,
     HandoffAccepted,
     HandoffCompleted,
     HandoffRejected,
@@ -36,6 +37,7 @@ from swarm.work._handoff_record import (
     handoff_path,
     load_handoff,
 )
+from swarm.work._stored import stored
 from swarm.work._task_record import (
     ClaimRecord,
     TaskRecord,
@@ -54,8 +56,24 @@ HOPS: Final = 8
 
 _REGISTRY: Final = Path.of("global", "registry")
 _LOCKS: Final = Path.of("locks")
-_GROUPS: Final = ("capability", "role")
+_KINDS: Final = ("agent", "capability", "role")
 _ENDED: Final = ("offline", "error")
+_PASSED: Final = (
+    HandoffStatus.ACCEPTED,
+    HandoffStatus.COMPLETED,
+    HandoffStatus.FAILED,
+)
+
+
+class Taken(NamedTuple):
+    """What the receiver of a handoff gets: its record, the task, the leases' grants."""
+
+    handoff: HandoffRecord
+    task: TaskRecord
+    grants: Sequence[Grant]
+
+
+# --- addresses ----------------------------------------------------------------------
 
 
 def parse_address(to: object) -> str:
@@ -70,7 +88,7 @@ def parse_address(to: object) -> str:
     kind, colon, name = to.partition(":")
     if not colon:
         kind, name = "agent", to
-    if not name or kind not in ("agent", *_GROUPS):
+    if not name or kind not in _KINDS:
         raise ValueError(
             "a handoff goes to a name, 'agent:NAME', 'capability:NAME' or "
             f"'role:NAME', not {to!r}"
@@ -83,33 +101,23 @@ def is_addressed(to: str, agent: dict[str, Any]) -> bool:
     kind, _, name = to.partition(":")
     if agent.get("status") in _ENDED:
         return False
-    if kind == "agent":
-        return bool(agent["id"] == name)
-    if kind == "role":
-        return bool(agent["role"] == name)
-    return name in agent["capabilities"]
+    if kind == "capability":
+        return name in agent["capabilities"]
+    return bool(agent["id" if kind == "agent" else "role"] == name)
 
 
-def addressees(view: View, to: str, besides: Iterable[str] = ()) -> list[str]:
-    """Return the names of the living agents that an address means."""
-    kind, _, name = to.partition(":")
-    found = view.documents(_REGISTRY)
-    if kind == "agent":
-        document = view.find(_REGISTRY.child(name))
-        found = [] if document is None else [document]
-    agents = [document.value for document in found]
+def addressees(view: View, to: str, besides: Iterable[str]) -> list[str]:
+    """Return the names of the living agents that an address means, besides some."""
+    agents = [document.value for document in view.documents(_REGISTRY)]
     left = set(besides)
     return [a["id"] for a in agents if is_addressed(to, a) and a["id"] not in left]
 
 
-# --- offering ---------------------------------------------------------------------
+# --- the steps of a handoff -----------------------------------------------------------
 
 
 def offer(view: View, record: HandoffRecord, hops: int = HOPS) -> Plan:
-    """Plan the offer of a task by the agent that works on it.
-
-    `record` is as the sender fills it in; its times are relative to 0 and are moved to
-    now. The outcome is the record as it was written.
+    """Plan the offer of a task; `record.expires_at` is relative to now.
 
     Raises:
         StaleClaim: The sender's claim is not the live one (O2).
@@ -118,12 +126,11 @@ def offer(view: View, record: HandoffRecord, hops: int = HOPS) -> Plan:
         ConflictError: Another handoff of the task is pending (O1).
         LimitExceeded: The task has been handed on too often (O10).
     """
-    now = view.now
-    task = _owned(view, record, now)
-    owner = None if task.claim is None else task.claim.agent
-    if owner != record.sender:
+    now, task_id = view.now, record.task_id
+    task, claim = _owned(view, record, now)
+    if claim.agent != record.sender:
         raise AccessDenied(
-            f"task {task.spec.id} is claimed by '{owner}'; '{record.sender}' cannot "
+            f"task {task_id} is claimed by '{claim.agent}'; '{record.sender}' cannot "
             "offer it"
         )
     writes: list[Write] = []
@@ -134,23 +141,20 @@ def offer(view: View, record: HandoffRecord, hops: int = HOPS) -> Plan:
         if before.status is HandoffStatus.REQUESTED:
             if before.expires_at > now:
                 raise ConflictError(
-                    handoff_path(before.id),
-                    message=(
-                        f"task {task.spec.id} is offered to {before.to} already "
-                        f"(handoff {before.id}); withdraw that first"
-                    ),
+                    message=f"task {task_id} is offered to {before.to} already "
+                    f"(handoff {before.id}); withdraw that first"
                 )
-            _add(writes, events, _expired(before, now))
+            _end(before, HandoffStatus.EXPIRED, now, "expired", writes, events)
         trail = before.trail if before.status in _PASSED else before.trail[:-1]
     if not addressees(view, record.to, (record.sender,)):
         raise NoSuchAgent(
-            f"task {task.spec.id} is offered to {record.to}, but that is no living "
-            f"agent other than '{record.sender}'"
+            f"task {task_id} is offered to {record.to}, but that is no living agent "
+            f"other than '{record.sender}'"
         )
     if len(trail) >= hops:
         raise LimitExceeded(
-            f"task {task.spec.id} was handed on {len(trail)} times, by "
-            f"{', '.join(trail)}; the limit is {hops} (TaskOptions.hops)"
+            f"task {task_id} was handed on {len(trail)} times, by {', '.join(trail)}; "
+            f"the limit is {hops} (TaskOptions.hops)"
         )
     offered = attrs.evolve(
         record,
@@ -160,36 +164,9 @@ def offer(view: View, record: HandoffRecord, hops: int = HOPS) -> Plan:
         previous="" if before is None else before.id,
         trail=(*trail, record.sender),
     )
-    writes.append(Write(handoff_path(record.id), record=offered))
-    writes.append(_task(evolve(task, handoff=record.id)))
-    events.append(
-        HandoffRequested(offered.id, offered.task_id, offered.sender, offered.to)
-    )
+    writes += (_write(offered), _write_task(evolve(task, handoff=record.id)))
+    events.append(HandoffRequested(record.id, task_id, record.sender, record.to))
     return Plan(writes, events, offered)
-
-
-_PASSED: Final = (
-    HandoffStatus.ACCEPTED,
-    HandoffStatus.COMPLETED,
-    HandoffStatus.FAILED,
-)
-
-
-# --- deciding ---------------------------------------------------------------------
-
-
-class Taken(NamedTuple):
-    """What the receiver of a handoff gets.
-
-    Attributes:
-        handoff: The record of the handoff.
-        task: The record of the task, whose claim is the receiver's.
-        grants: The leases that came along, as the receiver's grants.
-    """
-
-    handoff: HandoffRecord
-    task: TaskRecord
-    grants: Sequence[Grant] = ()
 
 
 def accept(
@@ -197,15 +174,8 @@ def accept(
 ) -> Plan:
     """Plan that a task passes to a receiver: owner, token, leases, handoff (O4).
 
-    The attempt stays the same one; its time limit begins anew. The outcome is `Taken`,
-    or the record of a handoff that has expired instead.
-
-    Args:
-        view: The tree.
-        handoff_id: The handoff.
-        receiver: The agent that takes the task.
-        claim_id: The id of the claim it gets.
-        lease: How long that lasts without renewal, in microseconds.
+    The attempt stays the same one; its time limit begins anew. An offer whose time is
+    up expires instead.
 
     Raises:
         AccessDenied: The handoff is not addressed to the receiver.
@@ -213,39 +183,29 @@ def accept(
         StaleClaim: The sender has lost the task.
         StaleLease: The sender has lost a lease that goes along.
     """
-    record = _open(view, handoff_id, receiver)
-    now = view.now
-    if record.status is HandoffStatus.REQUESTED and record.expires_at <= now:
-        return _expired(record, now)
+    record = _addressed(view, handoff_id, receiver)
+    now, name = view.now, receiver.agent_id
+    if _is_late(record, now):
+        return expire(view, handoff_id)
     passed = record.followed(
-        HandoffStatus.ACCEPTED,
-        receiver=receiver.agent_id,
-        receiver_claim=claim_id,
-        decided_at=now,
+        HandoffStatus.ACCEPTED, receiver=name, receiver_claim=claim_id, decided_at=now
     )
-    task = _owned(view, record, now)
-    name = receiver.agent_id
-    passed_on, assigned = hand_over(
-        task, now, ClaimRecord(claim_id, name, now, 0, lease)
-    )
-    taken = evolve(passed_on, handoff=record.id)
-    writes = [_task(taken), Write(handoff_path(record.id), record=passed)]
-    events: list[object] = [_payload(assigned)]
+    task, _ = _owned(view, record, now)
+    new, told = hand_over(task, now, ClaimRecord(claim_id, name, now, 0, lease))
+    taken = evolve(new, handoff=record.id)
+    writes, events = [_write_task(taken), _write(passed)], [_payload(told)]
     before = _in_force(view, record, record.claim_id)
     if before is not None:
-        done = before.followed(
-            HandoffStatus.COMPLETED, ended_at=now, reason=f"handed on to {name}"
-        )
-        writes.append(Write(handoff_path(before.id), record=done))
-        events.append(HandoffCompleted(before.id, before.task_id))
+        reason = f"handed on to {name}"
+        _end(before, HandoffStatus.COMPLETED, now, reason, writes, events)
     grants: list[Grant] = []
     for n, held in enumerate(record.leases):
         path = _LOCKS.child(held.name)
         grant = Grant(f"{claim_id}-{n}", name, f"handoff {record.id}", now, now + lease)
         moved = (held.name, held.id, held.token)
-        state, told = hand_over_lock(view.find(path), now, moved, grant)
+        state, about = hand_over_lock(view.find(path), now, moved, grant)
         writes.append(Write(path, record=state))
-        events += map(_payload, told)
+        events += map(_payload, about)
         grants.append(grant)
     events.append(HandoffAccepted(record.id, record.task_id, name))
     return Plan(writes, events, Taken(passed, taken, grants))
@@ -255,28 +215,22 @@ def reject(view: View, handoff_id: str, receiver: AgentIdentity, reason: str) ->
     """Plan that an addressed agent does not take the task.
 
     A handoff to a group comes to nothing only when no living member is left that has
-    not declined. The outcome is the record.
-
-    Raises:
-        AccessDenied: The handoff is not addressed to the receiver.
-        InvalidTransition: The handoff is not open any more.
+    not declined. Raises as `accept` does.
     """
-    record = _open(view, handoff_id, receiver)
+    record = _addressed(view, handoff_id, receiver)
     now = view.now
-    if record.status is HandoffStatus.REQUESTED and record.expires_at <= now:
-        return _expired(record, now)
-    rejected = record.followed(
-        HandoffStatus.REJECTED, decided_at=now, reason=reason, receiver=""
-    )
+    if _is_late(record, now):
+        return expire(view, handoff_id)
+    record.followed(HandoffStatus.REJECTED)  # refuses what is decided
     declined = tuple(dict.fromkeys((*record.declined, receiver.agent_id)))
+    waiting = attrs.evolve(record, declined=declined)
     if addressees(view, record.to, (*declined, record.sender)):
-        waiting = attrs.evolve(record, declined=declined)
-        return Plan([Write(handoff_path(record.id), record=waiting)], (), waiting)
-    return _over(attrs.evolve(rejected, declined=declined))
+        return Plan([_write(waiting)], (), waiting)
+    return _over(waiting, HandoffStatus.REJECTED, now, reason)
 
 
 def withdraw(view: View, handoff_id: str, sender: AgentIdentity, reason: str) -> Plan:
-    """Plan that the sender takes its offer back. The outcome is the record.
+    """Plan that the sender takes its offer back.
 
     Raises:
         AccessDenied: Another agent made the offer.
@@ -288,75 +242,46 @@ def withdraw(view: View, handoff_id: str, sender: AgentIdentity, reason: str) ->
             f"handoff {handoff_id} was offered by '{record.sender}'; "
             f"'{sender.agent_id}' cannot withdraw it"
         )
-    return _over(
-        record.followed(HandoffStatus.WITHDRAWN, decided_at=view.now, reason=reason)
-    )
+    return _over(record, HandoffStatus.WITHDRAWN, view.now, reason)
 
 
 def expire(view: View, handoff_id: str) -> Plan:
-    """Plan the end of an offer whose time is up; nothing otherwise.
-
-    The outcome is the record, or None when there is none.
-    """
+    """Plan the end of an offer whose time is up; nothing otherwise."""
     record = load_handoff(view.find(handoff_path(handoff_id)))
-    now = view.now
-    if (
-        record is None
-        or record.status is not HandoffStatus.REQUESTED
-        or record.expires_at > now
-    ):
+    if record is None or not _is_late(record, view.now):
         return Plan(outcome=record)
-    return _expired(record, now)
-
-
-def _expired(record: HandoffRecord, now: int) -> Plan:
-    return _over(
-        record.followed(HandoffStatus.EXPIRED, decided_at=now, reason="expired")
-    )
-
-
-def _over(record: HandoffRecord) -> Plan:
-    """Plan what comes to nothing: the record as it is now, and its one event."""
-    reason = record.reason or str(record.status)
-    event = HandoffRejected(record.id, record.task_id, reason, str(record.status))
-    return Plan([Write(handoff_path(record.id), record=record)], [event], record)
-
-
-# --- what happens to the task ------------------------------------------------------
+    return _over(record, HandoffStatus.EXPIRED, view.now, "expired")
 
 
 def follow_task(
     view: View, old: TaskRecord, new: TaskRecord | None, now: int
 ) -> tuple[Sequence[Write], Sequence[object]]:
-    """Return what a task's transition does to its handoff: writes and events.
+    """Return what the end of a task's claim does to its handoff: writes and events.
 
-    Every rule that ends a claim of a task with a handoff adds them to its own commit.
     An offer that the claim made is withdrawn. A handoff that led to the claim is
     completed with the task, and failed by any other end (O8, O9).
     """
     claim = old.claim
-    if claim is None or old.handoff is None:
-        return (), ()
-    if new is not None and new.claim is not None and new.claim.id == claim.id:
-        return (), ()
-    record = load_handoff(view.find(handoff_path(old.handoff)))
-    if record is None:
-        return (), ()
+    record = _newest(view, old)
     writes: list[Write] = []
     events: list[object] = []
+    if claim is None or record is None:
+        return writes, events
+    if new is not None and new.claim is not None and new.claim.id == claim.id:
+        return writes, events
     status = "gone" if new is None else new.status.value
     reason = f"the task is {status}"
     if record.status is HandoffStatus.REQUESTED and record.claim_id == claim.id:
-        end = HandoffStatus.WITHDRAWN
-        _add(writes, events, _over(record.followed(end, decided_at=now, reason=reason)))
+        _end(record, HandoffStatus.WITHDRAWN, now, reason, writes, events)
     led_here = _in_force(view, record, claim.id)
     if led_here is not None:
         is_done = status == TaskStatus.COMPLETE
         end = HandoffStatus.COMPLETED if is_done else HandoffStatus.FAILED
-        ended = led_here.followed(end, ended_at=now, reason="" if is_done else reason)
-        writes.append(Write(handoff_path(ended.id), record=ended))
-        events.append(HandoffCompleted(ended.id, ended.task_id, end.value))
+        _end(led_here, end, now, "" if is_done else reason, writes, events)
     return writes, events
+
+
+# --- for others ---------------------------------------------------------------------
 
 
 def referenced(view: View, task_id: str) -> tuple[int, ...]:
@@ -383,39 +308,15 @@ def leftovers(view: View, task_id: str) -> list[Write]:
 # --- inside -------------------------------------------------------------------------
 
 
-def _owned(view: View, record: HandoffRecord, now: int) -> TaskRecord:
-    """Return the task, if the sender's claim is the live one.
-
-    Raises:
-        StaleClaim: It is not.
-    """
+def _owned(
+    view: View, record: HandoffRecord, now: int
+) -> tuple[TaskRecord, ClaimRecord]:
+    """Return the task and its claim, if that is the sender's and live."""
     task = load(view.find(task_path(record.task_id)))
-    if task is None:
+    if task is None or task.claim is None:
         raise stale(task, record.token)
     task.check_holder(record.claim_id, record.token, now)
-    return task
-
-
-def _open(view: View, handoff_id: str, receiver: AgentIdentity) -> HandoffRecord:
-    """Return a handoff that is addressed to an agent.
-
-    Raises:
-        NotFound: There is no such handoff.
-        AccessDenied: It is not addressed to the agent.
-    """
-    record = _existing(view, handoff_id)
-    document: Document | None = view.find(_REGISTRY.child(receiver.agent_id))
-    agent = None if document is None else document.value
-    if (
-        agent is None
-        or not is_addressed(record.to, agent)
-        or receiver.agent_id == record.sender
-    ):
-        raise AccessDenied(
-            f"handoff {handoff_id} is addressed to {record.to}, not to "
-            f"'{receiver.agent_id}'"
-        )
-    return record
+    return task, task.claim
 
 
 def _existing(view: View, handoff_id: str) -> HandoffRecord:
@@ -425,10 +326,31 @@ def _existing(view: View, handoff_id: str) -> HandoffRecord:
     return record
 
 
+def _addressed(view: View, handoff_id: str, receiver: AgentIdentity) -> HandoffRecord:
+    record, name = _existing(view, handoff_id), receiver.agent_id
+    document = view.find(_REGISTRY.child(name))
+    is_meant = document is not None and is_addressed(record.to, document.value)
+    if not is_meant or name == record.sender:
+        raise AccessDenied(
+            f"handoff {handoff_id} is addressed to {record.to}, not to '{name}'"
+        )
+    return record
+
+
+def _is_late(record: HandoffRecord, now: int) -> bool:
+    return record.status is HandoffStatus.REQUESTED and record.expires_at <= now
+
+
 def _newest(view: View, task: TaskRecord) -> HandoffRecord | None:
     if task.handoff is None:
         return None
     return load_handoff(view.find(handoff_path(task.handoff)))
+
+
+def _before(view: View, record: HandoffRecord) -> HandoffRecord | None:
+    if not record.previous:
+        return None
+    return load_handoff(view.find(handoff_path(record.previous)))
 
 
 def _in_force(view: View, record: HandoffRecord, claim_id: str) -> HandoffRecord | None:
@@ -444,21 +366,42 @@ def _in_force(view: View, record: HandoffRecord, claim_id: str) -> HandoffRecord
     return None
 
 
-def _before(view: View, record: HandoffRecord) -> HandoffRecord | None:
-    if not record.previous:
-        return None
-    return load_handoff(view.find(handoff_path(record.previous)))
+def _over(record: HandoffRecord, status: HandoffStatus, now: int, reason: str) -> Plan:
+    writes: list[Write] = []
+    events: list[object] = []
+    ended = _end(record, status, now, reason, writes, events)
+    return Plan(writes, events, ended)
 
 
-def _task(record: TaskRecord) -> Write:
+def _end(
+    record: HandoffRecord,
+    status: HandoffStatus,
+    now: int,
+    reason: str,
+    writes: list[Write],
+    events: list[object],
+) -> HandoffRecord:
+    """Add the write and the one event of a status that nothing follows (O3)."""
+    is_accepted = record.status is HandoffStatus.ACCEPTED
+    when = {"ended_at" if is_accepted else "decided_at": now}
+    ended = record.followed(status, reason=reason, **when)
+    writes.append(_write(ended))
+    if is_accepted:
+        events.append(HandoffCompleted(ended.id, ended.task_id, status.value))
+    else:
+        why = reason or status.value
+        events.append(HandoffRejected(ended.id, ended.task_id, why, status.value))
+    return ended
+
+
+def _write(record: HandoffRecord) -> Write:
+    return stored(handoff_path(record.id), record)
+
+
+def _write_task(record: TaskRecord) -> Write:
     return Write(task_path(record.spec.id), record=record)
 
 
 def _payload(announcement: Announcement) -> object:
     make, *given = announcement
     return make(*given)
-
-
-def _add(writes: list[Write], events: list[object], plan: Plan) -> None:
-    writes += plan.writes
-    events += plan.events

@@ -1,27 +1,30 @@
 """Handoffs: how an agent offers a task to another one, and how that one takes it."""
 
-from collections.abc import Sequence
-from typing import Any
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
-from swarm.coordination import Lease
-from swarm.errors import (
-    AccessDenied,
-    NotFound,
-)
+import orjson
+
+from swarm.coordination import Grant, Lease
+from swarm.errors import AccessDenied, InvalidTransition, NotFound
 from swarm.model import (
     JSON,
     AgentIdentity,
+    Path,
     check_seconds,
     check_text,
     check_whole,
 )
 from swarm.ports import Plan, View, correlated, current_cause
 from swarm.work import _handoff_rules as rules
+from swarm.work._carrying import adopt
 from swarm.work._checkpoint_rules import Checkpoint, task_series
 from swarm.work._checkpoint_rules import find as find_checkpoint
 from swarm.work._checkpoints import task_id_of
 from swarm.work._claim import Claim
-from swarm.work._handoff import Handoff, Loaded, Reader, load_offer
+from swarm.work._claiming import take
+from swarm.work._context import visible
 from swarm.work._handoff_manager import HandoffManager
 from swarm.work._handoff_record import (
     HANDOFFS,
@@ -31,7 +34,207 @@ from swarm.work._handoff_record import (
     handoff_path,
     load_handoff,
 )
-from swarm.work._task_record import MICRO
+from swarm.work._task_record import MICRO, TaskRecord, load, task_path
+
+Outcome: TypeAlias = Literal["accepted", "rejected", "expired", "withdrawn"]
+
+Reader: TypeAlias = Callable[[Path], bool]
+"""Whether a place may be read."""
+
+LEASE: Final = 30.0
+"""How many seconds an accepted claim lasts without renewal, unless told otherwise."""
+
+_TAKEN: Final = ("completed", "failed")
+
+
+class Seen(NamedTuple):
+    """A handoff with its task and its checkpoint, if they are there."""
+
+    record: HandoffRecord
+    task: TaskRecord | None
+    checkpoint: Checkpoint | None
+
+
+class Handoff:
+    """One handoff, as its sender or a receiver holds it.
+
+    Its fields are those of the moment it was made or loaded; `refresh` loads them anew.
+    What the agent may not read is left out.
+
+    Attributes:
+        id: The handoff's id.
+        task_id: The task's id.
+        kind: The task's kind.
+        payload: The task's payload; None if the task is gone.
+        status: How far it has come.
+        sender: The name of the agent that offers the task.
+        to: The address it goes to, such as "agent:bo" or "capability:review".
+        receiver: The name of the agent that accepted, or None.
+        completed: What is done.
+        withheld: The keys of `completed` that are left out.
+        remaining: What is left to do.
+        notes: More about it.
+        checkpoint: The checkpoint to go on from, or None.
+        trail: The agents that had the task before, oldest first; the sender is last.
+        reason: Why it came to nothing or failed, or "".
+        correlation_id: The correlation id of its events, from the request to the end.
+        claim: The claim that `accept` has returned, or None.
+        leases: The leases of locks that came along with it.
+        host: The task that waits for the code which is to accept, or None; it is
+            cancelled when the claim is lost.
+    """
+
+    def __init__(
+        self,
+        manager: HandoffManager,
+        identity: AgentIdentity,
+        may_read: Reader | None,
+        seen: Seen,
+    ) -> None:
+        """Show a handoff to `identity`."""
+        self._manager = manager
+        self._identity = identity
+        self._may_read = may_read
+        self.claim: Claim | None = None
+        self.leases: tuple[Lease, ...] = ()
+        self.host: asyncio.Task[Any] | None = None
+        record = seen.record
+        self.id: str = record.id
+        self.task_id: str = record.task_id
+        self.kind: str = record.kind
+        self.sender: str = record.sender
+        self.to: str = record.to
+        self.remaining: str = record.remaining
+        self.notes: str = record.notes
+        self.trail: tuple[str, ...] = record.trail
+        self.correlation_id: str = record.correlation
+        self._show(seen)
+
+    def _show(self, seen: Seen) -> None:
+        record, task, checkpoint = seen
+        completed = orjson.loads(orjson.dumps(record.completed))  # a private copy
+        self.withheld: tuple[str, ...] = ()
+        may_read = self._may_read
+        if may_read is not None:
+            completed, self.withheld = visible(completed, may_read)
+            if not may_read(task_series(record.task_id)):
+                checkpoint = None
+            if not may_read(task_path(record.task_id)):
+                task = None
+        self.completed: JSON = completed
+        self.checkpoint: Checkpoint | None = checkpoint
+        self.payload: JSON = None if task is None else orjson.loads(task.spec.payload)
+        self._note(record)
+
+    def _note(self, record: HandoffRecord) -> None:
+        self._record = record
+        self.status: HandoffStatus = record.status
+        self.receiver: str | None = record.receiver or None
+        self.reason: str = record.reason
+
+    def __repr__(self) -> str:
+        return (
+            f"<Handoff {self.id} of task {self.task_id} from '{self.sender}' to "
+            f"{self.to}, {self.status}>"
+        )
+
+    async def accept(self, *, lease: float = LEASE) -> Claim:
+        """Take the task over and return the claim, which renews itself.
+
+        From that commit on the sender's claim is stale, and so are the leases that the
+        sender named: `leases` has those that took their place, which are renewed until
+        this turn or task ends. Cancelled before it is answered, it gives the task back.
+
+        Args:
+            lease: How many seconds the claim lasts without renewal.
+
+        Raises:
+            AccessDenied: The handoff is not addressed to this agent.
+            InvalidTransition: It is not open any more.
+            StaleClaim: The sender has lost the task.
+            StaleLease: The sender has lost a lease that goes along.
+        """
+        check_seconds("lease", lease)
+        manager, tasks, me = self._manager, self._manager.tasks, self._identity
+        for held in self._record.leases:
+            manager.locks.check_hold(me, held.name)
+        request = me, tasks.new_id("claim"), int(lease * MICRO)
+        before = tasks.clock.monotonic()
+        grants: Sequence[Grant] = ()
+
+        async def taking() -> tuple[int, TaskRecord | None]:
+            nonlocal grants
+            revision, outcome = await self._decide(rules.accept, *request)
+            if not isinstance(outcome, rules.Taken):
+                return 0, None
+            grants = outcome.grants
+            return revision, outcome.task
+
+        revision, task = await take(tasks, me, taking())
+        if task is None:
+            raise InvalidTransition(f"handoff {self.id} to {self.to} has expired")
+        claim = self.claim = adopt(tasks, me, task, revision, before)
+        claim.offer = self
+        for grant in grants:
+            grant.token = grant.token or revision
+        self.leases = tuple(
+            manager.locks.receive(me, held.name, grant)
+            for held, grant in zip(self._record.leases, grants, strict=True)
+        )
+        if self.host is not None:
+            claim.enter(self.host)
+        return claim
+
+    async def reject(self, reason: str = "") -> None:
+        """Leave the task with its sender, who is told why.
+
+        A handoff to a capability or role stays open for the other agents.
+
+        Raises:
+            AccessDenied: The handoff is not addressed to this agent.
+            InvalidTransition: It is not open any more.
+        """
+        check_text("a reason", reason)
+        await self._decide(rules.reject, self._identity, reason)
+
+    async def withdraw(self, reason: str = "") -> None:
+        """Take the offer back; the sender goes on with its claim.
+
+        Raises:
+            AccessDenied: Another agent made the offer.
+            InvalidTransition: It is not open any more.
+        """
+        check_text("a reason", reason)
+        await self._decide(rules.withdraw, self._identity, reason)
+
+    async def outcome(self) -> Outcome:
+        """Wait until the offer is decided; return how.
+
+        The sender keeps the task until it is "accepted". Cancelling the wait leaves the
+        offer open.
+
+        Raises:
+            Closed: The swarm is closed.
+        """
+        self._note(await self._manager.decided(self.id))
+        status = self.status.value
+        return cast(Outcome, "accepted" if status in _TAKEN else status)
+
+    async def refresh(self) -> None:
+        """Load its fields anew.
+
+        Raises:
+            NotFound: It has been removed.
+        """
+        self._show(await self._manager.tasks.kernel.read(_look, self.id))
+
+    async def _decide(self, rule: Any, *arguments: Any) -> tuple[int, Any]:
+        revision, outcome = await self._manager.decide(
+            self._identity, self._record, rule, *arguments
+        )
+        taken = isinstance(outcome, rules.Taken)
+        self._note(outcome.handoff if taken else outcome)
+        return revision, outcome
 
 
 class Handoffs:
@@ -82,7 +285,7 @@ class Handoffs:
                 folder of the tree are left out for a receiver that may not read them.
             remaining: What is left to do.
             notes: More about it.
-            checkpoint: The task's checkpoint to go on from.
+            checkpoint: The task's checkpoint to go on from, or its number.
             leases: The leases of locks that go along: the receiver holds them from the
                 commit on that makes it the owner.
             timeout: Seconds after which the offer expires.
@@ -98,27 +301,28 @@ class Handoffs:
         """
         if not isinstance(claim, Claim):
             raise TypeError(f"a task is offered by its claim, not by {claim!r}")
-        address = rules.parse_address(to)
         check_text("remaining", remaining)
         check_text("notes", notes)
         check_seconds("timeout", timeout)
-        manager, tasks = self._manager, self._manager.tasks
+        seq = checkpoint.seq if isinstance(checkpoint, Checkpoint) else checkpoint
+        if seq is not None:
+            check_whole("checkpoint", seq, 1)
         claim.conditions()  # refuses a claim that is known to be lost
+        manager, tasks = self._manager, self._manager.tasks
         handoff_id = tasks.new_id("handoff")
+        done = tasks.codec.encode({} if completed is None else completed)
         record = HandoffRecord(
             id=handoff_id,
             task_id=claim.task_id,
-            kind=claim.kind,
             sender=self._identity.agent_id,
-            to=address,
+            to=rules.parse_address(to),
             claim_id=claim.right.claim_id,
             token=claim.token,
-            requested_at=0,
             expires_at=int(timeout * MICRO),
-            completed=tasks.codec.encode({} if completed is None else completed),
+            completed=orjson.loads(done),
             remaining=remaining,
             notes=notes,
-            checkpoint=_number(checkpoint),
+            checkpoint=seq,
             leases=tuple(map(_lease_name, leases)),
             correlation=_correlation() or handoff_id,
         )
@@ -144,10 +348,8 @@ class Handoffs:
         Raises:
             NotFound: There is none of this id.
         """
-        loaded = await self._manager.tasks.kernel.read(load_offer, handoff_id)
-        if loaded is None:
-            raise NotFound(f"there is no handoff {handoff_id}")
-        return Handoff(self._manager, self._identity, self._may_read, loaded)
+        seen = await self._manager.tasks.kernel.read(_look, handoff_id)
+        return Handoff(self._manager, self._identity, self._may_read, seen)
 
     async def find(
         self,
@@ -169,9 +371,9 @@ class Handoffs:
         found = await self._manager.tasks.kernel.read(_matching, task_id, wanted)
         may_read = self._may_read
         return [
-            Handoff(self._manager, self._identity, may_read, loaded)
-            for loaded in found
-            if may_read is None or may_read(handoff_path(loaded.record.id))
+            Handoff(self._manager, self._identity, may_read, seen)
+            for seen in found
+            if may_read is None or may_read(handoff_path(seen.record.id))
         ][:limit]
 
 
@@ -180,13 +382,6 @@ def _lease_name(lease: Any) -> LeaseName:
         raise TypeError(f"the leases of locks go along with a task, not {lease!r}")
     lease.conditions()  # refuses one that is known to be lost
     return LeaseName(name=lease.name, id=lease.id, token=lease.token)
-
-
-def _number(checkpoint: Checkpoint | int | None) -> int | None:
-    if checkpoint is None or isinstance(checkpoint, Checkpoint):
-        return None if checkpoint is None else checkpoint.seq
-    check_whole("checkpoint", checkpoint, 1)
-    return checkpoint
 
 
 def _correlation() -> str | None:
@@ -198,27 +393,37 @@ def _correlation() -> str | None:
 
 
 def _offer(view: View, record: HandoffRecord, hops: int) -> Plan:
-    seq = record.checkpoint
-    if (
-        seq is not None
-        and find_checkpoint(view, task_series(record.task_id), seq) is None
-    ):
+    seq, series = record.checkpoint, task_series(record.task_id)
+    if seq is not None and find_checkpoint(view, series, seq) is None:
         raise NotFound(f"task {record.task_id} has no checkpoint {seq}")
     return rules.offer(view, record, hops)
 
 
+def _look(view: View, handoff_id: str) -> Seen:
+    record = load_handoff(view.find(handoff_path(handoff_id)))
+    if record is None:
+        raise NotFound(f"there is no handoff {handoff_id}")
+    return _seen(view, record)
+
+
+def _seen(view: View, record: HandoffRecord) -> Seen:
+    task = load(view.find(task_path(record.task_id)))
+    seq = record.checkpoint
+    series = task_series(record.task_id)
+    return Seen(
+        record, task, None if seq is None else find_checkpoint(view, series, seq)
+    )
+
+
 def _matching(
     view: View, task_id: str | None, status: HandoffStatus | None
-) -> list[Loaded]:
-    found: list[Loaded] = []
-    for document in view.documents(HANDOFFS):
-        record = load_handoff(document)
-        if (
-            record is not None
-            and task_id in (None, record.task_id)
-            and status in (None, record.status)
-        ):
-            loaded = load_offer(view, record.id)
-            assert loaded is not None  # it is in this very view
-            found.append(loaded)
-    return sorted(found, key=lambda f: (-f.record.requested_at, f.record.id))
+) -> list[Seen]:
+    records = [load_handoff(document) for document in view.documents(HANDOFFS)]
+    found = [
+        _seen(view, record)
+        for record in records
+        if record is not None
+        and task_id in (None, record.task_id)
+        and status in (None, record.status)
+    ]
+    return sorted(found, key=lambda seen: (-seen.record.requested_at, seen.record.id))

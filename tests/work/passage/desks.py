@@ -71,7 +71,6 @@ class Desk:
         ]
 
     def close(self) -> None:
-        self.handoff_manager.close()
         self.locks.close()
         self.pipeline_manager.close()
 

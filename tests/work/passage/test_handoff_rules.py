@@ -3,6 +3,7 @@
 from typing import Any
 
 import attrs
+import orjson
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -43,6 +44,7 @@ from swarm.work._handoff_record import (
     handoff_path,
     load_handoff,
 )
+from swarm.work._stored import stored
 from swarm.work._submit_rules import (
     Submission,
     decide_submit,
@@ -128,12 +130,10 @@ class Office:
         record = HandoffRecord(
             id=handoff_id,
             task_id=right.task_id,
-            kind="",
             sender=sender,
             to=rules.parse_address(to),
             claim_id=right.claim_id,
             token=right.token,
-            requested_at=0,
             expires_at=OFFER,
         )
         self.view.apply(rules.offer(self.view, record, hops))
@@ -370,17 +370,20 @@ def test_the_handoffs_of_a_task_go_with_it(office):
 
 
 def test_a_record_survives_json(office):
-    handoff = office.offer(office.claim("ada"), "ada", "bo")
-    document = office.view.find(handoff_path(handoff))
-    record = document.record
-    document.record, document.body = None, document.json
-    assert attrs.asdict(load_handoff(document)) == attrs.asdict(record)
-    later = {**document.value, "version": 99}
+    made = office.offer(office.claim("ada"), "ada", "bo")
+    record = attrs.evolve(
+        office.handoff(made),
+        leases=(LeaseName(name="x", id="l", token=3),),
+        completed={"n": [1, 1.5, None]},
+        declined=("cy",),
+    )
+    path = handoff_path(made)
+    write = stored(path, record)
+    office.view.put(path, orjson.loads(write.body))
+    assert attrs.asdict(office.handoff(made)) == attrs.asdict(record)
+    office.view.put(path, {**orjson.loads(write.body), "version": 99})
     with pytest.raises(SchemaVersionError, match="version 99"):
-        HandoffRecord.from_json(later)
-    leases = [{"name": "x", "id": "l", "token": 3}]
-    loaded = HandoffRecord.from_json({**document.value, "leases": leases})
-    assert loaded.leases == (LeaseName(name="x", id="l", token=3),)
+        office.handoff(made)
 
 
 def test_every_illegal_transition_of_a_handoff_is_refused(office):

@@ -16,7 +16,7 @@ from swarm.errors import (
     StaleLease,
 )
 from swarm.model import Path
-from swarm.ports import Holder, Write, correlated
+from swarm.ports import Write, correlated
 from tests.work.passage.desks import ADA, BO, CY, KERNELS, desks, quiet
 
 pytestmark = pytest.mark.parametrize("kind", KERNELS)
@@ -279,6 +279,7 @@ async def test_the_leases_that_are_named_go_along_in_the_same_commit(kind):
         claim = await claimed(here)
         async with here.locks.lock(ADA, "report.pdf") as lease:
             offer = await here.handoffs(ADA).offer(claim, to="bo", leases=[lease])
+            old = lease.conditions()
             other = there.locks.lock(CY, "report.pdf")
             waiting = asyncio.ensure_future(_acquire(other))
             await quiet()
@@ -293,7 +294,7 @@ async def test_the_leases_that_are_named_go_along_in_the_same_commit(kind):
                 await here.kernel.commit(
                     ADA,
                     [Write(Path.of("shared", "x"), b"1")],
-                    conditions=[Holder(lease.spec.path, lease.id, lease.token)],
+                    conditions=old,
                 )
         await quiet()
         assert not waiting.done()
@@ -384,7 +385,7 @@ async def test_a_cancelled_wait_leaves_nothing_behind(kind):
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting
-            assert desk.handoff_manager._waiters == {}
+            assert desk.handoff_manager.news._waiting == {}
         await offer_of(desk, BO, offer).reject("no")
         assert await offer.outcome() == "rejected"
 
@@ -418,7 +419,7 @@ async def test_offers_of_another_process_expire_and_are_seen_here(kind):
         await quiet()
         assert [record.id for record in offered] == [offer.id]
         assert [r.id for r in there.handoff_manager.open_offers()] == [offer.id]
-        here.close()  # nothing of this process will expire it
+        here.office.manager.close()  # nothing of this process will expire it
         await there.pass_time(6)
         assert (await there.handoffs(ADA).get(offer.id)).status == "expired"
         assert there.handoff_manager.open_offers() == []
