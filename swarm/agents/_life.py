@@ -19,6 +19,7 @@ from swarm.agents._protocol import Call
 from swarm.errors import AgentDied, ShutdownTimeout
 from swarm.ports import frames_of
 
+_HAS_HOOKS: Final = "__swarm_hooks__"
 _NO_SETTER: Final = re.compile(r"property '(\w+)' of .* object has no setter")
 
 
@@ -144,12 +145,14 @@ def _check_class(cls: type) -> None:
 
 def has_hooks(cls: type) -> bool:
     """Return whether agents of this class keep a worker for life."""
-    return (
-        getattr(cls, "started", None) is not Actor.started
-        or getattr(cls, "stopping", None) is not Actor.stopping
-        or getattr(cls, "stopped", None) is not Actor.stopped
-        or hasattr(cls, "run")
-    )
+    found: bool | None = cls.__dict__.get(_HAS_HOOKS)
+    if found is None:
+        names = ("started", "stopping", "stopped")
+        found = hasattr(cls, "run") or any(
+            getattr(cls, name) is not getattr(Actor, name) for name in names
+        )
+        setattr(cls, _HAS_HOOKS, found)
+    return found
 
 
 async def begin(cell: Cell) -> None:

@@ -307,6 +307,8 @@ class Supervisor:
             await self.host.pause()
         if timeout is not None:
             self.check_kill(cell)
+        if self._ends_at_once(cell):
+            return
         turn = calling_turn()
         own = turn is not None and turn.cell is cell
         end = Ending(cell, "to end")
@@ -320,6 +322,21 @@ class Supervisor:
             await Completion(cell.ending)
             _raise_failure(cell)
 
+    def _ends_at_once(self, cell: Cell) -> bool:
+        """End an agent that has nothing to do, which needs no task; return whether."""
+        if (
+            cell.status not in (Status.IDLE, Status.PAUSED)
+            or has_life(cell)
+            or not self.host.commits_at_once
+        ):
+            return False
+        self._forget(cell, "stopped")
+        if cell.registered:
+            self.host.apply_now(cell.identity, self._plan_departure, cell)
+            cell.registered = False
+        self._is_gone(cell)
+        return True
+
     def _begin_stop(self, cell: Cell, *, own: bool) -> None:
         """Have an agent stop; it may have ended when this returns."""
         if not own:
@@ -327,13 +344,7 @@ class Supervisor:
         if cell.status in (Status.ERROR, Status.INITIALIZING):
             self.end(cell, "stopped")
         elif cell.status in (Status.IDLE, Status.PAUSED):
-            if not has_life(cell) and self.host.commits_at_once:
-                # An agent that never had anything to do needs no task to end.
-                self._forget(cell, "stopped")
-                if cell.registered:
-                    self.host.apply_now(cell.identity, self._plan_departure, cell)
-                    cell.registered = False
-                self._is_gone(cell)
+            if self._ends_at_once(cell):
                 return
             cell.stops_itself = own
             cell.status = follow(cell.status, Step.DRAIN, cell.name)
