@@ -165,12 +165,12 @@ if TYPE_CHECKING:
         Pipeline,
         PipelineRun,
         Pipelines,
-        Schedule,
         Stage,
         StageProgress,
         Task,
         TaskInfo,
         TaskOptions,
+        TaskSchedule,
         TaskStats,
         TaskStatus,
         idempotency_key,
@@ -218,7 +218,7 @@ _NAMES: Final = {
     "swarm.system": "Agent Portal Surface Swarm SwarmConfig",
     "swarm.work": """
         Checkpoint Checkpoints Claim Context Gathered Handoff HandoffStatus Handoffs
-        Pipeline PipelineRun Pipelines Schedule Stage StageProgress Task TaskInfo
+        Pipeline PipelineRun Pipelines TaskSchedule Stage StageProgress Task TaskInfo
         TaskOptions TaskStats TaskStatus idempotency_key serves
     """,
 }
@@ -347,7 +347,6 @@ __all__ = [
     "Restart",
     "Rights",
     "Rule",
-    "Schedule",
     "SchemaVersionError",
     "SemaphoreHandle",
     "ShutdownTimeout",
@@ -390,6 +389,7 @@ __all__ = [
     "TaskOptions",
     "TaskProgress",
     "TaskRequeued",
+    "TaskSchedule",
     "TaskStarted",
     "TaskStats",
     "TaskStatus",

@@ -105,7 +105,7 @@ from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox
 from swarm.agents._post import poster
 from swarm.agents._protocol import interleave, interleaves
-from swarm.agents._records import AgentInfo, AgentRecord, Failure
+from swarm.agents._records import AgentFailure, AgentInfo, AgentRecord
 from swarm.agents._ref import Ref
 from swarm.agents._registry import AgentTable, Registry, info_of
 from swarm.agents._restart import Restart, Strategy
@@ -116,6 +116,7 @@ from swarm.model import Backoff
 
 __all__ = [
     "Actor",
+    "AgentFailure",
     "AgentInfo",
     "AgentRecord",
     "AgentTable",
@@ -123,7 +124,6 @@ __all__ = [
     "Backoff",
     "Cell",
     "Envelope",
-    "Failure",
     "Group",
     "Holdings",
     "Host",

@@ -7,7 +7,7 @@ from typing import Any
 
 from swarm.agents._cell import Cell, log
 from swarm.agents._envelope import Told
-from swarm.agents._protocol import Call, resolve
+from swarm.agents._protocol import ResolvedMethod, resolve
 from swarm.agents._worker import Worker
 from swarm.errors import RemoteCancelled
 from swarm.ports import Timer
@@ -94,7 +94,7 @@ class AgentTimer:
     ) -> None:
         """Be due in `delay` seconds; again every `period`, if there is one."""
         kind = type(cell.agent)
-        self._call: Call = cell.calls.get(method) or resolve(kind, method)
+        self._call: ResolvedMethod = cell.calls.get(method) or resolve(kind, method)
         self._cell = cell
         self._arguments = arguments
         self._period = period

@@ -25,7 +25,7 @@ from swarm.agents._envelope import Asked, Envelope, current_turn
 from swarm.agents._host import Holdings, Host, Supervision
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox, State
-from swarm.agents._protocol import Call, calls_of
+from swarm.agents._protocol import ResolvedMethod, calls_of
 from swarm.agents._restart import Restart
 from swarm.agents._steps import SuspendedTurn, swap_task
 from swarm.agents._turn import first_step, produce
@@ -121,7 +121,7 @@ class Cell:
         self.capacity: int = capacity
         self.capabilities: tuple[str, ...] = capabilities
         self.shutdown: float = shutdown
-        self.calls: dict[Any, Call] = calls_of(type(agent))
+        self.calls: dict[Any, ResolvedMethod] = calls_of(type(agent))
         self.status: Status = Status.INITIALIZING
         self.accepting: bool = True
         self.open: bool = False
@@ -221,7 +221,7 @@ class Cell:
             self._serve_soon()
         return True
 
-    def has_room(self, call: Call) -> bool:
+    def has_room(self, call: ResolvedMethod) -> bool:
         """Return whether a request would get into the mailbox at once."""
         mailbox = self.aside_box if call.interleaves else self.mailbox
         return mailbox is None or mailbox.has_room()

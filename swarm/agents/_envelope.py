@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, TypeVar
 from swarm.agents._channel import Channel
 from swarm.agents._host import Host
 from swarm.agents._mailbox import State
-from swarm.agents._protocol import Call
+from swarm.agents._protocol import ResolvedMethod
 from swarm.coordination import Obstacle
 from swarm.errors import AskTimeout
 from swarm.model import AgentIdentity, Cause
@@ -95,14 +95,14 @@ class Envelope:
     def __init__(
         self,
         cell: Target,
-        call: Call,
+        call: ResolvedMethod,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         since: float = 0.0,
     ) -> None:
         """Address a call to an agent."""
         self.cell: Target = cell
-        self.call: Call = call
+        self.call: ResolvedMethod = call
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs or _NO_KEYWORDS
         self.since: float = since
@@ -164,7 +164,7 @@ class Asked(Envelope):
     def __init__(
         self,
         cell: Target,
-        call: Call,
+        call: ResolvedMethod,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         deadline: float,
@@ -172,7 +172,7 @@ class Asked(Envelope):
     ) -> None:
         """Address a call; `reply` is made when it turns out to be needed."""
         self.cell: Target = cell
-        self.call: Call = call
+        self.call: ResolvedMethod = call
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
         self.since: float = since

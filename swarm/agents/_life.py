@@ -15,7 +15,7 @@ from swarm.agents._envelope import Asked, Envelope, asking_party, calling_turn
 from swarm.agents._host import Host
 from swarm.agents._lifecycle import Status, Step, follow
 from swarm.agents._mailbox import State
-from swarm.agents._protocol import Call
+from swarm.agents._protocol import ResolvedMethod
 from swarm.errors import AgentDied, ShutdownTimeout
 from swarm.ports import frames_of
 
@@ -246,7 +246,7 @@ def _hook(cell: Cell, function: Callable[..., Any]) -> Asked:
     cls = type(cell.agent)
     call = cell.calls.get((cls, function))
     if call is None:
-        call = Call(cls, function, is_hook=True)
+        call = ResolvedMethod(cls, function, is_hook=True)
         if function is getattr(cls, function.__name__, None):
             cell.calls[cls, function] = call
     envelope = Asked(cell, call, (), {}, float("inf"), cell.host.now())

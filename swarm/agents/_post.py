@@ -5,7 +5,7 @@ from typing import Any
 
 from swarm.agents._cell import Cell
 from swarm.agents._envelope import Envelope
-from swarm.agents._protocol import Call
+from swarm.agents._protocol import ResolvedMethod
 from swarm.model import Cause, Event
 
 
@@ -19,7 +19,7 @@ class Posted(Envelope):
     def __init__(
         self,
         cell: Cell,
-        call: Call,
+        call: ResolvedMethod,
         event: Event[Any],
         undelivered: Callable[[Event[Any], BaseException], None],
     ) -> None:
@@ -52,7 +52,7 @@ def poster(
     may wait for room. None: the agent takes nothing more. `undelivered` is called for
     an event that was taken and comes to nothing because the agent ends.
     """
-    call = Call(type(cell.agent), method)
+    call = ResolvedMethod(type(cell.agent), method)
 
     def post(event: Event[Any]) -> bool | None:
         if not cell.accepting:

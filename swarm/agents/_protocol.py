@@ -26,7 +26,7 @@ def interleave(method: F) -> F:
     return method
 
 
-class Call:
+class ResolvedMethod:
     """One method of an agent's class, resolved.
 
     Attributes:
@@ -50,12 +50,12 @@ class Call:
         self.is_hook: bool = is_hook
 
 
-def calls_of(cls: type) -> dict[Any, Call]:
+def calls_of(cls: type) -> dict[Any, ResolvedMethod]:
     """Return the calls resolved so far for a class, shared by all its agents.
 
     They are kept in the class itself, so that they end with it.
     """
-    calls: dict[Any, Call] | None = cls.__dict__.get(_CALLS)
+    calls: dict[Any, ResolvedMethod] | None = cls.__dict__.get(_CALLS)
     if calls is None:
         calls = {}
         setattr(cls, _CALLS, calls)
@@ -71,7 +71,7 @@ def interleaves(cls: type) -> bool:
     )
 
 
-def resolve(cls: type, method: object) -> Call:
+def resolve(cls: type, method: object) -> ResolvedMethod:
     """Return the call that `method` means to an agent of class `cls`.
 
     A method of a base class means the agent's own override of it.
@@ -92,7 +92,7 @@ def resolve(cls: type, method: object) -> Call:
             f"{_other_definition(cls, method)}"
         )
     _check_public(cls, name, function)
-    call = calls_of(cls)[method] = Call(cls, function)
+    call = calls_of(cls)[method] = ResolvedMethod(cls, function)
     return call
 
 
@@ -120,7 +120,7 @@ def _other_definition(cls: type, method: Callable[..., Any]) -> str:
     )
 
 
-def resolve_name(cls: type, name: str) -> Call:
+def resolve_name(cls: type, name: str) -> ResolvedMethod:
     """Return the call of this name.
 
     Raises:

@@ -109,7 +109,7 @@ class AgentInfo:
 
 
 @attrs.frozen(kw_only=True)
-class Failure:
+class AgentFailure:
     """A failure that no asker received, and the supervisor's decision.
 
     Attributes:

@@ -28,7 +28,7 @@ from swarm.agents._envelope import (
 )
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import State
-from swarm.agents._protocol import Call, resolve, resolve_name
+from swarm.agents._protocol import ResolvedMethod, resolve, resolve_name
 from swarm.agents._stream import Stream
 from swarm.errors import AgentDied, AskTimeout, Closed, DeadlockError, MailboxFull
 from swarm.model import AgentIdentity
@@ -428,7 +428,7 @@ def _note_late(envelope: Envelope, reply: "asyncio.Future[Any] | None") -> None:
         log.warning("%s failed as its asker was cancelled", envelope, exc_info=error)
 
 
-def _call_for(cell: Cell, method: object, *, streams: bool) -> Call:
+def _call_for(cell: Cell, method: object, *, streams: bool) -> ResolvedMethod:
     call = cell.calls.get(method) or resolve(type(cell.agent), method)
     if call.streams and not streams:
         raise TypeError(f"{call.name} is an async generator; use stream() for it")

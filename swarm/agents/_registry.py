@@ -6,7 +6,7 @@ from typing import Any, Final, Never
 
 from swarm.agents._cell import Cell
 from swarm.agents._lifecycle import Status
-from swarm.agents._records import AgentInfo, Failure, generated_path
+from swarm.agents._records import AgentFailure, AgentInfo, generated_path
 from swarm.agents._ref import Ref
 from swarm.errors import NoSuchAgent
 from swarm.model import Path
@@ -32,7 +32,7 @@ class AgentTable:
             is_taken: Whether a document stands at a path: generated names avoid it.
         """
         self.cells: dict[str, Cell] = {}
-        self.failures: deque[Failure] = deque(maxlen=_FAILURES)
+        self.failures: deque[AgentFailure] = deque(maxlen=_FAILURES)
         self.failure_count: int = 0
         self._numbers: dict[str, int] = {}
         self._is_taken = is_taken
@@ -50,7 +50,7 @@ class AgentTable:
         if self.cells.get(cell.name) is cell:
             del self.cells[cell.name]
 
-    def note_failure(self, failure: Failure) -> None:
+    def note_failure(self, failure: AgentFailure) -> None:
         """Remember a failure."""
         self.failure_count += 1
         self.failures.append(failure)
@@ -162,7 +162,7 @@ class Registry:
         return self._table.failure_count
 
     @property
-    def failures(self) -> tuple[Failure, ...]:
+    def failures(self) -> tuple[AgentFailure, ...]:
         """The last 32 failures that no asker received, oldest first."""
         return tuple(self._table.failures)
 

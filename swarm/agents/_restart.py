@@ -49,7 +49,7 @@ class Restart:
                 raise TypeError(f"Restart.on takes exception classes, not {error!r}")
 
 
-class Decision(enum.Enum):
+class RestartDecision(enum.Enum):
     """What a supervisor does about an end."""
 
     RESTART = "restart"
@@ -57,16 +57,20 @@ class Decision(enum.Enum):
     ESCALATE = "escalate"
 
 
-def decide(restart: Restart | None, error: BaseException | None) -> Decision:
+def decide(restart: Restart | None, error: BaseException | None) -> RestartDecision:
     """Return what to do about an agent that failed, or ended by itself (no error)."""
     if error is None:
         permanent = restart is not None and restart.kind == "permanent"
-        return Decision.RESTART if permanent else Decision.STOP
+        return RestartDecision.RESTART if permanent else RestartDecision.STOP
     if restart is None:
-        return Decision.ESCALATE
+        return RestartDecision.ESCALATE
     if restart.kind == "temporary":
-        return Decision.STOP
-    return Decision.RESTART if isinstance(error, restart.on) else Decision.ESCALATE
+        return RestartDecision.STOP
+    return (
+        RestartDecision.RESTART
+        if isinstance(error, restart.on)
+        else RestartDecision.ESCALATE
+    )
 
 
 Times: TypeAlias = tuple[float, ...]

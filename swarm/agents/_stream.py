@@ -17,7 +17,7 @@ from swarm.agents._envelope import (
     waits_in,
 )
 from swarm.agents._mailbox import State
-from swarm.agents._protocol import Call
+from swarm.agents._protocol import ResolvedMethod
 from swarm.errors import AskTimeout
 from swarm.ports import current_cause, current_task
 
@@ -74,7 +74,7 @@ class Stream(AsyncIterator[T], Generic[T]):
     def __init__(
         self,
         cell: Cell,
-        call: Call,
+        call: ResolvedMethod,
         args: tuple[tuple[Any, ...], dict[str, Any]],
         timeout: float,
     ) -> None:

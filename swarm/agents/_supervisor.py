@@ -27,9 +27,9 @@ from swarm.agents._life import (
 )
 from swarm.agents._lifecycle import Status, Step, follow, health_of
 from swarm.agents._protocol import calls_of
-from swarm.agents._records import AgentRecord, Failure, registry_path, status_in
+from swarm.agents._records import AgentFailure, AgentRecord, registry_path, status_in
 from swarm.agents._registry import AgentTable
-from swarm.agents._restart import Decision, Times, admit, decide
+from swarm.agents._restart import RestartDecision, Times, admit, decide
 from swarm.errors import AgentDied, NameTaken, RemoteCancelled
 from swarm.model import (
     OWNER,
@@ -269,7 +269,7 @@ class Supervisor:
             await until_still(cell)
             error = await close_instance(cell, cell.reason)
             if error is not None:
-                self._note(cell, error, Decision.STOP)
+                self._note(cell, error, RestartDecision.STOP)
                 if cell.reason == "stopped":
                     cell.reason, cell.error = "failed", error
                 else:
@@ -383,7 +383,7 @@ class Supervisor:
                 reason = "failed"
                 cell.failures += 1
                 cell.error = error
-                self._note(cell, error, Decision.STOP)
+                self._note(cell, error, RestartDecision.STOP)
                 if cell.stops_itself and cell.restart is None:
                     self.host.escalate(error)
             if reason == "stopped" and self._restarts_itself(cell):
@@ -393,7 +393,7 @@ class Supervisor:
 
     def _restarts_itself(self, cell: Cell) -> bool:
         """Restart a permanent agent that only its own turn has asked to stop."""
-        permanent = decide(cell.restart, None) is Decision.RESTART
+        permanent = decide(cell.restart, None) is RestartDecision.RESTART
         if not permanent or cell.killed or not cell.stops_itself:
             return False
         cell.ending = None
@@ -411,16 +411,16 @@ class Supervisor:
         """Take a failure that no asker receives, and the request in hand."""
         decision = decide(cell.restart, error)
         if cell.status in _DYING or (
-            cell.status is Status.DRAINING and decision is Decision.RESTART
+            cell.status is Status.DRAINING and decision is RestartDecision.RESTART
         ):
-            decision = Decision.STOP
+            decision = RestartDecision.STOP
         if cell.status in _DYING:
             self._note(cell, error, decision)
             if not isinstance(error, Exception):
                 self.host.escalate(error)
             return
         cell.error = error
-        if decision is Decision.STOP:
+        if decision is RestartDecision.STOP:
             self._note(cell, error, decision)
             self.end(cell, "failed")
             return
@@ -432,7 +432,7 @@ class Supervisor:
         self._note(cell, error, decision)
         halt(cell)
         if (
-            decision is Decision.RESTART
+            decision is RestartDecision.RESTART
             and envelope is not None
             and cell.restart is not None
             and cell.restart.in_hand == "redeliver"
@@ -441,9 +441,11 @@ class Supervisor:
             (box or cell.open_mailbox()).put_back(envelope)
         self._decided(cell, error, decision)
 
-    def _decided(self, cell: Cell, error: BaseException, decision: Decision) -> None:
+    def _decided(
+        self, cell: Cell, error: BaseException, decision: RestartDecision
+    ) -> None:
         """Restart a halted agent, or pass its failure on."""
-        if decision is Decision.RESTART:
+        if decision is RestartDecision.RESTART:
             self._restart(cell, error)
         else:
             self.give_up(cell, error)
@@ -469,7 +471,7 @@ class Supervisor:
             cell.failures += 1
             cell.error = error
             self._note(cell, error, decision)
-            if decision is Decision.STOP:
+            if decision is RestartDecision.STOP:
                 self.end(cell, "failed")
             else:
                 self._decided(cell, error, decision)
@@ -522,7 +524,7 @@ class Supervisor:
             if cell.status is not Status.ERROR:
                 return  # it was ended meanwhile
             if error is not None:
-                self._note(cell, error, Decision.RESTART)
+                self._note(cell, error, RestartDecision.RESTART)
             cell.surfaces = cell.context = None
             cell.is_interrupted = False
             cell.status = follow(cell.status, Step.RESTART, cell.name)
@@ -539,10 +541,12 @@ class Supervisor:
             return
         self._publish_later(cell)
 
-    def _note(self, cell: Cell, error: BaseException, decision: Decision) -> None:
+    def _note(
+        self, cell: Cell, error: BaseException, decision: RestartDecision
+    ) -> None:
         log.error("agent %s failed: %r", cell, error, exc_info=error)
         trace = "".join(traceback.format_exception(error, limit=-_FRAMES))
-        failure = Failure(
+        failure = AgentFailure(
             agent=cell.name,
             error=error,
             at=self.host.clock.wall(),
@@ -550,7 +554,7 @@ class Supervisor:
             trace=trace,
         )
         self.table.note_failure(failure)
-        if decision is not Decision.ESCALATE:  # else it is raised in the end
+        if decision is not RestartDecision.ESCALATE:  # else it is raised in the end
             _forget_frames(error)
         if cell.registered and cell.status not in _DYING:
             self._publish_later(cell)

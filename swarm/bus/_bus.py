@@ -19,7 +19,7 @@ from swarm.bus._contracts import FATAL, BusHost, Settled, Subscription, failure_
 from swarm.bus._dead_letters import DeadLetter
 from swarm.bus._delivery_rules import QueuedEvent
 from swarm.bus._failures import FailureSink
-from swarm.bus._history import History, events_of, is_own_record
+from swarm.bus._history import EventHistory, events_of, is_own_record
 from swarm.bus._offsets import OffsetHolds
 from swarm.bus._patterns import Selector
 from swarm.bus._records import (
@@ -357,7 +357,7 @@ class Bus:
         self.options: BusOptions = options
         self.failures: FailureSink = FailureSink(host, options)
         self.guard: CausationGuard = CausationGuard(options.depth, self.failures)
-        self.history: History = History(host.tail, host.clock, options)
+        self.history: EventHistory = EventHistory(host.tail, host.clock, options)
         self.calls: CallQueue = CallQueue(host, options.inline_backlog)
         self.holds: OffsetHolds = OffsetHolds(host.tail, self.failures.complain)
         self.crowded: set[Any] = set()

@@ -60,7 +60,7 @@ def events_of(commit: Commit, *, replayed: bool = False) -> Iterator[Event[Any]]
             yield event
 
 
-class History:
+class EventHistory:
     """The newest events of the log, oldest first, read from it by each query.
 
     Attributes:
@@ -170,7 +170,7 @@ class Page(list[Event[Any]]):
 
 
 def query(
-    history: History,
+    history: EventHistory,
     selector: Selector,
     may_see: Callable[[Event[Any]], bool],
     newest: int,

@@ -1,7 +1,7 @@
 """How far a named subscription has come, and what the log keeps for it. Pure rules.
 
-The offset is a document at `subscriptions.<name>`. `Progress` knows which events are
-open, `OffsetCommitter` writes the document down, and an `OffsetHold` keeps the part
+The offset is a document at `subscriptions.<name>`. `OffsetProgress` knows the open
+events, `OffsetCommitter` writes the document down, and an `OffsetHold` keeps the part
 of the log that the subscription still needs, also while no subscription is active (H7).
 """
 
@@ -146,7 +146,7 @@ class Position:
 # --- the rule -----------------------------------------------------------------------
 
 
-class Progress:
+class OffsetProgress:
     """Which events of a subscription are open, and which are done.
 
     Attributes:
@@ -266,7 +266,7 @@ class OffsetCommitter:
         identity: AgentIdentity,
         path: Path,
         version: int,
-        progress: Progress,
+        progress: OffsetProgress,
         *,
         seen: Callable[[], Place],
         moved: Callable[[Position], None],

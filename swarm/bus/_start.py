@@ -20,9 +20,9 @@ from swarm.bus._handlers import (
 )
 from swarm.bus._offsets import (
     OffsetCommitter,
+    OffsetProgress,
     Place,
     Position,
-    Progress,
     position_path,
     version_of,
 )
@@ -204,7 +204,7 @@ class HandlerStart:
             self._identity,
             path,
             version_of(document),
-            Progress(position),
+            OffsetProgress(position),
             seen=subscription.seen,
             moved=hold.move,
             lost_name=lambda: lose_name(subscription),

@@ -67,7 +67,7 @@ class FairWaitQueue:
                 waiter.set_result(None)
 
 
-class Reader:
+class EventReader:
     """The task or turn that reads a stream, as far as it is known.
 
     It is the obstacle that a blocked publisher waits for in the wait-for graph.
@@ -182,7 +182,7 @@ class EventStream(Recipient, Subscription, Generic[E]):
         self._waiter: asyncio.Future[None] | None = None
         self._create_future = bus.host.loop.create_future
         stream = f"'{self.name}' of {self.pattern}"
-        self._reader = Reader(bus.host, stream, self._room)
+        self._reader = EventReader(bus.host, stream, self._room)
         self._publishers = FairWaitQueue(bus.host.loop, self._room)
         self._processed = 0
         self._arriving = 0

@@ -59,7 +59,7 @@ class Arrival:
 
 
 class Barrier:
-    """One barrier of one swarm. A `Place` for the parties that have arrived.
+    """One barrier of one swarm. A `WaitPlace` for the parties that have arrived.
 
     Attributes:
         name: What it is called.

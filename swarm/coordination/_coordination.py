@@ -15,7 +15,7 @@ from swarm.coordination._joins import TaskJoins
 from swarm.coordination._lease import Lease
 from swarm.coordination._lease_state import Grant
 from swarm.coordination._locks import LockHandle, LockTerms
-from swarm.coordination._names import Rights
+from swarm.coordination._names import CoordinationRights
 from swarm.coordination._semaphores import (
     Limiter,
     SemaphoreHandle,
@@ -72,7 +72,7 @@ class Coordination:
             entropy,
             graph,
             NoAgents() if life is None else life,
-            Rights(Policy.default() if policy is None else policy),
+            CoordinationRights(Policy.default() if policy is None else policy),
             runtime,
         )
         graph.joins = TaskJoins(core.sessions, core.life, _has_queue)

@@ -69,7 +69,7 @@ RENEWALS: Final = 3
 
 
 class LeaseManager:
-    """Grants leases of one kind, and ends them. A `Place` for waiters.
+    """Grants leases of one kind, and ends them. A `WaitPlace` for waiters.
 
     Attributes:
         core: What all primitives share.

@@ -84,7 +84,7 @@ def _told(terms: Hashable) -> str:
     return "" if terms is None else f", {terms}"
 
 
-class Rights:
+class CoordinationRights:
     """The policy's answers about locks, semaphores and barriers.
 
     They are remembered: rules and identities never change.

@@ -24,7 +24,7 @@ from collections.abc import Callable, Generator, Hashable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
 from swarm.coordination._alarms import Alarms, Slot
-from swarm.coordination._names import Rights
+from swarm.coordination._names import CoordinationRights
 from swarm.coordination._sessions import Life, Session, Sessions
 from swarm.coordination._wait_graph import WaitGraph
 from swarm.errors import Closed, DeadlockError
@@ -51,7 +51,7 @@ Steps: TypeAlias = Generator[tuple[Any, ...], tuple[int, Any], R]
 FOLDERS: Final = frozenset(("locks", "semaphores", "barriers"))
 
 
-class Place(Protocol):
+class WaitPlace(Protocol):
     """Where waiters wait: the locks, the semaphores, a barrier."""
 
     def time_out(self, waiter: "Waiter") -> object:
@@ -102,7 +102,7 @@ class Waiter:
     def __init__(
         self,
         core: "Core",
-        place: Place,
+        place: WaitPlace,
         id: str,  # noqa: A002
         spec: Any,
         session: Session,
@@ -110,7 +110,7 @@ class Waiter:
     ) -> None:
         """Wait in `place`; when cancelled with a result, `pass_on` gives it back."""
         self._core = core
-        self.place: Place = place
+        self.place: WaitPlace = place
         self.id: str = id
         self.spec: Any = spec
         self.session: Session = session
@@ -253,7 +253,7 @@ class Core:
         entropy: Entropy,
         graph: WaitGraph,
         life: Life,
-        rights: Rights,
+        rights: CoordinationRights,
         runtime: Runtime | None,
     ) -> None:
         """Begin with nothing held and nothing waiting."""

@@ -15,7 +15,7 @@ from swarm.storage._sqlite import SqliteJournal
 
 
 @attrs.frozen(kw_only=True)
-class Store:
+class StoredTree:
     """What a store holds, read once.
 
     Attributes:
@@ -92,7 +92,7 @@ class Store:
                 yield path, one, two
 
 
-def read_store(place: Folder) -> Store:
+def read_store(place: Folder) -> StoredTree:
     """Return what the store at a path holds; a file is SQLite, a folder is files.
 
     Raises:
@@ -105,7 +105,7 @@ def read_store(place: Folder) -> Store:
     return store_of(FileJournal(place).inspect())
 
 
-def store_of(found: Recovered) -> Store:
+def store_of(found: Recovered) -> StoredTree:
     """Return what a journal holds."""
     base: dict[str, Document] = {}
     newest: dict[str, Document] = {}
@@ -122,7 +122,7 @@ def store_of(found: Recovered) -> Store:
     later = [decode_commit(entry.data) for entry in found.entries]
     for commit in later:
         _apply(newest, commit)
-    return Store(
+    return StoredTree(
         report=found.report,
         commits=commits + later,
         compacted=compacted,

@@ -18,9 +18,9 @@ from swarm.work import (
     Binding,
     Claim,
     Claiming,
-    Selector,
     ServeOptions,
     Server,
+    TaskSelector,
     as_json,
     served,
 )
@@ -51,7 +51,7 @@ class Serving:
         self._options = options
         self._binding = Binding(method)
         self._tasks = tasks_of(coordinator, cell.identity)
-        self.selector: Selector = self._tasks.selector(options.kind)
+        self.selector: TaskSelector = self._tasks.selector(options.kind)
         for _ in range(options.concurrency):
             coordinator.start(
                 self._serve(), f"agent {cell} serves {options.kind}", essential=True

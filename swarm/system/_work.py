@@ -6,7 +6,14 @@ from swarm.agents import Cell, Ref
 from swarm.errors import AccessDenied
 from swarm.model import AgentIdentity, Path
 from swarm.system._coordinator import Coordinator
-from swarm.work import Schedules, TaskKeeper, TaskManager, TaskOptions, Tasks, Worker
+from swarm.work import (
+    Schedules,
+    TaskKeeper,
+    TaskManager,
+    TaskOptions,
+    Tasks,
+    TaskWorker,
+)
 
 
 def manager_of(coordinator: Coordinator) -> TaskManager:
@@ -32,8 +39,8 @@ def manager_of(coordinator: Coordinator) -> TaskManager:
     return manager
 
 
-def _worker(cell: Cell) -> Worker:
-    return Worker(
+def _worker(cell: Cell) -> TaskWorker:
+    return TaskWorker(
         identity=cell.identity,
         status=str(Ref[Any](cell).status),
         started_at=cell.started_at,

@@ -63,15 +63,15 @@ from swarm.work._pipeline import Pipeline, Stage
 from swarm.work._pipeline_graph import StageProgress
 from swarm.work._pipeline_manager import PipelineManager, PlainRunner, StageRunner
 from swarm.work._pipelines import PipelineRun, Pipelines
-from swarm.work._ready import Selector
-from swarm.work._schedule_rules import Schedule
+from swarm.work._ready import TaskSelector
+from swarm.work._schedule_rules import TaskSchedule
 from swarm.work._schedules import Schedules
 from swarm.work._serving import Binding, ServeOptions, as_json, served, serves
 from swarm.work._steps import idempotency_key
 from swarm.work._task_handle import Task, TaskInfo
-from swarm.work._task_keeper import TaskKeeper, TaskOptions, Worker
+from swarm.work._task_keeper import TaskKeeper, TaskOptions, TaskWorker
 from swarm.work._task_manager import TaskManager
-from swarm.work._task_record import Entry, Progress, TaskRecord, TaskStatus
+from swarm.work._task_record import Progress, RecordEntry, TaskRecord, TaskStatus
 from swarm.work._task_stats import Duration, TaskStats
 from swarm.work._tasks import Tasks
 from swarm.work._why import Server
@@ -85,7 +85,6 @@ __all__ = [
     "Claiming",
     "Context",
     "Duration",
-    "Entry",
     "Gathered",
     "Handoff",
     "HandoffManager",
@@ -99,9 +98,8 @@ __all__ = [
     "Pipelines",
     "PlainRunner",
     "Progress",
-    "Schedule",
+    "RecordEntry",
     "Schedules",
-    "Selector",
     "ServeOptions",
     "Server",
     "Stage",
@@ -113,10 +111,12 @@ __all__ = [
     "TaskManager",
     "TaskOptions",
     "TaskRecord",
+    "TaskSchedule",
+    "TaskSelector",
     "TaskStats",
     "TaskStatus",
+    "TaskWorker",
     "Tasks",
-    "Worker",
     "as_json",
     "context_of",
     "idempotency_key",

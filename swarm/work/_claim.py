@@ -37,7 +37,7 @@ from swarm.work._task_record import (
     stale,
 )
 from swarm.work._transitions import (
-    Failure,
+    AttemptFailure,
 )
 
 P = ParamSpec("P")
@@ -285,7 +285,7 @@ class Claim:
             InvalidTransition: The claim was ended before, by its own worker.
         """
         chance = self._manager.entropy.jitter(0.0, 1.0)
-        failure = Failure(in_words(error), retry, chance)
+        failure = AttemptFailure(in_words(error), retry, chance)
         await self._settle("fail", decide_fail, (self._right, failure))
 
     async def snooze(self, seconds: float, reason: str = "") -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 
-from swarm.work._ready import Selector
+from swarm.work._ready import TaskSelector
 from swarm.work._task_index import TaskIndex
 from swarm.work._task_record import TaskRecord
 
@@ -19,9 +19,9 @@ class ClaimWaiter:
 
     __slots__ = ("future", "selector", "seq")
 
-    def __init__(self, selector: Selector, seq: int) -> None:
+    def __init__(self, selector: TaskSelector, seq: int) -> None:
         """Wait for a task that `selector` takes."""
-        self.selector: Selector = selector
+        self.selector: TaskSelector = selector
         self.seq: int = seq
         self.future: asyncio.Future[TaskRecord | None]
         self.future = asyncio.get_running_loop().create_future()
@@ -61,7 +61,7 @@ class ClaimQueue:
         self._seq += 1
         return self._seq
 
-    def add(self, selector: Selector, seq: int) -> ClaimWaiter:
+    def add(self, selector: TaskSelector, seq: int) -> ClaimWaiter:
         """Let a claim wait, in the place that it got when it first did."""
         waiter = ClaimWaiter(selector, seq)
         self._count += 1

@@ -15,8 +15,8 @@ from swarm.model import (
 from swarm.ports import KEEP, Ruling
 from swarm.work._task_record import (
     ClaimRecord,
-    Entry,
     Progress,
+    RecordEntry,
     TaskRecord,
     added,
     load,
@@ -27,7 +27,7 @@ from swarm.work._transitions import (
     COMPLETE,
     PENDING,
     RUNNING,
-    Failure,
+    AttemptFailure,
     HandoffPending,
     after_failure,
     cancelled,
@@ -93,7 +93,7 @@ def decide_claim(document: Document | None, now: int, request: ClaimRequest) -> 
         None,
         record.handoff,
         record.is_escalated,
-        added(record, Entry("claim", RUNNING, now, agent, attempt)),
+        added(record, RecordEntry("claim", RUNNING, now, agent, attempt)),
     )
     events = (
         (TaskAssigned, spec.id, agent, attempt),
@@ -187,13 +187,13 @@ def decide_complete(
         None,
         record.handoff,
         record.is_escalated,
-        added(record, Entry("complete", COMPLETE, now, agent, record.attempt)),
+        added(record, RecordEntry("complete", COMPLETE, now, agent, record.attempt)),
     )
     return new, ((TaskCompleted, right.task_id, agent),), COMPLETE
 
 
 def decide_fail(
-    document: Document | None, now: int, request: tuple[Right, Failure]
+    document: Document | None, now: int, request: tuple[Right, AttemptFailure]
 ) -> Ruling:
     """End an attempt by an error: retry, fail or escalate. Outcome: the status."""
     right, failure = request
@@ -249,4 +249,6 @@ def decide_rescue(
     claim = None if record is None else record.claim
     if record is None or claim is None or claim.id != claim_id or claim.expires > now:
         return KEEP, (), None
-    return after_failure(record, now, Failure(why_over(record, claim), True, chance))
+    return after_failure(
+        record, now, AttemptFailure(why_over(record, claim), True, chance)
+    )

@@ -16,7 +16,7 @@ from swarm.work._claim_rules import (
     decide_claim,
     decide_give_back,
 )
-from swarm.work._ready import Selector
+from swarm.work._ready import TaskSelector
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import MICRO, TaskRecord
 
@@ -50,7 +50,7 @@ class Claiming:
         self,
         manager: TaskManager,
         identity: AgentIdentity,
-        selector: Selector,
+        selector: TaskSelector,
         lease: float,
         timeout: float | None,
         limit: float | None = None,

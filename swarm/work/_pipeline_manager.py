@@ -15,7 +15,7 @@ from swarm.work._claim import Claim
 from swarm.work._claiming import Claiming
 from swarm.work._pipeline import Pipeline, Stage
 from swarm.work._pipeline_rules import RunView, StageInput
-from swarm.work._ready import Selector
+from swarm.work._ready import TaskSelector
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import ANYBODY, TaskRecord
 
@@ -218,7 +218,7 @@ class PipelineManager:
 
     async def _serve_one(self, name: str, stage: str, server: "_Server") -> None:
         """Claim one task of a stage and have it done; another one waits meanwhile."""
-        selector = Selector(rules.task_kind(name, stage), (ANYBODY,))
+        selector = TaskSelector(rules.task_kind(name, stage), (ANYBODY,))
         try:
             await self._runner.until_possible(self.flow(name).stage(stage))
             claim = await Claiming(self.tasks, OWNER, selector, LEASE, None)

@@ -22,7 +22,7 @@ _PATTERNS: Final = 64
 """How many patterns of kinds an address keeps heaps for."""
 
 
-class Selector:
+class TaskSelector:
     """Which tasks a worker takes: a pattern of kinds and its addresses. Immutable.
 
     Attributes:
@@ -94,7 +94,7 @@ class ReadyTasks:
                 if not lane.heaps:
                     del self._lanes[address]
 
-    def first(self, selector: Selector) -> Ticket | None:
+    def first(self, selector: TaskSelector) -> Ticket | None:
         """Return the task that is next for a worker, or None."""
         best: Ticket | None = None
         lanes = self._lanes
@@ -124,7 +124,7 @@ class _Lane:
     def __init__(self, is_valid: Callable[[TaskRecord], bool]) -> None:
         self._is_valid = is_valid
         self.heaps: dict[str, list[Ticket]] = {}
-        self._wild: dict[str, tuple[Selector, list[tuple[Ticket, str]]]] = {}
+        self._wild: dict[str, tuple[TaskSelector, list[tuple[Ticket, str]]]] = {}
 
     def add(self, ticket: Ticket) -> None:
         kind = ticket[3].spec.kind
@@ -150,7 +150,7 @@ class _Lane:
         del self.heaps[kind]
         return None
 
-    def first(self, selector: Selector) -> Ticket | None:
+    def first(self, selector: TaskSelector) -> Ticket | None:
         if selector.is_literal:
             return self.head(selector.kinds)
         found = self._wild.get(selector.kinds)
@@ -167,7 +167,9 @@ class _Lane:
                 heappush(heads, (head, kind))
         return None
 
-    def _begin(self, selector: Selector) -> tuple[Selector, list[tuple[Ticket, str]]]:
+    def _begin(
+        self, selector: TaskSelector
+    ) -> tuple[TaskSelector, list[tuple[Ticket, str]]]:
         if len(self._wild) >= _PATTERNS:
             del self._wild[next(iter(self._wild))]
         heads = [

@@ -28,7 +28,7 @@ def schedule_path(name: str) -> Path:
 
 
 @attrs.frozen(kw_only=True)
-class Schedule:
+class TaskSchedule:
     """Tasks that are submitted again and again. Times are kernel time.
 
     Attributes:
@@ -75,7 +75,7 @@ class Schedule:
             return at + self.every - (at - self.next_at) % self.every
         return cron_after(self.cron or "", self.zone, at)
 
-    def is_like(self, other: "Schedule") -> bool:
+    def is_like(self, other: "TaskSchedule") -> bool:
         """Return whether both submit the same tasks at the same times."""
         return (self.cron, self.every, self.zone) == (
             other.cron,
@@ -117,16 +117,16 @@ def cron_after(cron: str, zone: str, at: int) -> int:
     return (found - EPOCH) // datetime.timedelta(microseconds=1)
 
 
-def load_schedule(view: View, name: str) -> Schedule | None:
+def load_schedule(view: View, name: str) -> TaskSchedule | None:
     """Return a schedule, or None: there is none of this name."""
     path = schedule_path(name)
     document = view.find(path)
     if document is None or document.path != path:
         return None
-    return Schedule.from_json(orjson.loads(document.json))
+    return TaskSchedule.from_json(orjson.loads(document.json))
 
 
-def plan_schedule(view: View, schedule: Schedule) -> Plan:
+def plan_schedule(view: View, schedule: TaskSchedule) -> Plan:
     """Keep a schedule; one that is there with the same terms goes on. Outcome: it."""
     known = load_schedule(view, schedule.name)
     if known is not None and known.is_like(schedule):
@@ -186,13 +186,13 @@ def plan_unschedule(view: View, name: str) -> Plan:
     return Plan((Write(schedule_path(name)),), (), True)
 
 
-def _write(schedule: Schedule) -> Write:
+def _write(schedule: TaskSchedule) -> Write:
     return Write(schedule_path(schedule.name), orjson.dumps(schedule.to_json()))
 
 
-def all_schedules(view: View) -> tuple[int, list[Schedule]]:
+def all_schedules(view: View) -> tuple[int, list[TaskSchedule]]:
     """Return kernel time and every schedule."""
     return view.now, [
-        Schedule.from_json(orjson.loads(document.json))
+        TaskSchedule.from_json(orjson.loads(document.json))
         for document in view.documents(SCHEDULES)
     ]

@@ -3,7 +3,7 @@
 from swarm.errors import Closed, SwarmError
 from swarm.model import OWNER, Commit
 from swarm.ports import Timer
-from swarm.work._schedule_rules import Schedule, all_schedules, plan_fire
+from swarm.work._schedule_rules import TaskSchedule, all_schedules, plan_fire
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import MICRO, NEVER
 
@@ -20,7 +20,7 @@ class Schedules:
 
     def __init__(self, manager: TaskManager) -> None:
         """Follow the schedules of the manager's kernel."""
-        self.known: dict[str, Schedule] = {}
+        self.known: dict[str, TaskSchedule] = {}
         self._manager = manager
         self._timer: Timer | None = None
         self._is_reading = False

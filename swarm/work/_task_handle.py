@@ -19,8 +19,8 @@ from swarm.work._manual_rules import (
 )
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import (
-    Entry,
     Progress,
+    RecordEntry,
     TaskRecord,
     TaskStatus,
 )
@@ -89,7 +89,7 @@ class TaskInfo:
     started_at: datetime.datetime | None
     ended_at: datetime.datetime | None
     token: int | None
-    history: tuple[Entry, ...] = attrs.field(repr=False)
+    history: tuple[RecordEntry, ...] = attrs.field(repr=False)
 
 
 def info_of(record: TaskRecord) -> TaskInfo:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from typing import Final
 
-from swarm.work._ready import ReadyTasks, Selector
+from swarm.work._ready import ReadyTasks, TaskSelector
 from swarm.work._task_record import FINAL, TaskRecord, TaskStatus
 from swarm.work._task_stats import TaskTotals
 
@@ -160,7 +160,7 @@ class TaskIndex:
             heappop(later)
         return later[0][0] if later else None
 
-    def pick(self, selector: Selector) -> TaskRecord | None:
+    def pick(self, selector: TaskSelector) -> TaskRecord | None:
         """Return the next task for a worker, and keep it from others here; or None."""
         ticket = self._ready.first(selector)
         if ticket is None:

@@ -69,7 +69,7 @@ class TaskOptions:
 
 
 @attrs.frozen(kw_only=True)
-class Worker:
+class TaskWorker:
     """An agent, as its document tells of it.
 
     Attributes:
@@ -100,7 +100,7 @@ class TaskKeeper:
         self, manager: TaskManager, schedules: Schedules, options: TaskOptions
     ) -> None:
         """Look after the tasks of `manager`."""
-        self.workers: Callable[[], Iterable[Worker]] = tuple
+        self.workers: Callable[[], Iterable[TaskWorker]] = tuple
         self._manager = manager
         self._schedules = schedules
         self._options = options
@@ -229,7 +229,7 @@ class TaskKeeper:
 
     # --- agents -----------------------------------------------------------------------
 
-    async def _tell_of(self, worker: Worker) -> None:
+    async def _tell_of(self, worker: TaskWorker) -> None:
         """Write the documents of an agent that has worked on tasks."""
         identity = worker.identity
         name = identity.agent_id

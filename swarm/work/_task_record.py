@@ -75,7 +75,7 @@ def key_path(key: str) -> Path:
     return KEYS.child(key)
 
 
-class Entry(NamedTuple):
+class RecordEntry(NamedTuple):
     """One transition of a task, for the audit.
 
     Attributes:
@@ -276,7 +276,7 @@ class TaskRecord:
     cancel: str | None = None
     handoff: str | None = None
     is_escalated: bool = False
-    history: tuple[Entry, ...] = ()
+    history: tuple[RecordEntry, ...] = ()
 
     @property
     def weight(self) -> int:
@@ -366,7 +366,7 @@ class TaskRecord:
             value["cancel"],
             value["handoff"],
             value["is_escalated"],
-            tuple(Entry(**entry) for entry in value["history"]),
+            tuple(RecordEntry(**entry) for entry in value["history"]),
         )
 
 
@@ -423,7 +423,7 @@ def stale(record: TaskRecord | None, token: int) -> StaleClaim:
     )
 
 
-def added(record: TaskRecord, entry: Entry) -> tuple[Entry, ...]:
+def added(record: TaskRecord, entry: RecordEntry) -> tuple[RecordEntry, ...]:
     """Return a record's history with one more entry."""
     history = record.history
     if len(history) < KEPT_ENTRIES:

@@ -22,9 +22,9 @@ from swarm.work._caller import Caller, Rights
 from swarm.work._claim import Claim
 from swarm.work._claiming import Claiming
 from swarm.work._gather import Fan, Gathered, as_list, needed
-from swarm.work._ready import Selector
+from swarm.work._ready import TaskSelector
 from swarm.work._schedule_rules import (
-    Schedule,
+    TaskSchedule,
     check_cron,
     plan_schedule,
     plan_unschedule,
@@ -83,7 +83,7 @@ class Tasks:
         self.identity: AgentIdentity = identity
         self._caller = Caller(manager, identity, rights)
         self._capabilities = capabilities
-        self._selectors: dict[str, tuple[tuple[str, ...], Selector]] = {}
+        self._selectors: dict[str, tuple[tuple[str, ...], TaskSelector]] = {}
 
     def __repr__(self) -> str:
         return f"<Tasks of '{self.identity.agent_id}'>"
@@ -288,7 +288,7 @@ class Tasks:
         every: float | None = None,
         zone: str = "UTC",
         **options: Any,
-    ) -> Schedule:
+    ) -> TaskSchedule:
         """Submit a task again and again, once for each time.
 
         A schedule is kept in the tree, for all processes. Declared again on the same
@@ -322,7 +322,7 @@ class Tasks:
         template = specify(
             self.manager.codec, self.identity, "", kind, payload, **options
         )
-        schedule = Schedule(
+        schedule = TaskSchedule(
             name=name,
             template=template,
             cron=cron,
@@ -333,7 +333,7 @@ class Tasks:
         _, kept = await self.manager.kernel.apply(
             self.identity, plan_schedule, schedule
         )
-        found: Schedule = kept
+        found: TaskSchedule = kept
         return found
 
     async def unschedule(self, name: str) -> bool:
@@ -378,7 +378,7 @@ class Tasks:
         selector = self.selector(kind)
         return Claiming(self.manager, self.identity, selector, lease, timeout)
 
-    def selector(self, kind: str) -> Selector:
+    def selector(self, kind: str) -> TaskSelector:
         """Return which tasks this identity takes of a kind, or a pattern of kinds.
 
         Raises:
@@ -391,7 +391,7 @@ class Tasks:
             return known[1]
         if len(self._selectors) >= _SELECTORS:
             self._selectors.clear()
-        selector = Selector(
+        selector = TaskSelector(
             kind,
             (
                 ANYBODY,
@@ -434,7 +434,7 @@ class Tasks:
         """
         check_whole("limit", limit, 0)
         wanted = None if status is None else TaskStatus(status)
-        selector = None if kind is None else Selector(kind, ())
+        selector = None if kind is None else TaskSelector(kind, ())
         index = self.manager.index
         if parent is not None:
             records = index.children(id_of(parent) or "")

@@ -42,7 +42,7 @@ from swarm.work._task_record import (
     MICRO,
     NEVER,
     ClaimRecord,
-    Entry,
+    RecordEntry,
     TaskRecord,
     TaskStatus,
     added,
@@ -130,7 +130,7 @@ def moved(
         "claim": None,
         "cancel": None,
         "history": added(
-            record, Entry(step, status, now, agent, record.attempt, reason)
+            record, RecordEntry(step, status, now, agent, record.attempt, reason)
         ),
         **changes,
     }
@@ -153,7 +153,7 @@ def last_end(record: TaskRecord, now: int, timeout: int | None = None) -> int:
     return until if record.deadline is None else min(until, record.deadline)
 
 
-class Failure(NamedTuple):
+class AttemptFailure(NamedTuple):
     """What ended an attempt.
 
     Attributes:
@@ -180,7 +180,7 @@ def expired(record: TaskRecord, now: int) -> tuple[TaskRecord, tuple[Announcemen
     return new, ((TaskFailed, record.spec.id, reason, record.attempt),)
 
 
-def after_failure(record: TaskRecord, now: int, failure: Failure) -> Ruling:
+def after_failure(record: TaskRecord, now: int, failure: AttemptFailure) -> Ruling:
     """Return the ruling about a task whose attempt has failed (J8, J9)."""
     spec = record.spec
     claim = record.claim
@@ -231,6 +231,6 @@ def hand_over(
     check_step(record, "hand over")
     claim.until = last_end(record, now)
     claim.expires = min(now + claim.lease, claim.until)
-    entry = Entry("hand over", RUNNING, now, claim.agent, record.attempt)
+    entry = RecordEntry("hand over", RUNNING, now, claim.agent, record.attempt)
     new = evolve(record, claim=claim, history=added(record, entry))
     return new, (TaskAssigned, record.spec.id, claim.agent, record.attempt)

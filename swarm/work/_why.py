@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from swarm.work._ready import Selector
+from swarm.work._ready import TaskSelector
 from swarm.work._task_record import MICRO, TaskRecord, TaskStatus
 
 
@@ -19,7 +19,7 @@ class Server:
     """
 
     agent: str
-    selector: Selector
+    selector: TaskSelector
     free: int
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm import Agent, AgentDied, Backoff, ConfigMismatch, Ref, Restart, Swarm
-from swarm.agents._restart import Decision, admit, affected, decide
+from swarm.agents._restart import RestartDecision, admit, affected, decide
 from tests.support.actors import Worker
 from tests.support.virtual_loop import turns, virtual
 
@@ -344,14 +344,14 @@ def test_strategies_restart_a_tail_all_or_one(size, index):
 @pytest.mark.parametrize(
     ("restart", "error", "decision"),
     [
-        (None, ValueError(), Decision.ESCALATE),
-        (None, None, Decision.STOP),
-        (Restart("permanent"), None, Decision.RESTART),
-        (Restart("transient"), None, Decision.STOP),
-        (Restart("transient"), ValueError(), Decision.RESTART),
-        (Restart("temporary"), ValueError(), Decision.STOP),
-        (Restart(on=(KeyError,)), ValueError(), Decision.ESCALATE),
-        (Restart(on=(LookupError,)), KeyError(), Decision.RESTART),
+        (None, ValueError(), RestartDecision.ESCALATE),
+        (None, None, RestartDecision.STOP),
+        (Restart("permanent"), None, RestartDecision.RESTART),
+        (Restart("transient"), None, RestartDecision.STOP),
+        (Restart("transient"), ValueError(), RestartDecision.RESTART),
+        (Restart("temporary"), ValueError(), RestartDecision.STOP),
+        (Restart(on=(KeyError,)), ValueError(), RestartDecision.ESCALATE),
+        (Restart(on=(LookupError,)), KeyError(), RestartDecision.RESTART),
     ],
 )
 def test_the_decision_follows_the_kind(restart, error, decision):

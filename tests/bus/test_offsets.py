@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm import Event, Swarm, event
-from swarm.bus._offsets import Place, Position, Progress
+from swarm.bus._offsets import OffsetProgress, Place, Position
 from tests.support.virtual_loop import virtual
 
 
@@ -27,7 +27,7 @@ def is_in(position: Position, place: Place) -> bool:
 @given(st.data())
 def test_a_position_names_exactly_the_handled_events(data: st.DataObject) -> None:
     """E5, E7: in any order, and if the next subscription goes on from it."""
-    progress = Progress(Position((0, -1)))
+    progress = OffsetProgress(Position((0, -1)))
     ahead, taken, left, done = list(PLACES), (0, -1), set[Place](), set[Place]()
     begun = 0  # what a run of before borders on is one with it once it is passed
     for _ in range(data.draw(st.integers(0, 80))):
@@ -49,7 +49,7 @@ def test_a_position_names_exactly_the_handled_events(data: st.DataObject) -> Non
         elif act == "again":
             begun += 1
             position = progress.position([], taken)
-            progress, left, taken = Progress(position), set(), position.after
+            progress, left, taken = OffsetProgress(position), set(), position.after
             ahead = [place for place in PLACES if place > taken]
         position = progress.position([], taken)
         for place in PLACES:
@@ -62,7 +62,7 @@ def test_a_position_names_exactly_the_handled_events(data: st.DataObject) -> Non
 def test_a_position_does_not_pass_events_that_were_not_taken_in() -> None:
     """E5: beginning again with holes, the holes stay until they are handled."""
     start = Position((1, -1), (((3, 0), (5, 0)),))
-    progress = Progress(start)
+    progress = OffsetProgress(start)
     assert progress.position([], start.after) == start
     progress.take((2, 0))
     assert progress.position([(2, 0)], (2, 0)).after == (2, 0)

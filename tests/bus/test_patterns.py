@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from swarm import Event, LimitExceeded, event
 from swarm.bus import select
-from swarm.bus._history import History, query
+from swarm.bus._history import EventHistory, query
 from swarm.bus._records import BusOptions
 from swarm.model import OWNER, AgentIdentity, Cause, Commit
 
@@ -234,7 +234,7 @@ def test_a_query_equals_a_scan(
     """H1, H2: after every commit a query equals a scan of the newest events."""
     tail = ListTail()
     options = BusOptions(history_events=8, history_seconds=1e-4)
-    history = History(tail, tail, options)  # type: ignore[arg-type]  # what it uses
+    history = EventHistory(tail, tail, options)  # type: ignore[arg-type]  # what it uses
     selector = select(types, source=sources, correlation_id=root)
     for revision, (cls, source, group, forget) in enumerate(steps, 1):
         tail.commits.append(make(revision, cls, source, group))
@@ -275,7 +275,7 @@ def test_a_query_equals_a_scan(
 def test_query_times_are_half_open() -> None:
     """H3: from `after` on, before `before`."""
     tail = ListTail()
-    history = History(tail, tail, BusOptions())  # type: ignore[arg-type]
+    history = EventHistory(tail, tail, BusOptions())  # type: ignore[arg-type]
     tail.commits += [make(revision) for revision in range(1, 6)]
     found = query(
         history,
@@ -312,7 +312,7 @@ def test_a_page_begins_without_a_scan_of_the_events_before_it() -> None:
     """H2: its beginning is found by bisection."""
     tail = ListTail()
     options = BusOptions(history_events=5_000)
-    history = History(tail, tail, options)  # type: ignore[arg-type]
+    history = EventHistory(tail, tail, options)  # type: ignore[arg-type]
     history._events = [Counting(make(revision), 0) for revision in range(1, 4_001)]
     for start, after in (((3_900, 0), None), (None, 39_010)):
         Counting.looks = 0
@@ -323,7 +323,7 @@ def test_a_page_begins_without_a_scan_of_the_events_before_it() -> None:
 def test_history_reads_no_more_of_a_long_log_than_it_keeps() -> None:
     """H1: a log that is held for a lagging subscription costs a query nothing."""
     tail = ListTail()
-    history = History(tail, tail, BusOptions(history_events=10))  # type: ignore[arg-type]
+    history = EventHistory(tail, tail, BusOptions(history_events=10))  # type: ignore[arg-type]
     tail.commits += [make(revision) for revision in range(1, 10_001)]
     history.refresh()
     assert tail.read == 10

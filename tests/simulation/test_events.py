@@ -12,7 +12,7 @@ from swarm.bus._calls import CallQueue
 from swarm.bus._delivery_rules import DeliveryQueue
 from swarm.bus._functions import CoroutineSubscription
 from swarm.bus._handlers import HandlerSubscription
-from swarm.bus._offsets import OffsetCommitter, Progress
+from swarm.bus._offsets import OffsetCommitter, OffsetProgress
 from swarm.testing import (
     Fault,
     Faults,
@@ -268,7 +268,7 @@ def test_an_effect_without_its_acknowledgement_is_found(monkeypatch):
 
 def test_a_position_that_runs_ahead_is_found(monkeypatch):
     """E5: current events of an ended subscription are due to the next of its name."""
-    monkeypatch.setattr(Progress, "take", lambda self, place: None)
+    monkeypatch.setattr(OffsetProgress, "take", lambda self, place: None)
     breaks(handed_on, WRONG, faults=EVENT_FAULTS)
 
 

@@ -181,7 +181,9 @@ def test_planted_a_completion_after_the_end_is_found(monkeypatch):
     def rescue(document, now, request):
         record = document.record
         if record.status in FINAL:
-            return _transitions.after_failure(record, now, _transitions.Failure("late"))
+            return _transitions.after_failure(
+                record, now, _transitions.AttemptFailure("late")
+            )
         return original(document, now, request)
 
     original = _claim_rules.decide_rescue

@@ -12,7 +12,7 @@ from hypothesis.stateful import (
 )
 
 from swarm.model import OWNER
-from swarm.work import Selector
+from swarm.work import TaskSelector
 from swarm.work._task_index import TaskIndex
 from swarm.work._task_record import TaskRecord, TaskSpec, TaskStatus
 from swarm.work._transitions import (
@@ -25,7 +25,7 @@ PATTERNS = ("a.x", "a.*", "a.**", "**", "b", "c")
 AGING = 10
 
 selectors = st.builds(
-    Selector,
+    TaskSelector,
     st.sampled_from(PATTERNS),
     st.sets(st.sampled_from(ADDRESSES), min_size=1),
 )
@@ -81,9 +81,9 @@ class IndexMachine(RuleBasedStateMachine):
         entry = old.history
         new = evolve(old, status=status, run_at=self.now + delay, history=entry)
         if status is not old.status:
-            from swarm.work._task_record import Entry
+            from swarm.work._task_record import RecordEntry
 
-            new = evolve(new, history=(*entry, Entry("x", str(status), self.now)))
+            new = evolve(new, history=(*entry, RecordEntry("x", str(status), self.now)))
         self.put(task_id, new)
 
     @rule(task_id=consumes(records))
@@ -184,7 +184,7 @@ def test_a_claim_costs_the_same_among_many_tasks_and_kinds():
     index._ready._is_valid = counting
     for lane in index._ready._lanes.values():
         lane._is_valid = counting
-    selector = Selector("k.*", ("",))
+    selector = TaskSelector("k.*", ("",))
     index.pick(selector)
     looked = 0
     for expected in range(1, 1_000):

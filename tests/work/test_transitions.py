@@ -45,7 +45,7 @@ from swarm.work._task_record import (
 from swarm.work._transitions import (
     NEW,
     TABLE,
-    Failure,
+    AttemptFailure,
 )
 
 SECOND = 1_000_000
@@ -92,7 +92,7 @@ class Bench:
 
 
 def fail(bench, error="boom", retry=True, chance=1.0):
-    return bench.ask(decide_fail, (bench.right, Failure(error, retry, chance)))
+    return bench.ask(decide_fail, (bench.right, AttemptFailure(error, retry, chance)))
 
 
 STEPS = {

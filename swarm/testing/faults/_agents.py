@@ -12,8 +12,8 @@ from typing import Any
 from swarm.agents import Envelope, Status
 from swarm.agents._cell import PENDING, Cell
 from swarm.agents._envelope import Asked, Told
-from swarm.agents._protocol import Call
-from swarm.agents._restart import Decision, decide
+from swarm.agents._protocol import ResolvedMethod
+from swarm.agents._restart import RestartDecision, decide
 from swarm.testing._errors import SimulatedCrash
 from swarm.testing._handles import STEP_FUNCTIONS
 from swarm.testing.faults._injector import Injector
@@ -128,19 +128,19 @@ class FaultyCell(Cell):
             return False
         error = SimulatedCrash(f"agent {self} crashed (a simulated fault)")
         decision = decide(self.restart, error)
-        if decision is Decision.ESCALATE or self.status is Status.DRAINING:
+        if decision is RestartDecision.ESCALATE or self.status is Status.DRAINING:
             self.supervisor.end(self, "killed")
         else:
             self.supervisor.failed(self, error)
         return True
 
 
-class _Slowed(Call):
+class _Slowed(ResolvedMethod):
     """A call that begins late, the first time it is run."""
 
     __slots__ = ("_call", "_seconds")
 
-    def __init__(self, call: Call, seconds: float) -> None:
+    def __init__(self, call: ResolvedMethod, seconds: float) -> None:
         self._call = call
         self._seconds = seconds
         self.name = call.name

@@ -51,7 +51,7 @@ from swarm.work._submit_rules import (
 )
 from swarm.work._task_record import TaskSpec, load, task_path
 from swarm.work._transitions import (
-    Failure,
+    AttemptFailure,
 )
 from swarm.work._with_handoff import (
     decide_with_handoff,
@@ -333,7 +333,9 @@ def test_the_trail_survives_a_retry_and_leaves_out_what_was_rejected(office):
     right = office.claim("ada")
     office.reject(office.offer(right, "ada", "cy"), "cy")
     office.accept(office.offer(right, "ada", "bo"), "bo")
-    office.settle("t-1", decide_fail, (office.right(), Failure("boom", True, 0.0)))
+    office.settle(
+        "t-1", decide_fail, (office.right(), AttemptFailure("boom", True, 0.0))
+    )
     handoff = office.offer(office.claim("cy"), "cy", "bo")
     assert office.handoff(handoff).trail == ("ada", "cy")
 
@@ -502,7 +504,7 @@ class HandoffMachine(RuleBasedStateMachine):
         if how == "complete":
             office.settle("t-1", decide_complete, (self.right, b"1"))
         elif how == "fail":
-            failure = Failure("boom", True, 0.0)
+            failure = AttemptFailure("boom", True, 0.0)
             office.settle("t-1", decide_fail, (self.right, failure))
         else:
             request = (self.right, "release", 0, "")
