@@ -540,7 +540,8 @@ class LeaseManager:
             if not grant.token:
                 grant.token = revision
             waiter = core.waiters.get(id)  # None: it is of another process
-            if waiter is not None and not waiter.is_decided:  # by the log, before
+            # The log may have told it before; a grant to one that leaves is passed on.
+            if waiter is not None and (waiter.has_left or not waiter.is_decided):
                 self._grant(waiter, grant)
         if moved.opens_at:
             self._watch_line(spec)

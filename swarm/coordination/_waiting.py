@@ -88,6 +88,7 @@ class Waiter:
         session: The session that waits.
         since: Since when, in monotonic seconds.
         is_decided: Whether it has its result or its error.
+        has_left: Whether it was cancelled and withdraws; a grant is passed on.
         pass_on: What gives its result back when it was cancelled.
         place: Where it waits.
         upgrades: The lease that it would make exclusive, or "".
@@ -96,6 +97,7 @@ class Waiter:
 
     _slot: "Slot | None" = None
     is_decided: bool = False
+    has_left: bool = False
     upgrades: str = ""
     error: Any = None
 
@@ -211,7 +213,7 @@ class Waiter:
             return await future
         except BaseException:
             if not self.is_decided:
-                self.is_decided = True
+                self.is_decided = self.has_left = True
                 self.place.withdraw(self)
             elif (
                 future.done() and not future.cancelled() and future.exception() is None

@@ -182,3 +182,21 @@ async def test_a_told_stream_runs_to_its_end():
         await ref.tell(Worker.count, 2)
         await ref.ask(Worker.add, 1)
         assert diary == ["begin count", "yield 0", "yield 1", "closed count"]
+
+
+@virtual
+async def test_a_told_interleaved_turn_that_waited_for_room_runs():
+    """Q8: its sender is awake a loop turn after there is room, and then it begins."""
+
+    class Aside(Worker):
+        @interleave
+        async def aside(self, name: str) -> None:
+            await turns(2)
+            self.diary.append(name)
+
+    async with Swarm() as swarm:
+        diary: list[str] = []
+        ref = await swarm.spawn(Aside, diary, mailbox=1)
+        await asyncio.gather(*(ref.tell(Aside.aside, str(n)) for n in range(5)))
+        await asyncio.sleep(1)
+        assert sorted(diary) == ["0", "1", "2", "3", "4"]
