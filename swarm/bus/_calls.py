@@ -230,70 +230,68 @@ class CallQueue:
         """Call functions with the events that are due, for one time slice.
 
         An event for many functions may take several slices. The clock is checked after
-        each call while calls are slow, else after up to `_MOST_CALLS` of them.
+        each call while calls are slow, else after some `_MOST_CALLS` of them.
         """
         pending, set_activity = self._pending, current_activity.set
-        looked = self._now()
-        until, left = looked + _SLICE, self._look
-        event, route, number = self._event
+        looked, look = self._now(), self._look
+        until, left = looked + _SLICE, look
+        (event, route, number), last = self._event, self._next
         if number:
             set_activity(event)
         try:
-            while number or pending:
-                if not number:
-                    event, route, number = self._event = pending.popleft()
-                    self._next = 0
-                    set_activity(event)
-                if number:
-                    left -= self._call_some(event, route, number, left)
-                    if self._next == number:
-                        number = 0
-                else:
-                    route._arrive(event)
-                    left -= 1
+            while True:
                 if left <= 0:
                     looked, before = self._now(), looked
                     is_slow = looked - before > _SLICE / 2
-                    left = 1 if is_slow else min(2 * self._look, _MOST_CALLS)
-                    self._look = left
+                    self._look = look = left = 1 if is_slow else _MOST_CALLS
                     if looked >= until:
                         return
+                if not number:
+                    if not pending:
+                        return
+                    event, route, number = pending.popleft()
+                    last = 0
+                    set_activity(event)
+                    if not number:
+                        left -= 1
+                        route._arrive(event)
+                        continue
+                first, last = last, number
+                self.running, calls = route, route.calls
+                if first or not number == len(calls) <= look:
+                    last = min(first + look, number)
+                    calls = calls[first:last]
+                self._part, self._first = calls, first
+                rest: Any = iter(calls)
+                try:
+                    for call in rest:
+                        result = call(event)
+                        if result is not None:
+                            refuse_awaitable(call, result)
+                except BaseException as error:
+                    last -= rest.__length_hint__()
+                    failed = route.functions[last - 1].failed
+                    self._afterwards.append(partial(failed, event, error))
+                    if isinstance(error, FATAL):
+                        raise
+                left -= last - first
+                if last == number:
+                    number = 0
+                    route.done += 1
+                    if self._afterwards or self._at_last or route.is_retired:
+                        self._end_event(route)
         finally:
-            if self._next >= self._event[2]:
-                self._event, self.running = _NO_EVENT, None
-            self._is_scheduled = False
-            if pending or self._event is not _NO_EVENT:
-                self._schedule()
-
-    def _call_some(
-        self, event: Event[Any], route: Route, number: int, most: int
-    ) -> int:
-        """Call the next functions of `number`; return how many were called."""
-        first, last = self._next, number
-        self.running, calls = route, route.calls
-        if first or not number == len(calls) <= most:
-            last = min(first + most, number)
-            calls = calls[first:last]
-        self._part, self._first = calls, first
-        rest: Any = iter(calls)
-        try:
-            for call in rest:
-                result = call(event)
-                if result is not None:
-                    refuse_awaitable(call, result)
-        except BaseException as error:
-            last -= rest.__length_hint__()
-            failed = route.functions[last - 1].failed
-            self._afterwards.append(partial(failed, event, error))
-            if isinstance(error, FATAL):
-                raise
-        finally:
-            self._next = last
-            if last == number:
+            if last == number > 0:  # the last function has ended the program
+                number = 0
                 route.done += 1
-                if self._afterwards or self._at_last or route.is_retired:
-                    self._end_event(route)
-        return last - first
+                self._end_event(route)
+            self._event = (event, route, number) if number else _NO_EVENT
+            self._next = last
+            self._is_scheduled = False
+            if not number:
+                self.running = None
+            if pending or number:
+                self._schedule()
 
     def _end_event(self, route: Route) -> None:
         """Put the counts right after an event."""
