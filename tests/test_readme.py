@@ -1,5 +1,6 @@
 """Python blocks of the README and of package docstrings print what they say."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,13 @@ KNOWN: dict[str, Any] = {}
 def test_the_readme_is_true(example: CodeExample, eval_example: EvalExample):
     eval_example.set_config(line_length=88)
     KNOWN.update(eval_example.run_print_check(example, module_globals=KNOWN))
+
+
+def test_every_link_of_the_readme_leads_somewhere():
+    text = Path("README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#:]+)\)", text)
+    assert len(links) > 10
+    assert [link for link in links if not Path(link).exists()] == []
 
 
 DOCSTRINGS = [
