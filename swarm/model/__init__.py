@@ -1,4 +1,11 @@
-"""The words: frozen records that every other part speaks in."""
+"""The records that every other part uses: paths, values, identities, changes, events.
+
+All are frozen, and nothing here waits, reads a clock or does I/O. `Path` and `Pattern`
+spell places in the tree; `Document` is one version of a document, `Commit` one entry of
+the log, `Change` what watches and history show of it, `Event` what subscribers get.
+`AgentIdentity` says who acts; `OWNER` is the program itself and `TIME` the author of
+expiries, both compared with `==`. `@event("some.name")` makes a class an event type.
+"""
 
 from swarm.model._announcements import (
     AgentHealthChanged,

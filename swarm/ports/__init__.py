@@ -1,4 +1,17 @@
-"""The interfaces of the core: clock, entropy, codec, journal, kernel and runtime."""
+"""The interfaces of the core, and small things that every part shares.
+
+- `Kernel`, `LocalKernel`, `Tail`, `View`, `Write`, `Plan`: the contract of a kernel. A
+  rule is a pure function `(view, *arguments) -> Plan`; a condition is data: `Expect` (a
+  document's version), `ExpectFolder` (nothing below has changed since a revision),
+  `Holder` (a lease or claim is the live holder).
+- `Runtime`: what a simulation replaces. Every public awaiting operation awaits
+  `runtime.pause` in front, if there is one, and then does what production does;
+  `runtime.substitute(cls)` gives the class to use. `current_runtime()` finds it.
+- `Clock`, `Entropy`, `Codec`, `Journal`, `System`: time, chance, bytes, durability and
+  the owner of tasks.
+- `retry_conflicts`, `LoopBudget`, `one_loop_turn`, `Deadlines`: loops over commits, and
+  turns of the event loop.
+"""
 
 from swarm.ports._activity import (
     Activity,
