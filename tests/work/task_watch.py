@@ -32,9 +32,14 @@ EVENTS = {
 class TaskWatch:
     """The invariants of tasks after each commit; `wrong` holds the breaches."""
 
-    def __init__(self, swarm: Swarm) -> None:
-        self.kernel: Any = swarm._coordinator.kernel
-        self.manager = swarm.tasks.manager
+    @classmethod
+    def of(cls, kernel: Any) -> "TaskWatch":
+        """Watch a kernel; there is no one index to be looked at."""
+        return cls(None, kernel)
+
+    def __init__(self, swarm: Swarm | None, kernel: Any = None) -> None:
+        self.kernel: Any = kernel if swarm is None else swarm._coordinator.kernel
+        self.manager: Any = None if swarm is None else swarm.tasks.manager
         self.tasks: dict[str, TaskRecord] = {}
         self.tokens: dict[str, int] = {}
         self.rescued = 0
