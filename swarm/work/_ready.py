@@ -94,9 +94,10 @@ class ReadyTasks:
                 if not lane.heaps:
                     del self._lanes[address]
 
-    def first(self, selector: TaskSelector) -> Ticket | None:
-        """Return the task that is next for a worker, or None."""
+    def take(self, selector: TaskSelector) -> TaskRecord | None:
+        """Take out the task that is next for a worker and return it, or None."""
         best: Ticket | None = None
+        home: _Lane | None = None
         lanes = self._lanes
         for address in selector.addresses:
             lane = lanes.get(address)
@@ -104,8 +105,13 @@ class ReadyTasks:
                 continue
             ticket = lane.first(selector)
             if ticket is not None and (best is None or ticket < best):
-                best = ticket
-        return best
+                best, home = ticket, lane
+        if best is None or home is None:
+            return None
+        record = best[3]
+        heappop(home.heaps[record.spec.kind])  # it is the head
+        self.count -= 1
+        return record
 
     def heads(self) -> Iterator[tuple[str, str, TaskRecord]]:
         """Yield the address and kind of all that is due, with its first task."""

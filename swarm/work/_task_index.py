@@ -162,14 +162,11 @@ class TaskIndex:
 
     def pick(self, selector: TaskSelector) -> TaskRecord | None:
         """Return the next task for a worker, and keep it from others here; or None."""
-        ticket = self._ready.first(selector)
-        if ticket is None:
-            return None
-        record = ticket[3]
-        task_id = record.spec.id
-        self._reserved[task_id] = record
-        self._is_ready.discard(task_id)
-        self._ready.void()
+        record = self._ready.take(selector)
+        if record is not None:
+            task_id = record.spec.id
+            self._reserved[task_id] = record
+            self._is_ready.discard(task_id)
         return record
 
     def give_back(self, record: TaskRecord, now: int) -> bool:

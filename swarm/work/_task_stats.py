@@ -123,6 +123,8 @@ class TaskTotals:
         if durations is None:
             durations = self._durations[before] = _Durations()
         durations.add(max(0, entry.at - since))
+        if status is TaskStatus.RUNNING:
+            return
         if status is TaskStatus.COMPLETE:
             self.completed += 1
             self._note(new.spec.kind, "complete")
