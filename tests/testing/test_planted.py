@@ -55,6 +55,15 @@ def test_a_repaired_twin_never_fails(planted, order):
     assert report.schedules == 500 or report.complete
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("planted", [*PROGRAMS, *LATE], ids=lambda p: p.name)
+def test_a_repaired_twin_never_fails_by_default_in_thousands(planted):
+    for seed in range(4):
+        report = explore(planted.make(True), schedules=1_500, seed=seed)
+        assert report.failure is None, report.failure.explain()
+
+
 @each
 @pytest.mark.slow
 @pytest.mark.timeout(300)
