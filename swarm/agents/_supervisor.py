@@ -60,7 +60,7 @@ class Supervisor:
         """Begin without agents."""
         self.host: Host = host
         self.table: AgentTable = table
-        self._living: dict[Cell, None] = {}  # also those whose name another one has
+        self._replaced: dict[Cell, None] = {}  # their names are others' already
         self._groups: dict[Cell, Group] = {}
         self._times: dict[Cell, Times] = {}
         self._named: WeakValueDictionary[str, Group] = WeakValueDictionary()
@@ -83,7 +83,8 @@ class Supervisor:
         self.host.check(spawning=True)
         cell = self._prepare(factory, args, options, spawner)
         self.table.cells[cell.name] = cell
-        self._living[cell] = None
+        if cell.heir_of is not None:
+            self._replaced[cell.heir_of] = None
         if group is not None:
             group._add(cell)
             self._groups[cell] = group
@@ -250,7 +251,7 @@ class Supervisor:
 
     def end_all(self, reason: str) -> None:
         """End every agent now, the youngest first."""
-        for cell in reversed(tuple(self._living)):
+        for cell in reversed((*self._replaced, *self.table.cells.values())):
             self.end(cell, reason)
 
     def _forget(self, cell: Cell, reason: str) -> None:
@@ -284,7 +285,7 @@ class Supervisor:
     def _is_gone(self, cell: Cell) -> None:
         """Note that an agent has ended completely."""
         cell.is_gone = True
-        self._living.pop(cell, None)
+        self._replaced.pop(cell, None)
         cell.notify()
 
     async def _depart(self, cell: Cell) -> None:
