@@ -31,15 +31,15 @@ class ClaimBody:
         self._cancelling = task.cancelling()
         self._is_struck = False
 
-    def strike_soon(self) -> None:
+    def cancel_soon(self) -> None:
         """Cancel the body in the next turn of the loop, unless it has been left.
 
         Not at once: its task may be the one that made the commit which ended the claim.
         Cancelled while it runs, it could not take that back.
         """
-        asyncio.get_running_loop().call_soon(self._strike)
+        asyncio.get_running_loop().call_soon(self._cancel)
 
-    def _strike(self) -> None:
+    def _cancel(self) -> None:
         if self._task is not None and not self._is_struck:
             self._is_struck = True
             self._task.cancel(self._name)

@@ -330,7 +330,7 @@ class Claim:
             self._body.leave(None)
         self._body = ClaimBody(f"{self!r}", task)
         if self._record.cancel is not None:
-            self._body.strike_soon()
+            self._body.cancel_soon()
 
     async def __aenter__(self) -> Self:
         self.enter()
@@ -446,7 +446,7 @@ class Claim:
             self._is_lost = True
             self._finish(reason)
             if self._body is not None:
-                self._body.strike_soon()
+                self._body.cancel_soon()
 
     def may_have_steps(self) -> bool:
         """Return whether another claim of the task may have recorded steps."""
@@ -481,7 +481,7 @@ class Claim:
         self._record = record
         self._claim = claim
         if is_new and self._body is not None:
-            self._body.strike_soon()
+            self._body.cancel_soon()
 
     def close(self) -> None:
         """Take in that the swarm is closed: the body goes on, and can do nothing."""
