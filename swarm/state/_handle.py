@@ -89,7 +89,7 @@ class StateHandle(WritableState):
                 if left < 0:
                     await budget.turn()
                 return _loads(body)
-        elif path.__class__ is str:
+        elif isinstance(path, str):
             self._remember(path)
         return await super().get(path, default)
 

@@ -52,7 +52,8 @@ class HandoffManager:
         self._ends: list[tuple[int, str]] = []
         self._timer: Timer | None = None
         tasks.handoff_scope = self._scope
-        tasks.on_close(tail.listen(self._follow, documents=True))
+        folders = ("handoffs",)
+        tasks.on_close(tail.listen(self._follow, documents=True, folders=folders))
         tasks.on_close(self._stop_timer)
         local = tasks.kernel.local
         if local is not None:
