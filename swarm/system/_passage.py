@@ -1,10 +1,9 @@
 """Handoffs, checkpoints and pipelines of a swarm: their managers, who may do what."""
 
-from collections.abc import Callable
 from typing import Literal
 
 from swarm.errors import AccessDenied
-from swarm.model import AgentIdentity, Path
+from swarm.model import AgentIdentity, Path, check_whole
 from swarm.system._coordinator import Coordinator
 from swarm.system._stages import StageAgents
 from swarm.system._work import manager_of
@@ -19,6 +18,7 @@ from swarm.work import (
     Pipelines,
     TaskOptions,
     context_of,
+    task_id_of,
 )
 
 
@@ -45,7 +45,6 @@ def pipeline_manager_of(coordinator: Coordinator) -> PipelineManager:
         keep = (coordinator.task_options or TaskOptions()).runs
         manager = PipelineManager(manager_of(coordinator), runner, keep=keep)
         coordinator.pipelines = manager
-        coordinator.at_close(manager.close)
     return manager
 
 
@@ -82,7 +81,16 @@ async def context_for(
     limit: int | None = None,
 ) -> Context:
     """Return what an agent should know of a task, as far as it may read it."""
-    may_read: Callable[[Path], bool] | None = coordinator.reader_of(identity)
+    limit = CONTEXT_LIMIT if limit is None else limit
+    check_whole("limit", limit, 500)
+    may_read = coordinator.reader_of(identity) or _everything
     manager = manager_of(coordinator)
-    most = CONTEXT_LIMIT if limit is None else limit
-    return await context_of(manager, identity, task, may_read, most)
+    records = tuple(manager.index.records.values())
+    running = [record for record in records if record.claim is not None]
+    return await manager.kernel.read(
+        context_of, task_id_of(task), identity, may_read, running, limit
+    )
+
+
+def _everything(_: Path) -> bool:
+    return True

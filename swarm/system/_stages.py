@@ -1,6 +1,7 @@
 """Agents that do the stages of pipelines, as turns."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from swarm.agents import Cell, Ref
@@ -32,7 +33,9 @@ class StageAgents:
                 if news in self._news:
                     self._news.remove(news)
 
-    async def run(self, stage: Stage, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    async def run(
+        self, stage: Stage, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> Any:
         """Ask an agent, or call the function.
 
         Raises:
@@ -62,7 +65,7 @@ class StageAgents:
         """Do nothing: the tasks that wait are cancelled by their owner."""
 
     def _find(self, stage: Stage) -> Ref[Any] | None:
-        shape = stage.shape(None)
+        shape = stage.shape
         for ref in self._registry.find(capability=shape.capability, role=shape.role):
             cell = self._table.cells.get(ref.name)
             if (

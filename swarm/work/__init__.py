@@ -47,13 +47,12 @@ Limits: a payload is a document (1 MiB); an id, kind or key is a path; a record 
 the newest 64 entries of its history.
 """
 
-from swarm.work._awareness import context_of
 from swarm.work._checkpoint_rules import Checkpoint
-from swarm.work._checkpoints import Checkpoints, HasTask
+from swarm.work._checkpoints import Checkpoints, HasTask, task_id_of
 from swarm.work._claim import Claim
 from swarm.work._claiming import Claiming
 from swarm.work._context import LIMIT as CONTEXT_LIMIT
-from swarm.work._context import Context
+from swarm.work._context import Context, context_of
 from swarm.work._gather import Gathered
 from swarm.work._handoff_manager import HandoffManager
 from swarm.work._handoff_record import HandoffRecord, HandoffStatus
@@ -61,7 +60,7 @@ from swarm.work._handoff_rules import is_addressed
 from swarm.work._handoffs import Handoff, Handoffs
 from swarm.work._pipeline import Pipeline, Stage
 from swarm.work._pipeline_graph import StageProgress
-from swarm.work._pipeline_manager import PipelineManager, PlainRunner, StageRunner
+from swarm.work._pipeline_manager import PipelineManager, StageRunner
 from swarm.work._pipelines import PipelineRun, Pipelines
 from swarm.work._ready import TaskSelector
 from swarm.work._schedule_rules import TaskSchedule
@@ -96,7 +95,6 @@ __all__ = [
     "PipelineManager",
     "PipelineRun",
     "Pipelines",
-    "PlainRunner",
     "Progress",
     "RecordEntry",
     "Schedules",
@@ -123,4 +121,5 @@ __all__ = [
     "is_addressed",
     "served",
     "serves",
+    "task_id_of",
 ]

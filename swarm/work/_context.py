@@ -1,112 +1,102 @@
-"""What an agent should know before it works on a task: permitted and bounded. Pure.
+"""The context of a task: what to know of it before working on it. Pure.
 
 The lines are ordered by section: the task, what is done, what others work on, what to
 update. Every place in the tree is looked at only if the agent may read it. Each section
 has a share of the characters; long values are cut, and surplus lines are counted.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Final, TypeAlias
 
 import attrs
 import orjson
 
+from swarm.errors import AccessDenied, NotFound
 from swarm.model import JSON, AgentIdentity, Path
 from swarm.ports import View
-from swarm.work import _checkpoint_rules as checkpoint_rules
-from swarm.work._handoff_record import HandoffRecord, handoff_path, load_handoff
-from swarm.work._pipeline_graph import StageProgress
-from swarm.work._task_record import TaskRecord, task_path
+from swarm.work import _checkpoint_rules as checkpoints
+from swarm.work._handoff_record import handoff_path, load_handoff
+from swarm.work._pipeline_rules import look, run_path
+from swarm.work._steps import STEPS
+from swarm.work._task_record import TaskRecord, load, task_path
+
+Reader: TypeAlias = Callable[[Path], bool]
+"""Whether a place may be read."""
 
 LIMIT: Final = 8_000
 """How many characters a context has at most unless told otherwise."""
 
-_SHARES: Final = {"task": 0.3, "done": 0.4, "others": 0.2, "update": 0.1}
-_TITLES: Final = {
-    "task": "Task",
-    "done": "Done so far",
-    "others": "Others at work",
-    "update": "To update",
+_SHARES: Final = {
+    "Task": 0.3,
+    "Done so far": 0.4,
+    "Others at work": 0.2,
+    "To update": 0.1,
 }
 _REGISTRY: Final = Path.of("global", "registry")
 _OTHERS: Final = 50
+_FOLDERS: Final = {"global", "agents", "shared", "locks", "semaphores", "barriers"} | {
+    *("handoffs", "checkpoints", "pipelines", "subscriptions", "dead_letters")
+}
 
 
 @attrs.frozen(kw_only=True)
 class Context:
-    """What an agent should know of a task. `str()` is text for a prompt.
+    """What to know of a task. `str()` is text for a prompt.
 
     Attributes:
-        sections: The lines of each section: "task", "done", "others", "update".
+        sections: The lines of each section, by its title.
         limit: How many characters the text has at most.
-        withheld: How many things the agent may not read.
     """
 
     sections: dict[str, list[str]]
     limit: int
-    withheld: int = 0
 
     def __str__(self) -> str:
-        parts: list[str] = []
-        for name, lines in self.sections.items():
-            if lines:
-                room = int(self.limit * _SHARES[name])
-                parts.append(_section(_TITLES[name], lines, room))
-        return "\n\n".join(parts)
+        return "\n\n".join(
+            _section(title, lines, int(self.limit * _SHARES[title]))
+            for title, lines in self.sections.items()
+            if lines
+        )
 
 
-@attrs.frozen(kw_only=True)
-class Sources:
-    """What a context is made of.
+def context_of(
+    view: View,
+    task_id: str,
+    identity: AgentIdentity,
+    may_read: Reader,
+    running: Iterable[TaskRecord],
+    limit: int = LIMIT,
+) -> Context:
+    """Return what an agent should know of a task, as far as it may read it.
 
-    Attributes:
-        task: The task's record.
-        identity: The agent.
-        may_read: Whether the agent may read a place.
-        steps: The durable steps of the task so far: name and result.
-        stages: How far the stages of its pipeline have come.
-        running: The records of tasks that are being worked on.
-        limit: How many characters the text has at most.
+    `running` is the tasks that are being worked on.
+
+    Raises:
+        NotFound: There is no such task.
+        AccessDenied: The agent may not read it.
     """
-
-    task: TaskRecord
-    identity: AgentIdentity
-    may_read: Callable[[Path], bool]
-    steps: Sequence[tuple[str, JSON]] = ()
-    stages: Iterable[StageProgress] = ()
-    running: Iterable[TaskRecord] = ()
-    limit: int = LIMIT
-
-
-def build(view: View, sources: Sources) -> Context:
-    """Return what the agent should know, as far as it may read it."""
-    reader = _Reader(sources.may_read)
+    if not may_read(task_path(task_id)):
+        raise AccessDenied(f"'{identity}' may not read task {task_id}")
+    task = load(view.find(task_path(task_id)))
+    if task is None:
+        raise NotFound(f"there is no task {task_id!r} (any more)")
+    others = _others(view, task, identity, may_read, running)
+    own = f"agents.{identity.type}.{identity.session}"
     sections = {
-        "task": _task(sources.task),
-        "done": _done(view, sources, reader),
-        "others": _others(view, sources, reader),
-        "update": _update(sources),
+        "Task": list(_task(task)),
+        "Done so far": list(_done(view, task, may_read)),
+        "Others at work": list(islice(others, 2 * _OTHERS)),
+        "To update": [
+            f"progress, partial and final result: through the claim of task {task_id}",
+            f"notes of your own: below {own}",
+            "what others need: below shared",
+        ],
     }
-    return Context(sections=sections, limit=sources.limit, withheld=reader.withheld)
+    return Context(sections=sections, limit=limit)
 
 
-class _Reader:
-    """Asks whether a place may be read, and counts the refusals."""
-
-    def __init__(self, may_read: Callable[[Path], bool]) -> None:
-        self._may_read = may_read
-        self.withheld = 0
-
-    def __call__(self, path: Path) -> bool:
-        if self._may_read(path):
-            return True
-        self.withheld += 1
-        return False
-
-
-def visible(
-    value: JSON, may_read: Callable[[Path], bool]
-) -> tuple[JSON, tuple[str, ...]]:
+def visible(value: JSON, may_read: Reader) -> tuple[JSON, tuple[str, ...]]:
     """Return a value without the keys that name places the agent may not read.
 
     Only a dict has such keys: those that spell a path below one of the folders of the
@@ -118,128 +108,84 @@ def visible(
     return {k: v for k, v in value.items() if k not in hidden}, hidden
 
 
-_FOLDERS: Final = frozenset(
-    (
-        "global",
-        "agents",
-        "shared",
-        "locks",
-        "semaphores",
-        "barriers",
-        "handoffs",
-        "checkpoints",
-        "pipelines",
-        "subscriptions",
-        "dead_letters",
-    )
-)
-
-
-def _names_hidden_place(key: str, may_read: Callable[[Path], bool]) -> bool:
-    if key.split(".", 1)[0].split("[", 1)[0] not in _FOLDERS or key in _FOLDERS:
-        return False
+def _names_hidden_place(key: str, may_read: Reader) -> bool:
     try:
         path = Path.parse(key)
     except ValueError:
         return False
-    return not may_read(path)
+    is_place = len(path.segments) > 1 and path.segments[0] in _FOLDERS
+    return is_place and not may_read(path)
 
 
 # --- sections -----------------------------------------------------------------------
 
 
-def _task(task: TaskRecord) -> list[str]:
-    spec = task.spec
-    lines = [f"{spec.id} ({spec.kind}), {task.status}, attempt {task.attempt}"]
+def _task(task: TaskRecord) -> Iterator[str]:
+    spec, progress = task.spec, task.progress
+    yield f"{spec.id} ({spec.kind}), {task.status}, attempt {task.attempt}"
     if spec.payload != b"null":
-        lines.append(f"payload: {spec.payload.decode()}")
+        yield f"payload: {spec.payload.decode()}"
     if spec.metadata != b"{}":
-        lines.append(f"metadata: {spec.metadata.decode()}")
-    if task.progress is not None:
-        progress = task.progress
-        lines.append(f"progress: {progress.percent:g} % {progress.message}".rstrip())
+        yield f"metadata: {spec.metadata.decode()}"
+    if progress is not None:
+        yield f"progress: {progress.percent:g} % {progress.message}".rstrip()
     if task.partial is not None:
-        lines.append(f"partial result: {task.partial.decode()}")
-    lines += [f"an attempt failed: {error}" for error in task.errors()]
-    return lines
+        yield f"partial result: {task.partial.decode()}"
+    for error in task.errors():
+        yield f"an attempt failed: {error}"
 
 
-def _done(view: View, sources: Sources, reader: _Reader) -> list[str]:
-    task = sources.task
+def _done(view: View, task: TaskRecord, may_read: Reader) -> Iterator[str]:
     task_id = task.spec.id
-    lines = [f"step {name}: {_json(result)}" for name, result in sources.steps]
-    if task.handoff is not None and reader(handoff_path(task.handoff)):
+    for step in view.documents(STEPS.child(task_id)):
+        yield f"step {step.path.name}: {_json(step.value['result'])}"
+    if task.handoff is not None and may_read(handoff_path(task.handoff)):
         record = load_handoff(view.find(handoff_path(task.handoff)))
         if record is not None:
-            lines += _handoff(record, reader)
-    series = checkpoint_rules.task_series(task_id)
-    if reader(series):
-        latest = checkpoint_rules.find(view, series)
-        if latest is not None:
-            lines.append(f"{latest}: {_json(latest.state)}")
-    lines += [
-        f"stage {stage.name}: {_json(stage.output)}"
-        for stage in sources.stages
-        if stage.status == "completed"
-    ]
-    return lines
+            completed, _ = visible(record.completed, may_read)
+            yield f"handed on by {record.sender}: {_json(completed)}"
+            yield from (f"remaining: {record.remaining}",) if record.remaining else ()
+            yield from (f"notes: {record.notes}",) if record.notes else ()
+    series = checkpoints.task_series(task_id)
+    latest = checkpoints.find(view, series) if may_read(series) else None
+    if latest is not None:
+        yield f"{latest}: {_json(latest.state)}"
+    run_id = orjson.loads(task.spec.metadata).get("pipeline")
+    if isinstance(run_id, str) and view.find(run_path(run_id)) is not None:
+        for stage in look(view, run_id).progress.values():
+            if stage.status == "completed":
+                yield f"stage {stage.name}: {_json(stage.output)}"
 
 
-def _handoff(record: HandoffRecord, reader: _Reader) -> list[str]:
-    completed, hidden = visible(orjson.loads(record.completed), reader)
-    lines = [f"handed on by {record.sender}: {_json(completed)}"]
-    if hidden:
-        lines.append(f"withheld: {len(hidden)} of its entries")
-    if record.remaining:
-        lines.append(f"remaining: {record.remaining}")
-    if record.notes:
-        lines.append(f"notes: {record.notes}")
-    return lines
-
-
-def _others(view: View, sources: Sources, reader: _Reader) -> list[str]:
-    lines: list[str] = []
-    me = sources.identity.agent_id
-    busy: set[str] = set()
-    related = {sources.task.spec.parent, sources.task.spec.id} - {None}
-    running = sorted(
-        sources.running,
-        key=lambda t: (t.spec.parent not in related, t.created_at, t.spec.id),
+def _others(
+    view: View,
+    task: TaskRecord,
+    identity: AgentIdentity,
+    may_read: Reader,
+    running: Iterable[TaskRecord],
+) -> Iterator[str]:
+    busy = {identity.agent_id}
+    related = {task.spec.parent, task.spec.id} - {None}
+    ordered = sorted(
+        running, key=lambda t: (t.spec.parent not in related, t.created_at, t.spec.id)
     )
-    for task in running:
-        claim = task.claim
-        if claim is None or claim.agent == me or task.spec.id == sources.task.spec.id:
+    for each in ordered[:_OTHERS]:
+        claim, progress = each.claim, each.progress
+        if claim is None or claim.agent == identity.agent_id or each is task:
             continue
-        if not reader(task_path(task.spec.id)):
-            continue
-        busy.add(claim.agent)
-        text = f"{claim.agent}: {task.spec.kind} {task.spec.id}"
-        if task.progress is not None:
-            text += f", {task.progress.percent:g} % {task.progress.message}".rstrip()
-        lines.append(text)
-        if len(lines) == _OTHERS:
-            break
+        if each.spec.id != task.spec.id and may_read(task_path(each.spec.id)):
+            busy.add(claim.agent)
+            far = "" if progress is None else f", {progress.percent:g} % "
+            text = "" if progress is None else progress.message
+            yield f"{claim.agent}: {each.spec.kind} {each.spec.id}{far}{text}".rstrip()
     for document in view.documents(_REGISTRY):
-        name = str(document.path.name)
-        if len(lines) >= 2 * _OTHERS or name == me or name in busy:
-            continue
-        if reader(document.path):
+        if document.path.name not in busy and may_read(document.path):
             agent: dict[str, Any] = document.value
             can = ", ".join(agent["capabilities"])
-            lines.append(f"{name}: {agent['role']}{f', can {can}' if can else ''}")
-    return lines
+            yield f"{agent['id']}: {agent['role']}{f', can {can}' if can else ''}"
 
 
-def _update(sources: Sources) -> list[str]:
-    task, me = sources.task, sources.identity
-    return [
-        f"progress, partial and final result: through the claim of task {task.spec.id}",
-        f"notes of your own: below agents.{me.type}.{me.session}",
-        "what others need: below shared",
-    ]
-
-
-# --- text --------------------------------------------------------------------------
+# --- text ---------------------------------------------------------------------------
 
 
 def _section(title: str, lines: Sequence[str], room: int) -> str:

@@ -9,10 +9,9 @@ import attrs
 from swarm.errors import NotFound
 from swarm.model import Backoff, check_text
 from swarm.ports import structuring
-from swarm.work._pipeline_graph import StageShape, check_shape, check_word
+from swarm.work._pipeline_graph import StageShape, check_word, ordered
 from swarm.work._pipeline_text import draw_mermaid, draw_text
 
-_ANY: Final = object()
 _BACKOFF: Final = Backoff(0.1, 60.0)
 
 
@@ -21,11 +20,12 @@ class Stage:
 
     The function gets its predecessor's output as its one argument; the first stage
     gets what `start` was given; a stage after several gets one keyword argument for
-    each, by stage name. An agent's method is asked of a living agent of that class;
-    another function is called by the process that runs the pipeline.
+    each, by stage name. Each argument is checked against its annotation when the stage
+    begins, and is made an instance of it. An agent's method is asked of a living agent
+    of that class; another function is called by the process that runs the pipeline.
     """
 
-    __slots__ = ("_after", "_shape", "function")
+    __slots__ = ("_after", "_hints", "_signature", "function", "shape")
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Stage:
         """Define a stage.
 
         Args:
-            name: Its name, unique in the pipeline, without ":".
+            name: Its name, unique in the pipeline: letters, digits, "_" and "-".
             function: What it does.
             after: The stages whose outputs it gets. None: the stage that stands
                 before it in the list; empty: it begins with the run.
@@ -68,7 +68,7 @@ class Stage:
             raise TypeError(f"stage {name!r}: `after` is a list of stage names")
         self.function: Callable[..., Coroutine[Any, Any, Any]] = function
         self._after = after
-        self._shape = StageShape(
+        self.shape: StageShape = StageShape(
             name=name,
             label=getattr(function, "__qualname__", name).rsplit("<locals>.")[-1],
             agent=agent,
@@ -80,45 +80,65 @@ class Stage:
             max_retries=max_retries,
             backoff=backoff,
         )
-
-    def shape(self, before: str | None) -> StageShape:
-        """Return the stored part; `before` is the stage before it in the list."""
-        after = self._after
-        if after is None:
-            after = () if before is None else (before,)
-        return attrs.evolve(self._shape, after=tuple(after))
-
-    @property
-    def name(self) -> str:
-        """The stage's name."""
-        return self._shape.name
-
-    def typed(
-        self, args: list[Any], kwargs: dict[str, Any]
-    ) -> tuple[list[Any], dict[str, Any]]:
-        """Return JSON arguments as the types that the function's annotations name.
-
-        Raises:
-            Exception: An argument is not of its type; what cattrs raised.
-        """
-        hints = _hints(self.function)
-        own = [None] if self.is_method else []
-        bound = inspect.signature(self.function).bind(*own, *args, **kwargs)
-        names = list(bound.arguments)[len(own) :]
-        typed = [
-            _structured(value, hints.get(name))
-            for name, value in zip(names, args, strict=False)
-        ]
-        by_name = {name: _structured(v, hints.get(name)) for name, v in kwargs.items()}
-        return typed, by_name
+        signature = inspect.signature(function)
+        parameters = list(signature.parameters.values())[self.is_method :]
+        self._signature = signature.replace(parameters=parameters)
+        try:
+            self._hints = get_type_hints(function)
+        except (NameError, TypeError):  # a name that only type checkers know
+            self._hints = {}
 
     @property
     def is_method(self) -> bool:
         """Whether the function is a method, to be asked of an agent."""
-        return "." in self._shape.label
+        return "." in self.shape.label
+
+    def placed(self, before: str | None) -> StageShape:
+        """Return its shape in a pipeline, after `before` unless it says otherwise."""
+        after = self._after
+        if after is None:
+            after = () if before is None else (before,)
+        return attrs.evolve(self.shape, after=tuple(after))
+
+    def check_call(self, after: Sequence[str]) -> None:
+        """Refuse a function that cannot be called with the outputs before it.
+
+        Raises:
+            TypeError: It is one.
+        """
+        try:
+            if len(after) > 1:
+                self._signature.bind(**dict.fromkeys(after))
+            else:
+                self._signature.bind(None)
+        except TypeError as error:
+            several = f"the outputs of {', '.join(after)} by name"
+            gets = several if len(after) > 1 else "one argument"
+            raise TypeError(
+                f"stage '{self.shape.name}' gets {gets}: {self.shape.label} has a "
+                f"{error}"
+            ) from None
+
+    def typed(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        """Return JSON arguments as the types that the annotations name.
+
+        Raises:
+            TypeError: An argument is not of its type.
+        """
+        bound = self._signature.bind(*args, **kwargs)
+        for name, value in bound.arguments.items():
+            hint = self._hints.get(name, Any)
+            if hint is not Any and hint is not object:
+                try:
+                    bound.arguments[name] = structuring().structure(value, hint)
+                except Exception as error:
+                    raise TypeError(
+                        f"stage '{self.shape.name}': {name} is no {hint}: {error}"
+                    ) from error
+        return bound.args, bound.kwargs
 
     def __repr__(self) -> str:
-        return f"Stage({self.name!r}, {self._shape.label})"
+        return f"Stage({self.shape.name!r}, {self.shape.label})"
 
 
 class Pipeline:
@@ -128,7 +148,7 @@ class Pipeline:
     `swarm.pipelines.start`. It can be drawn: `text()`, `mermaid()`.
     """
 
-    __slots__ = ("_by_name", "name", "shapes", "stages")
+    __slots__ = ("name", "shapes", "stages")
 
     def __init__(self, name: str, stages: Sequence[Stage]) -> None:
         """Define a pipeline.
@@ -140,17 +160,15 @@ class Pipeline:
         check_text("a pipeline's name", name)
         check_word("a pipeline", name)
         self.name: str = name
-        self.stages: tuple[Stage, ...] = tuple(stages)
+        self.stages: dict[str, Stage] = {stage.shape.name: stage for stage in stages}
         before: str | None = None
         shapes: list[StageShape] = []
-        for stage in self.stages:
-            shapes.append(stage.shape(before))
-            before = stage.name
-        self.shapes: tuple[StageShape, ...] = tuple(shapes)
-        check_shape(self.shapes)
-        self._by_name = {stage.name: stage for stage in self.stages}
+        for stage in stages:
+            shapes.append(stage.placed(before))
+            before = stage.shape.name
+        self.shapes: tuple[StageShape, ...] = ordered(shapes)
         for shape in self.shapes:
-            self._check_call(shape)
+            self.stages[shape.name].check_call(shape.after)
 
     def stage(self, name: str) -> Stage:
         """Return the stage of this name.
@@ -158,19 +176,9 @@ class Pipeline:
         Raises:
             NotFound: There is none.
         """
-        stage = self._by_name.get(name)
-        if stage is None:
+        if name not in self.stages:
             raise NotFound(f"pipeline '{self.name}' has no stage '{name}'")
-        return stage
-
-    def shape(self, name: str) -> StageShape:
-        """Return the stored part of the stage of this name.
-
-        Raises:
-            NotFound: There is none.
-        """
-        self.stage(name)
-        return next(shape for shape in self.shapes if shape.name == name)
+        return self.stages[name]
 
     def text(self) -> str:
         """Return the pipeline as text, a line for each stage."""
@@ -181,84 +189,4 @@ class Pipeline:
         return draw_mermaid(self.shapes)
 
     def __repr__(self) -> str:
-        return f"Pipeline({self.name!r}, {list(self._by_name)})"
-
-    def _check_call(self, shape: StageShape) -> None:
-        """Refuse a function that cannot be called with what its stage gets."""
-        stage = self._by_name[shape.name]
-        signature = inspect.signature(stage.function)
-        own = [object()] if stage.is_method else []
-        try:
-            if len(shape.after) > 1:
-                bound = signature.bind(*own, **dict.fromkeys(shape.after))
-            else:
-                bound = signature.bind(*own, None)
-        except TypeError as error:
-            gets = f"the outputs of {', '.join(shape.after)} by name"
-            if len(shape.after) < 2:
-                gets = "one argument"
-            raise TypeError(
-                f"stage '{shape.name}' gets {gets}: {shape.label} has a {error}"
-            ) from None
-        if shape.map or not shape.after:
-            return
-        hints = _hints(stage.function)
-        names = list(bound.arguments)[len(own) :]
-        for parameter, name in zip(names, shape.after, strict=False):
-            source = self._by_name[name]
-            gives = _hints(source.function).get("return", _ANY)
-            is_list = next(s.map for s in self.shapes if s.name == name)
-            if is_list:
-                gives = list
-            if clash(gives, hints.get(parameter, _ANY)):
-                raise TypeError(
-                    f"stage '{shape.name}': {parameter} is {_shown(hints[parameter])}, "
-                    f"but stage '{name}' gives {_shown(gives)}"
-                )
-
-
-def clash(given: Any, wanted: Any) -> bool:
-    """Return whether two annotations exclude each other.
-
-    Only plain classes are compared; for anything else the answer is no.
-    """
-    given = _plain(given)
-    wanted = _plain(wanted)
-    if given is None or wanted is None:
-        return False
-    if (given, wanted) in ((int, float), (tuple, list), (list, tuple)):
-        return False
-    if not _is_json(given) or not _is_json(wanted):
-        return False  # an attrs class travels as a dict, an enum as its value
-    return not issubclass(given, wanted)
-
-
-_JSON: Final = (str, int, float, bool, list, dict, tuple)
-
-
-def _is_json(kind: type) -> bool:
-    return kind in _JSON
-
-
-def _structured(value: Any, annotation: Any) -> Any:
-    """Return a JSON value as a class that is not JSON itself, if one is asked for."""
-    if annotation is None or _plain(annotation) in (*_JSON, object, None):
-        return value
-    return structuring().structure(value, annotation)
-
-
-def _plain(annotation: Any) -> type | None:
-    """Return the class that an annotation is about, or None."""
-    origin = getattr(annotation, "__origin__", annotation)
-    return origin if isinstance(origin, type) else None
-
-
-def _hints(function: Any) -> dict[str, Any]:
-    try:
-        return get_type_hints(function)
-    except Exception:  # noqa: BLE001  # a name that only the type checker knows
-        return {}
-
-
-def _shown(annotation: Any) -> str:
-    return getattr(annotation, "__name__", None) or str(annotation)
+        return f"Pipeline({self.name!r}, {list(self.stages)})"

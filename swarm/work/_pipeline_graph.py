@@ -1,16 +1,18 @@
 """The shape of a pipeline and what follows from its tasks. Pure.
 
 A run stores its shape and nothing of its progress: the status of a stage, and of the
-whole run, is derived from the tasks of its stages (P5).
+whole run, is derived from the tasks of its stages (P5). The stages of a shape stand in
+the order of their dependencies.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import attrs
 import orjson
 
-from swarm.errors import InvalidTransition, NotFound
+from swarm.errors import InvalidTransition
 from swarm.model import ABSENT, JSON, Backoff, check_seconds, check_text, check_whole
 
 StageStatus: TypeAlias = Literal["pending", "running", "completed", "failed", "skipped"]
@@ -20,8 +22,8 @@ MAPPED: Final = 1_000
 """How many items a stage maps over at most."""
 
 _OVER: Final = ("completed", "failed", "skipped")
-_BACKOFF: Final = Backoff(0.1, 60.0)
 _FAILED: Final = {"failed", "escalated"}
+_BACKOFF: Final = Backoff(0.1, 60.0)
 
 
 @attrs.frozen(kw_only=True)
@@ -54,21 +56,9 @@ class StageShape:
     max_retries: int = 3
     backoff: Backoff = _BACKOFF
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the stage as JSON."""
-        return attrs.asdict(self)
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "StageShape":
-        """Return the stage that JSON describes."""
-        known = dict(value)
-        known["after"] = tuple(known["after"])
-        known["backoff"] = Backoff(**known["backoff"])
-        return cls(**known)
-
-
-def check_shape(stages: Sequence[StageShape]) -> None:
-    """Refuse stages that make no pipeline.
+def ordered(stages: Sequence[StageShape]) -> tuple[StageShape, ...]:
+    """Return the stages of a pipeline, each after those that it depends on.
 
     Raises:
         TypeError: A name is no text, or a number is no number.
@@ -88,9 +78,13 @@ def check_shape(stages: Sequence[StageShape]) -> None:
                     f"stage '{stage.name}' comes after '{before}', which is not a "
                     f"stage; the stages are {', '.join(names)}"
                 )
-    cycle = find_cycle(stages)
-    if cycle:
-        raise ValueError(f"the stages form a cycle: {' -> '.join(cycle)}")
+    by_name = {stage.name: stage for stage in stages}
+    try:
+        order = TopologicalSorter({s.name: s.after for s in stages}).static_order()
+        return tuple(by_name[name] for name in order)
+    except CycleError as error:
+        cycle = " -> ".join(error.args[1])
+        raise ValueError(f"the stages form a cycle: {cycle}") from None
 
 
 def _check_stage(stage: StageShape) -> None:
@@ -110,65 +104,17 @@ def _check_stage(stage: StageShape) -> None:
 
 
 def check_word(what: str, name: str) -> None:
-    """Refuse a name that is not one word of letters, digits, "_" and "-".
-
-    Raises:
-        ValueError: It is not.
-    """
-    if not name or not name.replace("_", "a").replace("-", "a").isalnum():
+    """Refuse a name that is not one word of letters, digits, "_" and "-"."""
+    if not name.replace("_", "a").replace("-", "a").isalnum():
         raise ValueError(
             f"{what}: a name is letters, digits, '_' and '-', not {name!r}"
         )
 
 
-def find_cycle(stages: Sequence[StageShape]) -> list[str]:
-    """Return the names along a cycle, the first one again at the end; or nothing."""
-    after = {stage.name: stage.after for stage in stages}
-    done: set[str] = set()
-    for start in after:
-        trail: list[str] = []
-        open_: list[tuple[str, int]] = [(start, 0)]
-        while open_:
-            name, at = open_.pop()
-            if at == 0:
-                if name in trail:
-                    return [*reversed(trail[trail.index(name) :]), trail[-1]]
-                if name in done:
-                    continue
-                trail.append(name)
-            if at < len(after[name]):
-                open_.append((name, at + 1))
-                open_.append((after[name][at], 0))
-            else:
-                done.add(name)
-                trail.pop()
-    return []
-
-
-def in_order(stages: Sequence[StageShape]) -> list[StageShape]:
-    """Return the stages so that each comes after those it depends on."""
-    left = list(stages)
-    placed: set[str] = set()
-    order: list[StageShape] = []
-    while left:
-        ready = next(stage for stage in left if placed.issuperset(stage.after))
-        left.remove(ready)
-        placed.add(ready.name)
-        order.append(ready)
-    return order
-
-
-def last_stages(stages: Sequence[StageShape]) -> list[str]:
-    """Return the names of the stages that no other stage comes after."""
-    inner = {name for stage in stages for name in stage.after}
-    return [stage.name for stage in stages if stage.name not in inner]
-
-
 # --- what the tasks say -----------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
-class StageTask:
+class StageTask(NamedTuple):
     """One task of a stage, as far as the pipeline is concerned.
 
     Attributes:
@@ -184,6 +130,10 @@ class StageTask:
     started: int = 0
     ended: int = 0
     error: str = ""
+
+
+Tasks: TypeAlias = Mapping[str, Sequence[StageTask]]
+"""The tasks of each stage that has some, in the order of their items."""
 
 
 @attrs.frozen(kw_only=True)
@@ -223,23 +173,16 @@ class StageProgress:
         return self._output
 
 
-Tasks: TypeAlias = Mapping[str, Sequence[StageTask]]
-"""The tasks of each stage that has some, in the order of their items."""
-
-
 def derive(
     stages: Sequence[StageShape], tasks: Tasks, given: JSON, *, cancelled: bool = False
 ) -> dict[str, StageProgress]:
-    """Return how far each stage has come, in the order of their dependencies.
+    """Return how far each stage has come.
 
-    Args:
-        stages: The shape.
-        tasks: The tasks of each stage.
-        given: What the run was started with.
-        cancelled: Whether the run was cancelled: what has not begun is skipped.
+    `given` is what the run was started with. In a cancelled run what has not begun is
+    skipped.
     """
     found: dict[str, StageProgress] = {}
-    for stage in in_order(stages):
+    for stage in stages:
         before = [found[name] for name in stage.after]
         mine = tasks.get(stage.name, ())
         found[stage.name] = _progress(stage, mine, before, given, cancelled=cancelled)
@@ -259,23 +202,22 @@ def _progress(
     is_off = cancelled and not mine and items != []  # an empty list has no tasks
     if not ready or is_off:
         blocked = cancelled or any(e.status in ("failed", "skipped") for e in before)
-        return StageProgress(
-            name=stage.name, status="skipped" if blocked else "pending"
-        )
+        waits: StageStatus = "skipped" if blocked else "pending"
+        return StageProgress(name=stage.name, status=waits)
     of = 1 if items is None else len(items)
     status = _status_of([task.status for task in mine], of, cancelled=cancelled)
     output: JSON = ABSENT
     if status == "completed":
         results = [orjson.loads(task.result or b"null") for task in mine]
         output = results[0] if items is None else results
-    over = status in _OVER
+    ended = max((task.ended for task in mine), default=0)
     return StageProgress(
         name=stage.name,
         status=status,
         tasks=len(mine),
         of=of,
         started_at=min((task.started for task in mine if task.started), default=0),
-        ended_at=max((t.ended for t in mine), default=0) if over else 0,
+        ended_at=ended if status in _OVER else 0,
         error=next((task.error for task in mine if task.status in _FAILED), ""),
         output=output,
     )
@@ -302,8 +244,7 @@ def mapped_items(
 ) -> list[Any] | None:
     """Return the items a stage maps over; None when it gets its input whole.
 
-    A value that is no list, or has too many items, is given whole as well: the stage
-    fails with a message about it when it is run.
+    So does a mapping stage whose input cannot be mapped: it fails when it is run.
     """
     if not stage.map:
         return None
@@ -327,14 +268,19 @@ def run_status(
     return "cancelled" if cancelled else "failed"
 
 
-@attrs.frozen
-class NextTask:
-    """A task that can begin.
+def run_output(
+    stages: Sequence[StageShape], progress: Mapping[str, StageProgress]
+) -> JSON:
+    """Return the output of a completed run; by name if it has several last stages."""
+    inner = {name for stage in stages for name in stage.after}
+    last = [stage.name for stage in stages if stage.name not in inner]
+    if len(last) == 1:
+        return progress[last[0]].output
+    return {name: progress[name].output for name in last}
 
-    Attributes:
-        stage: Of which stage.
-        item: The place of its item in the stage's input; None: the whole input.
-    """
+
+class NextTask(NamedTuple):
+    """A task that can begin: its stage, and the place of its item; None: the whole."""
 
     stage: str
     item: int | None = None
@@ -360,35 +306,8 @@ def next_tasks(
         items = mapped_items(stage, before, given)
         if items is None:
             found += [NextTask(stage.name)] if not mine else []
-            continue
-        if any(task.status in _FAILED for task in mine):
-            continue
-        active = sum(task.status in ("pending", "running") for task in mine)
-        end = min(len(items), len(mine) + stage.concurrency - active)
-        found += [NextTask(stage.name, item) for item in range(len(mine), end)]
+        elif not any(task.status in _FAILED for task in mine):
+            active = sum(task.status in ("pending", "running") for task in mine)
+            end = min(len(items), len(mine) + stage.concurrency - active)
+            found += [NextTask(stage.name, item) for item in range(len(mine), end)]
     return found
-
-
-def run_output(
-    stages: Sequence[StageShape], progress: Mapping[str, StageProgress]
-) -> JSON:
-    """Return the output of a completed run: that of its last stage.
-
-    A run with several last stages has one output for each, by name.
-    """
-    last = last_stages(stages)
-    if len(last) == 1:
-        return progress[last[0]].output
-    return {name: progress[name].output for name in last}
-
-
-def stage_named(names: Iterable[str], name: str) -> str:
-    """Return the name if a stage has it (P2).
-
-    Raises:
-        NotFound: None has it.
-    """
-    known = list(names)
-    if name not in known:
-        raise NotFound(f"there is no stage '{name}'; the stages are {', '.join(known)}")
-    return name

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from swarm.work._pipeline_graph import StageProgress, StageShape, in_order
+from swarm.work._pipeline_graph import StageProgress, StageShape
 
 _COLOURS: Final = {
     "pending": "fill:#eee,stroke:#999",
@@ -21,7 +21,7 @@ def draw_text(
 ) -> str:
     """Return one line for each stage, after a line with the title."""
     rows: list[tuple[str, ...]] = []
-    for stage in in_order(stages):
+    for stage in stages:
         after = f"after {', '.join(stage.after)}" if stage.after else "first"
         if progress is None:
             rows.append((stage.name, stage.label, after, _options(stage)))
@@ -40,7 +40,7 @@ def draw_mermaid(
     stages: Sequence[StageShape], progress: Mapping[str, StageProgress] | None = None
 ) -> str:
     """Return a Mermaid flowchart; the stages of a run are coloured by status."""
-    ordered = in_order(stages)
+    ordered = stages
     place = {stage.name: f"s{number}" for number, stage in enumerate(ordered)}
     lines = ["flowchart LR"]
     for stage in ordered:

@@ -1,4 +1,4 @@
-"""Pipelines at work: runs that are started, advanced, resumed and waited for."""
+"""Runs of pipelines as users start, find, resume and wait for them."""
 
 from swarm.errors import NotFound, TaskError, TaskTimeout
 from swarm.model import JSON, OWNER, AgentIdentity, check_seconds, check_text
@@ -6,42 +6,33 @@ from swarm.ports import structuring
 from swarm.work import _pipeline_rules as rules
 from swarm.work._caller import Rights
 from swarm.work._pipeline import Pipeline
-from swarm.work._pipeline_graph import RunStatus, StageProgress, run_output, stage_named
+from swarm.work._pipeline_graph import RunStatus, StageProgress, run_output
 from swarm.work._pipeline_manager import PipelineManager
 from swarm.work._pipeline_rules import RunRecord, RunView
 from swarm.work._pipeline_text import draw_mermaid, draw_text
 
 
 class PipelineRun:
-    """One run of a pipeline. Its fields are those of the newest look at it.
+    """One run of a pipeline. `result` and `refresh` load its fields anew.
 
-    `result` and `refresh` look anew.
+    Attributes:
+        id: The run's id.
+        name: The pipeline's name.
+        status: "running", "completed", "failed" or "cancelled".
+        stages: How far each stage has come, by name.
     """
 
     def __init__(self, manager: PipelineManager, seen: RunView) -> None:
         """Show a run."""
         self._manager = manager
-        self._seen = seen
+        self.id: str = seen.record.id
+        self.name: str = seen.record.name
+        self._show(seen)
 
-    @property
-    def id(self) -> str:
-        """The run's id."""
-        return self._seen.record.id
-
-    @property
-    def name(self) -> str:
-        """The pipeline's name."""
-        return self._seen.record.name
-
-    @property
-    def status(self) -> RunStatus:
-        """The status: "running", "completed", "failed" or "cancelled"."""
-        return self._seen.status
-
-    @property
-    def stages(self) -> dict[str, StageProgress]:
-        """How far each stage has come, by name, in the order of their dependencies."""
-        return dict(self._seen.progress)
+    def _show(self, seen: RunView) -> None:
+        self._record = seen.record
+        self.status: RunStatus = seen.status
+        self.stages: dict[str, StageProgress] = dict(seen.progress)
 
     def stage(self, name: str) -> StageProgress:
         """Return how far a stage has come; once it is completed, it has an `output`.
@@ -49,16 +40,19 @@ class PipelineRun:
         Raises:
             NotFound: There is no stage of this name.
         """
-        return self._seen.progress[stage_named(self._seen.progress, name)]
+        if name not in self.stages:
+            raise NotFound(
+                f"there is no stage '{name}'; the stages are {', '.join(self.stages)}"
+            )
+        return self.stages[name]
 
-    async def refresh(self) -> "PipelineRun":
-        """Look at the run anew; return it.
+    async def refresh(self) -> None:
+        """Look at the run anew.
 
         Raises:
             NotFound: It was removed.
         """
-        self._seen = await self._manager.look(self.id)
-        return self
+        self._show(await self._manager.look(self.id))
 
     async def result(self, timeout: float | None = None) -> JSON:
         """Wait for the end of the run; return the output of its last stage.
@@ -76,42 +70,35 @@ class PipelineRun:
         """
         if timeout is not None:
             check_seconds("timeout", timeout)
-        self._seen = await self._manager.over(self.id, timeout)
+        self._show(await self._manager.over(self.id, timeout))
+        if self.status == "completed":
+            return run_output(self._record.stages, self.stages)
         if self.status == "running":
             raise TaskTimeout(
                 f"run {self.id} did not end within {timeout} s:\n{self.text()}"
             )
-        seen = self._seen
-        if seen.status == "completed":
-            return run_output(seen.record.stages, seen.progress)
-        raise self._error()
-
-    def text(self) -> str:
-        """Return the run as text, a line for each stage."""
-        record = self._seen.record
-        title = f"{record.id}: {record.name} ({self.status})"
-        return draw_text(title, record.stages, self._seen.progress)
-
-    def mermaid(self) -> str:
-        """Return the run as a Mermaid flowchart, coloured by status."""
-        return draw_mermaid(self._seen.record.stages, self._seen.progress)
-
-    def __repr__(self) -> str:
-        return f"<PipelineRun {self.id!r} of {self.name!r}, {self.status}>"
-
-    def _error(self) -> TaskError:
-        record = self._seen.record
-        failed = [p for p in self._seen.progress.values() if p.status == "failed"]
+        failed = [p for p in self.stages.values() if p.status == "failed"]
         what = "; ".join(f"stage '{p.name}' failed: {p.error}" for p in failed)
         if self.status == "cancelled":
-            what = f"was cancelled: {record.cancelled}"
-        what = what or "was not completed"
-        return TaskError(
-            f"run {record.id} of pipeline '{record.name}': {what}",
-            task_id=record.id,
+            what = f"was cancelled: {self._record.cancelled}"
+        raise TaskError(
+            f"run {self.id} of pipeline '{self.name}': {what or 'a stage was skipped'}",
+            task_id=self.id,
             status=self.status,
             errors=[p.error for p in failed],
         )
+
+    def text(self) -> str:
+        """Return the run as text, a line for each stage."""
+        title = f"{self.id}: {self.name} ({self.status})"
+        return draw_text(title, self._record.stages, self.stages)
+
+    def mermaid(self) -> str:
+        """Return the run as a Mermaid flowchart, coloured by status."""
+        return draw_mermaid(self._record.stages, self.stages)
+
+    def __repr__(self) -> str:
+        return f"<PipelineRun {self.id!r} of {self.name!r}, {self.status}>"
 
 
 class Pipelines:
@@ -174,13 +161,14 @@ class Pipelines:
             if not id or ":" in id:
                 raise ValueError(f"the id of a run is not empty, without ':': {id!r}")
         await tasks.ready()
+        value = structuring().unstructure(given)
+        tasks.codec.encode(value)  # refuses what is no JSON value
         record = RunRecord(
             id=tasks.new_id(flow.name) if id is None else id,
             name=flow.name,
             stages=flow.shapes,
-            given=tasks.codec.encode(structuring().unstructure(given)),
+            given=value,
             requester=self._identity,
-            started_at=0,
         )
         await manager.apply(self._identity, rules.start, record)
         tasks.start(manager.trim(), "pipelines: trim")
@@ -203,12 +191,10 @@ class Pipelines:
             ConfigMismatch: The pipeline has another shape than the run.
         """
         manager = self._manager
-        seen = await self._owned(run_id)
-        if flow is not None:
-            rules.check_same_shape(seen.record, flow.name, flow.shapes)
-            self.register(flow)
-        known = manager.flow(seen.record.name)
-        rules.check_same_shape(seen.record, known.name, known.shapes)
+        record = (await self._owned(run_id)).record
+        known = flow or manager.flow(record.name)
+        rules.check_same(record, known.name, known.shapes)
+        self.register(known)
         await manager.tasks.ready()
         await manager.apply(self._identity, rules.resume, run_id)
         manager.advance_soon(run_id)
@@ -226,7 +212,7 @@ class Pipelines:
         await self._owned(run_id)
         agent = self._identity.agent_id
         await self._manager.apply(self._identity, rules.cancel, run_id, agent, reason)
-        self._manager.wake(run_id)
+        self._manager.news.wake(run_id)
 
     async def get(self, run_id: str) -> PipelineRun:
         """Return a run.
@@ -239,15 +225,13 @@ class Pipelines:
         return PipelineRun(self._manager, await self._manager.look(run_id))
 
     async def remove(self, run_id: str) -> None:
-        """Remove a run that is over, with its outputs; harmless if it is gone.
+        """Remove a run that is over, with its outputs.
 
         Raises:
+            NotFound: There is no such run.
             InvalidTransition: It is running.
         """
-        try:
-            await self._owned(run_id)
-        except NotFound:
-            return
+        await self._owned(run_id)
         await self._manager.remove(self._identity, run_id)
 
     async def _owned(self, run_id: str) -> RunView:
