@@ -61,7 +61,30 @@ async def sets(total: int) -> float:
         return await timed(work(), total)
 
 
+async def claims(pending: int, kinds: int, total: int) -> float:
+    """Claim by a pattern of kinds, and give back, among so many pending tasks."""
+    async with Swarm() as swarm:
+        for number in range(pending):
+            await swarm.tasks.submit(f"bench.k{number % kinds}", number)
+
+        async def work() -> None:
+            for _ in range(total):
+                claim = await swarm.tasks.claim("bench.*")
+                await claim.release()
+
+        return await timed(work(), total)
+
+
+async def among_many(total: int) -> float:
+    return await claims(20_000, 100, total)
+
+
+async def among_few(total: int) -> float:
+    return await claims(100, 100, total)
+
+
 ROWS = [
     Row("task: submit, claim, complete", ours, raw, 4_000, 0.05),
     Row("durable step, over state.set", steps, sets, 500, 0.5),
+    Row("claim among 20,000, over among 100", among_many, among_few, 500, 0.8),
 ]
