@@ -106,6 +106,7 @@ class TaskKeeper:
         self._options = options
         self._timer: Timer | None = None
         self._is_looking = False
+        self._is_soon = False
         self._written: dict[Path, bytes] = {}
         self._told: set[str] = set()
         manager.on_change(self._changed)
@@ -113,10 +114,13 @@ class TaskKeeper:
 
     def _changed(self, _old: TaskRecord | None, _new: TaskRecord) -> None:
         """Look in a while; called in the middle of a commit."""
-        if self._timer is None and not self._is_looking:
-            self._look_in(self._options.sample)
+        if not self._is_soon:
+            self._is_soon = True
+            if not self._is_looking:
+                self._look_in(self._options.sample)
 
     def _look_in(self, seconds: float) -> None:
+        self._stop()
         if self._manager.closed is None:
             clock = self._manager.clock
             when = clock.monotonic() + seconds
@@ -130,6 +134,7 @@ class TaskKeeper:
     def _on_time(self) -> None:
         self._timer = None
         self._is_looking = True
+        self._is_soon = False
         self._manager.start(self._look(), "tasks: keep")
 
     async def _look(self) -> None:
@@ -139,7 +144,9 @@ class TaskKeeper:
             return
         finally:
             self._is_looking = False
-        if pause is not None and self._timer is None:
+        if self._is_soon:  # something has changed meanwhile
+            self._look_in(self._options.sample)
+        elif pause is not None:
             self._look_in(pause)
 
     async def look(self) -> float | None:

@@ -44,6 +44,20 @@ async def test_metrics_are_kept_true(kind):
 
 
 @both
+async def test_changes_are_seen_soon_also_when_a_later_look_is_planned(kind):
+    async with offices(kind) as office:
+        keeper_of(office)
+        tasks = office.tasks()
+        for expected in range(1, 4):
+            await tasks.submit("lonely")  # may become an issue in a minute
+            await complete(tasks, 1)
+            await office.pass_time(1.5)
+            await quiet(100)
+            metrics = await value_at(office, METRICS)
+            assert metrics["total_tasks_completed"] == expected
+
+
+@both
 async def test_a_kind_that_nobody_serves_for_a_while_is_an_issue(kind):
     async with offices(kind) as office:
         keeper_of(office, patience=60)
