@@ -99,8 +99,7 @@ class Tracer:
             self._add(Row(self._time, 0, "loop", None, text, overtook, late))
             return
         lane = loop.lane_of(task)
-        is_task: bool = asyncio.isfuture(task)
-        if not is_task:
+        if not hasattr(task, "get_coro"):  # an agent, not a task
             place, state = None, "takes its messages"
         elif task.done():
             place, state = _ending(task)

@@ -1,5 +1,6 @@
 """The runtime of a simulation: scheduling points, chance, and parts that can fail."""
 
+# pyright: reportIncompatibleVariableOverride=false
 from __future__ import annotations
 
 from collections.abc import Callable
