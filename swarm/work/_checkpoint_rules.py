@@ -5,15 +5,15 @@ an agent keeps of itself. Each checkpoint is a document of its own in it and is 
 by its number.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
-import orjson
 
 from swarm.errors import ConflictError, NotFound, SchemaVersionError, StateCorruption
 from swarm.model import JSON, Document, Path, checksum, to_datetime
 from swarm.ports import Plan, View, Write
+from swarm.work._stored import stored
 
 KEPT: Final = 20
 """How many checkpoints a series keeps unless told otherwise."""
@@ -22,20 +22,12 @@ _FOLDER: Final = Path.of("checkpoints")
 
 
 def task_series(task_id: str) -> Path:
-    """Return the folder of a task's checkpoints.
-
-    Raises:
-        InvalidPath: The id cannot be a name in the tree.
-    """
+    """Return the folder of a task's checkpoints."""
     return _FOLDER.child(task_id)
 
 
 def agent_series(name: str) -> Path:
-    """Return the folder of an agent's own checkpoints.
-
-    Raises:
-        InvalidPath: The name cannot be a name in the tree.
-    """
+    """Return the folder of an agent's own checkpoints."""
     return _FOLDER.child(f"agent:{name}")
 
 
@@ -56,16 +48,16 @@ class Checkpoint:
         at: When it was saved, in microseconds since 1970.
     """
 
-    seq: int
-    task: str | None
+    seq: int = 0
+    task: str | None = None
     agent: str
-    description: str
+    description: str = ""
     state: JSON
-    parent: int
-    schema_version: int | None
-    step: str
+    parent: int = 0
+    schema_version: int | None = None
+    step: str = ""
     hash: str
-    at: int
+    at: int = 0
 
     @property
     def is_valid(self) -> bool:
@@ -78,117 +70,7 @@ class Checkpoint:
         return f"checkpoint {self.seq} by {self.agent} at {when}{what}"
 
 
-@attrs.frozen(kw_only=True)
-class Append:
-    """A request to append one checkpoint to a series.
-
-    Attributes:
-        series: The folder.
-        task: The task the series belongs to, or None.
-        agent: The name of the agent that saves.
-        description: A sentence about it.
-        state: The state as JSON.
-        hash: SHA-256 of the state's canonical JSON.
-        parent: The number that the newest checkpoint must have (0: there must be
-            none), or None: any.
-        schema_version: The version of the state's schema, or None.
-        step: The durable step it stands for, or "".
-        keep: How many checkpoints the series keeps.
-    """
-
-    series: Path
-    task: str | None = None
-    agent: str
-    description: str = ""
-    state: bytes
-    hash: str
-    parent: int | None = None
-    schema_version: int | None = None
-    step: str = ""
-    keep: int = KEPT
-
-
-def append(
-    view: View,
-    request: Append,
-    referenced: Collection[int] = (),
-) -> Plan:
-    """Plan the next checkpoint of a series, and the end of the oldest ones (C1, C7).
-
-    The outcome is the new checkpoint's number.
-
-    Args:
-        view: The tree.
-        request: The checkpoint to append.
-        referenced: Numbers that an open handoff refers to; they stay.
-
-    Raises:
-        ConflictError: `parent` is not the newest checkpoint (C6).
-    """
-    numbers = sequence(view, request.series)
-    newest = numbers[-1] if numbers else 0
-    if request.parent is not None and request.parent != newest:
-        raise ConflictError(
-            request.series.child(str(newest)) if newest else request.series,
-            expected=request.parent,
-            current=newest,
-            message=(
-                f"{request.series} is at checkpoint {newest}, not {request.parent}: "
-                "another writer has saved meanwhile"
-            ),
-        )
-    seq = newest + 1
-    body = orjson.dumps(
-        {
-            "seq": seq,
-            "task": request.task,
-            "agent": request.agent,
-            "description": request.description,
-            "state": orjson.Fragment(request.state),
-            "parent": newest,
-            "schema_version": request.schema_version,
-            "step": request.step,
-            "hash": request.hash,
-            "at": view.now,
-        }
-    )
-    doomed = surplus([*numbers, seq], request.keep, referenced)
-    writes = [Write(request.series.child(str(seq)), body)]
-    writes += [Write(request.series.child(str(old))) for old in doomed]
-    return Plan(writes, (), seq)
-
-
-def prune(
-    view: View, series: Path, keep: int, referenced: Collection[int] = ()
-) -> Plan:
-    """Plan the end of all but the newest `keep` checkpoints (C7).
-
-    The newest valid one stays, and so do those that an open handoff refers to. The
-    outcome is the number of checkpoints removed.
-    """
-    found = checkpoints(view, series)
-    numbers = [checkpoint.seq for checkpoint in found]
-    stay = set(referenced)
-    valid = next((c.seq for c in reversed(found) if c.is_valid), None)
-    if valid is not None:
-        stay.add(valid)
-    doomed = surplus(numbers, keep, stay)
-    return Plan([Write(series.child(str(seq))) for seq in doomed], (), len(doomed))
-
-
-def leftovers(view: View, task_id: str) -> list[Write]:
-    """Return the deletions of a task's checkpoints, for the commit that removes it."""
-    return [Write(found.path) for found in view.documents(task_series(task_id))]
-
-
-def surplus(
-    numbers: Sequence[int], keep: int, referenced: Collection[int]
-) -> list[int]:
-    """Return the numbers beyond the newest `keep` that nothing refers to."""
-    return [seq for seq in sorted(numbers)[:-keep] if seq not in referenced]
-
-
-# --- reading ----------------------------------------------------------------------
+# --- reading ------------------------------------------------------------------------
 
 
 def sequence(view: View, series: Path) -> list[int]:
@@ -198,7 +80,8 @@ def sequence(view: View, series: Path) -> list[int]:
 
 def checkpoints(view: View, series: Path) -> list[Checkpoint]:
     """Return the checkpoints of a series, oldest first."""
-    return sorted(map(decode, view.documents(series)), key=_seq_of)
+    found = [_decode(document) for document in view.documents(series)]
+    return sorted(found, key=lambda checkpoint: checkpoint.seq)
 
 
 def find(view: View, series: Path, seq: int | None = None) -> Checkpoint | None:
@@ -207,16 +90,13 @@ def find(view: View, series: Path, seq: int | None = None) -> Checkpoint | None:
     The newest is the one with the largest number, whatever the clock said (C1).
     """
     if seq is None:
-        numbers = sequence(view, series)
-        if not numbers:
-            return None
-        seq = numbers[-1]
+        seq = (sequence(view, series) or [0])[-1]
     document = view.find(series.child(str(seq)))
-    return None if document is None else decode(document)
+    return None if document is None else _decode(document)
 
 
 def restorable(
-    found: Iterable[Checkpoint], series: Path, seq: int | None
+    found: Sequence[Checkpoint], series: Path, seq: int | None
 ) -> Checkpoint:
     """Return the checkpoint with this number, or the newest valid one for None.
 
@@ -224,9 +104,7 @@ def restorable(
         NotFound: There is none.
         StateCorruption: Its hash does not fit; or, for None, the hash of none fits.
     """
-    candidates = sorted(found, key=_seq_of, reverse=True)
-    if seq is not None:
-        candidates = [each for each in candidates if each.seq == seq]
+    candidates = [each for each in reversed(found) if seq in (None, each.seq)]
     if not candidates:
         which = "no checkpoint" if seq is None else f"no checkpoint {seq}"
         raise NotFound(f"{series} has {which}")
@@ -238,23 +116,6 @@ def restorable(
     )
 
 
-def decode(document: Document) -> Checkpoint:
-    """Return the checkpoint that a document holds.
-
-    Raises:
-        StateCorruption: It holds something else.
-    """
-    try:
-        return from_json(document.json)
-    except TypeError as error:
-        raise StateCorruption(f"{document.path} holds no checkpoint: {error}") from None
-
-
-def from_json(body: bytes) -> Checkpoint:
-    """Return the checkpoint that a document's JSON describes."""
-    return Checkpoint(**orjson.loads(body))
-
-
 def migrate(
     checkpoint: Checkpoint, version: int, migrations: Mapping[int, Any]
 ) -> JSON:
@@ -263,22 +124,88 @@ def migrate(
     Raises:
         SchemaVersionError: It is newer, has no version, or a step is missing.
     """
-    stored = checkpoint.schema_version
-    if stored is None or stored > version:
+    stored_version, state = checkpoint.schema_version, checkpoint.state
+    if stored_version is None or stored_version > version:
         raise SchemaVersionError(
-            f"checkpoint {checkpoint.seq} has schema version {stored}; this program "
-            f"reads up to {version}"
+            f"checkpoint {checkpoint.seq} has schema version {stored_version}; this "
+            f"program reads up to {version}"
         )
-    state = checkpoint.state
-    for step in range(stored, version):
+    for step in range(stored_version, version):
         if step not in migrations:
             raise SchemaVersionError(
-                f"checkpoint {checkpoint.seq} has schema version {stored}, and no "
-                f"migration leads from {step} to {step + 1}"
+                f"checkpoint {checkpoint.seq} has schema version {stored_version}, and "
+                f"no migration leads from {step} to {step + 1}"
             )
         state = migrations[step](state)
     return state
 
 
-def _seq_of(checkpoint: Checkpoint) -> int:
-    return checkpoint.seq
+def _decode(document: Document) -> Checkpoint:
+    value = document.value
+    value.pop("version", None)
+    return Checkpoint(**value)
+
+
+# --- changing -----------------------------------------------------------------------
+
+
+def append(
+    view: View,
+    series: Path,
+    new: Checkpoint,
+    *,
+    parent: int | None = None,
+    keep: int = KEPT,
+    referenced: Collection[int] = (),
+) -> Plan:
+    """Plan the next checkpoint of a series, and the end of the oldest ones (C1, C7).
+
+    The first write is the checkpoint; it is the outcome as well. Those that are
+    `referenced` by a handoff in force stay.
+
+    Raises:
+        ConflictError: `parent` is not the newest checkpoint (C6).
+    """
+    numbers = sequence(view, series)
+    newest = numbers[-1] if numbers else 0
+    if parent is not None and parent != newest:
+        raise ConflictError(
+            series.child(str(newest)) if newest else series,
+            expected=parent,
+            current=newest,
+            message=(
+                f"{series} is at checkpoint {newest}, not {parent}: another writer has "
+                "saved meanwhile"
+            ),
+        )
+    made = attrs.evolve(new, seq=newest + 1, parent=newest, at=view.now)
+    writes = [stored(series.child(str(made.seq)), made)]
+    writes += _removals(series, [*numbers, made.seq], keep, referenced)
+    return Plan(writes, (), made)
+
+
+def prune(
+    view: View, series: Path, keep: int, referenced: Collection[int] = ()
+) -> Plan:
+    """Plan the end of all but the newest `keep` checkpoints (C7).
+
+    The newest valid one stays, and so do those that a handoff in force refers to. The
+    outcome is the number of checkpoints removed.
+    """
+    found = checkpoints(view, series)
+    valid = [checkpoint.seq for checkpoint in found if checkpoint.is_valid]
+    stay = {*referenced, *valid[-1:]}
+    doomed = _removals(series, [checkpoint.seq for checkpoint in found], keep, stay)
+    return Plan(doomed, (), len(doomed))
+
+
+def leftovers(view: View, task_id: str) -> list[Write]:
+    """Return the deletions of a task's checkpoints, for the commit that removes it."""
+    return [Write(found.path) for found in view.documents(task_series(task_id))]
+
+
+def _removals(
+    series: Path, numbers: Sequence[int], keep: int, stay: Collection[int]
+) -> list[Write]:
+    """Return the deletions of those beyond the newest `keep` that need not stay."""
+    return [Write(series.child(str(n))) for n in numbers[:-keep] if n not in stay]

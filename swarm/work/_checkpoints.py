@@ -1,13 +1,16 @@
 """Checkpoints as an agent saves and restores them."""
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any, Protocol
+
+import attrs
 
 from swarm.errors import AccessDenied, StaleClaim
 from swarm.model import JSON, AgentIdentity, Path, check_text, check_whole, checksum
-from swarm.ports import Condition, Expect, Plan, View
+from swarm.ports import Expect, Plan, View
 from swarm.work import _checkpoint_rules as rules
-from swarm.work._checkpoint_rules import Append, Checkpoint
+from swarm.work._checkpoint_rules import Checkpoint
 from swarm.work._claim import Claim
 from swarm.work._handoff_rules import referenced
 from swarm.work._steps import current_step
@@ -119,38 +122,35 @@ class Checkpoints:
         if task is not None and not isinstance(task, Claim):
             raise TypeError(f"a checkpoint of a task needs its claim, not {task!r}")
         scope = current_step.get()
-        in_step = scope is not None and scope.claim is task
-        request = Append(
-            series=self._series(task),
+        if scope is not None and scope.claim is not task:
+            scope = None
+        self._manager.codec.encode(state)  # refuses what is no JSON value
+        new = Checkpoint(
             task=None if task is None else task.task_id,
             agent=self._identity.agent_id,
             description=description,
-            state=self._manager.codec.encode(state),
+            state=state,
             hash=checksum(state),
-            parent=parent,
             schema_version=self._version,
-            step=scope.name if scope is not None and in_step else "",
-            keep=keep,
+            step="" if scope is None else scope.name,
         )
-        kernel = self._manager.kernel
-        if scope is not None and in_step:
-            plan = await kernel.read(_append, request)
+        kernel, request = self._manager.kernel, (self._series(task), new, parent, keep)
+        if scope is not None:
+            plan = await kernel.read(_append, *request)
             scope.writes += plan.writes
             scope.conditions.append(Expect(plan.writes[0].path, 0))
-            return _saved(plan)
-        conditions: tuple[Condition, ...] = ()
-        if task is not None:
-            conditions = tuple(task.conditions())
-        try:
-            _, checkpoint = await kernel.apply(
-                self._identity, _append_now, request, conditions=conditions
-            )
-        except StaleClaim as error:
-            if task is not None:
-                task.lose(str(error))
-            raise
-        assert isinstance(checkpoint, Checkpoint)  # the rule's outcome
-        return checkpoint
+            made: Checkpoint = plan.outcome
+        else:
+            conditions = () if task is None else tuple(task.conditions())
+            try:
+                _, made = await kernel.apply(
+                    self._identity, _append, *request, conditions=conditions
+                )
+            except StaleClaim as error:
+                if task is not None:
+                    task.lose(str(error))
+                raise
+        return attrs.evolve(made, state=deepcopy(made.state))
 
     async def latest(self, task: HasTask | str | None = None) -> Checkpoint | None:
         """Return the newest checkpoint, or None: there is none yet.
@@ -237,21 +237,11 @@ def task_id_of(task: HasTask | str) -> str:
     return found
 
 
-def _append(view: View, request: Append) -> Plan:
-    kept = () if request.task is None else referenced(view, request.task)
-    return rules.append(view, request, kept)
-
-
-def _append_now(view: View, request: Append) -> Plan:
-    plan = _append(view, request)
-    return Plan(plan.writes, plan.events, _saved(plan))
-
-
-def _saved(plan: Plan) -> Checkpoint:
-    """Return the checkpoint that a plan writes first."""
-    body = plan.writes[0].body
-    assert body is not None  # `append` writes JSON
-    return rules.from_json(body)
+def _append(
+    view: View, series: Path, new: Checkpoint, parent: int | None, keep: int
+) -> Plan:
+    kept = () if new.task is None else referenced(view, new.task)
+    return rules.append(view, series, new, parent=parent, keep=keep, referenced=kept)
 
 
 def _prune(view: View, series: Path, keep: int, task_id: str | None) -> Plan:

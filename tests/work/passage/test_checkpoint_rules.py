@@ -1,6 +1,5 @@
 """The rules of checkpoints, against a list of what was saved."""
 
-import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,7 +7,6 @@ from hypothesis import strategies as st
 from swarm.errors import ConflictError, NotFound, SchemaVersionError, StateCorruption
 from swarm.model import checksum
 from swarm.work._checkpoint_rules import (
-    Append,
     Checkpoint,
     agent_series,
     append,
@@ -25,15 +23,16 @@ from tests.work.passage.views import DictView
 SERIES = task_series("t-1")
 
 
-def saving(state, **options) -> Append:
-    return Append(
-        series=SERIES,
+def saved(view, state, schema_version=None, **options):
+    """Plan one more checkpoint of the series."""
+    new = Checkpoint(
         task="t-1",
         agent="ada",
-        state=orjson.dumps(state),
+        state=state,
         hash=checksum(state),
-        **options,
+        schema_version=schema_version,
     )
+    return append(view, SERIES, new, **options)
 
 
 def damage(view: DictView, seq: int) -> None:
@@ -61,9 +60,8 @@ def test_a_series_is_a_list_that_forgets_its_oldest(steps, referenced):
     for kind, n in steps:
         if kind == "save":
             newest += 1
-            assert (
-                view.apply(append(view, saving(newest, keep=n), referenced)) == newest
-            )
+            plan = saved(view, newest, keep=n, referenced=referenced)
+            assert view.apply(plan).seq == newest
             model[newest] = newest
             stay = referenced
         elif kind == "prune":
@@ -86,7 +84,7 @@ def test_numbers_are_ordered_as_numbers():
     """C1: the tenth checkpoint is newer than the ninth."""
     view = DictView()
     for n in range(12):
-        view.apply(append(view, saving(n)))
+        view.apply(saved(view, n))
     assert find(view, SERIES).seq == 12
     assert [c.seq for c in checkpoints(view, SERIES)] == list(range(1, 13))
 
@@ -94,26 +92,26 @@ def test_numbers_are_ordered_as_numbers():
 def test_the_newest_is_told_by_its_number_and_not_by_the_clock():
     """C1: a clock that jumps back changes nothing."""
     view = DictView()
-    view.apply(append(view, saving("first")))
+    view.apply(saved(view, "first"))
     view.now -= 500_000
-    view.apply(append(view, saving("second")))
+    view.apply(saved(view, "second"))
     assert find(view, SERIES).state == "second"
 
 
 def test_a_second_writer_is_detected_by_the_parent():
     """C6: one of two writers that saw the same checkpoint is refused."""
     view = DictView()
-    view.apply(append(view, saving("a", parent=0)))
-    view.apply(append(view, saving("b", parent=1)))
+    view.apply(saved(view, "a", parent=0))
+    view.apply(saved(view, "b", parent=1))
     with pytest.raises(ConflictError, match="at checkpoint 2, not 1") as caught:
-        append(view, saving("c", parent=1))
+        saved(view, "c", parent=1)
     assert (caught.value.expected, caught.value.current) == (1, 2)
 
 
 def test_each_checkpoint_names_the_one_before_it():
     view = DictView()
     for n in range(3):
-        view.apply(append(view, saving(n)))
+        view.apply(saved(view, n))
     assert [c.parent for c in checkpoints(view, SERIES)] == [0, 1, 2]
 
 
@@ -121,7 +119,7 @@ def test_a_damaged_checkpoint_is_not_restored():
     """C3: by number it is an error; without one, the newest valid is found."""
     view = DictView()
     for state in ("one", "two", "three"):
-        view.apply(append(view, saving(state)))
+        view.apply(saved(view, state))
     damage(view, 3)
     with pytest.raises(StateCorruption, match="hash"):
         restorable(checkpoints(view, SERIES), SERIES, 3)
@@ -134,7 +132,7 @@ def test_nothing_valid_is_corruption_and_nothing_at_all_is_not_found():
     view = DictView()
     with pytest.raises(NotFound, match="has no checkpoint"):
         restorable((), SERIES, None)
-    view.apply(append(view, saving("one")))
+    view.apply(saved(view, "one"))
     damage(view, 1)
     with pytest.raises(StateCorruption):
         restorable(checkpoints(view, SERIES), SERIES, None)
@@ -143,7 +141,7 @@ def test_nothing_valid_is_corruption_and_nothing_at_all_is_not_found():
 def test_the_state_is_migrated_one_version_at_a_time():
     """C8."""
     view = DictView()
-    view.apply(append(view, saving({"n": 1}, schema_version=1)))
+    view.apply(saved(view, {"n": 1}, schema_version=1))
     steps = {1: lambda s: {**s, "m": 2}, 2: lambda s: {**s, "k": 3}}
     old = find(view, SERIES)
     assert migrate(old, 3, steps) == {"n": 1, "m": 2, "k": 3}
@@ -155,7 +153,7 @@ def test_the_state_is_migrated_one_version_at_a_time():
 
 def test_a_checkpoint_without_a_version_is_not_read_as_one_with_a_version():
     view = DictView()
-    view.apply(append(view, saving({"n": 1})))
+    view.apply(saved(view, {"n": 1}))
     with pytest.raises(SchemaVersionError, match="version None"):
         migrate(find(view, SERIES), 1, {})
 

@@ -313,10 +313,10 @@ def test_planted_a_handoff_that_is_not_settled_with_its_task_is_found(monkeypatc
 def test_planted_a_number_made_of_a_count_is_found(monkeypatch):
     """C1: the count of what is left is no number of what comes."""
 
-    def counted(view, request, referenced=()):
-        plan = append(view, request, referenced)
-        count = len(checkpoint_rules.sequence(view, request.series)) + 1
-        first = attrs.evolve(plan.writes[0], path=request.series.child(str(count)))
+    def counted(view, series, new, **options):
+        plan = append(view, series, new, **options)
+        count = len(checkpoint_rules.sequence(view, series)) + 1
+        first = attrs.evolve(plan.writes[0], path=series.child(str(count)))
         rest = [write for write in plan.writes[1:] if write.path != first.path]
         return Plan([first, *rest], plan.events, plan.outcome)
 
