@@ -24,6 +24,44 @@ Rules:
 - A failed attempt is followed by another one after a pause, `max_retries` times; then
   the task has failed, or is escalated to a person, an agent, a capability or a role.
 
+What a worker may do under its claim: `progress`, `update` (merges keys into the partial
+result), `step`, and one of `complete`, `fail`, `snooze`, `release`. Leaving the block
+completes the task with None; an exception fails the attempt; cancellation gives the
+task back, and the attempt does not count. A claim also guards writes: `guard=claim`.
+
+A durable step runs once per task. Its result is committed under the claim, with a mark
+of its arguments: the same name with other arguments is a `StepMismatch`. In a function
+run by a step, `idempotency_key()` names it for an outside service.
+
+Agents serve tasks by marked methods, which get the claim or the payload's keys:
+
+```python
+class Researcher(Agent):
+    @serves("research.topic", concurrency=4, lease=30)
+    async def work(self, topic: str, *, depth: int = 1) -> list[str]: ...
+```
+
+A method with a concurrency of 1 runs as turns. A paused agent takes no tasks, a
+stopping one no more; a closing swarm finishes what runs and leaves the rest pending.
+
+```python
+await swarm.tasks.gather("research.topic", inputs, need="all")  # or "first", or 3
+await swarm.tasks.schedule("daily", "report.daily", cron="0 7 * * *")  # or every=60.0
+swarm.tasks.find(kind="research.*", status="failed", limit=20)
+print(await task.explain())  # "nobody serves 'research.topic'", "retry 2 of 3 in 12 s"
+```
+
+- `gather` with a key or a parent waits, after a crash, for the tasks it had submitted.
+- A schedule submits one task for each time, also with many processes. Of the times when
+  no process was there, the last one gets a task, and the others are counted.
+- A task may be for an agent (`to`), a capability or a role. Due tasks are taken by
+  priority, due time and order; `TaskOptions.aging` seconds of waiting make up for one
+  step of priority.
+- Work of a person is a task of a kind `human.*`, which is completed by `resolve`.
+- `find` and `stats` show the tasks as this process knows them from the log.
+- `global.metrics`, `global.health` and `agents.<type>.<name>` are written about once a
+  second while tasks change; metrics count since the process follows the log.
+
 A task is handed on under its claim, and its worker saves checkpoints to go on from:
 
 ```python
@@ -43,8 +81,10 @@ run = await swarm.pipelines.start(flow, "bees", id="content-1")
 print(await run.result())
 ```
 
-Limits: a payload is a document (1 MiB); an id, kind or key is a path; a record keeps
-the newest 64 entries of its history.
+Limits: a payload is a document (1 MiB; store larger artefacts elsewhere, and pass a
+reference); an id, kind or key is a path; a record keeps the newest 64 entries of its
+history. Final tasks are removed when there are more than `TaskOptions.keep` (10,000),
+or after `TaskOptions.keep_seconds` (a day), with their steps, keys and handoffs.
 """
 
 from swarm.work._checkpoint_rules import Checkpoint
