@@ -45,7 +45,8 @@ class Write:
     Attributes:
         path: The path of the document; names only, no index.
         body: Its JSON, or None with no `record` either: delete it.
-        record: A frozen record of swarm's own with a `to_json()`, in place of JSON.
+        record: A frozen record of swarm's own with a `to_json()`, in place of JSON; or,
+            beside it, the record that the JSON describes.
         expires: The kernel time at which it ends, or None: it stays.
         priority: The weight of the write, for `higher-priority-wins`.
     """

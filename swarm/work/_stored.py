@@ -15,9 +15,9 @@ VERSION: Final = 1
 
 
 def stored(path: Path, record: Any) -> Write:
-    """Return what writes a record."""
+    """Return what writes a record, which is never changed from then on."""
     value = structuring().unstructure(record)
-    return Write(path, orjson.dumps({**value, "version": VERSION}))
+    return Write(path, orjson.dumps({**value, "version": VERSION}), record)
 
 
 def loaded(document: Document | None, cls: type[T]) -> T | None:
