@@ -12,10 +12,11 @@ import orjson
 
 from swarm.errors import StaleClaim, StepMismatch
 from swarm.model import AgentIdentity, Path, canonical, check_text
-from swarm.ports import Condition, View, Write
+from swarm.ports import HARD_DOCUMENT_BYTES, Codec, Condition, Limits, View, Write
 from swarm.work._task_manager import TaskManager
 
 _SCALARS: Final = frozenset((str, int, float, bool, type(None)))
+_ARGUMENTS: Final = Codec(Limits(document_bytes=HARD_DOCUMENT_BYTES, depth=250))
 
 STEPS: Final = Path.of("global", "task_steps")
 
@@ -118,9 +119,14 @@ def fingerprint(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
 
     Raises:
         TypeError: An argument is not a JSON value.
+        InvalidValue: Nor is one that is a list, a tuple or a dict.
+        LimitExceeded: One of these nests beyond 250, or is larger than 16 MiB.
     """
     if not args and not kwargs:
         return ""
+    for argument in (*args, *kwargs.values()):
+        if argument.__class__ not in _SCALARS:
+            _ARGUMENTS.encode(argument)  # orjson does not survive deep tuples
     return hashlib.sha256(canonical([args, kwargs])).hexdigest()[:32]
 
 

@@ -447,6 +447,21 @@ async def test_a_step_runs_once_per_task(kind):
             idempotency_key()
 
 
+async def test_arguments_of_a_step_that_nest_too_deep_are_refused(kind):
+    async with offices(kind) as office:
+        tasks = office.tasks()
+        await tasks.submit("a")
+        deep = ()
+        for _ in range(300):
+            deep = (deep,)
+        async with tasks.claim("a") as claim:
+            with pytest.raises(LimitExceeded):
+                await claim.step("outline", len, deep)
+            with pytest.raises(LimitExceeded):
+                await claim.step("outline", dict, key=[deep])
+            assert await claim.step("outline", len, ((),)) == 1
+
+
 async def test_steps_run_at_the_same_time_and_one_that_runs_is_waited_for(kind):
     async with offices(kind) as office:
         tasks = office.tasks()
