@@ -57,8 +57,8 @@ class PastView:
         """Look at what `versions` remembers."""
         self._versions = versions
         self._log = log
-        self.revision = revision
-        self.now = now
+        self.revision: int = revision
+        self.now: int = now
 
     def find(self, path: Path) -> Document | None:
         """Return the document that was at `path` or around it, or None."""
