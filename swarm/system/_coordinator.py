@@ -544,7 +544,7 @@ class Coordinator:
                 log.debug("the end of swarm %s was cancelled; it goes on", self.name)
         self.deadlines.close()
         if self.work is not None:
-            self.work.finish()
+            await self.work.finish()
         if self._release is not None:
             await self._release()
         self.phase = Phase.CLOSED

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar, overload
 
@@ -401,6 +402,8 @@ class Claim:
     ) -> None:
         """Ask a rule that ends the claim."""
         if self._over is not None and not self._is_lost:
+            if self._manager.closed is not None:
+                raise self._manager.closed
             raise InvalidTransition(f"{self!r} has ended; it cannot {step} any more")
         self._is_settling = True
         try:
@@ -483,10 +486,21 @@ class Claim:
         if is_new and self._body is not None:
             self._body.cancel_soon()
 
-    def close(self) -> None:
-        """Take in that the swarm is closed: the body goes on, and can do nothing."""
-        if self._over is None:
-            self._finish("the swarm is closed")
+    async def close(self) -> None:
+        """Give the task back: the swarm is closed, and the body can do nothing more.
+
+        A task that may be handed on is left to its handoff, which outlives the process.
+        """
+        if self._over is not None:
+            return
+        self._is_settling = True
+        if self._record.handoff is None:
+            request = (self._right, "release", 0, "the swarm was closed")
+            with suppress(SwarmError):  # the lease bounds what is left
+                await self._manager.apply_one(
+                    self._identity, self.task_id, decide_give_back, request
+                )
+        self._finish("the swarm is closed")
 
     def is_decided(self) -> bool:
         """Return whether it has ended, and is renewed no more."""

@@ -277,6 +277,7 @@ class Task:
             AccessDenied: The policy does not let this identity read it.
         """
         self._caller.check_right(self.id, "read")
+        await self._caller.manager.ready()
         record = await self._caller.manager.find(self.id)
         if record is None:
             raise NotFound(f"there is no task {self.id!r} (any more)")

@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Any, Final, Protocol, TypeVar
 
+import anyio
+
 from swarm.errors import Closed
 from swarm.model import AgentIdentity, Commit, Document, Path, living
 from swarm.ports import (
@@ -59,6 +61,9 @@ Observer = Callable[[TaskRecord | None], None]
 _DESCRIBED: Final = 20
 """How many running tasks are told of one by one."""
 
+_PATIENCE: Final = 5.0
+"""Seconds that the end waits for the kernel to take back what is claimed."""
+
 _LAG: Final = MICRO // 20
 """After how long a task is tried again that was not due on the kernel's clock."""
 
@@ -70,8 +75,8 @@ class LiveClaim(Protocol):
         """Take in the task's new record."""
         ...
 
-    def close(self) -> None:
-        """Take in that the swarm is closed."""
+    async def close(self) -> None:
+        """Give the task back, for the swarm is closed."""
         ...
 
 
@@ -352,12 +357,16 @@ class TaskManager:
                 )
         return lines
 
-    def finish(self) -> None:
-        """Let go of the claims that are left: their bodies can do nothing more."""
+    async def finish(self) -> None:
+        """Give back the tasks that are still claimed: their bodies can do no more.
+
+        What a kernel that does not answer keeps from it ends with its lease.
+        """
         self.close()
         self.deadlines.close()
-        for claim in tuple(self.claims.values()):
-            claim.close()
+        with anyio.move_on_after(_PATIENCE):
+            for claim in tuple(self.claims.values()):
+                await claim.close()
         self.claims.clear()
 
     def close(self, error: Exception | None = None) -> None:

@@ -72,7 +72,7 @@ async def offices(kind: str, count: int = 1, **options: Any) -> AsyncIterator[An
         yield made[0] if count == 1 else made
     finally:
         for office in made:
-            office.manager.finish()
+            await office.manager.finish()
             await quiet()
             for task in tuple(office.running):
                 task.cancel()

@@ -10,7 +10,9 @@ from swarm import (
     Agent,
     Backoff,
     Claim,
+    Closed,
     Restart,
+    StaleClaim,
     Swarm,
     SwarmConfig,
     TaskError,
@@ -289,3 +291,20 @@ async def test_explain_tells_of_the_tasks():
         assert f"'slow' works on {task.id} (slow)" in text
         assert "1 pending: nobody serves this kind" in text
         await slow.ask(Slow.open)
+
+
+async def test_a_closed_swarm_gives_its_tasks_back(tmp_path):
+    """J13: who opens the store again does not wait for a lease."""
+    storage = f"file:{tmp_path}?durability=process"
+    async with Swarm("kept", storage) as swarm:
+        task = await swarm.tasks.submit("a")
+        claim = await swarm.tasks.claim("a", lease=3600)
+        await claim.step("s", lambda: 1)
+    with pytest.raises((StaleClaim, Closed)):
+        await claim.complete()
+    async with Swarm("kept", storage) as swarm:
+        again = await swarm.tasks.claim("a", timeout=5)
+        assert (again.task_id, again.attempt) == (task.id, 1)
+        assert await again.step("s", lambda: 2) == 1
+        await again.complete("done")
+        assert await swarm.tasks.get(task.id).result(timeout=5) == "done"

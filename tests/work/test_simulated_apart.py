@@ -64,7 +64,7 @@ class Process:
         for task in (*self.workers, *self.running):
             task.cancel()
         await asyncio.gather(*self.workers, *self.running, return_exceptions=True)
-        self.manager.finish()
+        await self.manager.finish()
         self.kernel.tail.close()
 
 

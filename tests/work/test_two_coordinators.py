@@ -116,4 +116,4 @@ async def test_a_later_process_knows_the_tasks_that_there_are(kind):
         waiting = asyncio.ensure_future(third.tasks().claim("a")._claimed())
         await third.pass_time(5.1)
         assert (await waiting).payload == 2
-        third.manager.finish()
+        await third.manager.finish()
