@@ -53,31 +53,30 @@ def pop_entered(entered: Entered[T], frame: types.FrameType) -> T:
 class Enterable:
     """Something of which `async with` takes the usual, in any number of tasks."""
 
-    __slots__ = ("_entered", "_manager", "_usual")
-
-    def __init__(self, manager: LeaseManager) -> None:
-        """Take it from this manager."""
-        self._manager = manager
-        self._entered: Entered[Lease] = []
-        self._usual: AcquireSpec | None = None
+    # Not slots: each call of `swarm.lock` makes one, and the class has the defaults.
+    _manager: LeaseManager
+    _usual: AcquireSpec | None = None
+    _entered: Entered[Lease] | None = None
 
     @abstractmethod
     def usual(self) -> AcquireSpec:
-        """Return what `async with` takes."""
+        """Return what `async with` takes, renewed from the start if it is renewed."""
 
     async def __aenter__(self) -> Lease:
         manager, spec = self._manager, self._usual
         if spec is None:
             spec = self._usual = self.usual()
-            spec.is_entering = spec.renew
         if manager.core.pause is not None:
             await manager.core.pause()
         asked: Any = manager.ask(spec)  # `acquire`, without a coroutine of its own
         lease: Lease
         lease = asked if asked.__class__ is Lease else await manager.granted(asked)
         lease._enter(lease._session)
-        frame = sys._getframe(1)  # documented
-        self._entered.append((lease, id(frame), lease._body))
+        body = lease, id(sys._getframe(1)), lease._body  # documented
+        if self._entered is None:
+            self._entered = [body]
+        else:
+            self._entered.append(body)
         return lease
 
     async def __aexit__(
@@ -86,8 +85,13 @@ class Enterable:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        frame = sys._getframe(1)  # documented
-        pending = pop_entered(self._entered, frame)._leave(error)
+        entered = self._entered
+        assert entered is not None  # `__aenter__` was called before
+        if len(entered) == 1:
+            lease = entered.pop()[0]
+        else:
+            lease = pop_entered(entered, sys._getframe(1))  # documented
+        pending = lease._leave(error)
         if pending is not None:
             await pending
 
@@ -98,16 +102,14 @@ class Acquisition(Enterable):
     Used again, by the same task or by others, it is a request of its own each time.
     """
 
-    __slots__ = ("_spec",)
-
     def __init__(self, manager: LeaseManager, spec: AcquireSpec) -> None:
         """Ask for this each time it is awaited or entered."""
-        super().__init__(manager)
+        self._manager = manager
         self._spec = spec
 
     def usual(self) -> AcquireSpec:
         """Return what `async with` takes."""
-        return attrs.evolve(self._spec)
+        return self._spec.entering()
 
     def __await__(self) -> Generator[Any, None, Lease]:
         return self._manager.acquire(self._spec).__await__()

@@ -440,11 +440,10 @@ class LeaseManager:
     def issue(self, spec: AcquireSpec, session: Session, grant: Grant) -> Lease:
         """Make the lease that stands for a grant."""
         core = self.core
-        lease = Lease(self, spec, session, grant)
-        core.leases[grant.id] = lease
         if spec.is_window:
-            lease._session = Session("a limiter")
-        lease._session.leases[grant.id] = lease
+            session = Session("a limiter")
+        lease = Lease(self, spec, session, grant)
+        core.leases[grant.id] = session.leases[grant.id] = lease
         if spec.is_entering:
             lease._is_renewing = True
             core.alarms.set(lease, spec.ttl / RENEWALS)

@@ -50,7 +50,8 @@ class LockTerms:
         self.life: int = to_micro(ttl)
         self.aging = aging
         self.delay: int = to_micro(delay) if delay else 0
-        self._paths: dict[str, Path] = {}
+        self.paths: dict[str, Path] = {}
+        self._usual: dict[str, tuple[AcquireSpec, AcquireSpec]] = {}
 
     def path(self, name: str) -> Path:
         """Return where a lock's document stands.
@@ -59,14 +60,32 @@ class LockTerms:
             InvalidPath: the name is empty or too long.
             TypeError: the name is no text.
         """
-        path = self._paths.get(name)
+        path = self.paths.get(name)
         if path is None:
             check_text("the name of a lock", name)
             path = LOCKS.child(name)
-            if len(self._paths) >= _CACHED:
-                self._paths.clear()
-            self._paths[name] = path
+            if len(self.paths) >= _CACHED:
+                self.paths.clear()
+            self.paths[name] = path
         return path
+
+    def usual(
+        self, name: str, identity: AgentIdentity
+    ) -> tuple[AcquireSpec, AcquireSpec]:
+        """Return what is asked for by default: awaited, and entered.
+
+        That of the last identity that asked is remembered, for each name.
+
+        Raises:
+            AccessDenied: the policy does not let the identity hold it.
+        """
+        found = self._usual.get(name)
+        if found is None or found[0].identity is not identity:
+            spec = self.spec(name, identity)
+            if len(self._usual) >= _CACHED:
+                self._usual.clear()
+            found = self._usual[name] = spec, spec.entering()
+        return found
 
     def spec_of(self, name: str) -> AcquireSpec:
         """Return what the program would ask for."""
@@ -142,12 +161,11 @@ class LockHandle(Enterable):
     cancels the body with `LeaseLost` when it is lost nevertheless.
     """
 
-    __slots__ = ("_identity", "_terms", "name")
-
     def __init__(self, terms: LockTerms, identity: AgentIdentity, name: str) -> None:
         """Handle the lock called `name`."""
-        super().__init__(terms.manager)
-        terms.path(name)
+        self._manager = terms.manager
+        if name not in terms.paths:
+            terms.path(name)  # which checks it
         self._terms = terms
         self._identity = identity
         self.name: str = name
@@ -194,6 +212,10 @@ class LockHandle(Enterable):
                 timeout no time to wait.
             TypeError: an argument has the wrong type.
         """
+        is_usual = mode == "exclusive" and ttl is None and timeout is None
+        if is_usual and priority is Priority.NORMAL and renew and not reentrant:
+            spec, _ = self._terms.usual(self.name, self._identity)
+            return Acquisition(self._manager, spec)
         spec = self._terms.spec(
             self.name,
             self._identity,
@@ -238,7 +260,7 @@ class LockHandle(Enterable):
 
     def usual(self) -> AcquireSpec:
         """Return what `async with` takes."""
-        return self._terms.spec(self.name, self._identity)
+        return self._terms.usual(self.name, self._identity)[1]
 
     def __repr__(self) -> str:
         return f"<lock {self.name!r}>"

@@ -91,8 +91,10 @@ class SemaphoreState(LeaseState):
 
     def first(self, grant: Grant) -> "SemaphoreState":
         """Return a version of its own with one holder, by a short way."""
-        new = SemaphoreState(self.declared, self.capacity)
-        new.grants[grant.id] = grant
+        new = SemaphoreState.__new__(SemaphoreState)
+        new.declared = self.declared
+        new.capacity = self.capacity
+        new.grants = {grant.id: grant}
         new.in_use = grant.permits
         return new
 

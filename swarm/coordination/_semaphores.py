@@ -118,8 +118,6 @@ class SemaphoreHandle(Enterable):
     cancels the body with `LeaseLost` when it is lost nevertheless.
     """
 
-    __slots__ = ("_blank", "_identity", "_path", "_terms", "name")
-
     def __init__(
         self,
         terms: SemaphoreTerms,
@@ -128,7 +126,7 @@ class SemaphoreHandle(Enterable):
         capacity: int | None,
     ) -> None:
         """Handle the semaphore called `name`."""
-        super().__init__(terms.manager)
+        self._manager = terms.manager
         self._path, self._blank = terms.open(identity, name, capacity)
         self._terms = terms
         self._identity = identity
@@ -184,7 +182,7 @@ class SemaphoreHandle(Enterable):
 
     def usual(self) -> AcquireSpec:
         """Return what `async with` takes."""
-        return self._spec(1, None, None, renew=True)
+        return self._spec(1, None, None, renew=True).entering()
 
     def _spec(
         self, permits: int, ttl: float | None, timeout: float | None, *, renew: bool

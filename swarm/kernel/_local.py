@@ -186,9 +186,12 @@ class LocalTree:
         record, events, outcome = rule(old, now, request)
         if record is not KEEP and not (record is None and old is None):
             revision = self._revision + 1
-            at = self._next_at()
+            at = self._wall()
+            if at < self._at:
+                at = self._at  # H3
             made = self._versions.write_record(path, old, record, revision, at, author)
-            size = held_by(made)
+            last = made.previous
+            size = ENTRY_BYTES if last is None else ENTRY_BYTES + last.size
             self._log_commit(revision, at, author, (made,), (), size, None, events)
             return revision, outcome
         if not events:
@@ -430,22 +433,24 @@ class LocalTree:
         )
         if self._log.add(commit, size, at):
             self._forget_surplus()
-        self._tell(commit, has_events=bool(events or announced))
-        return commit
-
-    def _tell(self, commit: Commit, *, has_events: bool) -> None:
-        """Wake the readers and call the listeners that the newest commit concerns."""
-        followers = self._followers
+        followers, listeners = self._followers, self._listeners
         if followers.waiters:
             followers.wake()
-        documents = commit.documents
         if documents and self._watchers.count:
             followers.route(documents)
-        listeners = self._listeners
-        for listener in listeners.on_events if has_events else listeners.on_documents:
+        # `Listeners.call`, written out: nearly every commit makes one document.
+        for listener in (
+            listeners.on_events if events or announced else listeners.on_documents
+        ):
             listener(commit)
-        if documents and listeners.by_folder:
-            listeners.call_by_folder(commit)
+        if listeners.by_folder:
+            if len(documents) == 1:
+                folder = documents[0].path.segments[0]
+                for listener in listeners.by_folder.get(folder, ()):
+                    listener(commit)
+            elif documents:
+                listeners.call_by_folder(commit)
+        return commit
 
     def _forget_surplus(self) -> None:
         for entry in self._log.pop_surplus():

@@ -110,7 +110,9 @@ class Versions:
                 self._by_text[path.text] = new
             return new
         new = Document(path, None, record, revision, revision, at, author)
-        self.begin(new)
+        self.tree.put(new)  # `begin`, written out: a lock that is free has no document
+        if self.tombstones:
+            new.previous = self.tombstones.pop(path.text, None)
         return new
 
     def undo(self, made: list[Document]) -> None:

@@ -10,6 +10,7 @@ import contextvars
 import enum
 import logging
 import math
+from asyncio.events import _get_running_loop
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
@@ -404,7 +405,10 @@ class Coordinator:
             WrongLoop: This is not the swarm's event loop.
             Closed: The swarm is closed; spawning: or about to be.
         """
-        self.check_loop()
+        if _get_running_loop() is not self.loop:
+            self.check_loop()
+        if self.phase is Phase.OPEN:
+            return
         closed = self.closed_error()
         if closed is not None:
             raise closed

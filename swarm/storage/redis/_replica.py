@@ -83,7 +83,9 @@ class Replica(LocalTree):
         self._revision = commit.revision
         if any(document.expires is not None for document in commit.documents):
             self._set_timer()
-        self._tell(commit, has_events=bool(commit.events))
+        self._followers.wake()
+        self._followers.route(commit.documents)
+        self._listeners.call(commit, has_events=bool(commit.events))
         self._wake()
 
     async def reach(self, revision: int) -> None:
