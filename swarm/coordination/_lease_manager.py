@@ -138,16 +138,19 @@ class LeaseManager:
         asked = self.ask(spec)
         return asked if isinstance(asked, Lease) else await self.granted(asked)
 
-    async def granted(self, asked: Any) -> Lease:
-        """Return the lease that `ask` could not return; raises as `acquire` does."""
+    def granted(self, asked: Any) -> Awaitable[Lease]:
+        """Await the lease that `ask` could not return; raises as `acquire` does."""
         if isinstance(asked, asyncio.Task):
-            asked = await self._settled(asked, self.pass_on)
-            if isinstance(asked, Lease):
-                return asked
+            return self._granted_later(asked)
         timeout = asked.spec.timeout
         kind = DeadlockError if timeout is None else DeadlockTimeout
-        lease: Lease = await asked.wait(timeout, kind)
-        return lease
+        waiting: Awaitable[Lease] = asked.wait(timeout, kind)
+        return waiting
+
+    async def _granted_later(self, task: "asyncio.Task[Lease | Waiter]") -> Lease:
+        """Await the answer of a kernel that is a round trip away, then the lease."""
+        asked = await self._settled(task, self.pass_on)
+        return asked if isinstance(asked, Lease) else await self.granted(asked)
 
     def acquire_nowait(self, spec: AcquireSpec) -> Lease:
         """Return a lease, granted now.
