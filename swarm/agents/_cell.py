@@ -28,7 +28,7 @@ from swarm.agents._mailbox import Mailbox, State
 from swarm.agents._protocol import ResolvedMethod, calls_of
 from swarm.agents._restart import Restart
 from swarm.agents._steps import SuspendedTurn, swap_task
-from swarm.agents._turn import first_step, produce
+from swarm.agents._turn import PLAIN, produce, wrap
 from swarm.agents._worker import DEPTH, Worker
 from swarm.coordination import AnyOf
 from swarm.errors import NoSuchAgent, RemoteCancelled, WrongLoop
@@ -84,17 +84,31 @@ class Cell:
 
     # fmt: off
     __slots__ = (
-        "accepting", "agent", "args", "aside", "aside_box", "beat", "began",
-        "calls", "cancelling", "capabilities", "capacity", "children",
-        "context", "current", "ending", "error", "factory", "failures",
-        "handled", "heir_of", "hook", "host", "identity", "is_gone",
-        "is_interrupted", "keeps", "killed", "late", "mailbox", "open", "path",
-        "reason", "registered", "restart", "restarts", "returning", "serving",
-        "shutdown", "spawner", "stack", "started_at", "status", "stop_timer",
-        "stops_itself", "supervisor", "surfaces", "timers", "watchers",
-        "worker",
+        "__dict__",
+        "accepting", "agent", "args", "beat", "began", "calls", "cancelling",
+        "capabilities", "capacity", "context", "current", "factory", "handled", "hook",
+        "host", "identity", "is_gone", "keeps", "killed", "mailbox", "open", "path",
+        "reason", "registered", "restart", "serving", "shutdown", "spawner",
+        "started_at", "status", "supervisor", "surfaces", "watchers", "worker",
     )
     # fmt: on
+
+    # What few agents ever have costs the others no memory: it is in `__dict__`.
+    aside_box: Mailbox[Envelope] | None = None
+    returning: set[Envelope] | None = None
+    aside: dict[Envelope, asyncio.Task[Any]] | None = None
+    children: dict[asyncio.Task[Any], str] | None = None
+    timers: set[Any] | None = None
+    stack: AsyncExitStack | None = None
+    ending: asyncio.Task[Any] | None = None
+    heir_of: "Cell | None" = None
+    stop_timer: Any = None
+    error: BaseException | None = None
+    is_interrupted: bool = False
+    stops_itself: bool = False
+    failures: int = 0
+    restarts: int = 0
+    late: int = 0
 
     def __init__(
         self,
@@ -126,35 +140,20 @@ class Cell:
         self.accepting: bool = True
         self.open: bool = False
         self.mailbox: Mailbox[Envelope] | None = None
-        self.aside_box: Mailbox[Envelope] | None = None
         self.worker: Worker | None = None
         self.current: Envelope | None = None
-        self.returning: set[Envelope] | None = None
         self.hook: Envelope | None = None
-        self.aside: dict[Envelope, asyncio.Task[Any]] | None = None
-        self.children: dict[asyncio.Task[Any], str] | None = None
-        self.timers: set[Any] | None = None
-        self.stack: AsyncExitStack | None = None
         self.context: Context | None = None
         self.watchers: list[asyncio.Future[None]] | None = None
-        self.ending: asyncio.Task[Any] | None = None
-        self.heir_of: Cell | None = None
         self.spawner: AgentIdentity = OWNER
-        self.stop_timer: Any = None
         self.surfaces: Holdings | None = None
-        self.error: BaseException | None = None
         self.serving: bool = False
         self.keeps: bool = False
         self.cancelling: bool = False
-        self.is_interrupted: bool = False
         self.killed: bool = False
         self.is_gone: bool = False
-        self.stops_itself: bool = False
         self.registered: bool = False
         self.handled: int = 0
-        self.failures: int = 0
-        self.restarts: int = 0
-        self.late: int = 0
         self.started_at: int = self.host.clock.wall()
         self.began: float = self.host.now()
         self.beat: float = self.began
@@ -236,7 +235,7 @@ class Cell:
         """
         host = self.host
         pool = host.pool
-        worker = self.worker
+        worker = self.worker or (pool.parked[-1] if pool.parked else None)
         if (
             self.serving
             or self.mailbox is not None
@@ -244,15 +243,16 @@ class Cell:
             or pool.left <= 0
             or pool.depth >= DEPTH
             or envelope.call.interleaves
-            or (worker is None and (worker := pool.take()) is None)
+            or worker is None
             or not worker.is_parked
             or worker.waker.done()
         ):
             envelope.reply = host.loop.create_future()
             self.post(envelope)
             return PENDING
+        if self.worker is None:
+            self.worker = pool.parked.pop()
         self.serving = True
-        self.worker = worker
         self.began = envelope.since
         pool.left -= 1
         if not pool.left:
@@ -263,7 +263,11 @@ class Cell:
             worker.rename(self.identity.agent_id)
         asker = swap_task(pool.loop, worker.task)
         try:
-            result = self._first_step(envelope)
+            context = self.context
+            if context is None:
+                context = pool.context
+            context = context.copy()
+            result = context.run(self._first_step, context, envelope)
         except BaseException as error:  # noqa: BLE001  # the asker's
             self.fail_turn(error)
             result = PENDING
@@ -275,7 +279,7 @@ class Cell:
             result = PENDING
         else:
             if result is not PENDING:
-                if not envelope.is_decided():  # fast path
+                if envelope.state == RUNNING:  # fast path
                     envelope.state = ENDED
                     envelope.args = ()
                     self.current = None
@@ -410,6 +414,7 @@ class Cell:
         """Run turns until one suspends, which is returned, or nothing can run now."""
         budget = BUDGET
         host = self.host
+        template = host.pool.context
         self.began = host.now()
         while budget:
             budget -= 1
@@ -429,7 +434,12 @@ class Cell:
             else:
                 return None
             try:
-                result = self._first_step(envelope)
+                context = self.context
+                if context is None:
+                    context = template.copy()
+                elif not envelope.call.is_hook:
+                    context = context.copy()
+                result = context.run(self._first_step, context, envelope)
             except BaseException as error:  # noqa: BLE001  # see fail_turn
                 self.fail_turn(error)
             else:
@@ -450,16 +460,30 @@ class Cell:
                 break
         return None
 
-    def _first_step(self, envelope: Envelope) -> Any:
-        """Run the first step of a turn; return its result, or a `SuspendedTurn`."""
+    def _first_step(self, context: Context, envelope: Envelope) -> Any:
+        """Begin a turn, in `context`; return its result, or a `SuspendedTurn`.
+
+        Raises:
+            BaseException: What the turn raised.
+        """
         self.current = envelope
         envelope.state = RUNNING
-        context = self.context
-        if context is None:
-            context = self.host.pool.context.copy()
-        elif not envelope.call.is_hook:
-            context = context.copy()
-        return context.run(first_step, context, self.agent, envelope)
+        current_turn.set(envelope)
+        call = envelope.call
+        if call.streams:
+            coroutine = produce(self.agent, envelope)
+        else:
+            if envelope.kwargs:
+                coroutine = call.function(self.agent, *envelope.args, **envelope.kwargs)
+            else:  # by itself: merging even no keywords makes a dict
+                coroutine = call.function(self.agent, *envelope.args)
+            if coroutine.__class__ is not PLAIN:
+                coroutine = wrap(coroutine)  # another awaitable marked as a coroutine
+        try:
+            awaited = coroutine.send(None)
+        except StopIteration as stop:
+            return stop.value
+        return SuspendedTurn(context, coroutine, awaited)
 
     def _next(self) -> Envelope | None:
         """Return the request whose turn it is, or None when there is none."""
@@ -771,8 +795,10 @@ class Cell:
 
     def notify(self) -> None:
         """Let every `until` look again."""
+        if self.watchers is None:
+            return
         watchers, self.watchers = self.watchers, None
-        for watcher in watchers or ():
+        for watcher in watchers:
             if not watcher.done():
                 watcher.set_result(None)
 

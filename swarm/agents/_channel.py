@@ -17,16 +17,17 @@ class Channel:
         buffer: The items that were produced and not read.
         ended: Whether no more items come.
         reader: The activity and the task that have read last.
+        window: How many items may be buffered.
     """
 
     __slots__ = (
         "_credit",
         "_error",
         "_readers",
-        "_window",
         "buffer",
         "ended",
         "reader",
+        "window",
     )
 
     def __init__(self, window: int) -> None:
@@ -34,7 +35,7 @@ class Channel:
         self.buffer: deque[Any] = deque()
         self.ended: bool = False
         self.reader: tuple[Any, asyncio.Task[Any] | None] = (None, None)
-        self._window = window
+        self.window: int = window
         self._error: BaseException | None = None
         self._credit: asyncio.Future[None] | None = None
         self._readers: list[asyncio.Future[None]] = []
@@ -42,11 +43,12 @@ class Channel:
     def push(self, item: object) -> None:
         """Hand an item over; see `is_full` before the next."""
         self.buffer.append(item)
-        self._wake_readers()
+        if self._readers:
+            self._wake_readers()
 
     def is_full(self) -> bool:
         """Return whether there is no room for another item."""
-        return len(self.buffer) >= self._window
+        return len(self.buffer) >= self.window
 
     async def room(self, loop: asyncio.AbstractEventLoop) -> None:
         """Wait until there is room for another item."""
@@ -56,6 +58,11 @@ class Channel:
                 await self._credit
             finally:
                 self._credit = None
+
+    def has_credit(self) -> bool:
+        """Return whether a producer that waited has been woken and has yet to go on."""
+        credit = self._credit
+        return credit is not None and credit.done() and not credit.cancelled()
 
     def take(self) -> Any:
         """Take the oldest item and give credit for one more."""

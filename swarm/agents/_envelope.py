@@ -22,7 +22,7 @@ from swarm.ports import Standing, current_activity, current_task, frames_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_NO_KEYWORDS: Final[dict[str, Any]] = {}
+NO_KEYWORDS: Final[dict[str, Any]] = {}
 NEVER: Final = float("inf")
 
 
@@ -104,7 +104,7 @@ class Envelope:
         self.cell: Target = cell
         self.call: ResolvedMethod = call
         self.args: tuple[Any, ...] = args
-        self.kwargs: dict[str, Any] = kwargs or _NO_KEYWORDS
+        self.kwargs: dict[str, Any] = kwargs or NO_KEYWORDS
         self.since: float = since
         self.state: int = 0
         self.cause: Cause | None = None
@@ -207,6 +207,8 @@ class Streamed(Envelope):
         channel = self.channel
         if channel is not None and (channel.buffer or channel.ended):
             return ()  # the reader has been woken, or is about to look
+        if channel is not None and channel.has_credit():
+            return ()  # the producer goes on by itself
         return super().blockers()
 
 

@@ -294,7 +294,8 @@ def finish(cell: Cell, reason: str) -> None:
     cell.accepting = cell.open = False
     cell.killed = True
     cell.reason = reason
-    cell.returning = None
+    if cell.returning is not None:
+        cell.returning = None
     lost = 0
 
     def error() -> BaseException:
@@ -325,9 +326,10 @@ def _end_beside(cell: Cell) -> None:
     """End what runs beside the turns, timers and subscriptions included."""
     for task in tuple(cell.children or ()):
         task.cancel()
-    timers, cell.timers = cell.timers, None
-    for timer in timers or ():
-        timer.cancel()
+    if cell.timers is not None:
+        timers, cell.timers = cell.timers, None
+        for timer in timers:
+            timer.cancel()
     if cell.surfaces is not None:
         cell.surfaces.end()
 

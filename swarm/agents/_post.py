@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from swarm.agents._cell import Cell
-from swarm.agents._envelope import Envelope
+from swarm.agents._envelope import NO_KEYWORDS, Envelope
 from swarm.agents._protocol import ResolvedMethod
 from swarm.model import Cause, Event
 
@@ -24,7 +24,12 @@ class Posted(Envelope):
         undelivered: Callable[[Event[Any], BaseException], None],
     ) -> None:
         """Call a method with an event."""
-        super().__init__(cell, call, (event,), {})
+        self.cell = cell
+        self.call = call
+        self.args = (event,)
+        self.kwargs = NO_KEYWORDS
+        self.since = 0.0
+        self.state = 0
         self._event = event
         self._undelivered = undelivered
 

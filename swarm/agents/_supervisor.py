@@ -148,7 +148,8 @@ class Supervisor:
             options.shutdown,
         )
         cell.spawner = spawner
-        cell.heir_of = old
+        if old is not None:
+            cell.heir_of = old
         bind(agent, cell)
         return cell
 
@@ -358,9 +359,9 @@ class Supervisor:
 
     def _stop_timer(self, cell: Cell, timeout: float | None) -> None:
         """End the agent unless it has stopped in `timeout` seconds; None: never."""
-        timer, cell.stop_timer = cell.stop_timer, None
-        if timer is not None:
-            timer.cancel()
+        if cell.stop_timer is not None:
+            cell.stop_timer.cancel()
+            cell.stop_timer = None
         if timeout is not None:
             when = self.host.now() + timeout
             cell.stop_timer = self.host.clock.call_at(

@@ -2,40 +2,18 @@
 
 import types
 from collections.abc import Hashable, Iterable
-from contextvars import Context
-from typing import Any
+from typing import Any, Final
 
 from swarm.agents._channel import Channel
-from swarm.agents._envelope import Envelope, asking_party, current_turn
+from swarm.agents._envelope import Envelope, asking_party
 from swarm.agents._host import Host
-from swarm.agents._steps import SuspendedTurn
+
+PLAIN: Final = types.CoroutineType
+"""What calling an `async def` method makes."""
 
 
-def first_step(context: Context, agent: Any, envelope: Envelope) -> Any:
-    """Begin a turn in `context`; return its result, or a `SuspendedTurn`.
-
-    Raises:
-        BaseException: What the turn raised.
-    """
-    current_turn.set(envelope)
-    call = envelope.call
-    if call.streams:
-        coroutine = produce(agent, envelope)
-    else:
-        if envelope.kwargs:
-            coroutine = call.function(agent, *envelope.args, **envelope.kwargs)
-        else:  # by itself: merging even no keywords makes a dict
-            coroutine = call.function(agent, *envelope.args)
-        if coroutine.__class__ is not types.CoroutineType:
-            coroutine = _await(coroutine)  # another awaitable marked as a coroutine
-    try:
-        awaited = coroutine.send(None)
-    except StopIteration as stop:
-        return stop.value
-    return SuspendedTurn(context, coroutine, awaited)
-
-
-async def _await(awaitable: Any) -> Any:
+async def wrap(awaitable: Any) -> Any:
+    """Return what `awaitable` comes to."""
     return await awaitable
 
 
@@ -53,7 +31,7 @@ async def produce(agent: Any, envelope: Envelope) -> Any:
             if channel.ended:
                 break
             channel.push(item)
-            if channel.is_full():
+            if len(channel.buffer) >= channel.window:
                 credit = Credit(channel, host)
                 credit.expect()
                 with host.graph.waiting(asking_party(host, credit), credit):

@@ -7,6 +7,7 @@ in production that is `Cell`. So there is nothing to switch off in production.
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 from typing import Any
 
 from swarm.agents import Envelope, Status
@@ -94,10 +95,10 @@ class FaultyCell(Cell):
 
     # --- turns ------------------------------------------------------------------
 
-    def _first_step(self, envelope: Envelope) -> Any:
+    def _first_step(self, context: Context, envelope: Envelope) -> Any:
         if not envelope.call.is_hook:
             self._begin(envelope)
-        return super()._first_step(envelope)
+        return super()._first_step(context, envelope)
 
     def run_aside(self, envelope: Envelope) -> None:
         """Start a turn beside the others."""
