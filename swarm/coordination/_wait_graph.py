@@ -108,10 +108,11 @@ class WaitGraph:
         joins: Knows which tasks join others; None: none does.
     """
 
-    __slots__ = ("_waits", "joins")
+    __slots__ = ("_asking", "_waits", "joins")
 
     def __init__(self) -> None:
         """Begin with no party waiting."""
+        self._asking: Hashable | None = None
         self._waits: dict[Hashable, list[Obstacle]] = {}
         self.joins: Joins | None = None
 
@@ -177,11 +178,20 @@ class WaitGraph:
         yield from tuple(self._waits)
 
     def has(self, party: Hashable) -> bool:
-        """Return whether a party waits for something that was noted."""
-        return party in self._waits
+        """Return whether a party waits for something, or is about to."""
+        return party in self._waits or (
+            self._asking is not None and party == self._asking
+        )
 
     def find_cycle(self, party: Hashable, obstacle: Obstacle) -> tuple[str, ...]:
         """Return the cycle this wait would close, one line for each party, or ()."""
+        before, self._asking = self._asking, party
+        try:
+            return self._find_cycle(party, obstacle)
+        finally:
+            self._asking = before
+
+    def _find_cycle(self, party: Hashable, obstacle: Obstacle) -> tuple[str, ...]:
         blockers = obstacle.blockers()
         if isinstance(blockers, tuple) and len(blockers) < _NEAR:  # fast path
             for blocker in blockers:

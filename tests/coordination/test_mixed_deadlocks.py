@@ -530,3 +530,25 @@ async def test_a_wait_inside_an_async_generator_is_seen(what):
                         tasks.create_task(_awaiting(swarm.lock("a").acquire()))
                 else:
                     await asyncio.gather(child())
+
+
+@virtual
+async def test_a_cycle_of_leases_without_a_body_is_reported_when_it_closes():
+    """L15: the request that closes the cycle counts as waiting while it is judged."""
+    async with Swarm() as swarm:
+        x = await swarm.lock("x").acquire()
+
+        async def holds_y_and_wants_x() -> None:
+            lease = await swarm.lock("y").acquire()
+            try:
+                await (await swarm.lock("x").acquire()).release()
+            finally:
+                await lease.release()
+
+        other = asyncio.ensure_future(holds_y_and_wants_x())
+        await turns(3)
+        with pytest.raises(DeadlockError) as caught:
+            await swarm.lock("y").acquire()
+        assert len(caught.value.cycle) == 2
+        await x.release()
+        await other
