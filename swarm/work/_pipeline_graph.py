@@ -23,6 +23,7 @@ MAPPED: Final = 1_000
 
 _OVER: Final = ("completed", "failed", "skipped")
 _FAILED: Final = {"failed", "escalated"}
+_ACTIVE: Final = {"pending", "running"}
 _BACKOFF: Final = Backoff(0.1, 60.0)
 
 
@@ -277,6 +278,11 @@ def run_output(
     if len(last) == 1:
         return progress[last[0]].output
     return {name: progress[name].output for name in last}
+
+
+def has_active(tasks: Sequence[StageTask]) -> bool:
+    """Return whether one of these tasks is pending or running."""
+    return not _ACTIVE.isdisjoint([task.status for task in tasks])
 
 
 class NextTask(NamedTuple):

@@ -66,6 +66,7 @@ class PipelineManager:
         self._flows: dict[str, Pipeline] = {}
         self._servers: dict[tuple[str, str], _Server] = {}
         self._advancing: dict[str, bool] = {}
+        self._memories: rules.Memories = {}
         tasks.on_change(self._changed)
 
     def register(self, flow: Pipeline) -> None:
@@ -152,26 +153,33 @@ class PipelineManager:
             return
         run_id = orjson.loads(new.spec.metadata).get("pipeline")
         if isinstance(run_id, str):
-            self.news.wake(run_id)
             if new.spec.kind.split(".")[1] in self._flows:
                 self.advance_soon(run_id)
+            else:
+                self.news.wake(run_id)
 
     async def _advance(self, run_id: str) -> None:
+        outlook: rules.Outlook = "idle"
         try:
             while self._advancing[run_id]:
                 self._advancing[run_id] = False
+                outlook = "idle"  # also when this fails
                 try:
-                    has_more = await self.apply(OWNER, rules.advance, run_id)
+                    outlook = await self.apply(
+                        OWNER, rules.advance, run_id, self._memories
+                    )
                 except Contention:
                     await self.tasks.clock.sleep(0.1)
-                    has_more = True
-                if has_more:
+                    outlook = "more"
+                if outlook == "more":
                     self._advancing[run_id] = True
         except Closed:
             return
         finally:
             del self._advancing[run_id]
-            self.news.wake(run_id)
+            if outlook == "idle":  # a look at a run that is going would be in vain
+                self._memories.pop(run_id, None)
+                self.news.wake(run_id)
 
     def _serve(self, name: str, stage: str) -> None:
         """Have one task wait for work on a stage, unless enough is in work."""
@@ -209,7 +217,11 @@ class PipelineManager:
             stage = self.flow(name).stage(stage_name)
             payload = claim.payload
             given = await self.tasks.kernel.read(
-                rules.stage_input, payload["run"], stage_name, payload["item"]
+                rules.stage_input,
+                payload["run"],
+                stage_name,
+                payload["item"],
+                self._memories,
             )
             args, kwargs = stage.typed(*given)
             await self._runner.until_possible(stage)

@@ -8,7 +8,8 @@ output of the stages before it (P4).
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from itertools import chain, count
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import attrs
 import orjson
@@ -29,6 +30,7 @@ from swarm.work._pipeline_graph import (
     StageTask,
     as_items,
     derive,
+    has_active,
     next_tasks,
     run_status,
 )
@@ -107,6 +109,36 @@ class RunView(NamedTuple):
     tasks: Mapping[str, TaskRecord]
 
 
+@attrs.define
+class RunMemory:
+    """What cannot change any more of a run, so that nobody looks at that again.
+
+    Attributes:
+        started_at: When the run was started: another run may get its id.
+        whole: The completed tasks that got the whole input of their stage, by stage.
+        items: The tasks of the items that were begun, by stage; only those that are
+            completed stay as they are.
+        going: The items whose task was not completed, by stage.
+        outputs: The outputs of completed stages. Never changed.
+    """
+
+    started_at: int
+    whole: dict[str, StageTask] = attrs.field(factory=dict)
+    items: dict[str, list[StageTask]] = attrs.field(factory=dict)
+    going: dict[str, list[int]] = attrs.field(factory=dict)
+    outputs: dict[str, JSON] = attrs.field(factory=dict)
+
+
+Memories: TypeAlias = dict[str, RunMemory]
+"""What a process remembers of the runs it serves, by run."""
+
+_REMEMBERED: Final = 1_000
+"""Of how many runs."""
+
+Outlook: TypeAlias = Literal["more", "going", "idle"]
+"""Whether more tasks can begin at once, or some are not settled, or neither."""
+
+
 def run_path(run_id: str) -> Path:
     """Return where a run's record stands."""
     return PIPELINES.child(run_id)
@@ -140,7 +172,9 @@ def look(view: View, run_id: str) -> RunView:
     return RunView(record, progress, run_status(progress, cancelled=cancelled), found)
 
 
-def stage_input(view: View, run_id: str, stage: str, item: int | None) -> Any:
+def stage_input(
+    view: View, run_id: str, stage: str, item: int | None, memories: Memories
+) -> Any:
     """Return the arguments of a stage's function, by position and by name (P4).
 
     Raises:
@@ -152,7 +186,11 @@ def stage_input(view: View, run_id: str, stage: str, item: int | None) -> Any:
     if run is None:
         raise NotFound(f"there is no run {run_id} of a pipeline")
     shape = run.stage(stage)
-    before = {name: _output(view, run, run.stage(name)) for name in shape.after}
+    outputs = _memory_of(run, memories).outputs
+    for name in shape.after:
+        if name not in outputs:
+            outputs[name] = _output(view, run, run.stage(name))
+    before = {name: outputs[name] for name in shape.after}
     values = list(before.values()) or [run.given]
     if shape.map:
         items = as_items(values[0])
@@ -206,6 +244,66 @@ def _records(view: View, run: RunRecord, stage: StageShape) -> Iterator[TaskReco
             return
         yield task
         item += 1
+
+
+def _memory_of(run: RunRecord, memories: Memories) -> RunMemory:
+    memory = memories.get(run.id)
+    if memory is None or memory.started_at != run.started_at:
+        if len(memories) >= _REMEMBERED:
+            memories.clear()
+        memory = memories[run.id] = RunMemory(run.started_at)
+    return memory
+
+
+def _remembered_tasks(
+    view: View, run: RunRecord, memory: RunMemory
+) -> dict[str, list[StageTask]]:
+    """Return the tasks of each stage; look only at those that were not completed."""
+    stages: dict[str, list[StageTask]] = {}
+    for stage in run.stages:
+        name = stage.name
+        items = memory.items.get(name)
+        if items is None:
+            whole = memory.whole.get(name)
+            if whole is None:
+                task = load(view.find(_path_of(run.task_id(NextTask(name)))))
+                whole = None if task is None else _as_stage_task(task)
+            if whole is not None:
+                stages[name] = [whole]
+                if whole.result is not None:
+                    memory.whole[name] = whole
+                continue
+        if stage.map:
+            if items is None:
+                items = memory.items[name] = []
+            memory.going[name] = _look_at_items(
+                view, run, name, items, memory.going.get(name, [])
+            )
+            if items:
+                stages[name] = items
+            else:
+                del memory.items[name]  # the stage may yet get its input whole
+    return stages
+
+
+def _look_at_items(
+    view: View, run: RunRecord, name: str, items: list[StageTask], going: list[int]
+) -> list[int]:
+    """Bring the tasks of items up to date; return those that are not completed."""
+    left: list[int] = []
+    for item in chain(going, count(len(items))):
+        task = load(view.find(_path_of(run.task_id(NextTask(name, item)))))
+        if task is None:
+            if item < len(items):  # the run is being removed
+                del items[item:]
+            break
+        if item == len(items):
+            items.append(_as_stage_task(task))
+        else:
+            items[item] = _as_stage_task(task)
+        if task.result is None:
+            left.append(item)
+    return left
 
 
 @lru_cache(maxsize=16_384)
@@ -275,12 +373,13 @@ def check_same(record: RunRecord, name: str, shapes: Sequence[StageShape]) -> No
         )
 
 
-def advance(view: View, run_id: str) -> Plan:
-    """Plan the tasks that can begin now. The outcome is whether more are to come."""
+def advance(view: View, run_id: str, memories: Memories) -> Plan:
+    """Plan the tasks that can begin now. The outcome is an `Outlook`."""
     record = load_run(view.find(run_path(run_id)))
     if record is None:
-        return Plan(outcome=False)
-    return _begin(view, record, _stage_tasks(view, record)[0])
+        return Plan(outcome="idle")
+    tasks = _remembered_tasks(view, record, _memory_of(record, memories))
+    return _begin(view, record, tasks)
 
 
 def resume(view: View, run_id: str) -> Plan:
@@ -358,10 +457,13 @@ def remove(view: View, run_id: str) -> Plan:
 def _begin(
     view: View, record: RunRecord, tasks: Mapping[str, Sequence[StageTask]]
 ) -> Plan:
-    """Plan the tasks that can begin. The outcome is whether more are to come."""
+    """Plan the tasks that can begin. The outcome is an `Outlook`."""
     cancelled = record.cancelled is not None
     found = next_tasks(record.stages, tasks, record.given, cancelled=cancelled)
-    return Plan(*_submit(record, found[:CHUNK], view.now), len(found) > CHUNK)
+    outlook: Outlook = "more" if len(found) > CHUNK else "going"
+    if not found and not any(map(has_active, tasks.values())):
+        outlook = "idle"
+    return Plan(*_submit(record, found[:CHUNK], view.now), outlook)
 
 
 def _submit(
