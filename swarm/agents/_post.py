@@ -39,7 +39,8 @@ class Posted(Envelope):
         return self._event.cause
 
     @cause.setter
-    def cause(self, cause: Cause | None) -> None: ...
+    def cause(self, cause: Cause | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Ignore what every envelope is given; the event has a cause of its own."""
 
     def settle(self, error: BaseException) -> None:
         """Tell the subscription that the event comes to nothing."""

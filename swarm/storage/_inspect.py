@@ -27,8 +27,8 @@ class StoredTree:
     report: RecoveryReport
     commits: list[Commit]
     compacted: int
-    _base: dict[str, Document]
-    _newest: dict[str, Document]
+    _base: dict[str, Document] = attrs.field(alias="base")
+    _newest: dict[str, Document] = attrs.field(alias="newest")
 
     def documents(self, revision: int | None = None) -> dict[str, Document]:
         """Return the documents by path, by default the newest.
