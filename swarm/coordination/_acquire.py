@@ -109,7 +109,7 @@ class Acquisition(Enterable):
 
     def usual(self) -> AcquireSpec:
         """Return what `async with` takes."""
-        return self._spec.entering()
+        return attrs.evolve(self._spec, is_entering=self._spec.renew)
 
     def __await__(self) -> Generator[Any, None, Lease]:
         return self._manager.acquire(self._spec).__await__()

@@ -170,10 +170,6 @@ class AcquireSpec:
     delay: int = 0
     is_window: bool = False
 
-    def entering(self) -> "AcquireSpec":
-        """Return the same for a body that is entered at once."""
-        return attrs.evolve(self, is_entering=self.renew)
-
     def request(self, id: str, session: str, now: int) -> Request:  # noqa: A002
         """Return the request made of it."""
         return Request(

@@ -51,7 +51,8 @@ class LockTerms:
         self.aging = aging
         self.delay: int = to_micro(delay) if delay else 0
         self.paths: dict[str, Path] = {}
-        self._usual: dict[str, tuple[AcquireSpec, AcquireSpec]] = {}
+        self._awaited: dict[str, AcquireSpec] = {}
+        self._entered: dict[str, AcquireSpec] = {}
 
     def path(self, name: str) -> Path:
         """Return where a lock's document stands.
@@ -70,22 +71,24 @@ class LockTerms:
         return path
 
     def usual(
-        self, name: str, identity: AgentIdentity
-    ) -> tuple[AcquireSpec, AcquireSpec]:
-        """Return what is asked for by default: awaited, and entered.
+        self, name: str, identity: AgentIdentity, *, is_entering: bool
+    ) -> AcquireSpec:
+        """Return what is asked for by default, awaited or entered.
 
-        That of the last identity that asked is remembered, for each name.
+        For each name, the request of the last identity that asked is remembered.
 
         Raises:
             AccessDenied: the policy does not let the identity hold it.
         """
-        found = self._usual.get(name)
-        if found is None or found[0].identity is not identity:
+        known = self._entered if is_entering else self._awaited
+        spec = known.get(name)
+        if spec is None or spec.identity is not identity:
             spec = self.spec(name, identity)
-            if len(self._usual) >= _CACHED:
-                self._usual.clear()
-            found = self._usual[name] = spec, spec.entering()
-        return found
+            spec.is_entering = is_entering
+            if len(known) >= _CACHED:
+                known.clear()
+            known[name] = spec
+        return spec
 
     def spec_of(self, name: str) -> AcquireSpec:
         """Return what the program would ask for."""
@@ -214,7 +217,7 @@ class LockHandle(Enterable):
         """
         is_usual = mode == "exclusive" and ttl is None and timeout is None
         if is_usual and priority is Priority.NORMAL and renew and not reentrant:
-            spec, _ = self._terms.usual(self.name, self._identity)
+            spec = self._terms.usual(self.name, self._identity, is_entering=False)
             return Acquisition(self._manager, spec)
         spec = self._terms.spec(
             self.name,
@@ -260,7 +263,7 @@ class LockHandle(Enterable):
 
     def usual(self) -> AcquireSpec:
         """Return what `async with` takes."""
-        return self._terms.usual(self.name, self._identity)[1]
+        return self._terms.usual(self.name, self._identity, is_entering=True)
 
     def __repr__(self) -> str:
         return f"<lock {self.name!r}>"

@@ -182,7 +182,9 @@ class SemaphoreHandle(Enterable):
 
     def usual(self) -> AcquireSpec:
         """Return what `async with` takes."""
-        return self._spec(1, None, None, renew=True).entering()
+        spec = self._spec(1, None, None, renew=True)
+        spec.is_entering = True
+        return spec
 
     def _spec(
         self, permits: int, ttl: float | None, timeout: float | None, *, renew: bool
