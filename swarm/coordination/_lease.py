@@ -375,8 +375,11 @@ class Lease:
     def _abandon(self) -> None:
         """Note that no body runs under it any more."""
         self._body = None
-        self._depth = self._renews_from = 0
-        self._is_renewing = self._is_struck = False
+        self._depth = 0
+        self._is_renewing = False
+        if self._renews_from or self._is_struck:
+            self._renews_from = 0
+            self._is_struck = False
         session = self._inside
         if session is not None:
             if session.bodies:

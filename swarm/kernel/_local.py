@@ -436,20 +436,21 @@ class LocalTree:
         followers, listeners = self._followers, self._listeners
         if followers.waiters:
             followers.wake()
-        if documents and self._watchers.count:
+        if self._watchers.count and documents:
             followers.route(documents)
         # `Listeners.call`, written out: nearly every commit makes one document.
-        for listener in (
-            listeners.on_events if events or announced else listeners.on_documents
-        ):
-            listener(commit)
-        if listeners.by_folder:
-            if len(documents) == 1:
-                folder = documents[0].path.segments[0]
-                for listener in listeners.by_folder.get(folder, ()):
-                    listener(commit)
-            elif documents:
+        called = listeners.on_events if events or announced else listeners.on_documents
+        if called:
+            for listener in called:
+                listener(commit)
+        if documents and listeners.by_folder:
+            if len(documents) > 1:
                 listeners.call_by_folder(commit)
+                return commit
+            inside = listeners.by_folder.get(documents[0].path.segments[0])
+            if inside is not None:
+                for listener in inside:
+                    listener(commit)
         return commit
 
     def _forget_surplus(self) -> None:

@@ -110,7 +110,8 @@ class Versions:
                 self._by_text[path.text] = new
             return new
         new = Document(path, None, record, revision, revision, at, author)
-        self.tree.put(new)  # `begin`, written out: a lock that is free has no document
+        # `begin`, written out: a lock that is free has no document.
+        self.tree.put(new)
         if self.tombstones:
             new.previous = self.tombstones.pop(path.text, None)
         return new
