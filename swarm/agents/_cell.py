@@ -412,8 +412,11 @@ class Cell:
 
     def run_turns(self) -> SuspendedTurn | None:
         """Run turns until one suspends, which is returned, or nothing can run now."""
+        if self.mailbox is None and self.hook is None:  # fast path
+            return None
         budget = BUDGET
         host = self.host
+        holding = host.holding
         template = host.pool.context
         self.began = host.now()
         while budget:
@@ -429,6 +432,8 @@ class Cell:
                 and (envelope.reply is None or not envelope.reply.done())
             ):  # fast path; no local refers to the reply, for errors keep this frame
                 mailbox.queue.popleft()
+            elif self.hook is None and (mailbox is None or not mailbox.queue):
+                return None
             elif (following := self._next()) is not None:
                 envelope = following
             else:
@@ -450,7 +455,7 @@ class Cell:
                     envelope.args = ()
                     self.current = None
                     self.handled += 1
-                    if host.holding:
+                    if holding:
                         host.turn_ended(envelope)
                     if self.watchers:
                         self.notify()

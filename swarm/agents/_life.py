@@ -324,8 +324,9 @@ def finish(cell: Cell, reason: str) -> None:
 
 def _end_beside(cell: Cell) -> None:
     """End what runs beside the turns, timers and subscriptions included."""
-    for task in tuple(cell.children or ()):
-        task.cancel()
+    if cell.children:
+        for task in tuple(cell.children):
+            task.cancel()
     if cell.timers is not None:
         timers, cell.timers = cell.timers, None
         for timer in timers:
@@ -339,8 +340,9 @@ def cancel_code(cell: Cell) -> None:
     if cell.current is not None and cell.worker is not None:
         cell.cancelling = True
         cell.worker.task.cancel()
-    for task in (*(cell.aside or {}).values(), *(cell.children or ())):
-        task.cancel()
+    if cell.aside or cell.children:
+        for task in (*(cell.aside or {}).values(), *(cell.children or ())):
+            task.cancel()
 
 
 async def until_still(cell: Cell) -> None:

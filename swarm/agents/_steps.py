@@ -79,6 +79,8 @@ else:
 def resume(turn: SuspendedTurn, cancelled: asyncio.CancelledError | None) -> Any:
     """Let the task that has taken a turn over go on with it; return what it awaits.
 
+    A turn that the task itself has begun, uncancelled, awaits what it has yielded.
+
     Args:
         turn: What is left of the turn.
         cancelled: The cancellation that came before the task took the turn over. As
@@ -95,8 +97,6 @@ def resume(turn: SuspendedTurn, cancelled: asyncio.CancelledError | None) -> Any
         message = cancelled.args[0] if cancelled.args else None
         if not turn.is_marked or not awaited.cancel(msg=message):
             return run(coroutine.throw, cancelled)
-    elif not turn.is_kept:
-        return awaited
     if awaited is None or (turn.is_marked and awaited.done()):
         return run(coroutine.send, None)
     if turn.is_marked:

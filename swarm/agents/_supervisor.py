@@ -131,7 +131,7 @@ class Supervisor:
         name = str(path.segments[-1])
         identity = AgentIdentity(name, kind, name, options.role or kind)
         old = table.cells.get(name)
-        if spawner != OWNER:
+        if spawner is not OWNER and spawner != OWNER:
             self.host.check_spawn(spawner, name, identity.role)
         if old is not None:
             self.check_kill(old)

@@ -24,7 +24,7 @@ from swarm.ports import System, drives, one_loop_turn
 PARKED: Final = 256
 """How many workers wait for work at most; a worker beyond that ends."""
 
-INLINE: Final = 512
+INLINE: Final = 1024
 """How many first steps run in the call stacks of askers in one turn of the loop."""
 
 DEPTH: Final = 16
@@ -189,7 +189,7 @@ class Worker:
         captured `current_task()`.
         """
         turn, self.turn = self.turn, None
-        if not self.task.cancelling():
+        if cancelled is not None and not self.task.cancelling():
             cancelled = None
         while True:
             if turn is not None:
@@ -198,7 +198,10 @@ class Worker:
                 thrown: BaseException | None = None
                 result = None
                 try:
-                    awaited = resume(turn, cancelled)
+                    if turn.is_kept or cancelled is not None:
+                        awaited = resume(turn, cancelled)
+                    else:
+                        awaited = turn.awaited
                     turn = cancelled = None
                     while True:
                         try:

@@ -105,6 +105,7 @@ class Coordinator:
         task: The coordinator's own task; it is done when the swarm has ended.
         snapshots: Takes and restores snapshots; made when first used, in memory.
         recovery: What opening the store found; None: the swarm is in memory only.
+        commits_at_once: Whether there is `apply_now`: the tree is in this process.
         phase: How far the swarm has come.
         failures: The failures that reached no asker and no supervisor, in order.
         cancel_body: Called when the swarm ends although its body has not.
@@ -183,6 +184,7 @@ class Coordinator:
         self.task_options: TaskOptions | None = config.tasks
         self.handoffs: HandoffManager | None = None
         self.pipelines: PipelineManager | None = None
+        self.commits_at_once: bool = self.kernel.local is not None
         recipient = self.runtime.substitute(PostingRecipient)
         self.attachments: list[Attachment] = [EventAgents(self.bus, recipient)]
         self.snapshots: SnapshotManager | None = None
@@ -284,11 +286,6 @@ class Coordinator:
         A job is a plain function; one that has to wait starts a task.
         """
         return self._agenda.add(when, job)
-
-    @property
-    def commits_at_once(self) -> bool:
-        """Whether there is `apply_now`: the tree is in this process."""
-        return self.kernel.local is not None
 
     def apply_now(
         self, author: AgentIdentity, rule: Callable[..., Plan], *arguments: Any

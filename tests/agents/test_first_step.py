@@ -281,15 +281,15 @@ async def test_an_asker_that_is_always_answered_at_once_lets_others_run():
 
         def tick() -> None:
             at.append(asked)
-            loop.call_soon(tick) if asked < 1000 else None
+            loop.call_soon(tick) if asked < 4 * INLINE else None
 
         loop.call_soon(tick)
-        while asked < 1000:
+        while asked < 4 * INLINE:
             await ada.ask(Worker.add, 1)
             asked += 1
         gaps = [b - a for a, b in itertools.pairwise(at)]
         assert max(gaps) <= INLINE + 2
-        assert len(at) >= 1000 // (INLINE + 2)
+        assert len(at) >= 3
 
 
 @virtual
