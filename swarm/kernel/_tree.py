@@ -53,7 +53,8 @@ class Tree:
         """
         text = document.path.text
         if text not in self.by_text and self._gone.pop(text, None) is None:
-            self.tidy()
+            if self._gone:
+                self.tidy()
             self._make_room(document.path)
         self.by_text[text] = document
 

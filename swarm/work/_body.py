@@ -14,20 +14,20 @@ class ClaimBody:
             takes its place.
     """
 
-    __slots__ = ("_cancelling", "_is_struck", "_name", "_task", "is_lent")
+    __slots__ = ("_cancelling", "_claim", "_is_struck", "_task", "is_lent")
 
-    def __init__(self, name: str, task: "asyncio.Task[Any] | None" = None) -> None:
+    def __init__(self, claim: object, task: "asyncio.Task[Any] | None" = None) -> None:
         """Begin in the running task, or in one that is lent.
 
         Args:
-            name: What a cancellation says.
+            claim: The claim, which a cancellation names.
             task: The task that is lent.
         """
         self.is_lent: bool = task is not None
         task = current_task() if task is None else task
         assert task is not None  # this is called in a coroutine
         self._task: asyncio.Task[Any] | None = task
-        self._name = name
+        self._claim = claim
         self._cancelling = task.cancelling()
         self._is_struck = False
 
@@ -42,7 +42,7 @@ class ClaimBody:
     def _cancel(self) -> None:
         if self._task is not None and not self._is_struck:
             self._is_struck = True
-            self._task.cancel(self._name)
+            self._task.cancel(repr(self._claim))
 
     def leave(self, error: BaseException | None) -> bool:
         """End; return whether the error is the cancellation that came from here."""

@@ -329,7 +329,7 @@ class Claim:
             if not self._body.is_lent:
                 raise RuntimeError(f"a body runs already under {self!r}")
             self._body.leave(None)
-        self._body = ClaimBody(f"{self!r}", task)
+        self._body = ClaimBody(self, task)
         if self._record.cancel is not None:
             self._body.cancel_soon()
 

@@ -68,7 +68,9 @@ class Claiming:
         return self._claimed().__await__()
 
     async def __aenter__(self) -> Claim:
-        claim = await self._claimed()
+        claim = self._at_once()
+        if claim is None:
+            claim = await self._wait_for_claim()
         claim.enter()
         self._claim = claim
         return claim
@@ -83,14 +85,21 @@ class Claiming:
         return claim is not None and await claim.leave(error)
 
     async def _claimed(self) -> Claim:
+        claim = self._at_once()
+        return await self._wait_for_claim() if claim is None else claim
+
+    def _at_once(self) -> Claim | None:
+        """Return the claim of a task that can be had without waiting, or None."""
         manager = self._manager
-        if manager.local is not None and manager.is_ready and manager.pause is None:
+        if manager.local is None or manager.pause is not None or not manager.is_ready:
+            return None
+        index = manager.index
+        if index.has_later():
             manager.promote()
-            record = manager.index.pick(self._selector)
-            if record is not None:
-                now = self._try_now(record)
-                if now is not None:
-                    return now
+        record = index.pick(self._selector)
+        return None if record is None else self._try_now(record)
+
+    async def _wait_for_claim(self) -> Claim:
         claim = await self.acquire()
         if claim is None:
             raise TaskTimeout(

@@ -64,7 +64,8 @@ class TaskIndex:
         self.records[task_id] = record
         status = record.status
         if old is not None:
-            self._leave(task_id)
+            if old.status is PENDING:
+                self._leave(task_id)
             if old.claim is not None:
                 self._stop_running(old.claim.agent, task_id)
         else:

@@ -58,6 +58,8 @@ R = TypeVar("R")
 Observer = Callable[[TaskRecord | None], None]
 """Called with a task's new record in the middle of a commit; None: it is gone."""
 
+_COMPLETE: Final = TaskStatus.COMPLETE
+
 _DESCRIBED: Final = 20
 """How many running tasks are told of one by one."""
 
@@ -92,6 +94,7 @@ class TaskManager:
         queue: The claims that wait for a task.
         alarm: What rings when something of a task comes due.
         claims: The claims of this process, by the id of their task.
+        closed: The error of everything that is asked for after the end, or None.
     """
 
     def __init__(
@@ -154,7 +157,7 @@ class TaskManager:
         self._ahead = 0
         self._prefix = entropy.identifier()[:12]
         self._ids = 0
-        self._closed: Exception | None = None
+        self.closed: Exception | None = None
         self._unlisten = tail.listen(self._follow, documents=True, folders=("global",))
         if self.local is not None:
             self._take_in(*self.local.read_now(_all_tasks))
@@ -179,7 +182,7 @@ class TaskManager:
     @property
     def is_ready(self) -> bool:
         """Whether this process knows the tasks, and the swarm is open."""
-        return self._loaded is None and self._closed is None
+        return self._loaded is None and self.closed is None
 
     async def ready(self) -> None:
         """Wait until this process knows the tasks.
@@ -187,8 +190,8 @@ class TaskManager:
         Raises:
             Closed: The swarm is closed.
         """
-        if self._closed is not None:
-            raise self._closed
+        if self.closed is not None:
+            raise self.closed
         if self._loaded is not None:
             await asyncio.shield(self._loaded)
 
@@ -270,7 +273,7 @@ class TaskManager:
 
     def pass_on(self, record: TaskRecord) -> None:
         """Let others here have a task that was picked and not claimed."""
-        if self._closed is None and self.index.give_back(record, self.now()):
+        if self.closed is None and self.index.give_back(record, self.now()):
             self.queue.offer(record)
 
     def defer(self, record: TaskRecord) -> None:
@@ -374,26 +377,21 @@ class TaskManager:
 
         Live claims can still be ended, until `finish`.
         """
-        if self._closed is not None:
+        if self.closed is not None:
             return
-        self._closed = error or Closed("the swarm is closed")
+        self.closed = error or Closed("the swarm is closed")
         self._unlisten()
         self.alarm.close()
         if self._loaded is not None and not self._loaded.done():
-            self._loaded.set_exception(self._closed)
+            self._loaded.set_exception(self.closed)
             self._loaded.exception()
-        self.queue.close(self._closed)
+        self.queue.close(self.closed)
         for callback in self._closing:
             callback()
         for observers in tuple(self._observers.values()):
             for observer in tuple(observers.values()):
                 observer(None)
         self._observers.clear()
-
-    @property
-    def closed(self) -> Exception | None:
-        """The error of everything that is asked for after the end, or None."""
-        return self._closed
 
     # --- following the log ------------------------------------------------------------
 
@@ -448,14 +446,17 @@ class TaskManager:
                 self.queue.offer(record)
             for listener in self._listeners:
                 listener(old, record)
-            self.alarm.arm_for(record, is_ready)
-        claim = self.claims.get(task_id)
-        if claim is not None:
-            claim.follow(record)
-        observers = self._observers.get(task_id)
-        if observers is not None:
-            for observer in tuple(observers.values()):
-                observer(record)
+            if record.status is not _COMPLETE:  # nothing comes due any more
+                self.alarm.arm_for(record, is_ready)
+        if self.claims:
+            claim = self.claims.get(task_id)
+            if claim is not None:
+                claim.follow(record)
+        if self._observers:
+            observers = self._observers.get(task_id)
+            if observers is not None:
+                for observer in tuple(observers.values()):
+                    observer(record)
 
     def _learn_time(self, record: TaskRecord) -> None:
         """Take in that kernel time is not before that of a record."""

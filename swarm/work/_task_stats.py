@@ -66,11 +66,6 @@ class _Durations:
         self.total = 0
         self.newest: deque[int] = deque(maxlen=_KEPT)
 
-    def add(self, micros: int) -> None:
-        self.count += 1
-        self.total += micros
-        self.newest.append(micros)
-
     def shown(self) -> Duration:
         newest = sorted(self.newest)
         rank = max(0, -(-len(newest) * 95 // 100) - 1)
@@ -122,7 +117,12 @@ class TaskTotals:
         durations = self._durations.get(before)
         if durations is None:
             durations = self._durations[before] = _Durations()
-        durations.add(max(0, entry.at - since))
+        micros = entry.at - since
+        if micros < 0:
+            micros = 0
+        durations.count += 1
+        durations.total += micros
+        durations.newest.append(micros)
         if status is TaskStatus.RUNNING:
             return
         if status is TaskStatus.COMPLETE:
