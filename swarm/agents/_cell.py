@@ -417,7 +417,7 @@ class Cell:
         budget = BUDGET
         host = self.host
         holding = host.holding
-        template = host.pool.context
+        new_context = host.pool.context.copy
         self.began = host.now()
         while budget:
             budget -= 1
@@ -429,19 +429,24 @@ class Cell:
                 and self.hook is None
                 and mailbox.queue
                 and (envelope := mailbox.queue[0]).state == QUEUED
-                and (envelope.reply is None or not envelope.reply.done())
+                and (
+                    (is_tell := envelope.is_tell)
+                    or envelope.reply is None
+                    or not envelope.reply.done()
+                )
             ):  # fast path; no local refers to the reply, for errors keep this frame
                 mailbox.queue.popleft()
             elif self.hook is None and (mailbox is None or not mailbox.queue):
                 return None
             elif (following := self._next()) is not None:
                 envelope = following
+                is_tell = envelope.is_tell
             else:
                 return None
             try:
                 context = self.context
                 if context is None:
-                    context = template.copy()
+                    context = new_context()
                 elif not envelope.call.is_hook:
                     context = context.copy()
                 result = context.run(self._first_step, context, envelope)
@@ -450,7 +455,7 @@ class Cell:
             else:
                 if result.__class__ is SuspendedTurn:
                     return result
-                if envelope.is_tell and envelope.state == RUNNING:  # fast path
+                if is_tell and envelope.state == RUNNING:  # fast path
                     envelope.state = ENDED
                     envelope.args = ()
                     self.current = None
