@@ -44,6 +44,9 @@ BUDGET: Final = 256
 PENDING: Final[Any] = object()
 """No answer yet."""
 
+OVER: Final[Any] = object()
+"""A first step that was the whole turn."""
+
 QUEUED: Final = State.QUEUED.value
 RUNNING: Final = State.RUNNING.value
 ENDED: Final = State.ENDED.value
@@ -489,10 +492,15 @@ class Cell:
                 coroutine = call.function(self.agent, *envelope.args)
             if coroutine.__class__ is not PLAIN:
                 coroutine = wrap(coroutine)  # another awaitable marked as a coroutine
-        try:
-            awaited = coroutine.send(None)
-        except StopIteration as stop:
-            return stop.value
+        if envelope.is_tell:  # its result is not needed, and costs an exception
+            awaited = next(coroutine.__await__(), OVER)
+            if awaited is OVER:
+                return None
+        else:
+            try:
+                awaited = coroutine.send(None)
+            except StopIteration as stop:
+                return stop.value
         return SuspendedTurn(context, coroutine, awaited)
 
     def _next(self) -> Envelope | None:
