@@ -206,20 +206,22 @@ def _progress(
         waits: StageStatus = "skipped" if blocked else "pending"
         return StageProgress(name=stage.name, status=waits)
     of = 1 if items is None else len(items)
-    status = _status_of([task.status for task in mine], of, cancelled=cancelled)
+    statuses = [task.status for task in mine]
+    status = _status_of(statuses, of, cancelled=cancelled)
     output: JSON = ABSENT
     if status == "completed":
         results = [orjson.loads(task.result or b"null") for task in mine]
         output = results[0] if items is None else results
-    ended = max((task.ended for task in mine), default=0)
+    started = filter(None, [task.started for task in mine])
+    has_failed = not _FAILED.isdisjoint(statuses)
     return StageProgress(
         name=stage.name,
         status=status,
         tasks=len(mine),
         of=of,
-        started_at=min((task.started for task in mine if task.started), default=0),
-        ended_at=ended if status in _OVER else 0,
-        error=next((task.error for task in mine if task.status in _FAILED), ""),
+        started_at=min(started, default=0),
+        ended_at=max([t.ended for t in mine], default=0) if status in _OVER else 0,
+        error=next(t.error for t in mine if t.status in _FAILED) if has_failed else "",
         output=output,
     )
 
@@ -312,8 +314,8 @@ def next_tasks(
         items = mapped_items(stage, before, given)
         if items is None:
             found += [NextTask(stage.name)] if not mine else []
-        elif not any(task.status in _FAILED for task in mine):
-            active = sum(task.status in ("pending", "running") for task in mine)
+        elif _FAILED.isdisjoint(statuses := [task.status for task in mine]):
+            active = sum(map(statuses.count, _ACTIVE))
             end = min(len(items), len(mine) + stage.concurrency - active)
             found += [NextTask(stage.name, item) for item in range(len(mine), end)]
     return found
