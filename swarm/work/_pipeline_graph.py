@@ -13,7 +13,15 @@ import attrs
 import orjson
 
 from swarm.errors import InvalidTransition
-from swarm.model import ABSENT, JSON, Backoff, check_seconds, check_text, check_whole
+from swarm.model import (
+    ABSENT,
+    JSON,
+    AgentIdentity,
+    Backoff,
+    check_seconds,
+    check_text,
+    check_whole,
+)
 
 StageStatus: TypeAlias = Literal["pending", "running", "completed", "failed", "skipped"]
 RunStatus: TypeAlias = Literal["running", "completed", "failed", "cancelled"]
@@ -319,3 +327,47 @@ def next_tasks(
             end = min(len(items), len(mine) + stage.concurrency - active)
             found += [NextTask(stage.name, item) for item in range(len(mine), end)]
     return found
+
+
+# --- a run --------------------------------------------------------------------------
+
+
+def task_key(task: NextTask) -> str:
+    """Return what tells a task of a run from its others, but for its round."""
+    return task.stage if task.item is None else f"{task.stage}:{task.item}"
+
+
+@attrs.frozen(kw_only=True)
+class RunRecord:
+    """A run of a pipeline as it stands in the tree.
+
+    Attributes:
+        id: The run's id.
+        name: The pipeline's name.
+        stages: The shape.
+        given: The input. Never changed.
+        requester: The agent that started it.
+        started_at: When, in kernel time.
+        cancelled: Why it was cancelled, or None.
+        rounds: How often the task of a stage or item was begun again by hand, by
+            "stage" or "stage:item".
+    """
+
+    id: str
+    name: str
+    stages: tuple[StageShape, ...]
+    given: JSON
+    requester: AgentIdentity
+    started_at: int = 0
+    cancelled: str | None = None
+    rounds: dict[str, int] = attrs.field(factory=dict)
+
+    def stage(self, name: str) -> StageShape:
+        """Return the shape of a stage of the run."""
+        return next(stage for stage in self.stages if stage.name == name)
+
+    def task_id(self, task: NextTask) -> str:
+        """Return the id of the newest task of a stage, or of one of its items."""
+        key = task_key(task)
+        round_ = self.rounds.get(key, 0)
+        return f"{self.id}:{key}~{round_}" if round_ else f"{self.id}:{key}"

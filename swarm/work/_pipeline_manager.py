@@ -14,6 +14,7 @@ from swarm.work._claim import Claim
 from swarm.work._claiming import Claiming
 from swarm.work._news import News
 from swarm.work._pipeline import Pipeline, Stage
+from swarm.work._pipeline_memory import Memories
 from swarm.work._pipeline_rules import RunView
 from swarm.work._ready import TaskSelector
 from swarm.work._task_manager import TaskManager
@@ -66,7 +67,7 @@ class PipelineManager:
         self._flows: dict[str, Pipeline] = {}
         self._servers: dict[tuple[str, str], _Server] = {}
         self._advancing: dict[str, bool] = {}
-        self._memories: rules.Memories = {}
+        self._memories: Memories = {}
         tasks.on_change(self._changed)
 
     def register(self, flow: Pipeline) -> None:

@@ -7,15 +7,13 @@ output of the stages before it (P4).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
-from itertools import chain, count
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import attrs
 import orjson
 
 from swarm.errors import ConfigMismatch, InvalidTransition, NotFound
-from swarm.model import JSON, AgentIdentity, Document, Path, canonical
+from swarm.model import JSON, Document, Path, canonical
 from swarm.ports import Plan, View, Write
 from swarm.work._handoff_rules import follow_task
 from swarm.work._manual_rules import (
@@ -24,6 +22,7 @@ from swarm.work._manual_rules import (
 from swarm.work._pipeline_graph import (
     MAPPED,
     NextTask,
+    RunRecord,
     RunStatus,
     StageProgress,
     StageShape,
@@ -33,6 +32,14 @@ from swarm.work._pipeline_graph import (
     has_active,
     next_tasks,
     run_status,
+    task_key,
+)
+from swarm.work._pipeline_memory import (
+    Memories,
+    as_stage_task,
+    memory_of,
+    path_of_task,
+    remembered_tasks,
 )
 from swarm.work._stored import loaded, stored
 from swarm.work._submit_rules import (
@@ -57,42 +64,6 @@ CHUNK: Final = 200
 """How many tasks one commit begins or removes at most."""
 
 
-@attrs.frozen(kw_only=True)
-class RunRecord:
-    """A run of a pipeline as it stands in the tree.
-
-    Attributes:
-        id: The run's id.
-        name: The pipeline's name.
-        stages: The shape.
-        given: The input. Never changed.
-        requester: The agent that started it.
-        started_at: When, in kernel time.
-        cancelled: Why it was cancelled, or None.
-        rounds: How often the task of a stage or item was begun again by hand, by
-            "stage" or "stage:item".
-    """
-
-    id: str
-    name: str
-    stages: tuple[StageShape, ...]
-    given: JSON
-    requester: AgentIdentity
-    started_at: int = 0
-    cancelled: str | None = None
-    rounds: dict[str, int] = attrs.field(factory=dict)
-
-    def stage(self, name: str) -> StageShape:
-        """Return the shape of a stage of the run."""
-        return next(stage for stage in self.stages if stage.name == name)
-
-    def task_id(self, task: NextTask) -> str:
-        """Return the id of the newest task of a stage, or of one of its items."""
-        key = _key(task)
-        round_ = self.rounds.get(key, 0)
-        return f"{self.id}:{key}~{round_}" if round_ else f"{self.id}:{key}"
-
-
 class RunView(NamedTuple):
     """A run at one revision.
 
@@ -108,32 +79,6 @@ class RunView(NamedTuple):
     status: RunStatus
     tasks: Mapping[str, TaskRecord]
 
-
-@attrs.define
-class RunMemory:
-    """What cannot change any more of a run, so that nobody looks at that again.
-
-    Attributes:
-        started_at: When the run was started: another run may get its id.
-        whole: The completed tasks that got the whole input of their stage, by stage.
-        items: The tasks of the items that were begun, by stage; only those that are
-            completed stay as they are.
-        going: The items whose task was not completed, by stage.
-        outputs: The outputs of completed stages. Never changed.
-    """
-
-    started_at: int
-    whole: dict[str, StageTask] = attrs.field(factory=dict)
-    items: dict[str, list[StageTask]] = attrs.field(factory=dict)
-    going: dict[str, list[int]] = attrs.field(factory=dict)
-    outputs: dict[str, JSON] = attrs.field(factory=dict)
-
-
-Memories: TypeAlias = dict[str, RunMemory]
-"""What a process remembers of the runs it serves, by run."""
-
-_REMEMBERED: Final = 1_000
-"""Of how many runs."""
 
 Outlook: TypeAlias = Literal["more", "going", "idle"]
 """Whether more tasks can begin at once, or some are not settled, or neither."""
@@ -186,7 +131,7 @@ def stage_input(
     if run is None:
         raise NotFound(f"there is no run {run_id} of a pipeline")
     shape = run.stage(stage)
-    outputs = _memory_of(run, memories).outputs
+    outputs = memory_of(run, memories).outputs
     for name in shape.after:
         if name not in outputs:
             outputs[name] = _output(view, run, run.stage(name))
@@ -227,102 +172,23 @@ def _stage_tasks(
     for stage in record.stages:
         for task in _records(view, record, stage):
             found[task.spec.id] = task
-            stages.setdefault(stage.name, []).append(_as_stage_task(task))
+            stages.setdefault(stage.name, []).append(as_stage_task(task))
     return stages, found
 
 
 def _records(view: View, run: RunRecord, stage: StageShape) -> Iterator[TaskRecord]:
     """Yield the tasks of a stage: the one of its whole input, or those of its items."""
-    whole = load(view.find(_path_of(run.task_id(NextTask(stage.name)))))
+    whole = load(view.find(path_of_task(run.task_id(NextTask(stage.name)))))
     if whole is not None:
         yield whole
         return
     item = 0
     while stage.map:
-        task = load(view.find(_path_of(run.task_id(NextTask(stage.name, item)))))
+        task = load(view.find(path_of_task(run.task_id(NextTask(stage.name, item)))))
         if task is None:
             return
         yield task
         item += 1
-
-
-def _memory_of(run: RunRecord, memories: Memories) -> RunMemory:
-    memory = memories.get(run.id)
-    if memory is None or memory.started_at != run.started_at:
-        if len(memories) >= _REMEMBERED:
-            memories.clear()
-        memory = memories[run.id] = RunMemory(run.started_at)
-    return memory
-
-
-def _remembered_tasks(
-    view: View, run: RunRecord, memory: RunMemory
-) -> dict[str, list[StageTask]]:
-    """Return the tasks of each stage; look only at those that were not completed."""
-    stages: dict[str, list[StageTask]] = {}
-    for stage in run.stages:
-        name = stage.name
-        items = memory.items.get(name)
-        if items is None:
-            whole = memory.whole.get(name)
-            if whole is None:
-                task = load(view.find(_path_of(run.task_id(NextTask(name)))))
-                whole = None if task is None else _as_stage_task(task)
-            if whole is not None:
-                stages[name] = [whole]
-                if whole.result is not None:
-                    memory.whole[name] = whole
-                continue
-        if stage.map:
-            if items is None:
-                items = memory.items[name] = []
-            memory.going[name] = _look_at_items(
-                view, run, name, items, memory.going.get(name, [])
-            )
-            if items:
-                stages[name] = items
-            else:
-                del memory.items[name]  # the stage may yet get its input whole
-    return stages
-
-
-def _look_at_items(
-    view: View, run: RunRecord, name: str, items: list[StageTask], going: list[int]
-) -> list[int]:
-    """Bring the tasks of items up to date; return those that are not completed."""
-    left: list[int] = []
-    for item in chain(going, count(len(items))):
-        task = load(view.find(_path_of(run.task_id(NextTask(name, item)))))
-        if task is None:
-            if item < len(items):  # the run is being removed
-                del items[item:]
-            break
-        if item == len(items):
-            items.append(_as_stage_task(task))
-        else:
-            items[item] = _as_stage_task(task)
-        if task.result is None:
-            left.append(item)
-    return left
-
-
-@lru_cache(maxsize=16_384)
-def _path_of(task_id: str) -> Path:
-    """Return `task_path(task_id)`, which is asked for at each look at a run."""
-    return task_path(task_id)
-
-
-def _as_stage_task(task: TaskRecord) -> StageTask:
-    history = task.history
-    claims = (entry.at for entry in history if entry.step == "claim")
-    has_failed = task.status in (TaskStatus.FAILED, TaskStatus.ESCALATED)
-    return StageTask(
-        task.status.value,
-        task.result,
-        next(claims, 0),
-        history[-1].at if task.is_settled() and history else 0,
-        (task.errors() or [""])[-1] if has_failed else "",
-    )
 
 
 def _output(view: View, run: RunRecord, stage: StageShape) -> JSON:
@@ -378,7 +244,7 @@ def advance(view: View, run_id: str, memories: Memories) -> Plan:
     record = load_run(view.find(run_path(run_id)))
     if record is None:
         return Plan(outcome="idle")
-    tasks = _remembered_tasks(view, record, _memory_of(record, memories))
+    tasks = remembered_tasks(view, record, memory_of(record, memories))
     return _begin(view, record, tasks)
 
 
@@ -403,7 +269,7 @@ def resume(view: View, run_id: str) -> Plan:
         if task.status in (TaskStatus.FAILED, TaskStatus.CANCELLED):
             payload = orjson.loads(task.spec.payload)
             again.append(NextTask(payload["stage"], payload["item"]))
-            rounds[_key(again[-1])] = rounds.get(_key(again[-1]), 0) + 1
+            rounds[task_key(again[-1])] = rounds.get(task_key(again[-1]), 0) + 1
     plan = _begin(view, record, _stage_tasks(view, record)[0])
     if not again:
         return plan
@@ -489,7 +355,3 @@ def _submit(
         writes.append(Write(task_path(spec.id), record=new))
         events.append(make(*given))
     return writes, events
-
-
-def _key(task: NextTask) -> str:
-    return task.stage if task.item is None else f"{task.stage}:{task.item}"

@@ -6,9 +6,9 @@ from swarm.ports import structuring
 from swarm.work import _pipeline_rules as rules
 from swarm.work._caller import Rights
 from swarm.work._pipeline import Pipeline
-from swarm.work._pipeline_graph import RunStatus, StageProgress, run_output
+from swarm.work._pipeline_graph import RunRecord, RunStatus, StageProgress, run_output
 from swarm.work._pipeline_manager import PipelineManager
-from swarm.work._pipeline_rules import RunRecord, RunView
+from swarm.work._pipeline_rules import RunView
 from swarm.work._pipeline_text import draw_mermaid, draw_text
 
 

@@ -5,8 +5,7 @@ import attrs
 from swarm.model import Path
 from swarm.work import TaskStatus
 from swarm.work import _pipeline_rules as rules
-from swarm.work._pipeline_graph import StageShape
-from swarm.work._pipeline_rules import RunRecord
+from swarm.work._pipeline_graph import RunRecord, StageShape
 from swarm.work._transitions import evolve
 from tests.work.passage.views import ADA, DictView
 
