@@ -171,8 +171,12 @@ class Holdings(Protocol):
         """End what was begun by it; nothing more is."""
         ...
 
-    async def ended(self) -> None:
-        """Wait until nothing of that runs any more."""
+    async def ended(self, reason: str) -> None:
+        """Give back what is left of that, and wait until nothing of it runs.
+
+        Args:
+            reason: How the instance ended.
+        """
         ...
 
 

@@ -278,7 +278,7 @@ class Supervisor:
                     self.host.report(error)
             await release(cell)
             if cell.surfaces is not None:
-                await cell.surfaces.ended()
+                await cell.surfaces.ended(cell.reason)
             await self._depart(cell)
         finally:
             self._is_gone(cell)
@@ -520,7 +520,7 @@ class Supervisor:
             if cell.status is Status.ERROR:
                 error = await close_instance(cell, reason)
             if cell.status is Status.ERROR and cell.surfaces is not None:
-                await cell.surfaces.ended()
+                await cell.surfaces.ended(reason)
             if cell.status is Status.ERROR and cell.keeps:
                 await release(cell)  # the new instance gets a task of its own
             if cell.status is not Status.ERROR:

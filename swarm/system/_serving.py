@@ -114,6 +114,7 @@ class Serving:
     async def _work(self, claim: Claim) -> None:
         """Have the agent work under a claim; end the attempt by what comes of it."""
         claim.enter()
+        claim.is_served = True
         result: Any = None
         error: BaseException | None = None
         retry = False

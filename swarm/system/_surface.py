@@ -32,7 +32,15 @@ from swarm.system._storage import flush, snapshots_of
 
 if TYPE_CHECKING:  # a hello world loads neither
     from swarm.storage import Snapshots
-    from swarm.work import Checkpoints, Context, Handoffs, HasTask, Pipelines, Tasks
+    from swarm.work import (
+        Checkpoints,
+        Context,
+        Handoffs,
+        HasTask,
+        LiveClaim,
+        Pipelines,
+        Tasks,
+    )
 
 A = TypeVar("A", bound=Actor)
 Ts = TypeVarTuple("Ts")
@@ -408,16 +416,27 @@ class AgentSurfaces:
         self._subscription_scope = SubscriptionScope()
 
     def is_in_use(self) -> bool:
-        """Return whether something was subscribed that has not ended."""
-        return self._subscription_scope.is_in_use()
+        """Return whether a subscription or a claim of the agent has not ended."""
+        return self._subscription_scope.is_in_use() or bool(self._claims())
 
     def end(self) -> None:
         """End the subscriptions of the agent and refuse new ones."""
         self._subscription_scope.end()
 
-    async def ended(self) -> None:
-        """Wait until no handler of the agent's subscriptions runs."""
+    async def ended(self, reason: str) -> None:
+        """Give back the tasks that the agent has claimed; wait for its handlers."""
+        for claim in self._claims():
+            await claim.close(
+                f"its worker has ended: {reason}", has_failed=reason == "failed"
+            )
         await self._subscription_scope.ended()
+
+    def _claims(self) -> "list[LiveClaim]":
+        """Return the claims that nothing but the agent itself would end."""
+        work = self._coordinator.work
+        if work is None or "swarm" not in vars(self):
+            return []
+        return work.claims_of(self._identity)
 
     @cached_property
     def state(self) -> StateHandle:

@@ -17,8 +17,9 @@ Rules:
 
 - Each transition is one commit with its event (`task.created` to `task.cancelled`) and
   an entry of the task's history. `_transitions.py` draws which may follow which.
-- A claim is a lease with a fencing token, renewed by itself. A worker whose lease is
-  over gets `StaleClaim`, and nothing it does has an effect.
+- A claim is a lease with a fencing token, renewed by itself while its agent lives. An
+  agent that ends gives its tasks back; one that fails has failed the attempts. A
+  worker whose lease is over gets `StaleClaim`, and nothing it does has an effect.
 - An attempt may run more than once: when a process dies, its tasks are rescued after
   their lease. What must not be done twice is a durable step (`Claim.step`).
 - A failed attempt is followed by another one after a pause, `max_retries` times; then
@@ -109,7 +110,7 @@ from swarm.work._serving import Binding, ServeOptions, as_json, served, serves
 from swarm.work._steps import idempotency_key
 from swarm.work._task_handle import Task, TaskInfo
 from swarm.work._task_keeper import TaskKeeper, TaskOptions, TaskWorker
-from swarm.work._task_manager import TaskManager
+from swarm.work._task_manager import LiveClaim, TaskManager
 from swarm.work._task_record import Progress, RecordEntry, TaskRecord, TaskStatus
 from swarm.work._task_stats import Duration, TaskStats
 from swarm.work._tasks import Tasks
@@ -131,6 +132,7 @@ __all__ = [
     "HandoffStatus",
     "Handoffs",
     "HasTask",
+    "LiveClaim",
     "Pipeline",
     "PipelineManager",
     "PipelineRun",

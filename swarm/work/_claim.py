@@ -65,11 +65,13 @@ class Claim:
         task_id: The task.
         attempt: The number of the attempt, from 1.
         offer: The handoff that it was accepted from, or None.
+        is_served: Whether the swarm asks the worker for the work, and ends the claim.
         deadline: When it is to be renewed, in monotonic seconds.
     """
 
     # What most claims never set is not kept in each.
     offer: Any = None
+    is_served: bool = False
     _over: str | None = None
     _is_lost = False
     _is_settling = False
@@ -285,9 +287,7 @@ class Claim:
             StaleClaim: The claim is not the live one; nothing was written.
             InvalidTransition: The claim was ended before, by its own worker.
         """
-        chance = self._manager.entropy.jitter(0.0, 1.0)
-        failure = AttemptFailure(in_words(error), retry, chance)
-        await self._settle("fail", decide_fail, (self._right, failure))
+        await self._settle("fail", decide_fail, self._failed(error, retry=retry))
 
     async def snooze(self, seconds: float, reason: str = "") -> None:
         """Give the task back for later; the attempt does not count.
@@ -437,6 +437,13 @@ class Claim:
         except SwarmError:
             return  # the lease bounds what is left
 
+    def _failed(
+        self, error: str | BaseException, *, retry: bool = True
+    ) -> tuple[Right, AttemptFailure]:
+        """Return the request to end the attempt by an error."""
+        chance = self._manager.entropy.jitter(0.0, 1.0)
+        return self._right, AttemptFailure(in_words(error), retry, chance)
+
     def _finish(self, how: str) -> None:
         self._over = how
         claims = self._manager.claims
@@ -486,21 +493,26 @@ class Claim:
         if is_new and self._body is not None:
             self._body.cancel_soon()
 
-    async def close(self) -> None:
-        """Give the task back: the swarm is closed, and the body can do nothing more.
+    async def close(self, reason: str, *, has_failed: bool = False) -> None:
+        """Give the task back for a worker that is gone: its body can do nothing more.
 
-        A task that may be handed on is left to its handoff, which outlives the process.
+        The attempt counts only when the worker has failed. A task that may be handed on
+        is left to its handoff, until the lease is over.
         """
         if self._over is not None:
             return
         self._is_settling = True
         if self._record.handoff is None:
-            request = (self._right, "release", 0, "the swarm was closed")
+            apply_one, who = self._manager.apply_one, self._identity
             with suppress(SwarmError):  # the lease bounds what is left
-                await self._manager.apply_one(
-                    self._identity, self.task_id, decide_give_back, request
-                )
-        self._finish("the swarm is closed")
+                if has_failed:
+                    await apply_one(
+                        who, self.task_id, decide_fail, self._failed(reason)
+                    )
+                else:
+                    request = (self._right, "release", 0, reason)
+                    await apply_one(who, self.task_id, decide_give_back, request)
+        self._finish(reason)
 
     def is_decided(self) -> bool:
         """Return whether it has ended, and is renewed no more."""

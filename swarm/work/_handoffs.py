@@ -183,6 +183,7 @@ class Handoff:
         )
         if self.host is not None:
             claim.enter(self.host)
+            claim.is_served = True
         return claim
 
     async def reject(self, reason: str = "") -> None:

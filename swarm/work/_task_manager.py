@@ -77,8 +77,18 @@ class LiveClaim(Protocol):
         """Take in the task's new record."""
         ...
 
-    async def close(self) -> None:
-        """Give the task back, for the swarm is closed."""
+    @property
+    def identity(self) -> AgentIdentity:
+        """The agent that holds it."""
+        ...
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the swarm asks the worker for the work, and ends the claim."""
+        ...
+
+    async def close(self, reason: str, *, has_failed: bool = False) -> None:
+        """Give the task back for a worker that is gone."""
         ...
 
 
@@ -360,6 +370,11 @@ class TaskManager:
                 )
         return lines
 
+    def claims_of(self, identity: AgentIdentity) -> list[LiveClaim]:
+        """Return the live claims that an agent made itself, and nothing else ends."""
+        claims = self.claims.values()
+        return [c for c in claims if c.identity == identity and not c.is_served]
+
     async def finish(self) -> None:
         """Give back the tasks that are still claimed: their bodies can do no more.
 
@@ -369,7 +384,7 @@ class TaskManager:
         self.deadlines.close()
         with anyio.move_on_after(_PATIENCE):
             for claim in tuple(self.claims.values()):
-                await claim.close()
+                await claim.close("the swarm was closed")
         self.claims.clear()
 
     def close(self, error: Exception | None = None) -> None:

@@ -1,6 +1,7 @@
 """Agents that serve tasks."""
 
 import asyncio
+from contextlib import suppress
 
 import attrs
 import pytest
@@ -8,9 +9,11 @@ import pytest
 from swarm import (
     AccessDenied,
     Agent,
+    AgentDied,
     Backoff,
     Claim,
     Closed,
+    Ref,
     Restart,
     StaleClaim,
     Swarm,
@@ -308,3 +311,58 @@ async def test_a_closed_swarm_gives_its_tasks_back(tmp_path):
         assert await again.step("s", lambda: 2) == 1
         await again.complete("done")
         assert await swarm.tasks.get(task.id).result(timeout=5) == "done"
+
+
+class Taker(Agent):
+    async def take(self) -> int:
+        self.claim = await self.swarm.tasks.claim("loose")
+        return self.claim.attempt
+
+    async def ignore_cancellation(self, gate: asyncio.Event) -> None:
+        async with self.swarm.tasks.claim("loose"):
+            while not gate.is_set():
+                with suppress(asyncio.CancelledError):
+                    await gate.wait()
+
+    async def fall(self) -> None:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("how", [Ref.kill, Ref.stop])
+async def test_an_agent_that_ends_gives_back_what_it_has_claimed(how):
+    async with Swarm() as swarm:
+        taker = await swarm.spawn(Taker)
+        task = await swarm.tasks.submit("loose", max_retries=0)
+        assert await taker.ask(Taker.take) == 1
+        await how(taker)
+        assert (await task.record()).status == "pending"
+        async with swarm.tasks.claim("loose", timeout=0) as claim:
+            assert claim.attempt == 1
+
+
+async def test_an_agent_that_fails_has_failed_the_attempt_that_it_has_claimed():
+    async with Swarm() as swarm:
+        taker = await swarm.spawn(Taker, restart=Restart(backoff=Backoff(0, 0)))
+        task = await swarm.tasks.submit("loose", max_retries=0)
+        assert await taker.ask(Taker.take) == 1
+        await taker.tell(Taker.fall)
+        with pytest.raises(TaskError, match="its worker has ended: failed"):
+            await task.result(timeout=5)
+
+
+async def test_code_that_is_left_behind_keeps_no_task():
+    gate = asyncio.Event()
+    swarm = await Swarm.open()
+    taker = await swarm.spawn(Taker, shutdown=0.01)
+    task = await swarm.tasks.submit("loose")
+    asking = asyncio.ensure_future(taker.ask(Taker.ignore_cancellation, gate))
+    while (await task.record()).status != "running":
+        await asyncio.sleep(0)
+    await taker.kill()
+    status = (await task.record()).status
+    gate.set()  # before anything can fail: the loop would wait for the code
+    assert status == "pending"
+    with pytest.raises(ExceptionGroup, match="unhandled failures"):
+        await swarm.close()
+    with pytest.raises(AgentDied):
+        await asking
