@@ -444,13 +444,12 @@ class LocalTree:
             for listener in called:
                 listener(commit)
         if documents and listeners.by_folder:
-            if len(documents) > 1:
-                listeners.call_by_folder(commit)
-                return commit
-            inside = listeners.by_folder.get(documents[0].path.segments[0])
-            if inside is not None:
-                for listener in inside:
+            if len(documents) == 1:
+                inside = listeners.by_folder.get(documents[0].path.segments[0])
+                for listener in () if inside is None else inside:
                     listener(commit)
+            else:
+                listeners.call_by_folder(commit)
         return commit
 
     def _forget_surplus(self) -> None:
