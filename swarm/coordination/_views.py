@@ -3,6 +3,7 @@
 # Some of what is private to users is shared by the files of this package.
 # ruff: noqa: SLF001
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
@@ -209,11 +210,13 @@ class LeaseViews(Generic[T, H, Q]):
             look, self._folder, path, blank, lambda path: rights.may_see(identity, path)
         )
 
+    @abstractmethod
     def _show_grant(self, name: str, grant: Grant, now: int) -> H:
-        raise NotImplementedError
+        """Return what users see of a grant."""
 
+    @abstractmethod
     def _show_request(self, name: str, request: Request, now: int) -> Q:
-        raise NotImplementedError
+        """Return what users see of a queued request."""
 
     def __repr__(self) -> str:
         return f"<{self._word}s>"
