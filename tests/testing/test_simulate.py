@@ -139,7 +139,7 @@ def test_a_failure_prints_the_blob_and_replays(pytester, restored, plugins):
 def test_a_failure_prints_one_line_that_can_be_copied(pytester, restored):
     pytester.makepyfile(BROKEN)
     result = run_pytest(pytester)
-    (line,) = [n for n in result.outlines if "--swarm-replay" in n]
+    (line,) = [n for n in result.outlines if n[0:1] == "E" and "--swarm-replay" in n]
     command, *arguments = shlex.split(line.removeprefix("E").strip())
     assert command == "pytest"
     again = run_pytest(pytester, *arguments)
@@ -157,7 +157,7 @@ def test_frames_of_swarm_are_hidden_from_tracebacks(pytester, restored):
 def test_a_blob_that_no_longer_fits_does_not_pass(pytester, restored):
     pytester.makepyfile(BROKEN)
     result = run_pytest(pytester)
-    (line,) = [n for n in result.outlines if "--swarm-replay" in n]
+    (line,) = [n for n in result.outlines if n[0:1] == "E" and "--swarm-replay" in n]
     blob = line.split("--swarm-replay=")[1].split()[0]
     pytester.makepyfile(
         """
