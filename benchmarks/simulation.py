@@ -13,7 +13,7 @@ import random
 import time
 
 from swarm.testing import SimLoop, explore
-from swarm.testing._policies import Pct, Pos, RandomWalk
+from swarm.testing._policies import Pos, RandomWalk
 
 
 async def spin(tasks=100, turns=200):
@@ -71,7 +71,6 @@ def loops():
         "random": lambda: SimLoop(RandomWalk(rng), max_steps=BIG),
         "random+stall": lambda: SimLoop(RandomWalk(rng), max_steps=BIG, max_stall=1e-6),
         "pos": lambda: SimLoop(Pos(rng), max_steps=BIG),
-        "pct": lambda: SimLoop(Pct(rng, 3, 5000), max_steps=BIG),
     }
 
 
