@@ -17,7 +17,7 @@ from swarm.work._claim_rules import (
     decide_give_back,
 )
 from swarm.work._ready import TaskSelector
-from swarm.work._task_manager import TaskManager
+from swarm.work._task_manager import TaskManager, caught
 from swarm.work._task_record import MICRO, TaskRecord
 
 
@@ -223,7 +223,7 @@ async def take(
     """
     if manager.local is not None:
         return await taking
-    commit = manager.start(_caught(taking), "tasks: claim")
+    commit = manager.start(caught(taking), "tasks: claim")
     try:
         revision, found = await asyncio.shield(commit)
     except asyncio.CancelledError:
@@ -232,14 +232,6 @@ async def take(
     if isinstance(found, Exception):
         raise found
     return revision, found
-
-
-async def _caught(taking: Coroutine[Any, Any, tuple[int, Any]]) -> tuple[int, Any]:
-    """Return what `taking` does, an error in place of the record."""
-    try:
-        return await taking
-    except Exception as error:  # noqa: BLE001  # raised by the task that asked
-        return 0, error
 
 
 async def _undo(

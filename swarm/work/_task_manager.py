@@ -262,7 +262,7 @@ class TaskManager:
         if self.local is not None:
             return self.apply_now(author, self.path_of(task_id), rule, request)
         commit = self.start(
-            self.apply_one(author, task_id, rule, request), "tasks: clean up"
+            caught(self.apply_one(author, task_id, rule, request)), "tasks: clean up"
         )
         cancelled: asyncio.CancelledError | None = None
         while not commit.done():
@@ -272,8 +272,10 @@ class TaskManager:
                 cancelled = error
         if cancelled is not None:
             raise cancelled
-        found: tuple[int, Any] = commit.result()
-        return found
+        revision, outcome = commit.result()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return revision, outcome
 
     def promote(self) -> None:
         """Hand out the tasks whose time has come."""
@@ -491,3 +493,14 @@ def _now(view: View) -> int:
 
 def _all_tasks(view: View) -> tuple[int, int, list[Document]]:
     return view.revision, view.now, list(view.documents(TASKS))
+
+
+async def caught(committing: Coroutine[Any, Any, tuple[int, Any]]) -> tuple[int, Any]:
+    """Return what a coroutine returns, an error in place of the outcome.
+
+    The error is for the caller that waits: a failed task of the swarm ends the swarm.
+    """
+    try:
+        return await committing
+    except Exception as error:  # noqa: BLE001  # raised by the caller that waits
+        return 0, error

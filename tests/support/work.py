@@ -25,6 +25,7 @@ class Office:
         manager: Its tasks.
         clock: The clock; `advance` moves it.
         running: The tasks that the manager has started.
+        failures: The errors of those that failed; each would end a swarm.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Office:
         self.clock = clock
         self.memory = memory
         self.running: set[asyncio.Task[Any]] = set()
+        self.failures: list[BaseException] = []
         self.kernel: Any = memory
         tail: Any = memory
         if kind == "distant":
@@ -45,8 +47,13 @@ class Office:
     def start(self, coroutine: Coroutine[Any, Any, Any], name: str) -> Any:
         task = asyncio.get_running_loop().create_task(coroutine, name=name)
         self.running.add(task)
-        task.add_done_callback(self.running.discard)
+        task.add_done_callback(self.ended)
         return task
+
+    def ended(self, task: asyncio.Task[Any]) -> None:
+        self.running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.failures.append(error)
 
     def tasks(self, identity: AgentIdentity = OWNER, **options: Any) -> Tasks:
         return Tasks(self.manager, identity, **options)
@@ -78,3 +85,4 @@ async def offices(kind: str, count: int = 1, **options: Any) -> AsyncIterator[An
                 task.cancel()
             await asyncio.gather(*office.running, return_exceptions=True)
         await memory.close()
+    assert [error for office in made for error in office.failures] == []

@@ -42,6 +42,24 @@ async def test_a_cancelled_claim_leaves_the_task_to_others(kind, steps):
             assert claim.task_id == task.id
 
 
+@pytest.mark.parametrize("steps", STEPS[1:])
+async def test_a_cancelled_completion_completes_the_task_or_gives_it_back(kind, steps):
+    async with offices(kind) as office:
+        tasks = office.tasks()
+        task = await tasks.submit("a")
+        claim = await tasks.claim("a")
+
+        async def work():
+            async with claim:
+                await claim.complete(1)
+
+        await cancelled_after(work(), steps)
+        await quiet(50)
+        assert (await task.record()).status in ("pending", "complete")
+        assert office.manager.claims == {}
+        assert office.failures == []
+
+
 @pytest.mark.parametrize("steps", STEPS)
 async def test_a_claim_that_is_cancelled_as_a_task_comes_passes_it_on(kind, steps):
     async with offices(kind) as office:
