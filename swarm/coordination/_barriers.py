@@ -252,10 +252,6 @@ class Barrier:
         """Return no party: which one will come is not known."""
         return ()
 
-    def is_behind(self, waiter: Waiter, other: Waiter) -> bool:  # noqa: ARG002
-        """Return False: a barrier has no queue."""
-        return False
-
     def has_followers(self, waiter: Waiter) -> bool:  # noqa: ARG002
         """Return False: a barrier has no queue."""
         return False

@@ -35,12 +35,14 @@ from swarm.coordination._lease_state import (
     AcquireSpec,
     Grant,
     LeaseState,
+    Request,
     Transition,
     load,
     tell_holders,
     to_micro,
 )
 from swarm.coordination._lock_rules import (
+    LockState,
     check_mode,
     decide_downgrade,
     decide_upgrade,
@@ -722,7 +724,8 @@ class LeaseManager:
             grants: Iterable[Grant] = state.grants.values()
             if len(state.grants) > 1:  # or its only holder is in the way
                 grants = state.in_the_way(request, self._is_over)
-            return tuple(self._holding(grants, waiter.party))
+            parties = tuple(self._holding(grants, waiter.party))
+            return (*parties, *self._overtaken_by(waiter, state, request))
         if needed <= 0:
             return ()
         party_of = self.core.party_of
@@ -756,23 +759,25 @@ class LeaseManager:
         waiter = self.core.waiters.get(id)
         return waiter is not None and waiter.is_over()
 
-    def is_behind(self, waiter: Waiter, other: Waiter) -> bool:
-        """Return whether a waiter waits for another one ahead of it in its queue."""
-        if waiter.spec.path != other.spec.path:
-            return False
-        state = self.state(waiter.spec)
-        mine, ahead = state.requests.get(waiter.id), state.requests.get(other.id)
-        return (
-            mine is not None
-            and ahead is not None
-            and state.is_behind(mine, ahead, self._is_over)
-        )
+    def _overtaken_by(
+        self, waiter: Waiter, state: LockState, request: Request
+    ) -> Iterable[Hashable]:
+        """Return the party whose wait is looked at, if its request is ahead of this.
+
+        Of other requests ahead it is enough to know for which holders they wait.
+        """
+        asking = self.core.graph.asking
+        other = None if asking is None else asking[1]
+        if not isinstance(other, Waiter) or other.place is not self or other is waiter:
+            return ()
+        ahead = state.requests.get(other.id)
+        if ahead is None or not state.is_behind(request, ahead, self._is_over):
+            return ()
+        return (other.party,)
 
     def has_followers(self, waiter: Waiter) -> bool:
         """Return whether a waiter may stand ahead of others."""
-        state = self.state(waiter.spec)
-        request = state.requests.get(waiter.id)
-        return request is not None and bool(state.has_followers(request))
+        return len(self.state(waiter.spec).requests) > 1
 
     def refuse_cycles(self, spec: AcquireSpec) -> None:
         """Fail the waiters for a record whose wait has become a cycle.

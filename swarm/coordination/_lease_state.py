@@ -233,7 +233,6 @@ class LeaseState:
     queues: dict[str, list[tuple[int, int, Request]]] = {}  # noqa: RUF012  # likewise
     ends: list[tuple[int, str]] | None = None
     last_seq: int = 0
-    last_rank: int = FIRST
     next: "LeaseState | None" = None
     undo: list[tuple[bool, str, Any]] | None = None
     log: list[tuple[bool, str, Any]] | None = None
@@ -349,7 +348,6 @@ class LeaseState:
         if self.requests:
             new.requests = self.requests
             new.queues = self.queues
-            new.last_rank = self.last_rank
         self.next = new
         self.undo = new.log = []
         return new
@@ -450,8 +448,6 @@ class LeaseState:
         if seq > self.last_seq:
             self.last_seq = seq
         rank = request.rank
-        if rank > self.last_rank:
-            self.last_rank = rank
         entry = (rank, seq, request)
         queue = self.queues.get(request.mode)
         if queue is None:
@@ -466,7 +462,6 @@ class LeaseState:
         waits = self.requests
         del waits[request.id]
         if not waits:
-            self.last_rank = FIRST
             return
         queue = self.queues[request.mode]
         if len(queue) > 2 * len(waits) + _FEW:
@@ -484,22 +479,9 @@ class LeaseState:
             heappop(queue)
         return None
 
-    def has_followers(self, request: Request) -> bool:
-        """Return whether a request may have been queued ahead of others."""
-        return self.last_rank > request.rank
-
     def refusal(self, spec: "AcquireSpec") -> str:  # noqa: ARG002
         """Return why a request can never be granted; "": it can."""
         return ""
-
-    def is_behind(
-        self,
-        request: Request,
-        other: Request,
-        is_over: IsOver,  # noqa: ARG002
-    ) -> bool:
-        """Return whether a request waits for another that is ahead of it."""
-        return (other.rank, other.seq) < (request.rank, request.seq)
 
 
 def _queued_at(request: Request) -> tuple[int, int]:

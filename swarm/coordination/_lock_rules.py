@@ -158,7 +158,7 @@ class LockState(LeaseState):
 
     def is_behind(self, request: Request, other: Request, is_over: IsOver) -> bool:
         """Return whether a request waits for another that is ahead of it."""
-        return super().is_behind(request, other, is_over) and (
+        return (other.rank, other.seq) < (request.rank, request.seq) and (
             not goes_with(request.mode, other.mode)
             or self._is_behind_exclusive(request, other.rank, is_over)
         )

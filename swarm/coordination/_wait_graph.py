@@ -25,8 +25,7 @@ from swarm.errors import DeadlockError
 class Obstacle(Protocol):
     """Something to wait for.
 
-    It may also have a method `is_behind(other)`: whether it waits for the party of
-    `other`, which has been queued ahead of it.
+    It may also have a method `has_followers()`: whether others may wait for it.
     """
 
     def blockers(self) -> "Iterable[Hashable]":
@@ -106,13 +105,14 @@ class WaitGraph:
 
     Attributes:
         joins: Knows which tasks join others; None: none does.
+        asking: The party whose wait is looked at, and its obstacle; or None.
     """
 
-    __slots__ = ("_asking", "_waits", "joins")
+    __slots__ = ("_waits", "asking", "joins")
 
     def __init__(self) -> None:
         """Begin with no party waiting."""
-        self._asking: Hashable | None = None
+        self.asking: tuple[Hashable, Obstacle] | None = None
         self._waits: dict[Hashable, list[Obstacle]] = {}
         self.joins: Joins | None = None
 
@@ -179,17 +179,16 @@ class WaitGraph:
 
     def has(self, party: Hashable) -> bool:
         """Return whether a party waits for something, or is about to."""
-        return party in self._waits or (
-            self._asking is not None and party == self._asking
-        )
+        asking = self.asking
+        return party in self._waits or (asking is not None and party == asking[0])
 
     def find_cycle(self, party: Hashable, obstacle: Obstacle) -> tuple[str, ...]:
         """Return the cycle this wait would close, one line for each party, or ()."""
-        before, self._asking = self._asking, party
+        before, self.asking = self.asking, (party, obstacle)
         try:
             return self._find_cycle(party, obstacle)
         finally:
-            self._asking = before
+            self.asking = before
 
     def _find_cycle(self, party: Hashable, obstacle: Obstacle) -> tuple[str, ...]:
         blockers = obstacle.blockers()
@@ -231,7 +230,7 @@ _NEAR: Final = 8
 class _Search:
     """One search for a cycle through one party."""
 
-    __slots__ = ("above", "behind", "came", "graph", "has_choice", "obstacle", "party")
+    __slots__ = ("above", "came", "graph", "has_choice", "obstacle", "party")
 
     def __init__(self, graph: WaitGraph, party: Hashable, obstacle: Obstacle) -> None:
         self.graph = graph
@@ -239,7 +238,6 @@ class _Search:
         self.obstacle = obstacle
         self.above: Steps | None = None  # found when it matters: few searches go far
         self.came: Steps = {}
-        self.behind: dict[Hashable, Obstacle] = {}
         self.has_choice = False
 
     def run(self) -> tuple[str, ...]:
@@ -248,11 +246,6 @@ class _Search:
             if self.above is None and len(self.came) > _NEAR and self.is_free():
                 return ()
             waiter, thing = frontier.popleft()
-            behind = getattr(thing, "is_behind", None)
-            if behind is not None and waiter != self.party and behind(self.obstacle):
-                if not self.has_choice:
-                    return self.spell(waiter, thing, self.party)
-                self.behind[waiter] = thing
             blockers = thing.blockers()
             if isinstance(blockers, AnyOf):
                 if self.graph.is_open(blockers, self.party):
@@ -300,8 +293,6 @@ class _Search:
         for joining, (_, join) in self.found.items():
             if not self.graph.has(joining):
                 waits[joining] = (join,)
-        for waiter, thing in self.behind.items():
-            waits[waiter] = (*waits[waiter], _Behind(self.party, thing))
         stuck = reduce(waits)
         if self.party not in stuck:
             return ()
@@ -335,19 +326,6 @@ class _Search:
 
     def tell(self, party: Hashable, thing: Obstacle) -> str:
         return f"{party} waits for {thing.describe_wait()}"
-
-
-class _Behind:
-    """A place in a queue behind a party that has been queued ahead. An obstacle."""
-
-    __slots__ = ("describe_wait", "party")
-
-    def __init__(self, party: Hashable, thing: Obstacle) -> None:
-        self.party = party
-        self.describe_wait = thing.describe_wait
-
-    def blockers(self) -> Iterable[Hashable]:
-        return (self.party,)
 
 
 class _Need:

@@ -70,10 +70,6 @@ class WaitPlace(Protocol):
         """Return what is waited for, and which parties stand in the way."""
         ...
 
-    def is_behind(self, waiter: "Waiter", other: "Waiter") -> bool:
-        """Return whether a waiter waits for another one ahead of it in its queue."""
-        ...
-
     def has_followers(self, waiter: "Waiter") -> bool:
         """Return whether a waiter may stand ahead of others."""
         ...
@@ -168,15 +164,6 @@ class Waiter:
     def blockers(self) -> Iterable[Hashable]:
         """Return the parties that must move before it can; once decided, it can."""
         return () if self.is_over() else self.place.blockers(self)
-
-    def is_behind(self, other: object) -> bool:
-        """Return whether it waits for another waiter, ahead of it in its queue."""
-        return (
-            isinstance(other, Waiter)
-            and other.place is self.place
-            and not self.is_over()
-            and self.place.is_behind(self, other)
-        )
 
     def has_followers(self) -> bool:
         """Return whether it may stand ahead of others."""

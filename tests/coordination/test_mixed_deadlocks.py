@@ -428,6 +428,38 @@ async def test_a_request_queued_ahead_of_others_holds_them_up(after):
         await asyncio.gather(*tasks)
 
 
+@virtual
+async def test_an_urgent_request_closes_a_cycle_of_requests_that_it_overtakes():
+    """L15, L6: the holder in the middle can leave, and does not help."""
+    async with Swarm() as swarm:
+        lock, other = swarm.lock("a"), swarm.lock("m")
+        done = []
+
+        async def middle() -> None:
+            async with lock.acquire("upgradeable"):
+                await asyncio.sleep(1)
+
+        async def second() -> None:
+            async with lock.acquire("shared"):
+                await asyncio.sleep(0.1)
+                async with other:
+                    done.append("second")
+
+        async def third() -> None:
+            async with other, lock.acquire("upgradeable", priority=Priority.LOW):
+                done.append("third")
+
+        async def first() -> None:
+            await asyncio.sleep(0.2)
+            async with lock.acquire(priority=Priority.CRITICAL):
+                raise AssertionError("never")
+
+        tasks = [asyncio.create_task(work()) for work in (middle, second, third)]
+        await deadlock_after(0.2, asyncio.create_task(first()))
+        await asyncio.gather(*tasks)
+        assert done == ["third", "second"]
+
+
 async def deadlock_after(delay: float, waiting: Awaitable[object]) -> None:
     """Check that this wait is refused, after so long."""
     loop = asyncio.get_running_loop()
