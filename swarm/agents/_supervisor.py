@@ -67,6 +67,10 @@ class Supervisor:
         # A simulation has its own: one whose messages and turns can go wrong.
         self._cell_type: type[Cell] = host.runtime.substitute(Cell)
 
+    def group_of(self, cell: Cell) -> Group | None:
+        """Return the innermost group that an agent is in, or None."""
+        return self._groups.get(cell)
+
     # --- spawn ------------------------------------------------------------------------
 
     async def spawn(

@@ -100,21 +100,27 @@ class Joins(Protocol):
         ...
 
 
+_REFUSED: Final = 16
+"""How many cycles that were found are kept."""
+
+
 class WaitGraph:
     """Which party waits for what. Synchronous; nothing in it ever waits.
 
     Attributes:
         joins: Knows which tasks join others; None: none does.
         asking: The party whose wait is looked at, and its obstacle; or None.
+        refused: The newest cycles that were found, the oldest first, for people.
     """
 
-    __slots__ = ("_waits", "asking", "joins")
+    __slots__ = ("_waits", "asking", "joins", "refused")
 
     def __init__(self) -> None:
         """Begin with no party waiting."""
         self.asking: tuple[Hashable, Obstacle] | None = None
         self._waits: dict[Hashable, list[Obstacle]] = {}
         self.joins: Joins | None = None
+        self.refused: deque[tuple[str, ...]] = deque(maxlen=_REFUSED)
 
     def __len__(self) -> int:
         """Return how many parties wait for something."""
@@ -186,9 +192,12 @@ class WaitGraph:
         """Return the cycle this wait would close, one line for each party, or ()."""
         before, self.asking = self.asking, (party, obstacle)
         try:
-            return self._find_cycle(party, obstacle)
+            cycle = self._find_cycle(party, obstacle)
         finally:
             self.asking = before
+        if cycle:
+            self.refused.append(cycle)
+        return cycle
 
     def _find_cycle(self, party: Hashable, obstacle: Obstacle) -> tuple[str, ...]:
         blockers = obstacle.blockers()

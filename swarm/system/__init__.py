@@ -58,7 +58,15 @@ from swarm.system._agent import Agent
 from swarm.system._config import SwarmConfig
 from swarm.system._coordinator import Coordinator
 from swarm.system._portal import Portal
-from swarm.system._surface import Surface
+from swarm.system._surface import Surface, coordinator_of
 from swarm.system._swarm import Swarm
 
-__all__ = ["Agent", "Coordinator", "Portal", "Surface", "Swarm", "SwarmConfig"]
+__all__ = [
+    "Agent",
+    "Coordinator",
+    "Portal",
+    "Surface",
+    "Swarm",
+    "SwarmConfig",
+    "coordinator_of",
+]

@@ -392,6 +392,12 @@ class Surface:
         return "\n".join(lines)
 
 
+def coordinator_of(surface: Surface) -> Coordinator | None:
+    """Return the coordinator of a swarm, also of one that has ended; None: not open."""
+    found: Coordinator | None = vars(surface).get("_coordinator")
+    return found
+
+
 def _keywords_of(factory: object, unknown: Mapping[str, object]) -> str:
     """Say how a factory gets arguments that were given by keyword."""
     made = getattr(factory, "__name__", "factory")

@@ -88,7 +88,8 @@ history. Final tasks are removed when there are more than `TaskOptions.keep` (10
 or after `TaskOptions.keep_seconds` (a day), with their steps, keys and handoffs.
 """
 
-from swarm.work._checkpoint_rules import Checkpoint
+from swarm.work._checkpoint_rules import Checkpoint, task_series
+from swarm.work._checkpoint_rules import checkpoints as read_checkpoints
 from swarm.work._checkpoints import Checkpoints, HasTask, task_id_of
 from swarm.work._claim import Claim
 from swarm.work._claiming import Claiming
@@ -96,12 +97,14 @@ from swarm.work._context import LIMIT as CONTEXT_LIMIT
 from swarm.work._context import Context, context_of
 from swarm.work._gather import Gathered
 from swarm.work._handoff_manager import HandoffManager
-from swarm.work._handoff_record import HandoffRecord, HandoffStatus
+from swarm.work._handoff_record import HandoffRecord, HandoffStatus, load_handoff
 from swarm.work._handoff_rules import is_addressed
 from swarm.work._handoffs import Handoff, Handoffs
 from swarm.work._pipeline import Pipeline, Stage
 from swarm.work._pipeline_graph import StageProgress
 from swarm.work._pipeline_manager import PipelineManager, StageRunner
+from swarm.work._pipeline_rules import RunView, load_run
+from swarm.work._pipeline_rules import look as read_run
 from swarm.work._pipelines import PipelineRun, Pipelines
 from swarm.work._ready import TaskSelector
 from swarm.work._schedule_rules import TaskSchedule
@@ -112,6 +115,7 @@ from swarm.work._task_handle import Task, TaskInfo
 from swarm.work._task_keeper import TaskKeeper, TaskOptions, TaskWorker
 from swarm.work._task_manager import LiveClaim, TaskManager
 from swarm.work._task_record import Progress, RecordEntry, TaskRecord, TaskStatus
+from swarm.work._task_record import load as load_task
 from swarm.work._task_stats import Duration, TaskStats
 from swarm.work._tasks import Tasks
 from swarm.work._why import Server
@@ -139,6 +143,7 @@ __all__ = [
     "Pipelines",
     "Progress",
     "RecordEntry",
+    "RunView",
     "Schedules",
     "ServeOptions",
     "Server",
@@ -161,7 +166,13 @@ __all__ = [
     "context_of",
     "idempotency_key",
     "is_addressed",
+    "load_handoff",
+    "load_run",
+    "load_task",
+    "read_checkpoints",
+    "read_run",
     "served",
     "serves",
     "task_id_of",
+    "task_series",
 ]

@@ -1,0 +1,326 @@
+"""Facts about the tree and its log: state, history, events; see `_facts`."""
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, Final
+
+import orjson
+
+from swarm.bus import Selector, events_of, may_see, select
+from swarm.errors import InvalidPath, LimitExceeded
+from swarm.model import (
+    ABSENT,
+    Document,
+    Event,
+    Path,
+    Pattern,
+    StateCreated,
+    StateDeleted,
+    StateUpdated,
+    kind_of,
+    living,
+)
+from swarm.observability._diff import diff
+from swarm.observability._masking import masked
+from swarm.observability._source import MOST, FactSource, bounded, seconds, source_of
+from swarm.ports import View, payload_to_json
+from swarm.system import Surface
+
+_BODY: Final = 64 * 1024
+"""How many bytes a document may have to be decoded for a list."""
+
+_SCANNED: Final = 20_000
+"""How many commits of the log one look reads at most."""
+
+
+# --- state ----------------------------------------------------------------------------
+
+
+def state(
+    swarm: Surface, pattern: str = "**", *, limit: int = 200, offset: int = 0
+) -> list[dict[str, Any]]:
+    """Return the documents whose path matches a pattern, in path order.
+
+    Args:
+        swarm: The swarm.
+        pattern: As for `swarm.state.scan`: "shared.**", "agents.*.*.status"; a plain
+            path means the document there, or the documents below that folder.
+        limit: How many at most; never more than 1,000.
+        offset: How many to leave out first.
+
+    Returns:
+        Records `{"path", "version", "at", "author", "expires_in", "bytes", "value"}`;
+        the value is masked, also by the names in its path, and None with
+        `"is_large": True` for a document of more than 64 KiB.
+
+    Raises:
+        InvalidPath: The pattern is not a pattern.
+    """
+    source = source_of(swarm)
+    if source is None:
+        return []
+    wanted = Pattern.parse(pattern)
+    chosen: list[Document] = source.read(
+        _chosen, source, wanted, max(0, offset), bounded(limit), default=[]
+    )
+    now = source.now()
+    return [document_fact(document, now) for document in chosen]
+
+
+def _chosen(
+    view: View, source: FactSource, wanted: Pattern, offset: int, limit: int
+) -> list[Document]:
+    found = (
+        document for document in _candidates(view, wanted) if source.sees(document.path)
+    )
+    return list(islice(found, offset, offset + limit))
+
+
+def _candidates(view: View, wanted: Pattern) -> Iterator[Document]:
+    document = view.find(wanted.fixed) if wanted.fixed.segments else None
+    if document is not None:
+        yield document
+        return
+    for below in view.documents(wanted.fixed):
+        if wanted.is_literal or wanted.matches(below.path):
+            yield below
+
+
+def document_fact(document: Document, now: int) -> dict[str, Any]:
+    """Return a document as `state` shows it."""
+    body = document.json
+    record = {
+        "path": document.path.text,
+        "version": document.version,
+        "at": seconds(document.at),
+        "author": document.author.agent_id,
+        "expires_in": (
+            None if document.expires is None else seconds(document.expires - now)
+        ),
+        "bytes": len(body),
+        "value": None,
+    }
+    if len(body) > _BODY:
+        return {**record, "is_large": True}
+    return {**record, "value": masked_at(document.path, orjson.loads(body))}
+
+
+def masked_at(path: Path, value: Any) -> Any:
+    """Return a value masked by the names in its path as well as by its own keys."""
+    name = ".".join(str(segment) for segment in path.segments[-2:])
+    return masked(value, name=name)
+
+
+def folder(swarm: Surface, path: str = "", *, limit: int = 200) -> list[dict[str, Any]]:
+    """Return what stands directly below a folder of the tree, in the order of names.
+
+    Returns:
+        Records `{"name", "path", "documents", "is_document"}`; documents: how many
+        there are below a folder, at most 1,000 are counted for each.
+    """
+    source = source_of(swarm)
+    if source is None:
+        return []
+    try:
+        place = Path.parse(path) if path else Path((), "")
+    except (InvalidPath, LimitExceeded):
+        return []
+    depth = len(place.segments)
+    found: dict[str, dict[str, Any]] = {}
+    for document in source.documents(place):
+        name = str(document.path.segments[depth])
+        entry = found.get(name)
+        if entry is None:
+            if len(found) >= bounded(limit):
+                break
+            below = Path.of(*document.path.segments[: depth + 1])
+            is_document = len(document.path.segments) == depth + 1
+            entry = found[name] = {
+                "name": name,
+                "path": below.text,
+                "documents": 0,
+                "is_document": is_document,
+            }
+        entry["documents"] += entry["documents"] < MOST
+    return list(found.values())
+
+
+def history(swarm: Surface, path: str, *, limit: int = 20) -> list[dict[str, Any]]:
+    """Return the newest changes of one document that the log still holds.
+
+    Returns:
+        Records, the newest first, `{"revision", "kind", "at", "author", "old_version",
+        "version", "value", "diff"}`; kind: "created", "updated", "deleted" or
+        "expired"; value: None after a deletion; diff: as `diff` returns it. Empty when
+        there is no such document, or the path is no path.
+    """
+    source = source_of(swarm)
+    if source is None:
+        return []
+    try:
+        place = Path.parse(path)
+    except (InvalidPath, LimitExceeded):
+        return []
+    document = source.find(place)
+    if document is None and source.sees(place):
+        document = _last_version(source, place)
+    found: list[dict[str, Any]] = []
+    while document is not None and len(found) < bounded(limit):
+        found.append(_version(document))
+        document = document.previous
+    return found
+
+
+def _last_version(source: FactSource, place: Path) -> Document | None:
+    """Return the newest version of a document that is gone, if the log holds it."""
+    for commit in reversed(source.newest_commits(_SCANNED)):
+        for document in commit.documents:
+            if document.path == place:
+                return document
+    return None
+
+
+def _version(document: Document) -> dict[str, Any]:
+    old = living(document.previous)
+    was = ABSENT if old is None else masked_at(old.path, old.value)
+    value = document.value
+    now = ABSENT if value is ABSENT else masked_at(document.path, value)
+    is_first = document.created == document.version
+    return {
+        "revision": document.version,
+        "kind": str(kind_of(document)),
+        "at": seconds(document.at),
+        "author": document.author.agent_id,
+        "old_version": 0 if old is None else old.version,
+        "version": 0 if document.is_deleted else document.version,
+        "value": None if now is ABSENT else now,
+        "diff": diff(was, now) if old is not None or is_first else [],
+    }
+
+
+# --- events ---------------------------------------------------------------------------
+
+
+def events(
+    swarm: Surface,
+    *,
+    after: int | None = None,
+    types: str | None = None,
+    source: str | None = None,
+    correlation_id: str | None = None,
+    limit: int = 100,
+) -> list[dict[str, Any]]:
+    """Return events of the log, oldest first.
+
+    Args:
+        swarm: The swarm.
+        after: Only events of later revisions, the oldest of them; None: the newest
+            events. A revision that the log does not reach any more counts as the
+            oldest that it does.
+        types: A dotted pattern of event types, such as "task.*". None: every published
+            event; changes of documents are events too, and come with "state.*" or
+            "**".
+        source: Only events of the agent of this name.
+        correlation_id: Only events with this correlation id.
+        limit: How many at most; never more than 1,000. All events of one revision come
+            together, or none of them, unless the limit is smaller.
+
+    Returns:
+        Records `{"id", "seq", "type", "source", "at", "correlation_id",
+        "causation_id", "key", "payload"}`; the payload is masked.
+
+    Raises:
+        ValueError: The pattern means nothing.
+    """
+    found_in = source_of(swarm)
+    if found_in is None or limit <= 0:
+        return []
+    selector = select(types, source=source, correlation_id=correlation_id)
+
+    def fits(event: Event[Any]) -> bool:
+        return (
+            selector.fits_class(event.payload_class)
+            and selector.fits(event)
+            and may_see(event, found_in.may_read)
+        )
+
+    with_documents = types is not None and _wants_documents(selector)
+    if after is None:
+        chosen = _newest(found_in, fits, bounded(limit), with_documents=with_documents)
+    else:
+        chosen = list(
+            islice(
+                _after(found_in, after, fits, with_documents=with_documents),
+                bounded(limit),
+            )
+        )
+    return [event_fact(event) for event in chosen]
+
+
+def _wants_documents(selector: Selector) -> bool:
+    return any(map(selector.fits_class, (StateCreated, StateUpdated, StateDeleted)))
+
+
+def _after(
+    source: FactSource,
+    after: int,
+    fits: Callable[[Event[Any]], bool],
+    *,
+    with_documents: bool,
+) -> Iterator[Event[Any]]:
+    for commit in islice(source.commits(after), _SCANNED):
+        if commit.events or with_documents:
+            for event in events_of(commit):
+                if event.index >= len(commit.events) and not with_documents:
+                    break
+                if fits(event):
+                    yield event
+
+
+def _newest(
+    source: FactSource,
+    fits: Callable[[Event[Any]], bool],
+    limit: int,
+    *,
+    with_documents: bool,
+) -> list[Event[Any]]:
+    """Return the newest events that fit, oldest first; read no more than necessary."""
+    count = max(256, 2 * limit)
+    while True:
+        commits = source.newest_commits(count)
+        found: list[Event[Any]] = []
+        for commit in reversed(commits):
+            if commit.events or with_documents:
+                here = [
+                    event
+                    for event in events_of(commit)
+                    if (with_documents or event.index < len(commit.events))
+                    and fits(event)
+                ]
+                found.extend(reversed(here))
+            if len(found) >= limit:
+                break
+        if len(found) >= limit or len(commits) < count or count >= _SCANNED:
+            return found[:limit][::-1]
+        count *= 4
+
+
+def event_fact(event: Event[Any]) -> dict[str, Any]:
+    """Return an event as `events` shows it."""
+    return {
+        "id": event.id,
+        "seq": event.seq,
+        "type": event.type,
+        "source": event.source.agent_id,
+        "at": seconds(event.at),
+        "correlation_id": event.correlation_id,
+        "causation_id": event.causation_id,
+        "key": event.key,
+        "payload": _payload(event),
+    }
+
+
+def _payload(event: Event[Any]) -> Any:
+    payload = event.payload
+    told = payload_to_json(payload)[2]
+    return masked(repr(payload)) if told is None else masked(told)

@@ -1,0 +1,144 @@
+"""Facts about waiting: which turn or task waits for which; see `_facts`."""
+
+from collections.abc import Hashable, Iterable
+from itertools import islice
+from typing import Any, Final
+
+from swarm.agents import Envelope
+from swarm.coordination import AnyOf, Session
+from swarm.model import Path
+from swarm.observability._masking import clipped, masked_text
+from swarm.observability._source import FactSource, source_of
+from swarm.system import Surface
+
+_PARTIES: Final = 200
+"""How many waiting parties are shown."""
+
+_EDGES: Final = 50
+"""How many blockers of one wait are shown."""
+
+_LOCKS: Final = Path.of("locks")
+
+
+def wait_graph(swarm: Surface) -> dict[str, Any]:
+    """Return which turns and tasks wait, for what, and for which others.
+
+    A request that would close a cycle is refused with a `DeadlockError`, so a cycle
+    stands here only when the waits in it end by themselves: time-outs, leases. The
+    newest refused cycles are kept.
+
+    Returns:
+        `{"nodes", "edges", "cycle", "refused", "more"}`:
+
+        - nodes: `{"id", "label", "agent"}`; agent: the name of the agent whose turn it
+          is, or None.
+        - edges: `{"from", "to", "what", "any"}`: ids of nodes; what: the wait in
+          words; any: whether some of several blockers are enough. "to" is None when
+          no other party holds it up, as far as is known.
+        - cycle: ids of nodes, each waits for the next and the last for the first; or
+          an empty list.
+        - refused: the newest cycles that were refused, newest first: each a list of
+          lines, "A waits for ...".
+        - more: how many waiting parties are left out.
+    """
+    source = source_of(swarm)
+    if source is None:
+        return {"nodes": [], "edges": [], "cycle": [], "refused": [], "more": 0}
+    nodes: dict[Hashable, dict[str, Any]] = {}
+    edges: list[dict[str, Any]] = []
+    graph = source.coordinator.graph
+    for party in islice(graph.parties(), _PARTIES):
+        if not _is_seen(source, party):
+            continue
+        _node(nodes, party)
+        for obstacle in graph.waits(party):
+            what = clipped(masked_text(obstacle.describe_wait()), 200)
+            blockers = _blockers(obstacle)
+            others = [each for each in blockers if _is_seen(source, each)]
+            edges.extend(
+                {
+                    "from": _node(nodes, party)["id"],
+                    "to": None if other is None else _node(nodes, other)["id"],
+                    "what": what,
+                    "any": isinstance(blockers, _Some),
+                }
+                for other in others or [None]
+            )
+    return {
+        "nodes": list(nodes.values()),
+        "edges": edges,
+        "cycle": find_cycle(edges),
+        "refused": _refused(source),
+        "more": max(0, len(graph) - _PARTIES),
+    }
+
+
+class _Some(tuple[Hashable, ...]):
+    """Blockers of which some are enough."""
+
+    __slots__ = ()
+
+
+def _blockers(obstacle: Any) -> tuple[Hashable, ...]:
+    try:
+        found = obstacle.blockers()
+        shown: Iterable[Hashable] = islice(found, _EDGES)
+        return _Some(shown) if isinstance(found, AnyOf) else tuple(shown)
+    except Exception:  # noqa: BLE001  # an obstacle may come to its end right now
+        return ()
+
+
+def _is_seen(source: FactSource, party: Hashable) -> bool:
+    if source.may_read is None:
+        return True
+    return isinstance(party, Envelope) and source.sees(
+        Path.of("global", "registry", party.cell.name)
+    )
+
+
+def _node(nodes: dict[Hashable, dict[str, Any]], party: Hashable) -> dict[str, Any]:
+    node = nodes.get(party)
+    if node is None:
+        is_turn = isinstance(party, Envelope)
+        agent = party.cell.name if isinstance(party, Envelope) else None
+        label = party.name if isinstance(party, Session) else str(party)
+        if not is_turn and not isinstance(party, Session):
+            get_name = getattr(party, "get_name", None)
+            label = f"task '{get_name()}'" if get_name is not None else label
+        node = nodes[party] = {
+            "id": f"n{len(nodes)}",
+            "label": clipped(masked_text(label), 120),
+            "agent": agent,
+        }
+    return node
+
+
+def find_cycle(edges: list[dict[str, Any]]) -> list[str]:
+    """Return the nodes of a cycle in edges of which all have to go, or []."""
+    following: dict[str, list[str]] = {}
+    for edge in edges:
+        if edge["to"] is not None and not edge["any"]:
+            following.setdefault(edge["from"], []).append(edge["to"])
+    done: set[str] = set()
+    for start in following:
+        path: list[str] = []
+        branches = [iter((start,))]
+        while branches:
+            node = next(branches[-1], None)
+            if node is None:
+                branches.pop()
+                if path:
+                    done.add(path.pop())
+            elif node in path:
+                return path[path.index(node) :]
+            elif node not in done:
+                path.append(node)
+                branches.append(iter(following.get(node, ())))
+    return []
+
+
+def _refused(source: FactSource) -> list[list[str]]:
+    if source.may_read is not None:
+        return []
+    found = reversed(source.coordinator.graph.refused)
+    return [[clipped(masked_text(line), 300) for line in lines] for lines in found]

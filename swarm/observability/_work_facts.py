@@ -1,0 +1,475 @@
+"""Facts about units of work: tasks, handoffs, checkpoints, pipelines; see `_facts`."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import orjson
+
+from swarm.errors import InvalidPath, SwarmError
+from swarm.model import Path
+from swarm.observability._masking import clipped, masked, masked_text
+from swarm.observability._source import FactSource, bounded, seconds, source_of
+from swarm.ports import View
+from swarm.system import Surface
+from swarm.work import (
+    Checkpoint,
+    HandoffRecord,
+    RunView,
+    TaskManager,
+    TaskRecord,
+    TaskSelector,
+    TaskStatus,
+    load_handoff,
+    load_run,
+    read_run,
+)
+
+_STEPS: Final = Path.of("global", "task_steps")
+_SCHEDULES: Final = Path.of("global", "schedules")
+_HANDOFFS: Final = Path.of("handoffs")
+_CHECKPOINTS: Final = Path.of("checkpoints")
+_PIPELINES: Final = Path.of("pipelines")
+_ERROR: Final = 500
+
+
+# --- tasks ----------------------------------------------------------------------------
+
+
+def tasks(
+    swarm: Surface,
+    *,
+    kind: str | None = None,
+    status: str | None = None,
+    assignee: str | None = None,
+    limit: int = 100,
+    offset: int = 0,
+) -> list[dict[str, Any]]:
+    """Return the tasks that fit all that is given, the newest first.
+
+    Args:
+        swarm: The swarm.
+        kind: A kind or a pattern of kinds, as for `swarm.tasks.find`.
+        status: A status; an unknown one fits no task.
+        assignee: The name of the agent that works on it.
+        limit: How many at most; never more than 1,000.
+        offset: How many of the newest to leave out.
+
+    Returns:
+        Records `{"id", "kind", "status", "requester", "assignee", "priority",
+        "address", "attempt", "max_retries", "created_at", "run_at", "started_at",
+        "ended_at", "status_since", "deadline", "parent", "progress": {"percent",
+        "message", "eta"} or None, "error", "why"}`. address: "" (anybody),
+        "agent:ada", "capability:x" or "role:y"; error: that of the newest attempt that
+        failed, or ""; why: in words, what it waits for or what became of it.
+    """
+    source = source_of(swarm)
+    work = None if source is None else source.coordinator.work
+    if source is None or work is None:
+        return []
+    found: list[dict[str, Any]] = []
+    skip = max(0, offset)
+    for record in _matching(source, work, kind, status, assignee):
+        if len(found) >= bounded(limit):
+            break
+        if skip:
+            skip -= 1
+            continue
+        found.append(_task(source, work, record))
+    return found
+
+
+def _matching(
+    source: FactSource,
+    work: TaskManager,
+    kind: str | None,
+    status: str | None,
+    assignee: str | None,
+) -> Iterator[TaskRecord]:
+    try:
+        selector = None if kind is None else TaskSelector(kind, ())
+    except InvalidPath:
+        return
+    records: Iterable[TaskRecord] = reversed(work.index.records.values())
+    if assignee is not None:
+        records = reversed(work.index.running_of(assignee))
+    elif status == TaskStatus.RUNNING:
+        running = list(work.index.running())
+        records = sorted(running, key=lambda record: -record.created_at)
+    for record in records:
+        if (
+            (status is None or record.status.value == status)
+            and (selector is None or selector.takes(record.spec.kind))
+            and source.sees(record.spec.path)
+        ):
+            yield record
+
+
+def _task(source: FactSource, work: TaskManager, record: TaskRecord) -> dict[str, Any]:
+    spec, claim, progress = record.spec, record.claim, record.progress
+    history = record.history
+    started = next((e.at for e in reversed(history) if e.step == "claim"), None)
+    errors = record.errors()
+    why = record.status.value if source.is_closed else work.why(record)
+    return {
+        "id": spec.id,
+        "kind": spec.kind,
+        "status": record.status.value,
+        "requester": spec.requester.agent_id,
+        "assignee": None if claim is None else claim.agent,
+        "priority": spec.priority,
+        "address": record.address,
+        "attempt": record.attempt,
+        "max_retries": spec.max_retries,
+        "created_at": seconds(record.created_at),
+        "run_at": seconds(record.run_at),
+        "started_at": seconds(started),
+        "ended_at": seconds(history[-1].at) if record.is_settled() else None,
+        "status_since": seconds(_status_since(record)),
+        "deadline": seconds(record.deadline),
+        "parent": spec.parent,
+        "progress": None if progress is None else progress._asdict(),
+        "error": clipped(masked_text(errors[-1]), _ERROR) if errors else "",
+        "why": clipped(masked_text(why), _ERROR),
+    }
+
+
+def _status_since(record: TaskRecord) -> int:
+    since = record.created_at
+    for entry in reversed(record.history):
+        if entry.status != record.status.value:
+            break
+        since = entry.at
+    return since
+
+
+def task(swarm: Surface, task_id: str) -> dict[str, Any] | None:
+    """Return one task with all that is known of it; None: there is no such task.
+
+    Returns:
+        The record of `tasks`, and `{"payload", "result", "partial", "metadata",
+        "schema_version", "key", "timeout", "token", "cancel_requested", "escalate_to",
+        "lease_ends_in", "attempts", "history", "steps", "handoffs", "checkpoints",
+        "children"}`:
+
+        - attempts: `{"number", "agent", "started_at", "ended_at", "seconds", "outcome",
+          "error"}`; of the running one, `ended_at` is None and the outcome "running".
+          Else the outcome is the transition that ended it: "complete", "retry", "fail",
+          "release", "snooze", "expire", "hand over", ...
+        - history: the audit trail, `{"at", "step", "status", "agent", "attempt",
+          "reason"}`, oldest first; the newest 64 are kept.
+        - steps: durable steps, `{"name", "at", "agent", "result"}`, in order.
+        - handoffs and checkpoints: as the functions of these names.
+        - children: `{"id", "kind", "status"}` of its parts, at most 100.
+    """
+    source = source_of(swarm)
+    work = None if source is None else source.coordinator.work
+    if source is None or work is None:
+        return None
+    record = work.index.records.get(task_id)
+    if record is None or not source.sees(record.spec.path):
+        return None
+    spec, claim = record.spec, record.claim
+    now = source.now()
+    return {
+        **_task(source, work, record),
+        "payload": masked(orjson.loads(spec.payload)),
+        "result": masked(_json(record.result)),
+        "partial": masked(_json(record.partial)),
+        "metadata": masked(orjson.loads(spec.metadata)),
+        "schema_version": spec.schema_version,
+        "key": spec.key,
+        "timeout": seconds(spec.timeout),
+        "token": None if claim is None else claim.token,
+        "cancel_requested": record.cancel,
+        "escalate_to": spec.escalate_to,
+        "lease_ends_in": None if claim is None else seconds(claim.expires - now),
+        "attempts": attempts_of(record, now),
+        "history": [
+            {
+                "at": seconds(entry.at),
+                "step": entry.step,
+                "status": entry.status,
+                "agent": entry.agent,
+                "attempt": entry.attempt,
+                "reason": masked_text(clipped(entry.reason, 2_000)),
+            }
+            for entry in record.history
+        ],
+        "steps": steps_of(source, task_id),
+        "handoffs": handoffs(swarm, task_id=task_id),
+        "checkpoints": checkpoints(swarm, task_id=task_id),
+        "children": [
+            {"id": r.spec.id, "kind": r.spec.kind, "status": r.status.value}
+            for r in work.index.children(task_id)[:100]
+            if source.sees(r.spec.path)
+        ],
+    }
+
+
+def _json(body: bytes | None) -> Any:
+    return None if body is None else orjson.loads(body)
+
+
+def attempts_of(record: TaskRecord, now: int) -> list[dict[str, Any]]:
+    """Return the attempts of a task, oldest first; see `task`."""
+    found: list[dict[str, Any]] = []
+    begun: Any = None
+    for entry in record.history:
+        if begun is not None and entry.status != "running":
+            found.append(_attempt(begun, entry.at, entry.step, entry.reason))
+            begun = None
+        elif begun is not None and entry.step != begun.step:
+            found.append(_attempt(begun, entry.at, entry.step, entry.reason))
+            begun = entry  # handed over: the next worker's attempt begins
+        elif entry.status == "running":
+            begun = entry
+    if begun is not None:
+        running = _attempt(begun, now, "running", "")
+        found.append({**running, "ended_at": None})
+    return found
+
+
+def _attempt(begun: Any, at: int, outcome: str, error: str) -> dict[str, Any]:
+    return {
+        "number": begun.attempt,
+        "agent": begun.agent,
+        "started_at": seconds(begun.at),
+        "ended_at": seconds(at),
+        "seconds": seconds(max(0, at - begun.at)),
+        "outcome": outcome,
+        "error": masked_text(clipped(error, 2_000)),
+    }
+
+
+def steps_of(source: FactSource, task_id: str) -> list[dict[str, Any]]:
+    """Return the recorded durable steps of a task, in order; see `task`."""
+    try:
+        folder = _STEPS.child(task_id)
+    except SwarmError:
+        return []
+    found = source.documents(folder)
+    found.sort(key=lambda document: document.created)
+    return [
+        {
+            "name": str(document.path.name),
+            "at": seconds(document.at),
+            "agent": document.author.agent_id,
+            "result": masked(
+                document.value.get("result"), name=str(document.path.name)
+            ),
+        }
+        for document in found[:200]
+    ]
+
+
+# --- handoffs and checkpoints ---------------------------------------------------------
+
+
+def handoffs(
+    swarm: Surface, *, task_id: str | None = None, limit: int = 100
+) -> list[dict[str, Any]]:
+    """Return the handoffs, of all tasks or of one, the newest first.
+
+    Returns:
+        Records `{"id", "task_id", "kind", "sender", "to", "receiver", "status",
+        "requested_at", "expires_at", "decided_at", "ended_at", "completed",
+        "remaining", "notes", "checkpoint", "trail", "reason", "correlation_id"}`.
+    """
+    source = source_of(swarm)
+    if source is None:
+        return []
+    found = [load_handoff(document) for document in source.documents(_HANDOFFS)]
+    chosen = [
+        each
+        for each in found
+        if each is not None and (task_id is None or each.task_id == task_id)
+    ]
+    chosen.sort(key=lambda each: -each.requested_at)
+    return [handoff_fact(each) for each in chosen[: bounded(limit)]]
+
+
+def handoff_fact(record: HandoffRecord) -> dict[str, Any]:
+    """Return a handoff as `handoffs` shows it."""
+    return {
+        "id": record.id,
+        "task_id": record.task_id,
+        "kind": record.kind,
+        "sender": record.sender,
+        "to": record.to,
+        "receiver": record.receiver or None,
+        "status": str(record.status),
+        "requested_at": seconds(record.requested_at),
+        "expires_at": seconds(record.expires_at),
+        "decided_at": seconds(record.decided_at or None),
+        "ended_at": seconds(record.ended_at or None),
+        "completed": masked(record.completed),
+        "remaining": masked(record.remaining),
+        "notes": masked(record.notes),
+        "checkpoint": record.checkpoint,
+        "trail": list(record.trail),
+        "reason": masked(record.reason),
+        "correlation_id": record.correlation,
+    }
+
+
+def checkpoints(
+    swarm: Surface, *, task_id: str | None = None, limit: int = 100
+) -> list[dict[str, Any]]:
+    """Return the checkpoints, of all series or of one task, the newest first.
+
+    Returns:
+        Records `{"series", "seq", "task", "agent", "description", "at", "step",
+        "parent", "schema_version", "is_valid", "state"}`; series: the task's id, or
+        "agent:NAME" for what an agent saved for itself.
+    """
+    source = source_of(swarm)
+    if source is None:
+        return []
+    try:
+        folder = _CHECKPOINTS if task_id is None else _CHECKPOINTS.child(task_id)
+    except SwarmError:
+        return []
+    found = source.documents(folder)
+    found.sort(key=lambda document: -document.created)
+    shown = []
+    for document in found[: bounded(limit)]:
+        value = document.value
+        value.pop("version", None)
+        series = str(document.path.segments[1])
+        shown.append(checkpoint_fact(Checkpoint(**value), series))
+    return shown
+
+
+def checkpoint_fact(checkpoint: Checkpoint, series: str = "") -> dict[str, Any]:
+    """Return a checkpoint as `checkpoints` shows it."""
+    return {
+        "series": series or checkpoint.task or f"agent:{checkpoint.agent}",
+        "seq": checkpoint.seq,
+        "task": checkpoint.task,
+        "agent": checkpoint.agent,
+        "description": masked(checkpoint.description),
+        "at": seconds(checkpoint.at),
+        "step": checkpoint.step,
+        "parent": checkpoint.parent,
+        "schema_version": checkpoint.schema_version,
+        "is_valid": checkpoint.is_valid,
+        "state": masked(checkpoint.state),
+    }
+
+
+# --- pipelines and schedules ----------------------------------------------------------
+
+
+def pipelines(swarm: Surface, *, limit: int = 50) -> list[dict[str, Any]]:
+    """Return the runs of pipelines, the newest first.
+
+    Returns:
+        Records `{"id", "name", "status", "started_at", "requester", "cancelled",
+        "stages"}`; status: "running", "completed", "failed" or "cancelled"; stages: in
+        the order of their dependencies, `{"name", "label", "status", "after", "map",
+        "tasks", "of", "agent", "started_at", "ended_at", "error"}`.
+    """
+    source = source_of(swarm)
+    if source is None:
+        return []
+    found: list[RunView] = source.read(_runs, source, bounded(limit), default=[])
+    return [_run(seen) for seen in found]
+
+
+def _runs(view: View, source: FactSource, limit: int) -> list[RunView]:
+    records = [
+        record
+        for document in view.documents(_PIPELINES)
+        if source.sees(document.path) and (record := load_run(document)) is not None
+    ]
+    records.sort(key=lambda record: -record.started_at)
+    return [read_run(view, record.id) for record in records[:limit]]
+
+
+def pipeline(swarm: Surface, run_id: str) -> dict[str, Any] | None:
+    """Return one run of a pipeline; None: there is no such run.
+
+    Returns:
+        The record of `pipelines`, with "given" (the input), an "output" for each
+        completed stage, and "task_ids" of each stage, at most 100.
+    """
+    source = source_of(swarm)
+    if source is None:
+        return None
+    try:
+        if not source.sees(_PIPELINES.child(run_id)):
+            return None
+        seen = source.read(read_run, run_id, default=None)
+    except SwarmError:  # there is none, or the id cannot be a name
+        return None
+    return None if seen is None else run_fact(seen)
+
+
+def run_fact(seen: RunView) -> dict[str, Any]:
+    """Return a run as `pipeline` shows it."""
+    record = _run(seen)
+    of_stage: dict[str, list[str]] = {}
+    for task_id, found in seen.tasks.items():
+        of_stage.setdefault(found.spec.kind.rpartition(".")[2], []).append(task_id)
+    for stage in record["stages"]:
+        progress = seen.progress[stage["name"]]
+        stage["task_ids"] = of_stage.get(stage["name"], [])[:100]
+        if progress.status == "completed":
+            stage["output"] = masked(progress.output, name=stage["name"])
+    return {**record, "given": masked(seen.record.given)}
+
+
+def _run(seen: RunView) -> dict[str, Any]:
+    record, progress = seen.record, seen.progress
+    return {
+        "id": record.id,
+        "name": record.name,
+        "status": seen.status,
+        "started_at": seconds(record.started_at),
+        "requester": record.requester.agent_id,
+        "cancelled": record.cancelled,
+        "stages": [
+            {
+                "name": stage.name,
+                "label": stage.label,
+                "after": list(stage.after),
+                "map": stage.map,
+                "agent": stage.agent,
+                "status": progress[stage.name].status,
+                "tasks": progress[stage.name].tasks,
+                "of": progress[stage.name].of,
+                "started_at": seconds(progress[stage.name].started_at or None),
+                "ended_at": seconds(progress[stage.name].ended_at or None),
+                "error": clipped(masked_text(progress[stage.name].error), _ERROR),
+            }
+            for stage in record.stages
+        ],
+    }
+
+
+def schedules(swarm: Surface, *, limit: int = 100) -> list[dict[str, Any]]:
+    """Return the schedules that submit tasks, by name.
+
+    Returns:
+        Records `{"name", "kind", "cron", "every", "zone", "next_at", "count",
+        "missed"}`.
+    """
+    source = source_of(swarm)
+    if source is None:
+        return []
+    found = []
+    for document in source.documents(_SCHEDULES)[: bounded(limit)]:
+        value = document.value
+        found.append(
+            {
+                "name": value["name"],
+                "kind": value["template"]["kind"],
+                "cron": value["cron"],
+                "every": seconds(value["every"]),
+                "zone": value["zone"],
+                "next_at": seconds(value["next_at"]),
+                "count": value["count"],
+                "missed": value["missed"],
+            }
+        )
+    return found
