@@ -21,7 +21,7 @@ from functools import partial
 from sys import getrefcount
 from typing import Any, Final
 
-from swarm.agents._envelope import Asked, Envelope, current_turn
+from swarm.agents._envelope import NO_KEYWORDS, Asked, Envelope, current_turn
 from swarm.agents._host import Holdings, Host, Supervision
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox, State
@@ -285,6 +285,7 @@ class Cell:
                 if envelope.state == RUNNING:  # fast path
                     envelope.state = ENDED
                     envelope.args = ()
+                    envelope.kwargs = NO_KEYWORDS
                     self.current = None
                     self.handled += 1
                     if host.holding:
@@ -461,6 +462,7 @@ class Cell:
                 if is_tell and envelope.state == RUNNING:  # fast path
                     envelope.state = ENDED
                     envelope.args = ()
+                    envelope.kwargs = NO_KEYWORDS
                     self.current = None
                     self.handled += 1
                     if holding:
@@ -550,6 +552,7 @@ class Cell:
             envelope.state = ENDED
             reply.set_result(result)
         envelope.args = ()
+        envelope.kwargs = NO_KEYWORDS
         self.current = None
         self.handled += 1
         if self.host.holding:
@@ -760,7 +763,9 @@ class Cell:
         if not envelope.call.interleaves or self.status is Status.INITIALIZING:
             return current
         box = self.aside_box
-        if box is None or envelope not in (box.waiting or ()):
+        if box is None or envelope.state != State.WAITING:
+            return ()
+        if box.has_room():  # the request is about to be posted
             return ()
         making: dict[Hashable, int] = dict.fromkeys(self.aside or (), 1)
         return AnyOf(making, 1) if making else ()

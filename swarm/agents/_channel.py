@@ -78,11 +78,13 @@ class Channel:
             self._error = error
             self._wake_readers()
 
-    def raise_end(self) -> None:
-        """Raise the error the stream ended with, or StopAsyncIteration."""
-        if self._error is None:
-            raise StopAsyncIteration
-        raise self._error
+    def end(self) -> BaseException:
+        """Return what a reader raises at the end of the stream, also the next time."""
+        return StopAsyncIteration() if self._error is None else self._error
+
+    def forget(self) -> None:
+        """Let go of the error: no reader is left, and its frames refer to this."""
+        self._error = None
 
     def new_reader(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
         """Return a future that wakes a reader."""

@@ -120,6 +120,7 @@ class Envelope:
     def forget(self) -> None:
         """Release the arguments of a turn that is over; others may keep the object."""
         self.args = ()
+        self.kwargs = NO_KEYWORDS
 
     def expire(self) -> None:
         """Give the asker `AskTimeout` and withdraw the request."""

@@ -191,7 +191,12 @@ class Ref(Generic[A_co]):
         elif host.leases or host.expected:
             party = host.asking_task(envelope)
         if party is not None:  # before anything is sent
-            if cell.current is None and cell.mailbox is None and cell.open:
+            if (
+                cell.current is None
+                and cell.mailbox is None
+                and cell.aside_box is None
+                and cell.open
+            ):
                 host.graph.note(party, envelope)  # an idle agent waits for nothing
             else:
                 host.graph.enter(party, envelope)

@@ -98,6 +98,8 @@ def resume(turn: SuspendedTurn, cancelled: asyncio.CancelledError | None) -> Any
         if not turn.is_marked or not awaited.cancel(msg=message):
             return run(coroutine.throw, cancelled)
     if awaited is None or (turn.is_marked and awaited.done()):
+        # The error of this future keeps this frame, which must not keep the future.
+        awaited = None
         return run(coroutine.send, None)
     if turn.is_marked:
         awaited._asyncio_future_blocking = True  # noqa: SLF001  # as awaiting does

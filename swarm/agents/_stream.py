@@ -119,10 +119,10 @@ class Stream(AsyncIterator[T], Generic[T]):
         try:
             while not channel.buffer:
                 if channel.ended:
-                    channel.raise_end()
+                    raise channel.end()
                 await _wait(envelope, channel, self._timeout)
         except BaseException:
-            del self  # a kept traceback must not keep the agent's turn alive
+            del self, channel  # a kept traceback keeps neither the turn nor itself
             raise
         item: T = channel.take()
         return item
@@ -148,12 +148,17 @@ class Stream(AsyncIterator[T], Generic[T]):
         envelope = self._envelope
         if envelope is not None and envelope.channel is not None:
             envelope.channel.finish()
+            envelope.channel.forget()
             envelope.channel.buffer.clear()
             envelope.cell.drop(envelope)
 
     def __del__(self) -> None:
         envelope = getattr(self, "_envelope", None)
-        if envelope is None or envelope.is_decided():
+        if envelope is None:
+            return
+        if envelope.is_decided():
+            if envelope.channel is not None:
+                envelope.channel.forget()
             return
         loop = envelope.cell.host.loop
         if not loop.is_closed():  # in whichever thread the collector runs

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from swarm import Agent, DeadlockError, Ref, Swarm
+from swarm import Agent, DeadlockError, Ref, Swarm, interleave
 from tests.support.actors import Worker, graph_of
 from tests.support.virtual_loop import turns, virtual
 
@@ -113,6 +113,28 @@ async def test_an_interleaved_turn_can_close_a_cycle():
             await ref.ask(Worker.meet, ada=ada, bo=bo)
         with pytest.raises(DeadlockError):
             await ada.ask(Door.go, "bo")
+
+
+@virtual
+async def test_interleaved_turns_that_all_wait_for_each_others_room_are_a_cycle():
+    """Q6, Q8: the ask that takes the last hope of room is refused."""
+
+    class Crowd(Worker):
+        @interleave
+        async def go(self) -> object:
+            await asyncio.sleep(1)
+            return await self.ref.ask(Worker.peek)
+
+    async with Swarm() as swarm:
+        ada = await swarm.spawn(Crowd, mailbox=2)
+        results = await asyncio.gather(
+            *(ada.ask(Crowd.go) for _ in range(2)), return_exceptions=True
+        )
+        assert sorted(type(result).__name__ for result in results) == [
+            "DeadlockError",
+            "list",
+        ]
+        assert len(graph_of(ada)) == 0
 
 
 @virtual

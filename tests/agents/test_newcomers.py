@@ -9,6 +9,7 @@ import logging
 import pickle
 import threading
 import weakref
+from collections.abc import AsyncIterator
 from typing import Generic, TypeVar
 
 import pytest
@@ -338,10 +339,10 @@ class Blob:
 
 
 @pytest.mark.parametrize("pauses", [0, 2])
-@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize("how", ["ask", "keywords", "nested", "stream", "tell"])
 @virtual
 async def test_a_failure_keeps_the_locals_of_its_handler_no_longer_than_its_receiver(
-    pauses, told
+    pauses, how
 ):
     """No cycle: reference counting frees them."""
     alive: list[weakref.ref[Blob]] = []
@@ -353,24 +354,44 @@ async def test_a_failure_keeps_the_locals_of_its_handler_no_longer_than_its_rece
             await turns(pauses)
             raise ValueError("no")
 
+        async def nested(self, other: Ref[Worker], blob: Blob) -> None:
+            local = Blob()
+            alive.append(weakref.ref(local))
+            await other.ask(Heavy.spoil, blob)
+
+        async def stream(self, blob: Blob) -> AsyncIterator[int]:
+            local = Blob()
+            alive.append(weakref.ref(local))
+            await turns(pauses)
+            yield 1
+            raise ValueError("no")
+
     logging.getLogger("swarm.agents").disabled = True  # pytest keeps what is logged
     gc.collect()
     gc.disable()
     try:
         async with Swarm() as swarm:
             ref = await swarm.spawn(Heavy, restart=Restart(max=100))
+            other = await swarm.spawn(Heavy)
             for _ in range(3):
                 blob = Blob()
                 alive.append(weakref.ref(blob))
-                if told:
-                    await ref.tell(Heavy.spoil, blob)
-                    await asyncio.sleep(10)
-                else:
-                    with contextlib.suppress(ValueError):
+                with contextlib.suppress(ValueError):
+                    if how == "tell":
+                        await ref.tell(Heavy.spoil, blob)
+                        await asyncio.sleep(10)
+                    elif how == "nested":
+                        await ref.ask(Heavy.nested, other, blob)
+                    elif how == "stream":
+                        async for _ in ref.stream(Heavy.stream, blob):
+                            pass
+                    elif how == "keywords":
+                        await ref.ask(Heavy.spoil, blob=blob)
+                    else:
                         await ref.ask(Heavy.spoil, blob)
                 del blob
             await turns(3)
-            assert [each() for each in alive] == [None] * 6
+            assert {each() for each in alive} == {None}
     finally:
         gc.enable()
         logging.getLogger("swarm.agents").disabled = False
