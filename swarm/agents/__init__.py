@@ -91,7 +91,8 @@ then the failure is the task group's own error.
 room of their own. The first step of an ask to an idle agent runs in the call stack of
 its asker, at most 512 in one turn of the loop and 16 deep. The registry remembers the
 last 32 failures. The tree belongs to one event loop: elsewhere use `swarm.portal()`.
-Under the default policy an agent may kill and replace only agents that it spawned. For
+Under the default policy an agent may kill and replace only agents that it spawned, and
+may ask any agent to stop or pause; under the strict one only the conductor may. For
 pyright, a method of a generic agent is spelled with its type: `ask(Box[int].get)`.
 """
 

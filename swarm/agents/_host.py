@@ -123,8 +123,13 @@ class Host(System, Protocol):
         """
         ...
 
-    def check_kill(self, identity: AgentIdentity, path: Path) -> None:
+    def check_end(self, identity: AgentIdentity, path: Path, *, forced: bool) -> None:
         """Refuse an identity that may not end, pause or replace an agent of others.
+
+        Args:
+            identity: The caller.
+            path: Where the agent is registered.
+            forced: Whether the agent gets no time to finish: it is killed or replaced.
 
         Raises:
             AccessDenied: The policy does not allow it.

@@ -353,6 +353,8 @@ class Ref(Generic[A_co]):
             timeout: Seconds after which what is left is cancelled; None: never.
 
         Raises:
+            AccessDenied: The calling agent may not stop this one, or, with a
+                time-out, may not kill it.
             DeadlockError: The agent waits, directly or not, for the calling turn.
             Exception: What `stopping()` raised, or a told request on the way there,
                 which ends the agent on the spot; it has ended all the same.
@@ -381,6 +383,9 @@ class Ref(Generic[A_co]):
 
         Askers get `AgentDied` now. Await the result to wait until the agent's tasks
         have ended, or were left behind after `spawn(shutdown=)` seconds. Idempotent.
+
+        Raises:
+            AccessDenied: The calling agent may not kill this one.
         """
         self._cell.check_loop()
         return self._cell.supervisor.kill(self._cell)

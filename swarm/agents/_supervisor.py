@@ -138,7 +138,7 @@ class Supervisor:
         if spawner is not OWNER and spawner != OWNER:
             self.host.check_spawn(spawner, name, identity.role)
         if old is not None:
-            self.check_kill(old)
+            self.check_end(old, forced=True)
         cell = self._cell_type(
             self,
             identity,
@@ -175,8 +175,8 @@ class Supervisor:
         if cell.killed:
             raise died(cell, f"was {cell.reason}")
 
-    def check_kill(self, cell: Cell) -> None:
-        """Refuse a caller that may not kill or replace an agent.
+    def check_end(self, cell: Cell, *, forced: bool) -> None:
+        """Refuse a caller that may not end or pause an agent.
 
         Raises:
             AccessDenied: The policy does not allow it.
@@ -186,7 +186,7 @@ class Supervisor:
             return
         caller = turn.cell.identity
         if turn.cell is not cell and cell.spawner != caller:
-            self.host.check_kill(caller, cell.path)
+            self.host.check_end(caller, cell.path, forced=forced)
 
     async def _publish(self, cell: Cell) -> None:
         """Write down a status that changed."""
@@ -200,12 +200,14 @@ class Supervisor:
 
     def pause(self, cell: Cell) -> Completion:
         """Take up nothing more until `resume`."""
+        self.check_end(cell, forced=False)
         cell.status = follow(cell.status, Step.PAUSE, cell.name)
         cell.open = False
         return self._settled(cell, cell.is_busy)
 
     def resume(self, cell: Cell) -> Completion:
         """Go on."""
+        self.check_end(cell, forced=False)
         cell.status = follow(cell.status, Step.RESUME, cell.name)
         self._open(cell)
         return self._settled(cell, lambda: False)
@@ -217,7 +219,6 @@ class Supervisor:
 
     def _settled(self, cell: Cell, unless: Callable[[], bool]) -> Completion:
         """Write the status down; complete once `unless` no longer holds."""
-        cell.notify()
         cell.notify()
         turn = calling_turn()
         own = turn is not None and turn.cell is cell
@@ -232,7 +233,7 @@ class Supervisor:
 
     def kill(self, cell: Cell) -> Completion:
         """End an agent now."""
-        self.check_kill(cell)
+        self.check_end(cell, forced=True)
         self.end(cell, "killed")
         turn = calling_turn()
         if turn is not None and turn.cell is cell:
@@ -311,8 +312,7 @@ class Supervisor:
         """Let an agent finish what is queued, then end it; see `Ref.stop`."""
         if self.host.pause is not None:
             await self.host.pause()
-        if timeout is not None:
-            self.check_kill(cell)
+        self.check_end(cell, forced=timeout is not None)
         if self._ends_at_once(cell):
             return
         turn = calling_turn()

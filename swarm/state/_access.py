@@ -35,9 +35,11 @@ Action: TypeAlias = Literal["read", "write", "delete", "hold", "spawn", "role", 
 - "hold": at a lock, semaphore or barrier, acquire and give back, arrive, open its name;
   at a named subscription, keep its position and requeue or discard its dead letters.
   Taking these from others, resizing and removing is "write".
-- "spawn", at `global.registry.<name>`: begin an agent of that name, and end it again.
+- "spawn", at `global.registry.<name>`: begin an agent of that name, and end it again;
+  ask an agent of others to stop (without a time limit), to pause and to resume.
 - "role", likewise: give it another role than one's own.
-- "kill", likewise: stop, kill or replace an agent that another identity has spawned.
+- "kill", likewise: kill or replace an agent that another identity has spawned, or
+  stop it with a time limit.
 """
 
 ANY_ROLE: Final = "*"
@@ -190,7 +192,8 @@ class Policy:
 
         They may hold any lock, semaphore or barrier, but take none from others. They
         may name subscriptions, except those of the program and of other types. They
-        may spawn agents in their own role and end these, but not other agents.
+        may spawn agents in their own role and end these; other agents they may ask to
+        stop or pause, but not kill.
         """
         return cls(
             [
@@ -209,7 +212,7 @@ class Policy:
         Semaphores and barriers follow the row of locks, and a role that may hold locks
         may name subscriptions. Only the conductor reads the positions and dead letters
         of others, because these hold what the subscriber was allowed to see. Only the
-        conductor spawns, kills and gives roles.
+        conductor spawns, stops, kills and gives roles.
         """
         kept = ("config", "registry", "tasks", "metrics", "health")
         agents = ("pulse", "heartbeat", "dream_weaver")

@@ -358,9 +358,9 @@ class Coordinator:
         """Refuse a spawner that may not spawn an agent of this name and role."""
         self._gate.check_spawn(spawner, name, role)
 
-    def check_kill(self, identity: AgentIdentity, path: Path) -> None:
+    def check_end(self, identity: AgentIdentity, path: Path, *, forced: bool) -> None:
         """Refuse an identity that may not end, pause or replace an agent of others."""
-        self._gate.check_right(identity, path, "kill")
+        self._gate.check_right(identity, path, "kill" if forced else "spawn")
 
     def check_right(
         self,

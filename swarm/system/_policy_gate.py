@@ -25,7 +25,7 @@ class PolicyGate:
         self,
         identity: AgentIdentity,
         path: Path,
-        action: Literal["read", "write", "delete", "hold", "kill"],
+        action: Literal["read", "write", "delete", "hold", "spawn", "kill"],
     ) -> None:
         """Refuse an identity that may not do this at a path.
 

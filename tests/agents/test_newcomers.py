@@ -21,6 +21,7 @@ from swarm import (
     Closed,
     ConfigMismatch,
     MailboxFull,
+    Policy,
     Ref,
     Restart,
     Swarm,
@@ -272,6 +273,31 @@ async def test_an_agent_may_not_kill_or_replace_the_agents_of_others():
         assert mine.status == "offline"
         await boss.ask(Boss.fire, swarm.agents["mine"])
         await other.kill()
+
+
+@virtual
+async def test_asking_an_agent_of_others_to_stop_or_pause_needs_a_right_as_well():
+    """By default agents have it; under the strict policy only the conductor."""
+
+    class Boss(Worker):
+        async def act(self, ref: Ref[Worker], verb: str) -> None:
+            await getattr(ref, verb)()
+
+    for policy, role, may in (
+        (Policy.default(), None, True),
+        (Policy.strict(), "guardian", False),
+        (Policy.strict(), "conductor", True),
+    ):
+        async with Swarm(policy=policy) as swarm:
+            boss = await swarm.spawn(Boss, role=role)
+            other = await swarm.spawn(Worker, name="other")
+            for verb in ("pause", "resume", "stop"):
+                if may:
+                    await boss.ask(Boss.act, other, verb)
+                    continue
+                with pytest.raises(AccessDenied, match="spawn"):
+                    await boss.ask(Boss.act, other, verb)
+            assert other.status == ("offline" if may else "idle")
 
 
 # --- room, budget, memory ------------------------------------------------------------
