@@ -119,7 +119,7 @@ class Stream(AsyncIterator[T], Generic[T]):
         try:
             while not channel.buffer:
                 if channel.ended:
-                    raise channel.end()
+                    raise channel.end()  # noqa: TRY301  # no frame of the channel
                 await _wait(envelope, channel, self._timeout)
         except BaseException:
             del self, channel  # a kept traceback keeps neither the turn nor itself
