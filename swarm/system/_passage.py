@@ -85,8 +85,7 @@ async def context_for(
     check_whole("limit", limit, 500)
     may_read = coordinator.reader_of(identity) or _everything
     manager = manager_of(coordinator)
-    records = tuple(manager.index.records.values())
-    running = [record for record in records if record.claim is not None]
+    running = list(manager.index.running())
     return await manager.kernel.read(
         context_of, task_id_of(task), identity, may_read, running, limit
     )

@@ -96,8 +96,6 @@ class ClaimQueue:
         Most times it is this task. A claim may have a better one that became due in the
         same moment; then the next claim is looked for.
         """
-        if not self._count:
-            return
         while (waiter := self._first_for(record)) is not None:
             if waiter.future.done():  # cancelled in this very turn of the loop
                 self.remove(waiter)

@@ -64,15 +64,13 @@ class TaskSelector:
 class ReadyTasks:
     """The tasks that are due and free, in the order in which they are to be claimed."""
 
-    __slots__ = ("_is_valid", "_lanes", "_number", "_void", "count")
+    __slots__ = ("_is_valid", "_lanes", "_number")
 
     def __init__(self, is_valid: Callable[[TaskRecord], bool]) -> None:
         """Hold nothing; `is_valid` says whether a record is still to be had."""
         self._is_valid = is_valid
         self._lanes: dict[str, _Lane] = {}
-        self._void = 0
         self._number = 0
-        self.count: int = 0
 
     def add(self, rank: int, seq: int, record: TaskRecord) -> None:
         """Let a task be taken."""
@@ -81,37 +79,24 @@ class ReadyTasks:
             lane = self._lanes[record.address] = _Lane(self._is_valid)
         self._number += 1
         lane.add((rank, seq, self._number, record))
-        self.count += 1
 
-    def void(self) -> None:
-        """Note that a task here is not to be had any more."""
-        self.count -= 1
-        self._void += 1
-        if self._void > 64 + 2 * self.count:
-            self._void = 0
-            for address, lane in tuple(self._lanes.items()):
-                lane.compact()
-                if not lane.heaps:
-                    del self._lanes[address]
-
-    def take(self, selector: TaskSelector) -> TaskRecord | None:
-        """Take out the task that is next for a worker and return it, or None."""
+    def take(self, selector: TaskSelector) -> Ticket | None:
+        """Take out the ticket of the task that is next for a worker, or return None."""
         best: Ticket | None = None
         home: _Lane | None = None
         lanes = self._lanes
+        kinds = selector.kinds if selector.is_literal else None
         for address in selector.addresses:
             lane = lanes.get(address)
             if lane is None:
                 continue
-            ticket = lane.first(selector)
+            ticket = lane.first(selector) if kinds is None else lane.head(kinds)
             if ticket is not None and (best is None or ticket < best):
                 best, home = ticket, lane
         if best is None or home is None:
             return None
-        record = best[3]
-        heappop(home.heaps[record.spec.kind])  # it is the head
-        self.count -= 1
-        return record
+        heappop(home.heaps[best[3].spec.kind])  # it is the head
+        return best
 
     def heads(self) -> Iterator[tuple[str, str, TaskRecord]]:
         """Yield the address and kind of all that is due, with its first task."""
@@ -121,16 +106,31 @@ class ReadyTasks:
                 if head is not None:
                     yield address, kind, head[3]
 
+    def __iter__(self) -> Iterator[TaskRecord]:
+        """Yield every task that can be taken, in no order."""
+        for lane in self._lanes.values():
+            for heap in lane.heaps.values():
+                for ticket in heap:
+                    if self._is_valid(ticket[3]):
+                        yield ticket[3]
+
+    def compact(self) -> None:
+        """Let go of the tickets of tasks that are not to be had any more."""
+        for address, lane in tuple(self._lanes.items()):
+            lane.compact()
+            if not lane.heaps:
+                del self._lanes[address]
+
 
 class _Lane:
-    """The due tasks of one address."""
+    """The due tasks of one address: a heap for each kind."""
 
     __slots__ = ("_is_valid", "_wild", "heaps")
 
     def __init__(self, is_valid: Callable[[TaskRecord], bool]) -> None:
         self._is_valid = is_valid
         self.heaps: dict[str, list[Ticket]] = {}
-        self._wild: dict[str, tuple[TaskSelector, list[tuple[Ticket, str]]]] = {}
+        self._wild: dict[str, _Heads] = {}
 
     def add(self, ticket: Ticket) -> None:
         kind = ticket[3].spec.kind
@@ -139,9 +139,9 @@ class _Lane:
             heap = self.heaps[kind] = []
         heappush(heap, ticket)
         if self._wild and heap[0] is ticket:
-            for selector, heads in self._wild.values():
-                if selector.takes(kind):
-                    heappush(heads, (ticket, kind))
+            for heads in self._wild.values():
+                if heads.selector.takes(kind):
+                    heads.add(ticket)
 
     def head(self, kind: str) -> Ticket | None:
         """Return the first task of a kind."""
@@ -150,42 +150,34 @@ class _Lane:
             return None
         is_valid = self._is_valid
         while heap:
-            if is_valid(heap[0][3]):
-                return heap[0]
+            ticket = heap[0]
+            if is_valid(ticket[3]):
+                return ticket
             heappop(heap)
         del self.heaps[kind]
         return None
 
     def first(self, selector: TaskSelector) -> Ticket | None:
-        if selector.is_literal:
-            return self.head(selector.kinds)
-        found = self._wild.get(selector.kinds)
-        if found is None:
-            found = self._begin(selector)
-        heads = found[1]
-        while heads:
-            ticket, kind = heads[0]
-            head = self.head(kind)
+        """Return the first task of the kinds that a pattern matches."""
+        heads = self._wild.get(selector.kinds)
+        if heads is None:
+            heads = self._begin(selector)
+        while heads.heap:
+            ticket = heads.heap[0]
+            head = self.head(ticket[3].spec.kind)
             if head is ticket:
                 return ticket
-            heappop(heads)
-            if head is not None:
-                heappush(heads, (head, kind))
+            heads.replace(head)
         return None
 
-    def _begin(
-        self, selector: TaskSelector
-    ) -> tuple[TaskSelector, list[tuple[Ticket, str]]]:
+    def _begin(self, selector: TaskSelector) -> "_Heads":
         if len(self._wild) >= _PATTERNS:
             del self._wild[next(iter(self._wild))]
-        heads = [
-            (head, kind)
-            for kind in tuple(self.heaps)
-            if selector.takes(kind) and (head := self.head(kind)) is not None
-        ]
-        heapify(heads)
-        found = self._wild[selector.kinds] = selector, heads
-        return found
+        heads = self._wild[selector.kinds] = _Heads(selector)
+        for kind in tuple(self.heaps):
+            if selector.takes(kind) and (head := self.head(kind)) is not None:
+                heads.add(head)
+        return heads
 
     def compact(self) -> None:
         for kind, heap in tuple(self.heaps.items()):
@@ -196,3 +188,30 @@ class _Lane:
             else:
                 del self.heaps[kind]
         self._wild.clear()
+
+
+class _Heads:
+    """A heap of the first ticket of each kind that a pattern matches.
+
+    A ticket that is first no more stays until it comes to the front. Each ticket is in
+    the heap once at most, or the heap would grow with each claim.
+    """
+
+    __slots__ = ("_inside", "heap", "selector")
+
+    def __init__(self, selector: TaskSelector) -> None:
+        self.selector = selector
+        self.heap: list[Ticket] = []
+        self._inside: set[int] = set()
+
+    def add(self, ticket: Ticket) -> None:
+        """Add a ticket that is the first of its kind."""
+        if ticket[2] not in self._inside:
+            self._inside.add(ticket[2])
+            heappush(self.heap, ticket)
+
+    def replace(self, head: Ticket | None) -> None:
+        """Put the ticket that is first of its kind now in place of the front one."""
+        self._inside.discard(heappop(self.heap)[2])
+        if head is not None:
+            self.add(head)

@@ -22,6 +22,9 @@ class TaskAlarm:
 
     Every process commits what follows; the first of them wins, and the others find
     nothing left to do.
+
+    Attributes:
+        at: When it rings next, in kernel time.
     """
 
     def __init__(
@@ -53,36 +56,31 @@ class TaskAlarm:
         self._start = start
         self._apply = apply
         self._timer: Timer | None = None
-        self._timer_at = 0
+        self.at: int = NEVER
 
     def close(self) -> None:
         """Ring no more."""
+        self.at = -NEVER
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def arm_before(self, at: int) -> None:
         """Have the timer ring at a time, unless it rings before that."""
-        if self._timer is None or at < self._timer_at:
+        if at < self.at:
             self.arm_at(at)
 
     def arm_for(self, record: TaskRecord, is_ready: bool) -> None:
-        """Have the timer ring when something is to be done about a record."""
-        claim = record.claim
-        if claim is not None:
-            at = claim.expires
-        elif record.status is TaskStatus.PENDING:
+        """Have the timer ring when something is to be done about an unclaimed task."""
+        if record.status is TaskStatus.PENDING:
             at = NEVER if is_ready else record.run_at
             if record.deadline is not None and record.deadline < at:
                 at = record.deadline
-        else:
-            if record.status is TaskStatus.CANCELLED and self._index.children(
-                record.spec.id
-            ):
-                self._start(self._cancel_parts(record), "tasks: cancel the parts")
-            return
-        if at is not NEVER and (self._timer is None or at < self._timer_at):
-            self.arm_at(at)
+            self.arm_before(at)
+        elif record.status is TaskStatus.CANCELLED and self._index.children(
+            record.spec.id
+        ):
+            self._start(self._cancel_parts(record), "tasks: cancel the parts")
 
     def arm(self) -> None:
         """Have the timer ring when the next of all tasks is due."""
@@ -95,17 +93,18 @@ class TaskAlarm:
         """Have the timer ring at a time, and not when it was to ring before."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer_at = at
+        self.at = at
         seconds = (at - self._now() + 2) / MICRO
         when = self._clock.monotonic() + max(0.0, seconds)
         self._timer = self._clock.call_at(when, self._on_time)
 
     def _on_time(self) -> None:
         self._timer = None
+        self.at = NEVER
         now = self._now()
         for record in self._index.promote(now):
             self._queue.offer(record)
-        ended = list(self._index.ended(now))
+        ended = self._index.ended(now, now + _AGAIN)
         if ended:
             self._start(self._end(ended), "tasks: what is over")
         self.arm()
@@ -124,9 +123,7 @@ class TaskAlarm:
             except Closed:
                 return
             except SwarmError:
-                pass  # tried again below
-            self._index.look_again(record, self._now() + _AGAIN)
-        self.arm()
+                continue  # the index tells of it again
 
     async def _cancel_parts(self, record: TaskRecord) -> None:
         """Cancel what is not final below a task that was cancelled."""

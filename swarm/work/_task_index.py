@@ -5,12 +5,11 @@ whichever process, comes here in the order of the log. So it may be behind the t
 what it proposes is decided by the rules of `_transitions.py` in a commit.
 """
 
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush
 from typing import Final
 
-from swarm.work._ready import ReadyTasks, TaskSelector
+from swarm.work._ready import ReadyTasks, TaskSelector, Ticket
 from swarm.work._task_record import FINAL, TaskRecord, TaskStatus
 from swarm.work._task_stats import TaskTotals
 
@@ -39,16 +38,17 @@ class TaskIndex:
         self.records: dict[str, TaskRecord] = {}
         self.totals: TaskTotals = TaskTotals()
         self._step = _STRICT if aging is None else aging
-        self._seqs: dict[str, int] = {}
-        self._ready = ReadyTasks(self._is_free)
-        self._later: list[tuple[int, int, int, TaskRecord]] = []
-        self._ends: list[tuple[int, int, TaskRecord]] = []
+        # A pending task has one ticket: in `_ready`, in `_later` or in `_reserved`.
+        self._ready = ReadyTasks(self._is_newest)
+        self._later: list[Ticket] = []
+        self._reserved: dict[str, Ticket] = {}
+        self._void = 0
         self._count = 0
-        self._reserved: dict[str, TaskRecord] = {}
+        self._deadlines: list[tuple[int, int, TaskRecord]] = []
+        self._running: dict[str, TaskRecord] = {}
+        self._retried: dict[str, int] = {}
+        self._finished: dict[str, TaskRecord] = {}
         self._children: dict[str, dict[str, None]] = {}
-        self._finished: OrderedDict[str, int] = OrderedDict()
-        self._is_ready: set[str] = set()
-        self._running: dict[str, dict[str, None]] = {}
 
     def __len__(self) -> int:
         """Return how many tasks there are."""
@@ -63,29 +63,33 @@ class TaskIndex:
             return False
         self.records[task_id] = record
         status = record.status
-        if old is not None:
-            if old.status is PENDING:
-                self._leave(task_id)
-            if old.claim is not None:
-                self._stop_running(old.claim.agent, task_id)
-        else:
-            self._seqs[task_id] = seq
+        if old is None:
             parent = record.spec.parent
             if parent is not None:
                 self._children.setdefault(parent, {})[task_id] = None
+        elif old.status is PENDING:
+            if self._reserved.pop(task_id, None) is None:
+                self._leave_ticket()
+        elif old.status is RUNNING:
+            if status is not RUNNING:
+                del self._running[task_id]
+            if self._retried:
+                self._retried.pop(task_id, None)
         self.totals.moved(old, record)
         if status is PENDING:
             if record.deadline is not None:
-                self._push_end(record.deadline, record)
-            return self._enqueue(task_id, record, now)
+                self._add_deadline(record.deadline, record)
+            if record.run_at > now:
+                self._push_later(record.run_at, seq, record)
+                return False
+            self._ready.add(
+                record.run_at - record.spec.priority * self._step, seq, record
+            )
+            return True
         if status is RUNNING:
-            claim = record.claim
-            if claim is not None:
-                self._push_end(claim.expires, record)
-                self._running.setdefault(claim.agent, {})[task_id] = None
+            self._running[task_id] = record
         elif status in FINAL:
-            last = record.history[-1].at if record.history else record.created_at
-            self._finished[task_id] = last
+            self._finished[task_id] = record
         return False
 
     def remove(self, task_id: str) -> None:
@@ -93,10 +97,10 @@ class TaskIndex:
         record = self.records.pop(task_id, None)
         if record is None:
             return
-        self._leave(task_id)
-        if record.claim is not None:
-            self._stop_running(record.claim.agent, task_id)
-        self._seqs.pop(task_id, None)
+        if record.status is PENDING and self._reserved.pop(task_id, None) is None:
+            self._leave_ticket()
+        self._running.pop(task_id, None)
+        self._retried.pop(task_id, None)
         self._finished.pop(task_id, None)
         self.totals.removed(record)
         parent = record.spec.parent
@@ -107,35 +111,25 @@ class TaskIndex:
                 if not siblings:
                     del self._children[parent]
 
-    def _leave(self, task_id: str) -> None:
-        self._reserved.pop(task_id, None)
-        if task_id in self._is_ready:
-            self._is_ready.discard(task_id)
-            self._ready.void()
+    def _leave_ticket(self) -> None:
+        """Note that a ticket here is void, and let go of all when they are many."""
+        self._void += 1
+        if self._void > 64 + len(self.records):
+            self._void = 0
+            self._ready.compact()
+            self._later = [e for e in self._later if self._is_newest(e[3])]
+            heapify(self._later)
 
-    def _stop_running(self, agent: str, task_id: str) -> None:
-        running = self._running.get(agent)
-        if running is not None:
-            running.pop(task_id, None)
-            if not running:
-                del self._running[agent]
-
-    def _enqueue(self, task_id: str, record: TaskRecord, now: int) -> bool:
-        if record.run_at > now:
-            self._push_later(record.run_at, task_id, record)
-            return False
-        rank = record.run_at - record.spec.priority * self._step
-        self._is_ready.add(task_id)
-        self._ready.add(rank, self._seqs[task_id], record)
-        return True
-
-    def _push_later(self, at: int, task_id: str, record: TaskRecord) -> None:
+    def _push_later(self, at: int, seq: int, record: TaskRecord) -> None:
         self._count += 1
-        heappush(self._later, (at, self._seqs[task_id], self._count, record))
+        heappush(self._later, (at, seq, self._count, record))
 
-    def _is_free(self, record: TaskRecord) -> bool:
-        task_id = record.spec.id
-        return self.records.get(task_id) is record and task_id not in self._reserved
+    def _enqueue(self, record: TaskRecord, seq: int) -> None:
+        rank = record.run_at - record.spec.priority * self._step
+        self._ready.add(rank, seq, record)
+
+    def _is_newest(self, record: TaskRecord) -> bool:
+        return self.records.get(record.spec.id) is record
 
     # --- claims -----------------------------------------------------------------------
 
@@ -144,14 +138,10 @@ class TaskIndex:
         later = self._later
         promoted: list[TaskRecord] = []
         while later and later[0][0] <= now:
-            record = heappop(later)[3]
-            task_id = record.spec.id
+            _, seq, _, record = heappop(later)
             if self._is_newest(record):
-                self._enqueue(task_id, record, now)
+                self._enqueue(record, seq)
                 promoted.append(record)
-        if len(later) > 256 and len(later) > 2 * len(self.records):
-            self._later = [e for e in later if self._is_newest(e[3])]
-            heapify(self._later)
         return promoted
 
     def next_due(self) -> int | None:
@@ -163,68 +153,93 @@ class TaskIndex:
 
     def pick(self, selector: TaskSelector) -> TaskRecord | None:
         """Return the next task for a worker, and keep it from others here; or None."""
-        record = self._ready.take(selector)
-        if record is not None:
-            task_id = record.spec.id
-            self._reserved[task_id] = record
-            self._is_ready.discard(task_id)
+        ticket = self._ready.take(selector)
+        if ticket is None:
+            return None
+        record = ticket[3]
+        self._reserved[record.spec.id] = ticket
         return record
 
-    def give_back(self, record: TaskRecord, now: int) -> bool:
+    def give_back(self, record: TaskRecord) -> bool:
         """Let others here have a task that was picked and not claimed."""
-        task_id = record.spec.id
-        if self._reserved.get(task_id) is not record:
-            return False
-        del self._reserved[task_id]
-        return self._enqueue(task_id, record, now)
+        ticket = self._unreserve(record)
+        if ticket is not None:
+            self._enqueue(record, ticket[1])
+        return ticket is not None
 
     def defer(self, record: TaskRecord, at: int) -> None:
         """Let others here have a picked task from `at` on, unless the log has news."""
+        ticket = self._unreserve(record)
+        if ticket is not None:
+            self._push_later(at, ticket[1], record)
+
+    def _unreserve(self, record: TaskRecord) -> Ticket | None:
+        """Return the ticket of a task that is still picked, for another place."""
         task_id = record.spec.id
-        if self._reserved.get(task_id) is record:
-            del self._reserved[task_id]
-            self._push_later(at, task_id, record)
+        ticket = self._reserved.get(task_id)
+        if ticket is None or ticket[3] is not record:
+            return None
+        return self._reserved.pop(task_id)
 
     def has_later(self) -> bool:
         """Return whether a pending task may have become due."""
         return bool(self._later)
 
-    @property
     def ready_count(self) -> int:
-        """How many tasks could be claimed now."""
-        return self._ready.count
+        """Return how many tasks could be claimed now."""
+        return sum(1 for _ in self._ready)
 
     # --- what comes due ---------------------------------------------------------------
 
-    def _push_end(self, at: int, record: TaskRecord) -> None:
+    def _add_deadline(self, at: int, record: TaskRecord) -> None:
         self._count += 1
-        heappush(self._ends, (at, self._count, record))
-        if len(self._ends) > 256 and len(self._ends) > 4 * len(self.records):
-            self._ends = [e for e in self._ends if self._is_newest(e[2])]
-            heapify(self._ends)
+        deadlines = self._deadlines
+        heappush(deadlines, (at, self._count, record))
+        if len(deadlines) > 256 and len(deadlines) > 4 * len(self.records):
+            self._deadlines = [e for e in deadlines if self._is_newest(e[2])]
+            heapify(self._deadlines)
 
     def next_end(self) -> int | None:
-        """Return when the next lease or deadline ends, or None."""
-        ends = self._ends
-        while ends and not self._is_newest(ends[0][2]):
-            heappop(ends)
-        return ends[0][0] if ends else None
+        """Return when the next lease or deadline ends, or None.
 
-    def ended(self, now: int) -> Iterator[TaskRecord]:
-        """Yield the tasks whose lease, or else whose deadline, is over; each once."""
-        ends = self._ends
-        while ends and ends[0][0] <= now:
-            record = heappop(ends)[2]
+        The running tasks are looked at one by one, which happens when a timer fires:
+        a heap of them would cost each claim and each renewal something.
+        """
+        deadlines, retried = self._deadlines, self._retried
+        while deadlines and not self._is_newest(deadlines[0][2]):
+            heappop(deadlines)
+        ends = [deadlines[0][0]] if deadlines else []
+        ends += [
+            retried.get(task_id) or claim.expires
+            for task_id, record in self._running.items()
+            if (claim := record.claim) is not None
+        ]
+        return min(ends, default=None)
+
+    def ended(self, now: int, again: int) -> list[TaskRecord]:
+        """Return the tasks whose lease, or else whose deadline, is over.
+
+        Args:
+            now: Kernel time.
+            again: From when on a task is returned again, if what is to be done about it
+                has come to nothing.
+        """
+        retried = self._retried
+        found = [
+            record
+            for task_id, record in self._running.items()
+            if (claim := record.claim) is not None
+            and claim.expires <= now
+            and retried.get(task_id, 0) <= now
+        ]
+        retried.update((record.spec.id, again) for record in found)
+        deadlines = self._deadlines
+        while deadlines and deadlines[0][0] <= now:
+            record = heappop(deadlines)[2]
             if self._is_newest(record):
-                yield record
-
-    def look_again(self, record: TaskRecord, at: int) -> None:
-        """Yield a task at `at` again: what was to be done about it came to nothing."""
-        if self._is_newest(record):
-            self._push_end(at, record)
-
-    def _is_newest(self, record: TaskRecord) -> bool:
-        return self.records.get(record.spec.id) is record
+                found.append(record)
+                self._add_deadline(again, record)
+        return found
 
     # --- looking ----------------------------------------------------------------------
 
@@ -234,15 +249,9 @@ class TaskIndex:
             if record.status is PENDING:
                 yield record
 
-    def running(self) -> Iterator[TaskRecord]:
-        """Yield every running task, those of one agent together."""
-        for task_ids in self._running.values():
-            for task_id in task_ids:
-                yield self.records[task_id]
-
-    def running_of(self, agent: str) -> list[TaskRecord]:
-        """Return the tasks that an agent works on, the oldest claim first."""
-        return [self.records[task_id] for task_id in self._running.get(agent, ())]
+    def running(self) -> Iterable[TaskRecord]:
+        """Return every running task, the oldest claim first."""
+        return self._running.values()
 
     def oldest_due(self) -> dict[tuple[str, str], int]:
         """Return since when a task waits, for each address and kind that is due."""
@@ -253,7 +262,14 @@ class TaskIndex:
 
     def overdue(self, before: int) -> int:
         """Return how many leases and deadlines ended before a time."""
-        return sum(at < before and self._is_newest(r) for at, _, r in self._ends)
+        claims = [record.claim for record in self._running.values()]
+        late = sum(claim is not None and claim.expires < before for claim in claims)
+        return late + sum(
+            record.deadline is not None
+            and record.deadline < before
+            and self._is_newest(record)
+            for _, _, record in self._deadlines
+        )
 
     def children(self, task_id: str) -> list[TaskRecord]:
         """Return the parts of a task, in the order of submission."""
@@ -261,16 +277,17 @@ class TaskIndex:
 
     def surplus(self, now: int, keep: int, age: int) -> list[TaskRecord]:
         """Return the final tasks beyond `keep`, or over for longer than `age`."""
-        finished = self._finished
-        excess = len(finished) - keep
+        excess = len(self._finished) - keep
         found: list[TaskRecord] = []
-        for task_id, at in finished.items():
-            if excess <= 0 and at + age > now:
+        for record in self._finished.values():
+            if excess <= 0 and record.changed_at + age > now:
                 break
             excess -= 1
-            found.append(self.records[task_id])
+            found.append(record)
         return found
 
     def next_surplus(self, age: int) -> int | None:
         """Return when the oldest final task is too old, or None."""
-        return None if not self._finished else next(iter(self._finished.values())) + age
+        for record in self._finished.values():
+            return record.changed_at + age
+        return None

@@ -4,7 +4,7 @@ One look for all changes of the last second or so, in each process. What it writ
 writes only when it differs.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import attrs
@@ -161,8 +161,12 @@ class TaskKeeper:
         health, next_at = health_of(self._facts(now, letters), HealthLimits(patience))
         shown = {**health, "last_check": to_datetime(now).isoformat()}
         await self._write(HEALTH, shown, "last_check")
+        running: dict[str, list[TaskRecord]] = {}
+        for record in manager.index.running():
+            if record.claim is not None:
+                running.setdefault(record.claim.agent, []).append(record)
         for worker in self.workers():
-            await self._tell_of(worker)
+            await self._tell_of(worker, running)
         if has_more:
             return options.sample
         ends = [next_at, manager.index.next_surplus(int(options.keep_seconds * MICRO))]
@@ -236,12 +240,13 @@ class TaskKeeper:
 
     # --- agents -----------------------------------------------------------------------
 
-    async def _tell_of(self, worker: TaskWorker) -> None:
+    async def _tell_of(
+        self, worker: TaskWorker, running: Mapping[str, list[TaskRecord]]
+    ) -> None:
         """Write the documents of an agent that has worked on tasks."""
         identity = worker.identity
         name = identity.agent_id
-        index = self._manager.index
-        current = index.running_of(name)
+        current = running.get(name, [])
         if not current and name not in self._told:
             return
         self._told.add(name)

@@ -59,6 +59,7 @@ Observer = Callable[[TaskRecord | None], None]
 """Called with a task's new record in the middle of a commit; None: it is gone."""
 
 _COMPLETE: Final = TaskStatus.COMPLETE
+_PENDING: Final = TaskStatus.PENDING
 
 _DESCRIBED: Final = 20
 """How many running tasks are told of one by one."""
@@ -285,7 +286,7 @@ class TaskManager:
 
     def pass_on(self, record: TaskRecord) -> None:
         """Let others here have a task that was picked and not claimed."""
-        if self.closed is None and self.index.give_back(record, self.now()):
+        if self.closed is None and self.index.give_back(record):
             self.queue.offer(record)
 
     def defer(self, record: TaskRecord) -> None:
@@ -427,7 +428,7 @@ class TaskManager:
         self._since = revision
         self._ahead = now - int(self.clock.monotonic() * MICRO)
         for document in found:
-            self._put(document, now)
+            self._put(document)
         self.alarm.arm()
 
     def _follow(self, commit: Commit) -> None:
@@ -441,12 +442,12 @@ class TaskManager:
                     self._early.append(commit)
                     return
                 if commit.revision > self._since:
-                    self._put(document, None)
+                    self._put(document)
             elif segments[1] in self._folders:
                 self._folders[str(segments[1])](commit)
 
-    def _put(self, document: Document, now: int | None) -> None:
-        task_id = str(document.path.segments[2])
+    def _put(self, document: Document) -> None:
+        task_id: str = document.path.segments[2]  # type: ignore[assignment]  # no index
         record = load(document)
         index = self.index
         old = index.records.get(task_id)
@@ -455,20 +456,25 @@ class TaskManager:
         else:
             if self.local is None:
                 self._learn_time(record)
-            if now is None:
+            status, now = record.status, 0
+            if status is _PENDING:
                 run_at = record.run_at
                 now = run_at if run_at == record.created_at else self.now()
             is_ready = index.put(task_id, record, document.created, now)
-            if is_ready:
+            if is_ready and self.queue:
                 self.queue.offer(record)
             for listener in self._listeners:
                 listener(old, record)
-            if record.status is not _COMPLETE:  # nothing comes due any more
+            claim = record.claim
+            if claim is not None:
+                if claim.expires < self.alarm.at:
+                    self.alarm.arm_at(claim.expires)
+            elif status is not _COMPLETE:  # nothing comes due any more
                 self.alarm.arm_for(record, is_ready)
         if self.claims:
-            claim = self.claims.get(task_id)
-            if claim is not None:
-                claim.follow(record)
+            live = self.claims.get(task_id)
+            if live is not None:
+                live.follow(record)
         if self._observers:
             observers = self._observers.get(task_id)
             if observers is not None:

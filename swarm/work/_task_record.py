@@ -288,6 +288,11 @@ class TaskRecord:
             weight += len(self.result)
         return weight
 
+    @property
+    def changed_at(self) -> int:
+        """When its newest transition was, in kernel time."""
+        return self.history[-1].at if self.history else self.created_at
+
     def is_settled(self) -> bool:
         """Return whether nobody works on it or will by itself."""
         return self.status in SETTLED

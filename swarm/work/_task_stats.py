@@ -19,7 +19,10 @@ _OUTCOMES: Final = 16
 """How many of the newest outcomes of a kind are remembered."""
 
 _KINDS: Final = 1_000
-"""Of how many kinds."""
+"""Of how many kinds that have no task any more."""
+
+_RUNNING: Final = TaskStatus.RUNNING
+_COMPLETE: Final = TaskStatus.COMPLETE
 
 
 @attrs.frozen(kw_only=True)
@@ -76,6 +79,16 @@ class _Durations:
         )
 
 
+class _Kind:
+    """The tasks of one kind: how many have each status, and how the newest ended."""
+
+    __slots__ = ("counts", "newest")
+
+    def __init__(self) -> None:
+        self.counts = dict.fromkeys(TaskStatus, 0)
+        self.newest: deque[str] = deque(maxlen=_OUTCOMES)
+
+
 class TaskTotals:
     """Counts that follow every change of a task.
 
@@ -87,101 +100,89 @@ class TaskTotals:
 
     def __init__(self) -> None:
         """Begin with none."""
-        self._counts: dict[str, list[int]] = {}
-        self._durations: dict[str, _Durations] = {}
+        self._kinds: dict[str, _Kind] = {}
+        self._durations = {status: _Durations() for status in TaskStatus}
         self._reasons: Counter[str] = Counter()
-        self._outcomes: dict[str, deque[str]] = {}
         self.completed: int = 0
         self.failed: int = 0
         self.handoffs: int = 0
 
     def moved(self, old: TaskRecord | None, new: TaskRecord) -> None:
         """Count a task's new record in place of the one before."""
+        kind = self._kinds.get(new.spec.kind)
+        if kind is None:
+            kind = self._kinds[new.spec.kind] = _Kind()
         status = new.status
-        counts = self._counts.get(new.spec.kind)
-        if counts is None:
-            counts = self._counts[new.spec.kind] = [0] * len(_ORDER)
         if old is None:
-            counts[_ORDER[status]] += 1
+            kind.counts[status] += 1
             return
         before = old.status
         if status is before:
-            last = new.history[-1:]
-            if last != old.history[-1:]:
-                self.handoffs += last[0].step == "hand over"
+            if new.history is not old.history:
+                self.handoffs += new.history[-1].step == "hand over"
             return
-        counts[_ORDER[before]] -= 1
-        counts[_ORDER[status]] += 1
-        entry = new.history[-1]
+        kind.counts[before] -= 1
+        kind.counts[status] += 1
+        history = new.history
+        at = history[-1].at
         since = old.history[-1].at if old.history else old.created_at
-        durations = self._durations.get(before)
-        if durations is None:
-            durations = self._durations[before] = _Durations()
-        micros = entry.at - since
-        if micros < 0:
-            micros = 0
+        durations = self._durations[before]
         durations.count += 1
-        durations.total += micros
-        durations.newest.append(micros)
-        if status is TaskStatus.RUNNING:
-            return
-        if status is TaskStatus.COMPLETE:
+        if at > since:
+            durations.total += at - since
+            durations.newest.append(at - since)
+        else:
+            durations.newest.append(0)
+        if status is _COMPLETE:
             self.completed += 1
-            self._note(new.spec.kind, "complete")
-        elif status is TaskStatus.FAILED:
-            self.failed += 1
-            self._note(new.spec.kind, "failed")
-        if entry.step in FAILURES:
-            reason = entry.reason.partition("\n")[0][:120]
-            if reason in self._reasons or len(self._reasons) < _REASONS:
-                self._reasons[reason] += 1
+            kind.newest.append("complete")
+        elif status is not _RUNNING:
+            if status is TaskStatus.FAILED:
+                self.failed += 1
+                kind.newest.append("failed")
+            if history[-1].step in FAILURES:
+                self._count_reason(history[-1].reason)
 
-    def _note(self, kind: str, outcome: str) -> None:
-        outcomes = self._outcomes.get(kind)
-        if outcomes is None:
-            if len(self._outcomes) >= _KINDS:
-                del self._outcomes[next(iter(self._outcomes))]
-            outcomes = self._outcomes[kind] = deque(maxlen=_OUTCOMES)
-        outcomes.append(outcome)
+    def _count_reason(self, reason: str) -> None:
+        reason = reason.partition("\n")[0][:120]
+        if reason in self._reasons or len(self._reasons) < _REASONS:
+            self._reasons[reason] += 1
 
     def outcomes(self) -> Mapping[str, Sequence[str]]:
         """Return for each kind how its newest tasks ended."""
-        return self._outcomes
+        return {name: kind.newest for name, kind in self._kinds.items() if kind.newest}
 
     def removed(self, record: TaskRecord) -> None:
         """Count a task no more that is gone from the tree."""
-        counts = self._counts[record.spec.kind]
-        counts[_ORDER[record.status]] -= 1
-        if not any(counts):
-            del self._counts[record.spec.kind]
+        kind = self._kinds[record.spec.kind]
+        kind.counts[record.status] -= 1
+        if len(self._kinds) > _KINDS and not any(kind.counts.values()):
+            del self._kinds[record.spec.kind]
 
     def count(self, status: TaskStatus) -> int:
         """Return how many tasks have a status."""
-        at = _ORDER[status]
-        return sum(counts[at] for counts in self._counts.values())
+        return sum(kind.counts[status] for kind in self._kinds.values())
 
     def seconds_in(self, status: TaskStatus) -> Duration | None:
         """Return how long tasks were in a status, or None: none has left it."""
-        durations = self._durations.get(status)
-        return None if durations is None else durations.shown()
+        durations = self._durations[status]
+        return durations.shown() if durations.count else None
 
     def by_kind(self) -> dict[str, dict[str, int]]:
         """Return how many tasks of each kind have each status."""
-        return {
-            kind: {str(s): counts[at] for s, at in _ORDER.items() if counts[at]}
-            for kind, counts in self._counts.items()
+        counted = {
+            name: {str(status): n for status, n in kind.counts.items() if n}
+            for name, kind in self._kinds.items()
         }
+        return {name: counts for name, counts in counted.items() if counts}
 
     def shown(self, ready: int, waiting: Mapping[str, int]) -> TaskStats:
         """Return them as they are now."""
         return TaskStats(
             by_status={str(status): self.count(status) for status in TaskStatus},
             by_kind=self.by_kind(),
-            seconds_in={s: d.shown() for s, d in self._durations.items()},
+            seconds_in={s: d.shown() for s, d in self._durations.items() if d.count},
             failure_reasons=dict(self._reasons.most_common(20)),
             ready=ready,
             waiting=waiting,
         )
-
-
-_ORDER: Final = {status: at for at, status in enumerate(TaskStatus)}

@@ -114,12 +114,13 @@ class TaskWatch:
     def check_index(self) -> None:
         """J2: each task is in exactly one place of the index."""
         index = self.manager.index
+        ready = {record.spec.id for record in index._ready}
         later = {e[3].spec.id for e in index._later if index._is_newest(e[3])}
         for task_id, record in self.tasks.items():
             if index.records.get(task_id) is not record:
                 continue
             places = [
-                task_id in index._is_ready,
+                task_id in ready,
                 task_id in later,
                 task_id in index._reserved,
                 record.status != "pending",

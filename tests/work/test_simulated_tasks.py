@@ -150,7 +150,8 @@ def test_planted_a_task_that_is_offered_while_it_runs_is_found(monkeypatch):
     def put(self, task_id, record, seq, now):
         ready = original(self, task_id, record, seq, now)
         if record.status is TaskStatus.RUNNING:
-            return self._enqueue(task_id, record, now)
+            self._enqueue(record, seq)
+            return True
         return ready
 
     def decide_claim(document, now, request):
