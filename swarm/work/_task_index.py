@@ -185,8 +185,9 @@ class TaskIndex:
         """Return whether a pending task may have become due."""
         return bool(self._later)
 
+    @property
     def ready_count(self) -> int:
-        """Return how many tasks could be claimed now."""
+        """How many tasks could be claimed now."""
         return sum(1 for _ in self._ready)
 
     # --- what comes due ---------------------------------------------------------------
@@ -252,6 +253,11 @@ class TaskIndex:
     def running(self) -> Iterable[TaskRecord]:
         """Return every running task, the oldest claim first."""
         return self._running.values()
+
+    def running_of(self, agent: str) -> list[TaskRecord]:
+        """Return the tasks that an agent works on, the oldest claim first."""
+        running = self._running.values()
+        return [r for r in running if r.claim is not None and r.claim.agent == agent]
 
     def oldest_due(self) -> dict[tuple[str, str], int]:
         """Return since when a task waits, for each address and kind that is due."""

@@ -462,4 +462,4 @@ class Tasks:
         for record in manager.index.pending():
             reason = manager.why(record, brief=True)
             waiting[reason] = waiting.get(reason, 0) + 1
-        return manager.index.totals.shown(manager.index.ready_count(), waiting)
+        return manager.index.totals.shown(manager.index.ready_count, waiting)
