@@ -79,6 +79,7 @@ if TYPE_CHECKING:
         NameTaken,
         NoSuchAgent,
         NotFound,
+        OutcomeUnknown,
         PathConflict,
         RemoteCancelled,
         SchemaVersionError,
@@ -195,10 +196,10 @@ _NAMES: Final = {
         Closed Compacted ConfigMismatch ConflictError Contention DeadlockError
         DeadlockTimeout GatherError InvalidPath InvalidTransition InvalidValue Lagged
         LeaseLost LimitExceeded LockTimeout Lost MailboxFull NameTaken NoSuchAgent
-        NotFound PathConflict RemoteCancelled SchemaVersionError ShutdownTimeout
-        StaleAck StaleClaim StaleLease StateCorruption StepMismatch StorageFailed
-        StorageInUse StorageUnsupported SwarmError TaskError TaskTimeout WaitTimeout
-        WouldBlock WrongLoop
+        NotFound OutcomeUnknown PathConflict RemoteCancelled SchemaVersionError
+        ShutdownTimeout StaleAck StaleClaim StaleLease StateCorruption StepMismatch
+        StorageFailed StorageInUse StorageUnsupported SwarmError TaskError TaskTimeout
+        WaitTimeout WouldBlock WrongLoop
     """,
     "swarm.model": """
         ABSENT AgentHealthChanged AgentIdentity AgentRegistered AgentStarted
@@ -328,6 +329,7 @@ __all__ = [
     "NoSuchAgent",
     "NotFound",
     "OpenBarrier",
+    "OutcomeUnknown",
     "PastState",
     "PathConflict",
     "Pipeline",

@@ -183,6 +183,10 @@ class StorageFailed(SwarmError, OSError):
     """A write to the store failed; the store takes no more until it is reopened."""
 
 
+class OutcomeUnknown(StorageFailed):
+    """The connection was lost, and whether the commit was made is not known."""
+
+
 # --- life ---------------------------------------------------------------------
 
 

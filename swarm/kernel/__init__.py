@@ -24,6 +24,7 @@ from swarm.kernel._local import LocalTree
 from swarm.kernel._log import Log
 from swarm.kernel._matching import accepts, places, start_inside
 from swarm.kernel._memory import MemoryKernel
+from swarm.kernel._restore import restore
 from swarm.kernel._tree import Tree
 from swarm.kernel._views import PastView
 
@@ -40,5 +41,6 @@ __all__ = [
     "conflict",
     "in_order",
     "places",
+    "restore",
     "start_inside",
 ]

@@ -4,7 +4,7 @@ from bisect import bisect_right
 from typing import Final, TypeAlias, cast
 
 from swarm.errors import Compacted
-from swarm.model import Commit, Document
+from swarm.model import TIME, Commit, Document
 from swarm.ports import Limits, RetentionHold
 
 _TRIM: Final = 1_024
@@ -206,6 +206,22 @@ class Log:
         self._due_length = self._head + self._count
         self._due_bytes = self._bytes
         self._due_at = _stamp(entries[self._head])[0] + self._age
+
+    def restart(self, compacted: int) -> None:
+        """Let go of everything and go on after `compacted`, leaving a hole.
+
+        A reader at the end has missed what the hole stands for, so one number is left
+        out: every reader finds that its next entry is gone.
+        """
+        self._offset = self.end + 1
+        self._entries.clear()
+        self._sizes.clear()
+        self._head = self._size = self._due_length = 0
+        self.compacted = compacted
+        hole = Commit(compacted, 0, TIME, ())
+        for hold in tuple(self._holds):
+            if hold.after < compacted:
+                hold.on_truncate([hole])
 
     def entry(self, number: int) -> Commit:
         """Return the entry of this number as a commit; it must be there."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 
@@ -19,6 +19,7 @@ from swarm.storage._snapshots import (
     Snapshot,
     SnapshotManager,
     decide_recovery,
+    decide_restore,
 )
 from swarm.storage._url import Place, Replicated, Storage, find_place
 
@@ -34,13 +35,15 @@ class Opened:
         kernel: The tree, filled with what the store holds.
         tail: The newest part of its log in this process.
         snapshots: Takes and restores snapshots.
-        report: What opening the store found; None: the swarm is in memory only.
+        report: What opening a store on disk found, or None.
+        server: The server that holds the tree, and what survives its crash, or "".
     """
 
     kernel: "MemoryKernel | RedisKernel"
     tail: Tail
     snapshots: SnapshotManager
     report: RecoveryReport | None = None
+    server: str = ""
 
     def on_failure(self, callback: Callable[[StorageFailed], object]) -> None:
         """Call `callback` once, when the store fails; until then all is well."""
@@ -65,6 +68,7 @@ async def open_kernel(
     limits: Limits,
     *,
     restore: Snapshot | None = None,
+    reads: Literal["newest", "replica"] = "newest",
 ) -> Opened:
     """Open the store that `storage` names, and return the kernel on it.
 
@@ -77,6 +81,7 @@ async def open_kernel(
         restore: Begin with the documents and log of this snapshot; the store must be
             new. Revisions go on after it, and differ from those of any other swarm
             that began with it or went on from it.
+        reads: What reading sees of a tree on a server; see `RedisKernel`.
 
     Raises:
         StorageUnsupported: There is no such kind of store.
@@ -89,7 +94,7 @@ async def open_kernel(
     place = find_place(storage)
     cut = None if restore is None else await restore.read()
     if place.server:
-        return await _on_server(place, name, clock, entropy, limits, cut)
+        return await _on_server(place, name, clock, entropy, limits, cut, reads)
     if place.journal is None:
         kernel = MemoryKernel(clock, limits)
         if cut is not None:
@@ -143,23 +148,34 @@ async def _on_server(
     entropy: Entropy,
     limits: Limits,
     cut: Cut | None,
+    reads: Literal["newest", "replica"],
 ) -> Opened:
     """Open the tree that the swarms of one name share on a server."""
     from swarm.storage.redis import RedisKernel
 
-    if cut is not None:
-        raise ValueError(
-            "restore= begins a new store, and a server may be in use by others; open "
-            "the swarm and use swarm.snapshots.restore()"
-        )
     kernel = RedisKernel(
-        place.server, name, clock, entropy, limits, prefix=place.prefix
+        place.server,
+        name,
+        clock,
+        entropy,
+        limits,
+        prefix=place.prefix,
+        reads=reads,
+        durability=place.durability,
     )
     await kernel.open()
-    shelf = MemoryShelf()
+    if cut is not None:
+        if kernel.tail.revision:
+            await kernel.close()
+            raise ValueError(
+                f"restore= begins a new store, but swarm '{name}' on the server holds "
+                f"commits up to revision {kernel.tail.revision}; use "
+                "swarm.snapshots.restore() there"
+            )
+        await kernel.apply(TIME, decide_restore, cut, cut.reason)
     return Opened(
         kernel=kernel,
         tail=kernel.tail,
-        snapshots=SnapshotManager(kernel, shelf, clock, entropy),
-        report=None,
+        snapshots=SnapshotManager(kernel, kernel.shelf, clock, entropy),
+        server=str(kernel.server),
     )

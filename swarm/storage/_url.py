@@ -110,6 +110,7 @@ class Place:
         sync_every: Seconds between two syncs; None: appending does what is promised.
         server: The URL of a Redis server that holds the tree; "": there is none.
         prefix: What the keys on that server begin with.
+        durability: The durability that the server must have, or "": any.
     """
 
     journal: Journal | None = None
@@ -117,6 +118,7 @@ class Place:
     sync_every: float | None = None
     server: str = ""
     prefix: str = "swarm"
+    durability: str = ""
 
 
 def find_place(storage: Storage) -> Place:
@@ -227,8 +229,14 @@ def _redis(url: str) -> Place:
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query))
     prefix = options.pop("prefix", "swarm")
+    durability = options.pop("durability", "")
+    if durability not in ("", "power"):
+        raise StorageUnsupported(
+            "the server decides how durable commits are; durability=power refuses one "
+            f"that may lose them, and durability={durability} means nothing: {url!r}"
+        )
     rest = parts._replace(query=urlencode(options))
-    return Place(server=rest.geturl(), prefix=prefix)
+    return Place(server=rest.geturl(), prefix=prefix, durability=durability)
 
 
 def _options(url: str, known: set[str]) -> dict[str, str]:

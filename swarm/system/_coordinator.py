@@ -105,6 +105,7 @@ class Coordinator:
         task: The coordinator's own task; it is done when the swarm has ended.
         snapshots: Takes and restores snapshots; made when first used, in memory.
         recovery: What opening the store found; None: the swarm is in memory only.
+        server: The server that holds the tree, and what survives its crash, or "".
         commits_at_once: Whether there is `apply_now`: the tree is in this process.
         phase: How far the swarm has come.
         failures: The failures that reached no asker and no supervisor, in order.
@@ -189,6 +190,7 @@ class Coordinator:
         self.attachments: list[Attachment] = [EventAgents(self.bus, recipient)]
         self.snapshots: SnapshotManager | None = None
         self.recovery: RecoveryReport | None = None
+        self.server: str = ""
         self.phase: Phase = Phase.OPEN
         self.failures: list[BaseException] = []
         self._taken = 0
@@ -252,6 +254,7 @@ class Coordinator:
         """Take in the store that the kernel is on: its snapshots and its failures."""
         self.snapshots = opened.snapshots
         self.recovery = opened.report
+        self.server = opened.server
         opened.on_failure(self.report)
         opened.on_alert(self._alert)
         for note in () if opened.report is None else opened.report.notes:
@@ -440,7 +443,8 @@ class Coordinator:
             return f"coordinator: {self.phase.value}"
         when = self._agenda.next_due()
         due = "nothing due" if when is None else f"due in {when - self.now():.1f} s"
-        return f"coordinator: task '{self.task.get_name()}', {due}"
+        told = f"coordinator: task '{self.task.get_name()}', {due}"
+        return f"{told}\nstorage: {self.server}" if self.server else told
 
     def ask_end(self, *, drain: bool = True) -> None:
         """Ask for the end of the swarm, without waiting for it; idempotent.

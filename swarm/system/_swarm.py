@@ -2,7 +2,7 @@
 
 import asyncio
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from swarm.errors import Closed, DeadlockError
 from swarm.kernel import MemoryKernel
@@ -53,13 +53,15 @@ class Swarm(Surface):
         seed: int | str | None = None,
         on_failure: OnFailure = "end",
         restore: "Snapshot | None" = None,
+        reads: Literal["newest", "replica"] = "newest",
     ) -> None:
         """Describe a swarm; `async with` opens it.
 
         Args:
             name: The swarm's name.
             storage: Where its tree lives: "memory://", "file:FOLDER",
-                "sqlite:///FILE", a path, `Hybrid` or `Replicated`; see
+                "sqlite:///FILE", "redis://HOST", a path, `Hybrid` or
+                `Replicated`; see
                 `swarm.storage`.
             config: Time-outs and limits.
             policy: Which role may read and write what; `Policy.default()` when None.
@@ -69,6 +71,10 @@ class Swarm(Surface):
                 logged, and the other agents go on.
             restore: Begin with this snapshot, also one of another swarm; the storage
                 must be new.
+            reads: What reading sees of a tree on a server, which other processes
+                change. "newest": every commit made before the call. "replica": what
+                this process has at the moment, without asking the server; it never
+                goes back, and has all that this process wrote.
 
         Raises:
             ValueError: No storage is known for this URL, or it has a wrong option.
@@ -76,6 +82,7 @@ class Swarm(Surface):
         """
         check_text("the name of a swarm", name)
         check_choice("on_failure", on_failure, ("end", "log"))
+        check_choice("reads", reads, ("newest", "replica"))
         if storage != _MEMORY:
             from swarm.storage import find_place
 
@@ -95,6 +102,7 @@ class Swarm(Surface):
         self._on_failure: OnFailure = on_failure
         self._storage = storage
         self._restore = restore
+        self._reads: Literal["newest", "replica"] = reads
         self._identity = OWNER
         self._body: Body | None = None
         self._is_opened = False
@@ -130,6 +138,7 @@ class Swarm(Surface):
         seed: int | str | None = None,
         on_failure: OnFailure = "end",
         restore: "Snapshot | None" = None,
+        reads: Literal["newest", "replica"] = "newest",
     ) -> Self:
         """Open a swarm that is to be closed by `close`; arguments as for the class.
 
@@ -146,6 +155,7 @@ class Swarm(Surface):
             seed=seed,
             on_failure=on_failure,
             restore=restore,
+            reads=reads,
         )
         await swarm._start()
         return swarm
@@ -202,6 +212,7 @@ class Swarm(Surface):
             Entropy(self._seed),
             self._config.limits,
             restore=self._restore,
+            reads=self._reads,
         )
         return opened.kernel, opened.tail, opened
 

@@ -15,12 +15,20 @@ What differs from memory, and what is not there yet:
   skipped once its grant has run out. Its documents in the registry stay.
 - A cycle of locks over several processes is not found: give requests a `timeout=`.
 - `state.at(revision)` reaches back to the moment this process opened the swarm.
-- A process that falls further behind than the log (`Limits.held_commits`) raises
-  `StorageFailed` and has to be opened again.
-- A connection that is lost is made again for 30 seconds, and commits are sent again
-  under the same operation id, so none is made twice.
-- The server decides what survives its crash: `appendonly yes` and `appendfsync always`
-  keep every acknowledged commit.
+- A process that falls further behind than the log (`Limits.held_commits`) loads the
+  tree again. Its watches and event streams raise `Lagged`.
+- A lost connection is made again. Commits are sent again under the same operation id,
+  so none is made twice. After 30 seconds commands raise `StorageFailed`; a commit that
+  may have reached the server raises `OutcomeUnknown`.
+- The server decides what survives its crash. `swarm.explain()` tells it, and
+  `?durability=power` refuses a server that may lose an acknowledged commit: it takes
+  `appendonly yes` and `appendfsync always`.
+- When another server has taken over without the newest commits, the swarm says so
+  (`system.alert`, kind `commits-lost`) and goes on from what there is. Leases, claims
+  and positions that were lost are over before anything more is written.
+
+`Swarm(..., reads="replica")` reads without asking the server. Such a read may miss the
+newest commits of other processes, but it never goes back.
 """
 
 from swarm.storage.redis._kernel import RedisKernel

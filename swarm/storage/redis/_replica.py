@@ -5,14 +5,15 @@ what the server has committed.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from itertools import count
 
 from swarm.errors import Closed
-from swarm.kernel import LocalTree, PastView
-from swarm.model import Commit, Document, Path
+from swarm.kernel import LocalTree, PastView, restore
+from swarm.model import TIME, Commit, Document, Path
 from swarm.ports import Clock, Condition, Limits, View
+from swarm.storage.redis._loading import Loaded, difference
 
 
 class Replica(LocalTree):
@@ -88,6 +89,42 @@ class Replica(LocalTree):
         self._listeners.call(commit, has_events=bool(commit.events))
         self._wake()
 
+    def reload(self, loaded: Loaded) -> None:
+        """Go on from a state of the server that does not follow from this one.
+
+        Listeners hear of what is different as of one commit, and of the commits that
+        are new to them. Every reader of the log has missed something and raises
+        `Lagged`. The history here begins anew.
+        """
+        before = self._revision
+        different = difference(self._by_text, loaded)
+        number = self._log.end - 1
+        self._log.restart(loaded.compacted)
+        self._versions.tombstones.clear()
+        self._ends.clear()
+        for document in different:
+            if document.is_deleted:
+                self._versions.tree.remove(document.path)
+        self._note_ends(
+            restore(self._versions, loaded.documents.values(), (), loaded.commits)
+        )
+        for commit in loaded.commits:
+            if self._append(commit):
+                self._forget_surplus()
+        self._revision = loaded.revision
+        for reader in self._watchers.every():
+            reader.take(number)
+        self._followers.wake()
+        jump = Commit(loaded.revision, loaded.revision, TIME, tuple(different))
+        self._listeners.call(jump, has_events=False)
+        for document in different:
+            document.previous = None
+        for commit in loaded.commits:
+            if commit.revision > before:
+                self._listeners.call(commit, has_events=bool(commit.events))
+        self._set_timer()
+        self._wake()
+
     async def reach(self, revision: int) -> None:
         """Wait until the replica has a revision.
 
@@ -143,83 +180,3 @@ class Replica(LocalTree):
     def document_at(self, text: str) -> Document | None:
         """Return the document with exactly this path."""
         return self._by_text.get(text)
-
-
-def bare(document: Document) -> Document:
-    """Return a document without its record, which a rule may change in place.
-
-    The rule runs before the server has agreed, so it decodes a record of its own.
-    """
-    if document.record is None:
-        return document
-    return Document(
-        document.path,
-        document.json,
-        None,
-        document.version,
-        document.created,
-        document.at,
-        document.author,
-        document.priority,
-        document.expires,
-        document.previous,
-    )
-
-
-class RecordingView:
-    """A view that notes what a rule looks at: the conditions of its commit.
-
-    Attributes:
-        versions: The version of each document that was looked at; 0: absent.
-        folders: The folders of which all was looked at.
-        has_time: Whether the rule asked for the time.
-    """
-
-    __slots__ = ("_replica", "folders", "has_time", "versions")
-
-    def __init__(self, replica: Replica) -> None:
-        """Look at the replica."""
-        self._replica = replica
-        self.versions: dict[str, int] = {}
-        self.folders: dict[str, int] = {}
-        self.has_time: bool = False
-
-    @property
-    def revision(self) -> int:
-        """The newest revision."""
-        return self._replica.revision
-
-    @property
-    def now(self) -> int:
-        """Kernel time in microseconds."""
-        self.has_time = True
-        return self._replica.now()
-
-    def find(self, path: Path) -> Document | None:
-        """Return the document at `path` or around it, or None."""
-        document = self._replica.find_now(path)
-        if document is None:
-            self.note_absent(path)
-            return None
-        self.versions[document.path.text] = document.version
-        return bare(document)
-
-    def note_absent(self, path: Path) -> None:
-        """Note that neither the path nor one above it is a document."""
-        for n in range(1, len(path.segments) + 1):
-            self.versions[Path.of(*path.segments[:n]).text] = 0
-
-    def documents(self, folder: Path) -> Iterator[Document]:
-        """Yield the documents below `folder`, in path order."""
-        self._note_folder(folder)
-        found = self._replica.read_now(lambda view: list(view.documents(folder)))
-        return map(bare, found)
-
-    def below(self, folder: Path) -> list[Document]:
-        """Return the documents below `folder`, in no order."""
-        self._note_folder(folder)
-        found = self._replica.read_now(lambda view: view.below(folder))
-        return list(map(bare, found))
-
-    def _note_folder(self, folder: Path) -> None:
-        self.folders[folder.text] = self._replica.revision

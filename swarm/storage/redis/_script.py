@@ -13,6 +13,9 @@ CONFLICT: Final = 0
 DONE: Final = 1
 WRONG_TIME: Final = 2
 
+KEPT: Final = 600_000_000
+"""Microseconds for which the server remembers the outcome of an operation."""
+
 COMMIT: Final = """
 local known = redis.call('GET', KEYS[7])
 if known then
@@ -45,6 +48,8 @@ local entry = take()
 if entry == '' then return {1, text(revision), text(revision), text(now)} end
 local new = revision + 1
 if now > new then new = now end
+local floor = tonumber(take()) + 1
+if floor > new then new = floor end
 local name = text(new)
 local length = take()
 for _ = 1, tonumber(take()) do
@@ -67,9 +72,9 @@ redis.call('SET', KEYS[1], name)
 redis.call('XADD', KEYS[6], 'MAXLEN', '~', length, name .. '-0',
            'p', text(revision), 'o', KEYS[7], 'c', entry)
 redis.call('SET', KEYS[7], name .. ' ' .. text(revision) .. ' ' .. text(now),
-           'EX', '600')
+           'EX', '%d')
 return {1, name, text(revision), text(now)}
-"""
+""".replace("%d", str(KEPT // 1_000_000))
 """KEYS: revision, documents, versions, folders, due, log, operation."""
 
 
@@ -82,6 +87,7 @@ class Keys(NamedTuple):
     folders: str
     due: str
     log: str
+    snapshots: str
     operation: str
 
     @classmethod
@@ -95,6 +101,7 @@ class Keys(NamedTuple):
             f"{slot}:folders",
             f"{slot}:due",
             f"{slot}:log",
+            f"{slot}:snaps",
             f"{slot}:op:",
         )
 
@@ -121,6 +128,7 @@ def pack(
     writes: Sequence[Written],
     ancestors: Sequence[str],
     length: int,
+    floor: int,
 ) -> list[Part]:
     """Return the arguments of the script.
 
@@ -132,6 +140,8 @@ def pack(
         writes: The documents.
         ancestors: The folders above them.
         length: How many entries the log keeps, about.
+        floor: The newest revision that the caller knows. The commit's is higher, also
+            on a server that has lost commits.
     """
     parts: list[Part] = [window[0], window[1], len(versions)]
     for path, version in versions.items():
@@ -142,7 +152,7 @@ def pack(
     parts.append(entry)
     if not entry:
         return parts
-    parts += (length, len(writes))
+    parts += (floor, length, len(writes))
     for path, body, expires in writes:
         parts += (path, body, "" if expires is None else expires)
     parts.append(len(ancestors))

@@ -4,47 +4,95 @@ All commands of one turn of the event loop go out together, and replies are matc
 order. redis-py makes the connection (addresses, authentication, TLS); its own path for
 each command costs most of a single caller's time, so the bytes are handled here.
 
-After a lost connection every command without a reply is sent again. So each of them
-must be harmless to repeat: reads are, and commits have an operation id.
+A lost connection is made again, and every command without a reply is sent again. So
+each command must be harmless to repeat: reads are, and commits have an operation id.
+Before that, the server closes the old connection: what may still be under way on it
+cannot arrive after the caller has heard that it failed.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
+import attrs
 import hiredis
 from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
-from swarm.errors import Closed, StorageFailed
-from swarm.ports import Clock
+from swarm.errors import Closed, OutcomeUnknown, StorageFailed
+from swarm.model import Backoff
+from swarm.ports import Clock, Entropy, Timer
+from swarm.storage.redis._server import ServerInfo, describe_server, read_info
 
 _READ: Final = 256 * 1024
 _PATIENCE: Final = 30.0
-"""Seconds for which a lost connection is tried again."""
+"""Seconds for which commands wait for a lost connection."""
+
+_CONNECT: Final = 5.0
+"""Seconds in which a connection has to be made."""
+
+_LOOK: Final = 1.0
+_SILENT: Final = 10
+"""Looks, a second apart, after which a command without a reply means: it is lost."""
+
+_BACKOFF: Final = Backoff(0.02, 1.0)
+
+_LOST: Final = (OSError, RedisError, EOFError, hiredis.ProtocolError)
+
+log: Final = logging.getLogger("swarm")
+
+_LATER: Final = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")
+"""Refusals that end by themselves, when the server or another one is ready."""
+
+
+@attrs.define(eq=False)
+class Command:
+    """A command that has no reply yet.
+
+    Attributes:
+        data: Its bytes.
+        reply: Its reply to come.
+        changes: Whether it changes something, so that its outcome matters.
+        is_sent: Whether a server may have got it.
+    """
+
+    data: bytes
+    reply: "asyncio.Future[Any]"
+    changes: bool
+    is_sent: bool = False
 
 
 class Wire:
     """A connection that is made again when it is lost. Belongs to one event loop.
 
     Attributes:
-        on_reconnect: Called after each connection but the first.
+        server: Which server answers.
+        on_reconnect: Called after each connection but the first, with the server as it
+            was and as it is, before the commands without a reply are sent again.
     """
 
-    def __init__(self, url: str, clock: Clock) -> None:
+    def __init__(self, url: str, clock: Clock, entropy: Entropy) -> None:
         """Connect to `url`, as redis-py takes it, once `open` is called."""
-        self.on_reconnect: Callable[[], object] | None = None
+        self.on_reconnect: Callable[[ServerInfo, ServerInfo], object] | None = None
+        self.server: ServerInfo
         self._url = url
         self._clock = clock
-        self._now = clock.monotonic
+        self._entropy = entropy
+        self._loop = asyncio.get_running_loop()
         self._pool = ConnectionPool.from_url(url, protocol=2)
+        self._pool.connection_kwargs.setdefault("socket_connect_timeout", _CONNECT)
         self._connection: Any = None
-        self._outgoing: list[bytes] = []
-        self._waiting: deque[tuple[bytes, asyncio.Future[Any]]] = deque()
+        self._outgoing: list[Command] = []
+        self._waiting: deque[Command] = deque()
         self._is_flushing = False
         self._task: asyncio.Task[None] | None = None
+        self._watch: Timer | None = None
+        self._oldest: Command | None = None
+        self._looks = 0
+        self._outage: StorageFailed | None = None
         self._is_closed = False
 
     async def open(self) -> None:
@@ -53,119 +101,234 @@ class Wire:
         Raises:
             StorageFailed: There is no server, or it refuses.
         """
-        await self._connect()
-        self._task = asyncio.get_running_loop().create_task(
-            self._run(), name="redis replies"
-        )
+        self._connection, self.server = await self._connect(None)
+        self._task = self._loop.create_task(self._run(), name="redis replies")
+        self._look()
 
-    async def _connect(self) -> None:
-        connection: Any = self._pool.connection_class(**self._pool.connection_kwargs)
-        try:
-            await connection.connect()
-        except (RedisError, OSError) as error:
-            raise StorageFailed(
-                f"no Redis server answers at {self._url}: {error}. Start one with "
-                "`redis-server`, or name another address"
-            ) from error
-        self._connection = connection
+    # --- commands -------------------------------------------------------------------
 
-    def send(self, *command: Any) -> "asyncio.Future[Any]":
+    def send(self, *command: Any, changes: bool = False) -> "asyncio.Future[Any]":
         """Send a command with the others of this turn; return its reply to come.
+
+        The reply raises `StorageFailed` when the server refuses, or when a connection
+        has been lost for 30 seconds; then, for a command that `changes` something and
+        may have reached the server, `OutcomeUnknown`.
 
         Raises:
             Closed: The connection was closed.
         """
         if self._is_closed:
             raise Closed("the swarm is closed")
-        data = hiredis.pack_command(command)
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append((data, future))
-        self._outgoing.append(data)
+        future: asyncio.Future[Any] = self._loop.create_future()
+        if self._outage is not None:
+            future.set_exception(StorageFailed(str(self._outage)))
+            return future
+        sent = Command(hiredis.pack_command(command), future, changes)
+        self._waiting.append(sent)
+        self._outgoing.append(sent)
         if not self._is_flushing:
             self._is_flushing = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._loop.call_soon(self._flush)
         return future
 
     def _flush(self) -> None:
         self._is_flushing = False
-        outgoing, self._outgoing = self._outgoing, []
         connection = self._connection
-        if connection is not None and outgoing:
-            with suppress(Exception):  # a lost connection is noticed by the reader
-                connection._writer.write(b"".join(outgoing))  # noqa: SLF001
+        if connection is None:
+            return  # `_again` sends them
+        outgoing, self._outgoing = self._outgoing, []
+        for command in outgoing:
+            command.is_sent = True
+        with suppress(Exception):  # a lost connection is noticed by the reader
+            connection._writer.write(  # noqa: SLF001  # its bytes are ours
+                outgoing[0].data
+                if len(outgoing) == 1
+                else b"".join([command.data for command in outgoing])
+            )
 
     async def _run(self) -> None:
         """Read replies until the end; connect again when the connection is lost."""
         while not self._is_closed:
-            try:
+            with suppress(*_LOST):
                 await self._read()
-            except (OSError, RedisError, EOFError, hiredis.ProtocolError):
-                pass
-            except asyncio.CancelledError:
-                raise
-            if self._is_closed:
-                return
-            try:
+            if not self._is_closed:
                 await self._again()
-            except StorageFailed as error:
-                self._fail(error)
-                return
 
     async def _read(self) -> None:
         parser = hiredis.Reader()
-        stream = self._connection._reader  # noqa: SLF001  # its bytes are ours
+        stream = self._connection._reader  # noqa: SLF001
+        waiting = self._waiting
         while True:
             data = await stream.read(_READ)
             if not data:
                 raise EOFError
             parser.feed(data)
             while (reply := parser.gets()) is not False:
-                _, future = self._waiting.popleft()
-                if future.done():
-                    continue
+                future = waiting[0].reply
                 if isinstance(reply, hiredis.ReplyError):
-                    future.set_exception(StorageFailed(f"the server says: {reply}"))
-                else:
+                    if str(reply).startswith(_LATER):
+                        raise EOFError
+                    if not future.done():
+                        error = StorageFailed(f"the server says: {reply}")
+                        future.set_exception(error)
+                elif not future.done():
                     future.set_result(reply)
+                waiting.popleft()
+
+    # --- the connection -------------------------------------------------------------
+
+    async def _connect(self, old: ServerInfo | None) -> tuple[Any, ServerInfo]:
+        """Connect to a server that is ready, and close `old`'s connection there.
+
+        Raises:
+            StorageFailed: There is no server, it refuses, or it is not ready.
+        """
+        connection: Any = self._pool.connection_class(**self._pool.connection_kwargs)
+        try:
+            async with asyncio.timeout(2 * _CONNECT):
+                await connection.connect()
+                server = await _greet(connection)
+                if (
+                    old is not None
+                    and old.run_id == server.run_id
+                    and old.connection not in (0, server.connection)
+                ):
+                    kill = ("CLIENT", "KILL", "ID", old.connection)
+                    await _exchange(connection, kill)
+        except BaseException as error:
+            with suppress(*_LOST):
+                await connection.disconnect()
+            if not isinstance(error, _LOST):
+                raise
+            raise StorageFailed(
+                f"no Redis server answers at {self._url}: {error}. Start one with "
+                "`redis-server`, or name another address"
+            ) from error
+        if not server.is_ready:
+            with suppress(*_LOST):
+                await connection.disconnect()
+            raise StorageFailed(
+                f"the server at {self._url} takes no writes: it is a replica, or is "
+                "still loading its data"
+            )
+        return connection, server
 
     async def _again(self) -> None:
-        """Connect again, and send what has no reply yet."""
+        """Connect again, however long it takes, and send what has no reply yet.
+
+        After 30 seconds the commands fail, and later ones fail at once.
+        """
+        log.warning("the connection to %s is lost; connecting again", self._url)
         lost, self._connection = self._connection, None
-        with suppress(RedisError, OSError):
+        with suppress(*_LOST):
             await lost.disconnect()
-        give_up, pause = self._now() + _PATIENCE, 0.02
+        connection, server = await self._try_on()
+        old, self.server = self.server, server
+        self._outage = None
+        self._connection = connection
+        if self.on_reconnect is not None:
+            self.on_reconnect(old, server)
+        # Callers that were cancelled want no effect any more.
+        self._waiting = deque(c for c in self._waiting if not c.reply.cancelled())
+        self._outgoing = list(self._waiting)
+        if self._outgoing:
+            self._flush()
+
+    async def _try_on(self) -> tuple[Any, ServerInfo]:
+        """Connect, however long it takes; fail the commands after 30 seconds."""
+        began, attempt = self._clock.monotonic(), 0
         while True:
             try:
-                await self._connect()
-                break
-            except StorageFailed:
-                if self._now() > give_up:
-                    raise
-                await self._clock.sleep(pause)
-                pause = min(pause * 2, 1.0)
-        self._outgoing = [data for data, _ in self._waiting]
-        self._flush()
-        if self.on_reconnect is not None:
-            self.on_reconnect()
+                return await self._connect(self.server)
+            except StorageFailed as error:
+                attempt += 1
+                if self._clock.monotonic() - began > _PATIENCE:
+                    self._fail(error)
+            chance = self._entropy.jitter(0.0, 1.0)
+            await self._clock.sleep(_BACKOFF.delay(attempt, chance))
+
+    def _look(self) -> None:
+        """Give a connection up on which a command has no reply for too long."""
+        oldest = self._waiting[0] if self._waiting else None
+        self._looks = self._looks + 1 if oldest is self._oldest else 0
+        self._oldest = oldest
+        if oldest is not None and self._looks >= _SILENT and self._connection:
+            self._looks = 0
+            self._connection._writer.transport.abort()  # noqa: SLF001
+        self._watch = self._clock.call_at(self._clock.monotonic() + _LOOK, self._look)
 
     def _fail(self, error: StorageFailed) -> None:
-        self._is_closed = True
-        for _, future in self._waiting:
-            if not future.done():
-                future.set_exception(StorageFailed(str(error)))
+        """Fail the commands that wait, and those to come, until there is a server."""
+        self._outage = error
+        for command in self._waiting:
+            if command.reply.done():
+                continue
+            if command.changes and command.is_sent:
+                command.reply.set_exception(OutcomeUnknown(_UNKNOWN.format(error)))
+            else:
+                command.reply.set_exception(StorageFailed(str(error)))
         self._waiting.clear()
+        self._outgoing.clear()
 
     async def close(self) -> None:
         """Close the connection; commands without a reply fail with `Closed`."""
         self._is_closed = True
+        if self._watch is not None:
+            self._watch.cancel()
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
-        for _, future in self._waiting:
-            if not future.done():
-                future.set_exception(Closed("the swarm is closed"))
+        for command in self._waiting:
+            if not command.reply.done():
+                command.reply.set_exception(Closed("the swarm is closed"))
         self._waiting.clear()
         if self._connection is not None:
-            with suppress(RedisError, OSError):
+            with suppress(*_LOST):
                 await self._connection.disconnect()
+
+
+_UNKNOWN: Final = (
+    "the connection was lost before the server answered, so the commit may have been "
+    "made or not; read the state before you try again ({})"
+)
+
+
+async def _greet(connection: Any) -> ServerInfo:
+    """Ask a new connection which server it has reached."""
+    replies = await _exchange(
+        connection,
+        ("CLIENT", "ID"),
+        ("INFO", "server"),
+        ("INFO", "replication"),
+        ("INFO", "persistence"),
+        ("CONFIG", "GET", "append*"),
+        ("CONFIG", "GET", "save"),
+    )
+    number, *rest = replies
+    texts = [each.decode() for each in rest[:3] if isinstance(each, bytes)]
+    config: dict[str, str] | None = None
+    if all(isinstance(each, list) for each in rest[3:]):
+        words = [word.decode() for each in rest[3:] for word in each]
+        config = dict(zip(words[::2], words[1::2], strict=True))
+    return describe_server(
+        read_info("\n".join(texts)),
+        config,
+        number if isinstance(number, int) else 0,
+    )
+
+
+async def _exchange(connection: Any, *commands: tuple[Any, ...]) -> list[Any]:
+    """Send commands on a connection that nothing else uses; return the replies."""
+    parser = hiredis.Reader()
+    stream, writer = connection._reader, connection._writer  # noqa: SLF001
+    writer.write(b"".join(map(hiredis.pack_command, commands)))
+    replies: list[Any] = []
+    while len(replies) < len(commands):
+        data = await stream.read(_READ)
+        if not data:
+            raise EOFError("the server closed the connection")
+        parser.feed(data)
+        while (reply := parser.gets()) is not False:
+            replies.append(reply)
+    return replies

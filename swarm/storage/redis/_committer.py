@@ -1,0 +1,205 @@
+"""Committing: decide on the replica, ask the server, decide again after a conflict."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from swarm.errors import Contention, OutcomeUnknown, StorageFailed
+from swarm.model import AgentIdentity, Commit
+from swarm.ports import Clock, Entropy, Limits, current_activity, current_cause
+from swarm.storage._records import encode_commit
+from swarm.storage.redis._proposals import (
+    Proposal,
+    RecordingView,
+    ancestors,
+    checked_writes,
+    made_document,
+    number_commit,
+    packed_document,
+)
+from swarm.storage.redis._replica import Replica
+from swarm.storage.redis._script import (
+    COMMIT,
+    CONFLICT,
+    DONE,
+    KEPT,
+    Keys,
+    Part,
+    pack,
+)
+from swarm.storage.redis._wire import Wire
+
+_ATTEMPTS: Final = 64
+_TOLERANCE: Final = 50_000
+"""Microseconds by which a rule's time may differ from the server's."""
+
+_LATEST: Final = KEPT // 2
+"""Microseconds after which the server refuses an operation as too old."""
+
+Decide = Callable[[RecordingView], Proposal]
+
+
+class Committer:
+    """Makes the commits of one process.
+
+    Attributes:
+        sent: The commits under way, by their operation: the log can tell of one before
+            its reply does.
+        on_divergence: Called when the server has lost commits that are here.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        keys: Keys,
+        replica: Replica,
+        clock: Clock,
+        entropy: Entropy,
+        limits: Limits,
+    ) -> None:
+        """Commit through `wire` what rules decide on `replica`."""
+        self.sent: dict[bytes, Commit] = {}
+        self.on_divergence: Callable[[], Awaitable[None]]
+        self._wire = wire
+        self._keys = keys
+        self._replica = replica
+        self._clock = clock
+        self._entropy = entropy
+        self._limits = limits
+        self._script = ""
+        self._origin = entropy.identifier("op-")
+        self._count = 0
+
+    async def open(self) -> None:
+        """Teach the server the script, and learn its time."""
+        script = await self._wire.send("SCRIPT", "LOAD", COMMIT)
+        self._script = script.decode()
+        sent = self._clock.monotonic()
+        seconds, micros = await self._wire.send("TIME")
+        server = int(seconds) * 1_000_000 + int(micros)
+        self._replica.saw_time(sent, self._clock.monotonic(), server)
+
+    async def decide(
+        self, author: AgentIdentity, decide: Decide
+    ) -> tuple[Commit | None, Any]:
+        """Decide on the replica and commit, again after each conflict.
+
+        Raises:
+            Contention: Every one of 64 attempts met a conflict.
+            OutcomeUnknown: The connection was lost for too long.
+            Exception: What `decide` raised on the newest state.
+        """
+        replica = self._replica
+        for attempt in range(_ATTEMPTS):
+            view = RecordingView(replica)
+            try:
+                proposal = decide(view)
+                writes = checked_writes(proposal, replica, self._limits)
+            except Exception:
+                if await self._is_newest():
+                    raise
+                continue
+            if not (writes or proposal.events or view.versions or view.folders):
+                return None, proposal.outcome
+            made = tuple(made_document(write, author, replica) for write in writes)
+            commit: Commit | None = None
+            if made or proposal.events:
+                cause = None if current_activity.get() is None else current_cause()
+                events = tuple(proposal.events)
+                commit = Commit(0, 0, author, made, events, 0, cause, proposal.key)
+            status, revision, before = await self.send(proposal, commit)
+            if status == DONE:
+                if commit is not None:
+                    await self._apply(commit, revision, before)
+                return commit, proposal.outcome
+            if status == CONFLICT:
+                if revision <= view.revision:  # all that it has was looked at
+                    await self.on_divergence()
+                await replica.reach(revision)
+                if attempt > 2:
+                    jitter = self._entropy.jitter(0.0, 0.001 * min(attempt, 20))
+                    await self._clock.sleep(jitter)
+        raise Contention(f"a commit lost to other processes {_ATTEMPTS} times in a row")
+
+    async def _is_newest(self) -> bool:
+        """Return whether the replica had everything; if not, wait until it has."""
+        newest = int(await self._wire.send("GET", self._keys.revision) or 0)
+        if newest <= self._replica.revision:
+            return True
+        await self._replica.reach(newest)
+        return False
+
+    async def send(
+        self, proposal: Proposal, commit: Commit | None
+    ) -> tuple[int, int, int]:
+        """Ask the server to commit.
+
+        Args:
+            proposal: What the commit depends on.
+            commit: What to write; None: only check. It gets the server's revision.
+
+        Returns:
+            The status, the newest revision, and the one before a commit.
+        """
+        view, replica = proposal.view, self._replica
+        made = () if commit is None else commit.documents
+        window = (0, proposal.at + _LATEST)
+        if view.has_time:
+            window = (proposal.at - _TOLERANCE, proposal.at + _TOLERANCE)
+        self._count += 1
+        operation = f"{self._keys.operation}{self._origin}-{self._count}"
+        parts = pack(
+            view.versions,
+            view.folders,
+            window,
+            b"" if commit is None else encode_commit(commit),
+            [packed_document(document) for document in made],
+            ancestors(made),
+            self._limits.held_commits,
+            replica.revision,
+        )
+        sent = self._clock.monotonic()
+        if commit is not None:
+            self.sent[operation.encode()] = commit
+        try:
+            reply = await self._evaluate(operation, parts, changes=commit is not None)
+        finally:
+            self.sent.pop(operation.encode(), None)
+        server = int(reply[3])
+        replica.saw_time(sent, self._clock.monotonic(), server)
+        status, revision = int(reply[0]), int(reply[1])
+        if status == DONE:
+            if commit is not None:
+                number_commit(commit, revision)
+            return status, revision, int(reply[2])
+        if commit is not None and server - proposal.at > KEPT:
+            raise OutcomeUnknown(
+                "the server no longer knows whether a commit that was sent "
+                f"{(server - proposal.at) // 1_000_000} seconds ago was made; read the "
+                "state before you try again"
+            )
+        return status, revision, 0
+
+    async def _evaluate(
+        self, operation: str, parts: list[Part], *, changes: bool
+    ) -> list[Any]:
+        keys = (*self._keys[:6], operation)
+        send = self._wire.send
+        try:
+            reply = await send(
+                "EVALSHA", self._script, 7, *keys, *parts, changes=changes
+            )
+        except StorageFailed as error:
+            if "NOSCRIPT" not in str(error):
+                raise
+            reply = await send("EVAL", COMMIT, 7, *keys, *parts, changes=changes)
+        found: list[Any] = reply
+        return found
+
+    async def _apply(self, commit: Commit, revision: int, before: int) -> None:
+        """See to it that the replica has a commit of this process."""
+        if commit.cause is not None and not commit.cause.root:
+            commit.cause.root = revision
+        if before == self._replica.revision:
+            self._replica.take(commit)
+        else:
+            await self._replica.reach(revision)

@@ -1,0 +1,206 @@
+"""Following the log: the replica has what the server has, or is loaded again.
+
+The replica is loaded again in two cases. This process was stopped or cut off for so
+long that the log has let go of commits it had not read. Or the server has lost commits
+that are here: another server took over, or it lost its data in a crash.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Any, Final
+
+from swarm.errors import StorageFailed, SwarmError
+from swarm.model import OWNER, Commit, SystemAlert
+from swarm.ports import Clock, Limits
+from swarm.storage._records import decode_commit
+from swarm.storage.redis._committer import Committer
+from swarm.storage.redis._loading import entry_revision, load
+from swarm.storage.redis._proposals import Proposal, RecordingView, number_commit
+from swarm.storage.redis._replica import Replica
+from swarm.storage.redis._script import Keys
+from swarm.storage.redis._server import ServerInfo
+from swarm.storage.redis._wire import Wire
+
+_BLOCK_MS: Final = 5_000
+_PAGE: Final = 1_000
+_AGAIN: Final = 0.2
+"""Seconds before the log is asked for again, after the server refused."""
+
+log: Final = logging.getLogger("swarm")
+
+
+class LogFollower:
+    """Keeps the replica up to the log of the server.
+
+    Attributes:
+        first_view: The oldest revision whose tree is known here.
+        suspect: Set while another server answers than before, until it is known
+            whether that server has everything.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        reading: Wire,
+        keys: Keys,
+        replica: Replica,
+        committer: Committer,
+        clock: Clock,
+        limits: Limits,
+    ) -> None:
+        """Follow through `reading`, and ask through `wire`."""
+        self.first_view: int = 0
+        self.suspect: asyncio.Task[None] | None = None
+        self._wire = wire
+        self._reading = reading
+        self._keys = keys
+        self._replica = replica
+        self._committer = committer
+        self._clock = clock
+        self._limits = limits
+        self._lock = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+        wire.on_reconnect = self._reconnected
+        committer.on_divergence = self.recover
+
+    async def open(self) -> None:
+        """Load the tree, and follow the log from there."""
+        loaded = await load(self._wire.send, self._keys, self._limits.log_commits)
+        self._replica.restore_now(
+            loaded.documents.values(), (), loaded.commits, compacted=loaded.compacted
+        )
+        self._replica.resume_at(loaded.revision)
+        self.first_view = loaded.revision
+        self._task = self._loop.create_task(self._follow(), name="redis log")
+
+    async def close(self) -> None:
+        """Follow no more."""
+        for task in (self._task, self.suspect):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    async def fresh(self) -> None:
+        """Wait until the replica has everything committed before this call."""
+        while True:
+            await self.settled()
+            newest = int(await self._wire.send("GET", self._keys.revision) or 0)
+            if self.suspect is None:
+                await self._replica.reach(newest)
+                return
+
+    async def settled(self) -> None:
+        """Wait until it is known whether a new server has everything."""
+        while self.suspect is not None:
+            await asyncio.wait((self.suspect,))
+
+    # --- the log ----------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        """Apply each entry of the log to the replica, in order, until the end."""
+        try:
+            while True:
+                try:
+                    await self._read_on()
+                except StorageFailed as error:  # the commands of callers raise it
+                    log.warning("the log cannot be read: %s", error)
+                    await self._clock.sleep(_AGAIN)
+        except Exception as error:  # noqa: BLE001  # raised in every task that waits
+            log.critical("the log cannot be followed any more: %s", error)
+            self._replica.fail(error)
+
+    async def _read_on(self) -> None:
+        last = f"{self._replica.revision}-0"
+        found = await self._reading.send(
+            *("XREAD", "COUNT", _PAGE, "BLOCK", _BLOCK_MS),
+            *("STREAMS", self._keys.log, last),
+        )
+        for number, fields in found[0][1] if found else ():
+            revision, before = entry_revision(number), int(fields[1])
+            if revision <= self._replica.revision:
+                continue
+            if before != self._replica.revision:
+                await self._reload(f"the log goes on after revision {before}")
+                return
+            self._take(revision, fields)
+
+    def _take(self, revision: int, fields: list[Any]) -> None:
+        """Apply an entry; one of this process is known by its operation."""
+        commit = self._committer.sent.get(fields[3])
+        if commit is None:
+            commit = decode_commit(fields[5], revision)
+        else:
+            number_commit(commit, revision)
+        self._replica.take(commit)
+
+    async def _reload(self, why: str) -> None:
+        """Load the tree again, unless the replica has caught up meanwhile."""
+        async with self._lock:
+            await self._load_again(why)
+
+    async def _load_again(self, why: str) -> None:
+        replica = self._replica
+        before = replica.revision
+        loaded = await load(self._wire.send, self._keys, self._limits.log_commits)
+        if replica.revision != before or loaded.revision <= before:
+            return
+        log.error(
+            "this process has missed commits (%s, and %d was the newest here); "
+            "the tree was loaded again",
+            why,
+            before,
+        )
+        replica.reload(loaded)
+        self.first_view = loaded.revision
+
+    # --- another server ---------------------------------------------------------------
+
+    def _reconnected(self, old: ServerInfo, new: ServerInfo) -> None:
+        if old.run_id != new.run_id and self.suspect is None:
+            self.suspect = self._loop.create_task(self._settle(), name="redis server")
+
+    async def _settle(self) -> None:
+        """Find out whether a new server has everything, however often it fails."""
+        try:
+            while True:
+                try:
+                    await self.recover()
+                except SwarmError as error:
+                    log.warning("the new server cannot be checked yet: %s", error)
+                    await self._clock.sleep(_AGAIN)
+                else:
+                    return
+        finally:
+            self.suspect = None
+
+    async def recover(self) -> None:
+        """Load the tree again if the server has lost commits that are here.
+
+        A commit tells of it first. Its revision is higher than all that this process
+        has seen, so no version or token is given out twice.
+        """
+        async with self._lock:
+            last = self._replica.revision
+            if await self._has(last):
+                return
+            message = f"the server has lost commits up to revision {last}"
+            log.critical("%s; what they wrote is undone here", message)
+            alert = SystemAlert("critical", "commits-lost", message, self._keys.log)
+            proposal = Proposal(RecordingView(self._replica), self._replica.now())
+            await self._committer.send(proposal, Commit(0, 0, OWNER, (), (alert,)))
+            await self._load_again(message)
+
+    async def _has(self, revision: int) -> bool:
+        """Return whether the server has a commit, as far as it tells."""
+        newest = int(await self._wire.send("GET", self._keys.revision) or 0)
+        if newest <= revision:
+            return newest == revision
+        key, number = self._keys.log, f"{revision}-0"
+        if not revision or await self._wire.send("XRANGE", key, number, number):
+            return True
+        oldest = await self._wire.send("XRANGE", key, "-", "+", "COUNT", 1)
+        # An older entry in the log would be there: it has let go of later ones only.
+        return bool(oldest) and entry_revision(oldest[0][0]) > revision

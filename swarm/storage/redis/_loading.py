@@ -1,0 +1,134 @@
+"""Reading the whole tree from the server, and what is different from the replica."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import attrs
+
+from swarm.model import TIME, Commit, Document
+from swarm.storage._records import decode_commit, decode_document
+from swarm.storage.redis._script import Keys
+
+_PAGE: Final = 1_000
+
+Send = Callable[..., Awaitable[Any]]
+
+
+@attrs.frozen(kw_only=True)
+class Loaded:
+    """The tree at one revision, with the newest part of the log.
+
+    Attributes:
+        revision: The revision.
+        documents: Every document, by the text of its path.
+        commits: The newest commits up to that revision.
+        compacted: The revision before the first of them.
+    """
+
+    revision: int
+    documents: dict[str, Document]
+    commits: list[Commit]
+    compacted: int
+
+
+async def load(send: Send, keys: Keys, length: int) -> Loaded:
+    """Read the tree: the revision, every document, then the log since that revision.
+
+    Documents are read in pages while others commit, so each page is of another moment.
+    The log since the first revision brings all of them to the last one.
+
+    Args:
+        send: Sends a command and returns its reply.
+        keys: The keys of the swarm.
+        length: How many of the newest commits to keep.
+    """
+    while True:
+        first = int(await send("GET", keys.revision) or 0)
+        documents = await _scan(send, keys)
+        since = await _since(send, keys, first)
+        if since is not None:
+            break
+    for commit in since:
+        for document in commit.documents:
+            there = documents.get(document.path.text)
+            if there is not None and there.version >= document.version:
+                continue
+            if document.is_deleted:
+                documents.pop(document.path.text, None)
+            else:
+                documents[document.path.text] = document
+    revision = since[-1].revision if since else first
+    commits: list[Commit] = []
+    compacted = revision
+    entries = await send("XREVRANGE", keys.log, f"{revision}-0", "-", "COUNT", length)
+    for number, fields in reversed(entries):
+        if not commits:
+            compacted = int(fields[1])
+        commits.append(decode_commit(fields[5], entry_revision(number)))
+    return Loaded(
+        revision=revision, documents=documents, commits=commits, compacted=compacted
+    )
+
+
+async def _scan(send: Send, keys: Keys) -> dict[str, Document]:
+    documents: dict[str, Document] = {}
+    cursor = b"0"
+    while True:
+        cursor, flat = await send("HSCAN", keys.documents, cursor, "COUNT", _PAGE)
+        for value in flat[1::2]:
+            number, _, line = value.partition(b" ")
+            document = decode_document(line, int(number))
+            there = documents.get(document.path.text)
+            if there is None or there.version < document.version:
+                documents[document.path.text] = document
+        if cursor == b"0":
+            return documents
+
+
+async def _since(send: Send, keys: Keys, first: int) -> list[Commit] | None:
+    """Return the commits after `first`, or None: the log has let go of some."""
+    commits: list[Commit] = []
+    last = first
+    while True:
+        page = await send("XRANGE", keys.log, f"({last}-0", "+", "COUNT", _PAGE)
+        for number, fields in page:
+            if int(fields[1]) != last:
+                return None
+            last = entry_revision(number)
+            commits.append(decode_commit(fields[5], last))
+        if len(page) < _PAGE:
+            return commits
+
+
+def entry_revision(number: bytes) -> int:
+    """Return the revision in the id of a log entry."""
+    return int(number.partition(b"-")[0])
+
+
+def difference(here: Mapping[str, Document], loaded: Loaded) -> list[Document]:
+    """Return the documents that differ from those `here`: deletions, then the others.
+
+    Each refers to the version here as its previous one.
+    """
+    found: list[Document] = []
+    for text, document in here.items():
+        if text not in loaded.documents:
+            revision = loaded.revision
+            found.append(
+                Document(
+                    document.path,
+                    None,
+                    None,
+                    revision,
+                    document.created,
+                    revision,
+                    TIME,
+                    previous=document,
+                )
+            )
+    for text, document in loaded.documents.items():
+        there = here.get(text)
+        if there is None or there.version != document.version:
+            document.previous = there
+            found.append(document)
+    return found

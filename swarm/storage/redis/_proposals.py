@@ -1,0 +1,204 @@
+"""A rule's decision, and on what it depends. Pure.
+
+A rule runs on the replica through a view that notes what the rule looks at. What it
+decided is checked here against paths and bounds; the notes become the conditions that
+the server checks.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import attrs
+
+from swarm.errors import PathConflict
+from swarm.kernel import in_order
+from swarm.model import ROOT, AgentIdentity, Commit, Document, Path
+from swarm.ports import Limits, Write
+from swarm.storage._records import encode_document
+from swarm.storage.redis._replica import Replica
+from swarm.storage.redis._script import Written
+
+
+def bare(document: Document) -> Document:
+    """Return a document without its record, which a rule may change in place.
+
+    The rule runs before the server has agreed, so it decodes a record of its own.
+    """
+    if document.record is None:
+        return document
+    return Document(
+        document.path,
+        document.json,
+        None,
+        document.version,
+        document.created,
+        document.at,
+        document.author,
+        document.priority,
+        document.expires,
+        document.previous,
+    )
+
+
+class RecordingView:
+    """A view that notes what a rule looks at: the conditions of its commit.
+
+    Attributes:
+        versions: The version of each document that was looked at; 0: absent.
+        folders: The folders of which all was looked at.
+        has_time: Whether the rule asked for the time.
+        revision: The newest revision in it.
+    """
+
+    __slots__ = ("_replica", "folders", "has_time", "revision", "versions")
+
+    def __init__(self, replica: Replica) -> None:
+        """Look at the replica."""
+        self._replica = replica
+        self.revision: int = replica.revision
+        self.versions: dict[str, int] = {}
+        self.folders: dict[str, int] = {}
+        self.has_time: bool = False
+
+    @property
+    def now(self) -> int:
+        """Kernel time in microseconds."""
+        self.has_time = True
+        return self._replica.now()
+
+    def find(self, path: Path) -> Document | None:
+        """Return the document at `path` or around it, or None."""
+        document = self._replica.find_now(path)
+        if document is None:
+            self.note_absent(path)
+            return None
+        self.versions[document.path.text] = document.version
+        return bare(document)
+
+    def note_absent(self, path: Path) -> None:
+        """Note that neither the path nor one above it is a document."""
+        for n in range(1, len(path.segments) + 1):
+            self.versions[Path.of(*path.segments[:n]).text] = 0
+
+    def documents(self, folder: Path) -> Iterator[Document]:
+        """Yield the documents below `folder`, in path order."""
+        self.folders[folder.text] = self.revision
+        found = self._replica.read_now(lambda view: list(view.documents(folder)))
+        return map(bare, found)
+
+    def below(self, folder: Path) -> list[Document]:
+        """Return the documents below `folder`, in no order."""
+        self.folders[folder.text] = self.revision
+        found = self._replica.read_now(lambda view: view.below(folder))
+        return list(map(bare, found))
+
+
+@attrs.define
+class Proposal:
+    """What a rule decided, and what it looked at.
+
+    Attributes:
+        view: What the rule looked at.
+        at: The kernel time it was given.
+        writes: The documents.
+        events: The payloads to publish with them.
+        outcome: The result for the caller.
+        key: By which a publisher knows its event again.
+        is_bounded: Whether the writes must be within the limits of a batch.
+    """
+
+    view: RecordingView
+    at: int
+    writes: Sequence[Write] = ()
+    events: Sequence[object] = ()
+    outcome: Any = None
+    key: str | None = None
+    is_bounded: bool = True
+
+
+def checked_writes(proposal: Proposal, replica: Replica, limits: Limits) -> list[Write]:
+    """Return the writes that have an effect, and note on what they depend.
+
+    Raises:
+        PathConflict: A write would make a path both document and folder.
+        LimitExceeded: The batch is too large.
+    """
+    writes = in_order(proposal.writes, limits if proposal.is_bounded else None)
+    gone = {w.path.text for w in writes if w.body is None and w.record is None}
+    kept: list[Write] = []
+    made: set[str] = set()
+    view = proposal.view
+    for write in writes:
+        text = write.path.text
+        there = replica.document_at(text)
+        view.versions.setdefault(text, 0 if there is None else there.version)
+        if text in gone:
+            if there is not None:
+                kept.append(write)
+            continue
+        kept.append(write)
+        if there is None:
+            _check_room(write.path, gone, made, view, replica)
+            made.add(text)
+    return kept
+
+
+def _check_room(
+    path: Path, gone: set[str], made: set[str], view: RecordingView, replica: Replica
+) -> None:
+    """Check that a new document is neither inside another one nor a folder."""
+    segments = path.segments
+    if any(isinstance(segment, int) for segment in segments):
+        raise PathConflict(f"{path} cannot be written: it holds an index")
+    for n in range(1, len(segments)):
+        above = Path.of(*segments[:n]).text
+        there = replica.document_at(above)
+        if above in made or (there is not None and above not in gone):
+            raise PathConflict(f"{path} cannot be written: {above} is a document")
+        view.versions.setdefault(above, 0 if there is None else there.version)
+    below = replica.read_now(lambda v: list(v.documents(path)))
+    if any(document.path.text not in gone for document in below) or any(
+        Path.parse(text).within(path) for text in made
+    ):
+        raise PathConflict(f"{path} cannot be written: it is a folder of documents")
+    view.folders.setdefault(path.text, view.revision)
+
+
+def made_document(write: Write, author: AgentIdentity, replica: Replica) -> Document:
+    """Return the document that a write makes; its revision is not yet known."""
+    there = replica.document_at(write.path.text)
+    return Document(
+        write.path,
+        write.body,
+        write.record,
+        0,
+        0 if there is None else there.created,
+        0,
+        author,
+        write.priority,
+        write.expires,
+    )
+
+
+def number_commit(commit: Commit, revision: int) -> None:
+    """Give a commit and its documents the revision that the server chose."""
+    commit.revision = commit.at = revision
+    for document in commit.documents:
+        document.version = document.at = revision
+        document.created = document.created or revision
+
+
+def packed_document(document: Document) -> Written:
+    """Return a document as the script takes it."""
+    line = b"" if document.is_deleted else encode_document(document)
+    return Written(document.path.text, line, document.expires)
+
+
+def ancestors(documents: Sequence[Document]) -> list[str]:
+    """Return the folders above the documents, the root first."""
+    found = {ROOT.text: None}
+    for document in documents:
+        segments = document.path.segments
+        for n in range(1, len(segments)):
+            found[Path.of(*segments[:n]).text] = None
+    return list(found) if documents else []

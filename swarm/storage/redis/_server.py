@@ -1,0 +1,76 @@
+"""What is known of a server: who answers, and what survives its crash. Pure."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import attrs
+
+DURABILITIES: Final = {
+    "power": "nothing acknowledged is lost in a crash (appendfsync always)",
+    "everysec": "a crash loses about the last second (appendfsync everysec)",
+    "system": "a power cut loses what the system has not written (appendfsync no)",
+    "snapshot": "a crash loses everything since the last RDB snapshot",
+    "memory": "a crash of the server loses everything",
+    "unknown": "the server does not tell (CONFIG GET is refused)",
+}
+"""The durabilities a server can have, and what each means."""
+
+
+@attrs.frozen(kw_only=True)
+class ServerInfo:
+    """A server as one connection found it.
+
+    Attributes:
+        run_id: The id of the server process; another after a restart or failover.
+        version: Its version, such as "7.0.15".
+        is_ready: Whether it takes writes: it is no replica, and has loaded its data.
+        durability: A key of `DURABILITIES`.
+        connection: The server's id of this connection, or 0: not known.
+    """
+
+    run_id: str
+    version: str
+    is_ready: bool
+    durability: str
+    connection: int
+
+    def __str__(self) -> str:
+        return (
+            f"Redis {self.version}, durability {self.durability}: "
+            f"{DURABILITIES[self.durability]}"
+        )
+
+
+def read_info(text: str) -> dict[str, str]:
+    """Return the fields of a reply to INFO."""
+    lines = (line.partition(":") for line in text.splitlines() if ":" in line)
+    return {name: value.strip() for name, _, value in lines}
+
+
+def describe_server(
+    info: Mapping[str, str], config: Mapping[str, str] | None, connection: int
+) -> ServerInfo:
+    """Return what INFO and CONFIG GET say of a server.
+
+    Args:
+        info: The fields of INFO.
+        config: `appendonly`, `appendfsync` and `save`; None: the server refused.
+        connection: The server's id of the connection.
+    """
+    return ServerInfo(
+        run_id=info.get("run_id", ""),
+        version=info.get("valkey_version", info.get("redis_version", "?")),
+        is_ready=info.get("role", "master") == "master"
+        and info.get("loading", "0") == "0",
+        durability=_durability(config),
+        connection=connection,
+    )
+
+
+def _durability(config: Mapping[str, str] | None) -> str:
+    if config is None or "appendonly" not in config:
+        return "unknown"
+    if config["appendonly"] != "yes":
+        return "snapshot" if config.get("save") else "memory"
+    named = {"always": "power", "everysec": "everysec", "no": "system"}
+    return named.get(config.get("appendfsync", ""), "unknown")
