@@ -106,7 +106,14 @@ from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox
 from swarm.agents._post import poster
 from swarm.agents._protocol import interleave, interleaves
-from swarm.agents._records import AgentFailure, AgentInfo, AgentRecord
+from swarm.agents._records import (
+    REGISTRY,
+    AgentFailure,
+    AgentInfo,
+    AgentRecord,
+    process_in,
+    record_in,
+)
 from swarm.agents._ref import Ref
 from swarm.agents._registry import AgentTable, Registry, info_of
 from swarm.agents._restart import Restart, Strategy
@@ -116,6 +123,7 @@ from swarm.agents._worker import WorkerPool
 from swarm.model import Backoff
 
 __all__ = [
+    "REGISTRY",
     "Actor",
     "AgentFailure",
     "AgentInfo",
@@ -143,6 +151,8 @@ __all__ = [
     "interleave",
     "interleaves",
     "poster",
+    "process_in",
+    "record_in",
     "request_of",
     "running_turn",
     "surfaces_of",

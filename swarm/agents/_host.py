@@ -30,6 +30,11 @@ class Host(System, Protocol):
         ...
 
     @property
+    def origin(self) -> str:
+        """This process, if others share the tree; "" otherwise."""
+        ...
+
+    @property
     def deadlines(self) -> Deadlines:
         """All deadlines."""
         ...

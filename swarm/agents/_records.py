@@ -1,13 +1,17 @@
 """Records of agents: the document in the tree, and snapshots for readers."""
 
-from typing import Any
+from datetime import datetime
+from typing import Any, Final
 
 import attrs
 
 from swarm.agents._lifecycle import Status
+from swarm.errors import StaleLease
 from swarm.model import AgentIdentity, Document, Path, to_datetime
+from swarm.ports import decode_holders
 
-_REGISTRY = Path.of("global", "registry")
+REGISTRY: Final = Path.of("global", "registry")
+"""The folder of the agents' documents."""
 
 
 def registry_path(name: str) -> Path:
@@ -16,12 +20,15 @@ def registry_path(name: str) -> Path:
     Raises:
         InvalidPath: The name cannot be a name in the tree.
     """
-    return _REGISTRY.child(name)
+    return REGISTRY.child(name)
 
 
-def generated_path(kind: str, number: int) -> Path:
-    """Return `registry_path("<kind>-<number>")`, which needs no checking."""
-    name = f"{kind}-{number}"
+def generated_path(kind: str, number: int, process: str = "") -> Path:
+    """Return `registry_path("<kind>-<number>")`, which needs no checking.
+
+    Where processes share the registry, the name says which one made it up.
+    """
+    name = f"{kind}-{process}-{number}" if process else f"{kind}-{number}"
     return Path(("global", "registry", name), f"global.registry.{name}")
 
 
@@ -36,16 +43,18 @@ class AgentRecord:
         capabilities: What it was spawned as capable of.
         started_at: When it was spawned, in microseconds since 1970.
         status: Its status, where "idle" stands for busy as well.
+        process: The process in which it lives; "": no other one shares the tree.
     """
 
     identity: AgentIdentity
     capabilities: tuple[str, ...]
     started_at: int
     status: Status
+    process: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the document."""
-        return {
+        told: dict[str, Any] = {
             "id": self.identity.agent_id,
             "type": self.identity.type,
             "session": self.identity.session,
@@ -54,6 +63,54 @@ class AgentRecord:
             "started_at": to_datetime(self.started_at).isoformat(),
             "status": str(self.status),
         }
+        if self.process:
+            told["process"] = self.process
+        return told
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "AgentRecord":
+        """Return the record that `to_json` described."""
+        name, kind = value["id"], value["type"]
+        started_at = datetime.fromisoformat(value["started_at"])
+        return cls(
+            AgentIdentity(name, kind, value["session"], value["role"]),
+            tuple(value["capabilities"]),
+            round(started_at.timestamp() * 1_000_000),
+            Status(value["status"]),
+            value.get("process", ""),
+        )
+
+    def check_holder(self, id: str, token: int, now: int) -> None:  # noqa: A002, ARG002
+        """Refuse a process in which the agent does not live any more (S16).
+
+        Raises:
+            StaleLease: It lives in another one; nothing is written.
+        """
+        if self.process != id:
+            raise StaleLease(
+                f"agent '{self.identity.agent_id}' lives in process {self.process} "
+                "now; nothing was written"
+            )
+
+
+def record_in(document: Document) -> AgentRecord:
+    """Return the record in an agent's document."""
+    record = document.record
+    if isinstance(record, AgentRecord):
+        return record
+    return AgentRecord.from_json(document.value)
+
+
+def process_in(document: Document) -> str:
+    """Return the process in which an agent lives, as its document says."""
+    record = document.record
+    if isinstance(record, AgentRecord):
+        return record.process
+    process: str = document.value.get("process", "")
+    return process
+
+
+decode_holders(REGISTRY.text, record_in)
 
 
 def status_in(document: Document) -> Status:

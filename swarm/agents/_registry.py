@@ -21,19 +21,29 @@ class AgentTable:
         cells: The engines, oldest first.
         failures: The last failures that no asker received.
         failure_count: How many there were.
+        process: This process, if others share the registry.
     """
 
-    __slots__ = ("_is_taken", "_numbers", "cells", "failure_count", "failures")
+    __slots__ = (
+        "_is_taken",
+        "_numbers",
+        "cells",
+        "failure_count",
+        "failures",
+        "process",
+    )
 
-    def __init__(self, is_taken: Callable[[Path], bool]) -> None:
+    def __init__(self, is_taken: Callable[[Path], bool], process: str = "") -> None:
         """Begin empty.
 
         Args:
             is_taken: Whether a document stands at a path: generated names avoid it.
+            process: This process, if others share the registry: generated names say it.
         """
         self.cells: dict[str, Cell] = {}
         self.failures: deque[AgentFailure] = deque(maxlen=_FAILURES)
         self.failure_count: int = 0
+        self.process: str = process
         self._numbers: dict[str, int] = {}
         self._is_taken = is_taken
 
@@ -41,7 +51,7 @@ class AgentTable:
         """Return the path of a new agent's document, under a free name."""
         while True:
             number = self._numbers[kind] = self._numbers.get(kind, 0) + 1
-            path = generated_path(kind, number)
+            path = generated_path(kind, number, self.process)
             if path.segments[-1] not in self.cells and not self._is_taken(path):
                 return path
 

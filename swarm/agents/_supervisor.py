@@ -27,7 +27,13 @@ from swarm.agents._life import (
 )
 from swarm.agents._lifecycle import Status, Step, follow, health_of
 from swarm.agents._protocol import calls_of
-from swarm.agents._records import AgentFailure, AgentRecord, registry_path, status_in
+from swarm.agents._records import (
+    AgentFailure,
+    AgentRecord,
+    process_in,
+    registry_path,
+    status_in,
+)
 from swarm.agents._registry import AgentTable
 from swarm.agents._restart import RestartDecision, Times, admit, decide
 from swarm.errors import AgentDied, NameTaken, RemoteCancelled
@@ -38,6 +44,7 @@ from swarm.model import (
     AgentRegistered,
     AgentStarted,
     AgentStopped,
+    Document,
     type_name,
 )
 from swarm.ports import Plan, View, Write
@@ -101,7 +108,7 @@ class Supervisor:
             if self.host.commits_at_once:
                 self.host.apply_now(cell.identity, _plan_arrival, cell)
             else:
-                await self.host.apply(cell.identity, _plan_arrival, cell)
+                await self.announce(cell)
         except BaseException as error:
             self.end(cell, "killed")
             if isinstance(error, Exception):
@@ -111,6 +118,14 @@ class Supervisor:
                 raise closed from error
             raise
         return cell
+
+    async def announce(self, cell: Cell) -> None:
+        """Write an agent into the registry, which other processes may share.
+
+        Raises:
+            NameTaken: An agent of this name lives in another process.
+        """
+        await self.host.apply(cell.identity, _plan_arrival, cell)
 
     def _prepare(
         self,
@@ -301,7 +316,7 @@ class Supervisor:
             cell.registered = False
 
     def _plan_departure(self, view: View, cell: Cell) -> Plan:
-        if view.find(cell.path) is None:
+        if _is_elsewhere(view.find(cell.path), cell):
             return Plan()  # its arrival had yet to be committed, and will not be
         heir = self.table.cells.get(cell.name)
         is_inherited = heir is not None and heir.registered
@@ -608,9 +623,14 @@ def _raise_failure(cell: Cell) -> None:
 
 
 def _plan_arrival(view: View, cell: Cell) -> Plan:
-    view.find(cell.path)
+    document = view.find(cell.path)
     if cell.status is Status.OFFLINE:
         return Plan()
+    if document is not None and _is_elsewhere(document, cell):
+        raise NameTaken(
+            f"an agent called '{cell.name}' lives in another process, "
+            f"{process_in(document)}"
+        )
     name, kind, role = cell.name, cell.identity.type, cell.identity.role
     return Plan(
         (Write(cell.path, record=_record(cell)),),
@@ -618,10 +638,18 @@ def _plan_arrival(view: View, cell: Cell) -> Plan:
     )
 
 
+def _is_elsewhere(document: Document | None, cell: Cell) -> bool:
+    """Return whether an agent's document is gone, or is of one in another process."""
+    if document is None or not cell.host.origin:
+        return document is None
+    return process_in(document) != cell.host.origin
+
+
 def _plan_status(view: View, cell: Cell) -> Plan:
     document = view.find(cell.path)
-    if document is None or cell.status is Status.OFFLINE:
+    if _is_elsewhere(document, cell) or cell.status is Status.OFFLINE:
         return Plan()
+    assert document is not None
     was, now = health_of(status_in(document)), health_of(cell.status)
     events: tuple[object, ...] = ()
     if was != now:
@@ -631,4 +659,6 @@ def _plan_status(view: View, cell: Cell) -> Plan:
 
 
 def _record(cell: Cell) -> AgentRecord:
-    return AgentRecord(cell.identity, cell.capabilities, cell.started_at, cell.status)
+    identity, capabilities = cell.identity, cell.capabilities
+    process = cell.host.origin
+    return AgentRecord(identity, capabilities, cell.started_at, cell.status, process)

@@ -11,12 +11,19 @@ import attrs
 
 from swarm.coordination._acquire import MultiAcquire
 from swarm.coordination._barriers import BarrierHandle, BarrierTerms
+from swarm.coordination._departed import (
+    break_barriers,
+    forget_leases,
+    is_of,
+    lose_all,
+)
 from swarm.coordination._joins import TaskJoins
 from swarm.coordination._lease import Lease
 from swarm.coordination._lease_state import Grant
-from swarm.coordination._locks import LockHandle, LockTerms
+from swarm.coordination._locks import LOCKS, LockHandle, LockTerms
 from swarm.coordination._names import CoordinationRights
 from swarm.coordination._semaphores import (
+    SEMAPHORES,
     Limiter,
     SemaphoreHandle,
     SemaphoreTerms,
@@ -47,6 +54,7 @@ class Coordination:
         lock_ttl: float = 30.0,
         lock_aging: float = 10.0,
         lock_delay: float = 0.0,
+        process: str = "",
     ) -> None:
         """Belong to the running event loop.
 
@@ -64,6 +72,7 @@ class Coordination:
             lock_aging: How many seconds of waiting make up for a step of priority.
             lock_delay: How long a lock stays closed after its holder lost it, in
                 seconds.
+            process: This process, if others share the kernel.
         """
         core = self._core = Core(
             kernel,
@@ -74,6 +83,7 @@ class Coordination:
             NoAgents() if life is None else life,
             CoordinationRights(Policy.default() if policy is None else policy),
             runtime,
+            process,
         )
         graph.joins = TaskJoins(core.sessions, core.life, _has_queue)
         self._locks = LockTerms(core, lock_ttl, lock_aging, lock_delay)
@@ -228,6 +238,30 @@ class Coordination:
             if not waiter.is_decided and may_see(identity, _path_of(waiter))
         )
         return lines
+
+    async def forget(
+        self, is_gone: Callable[[str], bool], *, leases: bool = False
+    ) -> None:
+        """Take processes that have gone out of every queue and barrier.
+
+        Args:
+            is_gone: Says of a process whether it has gone.
+            leases: Whether to take what they hold, too, before its time.
+        """
+        is_theirs = is_of(is_gone)
+        for folder, terms in ((LOCKS, self._locks), (SEMAPHORES, self._semaphores)):
+            await forget_leases(
+                terms.manager, folder, terms.spec_of, is_theirs, leases=leases
+            )
+        await break_barriers(self._barriers, is_theirs)
+
+    def lose(self, reason: str) -> None:
+        """Count all that this process holds as lost, and fail what waits."""
+        lose_all(self._core, reason)
+
+    def rename(self, process: str) -> None:
+        """Go on as another process."""
+        self._core.origin = process
 
     def close(self, error: Exception | None = None) -> None:
         """Wake every waiter with `error`, `Closed` by default; idempotent."""

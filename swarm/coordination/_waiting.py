@@ -232,6 +232,7 @@ class Core:
         apply_now: The kernel's own `apply_one_now`, if it answers at once.
         has_others: Whether another process was seen to hold or want something.
         is_committing: Whether this coordination commits just now, and tells its own.
+        origin: The process, with which the id of each request begins.
     """
 
     def __init__(
@@ -244,6 +245,7 @@ class Core:
         life: Life,
         rights: CoordinationRights,
         runtime: Runtime | None,
+        origin: str = "",
     ) -> None:
         """Begin with nothing held and nothing waiting."""
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
@@ -268,7 +270,7 @@ class Core:
         self.has_others: bool = self._local is None or self.look(_has_people)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed: Exception | None = None
-        self._origin = entropy.identifier()
+        self.origin: str = origin or entropy.identifier()
         self._count = 0
         self._ignore: Callable[[], None] = tail.listen(
             self._heard, documents=True, folders=FOLDERS
@@ -279,7 +281,7 @@ class Core:
         if self._closed is not None:
             raise self._new_error()
         self._count += 1
-        return f"{self._origin}-{self._count}"
+        return f"{self.origin}-{self._count}"
 
     # --- committing -------------------------------------------------------------------
 

@@ -9,6 +9,7 @@
   `runtime.substitute(cls)` gives the class to use. `current_runtime()` finds it.
 - `Clock`, `Entropy`, `Codec`, `Journal`, `System`: time, chance, bytes, durability and
   the owner of tasks.
+- `Inboxes`: messages between the processes that share a tree.
 - `retry_conflicts`, `LoopBudget`, `one_loop_turn`, `Deadlines`: loops over commits, and
   turns of the event loop.
 """
@@ -47,6 +48,7 @@ from swarm.ports._frames import (
     standing,
 )
 from swarm.ports._guards import check_guard, conditions_of
+from swarm.ports._inboxes import Inboxes
 from swarm.ports._journal import Entry, Journal, Recovered, RecoveryReport
 from swarm.ports._kernel import Kernel, LocalKernel, Reader, RetentionHold, Tail
 from swarm.ports._payloads import (
@@ -74,6 +76,7 @@ __all__ = [
     "ExpectFolder",
     "Guard",
     "Holder",
+    "Inboxes",
     "Journal",
     "Kernel",
     "Limits",

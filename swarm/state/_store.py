@@ -22,6 +22,7 @@ KEPT: Final = tuple(
     Path.parse(text)
     for text in (
         "global.registry",
+        "global.processes",
         "global.tasks",
         "locks",
         "semaphores",

@@ -2,14 +2,22 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import attrs
 
 from swarm.errors import StorageFailed
 from swarm.kernel import MemoryKernel
 from swarm.model import TIME
-from swarm.ports import Clock, Entropy, Limits, RecoveryReport, Tail
+from swarm.ports import (
+    Clock,
+    Entropy,
+    Inboxes,
+    Kernel,
+    Limits,
+    RecoveryReport,
+    Tail,
+)
 from swarm.storage._kernel import JournalledKernel
 from swarm.storage._records import Cut, encode_cut
 from swarm.storage._replicated import ReplicatedJournal
@@ -21,10 +29,7 @@ from swarm.storage._snapshots import (
     decide_recovery,
     decide_restore,
 )
-from swarm.storage._url import Place, Replicated, Storage, find_place
-
-if TYPE_CHECKING:
-    from swarm.storage.redis import RedisKernel
+from swarm.storage._url import Place, Replicated, Storage, TreeServer, find_place
 
 
 @attrs.frozen(kw_only=True)
@@ -37,13 +42,15 @@ class Opened:
         snapshots: Takes and restores snapshots.
         report: What opening a store on disk found, or None.
         server: The server that holds the tree, and what survives its crash, or "".
+        inboxes: How its processes reach each other; None: there is only this one.
     """
 
-    kernel: "MemoryKernel | RedisKernel"
+    kernel: Kernel
     tail: Tail
     snapshots: SnapshotManager
     report: RecoveryReport | None = None
     server: str = ""
+    inboxes: Inboxes | None = None
 
     def on_failure(self, callback: Callable[[StorageFailed], object]) -> None:
         """Call `callback` once, when the store fails; until then all is well."""
@@ -91,6 +98,8 @@ async def open_kernel(
         SchemaVersionError: A newer version of swarm wrote it.
         StorageFailed: The system refused.
     """
+    if isinstance(storage, TreeServer):
+        return await _on_another(storage, name, clock, entropy, limits)
     place = find_place(storage)
     cut = None if restore is None else await restore.read()
     if place.server:
@@ -178,4 +187,18 @@ async def _on_server(
         tail=kernel.tail,
         snapshots=SnapshotManager(kernel, kernel.shelf, clock, entropy),
         server=str(kernel.server),
+        inboxes=kernel.inboxes,
+    )
+
+
+async def _on_another(
+    server: TreeServer, name: str, clock: Clock, entropy: Entropy, limits: Limits
+) -> Opened:
+    """Open the tree that the swarms of one name share on a server of another kind."""
+    kernel, tail, inboxes = await server.connect(name, clock, limits)
+    return Opened(
+        kernel=kernel,
+        tail=tail,
+        snapshots=SnapshotManager(kernel, MemoryShelf(), clock, entropy),
+        inboxes=inboxes,
     )

@@ -41,7 +41,11 @@ from swarm.storage._writer import JournalWriter
 _ENDED: Final = ("locks", "semaphores", "barriers")
 """Folders of rights that end with their holders; restoring gives none back."""
 
-_OWNED: Final = (*(Path.of(name) for name in _ENDED), Path.of("global", "registry"))
+_OWNED: Final = (
+    *(Path.of(name) for name in _ENDED),
+    Path.of("global", "registry"),
+    Path.of("global", "processes"),
+)
 
 
 # --- where they are kept ------------------------------------------------------------

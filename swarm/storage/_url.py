@@ -4,13 +4,13 @@ import importlib.util
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias, runtime_checkable
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import attrs
 
 from swarm.errors import Closed, StorageUnsupported
-from swarm.ports import Journal
+from swarm.ports import Clock, Inboxes, Journal, Kernel, Limits, Tail
 from swarm.storage._file import FileJournal
 from swarm.storage._frames import CODECS
 from swarm.storage._replicated import ReplicatedJournal, Resolver
@@ -97,7 +97,18 @@ class Replicated:
         self._heal[:] = [heal]
 
 
-Storage: TypeAlias = str | Path | Hybrid | Replicated
+@runtime_checkable
+class TreeServer(Protocol):
+    """Something that many swarms of one name share, as `testing.MemoryServer`."""
+
+    async def connect(
+        self, name: str, clock: Clock, limits: Limits
+    ) -> tuple[Kernel, Tail, Inboxes]:
+        """Return the tree of the swarms called `name`, as one more process has it."""
+        ...
+
+
+Storage: TypeAlias = str | Path | Hybrid | Replicated | TreeServer
 
 
 @attrs.frozen
@@ -135,6 +146,8 @@ def find_place(storage: Storage) -> Place:
         return Place(place.journal, waits=False, sync_every=storage.sync_interval)
     if isinstance(storage, Replicated):
         return Place(_replicated(storage))
+    if isinstance(storage, TreeServer):
+        return Place()  # it makes its kernels itself
     if isinstance(storage, Path):
         if storage.suffix == ".db":
             return Place(SqliteJournal(storage.absolute()))

@@ -30,6 +30,8 @@ class SwarmConfig:
         lock_delay: Seconds that a lock stays closed after its lease expired or was
             taken away: time for the old holder to notice, where the protected thing
             cannot check fencing tokens.
+        process_ttl: Seconds after which a process that shares the tree with others, and
+            is not heard of, is taken for dead. It is heard of three times as often.
         snapshot_every: Seconds between two snapshots taken by the coordinator; None:
             only `swarm.snapshots.create` takes any.
         snapshot_keep: How many of those snapshots are kept.
@@ -45,6 +47,7 @@ class SwarmConfig:
     lock_ttl: float = 30.0
     lock_aging: float = 10.0
     lock_delay: float = 0.0
+    process_ttl: float = 10.0
     snapshot_every: float | None = None
     snapshot_keep: int = 5
     limits: Limits = attrs.field(factory=Limits)
@@ -65,6 +68,8 @@ class SwarmConfig:
             raise ValueError("SwarmConfig.lock_aging must be finite, 0 or more")
         if not 0 <= self.lock_delay < float("inf"):
             raise ValueError("SwarmConfig.lock_delay must be finite, 0 or more")
+        if not 0 < self.process_ttl < float("inf"):
+            raise ValueError("SwarmConfig.process_ttl must be finite and above 0")
         every = self.snapshot_every
         if every is not None and not 0 < every < float("inf"):
             raise ValueError("SwarmConfig.snapshot_every must be above 0, or None")

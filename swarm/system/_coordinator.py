@@ -33,7 +33,7 @@ from swarm.bus import (
     Publisher,
 )
 from swarm.coordination import Coordination, Obstacle, WaitGraph
-from swarm.errors import Closed, WrongLoop
+from swarm.errors import Closed, SwarmError, WrongLoop
 from swarm.model import OWNER, ROOT, AgentIdentity, Path, SystemAlert
 from swarm.ports import (
     Clock,
@@ -59,6 +59,7 @@ from swarm.system._policy_gate import PolicyGate
 from swarm.system._tasks import OwnedTasks
 
 if TYPE_CHECKING:  # a hello world loads neither
+    from swarm.processes import Membership
     from swarm.storage import Opened, SnapshotManager
     from swarm.work import (
         HandoffManager,
@@ -108,6 +109,8 @@ class Coordinator:
         server: The server that holds the tree, and what survives its crash, or "".
         commits_at_once: Whether there is `apply_now`: the tree is in this process.
         phase: How far the swarm has come.
+        membership: This process among others; None: no other one shares the tree.
+        origin: The id of this process; "" then.
         failures: The failures that reached no asker and no supervisor, in order.
         cancel_body: Called when the swarm ends although its body has not.
     """
@@ -125,6 +128,7 @@ class Coordinator:
         *,
         on_failure: OnFailure = "end",
         release: Callable[[], Awaitable[None]] | None = None,
+        membership: "Membership | None" = None,
     ) -> None:
         """Open in the running event loop.
 
@@ -139,6 +143,8 @@ class Coordinator:
             seed: What ids and jitter come from; None: the runtime's, or chance.
             on_failure: Whether an unhandled failure ends the swarm.
             release: Called at the end, to let go of the kernel.
+            membership: This process among those that share the kernel; None: no other
+                one does.
         """
         self.name: str = name
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
@@ -154,7 +160,8 @@ class Coordinator:
         self.ask_timeout: float = math.inf if timeout is None else float(timeout)
         self.stream_window: int = config.stream_window
         self.kernel: Kernel = kernel
-        self.origin: str = ""  # no other process shares the tree
+        self.membership: Membership | None = membership
+        self.origin: str = "" if membership is None else membership.id
         self.codec: Codec = Codec(config.limits)
         self.store: Store = Store(
             self.kernel, self.codec, policy, self.clock, self.entropy
@@ -164,7 +171,7 @@ class Coordinator:
         self.bus: Bus = Bus(self, config.events)
         self.publisher: Publisher = Publisher(self.bus)
         self.store.prepare_event = self.publisher.prepare
-        self.table: AgentTable = AgentTable(self._is_taken)
+        self.table: AgentTable = AgentTable(self._is_taken, self.origin)
         self.registry: Registry = Registry(self.table)
         self.coordination: Coordination = Coordination(
             self.kernel,
@@ -178,6 +185,7 @@ class Coordinator:
             lock_ttl=config.lock_ttl,
             lock_aging=config.lock_aging,
             lock_delay=config.lock_delay,
+            process=self.origin,
         )
         self._offer_coordination()
         self.supervisor: Supervisor = Supervisor(self, self.table)
@@ -520,6 +528,15 @@ class Coordinator:
         finally:
             timer.cancel()
 
+    async def _leave(self, membership: "Membership") -> None:
+        """Say goodbye to the other processes: what this one holds is free at once."""
+        process = membership.id
+        try:
+            await self.coordination.forget(lambda other: other == process, leases=True)
+        except SwarmError as error:
+            log.warning("process %s still holds something: %s", process, error)
+        await membership.leave()
+
     def _end_all(self) -> None:
         if self.phase in (Phase.OPEN, Phase.DRAINING):
             self.phase = Phase.ENDING
@@ -550,6 +567,8 @@ class Coordinator:
         self.deadlines.close()
         if self.work is not None:
             await self.work.finish()
+        if self.membership is not None:
+            await self._leave(self.membership)
         if self._release is not None:
             await self._release()
         self.phase = Phase.CLOSED

@@ -18,6 +18,7 @@ from swarm.system._surface import AgentSurfaces, Surface
 from swarm.system._work_attachments import WorkAttachments
 
 if TYPE_CHECKING:
+    from swarm.processes import Membership
     from swarm.storage import Opened, Snapshot, Storage
 
 _MEMORY: Final = "memory://"
@@ -168,6 +169,7 @@ class Swarm(Surface):
         clock = LoopClock() if self._clock is None else self._clock
         try:
             kernel, tail, stored = await self._open_kernel(clock)
+            membership = await self._join(kernel, tail, stored, clock)
         except BaseException:
             self._is_opened = False
             raise
@@ -179,10 +181,15 @@ class Swarm(Surface):
             kernel,
             tail,
             clock,
-            self._seed,
+            self._seed if membership is None else f"{self._seed}:{membership.id}",
             on_failure=self._on_failure,
             release=kernel.close,
+            membership=membership,
         )
+        if membership is not None:
+            from swarm.system._processes import connect
+
+            connect(self._coordinator, membership)
         if stored is not None:
             self._coordinator.keep(stored)
         self._coordinator.attachments.append(WorkAttachments(self._coordinator))
@@ -215,6 +222,22 @@ class Swarm(Surface):
             reads=self._reads,
         )
         return opened.kernel, opened.tail, opened
+
+    async def _join(
+        self, kernel: Kernel, tail: Tail, opened: "Opened | None", clock: Clock
+    ) -> "Membership | None":
+        """Join the processes that share the tree, if others can."""
+        if opened is None or opened.inboxes is None:
+            return None
+        from swarm.processes import Membership
+
+        membership = Membership(kernel, tail, clock, self._config.process_ttl)
+        try:
+            await membership.join()
+        except BaseException:
+            await kernel.close()
+            raise
+        return membership
 
     async def close(self) -> None:
         """End the swarm: agents finish what is queued, stop, and no task is left.

@@ -241,6 +241,7 @@ if TYPE_CHECKING:
     from swarm.testing._distant import DistantKernel
     from swarm.testing._hypothesis import fault_plans, schedules
     from swarm.testing._machine import SwarmStateMachine
+    from swarm.testing._server import MemoryServer
     from swarm.testing.contracts import KernelContract
 
 __all__ = [
@@ -268,6 +269,7 @@ __all__ = [
     "KernelContract",
     "LinearizabilityError",
     "LockModel",
+    "MemoryServer",
     "Model",
     "Ok",
     "Operation",
@@ -313,6 +315,7 @@ _LAZY = {
     "schedules": "swarm.testing._hypothesis",
     "DistantKernel": "swarm.testing._distant",
     "KernelContract": "swarm.testing.contracts",
+    "MemoryServer": "swarm.testing._server",
 }
 
 

@@ -148,6 +148,7 @@ class LaggingTail:
         self._listeners = Listeners()
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._revision = kernel.revision
+        self._is_held = False
         self._ignore = kernel.listen(self._send, documents=True)
 
     @property
@@ -214,10 +215,21 @@ class LaggingTail:
     def close(self) -> None:
         """Let everything arrive now, then end every reader; idempotent."""
         self._ignore()
+        self._is_held = False
         while self._coming:
             self._arrive()
         self._followers.close()
         self._wake(self._revision)
+
+    def hold_back(self) -> None:
+        """Let nothing arrive until `catch_up`."""
+        self._is_held = True
+
+    def catch_up(self) -> None:
+        """Let everything arrive that has come meanwhile."""
+        self._is_held = False
+        for _ in range(len(self._coming)):
+            self._loop.call_soon(self._arrive)
 
     def _send(self, commit: Commit) -> None:
         self._coming.append(commit)
@@ -228,7 +240,7 @@ class LaggingTail:
 
     def _arrive(self) -> None:
         """Take the oldest commit that is under way; each was sent with one call."""
-        if not self._coming:
+        if not self._coming or self._is_held:
             return
         commit = self._coming.popleft()
         if self._log.append(commit):

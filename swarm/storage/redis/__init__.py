@@ -11,8 +11,9 @@ server for the newest revision first, so they are never stale. Time is the serve
 What differs from memory, and what is not there yet:
 
 - Agents are asked and told in their own process only. What they share is the tree.
-- The rights of a process that died end with their leases; its place in a queue is
-  skipped once its grant has run out. Its documents in the registry stay.
+- A process that is not heard of for `SwarmConfig.process_ttl` seconds is taken for
+  dead: its agents leave the registry, its waiters the queues. What it holds ends at the
+  time of each lease. A process that closes frees everything at once.
 - A cycle of locks over several processes is not found: give requests a `timeout=`.
 - `state.at(revision)` reaches back to the moment this process opened the swarm.
 - A process that falls further behind than the log (`Limits.held_commits`) loads the

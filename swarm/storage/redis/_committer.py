@@ -77,6 +77,9 @@ class Committer:
         seconds, micros = await self._wire.send("TIME")
         server = int(seconds) * 1_000_000 + int(micros)
         self._replica.saw_time(sent, self._clock.monotonic(), server)
+        # Swarms of one seed draw the same ids; the server tells them apart.
+        client = await self._wire.send("CLIENT", "ID")
+        self._origin = f"{self._origin}-{server}-{client}"
 
     async def decide(
         self, author: AgentIdentity, decide: Decide

@@ -28,6 +28,7 @@ from swarm.ports import (
 )
 from swarm.storage.redis._committer import Committer
 from swarm.storage.redis._follower import LogFollower
+from swarm.storage.redis._inboxes import RedisInboxes
 from swarm.storage.redis._proposals import Proposal, RecordingView, bare
 from swarm.storage.redis._replica import Replica
 from swarm.storage.redis._script import Keys
@@ -48,6 +49,7 @@ class RedisKernel:
     Attributes:
         tail: The newest part of the log in this process: `ports.Tail`.
         shelf: Where snapshots are kept: on the server, for every process.
+        inboxes: How the processes reach each other: `ports.Inboxes`.
     """
 
     def __init__(
@@ -87,6 +89,9 @@ class RedisKernel:
         self._reading = Wire(url, clock, entropy)
         self.tail: Replica = Replica(clock, limits)
         self.shelf: RedisShelf = RedisShelf(self._wire, keys)
+        self.inboxes: RedisInboxes = RedisInboxes(
+            self._wire, Wire(url, clock, entropy), keys, clock
+        )
         self._committer = Committer(self._wire, keys, self.tail, clock, entropy, limits)
         self._follower = LogFollower(
             self._wire,
@@ -137,6 +142,7 @@ class RedisKernel:
         self._is_closed = True
         await self._sweeper.close()
         await self._follower.close()
+        await self.inboxes.close()
         await self._wire.close()
         await self._reading.close()
         self.tail.fail(Closed("the swarm is closed"))

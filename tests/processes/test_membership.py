@@ -1,0 +1,227 @@
+"""Two swarms on one server, in virtual time: one dies, leaves, or is only slow."""
+
+import asyncio
+
+import pytest
+
+from swarm import (
+    Agent,
+    BrokenBarrier,
+    LeaseLost,
+    LockTimeout,
+    NameTaken,
+    Swarm,
+    SwarmConfig,
+)
+from swarm.testing import MemoryServer, explore
+from tests.support.virtual_loop import virtual
+
+CONFIG = SwarmConfig(process_ttl=9.0, ask_timeout=60.0)
+
+
+class Worker(Agent):
+    async def work(self, n: int = 1) -> int:
+        return n
+
+
+def swarms(server, count=2):
+    return [Swarm("shop", server, config=CONFIG) for _ in range(count)]
+
+
+async def names(swarm):
+    return sorted(
+        [
+            path.rpartition(".")[2]
+            async for path, _ in swarm.state.scan("global.registry.*")
+        ]
+    )
+
+
+async def processes(swarm):
+    return [path async for path, _ in swarm.state.scan("global.processes.*")]
+
+
+async def cut_off(server, swarm, number):
+    """Cut a swarm off for longer than a process lives."""
+    server.cut_off(number)
+    await asyncio.sleep(9.5)
+    await settle()
+
+
+async def settle():
+    for _ in range(60):
+        await asyncio.sleep(0)
+
+
+@virtual
+async def test_a_process_has_a_document_while_it_is_open():
+    server = MemoryServer()
+    one, two = swarms(server)
+    async with one:
+        async with two:
+            assert len(await processes(one)) == 2
+            await asyncio.sleep(60)
+            assert len(await processes(one)) == 2
+        assert len(await processes(one)) == 1
+        await two.close()
+
+
+@virtual
+async def test_agents_of_a_process_that_dies_leave_the_registry():
+    server = MemoryServer()
+    one, two = swarms(server)
+    async with one, two:
+        await one.spawn(Worker, name="ada")
+        await two.spawn(Worker, name="bo")
+        assert await names(two) == ["ada", "bo"]
+        await cut_off(server, one, 0)
+        assert await names(two) == ["bo"]
+        server.reconnect(0)
+        await settle()
+        assert await names(two) == ["ada", "bo"]  # it has joined again
+
+
+@virtual
+async def test_names_are_unique_over_all_processes():
+    server = MemoryServer()
+    one, two = swarms(server)
+    async with one, two:
+        await one.spawn(Worker, name="ada")
+        with pytest.raises(NameTaken, match="another process"):
+            await two.spawn(Worker, name="ada")
+        made = await asyncio.gather(*(s.spawn(Worker) for s in (one, two) * 3))
+        assert len({ref.name for ref in made}) == 6
+        assert len(await names(one)) == 7
+
+
+@virtual
+async def test_a_waiter_of_a_dead_process_does_not_block_the_queue():
+    server = MemoryServer()
+    one, two = swarms(server)
+    async with one, two:
+        held = await two.lock("x").acquire(ttl=1000)
+        waiting = asyncio.ensure_future(one.lock("x").acquire())
+        await settle()
+        assert len(two.locks.queue("x")) == 1
+        await cut_off(server, one, 0)
+        assert two.locks.queue("x") == ()
+        await held.release()
+        await (await two.lock("x").acquire(timeout=0)).release()
+        server.reconnect(0)
+        with pytest.raises(LeaseLost, match="taken for dead"):
+            await waiting
+
+
+@virtual
+async def test_a_lease_of_a_dead_process_ends_at_its_own_time():
+    server = MemoryServer()
+    one, two = swarms(server)
+    async with one, two:
+        await one.lock("x").acquire(ttl=30)
+        await cut_off(server, one, 0)
+        with pytest.raises(LockTimeout):
+            await two.lock("x").acquire(timeout=5)
+        async with two.lock("x").acquire(timeout=20):
+            pass
+        server.reconnect(0)
+        await settle()
+
+
+@virtual
+async def test_a_process_that_was_taken_for_dead_gives_up_what_it_held():
+    server = MemoryServer()
+    one, two = swarms(server)
+    async with one, two:
+        lease = await one.lock("x").acquire(ttl=1000)
+        await cut_off(server, one, 0)
+        assert lease.is_live  # it cannot know yet
+        server.reconnect(0)
+        assert "taken for dead" in await lease.lost()
+        async with two.lock("x").acquire(timeout=1):
+            pass
+        await (await one.lock("x").acquire(timeout=1)).release()
+        assert len(await processes(two)) == 2
+
+
+@virtual
+async def test_a_party_of_a_dead_process_breaks_its_barrier():
+    server = MemoryServer()
+    one, two = swarms(server)
+    async with one, two:
+        gone = asyncio.ensure_future(one.barrier("b", 3).wait())
+        await settle()
+        waiting = asyncio.ensure_future(two.barrier("b", 3).wait())
+        await cut_off(server, one, 0)
+        with pytest.raises(BrokenBarrier, match="a process has gone"):
+            await waiting
+        server.reconnect(0)
+        with pytest.raises(BrokenBarrier):
+            await gone
+
+
+@virtual
+async def test_what_a_process_that_leaves_still_holds_is_free_at_once():
+    server = MemoryServer()
+    one, two = swarms(server)
+    async with two:
+        async with one:
+            await one.lock("x").acquire(ttl=1000)
+            await one.semaphore("s", 1).acquire(ttl=1000)
+        async with two.lock("x").acquire(timeout=0.1):
+            pass
+        async with two.semaphore("s", 1).acquire(timeout=0.1):
+            pass
+
+
+@virtual
+async def test_a_later_process_buries_those_that_died_alone():
+    server = MemoryServer()
+    one, two = swarms(server)
+    async with one:
+        await one.spawn(Worker, name="ada")
+        held = await one.lock("x").acquire(ttl=1000)
+        waiting = asyncio.ensure_future(one.lock("x").acquire())
+        await settle()
+        server.cut_off(0)
+        await asyncio.sleep(20)
+        async with two:
+            await settle()
+            assert await names(two) == []
+            assert two.locks.queue("x") == ()
+            assert held.is_live
+            server.reconnect(0)
+            with pytest.raises(LeaseLost):
+                await waiting
+
+
+@virtual
+async def test_an_agent_whose_name_was_taken_meanwhile_ends():
+    server = MemoryServer()
+    one, two = swarms(server)
+    async with one, two:
+        ada = await one.spawn(Worker, name="ada")
+        await cut_off(server, one, 0)
+        await two.spawn(Worker, name="ada")
+        server.reconnect(0)
+        assert await ada.ended() == "failed"
+        await settle()
+        assert await names(one) == ["ada"]
+
+
+def test_what_follows_from_a_death_is_the_same_under_every_schedule():
+    async def program() -> None:
+        server = MemoryServer()
+        one, two, three = swarms(server, 3)
+        async with one, two, three:
+            await one.spawn(Worker, name="ada")
+            await one.lock("x").acquire(ttl=5)
+            server.cut_off(0)
+            async with two.lock("x").acquire(timeout=30):
+                pass
+            await asyncio.sleep(15)
+            assert await names(two) == await names(three) == []
+            server.reconnect(0)
+            await asyncio.sleep(5)
+            assert await names(three) == ["ada"]
+
+    explore(program, schedules=15)
