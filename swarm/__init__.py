@@ -138,7 +138,20 @@ if TYPE_CHECKING:
         Versioned,
         event,
     )
-    from swarm.ports import Clock, Limits, correlated
+    from swarm.ports import (
+        AgentCall,
+        AttemptCall,
+        Clock,
+        HandleCall,
+        HandoffCall,
+        Interceptor,
+        Limits,
+        Proceed,
+        PublishCall,
+        StepCall,
+        SubmitCall,
+        correlated,
+    )
     from swarm.state import (
         Candidate,
         Decision,
@@ -210,7 +223,10 @@ _NAMES: Final = {
         TaskCreated TaskEscalated TaskFailed TaskProgress TaskRequeued TaskStarted
         Versioned event
     """,
-    "swarm.ports": "Clock Limits correlated",
+    "swarm.ports": """
+        AgentCall AttemptCall Clock HandleCall HandoffCall Interceptor Limits Proceed
+        PublishCall StepCall SubmitCall correlated
+    """,
     "swarm.state": """
         Candidate Decision Key PastState Policy Rights Rule StateHandle Transaction
         ValidationResult Watch
@@ -255,6 +271,7 @@ __all__ = [
     "AccessDenied",
     "AckTimeout",
     "Agent",
+    "AgentCall",
     "AgentDied",
     "AgentHealthChanged",
     "AgentIdentity",
@@ -265,6 +282,7 @@ __all__ = [
     "Arrival",
     "AskTimeout",
     "Attempt",
+    "AttemptCall",
     "Backoff",
     "BarrierHandle",
     "BarrierTimeout",
@@ -296,8 +314,10 @@ __all__ = [
     "GatherError",
     "Gathered",
     "Group",
+    "HandleCall",
     "Handoff",
     "HandoffAccepted",
+    "HandoffCall",
     "HandoffCompleted",
     "HandoffRejected",
     "HandoffRequested",
@@ -306,6 +326,7 @@ __all__ = [
     "HeldLock",
     "HeldPermits",
     "Hybrid",
+    "Interceptor",
     "InvalidPath",
     "InvalidTransition",
     "InvalidValue",
@@ -338,6 +359,8 @@ __all__ = [
     "Policy",
     "Portal",
     "Priority",
+    "Proceed",
+    "PublishCall",
     "QueuedLock",
     "QueuedParty",
     "QueuedPermits",
@@ -365,11 +388,13 @@ __all__ = [
     "StateHandle",
     "StateUpdated",
     "Status",
+    "StepCall",
     "StepMismatch",
     "StorageFailed",
     "StorageInUse",
     "StorageUnsupported",
     "Stream",
+    "SubmitCall",
     "Subscription",
     "SubscriptionStats",
     "Surface",

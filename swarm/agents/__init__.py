@@ -114,7 +114,7 @@ from swarm.agents._records import (
     process_in,
     record_in,
 )
-from swarm.agents._ref import Ref
+from swarm.agents._ref import PassedRef, Ref
 from swarm.agents._registry import AgentTable, Registry, info_of
 from swarm.agents._restart import Restart, Strategy
 from swarm.agents._stream import Stream
@@ -137,6 +137,7 @@ __all__ = [
     "Holdings",
     "Host",
     "Mailbox",
+    "PassedRef",
     "Ref",
     "Registry",
     "Restart",

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from swarm.agents._envelope import NO_KEYWORDS, Asked, Envelope, current_turn
 from swarm.agents._host import Holdings, Host, Supervision
+from swarm.agents._intercepted import intercepted_turn
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox, State
 from swarm.agents._protocol import ResolvedMethod, calls_of
@@ -485,7 +486,12 @@ class Cell:
         envelope.state = RUNNING
         current_turn.set(envelope)
         call = envelope.call
-        if call.streams:
+        around = self.host.interceptors
+        if around is not None and (
+            turn := intercepted_turn(around, self.agent, envelope)
+        ):
+            coroutine = turn
+        elif call.streams:
             coroutine = produce(self.agent, envelope)
         else:
             if envelope.kwargs:
@@ -701,9 +707,13 @@ class Cell:
     async def _interleave(self, envelope: Envelope) -> None:
         envelope.since = self.host.now()
         current_turn.set(envelope)
-        call = envelope.call
+        call, around = envelope.call, self.host.interceptors
         try:
-            if call.streams:
+            if around is not None and (
+                turn := intercepted_turn(around, self.agent, envelope)
+            ):
+                result = await turn
+            elif call.streams:
                 result = await produce(self.agent, envelope)
             else:
                 result = await call.function(

@@ -91,6 +91,7 @@ class Envelope:
     channel: Channel | None = None
     room: asyncio.Future[None] | None = None
     is_tell: bool = False
+    is_event: bool = False
 
     def __init__(
         self,
@@ -290,8 +291,8 @@ def request_of(task: "asyncio.Task[Any]") -> Envelope | None:
     found = None
     for frame in frames:
         name = _ASKING.get(frame.f_code)
-        if name is not None:
-            found = frame.f_locals.get(name)
+        if name is not None:  # an intercepted ask has another one inside
+            found = frame.f_locals.get(name, found)
     if isinstance(found, Envelope) and found.state < State.DECIDED:
         return found
     return None

@@ -8,7 +8,7 @@ from swarm.agents._mailbox import Mailbox
 from swarm.agents._worker import WorkerPool
 from swarm.coordination import Obstacle, WaitGraph
 from swarm.model import AgentIdentity, Path
-from swarm.ports import Deadlines, Pause, Plan, Runtime, System
+from swarm.ports import Deadlines, Interceptors, Pause, Plan, Runtime, System
 
 
 class Host(System, Protocol):
@@ -22,6 +22,16 @@ class Host(System, Protocol):
     @property
     def pause(self) -> Pause | None:
         """The runtime's scheduling point; None in production."""
+        ...
+
+    @property
+    def interceptors(self) -> Interceptors | None:
+        """What runs around requests and turns; None: nothing does."""
+        ...
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether a request has neither a scheduling point nor interceptors."""
         ...
 
     @property

@@ -12,9 +12,10 @@ from swarm.model import Cause, Event
 class Posted(Envelope):
     """An event in a mailbox: no asker waits, but the subscription hears of a loss."""
 
-    __slots__ = ("_event", "_undelivered")
+    __slots__ = ("_cause", "_event", "_undelivered")
 
     is_tell = True
+    is_event = True
 
     def __init__(
         self,
@@ -30,17 +31,19 @@ class Posted(Envelope):
         self.kwargs = NO_KEYWORDS
         self.since = 0.0
         self.state = 0
+        self._cause: Cause | None = None
         self._event = event
         self._undelivered = undelivered
 
     @property
     def cause(self) -> Cause:  # pyright: ignore[reportIncompatibleVariableOverride]
         """What the turn's commits are consequences of: the event."""
-        return self._event.cause
+        return self._cause or self._event.cause
 
     @cause.setter
     def cause(self, cause: Cause | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Ignore what every envelope is given; the event has a cause of its own."""
+        """Give the turn the cause of the event with another trace."""
+        self._cause = cause
 
     def settle(self, error: BaseException) -> None:
         """Tell the subscription that the event comes to nothing."""

@@ -9,6 +9,7 @@ from typing import (
     Any,
     Concatenate,
     Generic,
+    Literal,
     NoReturn,
     ParamSpec,
     TypeVar,
@@ -31,8 +32,8 @@ from swarm.agents._mailbox import State
 from swarm.agents._protocol import ResolvedMethod, resolve, resolve_name
 from swarm.agents._stream import Stream
 from swarm.errors import AgentDied, AskTimeout, Closed, DeadlockError, MailboxFull
-from swarm.model import AgentIdentity
-from swarm.ports import current_cause
+from swarm.model import AgentIdentity, Cause, with_trace
+from swarm.ports import AgentCall, current_cause, current_trace, run_at_once
 
 A_co = TypeVar("A_co", covariant=True)
 P = ParamSpec("P")
@@ -169,8 +170,17 @@ class Ref(Generic[A_co]):
         if call is None or call.streams:
             call = _call_for(cell, method, streams=False)
         host = cell.host
-        if host.pause is not None:
-            await host.pause()
+        cause = None
+        if not host.is_direct:
+            around = None if host.interceptors is None else host.interceptors.ask
+            if isinstance(self, PassedRef):
+                cause = self.cause
+            elif around is not None:
+                asked = _call_of(cell, call, args, kwargs, "ask")
+                result: R = await around(asked, partial(_ask_on, self, method))
+                return result
+            if host.pause is not None:
+                await host.pause()
         if not cell.accepting or get_running_loop() is not host.loop:
             _refuse(cell)
         timeout = self._timeout
@@ -181,7 +191,9 @@ class Ref(Generic[A_co]):
         turn = current_turn.get()
         party: Hashable | None = None
         inherits = False
-        if turn is not None:
+        if cause is not None:
+            envelope.cause = cause
+        elif turn is not None:
             envelope.cause = turn.cause or current_cause()
         if turn is not None and turn.is_turn():
             inherits = _inherit(turn, envelope)
@@ -250,12 +262,24 @@ class Ref(Generic[A_co]):
         """
         cell = self._cell
         call = cell.calls.get(method) or resolve(type(cell.agent), method)
-        if cell.host.pause is not None:
-            await cell.host.pause()
-        if not cell.accepting or get_running_loop() is not cell.host.loop:
+        host = cell.host
+        cause = None
+        if not host.is_direct:
+            around = None if host.interceptors is None else host.interceptors.tell
+            if isinstance(self, PassedRef):
+                cause = self.cause
+            elif around is not None:
+                told = _call_of(cell, call, args, kwargs, "tell")
+                await around(told, partial(_tell_on, self, method))
+                return
+            if host.pause is not None:
+                await host.pause()
+        if not cell.accepting or get_running_loop() is not host.loop:
             _refuse(cell)
         envelope = Told(cell, call, args, kwargs)
-        if current_turn.get() is not None:
+        if cause is not None:
+            envelope.cause = cause
+        elif current_turn.get() is not None:
             envelope.cause = current_cause()
         if not cell.post(envelope):
             await _wait_for_room(envelope, self._timeout)
@@ -281,6 +305,16 @@ class Ref(Generic[A_co]):
         cell = self._cell
         call = cell.calls.get(method) or resolve(type(cell.agent), method)
         cell.check_loop()
+        cause = None
+        if cell.host.interceptors is not None:
+            around = cell.host.interceptors.tell
+            if isinstance(self, PassedRef):
+                cause = self.cause
+            elif around is not None:
+                told = _call_of(cell, call, args, kwargs, "tell")
+                telling = around(told, partial(_tell_on_nowait, self, method))
+                run_at_once(telling, f"tell_nowait({call.name})")
+                return
         if not cell.accepting:
             _refuse(cell)
         if not cell.has_room(call):
@@ -289,7 +323,9 @@ class Ref(Generic[A_co]):
                 "full; `await tell(...)` waits for room"
             )
         envelope = Told(cell, call, args, kwargs)
-        if current_turn.get() is not None:
+        if cause is not None:
+            envelope.cause = cause
+        elif current_turn.get() is not None:
             envelope.cause = current_cause()
         cell.post(envelope)
 
@@ -415,6 +451,60 @@ class _Proxy:
         ref = self._ref
         call = resolve_name(type(ref._cell.agent), name)  # noqa: SLF001  # our own ref
         return partial(ref.stream if call.streams else ref.ask, call.function)
+
+
+class PassedRef(Ref[A_co]):
+    """A ref whose requests no interceptor of the caller's side sees.
+
+    Attributes:
+        cause: What the requests are consequences of; None: the running code's cause.
+    """
+
+    __slots__ = ("cause",)
+
+    def __init__(
+        self, cell: Cell, timeout: float | None, cause: Cause | None = None
+    ) -> None:
+        """Point at an agent; made where interceptors have run, or are not to run."""
+        super().__init__(cell, timeout)
+        self.cause: Cause | None = cause
+
+
+def _call_of(
+    cell: Cell,
+    call: ResolvedMethod,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    kind: Literal["ask", "tell"],
+) -> AgentCall:
+    return AgentCall(
+        agent=cell.identity,
+        method=call.name,
+        args=args,
+        kwargs=kwargs,
+        kind=kind,
+        trace=current_trace(),
+    )
+
+
+def _passed(ref: Ref[Any], call: AgentCall) -> Ref[Any]:
+    """Return a ref that sends an intercepted call, with the trace it has now."""
+    cause = None
+    if call.trace != current_trace():
+        cause = with_trace(current_cause(), call.trace)
+    return PassedRef(ref._cell, ref._timeout, cause)  # noqa: SLF001  # our own ref
+
+
+async def _ask_on(ref: Ref[Any], method: Any, call: AgentCall) -> Any:
+    return await _passed(ref, call).ask(method, *call.args, **call.kwargs)
+
+
+async def _tell_on(ref: Ref[Any], method: Any, call: AgentCall) -> None:
+    await _passed(ref, call).tell(method, *call.args, **call.kwargs)
+
+
+async def _tell_on_nowait(ref: Ref[Any], method: Any, call: AgentCall) -> None:
+    _passed(ref, call).tell_nowait(method, *call.args, **call.kwargs)
 
 
 def _refuse(cell: Cell) -> NoReturn:

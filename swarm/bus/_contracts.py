@@ -9,7 +9,16 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 from swarm.bus._records import SubscriptionStats, SubscriptionStatus
 from swarm.errors import Closed, RemoteCancelled
 from swarm.model import OWNER, AgentIdentity, Path
-from swarm.ports import Codec, Condition, Kernel, Runtime, System, Tail, Write
+from swarm.ports import (
+    Codec,
+    Condition,
+    Interceptors,
+    Kernel,
+    Runtime,
+    System,
+    Tail,
+    Write,
+)
 
 # --- from the system ------------------------------------------------------------------
 
@@ -39,6 +48,11 @@ class BusHost(System, Protocol):
     @property
     def runtime(self) -> Runtime:
         """Scheduling points and substitutes of a simulation."""
+        ...
+
+    @property
+    def interceptors(self) -> Interceptors | None:
+        """What runs around publishing and handlers; None: nothing does."""
         ...
 
     @property

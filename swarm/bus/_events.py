@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Any, Final, TypeVar, overload
+from functools import partial
+from typing import Any, Final, TypeVar, cast, overload
 
 from swarm.bus._bus import Bus, Recipient, may_see
 from swarm.bus._contracts import Subscription, SubscriptionScope
 from swarm.bus._failures import DeadLetters
 from swarm.bus._history import Page, query
+from swarm.bus._intercepted import intercepted_publish
 from swarm.bus._patterns import EventPattern, OtherPattern, Where, select
 from swarm.bus._publisher import Publisher
 from swarm.bus._records import (
@@ -33,7 +35,7 @@ from swarm.model import (
     Path,
     TaskCompleted,
 )
-from swarm.ports import Guard
+from swarm.ports import Guard, PublishCall
 
 P = TypeVar("P")
 
@@ -47,7 +49,15 @@ class Events:
     its position.
     """
 
-    __slots__ = ("_bus", "_identity", "_pause", "_publish_now", "_publisher", "_scope")
+    __slots__ = (
+        "_around",
+        "_bus",
+        "_identity",
+        "_pause",
+        "_publish_now",
+        "_publisher",
+        "_scope",
+    )
 
     def __init__(
         self,
@@ -63,6 +73,8 @@ class Events:
         self._identity = identity
         self._scope = scope
         self._pause = bus.host.runtime.pause
+        around = bus.host.interceptors
+        self._around = None if around is None else around.publish
 
     def __repr__(self) -> str:
         return f"<Events of {self._identity}>"
@@ -101,12 +113,24 @@ class Events:
             Closed: The swarm is closed.
             WrongLoop: Called from another event loop.
         """
+        if self._around is not None:
+            call = PublishCall(publisher=self._identity, payload=payload, key=key)
+            publish = partial(self._publish, guard)
+            return cast(Receipt, await intercepted_publish(self._around, call, publish))
         if self._pause is not None:
             await self._pause()
         if key is None and guard is None:
             receipt = self._publish_now(self._identity, payload)
             if receipt is not None:
                 return receipt
+        return await self._publisher.publish(self._identity, payload, key, guard)
+
+    async def _publish(
+        self, guard: Guard | None, payload: object, key: str | None
+    ) -> Receipt:
+        """Publish after the interceptors."""
+        if self._pause is not None:
+            await self._pause()
         return await self._publisher.publish(self._identity, payload, key, guard)
 
     # --- getting ------------------------------------------------------------------

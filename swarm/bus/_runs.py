@@ -5,11 +5,13 @@ import types
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextvars import Context, copy_context
+from functools import partial
 from typing import Any, Final, Protocol
 
 from swarm.bus._bus import Bus
 from swarm.bus._contracts import FATAL, BusHost, is_from_outside
 from swarm.bus._delivery_rules import DeliveryQueue, HandlerRun
+from swarm.bus._intercepted import around_handlers, call_of, in_trace
 from swarm.bus._offsets import OffsetCommit, OffsetCommitter
 from swarm.bus._records import (
     Handler,
@@ -20,7 +22,7 @@ from swarm.bus._records import (
 )
 from swarm.errors import ConflictError, Contention, StaleAck
 from swarm.model import AgentIdentity, Backoff, Cause, Event
-from swarm.ports import Activity, Condition, Write
+from swarm.ports import Activity, Condition, HandleCall, Write
 
 MOST_CALLS: Final = 16
 """How often a handler is called in one attempt whose transaction conflicts."""
@@ -268,8 +270,20 @@ async def _call(
     subject: Any = events if is_batch else events[0]
     if member.wants_attempt:
         more = (*more, Attempt(worker.name, run, worker.extend))
-    arguments = (subject, *more)
-    result = await call_in_context(member.handler, member.is_async, arguments)
+    around = around_handlers(worker.bus.host)
+    if around is None:
+        arguments = (subject, *more)
+        result = await call_in_context(member.handler, member.is_async, arguments)
+    else:
+        call = call_of(worker.name, member.identity, events, run.items[0].tries)
+
+        async def proceed(call: HandleCall) -> Any:
+            subject = list(call.events) if is_batch else call.events[0]
+            arguments = (subject, *more)
+            run = partial(call_in_context, member.handler, member.is_async, arguments)
+            return await in_trace(call, run, events[0].trace)
+
+        result = await around(call, proceed)
     return results_of(result, len(events), batch=is_batch)
 
 

@@ -27,7 +27,7 @@ from swarm.model._announcements import (
     TaskStarted,
 )
 from swarm.model._backoff import Backoff
-from swarm.model._cause import Cause
+from swarm.model._cause import Cause, with_trace
 from swarm.model._change import (
     Announcement,
     Change,
@@ -207,4 +207,5 @@ __all__ = [
     "to_datetime",
     "type_name",
     "weigh",
+    "with_trace",
 ]

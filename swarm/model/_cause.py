@@ -45,3 +45,41 @@ class Cause:
     def causation_id(self) -> str:
         """The id of the event or request that led here directly."""
         return self._causation_id or self.correlation_id
+
+
+class TracedCause(Cause):
+    """A cause with a trace of its own; everything else is that of another cause."""
+
+    __slots__ = ("_of",)
+
+    def __init__(self, of: Cause, trace: str | None) -> None:
+        """Be the cause `of`, but for its trace."""
+        self._of = of
+        self.trace = trace
+        self.depth = of.depth
+
+    @property
+    def root(self) -> int:
+        """The revision of the first commit under either; 0 before there is one."""
+        return self._of.root
+
+    @root.setter
+    def root(self, revision: int) -> None:
+        self._of.root = revision
+
+    @property
+    def correlation_id(self) -> str:
+        """The same for all that one outside request led to."""
+        return self._of.correlation_id
+
+    @property
+    def causation_id(self) -> str:
+        """The id of the event or request that led here directly."""
+        return self._of.causation_id
+
+
+def with_trace(cause: Cause | None, trace: str | None) -> Cause | None:
+    """Return a cause that has this trace: the given one if it has it already."""
+    if (None if cause is None else cause.trace) == trace:
+        return cause
+    return Cause(trace=trace) if cause is None else TracedCause(cause, trace)

@@ -10,6 +10,8 @@
 - `Clock`, `Entropy`, `Codec`, `Journal`, `System`: time, chance, bytes, durability and
   the owner of tasks.
 - `Inboxes`: messages between the processes that share a tree.
+- `Interceptor`, `Interceptors`: code of the user around asks, tells, turns, events and
+  tasks; `interceptors` is None wherever a swarm has none.
 - `retry_conflicts`, `LoopBudget`, `one_loop_turn`, `Deadlines`: loops over commits, and
   turns of the event loop.
 """
@@ -19,6 +21,7 @@ from swarm.ports._activity import (
     correlated,
     current_activity,
     current_cause,
+    current_trace,
     differs,
 )
 from swarm.ports._clock import Clock, LoopClock, Timer
@@ -49,6 +52,24 @@ from swarm.ports._frames import (
 )
 from swarm.ports._guards import check_guard, conditions_of
 from swarm.ports._inboxes import Inboxes
+from swarm.ports._intercepting import (
+    Around,
+    InterceptedBlock,
+    Interceptors,
+    checked_interceptors,
+    run_at_once,
+)
+from swarm.ports._interceptors import (
+    AgentCall,
+    AttemptCall,
+    HandleCall,
+    HandoffCall,
+    Interceptor,
+    Proceed,
+    PublishCall,
+    StepCall,
+    SubmitCall,
+)
 from swarm.ports._journal import Entry, Journal, Recovered, RecoveryReport
 from swarm.ports._kernel import Kernel, LocalKernel, Reader, RetentionHold, Tail
 from swarm.ports._payloads import (
@@ -66,6 +87,9 @@ __all__ = [
     "HARD_DOCUMENT_BYTES",
     "KEEP",
     "Activity",
+    "AgentCall",
+    "Around",
+    "AttemptCall",
     "Clock",
     "Codec",
     "Condition",
@@ -75,8 +99,13 @@ __all__ = [
     "Expect",
     "ExpectFolder",
     "Guard",
+    "HandleCall",
+    "HandoffCall",
     "Holder",
     "Inboxes",
+    "InterceptedBlock",
+    "Interceptor",
+    "Interceptors",
     "Journal",
     "Kernel",
     "Limits",
@@ -85,6 +114,8 @@ __all__ = [
     "LoopClock",
     "Pause",
     "Plan",
+    "Proceed",
+    "PublishCall",
     "Reader",
     "Recovered",
     "RecoveryReport",
@@ -92,6 +123,8 @@ __all__ = [
     "Ruling",
     "Runtime",
     "Standing",
+    "StepCall",
+    "SubmitCall",
     "System",
     "Tail",
     "Timer",
@@ -100,12 +133,14 @@ __all__ = [
     "Write",
     "chain_of",
     "check_guard",
+    "checked_interceptors",
     "conditions_of",
     "correlated",
     "current_activity",
     "current_cause",
     "current_runtime",
     "current_task",
+    "current_trace",
     "decode_holders",
     "differs",
     "drives",
@@ -117,6 +152,7 @@ __all__ = [
     "payload_from_json",
     "payload_to_json",
     "retry_conflicts",
+    "run_at_once",
     "standing",
     "structuring",
     "unknown_event_class",

@@ -46,6 +46,13 @@ def current_cause() -> Cause | None:
     return cause
 
 
+def current_trace() -> str | None:
+    """Return the W3C `traceparent` of the running turn, handler or block, or None."""
+    activity = current_activity.get()
+    cause: Cause | None = None if activity is None else activity.cause
+    return None if cause is None else cause.trace
+
+
 def differs(context: Context, before: Context) -> bool:
     """Return whether variables of a context are not what they were before.
 

@@ -40,6 +40,7 @@ from swarm.ports import (
     Codec,
     Deadlines,
     Entropy,
+    Interceptors,
     Kernel,
     Pause,
     Plan,
@@ -129,6 +130,7 @@ class Coordinator:
         on_failure: OnFailure = "end",
         release: Callable[[], Awaitable[None]] | None = None,
         membership: "Membership | None" = None,
+        interceptors: Interceptors | None = None,
     ) -> None:
         """Open in the running event loop.
 
@@ -145,11 +147,14 @@ class Coordinator:
             release: Called at the end, to let go of the kernel.
             membership: This process among those that share the kernel; None: no other
                 one does.
+            interceptors: What runs around operations; None: nothing does.
         """
         self.name: str = name
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.runtime: Runtime = current_runtime()
         self.pause: Pause | None = self.runtime.pause
+        self.interceptors: Interceptors | None = interceptors
+        self.is_direct: bool = self.pause is None and interceptors is None
         self.clock: Clock = clock
         self.now: Callable[[], float] = self.clock.monotonic
         self.entropy: Entropy = Entropy(seed)

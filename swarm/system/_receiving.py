@@ -6,7 +6,7 @@ import logging
 from contextlib import suppress
 from typing import Any, Final
 
-from swarm.agents import Cell, Ref
+from swarm.agents import Cell, PassedRef
 from swarm.errors import AgentDied, Closed, InvalidTransition, NoSuchAgent, SwarmError
 from swarm.system._coordinator import Coordinator
 from swarm.system._passage import handoff_manager_of, handoffs_of
@@ -93,7 +93,7 @@ class Receivers:
         error: BaseException | None = None
         result: Any = None
         try:
-            ref = Ref[Any](cell, float("inf"))
+            ref = PassedRef[Any](cell, float("inf"))
             hook = getattr(type(cell.agent), _HOOK)
             result = as_json(await ref.ask(hook, offer))
         except BaseException as raised:  # noqa: BLE001  # the attempt ends by it

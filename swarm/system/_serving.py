@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from swarm.agents import Cell, Ref, Status
+from swarm.agents import Cell, PassedRef, Status
 from swarm.errors import (
     Closed,
     NoSuchAgent,
     StaleClaim,
     SwarmError,
 )
+from swarm.model import Cause
 from swarm.system._coordinator import Coordinator
 from swarm.system._work import manager_of, tasks_of
 from swarm.work import (
@@ -22,6 +23,7 @@ from swarm.work import (
     Server,
     TaskSelector,
     as_json,
+    run_attempt,
     served,
 )
 
@@ -118,11 +120,16 @@ class Serving:
         result: Any = None
         error: BaseException | None = None
         retry = False
+
+        async def work(trace: str | None) -> Any:
+            cause = None if trace is None else Cause(trace=trace)
+            ref = PassedRef[Any](self.cell, float("inf"), cause)
+            return await ref.ask(self._method, *args, **kwargs)
+
         try:
             args, kwargs = self._binding.arguments(claim)
-            ref = Ref[Any](self.cell, float("inf"))
             retry = True
-            result = await ref.ask(self._method, *args, **kwargs)
+            result = await run_attempt(claim.manager.interceptors, claim, work)
             retry = False
             result = as_json(result)
             claim.manager.codec.encode(result)

@@ -1,13 +1,22 @@
 """`Swarm`: a scope in which agents live."""
 
 import asyncio
+from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from swarm.errors import Closed, DeadlockError
 from swarm.kernel import MemoryKernel
 from swarm.model import OWNER, check_choice, check_text
-from swarm.ports import Clock, Entropy, Kernel, LoopClock, Tail
+from swarm.ports import (
+    Clock,
+    Entropy,
+    Interceptor,
+    Kernel,
+    LoopClock,
+    Tail,
+    checked_interceptors,
+)
 from swarm.state import Policy
 from swarm.system._body import Body
 from swarm.system._config import SwarmConfig
@@ -55,6 +64,7 @@ class Swarm(Surface):
         on_failure: OnFailure = "end",
         restore: "Snapshot | None" = None,
         reads: Literal["newest", "replica"] = "newest",
+        interceptors: Iterable[Interceptor] = (),
     ) -> None:
         """Describe a swarm; `async with` opens it.
 
@@ -76,6 +86,8 @@ class Swarm(Surface):
                 change. "newest": every commit made before the call. "replica": what
                 this process has at the moment, without asking the server; it never
                 goes back, and has all that this process wrote.
+            interceptors: What runs around asks, tells, turns, events and tasks; the
+                first is outermost. See `Interceptor`.
 
         Raises:
             ValueError: No storage is known for this URL, or it has a wrong option.
@@ -104,6 +116,7 @@ class Swarm(Surface):
         self._storage = storage
         self._restore = restore
         self._reads: Literal["newest", "replica"] = reads
+        self._interceptors = checked_interceptors(interceptors)
         self._identity = OWNER
         self._body: Body | None = None
         self._is_opened = False
@@ -140,6 +153,7 @@ class Swarm(Surface):
         on_failure: OnFailure = "end",
         restore: "Snapshot | None" = None,
         reads: Literal["newest", "replica"] = "newest",
+        interceptors: Iterable[Interceptor] = (),
     ) -> Self:
         """Open a swarm that is to be closed by `close`; arguments as for the class.
 
@@ -157,6 +171,7 @@ class Swarm(Surface):
             on_failure=on_failure,
             restore=restore,
             reads=reads,
+            interceptors=interceptors,
         )
         await swarm._start()
         return swarm
@@ -185,6 +200,7 @@ class Swarm(Surface):
             on_failure=self._on_failure,
             release=kernel.close,
             membership=membership,
+            interceptors=self._interceptors,
         )
         if membership is not None:
             from swarm.system._processes import connect

@@ -30,6 +30,7 @@ def manager_of(coordinator: Coordinator) -> TaskManager:
             coordinator.start,
             runtime=coordinator.runtime,
             aging=options.aging,
+            interceptors=coordinator.interceptors,
         )
         keeper = TaskKeeper(manager, Schedules(manager), options)
         keeper.workers = lambda: map(_worker, tuple(coordinator.table.cells.values()))

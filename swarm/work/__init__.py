@@ -100,6 +100,7 @@ from swarm.work._handoff_manager import HandoffManager
 from swarm.work._handoff_record import HandoffRecord, HandoffStatus, load_handoff
 from swarm.work._handoff_rules import is_addressed
 from swarm.work._handoffs import Handoff, Handoffs
+from swarm.work._intercepted import run_attempt
 from swarm.work._pipeline import Pipeline, Stage
 from swarm.work._pipeline_graph import StageProgress
 from swarm.work._pipeline_manager import PipelineManager, StageRunner
@@ -171,6 +172,7 @@ __all__ = [
     "load_task",
     "read_checkpoints",
     "read_run",
+    "run_attempt",
     "served",
     "serves",
     "task_id_of",

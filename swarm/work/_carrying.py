@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from swarm.model import JSON, AgentIdentity
 from swarm.work._claim import Claim
+from swarm.work._intercepted import run_attempt
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import TaskRecord
 
@@ -52,7 +53,9 @@ async def carry_out(
     """
     claim.enter()
     try:
-        result = await function(claim)
+        result = await run_attempt(
+            claim.manager.interceptors, claim, lambda _: function(claim)
+        )
         claim.manager.codec.encode(result)  # what is no JSON value fails the attempt
     except BaseException as error:
         is_ours = await claim.leave(error)

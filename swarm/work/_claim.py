@@ -15,7 +15,7 @@ from swarm.errors import (
     SwarmError,
 )
 from swarm.model import ABSENT, JSON, AgentIdentity, Document, check_seconds
-from swarm.ports import Condition, Holder, Ruling
+from swarm.ports import Condition, Holder, InterceptedBlock, Ruling
 from swarm.work._body import ClaimBody
 from swarm.work._claim_rules import (
     Right,
@@ -27,6 +27,7 @@ from swarm.work._claim_rules import (
     decide_renew,
     decide_update,
 )
+from swarm.work._intercepted import enter_attempt, leave_attempt
 from swarm.work._steps import StepLog
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import (
@@ -77,6 +78,7 @@ class Claim:
     _is_settling = False
     _steps: StepLog | None = None
     _body: ClaimBody | None = None
+    _block: InterceptedBlock | None = None
     _payload: Any = ABSENT
 
     def __init__(
@@ -335,6 +337,13 @@ class Claim:
 
     async def __aenter__(self) -> Self:
         self.enter()
+        if self._manager.interceptors is not None:
+            try:
+                self._block = await enter_attempt(self._manager.interceptors, self)
+            except BaseException as error:
+                if await self.leave(error):
+                    raise self._stale() from error
+                raise
         return self
 
     async def __aexit__(
@@ -343,7 +352,14 @@ class Claim:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        return await self.leave(error)
+        block, self._block = self._block, None
+        if block is None:
+            return await self.leave(error)
+        before, error = error, await leave_attempt(block, error)
+        is_ours = await self.leave(error)
+        if error is not None and error is not before and not is_ours:
+            raise error
+        return is_ours or error is None
 
     async def leave(self, error: BaseException | None, result: JSON = None) -> bool:
         """End the attempt as its body ended; return whether to swallow the error.

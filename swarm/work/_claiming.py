@@ -71,7 +71,10 @@ class Claiming:
         claim = self._at_once()
         if claim is None:
             claim = await self._wait_for_claim()
-        claim.enter()
+        if self._manager.interceptors is None:
+            claim.enter()
+        else:
+            await claim.__aenter__()
         self._claim = claim
         return claim
 
@@ -82,7 +85,11 @@ class Claiming:
         trace: TracebackType | None,
     ) -> bool:
         claim, self._claim = self._claim, None
-        return claim is not None and await claim.leave(error)
+        if claim is None:
+            return False
+        if self._manager.interceptors is None:
+            return await claim.leave(error)
+        return await claim.__aexit__(kind, error, trace)
 
     async def _claimed(self) -> Claim:
         claim = self._at_once()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
 import orjson
@@ -16,7 +17,7 @@ from swarm.model import (
     check_text,
     check_whole,
 )
-from swarm.ports import Plan, View, correlated, current_cause
+from swarm.ports import HandoffCall, Plan, View, correlated, current_cause
 from swarm.work import _handoff_rules as rules
 from swarm.work._carrying import adopt
 from swarm.work._checkpoint_rules import Checkpoint, task_series
@@ -302,6 +303,40 @@ class Handoffs:
         """
         if not isinstance(claim, Claim):
             raise TypeError(f"a task is offered by its claim, not by {claim!r}")
+        interceptors = self._manager.tasks.interceptors
+        around = None if interceptors is None else interceptors.handoff
+        offer = partial(
+            self._offer,
+            claim,
+            completed=completed,
+            remaining=remaining,
+            notes=notes,
+            checkpoint=checkpoint,
+            leases=leases,
+            timeout=timeout,
+        )
+        if around is None:
+            return await offer(to)
+
+        async def proceed(call: HandoffCall) -> Handoff:
+            return await offer(call.to)
+
+        call = HandoffCall(sender=self._identity, task_id=claim.task_id, to=to)
+        return cast(Handoff, await around(call, proceed))
+
+    async def _offer(
+        self,
+        claim: Claim,
+        to: str,
+        *,
+        completed: JSON,
+        remaining: str,
+        notes: str,
+        checkpoint: "Checkpoint | int | None",
+        leases: Sequence[Any],
+        timeout: float,
+    ) -> Handoff:
+        """Offer a task, after the interceptors."""
         check_text("remaining", remaining)
         check_text("notes", notes)
         check_seconds("timeout", timeout)

@@ -12,7 +12,16 @@ import orjson
 
 from swarm.errors import StaleClaim, StepMismatch
 from swarm.model import AgentIdentity, Path, canonical, check_text
-from swarm.ports import HARD_DOCUMENT_BYTES, Codec, Condition, Limits, View, Write
+from swarm.ports import (
+    HARD_DOCUMENT_BYTES,
+    Around,
+    Codec,
+    Condition,
+    Limits,
+    StepCall,
+    View,
+    Write,
+)
 from swarm.work._task_manager import TaskManager
 
 _SCALARS: Final = frozenset((str, int, float, bool, type(None)))
@@ -205,9 +214,15 @@ class StepLog:
         token = current_step.set(scope)
         try:
             try:
-                result = function(*args, **kwargs)
-                if result.__class__ not in _SCALARS and inspect.isawaitable(result):
-                    result = await result
+                around = manager.interceptors
+                if around is not None and around.step is not None:
+                    result = await self._intercepted(
+                        around.step, name, function, args, kwargs
+                    )
+                else:
+                    result = function(*args, **kwargs)
+                    if result.__class__ not in _SCALARS and inspect.isawaitable(result):
+                        result = await result
             finally:
                 current_step.reset(token)
             body = manager.codec.encode(result)
@@ -230,6 +245,30 @@ class StepLog:
                     waiting.set_exception(failure)
                     waiting.exception()  # those that wait may have been cancelled
         return result if result.__class__ in _SCALARS else orjson.loads(body)
+
+    async def _intercepted(
+        self,
+        around: Around,
+        name: str,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Run the function with interceptors around; return what is to be recorded."""
+
+        async def proceed(call: StepCall) -> Any:
+            result = function(*call.args, **call.kwargs)
+            return await result if inspect.isawaitable(result) else result
+
+        claim = self._claim
+        call = StepCall(
+            agent=claim.identity,
+            task_id=claim.task_id,
+            name=name,
+            args=args,
+            kwargs=kwargs,
+        )
+        return await around(call, proceed)
 
     async def _commit(self, scope: StepScope, record: Write) -> None:
         """Record a step, with all that was added to it, while the claim is live."""

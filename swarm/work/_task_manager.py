@@ -21,6 +21,7 @@ from swarm.ports import (
     Codec,
     Deadlines,
     Entropy,
+    Interceptors,
     Kernel,
     LocalKernel,
     Pause,
@@ -101,6 +102,7 @@ class TaskManager:
         codec: What encodes payloads and results.
         clock: Where time comes from.
         entropy: Where ids and jitter come from.
+        interceptors: What runs around submits, attempts, steps and handoffs, or None.
         index: What this process knows of the tasks.
         queue: The claims that wait for a task.
         alarm: What rings when something of a task comes due.
@@ -119,6 +121,7 @@ class TaskManager:
         *,
         runtime: Runtime | None = None,
         aging: float | None = None,
+        interceptors: Interceptors | None = None,
     ) -> None:
         """Follow the log from now on; `start` runs a coroutine in an owned task.
 
@@ -132,6 +135,7 @@ class TaskManager:
             runtime: What surrounds the swarm; the running loop's when None.
             aging: How many seconds a task has to wait to make up for one step of
                 priority; None: no wait does.
+            interceptors: What runs around submits, attempts, steps and handoffs.
         """
         self.kernel: Kernel = kernel
         self.codec: Codec = codec
@@ -140,6 +144,7 @@ class TaskManager:
         runtime = current_runtime() if runtime is None else runtime
         self.runtime: Runtime = runtime
         self.pause: Pause | None = runtime.pause
+        self.interceptors: Interceptors | None = interceptors
         self.local: LocalKernel | None = kernel.local
         self.deadlines: Deadlines = Deadlines(clock)
         self.index: TaskIndex = TaskIndex(None if aging is None else int(aging * MICRO))

@@ -1,7 +1,8 @@
 """Tasks, as one identity works with them: `swarm.tasks`."""
 
 import datetime
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Final, Literal
 
 import attrs
@@ -18,6 +19,7 @@ from swarm.model import (
     check_text,
     check_whole,
 )
+from swarm.ports import SubmitCall
 from swarm.work._caller import Caller, Rights
 from swarm.work._claim import Claim
 from swarm.work._claiming import Claiming
@@ -152,6 +154,35 @@ class Tasks:
         manager = self.manager
         if manager.closed is not None:
             raise manager.closed
+        interceptors = manager.interceptors
+        if interceptors is not None and not isinstance(self, PassedTasks):
+            around = interceptors.submit
+            if around is not None:
+                submit = partial(
+                    PassedTasks(self).submit,
+                    key=key,
+                    once=once,
+                    priority=priority,
+                    delay=delay,
+                    deadline=deadline,
+                    timeout=timeout,
+                    max_retries=max_retries,
+                    backoff=backoff,
+                    parent=parent,
+                    to=to,
+                    capability=capability,
+                    role=role,
+                    escalate_to=escalate_to,
+                    schema_version=schema_version,
+                )
+                submitted = SubmitCall(
+                    submitter=self.identity,
+                    kind=kind,
+                    payload=payload,
+                    metadata=metadata,
+                )
+                task: Task = await around(submitted, partial(_submit_on, submit))
+                return task
         task_id = manager.new_id("task")
         path = Path(("global", "tasks", task_id), f"global.tasks.{task_id}")
         spec = specify(
@@ -463,3 +494,18 @@ class Tasks:
             reason = manager.why(record, brief=True)
             waiting[reason] = waiting.get(reason, 0) + 1
         return manager.index.totals.shown(manager.index.ready_count, waiting)
+
+
+class PassedTasks(Tasks):
+    """Tasks whose submits no interceptor sees: interceptors have run."""
+
+    __slots__ = ()
+
+    def __init__(self, tasks: Tasks) -> None:
+        """Act as `tasks` does."""
+        super().__init__(tasks.manager, tasks.identity)
+        self._caller = tasks._caller  # noqa: SLF001  # of the same class
+
+
+async def _submit_on(submit: Callable[..., Awaitable[Task]], call: SubmitCall) -> Task:
+    return await submit(call.kind, call.payload, metadata=call.metadata)
