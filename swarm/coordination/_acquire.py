@@ -15,7 +15,7 @@ import attrs
 from swarm.coordination._lease import Lease
 from swarm.coordination._lease_manager import LeaseManager
 from swarm.coordination._lease_state import AcquireSpec
-from swarm.coordination._waiting import Waiter
+from swarm.coordination._lease_waiter import LeaseWaiter
 from swarm.errors import LeaseLost
 from swarm.ports import Condition, current_task
 
@@ -93,7 +93,7 @@ class Enterable:
             lease = pop_entered(entered, sys._getframe(1))  # documented
         pending = lease._leave(error)
         if pending is not None:
-            await pending
+            await lease._left(pending, error)
 
 
 class Acquisition(Enterable):
@@ -209,7 +209,7 @@ class MultiAcquire:
 
     async def _granted(self, asked: Any, taken: list[Lease]) -> Lease:
         """Wait for one more, as long as those that are held already are not lost."""
-        if isinstance(asked, Waiter):
+        if isinstance(asked, LeaseWaiter):
             for lease in taken:
                 lease._on_loss = asked.give_up
         try:
@@ -239,7 +239,7 @@ class MultiAcquire:
             try:
                 pending = lease._leave(error)
                 if pending is not None:
-                    await pending
+                    await lease._left(pending, error)
             except LeaseLost as raised:
                 lost = raised
         if lost is not None:

@@ -24,8 +24,9 @@ from swarm.coordination._barrier_rules import (
     plan_trip,
     read_state,
 )
+from swarm.coordination._core import Core
 from swarm.coordination._names import Names, check_action, check_timeout
-from swarm.coordination._waiting import Core, Steps, Waiter
+from swarm.coordination._waiting import Waiter
 from swarm.errors import (
     BarrierTimeout,
     BrokenBarrier,
@@ -59,7 +60,7 @@ class Arrival:
 
 
 class Barrier:
-    """One barrier of one swarm. A `WaitPlace` for the parties that have arrived.
+    """One barrier of one swarm.
 
     Attributes:
         name: What it is called.
@@ -83,86 +84,68 @@ class Barrier:
         core.rights.check_hold(identity, self.path)
         if core.pause is not None:
             await core.pause()
-        session, id = core.sessions.current(), core.new_id()  # noqa: A001
-        waiter = Waiter(core, self, id, identity, session, _keep)
+        waiter = PartyWaiter(self, identity)
         try:
-            outcome: Any = core.run(self._arriving(waiter))
+            outcome: Any = core.run(self._arrive(waiter))
             if isinstance(outcome, asyncio.Task):
-                outcome = await self._settled(outcome, waiter)
+                outcome = await core.settle(outcome, lambda _: waiter.withdraw())
         except BaseException:
             waiter.discard()
             raise
         if outcome is not None:
             waiter.discard()
-            return self.arrival(outcome, id)
+            return self.arrival(outcome, waiter.id)
         if timeout is not None and timeout <= 0:
             waiter.discard()
-            await core.finish(core.run(self._breaking(identity, _late(waiter), id)))
-            raise self._broken(BarrierTimeout, _late(waiter))
+            await core.finish(self._break(identity, waiter.too_late(), waiter.id))
+            raise self._broken(BarrierTimeout, waiter.too_late())
         arrival: Arrival = await waiter.wait(timeout)
         return arrival
 
-    async def _settled(self, task: Any, waiter: Waiter) -> Any:
-        """Wait for an arrival that takes a round trip; cancelled, break the barrier."""
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            task.add_done_callback(lambda _: self.withdraw(waiter))
-            raise
-
-    def _arriving(self, waiter: Waiter) -> "Steps[Ended | None]":
+    async def _arrive(self, waiter: "PartyWaiter") -> Ended | None:
         """Arrive; return how the generation ended, or None: others are missing."""
-        identity, session = waiter.spec, waiter.session
-        _, ended = yield (
+        identity = waiter.identity
+        ended = await self._core.commit_plan(
             identity,
-            None,
             plan_arrive,
-            (
-                self.path,
-                self.parties,
-                waiter.id,
-                identity.agent_id,
-                session.name,
-                self.action is not None,
-            ),
+            self.path,
+            self.parties,
+            waiter.id,
+            identity.agent_id,
+            waiter.session.name,
+            self.action is not None,
         )
         if ended is FULL:
-            ended = yield from self._acting(waiter)
+            ended = await self._act(waiter)
         self._tell(ended, but=waiter.id)
         return ended  # type: ignore[no-any-return]
 
-    def _acting(self, waiter: Waiter) -> Steps[Ended]:
+    async def _act(self, waiter: "PartyWaiter") -> Ended:
         """Run the action, once, before a party leaves (B9)."""
-        identity, generation = waiter.spec, self.state().generation
+        identity, generation = waiter.identity, self.state().generation
         assert self.action is not None  # or the rule would not have waited for it
         try:
             _check_done(self.action())
         except BaseException as error:
             why = f"its action raised {error!r}"
-            yield from self._breaking(identity, why, waiter.id)
+            await self._break(identity, why, waiter.id)
             raise
-        _, ended = yield (
-            identity,
-            None,
-            plan_trip,
-            (self.path, self.parties, generation),
+        ended: Ended | None = await self._core.commit_plan(
+            identity, plan_trip, self.path, self.parties, generation
         )
         if ended is None:  # the action itself has reset it
             raise self._broken(BrokenBarrier, "it was reset by its own action")
-        return ended  # type: ignore[no-any-return]
+        return ended
 
-    def _breaking(
+    async def _break(
         self,
         author: AgentIdentity,
         reason: str,
         id: str = "",  # noqa: A002
-    ) -> Steps[bool]:
+    ) -> bool:
         """Break the generation that gathers now; return whether there was one."""
-        _, ended = yield (
-            author,
-            None,
-            plan_break,
-            (self.path, self.parties, reason, id),
+        ended = await self._core.commit_plan(
+            author, plan_break, self.path, self.parties, reason, id
         )
         self._tell(ended, but=id)
         return ended is not None
@@ -207,7 +190,7 @@ class Barrier:
         """Break the generation that gathers now, for an identity that may take part."""
         core = self._core
         core.rights.check_hold(identity, self.path)
-        await core.finish(core.run(self._breaking(identity, reason)))
+        await core.finish(self._break(identity, reason))
 
     def state(self) -> BarrierState:
         """Return the record as this process has it."""
@@ -218,50 +201,64 @@ class Barrier:
         """See a record that another process has written."""
         self._tell(state.ended)
 
-    # --- a place to wait in -----------------------------------------------------------
 
-    def time_out(self, waiter: Waiter) -> Any:
-        """Break the barrier for all, if the waiter still waits (B4, B5)."""
-        return self._core.run(self._timing_out(waiter))
+class PartyWaiter(Waiter):
+    """One party that has arrived at a barrier, and waits for the others.
 
-    def _timing_out(self, waiter: Waiter) -> Steps[None]:
-        if waiter.is_decided:
+    Attributes:
+        identity: The identity that arrived.
+    """
+
+    def __init__(self, barrier: Barrier, identity: AgentIdentity) -> None:
+        """Wait as the running turn or task."""
+        core = barrier._core
+        session = core.sessions.current()
+        super().__init__(core, core.new_id(), barrier.path, session)
+        self._barrier = barrier
+        self.identity: AgentIdentity = identity
+
+    def too_late(self) -> str:
+        """Return the reason of a barrier that this party breaks by its time-out."""
+        return f"{self.session} waited too long for the others"
+
+    def time_out(self) -> object:
+        """Break the barrier for all, if it still waits (B4, B5)."""
+        return self._core.run(self._time_out())
+
+    async def _time_out(self) -> None:
+        if self.is_decided:
             return
-        reason, generation = _late(waiter), self.state().generation
-        waiter.error = error = BarrierTimeout(
-            f"barrier {self.name!r} broke: {reason}",
-            generation=generation,
-            reason=reason,
-        )
-        broke = yield from self._breaking(waiter.spec, reason, waiter.id)
-        if broke:
-            waiter.fail(error)
+        barrier, reason = self._barrier, self.too_late()
+        ended = Ended(barrier.state().generation, ())
+        self.error = error = barrier._broken(BarrierTimeout, reason, ended)
+        if await barrier._break(self.identity, reason, self.id):
+            self.fail(error)
 
-    def withdraw(self, waiter: Waiter) -> Any:
+    def withdraw(self) -> object:
         """Break the barrier for all: one that was there has gone (B4, B10)."""
-        return self._core.run(self._withdrawing(waiter))
+        return self._core.run(self._withdraw())
 
-    def _withdrawing(self, waiter: Waiter) -> Steps[None]:
+    async def _withdraw(self) -> None:
         try:
-            why = f"{waiter.session} was cancelled"
-            yield from self._breaking(waiter.spec, why, waiter.id)
+            why = f"{self.session} was cancelled"
+            await self._barrier._break(self.identity, why, self.id)
         except Closed:
             return  # and the barrier with it
 
-    def blockers(self, waiter: Waiter) -> Iterable[Hashable]:  # noqa: ARG002
+    def pass_on(self, result: object) -> None:
+        """Do nothing: a party cancelled after the trip has been there all the same."""
+
+    def blockers(self) -> Iterable[Hashable]:
         """Return no party: which one will come is not known."""
         return ()
 
-    def has_followers(self, waiter: Waiter) -> bool:  # noqa: ARG002
-        """Return False: a barrier has no queue."""
-        return False
-
-    def describe(self, waiter: Waiter) -> str:
+    def describe_wait(self) -> str:
         """Return what is waited for, since when, and how many have arrived."""
-        waited = self._core.now() - waiter.since
+        barrier = self._barrier
+        waited = self._core.now() - self.since
         return (
-            f"barrier {self.name!r} ({self.state().count} of {self.parties} parties "
-            f"there), asked {waited:.1f} s ago"
+            f"barrier {barrier.name!r} ({barrier.state().count} of {barrier.parties} "
+            f"parties there), asked {waited:.1f} s ago"
         )
 
 
@@ -317,11 +314,11 @@ class BarrierTerms:
 
     def _forget_idle(self) -> None:
         """Forget barriers without parties and without an action."""
-        busy = {id(w.place) for w in self.core.waiters.values()}
+        busy = {waiter.path for waiter in self.core.waiters.values()}
         self.barriers = {
             name: barrier
             for name, barrier in self.barriers.items()
-            if barrier.action is not None or id(barrier) in busy
+            if barrier.action is not None or barrier.path in busy
         }
 
     def _saw(self, document: Document, commit: Commit) -> None:  # noqa: ARG002
@@ -421,14 +418,6 @@ class BarrierHandle:
 
     def __repr__(self) -> str:
         return f"<barrier {self.name!r} of {self.parties}>"
-
-
-def _keep(arrival: object) -> None:
-    """Do nothing: a party cancelled after the trip has been there all the same."""
-
-
-def _late(waiter: Waiter) -> str:
-    return f"{waiter.session} waited too long for the others"
 
 
 def _check_done(result: object) -> None:

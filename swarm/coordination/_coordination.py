@@ -11,6 +11,7 @@ import attrs
 
 from swarm.coordination._acquire import MultiAcquire
 from swarm.coordination._barriers import BarrierHandle, BarrierTerms
+from swarm.coordination._core import Core
 from swarm.coordination._departed import (
     break_barriers,
     forget_leases,
@@ -31,7 +32,6 @@ from swarm.coordination._semaphores import (
 from swarm.coordination._sessions import Life, NoAgents, Session
 from swarm.coordination._views import Barriers, Locks, Semaphores
 from swarm.coordination._wait_graph import Obstacle, WaitGraph
-from swarm.coordination._waiting import Core
 from swarm.model import OWNER, AgentIdentity, Priority
 from swarm.ports import Clock, Entropy, Kernel, Runtime, Tail
 from swarm.state import Policy
@@ -235,7 +235,7 @@ class Coordination:
         lines.extend(
             f"{waiter.session} waits for {waiter.describe_wait()}"
             for waiter in self._core.waiters.values()
-            if not waiter.is_decided and may_see(identity, _path_of(waiter))
+            if not waiter.is_decided and may_see(identity, waiter.path)
         )
         return lines
 
@@ -270,8 +270,3 @@ class Coordination:
 
 def _has_queue(lease: Any) -> bool:
     return bool(lease._manager.has_queue(lease))
-
-
-def _path_of(waiter: Any) -> Any:
-    """Return where the record stands that a waiter waits for."""
-    return getattr(waiter.place, "path", None) or waiter.spec.path

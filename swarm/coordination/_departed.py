@@ -11,11 +11,11 @@ from functools import partial
 from typing import TypeAlias
 
 from swarm.coordination._barrier_rules import read_state
-from swarm.coordination._barriers import BARRIERS, Barrier, BarrierTerms
+from swarm.coordination._barriers import BARRIERS, Barrier, BarrierTerms, PartyWaiter
+from swarm.coordination._core import Core
 from swarm.coordination._lease_manager import LeaseManager
 from swarm.coordination._lease_rules import decide_withdraw
 from swarm.coordination._lease_state import AcquireSpec, load
-from swarm.coordination._waiting import Core
 from swarm.errors import BrokenBarrier, LeaseLost
 from swarm.model import TIME, Path
 from swarm.ports import View
@@ -45,11 +45,10 @@ async def forget_leases(
     for name, requests, grants in core.look(_found, folder, manager, is_gone):
         spec = spec_of(name)
         for id in requests:  # noqa: A001
-            steps = manager._decided(TIME, spec, decide_withdraw, partial(tuple, (id,)))
-            await core.finish(core.run(steps))
+            which = partial(tuple, (id,))
+            await core.finish(manager.decide(TIME, spec, decide_withdraw, which))
         for id in grants if leases else ():  # noqa: A001
-            forced = manager.force(TIME, spec, id, "its process has gone")
-            await core.finish(forced)
+            await core.finish(manager.force(TIME, spec, id, "its process has gone"))
 
 
 async def break_barriers(terms: BarrierTerms, is_gone: IsGone) -> None:
@@ -58,7 +57,7 @@ async def break_barriers(terms: BarrierTerms, is_gone: IsGone) -> None:
     for path, parties, id in core.look(_arrived, is_gone):  # noqa: A001
         name = str(path.name)
         barrier = terms.barriers.get(name) or Barrier(core, name, path, parties)
-        await core.finish(core.run(barrier._breaking(TIME, "a process has gone", id)))
+        await core.finish(barrier._break(TIME, "a process has gone", id))
 
 
 def lose_all(core: Core, reason: str) -> None:
@@ -67,7 +66,7 @@ def lose_all(core: Core, reason: str) -> None:
         lease._manager.end(lease, reason)
     for waiter in tuple(core.waiters.values()):
         if not waiter.is_decided:
-            kind = BrokenBarrier if isinstance(waiter.place, Barrier) else LeaseLost
+            kind = BrokenBarrier if isinstance(waiter, PartyWaiter) else LeaseLost
             waiter.fail(kind(f"{waiter.session} waited in vain: {reason}"))
 
 

@@ -4,15 +4,16 @@
 # ruff: noqa: SLF001
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self, SupportsIndex
 
 from swarm.coordination._alarms import Slot
 from swarm.coordination._lease_rules import EXPIRED, HANDED_OVER, RELEASED
-from swarm.coordination._lease_state import AcquireSpec, Grant
+from swarm.coordination._lease_state import AcquireSpec, Grant, to_micro
 from swarm.coordination._sessions import Session
 from swarm.errors import Closed, LeaseLost, StaleLease
+from swarm.model import TIME
 from swarm.ports import Condition, Holder, current_task
 
 CLOSED: Final = "the swarm is closed"
@@ -153,7 +154,7 @@ class Lease:
         """
         pending = self._give_back()
         if pending is not None:
-            await pending
+            await asyncio.shield(pending)
 
     async def renew(self, ttl: float | None = None) -> None:
         """Let it live at least `ttl` seconds from now; default: as long as at first.
@@ -166,8 +167,8 @@ class Lease:
         """
         self._check()
         manager = self._manager
-        outcome = manager.renew(self, self._spec.ttl if ttl is None else ttl)
-        await manager.core.finish(outcome)
+        life = self._spec.life if ttl is None else to_micro(ttl)
+        await manager.core.finish(manager.renew(self, life))
         self._check()
 
     async def upgrade(self, timeout: float | None = None) -> None:
@@ -201,7 +202,7 @@ class Lease:
             TypeError: it is of a semaphore.
         """
         self._check()
-        await self._manager.downgrade(self, mode)
+        await self._manager.core.finish(self._manager.downgrade(self, mode))
 
     @property
     def kernel(self) -> object:
@@ -248,7 +249,7 @@ class Lease:
         """
         pending = self._leave(error)
         if pending is not None:
-            await pending
+            await self._left(pending, error)
 
     def _enter(self, session: Session) -> None:
         """Do what entering it in the running session does.
@@ -274,13 +275,13 @@ class Lease:
         self._cancelling = task.cancelling()
         if self._spec.renew and not self._is_renewing:
             self._is_renewing = True
-            self._manager.watch(self)
+            self._manager.set_alarm(self)
 
-    def _leave(self, error: BaseException | None) -> Awaitable[None] | None:
+    def _leave(self, error: BaseException | None) -> "asyncio.Task[None] | None":
         """Do what leaving its body, by this error or none, does.
 
         Returns:
-            What to await until it is released; None: it is.
+            The task that releases it; None: it is released.
         """
         body, is_struck = self._body, self._is_struck
         depth = self._depth
@@ -296,15 +297,13 @@ class Lease:
             if self._count > 1:
                 self._count -= 1
             elif not depth:
-                pending: Awaitable[None] | None
+                pending: asyncio.Task[None] | None
                 try:
                     pending = self._manager.release(self)
                 except LeaseLost:
                     if error is None:
                         raise
                 else:
-                    if pending is not None and error is not None:
-                        return _unless_lost(pending)
                     return pending
             return None
         if depth or self._reason in (RELEASED, HANDED_OVER, CLOSED):
@@ -315,6 +314,20 @@ class Lease:
         if error is None or (is_ours and isinstance(error, asyncio.CancelledError)):
             raise LeaseLost(f"{self._called} was lost: {self._reason}") from error
         return None
+
+    async def _left(
+        self, pending: "asyncio.Task[None]", error: BaseException | None
+    ) -> None:
+        """Wait until it is released, at the end of a body that ended by `error`.
+
+        Raises:
+            LeaseLost: it was lost, and the body raised nothing else.
+        """
+        try:
+            await asyncio.shield(pending)
+        except LeaseLost:
+            if error is None:
+                raise
 
     # --- for the manager that issues it -----------------------------------------------
 
@@ -335,8 +348,8 @@ class Lease:
         if self._reason is not None:
             raise LeaseLost(f"{self._called} has gone: {self._reason}")
 
-    def _give_back(self) -> Awaitable[None] | None:
-        """Do what `release` does; return what to await, if anything."""
+    def _give_back(self) -> "asyncio.Task[None] | None":
+        """Do what `release` does; return the task that does it, if any."""
         if self._reason is CLOSED:
             return None  # everything has been released
         if self._reason is not None:
@@ -344,7 +357,7 @@ class Lease:
         if self._count > 1:
             self._count -= 1
             return None
-        pending: Awaitable[None] | None = self._manager.release(self)
+        pending: asyncio.Task[None] | None = self._manager.release(self)
         return pending
 
     def _again(self, *, is_renewing: bool) -> None:
@@ -357,20 +370,17 @@ class Lease:
         if is_renewing and not self._is_renewing:
             self._renews_from = self._depth + 1
             self._is_renewing = True
-            self._manager.watch(self)
+            self._manager.set_alarm(self)
 
     def _ring(self) -> None:
         """Be due to be renewed, or to end. Called by its alarm."""
         if self._body is not None and self._body.done():
             self._abandon()  # its task has ended without leaving it
+        manager, spec = self._manager, self._spec
         if self._is_renewing:
-            self._manager.renew(self, self._spec.ttl)
+            manager.core.run(manager.renew(self, spec.life))
         else:
-            self._manager.check(self)
-
-    def _orphan(self, reason: str) -> None:
-        """Have the lease of a session that has ended taken away."""
-        self._manager.orphan(self, reason)
+            manager.core.run(manager.renew(self, 0, TIME))
 
     def _abandon(self) -> None:
         """Note that no body runs under it any more."""
@@ -437,11 +447,3 @@ class Lease:
         if reason is CLOSED:
             raise Closed(CLOSED)
         return None if reason in (RELEASED, HANDED_OVER) else reason
-
-
-async def _unless_lost(pending: Awaitable[None]) -> None:
-    """Wait for a release at the end of a body that has raised an error of its own."""
-    try:
-        await pending
-    except LeaseLost:
-        return

@@ -1,7 +1,7 @@
-"""The manager of all locks, or of all semaphores: grants, ends and queues.
+"""The manager of all locks, or of all semaphores: what grants leases and ends them.
 
-It commits what the rules decide, and tells the waiters and holders of this process.
-What another process commits it sees in the log (`saw`).
+It commits what the rules decide (`_lease_rules`), and tells the waiters and holders of
+this process. What another process commits is seen by `_lease_watch`.
 """
 
 # Some of what is private to users is shared by the files of this package.
@@ -9,13 +9,13 @@ What another process commits it sees in the log (`saw`).
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
 import attrs
 
-from swarm.coordination._alarms import Slot
+from swarm.coordination._core import Core
 from swarm.coordination._lease import Lease
 from swarm.coordination._lease_rules import (
     AGAIN,
@@ -28,21 +28,19 @@ from swarm.coordination._lease_rules import (
     decide_remove,
     decide_renew,
     decide_sweep,
-    decide_withdraw,
 )
 from swarm.coordination._lease_state import (
     MICRO,
     AcquireSpec,
     Grant,
     LeaseState,
-    Request,
     Transition,
     load,
     tell_holders,
-    to_micro,
 )
+from swarm.coordination._lease_waiter import LeaseWaiter
+from swarm.coordination._lease_watch import RecordWatch
 from swarm.coordination._lock_rules import (
-    LockState,
     check_mode,
     decide_downgrade,
     decide_upgrade,
@@ -52,8 +50,6 @@ from swarm.coordination._lock_rules import (
 )
 from swarm.coordination._names import check_timeout
 from swarm.coordination._sessions import Session
-from swarm.coordination._wait_graph import AnyOf
-from swarm.coordination._waiting import Core, Steps, Waiter
 from swarm.errors import (
     Closed,
     DeadlockError,
@@ -63,7 +59,7 @@ from swarm.errors import (
     NotFound,
     WouldBlock,
 )
-from swarm.model import TIME, AgentIdentity, Commit, Document
+from swarm.model import TIME, AgentIdentity
 from swarm.ports import Ruling, decode_holders
 
 RENEWALS: Final = 3
@@ -71,7 +67,7 @@ RENEWALS: Final = 3
 
 
 class LeaseManager:
-    """Grants leases of one kind, and ends them. A `WaitPlace` for waiters.
+    """Grants leases of one kind, and ends them.
 
     Attributes:
         core: What all primitives share.
@@ -84,15 +80,14 @@ class LeaseManager:
         self.core = core
         self.word = word
         self.blank = blank
-        self._lines: dict[str, LineAlarm] = {}
-        self._returned: deque[tuple[Waiter, Lease]] = deque()
+        self._watch = RecordWatch(self)
+        self._returned: deque[tuple[LeaseWaiter, Lease]] = deque()
         self._is_passing = False
-        core.watchers[f"{word}s"] = self.saw
         decode_holders(f"{word}s", lambda document: load(document, blank))
 
     # --- asking -----------------------------------------------------------------------
 
-    def ask(self, spec: AcquireSpec) -> "Lease | Waiter | asyncio.Task[Lease | Waiter]":
+    def ask(self, spec: AcquireSpec) -> "Lease | LeaseWaiter | asyncio.Task[Any]":
         """Return a lease granted at once, or what to pass to `granted`.
 
         Raises:
@@ -124,7 +119,32 @@ class LeaseManager:
                 return self.issue(spec, session, answer)
             if answer is QUEUED:
                 return self._queued(spec, session, id)
-        return core.run(self._asking(spec, session, request, first))
+        return core.run(self._ask(spec, session, request, first))
+
+    async def _ask(
+        self, spec: AcquireSpec, session: Session, request: Any, first: Any
+    ) -> Lease | LeaseWaiter:
+        """Do what `ask` does, if it takes more than one commit or a round trip."""
+        id = request[1]  # noqa: A001
+        answer = await self.decide(
+            spec.identity, spec, decide_acquire, lambda: request[1:], first
+        )
+        if answer is None:
+            raise self.too_late(spec)
+        found: Lease | LeaseWaiter
+        if isinstance(answer, Grant):
+            found = self.issue(spec, session, answer)
+        else:
+            found = self._queued(spec, session, id)
+        if not self.core.is_local:
+            self._watch.see(id, self.state(spec))  # the log was ahead of the answer
+        return found
+
+    def _queued(self, spec: AcquireSpec, session: Session, id: str) -> LeaseWaiter:  # noqa: A002
+        """Return the waiter of a queued request."""
+        if self.core.has_others:
+            self._watch.watch(spec)
+        return LeaseWaiter(self, id, spec, session)
 
     async def acquire(self, spec: AcquireSpec) -> Lease:
         """Return a lease, once it is granted.
@@ -149,10 +169,17 @@ class LeaseManager:
         waiting: Awaitable[Lease] = asked.wait(timeout, kind)
         return waiting
 
-    async def _granted_later(self, task: "asyncio.Task[Lease | Waiter]") -> Lease:
+    async def _granted_later(self, task: "asyncio.Task[Any]") -> Lease:
         """Await the answer of a kernel that is a round trip away, then the lease."""
-        asked = await self._settled(task, self.pass_on)
+        asked = await self.core.settle(task, self._abandon)
         return asked if isinstance(asked, Lease) else await self.granted(asked)
+
+    def _abandon(self, found: Lease | LeaseWaiter) -> None:
+        """Give back what was asked for by a caller that was cancelled."""
+        if isinstance(found, Lease):
+            self.pass_on(found)
+        else:
+            found.abandon()
 
     def acquire_nowait(self, spec: AcquireSpec) -> Lease:
         """Return a lease, granted now.
@@ -175,55 +202,6 @@ class LeaseManager:
                 f"{self.situation(spec)}"
             ) from None
 
-    def _asking(
-        self, spec: AcquireSpec, session: Session, request: Any, first: Any
-    ) -> "Steps[Lease | Waiter]":
-        id = request[1]  # noqa: A001
-        answer = yield from self._decided(
-            spec.identity, spec, decide_acquire, lambda: request[1:], first
-        )
-        if answer is None:
-            raise self._too_late(spec)
-        found: Lease | Waiter
-        if isinstance(answer, Grant):
-            found = self.issue(spec, session, answer)
-        else:
-            found = self._queued(spec, session, id)
-        if not self.core.is_local:
-            self._see(id, self.state(spec), 0, None)  # the log was ahead of the answer
-        return found
-
-    def _queued(self, spec: AcquireSpec, session: Session, id: str) -> Waiter:  # noqa: A002
-        """Return the waiter of a queued request."""
-        if self.core.has_others:
-            self._watch_line(spec)
-        return Waiter(self.core, self, id, spec, session, self.pass_on)
-
-    async def _settled(
-        self, task: "asyncio.Task[Lease | Waiter]", undo: Callable[[Lease], object]
-    ) -> Any:
-        """Wait for a task that asks; cancelled meanwhile, undo what it comes to."""
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            task.add_done_callback(partial(self._abandon, undo))
-            raise
-
-    def _abandon(
-        self, undo: Callable[[Lease], object], task: "asyncio.Task[Lease | Waiter]"
-    ) -> None:
-        if task.cancelled() or task.exception() is not None:
-            return
-        found = task.result()
-        if isinstance(found, Lease):
-            undo(found)
-        elif not found.is_decided:
-            found.is_decided = True
-            self.core.waiters.pop(found.id, None)
-            self.withdraw(found)
-        elif found._future.exception() is None:
-            undo(found._future.result())
-
     def _held_by(self, session: Session, spec: AcquireSpec) -> Lease | None:
         """Return the lease this session has already, counted once more (L16)."""
         for id in session.leases:  # noqa: A001
@@ -234,15 +212,15 @@ class LeaseManager:
                         f"{session} holds {self.word} {spec.name!r} "
                         f"{lease.mode}; to make it exclusive, use lease.upgrade()"
                     )
-                self.renew(lease, spec.ttl)
+                self.core.run(self.renew(lease, spec.life))
                 lease._again(is_renewing=spec.is_entering)
                 return lease
         return None
 
     # --- what the holder of a lease does ----------------------------------------------
 
-    def release(self, lease: Lease) -> Awaitable[None] | None:
-        """End a grant; return what to await until it has, None when it has.
+    def release(self, lease: Lease) -> "asyncio.Task[None] | None":
+        """End a grant; return the task that does it, None when it has ended.
 
         Raises:
             LeaseLost: it had ended before.
@@ -263,25 +241,24 @@ class LeaseManager:
             finally:
                 core.is_committing = False
             revision, outcome = first
-            if outcome.__class__ is Transition and outcome.answer is True:
-                if outcome.has_more:
-                    lease._is_renewing = False
-                    return core.pending(core.run(self._releasing(lease, first)))
+            is_last = outcome.__class__ is Transition and not outcome.has_more
+            if is_last and outcome.answer is True:
                 self._tell(outcome, revision, spec)
                 outcome = True
             if outcome is True:  # fast path
                 self.end(lease, RELEASED)
                 return None
         lease._is_renewing = False
-        return core.pending(core.run(self._releasing(lease, first)))
+        return core.run(self._release(lease, first))
 
-    def _releasing(self, lease: Lease, first: Any) -> Steps[None]:
+    async def _release(self, lease: Lease, first: Any) -> None:
+        """Do what `release` does, if it takes more than one commit or a round trip."""
         try:
-            answer = yield from self._decided(
+            answer = await self.decide(
                 lease._spec.identity,
                 lease._spec,
                 decide_release,
-                lambda: (lease._grant.id, lease._grant.token),
+                lambda: (lease.id, lease.token),
                 first,
             )
         except Closed:
@@ -289,70 +266,54 @@ class LeaseManager:
         if answer:
             self.end(lease, RELEASED)
         else:
-            self._lose(lease)
+            self.end(lease, EXPIRED)
             lease._check()
 
-    def renew(self, lease: Lease, ttl: float) -> Any:
-        """Let a grant live longer; when it has gone, tell its holder so."""
-        return self.core.run(self._renewing(lease, to_micro(ttl), lease._spec.identity))
+    async def renew(
+        self, lease: Lease, life: int, author: AgentIdentity | None = None
+    ) -> None:
+        """Let a grant live longer; when it has gone, tell its holder so.
 
-    def check(self, lease: Lease) -> None:
-        """Remove what has expired; look again when this lease is due."""
-        self.core.run(self._renewing(lease, 0, TIME))
-
-    def _renewing(self, lease: Lease, life: int, author: AgentIdentity) -> Steps[None]:
-        longer = yield from self._decided(
-            author,
+        A `life` of 0 only looks whether it has gone.
+        """
+        longer = await self.decide(
+            author or lease._spec.identity,
             lease._spec,
             decide_renew,
-            lambda: (lease._grant.id, lease._grant.token, life),
+            lambda: (lease.id, lease.token, life),
         )
         if longer is None:
-            self._lose(lease)
+            self.end(lease, EXPIRED)
         else:
-            self._change(lease, longer)
+            self.change(lease, longer)
 
     def orphan(self, lease: Lease, reason: str) -> None:
         """Take away what a session that has ended still held (L19)."""
-        self.core.run(self._orphaning(lease, reason))
+        self.core.run(self._orphan(lease, reason))
 
-    def _orphaning(self, lease: Lease, reason: str) -> Steps[None]:
+    async def _orphan(self, lease: Lease, reason: str) -> None:
         try:
-            yield from self._forcing(TIME, lease._spec, lease.id, reason)
+            await self.force(TIME, lease._spec, lease.id, reason)
         except Closed:
             self.end(lease, reason)
 
-    def force(
+    async def force(
         self,
         author: AgentIdentity,
         spec: AcquireSpec,
         id: str,  # noqa: A002
         reason: str,
-    ) -> Any:
-        """Take a grant away; `Core.finish` tells whether there was one (L17)."""
-        return self.core.run(self._forcing(author, spec, id, reason))
-
-    def expire(self, lease: Lease) -> None:
-        """End a lease before its time, as if it had expired: a fault."""
-        self.force(TIME, lease._spec, lease.id, EXPIRED)
-
-    def _forcing(
-        self,
-        author: AgentIdentity,
-        spec: AcquireSpec,
-        id: str,  # noqa: A002
-        reason: str,
-    ) -> Steps[bool]:
-        answer = yield from self._decided(
-            author, spec, decide_force, lambda: (id, reason)
-        )
+    ) -> bool:
+        """Take a grant away; return whether there was one (L17)."""
+        answer = await self.decide(author, spec, decide_force, lambda: (id, reason))
         return bool(answer)
 
-    def remove(self, author: AgentIdentity, spec: AcquireSpec, reason: str) -> Any:
-        """Forget a record and all in it; `Core.finish` tells whether there was one."""
-        return self.core.run(
-            self._decided(author, spec, decide_remove, lambda: (reason,))
-        )
+    async def remove(
+        self, author: AgentIdentity, spec: AcquireSpec, reason: str
+    ) -> bool:
+        """Forget a record and all in it; return whether there was one."""
+        answer = await self.decide(author, spec, decide_remove, lambda: (reason,))
+        return bool(answer)
 
     async def upgrade(self, lease: Lease, timeout: float | None) -> None:
         """Make a lock's grant exclusive."""
@@ -363,32 +324,30 @@ class LeaseManager:
         if core.pause is not None:
             await core.pause()
             lease._check()
-        undo = partial(self._undo_upgrade, lease.mode)
+        mode = lease.mode
         session, id = core.sessions.current(), core.new_id()  # noqa: A001
-        asked = core.run(self._upgrading(lease, timeout, session, id, undo))
+        asked: Any = core.run(self._upgrade(lease, timeout, session, id))
         if isinstance(asked, asyncio.Task):
-            asked = await self._settled(asked, undo)
-        if isinstance(asked, Waiter):
-            kind = DeadlockError if timeout is None else DeadlockTimeout
-            await asked.wait(timeout, kind)
+            asked = await core.settle(asked, partial(self._abandon_upgrade, mode))
+        if isinstance(asked, LeaseWaiter):
+            await self.granted(asked)
 
-    def _upgrading(
+    async def _upgrade(
         self,
         lease: Lease,
         timeout: float | None,
         session: Session,
         id: str,  # noqa: A002
-        undo: Callable[[Any], object],
-    ) -> "Steps[Waiter | Lease]":
-        core, spec = self.core, lease._spec
-        answer = yield from self._decided(
+    ) -> Lease | LeaseWaiter:
+        spec = lease._spec
+        answer = await self.decide(
             spec.identity,
             spec,
             decide_upgrade,
             lambda: (id, session.name, lease.id, lease.token),
         )
         if answer is None:
-            self._lose(lease)
+            self.end(lease, EXPIRED)
             lease._check()
         if answer is False:
             rival = pending_upgrade(self.state(spec))
@@ -398,23 +357,28 @@ class LeaseManager:
             other = "another holder" if rival is None else rival.session
             raise kind(cycle=tell_rivals(spec.name, lease._session.name, other))
         if isinstance(answer, Grant):
-            self._change(lease, answer)
+            self.change(lease, answer)
             return lease
         asked = attrs.evolve(spec, timeout=timeout)
-        waiter = Waiter(core, self, id, asked, session, undo)
-        waiter.upgrades = lease.id
-        self._watch_line(spec)
-        if not core.is_local:
-            self._see(id, self.state(spec), 0, None)
+        waiter = LeaseWaiter(self, id, asked, session, upgrades=lease)
+        self._watch.watch(spec)
+        if not self.core.is_local:
+            self._watch.see(id, self.state(spec))
         return waiter
 
-    def _undo_upgrade(self, mode: str, lease: Lease) -> None:
-        """Make a lease what it was before an upgrade whose caller was cancelled."""
-        self.core.run(self._undoing(lease, mode))
+    def _abandon_upgrade(self, mode: str, found: Lease | LeaseWaiter) -> None:
+        if isinstance(found, Lease):
+            self.undo_upgrade(found, mode)
+        else:
+            found.abandon()
 
-    def _undoing(self, lease: Lease, mode: str) -> Steps[None]:
+    def undo_upgrade(self, lease: Lease, mode: str) -> None:
+        """Make a lease what it was before an upgrade whose caller was cancelled."""
+        self.core.run(self._undo_upgrade(lease, mode))
+
+    async def _undo_upgrade(self, lease: Lease, mode: str) -> None:
         try:
-            yield from self._downgrading(lease, mode)
+            await self.downgrade(lease, mode)
         except LeaseLost:
             return  # expired meanwhile: there is nothing left to undo
 
@@ -422,11 +386,8 @@ class LeaseManager:
         """Make a lock's grant weaker."""
         if not lease.mode:
             raise TypeError("the permits of a semaphore have no mode to change")
-        await self.core.finish(self.core.run(self._downgrading(lease, mode)))
-
-    def _downgrading(self, lease: Lease, mode: str) -> Steps[None]:
         new = check_mode(mode)
-        weaker = yield from self._decided(
+        weaker = await self.decide(
             lease._spec.identity,
             lease._spec,
             decide_downgrade,
@@ -435,10 +396,10 @@ class LeaseManager:
         if weaker is False:
             raise ValueError(f"{mode} is stronger than {lease.mode}; use upgrade()")
         if weaker is None:
-            self._lose(lease)
+            self.end(lease, EXPIRED)
             lease._check()
             return
-        self._change(lease, weaker)
+        self.change(lease, weaker)
 
     # --- leases -----------------------------------------------------------------------
 
@@ -456,11 +417,11 @@ class LeaseManager:
             core.alarms.set(lease, spec.ttl)
         return lease
 
-    def _change(self, lease: Lease, grant: Grant) -> None:
+    def change(self, lease: Lease, grant: Grant) -> None:
         """Have a lease stand for another grant: of another mode, or a longer life."""
         if lease.id in self.core.leases:
             lease._grant = grant
-            self.watch(lease)
+            self.set_alarm(lease)
 
     def end(self, lease: Lease, reason: str) -> None:
         """End a lease, and tell its holder."""
@@ -471,11 +432,7 @@ class LeaseManager:
             core.alarms.discard(lease)
             lease._end(reason)
 
-    def _lose(self, lease: Lease) -> None:
-        """End a lease that the rule does not know."""
-        self.end(lease, EXPIRED)
-
-    def watch(self, lease: Lease) -> None:
+    def set_alarm(self, lease: Lease) -> None:
         """Set the alarm for the lease's renewal or its end."""
         left = self.seconds_left(lease)
         if lease._is_renewing:
@@ -500,23 +457,31 @@ class LeaseManager:
 
     # --- telling ----------------------------------------------------------------------
 
-    def _decided(
+    async def decide(
         self,
         author: AgentIdentity,
         spec: AcquireSpec,
         rule: Callable[..., Ruling],
         request: Callable[[], tuple[Any, ...]],
         first: Any = None,
-    ) -> Steps[Any]:
+    ) -> Any:
         """Apply a rule until it answers, and tell those it concerns.
 
         The rule may answer that it has only removed what had expired. That can have
         let in an upgrade of the very lease, which then stands for another grant: so
         the `request` is made anew each time.
+
+        Args:
+            author: The identity that commits.
+            spec: What the record is of.
+            rule: The rule.
+            request: Returns what the rule is asked, besides `spec`.
+            first: What the rule has answered already, if it was asked.
         """
+        commit = self.core.commit
         while True:
             if first is None:
-                first = yield author, spec.path, rule, (spec, *request())
+                first = await commit(author, spec.path, rule, (spec, *request()))
             revision, outcome = first
             moved = outcome if outcome.__class__ is Transition else None
             answer = outcome if moved is None else moved.answer
@@ -526,7 +491,7 @@ class LeaseManager:
                 self._tell(moved, revision, spec)
                 if not moved.has_more:
                     break
-                revision, moved = yield author, spec.path, decide_sweep, (spec,)
+                revision, moved = await commit(author, spec.path, decide_sweep, (spec,))
             if answer is not AGAIN:
                 return answer
             first = None
@@ -535,34 +500,39 @@ class LeaseManager:
         core = self.core
         for id, reason in moved.gone:  # noqa: A001
             lease = core.leases.get(id)
-            waiter = core.waiters.get(id)
+            waiter: Any = core.waiters.get(id)
             if lease is not None:
                 self.end(lease, reason)
             elif waiter is not None and not waiter.is_decided:
-                waiter.fail(self._in_vain(waiter.spec, reason))
+                waiter.fail(self.in_vain(waiter.spec, reason))
         for id, grant in moved.granted:  # noqa: A001
             if not grant.token:
                 grant.token = revision
             waiter = core.waiters.get(id)  # None: it is of another process
             # The log may have told it before; a grant to one that leaves is passed on.
             if waiter is not None and (waiter.has_left or not waiter.is_decided):
-                self._grant(waiter, grant)
+                self.grant(waiter, grant)
         if moved.opens_at:
-            self._watch_line(spec)
+            self._watch.watch(spec)
         if self._returned and not self._is_passing:
-            self._pass_on()
+            self.pass_returned()
 
-    def _grant(self, waiter: Waiter, grant: Grant) -> None:
+    def grant(self, waiter: LeaseWaiter, grant: Grant) -> None:
         """Give a waiter the lease of its grant."""
         lease = self.core.leases.get(grant.id)
         if lease is None:
             lease = self.issue(waiter.spec, waiter.session, grant)
         else:
-            self._change(lease, grant)
+            self.change(lease, grant)
         if not waiter.succeed(lease):
             self._returned.append((waiter, lease))
 
-    def _pass_on(self) -> None:
+    def pass_returned_soon(self) -> None:
+        """Do what `pass_returned` does, outside of a commit."""
+        if self._returned:
+            self.core.loop.call_soon(self.pass_returned)
+
+    def pass_returned(self) -> None:
         """Pass on what was granted to cancelled waiters, one after the other.
 
         Each may be passed to the next that was: nested, a crowd would be too deep.
@@ -575,7 +545,7 @@ class LeaseManager:
         finally:
             self._is_passing = False
 
-    def _in_vain(self, spec: AcquireSpec, reason: str) -> Exception:
+    def in_vain(self, spec: AcquireSpec, reason: str) -> Exception:
         if reason.startswith("removed"):
             return NotFound(f"{self.word} {spec.name!r} was {reason}")
         if spec.mode:
@@ -585,199 +555,12 @@ class LeaseManager:
             )
         return ValueError(f"semaphore {spec.name!r}: {reason}")
 
-    # --- what other processes do ------------------------------------------------------
-
-    def saw(self, document: Document, commit: Commit) -> None:
-        """See a record that another process has written; must not commit."""
-        is_gone = document.is_deleted
-        state = self.blank if is_gone else _read(document, self.blank)
-        for id in changed_ids(document.previous, state, self.blank):  # noqa: A001
-            self._see(id, state, commit.revision, commit)
-        if self._returned:
-            self.core.loop.call_soon(self._pass_on)
-        line = self._lines.get(document.path.text)
-        if line is not None:
-            self._watch_line(line.spec)
-
-    def _see(
-        self,
-        id: str,  # noqa: A002
-        state: LeaseState,
-        revision: int,
-        commit: Commit | None,
-    ) -> None:
-        """Tell a waiter or a holder of this process what a record says of it."""
-        core = self.core
-        held, waits = state.tables()
-        waiter = core.waiters.get(id)
-        if waiter is not None and waiter.place is self:
-            if waiter.is_decided or id in waits:
-                return
-            grant = held.get(waiter.upgrades or id)
-            if grant is None or (waiter.upgrades and grant.mode != "exclusive"):
-                lost = _reason(waiter.upgrades or id, commit, "removed")
-                why = state.refusal(waiter.spec) or lost
-                waiter.fail(waiter.error or self._in_vain(waiter.spec, why))
-                return
-            grant.token = grant.token or revision
-            self._grant(waiter, grant)
-            return
-        lease = core.leases.get(id)
-        if lease is None or lease._manager is not self or lease.token >= revision:
-            return
-        grant = held.get(id)
-        if grant is not None:
-            if grant.token > lease.token:
-                self._change(lease, grant)
-        elif lease._grant.expires <= core.kernel_now():
-            self.end(lease, EXPIRED)
-        else:
-            self.end(lease, _reason(id, commit, "it was taken away"))
-
-    def _watch_line(self, spec: AcquireSpec) -> None:
-        """Look again when a record is due that no lease of this process looks after.
-
-        A lock that stays closed for a while is opened then (L18); the lease of another
-        process may end without anyone to say so (L11).
-        """
-        state = self.state(spec)
-        due = state.opens_at
-        if state.requests:
-            at, holder = state.first_end()
-            if holder and holder not in self.core.leases:
-                due = min(due, at) if due else at
-        text = spec.path.text
-        line = self._lines.get(text)
-        if not due:
-            if line is not None:
-                self.core.alarms.discard(self._lines.pop(text))
-            return
-        if line is None:
-            line = self._lines[text] = LineAlarm(self, spec)
-        self.core.alarms.set(line, max(0, due - self.core.kernel_now()) / MICRO)
-
-    def line_is_due(self, spec: AcquireSpec) -> None:
-        """Remove what has expired, and grant the next request."""
-        self._lines.pop(spec.path.text, None)
-        self.core.run(self._line_due(spec))
-
-    def _line_due(self, spec: AcquireSpec) -> Steps[None]:
-        try:
-            yield from self._decided(TIME, spec, decide_sweep, tuple)
-        except Closed:
-            return
-        self._watch_line(spec)
-
-    # --- waiting ----------------------------------------------------------------------
-
-    def time_out(self, waiter: Waiter) -> Any:
-        """Fail a waiter with `LockTimeout`, if it still waits (G5)."""
-        return self.core.run(self._timing_out(waiter))
-
-    def _timing_out(self, waiter: Waiter) -> Steps[None]:
-        waiter.error = error = self._too_late(waiter.spec)
-        taken = yield from self._withdrawing(waiter)
-        if taken:
-            waiter.fail(error)
-
-    def withdraw(self, waiter: Waiter) -> Any:
-        """Take a waiter that gives up out of the queue; those behind may go (G6)."""
-        return self.core.run(self._withdrawing(waiter))
-
-    def _withdrawing(self, waiter: Waiter) -> Steps[bool]:
-        spec = waiter.spec
-        try:
-            taken = yield from self._decided(
-                spec.identity, spec, decide_withdraw, lambda: (waiter.id,)
-            )
-        except Closed:
-            return False  # and the queue with it
-        if not taken and waiter.is_decided and not self.core.is_local:
-            # It was granted by another process while this one gave up.
-            grant = self.state(spec).grants.get(waiter.upgrades or waiter.id)
-            lease = self.core.leases.get(waiter.upgrades)
-            if lease is not None and grant is not None:
-                self._change(lease, grant)
-                waiter.pass_on(lease)
-            elif grant is not None and not waiter.upgrades:
-                yield from self._forcing(TIME, spec, waiter.id, "its waiter gave up")
-        return bool(taken)
-
     def pass_on(self, lease: Lease) -> None:
         """Give back what was granted to a waiter that was cancelled (L4)."""
         try:
             lease._give_back()
         except LeaseLost:
             return  # expired meanwhile: it has been passed on
-
-    def blockers(self, waiter: Waiter) -> Iterable[Hashable]:
-        """Return the parties that must move before a waiter can.
-
-        Of other processes nothing is known; their parties are taken to move.
-        """
-        state = self.state(waiter.spec)
-        request = state.requests.get(waiter.id)
-        if request is None:
-            return ()
-        needed = state.needed(request, self._is_over)
-        if needed is None:
-            grants: Iterable[Grant] = state.grants.values()
-            if len(state.grants) > 1:  # or its only holder is in the way
-                grants = state.in_the_way(request, self._is_over)
-            parties = tuple(self._holding(grants, waiter.party))
-            return (*parties, *self._overtaken_by(waiter, state, request))
-        if needed <= 0:
-            return ()
-        party_of = self.core.party_of
-        return AnyOf(
-            lambda: (
-                (party_of(g.id), g.permits) for g in reversed(state.grants.values())
-            ),
-            needed,
-        )
-
-    def _holding(self, grants: Iterable[Grant], asking: Hashable) -> Iterator[Hashable]:
-        """Yield the parties that have these grants.
-
-        A lease without a body may be given back by any task. It counts while its
-        session is known to wait, and for the session itself (L16).
-        """
-        core = self.core
-        for grant in grants:
-            lease = core.leases.get(grant.id)
-            if lease is None:
-                continue
-            if lease._inside is not None:
-                yield lease._inside.party
-                continue
-            party = lease._session.party
-            if party == asking or core.graph.has(party):
-                yield party
-
-    def _is_over(self, id: str) -> bool:  # noqa: A002
-        """Return whether a queued request was cancelled, and is about to leave."""
-        waiter = self.core.waiters.get(id)
-        return waiter is not None and waiter.is_over()
-
-    def _overtaken_by(
-        self, waiter: Waiter, state: LockState, request: Request
-    ) -> Iterable[Hashable]:
-        """Return the party whose wait is looked at, if its request is ahead of this.
-
-        Of other requests ahead it is enough to know for which holders they wait.
-        """
-        asking = self.core.graph.asking
-        other = None if asking is None else asking[1]
-        if not isinstance(other, Waiter) or other.place is not self or other is waiter:
-            return ()
-        ahead = state.requests.get(other.id)
-        if ahead is None or not state.is_behind(request, ahead, self._is_over):
-            return ()
-        return (other.party,)
-
-    def has_followers(self, waiter: Waiter) -> bool:
-        """Return whether a waiter may stand ahead of others."""
-        return len(self.state(waiter.spec).requests) > 1
 
     def refuse_cycles(self, spec: AcquireSpec) -> None:
         """Fail the waiters for a record whose wait has become a cycle.
@@ -796,70 +579,9 @@ class LeaseManager:
             if cycle:
                 waiter.give_up(DeadlockError(cycle=cycle))
 
-    def describe(self, waiter: Waiter) -> str:
-        """Return what is waited for, since when, and its holders."""
-        spec = waiter.spec
-        waited = self.core.now() - waiter.since
-        how = spec.mode or f"{spec.permits} permits"
-        return (
-            f"{self.word} {spec.name!r} ({how}), asked {waited:.1f} s ago; "
-            f"{self.situation(spec)}"
-        )
-
-    def _too_late(self, spec: AcquireSpec) -> LockTimeout:
+    def too_late(self, spec: AcquireSpec) -> LockTimeout:
         """Return the error of a request that was not granted in time."""
         return LockTimeout(
             f"{self.word} {spec.name!r} was not granted within "
             f"{spec.timeout} s: {self.situation(spec)}"
         )
-
-
-class LineAlarm:
-    """A record that is due though no lease of this process is. An alarm."""
-
-    __slots__ = ("_manager", "_slot", "spec")
-
-    def __init__(self, manager: LeaseManager, spec: AcquireSpec) -> None:
-        """Speak of the record of `spec`."""
-        self._manager = manager
-        self.spec = spec
-        self._slot: Slot | None = None
-
-    def _ring(self) -> None:
-        """Be due."""
-        self._manager.line_is_due(self.spec)
-
-
-def _reason(id: str, commit: Commit | None, default: str) -> str:  # noqa: A002
-    """Return why a grant was taken away, as the event of the commit says."""
-    for event in () if commit is None else commit.events:
-        if getattr(event, "lease_id", None) == id:
-            return str(getattr(event, "reason", None) or default)
-    return default
-
-
-def _read(document: Document, blank: LeaseState) -> LeaseState:
-    """Return the very version that a document holds, for readers."""
-    record: Any = document.record
-    if record.__class__ is blank.__class__:
-        found: LeaseState = record
-        return found
-    state: LeaseState = load(document, blank)
-    return state
-
-
-def changed_ids(
-    before: Document | None, state: LeaseState, blank: LeaseState
-) -> Iterable[str]:
-    """Return the grants and requests that may differ between two versions."""
-    if before is None or before.is_deleted:
-        held, waits = state.tables()
-        return (*held, *waits)
-    old = _read(before, blank)
-    if old.next is state and old.undo is not None:
-        return {changed for _, changed, _ in old.undo}
-    ids: set[str] = set()
-    for each in (old, state):
-        held, waits = each.tables()
-        ids.update(held, waits)
-    return ids

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final, TypeAlias, TypeVar
 
 from swarm.coordination._acquire import Acquisition, Enterable, MultiAcquire
+from swarm.coordination._core import Core
 from swarm.coordination._lease import Lease
 from swarm.coordination._lease_manager import LeaseManager
 from swarm.coordination._lease_state import (
@@ -16,7 +17,6 @@ from swarm.coordination._lease_state import (
 )
 from swarm.coordination._lock_rules import FREE, Mode, check_mode
 from swarm.coordination._names import check_priority, check_timeout
-from swarm.coordination._waiting import Core
 from swarm.model import OWNER, AgentIdentity, Path, Priority, check_text
 
 LOCKS: Final = Path.of("locks")

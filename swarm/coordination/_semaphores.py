@@ -1,13 +1,13 @@
 """Semaphores and limiters, as users hold them and look at them."""
 
 # Some of what is private to users is shared by the files of this package.
-# ruff: noqa: SLF001
 
 from collections.abc import Generator
 from types import TracebackType
 from typing import Any, Final
 
 from swarm.coordination._acquire import Acquisition, Enterable
+from swarm.coordination._core import Core
 from swarm.coordination._lease import Lease
 from swarm.coordination._lease_manager import LeaseManager
 from swarm.coordination._lease_state import AcquireSpec, load, to_micro
@@ -17,7 +17,6 @@ from swarm.coordination._semaphore_rules import (
     check_capacity,
     decide_resize,
 )
-from swarm.coordination._waiting import Core
 from swarm.model import OWNER, AgentIdentity, Path
 
 SEMAPHORES: Final = Path.of("semaphores")
@@ -258,10 +257,9 @@ class SemaphoreHandle(Enterable):
         if core.pause is not None:
             await core.pause()
         spec = self._terms.spec(self._identity, self._path, self._blank)
-        steps = manager._decided(
-            self._identity, spec, decide_resize, lambda: (capacity,)
+        await core.finish(
+            manager.decide(self._identity, spec, decide_resize, lambda: (capacity,))
         )
-        await core.finish(core.run(steps))
         manager.refuse_cycles(spec)
 
     def __repr__(self) -> str:

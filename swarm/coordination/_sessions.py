@@ -47,23 +47,6 @@ class NoAgents:
         return False
 
 
-class Holding(Hashable, Protocol):
-    """What a session holds."""
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-        ...
-
-    def _orphan(self, reason: str) -> None:
-        """Be taken away: the session has ended."""
-        ...
-
-    def _abandon(self) -> None:
-        """Know that the body that ran under it is over."""
-        ...
-
-
 class Session:
     """One turn or task that holds a lease, has held one, or waits for one.
 
@@ -71,7 +54,7 @@ class Session:
         name: Its text in messages.
         party: What it is in the wait-for graph.
         task: The task it is; None for a turn, and for a callback.
-        leases: What it holds, by id.
+        leases: What it holds (`Lease`), by id.
         bodies: The leases under which bodies run in it, if it is a turn or if another
             session holds them.
         is_turn: Whether it is a turn, whose askers wait for it.
@@ -99,8 +82,8 @@ class Session:
         self.name: str = name
         self.task: asyncio.Task[Any] | None = task
         self.party: Hashable = self if party is None else party
-        self.leases: dict[str, Holding] = {}
-        self.bodies: dict[Holding, None] = {}
+        self.leases: dict[str, Any] = {}
+        self.bodies: dict[Any, None] = {}
         self.is_turn: bool = party is not None
         self.is_expected: bool = False
 

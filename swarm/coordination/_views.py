@@ -20,7 +20,6 @@ from swarm.coordination._barriers import BARRIERS, Barrier, BarrierTerms
 from swarm.coordination._lease_state import MICRO, Grant, Request, load
 from swarm.coordination._locks import LOCKS, LockTerms
 from swarm.coordination._semaphores import SEMAPHORES, SemaphoreTerms
-from swarm.coordination._waiting import Steps
 from swarm.errors import NotFound
 from swarm.model import OWNER, AgentIdentity, Document, Path
 from swarm.ports import View
@@ -367,8 +366,7 @@ class Barriers:
             barrier = self._terms.barriers.get(name)
             if barrier is None:
                 barrier = Barrier(core, name, path, found.parties)
-            steps = barrier._breaking(self._identity, reason)
-            if await core.finish(core.run(steps)):
+            if await core.finish(barrier._break(self._identity, reason)):
                 return
         raise NotFound(f"no party waits at a barrier called {name!r}")
 
@@ -386,7 +384,8 @@ class Barriers:
         was_open = self._terms.names.number(name) is not None
         self._terms.names.forget(name)
         barrier = self._terms.barriers.pop(name, None)
-        ended = await core.finish(core.run(_removing(self._identity, path, reason)))
+        removing = core.commit_plan(self._identity, plan_remove, path, reason)
+        ended: Ended | None = await core.finish(removing)
         if barrier is not None:
             barrier._tell(ended)
         if ended is None and not was_open:
@@ -394,11 +393,6 @@ class Barriers:
 
     def __repr__(self) -> str:
         return "<barriers>"
-
-
-def _removing(author: AgentIdentity, path: Path, reason: str) -> "Steps[Ended | None]":
-    _, ended = yield author, None, plan_remove, (path, reason)
-    return ended  # type: ignore[no-any-return]
 
 
 def _always(path: Path) -> bool:  # noqa: ARG001

@@ -8,6 +8,7 @@ import pytest
 from swarm import Agent, LeaseLost, LockTimeout, StaleLease, Swarm
 from swarm.agents import Restart
 from swarm.coordination._lease_manager import LeaseManager
+from swarm.coordination._lease_waiter import LeaseWaiter
 from swarm.kernel import MemoryKernel
 from swarm.ports import Holder
 from swarm.testing import (
@@ -87,7 +88,7 @@ def test_a_lock_leaves_no_waiter_wherever_its_users_are_cancelled():
 
 def test_a_cancelled_waiter_that_keeps_its_place_is_found(monkeypatch):
     """G6: those behind it wait for ever."""
-    monkeypatch.setattr(LeaseManager, "withdraw", lambda self, waiter: None)
+    monkeypatch.setattr(LeaseWaiter, "withdraw", lambda waiter: None)
     breaks(locked, WRONG)
 
 

@@ -16,7 +16,7 @@ from swarm import (
     Swarm,
 )
 from swarm.coordination import Arrival, Lease, _barrier_rules, _barriers
-from swarm.coordination._barriers import Barrier
+from swarm.coordination._barriers import Barrier, PartyWaiter
 from swarm.coordination._lock_rules import LockState, goes_with
 from swarm.coordination._semaphore_rules import SemaphoreState
 from swarm.coordination._waiting import Waiter
@@ -300,10 +300,10 @@ WRONG = (AssertionError, StuckError, ExceptionGroup)
 def test_a_ghost_at_a_barrier_is_found(monkeypatch):
     """B10: who has given up is not counted."""
 
-    def leaves_its_shadow(self, waiter):
+    def leaves_its_shadow(waiter):
         waiter.fail(BarrierTimeout("gave up", generation=0, reason="gave up"))
 
-    monkeypatch.setattr(Barrier, "time_out", leaves_its_shadow)
+    monkeypatch.setattr(PartyWaiter, "time_out", leaves_its_shadow)
     breaks(meetings, WRONG)
 
 
@@ -390,7 +390,7 @@ def test_a_cancelled_party_is_not_waited_for():
 
 def test_a_cancelled_party_that_stays_counted_is_found(monkeypatch):
     """B10: the check can fail."""
-    monkeypatch.setattr(Barrier, "withdraw", lambda self, waiter: None)
+    monkeypatch.setattr(PartyWaiter, "withdraw", lambda waiter: None)
     breaks(deserted, WRONG)
 
 

@@ -10,8 +10,10 @@ from typing import Any
 
 from swarm.coordination._lease import Lease
 from swarm.coordination._lease_manager import LeaseManager
+from swarm.coordination._lease_rules import EXPIRED
 from swarm.coordination._lease_state import AcquireSpec, Grant
 from swarm.coordination._sessions import Session
+from swarm.model import TIME
 from swarm.testing.faults._injector import Injector
 
 
@@ -24,12 +26,12 @@ class FaultyLeaseManager(LeaseManager):
         loop: Any = self.core.loop
         injector: Injector = loop.faults
         for fault in injector.at("lease", spec.name):
-            expire = partial(self._expire, lease)
+            expire = partial(self._expire, spec, lease)
             loop.call_later(fault.amount, injector.later, fault, expire)
         return lease
 
-    def _expire(self, lease: Lease) -> bool:
+    def _expire(self, spec: AcquireSpec, lease: Lease) -> bool:
         is_held = lease.id in self.core.leases
         if is_held:
-            self.expire(lease)
+            self.core.run(self.force(TIME, spec, lease.id, EXPIRED))
         return is_held

@@ -1,0 +1,160 @@
+"""What of locks and semaphores this process does not decide itself.
+
+Another process commits a grant or an end, as the log says; and a record comes due of
+which no lease of this process would know.
+"""
+
+# Some of what is private to users is shared by the files of this package.
+# ruff: noqa: SLF001
+
+from collections.abc import Iterable
+from typing import Any
+
+from swarm.coordination._alarms import Slot
+from swarm.coordination._lease_rules import EXPIRED, decide_sweep
+from swarm.coordination._lease_state import MICRO, AcquireSpec, LeaseState, load
+from swarm.errors import Closed
+from swarm.model import TIME, Commit, Document
+
+
+class RecordWatch:
+    """Watches the records of one manager."""
+
+    def __init__(self, manager: Any) -> None:
+        """Tell waiters and holders of a `LeaseManager`, which imports this module."""
+        self._manager: Any = manager
+        self._core = manager.core
+        self._due: dict[str, DueRecord] = {}
+        manager.core.watchers[f"{manager.word}s"] = self.saw
+
+    def saw(self, document: Document, commit: Commit) -> None:
+        """See a record that another process has written; must not commit."""
+        blank = self._manager.blank
+        is_gone = document.is_deleted
+        state = blank if is_gone else _read(document, blank)
+        for id in changed_ids(document.previous, state, blank):  # noqa: A001
+            self.see(id, state, commit.revision, commit)
+        self._manager.pass_returned_soon()
+        due = self._due.get(document.path.text)
+        if due is not None:
+            self.watch(due.spec)
+
+    def see(
+        self,
+        id: str,  # noqa: A002
+        state: LeaseState,
+        revision: int = 0,
+        commit: Commit | None = None,
+    ) -> None:
+        """Tell a waiter or a holder of this process what a record says of it."""
+        manager, core = self._manager, self._core
+        held, waits = state.tables()
+        waiter: Any = core.waiters.get(id)
+        if waiter is not None:
+            if waiter.is_decided or id in waits:
+                return
+            grant = held.get(waiter.upgrades or id)
+            if grant is None or (waiter.upgrades and grant.mode != "exclusive"):
+                lost = _reason(waiter.upgrades or id, commit, "removed")
+                why = state.refusal(waiter.spec) or lost
+                waiter.fail(waiter.error or manager.in_vain(waiter.spec, why))
+                return
+            grant.token = grant.token or revision
+            manager.grant(waiter, grant)
+            return
+        lease = core.leases.get(id)
+        if lease is None or lease.token >= revision:
+            return
+        grant = held.get(id)
+        if grant is not None:
+            if grant.token > lease.token:
+                manager.change(lease, grant)
+        elif lease._grant.expires <= core.kernel_now():
+            manager.end(lease, EXPIRED)
+        else:
+            manager.end(lease, _reason(id, commit, "it was taken away"))
+
+    def watch(self, spec: AcquireSpec) -> None:
+        """Look again when a record is due that no lease of this process looks after.
+
+        A lock that stays closed for a while is opened then (L18); the lease of another
+        process may end without anyone to say so (L11).
+        """
+        state = self._manager.state(spec)
+        due = state.opens_at
+        if state.requests:
+            at, holder = state.first_end()
+            if holder and holder not in self._core.leases:
+                due = min(due, at) if due else at
+        text = spec.path.text
+        record = self._due.get(text)
+        if not due:
+            if record is not None:
+                self._core.alarms.discard(self._due.pop(text))
+            return
+        if record is None:
+            record = self._due[text] = DueRecord(self, spec)
+        self._core.alarms.set(record, max(0, due - self._core.kernel_now()) / MICRO)
+
+    def is_due(self, spec: AcquireSpec) -> None:
+        """Remove what has expired, and grant the next request."""
+        self._due.pop(spec.path.text, None)
+        self._core.run(self._sweep(spec))
+
+    async def _sweep(self, spec: AcquireSpec) -> None:
+        try:
+            await self._manager.decide(TIME, spec, decide_sweep, tuple)
+        except Closed:
+            return
+        self.watch(spec)
+
+
+class DueRecord:
+    """A record that is due though no lease of this process is. An alarm."""
+
+    __slots__ = ("_slot", "_watch", "spec")
+
+    def __init__(self, watch: RecordWatch, spec: AcquireSpec) -> None:
+        """Speak of the record of `spec`."""
+        self._watch = watch
+        self.spec = spec
+        self._slot: Slot | None = None
+
+    def _ring(self) -> None:
+        """Be due."""
+        self._watch.is_due(self.spec)
+
+
+def _reason(id: str, commit: Commit | None, default: str) -> str:  # noqa: A002
+    """Return why a grant was taken away, as the event of the commit says."""
+    for event in () if commit is None else commit.events:
+        if getattr(event, "lease_id", None) == id:
+            return str(getattr(event, "reason", None) or default)
+    return default
+
+
+def _read(document: Document, blank: LeaseState) -> LeaseState:
+    """Return the very version that a document holds, for readers."""
+    record: Any = document.record
+    if record.__class__ is blank.__class__:
+        found: LeaseState = record
+        return found
+    state: LeaseState = load(document, blank)
+    return state
+
+
+def changed_ids(
+    before: Document | None, state: LeaseState, blank: LeaseState
+) -> Iterable[str]:
+    """Return the grants and requests that may differ between two versions."""
+    if before is None or before.is_deleted:
+        held, waits = state.tables()
+        return (*held, *waits)
+    old = _read(before, blank)
+    if old.next is state and old.undo is not None:
+        return {changed for _, changed, _ in old.undo}
+    ids: set[str] = set()
+    for each in (old, state):
+        held, waits = each.tables()
+        ids.update(held, waits)
+    return ids
