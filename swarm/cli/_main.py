@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from swarm.cli._demo import run_demo
 from swarm.cli._store import add_commands
@@ -56,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "kill it in the middle, and run it again",
     )
     add_commands(commands)
+    _add_run(commands)
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.print_help()
@@ -71,6 +73,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("swarm demo: interrupted", file=sys.stderr)
         return 130
+
+
+def _add_run(commands: Any) -> None:
+    """Add `swarm run` to the parser."""
+    command = commands.add_parser(
+        "run",
+        help="run a program in one process or several",
+        description="Run `async def main(swarm)` of a program, in one process or in "
+        "several that share a tree on a server. A process that dies is started again. "
+        "Ctrl-C lets agents finish what is queued, a second one cancels them, a third "
+        "one leaves. Exit codes: 0 ended, 1 failed, 2 usage, 3 work left, 5 storage in "
+        "use or damaged, 130 interrupted.",
+    )
+    command.add_argument("target", help="FILE.py:FUNCTION or MODULE:FUNCTION")
+    command.add_argument(
+        "--storage",
+        default="memory://",
+        help="where the tree lives, as redis://localhost (default: %(default)s)",
+    )
+    command.add_argument(
+        "--processes",
+        type=_positive,
+        default=1,
+        help="how many processes run the program (default: %(default)s)",
+    )
+    command.add_argument(
+        "--name", default="default", help="the swarm's name (default: %(default)s)"
+    )
+    command.set_defaults(run=_run_program)
+
+
+def _run_program(options: argparse.Namespace) -> int:
+    from swarm.cli._run import run
+
+    return run(
+        options.target,
+        storage=options.storage,
+        processes=options.processes,
+        name=options.name,
+    )
 
 
 def _positive(text: str) -> int:
