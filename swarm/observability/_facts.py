@@ -103,8 +103,7 @@ def _agent_counts(source: FactSource) -> dict[str, Any]:
     cells = _cells(source)
     statuses: Counter[str] = Counter()
     for cell in cells:
-        is_busy = cell.status == "idle" and cell.is_busy()
-        statuses["busy" if is_busy else str(cell.status)] += 1
+        statuses[_status(cell)] += 1
     return {
         "total": len(cells),
         "by_status": dict(statuses),
@@ -113,6 +112,11 @@ def _agent_counts(source: FactSource) -> dict[str, Any]:
         "failures": sum(cell.failures for cell in cells),
         "restarts": sum(cell.restarts for cell in cells),
     }
+
+
+def _status(cell: Cell) -> str:
+    is_busy = cell.status == "idle" and cell.is_busy()
+    return "busy" if is_busy else str(cell.status)
 
 
 def _task_counts(source: FactSource) -> dict[str, Any]:
@@ -183,9 +187,21 @@ def _text(error: BaseException) -> str:
 
 
 def agents(
-    swarm: Surface, *, limit: int = 200, offset: int = 0
+    swarm: Surface,
+    *,
+    text: str = "",
+    status: str | None = None,
+    limit: int = 200,
+    offset: int = 0,
 ) -> list[dict[str, Any]]:
-    """Return the living agents, oldest first.
+    """Return the living agents that fit all that is given, oldest first.
+
+    Args:
+        swarm: The swarm.
+        text: What their name or type contains, in any case of letters.
+        status: A status.
+        limit: How many at most; never more than 1,000.
+        offset: How many to leave out first.
 
     Returns:
         Records `{"name", "type", "session", "role", "capabilities", "status", "load",
@@ -199,8 +215,17 @@ def agents(
     source = source_of(swarm)
     if source is None:
         return []
-    chosen = _cells(source)[offset : offset + bounded(limit)]
-    return [_agent(source, cell) for cell in chosen]
+    text = text.lower()
+    found = (
+        cell
+        for cell in _cells(source)
+        if (not text or text in f"{cell.name}\n{cell.identity.type}".lower())
+        and (status is None or _status(cell) == status)
+    )
+    first = max(0, offset)
+    return [
+        _agent(source, cell) for cell in islice(found, first, first + bounded(limit))
+    ]
 
 
 def agent(swarm: Surface, name: str) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """Facts about units of work: tasks, handoffs, checkpoints, pipelines; see `_facts`."""
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, Final
 
 import orjson
@@ -30,6 +31,7 @@ _HANDOFFS: Final = Path.of("handoffs")
 _CHECKPOINTS: Final = Path.of("checkpoints")
 _PIPELINES: Final = Path.of("pipelines")
 _ERROR: Final = 500
+_LOOKED_AT: Final = 20_000
 
 
 # --- tasks ----------------------------------------------------------------------------
@@ -41,6 +43,7 @@ def tasks(
     kind: str | None = None,
     status: str | None = None,
     assignee: str | None = None,
+    error: str | None = None,
     limit: int = 100,
     offset: int = 0,
 ) -> list[dict[str, Any]]:
@@ -51,6 +54,8 @@ def tasks(
         kind: A kind or a pattern of kinds, as for `swarm.tasks.find`.
         status: A status; an unknown one fits no task.
         assignee: The name of the agent that works on it.
+        error: What the error of one of its attempts begins with; only the newest
+            20,000 tasks are looked at for it.
         limit: How many at most; never more than 1,000.
         offset: How many of the newest to leave out.
 
@@ -68,7 +73,7 @@ def tasks(
         return []
     found: list[dict[str, Any]] = []
     skip = max(0, offset)
-    for record in _matching(source, work, kind, status, assignee):
+    for record in _matching(source, work, kind, status, assignee, error):
         if len(found) >= bounded(limit):
             break
         if skip:
@@ -84,6 +89,7 @@ def _matching(
     kind: str | None,
     status: str | None,
     assignee: str | None,
+    error: str | None,
 ) -> Iterator[TaskRecord]:
     try:
         selector = None if kind is None else TaskSelector(kind, ())
@@ -95,13 +101,21 @@ def _matching(
     elif status == TaskStatus.RUNNING:
         running = list(work.index.running())
         records = sorted(running, key=lambda record: -record.created_at)
+    if error is not None:
+        records = islice(records, _LOOKED_AT)
     for record in records:
         if (
             (status is None or record.status.value == status)
             and (selector is None or selector.takes(record.spec.kind))
+            and (error is None or _has_failed_with(record, error))
             and source.sees(record.spec.path)
         ):
             yield record
+
+
+def _has_failed_with(record: TaskRecord, error: str) -> bool:
+    found = (masked_text(clipped(each, _ERROR)) for each in record.errors())
+    return any(each.startswith(error) for each in found)
 
 
 def _task(source: FactSource, work: TaskManager, record: TaskRecord) -> dict[str, Any]:

@@ -57,6 +57,7 @@ an agent has the same methods and acts as that agent, within the `Policy`.
 from swarm.system._agent import Agent
 from swarm.system._config import SwarmConfig
 from swarm.system._coordinator import Coordinator
+from swarm.system._dashboard import Dashboard, DashboardApp
 from swarm.system._portal import Portal
 from swarm.system._surface import Surface, coordinator_of
 from swarm.system._swarm import Swarm
@@ -64,6 +65,8 @@ from swarm.system._swarm import Swarm
 __all__ = [
     "Agent",
     "Coordinator",
+    "Dashboard",
+    "DashboardApp",
     "Portal",
     "Surface",
     "Swarm",

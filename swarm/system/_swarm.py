@@ -1,7 +1,7 @@
 """`Swarm`: a scope in which agents live."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, Self
 
@@ -21,6 +21,7 @@ from swarm.state import Policy
 from swarm.system._body import Body
 from swarm.system._config import SwarmConfig
 from swarm.system._coordinator import Coordinator, OnFailure, Phase, log
+from swarm.system._dashboard import Dashboard, DashboardApp, dashboard_package
 from swarm.system._portal import Portal
 from swarm.system._storage import schedule_snapshots
 from swarm.system._surface import AgentSurfaces, Surface
@@ -338,6 +339,74 @@ class Swarm(Surface):
         if cancelled is not None and cancelled is not error:
             raise cancelled
         return error is not None and is_ours and cancelled is None
+
+    async def dashboard(
+        self,
+        *,
+        port: int = 0,
+        actions: bool = False,
+        actor: str = "",
+        tell: Callable[[str], object] | None = print,
+    ) -> Dashboard:
+        """Serve the dashboard from this event loop, and print the URL to open.
+
+        It is served at 127.0.0.1 until its `close` or the end of the swarm. See
+        `swarm.observability.dashboard` for its pages, its cost and its safety.
+
+        Args:
+            port: The port to listen on; 0: a free one.
+            actions: Whether the pages may retry, cancel and resolve tasks, and pause
+                and resume agents. Each action is a `dashboard.action` event.
+            actor: Who does so, for those events; "": the user of this process.
+            tell: What is called with the line that has the URL; None: nothing.
+
+        Raises:
+            ImportError: The extra is missing: pip install 'swarm-actors[dashboard]'.
+            OSError: The port is taken.
+            Closed: The swarm is closed.
+            WrongLoop: Called from another event loop.
+        """
+        self._open()
+        served: Dashboard = dashboard_package().serve(
+            self, port, actions=actions, actor=actor
+        )
+        if tell is not None:
+            tell(f"dashboard of swarm '{self._name}': {served.url}")
+        return served
+
+    def asgi(
+        self,
+        *,
+        token: str | None = None,
+        hosts: Iterable[str] = (),
+        actions: bool = False,
+        actor: str = "",
+    ) -> DashboardApp:
+        """Return the dashboard as an ASGI app, to be mounted in an app of yours.
+
+        `app.mount("/swarm", dashboard := swarm.asgi())`, and the first visit is to
+        `/swarm/?token=` and `dashboard.token`. It has to run in this event loop. A page
+        that is open keeps its connection for up to a minute, so give a server that is
+        to end sooner a time-out, such as uvicorn's `timeout_graceful_shutdown`.
+
+        Args:
+            token: What the first visit needs, 22 characters or more; None: a new one.
+            hosts: The names of hosts that browsers reach it by, besides localhost and
+                127.0.0.1: "example.org", or "example.org:8443" for one port only.
+            actions: As for `dashboard`.
+            actor: As for `dashboard`.
+
+        Raises:
+            ImportError: The extra is missing: pip install 'swarm-actors[dashboard]'.
+            ValueError: The token is too short.
+            Closed: The swarm is closed.
+            WrongLoop: Called from another event loop.
+        """
+        self._open()
+        made: DashboardApp = dashboard_package().make_app(
+            self, actions=actions, actor=actor, token=token, hosts=hosts
+        )
+        return made
 
     def portal(self) -> Portal:
         """Return the way into this swarm from other threads.

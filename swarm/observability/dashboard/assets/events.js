@@ -1,0 +1,35 @@
+// Events as they come: filter, pause, and go on where the page stopped.
+
+import { h } from "./dom.js";
+import { agentLink, brief, clock, filters, json } from "./parts.js";
+
+const KEPT = 500;
+
+export const events = {
+  view: () => "events", nav: "events",
+  query: ({ query }) => query,
+  take(shown, sections) {
+    const { events: fresh, skipped, ...others } = sections;
+    Object.assign(shown, others);
+    if (skipped) shown.rows = [{ id: `gap ${sections.cursor}`, gap: true }, ...(shown.rows ?? [])];
+    if (fresh) shown.rows = [...fresh.reverse(), ...(shown.rows ?? [])].slice(0, KEPT);
+  },
+  draw(shown, route, context) {
+    const rows = shown.rows ?? [];
+    return {
+      title: "Events",
+      body: [
+        filters(route, context, [{ name: "types", label: "Type", hint: "task.*, or ** with state" }, { name: "source", label: "Source" }, { name: "correlation", label: "Correlation id" }]),
+        h("p", { class: "buttons" }, h("button", { onclick: context.pause, "aria-pressed": String(context.isPaused) }, context.isPaused ? "Go on" : "Pause"),
+          h("span", null, `the newest ${rows.length} are shown, the newest first`)),
+        !rows.length && !context.isFresh && h("p", { class: "empty" }, "No event yet."),
+        h("ol", { class: "log" }, rows.map((event) => event.gap ? h("li", { key: event.id, class: "gap" }, "some events were left out: there were too many to show")
+          : h("li", { key: event.id, class: /fail|alert|expired|escalat|contention/.test(event.type) ? "is-bad" : "" }, h("details", null,
+            h("summary", null, clock(event.at), " ", h("b", null, event.type), " ", h("span", { class: "from" }, event.source), " ", h("code", null, brief(event.payload, 160))),
+            h("div", { class: "more" }, h("p", null, "from ", agentLink(event.source), ", revision ", event.seq),
+              h("p", null, "correlation ", h("a", { href: `#/events?correlation=${encodeURIComponent(event.correlation_id)}` }, event.correlation_id), event.causation_id && `, caused by ${event.causation_id}`),
+              json(event.payload)))))),
+      ],
+    };
+  },
+};
