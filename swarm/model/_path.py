@@ -242,6 +242,8 @@ def sort_key(path: Path) -> tuple[tuple[bool, Segment], ...]:
 
 
 _SPECIAL: Final = frozenset(".[]\"'*")
+_NOT_PLAIN: Final = frozenset("[]\"'* ")
+_PLAIN_CHARS: Final = MAX_PATH_BYTES // 4  # none takes more than four bytes
 
 
 def _is_bare(name: str) -> bool:
@@ -287,6 +289,10 @@ def _is_segment(segment: object) -> TypeGuard[Segment]:
 
 @lru_cache(maxsize=65_536)
 def _parse_path(text: str) -> Path:
+    if text.isprintable() and _NOT_PLAIN.isdisjoint(text) and len(text) <= _PLAIN_CHARS:
+        names = tuple(text.split("."))
+        if all(names):  # fast path: no segment is quoted, an index or empty
+            return Path(names, text)
     segments = tuple(_scan(text))
     for segment in segments:
         if isinstance(segment, Wild):

@@ -37,6 +37,9 @@ KEPT: Final = tuple(
 )
 """Folders of swarm's own records: read here, and changed only by their own parts."""
 
+_KEPT_AT: Final = {folder.segments: folder for folder in KEPT}
+_KEPT_BELOW: Final = {folder.segments[:1]: folder for folder in reversed(KEPT)}
+
 _CACHED: Final = 16_384
 
 T = TypeVar("T")
@@ -146,17 +149,25 @@ class Access:
                 of the records that swarm itself keeps.
         """
         place = self.place(path)
-        for folder in KEPT:
-            if place.within(folder) or folder.within(place):
-                raise AccessDenied(
-                    f"{folder} holds records that swarm keeps itself; "
-                    "it can be read here, and is changed by its own part of swarm"
-                )
+        folder = _kept_folder(place)
+        if folder is not None:
+            raise AccessDenied(
+                f"{folder} holds records that swarm keeps itself; "
+                "it can be read here, and is changed by its own part of swarm"
+            )
         decision = self.permissions.decide(place, "write")
         if not decision:
             raise AccessDenied(str(decision))
         _remember(self.writes, path, place)
         return place
+
+
+def _kept_folder(place: Path) -> Path | None:
+    """Return the folder of `KEPT` that a place is in, or that is in the place."""
+    segments = place.segments
+    if len(segments) == 1:
+        return _KEPT_BELOW.get(segments)
+    return _KEPT_AT.get(segments[:1]) or _KEPT_AT.get(segments[:2])
 
 
 def _remember(cache: dict[str, T], text: str, known: T) -> None:
