@@ -20,7 +20,7 @@ from swarm.agents._restart import (
     check_intensity,
 )
 from swarm.errors import ConfigMismatch
-from swarm.model import Backoff, check_choice
+from swarm.model import Backoff, check_choice, check_seconds
 
 A = TypeVar("A", bound=Actor)
 Ts = TypeVarTuple("Ts")
@@ -47,8 +47,7 @@ class SpawnOptions:
         """
         if type(self.mailbox) is not int or self.mailbox < 1:
             raise ValueError(f"a mailbox holds 1 request or more, not {self.mailbox!r}")
-        if not self.shutdown > 0:
-            raise ValueError(f"shutdown is above 0 seconds, not {self.shutdown!r}")
+        check_seconds("shutdown", self.shutdown)
         if self.restart is not None and not isinstance(self.restart, Restart):
             raise TypeError(f"restart takes a Restart or None, not {self.restart!r}")
         if isinstance(self.capabilities, str):

@@ -9,7 +9,7 @@ from swarm.agents._lifecycle import Status
 from swarm.agents._records import AgentFailure, AgentInfo, generated_path
 from swarm.agents._ref import Ref
 from swarm.errors import NoSuchAgent
-from swarm.model import Path
+from swarm.model import Path, check_choice
 
 _FAILURES: Final = 32
 
@@ -118,12 +118,17 @@ class Registry:
             capability: One of their capabilities.
             role: Their role.
             status: What they are doing now.
+
+        Raises:
+            ValueError: There is no such status.
         """
         if unnamed:
             raise TypeError(
                 "agents.find takes keywords: find(capability=...), find(type=...), "
                 "find(role=...) or find(status=...)"
             )
+        if status is not None:
+            check_choice("a status", status, tuple(Status))
         found: list[Ref[Any]] = []
         for ref, cell in zip(self, tuple(self._table.cells.values()), strict=True):
             identity = cell.identity

@@ -124,6 +124,11 @@ class StateHandle(WritableState):
             Exception: Whatever the predicate raised.
         """
         seconds = None if timeout is None else as_seconds("a timeout", timeout)
+        if not callable(predicate):
+            raise TypeError(
+                f"wait_until() takes a function of the value, not {predicate!r}; "
+                "such as lambda value: value == 1"
+            )
         pattern = Pattern.of(*self._place(path).segments)
         reader = await self._kernel.follow(None, pattern)
         timer = None

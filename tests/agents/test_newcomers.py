@@ -48,7 +48,10 @@ class Learner(Agent):
         (lambda s, r: s.agents.find("research"), r"capability="),
         (lambda s, r: s.spawn(Learner, capabilities="x"), "list"),
         (lambda s, r: s.spawn(Learner, shutdown=0), "above 0"),
+        (lambda s, r: s.spawn(Learner, shutdown="5"), "shutdown is a number"),
         (lambda s, r: s.spawn(Learner, mailbox=True), "mailbox"),
+        (lambda s, r: s.agents.find(status="busyy"), "a status is one of.*busy,"),
+        (lambda s, r: s.state.wait_until("a", 5), "lambda value"),
     ],
 )
 @virtual
