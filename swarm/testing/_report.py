@@ -192,8 +192,8 @@ def _wait_in_swarm(task: Any, waiter: Any) -> Wait:
             server = getattr(getattr(envelope, "cell", None), "task", None)
             found = Wait(f"agent {envelope}", () if server is None else (server,))
         elif where == "Waiter.wait":
-            what = getattr(frame.f_locals.get("self"), "what", None)
-            found = Wait(f"{getattr(what, 'name', 'a barrier')!r}")
+            waiter_in_swarm = frame.f_locals["self"]
+            found = Wait(waiter_in_swarm.describe_wait())
         elif where in _IDLE and waiter is not None:
             found = Wait(_IDLE[where])
     return found

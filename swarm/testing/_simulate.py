@@ -83,7 +83,9 @@ def simulate(
     def decorate(coroutine_function: Callable[..., Awaitable[Any]]) -> Any:
         if not inspect.iscoroutinefunction(_unwrapped(coroutine_function)):
             name = getattr(coroutine_function, "__qualname__", coroutine_function)
-            raise TypeError(f"@simulate is for an `async def`; {name} is none")
+            raise TypeError(
+                f"@simulate is for an `async def`; {name} is a plain function"
+            )
         signature = inspect.signature(coroutine_function)
         wants_sim = "sim" in signature.parameters
 

@@ -106,7 +106,8 @@ class Tracer:
         else:
             place = place_of(task.get_coro())
             wait = wait_of(task, self.holders)
-            state = "yields" if wait is NEXT_TURN else f"waits for {wait.text}"
+            what = wait.text.partition(", asked ")[0]  # the table has the rest
+            state = "yields" if wait is NEXT_TURN else f"waits for {what}"
         name = self.names[lane]
         self._add(Row(self._time, lane, name, place, state, overtook, late))
 

@@ -10,6 +10,7 @@ import anyio
 import attrs
 import pytest
 
+from swarm import Swarm
 from swarm.testing import (
     BlobError,
     Deviation,
@@ -85,6 +86,27 @@ def test_a_deadlock_names_primitive_line_holder_and_cycle():
     assert "main  waits for gather(t1, t2)  at locks.py:" in text
     assert "t1    waits for Lock held by t2  at locks.py:" in text
     assert "cycle: t1 -> t2 -> t1" in text
+
+
+def test_a_task_that_waits_for_a_lock_of_a_swarm_names_the_lock_and_its_holder():
+    async def program():
+        gate = asyncio.Event()
+
+        async def hold():
+            async with swarm.lock("press").acquire(ttl=1e9):
+                await gate.wait()
+
+        async def want():
+            async with swarm.lock("press").acquire(timeout=None):
+                gate.set()
+
+        async with Swarm() as swarm, asyncio.TaskGroup() as group:
+            group.create_task(hold(), name="ada")
+            group.create_task(want(), name="bo")
+
+    text = str(run(program, max_time=100.0).error)
+    assert "bo             waits for lock 'press' (exclusive)" in text
+    assert "held by task 'ada'" in text
 
 
 def test_a_self_deadlock_is_a_cycle_of_one():
