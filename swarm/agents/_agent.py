@@ -9,13 +9,13 @@ from swarm.agents._beside import AgentTimer, exit_stack, start_child
 from swarm.agents._cell import Cell
 from swarm.agents._ref import Ref
 from swarm.errors import InvalidTransition
-from swarm.model import AgentIdentity
+from swarm.model import AgentIdentity, Displayable
 
 P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
 
 
-class Actor:
+class Actor(Displayable):
     """An agent as far as agents know: identity, hooks, a ref to itself."""
 
     __slots__ = ("__dict__", "__weakref__", "_cell")

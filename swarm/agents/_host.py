@@ -218,6 +218,10 @@ class Supervision(Protocol):
         """Spawn an agent; return its cell."""
         ...
 
+    def group_of(self, cell: Any) -> Any:
+        """Return the innermost group that an agent is in, or None."""
+        ...
+
     def failed(self, cell: Any, error: BaseException, envelope: Any = None) -> None:
         """Take a failure that no asker receives, and the request in hand."""
         ...

@@ -7,7 +7,7 @@ import attrs
 
 from swarm.agents._lifecycle import Status
 from swarm.errors import StaleLease
-from swarm.model import AgentIdentity, Document, Path, to_datetime
+from swarm.model import AgentIdentity, Displayable, Document, Path, to_datetime
 from swarm.ports import decode_holders
 
 REGISTRY: Final = Path.of("global", "registry")
@@ -122,7 +122,7 @@ def status_in(document: Document) -> Status:
 
 
 @attrs.frozen(kw_only=True)
-class AgentInfo:
+class AgentInfo(Displayable):
     """One agent at one moment.
 
     Attributes:

@@ -32,7 +32,7 @@ from swarm.agents._mailbox import State
 from swarm.agents._protocol import ResolvedMethod, resolve, resolve_name
 from swarm.agents._stream import Stream
 from swarm.errors import AgentDied, AskTimeout, Closed, DeadlockError, MailboxFull
-from swarm.model import AgentIdentity, Cause, with_trace
+from swarm.model import AgentIdentity, Cause, Displayable, with_trace
 from swarm.ports import AgentCall, current_cause, current_trace, run_at_once
 
 A_co = TypeVar("A_co", covariant=True)
@@ -41,7 +41,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class Ref(Generic[A_co]):
+class Ref(Displayable, Generic[A_co]):
     """A handle on an agent. Immutable, cheap, equal to every other ref of the agent.
 
     It stays good while the agent is restarted. Once the agent has ended, requests

@@ -9,7 +9,7 @@ from swarm.agents._lifecycle import Status
 from swarm.agents._records import AgentFailure, AgentInfo, generated_path
 from swarm.agents._ref import Ref
 from swarm.errors import NoSuchAgent
-from swarm.model import Path, check_choice
+from swarm.model import Displayable, Path, check_choice
 
 _FAILURES: Final = 32
 
@@ -66,7 +66,7 @@ class AgentTable:
         self.failures.append(failure)
 
 
-class Registry:
+class Registry(Displayable):
     """The living agents of one swarm, in the order in which they were spawned."""
 
     def __init__(self, table: AgentTable) -> None:

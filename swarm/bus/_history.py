@@ -16,6 +16,7 @@ from swarm.model import (
     EPOCH,
     EVENT_TYPE,
     Commit,
+    Displayable,
     Document,
     Event,
     Path,
@@ -155,7 +156,7 @@ class EventHistory:
             )
 
 
-class Page(list[Event[Any]]):
+class Page(list[Event[Any]], Displayable):
     """The events that a query found: a list, which may also be awaited.
 
     Attributes:

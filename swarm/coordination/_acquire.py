@@ -17,6 +17,7 @@ from swarm.coordination._lease_manager import LeaseManager
 from swarm.coordination._lease_state import AcquireSpec
 from swarm.coordination._lease_waiter import LeaseWaiter
 from swarm.errors import LeaseLost
+from swarm.model import Displayable
 from swarm.ports import Condition, current_task
 
 T = TypeVar("T", Lease, "Leases")
@@ -50,7 +51,7 @@ def pop_entered(entered: Entered[T], frame: types.FrameType) -> T:
     return entered.pop()[0]
 
 
-class Enterable:
+class Enterable(Displayable):
     """Something of which `async with` takes the usual, in any number of tasks."""
 
     # Not slots: each call of `swarm.lock` makes one, and the class has the defaults.

@@ -33,7 +33,7 @@ from swarm.errors import (
     Closed,
     ConfigMismatch,
 )
-from swarm.model import AgentIdentity, Commit, Document, Path
+from swarm.model import AgentIdentity, Commit, Displayable, Document, Path
 
 BARRIERS: Final = Path.of("barriers")
 """The folder of their documents."""
@@ -338,7 +338,7 @@ class BarrierTerms:
         return None if name is None else BARRIERS.child(name)
 
 
-class BarrierHandle:
+class BarrierHandle(Displayable):
     """One barrier, as one identity holds it."""
 
     __slots__ = ("_barrier", "_identity")

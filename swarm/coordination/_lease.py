@@ -13,7 +13,7 @@ from swarm.coordination._lease_rules import EXPIRED, HANDED_OVER, RELEASED
 from swarm.coordination._lease_state import AcquireSpec, Grant, to_micro
 from swarm.coordination._sessions import Session
 from swarm.errors import Closed, LeaseLost, StaleLease
-from swarm.model import TIME
+from swarm.model import TIME, Displayable
 from swarm.ports import Condition, Holder, current_task
 
 CLOSED: Final = "the swarm is closed"
@@ -40,7 +40,7 @@ class Loss:
         return self._lease._wait_gone().__await__()
 
 
-class Lease:
+class Lease(Displayable):
     """The right to something, for a time, and the proof of it. A `Guard` for writes.
 
     As `async with lease:` it is renewed while the body runs (unless `renew=False` was

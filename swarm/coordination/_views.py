@@ -21,7 +21,7 @@ from swarm.coordination._lease_state import MICRO, Grant, Request, load
 from swarm.coordination._locks import LOCKS, LockTerms
 from swarm.coordination._semaphores import SEMAPHORES, SemaphoreTerms
 from swarm.errors import NotFound
-from swarm.model import OWNER, AgentIdentity, Document, Path
+from swarm.model import OWNER, AgentIdentity, Displayable, Document, Path
 from swarm.ports import View
 
 T = TypeVar("T", LockTerms, SemaphoreTerms)
@@ -139,7 +139,7 @@ class QueuedParty:
     waited: float
 
 
-class LeaseViews(Generic[T, H, Q]):
+class LeaseViews(Displayable, Generic[T, H, Q]):
     """All records of one kind, as one identity may see them."""
 
     __slots__ = ("_identity", "_terms")
@@ -327,7 +327,7 @@ def _requests(view: View, *where: Any) -> list[tuple[str, Request, int]]:
     ]
 
 
-class Barriers:
+class Barriers(Displayable):
     """All barriers, as one identity may see them: `swarm.barriers`."""
 
     __slots__ = ("_identity", "_terms")

@@ -32,6 +32,7 @@ from swarm.model._change import (
     Announcement,
     Change,
     ChangeKind,
+    ChangeList,
     Commit,
     kind_of,
     living,
@@ -45,6 +46,7 @@ from swarm.model._checks import (
     check_text,
     check_whole,
 )
+from swarm.model._displayable import Displayable
 from swarm.model._event import Event, RecalledEvent
 from swarm.model._event_type import (
     EVENT_TYPE,
@@ -144,7 +146,9 @@ __all__ = [
     "Cause",
     "Change",
     "ChangeKind",
+    "ChangeList",
     "Commit",
+    "Displayable",
     "Document",
     "Event",
     "HandoffAccepted",

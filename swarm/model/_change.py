@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from swarm.model._cause import Cause
+from swarm.model._displayable import Displayable
 from swarm.model._identity import TIME, AgentIdentity
 from swarm.model._path import Segment
 from swarm.model._value import (
@@ -69,7 +70,7 @@ class Commit:
 
 
 @attrs.frozen(kw_only=True)
-class Change:
+class Change(Displayable):
     """A change of one document, as watches and history show it.
 
     Attributes:
@@ -98,6 +99,12 @@ class Change:
     def timestamp(self) -> datetime.datetime:
         """When it happened, in UTC."""
         return to_datetime(self.at)
+
+
+class ChangeList(list[Change], Displayable):
+    """Changes of one place, oldest first: a list, which a notebook shows as diffs."""
+
+    __slots__ = ()
 
 
 def living(document: Document | None) -> Document | None:

@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from swarm.model._cause import Cause
 from swarm.model._change import Commit
+from swarm.model._displayable import Displayable
 from swarm.model._event_type import event_type
 from swarm.model._identity import AgentIdentity
 from swarm.model._payload import private
@@ -14,7 +15,7 @@ from swarm.model._value import to_datetime
 P_co = TypeVar("P_co", covariant=True)
 
 
-class Event(Generic[P_co]):
+class Event(Displayable, Generic[P_co]):
     """One event as subscribers and history see it. Immutable.
 
     Two are equal when they are the same one, also if one of them was read again from

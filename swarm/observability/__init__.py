@@ -47,6 +47,7 @@ from swarm.observability._facts import (
 )
 from swarm.observability._masking import masked
 from swarm.observability._tree_facts import events, folder, history, state
+from swarm.observability._views import mimebundle, panel_of
 from swarm.observability._wait_facts import wait_graph
 from swarm.observability._work_facts import (
     checkpoints,
@@ -71,7 +72,9 @@ __all__ = [
     "history",
     "locks",
     "masked",
+    "mimebundle",
     "overview",
+    "panel_of",
     "pipeline",
     "pipelines",
     "schedules",

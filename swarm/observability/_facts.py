@@ -22,6 +22,7 @@ from swarm.model import OWNER, Path
 from swarm.observability._masking import clipped, masked, masked_text
 from swarm.observability._source import FactSource, bounded, seconds, source_of
 from swarm.system import Surface
+from swarm.work import TaskRecord
 
 _HEALTH: Final = Path.of("global", "health")
 _TASKS: Final = Path.of("global", "tasks")
@@ -120,15 +121,17 @@ def _status(cell: Cell) -> str:
 
 
 def _task_counts(source: FactSource) -> dict[str, Any]:
-    work = source.coordinator.work
+    work = source.work
     if work is None or not source.sees(_TASKS):
         return {}
     totals = work.index.totals
     stats = totals.shown(work.index.ready_count, {})
     waiting: Counter[str] = Counter()
     pending = () if source.is_closed else work.index.pending()
+    servers = None
     for record in islice(pending, _LOOKED_AT):
-        waiting[work.why(record, brief=True)] += 1
+        servers = work.all_servers() if servers is None else servers
+        waiting[work.why(record, brief=True, servers=servers)] += 1
     return {
         "total": len(work.index),
         "by_status": dict(stats.by_status),
@@ -223,9 +226,8 @@ def agents(
         and (status is None or _status(cell) == status)
     )
     first = max(0, offset)
-    return [
-        _agent(source, cell) for cell in islice(found, first, first + bounded(limit))
-    ]
+    chosen = islice(found, first, first + bounded(limit))
+    return [agent_fact(cell, source) for cell in chosen]
 
 
 def agent(swarm: Surface, name: str) -> dict[str, Any] | None:
@@ -234,14 +236,17 @@ def agent(swarm: Surface, name: str) -> dict[str, Any] | None:
     cell = None if source is None else source.coordinator.table.cells.get(name)
     if source is None or cell is None or not source.sees(cell.path):
         return None
-    return _agent(source, cell)
+    return agent_fact(cell, source)
 
 
-def _agent(source: FactSource, cell: Cell) -> dict[str, Any]:
+def agent_fact(cell: Cell, source: FactSource | None = None) -> dict[str, Any]:
+    """Return an agent as `agents` shows it; without a source, without its tasks."""
     info: AgentInfo = info_of(cell)
-    identity, work = info.identity, source.coordinator.work
-    running = () if work is None else work.index.running_of(info.name)
-    group = source.coordinator.supervisor.group_of(cell)
+    identity = info.identity
+    running: list[TaskRecord] = []
+    if source is not None and source.work is not None:
+        running = source.work.index.running_of(info.name)
+    group = cell.supervisor.group_of(cell)
     return {
         "name": info.name,
         "type": identity.type,
@@ -264,7 +269,11 @@ def _agent(source: FactSource, cell: Cell) -> dict[str, Any]:
         "spawner": OWNER.agent_id if cell.spawner == OWNER else cell.spawner.agent_id,
         "group": None if group is None else group.name or None,
         "restart": None if cell.restart is None else cell.restart.kind,
-        "tasks": [r.spec.id for r in running[:50] if source.sees(r.spec.path)],
+        "tasks": [
+            r.spec.id
+            for r in running[:50]
+            if source is not None and source.sees(r.spec.path)
+        ],
     }
 
 
@@ -285,7 +294,7 @@ def locks(swarm: Surface, *, limit: int = 200) -> list[dict[str, Any]]:
         return []
     try:
         view = source.surface.locks
-        return _by_resource(view.held(), view.queue(), limit)
+        return by_resource(view.held(), view.queue(), limit)
     except Closed:
         return []
 
@@ -301,7 +310,7 @@ def semaphores(swarm: Surface, *, limit: int = 200) -> list[dict[str, Any]]:
         return []
     try:
         view = source.surface.semaphores
-        return _by_resource(view.held(), view.queue(), limit)
+        return by_resource(view.held(), view.queue(), limit)
     except Closed:
         return []
 
@@ -309,7 +318,8 @@ def semaphores(swarm: Surface, *, limit: int = 200) -> list[dict[str, Any]]:
 _QUEUE: Final = 100
 
 
-def _by_resource(held: Any, queued: Any, limit: int) -> list[dict[str, Any]]:
+def by_resource(held: Any, queued: Any, limit: int) -> list[dict[str, Any]]:
+    """Return grants and requests as `locks` and `semaphores` show them."""
     found: dict[str, dict[str, Any]] = {}
     for grant in held:
         _record(found, grant.resource)["holders"].append(_grant(grant))
@@ -362,9 +372,13 @@ def barriers(swarm: Surface, *, limit: int = 200) -> list[dict[str, Any]]:
         return []
     try:
         view = source.surface.barriers
-        opened, queued = view.held(), view.queue()
+        return barriers_in(view.held(), view.queue(), limit)
     except Closed:
         return []
+
+
+def barriers_in(opened: Any, queued: Any, limit: int) -> list[dict[str, Any]]:
+    """Return barriers and waiting parties as `barriers` shows them."""
     waiting: dict[str, list[dict[str, Any]]] = {}
     for party in queued:
         shown = waiting.setdefault(party.resource, [])

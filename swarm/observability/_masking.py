@@ -1,9 +1,12 @@
 """Values as they may be shown: secrets masked, sizes bounded. Pure."""
 
 import re
-from functools import partial
+from enum import Enum
+from functools import lru_cache, partial
 from itertools import islice
 from typing import Any, Final
+
+import attrs
 
 MASK: Final = "***"
 
@@ -24,6 +27,7 @@ _IN_URL: Final = re.compile(r"(?<=://)[^/\s@]*:[^/\s@]+(?=@)")
 _BEARER: Final = re.compile(r"(?i)\b(bearer|basic) +[\w.~+/=-]{8,}")
 
 
+@lru_cache(maxsize=4_096)
 def is_secret(name: str) -> bool:
     """Return whether a key of this name holds a secret.
 
@@ -50,7 +54,8 @@ def masked(
     of a URL and a bearer token are masked. Secrets under other keys are not known.
 
     Args:
-        value: A JSON value; anything else is shown by its `repr`.
+        value: A JSON value. Of an attrs object the fields are shown, of an enum the
+            value, of anything else the `repr`.
         name: The key it stands under.
         text: How many characters of a text are kept; "…" marks the cut.
         items: How many items of a list or dict are kept; an item "…" counts the rest.
@@ -77,6 +82,11 @@ def masked(
             return {**shown, "…": f"{left} more"} if left > 0 else shown
         listed = [below(item) for item in value[:items]]
         return [*listed, f"… {left} more"] if left > 0 else listed
+    if isinstance(value, Enum):
+        return masked(value.value, name=name)
+    if attrs.has(kind) and depth > 0:
+        fields = {f.name: getattr(value, f.name) for f in attrs.fields(kind)}
+        return masked(fields, text=text, items=items, depth=depth)
     return clipped(masked_text(repr(value)), text)
 
 

@@ -5,8 +5,9 @@ from typing import Any, Final, TypeVar
 
 from swarm.errors import Closed, Compacted, Lagged
 from swarm.model import Commit, Document, Path
-from swarm.ports import Tail, View
+from swarm.ports import Clock, Kernel, Tail, View
 from swarm.system import Coordinator, Surface, coordinator_of
+from swarm.work import TaskManager
 
 T = TypeVar("T")
 
@@ -15,31 +16,33 @@ MOST: Final = 1_000
 """How many records one call returns at most."""
 
 
-class FactSource:
-    """One open or ended swarm, as one identity may see it. Reading never waits.
+class TreeSource:
+    """A tree and its log, as one identity may see them. Reading never waits.
 
     Attributes:
-        coordinator: The parts of the swarm.
-        surface: The swarm as the identity uses it.
+        tail: The tree and the newest part of its log, in this process.
+        clock: Where time comes from once the swarm has ended.
         may_read: Whether the identity may read a path; None: it may read all.
+        work: The tasks, as this process knows them; None: none were used.
     """
 
-    def __init__(self, coordinator: Coordinator, surface: Surface) -> None:
-        """Read from `surface`."""
-        self.coordinator: Coordinator = coordinator
-        self.surface: Surface = surface
-        self.may_read: Callable[[Path], bool] | None
-        self.may_read = coordinator.reader_of(surface.identity)
+    def __init__(
+        self,
+        tail: Tail,
+        clock: Clock,
+        may_read: Callable[[Path], bool] | None = None,
+        work: TaskManager | None = None,
+    ) -> None:
+        """Read from `tail`."""
+        self.tail: Tail = tail
+        self.clock: Clock = clock
+        self.may_read: Callable[[Path], bool] | None = may_read
+        self.work: TaskManager | None = work
 
     @property
     def is_closed(self) -> bool:
         """Whether the swarm has ended, so that its tree can be read no more."""
-        return self.coordinator.closed_error() is not None
-
-    @property
-    def tail(self) -> Tail:
-        """The newest part of the log."""
-        return self.coordinator.tail
+        return not self.read(_is_open, default=False)
 
     def sees(self, path: Path) -> bool:
         """Return whether the identity may read a path."""
@@ -48,20 +51,20 @@ class FactSource:
     def read(self, look: Callable[..., T], *arguments: Any, default: T) -> T:
         """Return `look(view, *arguments)`, or the default when the swarm has ended."""
         try:
-            return self.coordinator.tail.read_now(look, *arguments)
+            return self.tail.read_now(look, *arguments)
         except Closed:
             return default
 
     def now(self) -> int:
         """Return kernel time; wall time when the swarm has ended."""
-        return self.read(_now, default=self.coordinator.clock.wall())
+        return self.read(_now, default=self.clock.wall())
 
     def find(self, path: Path) -> Document | None:
         """Return the document at a path, if it is there and may be read."""
         if not self.sees(path):
             return None
         try:
-            return self.coordinator.tail.find_now(path)
+            return self.tail.find_now(path)
         except Closed:
             return None
 
@@ -75,7 +78,7 @@ class FactSource:
     def commits(self, after: int) -> Iterator[Commit]:
         """Yield the commits after a revision that the log still holds, oldest first."""
         try:
-            tail = self.coordinator.tail
+            tail = self.tail
             start = min(max(after, tail.compacted), tail.revision)
             reader = tail.follow_now(start)
         except (Closed, Compacted, ValueError):
@@ -91,7 +94,7 @@ class FactSource:
     def newest_commits(self, count: int) -> list[Commit]:
         """Return the newest commits of the log, at most `count`, oldest first."""
         try:
-            start = self.coordinator.tail.before_newest(count)
+            start = self.tail.before_newest(count)
         except Closed:
             return []
         return list(self.commits(start))
@@ -101,10 +104,39 @@ def _now(view: View) -> int:
     return view.now
 
 
+def _is_open(_: View) -> bool:
+    return True
+
+
+class FactSource(TreeSource):
+    """One open or ended swarm, as one identity may see it.
+
+    Attributes:
+        coordinator: The parts of the swarm.
+        surface: The swarm as the identity uses it.
+    """
+
+    def __init__(self, coordinator: Coordinator, surface: Surface) -> None:
+        """Read from `surface`."""
+        may_read = coordinator.reader_of(surface.identity)
+        super().__init__(
+            coordinator.tail, coordinator.clock, may_read, coordinator.work
+        )
+        self.coordinator: Coordinator = coordinator
+        self.surface: Surface = surface
+
+
 def source_of(swarm: Surface) -> FactSource | None:
     """Return what to read facts of a swarm from; None: it was never opened."""
     coordinator = coordinator_of(swarm)
     return None if coordinator is None else FactSource(coordinator, swarm)
+
+
+def tail_of(kernel: Kernel) -> Tail:
+    """Return the tree and the newest part of the log of a kernel, in this process."""
+    found: Any = kernel  # of memory, the kernel is its own tail
+    tail: Tail = getattr(kernel, "tail", found)
+    return tail
 
 
 def bounded(limit: int) -> int:

@@ -22,8 +22,8 @@ from swarm.model import (
 )
 from swarm.observability._diff import diff
 from swarm.observability._masking import masked
-from swarm.observability._source import MOST, FactSource, bounded, seconds, source_of
-from swarm.ports import View, payload_to_json
+from swarm.observability._source import MOST, TreeSource, bounded, seconds, source_of
+from swarm.ports import UnknownEvent, View
 from swarm.system import Surface
 
 _BODY: Final = 64 * 1024
@@ -59,7 +59,13 @@ def state(
     source = source_of(swarm)
     if source is None:
         return []
-    wanted = Pattern.parse(pattern)
+    return state_in(source, Pattern.parse(pattern), limit, offset)
+
+
+def state_in(
+    source: TreeSource, wanted: Pattern, limit: int = 200, offset: int = 0
+) -> list[dict[str, Any]]:
+    """Return what `state` returns."""
     chosen: list[Document] = source.read(
         _chosen, source, wanted, max(0, offset), bounded(limit), default=[]
     )
@@ -68,7 +74,7 @@ def state(
 
 
 def _chosen(
-    view: View, source: FactSource, wanted: Pattern, offset: int, limit: int
+    view: View, source: TreeSource, wanted: Pattern, offset: int, limit: int
 ) -> list[Document]:
     found = (
         document for document in _candidates(view, wanted) if source.sees(document.path)
@@ -171,7 +177,7 @@ def history(swarm: Surface, path: str, *, limit: int = 20) -> list[dict[str, Any
     return found
 
 
-def _last_version(source: FactSource, place: Path) -> Document | None:
+def _last_version(source: TreeSource, place: Path) -> Document | None:
     """Return the newest version of a document that is gone, if the log holds it."""
     for commit in reversed(source.newest_commits(_SCANNED)):
         for document in commit.documents:
@@ -262,7 +268,7 @@ def _wants_documents(selector: Selector) -> bool:
 
 
 def _after(
-    source: FactSource,
+    source: TreeSource,
     after: int,
     fits: Callable[[Event[Any]], bool],
     *,
@@ -278,7 +284,7 @@ def _after(
 
 
 def _newest(
-    source: FactSource,
+    source: TreeSource,
     fits: Callable[[Event[Any]], bool],
     limit: int,
     *,
@@ -305,8 +311,8 @@ def _newest(
         count *= 4
 
 
-def event_fact(event: Event[Any]) -> dict[str, Any]:
-    """Return an event as `events` shows it."""
+def event_fact(event: Event[Any], *, brief: bool = False) -> dict[str, Any]:
+    """Return an event as `events` shows it; brief: as much as fits into a line."""
     return {
         "id": event.id,
         "seq": event.seq,
@@ -316,11 +322,12 @@ def event_fact(event: Event[Any]) -> dict[str, Any]:
         "correlation_id": event.correlation_id,
         "causation_id": event.causation_id,
         "key": event.key,
-        "payload": _payload(event),
+        "payload": _payload(event, brief=brief),
     }
 
 
-def _payload(event: Event[Any]) -> Any:
-    payload = event.payload
-    told = payload_to_json(payload)[2]
-    return masked(repr(payload)) if told is None else masked(told)
+def _payload(event: Event[Any], *, brief: bool) -> Any:
+    payload: Any = event.payload
+    if isinstance(payload, UnknownEvent):
+        payload = payload.data
+    return masked(payload, text=200, items=8, depth=3) if brief else masked(payload)

@@ -1,14 +1,14 @@
 """Facts about waiting: which turn or task waits for which; see `_facts`."""
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from itertools import islice
 from typing import Any, Final
 
 from swarm.agents import Envelope
-from swarm.coordination import AnyOf, Session
+from swarm.coordination import AnyOf, Session, WaitGraph
 from swarm.model import Path
 from swarm.observability._masking import clipped, masked_text
-from swarm.observability._source import FactSource, source_of
+from swarm.observability._source import source_of
 from swarm.system import Surface
 
 _PARTIES: Final = 200
@@ -17,7 +17,7 @@ _PARTIES: Final = 200
 _EDGES: Final = 50
 """How many blockers of one wait are shown."""
 
-_LOCKS: Final = Path.of("locks")
+_REGISTRY: Final = Path.of("global", "registry")
 
 
 def wait_graph(swarm: Surface) -> dict[str, Any]:
@@ -44,17 +44,23 @@ def wait_graph(swarm: Surface) -> dict[str, Any]:
     source = source_of(swarm)
     if source is None:
         return {"nodes": [], "edges": [], "cycle": [], "refused": [], "more": 0}
+    return graph_fact(source.coordinator.graph, source.may_read)
+
+
+def graph_fact(
+    graph: WaitGraph, may_read: Callable[[Path], bool] | None = None
+) -> dict[str, Any]:
+    """Return what `wait_graph` returns, as far as a reader may see it."""
     nodes: dict[Hashable, dict[str, Any]] = {}
     edges: list[dict[str, Any]] = []
-    graph = source.coordinator.graph
     for party in islice(graph.parties(), _PARTIES):
-        if not _is_seen(source, party):
+        if not _is_seen(may_read, party):
             continue
         _node(nodes, party)
         for obstacle in graph.waits(party):
             what = clipped(masked_text(obstacle.describe_wait()), 200)
             blockers = _blockers(obstacle)
-            others = [each for each in blockers if _is_seen(source, each)]
+            others = [each for each in blockers if _is_seen(may_read, each)]
             edges.extend(
                 {
                     "from": _node(nodes, party)["id"],
@@ -68,7 +74,7 @@ def wait_graph(swarm: Surface) -> dict[str, Any]:
         "nodes": list(nodes.values()),
         "edges": edges,
         "cycle": find_cycle(edges),
-        "refused": _refused(source),
+        "refused": [] if may_read is not None else _refused(graph),
         "more": max(0, len(graph) - _PARTIES),
     }
 
@@ -88,12 +94,10 @@ def _blockers(obstacle: Any) -> tuple[Hashable, ...]:
         return ()
 
 
-def _is_seen(source: FactSource, party: Hashable) -> bool:
-    if source.may_read is None:
+def _is_seen(may_read: Callable[[Path], bool] | None, party: Hashable) -> bool:
+    if may_read is None:
         return True
-    return isinstance(party, Envelope) and source.sees(
-        Path.of("global", "registry", party.cell.name)
-    )
+    return isinstance(party, Envelope) and may_read(_REGISTRY.child(party.cell.name))
 
 
 def _node(nodes: dict[Hashable, dict[str, Any]], party: Hashable) -> dict[str, Any]:
@@ -137,8 +141,8 @@ def find_cycle(edges: list[dict[str, Any]]) -> list[str]:
     return []
 
 
-def _refused(source: FactSource) -> list[list[str]]:
-    if source.may_read is not None:
-        return []
-    found = reversed(source.coordinator.graph.refused)
-    return [[clipped(masked_text(line), 300) for line in lines] for lines in found]
+def _refused(graph: WaitGraph) -> list[list[str]]:
+    return [
+        [clipped(masked_text(line), 300) for line in lines]
+        for lines in reversed(graph.refused)
+    ]

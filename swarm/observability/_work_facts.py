@@ -1,6 +1,6 @@
 """Facts about units of work: tasks, handoffs, checkpoints, pipelines; see `_facts`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -9,13 +9,14 @@ import orjson
 from swarm.errors import InvalidPath, SwarmError
 from swarm.model import Path
 from swarm.observability._masking import clipped, masked, masked_text
-from swarm.observability._source import FactSource, bounded, seconds, source_of
+from swarm.observability._source import TreeSource, bounded, seconds, source_of
 from swarm.ports import View
 from swarm.system import Surface
 from swarm.work import (
     Checkpoint,
     HandoffRecord,
     RunView,
+    Server,
     TaskManager,
     TaskRecord,
     TaskSelector,
@@ -68,23 +69,26 @@ def tasks(
         failed, or ""; why: in words, what it waits for or what became of it.
     """
     source = source_of(swarm)
-    work = None if source is None else source.coordinator.work
+    work = None if source is None else source.work
     if source is None or work is None:
         return []
-    found: list[dict[str, Any]] = []
-    skip = max(0, offset)
-    for record in _matching(source, work, kind, status, assignee, error):
-        if len(found) >= bounded(limit):
-            break
-        if skip:
-            skip -= 1
-            continue
-        found.append(_task(source, work, record))
-    return found
+    matching = _matching(source, work, kind, status, assignee, error)
+    first = max(0, offset)
+    return task_facts(source, work, islice(matching, first, first + bounded(limit)))
+
+
+def task_facts(
+    source: TreeSource, work: TaskManager, records: Iterable[TaskRecord]
+) -> list[dict[str, Any]]:
+    """Return tasks as `tasks` shows them."""
+    chosen = list(records)
+    has_pending = any(record.status is TaskStatus.PENDING for record in chosen)
+    servers = work.all_servers() if has_pending else ()
+    return [task_fact(source, work, record, servers) for record in chosen]
 
 
 def _matching(
-    source: FactSource,
+    source: TreeSource,
     work: TaskManager,
     kind: str | None,
     status: str | None,
@@ -118,12 +122,20 @@ def _has_failed_with(record: TaskRecord, error: str) -> bool:
     return any(each.startswith(error) for each in found)
 
 
-def _task(source: FactSource, work: TaskManager, record: TaskRecord) -> dict[str, Any]:
+def task_fact(
+    source: TreeSource,
+    work: TaskManager,
+    record: TaskRecord,
+    servers: Sequence[Server] | None = None,
+) -> dict[str, Any]:
+    """Return a task as `tasks` shows it."""
     spec, claim, progress = record.spec, record.claim, record.progress
     history = record.history
     started = next((e.at for e in reversed(history) if e.step == "claim"), None)
     errors = record.errors()
-    why = record.status.value if source.is_closed else work.why(record)
+    why = record.status.value
+    if not source.is_closed:
+        why = work.why(record, servers=servers)
     return {
         "id": spec.id,
         "kind": spec.kind,
@@ -176,8 +188,13 @@ def task(swarm: Surface, task_id: str) -> dict[str, Any] | None:
         - children: `{"id", "kind", "status"}` of its parts, at most 100.
     """
     source = source_of(swarm)
-    work = None if source is None else source.coordinator.work
-    if source is None or work is None:
+    return None if source is None else task_in(source, task_id)
+
+
+def task_in(source: TreeSource, task_id: str) -> dict[str, Any] | None:
+    """Return what `task` returns."""
+    work = source.work
+    if work is None:
         return None
     record = work.index.records.get(task_id)
     if record is None or not source.sees(record.spec.path):
@@ -185,7 +202,7 @@ def task(swarm: Surface, task_id: str) -> dict[str, Any] | None:
     spec, claim = record.spec, record.claim
     now = source.now()
     return {
-        **_task(source, work, record),
+        **task_fact(source, work, record),
         "payload": masked(orjson.loads(spec.payload)),
         "result": masked(_json(record.result)),
         "partial": masked(_json(record.partial)),
@@ -210,8 +227,8 @@ def task(swarm: Surface, task_id: str) -> dict[str, Any] | None:
             for entry in record.history
         ],
         "steps": steps_of(source, task_id),
-        "handoffs": handoffs(swarm, task_id=task_id),
-        "checkpoints": checkpoints(swarm, task_id=task_id),
+        "handoffs": handoffs_in(source, task_id=task_id),
+        "checkpoints": checkpoints_in(source, task_id=task_id),
         "children": [
             {"id": r.spec.id, "kind": r.spec.kind, "status": r.status.value}
             for r in work.index.children(task_id)[:100]
@@ -255,7 +272,7 @@ def _attempt(begun: Any, at: int, outcome: str, error: str) -> dict[str, Any]:
     }
 
 
-def steps_of(source: FactSource, task_id: str) -> list[dict[str, Any]]:
+def steps_of(source: TreeSource, task_id: str) -> list[dict[str, Any]]:
     """Return the recorded durable steps of a task, in order; see `task`."""
     try:
         folder = _STEPS.child(task_id)
@@ -290,8 +307,13 @@ def handoffs(
         "remaining", "notes", "checkpoint", "trail", "reason", "correlation_id"}`.
     """
     source = source_of(swarm)
-    if source is None:
-        return []
+    return [] if source is None else handoffs_in(source, task_id, limit)
+
+
+def handoffs_in(
+    source: TreeSource, task_id: str | None = None, limit: int = 100
+) -> list[dict[str, Any]]:
+    """Return what `handoffs` returns."""
     found = [load_handoff(document) for document in source.documents(_HANDOFFS)]
     chosen = [
         each
@@ -337,8 +359,13 @@ def checkpoints(
         "agent:NAME" for what an agent saved for itself.
     """
     source = source_of(swarm)
-    if source is None:
-        return []
+    return [] if source is None else checkpoints_in(source, task_id, limit)
+
+
+def checkpoints_in(
+    source: TreeSource, task_id: str | None = None, limit: int = 100
+) -> list[dict[str, Any]]:
+    """Return what `checkpoints` returns."""
     try:
         folder = _CHECKPOINTS if task_id is None else _CHECKPOINTS.child(task_id)
     except SwarmError:
@@ -390,7 +417,7 @@ def pipelines(swarm: Surface, *, limit: int = 50) -> list[dict[str, Any]]:
     return [_run(seen) for seen in found]
 
 
-def _runs(view: View, source: FactSource, limit: int) -> list[RunView]:
+def _runs(view: View, source: TreeSource, limit: int) -> list[RunView]:
     records = [
         record
         for document in view.documents(_PIPELINES)

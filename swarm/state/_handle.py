@@ -7,7 +7,14 @@ from typing import Any, Final, TypeVar, overload
 import orjson
 
 from swarm.errors import Closed, InvalidPath, Lagged, WaitTimeout
-from swarm.model import ABSENT, Change, Pattern, as_seconds, check_whole
+from swarm.model import (
+    ABSENT,
+    ChangeList,
+    Displayable,
+    Pattern,
+    as_seconds,
+    check_whole,
+)
 from swarm.ports import Guard, View
 from swarm.state._history import PastState, changes_below, changes_of
 from swarm.state._key import Key
@@ -21,7 +28,7 @@ R = TypeVar("R")
 _loads: Final = orjson.loads  # an attribute less for each read
 
 
-class StateHandle(WritableState):
+class StateHandle(WritableState, Displayable):
     """A folder of the tree, as one identity may read and write it.
 
     Every method raises `InvalidPath` for a name that is not a path, `AccessDenied`
@@ -204,7 +211,7 @@ class StateHandle(WritableState):
             coalesce=coalesce,
         )
 
-    async def history(self, path: str, *, limit: int = 20) -> list[Change]:
+    async def history(self, path: str, *, limit: int = 20) -> ChangeList:
         """Return the newest `limit` changes at `path` that the log still holds.
 
         Oldest first, without a gap: each change of a document begins at the version
@@ -218,7 +225,7 @@ class StateHandle(WritableState):
             found = await changes_below(
                 self._kernel, self._access, place, limit, self._budget
             )
-        return found
+        return ChangeList(found)
 
     def at(self, revision: int) -> PastState:
         """Return the state as it was at `revision`, to be read only.

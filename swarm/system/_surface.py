@@ -24,7 +24,7 @@ from swarm.coordination import (
     SemaphoreHandle,
     Semaphores,
 )
-from swarm.model import ROOT, AgentIdentity, Path, Priority
+from swarm.model import ROOT, AgentIdentity, Displayable, Path, Priority
 from swarm.state import StateHandle, home
 from swarm.system._coordinator import Coordinator
 from swarm.system._explain import explain_agents
@@ -46,7 +46,7 @@ A = TypeVar("A", bound=Actor)
 Ts = TypeVarTuple("Ts")
 
 
-class Surface:
+class Surface(Displayable):
     """An open swarm as one identity uses it."""
 
     _coordinator: Coordinator

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 import attrs
 
+from swarm.model import Displayable
 from swarm.testing._errors import EscapeError
 from swarm.testing._options import Settings
 from swarm.testing._policies import CALLBACK, CLOCK
@@ -27,7 +28,7 @@ Replay = Literal["function", "pytest", "none"]
 
 
 @attrs.frozen(kw_only=True)
-class Failure:
+class Failure(Displayable):
     """A failing schedule, as small as it could be made.
 
     Attributes:

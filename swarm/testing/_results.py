@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from swarm.model import Displayable
 from swarm.testing._errors import GoalError, InconclusiveError
 from swarm.testing._failure import Failure
 from swarm.testing._program import Outcome
@@ -13,7 +14,7 @@ from swarm.testing._schedule import Schedule
 
 
 @attrs.frozen(kw_only=True)
-class Run:
+class Run(Displayable):
     """How one schedule ended.
 
     Attributes:
@@ -64,7 +65,7 @@ class Run:
 
 
 @attrs.frozen(kw_only=True)
-class Report:
+class Report(Displayable):
     """What an exploration found; `str(report)` says it in a sentence or two.
 
     Attributes:
@@ -110,7 +111,7 @@ class Report:
 
 
 @attrs.frozen(kw_only=True)
-class Proof:
+class Proof(Displayable):
     """What a complete search found; `str(proof)` says what is proved.
 
     Attributes:

@@ -112,7 +112,7 @@ from swarm.work._schedule_rules import TaskSchedule
 from swarm.work._schedules import Schedules
 from swarm.work._serving import Binding, ServeOptions, as_json, served, serves
 from swarm.work._steps import idempotency_key
-from swarm.work._task_handle import Task, TaskInfo
+from swarm.work._task_handle import Task, TaskInfo, TaskList
 from swarm.work._task_keeper import TaskKeeper, TaskOptions, TaskWorker
 from swarm.work._task_manager import LiveClaim, TaskManager
 from swarm.work._task_record import Progress, RecordEntry, TaskRecord, TaskStatus
@@ -154,6 +154,7 @@ __all__ = [
     "Task",
     "TaskInfo",
     "TaskKeeper",
+    "TaskList",
     "TaskManager",
     "TaskOptions",
     "TaskRecord",

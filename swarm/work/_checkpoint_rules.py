@@ -11,7 +11,7 @@ from typing import Any, Final
 import attrs
 
 from swarm.errors import ConflictError, NotFound, SchemaVersionError, StateCorruption
-from swarm.model import JSON, Document, Path, checksum, to_datetime
+from swarm.model import JSON, Displayable, Document, Path, checksum, to_datetime
 from swarm.ports import Plan, View, Write
 from swarm.work._stored import stored
 
@@ -32,7 +32,7 @@ def agent_series(name: str) -> Path:
 
 
 @attrs.frozen(kw_only=True)
-class Checkpoint:
+class Checkpoint(Displayable):
     """A state that work can go on from. Immutable; `state` is a private copy.
 
     Attributes:

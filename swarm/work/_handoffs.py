@@ -12,6 +12,7 @@ from swarm.errors import AccessDenied, InvalidTransition, NotFound
 from swarm.model import (
     JSON,
     AgentIdentity,
+    Displayable,
     Path,
     check_seconds,
     check_text,
@@ -56,7 +57,7 @@ class Seen(NamedTuple):
     checkpoint: Checkpoint | None
 
 
-class Handoff:
+class Handoff(Displayable):
     """One handoff, as its sender or a receiver holds it.
 
     Its fields are those of the moment it was made or loaded; `refresh` loads them anew.

@@ -7,7 +7,7 @@ from typing import Any, Final, get_type_hints
 import attrs
 
 from swarm.errors import NotFound
-from swarm.model import Backoff, check_text
+from swarm.model import Backoff, Displayable, check_text
 from swarm.ports import structuring
 from swarm.work._pipeline_graph import StageShape, check_word, ordered
 from swarm.work._pipeline_text import draw_mermaid, draw_text
@@ -141,7 +141,7 @@ class Stage:
         return f"Stage({self.shape.name!r}, {self.shape.label})"
 
 
-class Pipeline:
+class Pipeline(Displayable):
     """Stages that pass their outputs on, in a line or an acyclic graph.
 
     `Pipeline("content", [Stage("research", find), Stage("write", write)])`. Give it to

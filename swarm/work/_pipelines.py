@@ -1,7 +1,14 @@
 """Runs of pipelines as users start, find, resume and wait for them."""
 
 from swarm.errors import NotFound, TaskError, TaskTimeout
-from swarm.model import JSON, OWNER, AgentIdentity, check_seconds, check_text
+from swarm.model import (
+    JSON,
+    OWNER,
+    AgentIdentity,
+    Displayable,
+    check_seconds,
+    check_text,
+)
 from swarm.ports import structuring
 from swarm.work import _pipeline_rules as rules
 from swarm.work._caller import Rights
@@ -12,7 +19,7 @@ from swarm.work._pipeline_rules import RunView
 from swarm.work._pipeline_text import draw_mermaid, draw_text
 
 
-class PipelineRun:
+class PipelineRun(Displayable):
     """One run of a pipeline. `result` and `refresh` load its fields anew.
 
     Attributes:
@@ -101,7 +108,7 @@ class PipelineRun:
         return f"<PipelineRun {self.id!r} of {self.name!r}, {self.status}>"
 
 
-class Pipelines:
+class Pipelines(Displayable):
     """Runs of pipelines as one agent, or the program, starts and finds them.
 
     `run = await swarm.pipelines.start(flow, "bees", id="content-1")`, then

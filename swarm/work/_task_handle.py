@@ -10,7 +10,14 @@ import attrs
 import orjson
 
 from swarm.errors import NotFound, TaskError, TaskTimeout
-from swarm.model import JSON, AgentIdentity, as_seconds, check_text, to_datetime
+from swarm.model import (
+    JSON,
+    AgentIdentity,
+    Displayable,
+    as_seconds,
+    check_text,
+    to_datetime,
+)
 from swarm.work._caller import Caller
 from swarm.work._manual_rules import (
     decide_cancel,
@@ -30,7 +37,7 @@ _BUFFER: Final = 1_024
 
 
 @attrs.frozen(kw_only=True)
-class TaskInfo:
+class TaskInfo(Displayable):
     """A task at one moment. Values are private copies.
 
     Attributes:
@@ -92,6 +99,12 @@ class TaskInfo:
     history: tuple[RecordEntry, ...] = attrs.field(repr=False)
 
 
+class TaskList(list[TaskInfo], Displayable):
+    """The tasks that were found: a list, which a notebook shows as a table."""
+
+    __slots__ = ()
+
+
 def info_of(record: TaskRecord) -> TaskInfo:
     """Return a record as others see it."""
     spec, claim = record.spec, record.claim
@@ -128,7 +141,7 @@ def info_of(record: TaskRecord) -> TaskInfo:
     )
 
 
-class Task:
+class Task(Displayable):
     """A handle on one task. It holds nothing: the task goes on without it.
 
     Attributes:

@@ -339,19 +339,34 @@ class TaskManager:
         """Return whether a worker that this process knows takes such tasks."""
         return any(
             address in server.selector.addresses and server.selector.takes(kind)
-            for server in self._all_servers()
+            for server in self.all_servers()
         )
 
-    def _all_servers(self) -> list[Server]:
+    def all_servers(self) -> list[Server]:
+        """Return the workers that this process knows, waiting claims included."""
         waiting = [
             Server("", waiter.selector, 1 - waiter.future.done())
             for waiter in self.queue
         ]
         return [*self.servers, *waiting]
 
-    def why(self, record: TaskRecord, *, brief: bool = False) -> str:
-        """Return in words what a task waits for, or what became of it."""
-        servers = self._all_servers()
+    def why(
+        self,
+        record: TaskRecord,
+        *,
+        brief: bool = False,
+        servers: Sequence[Server] | None = None,
+    ) -> str:
+        """Return in words what a task waits for, or what became of it.
+
+        Args:
+            record: The task.
+            brief: Whether to leave out what differs from task to task.
+            servers: What `all_servers` returns, for callers that ask about many tasks.
+        """
+        if servers is None and record.status is TaskStatus.PENDING:
+            servers = self.all_servers()
+        servers = () if servers is None else servers
         return why(record, self.now(), servers, self.is_alive, brief=brief)
 
     def describe(self) -> list[str]:
@@ -365,7 +380,10 @@ class TaskManager:
         if not counts:
             return []
         lines = [f"tasks: {', '.join(counts)}"]
-        waiting = Counter(self.why(record, brief=True) for record in index.pending())
+        servers = self.all_servers()
+        waiting = Counter(
+            self.why(record, brief=True, servers=servers) for record in index.pending()
+        )
         lines += [f"  {count} pending: {why}" for why, count in waiting.most_common(5)]
         now = self.now()
         for record in islice(index.running(), _DESCRIBED):

@@ -12,6 +12,7 @@ from swarm.model import (
     JSON,
     AgentIdentity,
     Backoff,
+    Displayable,
     Path,
     Priority,
     as_seconds,
@@ -44,7 +45,7 @@ from swarm.work._submitting import (
     id_of,
     specify,
 )
-from swarm.work._task_handle import Task, TaskInfo, info_of
+from swarm.work._task_handle import Task, TaskList, info_of
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import ANYBODY, MICRO, TaskStatus
 from swarm.work._task_stats import TaskStats
@@ -55,7 +56,7 @@ _SELECTORS: Final = 64
 """How many patterns of kinds are remembered for claims."""
 
 
-class Tasks:
+class Tasks(Displayable):
     """The tasks of a swarm, as one identity submits, claims and looks for them.
 
     Attributes:
@@ -445,7 +446,7 @@ class Tasks:
         assignee: str | None = None,
         parent: "Task | Claim | str | None" = None,
         limit: int = 100,
-    ) -> list[TaskInfo]:
+    ) -> TaskList:
         """Return the tasks that fit all that is given, the newest first.
 
         They are as this process knows them from the log. What the policy does not let
@@ -471,7 +472,7 @@ class Tasks:
             records = index.children(id_of(parent) or "")
         else:
             records = list(index.records.values())
-        found: list[TaskInfo] = []
+        found = TaskList()
         for record in reversed(records):
             if len(found) >= limit:
                 break
@@ -490,8 +491,9 @@ class Tasks:
         """Return counts and durations of all tasks, as this process knows them."""
         manager = self.manager
         waiting: dict[str, int] = {}
+        servers = manager.all_servers()
         for record in manager.index.pending():
-            reason = manager.why(record, brief=True)
+            reason = manager.why(record, brief=True, servers=servers)
             waiting[reason] = waiting.get(reason, 0) + 1
         return manager.index.totals.shown(manager.index.ready_count, waiting)
 

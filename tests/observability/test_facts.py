@@ -234,7 +234,8 @@ async def test_an_agent_sees_what_its_policy_lets_it_read():
     assert "agents.other.x.secret_plan" not in paths
 
 
-ALL = [name for name in facts.__all__ if name not in ("masked", "diff")]
+HIDDEN = ("masked", "diff", "mimebundle", "panel_of")
+ALL = [name for name in facts.__all__ if name not in HIDDEN]
 ARGUMENTS = {
     "agent": ("ada",),
     "task": ("t",),

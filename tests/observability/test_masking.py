@@ -1,8 +1,9 @@
 """What may be shown: secrets and sizes."""
 
+import attrs
 import pytest
 
-from swarm.model import ABSENT
+from swarm.model import ABSENT, Priority
 from swarm.observability import diff, masked
 
 
@@ -52,6 +53,17 @@ def test_sizes_are_bounded_and_the_cut_is_marked():
 
 def test_what_is_no_json_is_shown_by_its_repr():
     assert masked({"when": 1 + 2j}) == {"when": "(1+2j)"}
+
+
+def test_objects_with_fields_are_shown_by_their_fields():
+    @attrs.frozen
+    class Login:
+        user: str
+        password: str
+        level: Priority = Priority.HIGH
+
+    shown = masked([Login("ada", "hunter2")])
+    assert shown == [{"user": "ada", "password": "***", "level": 2}]
 
 
 def test_a_diff_names_each_place():
