@@ -32,6 +32,9 @@ Rules of facts:
   `api_key` is "***", and long texts and lists are cut.
 - Sizes are bounded: 1,000 records a call, 200 parties of a wait-for graph.
 - Times called `at` or `*_at` are seconds since 1970; others are durations in seconds.
+
+**Telemetry**: `Swarm(interceptors=[telemetry()])` gives OpenTelemetry spans and
+metrics, with the extra `otel`; see `telemetry`.
 """
 
 from swarm.observability._diff import diff
@@ -46,6 +49,7 @@ from swarm.observability._facts import (
     subscriptions,
 )
 from swarm.observability._masking import masked
+from swarm.observability._telemetry import telemetry
 from swarm.observability._tree_facts import events, folder, history, state
 from swarm.observability._views import mimebundle, panel_of
 from swarm.observability._wait_facts import wait_graph
@@ -83,5 +87,6 @@ __all__ = [
     "subscriptions",
     "task",
     "tasks",
+    "telemetry",
     "wait_graph",
 ]

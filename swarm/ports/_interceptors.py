@@ -194,6 +194,9 @@ class Interceptor:
     a transaction or the swarm itself publishes.
     """
 
+    def opened(self, swarm: Any) -> None:
+        """Take note of a swarm that has just opened with this interceptor."""
+
     async def ask(self, call: AgentCall, proceed: Proceed[AgentCall]) -> Any:
         """Run around `Ref.ask`, on the side of its caller; return the answer."""
         return await proceed(call)

@@ -117,7 +117,8 @@ class Swarm(Surface):
         self._storage = storage
         self._restore = restore
         self._reads: Literal["newest", "replica"] = reads
-        self._interceptors = checked_interceptors(interceptors)
+        self._interceptors_given = tuple(interceptors)
+        self._interceptors = checked_interceptors(self._interceptors_given)
         self._identity = OWNER
         self._body: Body | None = None
         self._is_opened = False
@@ -220,6 +221,8 @@ class Swarm(Surface):
                 self._config.snapshot_every,
                 self._config.snapshot_keep,
             )
+        for interceptor in self._interceptors_given:
+            interceptor.opened(self)
         return self._coordinator
 
     async def _open_kernel(self, clock: Clock) -> "tuple[Kernel, Tail, Opened | None]":
