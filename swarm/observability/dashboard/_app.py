@@ -148,9 +148,10 @@ class _Pages:
                 return _error(413, f"a body has at most {_BODY} bytes")
         try:
             order = read_order(body)
-            await carry_out(self._swarm, order, self._actor)
         except ValueError as error:
             return _error(400, str(error))
+        try:
+            await carry_out(self._swarm, order, self._actor)
         except (NoSuchAgent, NotFound) as error:
             return _error(404, str(error))
         except SwarmError as error:

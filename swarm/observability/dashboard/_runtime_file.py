@@ -36,7 +36,7 @@ class RunningSwarm:
 
 
 class RuntimeFile:
-    """The runtime file of one dashboard; it is there while the block lasts."""
+    """The runtime file of one dashboard."""
 
     def __init__(self, name: str, port: int, token: str) -> None:
         """Describe this process's swarm of a name."""
@@ -47,7 +47,7 @@ class RuntimeFile:
         self._file = f"{safe}-{self._swarm.pid}-{port}.json"
         self._path: Path | None = None
 
-    def __enter__(self) -> None:
+    def write(self) -> None:
         """Write the file, for this user only; a folder of another user is refused.
 
         A swarm works without its runtime file, so an error of the file system is none
@@ -64,8 +64,8 @@ class RuntimeFile:
                 file.write(orjson.dumps(attrs.asdict(self._swarm)))
             self._path = path
 
-    def __exit__(self, *exc: object) -> None:
-        """Remove the file."""
+    def remove(self) -> None:
+        """Remove the file, if it was written."""
         if self._path is not None:
             with contextlib.suppress(OSError):
                 self._path.unlink(missing_ok=True)

@@ -33,10 +33,16 @@ def serve(swarm: "Swarm", port: int, *, actions: bool, actor: str) -> Dashboard:
     port = listener.getsockname()[1]
     server = DashboardServer(app)
     file = RuntimeFile(swarm.name, port, app.token)
+    file.write()
+
+    def ended() -> None:
+        listener.close()
+        file.remove()
+
     task = coordinator.start(
-        server.run_until_stopped(listener, file),
+        server.serve(sockets=[listener]),
         f"dashboard of swarm {swarm.name}",
-        ended=listener.close,
+        ended=ended,
     )
 
     async def close() -> None:
@@ -85,12 +91,6 @@ class DashboardServer(uvicorn.Server):
 
     def stop(self) -> None:
         self._stopped.set()
-
-    async def run_until_stopped(
-        self, listener: socket.socket, file: RuntimeFile
-    ) -> None:
-        with file:
-            await self.serve(sockets=[listener])
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
