@@ -102,6 +102,7 @@ from swarm.agents._cell import Cell
 from swarm.agents._envelope import Envelope, calling_turn, request_of, running_turn
 from swarm.agents._group import Group, SpawnOptions
 from swarm.agents._host import Holdings, Host
+from swarm.agents._intercepted import AroundTurn, around_turns
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox
 from swarm.agents._post import poster
@@ -130,6 +131,7 @@ __all__ = [
     "AgentRecord",
     "AgentTable",
     "AgentTimer",
+    "AroundTurn",
     "Backoff",
     "Cell",
     "Envelope",
@@ -147,6 +149,7 @@ __all__ = [
     "Stream",
     "Supervisor",
     "WorkerPool",
+    "around_turns",
     "calling_turn",
     "info_of",
     "interleave",

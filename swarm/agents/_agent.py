@@ -7,6 +7,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVarTuple, final
 
 from swarm.agents._beside import AgentTimer, exit_stack, start_child
 from swarm.agents._cell import Cell
+from swarm.agents._envelope import calling_turn
 from swarm.agents._ref import Ref
 from swarm.errors import InvalidTransition
 from swarm.model import AgentIdentity, Displayable
@@ -145,11 +146,16 @@ class Actor(Displayable):
 
 
 class _AgentLog(logging.LoggerAdapter[logging.Logger]):
-    """Begins each message with the agent's name; records also carry `agent`."""
+    """Begins each message with the agent's name.
+
+    Records also carry `agent`, and in a turn `method`.
+    """
 
     def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
         extra = self.extra or {}
-        kwargs["extra"] = {**extra, **(kwargs.get("extra") or {})}
+        turn = calling_turn()
+        method = {} if turn is None else {"method": turn.call.name}
+        kwargs["extra"] = {**extra, **method, **(kwargs.get("extra") or {})}
         return f"{extra['agent']}: {msg}", kwargs
 
 

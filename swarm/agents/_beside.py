@@ -73,7 +73,10 @@ async def _run_child(
     if error is None:
         return
     if instance is not cell.agent or task not in (cell.children or ()):
-        log.warning("%s of agent %s failed late", name, cell, exc_info=error)
+        extra = {"agent": cell.name, "method": name}
+        log.warning(
+            "%s of agent %s failed late", name, cell, exc_info=error, extra=extra
+        )
         return
     cell.failures += 1
     cell.supervisor.failed(cell, error)

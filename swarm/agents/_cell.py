@@ -23,7 +23,6 @@ from typing import Any, Final
 
 from swarm.agents._envelope import NO_KEYWORDS, Asked, Envelope, current_turn
 from swarm.agents._host import Holdings, Host, Supervision
-from swarm.agents._intercepted import intercepted_turn
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox, State
 from swarm.agents._protocol import ResolvedMethod, calls_of
@@ -486,11 +485,9 @@ class Cell:
         envelope.state = RUNNING
         current_turn.set(envelope)
         call = envelope.call
-        around = self.host.interceptors
-        if around is not None and (
-            turn := intercepted_turn(around, self.agent, envelope)
-        ):
-            coroutine = turn
+        around = self.host.around_turn
+        if around is not None:
+            coroutine = around(self.agent, envelope)
         elif call.streams:
             coroutine = produce(self.agent, envelope)
         else:
@@ -665,7 +662,12 @@ class Cell:
         envelope.state = State.ENDED
         self.late += 1
         if error is not None and not isinstance(error, asyncio.CancelledError):
-            log.warning("%s failed after its asker had gone", envelope, exc_info=error)
+            log.warning(
+                "%s failed after its asker had gone",
+                envelope,
+                exc_info=error,
+                extra=envelope.log_fields(),
+            )
 
     # --- interleaved turns ------------------------------------------------------------
 
@@ -707,12 +709,10 @@ class Cell:
     async def _interleave(self, envelope: Envelope) -> None:
         envelope.since = self.host.now()
         current_turn.set(envelope)
-        call, around = envelope.call, self.host.interceptors
+        call, around = envelope.call, self.host.around_turn
         try:
-            if around is not None and (
-                turn := intercepted_turn(around, self.agent, envelope)
-            ):
-                result = await turn
+            if around is not None:
+                result = await around(self.agent, envelope)
             elif call.streams:
                 result = await produce(self.agent, envelope)
             else:

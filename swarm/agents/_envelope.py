@@ -154,6 +154,10 @@ class Envelope:
         waited = self.cell.host.now() - self.since
         return f"'{self.cell.name}' ({self.call.name}), asked {waited:.1f} s ago"
 
+    def log_fields(self) -> dict[str, str]:
+        """Return what a log record says of it, beside the message."""
+        return {"agent": self.cell.name, "method": self.call.name}
+
     def __str__(self) -> str:
         return f"'{self.cell.name}' in {self.call.name}"
 

@@ -26,7 +26,12 @@ class Host(System, Protocol):
 
     @property
     def interceptors(self) -> Interceptors | None:
-        """What runs around requests and turns; None: nothing does."""
+        """What runs around requests; None: nothing does."""
+        ...
+
+    @property
+    def around_turn(self) -> Callable[[Any, Any], Any] | None:
+        """Makes the coroutine of a turn; None: a turn is its method and no more."""
         ...
 
     @property

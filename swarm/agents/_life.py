@@ -279,7 +279,11 @@ def halt(cell: Cell) -> None:
             cell.cancel_turn(turn)
         else:
             if turn.is_tell:
-                log.warning("%s is lost: the agent is being restarted", turn)
+                log.warning(
+                    "%s is lost: the agent is being restarted",
+                    turn,
+                    extra=turn.log_fields(),
+                )
             cell.drop(turn, died(cell, "is being restarted"))
     _end_beside(cell)
     cell.notify()
@@ -316,7 +320,10 @@ def finish(cell: Cell, reason: str) -> None:
             turn.state = State.DECIDED
     if lost:
         noun = "told request is" if lost == 1 else "told requests are"
-        log.warning("agent %s was %s: %d %s lost", cell, reason, lost, noun)
+        extra = {"agent": cell.name}
+        log.warning(
+            "agent %s was %s: %d %s lost", cell, reason, lost, noun, extra=extra
+        )
     cancel_code(cell)
     _end_beside(cell)
     cell.notify()
@@ -386,7 +393,7 @@ def leave_behind(cell: Cell) -> None:
         f"agent {cell} did not end within {cell.shutdown:.3g} s: {stuck} ignores its "
         "cancellation; it was left behind and still runs"
     )
-    log.error("%s", error)
+    log.error("%s", error, extra={"agent": cell.name})
     host.report(error)
     cell.notify()
 

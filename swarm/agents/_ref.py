@@ -525,7 +525,12 @@ def _note_late(envelope: Envelope, reply: "asyncio.Future[Any] | None") -> None:
         return  # no outcome of the handler
     envelope.cell.late += 1
     if error is not None:
-        log.warning("%s failed as its asker was cancelled", envelope, exc_info=error)
+        log.warning(
+            "%s failed as its asker was cancelled",
+            envelope,
+            exc_info=error,
+            extra=envelope.log_fields(),
+        )
 
 
 def _call_for(cell: Cell, method: object, *, streams: bool) -> ResolvedMethod:

@@ -565,7 +565,8 @@ class Supervisor:
     def _note(
         self, cell: Cell, error: BaseException, decision: RestartDecision
     ) -> None:
-        log.error("agent %s failed: %r", cell, error, exc_info=error)
+        extra = {"agent": cell.name, "decision": str(decision)}
+        log.error("agent %s failed: %r", cell, error, exc_info=error, extra=extra)
         trace = "".join(traceback.format_exception(error, limit=-_FRAMES))
         failure = AgentFailure(
             agent=cell.name,

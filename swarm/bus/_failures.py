@@ -216,7 +216,10 @@ class FailureSink:
     ) -> SystemAlert | None:
         """Return the alert; None for a failure with an alert, and in a flood."""
         about = "" if event is None else f" with event {event.id}"
-        log.warning("%s: '%s'%s", kind, name, about, exc_info=error)
+        extra = {"subscription": name, "failure": kind}
+        if event is not None:
+            extra.update(event=event.id, event_type=event.type)
+        log.warning("%s: '%s'%s", kind, name, about, exc_info=error, extra=extra)
         is_alert = event is not None and event.payload_class is SystemAlert
         if is_alert or self._alerts >= _ALERTS:
             self.silent += 1

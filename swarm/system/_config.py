@@ -32,6 +32,9 @@ class SwarmConfig:
             cannot check fencing tokens.
         process_ttl: Seconds after which a process that shares the tree with others, and
             is not heard of, is taken for dead. It is heard of three times as often.
+        slow_turn: Seconds that one step of a turn may hold the event loop: a longer one
+            is logged as a warning with the agent and the method. None: not watched,
+            which spares each step two looks at the clock.
         snapshot_every: Seconds between two snapshots taken by the coordinator; None:
             only `swarm.snapshots.create` takes any.
         snapshot_keep: How many of those snapshots are kept.
@@ -48,6 +51,7 @@ class SwarmConfig:
     lock_aging: float = 10.0
     lock_delay: float = 0.0
     process_ttl: float = 10.0
+    slow_turn: float | None = None
     snapshot_every: float | None = None
     snapshot_keep: int = 5
     limits: Limits = attrs.field(factory=Limits)
@@ -70,6 +74,8 @@ class SwarmConfig:
             raise ValueError("SwarmConfig.lock_delay must be finite, 0 or more")
         if not 0 < self.process_ttl < float("inf"):
             raise ValueError("SwarmConfig.process_ttl must be finite and above 0")
+        if self.slow_turn is not None and not 0 < self.slow_turn < float("inf"):
+            raise ValueError("SwarmConfig.slow_turn must be finite, above 0, or None")
         every = self.snapshot_every
         if every is not None and not 0 < every < float("inf"):
             raise ValueError("SwarmConfig.snapshot_every must be above 0, or None")

@@ -18,6 +18,7 @@ import anyio
 
 from swarm.agents import (
     AgentTable,
+    AroundTurn,
     Cell,
     Envelope,
     Holdings,
@@ -25,6 +26,7 @@ from swarm.agents import (
     Registry,
     Supervisor,
     WorkerPool,
+    around_turns,
 )
 from swarm.bus import (
     Also,
@@ -157,6 +159,8 @@ class Coordinator:
         self.is_direct: bool = self.pause is None and interceptors is None
         self.clock: Clock = clock
         self.now: Callable[[], float] = self.clock.monotonic
+        self.around_turn: AroundTurn | None
+        self.around_turn = around_turns(interceptors, config.slow_turn, self.now)
         self.entropy: Entropy = Entropy(seed)
         self.deadlines: Deadlines = Deadlines(self.clock)
         self.graph: WaitGraph = WaitGraph()
@@ -320,9 +324,20 @@ class Coordinator:
     def escalate(self, error: BaseException) -> None:
         """Take an unhandled failure: the swarm ends, or logs it."""
         if self.phase is Phase.CLOSED:
-            log.error("failure after the end of swarm %s", self.name, exc_info=error)
+            log.error(
+                "failure after the end of swarm %s",
+                self.name,
+                exc_info=error,
+                extra={"swarm": self.name},
+            )
         elif self._on_failure == "log" and isinstance(error, Exception):
-            log.error("failure in swarm %s: %r", self.name, error, exc_info=error)
+            log.error(
+                "failure in swarm %s: %r",
+                self.name,
+                error,
+                exc_info=error,
+                extra={"swarm": self.name},
+            )
         else:
             self.failures.append(error)
             self.ask_end(drain=False)

@@ -126,4 +126,9 @@ async def _end(offer: Handoff, error: BaseException | None, result: Any) -> None
         with suppress(SwarmError):
             await offer.reject(f"{type(error).__name__}: {error}")
     elif not isinstance(error, SwarmError):
-        log.error("%r failed after it had ended its claim", offer, exc_info=error)
+        log.error(
+            "%r failed after it had ended its claim",
+            offer,
+            exc_info=error,
+            extra={"handoff": offer.id, "task": offer.task_id},
+        )
