@@ -121,7 +121,7 @@ async def test_a_dead_letter_holds_the_event_and_the_error() -> None:
         {3: "int key"},
         2**80,
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_a_payload_json_cannot_tell_is_not_lost(thing: Any) -> None:
     """Nothing is lost: the letter is there, the event whole in its own process."""

@@ -129,7 +129,7 @@ def test_numbers_keep_every_bit(value):
         int,
         len,
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_is_not_json_is_refused(bad, wrap):
     """S19: a TypeError, before any effect, that says what is wrong."""
