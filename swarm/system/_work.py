@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from swarm.agents import Cell, Ref
 from swarm.errors import AccessDenied
-from swarm.model import AgentIdentity, Path
+from swarm.model import OWNER, AgentIdentity, Path
 from swarm.system._coordinator import Coordinator
 from swarm.work import (
     Schedules,
@@ -67,5 +67,8 @@ def tasks_of(coordinator: Coordinator, identity: AgentIdentity) -> Tasks:
         return () if cell is None else tuple(cell.capabilities)
 
     return Tasks(
-        manager_of(coordinator), identity, rights=check, capabilities=capabilities
+        manager_of(coordinator),
+        identity,
+        rights=check,
+        capabilities=None if identity == OWNER else capabilities,
     )

@@ -77,7 +77,8 @@ def decide_claim(document: Document | None, now: int, request: ClaimRequest) -> 
     id_, agent, lease, _, timeout = request
     attempt = record.attempt + 1
     until = last_end(record, now, timeout)
-    claim = ClaimRecord(id_, agent, now, min(now + lease, until), lease, until)
+    end = min(until, now + lease)
+    claim = ClaimRecord(id_, agent, now, end, lease, until)
     new = TaskRecord(
         spec,
         RUNNING,

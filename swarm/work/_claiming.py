@@ -8,8 +8,7 @@ from typing import Any, Protocol
 from swarm.errors import SwarmError, TaskTimeout
 from swarm.model import AgentIdentity
 from swarm.ports import Timer
-from swarm.work._carrying import adopt
-from swarm.work._claim import Claim
+from swarm.work._claim import Claim, adopt
 from swarm.work._claim_rules import (
     ClaimRequest,
     Right,
@@ -68,9 +67,7 @@ class Claiming:
         return self._claimed().__await__()
 
     async def __aenter__(self) -> Claim:
-        claim = self._at_once()
-        if claim is None:
-            claim = await self._wait_for_claim()
+        claim = await self._claimed()
         if self._manager.interceptors is None:
             claim.enter()
         else:
@@ -78,35 +75,29 @@ class Claiming:
         self._claim = claim
         return claim
 
-    async def __aexit__(
+    def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
-    ) -> bool:
+    ) -> Coroutine[Any, Any, bool]:
         claim, self._claim = self._claim, None
-        if claim is None:
-            return False
+        assert claim is not None  # the block was entered
         if self._manager.interceptors is None:
-            return await claim.leave(error)
-        return await claim.__aexit__(kind, error, trace)
+            return claim.leave(error)
+        return claim.__aexit__(kind, error, trace)
 
     async def _claimed(self) -> Claim:
-        claim = self._at_once()
-        return await self._wait_for_claim() if claim is None else claim
-
-    def _at_once(self) -> Claim | None:
-        """Return the claim of a task that can be had without waiting, or None."""
         manager = self._manager
-        if manager.local is None or manager.pause is not None or not manager.is_ready:
-            return None
-        index = manager.index
-        if index.has_later():
-            manager.promote()
-        record = index.pick(self._selector)
-        return None if record is None else self._try_now(record)
-
-    async def _wait_for_claim(self) -> Claim:
+        if manager.local is not None and manager.pause is None and manager.is_ready:
+            # `acquire` without what it needs to wait.
+            if manager.index.has_later():
+                manager.promote()
+            record = manager.index.pick(self._selector)
+            if record is not None:
+                claim = self._try_now(record)
+                if claim is not None:
+                    return claim
         claim = await self.acquire()
         if claim is None:
             raise TaskTimeout(
@@ -196,8 +187,10 @@ class Claiming:
         """Do what `_try` does, at once: the kernel is local."""
         manager, identity = self._manager, self._identity
         before = manager.clock.monotonic()
+        local = manager.local
+        assert local is not None  # callers have looked
         try:
-            revision, found = manager.apply_now(
+            revision, found = local.apply_one_now(
                 identity, record.spec.path, decide_claim, self._request()
             )
         except BaseException:

@@ -20,11 +20,10 @@ from swarm.model import (
 )
 from swarm.ports import HandoffCall, Plan, View, correlated, current_cause
 from swarm.work import _handoff_rules as rules
-from swarm.work._carrying import adopt
 from swarm.work._checkpoint_rules import Checkpoint, task_series
 from swarm.work._checkpoint_rules import find as find_checkpoint
 from swarm.work._checkpoints import task_id_of
-from swarm.work._claim import Claim
+from swarm.work._claim import Claim, adopt
 from swarm.work._claiming import take
 from swarm.work._context import visible
 from swarm.work._handoff_manager import HandoffManager

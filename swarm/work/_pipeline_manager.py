@@ -9,8 +9,7 @@ from swarm.errors import Closed, Contention, NotFound, SwarmError
 from swarm.model import JSON, OWNER, AgentIdentity
 from swarm.ports import structuring
 from swarm.work import _pipeline_rules as rules
-from swarm.work._carrying import carry_out
-from swarm.work._claim import Claim
+from swarm.work._claim import Claim, carry_out
 from swarm.work._claiming import Claiming
 from swarm.work._news import News
 from swarm.work._pipeline import Pipeline, Stage

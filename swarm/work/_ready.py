@@ -84,11 +84,11 @@ class ReadyTasks:
         """Take out the ticket of the task that is next for a worker, or return None."""
         best: Ticket | None = None
         home: _Lane | None = None
-        lanes = self._lanes
+        lanes, addresses = self._lanes, selector.addresses
         kinds = selector.kinds if selector.is_literal else None
-        for address in selector.addresses:
+        for address in lanes if len(lanes) < len(addresses) else addresses:
             lane = lanes.get(address)
-            if lane is None:
+            if lane is None or address not in addresses:
                 continue
             ticket = lane.first(selector) if kinds is None else lane.head(kinds)
             if ticket is not None and (best is None or ticket < best):

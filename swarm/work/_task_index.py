@@ -36,7 +36,6 @@ class TaskIndex:
                 in microseconds; None: no wait does.
         """
         self.records: dict[str, TaskRecord] = {}
-        self.totals: TaskTotals = TaskTotals()
         self._step = _STRICT if aging is None else aging
         # A pending task has one ticket: in `_ready`, in `_later` or in `_reserved`.
         self._ready = ReadyTasks(self._is_newest)
@@ -46,6 +45,8 @@ class TaskIndex:
         self._count = 0
         self._deadlines: list[tuple[int, int, TaskRecord]] = []
         self._running: dict[str, TaskRecord] = {}
+        self.totals: TaskTotals = TaskTotals(self._running)
+        self._by_agent: dict[str, list[TaskRecord]] | None = None
         self._retried: dict[str, int] = {}
         self._finished: dict[str, TaskRecord] = {}
         self._children: dict[str, dict[str, None]] = {}
@@ -56,41 +57,38 @@ class TaskIndex:
 
     # --- following the log ------------------------------------------------------------
 
-    def put(self, task_id: str, record: TaskRecord, seq: int, now: int) -> bool:
-        """Take in a task's newest record; return whether it may be claimed now."""
-        old = self.records.get(task_id)
+    def put(
+        self, task_id: str, record: TaskRecord, seq: int, now: int
+    ) -> TaskRecord | None:
+        """Take in a task's newest record; return the one that was known before."""
+        records = self.records
+        old = records.get(task_id)
         if old is record:
-            return False
-        self.records[task_id] = record
+            return old
+        records[task_id] = record
         status = record.status
         if old is None:
+            self.totals.added(record)
             parent = record.spec.parent
             if parent is not None:
                 self._children.setdefault(parent, {})[task_id] = None
-        elif old.status is PENDING:
-            if self._reserved.pop(task_id, None) is None:
-                self._leave_ticket()
-        elif old.status is RUNNING:
-            if status is not RUNNING:
-                del self._running[task_id]
-            if self._retried:
-                self._retried.pop(task_id, None)
-        self.totals.moved(old, record)
-        if status is PENDING:
-            if record.deadline is not None:
-                self._add_deadline(record.deadline, record)
-            if record.run_at > now:
-                self._push_later(record.run_at, seq, record)
-                return False
-            self._ready.add(
-                record.run_at - record.spec.priority * self._step, seq, record
-            )
-            return True
+        else:
+            before = old.status
+            if before is PENDING:
+                if self._reserved.pop(task_id, None) is None:
+                    self._leave_ticket()
+            elif before is RUNNING:
+                self._leave_running(task_id, status)
+            if status is not RUNNING or before is not PENDING:
+                self.totals.moved(old, record)
         if status is RUNNING:
             self._running[task_id] = record
+            self._by_agent = None
+        elif status is PENDING:
+            self._enqueue(record, seq, now)
         elif status in FINAL:
             self._finished[task_id] = record
-        return False
+        return old
 
     def remove(self, task_id: str) -> None:
         """Take in that a task is gone."""
@@ -100,6 +98,7 @@ class TaskIndex:
         if record.status is PENDING and self._reserved.pop(task_id, None) is None:
             self._leave_ticket()
         self._running.pop(task_id, None)
+        self._by_agent = None
         self._retried.pop(task_id, None)
         self._finished.pop(task_id, None)
         self.totals.removed(record)
@@ -120,11 +119,26 @@ class TaskIndex:
             self._later = [e for e in self._later if self._is_newest(e[3])]
             heapify(self._later)
 
+    def _leave_running(self, task_id: str, status: TaskStatus) -> None:
+        self._by_agent = None
+        if status is not RUNNING:
+            del self._running[task_id]
+        if self._retried:
+            self._retried.pop(task_id, None)
+
     def _push_later(self, at: int, seq: int, record: TaskRecord) -> None:
         self._count += 1
         heappush(self._later, (at, seq, self._count, record))
 
-    def _enqueue(self, record: TaskRecord, seq: int) -> None:
+    def _enqueue(self, record: TaskRecord, seq: int, now: int) -> None:
+        if record.deadline is not None:
+            self._add_deadline(record.deadline, record)
+        if record.run_at > now:
+            self._push_later(record.run_at, seq, record)
+        else:
+            self._make_ready(record, seq)
+
+    def _make_ready(self, record: TaskRecord, seq: int) -> None:
         rank = record.run_at - record.spec.priority * self._step
         self._ready.add(rank, seq, record)
 
@@ -140,7 +154,7 @@ class TaskIndex:
         while later and later[0][0] <= now:
             _, seq, _, record = heappop(later)
             if self._is_newest(record):
-                self._enqueue(record, seq)
+                self._make_ready(record, seq)
                 promoted.append(record)
         return promoted
 
@@ -164,7 +178,7 @@ class TaskIndex:
         """Let others here have a task that was picked and not claimed."""
         ticket = self._unreserve(record)
         if ticket is not None:
-            self._enqueue(record, ticket[1])
+            self._make_ready(record, ticket[1])
         return ticket is not None
 
     def defer(self, record: TaskRecord, at: int) -> None:
@@ -256,8 +270,12 @@ class TaskIndex:
 
     def running_of(self, agent: str) -> list[TaskRecord]:
         """Return the tasks that an agent works on, the oldest claim first."""
-        running = self._running.values()
-        return [r for r in running if r.claim is not None and r.claim.agent == agent]
+        if self._by_agent is None:
+            self._by_agent = {}
+            for record in self._running.values():
+                if record.claim is not None:
+                    self._by_agent.setdefault(record.claim.agent, []).append(record)
+        return self._by_agent.get(agent, [])
 
     def oldest_due(self) -> dict[tuple[str, str], int]:
         """Return since when a task waits, for each address and kind that is due."""

@@ -4,7 +4,7 @@ One look for all changes of the last second or so, in each process. What it writ
 writes only when it differs.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import attrs
@@ -161,12 +161,8 @@ class TaskKeeper:
         health, next_at = health_of(self._facts(now, letters), HealthLimits(patience))
         shown = {**health, "last_check": to_datetime(now).isoformat()}
         await self._write(HEALTH, shown, "last_check")
-        running: dict[str, list[TaskRecord]] = {}
-        for record in manager.index.running():
-            if record.claim is not None:
-                running.setdefault(record.claim.agent, []).append(record)
         for worker in self.workers():
-            await self._tell_of(worker, running)
+            await self._tell_of(worker)
         if has_more:
             return options.sample
         ends = [next_at, manager.index.next_surplus(int(options.keep_seconds * MICRO))]
@@ -240,13 +236,11 @@ class TaskKeeper:
 
     # --- agents -----------------------------------------------------------------------
 
-    async def _tell_of(
-        self, worker: TaskWorker, running: Mapping[str, list[TaskRecord]]
-    ) -> None:
+    async def _tell_of(self, worker: TaskWorker) -> None:
         """Write the documents of an agent that has worked on tasks."""
         identity = worker.identity
         name = identity.agent_id
-        current = running.get(name, [])
+        current = self._manager.index.running_of(name)
         if not current and name not in self._told:
             return
         self._told.add(name)

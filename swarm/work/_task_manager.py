@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, TypeVar
 import anyio
 
 from swarm.errors import Closed
-from swarm.model import AgentIdentity, Commit, Document, Path, living
+from swarm.model import AgentIdentity, Commit, Document, Path, Segment, living
 from swarm.ports import (
     Clock,
     Codec,
@@ -166,7 +166,7 @@ class TaskManager:
         ]
         self._observers: dict[str, dict[object, Observer]] = {}
         self._listeners: list[Callable[[TaskRecord | None, TaskRecord], None]] = []
-        self._folders: dict[str, Callable[[Commit], None]] = {}
+        self._folders: dict[Segment, Callable[[Commit], None]] = {}
         self._closing: list[Callable[[], object]] = []
         self._loaded: asyncio.Future[None] | None = None
         self._since = 0
@@ -451,49 +451,45 @@ class TaskManager:
         self._since = revision
         self._ahead = now - int(self.clock.monotonic() * MICRO)
         for document in found:
-            self._put(document)
+            self._put(document, document.path.name)
         self.alarm.arm()
 
     def _follow(self, commit: Commit) -> None:
         """Take in a commit; called in the middle of it, so nothing here commits."""
         for document in commit.documents:
             segments = document.path.segments
-            if segments[0] != "global" or len(segments) < 3:
+            if segments[0] != "global":
                 continue
-            if segments[1] == "tasks":
+            folder = segments[1]
+            if folder == "tasks":
                 if self._early is not None:
                     self._early.append(commit)
                     return
                 if commit.revision > self._since:
-                    self._put(document)
-            elif segments[1] in self._folders:
-                self._folders[str(segments[1])](commit)
+                    self._put(document, segments[2])
+            elif folder in self._folders and len(segments) > 2:
+                self._folders[folder](commit)
 
-    def _put(self, document: Document) -> None:
-        task_id: str = document.path.segments[2]  # type: ignore[assignment]  # no index
+    def _put(self, document: Document, task_id: Any) -> None:
+        """Take in a task's newest document."""
         record = load(document)
         index = self.index
-        old = index.records.get(task_id)
         if record is None:
             index.remove(task_id)
         else:
             if self.local is None:
                 self._learn_time(record)
-            status, now = record.status, 0
-            if status is _PENDING:
-                run_at = record.run_at
-                now = run_at if run_at == record.created_at else self.now()
-            is_ready = index.put(task_id, record, document.created, now)
-            if is_ready and self.queue:
-                self.queue.offer(record)
-            for listener in self._listeners:
-                listener(old, record)
             claim = record.claim
             if claim is not None:
+                old = index.put(task_id, record, document.created, 0)
                 if claim.expires < self.alarm.at:
                     self.alarm.arm_at(claim.expires)
-            elif status is not _COMPLETE:  # nothing comes due any more
-                self.alarm.arm_for(record, is_ready)
+            elif record.status is _COMPLETE:  # nothing comes due any more
+                old = index.put(task_id, record, document.created, 0)
+            else:
+                old = self._put_unclaimed(task_id, record, document.created)
+            for listener in self._listeners:
+                listener(old, record)
         if self.claims:
             live = self.claims.get(task_id)
             if live is not None:
@@ -503,6 +499,20 @@ class TaskManager:
             if observers is not None:
                 for observer in tuple(observers.values()):
                     observer(record)
+
+    def _put_unclaimed(
+        self, task_id: str, record: TaskRecord, seq: int
+    ) -> TaskRecord | None:
+        """Take in a task that nobody works on: offer it, or have the alarm set."""
+        run_at = record.run_at
+        now = run_at if run_at == record.created_at else self.now()
+        old = self.index.put(task_id, record, seq, now)
+        is_ready = record.status is _PENDING and run_at <= now
+        if is_ready and self.queue:
+            self.queue.offer(record)
+        if not is_ready or record.deadline is not None:
+            self.alarm.arm_for(record, is_ready)
+        return old
 
     def _learn_time(self, record: TaskRecord) -> None:
         """Take in that kernel time is not before that of a record."""

@@ -281,7 +281,8 @@ class TaskRecord:
     @property
     def weight(self) -> int:
         """How many bytes it holds beyond those of any record, about."""
-        weight = len(self.spec.payload) + len(self.spec.metadata) + 512
+        spec = self.spec
+        weight = 512 + len(spec.payload) + len(spec.metadata)
         if self.partial is not None:
             weight += len(self.partial)
         if self.result is not None:
@@ -387,7 +388,7 @@ def load(document: Document | None) -> TaskRecord | None:
     """Return the task in a document, with the token of its claim known."""
     if document is None:
         return None
-    record = document.record
+    record: TaskRecord = document.record
     if record.__class__ is not TaskRecord:
         if document.is_deleted:
             return None

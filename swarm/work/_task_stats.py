@@ -23,6 +23,7 @@ _KINDS: Final = 1_000
 
 _RUNNING: Final = TaskStatus.RUNNING
 _COMPLETE: Final = TaskStatus.COMPLETE
+_PENDING: Final = TaskStatus.PENDING
 
 
 @attrs.frozen(kw_only=True)
@@ -69,6 +70,11 @@ class _Durations:
         self.total = 0
         self.newest: deque[int] = deque(maxlen=_KEPT)
 
+    def add(self, micros: int) -> None:
+        self.count += 1
+        self.total += micros
+        self.newest.append(micros)
+
     def shown(self) -> Duration:
         newest = sorted(self.newest)
         rank = max(0, -(-len(newest) * 95 // 100) - 1)
@@ -80,7 +86,10 @@ class _Durations:
 
 
 class _Kind:
-    """The tasks of one kind: how many have each status, and how the newest ended."""
+    """The tasks of one kind: how many have each status, and how the newest ended.
+
+    A running task counts as pending here: claims are too many to count each.
+    """
 
     __slots__ = ("counts", "newest")
 
@@ -98,8 +107,9 @@ class TaskTotals:
         handoffs: How many were handed over.
     """
 
-    def __init__(self) -> None:
-        """Begin with none."""
+    def __init__(self, running: Mapping[str, TaskRecord]) -> None:
+        """Begin with none; `running` has the running tasks at any time."""
+        self._running = running
         self._kinds: dict[str, _Kind] = {}
         self._durations = {status: _Durations() for status in TaskStatus}
         self._reasons: Counter[str] = Counter()
@@ -107,41 +117,46 @@ class TaskTotals:
         self.failed: int = 0
         self.handoffs: int = 0
 
-    def moved(self, old: TaskRecord | None, new: TaskRecord) -> None:
-        """Count a task's new record in place of the one before."""
+    def added(self, new: TaskRecord) -> None:
+        """Count a task that this process has not known."""
         kind = self._kinds.get(new.spec.kind)
         if kind is None:
             kind = self._kinds[new.spec.kind] = _Kind()
         status = new.status
-        if old is None:
-            kind.counts[status] += 1
-            return
-        before = old.status
+        kind.counts[_PENDING if status is _RUNNING else status] += 1
+
+    def moved(self, old: TaskRecord, new: TaskRecord) -> None:
+        """Count a task's new record in place of the one before.
+
+        That a pending task runs is not told: how long it waited counts when it ends.
+        """
+        before, status = old.status, new.status
         if status is before:
             if new.history is not old.history:
                 self.handoffs += new.history[-1].step == "hand over"
             return
-        kind.counts[before] -= 1
-        kind.counts[status] += 1
-        history = new.history
-        at = history[-1].at
-        since = old.history[-1].at if old.history else old.created_at
-        durations = self._durations[before]
-        durations.count += 1
-        if at > since:
-            durations.total += at - since
-            durations.newest.append(at - since)
+        kind = self._kinds[new.spec.kind]
+        counts = kind.counts
+        last, earlier = new.history[-1], old.history
+        since = earlier[-1].at if earlier else old.created_at
+        self._durations[before].add(last.at - since)
+        if before is _RUNNING:
+            counts[_PENDING] -= 1
+            if earlier and earlier[-1].step == "claim":
+                start = earlier[-2].at if len(earlier) > 1 else old.created_at
+                self._durations[_PENDING].add(since - start)
         else:
-            durations.newest.append(0)
+            counts[before] -= 1
+        counts[_PENDING if status is _RUNNING else status] += 1
         if status is _COMPLETE:
             self.completed += 1
             kind.newest.append("complete")
-        elif status is not _RUNNING:
-            if status is TaskStatus.FAILED:
-                self.failed += 1
-                kind.newest.append("failed")
-            if history[-1].step in FAILURES:
-                self._count_reason(history[-1].reason)
+            return
+        if status is TaskStatus.FAILED:
+            self.failed += 1
+            kind.newest.append("failed")
+        if last.step in FAILURES:
+            self._count_reason(last.reason)
 
     def _count_reason(self, reason: str) -> None:
         reason = reason.partition("\n")[0][:120]
@@ -155,13 +170,17 @@ class TaskTotals:
     def removed(self, record: TaskRecord) -> None:
         """Count a task no more that is gone from the tree."""
         kind = self._kinds[record.spec.kind]
-        kind.counts[record.status] -= 1
+        status = record.status
+        kind.counts[_PENDING if status is _RUNNING else status] -= 1
         if len(self._kinds) > _KINDS and not any(kind.counts.values()):
             del self._kinds[record.spec.kind]
 
     def count(self, status: TaskStatus) -> int:
         """Return how many tasks have a status."""
-        return sum(kind.counts[status] for kind in self._kinds.values())
+        if status is _RUNNING:
+            return len(self._running)
+        count = sum(kind.counts[status] for kind in self._kinds.values())
+        return count - len(self._running) if status is _PENDING else count
 
     def seconds_in(self, status: TaskStatus) -> Duration | None:
         """Return how long tasks were in a status, or None: none has left it."""
@@ -170,11 +189,14 @@ class TaskTotals:
 
     def by_kind(self) -> dict[str, dict[str, int]]:
         """Return how many tasks of each kind have each status."""
-        counted = {
-            name: {str(status): n for status, n in kind.counts.items() if n}
-            for name, kind in self._kinds.items()
-        }
-        return {name: counts for name, counts in counted.items() if counts}
+        running = Counter(record.spec.kind for record in self._running.values())
+        found: dict[str, dict[str, int]] = {}
+        for name, kind in self._kinds.items():
+            counts = {**kind.counts, _RUNNING: running[name]}
+            counts[_PENDING] -= running[name]
+            if any(counts.values()):
+                found[name] = {str(s): n for s, n in counts.items() if n}
+        return found
 
     def shown(self, ready: int, waiting: Mapping[str, int]) -> TaskStats:
         """Return them as they are now."""

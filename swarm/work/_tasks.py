@@ -211,6 +211,15 @@ class Tasks(Displayable):
             0 if delay == 0 else checked_delay(delay),
             *(_NO_DEADLINE if deadline is None else checked_deadline(deadline)),
         )
+        local = manager.local
+        if key is None and parent is None and local is not None:
+            if manager.pause is not None:
+                await manager.pause()
+            outcome = local.apply_one_now(
+                self.identity, path, decide_submit, submission
+            )[1]
+            if outcome is not None:
+                return Task(self._caller, task_id, kind)
         found = await self._commit(submission, once)
         while found is None:  # another process, of the same seed, was there before
             task_id = manager.new_id("task")
@@ -232,17 +241,9 @@ class Tasks(Displayable):
             )
             task: tuple[str, str] | None = found
             return task
-        local = manager.local
-        if local is None:
-            _, outcome = await manager.kernel.apply_one(
-                self.identity, spec.path, decide_submit, submission
-            )
-        else:
-            if manager.pause is not None:
-                await manager.pause()
-            _, outcome = local.apply_one_now(
-                self.identity, spec.path, decide_submit, submission
-            )
+        _, outcome = await manager.kernel.apply_one(
+            self.identity, spec.path, decide_submit, submission
+        )
         return None if outcome is None else (spec.id, spec.kind)
 
     def get(self, task_id: str) -> Task:

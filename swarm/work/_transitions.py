@@ -147,9 +147,10 @@ def evolve(record: TaskRecord, **changes: Any) -> TaskRecord:
 
 def last_end(record: TaskRecord, now: int, timeout: int | None = None) -> int:
     """Return beyond when no renewal of a claim made now reaches."""
-    until = NEVER if timeout is None else now + timeout
-    if record.spec.timeout is not None:
-        until = min(until, now + record.spec.timeout)
+    limit = record.spec.timeout
+    if timeout is not None:
+        limit = timeout if limit is None else min(limit, timeout)
+    until = NEVER if limit is None else now + limit
     return until if record.deadline is None else min(until, record.deadline)
 
 

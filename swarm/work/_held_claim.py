@@ -1,0 +1,384 @@
+"""The right to one attempt at a task: kept while it is renewed, lost when it is not.
+
+This is the part of a claim that the log, the clock and the swarm speak to. What its
+worker does with it is in `_claim.py`.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final, TypeVar
+
+import orjson
+
+from swarm.errors import InvalidTransition, StaleClaim, SwarmError
+from swarm.model import ABSENT, JSON, AgentIdentity, Document
+from swarm.ports import Condition, Holder, Ruling, current_task
+from swarm.work._claim_rules import (
+    Right,
+    decide_fail,
+    decide_give_back,
+    decide_renew,
+)
+from swarm.work._task_manager import TaskManager
+from swarm.work._task_record import (
+    KEPT_ENTRIES,
+    MICRO,
+    ClaimRecord,
+    TaskRecord,
+    stale,
+)
+from swarm.work._transitions import AttemptFailure
+
+R = TypeVar("R")
+Rule = Callable[[Document | None, int, R], Ruling]
+
+_LONGEST_ERROR: Final = 2_000
+"""How many characters of an error a record keeps."""
+
+
+class HeldClaim:
+    """A claim of this process, and the task that runs under it.
+
+    Attributes:
+        task_id: The task.
+        attempt: The number of the attempt, from 1.
+        offer: The handoff that it was accepted from, or None.
+        is_served: Whether the swarm asks the worker for the work, and ends the claim.
+        deadline: When it is to be renewed, in monotonic seconds.
+    """
+
+    # What most claims never set is not kept in each.
+    offer: Any = None
+    is_served: bool = False
+    _over: str | None = None
+    _is_lost = False
+    _is_settling = False
+    _payload: Any = ABSENT
+    # The task that is cancelled when the claim is lost, and how often that was asked
+    # of it before. A lent task only waits for the code that works under the claim.
+    _body: "asyncio.Task[Any] | None" = None
+    _cancelling = 0
+    _is_lent = False
+    _is_struck = False
+
+    def __init__(
+        self,
+        manager: TaskManager,
+        identity: AgentIdentity,
+        record: TaskRecord,
+        claim: ClaimRecord,
+        before: float,
+    ) -> None:
+        """Stand for a claim that was asked for at `before`, in monotonic seconds."""
+        self.task_id: str = record.spec.id
+        self.attempt: int = record.attempt
+        self._manager = manager
+        self._identity = identity
+        self._record = record
+        self._claim = claim
+        self._right = Right(self.task_id, claim.id, claim.token)
+        lease = claim.lease / MICRO
+        self._local_end = before + lease
+        self.deadline: float = before + lease / 3
+        manager.claims[self.task_id] = self
+        manager.deadlines.add(lease / 3, self)
+
+    @property
+    def kind(self) -> str:
+        """The kind of the task."""
+        return self._record.spec.kind
+
+    @property
+    def payload(self) -> JSON:
+        """The task's payload: a private copy."""
+        if self._payload is ABSENT:
+            self._payload = orjson.loads(self._record.spec.payload)
+        return self._payload
+
+    @property
+    def metadata(self) -> dict[str, JSON]:
+        """The task's metadata: a private copy."""
+        found: dict[str, JSON] = orjson.loads(self._record.spec.metadata)
+        return found
+
+    @property
+    def partial(self) -> dict[str, JSON]:
+        """The partial result so far, of earlier attempts as well."""
+        body = self._record.partial
+        return {} if body is None else orjson.loads(body)
+
+    @property
+    def token(self) -> int:
+        """The fencing token: larger than that of every earlier claim of the task."""
+        return self._right.token
+
+    @property
+    def right(self) -> Right:
+        """What proves that this is the live claim, for rules."""
+        return self._right
+
+    @property
+    def identity(self) -> AgentIdentity:
+        """The agent that holds it."""
+        return self._identity
+
+    @property
+    def manager(self) -> TaskManager:
+        """The tasks of the process it belongs to."""
+        return self._manager
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it still holds, as far as is known here."""
+        return self._over is None
+
+    @property
+    def cancel_requested(self) -> str | None:
+        """Why the task is to be cancelled, or None."""
+        return self._record.cancel
+
+    @property
+    def kernel(self) -> object:
+        """Where it holds: nothing elsewhere can be guarded by it."""
+        return self._manager.kernel
+
+    def __repr__(self) -> str:
+        state = "live" if self._over is None else self._over
+        return f"<Claim of task {self.task_id} ({self.kind}), {state}>"
+
+    def conditions(self) -> Sequence[Condition]:
+        """Return what a write guarded by this claim requires (`ports.Guard`).
+
+        Raises:
+            StaleClaim: It is known already that it is not the live one.
+        """
+        if self._over is not None:
+            raise self._stale()
+        right = self._right
+        path = self._record.spec.path
+        return (Holder(path, right.claim_id, right.token, StaleClaim),)
+
+    def may_have_steps(self) -> bool:
+        """Return whether another claim of the task may have recorded steps."""
+        history = self._record.history
+        owners = sum(entry.step in ("claim", "hand over") for entry in history)
+        return owners > 1 or len(history) >= KEPT_ENTRIES
+
+    # --- a body under it --------------------------------------------------------------
+
+    def enter(self, task: "asyncio.Task[Any] | None" = None) -> None:
+        """Have the running task, or a given one, cancelled when the claim is lost.
+
+        A given task only waits for the code that works under the claim. A block that
+        this code enters takes its place.
+
+        Raises:
+            StaleClaim: It is not the live one.
+            RuntimeError: A body runs under it.
+        """
+        if self._over is not None:
+            raise self._stale()
+        if self._body is not None:
+            if not self._is_lent:
+                raise RuntimeError(f"a body runs already under {self!r}")
+            self._leave_body(None)
+        self._is_lent = task is not None
+        self._body = body = current_task() if task is None else task
+        assert body is not None  # this is called in a coroutine
+        self._cancelling = body.cancelling()
+        if self._record.cancel is not None:
+            self._cancel_body_soon()
+
+    def _cancel_body_soon(self) -> None:
+        """Cancel the body in the next turn of the loop, unless it has been left.
+
+        Not at once: its task may be the one that made the commit which ended the claim.
+        Cancelled while it runs, it could not take that back.
+        """
+        if self._body is not None:
+            asyncio.get_running_loop().call_soon(self._cancel_body, self._body)
+
+    def _cancel_body(self, body: "asyncio.Task[Any]") -> None:
+        if self._body is body and not self._is_struck:
+            self._is_struck = True
+            body.cancel(repr(self))
+
+    def _leave_body(self, error: BaseException | None) -> bool:
+        """End the body; return whether its error is the cancellation from here."""
+        body, self._body = self._body, None
+        if body is None or not self._is_struck:
+            return False
+        self._is_struck = False
+        is_last = body.uncancel() <= self._cancelling
+        return is_last and isinstance(error, asyncio.CancelledError)
+
+    # --- asking the rules -------------------------------------------------------------
+
+    async def _ask(self, rule: Rule[R], request: R) -> Any:
+        """Ask a rule that only the live claim may ask; return its outcome."""
+        if self._over is not None:
+            raise self._stale()
+        manager = self._manager
+        try:
+            if manager.local is not None:
+                if manager.pause is not None:
+                    await manager.pause()
+                path = self._record.spec.path
+                return manager.apply_now(self._identity, path, rule, request)[1]
+            _, outcome = await manager.apply_one(
+                self._identity, self.task_id, rule, request
+            )
+        except StaleClaim as error:
+            # A heartbeat that crosses the end of the claim tells nothing about it.
+            if rule is not decide_renew or not self._is_settling:
+                self.lose(str(error))
+            raise
+        return outcome
+
+    async def _settle(self, step: str, rule: Rule[R], request: R) -> None:
+        """Ask a rule that ends the claim."""
+        if self._over is not None and not self._is_lost:
+            if self._manager.closed is not None:
+                raise self._manager.closed
+            raise InvalidTransition(f"{self!r} has ended; it cannot {step} any more")
+        self._is_settling = True
+        manager = self._manager
+        try:
+            if manager.local is None or manager.pause is not None or self._is_lost:
+                await self._ask(rule, request)
+            else:  # the same, with fewer calls
+                path = self._record.spec.path
+                manager.apply_now(self._identity, path, rule, request)
+        except StaleClaim as error:
+            self.lose(str(error))
+            raise
+        finally:
+            self._is_settling = False
+        self._finish(step)
+
+    async def _end(self, rule: Rule[R], request: R) -> None:
+        """Ask a rule that ends the claim, whatever cancellation comes meanwhile."""
+        self._is_settling = True
+        try:
+            await self._manager.for_sure(self._identity, self.task_id, rule, request)
+        except StaleClaim as error:
+            self.lose(str(error))
+            raise
+        finally:
+            self._is_settling = False
+        self._finish("end")
+
+    async def give_up(self, reason: str) -> None:
+        """Give the task back for a worker that is gone; harmless when it has ended."""
+        if self._over is None:
+            with suppress(SwarmError):  # the lease bounds what is left
+                await self._end(decide_give_back, (self._right, "release", 0, reason))
+
+    async def close(self, reason: str, *, has_failed: bool = False) -> None:
+        """Give the task back for a worker that is gone: its body can do nothing more.
+
+        The attempt counts only when the worker has failed. A task that may be handed on
+        is left to its handoff, until the lease is over.
+        """
+        if self._over is not None:
+            return
+        self._is_settling = True
+        if self._record.handoff is None:
+            apply_one, who = self._manager.apply_one, self._identity
+            with suppress(SwarmError):  # the lease bounds what is left
+                if has_failed:
+                    await apply_one(
+                        who, self.task_id, decide_fail, self._failed(reason)
+                    )
+                else:
+                    request = (self._right, "release", 0, reason)
+                    await apply_one(who, self.task_id, decide_give_back, request)
+        self._finish(reason)
+
+    def _failed(
+        self, error: str | BaseException, *, retry: bool = True
+    ) -> tuple[Right, AttemptFailure]:
+        """Return the request to end the attempt by an error."""
+        chance = self._manager.entropy.jitter(0.0, 1.0)
+        return self._right, AttemptFailure(in_words(error), retry, chance)
+
+    def _finish(self, how: str) -> None:
+        self._over = how
+        claims = self._manager.claims
+        if claims.get(self.task_id) is self:
+            del claims[self.task_id]
+
+    def lose(self, reason: str) -> None:
+        """Take in that it is not the live claim any more: cancel the body."""
+        if self._over is None:
+            self._is_lost = True
+            self._finish(reason)
+            self._cancel_body_soon()
+
+    def _stale(self) -> StaleClaim:
+        if self._is_lost:
+            return StaleClaim(
+                f"claim {self.token} of task {self.task_id} ({self.kind}) was lost: "
+                f"{self._over}"
+            )
+        return stale(self._manager.index.records.get(self.task_id), self.token)
+
+    # --- what the log and the clock say -----------------------------------------------
+
+    def follow(self, record: TaskRecord | None) -> None:
+        """Take in the task's new record; called in the middle of a commit."""
+        claim = None if record is None else record.claim
+        if record is None or claim is None or claim.token != self._right.token:
+            if self._is_settling or self._over is not None:
+                return
+            last = record.history[-1] if record is not None else None
+            if last is not None and last.step == "hand over":
+                self._finish(f"handed over to {last.agent!r}")
+            else:
+                self.lose("it is gone" if last is None else last.reason or last.step)
+            return
+        is_new = record.cancel is not None and self._record.cancel is None
+        self._record = record
+        self._claim = claim
+        if is_new:
+            self._cancel_body_soon()
+
+    def is_decided(self) -> bool:
+        """Return whether it has ended, and is renewed no more."""
+        return self._over is not None
+
+    def expire(self) -> None:
+        """Renew the claim; give it up when it could not be renewed in time (J7)."""
+        manager = self._manager
+        now = manager.clock.monotonic()
+        if now >= self._local_end and not self._is_settling:
+            self.lose("it could not be renewed in time")
+            return
+        pause = self._claim.lease / MICRO / 3
+        self.deadline = now + pause
+        manager.deadlines.add(pause, self)
+        if self._is_settling:  # the kernel is asked already whether it holds
+            return
+        manager.start(self._renew(), "tasks: heartbeat")
+
+    async def _renew(self) -> None:
+        before = self._manager.clock.monotonic()
+        try:
+            await self._ask(decide_renew, self._right)
+        except SwarmError:
+            return  # lost, or tried again at the next heartbeat
+        self._local_end = before + self._claim.lease / MICRO
+
+
+def in_words(error: str | BaseException) -> str:
+    """Return an error as a record keeps it.
+
+    Raises:
+        TypeError: The error is neither text nor an exception.
+    """
+    if isinstance(error, BaseException):
+        error = f"{type(error).__name__}: {error}" if str(error) else repr(error)
+    elif not isinstance(error, str):
+        raise TypeError(f"an error is text or an exception, not {error!r}")
+    return error[:_LONGEST_ERROR]
