@@ -12,7 +12,6 @@ from collections.abc import Callable, Coroutine, Hashable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from swarm.coordination._alarms import Alarms
 from swarm.coordination._names import CoordinationRights
 from swarm.coordination._sessions import Life, Session, Sessions
 from swarm.coordination._wait_graph import WaitGraph
@@ -20,6 +19,7 @@ from swarm.errors import Closed
 from swarm.model import AgentIdentity, Commit, Document, Path
 from swarm.ports import (
     Clock,
+    Deadlines,
     Entropy,
     Kernel,
     LocalKernel,
@@ -33,7 +33,33 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+_MARGIN: Final = 2e-6  # lest rounding ring us just before the time
+
 FOLDERS: Final = frozenset(("locks", "semaphores", "barriers"))
+
+
+class Alarm:
+    """One time at which a lease, a waiter or a record is looked at.
+
+    It rings for its owner unless the owner has dropped it, or has another one by then.
+    """
+
+    __slots__ = ("deadline", "owner")
+
+    def __init__(self, deadline: float, owner: Any) -> None:
+        """Ring at a monotonic time for `owner`, whose `_alarm` this is."""
+        self.deadline: float = deadline
+        self.owner: Any = owner
+
+    def is_decided(self) -> bool:
+        """Return whether it is not to ring any more."""
+        return self.owner is None
+
+    def expire(self) -> None:
+        """Ring."""
+        owner, self.owner = self.owner, None
+        owner._alarm = None
+        owner._ring()
 
 
 class Core:
@@ -42,7 +68,6 @@ class Core:
     Attributes:
         kernel: Where the documents are.
         graph: Which party waits for which.
-        alarms: What happens when.
         life: What is known of agents.
         rights: Which identity may hold what.
         sessions: The turns and tasks that hold something.
@@ -81,7 +106,7 @@ class Core:
             self.apply_now = self._local.apply_one_now
         self.graph = graph
         self.now: Callable[[], float] = clock.monotonic
-        self.alarms: Alarms = Alarms(clock)
+        self._deadlines: Deadlines = Deadlines(clock)
         self.life = life
         self.rights = rights
         self.sessions: Sessions = Sessions(self._session_ended, life.running_turn)
@@ -174,6 +199,16 @@ class Core:
         if not task.cancelled():
             task.exception()  # seen: a caller that waits for it gets it
 
+    def set_alarm(self, owner: Any, delay: float) -> None:
+        """Have `owner._ring` called after so many seconds, and not when it was to be.
+
+        With `owner._alarm = None` it is not called.
+        """
+        if owner._alarm is not None:
+            owner._alarm.owner = None
+        owner._alarm = alarm = Alarm(self.now() + delay + _MARGIN, owner)
+        self._deadlines.add(delay, alarm)
+
     # --- looking ----------------------------------------------------------------------
 
     def look(self, look: Callable[..., R], *arguments: Any) -> R:
@@ -241,7 +276,7 @@ class Core:
             return
         self._closed = Closed("the swarm is closed") if error is None else error
         self._ignore()
-        self.alarms.close()
+        self._deadlines.close()
         for task in self._tasks:
             task.cancel()
         for waiter in tuple(self.waiters.values()):

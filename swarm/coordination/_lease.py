@@ -8,7 +8,6 @@ from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self, SupportsIndex
 
-from swarm.coordination._alarms import Slot
 from swarm.coordination._lease_rules import EXPIRED, HANDED_OVER, RELEASED
 from swarm.coordination._lease_state import AcquireSpec, Grant, to_micro
 from swarm.coordination._sessions import Session
@@ -52,7 +51,7 @@ class Lease(Displayable):
     _grant: Grant
     _spec: AcquireSpec
     _session: Session
-    _slot: "Slot | None" = None  # its alarm: for its end, or for its renewal
+    _alarm: Any = None  # for its end, or for its renewal
     _inside: Session | None = None  # whose body runs under it
     _body: "asyncio.Task[Any] | None" = None  # the task in which it runs
     _is_renewing: bool = False

@@ -412,9 +412,9 @@ class LeaseManager:
         core.leases[grant.id] = session.leases[grant.id] = lease
         if spec.is_entering:
             lease._is_renewing = True
-            core.alarms.set(lease, spec.ttl / RENEWALS)
+            core.set_alarm(lease, spec.ttl / RENEWALS)
         else:
-            core.alarms.set(lease, spec.ttl)
+            core.set_alarm(lease, spec.ttl)
         return lease
 
     def change(self, lease: Lease, grant: Grant) -> None:
@@ -429,7 +429,9 @@ class LeaseManager:
         id = lease._grant.id  # noqa: A001
         if core.leases.pop(id, None) is not None:
             lease._session.leases.pop(id, None)
-            core.alarms.discard(lease)
+            if lease._alarm is not None:
+                lease._alarm.owner = None
+                lease._alarm = None
             lease._end(reason)
 
     def set_alarm(self, lease: Lease) -> None:
@@ -437,7 +439,7 @@ class LeaseManager:
         left = self.seconds_left(lease)
         if lease._is_renewing:
             left = min(left, lease._spec.ttl / RENEWALS)
-        self.core.alarms.set(lease, left)
+        self.core.set_alarm(lease, left)
 
     def seconds_left(self, lease: Lease) -> float:
         """Return how long a lease lives unless it is renewed."""

@@ -10,7 +10,7 @@ which no lease of this process would know.
 from collections.abc import Iterable
 from typing import Any
 
-from swarm.coordination._alarms import Slot
+from swarm.coordination._core import Alarm
 from swarm.coordination._lease_rules import EXPIRED, decide_sweep
 from swarm.coordination._lease_state import MICRO, AcquireSpec, LeaseState, load
 from swarm.errors import Closed
@@ -90,11 +90,12 @@ class RecordWatch:
         record = self._due.get(text)
         if not due:
             if record is not None:
-                self._core.alarms.discard(self._due.pop(text))
+                self._due.pop(text)._alarm = None
             return
         if record is None:
             record = self._due[text] = DueRecord(self, spec)
-        self._core.alarms.set(record, max(0, due - self._core.kernel_now()) / MICRO)
+        left = max(0, due - self._core.kernel_now()) / MICRO
+        self._core.set_alarm(record, left)
 
     def is_due(self, spec: AcquireSpec) -> None:
         """Remove what has expired, and grant the next request."""
@@ -110,15 +111,15 @@ class RecordWatch:
 
 
 class DueRecord:
-    """A record that is due though no lease of this process is. An alarm."""
+    """A record that is due though no lease of this process is. It has an alarm."""
 
-    __slots__ = ("_slot", "_watch", "spec")
+    __slots__ = ("_alarm", "_watch", "spec")
 
     def __init__(self, watch: RecordWatch, spec: AcquireSpec) -> None:
         """Speak of the record of `spec`."""
         self._watch = watch
         self.spec = spec
-        self._slot: Slot | None = None
+        self._alarm: Alarm | None = None
 
     def _ring(self) -> None:
         """Be due."""

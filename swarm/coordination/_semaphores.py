@@ -24,6 +24,8 @@ SEMAPHORES: Final = Path.of("semaphores")
 
 _NONE: Final = SemaphoreState(1, 1)
 
+_CACHED: Final = 4_096
+
 
 class SemaphoreTerms:
     """The terms on which the semaphores of one swarm are granted.
@@ -43,6 +45,38 @@ class SemaphoreTerms:
         self.ttl = ttl
         self.life: int = to_micro(ttl)
         self.names: Names = Names("semaphores", "semaphore", "capacity")
+        self._usual: dict[str, AcquireSpec] = {}
+
+    def usual(
+        self, identity: AgentIdentity, name: str, capacity: int | None
+    ) -> AcquireSpec:
+        """Return what `async with` takes: one permit, renewed from the start.
+
+        For each name, the request of the last identity that asked is remembered.
+
+        Raises:
+            ConfigMismatch: it was opened with another capacity.
+            ValueError: the capacity is no number of permits, or is missing.
+        """
+        spec = self._usual.get(name)
+        if spec is not None and spec.identity is identity:
+            blank: Any = spec.blank
+            if capacity is None or (
+                capacity.__class__ is int and capacity == blank.declared
+            ):
+                return spec
+        path, free = self.open(identity, name, capacity)
+        spec = self.spec(identity, path, free)
+        spec.is_entering = True
+        if len(self._usual) >= _CACHED:
+            self._usual.clear()
+        self._usual[name] = spec
+        return spec
+
+    def forget(self, name: str) -> None:
+        """Forget a name: it can be opened with another capacity."""
+        self.names.forget(name)
+        self._usual.pop(name, None)
 
     def open(
         self,
@@ -70,7 +104,7 @@ class SemaphoreTerms:
                 check_capacity(load(document, blank), blank, name)
         except Exception:
             if is_new:
-                self.names.forget(name)
+                self.forget(name)
             raise
         return path, blank
 
@@ -126,7 +160,9 @@ class SemaphoreHandle(Enterable):
     ) -> None:
         """Handle the semaphore called `name`."""
         self._manager = terms.manager
-        self._path, self._blank = terms.open(identity, name, capacity)
+        self._opened = terms.usual(identity, name, capacity)
+        self._path = self._opened.path
+        self._blank: Any = self._opened.blank
         self._terms = terms
         self._identity = identity
         self.name: str = name
@@ -181,9 +217,8 @@ class SemaphoreHandle(Enterable):
 
     def usual(self) -> AcquireSpec:
         """Return what `async with` takes."""
-        spec = self._spec(1, None, None, renew=True)
-        spec.is_entering = True
-        return spec
+        self._terms.core.rights.check_hold(self._identity, self._path)
+        return self._opened
 
     def _spec(
         self, permits: int, ttl: float | None, timeout: float | None, *, renew: bool

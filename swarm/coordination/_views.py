@@ -290,7 +290,7 @@ class Semaphores(LeaseViews[SemaphoreTerms, HeldPermits, QueuedPermits]):
         core, path = self._terms.core, SEMAPHORES.child(name)
         core.rights.check_force(self._identity, path, "removing a semaphore")
         was_open = self._terms.names.number(name) is not None
-        self._terms.names.forget(name)
+        self._terms.forget(name)
         spec, why = self._terms.spec_of(name), f"removed: {reason}"
         outcome = self._terms.manager.remove(self._identity, spec, why)
         if not await core.finish(outcome) and not was_open:

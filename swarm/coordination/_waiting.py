@@ -18,15 +18,14 @@ from abc import abstractmethod
 from collections.abc import Hashable, Iterable
 from typing import Any
 
-from swarm.coordination._alarms import Slot
-from swarm.coordination._core import Core
+from swarm.coordination._core import Alarm, Core
 from swarm.coordination._sessions import Session
 from swarm.errors import DeadlockError
 from swarm.model import Path
 
 
 class Waiter:
-    """One call that waits. An obstacle of the wait-for graph, and an alarm.
+    """One call that waits. An obstacle of the wait-for graph.
 
     Attributes:
         id: The id of its request.
@@ -38,7 +37,7 @@ class Waiter:
         error: What it fails with once its time-out is through, or None.
     """
 
-    _slot: "Slot | None" = None
+    _alarm: Alarm | None = None
     is_decided: bool = False
     has_left: bool = False
     error: Any = None
@@ -158,7 +157,7 @@ class Waiter:
                 raise error(cycle=cycle)  # noqa: TRY301
             graph.note(party, self)
             if timeout is not None and timeout < math.inf:
-                core.alarms.set(self, timeout)
+                core.set_alarm(self, timeout)
             return await future
         except BaseException:
             if not self.is_decided:
@@ -172,5 +171,4 @@ class Waiter:
             raise
         finally:
             core.waiters.pop(self.id, None)
-            if self._slot is not None:
-                core.alarms.discard(self)
+            self._alarm = None

@@ -3,7 +3,6 @@
 from typing import Self
 
 from swarm.coordination import Coordination, LockHandle, WaitGraph
-from swarm.coordination._alarms import Alarms
 from swarm.kernel import MemoryKernel
 from swarm.model import OWNER, ROOT, AgentIdentity
 from swarm.ports import Clock, Codec, Entropy, LoopClock
@@ -61,10 +60,6 @@ class World:
     def barrier(self, name: str = "b", parties: int | None = None, action=None):
         return self.all.barrier(OWNER, name, parties, action)
 
-    @property
-    def alarms(self) -> Alarms:
-        return self.all._core.alarms
-
     def events(self) -> list[object]:
         """Every event that was ever published."""
         log = self.kernel._log
@@ -78,7 +73,6 @@ class World:
         """G13: nobody waits, nothing is held, nothing is left of either."""
         assert residue(self.all) == (0, 0)
         assert len(self.graph) == 0
-        assert len(self.alarms) == 0
         left = self.kernel.read_now(lambda view: list(view.documents(ROOT)))
         for document in left:
             value = document.value
