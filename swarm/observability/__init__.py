@@ -50,6 +50,9 @@ from swarm.observability._facts import (
 )
 from swarm.observability._masking import masked
 from swarm.observability._telemetry import telemetry
+from swarm.observability._timeline import Timeline
+from swarm.observability._trace import Trace, trace_of
+from swarm.observability._trace_facts import trace
 from swarm.observability._tree_facts import events, folder, history, state
 from swarm.observability._views import mimebundle, panel_of
 from swarm.observability._wait_facts import wait_graph
@@ -64,6 +67,8 @@ from swarm.observability._work_facts import (
 )
 
 __all__ = [
+    "Timeline",
+    "Trace",
     "agent",
     "agents",
     "barriers",
@@ -88,5 +93,7 @@ __all__ = [
     "task",
     "tasks",
     "telemetry",
+    "trace",
+    "trace_of",
     "wait_graph",
 ]

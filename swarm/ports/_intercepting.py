@@ -52,6 +52,16 @@ class Interceptors:
             ]
             setattr(self, name, _composed(methods) if methods else None)
 
+    def within(self, outer: Interceptor) -> "Interceptors":
+        """Return these interceptors with one more around them."""
+        both = Interceptors((outer,))
+        for name in _HOOKS:
+            inner, around = getattr(self, name), getattr(both, name)
+            if inner is not None:
+                methods = [inner] if around is None else [around, inner]
+                setattr(both, name, _composed(methods))
+        return both
+
 
 def checked_interceptors(interceptors: Iterable[Interceptor]) -> Interceptors | None:
     """Return the interceptors of a swarm as one; None: there are none.

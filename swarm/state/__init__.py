@@ -68,11 +68,12 @@ from swarm.state._history import PastState
 from swarm.state._key import Key
 from swarm.state._reading import ReadableState
 from swarm.state._resolvers import Candidate, Resolver, ResolverName
-from swarm.state._store import Access, Store
+from swarm.state._store import KEPT, Access, Store
 from swarm.state._transaction import Transaction
 from swarm.state._watch import Watch
 
 __all__ = [
+    "KEPT",
     "Access",
     "Candidate",
     "Decision",

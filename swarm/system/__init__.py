@@ -58,6 +58,7 @@ from swarm.system._agent import Agent
 from swarm.system._config import SwarmConfig
 from swarm.system._coordinator import Coordinator
 from swarm.system._dashboard import Dashboard, DashboardApp
+from swarm.system._drawings import Drawing, TimelineDrawing, TraceDrawing
 from swarm.system._portal import Portal
 from swarm.system._surface import Surface, coordinator_of
 from swarm.system._swarm import Swarm
@@ -67,9 +68,12 @@ __all__ = [
     "Coordinator",
     "Dashboard",
     "DashboardApp",
+    "Drawing",
     "Portal",
     "Surface",
     "Swarm",
     "SwarmConfig",
+    "TimelineDrawing",
+    "TraceDrawing",
     "coordinator_of",
 ]

@@ -321,6 +321,14 @@ class Coordinator:
         """Ask a rule and commit what it plans, as one step."""
         await self.kernel.apply(author, rule, *arguments)
 
+    def intercept(self, interceptors: Interceptors | None) -> None:
+        """Run these around asks, tells, turns and events from now on.
+
+        Those around tasks stay what they were when the first task was used.
+        """
+        self.interceptors = interceptors
+        self.is_direct = self.pause is None and interceptors is None
+
     def escalate(self, error: BaseException) -> None:
         """Take an unhandled failure: the swarm ends, or logs it."""
         if self.phase is Phase.CLOSED:

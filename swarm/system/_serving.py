@@ -13,6 +13,7 @@ from swarm.errors import (
     SwarmError,
 )
 from swarm.model import Cause
+from swarm.ports import Activity, current_activity
 from swarm.system._coordinator import Coordinator
 from swarm.system._work import manager_of, tasks_of
 from swarm.work import (
@@ -122,9 +123,14 @@ class Serving:
         retry = False
 
         async def work(trace: str | None) -> Any:
-            cause = None if trace is None else Cause(trace=trace)
-            ref = PassedRef[Any](self.cell, float("inf"), cause)
-            return await ref.ask(self._method, *args, **kwargs)
+            # What the turn leads to is correlated by the task's id.
+            activity = Activity(Cause(claim.task_id, trace=trace))
+            token = current_activity.set(activity)
+            try:
+                ref = PassedRef[Any](self.cell, float("inf"))
+                return await ref.ask(self._method, *args, **kwargs)
+            finally:
+                current_activity.reset(token)
 
         try:
             args, kwargs = self._binding.arguments(claim)

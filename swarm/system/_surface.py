@@ -27,6 +27,7 @@ from swarm.coordination import (
 from swarm.model import ROOT, AgentIdentity, Displayable, Path, Priority
 from swarm.state import StateHandle, home
 from swarm.system._coordinator import Coordinator
+from swarm.system._drawings import TimelineDrawing, TraceDrawing, observability
 from swarm.system._explain import explain_agents
 from swarm.system._storage import flush, snapshots_of
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:  # a hello world loads neither
         HasTask,
         LiveClaim,
         Pipelines,
+        TaskInfo,
         Tasks,
     )
 
@@ -373,6 +375,44 @@ class Surface(Displayable):
         """
         self._coordinator.check_loop()
         self._coordinator.ask_end()
+
+    def trace(self, task: "HasTask | TaskInfo | str") -> TraceDrawing:
+        """Return what happened for a task, in order, as a sequence to be drawn.
+
+        It has `text()`, `mermaid()`, `svg()` and `html()`, and a notebook shows it. It
+        is made from the task's record and the log: attempts, durable steps, state
+        writes, events, locks, handoffs and failures. Asks are in it only if
+        `swarm.timeline()` was open at the time; see `swarm.observability.trace`.
+
+        Args:
+            task: The task: its id, handle, claim or record.
+
+        Raises:
+            NotFound: There is no such task, or the policy hides it.
+        """
+        found: TraceDrawing = observability().trace_of(self, task)
+        return found
+
+    def timeline(self, *, sample: float = 0.1) -> TimelineDrawing:
+        """Record from now on what each agent does and waits for, to be drawn.
+
+        `with swarm.timeline() as timeline:`, or call its `stop()`. It has `text()`,
+        `mermaid()`, `svg()` and `html()`, and a notebook shows it. Turns and asks are
+        recorded exactly, and cost more while a timeline is open, nothing otherwise;
+        see `swarm.observability.Timeline`.
+
+        Args:
+            sample: Seconds between two looks at waits for locks, semaphores and
+                barriers.
+
+        Raises:
+            Closed: The swarm is closed.
+            ValueError: The sample is not above 0.
+            WrongLoop: Called from another event loop.
+        """
+        self._open()
+        opened: TimelineDrawing = observability().Timeline(self, sample=sample)
+        return opened
 
     def explain(self) -> str:
         """Return, as text, the turns, leases, waits and failures of all agents.

@@ -1,0 +1,156 @@
+"""Recording asks, tells and turns of one swarm while a timeline is open.
+
+The log says nothing of asks, so they are recorded by an interceptor that a timeline
+puts in place, and takes away again. While no timeline is open, nothing is recorded and
+a request costs what it always does.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Final, Literal
+from weakref import WeakKeyDictionary
+
+import attrs
+
+from swarm.model import Cause
+from swarm.ports import (
+    AgentCall,
+    Interceptor,
+    Interceptors,
+    Proceed,
+    current_activity,
+    current_cause,
+    current_task,
+)
+from swarm.system import Coordinator
+
+RECORDED: Final = 20_000
+"""How many of the newest asks, tells and turns are kept."""
+
+PROGRAM: Final = "program"
+"""The caller of what no agent has asked for."""
+
+
+@attrs.define(eq=False)
+class CallRecord:
+    """One ask, tell or turn. Times are in microseconds since 1970.
+
+    Attributes:
+        kind: "ask" and "tell" on the side of the caller, "turn" in the agent.
+        agent: The name of the agent that is called.
+        method: The method, as "Researcher.research".
+        caller: The agent whose turn asks, or "program"; of a turn, "".
+        begun: When it began.
+        ended: When it ended; 0: not yet.
+        error: What it raised, as text, or "".
+        cause: What ties it to commits and to other calls; None: nothing.
+    """
+
+    kind: Literal["ask", "tell", "turn"]
+    agent: str
+    method: str
+    caller: str
+    begun: int
+    ended: int = 0
+    error: str = ""
+    cause: Cause | None = None
+
+
+class CallRecorder(Interceptor):
+    """Records asks, tells and turns; the newest are kept.
+
+    Attributes:
+        calls: The records, in the order in which they began.
+    """
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        """Record the calls of one swarm, once it is started."""
+        self.calls: deque[CallRecord] = deque(maxlen=RECORDED)
+        self._coordinator = coordinator
+        self._wall = coordinator.clock.wall
+        self._before: Interceptors | None = None
+        self._users = 0
+
+    def start(self) -> None:
+        """Begin to record, unless that has begun."""
+        self._users += 1
+        if self._users > 1:
+            return
+        self._before = self._coordinator.interceptors
+        around = Interceptors((self,))
+        if self._before is not None:
+            around = self._before.within(self)
+        self._coordinator.intercept(around)
+
+    def stop(self) -> None:
+        """Record no more once as many have stopped as have started."""
+        self._users -= 1
+        if self._users == 0:
+            self._coordinator.intercept(self._before)
+
+    # --- the interceptor --------------------------------------------------------------
+
+    async def ask(self, call: AgentCall, proceed: Proceed[AgentCall]) -> Any:
+        """Record an ask, on the side of its caller."""
+        return await self._record("ask", call, proceed)
+
+    async def tell(self, call: AgentCall, proceed: Proceed[AgentCall]) -> None:
+        """Record a tell, until it is queued."""
+        await self._record("tell", call, proceed)
+
+    async def turn(self, call: AgentCall, proceed: Proceed[AgentCall]) -> Any:
+        """Record a turn."""
+        return await self._record("turn", call, proceed)
+
+    async def _record(
+        self,
+        kind: Literal["ask", "tell", "turn"],
+        call: AgentCall,
+        proceed: Proceed[AgentCall],
+    ) -> Any:
+        caller = "" if kind == "turn" else _caller()
+        record = CallRecord(
+            kind, call.agent.agent_id, call.method, caller, self._wall()
+        )
+        record.cause = current_cause()
+        self.calls.append(record)
+        try:
+            return await proceed(call)
+        except BaseException as error:
+            record.error = type(error).__name__
+            raise
+        finally:
+            record.ended = self._wall()
+
+    def of_cause(self, correlation_ids: set[str]) -> Iterator[CallRecord]:
+        """Yield the records that belong to one of these correlation ids."""
+        for record in self.calls:
+            cause = record.cause
+            if cause is not None and cause.correlation_id in correlation_ids:
+                yield record
+
+
+def _caller() -> str:
+    activity = current_activity.get()
+    if activity is not None and activity.is_turn():
+        name: str = activity.cell.name
+        return name
+    task = current_task()
+    name = "" if task is None else task.get_name()
+    return PROGRAM if not name.startswith("agent ") else name.split("'")[1]
+
+
+_RECORDERS: Final[WeakKeyDictionary[Coordinator, CallRecorder]] = WeakKeyDictionary()
+
+
+def recorder_of(coordinator: Coordinator) -> CallRecorder:
+    """Return the one recorder of a swarm, made if there is none."""
+    recorder = _RECORDERS.get(coordinator)
+    if recorder is None:
+        recorder = _RECORDERS[coordinator] = CallRecorder(coordinator)
+    return recorder
+
+
+def recorded(coordinator: Coordinator) -> CallRecorder | None:
+    """Return the recorder of a swarm, if a timeline was ever open."""
+    return _RECORDERS.get(coordinator)
