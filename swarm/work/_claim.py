@@ -122,6 +122,8 @@ class Claim(HeldClaim):
 
         Raises:
             StepMismatch: The step was recorded with other arguments.
+            DeadlockError: The function of the step, or a task that it started, asks
+                for the step itself, directly or through other steps.
             StaleClaim: The claim is not the live one; nothing was recorded.
             InvalidValue: An argument or the result is not a JSON value.
             Exception: What the function raised.

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 import attrs
 import orjson
 
-from swarm.errors import StaleClaim, StepMismatch
+from swarm.errors import DeadlockError, StaleClaim, StepMismatch
 from swarm.model import AgentIdentity, Path, canonical, check_text
 from swarm.ports import (
     HARD_DOCUMENT_BYTES,
@@ -71,6 +71,8 @@ class StepScope:
         writes: More documents to write in the commit that records it.
         conditions: More conditions of that commit.
         events: More events of that commit.
+        awaits: The steps that its function waits for now.
+        waiting: Done when the step has ended; None while no code waits for that.
     """
 
     claim: StepOwner
@@ -78,6 +80,11 @@ class StepScope:
     writes: list[Write] = attrs.field(factory=list)
     conditions: list[Condition] = attrs.field(factory=list)
     events: list[object] = attrs.field(factory=list)
+    awaits: "list[StepScope]" = attrs.field(factory=list)
+    waiting: asyncio.Future[None] | None = None
+
+    def __str__(self) -> str:
+        return f"step {self.name!r} of task {self.claim.task_id}"
 
     @property
     def key(self) -> str:
@@ -87,6 +94,39 @@ class StepScope:
 
 current_step: ContextVar[StepScope | None] = ContextVar("swarm_step", default=None)
 """The durable step whose function is running, or None."""
+
+
+def _way(start: StepScope, end: StepScope) -> list[str] | None:
+    """Return by which waits one step waits for another; None: it does not."""
+    if start is end:
+        return []
+    for each in start.awaits:
+        way = _way(each, end)
+        if way is not None:
+            return [f"{start} waits for {each}", *way]
+    return None
+
+
+async def _end_of(wanted: StepScope) -> None:
+    """Wait until a running step has ended.
+
+    Raises:
+        DeadlockError: It waits, directly or not, for the step that is running here.
+        Exception: What its function raised.
+    """
+    scope = current_step.get()
+    cycle = None if scope is None else _way(wanted, scope)
+    if cycle is not None:
+        raise DeadlockError(cycle=[f"{scope} waits for {wanted}", *cycle])
+    if wanted.waiting is None:
+        wanted.waiting = asyncio.get_running_loop().create_future()
+    if scope is not None:
+        scope.awaits.append(wanted)
+    try:
+        await asyncio.shield(wanted.waiting)
+    finally:
+        if scope is not None:
+            scope.awaits.remove(wanted)
 
 
 def idempotency_key() -> str:
@@ -149,8 +189,7 @@ class StepLog:
         """Know of none yet."""
         self._claim = claim
         self._recorded: dict[str, tuple[str, bytes]] | None = None
-        # The steps that run, and what others that want the same one wait for.
-        self._running: dict[str, asyncio.Future[None] | None] = {}
+        self._running: dict[str, StepScope] = {}
 
     async def run(
         self,
@@ -172,13 +211,10 @@ class StepLog:
         if recorded is None:
             recorded = await self._load()
         while (found := recorded.get(name)) is None:
-            if name not in self._running:
-                return await self._record(name, mark, function, args, kwargs)
-            running = self._running[name]
+            running = self._running.get(name)
             if running is None:
-                running = asyncio.get_running_loop().create_future()
-                self._running[name] = running
-            await asyncio.shield(running)  # then it is recorded, or was cancelled
+                return await self._record(name, mark, function, args, kwargs)
+            await _end_of(running)  # then it is recorded, or was cancelled
         if found[0] != mark:
             raise StepMismatch(
                 f"step {name!r} of task {self._claim.task_id} was recorded with other "
@@ -209,8 +245,11 @@ class StepLog:
         claim = self._claim
         manager = claim.manager
         scope = StepScope(claim, name)
-        self._running[name] = None
+        self._running[name] = scope
         failure: Exception | None = None
+        outer = current_step.get()
+        if outer is not None:
+            outer.awaits.append(scope)
         token = current_step.set(scope)
         try:
             try:
@@ -237,7 +276,10 @@ class StepLog:
             failure = error
             raise
         finally:
-            waiting = self._running.pop(name)
+            del self._running[name]
+            if outer is not None:
+                outer.awaits.remove(scope)
+            waiting = scope.waiting
             if waiting is not None and not waiting.done():
                 if failure is None:
                     waiting.set_result(None)

@@ -5,6 +5,7 @@ import pytest
 
 from swarm.errors import (
     Closed,
+    DeadlockError,
     InvalidPath,
     InvalidTransition,
     InvalidValue,
@@ -481,6 +482,44 @@ async def test_steps_run_at_the_same_time_and_one_that_runs_is_waited_for(kind):
             )
         assert got == ["x", "y", "x"]
         assert runs == ["x", "y"]
+
+
+async def test_steps_that_wait_for_each_other_are_a_deadlock(kind):
+    """A step that asks for itself, in a child task too, and two that ask crosswise."""
+    async with offices(kind) as office:
+        tasks = office.tasks()
+        await tasks.submit("a")
+        async with tasks.claim("a") as claim:
+
+            async def own():
+                await claim.step("own", own)
+
+            async def child():
+                await asyncio.gather(claim.step("child", child))
+
+            async def inner():
+                await claim.step("outer", outer)
+
+            async def outer():
+                await claim.step("inner", inner)
+
+            async def ada():
+                await quiet()
+                await claim.step("bo", bo)
+
+            async def bo():
+                await quiet()
+                await claim.step("ada", ada)
+
+            for name, function in (("own", own), ("child", child), ("outer", outer)):
+                with pytest.raises(DeadlockError, match=f"step '{name}' of task"):
+                    await claim.step(name, function)
+            ends = await asyncio.gather(
+                claim.step("ada", ada), claim.step("bo", bo), return_exceptions=True
+            )
+            assert {type(end) for end in ends} == {DeadlockError}
+            assert await claim.step("own", len, "abc") == 3
+            assert claim._steps._running == {}
 
 
 async def test_a_step_whose_runner_is_cancelled_is_run_by_the_next(kind):
