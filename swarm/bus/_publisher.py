@@ -24,6 +24,7 @@ from swarm.model import (
     SystemMaintenance,
     event_type,
     is_fixed,
+    shown,
     weigh,
 )
 from swarm.ports import (
@@ -224,7 +225,7 @@ def key_path(identity: AgentIdentity, payload: object, key: str) -> Path:
         InvalidPath: The key is not text, or cannot be a name in the tree.
     """
     if type(key) is not str:
-        raise InvalidPath(f"a key is text, not {key!r}")
+        raise InvalidPath(f"a key is text, not {shown(key)}")
     publisher = "program" if identity == OWNER else f"agent:{identity.agent_id}"
     return RECEIPTS.child(event_type(payload), publisher, key)
 

@@ -45,6 +45,8 @@ from swarm.model._checks import (
     check_seconds,
     check_text,
     check_whole,
+    shown,
+    told,
 )
 from swarm.model._displayable import Displayable
 from swarm.model._event import Event, RecalledEvent
@@ -206,9 +208,11 @@ __all__ = [
     "measure_of",
     "narrow",
     "private",
+    "shown",
     "sort_key",
     "to_change",
     "to_datetime",
+    "told",
     "type_name",
     "weigh",
     "with_trace",

@@ -1,6 +1,26 @@
 """Checks of arguments, with one clear error each. Pure."""
 
 import math
+import reprlib
+
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlevel = 4
+_SHOWN.maxstring = _SHOWN.maxother = 80
+
+
+def shown(value: object) -> str:
+    """Return a value as an error message shows it: short, however large or deep."""
+    return _SHOWN.repr(value)
+
+
+def told(error: BaseException) -> str:
+    """Return an error in words, also one whose own text cannot be made."""
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  # it may refer to a value that nests too deep
+        return f"{name}, whose text cannot be shown"
+    return f"{name}: {text}" if text else name
 
 
 def check_choice(what: str, value: object, choices: tuple[str, ...]) -> None:
@@ -10,7 +30,7 @@ def check_choice(what: str, value: object, choices: tuple[str, ...]) -> None:
         ValueError: The word is not one of them.
     """
     if value not in choices:
-        raise ValueError(f"{what} is one of {', '.join(choices)}, not {value!r}")
+        raise ValueError(f"{what} is one of {', '.join(choices)}, not {shown(value)}")
 
 
 def check_whole(what: str, value: object, least: int) -> None:
@@ -21,7 +41,7 @@ def check_whole(what: str, value: object, least: int) -> None:
         ValueError: The number is less.
     """
     if type(value) is not int:
-        raise TypeError(f"{what} is a whole number, not {value!r}")
+        raise TypeError(f"{what} is a whole number, not {shown(value)}")
     if value < least:
         raise ValueError(f"{what} is {least} or more, not {value}")
 
@@ -44,7 +64,7 @@ def as_seconds(what: str, value: object) -> float:
         TypeError: The value is not a number.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{what} is a number of seconds, not {value!r}")
+        raise TypeError(f"{what} is a number of seconds, not {shown(value)}")
     return value
 
 
@@ -55,4 +75,4 @@ def check_text(what: str, value: object) -> None:
         TypeError: The value is not text.
     """
     if not isinstance(value, str):
-        raise TypeError(f"{what} is text, not {value!r}")
+        raise TypeError(f"{what} is text, not {shown(value)}")

@@ -80,7 +80,7 @@ from swarm.ports._payloads import (
 )
 from swarm.ports._retry import retry_conflicts
 from swarm.ports._runtime import Pause, Runtime, current_runtime, install_runtime
-from swarm.ports._structure import structuring
+from swarm.ports._structure import structuring, unstructured
 from swarm.ports._system import LoopBudget, System, current_task, one_loop_turn
 
 __all__ = [
@@ -156,4 +156,5 @@ __all__ = [
     "standing",
     "structuring",
     "unknown_event_class",
+    "unstructured",
 ]

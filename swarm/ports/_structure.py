@@ -5,6 +5,8 @@ from enum import Enum
 from functools import cache
 from typing import Any
 
+from swarm.errors import LimitExceeded
+
 
 @cache
 def structuring() -> Any:
@@ -20,6 +22,20 @@ def structuring() -> Any:
     for kind in (str, int, bool, float):
         converter.register_structure_hook(kind, _strictly)
     return converter
+
+
+def unstructured(value: Any) -> Any:
+    """Return what a typed value is as JSON: attrs classes become dicts.
+
+    Raises:
+        LimitExceeded: The value nests too deep.
+    """
+    try:
+        return structuring().unstructure(value)
+    except RecursionError:
+        raise LimitExceeded(
+            "a value nests too deep to be written as JSON (Limits.depth)"
+        ) from None
 
 
 def _strictly(value: Any, kind: Any) -> Any:

@@ -5,7 +5,7 @@ from copy import deepcopy
 from typing import Any, Final, Generic, TypeVar, cast
 
 from swarm.errors import InvalidValue, SchemaVersionError
-from swarm.model import ABSENT, JSON, Path
+from swarm.model import ABSENT, JSON, Path, shown, told
 from swarm.ports import structuring
 
 T = TypeVar("T")
@@ -132,10 +132,10 @@ def _convert(value: Any, kind: Any, path: str, *, structure: bool) -> Any:
         plain = converter.unstructure(value, unstructure_as=kind)
         converter.structure(plain, kind)
     except Exception as error:
-        raise InvalidValue(f"{_mismatch(path, kind, value)}: {error}") from error
+        raise InvalidValue(f"{_mismatch(path, kind, value)}: {told(error)}") from error
     return plain
 
 
 def _mismatch(path: str, kind: Any, value: Any) -> str:
     wanted = getattr(kind, "__name__", kind)
-    return f"{path} holds {wanted}; {value!r:.80} is {type(value).__name__}"
+    return f"{path} holds {wanted}; {shown(value)} is {type(value).__name__}"

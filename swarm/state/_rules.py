@@ -22,6 +22,7 @@ from swarm.model import (
     Priority,
     canonical,
     dig,
+    shown,
 )
 from swarm.ports import Codec, Plan, View, Write
 from swarm.state._draft import Draft
@@ -170,10 +171,10 @@ def counted(path: object, current: JSON, delta: int) -> int:
     number = 0 if current is ABSENT else current
     if type(number) is not int:
         raise InvalidValue(
-            f"increment() needs an integer at {path}, where {number!r:.80} stands"
+            f"increment() needs an integer at {path}, where {shown(number)} stands"
         )
     if type(delta) is not int:
-        raise InvalidValue(f"increment() adds an integer, not {delta!r:.80}")
+        raise InvalidValue(f"increment() adds an integer, not {shown(delta)}")
     number += delta
     if abs(number) > MAX_INTEGER:
         raise LimitExceeded(f"{path} would leave the range of ±(2^63-1)")

@@ -7,7 +7,7 @@ from typing import Any, ParamSpec, Self, TypeVar, overload
 import orjson
 
 from swarm.errors import Closed, StaleClaim
-from swarm.model import JSON, AgentIdentity, check_seconds
+from swarm.model import JSON, AgentIdentity, check_seconds, shown
 from swarm.ports import InterceptedBlock
 from swarm.work._claim_rules import (
     decide_cancelled,
@@ -64,11 +64,11 @@ class Claim(HeldClaim):
             TypeError: An argument is not of its type.
         """
         if isinstance(percent, bool) or not isinstance(percent, int | float):
-            raise TypeError(f"the percentage is a number, not {percent!r}")
+            raise TypeError(f"the percentage is a number, not {shown(percent)}")
         if not 0 <= percent <= 100:
             raise ValueError(f"the percentage is from 0 to 100, not {percent}")
         if not isinstance(message, str):
-            raise TypeError(f"the message is text, not {message!r}")
+            raise TypeError(f"the message is text, not {shown(message)}")
         if eta is not None:
             check_seconds("eta", eta)
         request = (self._right, Progress(float(percent), message, eta))
@@ -82,7 +82,7 @@ class Claim(HeldClaim):
             InvalidValue: The changes are not a dict of JSON values.
         """
         if not isinstance(changes, dict):
-            raise TypeError(f"an update is a dict of changes, not {changes!r}")
+            raise TypeError(f"an update is a dict of changes, not {shown(changes)}")
         private = orjson.loads(self._manager.codec.encode(changes))
         await self._ask(decide_update, (self._right, private))
 

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import orjson
 
 from swarm.errors import InvalidTransition, StaleClaim, SwarmError
-from swarm.model import ABSENT, JSON, AgentIdentity, Document
+from swarm.model import ABSENT, JSON, AgentIdentity, Document, shown, told
 from swarm.ports import Condition, Holder, Ruling, current_task
 from swarm.work._claim_rules import (
     Right,
@@ -378,7 +378,7 @@ def in_words(error: str | BaseException) -> str:
         TypeError: The error is neither text nor an exception.
     """
     if isinstance(error, BaseException):
-        error = f"{type(error).__name__}: {error}" if str(error) else repr(error)
+        error = told(error)
     elif not isinstance(error, str):
-        raise TypeError(f"an error is text or an exception, not {error!r}")
+        raise TypeError(f"an error is text or an exception, not {shown(error)}")
     return error[:_LONGEST_ERROR]

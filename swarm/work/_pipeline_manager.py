@@ -7,7 +7,7 @@ import orjson
 
 from swarm.errors import Closed, Contention, NotFound, SwarmError
 from swarm.model import JSON, OWNER, AgentIdentity
-from swarm.ports import structuring
+from swarm.ports import unstructured
 from swarm.work import _pipeline_rules as rules
 from swarm.work._claim import Claim, carry_out
 from swarm.work._claiming import Claiming
@@ -226,6 +226,6 @@ class PipelineManager:
             args, kwargs = stage.typed(*given)
             await self._runner.until_possible(stage)
             result = await self._runner.run(stage, args, kwargs)
-            return structuring().unstructure(result)
+            return unstructured(result)
 
         return body

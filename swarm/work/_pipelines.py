@@ -9,7 +9,7 @@ from swarm.model import (
     check_seconds,
     check_text,
 )
-from swarm.ports import structuring
+from swarm.ports import unstructured
 from swarm.work import _pipeline_rules as rules
 from swarm.work._caller import Rights
 from swarm.work._pipeline import Pipeline
@@ -168,7 +168,7 @@ class Pipelines(Displayable):
             if not id or ":" in id:
                 raise ValueError(f"the id of a run is not empty, without ':': {id!r}")
         await tasks.ready()
-        value = structuring().unstructure(given)
+        value = unstructured(given)
         tasks.codec.encode(value)  # refuses what is no JSON value
         record = RunRecord(
             id=tasks.new_id(flow.name) if id is None else id,

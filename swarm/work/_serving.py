@@ -8,7 +8,7 @@ import attrs
 
 from swarm.errors import InvalidValue
 from swarm.model import JSON, Pattern, check_seconds, check_whole
-from swarm.ports import structuring
+from swarm.ports import structuring, unstructured
 from swarm.work._claim import Claim
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -144,4 +144,4 @@ def as_json(result: Any) -> JSON:
     """Return a method's result as a JSON value: attrs classes become dicts."""
     if result is None or type(result) in (str, int, float, bool):
         return result
-    return structuring().unstructure(result)
+    return unstructured(result)

@@ -16,6 +16,7 @@ from swarm.model import (
     check_seconds,
     check_text,
     check_whole,
+    shown,
 )
 from swarm.ports import Codec
 from swarm.work._claim import Claim
@@ -96,13 +97,13 @@ def _encode(codec: Codec, what: str, value: JSON) -> bytes:
 
 def _metadata(codec: Codec, metadata: Mapping[str, JSON]) -> bytes:
     if not isinstance(metadata, Mapping):
-        raise TypeError(f"metadata is a dict, not {metadata!r}")
+        raise TypeError(f"metadata is a dict, not {shown(metadata)}")
     return _encode(codec, "metadata", dict(metadata))
 
 
 def _checked_kind(kind: str) -> str:
     if type(kind) is not str:
-        raise TypeError(f"a kind is text, not {kind!r}")
+        raise TypeError(f"a kind is text, not {shown(kind)}")
     Path.parse(kind)
     return kind
 
