@@ -15,9 +15,13 @@ _FOLDERS = {
 
 
 async def wake(coordinator: Coordinator) -> None:
-    """Look after the tasks, schedules, handoffs and pipelines that there are."""
+    """Look after the tasks, schedules, handoffs and pipelines that there are.
+
+    The tasks are known when this returns, so that `find` and `stats` tell all of them.
+    """
     for folder in await coordinator.kernel.read(_folders_with_documents):
         _FOLDERS[folder](coordinator)
+    await manager_of(coordinator).ready()
 
 
 def _folders_with_documents(view: View) -> list[Path]:

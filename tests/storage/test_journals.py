@@ -1,9 +1,11 @@
 """The file store and the SQLite store: what every journal does, and damage."""
 
 import os
+import resource
 import stat
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -243,6 +245,57 @@ def test_nothing_is_acknowledged_after_a_failure(tmp_path: Path, fail_at: int) -
     newest = found.report.revision
     assert newest >= acknowledged
     assert newest <= acknowledged + 1
+
+
+@contextmanager
+def no_file_beyond(size: int) -> Iterator[None]:
+    """Have the system refuse to write a file beyond a size (EFBIG)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("kind", ["file", "sqlite"])
+def test_a_write_that_the_system_refuses_anywhere_loses_nothing(
+    tmp_path: Path, kind: str
+) -> None:
+    """The refused write is whole or cut in the middle of a page, a frame, a header."""
+    failures = 0
+    for size in range(100, 60_000, 997):
+
+        def make(size: int = size) -> FileJournal | SqliteJournal:
+            folder = tmp_path / str(size)
+            if kind == "file":
+                return FileJournal(folder)
+            return SqliteJournal(folder / "run.db")
+
+        journal = make()
+        acknowledged = 0
+        journal.open()
+        try:
+            with no_file_beyond(size):
+                for n in range(1, 21):
+                    journal.append([Entry(n, bytes([n]) * 1_500)])
+                    acknowledged = n
+                    if n == 10:
+                        journal.checkpoint([b"ten" * 5_000], 10)
+        except StorageFailed:
+            failures += 1
+            with pytest.raises(StorageFailed, match="takes nothing more"):
+                journal.append([Entry(99, b"")])
+        journal.close()
+        again = make()
+        found = again.open()
+        again.close()
+        assert acknowledged <= found.report.revision <= acknowledged + 1
+        base = 10 if found.blocks else 0
+        revisions = [entry.revision for entry in found.entries]
+        assert revisions == list(range(base + 1, found.report.revision + 1))
+        assert all(e.data == bytes([e.revision]) * 1_500 for e in found.entries)
+    assert failures > 10
 
 
 def test_a_flipped_bit_in_a_database_is_noticed(tmp_path: Path) -> None:
