@@ -68,7 +68,8 @@ that no supervisor deals with ends the `async with` with an `ExceptionGroup`.
 
 **A life.** The hooks `started`, `stopping` (when the agent is stopped) and
 `stopped(reason)` (at every end of an instance) run in one task, the agent's own.
-`self.exit_stack` holds what the instance has open, and is closed there at every end.
+`self.exit_stack` holds what the instance has open, and is closed there at every end:
+after a clean stop like a block that ends, otherwise like a block that is cancelled.
 `self.start_soon(function, *args)` runs something beside the turns; `async def
 run(self)` does so from the start. `self.every(seconds, Agent.method)` and
 `self.tell_later(...)` tell the agent later. All of it ends with the instance, at a

@@ -10,7 +10,7 @@ from swarm.agents._cell import Cell
 from swarm.agents._envelope import calling_turn
 from swarm.agents._ref import Ref
 from swarm.errors import InvalidTransition
-from swarm.model import AgentIdentity, Displayable
+from swarm.model import AgentIdentity, Displayable, as_seconds, check_seconds
 
 P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
@@ -86,8 +86,9 @@ class Actor(Displayable):
         """A stack of what this instance has open, closed at its every end.
 
         It is closed in the task in which `started`, `stopping` and the turns run, so it
-        may hold task groups, scopes and connections. What closing it raises is a
-        failure of the agent.
+        may hold task groups, scopes and connections. A clean stop closes it like the
+        end of a block, and waits for the tasks of a group; any other end closes it as
+        when the block is cancelled. What closing it raises is a failure of the agent.
         """
         return exit_stack(_cell_of(self))
 
@@ -119,7 +120,7 @@ class Actor(Displayable):
             ValueError: The time is negative or not a number.
             TypeError: The method is not a public async method of this agent.
         """
-        if not seconds >= 0:
+        if not as_seconds("a delay", seconds) >= 0:
             raise ValueError(f"a delay is 0 seconds or more, not {seconds!r}")
         return AgentTimer(_living(self), method, (args, kwargs), seconds, None)
 
@@ -137,11 +138,11 @@ class Actor(Displayable):
         A tick is left out while the one before has not been handled.
 
         Raises:
-            ValueError: The time is not above 0.
-            TypeError: The method is not a public async method of this agent.
+            ValueError: The time is not finite, or not above 0.
+            TypeError: The time is not a number, or the method is not a public async
+                method of this agent.
         """
-        if not seconds > 0:
-            raise ValueError(f"a period is above 0 seconds, not {seconds!r}")
+        check_seconds("a period", seconds)
         return AgentTimer(_living(self), method, (args, kwargs), seconds, seconds)
 
 

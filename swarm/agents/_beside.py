@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from inspect import isawaitable
 from typing import Any
 
 from swarm.agents._cell import Cell, log
@@ -10,6 +11,7 @@ from swarm.agents._envelope import Told
 from swarm.agents._protocol import ResolvedMethod, resolve
 from swarm.agents._worker import Worker
 from swarm.errors import RemoteCancelled
+from swarm.model import shown
 from swarm.ports import Timer
 
 
@@ -61,7 +63,7 @@ async def _run_child(
     task = asyncio.current_task()
     instance = cell.agent
     try:
-        await function(*args)
+        await _called(name, function, args)
     except GeneratorExit:
         raise
     except asyncio.CancelledError:
@@ -80,6 +82,17 @@ async def _run_child(
         return
     cell.failures += 1
     cell.supervisor.failed(cell, error)
+
+
+def _called(
+    name: str, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]
+) -> Awaitable[Any]:
+    awaitable = function(*args)
+    if not isawaitable(awaitable):
+        raise TypeError(
+            f"start_soon runs an async function; {name} returned {shown(awaitable)}"
+        )
+    return awaitable
 
 
 class AgentTimer:

@@ -420,6 +420,10 @@ def needs_closing(cell: Cell) -> bool:
 async def close_instance(cell: Cell, reason: str) -> Exception | None:
     """Call `stopped(reason)` and close the exit stack, in the agent's own task.
 
+    After a clean stop the stack is closed as at the end of a block, which waits for
+    the tasks of a group and commits a transaction. After any other end it is closed as
+    when the block is cancelled.
+
     Returns:
         The error that this raised, or None.
     """
@@ -429,8 +433,15 @@ async def close_instance(cell: Cell, reason: str) -> Exception | None:
     stack = AsyncExitStack() if stack is None else stack
 
     async def stopped(agent: Any) -> None:
-        async with stack:
-            await agent.stopped(reason)
+        cancelled = None if reason == "stopped" else asyncio.CancelledError(reason)
+        try:
+            async with stack:
+                await agent.stopped(reason)
+                if cancelled is not None:
+                    raise cancelled
+        except asyncio.CancelledError as error:
+            if error is not cancelled:
+                raise
 
     if not cell.keeps:
         own_worker(cell)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import anyio
 import pytest
 
-from swarm import RemoteCancelled, Restart, Swarm
+from swarm import RemoteCancelled, Restart, Swarm, SwarmConfig
 from tests.support.actors import Worker
 from tests.support.virtual_loop import turns, virtual
 
@@ -203,6 +203,55 @@ async def test_the_exit_stack_is_closed_at_every_end_in_the_task_that_opened_it(
     assert diary == end
 
 
+@pytest.mark.parametrize("how", ["stop", "kill", "fail", "restart", "close"])
+@pytest.mark.parametrize("kind", ["asyncio", "anyio"])
+@virtual
+async def test_only_a_clean_stop_closes_the_exit_stack_as_a_block_that_succeeded(
+    how, kind
+):
+    """Any other end closes it as a cancellation does: a group ends its children."""
+    ends: list[str] = []
+
+    @contextlib.asynccontextmanager
+    async def transaction() -> AsyncIterator[None]:
+        try:
+            yield
+        except BaseException:
+            ends.append("rolled back")
+            raise
+        ends.append("committed")
+
+    class Holder(Worker):
+        async def started(self) -> None:
+            enter = self.exit_stack.enter_async_context
+            await enter(transaction())
+            if how == "stop":
+                return
+            if kind == "asyncio":
+                group = await enter(asyncio.TaskGroup())
+                group.create_task(asyncio.sleep(1e6))
+            else:
+                other = await enter(anyio.create_task_group())
+                other.start_soon(asyncio.sleep, 1e6)
+
+    restart = Restart() if how == "restart" else Restart("temporary")
+    config = SwarmConfig(drain_timeout=0.5) if how == "close" else SwarmConfig()
+    began = asyncio.get_running_loop().time()
+    async with Swarm(config=config) as swarm:
+        ref = await swarm.spawn(Holder, restart=restart, shutdown=100)
+        if how == "close":
+            await ref.tell(Worker.slow, "x", 1000.0)
+        elif how in ("fail", "restart"):
+            await ref.tell(Worker.fail)
+            await asyncio.sleep(1)
+            assert ref.status == ("idle" if how == "restart" else "offline")
+            await ref.kill()
+        else:
+            await (ref.stop() if how == "stop" else ref.kill())
+    assert set(ends) == {"committed" if how == "stop" else "rolled back"}
+    assert asyncio.get_running_loop().time() - began < 10
+
+
 @virtual
 async def test_a_failing_child_in_the_exit_stack_is_the_agents_failure():
     """The child's own error reaches the supervisor, and the bystander lives."""
@@ -251,6 +300,20 @@ async def test_an_anyio_group_in_the_exit_stack_is_closed_as_well():
 
 
 # --- beside the turns ----------------------------------------------------------------
+
+
+@virtual
+async def test_a_plain_function_beside_the_turns_is_refused_in_words():
+    class Plain(Worker):
+        async def begin(self) -> None:
+            self.start_soon(len, "abc")
+
+    async with Swarm(on_failure="log") as swarm:
+        ref = await swarm.spawn(Plain)
+        await ref.ask(Plain.begin)
+        assert await ref.ended() == "failed"
+        (failure,) = swarm.agents.failures
+        assert "runs an async function; len returned 3" in str(failure.error)
 
 
 class Pacer(Worker):
