@@ -52,6 +52,18 @@ async def steps(total: int) -> float:
 
 
 async def sets(total: int) -> float:
+    """Set values at new places: a step makes a document as well."""
+    async with Swarm() as swarm:
+
+        async def work() -> None:
+            for number in range(total):
+                await swarm.state.set(f"shared.s{number}", number)
+
+        return await timed(work(), total)
+
+
+async def sets_again(total: int) -> float:
+    """Set values at 16 places."""
     async with Swarm() as swarm:
 
         async def work() -> None:
@@ -85,6 +97,7 @@ async def among_few(total: int) -> float:
 
 ROWS = [
     Row("task: submit, claim, complete", ours, raw, 4_000, 0.05),
-    Row("durable step, over state.set", steps, sets, 500, 0.5),
+    Row("durable step, over state.set of a new path", steps, sets, 2_000, 0.5),
+    Row("durable step, over state.set", steps, sets_again, 2_000),
     Row("claim among 20,000, over among 100", among_many, among_few, 500, 0.8),
 ]

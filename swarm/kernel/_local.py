@@ -9,7 +9,7 @@ from asyncio.events import _get_running_loop
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
-from swarm.errors import Closed, SwarmError, WrongLoop
+from swarm.errors import Closed, PathConflict, SwarmError, WrongLoop
 from swarm.kernel._batches import in_order
 from swarm.kernel._conditions import check_conditions
 from swarm.kernel._expiries import Expiries
@@ -123,11 +123,14 @@ class LocalTree:
                 path, body, None, revision, old.created, at, author, _NORMAL, None, old
             )
             self._by_text[text] = document
-        elif self._tree.find(path) is not None:
-            return None
         else:
             document = Document(path, body, None, revision, revision, at, author)
-            self._versions.begin(document)
+            try:
+                self._versions.begin(document)
+            except PathConflict:
+                if self._tree.find(path) is not None:
+                    return None
+                raise
             old = document.previous
         size = ENTRY_BYTES if old is None else ENTRY_BYTES + old.size
         # The commit that is made most, written out: it made one document, no more.

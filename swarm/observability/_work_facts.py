@@ -26,7 +26,7 @@ from swarm.work import (
     read_run,
 )
 
-_STEPS: Final = Path.of("global", "task_steps")
+_STEPS: Final = Path.of("task_steps")
 _SCHEDULES: Final = Path.of("global", "schedules")
 _HANDOFFS: Final = Path.of("handoffs")
 _CHECKPOINTS: Final = Path.of("checkpoints")

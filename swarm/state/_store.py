@@ -30,6 +30,7 @@ KEPT: Final = tuple(
         "handoffs",
         "checkpoints",
         "pipelines",
+        "task_steps",
         "subscriptions",
         "receipts",
         "dead_letters",

@@ -137,8 +137,8 @@ class Checkpoints:
         kernel, request = self._manager.kernel, (self._series(task), new, parent, keep)
         if scope is not None:
             plan = await kernel.read(_append, *request)
-            scope.writes += plan.writes
-            scope.conditions.append(Expect(plan.writes[0].path, 0))
+            scope.writes = (*scope.writes, *plan.writes)
+            scope.conditions = (*scope.conditions, Expect(plan.writes[0].path, 0))
             made: Checkpoint = plan.outcome
         else:
             conditions = () if task is None else tuple(task.conditions())

@@ -13,9 +13,10 @@ import orjson
 
 from swarm.errors import InvalidTransition, StaleClaim, SwarmError
 from swarm.model import ABSENT, JSON, AgentIdentity, Document, shown, told
-from swarm.ports import Condition, Holder, Ruling, current_task
+from swarm.ports import Condition, Holder, LocalKernel, Ruling, current_task
 from swarm.work._claim_rules import (
     Right,
+    claimed,
     decide_fail,
     decide_give_back,
     decide_renew,
@@ -158,6 +159,17 @@ class HeldClaim:
         right = self._right
         path = self._record.spec.path
         return (Holder(path, right.claim_id, right.token, StaleClaim),)
+
+    def check_now(self, local: LocalKernel) -> None:
+        """Refuse what `conditions` would refuse, in the step that is to write.
+
+        Raises:
+            StaleClaim: It is not the live one.
+        """
+        if self._over is not None:
+            raise self._stale()
+        document = local.find_now(self._record.spec.path)
+        claimed(document, self._manager.now(), self._right)
 
     def may_have_steps(self) -> bool:
         """Return whether another claim of the task may have recorded steps."""

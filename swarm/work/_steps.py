@@ -18,6 +18,7 @@ from swarm.ports import (
     Codec,
     Condition,
     Limits,
+    LocalKernel,
     StepCall,
     View,
     Write,
@@ -27,7 +28,10 @@ from swarm.work._task_manager import TaskManager
 _SCALARS: Final = frozenset((str, int, float, bool, type(None)))
 _ARGUMENTS: Final = Codec(Limits(document_bytes=HARD_DOCUMENT_BYTES, depth=250))
 
-STEPS: Final = Path.of("global", "task_steps")
+_SHORT: Final = 64
+"""Up to how many bytes the arguments of a step are recorded as they are."""
+
+STEPS: Final = Path.of("task_steps")
 
 
 class StepOwner(Protocol):
@@ -52,6 +56,10 @@ class StepOwner(Protocol):
         """Return what a write under the claim requires."""
         ...
 
+    def check_now(self, local: LocalKernel) -> None:
+        """Refuse what `conditions` would refuse, at once."""
+        ...
+
     def may_have_steps(self) -> bool:
         """Return whether another claim of the task may have recorded steps."""
         ...
@@ -61,7 +69,7 @@ class StepOwner(Protocol):
         ...
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, weakref_slot=False)
 class StepScope:
     """A durable step that is running; what is added here is committed with it.
 
@@ -70,16 +78,14 @@ class StepScope:
         name: Its name.
         writes: More documents to write in the commit that records it.
         conditions: More conditions of that commit.
-        events: More events of that commit.
         awaits: The steps that its function waits for now.
         waiting: Done when the step has ended; None while no code waits for that.
     """
 
     claim: StepOwner
     name: str
-    writes: list[Write] = attrs.field(factory=list)
-    conditions: list[Condition] = attrs.field(factory=list)
-    events: list[object] = attrs.field(factory=list)
+    writes: Sequence[Write] = ()
+    conditions: Sequence[Condition] = ()
     awaits: "list[StepScope]" = attrs.field(factory=list)
     waiting: asyncio.Future[None] | None = None
 
@@ -150,33 +156,33 @@ def step_path(task_id: str, name: str) -> Path:
         InvalidPath: The name cannot be a name in the tree.
     """
     if name.isidentifier() and task_id[:5] == "task-":  # most are, and need no check
-        return Path(
-            ("global", "task_steps", task_id, name),
-            f"global.task_steps.{task_id}.{name}",
-        )
+        return Path(("task_steps", task_id, name), f"task_steps.{task_id}.{name}")
     return STEPS.child(task_id, name)
 
 
-def step_write(task_id: str, name: str, mark: str, result: bytes) -> Write:
+def step_body(mark: bytes, result: bytes) -> bytes:
     """Return what records a step: the mark of its arguments and its result's JSON."""
-    body = b'{"fingerprint":"%b","result":%b}' % (mark.encode(), result)
-    return Write(step_path(task_id, name), body)
+    return b'{"arguments":%b,"result":%b}' % (mark, result)
 
 
-def fingerprint(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """Return what tells a step's arguments from others.
+def mark_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    """Return as JSON what tells a step's arguments from others: they, or their hash.
 
     Raises:
         TypeError: An argument is not a JSON value.
         InvalidValue: Nor is one that is a list, a tuple or a dict.
         LimitExceeded: One of these nests beyond 250, or is larger than 16 MiB.
     """
-    if not args and not kwargs:
-        return ""
-    for argument in (*args, *kwargs.values()):
+    for argument in (*args, *kwargs.values()) if kwargs else args:
         if argument.__class__ not in _SCALARS:
             _ARGUMENTS.encode(argument)  # orjson does not survive deep tuples
-    return hashlib.sha256(canonical([args, kwargs])).hexdigest()[:32]
+    mark = canonical([args, kwargs])
+    return mark if len(mark) <= _SHORT else b'"%b"' % fingerprint(mark).encode()
+
+
+def fingerprint(body: bytes) -> str:
+    """Return 32 characters that tell some bytes from others."""
+    return hashlib.sha256(body).hexdigest()[:32]
 
 
 class StepLog:
@@ -188,7 +194,7 @@ class StepLog:
     def __init__(self, claim: StepOwner) -> None:
         """Know of none yet."""
         self._claim = claim
-        self._recorded: dict[str, tuple[str, bytes]] | None = None
+        self._recorded: dict[str, tuple[bytes, bytes]] | None = None
         self._running: dict[str, StepScope] = {}
 
     async def run(
@@ -203,7 +209,7 @@ class StepLog:
         if not callable(function):
             raise TypeError(f"a step runs a function, not {function!r}")
         try:
-            mark = fingerprint(args, kwargs)
+            mark = mark_of(args, kwargs)
         except TypeError:
             self._claim.manager.codec.encode([args, kwargs])  # says what is wrong
             raise
@@ -222,14 +228,15 @@ class StepLog:
             )
         return orjson.loads(found[1])
 
-    async def _load(self) -> dict[str, tuple[str, bytes]]:
+    async def _load(self) -> dict[str, tuple[bytes, bytes]]:
         claim = self._claim
-        recorded: dict[str, tuple[str, bytes]] = {}
+        recorded: dict[str, tuple[bytes, bytes]] = {}
         if claim.may_have_steps():
             found = await claim.manager.kernel.read(_steps_of, claim.task_id)
             for name, body in found:
                 value = orjson.loads(body)
-                recorded[name] = value["fingerprint"], orjson.dumps(value["result"])
+                mark = canonical(value["arguments"])
+                recorded[name] = mark, orjson.dumps(value["result"])
         if self._recorded is None:
             self._recorded = recorded
         return self._recorded
@@ -237,7 +244,7 @@ class StepLog:
     async def _record(
         self,
         name: str,
-        mark: str,
+        mark: bytes,
         function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -265,7 +272,8 @@ class StepLog:
             finally:
                 current_step.reset(token)
             body = manager.codec.encode(result)
-            await self._commit(scope, step_write(claim.task_id, name, mark, body))
+            path = step_path(claim.task_id, name)
+            await self._commit(scope, path, step_body(mark, body))
             assert self._recorded is not None  # `run` has loaded it
             self._recorded[name] = mark, body
         except StaleClaim as error:
@@ -312,26 +320,20 @@ class StepLog:
         )
         return await around(call, proceed)
 
-    async def _commit(self, scope: StepScope, record: Write) -> None:
+    async def _commit(self, scope: StepScope, path: Path, body: bytes) -> None:
         """Record a step, with all that was added to it, while the claim is live."""
         claim = self._claim
         manager = claim.manager
-        conditions = claim.conditions()
-        writes = [record]
-        if scope.conditions:
-            conditions = [*conditions, *scope.conditions]
-        if scope.writes:
-            writes += scope.writes
-        if manager.local is None:
-            await manager.kernel.commit(
-                claim.identity, writes, conditions=conditions, events=scope.events
-            )
+        local = manager.local
+        if local is not None and not scope.writes:
+            if manager.pause is not None:
+                await manager.pause()
+            claim.check_now(local)
+            local.put_now(claim.identity, path, body)
             return
-        if manager.pause is not None:
-            await manager.pause()
-        manager.local.commit_now(
-            claim.identity, writes, conditions=conditions, events=scope.events
-        )
+        conditions = [*claim.conditions(), *scope.conditions]
+        writes = [Write(path, body), *scope.writes]
+        await manager.kernel.commit(claim.identity, writes, conditions=conditions)
 
 
 def _steps_of(view: View, task_id: str) -> list[tuple[str, bytes]]:

@@ -16,6 +16,7 @@ from swarm.model import (
     Path,
     Priority,
     as_seconds,
+    canonical,
     check_seconds,
     check_text,
     check_whole,
@@ -294,7 +295,7 @@ class Tasks(Displayable):
             own = None
             if key is not None:
                 self.manager.codec.encode(payload)  # says what is wrong with it
-                own = f"{key}/{index}/{fingerprint((payload,), {})[:12]}"
+                own = f"{key}/{index}/{fingerprint(canonical(payload))[:12]}"
             tasks.append(
                 await self.submit(
                     kind, payload, key=own, once=True, parent=parent, **options

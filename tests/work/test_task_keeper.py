@@ -92,7 +92,7 @@ async def test_final_tasks_beyond_the_limit_are_removed_with_all_that_is_theirs(
         assert (await waiting.record()).status == "pending"
         for path in (
             Path.of("global", "tasks", first.id),
-            Path.of("global", "task_steps", first.id, "s"),
+            Path.of("task_steps", first.id, "s"),
             Path.of("global", "task_keys", "first"),
         ):
             assert await office.kernel.find(path) is None
