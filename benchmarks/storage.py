@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sqlite3
+import statistics
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +13,12 @@ from typing import Any
 import orjson
 from row import Row
 
+from swarm import Swarm
+from swarm.kernel import MemoryKernel
 from swarm.model import AgentIdentity, Path
-from swarm.ports import Limits, LoopClock
+from swarm.ports import Entry, Limits, LoopClock
 from swarm.storage import FileJournal, JournalledKernel, SqliteJournal
+from swarm.storage._writer import JournalWriter
 
 ADA = AgentIdentity("ada", "bench", "s", "bench")
 BODY = orjson.dumps({"title": "Bees", "text": "b" * 180, "n": 1})
@@ -102,6 +106,159 @@ def sqlite_row(callers: int, total: int, goal: float) -> Row:
         return await sqlite_each(max(50, total // max(1, callers // 4)))
 
     return Row(f"SQLite, power, {callers} callers", ours, raw, total, goal=goal)
+
+
+# --- beside the floor of a store: batches of 1,000, in one thread, without a loop -----
+
+
+async def file_floor(total: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        journal = FileJournal(Folder(folder))
+        journal.open()
+        batches = [
+            [Entry(n, BODY) for n in range(first, first + 1_000)]
+            for first in range(1, total + 1, 1_000)
+        ]
+        began = time.perf_counter()
+        for batch in batches:
+            journal.append(batch)
+        took = time.perf_counter() - began
+        journal.close()
+    return 1_000 * len(batches) / took
+
+
+async def sqlite_floor(total: int) -> float:
+    """One `executemany` in one transaction."""
+    with tempfile.TemporaryDirectory() as folder:
+        database = sqlite3.connect(f"{folder}/floor.db", isolation_level=None)
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=FULL")
+        database.execute("CREATE TABLE kv (key TEXT PRIMARY KEY, value BLOB)")
+        rows = [(f"k{n}", BODY) for n in range(total)]
+        began = time.perf_counter()
+        database.execute("BEGIN")
+        database.executemany("INSERT OR REPLACE INTO kv VALUES (?, ?)", rows)
+        database.execute("COMMIT")
+        took = time.perf_counter() - began
+        database.close()
+    return total / took
+
+
+async def bare_journal(total: int, callers: int) -> float:
+    """Hand encoded commits to the writer and wait for each: no tree, no rules."""
+    with tempfile.TemporaryDirectory() as folder:
+        writer = JournalWriter(
+            FileJournal(Folder(folder)),
+            time.monotonic,
+            on_failure=print,
+            on_long=lambda: None,
+        )
+        await writer.open()
+
+        async def caller(many: int) -> None:
+            for _ in range(many):
+                revision = writer.newest + 1
+                writer.submit(Entry(revision, BODY))
+                await writer.wait(revision)
+
+        many = callers_of(total, callers)
+        began = time.perf_counter()
+        await asyncio.gather(*(caller(many) for _ in range(callers)))
+        took = time.perf_counter() - began
+        await writer.close()
+    return callers * many / took
+
+
+async def set_everything_on(total: int, callers: int) -> float:
+    """`state.set` of a swarm: policy, checks, history, journal."""
+    value = orjson.loads(BODY)
+    with tempfile.TemporaryDirectory() as folder:
+        async with Swarm("bench", f"file:{folder}") as swarm:
+
+            async def caller(first: int, many: int) -> None:
+                for n in range(first, first + many):
+                    await swarm.state.set(f"shared.k{n % 999}", value)
+
+            many = callers_of(total, callers)
+            began = time.perf_counter()
+            await asyncio.gather(*(caller(n * many, many) for n in range(callers)))
+            took = time.perf_counter() - began
+    return callers * many / took
+
+
+async def memory_puts(total: int) -> float:
+    kernel = MemoryKernel(LoopClock(), Limits())
+    return await one_by_one(kernel, total)
+
+
+async def hybrid_puts(total: int) -> float:
+    """A secondary file store that no caller waits for."""
+    with tempfile.TemporaryDirectory() as folder:
+        kernel = JournalledKernel(
+            FileJournal(Folder(folder)), LoopClock(), Limits(), waits=False
+        )
+        await kernel.open()
+        rate = await one_by_one(kernel, total)
+        await kernel.close()
+    return rate
+
+
+async def one_by_one(kernel: Any, total: int) -> float:
+    """Return one over the median time of a put."""
+    paths = [Path.of("bench", f"k{n}") for n in range(999)]
+    times = []
+    for n in range(total):
+        began = time.perf_counter()
+        await kernel.put(ADA, paths[n % 999], BODY)
+        times.append(time.perf_counter() - began)
+        if n % 64 == 0:
+            await asyncio.sleep(0)
+    return 1 / statistics.median(times)
+
+
+# --- how long the loop stands still --------------------------------------------------
+
+
+async def lag_while(work: Any) -> float:
+    """Return the 99th percentile of the loop's delays while `work` runs."""
+    lags: list[float] = []
+    is_done = False
+
+    async def watch() -> None:
+        while not is_done:
+            began = time.perf_counter()
+            await asyncio.sleep(0.001)
+            lags.append(time.perf_counter() - began - 0.001)
+
+    watcher = asyncio.ensure_future(watch())
+    await work
+    is_done = True
+    await watcher
+    return statistics.quantiles(lags, n=100)[98] if len(lags) > 1 else lags[0]
+
+
+async def lag_naive(total: int) -> float:
+    """1,000 callers that each write and sync on the loop in turn."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = os.open(f"{folder}/log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+        async def caller(many: int) -> None:
+            for _ in range(many):
+                os.write(file, BODY)
+                os.fdatasync(file)
+                await asyncio.sleep(0)
+
+        many = max(1, total // 30_000)
+        callers = asyncio.gather(*(caller(many) for _ in range(1_000)))
+        lag = await lag_while(callers)
+        os.close(file)
+    return 1 / lag
+
+
+async def lag_ours(total: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        lag = await lag_while(puts(FileJournal(Folder(folder)), total, 1_000))
+    return 1 / lag
 
 
 async def longest_pause(work: Any) -> float:
@@ -192,6 +349,73 @@ async def recovery(total: int) -> float:
     return total / took
 
 
+async def load_one_document(total: int) -> float:
+    """Read one JSON document of everything and make a dict of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        everything = {f"bench.k{n}": orjson.loads(BODY) for n in range(total)}
+        file = Folder(folder) / "all.json"
+        file.write_bytes(orjson.dumps(everything))
+        del everything
+        began = time.perf_counter()
+        orjson.loads(file.read_bytes())
+        took = time.perf_counter() - began
+    return total / took
+
+
+async def load_snapshot(total: int) -> float:
+    """Open a store whose journal is empty behind a checkpoint."""
+    with tempfile.TemporaryDirectory() as folder:
+        kernel = await filled(folder, total)
+        kernel._shorten()  # noqa: SLF001
+        await kernel.flush()
+        await kernel.close()
+        kernel = JournalledKernel(FileJournal(Folder(folder)), LoopClock(), Limits())
+        began = time.perf_counter()
+        await kernel.open()
+        took = time.perf_counter() - began
+        await kernel.close()
+    return total / took
+
+
+async def process_64(total: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        return await puts(FileJournal(Folder(folder), "process"), total, 64)
+
+
+async def power_64(total: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        return await puts(FileJournal(Folder(folder)), total, 64)
+
+
+async def power_1000(total: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        return await puts(FileJournal(Folder(folder)), total, 1_000)
+
+
+async def sqlite_64(total: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        return await puts(SqliteJournal(Folder(folder) / "a.db"), total, 64)
+
+
+async def sqlite_1000(total: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        return await puts(SqliteJournal(Folder(folder) / "a.db"), total, 1_000)
+
+
+async def sqlite_process_64(total: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        journal = SqliteJournal(Folder(folder) / "a.db", "process")
+        return await puts(journal, total, 64)
+
+
+async def set_64(total: int) -> float:
+    return await set_everything_on(total, 64)
+
+
+async def journal_64(total: int) -> float:
+    return await bare_journal(total, 64)
+
+
 ROWS = [
     file_row(1, 2_000, 0.7),
     file_row(64, 60_000, 15),
@@ -207,4 +431,22 @@ ROWS = [
         goal=10,
     ),
     Row("recovery, commits", recovery, loads, 200_000),
+    Row("file, 64 callers, of the floor", power_64, file_floor, 60_000, goal=0.06),
+    Row(
+        "file, 1,000 callers, of the floor", power_1000, file_floor, 150_000, goal=0.15
+    ),
+    Row("loop lag, 1,000 callers", lag_ours, lag_naive, 90_000, goal=10),
+    Row("SQLite, 64 callers, of the floor", sqlite_64, sqlite_floor, 30_000, goal=0.12),
+    Row(
+        "SQLite, 1,000 callers, of the floor",
+        sqlite_1000,
+        sqlite_floor,
+        60_000,
+        goal=0.18,
+    ),
+    Row("SQLite, power of process", sqlite_64, sqlite_process_64, 30_000, goal=0.8),
+    Row("snapshot load", load_snapshot, load_one_document, 200_000, goal=1.5),
+    Row("hybrid put, median", hybrid_puts, memory_puts, 20_000, goal=0.67),
+    Row("file, process of power", process_64, power_64, 60_000, goal=1.5),
+    Row("state.set, 64 callers", set_64, journal_64, 30_000, goal=0.35),
 ]

@@ -88,7 +88,7 @@ def decode_commit(line: bytes, number: int = 0) -> Commit:
     """
     try:
         told = orjson.loads(line)
-        author = AgentIdentity(*told["a"])
+        author = _identity(*told["a"])
         revision, at = number or told["r"], number or told["t"]
         documents = tuple(
             _read(row[:4], row[4:], revision, at, author) for row in told.get("d", ())
@@ -141,6 +141,12 @@ def _author(author: AgentIdentity) -> tuple[str, str, str, str]:
 
 
 @lru_cache(maxsize=4_096)
+def _identity(agent_id: str, type_: str, session: str, role: str) -> AgentIdentity:
+    """Return one object for all records of an author: they are many."""
+    return AgentIdentity(agent_id, type_, session, role)
+
+
+@lru_cache(maxsize=4_096)
 def _author_json(author: AgentIdentity) -> bytes:
     return orjson.dumps(_author(author))
 
@@ -161,7 +167,7 @@ def decode_document(line: bytes, number: int = 0) -> Document:
     try:
         version, at, author, *row = orjson.loads(line)
         version, at = number or version, number or at
-        return _read(row[:4], row[4:], version, at, AgentIdentity(*author))
+        return _read(row[:4], row[4:], version, at, _identity(*author))
     except (TypeError, ValueError) as error:
         raise StateCorruption(f"this is not a document: {line[:80]!r}") from error
 
