@@ -318,13 +318,15 @@ class FailureSink:
         while True:
             made = offsets.to_commit([item], burial)
             try:
-                commit = await kernel.commit(
-                    OWNER, made.writes, conditions=made.conditions, events=events
-                )
+                with offsets.under_way():
+                    commit = await kernel.commit(
+                        OWNER, made.writes, conditions=made.conditions, events=events
+                    )
             except ConflictError:
                 if await offsets.has_lost_name():
                     return False
-                continue  # the position was written meanwhile
+                await one_loop_turn()  # the position was written meanwhile
+                continue
             assert commit is not None  # it writes documents
             offsets.committed(commit.revision, made)
             return True

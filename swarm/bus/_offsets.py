@@ -7,7 +7,8 @@ of the log that the subscription still needs, also while no subscription is acti
 
 import copy
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import attrs
@@ -22,7 +23,7 @@ from swarm.errors import (
     StateCorruption,
 )
 from swarm.model import AgentIdentity, Commit, Document, Event, Path
-from swarm.ports import Condition, Expect, Kernel, Tail, Write
+from swarm.ports import Condition, Expect, Kernel, Tail, Write, one_loop_turn
 
 R = TypeVar("R")
 
@@ -293,6 +294,7 @@ class OffsetCommitter:
         self._moved = moved
         self._lost_name = lost_name
         self._answered: dict[Path, None] = {}
+        self._under_way = 0
         self.unsaved: int = 0
         """How many events are done since the last write."""
 
@@ -367,20 +369,36 @@ class OffsetCommitter:
             except ConflictError:
                 if await self.has_lost_name():
                     return False
-                continue  # another task of this subscription wrote first
+                await one_loop_turn()  # another task of this subscription wrote first
+                continue
             return True
 
     async def _write(self, items: Sequence[QueuedEvent]) -> None:
         made = self.to_commit(items)
-        commit = await self._kernel.commit(
-            self._identity, made.writes, conditions=made.conditions
-        )
+        with self.under_way():
+            commit = await self._kernel.commit(
+                self._identity, made.writes, conditions=made.conditions
+            )
         assert commit is not None  # it writes a document
         self.committed(commit.revision, made)
 
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """Count a write of the position as under way, for the length of a block."""
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+
     async def has_lost_name(self) -> bool:
-        """Return whether another subscription has the name; end this one then."""
-        if version_of(await self._kernel.find(self._path)) == self._version:
+        """Return whether another subscription has the name; end this one then.
+
+        While a write of this subscription is under way, that one may have been first.
+        """
+        document = await self._kernel.find(self._path)
+        is_own = document is not None and document.version <= self._version
+        if is_own or self._under_way:
             return False
         self._lost_name()
         return True

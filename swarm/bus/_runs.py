@@ -4,6 +4,7 @@ import asyncio
 import types
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack
 from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, Final, Protocol
@@ -370,10 +371,12 @@ async def _in_transaction(
         if worker.offsets is None:
             return (), ()
         made = worker.offsets.to_commit(run.items)
+        writing.enter_context(worker.offsets.under_way())
         return made.writes, made.conditions
 
     handled = False
     transaction = worker.bus.host.effects(member.identity, also)
+    writing = ExitStack()
     try:
         async with transaction as tx:
             results = await _call(worker, member, run, (tx,))
@@ -387,6 +390,8 @@ async def _in_transaction(
         if not handled or not worker.queue.is_live(run):
             raise
         raise _OvertakenError from error
+    finally:
+        writing.close()
     if worker.offsets is not None and made is not None:
         worker.offsets.committed(tx.revision, made)
     return results

@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm import Event, Swarm, event
-from swarm.bus._offsets import OffsetProgress, Place, Position
+from swarm.bus._offsets import (
+    OffsetCommitter,
+    OffsetProgress,
+    Place,
+    Position,
+    position_path,
+)
+from swarm.kernel import MemoryKernel
+from swarm.model import OWNER
+from swarm.ports import LoopClock
 from tests.support.virtual_loop import virtual
 
 
@@ -109,3 +118,43 @@ def test_one_stuck_event_leaves_a_short_position(delivery: str) -> None:
             assert position["done"] == []
 
     scenario()
+
+
+class SlowReplies(MemoryKernel):
+    """A kernel whose log tells of a commit before its reply does."""
+
+    gate: asyncio.Event | None = None
+
+    async def commit(self, *arguments, **options):
+        gate, self.gate = self.gate, None
+        commit = await super().commit(*arguments, **options)
+        if gate is not None:
+            await gate.wait()
+        return commit
+
+
+async def test_a_write_of_one_s_own_that_has_no_reply_yet_does_not_take_the_name():
+    """E6: two tasks of one subscription write; the log tells of the first one."""
+    kernel = SlowReplies(LoopClock())
+    lost: list[bool] = []
+    offsets = OffsetCommitter(
+        kernel,
+        OWNER,
+        position_path("billing"),
+        0,
+        OffsetProgress(Position((0, -1))),
+        seen=lambda: (0, -1),
+        moved=lambda position: None,
+        lost_name=lambda: lost.append(True),
+    )
+    assert await offsets.begin()
+    gate = kernel.gate = asyncio.Event()
+    first = asyncio.ensure_future(offsets.save())
+    await asyncio.sleep(0)
+    second = asyncio.ensure_future(offsets.save())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    gate.set()
+    assert await first
+    assert await second
+    assert not lost

@@ -59,6 +59,10 @@ class Server:
             time.sleep(0.01)
         raise AssertionError("the Redis server did not start")
 
+    @property
+    def is_alive(self) -> bool:
+        return self._process is not None
+
     def kill(self) -> None:
         assert self._process is not None
         self._process.kill()
