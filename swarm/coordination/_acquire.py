@@ -3,10 +3,12 @@
 # Some of what is private to users is shared by the files of this package.
 # ruff: noqa: SLF001
 
+import asyncio
 import sys
 import types
 from abc import abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import Awaitable, Generator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeAlias, TypeVar
 
@@ -14,13 +16,205 @@ import attrs
 
 from swarm.coordination._lease import Lease
 from swarm.coordination._lease_manager import LeaseManager
-from swarm.coordination._lease_state import AcquireSpec
-from swarm.coordination._lease_waiter import LeaseWaiter
-from swarm.errors import LeaseLost
+from swarm.coordination._lease_rules import QUEUED, decide_acquire
+from swarm.coordination._lease_state import AcquireSpec, Grant
+from swarm.coordination._lock_rules import is_stronger
+from swarm.coordination._sessions import Session
+from swarm.coordination._waiting import LeaseWaiter
+from swarm.errors import DeadlockError, LeaseLost, LockTimeout, WouldBlock
 from swarm.model import Displayable
 from swarm.ports import Condition, current_task
 
-T = TypeVar("T", Lease, "Leases")
+# --- asking ------------------------------------------------------------------
+
+
+def ask(
+    manager: LeaseManager, spec: AcquireSpec
+) -> "Lease | LeaseWaiter | asyncio.Task[Any]":
+    """Return a lease granted at once, or what to pass to `granted`.
+
+    Raises:
+        LockTimeout: it would have to wait, and has no time to.
+        DeadlockError: the session has it, in a weaker mode.
+        Closed: the swarm is closed.
+    """
+    core = manager.core
+    session = core.sessions.current()
+    if spec.reentrant and session.leases:
+        lease = _held_by(manager, session, spec)
+        if lease is not None:
+            return lease
+    id = core.new_id()  # noqa: A001
+    timeout = spec.timeout
+    request = spec, id, session.name, timeout is None or timeout > 0
+    first = None
+    if core.apply_now is not None:
+        core.is_committing = True
+        try:
+            first = core.apply_now(spec.identity, spec.path, decide_acquire, request)
+        finally:
+            core.is_committing = False
+        revision, answer = first
+        if answer.__class__ is Grant:  # fast path
+            answer.token = revision
+            return manager.issue(spec, session, answer)
+        if answer is QUEUED:
+            return _queued(manager, spec, session, id)
+    return core.run(_ask(manager, spec, session, request, first))
+
+
+async def _ask(
+    manager: LeaseManager, spec: AcquireSpec, session: Session, request: Any, first: Any
+) -> Lease | LeaseWaiter:
+    """Do what `ask` does, if it takes more than one commit or a round trip."""
+    id = request[1]  # noqa: A001
+    answer = await manager.decide(
+        spec.identity, spec, decide_acquire, lambda: request[1:], first
+    )
+    if answer is None:
+        raise manager.too_late(spec)
+    found: Lease | LeaseWaiter
+    if isinstance(answer, Grant):
+        found = manager.issue(spec, session, answer)
+    else:
+        found = _queued(manager, spec, session, id)
+    if not manager.core.is_local:
+        manager.watch.see(id, manager.state(spec))  # the log was ahead of the answer
+    return found
+
+
+def _queued(
+    manager: LeaseManager,
+    spec: AcquireSpec,
+    session: Session,
+    id: str,  # noqa: A002
+) -> LeaseWaiter:
+    """Return the waiter of a queued request."""
+    if manager.core.has_others:
+        manager.watch.watch(spec)
+    return LeaseWaiter(manager, id, spec, session)
+
+
+async def acquire(manager: LeaseManager, spec: AcquireSpec) -> Lease:
+    """Return a lease, once it is granted.
+
+    Raises:
+        LockTimeout: it was not granted in time.
+        DeadlockError: a party that it would wait for waits for the caller.
+        Closed: the swarm is closed.
+    """
+    core = manager.core
+    if core.pause is not None:
+        await core.pause()
+    asked = ask(manager, spec)
+    return asked if isinstance(asked, Lease) else await granted(manager, asked)
+
+
+def granted(manager: LeaseManager, asked: Any) -> Awaitable[Lease]:
+    """Await the lease that `ask` could not return; raises as `acquire` does."""
+    if isinstance(asked, asyncio.Task):
+        return _granted_later(manager, asked)
+    waiting: Awaitable[Lease] = asked.granted()
+    return waiting
+
+
+async def _granted_later(manager: LeaseManager, task: "asyncio.Task[Any]") -> Lease:
+    """Await the answer of a kernel that is a round trip away, then the lease."""
+    asked = await manager.core.settle(task, partial(_abandon, manager))
+    return asked if isinstance(asked, Lease) else await granted(manager, asked)
+
+
+def _abandon(manager: LeaseManager, found: Lease | LeaseWaiter) -> None:
+    """Give back what was asked for by a caller that was cancelled."""
+    if isinstance(found, Lease):
+        manager.pass_on(found)
+    else:
+        found.abandon()
+
+
+def acquire_nowait(manager: LeaseManager, spec: AcquireSpec) -> Lease:
+    """Return a lease, granted now.
+
+    Raises:
+        WouldBlock: it is held in a mode that does not go with this one, or others
+            wait for it; nothing was changed.
+        RuntimeError: the tree is in a store or on a server, which takes time.
+    """
+    if not manager.core.is_local:
+        raise RuntimeError(
+            f"{manager.word} {spec.name!r} is kept in a store, which takes time to "
+            "write: use `await ...acquire(timeout=0)`"
+        )
+    try:
+        return ask(manager, attrs.evolve(spec, timeout=0))  # type: ignore[return-value]
+    except LockTimeout:
+        raise WouldBlock(
+            f"{manager.word} {spec.name!r} cannot be had without waiting: "
+            f"{manager.situation(spec)}"
+        ) from None
+
+
+def _held_by(
+    manager: LeaseManager, session: Session, spec: AcquireSpec
+) -> Lease | None:
+    """Return the lease this session has already, counted once more (L16)."""
+    for id in session.leases:  # noqa: A001
+        lease = manager.core.leases[id]
+        if lease._spec.path == spec.path and lease.is_live:
+            if is_stronger(spec.mode, lease.mode):
+                raise DeadlockError(
+                    f"{session} holds {manager.word} {spec.name!r} "
+                    f"{lease.mode}; to make it exclusive, use lease.upgrade()"
+                )
+            manager.core.run(manager.renew(lease, spec.life))
+            lease._again(is_renewing=spec.is_entering)
+            return lease
+    return None
+
+
+# --- a body under a lease ----------------------------------------------------
+
+
+class Leases(tuple[Lease, ...]):
+    """Several leases taken together. A `Guard` for writes: all must hold."""
+
+    __slots__ = ()
+
+    async def release(self) -> None:
+        """Give all back, the last first.
+
+        Raises:
+            LeaseLost: one had gone before; the others were released.
+        """
+        lost: LeaseLost | None = None
+        for lease in reversed(self):
+            try:
+                await lease.release()
+            except LeaseLost as error:
+                lost = error
+        if lost is not None:
+            raise lost
+
+    @property
+    def is_live(self) -> bool:
+        """Whether all of them hold still."""
+        return all(lease.is_live for lease in self)
+
+    @property
+    def kernel(self) -> object:
+        """Where they hold; None: there are none."""
+        return self[0].kernel if self else None
+
+    def conditions(self) -> Sequence[Condition]:
+        """Return what a write guarded by all of them requires.
+
+        Raises:
+            StaleLease: one has gone.
+        """
+        return [condition for lease in self for condition in lease.conditions()]
+
+
+T = TypeVar("T", Lease, Leases)
 
 Entered: TypeAlias = list[tuple[T, int, Any]]
 """What was entered, by which frame, in which task: the bodies of one object."""
@@ -69,9 +263,9 @@ class Enterable(Displayable):
             spec = self._usual = self.usual()
         if manager.core.pause is not None:
             await manager.core.pause()
-        asked: Any = manager.ask(spec)  # `acquire`, without a coroutine of its own
+        asked: Any = ask(manager, spec)  # `acquire`, without a coroutine of its own
         lease: Lease
-        lease = asked if asked.__class__ is Lease else await manager.granted(asked)
+        lease = asked if asked.__class__ is Lease else await granted(manager, asked)
         lease._enter(lease._session)
         body = lease, id(sys._getframe(1)), lease._body  # documented
         if self._entered is None:
@@ -113,135 +307,7 @@ class Acquisition(Enterable):
         return attrs.evolve(self._spec, is_entering=self._spec.renew)
 
     def __await__(self) -> Generator[Any, None, Lease]:
-        return self._manager.acquire(self._spec).__await__()
+        return acquire(self._manager, self._spec).__await__()
 
     def __repr__(self) -> str:
         return f"<acquire {self._manager.word} {self._spec.name!r}>"
-
-
-class Leases(tuple[Lease, ...]):
-    """Several leases taken together. A `Guard` for writes: all must hold."""
-
-    __slots__ = ()
-
-    async def release(self) -> None:
-        """Give all back, the last first.
-
-        Raises:
-            LeaseLost: one had gone before; the others were released.
-        """
-        lost: LeaseLost | None = None
-        for lease in reversed(self):
-            try:
-                await lease.release()
-            except LeaseLost as error:
-                lost = error
-        if lost is not None:
-            raise lost
-
-    @property
-    def is_live(self) -> bool:
-        """Whether all of them hold still."""
-        return all(lease.is_live for lease in self)
-
-    @property
-    def kernel(self) -> object:
-        """Where they hold; None: there are none."""
-        return self[0].kernel if self else None
-
-    def conditions(self) -> Sequence[Condition]:
-        """Return what a write guarded by all of them requires.
-
-        Raises:
-            StaleLease: one has gone.
-        """
-        return [condition for lease in self for condition in lease.conditions()]
-
-
-class MultiAcquire:
-    """Several locks at once: all of them, or none (L20).
-
-    `await` it, or run a body under them all; each use is a request of its own.
-    """
-
-    __slots__ = ("_entered", "_manager", "_specs")
-
-    def __init__(self, manager: LeaseManager, specs: list[AcquireSpec]) -> None:
-        """Ask for these once awaited or entered."""
-        self._manager = manager
-        self._specs = specs
-        self._entered: Entered[Leases] = []
-
-    def __await__(self) -> Generator[Any, None, Leases]:
-        return self._acquire(is_entering=False).__await__()
-
-    def __repr__(self) -> str:
-        return f"<acquire {len(self._specs)} locks>"
-
-    async def _acquire(self, *, is_entering: bool) -> Leases:
-        """Take one after the other, always in the same order; or none."""
-        manager = self._manager
-        now, pause = manager.core.now, manager.core.pause
-        taken: list[Lease] = []
-        began = now()
-        try:
-            for spec in self._specs:
-                left = spec.timeout
-                if left is not None:
-                    left = max(0.0, left - (now() - began))
-                asked_for = attrs.evolve(
-                    spec, timeout=left, is_entering=is_entering and spec.renew
-                )
-                if pause is not None:
-                    await pause()
-                for lease in taken:
-                    lease._check()
-                asked: Any = manager.ask(asked_for)
-                if not isinstance(asked, Lease):
-                    asked = await self._granted(asked, taken)
-                taken.append(asked)
-            for lease in taken:
-                lease._check()
-        except BaseException:
-            for lease in reversed(taken):
-                manager.pass_on(lease)
-            raise
-        return Leases(taken)
-
-    async def _granted(self, asked: Any, taken: list[Lease]) -> Lease:
-        """Wait for one more, as long as those that are held already are not lost."""
-        if isinstance(asked, LeaseWaiter):
-            for lease in taken:
-                lease._on_loss = asked.give_up
-        try:
-            return await self._manager.granted(asked)
-        finally:
-            for lease in taken:
-                lease._on_loss = None
-
-    async def __aenter__(self) -> Leases:
-        leases = await self._acquire(is_entering=True)
-        for lease in leases:
-            lease._enter(lease._session)
-        frame = sys._getframe(1)  # documented
-        self._entered.append((leases, id(frame), current_task()))
-        return leases
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        lost: LeaseLost | None = None
-        frame = sys._getframe(1)  # documented
-        leases = pop_entered(self._entered, frame)
-        for lease in reversed(leases):
-            try:
-                pending = lease._leave(error)
-                if pending is not None:
-                    await lease._left(pending, error)
-            except LeaseLost as raised:
-                lost = raised
-        if lost is not None:
-            raise lost

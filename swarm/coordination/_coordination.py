@@ -9,7 +9,6 @@ from typing import Any
 
 import attrs
 
-from swarm.coordination._acquire import MultiAcquire
 from swarm.coordination._barriers import BarrierHandle, BarrierTerms
 from swarm.coordination._core import Core
 from swarm.coordination._departed import (
@@ -21,7 +20,7 @@ from swarm.coordination._departed import (
 from swarm.coordination._joins import TaskJoins
 from swarm.coordination._lease import Lease
 from swarm.coordination._lease_state import Grant
-from swarm.coordination._locks import LOCKS, LockHandle, LockTerms
+from swarm.coordination._locks import LOCKS, LockHandle, LockTerms, MultiAcquire
 from swarm.coordination._names import CoordinationRights
 from swarm.coordination._semaphores import (
     SEMAPHORES,

@@ -9,7 +9,7 @@ this process. What another process commits is seen by `_lease_watch`.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -20,9 +20,7 @@ from swarm.coordination._lease import Lease
 from swarm.coordination._lease_rules import (
     AGAIN,
     EXPIRED,
-    QUEUED,
     RELEASED,
-    decide_acquire,
     decide_force,
     decide_release,
     decide_remove,
@@ -38,18 +36,17 @@ from swarm.coordination._lease_state import (
     load,
     tell_holders,
 )
-from swarm.coordination._lease_waiter import LeaseWaiter
 from swarm.coordination._lease_watch import RecordWatch
 from swarm.coordination._lock_rules import (
     check_mode,
     decide_downgrade,
     decide_upgrade,
-    is_stronger,
     pending_upgrade,
     tell_rivals,
 )
 from swarm.coordination._names import check_timeout
 from swarm.coordination._sessions import Session
+from swarm.coordination._waiting import LeaseWaiter
 from swarm.errors import (
     Closed,
     DeadlockError,
@@ -57,7 +54,6 @@ from swarm.errors import (
     LeaseLost,
     LockTimeout,
     NotFound,
-    WouldBlock,
 )
 from swarm.model import TIME, AgentIdentity
 from swarm.ports import Ruling, decode_holders
@@ -80,142 +76,10 @@ class LeaseManager:
         self.core = core
         self.word = word
         self.blank = blank
-        self._watch = RecordWatch(self)
+        self.watch = RecordWatch(self)
         self._returned: deque[tuple[LeaseWaiter, Lease]] = deque()
         self._is_passing = False
         decode_holders(f"{word}s", lambda document: load(document, blank))
-
-    # --- asking -----------------------------------------------------------------------
-
-    def ask(self, spec: AcquireSpec) -> "Lease | LeaseWaiter | asyncio.Task[Any]":
-        """Return a lease granted at once, or what to pass to `granted`.
-
-        Raises:
-            LockTimeout: it would have to wait, and has no time to.
-            DeadlockError: the session has it, in a weaker mode.
-            Closed: the swarm is closed.
-        """
-        core = self.core
-        session = core.sessions.current()
-        if spec.reentrant and session.leases:
-            lease = self._held_by(session, spec)
-            if lease is not None:
-                return lease
-        id = core.new_id()  # noqa: A001
-        timeout = spec.timeout
-        request = spec, id, session.name, timeout is None or timeout > 0
-        first = None
-        if core.apply_now is not None:
-            core.is_committing = True
-            try:
-                first = core.apply_now(
-                    spec.identity, spec.path, decide_acquire, request
-                )
-            finally:
-                core.is_committing = False
-            revision, answer = first
-            if answer.__class__ is Grant:  # fast path
-                answer.token = revision
-                return self.issue(spec, session, answer)
-            if answer is QUEUED:
-                return self._queued(spec, session, id)
-        return core.run(self._ask(spec, session, request, first))
-
-    async def _ask(
-        self, spec: AcquireSpec, session: Session, request: Any, first: Any
-    ) -> Lease | LeaseWaiter:
-        """Do what `ask` does, if it takes more than one commit or a round trip."""
-        id = request[1]  # noqa: A001
-        answer = await self.decide(
-            spec.identity, spec, decide_acquire, lambda: request[1:], first
-        )
-        if answer is None:
-            raise self.too_late(spec)
-        found: Lease | LeaseWaiter
-        if isinstance(answer, Grant):
-            found = self.issue(spec, session, answer)
-        else:
-            found = self._queued(spec, session, id)
-        if not self.core.is_local:
-            self._watch.see(id, self.state(spec))  # the log was ahead of the answer
-        return found
-
-    def _queued(self, spec: AcquireSpec, session: Session, id: str) -> LeaseWaiter:  # noqa: A002
-        """Return the waiter of a queued request."""
-        if self.core.has_others:
-            self._watch.watch(spec)
-        return LeaseWaiter(self, id, spec, session)
-
-    async def acquire(self, spec: AcquireSpec) -> Lease:
-        """Return a lease, once it is granted.
-
-        Raises:
-            LockTimeout: it was not granted in time.
-            DeadlockError: a party that it would wait for waits for the caller.
-            Closed: the swarm is closed.
-        """
-        core = self.core
-        if core.pause is not None:
-            await core.pause()
-        asked = self.ask(spec)
-        return asked if isinstance(asked, Lease) else await self.granted(asked)
-
-    def granted(self, asked: Any) -> Awaitable[Lease]:
-        """Await the lease that `ask` could not return; raises as `acquire` does."""
-        if isinstance(asked, asyncio.Task):
-            return self._granted_later(asked)
-        timeout = asked.spec.timeout
-        kind = DeadlockError if timeout is None else DeadlockTimeout
-        waiting: Awaitable[Lease] = asked.wait(timeout, kind)
-        return waiting
-
-    async def _granted_later(self, task: "asyncio.Task[Any]") -> Lease:
-        """Await the answer of a kernel that is a round trip away, then the lease."""
-        asked = await self.core.settle(task, self._abandon)
-        return asked if isinstance(asked, Lease) else await self.granted(asked)
-
-    def _abandon(self, found: Lease | LeaseWaiter) -> None:
-        """Give back what was asked for by a caller that was cancelled."""
-        if isinstance(found, Lease):
-            self.pass_on(found)
-        else:
-            found.abandon()
-
-    def acquire_nowait(self, spec: AcquireSpec) -> Lease:
-        """Return a lease, granted now.
-
-        Raises:
-            WouldBlock: it is held in a mode that does not go with this one, or others
-                wait for it; nothing was changed.
-            RuntimeError: the tree is in a store or on a server, which takes time.
-        """
-        if not self.core.is_local:
-            raise RuntimeError(
-                f"{self.word} {spec.name!r} is kept in a store, which takes time to "
-                "write: use `await ...acquire(timeout=0)`"
-            )
-        try:
-            return self.ask(attrs.evolve(spec, timeout=0))  # type: ignore[return-value]
-        except LockTimeout:
-            raise WouldBlock(
-                f"{self.word} {spec.name!r} cannot be had without waiting: "
-                f"{self.situation(spec)}"
-            ) from None
-
-    def _held_by(self, session: Session, spec: AcquireSpec) -> Lease | None:
-        """Return the lease this session has already, counted once more (L16)."""
-        for id in session.leases:  # noqa: A001
-            lease = self.core.leases[id]
-            if lease._spec.path == spec.path and lease.is_live:
-                if is_stronger(spec.mode, lease.mode):
-                    raise DeadlockError(
-                        f"{session} holds {self.word} {spec.name!r} "
-                        f"{lease.mode}; to make it exclusive, use lease.upgrade()"
-                    )
-                self.core.run(self.renew(lease, spec.life))
-                lease._again(is_renewing=spec.is_entering)
-                return lease
-        return None
 
     # --- what the holder of a lease does ----------------------------------------------
 
@@ -330,7 +194,7 @@ class LeaseManager:
         if isinstance(asked, asyncio.Task):
             asked = await core.settle(asked, partial(self._abandon_upgrade, mode))
         if isinstance(asked, LeaseWaiter):
-            await self.granted(asked)
+            await asked.granted()
 
     async def _upgrade(
         self,
@@ -361,9 +225,9 @@ class LeaseManager:
             return lease
         asked = attrs.evolve(spec, timeout=timeout)
         waiter = LeaseWaiter(self, id, asked, session, upgrades=lease)
-        self._watch.watch(spec)
+        self.watch.watch(spec)
         if not self.core.is_local:
-            self._watch.see(id, self.state(spec))
+            self.watch.see(id, self.state(spec))
         return waiter
 
     def _abandon_upgrade(self, mode: str, found: Lease | LeaseWaiter) -> None:
@@ -515,7 +379,7 @@ class LeaseManager:
             if waiter is not None and (waiter.has_left or not waiter.is_decided):
                 self.grant(waiter, grant)
         if moved.opens_at:
-            self._watch.watch(spec)
+            self.watch.watch(spec)
         if self._returned and not self._is_passing:
             self.pass_returned()
 

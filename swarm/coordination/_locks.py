@@ -1,11 +1,25 @@
 """Locks, as users hold them and look at them."""
 
 # Some of what is private to users is shared by the files of this package.
+# ruff: noqa: SLF001
 
-from collections.abc import Callable
-from typing import Final, TypeAlias, TypeVar
+import sys
+from collections.abc import Generator
+from types import TracebackType
+from typing import Any, Final
 
-from swarm.coordination._acquire import Acquisition, Enterable, MultiAcquire
+import attrs
+
+from swarm.coordination._acquire import (
+    Acquisition,
+    Enterable,
+    Entered,
+    Leases,
+    acquire_nowait,
+    ask,
+    granted,
+    pop_entered,
+)
 from swarm.coordination._core import Core
 from swarm.coordination._lease import Lease
 from swarm.coordination._lease_manager import LeaseManager
@@ -17,17 +31,104 @@ from swarm.coordination._lease_state import (
 )
 from swarm.coordination._lock_rules import FREE, Mode, check_mode
 from swarm.coordination._names import check_priority, check_timeout
+from swarm.coordination._waiting import LeaseWaiter
+from swarm.errors import LeaseLost
 from swarm.model import OWNER, AgentIdentity, Path, Priority, check_text
+from swarm.ports import current_task
 
 LOCKS: Final = Path.of("locks")
 """The folder of their documents."""
 
 _CACHED: Final = 4_096
 
-S = TypeVar("S")
 
-MaySee: TypeAlias = Callable[[Path], bool]
-"""Whether the identity that asks may see what stands at a path."""
+class MultiAcquire:
+    """Several locks at once: all of them, or none (L20).
+
+    `await` it, or run a body under them all; each use is a request of its own.
+    """
+
+    __slots__ = ("_entered", "_manager", "_specs")
+
+    def __init__(self, manager: LeaseManager, specs: list[AcquireSpec]) -> None:
+        """Ask for these once awaited or entered."""
+        self._manager = manager
+        self._specs = specs
+        self._entered: Entered[Leases] = []
+
+    def __await__(self) -> Generator[Any, None, Leases]:
+        return self._acquire(is_entering=False).__await__()
+
+    def __repr__(self) -> str:
+        return f"<acquire {len(self._specs)} locks>"
+
+    async def _acquire(self, *, is_entering: bool) -> Leases:
+        """Take one after the other, always in the same order; or none."""
+        manager = self._manager
+        now, pause = manager.core.now, manager.core.pause
+        taken: list[Lease] = []
+        began = now()
+        try:
+            for spec in self._specs:
+                left = spec.timeout
+                if left is not None:
+                    left = max(0.0, left - (now() - began))
+                asked_for = attrs.evolve(
+                    spec, timeout=left, is_entering=is_entering and spec.renew
+                )
+                if pause is not None:
+                    await pause()
+                for lease in taken:
+                    lease._check()
+                asked: Any = ask(manager, asked_for)
+                if not isinstance(asked, Lease):
+                    asked = await self._granted(asked, taken)
+                taken.append(asked)
+            for lease in taken:
+                lease._check()
+        except BaseException:
+            for lease in reversed(taken):
+                manager.pass_on(lease)
+            raise
+        return Leases(taken)
+
+    async def _granted(self, asked: Any, taken: list[Lease]) -> Lease:
+        """Wait for one more, as long as those that are held already are not lost."""
+        if isinstance(asked, LeaseWaiter):
+            for lease in taken:
+                lease._on_loss = asked.give_up
+        try:
+            return await granted(self._manager, asked)
+        finally:
+            for lease in taken:
+                lease._on_loss = None
+
+    async def __aenter__(self) -> Leases:
+        leases = await self._acquire(is_entering=True)
+        for lease in leases:
+            lease._enter(lease._session)
+        frame = sys._getframe(1)  # documented
+        self._entered.append((leases, id(frame), current_task()))
+        return leases
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        lost: LeaseLost | None = None
+        frame = sys._getframe(1)  # documented
+        leases = pop_entered(self._entered, frame)
+        for lease in reversed(leases):
+            try:
+                pending = lease._leave(error)
+                if pending is not None:
+                    await lease._left(pending, error)
+            except LeaseLost as raised:
+                lost = raised
+        if lost is not None:
+            raise lost
 
 
 class LockTerms:
@@ -248,7 +349,7 @@ class LockHandle(Enterable):
         spec = self._terms.spec(
             self.name, self._identity, mode, ttl, renew=renew, reentrant=reentrant
         )
-        return self._manager.acquire_nowait(spec)
+        return acquire_nowait(self._manager, spec)
 
     def is_locked(self) -> bool:
         """Return whether it is held, in any mode.

@@ -6,7 +6,12 @@ from collections.abc import Generator
 from types import TracebackType
 from typing import Any, Final
 
-from swarm.coordination._acquire import Acquisition, Enterable
+from swarm.coordination._acquire import (
+    Acquisition,
+    Enterable,
+    acquire,
+    acquire_nowait,
+)
 from swarm.coordination._core import Core
 from swarm.coordination._lease import Lease
 from swarm.coordination._lease_manager import LeaseManager
@@ -213,7 +218,8 @@ class SemaphoreHandle(Enterable):
             ValueError: there are never that many permits.
             RuntimeError: the tree is in another process: nothing is granted at once.
         """
-        return self._manager.acquire_nowait(self._spec(permits, ttl, None, renew=renew))
+        spec = self._spec(permits, ttl, None, renew=renew)
+        return acquire_nowait(self._manager, spec)
 
     def usual(self) -> AcquireSpec:
         """Return what `async with` takes."""
@@ -360,10 +366,10 @@ class LimiterEntry:
         self._spec = spec
 
     def __await__(self) -> Generator[Any, None, None]:
-        yield from self._manager.acquire(self._spec).__await__()
+        yield from acquire(self._manager, self._spec).__await__()
 
     async def __aenter__(self) -> None:
-        await self._manager.acquire(self._spec)
+        await acquire(self._manager, self._spec)
 
     async def __aexit__(
         self,

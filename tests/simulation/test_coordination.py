@@ -8,7 +8,7 @@ import pytest
 from swarm import Agent, LeaseLost, LockTimeout, StaleLease, Swarm
 from swarm.agents import Restart
 from swarm.coordination._lease_manager import LeaseManager
-from swarm.coordination._lease_waiter import LeaseWaiter
+from swarm.coordination._waiting import LeaseWaiter
 from swarm.kernel import MemoryKernel
 from swarm.ports import Holder
 from swarm.testing import (
