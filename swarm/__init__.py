@@ -148,6 +148,7 @@ if TYPE_CHECKING:
         Limits,
         Proceed,
         PublishCall,
+        SpawnCall,
         StepCall,
         SubmitCall,
         correlated,
@@ -225,7 +226,7 @@ _NAMES: Final = {
     """,
     "swarm.ports": """
         AgentCall AttemptCall Clock HandleCall HandoffCall Interceptor Limits Proceed
-        PublishCall StepCall SubmitCall correlated
+        PublishCall SpawnCall StepCall SubmitCall correlated
     """,
     "swarm.state": """
         Candidate Decision Key PastState Policy Rights Rule StateHandle Transaction
@@ -377,6 +378,7 @@ __all__ = [
     "ShutdownTimeout",
     "Snapshot",
     "Snapshots",
+    "SpawnCall",
     "Stage",
     "StageProgress",
     "StaleAck",

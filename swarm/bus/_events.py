@@ -50,7 +50,6 @@ class Events:
     """
 
     __slots__ = (
-        "_around",
         "_bus",
         "_identity",
         "_pause",
@@ -73,8 +72,6 @@ class Events:
         self._identity = identity
         self._scope = scope
         self._pause = bus.host.runtime.pause
-        around = bus.host.interceptors
-        self._around = None if around is None else around.publish
 
     def __repr__(self) -> str:
         return f"<Events of {self._identity}>"
@@ -113,10 +110,12 @@ class Events:
             Closed: The swarm is closed.
             WrongLoop: Called from another event loop.
         """
-        if self._around is not None:
+        interceptors = self._bus.host.interceptors
+        if interceptors is not None and interceptors.publish is not None:
+            around = interceptors.publish
             call = PublishCall(publisher=self._identity, payload=payload, key=key)
             publish = partial(self._publish, guard)
-            return cast(Receipt, await intercepted_publish(self._around, call, publish))
+            return cast(Receipt, await intercepted_publish(around, call, publish))
         if self._pause is not None:
             await self._pause()
         if key is None and guard is None:

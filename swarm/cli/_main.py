@@ -58,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_commands(commands)
     _add_run(commands)
+    _add_replay(commands)
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.print_help()
@@ -102,6 +103,39 @@ def _add_run(commands: Any) -> None:
         "--name", default="default", help="the swarm's name (default: %(default)s)"
     )
     command.set_defaults(run=_run_program)
+
+
+def _add_replay(commands: Any) -> None:
+    """Add `swarm replay` to the parser."""
+    command = commands.add_parser(
+        "replay",
+        help="show a run that `Swarm.record` wrote, or make a test of it",
+        description="Show a run that `Swarm.record` wrote. With --as-test, write a "
+        "test that asks the same of the same agents in many schedules, and fails when "
+        "the recorded failure comes back.",
+    )
+    command.add_argument("recording", type=Path, help="the file, as run.jsonl")
+    command.add_argument(
+        "--as-test",
+        type=Path,
+        nargs="?",
+        const=Path(),
+        metavar="FILE",
+        help="write a test (default: test_NAME.py here; - is standard output)",
+    )
+    command.add_argument(
+        "--force", action="store_true", help="replace a test that is there"
+    )
+    command.set_defaults(run=_replay)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from swarm.cli._replay import replay
+
+    test = options.as_test
+    if test == Path():
+        test = Path(f"test_{options.recording.stem}.py")
+    return replay(options.recording, test, force=options.force)
 
 
 def _run_program(options: argparse.Namespace) -> int:

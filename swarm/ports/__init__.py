@@ -57,6 +57,7 @@ from swarm.ports._intercepting import (
     InterceptedBlock,
     Interceptors,
     checked_interceptors,
+    composed,
     run_at_once,
 )
 from swarm.ports._interceptors import (
@@ -67,6 +68,7 @@ from swarm.ports._interceptors import (
     Interceptor,
     Proceed,
     PublishCall,
+    SpawnCall,
     StepCall,
     SubmitCall,
 )
@@ -122,6 +124,7 @@ __all__ = [
     "RetentionHold",
     "Ruling",
     "Runtime",
+    "SpawnCall",
     "Standing",
     "StepCall",
     "SubmitCall",
@@ -134,6 +137,7 @@ __all__ = [
     "chain_of",
     "check_guard",
     "checked_interceptors",
+    "composed",
     "conditions_of",
     "correlated",
     "current_activity",

@@ -11,6 +11,7 @@ Around: TypeAlias = Callable[[Any, Proceed[Any]], Awaitable[Any]]
 """All interceptors of one operation, as one."""
 
 _HOOKS: Final = (
+    "spawn",
     "ask",
     "tell",
     "turn",
@@ -31,6 +32,7 @@ class Interceptors:
 
     __slots__ = _HOOKS
 
+    spawn: Around | None
     ask: Around | None
     tell: Around | None
     turn: Around | None
@@ -61,6 +63,17 @@ class Interceptors:
                 methods = [inner] if around is None else [around, inner]
                 setattr(both, name, _composed(methods))
         return both
+
+
+def composed(outer: Interceptors | None, inner: Interceptor) -> Interceptors:
+    """Return interceptors with one more, which runs inside of the others."""
+    both = Interceptors([inner])
+    for name in _HOOKS:
+        around, within = getattr(outer, name, None), getattr(both, name)
+        if around is not None:
+            chain = [around] if within is None else [around, within]
+            setattr(both, name, _composed(chain))
+    return both
 
 
 def checked_interceptors(interceptors: Iterable[Interceptor]) -> Interceptors | None:

@@ -14,6 +14,23 @@ Proceed: TypeAlias = Callable[[C], Awaitable[Any]]
 
 
 @attrs.frozen(kw_only=True)
+class SpawnCall:
+    """One `spawn`.
+
+    Attributes:
+        spawner: The identity that spawns.
+        factory: What builds the agent.
+        args: What it is called with.
+        options: The options of `spawn` that were given, by name.
+    """
+
+    spawner: AgentIdentity
+    factory: Callable[..., Any]
+    args: tuple[Any, ...]
+    options: Mapping[str, Any]
+
+
+@attrs.frozen(kw_only=True)
 class AgentCall:
     """One ask or tell, or the turn that serves it.
 
@@ -80,12 +97,14 @@ class SubmitCall:
         kind: The kind of the task.
         payload: Its payload.
         metadata: Its metadata, or None.
+        options: The other options of `submit` that were given, by name.
     """
 
     submitter: AgentIdentity
     kind: str
     payload: JSON
     metadata: Mapping[str, JSON] | None = None
+    options: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)
@@ -196,6 +215,10 @@ class Interceptor:
 
     def opened(self, swarm: Any) -> None:
         """Take note of a swarm that has just opened with this interceptor."""
+
+    async def spawn(self, call: SpawnCall, proceed: Proceed[SpawnCall]) -> Any:
+        """Run around `spawn`; return the ref."""
+        return await proceed(call)
 
     async def ask(self, call: AgentCall, proceed: Proceed[AgentCall]) -> Any:
         """Run around `Ref.ask`, on the side of its caller; return the answer."""

@@ -44,6 +44,9 @@ end from inside; `close()` from inside would wait for itself and is a `DeadlockE
 Code that ignores its cancellation is left behind with a `ShutdownTimeout`, and
 `close()` returns. A closed swarm raises `Closed` everywhere.
 
+**Recording.** `swarm.record("run.jsonl")` writes down what the program asks of the
+swarm; `swarm replay run.jsonl --as-test` makes a test of a run that failed.
+
 **Failures.** A failure that reaches no asker and no supervisor ends the swarm: the body
 is cancelled, and the block raises an `ExceptionGroup` (`close()` does without a block).
 An exception of the body joins the group, a cancellation of the body gives way to it,

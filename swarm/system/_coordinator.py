@@ -42,6 +42,7 @@ from swarm.ports import (
     Codec,
     Deadlines,
     Entropy,
+    Interceptor,
     Interceptors,
     Kernel,
     Pause,
@@ -49,6 +50,7 @@ from swarm.ports import (
     RecoveryReport,
     Runtime,
     Tail,
+    composed,
     current_activity,
     current_runtime,
 )
@@ -212,7 +214,7 @@ class Coordinator:
         self.failures: list[BaseException] = []
         self._taken = 0
         self.cancel_body: Callable[[], object] | None = None
-        self._config = config
+        self.config: SwarmConfig = config
         self._make_surfaces = surfaces
         self._on_failure = on_failure
         self._release = release
@@ -282,6 +284,19 @@ class Coordinator:
         if self.phase is Phase.OPEN:
             alert = SystemAlert("error", "store-member-left-out", message, self.name)
             self.start(self.kernel.commit(OWNER, events=(alert,)), "store alert")
+
+    def add_interceptor(self, interceptor: Interceptor) -> None:
+        """Run an interceptor inside of all others from now on.
+
+        Handlers that were subscribed before are not intercepted.
+        """
+        self.interceptors = composed(self.interceptors, interceptor)
+        self.is_direct = False
+        self.around_turn = around_turns(
+            self.interceptors, self.config.slow_turn, self.now
+        )
+        if self.work is not None:
+            self.work.interceptors = self.interceptors
 
     def leave_behind(self, task: asyncio.Task[Any]) -> None:
         """Wait for a task no longer that ignores its cancellation."""
@@ -545,7 +560,7 @@ class Coordinator:
 
     async def _drain(self) -> None:
         """Let agents and handlers finish, for at most `drain_timeout` seconds."""
-        when = self.now() + self._config.drain_timeout
+        when = self.now() + self.config.drain_timeout
         timer = self.clock.call_at(when, self._end_all)
         try:
             for attachment in self.attachments:

@@ -29,6 +29,7 @@ from swarm.state import StateHandle, home
 from swarm.system._coordinator import Coordinator
 from swarm.system._drawings import TimelineDrawing, TraceDrawing, observability
 from swarm.system._explain import explain_agents
+from swarm.system._intercepted import intercepted_spawn
 from swarm.system._storage import flush, snapshots_of
 
 if TYPE_CHECKING:  # a hello world loads neither
@@ -218,6 +219,12 @@ class Surface(Displayable):
         )
         supervisor = self._coordinator.supervisor
         spawner = self._identity
+        interceptors = self._coordinator.interceptors
+        if interceptors is not None and interceptors.spawn is not None:
+            ref: Ref[A] = await intercepted_spawn(
+                interceptors.spawn, supervisor, spawner, factory, args, options
+            )
+            return ref
         return Ref(await supervisor.spawn(factory, args, options, spawner=spawner))
 
     def group(

@@ -28,8 +28,11 @@ from swarm.system._surface import AgentSurfaces, Surface
 from swarm.system._work_attachments import WorkAttachments
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     from swarm.processes import Membership
     from swarm.storage import Opened, Snapshot, Storage
+    from swarm.system._recording import Recording
 
 _MEMORY: Final = "memory://"
 
@@ -119,6 +122,7 @@ class Swarm(Surface):
         self._reads: Literal["newest", "replica"] = reads
         self._interceptors_given = tuple(interceptors)
         self._interceptors = checked_interceptors(self._interceptors_given)
+        self._recordings: list[Recording] = []
         self._identity = OWNER
         self._body: Body | None = None
         self._is_opened = False
@@ -328,6 +332,8 @@ class Swarm(Surface):
         coordinator, body = self._coordinator, self._body
         assert body is not None  # __aenter__ made it
         coordinator.cancel_body = None
+        for recording in self._recordings:
+            recording.body_ended(error)
         if isinstance(error, GeneratorExit) and not coordinator.loop.is_running():
             return False  # the program was abandoned; nothing can be awaited any more
         self._check_outside(coordinator)
@@ -410,6 +416,38 @@ class Swarm(Surface):
             self, actions=actions, actor=actor, token=token, hosts=hosts
         )
         return made
+
+    def record(self, path: "str | PathLike[str]") -> "Recording":
+        """Write down this run, so that `swarm replay` can show it or make a test of it.
+
+        The file gets what the program asks of the swarm from now on: agents it spawns,
+        asks, tells, events it publishes, tasks it submits and documents it writes,
+        each with its time, its result or error, and so the order of those that
+        overlapped; and at the end how the block ended, the unhandled failures, and the
+        state. `swarm replay FILE --as-test` writes a test that asks the same of the
+        same agents in many schedules, and fails when the recorded failure comes back.
+
+        Not recorded: what agents get from elsewhere (I/O, chance, clocks of their
+        own), locks, claims, handlers and streams of the program, agents that it stops
+        or kills, the storage, the policy and interceptors. Handlers that were
+        subscribed before are not slowed down. Arguments are written as they are;
+        values that are no JSON, records, enums or refs only as text.
+
+        Args:
+            path: The file, JSON lines; it is replaced.
+
+        Returns:
+            The recording; it ends with the swarm, or by `stop()`, or as a block.
+
+        Raises:
+            OSError: The file cannot be written.
+            Closed: The swarm is not open.
+        """
+        from swarm.system._recording import Recording
+
+        recording = Recording(self._open(), path)
+        self._recordings.append(recording)
+        return recording
 
     def portal(self) -> Portal:
         """Return the way into this swarm from other threads.

@@ -107,6 +107,16 @@ test_the_second_waits_for_the_first()
 - Tracebacks leave out the frames of swarm; `--full-trace` or the ini option
   `swarm_full_trace` shows them.
 
+# From a run to a test
+
+`swarm.record("run.jsonl")` writes down what a program asks of its swarm, in production
+too. After a failure, `swarm replay run.jsonl --as-test` writes a simulated test that
+asks the same of the same agents, overlapping where the recorded inputs overlapped, and
+fails when the recorded failure comes back: an error that reached the program, a failure
+of an agent, or, for an error of the program's own, the same state and answers. The test
+is plain code around `Rerun`, to be edited. It says what was not recorded: above all
+what agents get from elsewhere.
+
 # What counts as a failure
 
 - An exception of the program, a broken condition, and a deadlock. `StuckError` lists
@@ -237,10 +247,17 @@ from swarm.testing.judges import (
 )
 
 if TYPE_CHECKING:
+    from swarm.testing._as_test import (
+        RecordedInput,
+        RecordedRun,
+        load_run_file,
+        source_of_test,
+    )
     from swarm.testing._concurrent import check_concurrent
     from swarm.testing._distant import DistantKernel
     from swarm.testing._hypothesis import fault_plans, schedules
     from swarm.testing._machine import SwarmStateMachine
+    from swarm.testing._rerun import Rerun, RerunOutcome, RerunStep
     from swarm.testing._server import MemoryServer
     from swarm.testing.contracts import KernelContract
 
@@ -275,8 +292,13 @@ __all__ = [
     "Operation",
     "Proof",
     "QueueModel",
+    "RecordedInput",
+    "RecordedRun",
     "RegisterModel",
     "Report",
+    "Rerun",
+    "RerunOutcome",
+    "RerunStep",
     "Run",
     "RunOptions",
     "Schedule",
@@ -299,12 +321,14 @@ __all__ = [
     "check_linearizable",
     "explore",
     "fault_plans",
+    "load_run_file",
     "prove",
     "replay",
     "run",
     "schedules",
     "sim_loop_factory",
     "simulate",
+    "source_of_test",
     "sweep_cancel",
 ]
 
@@ -314,6 +338,13 @@ _LAZY = {
     "fault_plans": "swarm.testing._hypothesis",
     "schedules": "swarm.testing._hypothesis",
     "DistantKernel": "swarm.testing._distant",
+    "RerunOutcome": "swarm.testing._rerun",
+    "RecordedInput": "swarm.testing._as_test",
+    "RecordedRun": "swarm.testing._as_test",
+    "Rerun": "swarm.testing._rerun",
+    "RerunStep": "swarm.testing._rerun",
+    "load_run_file": "swarm.testing._as_test",
+    "source_of_test": "swarm.testing._as_test",
     "KernelContract": "swarm.testing.contracts",
     "MemoryServer": "swarm.testing._server",
 }

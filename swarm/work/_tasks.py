@@ -1,6 +1,7 @@
 """Tasks, as one identity works with them: `swarm.tasks`."""
 
 import datetime
+import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, Literal
@@ -160,29 +161,30 @@ class Tasks(Displayable):
         if interceptors is not None and not isinstance(self, PassedTasks):
             around = interceptors.submit
             if around is not None:
-                submit = partial(
-                    PassedTasks(self).submit,
-                    key=key,
-                    once=once,
-                    priority=priority,
-                    delay=delay,
-                    deadline=deadline,
-                    timeout=timeout,
-                    max_retries=max_retries,
-                    backoff=backoff,
-                    parent=parent,
-                    to=to,
-                    capability=capability,
-                    role=role,
-                    escalate_to=escalate_to,
-                    schema_version=schema_version,
-                )
+                given = {
+                    "key": key,
+                    "once": once,
+                    "priority": priority,
+                    "delay": delay,
+                    "deadline": deadline,
+                    "timeout": timeout,
+                    "max_retries": max_retries,
+                    "backoff": backoff,
+                    "parent": parent,
+                    "to": to,
+                    "capability": capability,
+                    "role": role,
+                    "escalate_to": escalate_to,
+                    "schema_version": schema_version,
+                }
                 submitted = SubmitCall(
                     submitter=self.identity,
                     kind=kind,
                     payload=payload,
                     metadata=metadata,
+                    options={k: v for k, v in given.items() if v != _DEFAULTS[k]},
                 )
+                submit = PassedTasks(self).submit
                 task: Task = await around(submitted, partial(_submit_on, submit))
                 return task
         task_id = manager.new_id("task")
@@ -512,4 +514,11 @@ class PassedTasks(Tasks):
 
 
 async def _submit_on(submit: Callable[..., Awaitable[Task]], call: SubmitCall) -> Task:
-    return await submit(call.kind, call.payload, metadata=call.metadata)
+    options = call.options
+    return await submit(call.kind, call.payload, metadata=call.metadata, **options)
+
+
+_DEFAULTS: Final = {
+    name: parameter.default
+    for name, parameter in inspect.signature(Tasks.submit).parameters.items()
+}
