@@ -7,7 +7,7 @@ error (`warn_unused_ignores`, `reportUnnecessaryTypeIgnoreComment`).
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true
 
 from collections.abc import AsyncIterator
-from typing import assert_type
+from typing import Generic, TypeVar, assert_type
 
 from swarm import (
     Agent,
@@ -41,6 +41,30 @@ class Researcher(Agent):
 class Senior(Researcher):
     async def lead(self) -> bool:
         return True
+
+
+T = TypeVar("T")
+
+
+class Box(Agent, Generic[T]):
+    def __init__(self, value: T) -> None:
+        self.value = value
+
+    async def get(self) -> T:
+        return self.value
+
+    async def put(self, value: T) -> None:
+        self.value = value
+
+
+async def generic_agents(swarm: Swarm) -> None:
+    """For pyright the method is spelled with the agent's type, or by the proxy."""
+    ref = await swarm.spawn(Box[int], 5)
+    assert_type(ref, Ref[Box[int]])
+    assert_type(await swarm.spawn(Box, "a"), Ref[Box[str]])
+    assert_type(await ref.ask(Box[int].get), int)
+    assert_type(await ref.proxy.get(), int)
+    await ref.ask(Box[int].put, "a")  # type: ignore[arg-type]
 
 
 class Writer(Agent):
