@@ -296,8 +296,12 @@ def test_it_is_as_on_the_stock_loop(function):
 
 
 async def waits_for_an_executor():
+    gate = threading.Event()  # the thread must not be through before it is waited for
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        await asyncio.wrap_future(pool.submit(threading.Event().wait, 0.01))
+        try:
+            await asyncio.wrap_future(pool.submit(gate.wait, 60))
+        finally:
+            gate.set()
 
 
 async def connects():
