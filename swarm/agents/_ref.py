@@ -33,7 +33,14 @@ from swarm.agents._protocol import ResolvedMethod, resolve, resolve_name
 from swarm.agents._stream import Stream
 from swarm.errors import AgentDied, AskTimeout, Closed, DeadlockError, MailboxFull
 from swarm.model import AgentIdentity, Cause, Displayable, with_trace
-from swarm.ports import AgentCall, current_cause, current_trace, run_at_once
+from swarm.ports import (
+    AgentCall,
+    current_cause,
+    current_trace,
+    may_be_eager,
+    one_loop_turn,
+    run_at_once,
+)
 
 A_co = TypeVar("A_co", covariant=True)
 P = ParamSpec("P")
@@ -211,6 +218,8 @@ class Ref(Displayable, Generic[A_co]):
             ):
                 host.graph.note(party, envelope)  # an idle agent waits for nothing
             else:
+                if may_be_eager():
+                    await one_loop_turn()
                 host.graph.enter(party, envelope)
         reply: asyncio.Future[R] | None = None
         try:

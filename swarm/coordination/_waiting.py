@@ -30,6 +30,7 @@ from swarm.coordination._sessions import Session
 from swarm.coordination._wait_graph import AnyOf
 from swarm.errors import Closed, DeadlockError, DeadlockTimeout
 from swarm.model import TIME, Path
+from swarm.ports import may_be_eager, one_loop_turn
 
 
 class Waiter:
@@ -160,6 +161,10 @@ class Waiter:
         core, future, party = self._core, self._future, self.session.party
         graph = core.graph
         try:
+            if may_be_eager():
+                await one_loop_turn()
+                if self.is_decided:
+                    return await future
             cycle = graph.find_cycle(party, self)
             if cycle:
                 raise error(cycle=cycle)  # noqa: TRY301

@@ -83,7 +83,13 @@ from swarm.ports._payloads import (
 from swarm.ports._retry import retry_conflicts
 from swarm.ports._runtime import Pause, Runtime, current_runtime, install_runtime
 from swarm.ports._structure import structuring, unstructured
-from swarm.ports._system import LoopBudget, System, current_task, one_loop_turn
+from swarm.ports._system import (
+    LoopBudget,
+    System,
+    current_task,
+    may_be_eager,
+    one_loop_turn,
+)
 
 __all__ = [
     "HARD_DOCUMENT_BYTES",
@@ -152,6 +158,7 @@ __all__ = [
     "holder_record",
     "install_runtime",
     "is_cancelled",
+    "may_be_eager",
     "one_loop_turn",
     "payload_from_json",
     "payload_to_json",

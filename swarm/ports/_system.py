@@ -75,6 +75,15 @@ def one_loop_turn() -> Generator[None, None, None]:
     yield
 
 
+def may_be_eager() -> bool:
+    """Return whether the running task may be in a step that its parent's step runs.
+
+    The parent of an eager task does not wait yet, and a search for a cycle would find
+    nothing; one turn of the loop later it does.
+    """
+    return asyncio.get_running_loop().get_task_factory() is not None
+
+
 class LoopBudget:
     """What may be done in a row before other tasks get a turn of the event loop.
 

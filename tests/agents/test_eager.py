@@ -78,6 +78,34 @@ async def test_locks_are_taken_in_order_and_deadlocks_found():
 
 
 @in_eager_tasks
+async def test_a_child_that_wants_what_its_parent_holds_is_a_deadlock():
+    """L15: the child asks before the parent waits for it."""
+    if asyncio.get_running_loop().get_task_factory() is stepping:
+        pytest.skip("such a task is not yet the current one in its first step")
+
+    class Parent(Worker):
+        async def fork(self) -> object:
+            return await asyncio.gather(self.ref.ask(Worker.work))
+
+    async with Swarm() as swarm:
+
+        async def child() -> None:
+            async with swarm.lock("x"):
+                pass
+
+        async with swarm.lock("x"):
+            with pytest.raises(DeadlockError):
+                await asyncio.gather(child())
+            with pytest.raises(ExceptionGroup) as caught:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(child())
+            assert caught.group_contains(DeadlockError)
+        parent = await swarm.spawn(Parent)
+        with pytest.raises(DeadlockError):
+            await parent.ask(Parent.fork)
+
+
+@in_eager_tasks
 async def test_a_barrier_and_permits():
     """B1, M1."""
     if asyncio.get_running_loop().get_task_factory() is stepping:
