@@ -1,5 +1,6 @@
 """Facts about the tree and its log: state, history, events; see `_facts`."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, Final
@@ -14,6 +15,7 @@ from swarm.model import (
     Event,
     Path,
     Pattern,
+    Segment,
     StateCreated,
     StateDeleted,
     StateUpdated,
@@ -22,7 +24,7 @@ from swarm.model import (
 )
 from swarm.observability._diff import diff
 from swarm.observability._masking import masked
-from swarm.observability._source import MOST, TreeSource, bounded, seconds, source_of
+from swarm.observability._source import TreeSource, bounded, seconds, source_of
 from swarm.ports import UnknownEvent, View
 from swarm.system import Surface
 
@@ -122,7 +124,7 @@ def folder(swarm: Surface, path: str = "", *, limit: int = 200) -> list[dict[str
 
     Returns:
         Records `{"name", "path", "documents", "is_document"}`; documents: how many
-        there are below a folder, at most 1,000 are counted for each.
+        there are below a folder.
     """
     source = source_of(swarm)
     if source is None:
@@ -131,24 +133,33 @@ def folder(swarm: Surface, path: str = "", *, limit: int = 200) -> list[dict[str
         place = Path.parse(path) if path else Path((), "")
     except (InvalidPath, LimitExceeded):
         return []
+    found: dict[Segment, tuple[int, bool]]
+    found = source.read(_below, source, place, default={})
+    return [
+        {
+            "name": str(name),
+            "path": place.child(name).text,
+            "documents": found[name][0],
+            "is_document": found[name][1],
+        }
+        for name in sorted(found, key=str)[: bounded(limit)]
+    ]
+
+
+def _below(
+    view: View, source: TreeSource, place: Path
+) -> dict[Segment, tuple[int, bool]]:
+    """Return for each name below a folder how many documents there are, or that one."""
     depth = len(place.segments)
-    found: dict[str, dict[str, Any]] = {}
-    for document in source.documents(place):
-        name = str(document.path.segments[depth])
-        entry = found.get(name)
-        if entry is None:
-            if len(found) >= bounded(limit):
-                break
-            below = Path.of(*document.path.segments[: depth + 1])
-            is_document = len(document.path.segments) == depth + 1
-            entry = found[name] = {
-                "name": name,
-                "path": below.text,
-                "documents": 0,
-                "is_document": is_document,
-            }
-        entry["documents"] += entry["documents"] < MOST
-    return list(found.values())
+    counts: Counter[Segment] = Counter()
+    leaves: set[Segment] = set()
+    for document in view.below(place):
+        segments = document.path.segments
+        if source.may_read is None or source.sees(document.path):
+            counts[segments[depth]] += 1
+            if len(segments) == depth + 1:
+                leaves.add(segments[depth])
+    return {name: (count, name in leaves) for name, count in counts.items()}
 
 
 def history(swarm: Surface, path: str, *, limit: int = 20) -> list[dict[str, Any]]:

@@ -74,9 +74,9 @@ class Streams:
         while not self._closing.is_set() and now() - begun < _LIFE:
             looked = now()
             found = view({**query, "after": after} if after else query)
+            changed = _changes(sent, found)
             self._pace.looked(looked, now())
             after = str(found.get("cursor", ""))
-            changed = _changes(sent, found)
             if changed:
                 said = now()
                 yield _message(changed, after)

@@ -49,6 +49,10 @@ def _task(swarm: Surface, query: Query) -> Sections:
     return {"task": facts.task(swarm, query.get("id", ""))}
 
 
+def _trace(swarm: Surface, query: Query) -> Sections:
+    return {"trace": facts.trace(swarm, query.get("id", ""))}
+
+
 def _agents(swarm: Surface, query: Query) -> Sections:
     found = facts.agents(
         swarm,
@@ -73,7 +77,7 @@ def _agent(swarm: Surface, query: Query) -> Sections:
         "agent": facts.agent(swarm, name),
         "tasks": facts.tasks(swarm, assignee=name, limit=50),
         "failures": [each for each in failures if each["agent"] == name],
-        "events": facts.events(swarm, source=name, types="**", limit=50)[::-1],
+        "events": facts.events(swarm, source=name, limit=50)[::-1],
     }
 
 
@@ -160,6 +164,7 @@ VIEWS: Final[Mapping[str, Look]] = {
     "overview": _told(_overview),
     "tasks": _told(_tasks),
     "task": _told(_task),
+    "trace": _told(_trace),
     "agents": _told(_agents),
     "agent": _told(_agent),
     "state": _told(_state),

@@ -322,3 +322,13 @@ async def test_the_server_says_nothing_in_the_logs(caplog):
             await client.get("/api/overview")
     assert served.token not in caplog.text
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
+
+
+def test_all_that_a_browser_loads_has_at_most_60_kilobytes():
+    found = package._app._assets()
+    assert sum(len(body) for body, _ in found.values()) <= 60 * 1024
+    assert len(found) >= 10
+    for body, _ in found.values():
+        assert b"http://" not in body.replace(b"http://www.w3.org/2000/svg", b"")
+        assert b"https://" not in body
+        assert b"innerHTML" not in body

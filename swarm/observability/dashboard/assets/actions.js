@@ -30,11 +30,11 @@ export function ask(action, target, toast) {
   };
   render(dialog, [h("form", { key: `${action} ${target}`, onsubmit: done },
     h("h2", { id: "dialog-title" }, WORDS[action]),
-    h("p", null, h("code", null, target)),
-    action === "resolve" && h("label", null, "Result (JSON)",
+    h("p", h("code", target)),
+    action === "resolve" && h("label", "Result (JSON)",
       h("textarea", { name: "value", rows: 3, oninput: (event) => event.target.setCustomValidity("") })),
-    h("label", null, "Reason", h("input", { name: "reason", required: true, maxlength: 500, autocomplete: "off", autofocus: true })),
-    h("p", { class: "buttons" },
+    h("label", "Reason", h("input", { name: "reason", required: true, maxlength: 500, autocomplete: "off", autofocus: true })),
+    h("p.buttons",
       h("button", { type: "button", class: "quiet", onclick: () => dialog.close() }, "Leave it"),
       h("button", { type: "submit", class: action === "cancel" ? "danger" : "" }, WORDS[action])))]);
   dialog.showModal();

@@ -2,9 +2,12 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Describe an element: h("p", {class: "big"}, "text", other). */
-export function h(tag, props, ...kids) {
-  return { tag, props: props || {}, kids: kids.flat(9).filter((kid) => kid != null && kid !== false && kid !== "") };
+/** Describe an element: h("p.big", {title: "more"}, "text", other); the second may be left out. */
+export function h(name, props, ...kids) {
+  const [tag, ...styles] = name.split(".");
+  if (props?.constructor !== Object || props.tag) { kids.unshift(props); props = {}; }
+  if (styles.length) props = { class: styles.join(" "), ...props };
+  return { tag, props, kids: kids.flat(9).filter((kid) => kid != null && kid !== false && kid !== "") };
 }
 
 /** Make the children of an element as described; what is there already is kept. */

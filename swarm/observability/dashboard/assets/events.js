@@ -1,7 +1,7 @@
 // Events as they come: filter, pause, and go on where the page stopped.
 
 import { h } from "./dom.js";
-import { agentLink, brief, clock, filters, json } from "./parts.js";
+import { agentLink, brief, clock, filters, json, none } from "./parts.js";
 
 const KEPT = 500;
 
@@ -20,14 +20,14 @@ export const events = {
       title: "Events",
       body: [
         filters(route, context, [{ name: "types", label: "Type", hint: "task.*, or ** with state" }, { name: "source", label: "Source" }, { name: "correlation", label: "Correlation id" }]),
-        h("p", { class: "buttons" }, h("button", { onclick: context.pause, "aria-pressed": String(context.isPaused) }, context.isPaused ? "Go on" : "Pause"),
-          h("span", null, `the newest ${rows.length} are shown, the newest first`)),
-        !rows.length && !context.isFresh && h("p", { class: "empty" }, "No event yet."),
-        h("ol", { class: "log" }, rows.map((event) => event.gap ? h("li", { key: event.id, class: "gap" }, "some events were left out: there were too many to show")
-          : h("li", { key: event.id, class: /fail|alert|expired|escalat|contention/.test(event.type) ? "is-bad" : "" }, h("details", null,
-            h("summary", null, clock(event.at), " ", h("b", null, event.type), " ", h("span", { class: "from" }, event.source), " ", h("code", null, brief(event.payload, 160))),
-            h("div", { class: "more" }, h("p", null, "from ", agentLink(event.source), ", revision ", event.seq),
-              h("p", null, "correlation ", h("a", { href: `#/events?correlation=${encodeURIComponent(event.correlation_id)}` }, event.correlation_id), event.causation_id && `, caused by ${event.causation_id}`),
+        h("p.buttons", h("button", { onclick: context.pause, "aria-pressed": String(context.isPaused) }, context.isPaused ? "Go on" : "Pause"),
+          h("span", `the newest ${rows.length} are shown, the newest first`)),
+        !rows.length && !context.isFresh && none("No event yet."),
+        h("ol.log", rows.map((event) => event.gap ? h("li", { key: event.id, class: "gap" }, "some events were left out: there were too many to show")
+          : h("li", { key: event.id, class: /fail|alert|expired|escalat|contention/.test(event.type) ? "is-bad" : "" }, h("details",
+            h("summary", clock(event.at), " ", h("b", event.type), " ", h("span.from", event.source), " ", h("code", brief(event.payload, 160))),
+            h("div.more", h("p", "from ", agentLink(event.source), ", revision ", event.seq),
+              h("p", "correlation ", h("a", { href: `#/events?correlation=${encodeURIComponent(event.correlation_id)}` }, event.correlation_id), event.causation_id && `, caused by ${event.causation_id}`),
               json(event.payload)))))),
       ],
     };

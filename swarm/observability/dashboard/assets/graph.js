@@ -1,6 +1,7 @@
 // A drawing of a graph in layers, from left to right.
 
 import { h } from "./dom.js";
+import { cut, scroll } from "./parts.js";
 
 const WIDE = 190, TALL = 40, GAP_X = 60, GAP_Y = 18;
 
@@ -41,17 +42,15 @@ export function graph(nodes, edges, label) {
         : `M${x1},${y1} C${x1 + bend},${y1} ${x2 - bend},${y2} ${x2},${y2}`;
     return h("path", { key: `${from} ${to}`, d: path, class: `edge ${kind ?? ""}`, "marker-end": kind === "bad" ? "url(#tip-bad)" : "url(#tip)" });
   };
-  const tip = (id, kind) => h("marker", { id, viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto", class: kind }, h("path", { d: "M0,0 L8,4 L0,8 z" }));
-  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, h("svg", { class: "graph", width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": label },
-    h("defs", null, tip("tip", ""), tip("tip-bad", "bad")),
+  const tip = (id, kind) => h("marker", { id, viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, markerUnits: "userSpaceOnUse", orient: "auto", class: kind }, h("path", { d: "M0,0 L8,4 L0,8 z" }));
+  return scroll(label, h("svg.graph", { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": label },
+    h("defs", tip("tip", ""), tip("tip-bad", "bad")),
     edges.map(line),
     nodes.map((node) => {
       const { x, y } = place.get(node.id);
-      const inner = h("g", { transform: `translate(${x},${y})`, class: `node n-${node.kind ?? ""}` },
-        h("title", null, [node.label, node.note].filter(Boolean).join(": ")), h("rect", { width: WIDE, height: TALL, rx: 8 }),
+      const inner = h("g", { transform: `translate(${x},${y})`, class: `s-${node.kind ?? ""}` },
+        h("title", [node.label, node.note].filter(Boolean).join(": ")), h("rect", { width: WIDE, height: TALL, rx: 8 }),
         h("text", { x: WIDE / 2, y: node.note ? 17 : 25 }, cut(node.label, 26)), node.note && h("text", { x: WIDE / 2, y: 32, class: "note" }, cut(node.note, 32)));
       return h("a", { key: node.id, href: node.href }, inner);
     })));
 }
-
-const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);

@@ -108,13 +108,13 @@ const context = {
 function draw() {
   const { title, body } = page.draw(shown, route, context);
   document.title = `${title} · ${document.getElementById("name").textContent}`;
-  render(main, [h("h1", null, title), shown.problem && h("p", { class: "problem", role: "alert" }, shown.problem), body]);
+  render(main, [h("h1", title), shown.problem && h("p.problem", { role: "alert" }, shown.problem), body]);
   main.setAttribute("aria-busy", String(isFresh));
 }
 
 function drawNav() {
   const current = page.nav ?? route.name;
-  render(document.getElementById("nav"), [h("ul", null, NAV.map(([name, label]) =>
+  render(document.getElementById("nav"), [h("ul", NAV.map(([name, label]) =>
     h("li", { key: name }, h("a", { href: `#/${name}`, "aria-current": name === current ? "page" : undefined }, label))))]);
 }
 

@@ -7,21 +7,21 @@ import { state } from "./state.js";
 import { events } from "./events.js";
 import { trace } from "./trace.js";
 import { overview } from "./overview.js";
-import { age, agentLink, brief, buttons, card, chip, clock, count, facts, filters, isEmpty, json, link, long, pager, part, span, table, taskLink } from "./parts.js";
+import { age, agentLink, brief, buttons, card, chip, clock, count, facts, filters, gone, isEmpty, json, link, long, pager, part, span, table, taskLink } from "./parts.js";
 
 const STATUSES = ["pending", "running", "complete", "failed", "cancelled", "escalated"];
 
-function progress(task) {
-  const { percent, message } = task.progress ?? {};
-  return percent == null ? "" : h("span", { class: "progress", title: message || undefined }, part(percent, 100, "run"), ` ${Math.round(percent)} %`);
+function progress({ progress, status }) {
+  const { percent, message } = progress ?? {};
+  return percent == null || status !== "running" ? "" : h("span.progress", { title: message || undefined }, part(percent, 100, "run"), ` ${Math.round(percent)} %`);
 }
 
 function taskRow(task) {
   return {
-    key: task.id, kind: `row-${task.status}`,
+    key: task.id,
     cells: [chip(task.status), link("tasks", task.id, task.kind), ["mono", taskLink(task.id)], agentLink(task.assignee),
       ["number", `${task.attempt} / ${task.max_retries + 1}`], ["number", age(task.status_since)],
-      task.status === "complete" ? "" : [progress(task), " ", task.error ? h("span", { class: "error" }, brief(task.error)) : brief(task.why ?? "")]],
+      task.status === "complete" ? "" : [progress(task), " ", task.error ? h("span.error", brief(task.error)) : brief(task.why ?? "")]],
   };
 }
 
@@ -40,7 +40,7 @@ const tasks = {
           { name: "kind", label: "Kind", hint: "report.*", options: shown.kinds ?? [] },
           { name: "agent", label: "Agent" }, { name: "error", label: "Error" },
         ]),
-        h("p", { class: "tabs" }, STATUSES.map((status) => link("tasks", "", `${status} ${count(shown.by_status?.[status])}`, { status }))),
+        h("p.tabs", STATUSES.map((status) => link("tasks", "", `${status} ${count(shown.by_status?.[status])}`, { status }))),
         shown.tasks && table("Tasks", HEADS, shown.tasks.map(taskRow), "No task fits."),
         pager(route, context, shown.more),
       ],
@@ -51,23 +51,24 @@ const tasks = {
 function one(shown, route, context) {
   const task = shown.task;
   if (task === undefined) return { title: "Task", body: null };
-  if (task === null) return { title: "Task", body: h("p", { class: "empty" }, `There is no task ${route.id} (any more).`) };
-  const isOver = ["complete", "failed", "cancelled"].includes(task.status);
+  if (task === null) return { title: "Task", body: gone(`task ${route.id}`) };
+  const isDone = task.status === "complete";
+  const isOver = isDone || ["failed", "cancelled"].includes(task.status);
   const failed = task.attempts.filter((each) => each.error).at(-1);
   return {
     title: task.kind,
     body: [
-      h("p", { class: "lead" }, chip(task.status), " ", h("code", null, task.id), " ", progress(task)),
+      h("p.lead", chip(task.status), " ", h("code", task.id), " ", progress(task)),
       buttons(shown, context, [
         task.status === "escalated" && ["retry", task.id, "Retry"],
         !isOver && ["cancel", task.id, "Cancel"],
         (task.status === "escalated" || task.status === "pending") && ["resolve", task.id, "Resolve"],
       ].filter(Boolean)),
-      task.error && h("section", { class: "cause", key: "cause", "aria-label": "Cause" },
-        h("h2", null, "Why it failed"), h("pre", null, failed?.error || task.error),
-        failed && h("p", null, "attempt ", failed.number, " by ", agentLink(failed.agent), " after ", span(failed.seconds), ", at ", clock(failed.ended_at))),
-      h("p", null, task.why, " ", link("trace", task.id, "Show the trace")),
-      h("div", { class: "grid" },
+      task.error && h("section.cause", { key: "cause", "aria-label": "Cause" },
+        h("h2", isDone ? "Why an attempt failed" : "Why it failed"), h("pre", failed?.error || task.error),
+        failed && h("p", "attempt ", failed.number, " by ", agentLink(failed.agent), " after ", span(failed.seconds), ", at ", clock(failed.ended_at))),
+      h("p", task.why, " ", link("trace", task.id, "Show the trace")),
+      h("div.grid",
         card("Facts", facts([
           ["Requester", agentLink(task.requester)], ["Agent", agentLink(task.assignee)], ["For", task.address || "anybody"],
           ["Attempt", `${task.attempt} of ${task.max_retries + 1}`], ["Priority", task.priority], ["Submitted", clock(task.created_at)],
@@ -77,26 +78,26 @@ function one(shown, route, context) {
           task.escalate_to && ["Escalates to", task.escalate_to], task.cancel_requested != null && ["Cancel requested", task.cancel_requested || "yes"],
         ])),
         card("Payload", json(task.payload)),
-        task.status === "complete" && card("Result", json(task.result)),
+        isDone && card("Result", json(task.result)),
         task.partial != null && card("Partial result", json(task.partial)),
         !isEmpty(task.metadata) && card("Metadata", json(task.metadata))),
       card("Attempts", table("Attempts", ["#", "Agent", "Began", "Took", "Outcome", "Error"], task.attempts.map((each, at) => ({
         key: String(at), cells: [["number", each.number], agentLink(each.agent), clock(each.started_at), ["number", span(each.seconds)], chip(each.outcome), long(each.error)],
       })), "No attempt has begun.")),
       task.steps.length > 0 && card("Steps", table("Steps", ["Step", "Agent", "Recorded", "Result"], task.steps.map((each) => ({
-        key: each.name, cells: [each.name, agentLink(each.agent), clock(each.at), h("code", null, brief(each.result))],
+        key: each.name, cells: [each.name, agentLink(each.agent), clock(each.at), h("code", brief(each.result))],
       })))),
       task.handoffs.length > 0 && card("Handoffs", table("Handoffs", ["Status", "From", "To", "Requested", "Notes", "Remaining"], task.handoffs.map((each) => ({
         key: each.id, cells: [chip(each.status), agentLink(each.sender), agentLink(each.receiver ?? each.to), clock(each.requested_at), brief(each.reason || each.notes), brief(each.remaining)],
       })))),
       task.checkpoints.length > 0 && card("Checkpoints", table("Checkpoints", ["#", "Agent", "Saved", "What", "State"], task.checkpoints.map((each) => ({
-        key: String(each.seq), cells: [["number", each.seq], agentLink(each.agent), clock(each.at), each.description, h("code", null, brief(each.state))],
+        key: String(each.seq), cells: [["number", each.seq], agentLink(each.agent), clock(each.at), each.description, h("code", brief(each.state))],
       })))),
       task.children.length > 0 && card("Parts", table("Parts", ["Status", "Kind", "Task"], task.children.map((each) => ({
         key: each.id, cells: [chip(each.status), each.kind, ["mono", taskLink(each.id)]],
       })))),
-      card("Audit trail", h("ol", { class: "trail" }, task.history.map((entry, at) => h("li", { key: String(at), class: `t-${entry.status}` },
-        clock(entry.at), " ", h("b", null, entry.step), " → ", chip(entry.status), " by ", agentLink(entry.agent), entry.reason && [" ", long(entry.reason)])))),
+      card("Audit trail", h("ol.trail", task.history.map((entry, at) => h("li", { key: String(at), class: `t-${entry.status}` },
+        clock(entry.at), " ", h("b", entry.step), " → ", chip(entry.status), " by ", agentLink(entry.agent), entry.reason && [" ", long(entry.reason)])))),
     ],
   };
 }
@@ -115,12 +116,12 @@ const agents = {
           { name: "text", label: "Name or type" },
         ]),
         shown.agents && table("Agents", ["Agent", "Type", "Status", "Load", "Does", "Waits for", "Handled", "Failed", "Restarts"], tree(shown.agents).map(({ each, depth }) => ({
-          key: each.name, kind: each.failures ? "row-failed" : "",
+          key: each.name,
           cells: [
-            h("span", { class: "tree", indent: depth }, agentLink(each.name), each.group && h("small", null, ` ${each.group}`)), each.type, chip(each.status),
-            ["number", h("span", { class: "progress" }, part(each.load, most), ` ${count(each.load)}`)],
-            doing(each), each.waits_for.map((what) => h("span", { class: "wait" }, brief(what))),
-            ["number", count(each.handled)], ["number", each.failures ? h("b", { class: "error" }, count(each.failures)) : "0"], ["number", count(each.restarts)],
+            h("span.tree", { indent: depth }, agentLink(each.name), each.group && h("small", ` ${each.group}`)), each.type, chip(each.status),
+            ["number", h("span.progress", part(each.load, most), ` ${count(each.load)}`)],
+            doing(each), each.waits_for.map((what) => h("span.wait", brief(what))),
+            ["number", count(each.handled)], ["number", each.failures ? h("b.error", count(each.failures)) : "0"], ["number", count(each.restarts)],
           ],
         })), "No agent fits."),
         pager(route, context, shown.more),
@@ -131,7 +132,7 @@ const agents = {
 };
 
 const doing = (each) => [
-  each.turn && h("span", null, h("code", null, each.turn), ` ${span(each.turn_age)}`), each.aside.map((what) => h("code", null, ` + ${what}`)),
+  each.turn && h("span", h("code", each.turn), ` ${span(each.turn_age)}`), each.aside.map((what) => h("code", ` + ${what}`)),
   each.tasks.map((id) => [" ", taskLink(id)]),
 ];
 
@@ -152,32 +153,32 @@ function tree(list) {
   return rows;
 }
 
-const failures = (list) => h("ul", { class: "plain" }, list.map((each) => h("li", { key: `${each.at} ${each.agent}` },
+const failures = (list) => h("ul.plain", list.map((each) => h("li", { key: `${each.at} ${each.agent}` },
   clock(each.at), " ", agentLink(each.agent), " → ", each.decision, " ", long(each.trace ? `${each.error}\n\n${each.trace}` : each.error))));
 
 function agent(shown, route, context) {
   const each = shown.agent;
   if (each === undefined) return { title: route.id, body: null };
   const past = shown.failures ?? [];
-  if (each === null) return { title: route.id, body: [h("p", { class: "empty" }, "There is no such agent (any more)."), past.length > 0 && card("Failures", failures(past))] };
+  if (each === null) return { title: route.id, body: [gone("such agent"), past.length > 0 && card("Failures", failures(past))] };
   return {
     title: each.name,
     body: [
-      h("p", { class: "lead" }, chip(each.status), " ", each.type, " ", each.role !== each.type && `as ${each.role}`),
+      h("p.lead", chip(each.status), " ", each.type, " ", each.role !== each.type && `as ${each.role}`),
       buttons(shown, context, [each.status === "paused" ? ["resume", each.name, "Resume"] : ["pause", each.name, "Pause"]]),
-      h("div", { class: "grid" },
+      h("div.grid",
         card("Now", facts([
-          ["Does", doing(each)], ["Waits for", each.waits_for.length ? h("ul", { class: "plain" }, each.waits_for.map((what) => h("li", null, what))) : "nothing"],
+          ["Does", doing(each)], ["Waits for", each.waits_for.length ? h("ul.plain", each.waits_for.map((what) => h("li", what))) : "nothing"],
           ["In hand or queued", count(each.load)], ["Last sign of life", `${span(each.heartbeat_age)} ago`],
         ])),
         card("So far", facts([
           ["Handled", count(each.handled)], ["Failed", count(each.failures)], ["Restarts", count(each.restarts)], ["Late answers", count(each.late)],
           ["Started", age(each.started_at)], ["Spawned by", agentLink(each.spawner)], ["Group", each.group], ["Restart", each.restart], ["Capabilities", each.capabilities.join(", ") || "–"],
         ]))),
-      each.error && h("section", { class: "cause", key: "cause" }, h("h2", null, "Last error"), h("pre", null, each.error)),
+      each.error && h("section.cause", { key: "cause" }, h("h2", "Last error"), h("pre", each.error)),
       past.length > 0 && card("Failures", failures(past)),
       card("Works on", table("Tasks", HEADS, (shown.tasks ?? []).map(taskRow), "No task.")),
-      card("Newest events", h("ul", { class: "plain" }, (shown.events ?? []).map((event) => h("li", { key: event.id }, clock(event.at), " ", h("b", null, event.type), " ", h("code", null, brief(event.payload)))))),
+      card("Newest events", h("ul.plain", (shown.events ?? []).map((event) => h("li", { key: event.id }, clock(event.at), " ", h("b", event.type), " ", h("code", brief(event.payload)))))),
     ],
   };
 }

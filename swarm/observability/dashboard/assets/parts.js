@@ -35,54 +35,57 @@ export function link(page, id, text, query) {
   return h("a", { href: `#/${page}${id ? `/${encodeURIComponent(id)}` : ""}${asked ? `?${asked}` : ""}` }, text ?? id);
 }
 
-export const taskLink = (id) => (id ? link("tasks", id, id.length > 22 ? `${id.slice(0, 21)}…` : id) : "–");
+export const taskLink = (id) => (id ? link("tasks", id, cut(id, 22)) : "–");
 export const agentLink = (name) => (name ? (name === "owner" ? "owner" : link("agents", name)) : "–");
 
 export const chip = (status) => h("span", { class: `chip s-${/^[a-z]+$/.test(status) ? status : "other"}` }, status);
 
 export const part = (of, whole, kind = "") => h("span", { class: `bar ${kind}`, "width%": whole ? Math.min(100, (100 * of) / whole) : 0, "aria-hidden": "true" });
 
+export const scroll = (label, ...kids) => h("div.scroll", { role: "region", "aria-label": label, tabindex: 0 }, kids);
+
 /** A table; a cell is a child or [class, child]. On a phone each row is a card. */
 export function table(label, heads, rows, empty) {
-  if (!rows.length) return h("p", { class: "empty" }, empty ?? "Nothing here.");
-  return h("div", { class: "scroll", role: "region", "aria-label": label, tabindex: 0 }, h("table", null,
-    h("thead", null, h("tr", null, heads.map((head) => h("th", { scope: "col" }, head)))),
-    h("tbody", null, rows.map(({ key, cells, kind }) => h("tr", { key, class: kind }, cells.map((cell, at) => {
+  if (!rows.length) return none(empty ?? "Nothing here.");
+  return scroll(label, h("table",
+    h("thead", h("tr", heads.map((head) => h("th", { scope: "col" }, head)))),
+    h("tbody", rows.map(({ key, cells }) => h("tr", { key }, cells.map((cell, at) => {
       const [style, child] = Array.isArray(cell) && typeof cell[0] === "string" && cell.length === 2 ? cell : ["", cell];
       return h("td", { class: style, "data-head": heads[at] }, child);
     }))))));
 }
 
-export const card = (title, ...kids) => h("section", { class: "card", key: title }, h("h2", null, title), kids);
+export const card = (title, ...kids) => h("section.card", { key: title }, h("h2", title), kids);
 
 export function facts(pairs) {
-  return h("dl", { class: "facts" }, pairs.filter(Boolean).map(([name, value]) =>
-    h("div", { key: name }, h("dt", null, name), h("dd", null, value ?? "–"))));
+  return h("dl.facts", pairs.filter(Boolean).map(([name, value]) =>
+    h("div", { key: name }, h("dt", name), h("dd", value ?? "–"))));
 }
+
+export const none = (text) => h("p.empty", text);
+export const gone = (what) => none(`There is no ${what} (any more).`);
 
 export const isEmpty = (value) => value == null || (typeof value === "object" && !Object.keys(value).length);
 
 export function json(value) {
-  return h("pre", { class: "json", tabindex: 0 }, JSON.stringify(value, null, 2));
+  return h("pre.json", { tabindex: 0 }, JSON.stringify(value, null, 2));
 }
 
-export const brief = (value, most = 140) => {
-  const text = typeof value === "string" ? value : JSON.stringify(value) ?? "";
-  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
-};
+export const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+export const brief = (value, most = 140) => cut(typeof value === "string" ? value : JSON.stringify(value) ?? "", most);
 
 /** A long text: its first line, and the rest on demand. */
 export function long(text, open) {
   if (!text) return "";
   const [first] = text.split("\n");
-  if (first === text && text.length < 160) return h("span", { class: "error" }, text);
-  return h("details", { class: "error", open }, h("summary", null, brief(first, 160)), h("pre", null, text));
+  if (first === text && text.length < 160) return h("span.error", text);
+  return h("details.error", { open }, h("summary", brief(first, 160)), h("pre", text));
 }
 
 /** Fields that change the query of the page. */
 export function filters(route, context, fields) {
   const change = (name) => (event) => context.go({ [name]: event.target.value, offset: "" });
-  return h("form", { class: "filters", role: "search", onsubmit: (event) => event.preventDefault() }, fields.map(({ name, label, choices, hint, options }) =>
+  return h("form.filters", { role: "search", onsubmit: (event) => event.preventDefault() }, fields.map(({ name, label, choices, hint, options }) =>
     h("label", { key: name }, label, choices
       ? h("select", { onchange: change(name), key: `${name}:${route.query[name] ?? ""}` }, ["", ...choices].map((each) =>
         h("option", { value: each, key: each, selected: each === (route.query[name] ?? "") }, each || "all")))
@@ -93,16 +96,16 @@ export function filters(route, context, fields) {
 export function pager(route, context, more, size = 200) {
   const offset = Number(route.query.offset) || 0;
   if (!offset && !more) return null;
-  return h("p", { class: "buttons" },
+  return h("p.buttons",
     h("button", { disabled: !offset, onclick: () => context.go({ offset: String(Math.max(0, offset - size) || "") }) }, "Back"),
-    h("span", null, `from row ${offset + 1}`),
+    h("span", `from row ${offset + 1}`),
     h("button", { disabled: !more, onclick: () => context.go({ offset: String(offset + size) }) }, "On"));
 }
 
 export function buttons(shown, context, list) {
   const allowed = shown.actions ?? [];
   const usable = list.filter(([action]) => allowed.includes(action));
-  return usable.length ? h("p", { class: "buttons" }, usable.map(([action, target, label]) =>
+  return usable.length ? h("p.buttons", usable.map(([action, target, label]) =>
     h("button", { key: action, class: action === "cancel" ? "danger" : "", onclick: () => context.act(action, target) }, label))) : null;
 }
 
@@ -110,7 +113,7 @@ export function buttons(shown, context, list) {
 export function spark(numbers, label) {
   const most = Math.max(1e-9, ...numbers);
   const points = numbers.map((each, at) => `${(at * 100) / Math.max(1, numbers.length - 1)},${(28 - (26 * each) / most).toFixed(1)}`).join(" ");
-  return h("svg", { class: "spark", viewBox: "0 0 100 30", preserveAspectRatio: "none", role: "img", "aria-label": label },
+  return h("svg.spark", { viewBox: "0 0 100 30", preserveAspectRatio: "none", role: "img", "aria-label": label },
     numbers.length > 1 && h("polygon", { points: `0,30 ${points} 100,30` }),
     numbers.length > 1 && h("polyline", { points, "vector-effect": "non-scaling-stroke" }));
 }

@@ -2,15 +2,15 @@
 
 import { h } from "./dom.js";
 import { graph } from "./graph.js";
-import { agentLink, card, chip, count, span, table } from "./parts.js";
+import { agentLink, card, chip, count, none, span, table } from "./parts.js";
 
-const holder = (each) => h("li", { key: each.lease }, agentLink(each.owner), " ", h("small", null, [each.mode, each.permits && `${each.permits} permits`, each.token && `token ${each.token}`].filter(Boolean).join(", ")),
-  h("small", null, ` for ${span(each.held_for)}, ends in ${span(each.expires_in)}`));
-const waiter = (each, at) => h("li", { key: `${at} ${each.session}` }, agentLink(each.owner), h("small", null, ` ${each.is_upgrade ? "upgrade" : each.mode ?? ""} for ${span(each.waited)}`));
+const holder = (each) => h("li", { key: each.lease }, agentLink(each.owner), " ", h("small", [each.mode, each.permits && `${each.permits} permits`, each.token && `token ${each.token}`].filter(Boolean).join(", ")),
+  h("small", ` for ${span(each.held_for)}, ends in ${span(each.expires_in)}`));
+const waiter = (each, at) => h("li", { key: `${at} ${each.session}` }, agentLink(each.owner), h("small", ` ${each.is_upgrade ? "upgrade" : each.mode ?? ""} for ${span(each.waited)}`));
 
 const leases = (label, list) => table(label, ["Name", "Held by", "Queue"], list.map((each) => ({
-  key: each.resource, kind: each.queued ? "row-pending" : "",
-  cells: [h("b", null, each.resource), h("ul", { class: "plain" }, each.holders.map(holder)), [h("ol", { class: "plain" }, each.queue.map(waiter)), each.queued > each.queue.length && `and ${count(each.queued - each.queue.length)} more`]],
+  key: each.resource,
+  cells: [h("b", each.resource), h("ul.plain", each.holders.map(holder)), [h("ol.plain", each.queue.map(waiter)), each.queued > each.queue.length && `and ${count(each.queued - each.queue.length)} more`]],
 })), "None is held or waited for.");
 
 function waits({ nodes, edges, cycle, refused, more }) {
@@ -20,12 +20,12 @@ function waits({ nodes, edges, cycle, refused, more }) {
   const drawn = nodes.map((node) => ({ ...node, kind: inCycle.has(node.id) ? "failed" : "", note: edges.find((edge) => edge.from === node.id)?.what, href: node.agent ? `#/agents/${encodeURIComponent(node.agent)}` : undefined }));
   const lines = edges.filter((edge) => edge.to !== null).map((edge) => ({ ...edge, kind: isBad(edge) ? "bad" : "" }));
   return card("Who waits for whom",
-    cycle.length > 0 && h("p", { class: "problem" }, `A cycle: ${[...cycle, cycle[0]].map((id) => names.get(id)).join(" → ")}`),
-    nodes.length ? graph(drawn, lines, "Turns and tasks that wait") : h("p", { class: "empty" }, "Nothing waits."),
-    nodes.length > 0 && h("details", null, h("summary", null, "The same as text"), h("ul", { class: "plain" }, edges.map((edge, at) => h("li", { key: String(at), class: isBad(edge) ? "error" : "" },
+    cycle.length > 0 && h("p.problem", `A cycle: ${[...cycle, cycle[0]].map((id) => names.get(id)).join(" → ")}`),
+    nodes.length ? graph(drawn, lines, "Turns and tasks that wait") : none("Nothing waits."),
+    nodes.length > 0 && h("details", h("summary", "The same as text"), h("ul.plain", edges.map((edge, at) => h("li", { key: String(at), class: isBad(edge) ? "error" : "" },
       `${names.get(edge.from)} waits for ${edge.what}${edge.to === null ? "" : `, held up by ${names.get(edge.to)}`}`)))),
-    more > 0 && h("p", null, `and ${count(more)} others`),
-    refused.length > 0 && h("div", null, h("h3", null, "Deadlocks that were refused, the newest first"), h("ol", null, refused.map((each, at) => h("li", { key: `${at} ${each[0]}` }, h("ul", { class: "plain error" }, each.map((line) => h("li", null, line))))))));
+    more > 0 && h("p", `and ${count(more)} others`),
+    refused.length > 0 && h("div", h("h3", "Deadlocks that were refused, the newest first"), h("ol", refused.map((each, at) => h("li", { key: `${at} ${each[0]}` }, h("ul.plain.error", each.map((line) => h("li", line))))))));
 }
 
 export const locks = {
@@ -38,8 +38,8 @@ export const locks = {
         card("Locks", leases("Locks", shown.locks)),
         card("Semaphores", leases("Semaphores", shown.semaphores)),
         card("Barriers", table("Barriers", ["Name", "Arrived", "Missing", "Generation", "Waiting"], shown.barriers.map((each) => ({
-          key: each.resource, kind: each.waiting.length ? "row-pending" : "",
-          cells: [h("b", null, each.resource), ["number", `${each.arrived} of ${each.parties}`], each.missing ? chip("pending") : chip("complete"), ["number", each.generation], h("ul", { class: "plain" }, each.waiting.map(waiter))],
+          key: each.resource,
+          cells: [h("b", each.resource), ["number", `${each.arrived} of ${each.parties}`], each.missing ? chip("pending") : chip("complete"), ["number", each.generation], h("ul.plain", each.waiting.map(waiter))],
         })), "No barrier has been used.")),
       ],
     };
