@@ -1,6 +1,7 @@
 """The same program gives the same results on every kind of storage."""
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from swarm import Hybrid, Replicated, StateHandle, Swarm, SwarmError
+from tests.support.redis_server import Server, find_server, running
 
 KEYS = st.sampled_from(["shared.a", "shared.b", "shared.c.d"])
 VALUES = st.one_of(
@@ -124,8 +126,22 @@ async def play(storage: Any, steps: list[tuple[Any, ...]], *, restarts: bool) ->
     return told, end
 
 
-def storages(folder: Path) -> dict[str, Any]:
+PREFIXES = (f"same{n}" for n in itertools.count(1))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    if find_server() is None:
+        yield None
+        return
+    with running(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+def storages(folder: Path, server: Server | None) -> dict[str, Any]:
+    url = "" if server is None else server.url
     return {
+        "redis": f"{url}?prefix={next(PREFIXES)}",
         "file": folder / "files",
         "sqlite": folder / "run.db",
         "hybrid": Hybrid(secondary=folder / "second"),
@@ -133,35 +149,44 @@ def storages(folder: Path) -> dict[str, Any]:
     }
 
 
-def check(folder: Path, kind: str, steps: list[tuple[Any, ...]]) -> None:
+def check(
+    folder: Path, server: Server | None, kind: str, steps: list[tuple[Any, ...]]
+) -> None:
+    if kind == "redis" and server is None:
+        pytest.skip("there is no redis-server")
+
     async def program() -> None:
         want = await play("memory://", steps, restarts=False)
-        assert repr(await play(storages(folder)[kind], steps, restarts=True)) == repr(
-            want
-        )
+        told = await play(storages(folder, server)[kind], steps, restarts=True)
+        assert repr(told) == repr(want)
 
     asyncio.run(program())
 
 
-@pytest.mark.parametrize("kind", ["file", "sqlite", "hybrid", "replicated"])
+KINDS = ["file", "sqlite", "hybrid", "replicated", "redis"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @settings(
     max_examples=25,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(steps=STEPS)
-def test_every_store_gives_what_memory_gives(tmp_path_factory, kind, steps):
-    check(tmp_path_factory.mktemp("same"), kind, steps)
+def test_every_store_gives_what_memory_gives(tmp_path_factory, server, kind, steps):
+    check(tmp_path_factory.mktemp("same"), server, kind, steps)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("kind", ["file", "sqlite", "hybrid", "replicated"])
+@pytest.mark.parametrize("kind", KINDS)
 @settings(
     max_examples=500,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(steps=STEPS)
-def test_two_thousand_programs_give_the_same_everywhere(tmp_path_factory, kind, steps):
-    check(tmp_path_factory.mktemp("same"), kind, steps)
+def test_two_thousand_programs_give_the_same_everywhere(
+    tmp_path_factory, server, kind, steps
+):
+    check(tmp_path_factory.mktemp("same"), server, kind, steps)

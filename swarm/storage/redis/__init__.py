@@ -15,7 +15,8 @@ What differs from memory, and what is not there yet:
   dead: its agents leave the registry, its waiters the queues. What it holds ends at the
   time of each lease. A process that closes frees everything at once.
 - A cycle of locks over several processes is not found: give requests a `timeout=`.
-- `state.at(revision)` reaches back to the moment this process opened the swarm.
+- `state.at(revision)` reaches back as far as the log tells what stood at every path:
+  at least to the moment this process opened the swarm.
 - A process that falls further behind than the log (`Limits.held_commits`) loads the
   tree again. Its watches and event streams raise `Lagged`.
 - A lost connection is made again. Commits are sent again under the same operation id,

@@ -72,7 +72,7 @@ class LogFollower:
             loaded.documents.values(), (), loaded.commits, compacted=loaded.compacted
         )
         self._replica.resume_at(loaded.revision)
-        self.first_view = loaded.revision
+        self.first_view = loaded.known_from()
         self._task = self._loop.create_task(self._follow(), name="redis log")
 
     async def close(self) -> None:
@@ -154,7 +154,7 @@ class LogFollower:
             before,
         )
         replica.reload(loaded)
-        self.first_view = loaded.revision
+        self.first_view = loaded.known_from()
 
     # --- another server ---------------------------------------------------------------
 

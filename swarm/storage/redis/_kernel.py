@@ -291,7 +291,10 @@ class RedisKernel:
                 )
 
     async def view_at(self, revision: int) -> View:
-        """Return the tree as it was at `revision`, since this process loaded it.
+        """Return the tree as it was at `revision`.
+
+        That reaches back as far as the log tells what stood at every path: at least to
+        the moment at which this process loaded the tree.
 
         Raises:
             Compacted: This process does not know the tree of that time.

@@ -30,6 +30,23 @@ class Loaded:
     commits: list[Commit]
     compacted: int
 
+    def known_from(self) -> int:
+        """Return the oldest revision at which every document is known.
+
+        The log tells which versions it made, not which one was there before the first
+        of them; only that there was none, when that one created the document.
+        """
+        known = self.compacted
+        seen: set[str] = set()
+        for commit in self.commits:
+            for document in commit.documents:
+                text = document.path.text
+                is_new = document.created == commit.revision
+                if text not in seen and not is_new:
+                    known = commit.revision
+                seen.add(text)
+        return known
+
 
 async def load(send: Send, keys: Keys, length: int) -> Loaded:
     """Read the tree: the revision, every document, then the log since that revision.

@@ -10,11 +10,18 @@ import sys
 import pytest
 
 from swarm import (
+    AccessDenied,
     Agent,
+    Compacted,
+    Limits,
     LockTimeout,
+    Pipeline,
+    Policy,
+    Stage,
     StaleLease,
     StorageFailed,
     Swarm,
+    SwarmConfig,
     TaskError,
     event,
 )
@@ -260,3 +267,117 @@ class Counter(Agent):
 async def test_agents_of_two_processes_have_names_of_their_own(pair):
     names = [(await swarm.spawn(Counter)).name for swarm in pair for _ in range(2)]
     assert len(set(names)) == 4
+
+
+async def test_permits_of_a_semaphore_and_a_limiter_are_counted_together(pair):
+    one, other = pair
+    async with one.semaphore("llm", capacity=3).acquire(permits=2):
+        with pytest.raises(LockTimeout):
+            await other.semaphore("llm", capacity=3).acquire(permits=2, timeout=0.05)
+        async with other.semaphore("llm", capacity=3).acquire(permits=1, timeout=5):
+            pass
+    for swarm in pair:
+        await swarm.limiter("api", 2, per=60).acquire(timeout=5)
+    with pytest.raises(LockTimeout):
+        await one.limiter("api", 2, per=60).acquire(timeout=0.05)
+
+
+async def test_the_past_reaches_back_as_far_as_the_log_tells(server):
+    name = next(NAMES)
+    small = SwarmConfig(limits=Limits(log_commits=32))
+    async with Swarm(name, server.url) as one:
+        old = await one.state.set("shared.old", 1)
+        first = await one.state.set("shared.n", 1)
+        await one.state.set("shared.n", 2)
+        async with Swarm(name, server.url) as other:
+            told = await other.state.history("shared.n")
+            assert [change.value for change in told][-2:] == [1, 2]
+            assert await other.state.at(first.version).get("shared.n") == 1
+            assert await other.state.at(old.version).get("shared.n", "no") == "no"
+        for n in range(40):
+            late = await one.state.set("shared.n", n)
+        changed = await one.state.set("shared.old", 2)
+        async with Swarm(name, server.url, config=small) as other:
+            assert await other.state.at(changed.version).get("shared.old") == 2
+            with pytest.raises(Compacted):  # what stood there, the log does not tell
+                await other.state.at(late.version).get("shared.old")
+        assert await one.state.at(late.version).get("shared.old") == 1
+
+
+async def test_a_policy_holds_in_every_process(server):
+    name = next(NAMES)
+
+    class Meddler(Agent):
+        async def meddle(self) -> None:
+            await self.swarm.state.set("global.config.x", 1)
+
+    async with Swarm(name, server.url, policy=Policy.strict()) as swarm:
+        ref = await swarm.spawn(Meddler, role="pulse")
+        with pytest.raises(AccessDenied):
+            await ref.ask(Meddler.meddle)
+
+
+async def test_a_snapshot_is_kept_on_the_server_and_any_process_restores_it(server):
+    name = next(NAMES)
+    async with Swarm(name, server.url) as one, Swarm(name, server.url) as other:
+        await one.state.set("shared.n", 1)
+        snapshot = await one.snapshots.create("before")
+        await other.state.set("shared.n", 2)
+        await other.state.set("shared.m", 2)
+        assert [s.id for s in await other.snapshots.list()] == [snapshot.id]
+        await other.snapshots.restore(snapshot.id)
+        assert await one.state.get("shared") == {"n": 1}
+        assert await other.snapshots.prune(keep=0) == 1
+        assert await one.snapshots.list() == []
+        async with Swarm(next(NAMES), server.url, restore=snapshot) as new:
+            assert await new.state.get("shared.n") == 1
+        with pytest.raises(ValueError, match="begins a new store"):
+            await Swarm.open(name, server.url, restore=snapshot)
+
+
+class Author(Agent):
+    async def draft(self, topic: str) -> str:
+        return f"on {topic}"
+
+    async def polish(self, text: str) -> str:
+        return f"{text}."
+
+
+async def test_a_pipeline_that_one_process_began_is_told_to_the_other(pair):
+    one, other = pair
+    flow = Pipeline(
+        "content",
+        [Stage("draft", Author.draft), Stage("polish", Author.polish, after=["draft"])],
+    )
+    await one.spawn(Author)
+    run = await one.pipelines.start(flow, "bees", id="content-1")
+    assert await run.result() == "on bees."
+    seen = await other.state.get("pipelines.content-1")
+    assert seen is not None
+
+
+async def test_a_schedule_makes_one_task_for_each_time_in_any_number_of_processes(
+    pair,
+):
+    one, other = pair
+    for swarm in pair:
+        await swarm.tasks.schedule("tick", "tick", {}, every=0.3)
+    async with asyncio.timeout(20):
+        while len(one.tasks.find(kind="tick")) < 4:
+            await asyncio.sleep(0.05)
+    times = [task.run_at for task in other.tasks.find(kind="tick")]
+    assert len(set(times)) == len(times)
+
+
+async def test_checkpoints_of_a_task_are_found_by_the_process_that_goes_on(pair):
+    one, other = pair
+    task = await one.tasks.submit("long", {})
+    async with one.tasks.claim("long", timeout=10) as claim:
+        await one.checkpoints.save({"step": 3}, "after outline", task=claim)
+        await claim.release()
+    async with other.tasks.claim("long", timeout=10) as claim:
+        saved = await other.checkpoints.latest(task=claim)
+        assert saved is not None
+        assert saved.state == {"step": 3}
+        await claim.complete("done")
+    assert await task.result(timeout=10) == "done"
