@@ -49,6 +49,7 @@ from swarm.observability._facts import (
     subscriptions,
 )
 from swarm.observability._masking import masked
+from swarm.observability._show import show
 from swarm.observability._telemetry import telemetry
 from swarm.observability._timeline import Timeline
 from swarm.observability._trace import Trace, trace_of
@@ -88,6 +89,7 @@ __all__ = [
     "pipelines",
     "schedules",
     "semaphores",
+    "show",
     "state",
     "subscriptions",
     "task",

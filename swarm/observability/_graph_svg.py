@@ -59,14 +59,26 @@ def graph_svg(
 
 
 def svg_of(drawn: Sequence[str], width: int, height: int) -> str:
-    """Return an SVG picture on a white ground, with a marker for arrows."""
+    """Return an SVG picture on a white ground, with the markers of arrows."""
     return (
         f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' "
-        f"viewBox='0 0 {width} {height}'><defs><marker id='a' viewBox='0 0 8 8' "
-        "refX='7' refY='4' markerWidth='7' markerHeight='7' orient='auto'>"
-        "<path d='M0 0L8 4L0 8z' fill='#57606a'/></marker></defs>"
+        f"viewBox='0 0 {width} {height}'>"
+        f"<defs>{_marker('a', '#57606a')}{_marker('r', '#cf222e')}</defs>"
         f"<rect width='{width}' height='{height}' fill='#ffffff'/>"
         f"<g {_FONT} fill='#24292f'>{''.join(drawn)}</g></svg>"
+    )
+
+
+def marker_for(colour: str) -> str:
+    """Return the attribute that ends a line of this colour by an arrow."""
+    return f"marker-end='url(#{'r' if colour == '#cf222e' else 'a'})'"
+
+
+def _marker(name: str, colour: str) -> str:
+    return (
+        f"<marker id='{name}' viewBox='0 0 8 8' refX='7' refY='4' markerWidth='7' "
+        f"markerHeight='7' orient='auto'><path d='M0 0L8 4L0 8z' fill='{colour}'/>"
+        "</marker>"
     )
 
 
@@ -134,5 +146,5 @@ def _arrow(edge: GraphEdge, place: Mapping[str, tuple[int, int]]) -> str:
         path = f"M{x1} {y1}C{middle} {y1} {middle} {y2} {x2 - 2} {y2}"
     return (
         f"<path d='{path}' fill='none' stroke='{edge.colour}' "
-        "stroke-width='1.5' marker-end='url(#a)'/>"
+        f"stroke-width='1.5' {marker_for(edge.colour)}/>"
     )

@@ -42,6 +42,9 @@ class CallRecord:
         caller: The agent whose turn asks, or "program"; of a turn, "".
         begun: When it began.
         ended: When it ended; 0: not yet.
+        began_in: Its place in the order of all: the newest revision when it began, and
+            a number that grows with each beginning and end.
+        ended_in: The same of its end.
         error: What it raised, as text, or "".
         cause: What ties it to commits and to other calls; None: nothing.
     """
@@ -52,6 +55,8 @@ class CallRecord:
     caller: str
     begun: int
     ended: int = 0
+    began_in: tuple[int, int] = (0, 0)
+    ended_in: tuple[int, int] = (0, 0)
     error: str = ""
     cause: Cause | None = None
 
@@ -70,6 +75,7 @@ class CallRecorder(Interceptor):
         self._wall = coordinator.clock.wall
         self._before: Interceptors | None = None
         self._users = 0
+        self._count = 0
 
     def start(self) -> None:
         """Begin to record, unless that has begun."""
@@ -113,6 +119,7 @@ class CallRecorder(Interceptor):
             kind, call.agent.agent_id, call.method, caller, self._wall()
         )
         record.cause = current_cause()
+        record.began_in = self._place()
         self.calls.append(record)
         try:
             return await proceed(call)
@@ -121,6 +128,11 @@ class CallRecorder(Interceptor):
             raise
         finally:
             record.ended = self._wall()
+            record.ended_in = self._place()
+
+    def _place(self) -> tuple[int, int]:
+        self._count += 1
+        return self._coordinator.tail.revision, self._count
 
     def of_cause(self, correlation_ids: set[str]) -> Iterator[CallRecord]:
         """Yield the records that belong to one of these correlation ids."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from swarm.observability._graph_svg import svg_of, svg_text
+from swarm.observability._graph_svg import marker_for, svg_of, svg_text
 from swarm.observability._panels import COLOURS
 
 Step: TypeAlias = Mapping[str, Any]
@@ -126,7 +126,7 @@ def _drawn(step: Step, at: Mapping[str, int], y: int) -> list[str]:
     dashed = " stroke-dasharray='5 3'" if step["op"] == "answer" else ""
     line = (
         f"<line x1='{x1}' y1='{y + 5}' x2='{end}' y2='{y + 5}' stroke='{colour}' "
-        f"stroke-width='1.3'{dashed} marker-end='url(#a)'/>"
+        f"stroke-width='1.3'{dashed} {marker_for(colour)}/>"
     )
     text = _cut(step["text"], max(1, abs(x2 - x1) // _LANE))
     middle = (x1 + x2) / 2

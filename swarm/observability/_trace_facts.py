@@ -21,7 +21,7 @@ from swarm.observability._recorder import CallRecorder, recorded
 from swarm.observability._source import MICRO, FactSource, source_of
 from swarm.state import KEPT
 from swarm.system import Surface
-from swarm.work import TaskRecord, load_handoff
+from swarm.work import RecordEntry, TaskRecord, load_handoff, load_task
 
 TASK: Final = "task"
 STATE: Final = "state"
@@ -66,13 +66,13 @@ def trace(swarm: Surface, task_id: str) -> dict[str, Any] | None:
     if source is None or record is None or not source.sees(record.spec.path):
         return None
     recorder = recorded(source.coordinator)
-    steps = [*_record_steps(record)]
     known = _correlations(source, record)
+    steps = [*_record_steps(record, _revisions(source, record))]
     steps += _log_steps(source, record, known)
     is_cut = _begin(source, record) < source.tail.compacted
     if recorder is not None:
         steps += _call_steps(recorder, known)
-    steps.sort(key=lambda step: step.at)
+    steps.sort(key=lambda step: step.order)
     if len(steps) > _STEPS:
         half = _STEPS // 2
         steps, is_cut = [*steps[:half], *steps[-half:]], True
@@ -92,7 +92,10 @@ def trace(swarm: Surface, task_id: str) -> dict[str, Any] | None:
 
 @attrs.frozen
 class TraceStep:
-    """One step of a trace; `at` is in microseconds since 1970."""
+    """One step of a trace; `at` is in microseconds since 1970.
+
+    `order` sorts the steps of a trace: a revision, and what comes after its commit.
+    """
 
     at: int
     op: str
@@ -101,6 +104,12 @@ class TraceStep:
     text: str
     failed: bool = False
     revision: int | None = None
+    later: int = 0
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """What steps are sorted by."""
+        return (self.revision or 0, self.later)
 
     def to_json(self) -> dict[str, Any]:
         """Return the step as `trace` shows it."""
@@ -111,7 +120,7 @@ class TraceStep:
             "to": self.target,
             "text": clipped(masked_text(self.text), _TEXT),
             "failed": self.failed,
-            "revision": self.revision,
+            "revision": None if self.later else self.revision,
         }
 
 
@@ -120,20 +129,35 @@ class TraceStep:
 _FAILED: Final = frozenset(("retry", "fail", "escalate", "expire"))
 
 
-def _record_steps(record: TaskRecord) -> Iterator[TraceStep]:
-    spec = record.spec
-    requester = spec.requester.agent_id
-    yield TraceStep(record.created_at, "submit", requester, TASK, f"submit {spec.kind}")
+def _record_steps(
+    record: TaskRecord, revisions: dict[RecordEntry | None, int]
+) -> Iterator[TraceStep]:
+    spec, known = record.spec, revisions.get
+    requester, text = spec.requester.agent_id, f"submit {spec.kind}"
+    first = known(None)
+    yield TraceStep(record.created_at, "submit", requester, TASK, text, revision=first)
     for entry in record.history:
-        agent = entry.agent or TASK
+        agent, revision = entry.agent or TASK, known(entry)
         if entry.step == "claim":
             text = f"attempt {entry.attempt}"
-            yield TraceStep(entry.at, "claim", TASK, agent, text)
+            yield TraceStep(entry.at, "claim", TASK, agent, text, revision=revision)
             continue
         text = f"{entry.step}: {entry.reason}" if entry.reason else entry.step
         failed = entry.step in _FAILED
         target = None if agent == TASK else TASK
-        yield TraceStep(entry.at, entry.step, agent, target, text, failed)
+        yield TraceStep(entry.at, entry.step, agent, target, text, failed, revision)
+
+
+def _revisions(source: FactSource, record: TaskRecord) -> dict[RecordEntry | None, int]:
+    """Return in which revision the log has each transition; None: the submission."""
+    found: dict[RecordEntry | None, int] = {}
+    for commit in source.commits(_begin(source, record)):
+        for document in commit.documents:
+            if document.path == record.spec.path:
+                then = load_task(document)
+                for entry in () if then is None else (None, *then.history):
+                    found.setdefault(entry, commit.revision)
+    return found
 
 
 # --- from the log ---------------------------------------------------------------------
@@ -276,10 +300,9 @@ def _call_steps(recorder: CallRecorder, known: set[str]) -> Iterator[TraceStep]:
     for call in recorder.of_cause(known):
         if call.kind == "turn":
             continue
-        text = call.method
-        yield TraceStep(call.begun, call.kind, call.caller, call.agent, text)
+        pair, text = (call.caller, call.agent), call.method
+        yield TraceStep(call.begun, call.kind, *pair, text, False, *call.began_in)
         if call.kind == "ask" and call.ended:
-            failed = bool(call.error)
+            pair, failed = (call.agent, call.caller), bool(call.error)
             text = f"{call.method}: {call.error}" if failed else call.method
-            pair = (call.agent, call.caller)
-            yield TraceStep(call.ended, "answer", *pair, text, failed)
+            yield TraceStep(call.ended, "answer", *pair, text, failed, *call.ended_in)

@@ -62,6 +62,7 @@ from swarm.system._config import SwarmConfig
 from swarm.system._coordinator import Coordinator
 from swarm.system._dashboard import Dashboard, DashboardApp
 from swarm.system._drawings import Drawing, TimelineDrawing, TraceDrawing
+from swarm.system._notebook import kernel_of_notebook
 from swarm.system._portal import Portal
 from swarm.system._surface import Surface, coordinator_of
 from swarm.system._swarm import Swarm
@@ -79,4 +80,5 @@ __all__ = [
     "TimelineDrawing",
     "TraceDrawing",
     "coordinator_of",
+    "kernel_of_notebook",
 ]

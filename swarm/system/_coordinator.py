@@ -343,6 +343,8 @@ class Coordinator:
         """
         self.interceptors = interceptors
         self.is_direct = self.pause is None and interceptors is None
+        slow_turn = self.config.slow_turn
+        self.around_turn = around_turns(interceptors, slow_turn, self.now)
 
     def escalate(self, error: BaseException) -> None:
         """Take an unhandled failure: the swarm ends, or logs it."""

@@ -383,6 +383,27 @@ class Surface(Displayable):
         self._coordinator.check_loop()
         self._coordinator.ask_end()
 
+    async def show(self, *, every: float = 0.25, timeout: float | None = None) -> None:
+        """Show the swarm until it is idle; in a notebook, update the picture in place.
+
+        Idle: no agent has a turn or a queued request, no handler of events runs, and
+        no task is running, or pending with a worker that serves its kind. Outside of a
+        notebook's kernel the swarm is printed as text, now and when it is idle.
+        Cancelling it changes nothing.
+
+        Args:
+            every: Seconds between two updates: 0.25 or more.
+            timeout: Seconds after which it returns although the swarm is not idle;
+                None: never.
+
+        Raises:
+            Closed: The swarm is closed.
+            ValueError: `every` is less than 0.25.
+            WrongLoop: Called from another event loop.
+        """
+        self._open()
+        await observability().show(self, every=every, timeout=timeout)
+
     def trace(self, task: "HasTask | TaskInfo | str") -> TraceDrawing:
         """Return what happened for a task, in order, as a sequence to be drawn.
 

@@ -22,6 +22,7 @@ from swarm.system._body import Body
 from swarm.system._config import SwarmConfig
 from swarm.system._coordinator import Coordinator, OnFailure, Phase, log
 from swarm.system._dashboard import Dashboard, DashboardApp, dashboard_package
+from swarm.system._notebook import end_previous, note_opened
 from swarm.system._portal import Portal
 from swarm.system._storage import schedule_snapshots
 from swarm.system._surface import AgentSurfaces, Surface
@@ -160,13 +161,36 @@ class Swarm(Surface):
         restore: "Snapshot | None" = None,
         reads: Literal["newest", "replica"] = "newest",
         interceptors: Iterable[Interceptor] = (),
+        replace: bool = False,
     ) -> Self:
         """Open a swarm that is to be closed by `close`; arguments as for the class.
 
         An unhandled failure ends the swarm at once; `close` raises it, and
         until then every use raises `Closed` with it as the cause. In a notebook,
         `on_failure="log"` keeps the swarm going.
+
+        Args:
+            name: The swarm's name.
+            storage: As for the class; so are the others up to `interceptors`.
+            config: Time-outs and limits.
+            policy: Which role may read and write what.
+            clock: Where it takes the time from.
+            seed: What its ids and jitter come from.
+            on_failure: "end" or "log".
+            restore: Begin with this snapshot.
+            reads: As for the class.
+            interceptors: What runs around operations.
+            replace: Whether to end first, at once, the swarms of this name that were
+                opened before in this event loop, so that a notebook's cell can be run
+                again. Their failures are logged.
+
+        Raises:
+            DeadlockError: The caller is an agent or handler of a swarm that is to be
+                replaced.
+            Exception: What the class raises.
         """
+        if replace:
+            await end_previous(name)
         swarm = cls(
             name,
             storage,
@@ -227,6 +251,7 @@ class Swarm(Surface):
             )
         for interceptor in self._interceptors_given:
             interceptor.opened(self)
+        note_opened(self._coordinator)
         return self._coordinator
 
     async def _open_kernel(self, clock: Clock) -> "tuple[Kernel, Tail, Opened | None]":

@@ -234,3 +234,26 @@ def test_what_raises_when_it_is_drawn_is_shown_by_its_repr():
             return "<broken>"
 
     assert Broken()._repr_mimebundle_() == {"text/plain": "<broken>"}
+
+
+async def test_outside_a_notebook_show_prints_the_swarm_until_it_is_idle(swarm, capsys):
+    await swarm.spawn(Writer, name="ada")
+    task = await swarm.tasks.submit("write.a", {"topic": "bees"})
+    await swarm.show()
+    assert (await task.record()).status == "complete"
+    printed = capsys.readouterr().out
+    assert printed.count("swarm 'demo' [open]") == 2
+    await swarm.tasks.submit("nobody.serves.this", {})
+    await swarm.show()  # which is idle: no worker would take it
+
+
+async def test_show_ends_after_its_timeout_and_refuses_to_hurry(swarm):
+    ada = await swarm.spawn(Writer, name="ada")
+    async with swarm.lock("x"):
+        waiting = asyncio.ensure_future(ada.ask(Writer.hold, "x"))
+        while not swarm.locks.queue():
+            await asyncio.sleep(0)
+        await swarm.show(timeout=0)
+    await waiting
+    with pytest.raises(ValueError, match=r"0\.25 seconds or more"):
+        await swarm.show(every=0.1)

@@ -234,11 +234,33 @@ async def test_an_agent_sees_what_its_policy_lets_it_read():
     assert "agents.other.x.secret_plan" not in paths
 
 
-HIDDEN = ("masked", "diff", "mimebundle", "panel_of")
-ALL = [name for name in facts.__all__ if name not in HIDDEN]
+ALL = [
+    "agent",
+    "agents",
+    "barriers",
+    "checkpoints",
+    "dead_letters",
+    "events",
+    "folder",
+    "handoffs",
+    "history",
+    "locks",
+    "overview",
+    "pipeline",
+    "pipelines",
+    "schedules",
+    "semaphores",
+    "state",
+    "subscriptions",
+    "task",
+    "tasks",
+    "trace",
+    "wait_graph",
+]
 ARGUMENTS = {
     "agent": ("ada",),
     "task": ("t",),
+    "trace": ("t",),
     "pipeline": ("p",),
     "history": ("shared.a",),
 }
