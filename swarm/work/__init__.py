@@ -119,10 +119,12 @@ from swarm.work._task_record import Progress, RecordEntry, TaskRecord, TaskStatu
 from swarm.work._task_record import load as load_task
 from swarm.work._task_stats import Duration, TaskStats
 from swarm.work._tasks import Tasks
+from swarm.work._transitions import TABLE as TRANSITIONS
 from swarm.work._why import Server
 
 __all__ = [
     "CONTEXT_LIMIT",
+    "TRANSITIONS",
     "Binding",
     "Checkpoint",
     "Checkpoints",

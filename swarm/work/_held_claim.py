@@ -55,6 +55,7 @@ class HeldClaim:
     _over: str | None = None
     _is_lost = False
     _is_settling = False
+    _is_settled = False
     _payload: Any = ABSENT
     # The task that is cancelled when the claim is lost, and how often that was asked
     # of it before. A lent task only waits for the code that works under the claim.
@@ -250,14 +251,16 @@ class HeldClaim:
 
     async def _settle(self, step: str, rule: Rule[R], request: R) -> None:
         """Ask a rule that ends the claim."""
-        if self._over is not None and not self._is_lost:
-            if self._manager.closed is not None:
+        if self._over is not None:
+            if self._manager.closed is not None and not self._is_lost:
                 raise self._manager.closed
-            raise InvalidTransition(f"{self!r} has ended; it cannot {step} any more")
+            if self._is_settled:
+                raise InvalidTransition(f"{self!r} has ended; it cannot {step}")
+            raise self._stale()
         self._is_settling = True
         manager = self._manager
         try:
-            if manager.local is None or manager.pause is not None or self._is_lost:
+            if manager.local is None or manager.pause is not None:
                 await self._ask(rule, request)
             else:  # the same, with fewer calls
                 path = self._record.spec.path
@@ -267,6 +270,7 @@ class HeldClaim:
             raise
         finally:
             self._is_settling = False
+        self._is_settled = True
         self._finish(step)
 
     async def _end(self, rule: Rule[R], request: R) -> None:
@@ -279,6 +283,7 @@ class HeldClaim:
             raise
         finally:
             self._is_settling = False
+        self._is_settled = True
         self._finish("end")
 
     async def give_up(self, reason: str) -> None:

@@ -2,5 +2,6 @@
 
 from swarm.testing.contracts._coordination import CoordinationContract
 from swarm.testing.contracts._kernel import KernelContract
+from swarm.testing.contracts._tasks import TaskContract
 
-__all__ = ["CoordinationContract", "KernelContract"]
+__all__ = ["CoordinationContract", "KernelContract", "TaskContract"]

@@ -6,7 +6,7 @@ from itertools import count
 import pytest
 
 from swarm.ports import Entropy, Kernel, Limits, LoopClock
-from swarm.testing.contracts import CoordinationContract
+from swarm.testing.contracts import CoordinationContract, TaskContract
 from swarm.testing.contracts._kernel import KernelContract
 from tests.support.redis_server import find_server, running
 
@@ -67,3 +67,17 @@ class TestTwoProcesses(OnRedis, CoordinationContract):
 
     async def another(self, kernel: Kernel) -> Kernel:
         return await self.open_kernel()
+
+
+@pytest.mark.slow  # real time passes: half a minute
+@pytest.mark.timeout(60)
+class TestTwoWorkingProcesses(OnRedis, TaskContract):
+    """Two processes with tasks, each with a connection and a replica of its own."""
+
+    lease = 2.0
+
+    async def another(self, kernel: Kernel) -> Kernel:
+        return await self.open_kernel()
+
+    async def settle(self) -> None:
+        await asyncio.sleep(0.1)
