@@ -82,6 +82,7 @@ if TYPE_CHECKING:
         OutcomeUnknown,
         PathConflict,
         RemoteCancelled,
+        RemoteError,
         SchemaVersionError,
         ShutdownTimeout,
         StaleAck,
@@ -210,10 +211,10 @@ _NAMES: Final = {
         Closed Compacted ConfigMismatch ConflictError Contention DeadlockError
         DeadlockTimeout GatherError InvalidPath InvalidTransition InvalidValue Lagged
         LeaseLost LimitExceeded LockTimeout Lost MailboxFull NameTaken NoSuchAgent
-        NotFound OutcomeUnknown PathConflict RemoteCancelled SchemaVersionError
-        ShutdownTimeout StaleAck StaleClaim StaleLease StateCorruption StepMismatch
-        StorageFailed StorageInUse StorageUnsupported SwarmError TaskError TaskTimeout
-        WaitTimeout WouldBlock WrongLoop
+        NotFound OutcomeUnknown PathConflict RemoteCancelled RemoteError
+        SchemaVersionError ShutdownTimeout StaleAck StaleClaim StaleLease
+        StateCorruption StepMismatch StorageFailed StorageInUse StorageUnsupported
+        SwarmError TaskError TaskTimeout WaitTimeout WouldBlock WrongLoop
     """,
     "swarm.model": """
         ABSENT AgentHealthChanged AgentIdentity AgentRegistered AgentStarted
@@ -369,6 +370,7 @@ __all__ = [
     "Recipient",
     "Ref",
     "RemoteCancelled",
+    "RemoteError",
     "Replicated",
     "Restart",
     "Rights",

@@ -214,6 +214,19 @@ class RemoteCancelled(SwarmError):
     """The turn was cancelled from inside before it answered; the agent lives on."""
 
 
+class RemoteError(SwarmError):
+    """An agent in another process raised what this process does not know.
+
+    Attributes:
+        type: The name of the class: "shop.errors.OutOfStock".
+    """
+
+    def __init__(self, message: str | None = None, *, type: str = "") -> None:  # noqa: A002
+        """Say which class it was."""
+        super().__init__(message)
+        self.type: str = type
+
+
 class NameTaken(SwarmError, ValueError):
     """An agent of this name is already running; pass replace=True to replace it."""
 

@@ -100,14 +100,21 @@ pyright, a method of a generic agent is spelled with its type: `ask(Box[int].get
 from swarm.agents._agent import Actor, surfaces_of
 from swarm.agents._beside import AgentTimer
 from swarm.agents._cell import Cell
-from swarm.agents._envelope import Envelope, calling_turn, request_of, running_turn
+from swarm.agents._envelope import (
+    NEVER,
+    Envelope,
+    asking_party,
+    calling_turn,
+    request_of,
+    running_turn,
+)
 from swarm.agents._group import Group, SpawnOptions
 from swarm.agents._host import Holdings, Host
 from swarm.agents._intercepted import AroundTurn, around_turns
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox
 from swarm.agents._post import poster
-from swarm.agents._protocol import interleave, interleaves
+from swarm.agents._protocol import HOOKS, interleave, interleaves, resolve_name
 from swarm.agents._records import (
     REGISTRY,
     AgentFailure,
@@ -115,6 +122,7 @@ from swarm.agents._records import (
     AgentRecord,
     process_in,
     record_in,
+    registry_path,
 )
 from swarm.agents._ref import PassedRef, Ref
 from swarm.agents._registry import AgentTable, Registry, info_of
@@ -125,6 +133,8 @@ from swarm.agents._worker import WorkerPool
 from swarm.model import Backoff
 
 __all__ = [
+    "HOOKS",
+    "NEVER",
     "REGISTRY",
     "Actor",
     "AgentFailure",
@@ -151,6 +161,7 @@ __all__ = [
     "Supervisor",
     "WorkerPool",
     "around_turns",
+    "asking_party",
     "calling_turn",
     "info_of",
     "interleave",
@@ -158,7 +169,9 @@ __all__ = [
     "poster",
     "process_in",
     "record_in",
+    "registry_path",
     "request_of",
+    "resolve_name",
     "running_turn",
     "surfaces_of",
 ]

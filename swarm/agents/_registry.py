@@ -2,14 +2,14 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Never
+from typing import Any, Final, Never, Protocol
 
 from swarm.agents._cell import Cell
 from swarm.agents._lifecycle import Status
-from swarm.agents._records import AgentFailure, AgentInfo, generated_path
+from swarm.agents._records import AgentFailure, AgentInfo, AgentRecord, generated_path
 from swarm.agents._ref import Ref
 from swarm.errors import NoSuchAgent
-from swarm.model import Displayable, Path, check_choice
+from swarm.model import Displayable, Path, check_choice, type_name
 
 _FAILURES: Final = 32
 
@@ -66,24 +66,55 @@ class AgentTable:
         self.failures.append(failure)
 
 
+class Elsewhere(Protocol):
+    """The agents that live in other processes."""
+
+    def get(self, name: str) -> Ref[Any] | None:
+        """Return the agent of this name, or None."""
+        ...
+
+    def records(self) -> list[AgentRecord]:
+        """Return their records."""
+        ...
+
+    def ref(self, record: AgentRecord) -> Ref[Any]:
+        """Return a ref of the agent of a record."""
+        ...
+
+
 class Registry(Displayable):
-    """The living agents of one swarm, in the order in which they were spawned."""
+    """The living agents of one swarm, in the order in which they were spawned.
+
+    Where processes share the tree, the agents of this process come first, and those of
+    others follow, as far as their arrival is known here.
+    """
 
     def __init__(self, table: AgentTable) -> None:
         """Show the agents of a table."""
         self._table = table
+        self.elsewhere: Elsewhere | None = None
 
     def __len__(self) -> int:
         """Return how many agents there are."""
-        return len(self._table.cells)
+        return len(self._table.cells) + len(self._others())
 
     def __iter__(self) -> Iterator[Ref[Any]]:
         """Yield a ref to every agent, oldest first."""
         for cell in tuple(self._table.cells.values()):
             yield Ref(cell)
+        if self.elsewhere is not None:
+            yield from map(self.elsewhere.ref, self._others())
 
     def __contains__(self, name: object) -> bool:
-        return name in self._table.cells
+        if name in self._table.cells:
+            return True
+        return isinstance(name, str) and self._elsewhere(name) is not None
+
+    def _others(self) -> list[AgentRecord]:
+        return [] if self.elsewhere is None else self.elsewhere.records()
+
+    def _elsewhere(self, name: str) -> Ref[Any] | None:
+        return None if self.elsewhere is None else self.elsewhere.get(name)
 
     def __getitem__(self, name: str) -> Ref[Any]:
         """Return the agent of this name.
@@ -91,12 +122,15 @@ class Registry(Displayable):
         Raises:
             NoSuchAgent: No living agent has this name.
         """
-        return Ref(self._cell(name))
+        ref = self.get(name)
+        if ref is None:
+            raise NoSuchAgent(f"there is no agent '{name}'")
+        return ref
 
     def get(self, name: str) -> Ref[Any] | None:
         """Return the agent of this name, or None."""
         cell = self._table.cells.get(name)
-        return None if cell is None else Ref(cell)
+        return self._elsewhere(name) if cell is None else Ref(cell)
 
     def __repr__(self) -> str:
         noun = "agent" if len(self) == 1 else "agents"
@@ -130,7 +164,8 @@ class Registry(Displayable):
         if status is not None:
             check_choice("a status", status, tuple(Status))
         found: list[Ref[Any]] = []
-        for ref, cell in zip(self, tuple(self._table.cells.values()), strict=True):
+        for cell in self._table.cells.values():
+            ref: Ref[Any] = Ref(cell)
             identity = cell.identity
             if isinstance(type, str):
                 if identity.type != type:
@@ -143,6 +178,15 @@ class Registry(Displayable):
                 and (status is None or ref.status == status)
             ):
                 found.append(ref)
+        if self.elsewhere is not None:
+            found += [
+                self.elsewhere.ref(record)
+                for record in self._others()
+                if _is_of_type(record, type)
+                and (capability is None or capability in record.capabilities)
+                and (role is None or record.identity.role == role)
+                and (status is None or record.status == status)
+            ]
         return sorted(found, key=lambda ref: ref.load)
 
     def least_loaded(
@@ -167,7 +211,7 @@ class Registry(Displayable):
         """Return how the agent of this name is doing.
 
         Raises:
-            NoSuchAgent: No living agent has this name.
+            NoSuchAgent: No living agent of this process has this name.
         """
         return info_of(self._cell(name))
 
@@ -186,6 +230,19 @@ class Registry(Displayable):
         if cell is None:
             raise NoSuchAgent(f"there is no agent '{name}'")
         return cell
+
+
+def _is_of_type(record: AgentRecord, wanted: str | type | None) -> bool:
+    """Return whether an agent in another process is of a type, told by its name."""
+    kind = record.identity.type
+    if wanted is None or isinstance(wanted, str):
+        return wanted is None or wanted == kind
+    classes = [wanted]
+    for cls in classes:
+        if type_name(cls) == kind:
+            return True
+        classes += cls.__subclasses__()
+    return False
 
 
 def info_of(cell: Cell) -> AgentInfo:

@@ -36,6 +36,11 @@ class Cause:
         self.depth: int = depth
         self.root: int = 0
 
+    def pin(self, correlation_id: str) -> None:
+        """Have this id, unless there is one already: another process needs it."""
+        if self._correlation_id is None and not self.root:
+            self._correlation_id = correlation_id
+
     @property
     def correlation_id(self) -> str:
         """The same for all that one outside request led to."""

@@ -1,13 +1,20 @@
 """Many processes with one tree."""
 
+from swarm.processes._answers import Answers
+from swarm.processes._calls import Calls, RemoteCall
 from swarm.processes._membership import Membership
+from swarm.processes._network import Network
+from swarm.processes._post import Post
 from swarm.processes._process_record import ProcessRecord
-from swarm.processes._process_rules import plan_burial, plan_farewell, plan_join
+from swarm.processes._remote_ref import RemoteRef
 
 __all__ = [
+    "Answers",
+    "Calls",
     "Membership",
+    "Network",
+    "Post",
     "ProcessRecord",
-    "plan_burial",
-    "plan_farewell",
-    "plan_join",
+    "RemoteCall",
+    "RemoteRef",
 ]

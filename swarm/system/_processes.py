@@ -3,30 +3,50 @@
 from contextlib import suppress
 
 from swarm.errors import NameTaken, SwarmError
-from swarm.processes import Membership
+from swarm.ports import Inboxes
+from swarm.processes import Answers, Calls, Membership, Network, Post, RemoteRef
 from swarm.system._coordinator import Coordinator, log
 
 _LOST = "its process was taken for dead"
 
 
-def connect(coordinator: Coordinator, membership: Membership) -> None:
-    """Let a swarm live and die as a process among others."""
-    Connection(coordinator, membership)
-
-
 class Connection:
-    """Carries out what the membership of a process brings with it."""
+    """What connects a swarm with the other processes, and carries out what follows.
 
-    def __init__(self, coordinator: Coordinator, membership: Membership) -> None:
-        """Do so from now on."""
+    Attributes:
+        membership: This process among the others.
+        calls: The requests of this process to agents in others.
+    """
+
+    def __init__(
+        self, coordinator: Coordinator, membership: Membership, inboxes: Inboxes
+    ) -> None:
+        """Connect once `open` is called."""
+        self.membership: Membership = membership
         self._coordinator = coordinator
-        self._membership = membership
+        self._post = Post(inboxes)
+        tail, codec, table = coordinator.tail, coordinator.codec, coordinator.table
+        self.calls: Calls = Calls(coordinator, self._post, membership, tail, codec)
+        self._answers = Answers(
+            coordinator, self._post, table, coordinator.supervisor, tail, codec
+        )
+        self._network = Network(
+            coordinator, membership, self.calls, table, tail, RemoteRef
+        )
         membership.bury = coordinator.coordination.forget
-        membership.on_lost.append(self._lose)
+        membership.on_gone.append(self._answers.forget)
+        membership.on_lost += (self._lose, self._answers.lose)
         membership.give_up = self._give_up
         membership.on_joined = self._come_back
+
+    async def open(self) -> None:
+        """Receive the messages of others, and be heard of, until the end."""
+        coordinator = self._coordinator
+        await self._post.open(self.membership.id)
+        coordinator.registry.elsewhere = self._network
+        coordinator.at_close(self.calls.close)
         coordinator.start(
-            membership.begin(coordinator.start), "process heartbeat", last=True
+            self.membership.begin(coordinator.start), "process heartbeat", last=True
         )
 
     def _lose(self) -> None:
@@ -44,9 +64,10 @@ class Connection:
 
     async def _come_back(self) -> None:
         """Go on as another process; an agent whose name was taken meanwhile ends."""
-        coordinator, process = self._coordinator, self._membership.id
+        coordinator, process = self._coordinator, self.membership.id
         coordinator.origin = coordinator.table.process = process
         coordinator.coordination.rename(process)
+        await self._post.open(process)
         supervisor = coordinator.supervisor
         for cell in tuple(coordinator.table.cells.values()):
             if not cell.registered:

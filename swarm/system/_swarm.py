@@ -232,10 +232,10 @@ class Swarm(Surface):
             membership=membership,
             interceptors=self._interceptors,
         )
-        if membership is not None:
-            from swarm.system._processes import connect
+        if membership is not None and stored is not None and stored.inboxes is not None:
+            from swarm.system._processes import Connection
 
-            connect(self._coordinator, membership)
+            await Connection(self._coordinator, membership, stored.inboxes).open()
         if stored is not None:
             self._coordinator.keep(stored)
         self._coordinator.attachments.append(WorkAttachments(self._coordinator))

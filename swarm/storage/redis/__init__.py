@@ -10,7 +10,8 @@ server for the newest revision first, so they are never stale. Time is the serve
 
 What differs from memory, and what is not there yet:
 
-- Agents are asked and told in their own process only. What they share is the tree.
+- Agents of other processes are asked, told and streamed from by messages; see
+  `swarm.processes`.
 - A process that is not heard of for `SwarmConfig.process_ttl` seconds is taken for
   dead: its agents leave the registry, its waiters the queues. What it holds ends at the
   time of each lease. A process that closes frees everything at once.

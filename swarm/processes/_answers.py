@@ -1,0 +1,312 @@
+"""Requests of other processes to agents in this one: served, and answered."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from swarm.agents import (
+    AgentTable,
+    Cell,
+    Host,
+    PassedRef,
+    Ref,
+    Supervisor,
+    resolve_name,
+)
+from swarm.errors import (
+    AgentDied,
+    Closed,
+    MailboxFull,
+    NoSuchAgent,
+)
+from swarm.model import OWNER, AgentIdentity, Cause
+from swarm.ports import Activity, Codec, Tail, View, current_activity
+from swarm.processes._failures import failure_to_json
+from swarm.processes._post import Post
+from swarm.processes._signature import Signature, signature_of
+
+MICRO: Final = 1_000_000
+
+MOST: Final = 10_000
+"""How many requests of others this process has in hand at most."""
+
+
+class Answers:
+    """Serves the requests of other processes.
+
+    Attributes:
+        requests: The tasks that serve them, by sender and number.
+        credits: How to let a stream go on, likewise.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        post: Post,
+        table: AgentTable,
+        supervisor: Supervisor,
+        tail: Tail,
+        codec: Codec,
+    ) -> None:
+        """Serve what this post receives."""
+        self._host = host
+        self._post = post
+        self._table = table
+        self._supervisor = supervisor
+        self._tail = tail
+        self._codec = codec
+        self.requests: dict[tuple[str, int], asyncio.Task[Any]] = {}
+        self.credits: dict[tuple[str, int], Callable[[int], None]] = {}
+        post.handlers["request"] = self._take
+        post.handlers["cancel"] = self._cancel
+        post.handlers["credit"] = self._credit
+
+    # --- receiving --------------------------------------------------------------------
+
+    def _take(self, sender: str, message: dict[str, Any]) -> None:
+        """Begin to serve a request; one that cannot be served is answered at once."""
+        id = message["id"]  # noqa: A001
+        try:
+            steps = self._serve(sender, message)
+        except Exception as error:  # noqa: BLE001  # the caller's
+            self._fail(sender, id, error)
+            return
+        if steps is None:
+            self._answer(sender, id, None)
+            return
+        key = sender, id
+        task = self._host.start(
+            steps, f"request of process {sender}", ended=lambda: self._over(key)
+        )
+        self.requests[key] = task
+
+    def _over(self, key: tuple[str, int]) -> None:
+        self.requests.pop(key, None)
+        self.credits.pop(key, None)
+
+    def _cancel(self, sender: str, message: dict[str, Any]) -> None:
+        task = self.requests.get((sender, message["id"]))
+        if task is not None:
+            task.cancel()
+
+    def _credit(self, sender: str, message: dict[str, Any]) -> None:
+        give = self.credits.get((sender, message["id"]))
+        if give is not None:
+            give(message["more"])
+
+    def forget(self, process: str) -> None:
+        """Cancel the requests of a process that has gone."""
+        for (sender, _), task in tuple(self.requests.items()):
+            if sender == process:
+                task.cancel()
+
+    def lose(self) -> None:
+        """Cancel every request: its caller takes this process for dead."""
+        for task in tuple(self.requests.values()):
+            task.cancel()
+
+    # --- serving ----------------------------------------------------------------------
+
+    def _serve(
+        self, sender: str, message: dict[str, Any]
+    ) -> Coroutine[Any, Any, None] | None:
+        """Return the coroutine that serves a request; None: it is done already.
+
+        Raises:
+            Exception: It cannot be served.
+        """
+        cell = self._cell(message)
+        kind = message["ask"]
+        if kind == "life":
+            return self._live(sender, message, cell)
+        if len(self.requests) >= MOST:
+            raise MailboxFull(
+                f"the process of agent {cell} has {MOST} requests of others in hand"
+            )
+        try:
+            call = resolve_name(type(cell.agent), message["method"])
+        except AttributeError as error:
+            raise TypeError(str(error)) from None
+        signature = signature_of(call.function)
+        if kind != "tell":
+            signature.check(streams=kind == "stream")
+        args, kwargs = signature.decode(cell.name, *message["args"])
+        timeout = self._left(message)
+        ref: Ref[Any] = PassedRef(cell, timeout)  # the caller's side has intercepted
+        cause = message["cause"]
+        activity = Activity(None if cause is None else Cause(*cause))
+        if kind == "tell":
+            if cell.has_room(call):
+                self._tell_at_once(ref, activity, call.function, args, kwargs)
+                return None
+            asked = ref.tell(call.function, *args, **kwargs)
+            return self._reply(sender, message, activity, signature, asked)
+        if kind == "ask":
+            asked = ref.ask(call.function, *args, **kwargs)
+            return self._reply(sender, message, activity, signature, asked)
+        items = ref.stream(call.function, *args, **kwargs)
+        return self._stream(sender, message, activity, signature, items)
+
+    def _cell(self, message: dict[str, Any]) -> Cell:
+        """Return the agent that a request is for.
+
+        Raises:
+            NoSuchAgent: It has ended.
+        """
+        name = message["to"]
+        cell = self._table.cells.get(name)
+        if cell is None or message["since"] not in (0, cell.started_at):
+            raise NoSuchAgent(f"agent '{name}' has ended and takes no requests")
+        return cell
+
+    def _left(self, message: dict[str, Any]) -> float:
+        """Return the seconds until the caller's deadline."""
+        until = message["until"]
+        if until is None:
+            return float("inf")
+        now: int = self._tail.read_now(_now)
+        left: float = max(0.0, (until - now) / MICRO)
+        return left
+
+    def _tell_at_once(
+        self,
+        ref: Ref[Any],
+        activity: Activity,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        token = current_activity.set(activity)
+        try:
+            ref.tell_nowait(function, *args, **kwargs)
+        finally:
+            current_activity.reset(token)
+
+    async def _reply(
+        self,
+        sender: str,
+        message: dict[str, Any],
+        activity: Activity,
+        signature: Signature,
+        asked: Coroutine[Any, Any, Any],
+    ) -> None:
+        """Ask the agent, and answer with what comes of it."""
+        id = message["id"]  # noqa: A001
+        current_activity.set(activity)  # in the context of this task only
+        try:
+            value = await asked
+            if message["ask"] == "ask":
+                value = signature.encode_result(message["to"], value, self._codec)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001  # the caller's
+            self._fail(sender, id, error)
+        else:
+            self._answer(sender, id, value)
+
+    async def _stream(
+        self,
+        sender: str,
+        message: dict[str, Any],
+        activity: Activity,
+        signature: Signature,
+        items: Any,
+    ) -> None:
+        """Send what a stream yields, as far as its reader gives credit."""
+        id = message["id"]  # noqa: A001
+        credit = Credits(self._host.loop, message["window"])
+        self.credits[sender, id] = credit.give
+        current_activity.set(activity)
+        try:
+            async with items:
+                async for item in items:
+                    value = signature.encode_result(message["to"], item, self._codec)
+                    self._post.mention(sender, "item", {"id": id, "value": value})
+                    await credit.spend()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001  # the reader's
+            self._fail(sender, id, error)
+        else:
+            self._answer(sender, id, None)
+
+    # --- the life of an agent ---------------------------------------------------------
+
+    async def _live(self, sender: str, message: dict[str, Any], cell: Cell) -> None:
+        """Stop, kill, pause or resume an agent, or wait for its end."""
+        id = message["id"]  # noqa: A001
+        try:
+            self._check(message, cell)
+            value = await self._do(message, cell)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001  # the caller's
+            self._fail(sender, id, error)
+        else:
+            self._answer(sender, id, value)
+
+    def _check(self, message: dict[str, Any], cell: Cell) -> None:
+        """Refuse a caller that may not end or pause an agent of others.
+
+        Raises:
+            AccessDenied: The policy does not allow it.
+        """
+        caller, what = AgentIdentity(*message["by"]), message["method"]
+        if what == "ended" or caller in (OWNER, cell.identity, cell.spawner):
+            return
+        forced = what == "kill" or (what == "stop" and message["args"] is not None)
+        self._host.check_end(caller, cell.path, forced=forced)
+
+    async def _do(self, message: dict[str, Any], cell: Cell) -> Any:
+        supervisor, what = self._supervisor, message["method"]
+        if what == "stop":
+            await supervisor.stop(cell, message["args"])
+        elif what == "kill":
+            await supervisor.kill(cell)
+        elif what == "pause":
+            await supervisor.pause(cell)
+        elif what == "resume":
+            await supervisor.resume(cell)
+        else:
+            return await supervisor.ended(cell)
+        return None
+
+    # --- answering --------------------------------------------------------------------
+
+    def _answer(self, sender: str, id: int, value: Any) -> None:  # noqa: A002
+        self._post.mention(sender, "answer", {"id": id, "value": value})
+
+    def _fail(self, sender: str, id: int, error: BaseException) -> None:  # noqa: A002
+        if isinstance(error, Closed):
+            error = AgentDied(f"the process of the agent was closed: {error}")
+        failure = failure_to_json(error)
+        self._post.mention(sender, "answer", {"id": id, "error": failure})
+
+
+class Credits:
+    """How many more items a stream may send; its reader gives some for each it took."""
+
+    __slots__ = ("_loop", "_waiting", "left")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, left: int) -> None:
+        """Begin with so many."""
+        self.left: int = left
+        self._loop = loop
+        self._waiting: asyncio.Future[None] | None = None
+
+    def give(self, more: int) -> None:
+        """Allow more items."""
+        self.left += more
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    async def spend(self) -> None:
+        """Note that one was sent; wait until another may be."""
+        self.left -= 1
+        while self.left <= 0:
+            self._waiting = self._loop.create_future()
+            await self._waiting
+
+
+def _now(view: View) -> int:
+    return view.now

@@ -1,0 +1,99 @@
+"""Exceptions as data, and back as the class that both sides know. Pure.
+
+No code runs to make an exception again: its class must be loaded here already, and its
+constructor is not called.
+"""
+
+import sys
+import traceback
+from typing import Any, Final
+
+from swarm.errors import RemoteError
+
+_TRACE: Final = 4_000
+"""How many characters of the traceback travel, from its end."""
+
+_PLAIN: Final = (type(None), str, int, float, bool)
+
+
+def failure_to_json(error: BaseException) -> dict[str, Any]:
+    """Return an exception as a JSON value."""
+    cls = type(error)
+    trace = "".join(traceback.format_exception(error))
+    fields = {
+        name: value
+        for name, value in vars(error).items()
+        if name != "__notes__" and _is_json(value)
+    }
+    return {
+        "module": cls.__module__,
+        "name": cls.__qualname__,
+        "args": list(error.args) if _is_json(list(error.args)) else None,
+        "fields": fields,
+        "text": _text(error),
+        "notes": [str(note) for note in getattr(error, "__notes__", ())],
+        "trace": trace[-_TRACE:],
+    }
+
+
+def failure_from_json(told: dict[str, Any], where: str) -> Exception:
+    """Return the exception; `where` is the process in which it was raised."""
+    error = _same_class(told)
+    if error is None:
+        error = RemoteError(
+            f"{told['name']}: {told['text']}", type=f"{told['module']}.{told['name']}"
+        )
+    for note in told["notes"]:
+        error.add_note(note)
+    error.add_note(f"in process {where}, where the traceback was:\n{told['trace']}")
+    return error
+
+
+def _same_class(told: dict[str, Any]) -> Exception | None:
+    cls: Any = sys.modules.get(told["module"])
+    for part in told["name"].split("."):
+        cls = getattr(cls, part, None)
+    if not isinstance(cls, type) or not issubclass(cls, Exception):
+        return None
+    if told["args"] is None or issubclass(cls, ExceptionGroup):
+        return None
+    try:
+        error = cls.__new__(cls, *told["args"])
+        error.args = tuple(told["args"])
+        vars(error).update(told["fields"])
+        is_same = _text(error) == told["text"]
+    except Exception:  # noqa: BLE001  # the class may do anything
+        return None
+    return error if is_same else None
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as raised:  # noqa: BLE001  # the class may do anything
+        return f"<{raised!r} in __str__>"
+
+
+def _is_json(value: object) -> bool:
+    if isinstance(value, _PLAIN):
+        return type(value) in _PLAIN and not _is_odd(value)
+    if isinstance(value, dict):
+        return all(type(k) is str and _is_json(v) for k, v in value.items())
+    return type(value) in (list, tuple) and all(map(_is_json, value))  # type: ignore[call-overload]
+
+
+def _is_odd(value: object) -> bool:
+    """Return whether a plain value does not survive JSON."""
+    if type(value) is float:
+        return value - value != 0.0
+    if type(value) is int:
+        return not -(2**63) <= value < 2**64
+    return isinstance(value, str) and not value.isprintable() and not _is_utf8(value)
+
+
+def _is_utf8(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,225 @@
+"""A method's arguments and result as JSON, typed by its annotations. Pure."""
+
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any, Final, TypeVar, get_type_hints
+
+import orjson
+
+from swarm.agents import HOOKS
+from swarm.ports import Codec, structuring
+
+_PLAIN: Final = frozenset((type(None), str, int, float, bool))
+_MANY: Final = 1_024
+
+
+class Signature:
+    """What a method takes and returns, as far as its annotations say.
+
+    Attributes:
+        name: The method in messages: "Researcher.research".
+        method: Its own name.
+        streams: Whether it is an async generator.
+    """
+
+    __slots__ = ("_hints", "_signature", "method", "name", "streams")
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        """Look at a public async method of an agent's class.
+
+        Raises:
+            TypeError: It is none.
+        """
+        name = getattr(function, "__name__", "")
+        if not inspect.isfunction(function) or not name:
+            raise TypeError(f"{function!r} is not a method; pass it as Class.method")
+        self.name: str = function.__qualname__.rpartition("<locals>.")[2]
+        if name.startswith("_") or name in HOOKS:
+            raise TypeError(f"{self.name} is not public; it cannot be asked for")
+        self.streams: bool = inspect.isasyncgenfunction(function)
+        if not self.streams and not inspect.iscoroutinefunction(function):
+            raise TypeError(
+                f"{self.name} is not async; only async methods can be asked"
+            )
+        self.method: str = name
+        signature = inspect.signature(function)
+        parameters = list(signature.parameters.values())[1:]
+        self._signature = signature.replace(parameters=parameters)
+        try:
+            self._hints: dict[str, Any] = get_type_hints(function)
+        except (NameError, TypeError):  # a name that exists only for type checkers
+            self._hints = {}
+
+    def check(self, *, streams: bool) -> None:
+        """Refuse a method that is of the other kind.
+
+        Raises:
+            TypeError: `ask` was given an async generator, or `stream` none.
+        """
+        if self.streams and not streams:
+            raise TypeError(f"{self.name} is an async generator; use stream() for it")
+        if streams and not self.streams:
+            raise TypeError(f"{self.name} is no async generator; use ask() for it")
+
+    # --- arguments --------------------------------------------------------------------
+
+    def encode(
+        self, agent: str, args: tuple[Any, ...], kwargs: dict[str, Any], codec: Codec
+    ) -> bytes:
+        """Return the arguments as JSON: a list, then a dict.
+
+        Raises:
+            TypeError: They do not fit the method, or one of them is no JSON value.
+            LimitExceeded: They are too large.
+        """
+        self._bind(args, kwargs)
+        named = self._named(args, kwargs)
+        try:
+            told = [_told(value, hint) for _, value, hint in named]
+            given = told[: len(args)], dict(zip(kwargs, told[len(args) :], strict=True))
+            return codec.encode(given)
+        except (TypeError, ValueError) as error:
+            for name, value, hint in named:
+                why = _refusal(value, hint, codec)
+                if why is not None:
+                    raise TypeError(
+                        f"argument {name!r} of {self.name} cannot go to agent "
+                        f"'{agent}', which lives in another process: {why}"
+                    ) from error
+            raise
+
+    def decode(
+        self, agent: str, args: list[Any], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments that JSON told.
+
+        Raises:
+            TypeError: They do not fit the method.
+        """
+        given = tuple(args)
+        self._bind(given, kwargs)
+        made = []
+        for name, value, hint in self._named(given, kwargs):
+            try:
+                made.append(_made(value, hint))
+            except Exception as error:
+                raise TypeError(
+                    f"argument {name!r} of {self.name} of agent '{agent}' does not fit "
+                    f"{hint}: {error!r}"
+                ) from error
+        count = len(args)
+        return tuple(made[:count]), dict(zip(kwargs, made[count:], strict=True))
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        try:
+            self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}: {error}") from None
+
+    def _named(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> list[tuple[str, Any, Any]]:
+        """Return name, value and annotation of each argument, in order."""
+        found: list[tuple[str, Any, Any]] = []
+        names = list(self._signature.parameters.values())
+        number = 0
+        for value in args:
+            parameter = names[number]
+            number += parameter.kind is not parameter.VAR_POSITIONAL
+            found.append((parameter.name, value, self._hint(parameter.name)))
+        rest = next((p.name for p in names if p.kind is p.VAR_KEYWORD), "")
+        for name, value in kwargs.items():
+            known = name if name in self._signature.parameters else rest
+            found.append((name, value, self._hint(known)))
+        return found
+
+    def _hint(self, name: str) -> Any:
+        hint = self._hints.get(name, Any)
+        if isinstance(hint, TypeVar) or getattr(hint, "__parameters__", None):
+            return Any  # only the instance would know
+        return hint
+
+    # --- results ----------------------------------------------------------------------
+
+    def encode_result(self, agent: str, value: Any, codec: Codec) -> Any:
+        """Return a result, or an item of a stream, as JSON.
+
+        Raises:
+            TypeError: It is no JSON value.
+            LimitExceeded: It is too large.
+        """
+        hint = self._result_hint()
+        try:
+            return orjson.Fragment(codec.encode(_told(value, hint)))
+        except (TypeError, ValueError) as error:
+            why = _refusal(value, hint, codec)
+            raise TypeError(
+                f"the result of {self.name} of agent '{agent}' cannot go to another "
+                f"process: {why or error}"
+            ) from error
+
+    def decode_result(self, agent: str, value: Any) -> Any:
+        """Return the result that JSON told.
+
+        Raises:
+            TypeError: It does not fit the annotation.
+        """
+        hint = self._result_hint()
+        try:
+            return _made(value, hint)
+        except Exception as error:
+            raise TypeError(
+                f"the result of {self.name} of agent '{agent}' does not fit {hint}: "
+                f"{error!r}"
+            ) from error
+
+    def _result_hint(self) -> Any:
+        hint = self._hint("return")
+        if self.streams:
+            items = typing.get_args(hint)
+            hint = items[0] if items else Any
+        return hint
+
+
+_KNOWN: Final[dict[Callable[..., Any], Signature]] = {}
+
+
+def signature_of(function: Any) -> Signature:
+    """Return the signature of a method; the newest are kept.
+
+    Raises:
+        TypeError: It is no public async method.
+    """
+    found = _KNOWN.get(function) if inspect.isfunction(function) else None
+    if found is None:
+        found = Signature(function)
+        if len(_KNOWN) >= _MANY:
+            _KNOWN.clear()
+        _KNOWN[function] = found
+    return found
+
+
+def _told(value: Any, hint: Any) -> Any:
+    if type(value) in _PLAIN:
+        return value
+    return structuring().unstructure(value, None if hint is Any else hint)
+
+
+def _made(value: Any, hint: Any) -> Any:
+    if hint is Any:
+        return value
+    if hint is None or hint is type(None):
+        if value is not None:
+            raise TypeError(f"None expected, not {value!r}")
+        return None
+    return structuring().structure(value, hint)
+
+
+def _refusal(value: Any, hint: Any, codec: Codec) -> str | None:
+    """Return why a value cannot be told as JSON, or None."""
+    try:
+        codec.encode(_told(value, hint))
+    except Exception as error:  # noqa: BLE001  # a hook of the user may raise anything
+        return str(error)
+    return None
