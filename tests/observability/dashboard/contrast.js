@@ -2,7 +2,7 @@
 const light = ([r, g, b]) => [r, g, b].map((c) => c / 255).map(
     (c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
     .reduce((sum, c, at) => sum + c * [0.2126, 0.7152, 0.0722][at], 0);
-const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+const parse = (text) => text.match(/[\d.]+/g).map(Number);
 const behind = (node) => {
     for (let each = node; each; each = each.parentElement) {
         const color = parse(getComputedStyle(each).backgroundColor);
