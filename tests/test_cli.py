@@ -1,8 +1,11 @@
 """`swarm demo`, as somebody at a terminal meets it."""
 
+import json
+import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -112,6 +115,30 @@ def test_an_interrupt_ends_the_demo_with_one_line(code, tmp_path):
     assert out == ""
     last = [line for line in err.splitlines() if not line.startswith("reviewed")]
     assert last == ["swarm demo: interrupted"]
+
+
+def test_a_watched_demo_serves_a_dashboard_until_an_interrupt(code, tmp_path):
+    command = [sys.executable, "-m", "swarm", "demo", str(code), "--dashboard"]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    line = process.stderr.readline()
+    assert line.startswith("dashboard of swarm 'audit': http://127.0.0.1:")
+    url, _, token = line.split()[-1].partition("?token=")
+    asked = urllib.request.Request(f"{url}api/overview")
+    asked.add_header("Authorization", f"Bearer {token}")
+    with urllib.request.urlopen(asked) as answer:
+        assert json.load(answer)["name"] == "audit"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "Traceback" not in err
+    assert not list(tmp_path.glob("swarm/*"))  # its runtime file has gone
 
 
 def test_a_killed_demo_goes_on_where_it_was(tmp_path):

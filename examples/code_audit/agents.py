@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import anyio.to_thread
 
 from swarm import Agent, Claim, Handoff, serves
@@ -39,16 +40,23 @@ class Scout(Agent):
 class Analyst(Agent):
     """Takes files as tasks, one at a time, and hands what it found to the reviewer."""
 
-    def __init__(self, folder: Path, is_clumsy: bool = False) -> None:
-        """Work on files below `folder`; a clumsy analyst fails now and then."""
+    def __init__(self, folder: Path, is_clumsy: bool = False, pace: float = 0) -> None:
+        """Work on files below `folder`, each for at least `pace` seconds.
+
+        A clumsy analyst fails now and then.
+        """
         self.folder = folder
         self.is_clumsy = is_clumsy
+        self.pace = pace
         self.taken = 0
 
     @serves("audit.file", lease=5)
     async def read(self, claim: Claim) -> dict[str, Any]:
         """Parse a file, at most once for each task, and hand the task on."""
         self.taken += 1
+        if self.pace:  # somebody watches
+            await claim.progress(30, "opening the file")
+            await anyio.sleep(self.pace)
         if self.is_clumsy and claim.attempt == 1 and self.taken % _STUMBLES == 0:
             raise ConnectionError(f"{self.name} spilled its coffee")
         file: str = claim.payload["file"]

@@ -32,14 +32,18 @@ async def audit(
     show: Show,
     analysts: int = 4,
     resume: Path | None = None,
+    watched: bool = False,
 ) -> tuple[str, str]:
     """Audit `folder`; return a sentence about it, and the report.
 
     The report is written to the file `report` as well, unless that is None. With
     `resume`, the work is kept in that folder, and what is there already goes on.
+    If it is watched, a dashboard is served, the analysts take their time, and the swarm
+    stays until it is cancelled.
 
     Raises:
         NothingToAudit: There is no such folder, or no Python file in it.
+        ImportError: It is to be watched, and the dashboard is not installed.
     """
     if not await anyio.Path(folder).is_dir():
         raise NothingToAudit(f"{folder} is not a folder")
@@ -48,6 +52,8 @@ async def audit(
     kept = f"file:{resume}?durability=process"
     storage = "memory://" if resume is None else kept
     async with Swarm("audit", storage) as swarm:
+        if watched:
+            await swarm.dashboard(actions=True, tell=show)
         scout = await swarm.spawn(Scout)
         files = [file async for file in scout.stream(Scout.files, folder)]
         if not files:
@@ -58,7 +64,7 @@ async def audit(
         await swarm.spawn(Reviewer, folder, name="reviewer", role="reviewer")
         await swarm.spawn(Writer)
         for number in range(analysts):
-            await swarm.spawn(Analyst, folder, number == 0)
+            await swarm.spawn(Analyst, folder, number == 0, 1.5 if watched else 0)
 
         async with anyio.create_task_group() as group:
             group.start_soon(follow, swarm, len(names), show)
@@ -73,8 +79,12 @@ async def audit(
                 await anyio.Path(report).write_text(text, encoding="utf-8")
             signed = {"file": str(report), "token": lease.token}
             await swarm.state.set("shared.audit.report", signed, guard=lease)
-    where = "" if report is None else f"; the report is in {report}"
-    return f"{written['summary']}{where}", text
+        where = "" if report is None else f"; the report is in {report}"
+        sentence = f"{written['summary']}{where}"
+        if watched:
+            show(f"{sentence}; Ctrl-C ends the swarm and its dashboard")
+            await anyio.sleep_forever()
+    return sentence, text
 
 
 async def start(swarm: Swarm, files: list[str], show: Show) -> PipelineRun:

@@ -22,11 +22,14 @@ def run_demo(
     analysts: int,
     out: TextIO,
     resume: Path | None = None,
+    *,
+    watched: bool = False,
 ) -> int:
     """Audit `folder` and return the exit status; progress and errors go to `out`.
 
     The report goes to the file `report`; None: to standard output. The work is kept in
-    the folder `resume`, and goes on there; None: it is kept nowhere.
+    the folder `resume`, and goes on there; None: it is kept nowhere. If the swarm is
+    watched, it serves a dashboard and stays until an interrupt.
     """
     program = _load()
     where = Path(asyncio.__file__).parent if folder is None else folder
@@ -40,7 +43,12 @@ def run_demo(
         return 1
     try:
         auditing = program.audit(
-            where, report, show=show, analysts=analysts, resume=resume
+            where,
+            report,
+            show=show,
+            analysts=analysts,
+            resume=resume,
+            watched=watched,
         )
         sentence, text = asyncio.run(auditing)
         if report is None:
@@ -48,7 +56,7 @@ def run_demo(
             show(sentence)
         else:
             print(sentence)
-    except* (program.NothingToAudit, OSError) as group:
+    except* (program.NothingToAudit, OSError, ImportError) as group:
         problems += map(str, _leaves(group))
     for problem in problems:
         show(f"swarm demo: {problem}")

@@ -56,6 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="keep the work in the folder WORK, and go on with what is there: run it, "
         "kill it in the middle, and run it again",
     )
+    demo.add_argument(
+        "--dashboard",
+        action="store_true",
+        help="serve a dashboard of the swarm, take time, and stay until Ctrl-C",
+    )
     add_commands(commands)
     _add_run(commands)
     _add_replay(commands)
@@ -69,9 +74,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = None if str(options.report) == "-" else options.report
     try:
         return run_demo(
-            options.folder, report, options.analysts, sys.stderr, options.resume
+            options.folder,
+            report,
+            options.analysts,
+            sys.stderr,
+            options.resume,
+            watched=options.dashboard,
         )
     except KeyboardInterrupt:
+        if options.dashboard:
+            return 0  # nothing else ends it
         print("swarm demo: interrupted", file=sys.stderr)
         return 130
 
