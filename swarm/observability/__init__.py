@@ -33,11 +33,43 @@ Rules of facts:
 - Sizes are bounded: 1,000 records a call, 200 parties of a wait-for graph.
 - Times called `at` or `*_at` are seconds since 1970; others are durations in seconds.
 
+**In a notebook** everything shows itself, as text that reads well and as HTML: swarms,
+refs, tasks and lists of them, locks with holder, queue and wait-for graph, semaphores,
+barriers, state with versions, changes and diffs, events, pipelines and their runs,
+checkpoints, handoffs, traces, timelines and reports of `swarm.testing`. Displaying
+waits for nothing, changes nothing and never raises; it is within 60 KB, everything is
+escaped and masked, and no script, style sheet or network is needed, so the HTML passes
+JupyterLab's sanitizer.
+
+```python
+swarm = await Swarm.open("demo", replace=True, on_failure="log")  # can be run again
+await swarm.show()  # updates in place until the swarm is idle
+```
+
+**A trace** is the story of one task: `swarm.trace(task)`. It is made from the task's
+record and the log; asks are in neither, so they are in it only if a timeline was open.
+**A timeline** tells when each agent was busy, or waited, and for what, while it was
+open; only then turns and asks are recorded. Both have `text()`, `mermaid()`, `svg()`,
+`html()` and `data()`, and say what they leave out: see `trace` and `Timeline`.
+
+```python
+with swarm.timeline() as timeline:
+    task = await swarm.tasks.submit("research.topic", {"topic": "bees"})
+    await task.result()
+print(timeline.text())
+print(swarm.trace(task).mermaid())
+```
+
+**Limits.** Facts are of this process: of other processes that share a tree one sees
+tasks, locks, state and events, and not their turns. A cell that an interrupt has ended
+raises `CancelledError`; in a kernel an open swarm wakes the event loop ten times a
+second so that the interrupt lands.
+
 **Telemetry**: `Swarm(interceptors=[telemetry()])` gives OpenTelemetry spans and
 metrics, with the extra `otel`; see `telemetry`.
 """
 
-from swarm.observability._diff import diff
+from swarm.observability._diff import Diff, diff
 from swarm.observability._facts import (
     agent,
     agents,
@@ -68,6 +100,7 @@ from swarm.observability._work_facts import (
 )
 
 __all__ = [
+    "Diff",
     "Timeline",
     "Trace",
     "agent",

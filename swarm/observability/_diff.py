@@ -3,14 +3,20 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from swarm.model import ABSENT, Path, canonical
+from swarm.model import ABSENT, Displayable, Path, canonical
 from swarm.observability._masking import masked
 
 _MOST: Final = 100
 """How many differences are told."""
 
 
-def diff(old: Any, new: Any) -> list[dict[str, Any]]:
+class Diff(list[dict[str, Any]], Displayable):
+    """What differs between two values: a list, which a notebook shows as a table."""
+
+    __slots__ = ()
+
+
+def diff(old: Any, new: Any) -> Diff:
     """Return what differs between two values, at most 100 places, in path order.
 
     Values are masked. `ABSENT` stands for no value at all.
@@ -20,10 +26,11 @@ def diff(old: Any, new: Any) -> list[dict[str, Any]]:
         ...}`; `path` is "" for the whole value; "old" is left out of "add", "new" of
         "remove". A last record `{"op": "more"}` says that there are others.
     """
-    found: list[dict[str, Any]] = []
+    found = Diff()
     for change in _changes(old, new, ()):
         if len(found) >= _MOST:
-            return [*found, {"op": "more"}]
+            found.append({"op": "more"})
+            break
         found.append(change)
     return found
 

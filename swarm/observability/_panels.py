@@ -96,9 +96,9 @@ COLOURS: Final = {
 
 _MEANINGS: Final = {
     "green": "complete completed open healthy idle accepted active created valid ok",
-    "red": "failed error critical lost broken died expired refused invalid",
+    "red": "failed fail error critical lost broken died expired expire invalid",
     "blue": "running busy requested initializing updated",
-    "orange": "escalated degraded draining ending paused rejected withdrawn deadlock",
+    "orange": "escalated escalate retry degraded draining ending paused rejected",
     "purple": "cancelled skipped deleted",
 }
 _COLOUR_OF: Final = {

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping
+from itertools import islice
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -21,6 +22,9 @@ from swarm.ports import Timer
 from swarm.system import Surface
 
 _REGISTRY: Final = Path.of("global", "registry")
+_LOOKED_AT: Final = 1_000
+"""How many waiting turns and tasks are looked at, each time."""
+
 _AGENTS: Final = 50
 """How many agents are drawn, those with the most work."""
 
@@ -102,7 +106,7 @@ class Timeline(Displayable):
             return
         now, graph = self._clock.wall(), coordinator.graph
         seen: dict[tuple[str, str], None] = {}
-        for party in graph.parties():
+        for party in islice(graph.parties(), _LOOKED_AT):
             if isinstance(party, Envelope):
                 for obstacle in graph.waits(party):
                     if not isinstance(obstacle, Envelope):

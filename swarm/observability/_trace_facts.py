@@ -1,6 +1,6 @@
 """The trace of a task: what happened for it, in order; see `_facts`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import attrs
@@ -66,10 +66,12 @@ def trace(swarm: Surface, task_id: str) -> dict[str, Any] | None:
     if source is None or record is None or not source.sees(record.spec.path):
         return None
     recorder = recorded(source.coordinator)
-    known = _correlations(source, record)
-    steps = [*_record_steps(record, _revisions(source, record))]
-    steps += _log_steps(source, record, known)
-    is_cut = _begin(source, record) < source.tail.compacted
+    begin = _begin(source, record)
+    commits = list(source.commits(begin))
+    known = _correlations(commits, record)
+    steps = [*_record_steps(record, _revisions(commits, record))]
+    steps += _log_steps(source, commits, record, known)
+    is_cut = begin < source.tail.compacted
     if recorder is not None:
         steps += _call_steps(recorder, known)
     steps.sort(key=lambda step: step.order)
@@ -148,10 +150,12 @@ def _record_steps(
         yield TraceStep(entry.at, entry.step, agent, target, text, failed, revision)
 
 
-def _revisions(source: FactSource, record: TaskRecord) -> dict[RecordEntry | None, int]:
+def _revisions(
+    commits: Sequence[Commit], record: TaskRecord
+) -> dict[RecordEntry | None, int]:
     """Return in which revision the log has each transition; None: the submission."""
     found: dict[RecordEntry | None, int] = {}
-    for commit in source.commits(_begin(source, record)):
+    for commit in commits:
         for document in commit.documents:
             if document.path == record.spec.path:
                 then = load_task(document)
@@ -163,10 +167,10 @@ def _revisions(source: FactSource, record: TaskRecord) -> dict[RecordEntry | Non
 # --- from the log ---------------------------------------------------------------------
 
 
-def _correlations(source: FactSource, record: TaskRecord) -> set[str]:
+def _correlations(commits: Sequence[Commit], record: TaskRecord) -> set[str]:
     """Return the correlation ids of what is done for a task."""
     found = {record.spec.id}
-    for commit in source.commits(_begin(source, record)):
+    for commit in commits:
         cause, requester = commit.cause, record.spec.requester
         if cause is None or commit.author == requester:
             continue
@@ -188,9 +192,9 @@ def _concerns(record: TaskRecord, commit: Commit) -> bool:
 def _is_of(record: TaskRecord, document: Document) -> bool:
     """Return whether a document is of a task: its record, a step, a checkpoint."""
     segments, task_id = document.path.segments, record.spec.id
-    if segments[0] == "global" and len(segments) >= 3:
-        return segments[1] in ("tasks", "task_steps") and segments[2] == task_id
-    return segments[0] == "checkpoints" and segments[1] == task_id
+    if segments[0] in ("task_steps", "checkpoints"):
+        return segments[1] == task_id
+    return document.path == record.spec.path
 
 
 def _attempts(record: TaskRecord) -> list[tuple[str, int, float]]:
@@ -206,10 +210,13 @@ def _attempts(record: TaskRecord) -> list[tuple[str, int, float]]:
 
 
 def _log_steps(
-    source: FactSource, record: TaskRecord, known: set[str]
+    source: FactSource,
+    commits: Sequence[Commit],
+    record: TaskRecord,
+    known: set[str],
 ) -> Iterator[TraceStep]:
     attempts = _attempts(record)
-    for commit in source.commits(_begin(source, record)):
+    for commit in commits:
         author = commit.author.agent_id
         cause = commit.cause
         is_ours = cause is not None and cause.correlation_id in known
@@ -239,7 +246,7 @@ def _commit_steps(
             continue
         segments = document.path.segments
         if _is_of(record, document):
-            if segments[1] == "task_steps" and not document.is_deleted:
+            if segments[0] == "task_steps" and not document.is_deleted:
                 text = f"step {segments[-1]}"
                 yield TraceStep(at, "step", author, TASK, text, revision=revision)
             elif segments[0] == "checkpoints" and not document.is_deleted:

@@ -8,7 +8,7 @@ import orjson
 
 from swarm.bus import Page
 from swarm.model import ABSENT, Change, ChangeList, Event, Path, Pattern
-from swarm.observability._diff import diff
+from swarm.observability._diff import Diff, diff
 from swarm.observability._masking import clipped
 from swarm.observability._panels import Badge, Fields, Fold, Lines, Panel, Part, Table
 from swarm.observability._source import MICRO, TreeSource, tail_of
@@ -92,6 +92,11 @@ def diff_table(differences: Sequence[dict[str, Any]]) -> Table:
     ]
     more = int(len(rows) < len(differences))
     return Table(("", "path", "before", "after"), rows, more)
+
+
+def diff_panel(differences: Diff) -> Panel:
+    """Return what differs between two values."""
+    return Panel(f"differences: {len(differences)}", "", [diff_table(differences)])
 
 
 _WORDS: Final = {"add": "created", "remove": "deleted", "change": "updated"}

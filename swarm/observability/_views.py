@@ -19,6 +19,7 @@ from swarm.observability import _coordination_views as coordination
 from swarm.observability import _swarm_views as agents
 from swarm.observability import _tree_views as tree
 from swarm.observability import _work_views as work
+from swarm.observability._diff import Diff
 from swarm.observability._panels import Lines, Panel, to_html, to_text
 from swarm.state import StateHandle
 from swarm.system import Surface
@@ -61,6 +62,7 @@ _VIEWS: Final[dict[type, View]] = {
     StateHandle: tree.state_panel,
     Change: tree.change_panel,
     ChangeList: tree.changes_panel,
+    Diff: tree.diff_panel,
     Event: tree.event_panel,
     Page: tree.events_panel,
 }

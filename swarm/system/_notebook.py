@@ -33,8 +33,8 @@ def _tick(coordinator: Coordinator) -> None:
 def kernel_of_notebook() -> Any:
     """Return the ipykernel that this process is, or None; imports nothing."""
     ipython = sys.modules.get("IPython")
-    shell = None if ipython is None else ipython.get_ipython()
-    return getattr(shell, "kernel", None)
+    get_shell = getattr(ipython, "get_ipython", None)
+    return None if get_shell is None else getattr(get_shell(), "kernel", None)
 
 
 async def end_previous(name: str) -> None:

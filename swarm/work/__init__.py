@@ -44,6 +44,7 @@ class Researcher(Agent):
 
 A method with a concurrency of 1 runs as turns. A paused agent takes no tasks, a
 stopping one no more; a closing swarm finishes what runs and leaves the rest pending.
+The commits and events of a served task have its id as their correlation id.
 
 ```python
 await swarm.tasks.gather("research.topic", inputs, need="all")  # or "first", or 3

@@ -10,7 +10,7 @@ import pytest
 
 from swarm import Agent, Pipeline, Policy, Stage, Swarm, event, serves
 from swarm.model import Displayable
-from swarm.observability import mimebundle
+from swarm.observability import diff, mimebundle
 from swarm.testing import explore
 from tests.observability.sanitizer import passed
 
@@ -223,6 +223,14 @@ def test_a_report_of_a_simulation_shows_its_failure():
     assert "&lt;b&gt;broken" in bundle["text/html"]
     passed(bundle["text/html"])
     passed(html_of(report.failure))
+
+
+def test_a_diff_is_a_list_that_shows_what_differs():
+    found = diff({"a": 1, "token": "hunter2"}, {"a": 2, "token": "hunter3"})
+    assert [each["path"] for each in found] == ["a", "token"]
+    assert "hunter" not in text_of(found)
+    assert "differences: 2" in text_of(found)
+    passed(html_of(found))
 
 
 def test_what_raises_when_it_is_drawn_is_shown_by_its_repr():

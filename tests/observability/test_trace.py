@@ -6,7 +6,18 @@ from xml.etree import ElementTree
 
 import pytest
 
-from swarm import Agent, Backoff, Claim, Handoff, NotFound, Policy, Swarm, event, serves
+from swarm import (
+    Agent,
+    Backoff,
+    Claim,
+    Handoff,
+    Interceptor,
+    NotFound,
+    Policy,
+    Swarm,
+    event,
+    serves,
+)
 from swarm.observability import Timeline, trace
 from swarm.system import coordinator_of
 from tests.observability.sanitizer import passed
@@ -228,6 +239,28 @@ async def test_nothing_is_recorded_once_every_timeline_has_stopped(swarm):
     assert coordinator.is_direct
     await worked(swarm)
     assert second.data()["agents"] == []
+
+
+async def test_a_timeline_runs_around_interceptors_and_takes_only_itself_away():
+    seen = []
+
+    class Watch(Interceptor):
+        async def ask(self, call, proceed):
+            seen.append(call.method)
+            return await proceed(call)
+
+        async def publish(self, call, proceed):
+            seen.append("publish")
+            return await proceed(call)
+
+    async with Swarm(interceptors=[Watch()]) as swarm:
+        hal = await swarm.spawn(Helper, name="hal")
+        with swarm.timeline() as timeline:
+            await hal.ask(Helper.wait)
+            await swarm.events.publish(Found(1))
+        await hal.ask(Helper.wait)
+    assert seen == ["Helper.wait", "publish", "Helper.wait"]
+    assert timeline.data()["agents"][0]["turns"] == 1
 
 
 async def test_a_timeline_is_drawn_as_text_mermaid_svg_and_html(swarm):
