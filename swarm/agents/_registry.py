@@ -9,7 +9,7 @@ from swarm.agents._lifecycle import Status
 from swarm.agents._records import AgentFailure, AgentInfo, AgentRecord, generated_path
 from swarm.agents._ref import Ref
 from swarm.errors import NoSuchAgent
-from swarm.model import Displayable, Path, check_choice, type_name
+from swarm.model import Displayable, Path, check_choice, repr_of, type_name
 
 _FAILURES: Final = 32
 
@@ -266,5 +266,5 @@ def info_of(cell: Cell) -> AgentInfo:
         waits_for=tuple(
             wait.describe_wait() for turn in cell.turns() for wait in graph.waits(turn)
         ),
-        error=None if cell.error is None else repr(cell.error),
+        error=None if cell.error is None else repr_of(cell.error),
     )

@@ -45,6 +45,7 @@ from swarm.model import (
     AgentStarted,
     AgentStopped,
     Document,
+    repr_of,
     type_name,
 )
 from swarm.ports import Plan, View, Write
@@ -566,7 +567,8 @@ class Supervisor:
         self, cell: Cell, error: BaseException, decision: RestartDecision
     ) -> None:
         extra = {"agent": cell.name, "decision": str(decision)}
-        log.error("agent %s failed: %r", cell, error, exc_info=error, extra=extra)
+        text = repr_of(error)
+        log.error("agent %s failed: %s", cell, text, exc_info=error, extra=extra)
         trace = "".join(traceback.format_exception(error, limit=-_FRAMES))
         failure = AgentFailure(
             agent=cell.name,
@@ -654,7 +656,7 @@ def _plan_status(view: View, cell: Cell) -> Plan:
     was, now = health_of(status_in(document)), health_of(cell.status)
     events: tuple[object, ...] = ()
     if was != now:
-        reason = repr(cell.error) if now == "failed" else ""
+        reason = repr_of(cell.error) if now == "failed" else ""
         events = (AgentHealthChanged(cell.name, now, was, reason),)
     return Plan((Write(cell.path, record=_record(cell)),), events)
 

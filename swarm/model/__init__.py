@@ -45,6 +45,7 @@ from swarm.model._checks import (
     check_seconds,
     check_text,
     check_whole,
+    repr_of,
     shown,
     told,
 )
@@ -208,6 +209,7 @@ __all__ = [
     "measure_of",
     "narrow",
     "private",
+    "repr_of",
     "shown",
     "sort_key",
     "to_change",

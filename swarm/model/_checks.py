@@ -13,6 +13,14 @@ def shown(value: object) -> str:
     return _SHOWN.repr(value)
 
 
+def repr_of(value: object) -> str:
+    """Return `repr(value)`, or the name of its class if that cannot be made."""
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001  # the value may nest too deep
+        return f"<{type(value).__name__} that cannot be shown>"
+
+
 def told(error: BaseException) -> str:
     """Return an error in words, also one whose own text cannot be made."""
     name = type(error).__name__

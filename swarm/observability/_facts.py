@@ -18,7 +18,7 @@ from swarm.agents import AgentInfo, Cell, info_of
 from swarm.bus import SubscriptionStats
 from swarm.coordination import HeldLock, HeldPermits, QueuedLock, QueuedPermits
 from swarm.errors import Closed
-from swarm.model import OWNER, Path
+from swarm.model import OWNER, Path, repr_of
 from swarm.observability._masking import clipped, masked, masked_text
 from swarm.observability._source import FactSource, bounded, seconds, source_of
 from swarm.system import Surface
@@ -181,7 +181,7 @@ def _failures(source: FactSource) -> dict[str, Any]:
 
 def _text(error: BaseException) -> str:
     try:
-        return clipped(masked_text(repr(error)), _ERROR)
+        return clipped(masked_text(repr_of(error)), _ERROR)
     except Exception:  # noqa: BLE001  # the repr is user code
         return f"{type(error).__name__}(...)"
 

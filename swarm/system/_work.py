@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from swarm.agents import Cell, Ref
 from swarm.errors import AccessDenied
-from swarm.model import OWNER, AgentIdentity, Path
+from swarm.model import OWNER, AgentIdentity, Path, repr_of
 from swarm.system._coordinator import Coordinator
 from swarm.work import (
     Schedules,
@@ -47,7 +47,7 @@ def _worker(cell: Cell) -> TaskWorker:
         started_at=cell.started_at,
         queue=cell.load(),
         errors=cell.failures,
-        error=None if cell.error is None else repr(cell.error),
+        error=None if cell.error is None else repr_of(cell.error),
     )
 
 

@@ -1,5 +1,6 @@
 """A value that nests too deep is refused by one clear error, wherever it is given."""
 
+import asyncio
 from typing import Any
 
 import attrs
@@ -13,6 +14,7 @@ from swarm import (
     Key,
     LimitExceeded,
     Pipeline,
+    Restart,
     Stage,
     Swarm,
     TaskError,
@@ -63,6 +65,9 @@ class Digger(Agent):
     async def dig(self, value: Any) -> Any:
         return value
 
+    async def fail(self, value: Any) -> None:
+        raise ValueError(value)
+
     @serves("dig")
     async def serve(self, claim: Claim) -> Any:
         return DEEP["list"]
@@ -106,6 +111,12 @@ async def test_a_deep_result_fails_its_task_and_a_deep_error_is_told():
         task = await swarm.tasks.submit("dig", {}, max_retries=0)
         with pytest.raises(TaskError, match="nests too deep"):
             await task.result()
+        ref = await swarm.spawn(Digger, name="ada", restart=Restart("permanent"))
+        await ref.tell(Digger.fail, DEEP["list"])
+        await asyncio.sleep(10)
+        assert await ref.ask(Digger.dig, 1) == 1
+        assert "cannot be shown" in str(swarm.agents.info("ada").error)
+        assert "cannot be shown" in swarm.explain()
         assert "cannot be shown" in told(ValueError(DEEP["list"]))
         assert shown(DEEP["tuple"]) == "(((((...),),),),)"
         assert len(shown("x" * 1_000_000)) < 100
