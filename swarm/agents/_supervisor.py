@@ -1,14 +1,18 @@
-"""The supervisor: spawns agents, ends them, and answers for their failures."""
+"""The supervisor: spawns agents, pauses and stops them, and ends them.
 
-import traceback
+What follows from their failures is in `_failures.py`.
+"""
+
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any
 from weakref import WeakValueDictionary
 
 from swarm.agents._agent import Actor, bind
-from swarm.agents._cell import Cell, log
+from swarm.agents._announcing import plan_arrival, plan_departure, plan_status
+from swarm.agents._cell import Cell
 from swarm.agents._envelope import Envelope, asking_party, calling_turn
+from swarm.agents._failures import Failures
 from swarm.agents._group import Group, SpawnOptions
 from swarm.agents._host import Host
 from swarm.agents._life import (
@@ -25,35 +29,12 @@ from swarm.agents._life import (
     run_bounded,
     until_still,
 )
-from swarm.agents._lifecycle import Status, Step, follow, health_of
-from swarm.agents._protocol import calls_of
-from swarm.agents._records import (
-    AgentFailure,
-    AgentRecord,
-    process_in,
-    registry_path,
-    status_in,
-)
+from swarm.agents._lifecycle import Status, Step, follow
+from swarm.agents._records import registry_path
 from swarm.agents._registry import AgentTable
-from swarm.agents._restart import RestartDecision, Times, admit, decide
-from swarm.errors import AgentDied, NameTaken, RemoteCancelled
-from swarm.model import (
-    OWNER,
-    AgentHealthChanged,
-    AgentIdentity,
-    AgentRegistered,
-    AgentStarted,
-    AgentStopped,
-    Document,
-    repr_of,
-    type_name,
-)
-from swarm.ports import Plan, View, Write
-
-_FRAMES: Final = 20
-"""How many frames of a failure's traceback are kept, as text."""
-
-_DYING: Final = (Status.ERROR, Status.OFFLINE)
+from swarm.agents._restart import RestartDecision, decide
+from swarm.errors import AgentDied, NameTaken
+from swarm.model import OWNER, AgentIdentity, type_name
 
 
 class Supervisor:
@@ -69,15 +50,14 @@ class Supervisor:
         self.host: Host = host
         self.table: AgentTable = table
         self._replaced: dict[Cell, None] = {}  # their names are others' already
-        self._groups: dict[Cell, Group] = {}
-        self._times: dict[Cell, Times] = {}
+        self._failures = Failures(self, table, self._publish_later)
         self._named: WeakValueDictionary[str, Group] = WeakValueDictionary()
         # A simulation has its own: one whose messages and turns can go wrong.
         self._cell_type: type[Cell] = host.runtime.substitute(Cell)
 
     def group_of(self, cell: Cell) -> Group | None:
         """Return the innermost group that an agent is in, or None."""
-        return self._groups.get(cell)
+        return self._failures.groups.get(cell)
 
     # --- spawn ------------------------------------------------------------------------
 
@@ -99,7 +79,7 @@ class Supervisor:
             self._replaced[cell.heir_of] = None
         if group is not None:
             group._add(cell)
-            self._groups[cell] = group
+            self._failures.groups[cell] = group
         try:
             if cell.heir_of is not None:
                 await self._succeed(cell)
@@ -107,7 +87,7 @@ class Supervisor:
             self.host.attach(cell)
             cell.registered = True
             if self.host.commits_at_once:
-                self.host.apply_now(cell.identity, _plan_arrival, cell)
+                self.host.apply_now(cell.identity, plan_arrival, cell)
             else:
                 await self.announce(cell)
         except BaseException as error:
@@ -126,7 +106,7 @@ class Supervisor:
         Raises:
             NameTaken: An agent of this name lives in another process.
         """
-        await self.host.apply(cell.identity, _plan_arrival, cell)
+        await self.host.apply(cell.identity, plan_arrival, cell)
 
     def _prepare(
         self,
@@ -207,7 +187,7 @@ class Supervisor:
     async def _publish(self, cell: Cell) -> None:
         """Write down a status that changed."""
         if cell.registered:
-            await self.host.apply(cell.identity, _plan_status, cell)
+            await self.host.apply(cell.identity, plan_status, cell)
 
     def _publish_later(self, cell: Cell) -> None:
         self.host.start(self._publish(cell), f"agent {cell} status")
@@ -280,11 +260,8 @@ class Supervisor:
         finish(cell, reason)
         self.host.detach(cell)
         self.table.remove(cell)
-        self._times.pop(cell, None)
         self._stop_timer(cell, None)
-        group = self._groups.pop(cell, None)
-        if group is not None:
-            group._forget(cell)
+        self._failures.forget(cell)
 
     async def _bury(self, cell: Cell) -> None:
         """Wait for an agent's tasks, close what it has open, remove its document."""
@@ -292,7 +269,7 @@ class Supervisor:
             await until_still(cell)
             error = await close_instance(cell, cell.reason)
             if error is not None:
-                self._note(cell, error, RestartDecision.STOP)
+                self._failures.note(cell, error, RestartDecision.STOP)
                 if cell.reason == "stopped":
                     cell.reason, cell.error = "failed", error
                 else:
@@ -313,16 +290,8 @@ class Supervisor:
     async def _depart(self, cell: Cell) -> None:
         """Remove an agent's document and announce its end."""
         if cell.registered:
-            await self.host.apply(cell.identity, self._plan_departure, cell)
+            await self.host.apply(cell.identity, plan_departure, cell, self.table)
             cell.registered = False
-
-    def _plan_departure(self, view: View, cell: Cell) -> Plan:
-        if _is_elsewhere(view.find(cell.path), cell):
-            return Plan()  # its arrival had yet to be committed, and will not be
-        heir = self.table.cells.get(cell.name)
-        is_inherited = heir is not None and heir.registered
-        writes = () if is_inherited else (Write(cell.path),)
-        return Plan(writes, (AgentStopped(cell.name, cell.reason),))
 
     async def stop(self, cell: Cell, timeout: float | None) -> None:
         """Let an agent finish what is queued, then end it; see `Ref.stop`."""
@@ -354,7 +323,7 @@ class Supervisor:
             return False
         self._forget(cell, "stopped")
         if cell.registered:
-            self.host.apply_now(cell.identity, self._plan_departure, cell)
+            self.host.apply_now(cell.identity, plan_departure, cell, self.table)
             cell.registered = False
         self._is_gone(cell)
         return True
@@ -405,7 +374,7 @@ class Supervisor:
                 reason = "failed"
                 cell.failures += 1
                 cell.error = error
-                self._note(cell, error, RestartDecision.STOP)
+                self._failures.note(cell, error, RestartDecision.STOP)
                 if cell.stops_itself and cell.restart is None:
                     self.host.escalate(error)
             if reason == "stopped" and self._restarts_itself(cell):
@@ -422,7 +391,7 @@ class Supervisor:
         cell.accepting = True
         self._stop_timer(cell, None)
         halt(cell)
-        self._restart(cell, AgentDied(f"agent {cell} stopped by itself"))
+        self._failures.restart(cell, AgentDied(f"agent {cell} stopped by itself"))
         return True
 
     # --- failure ----------------------------------------------------------------------
@@ -431,157 +400,19 @@ class Supervisor:
         self, cell: Cell, error: BaseException, envelope: Envelope | None = None
     ) -> None:
         """Take a failure that no asker receives, and the request in hand."""
-        decision = decide(cell.restart, error)
-        if cell.status in _DYING or (
-            cell.status is Status.DRAINING and decision is RestartDecision.RESTART
-        ):
-            decision = RestartDecision.STOP
-        if cell.status in _DYING:
-            self._note(cell, error, decision)
-            if not isinstance(error, Exception):
-                self.host.escalate(error)
-            return
-        cell.error = error
-        if decision is RestartDecision.STOP:
-            self._note(cell, error, decision)
-            self.end(cell, "failed")
-            return
-        if cell.status is Status.DRAINING:
-            self._note(cell, error, decision)
-            self.end(cell, "failed")
-            self.host.escalate(error)
-            return
-        self._note(cell, error, decision)
-        halt(cell)
-        if (
-            decision is RestartDecision.RESTART
-            and envelope is not None
-            and cell.restart is not None
-            and cell.restart.in_hand == "redeliver"
-        ):
-            box = cell.aside_box if envelope.call.interleaves else cell.mailbox
-            (box or cell.open_mailbox()).put_back(envelope)
-        self._decided(cell, error, decision)
-
-    def _decided(
-        self, cell: Cell, error: BaseException, decision: RestartDecision
-    ) -> None:
-        """Restart a halted agent, or pass its failure on."""
-        if decision is RestartDecision.RESTART:
-            self._restart(cell, error)
-        else:
-            self.give_up(cell, error)
+        self._failures.failed(cell, error, envelope)
 
     def interrupted(self, cell: Cell) -> None:
         """Take note that something an agent left open has cancelled its own task."""
-        if cell.status not in _DYING and cell.status is not Status.DRAINING:
-            halt(cell)
-            self.host.start(self._interrupted(cell), f"agent {cell} interrupted")
+        self._failures.interrupted(cell)
 
-    async def _interrupted(self, cell: Cell) -> None:
-        """Close the instance, and treat what that raises as the agent's failure."""
-        await until_still(cell)
-        error: BaseException | None = None
-        if cell.status is Status.ERROR:
-            error = await close_instance(cell, "failed")
-        if error is None:
-            error = RemoteCancelled(
-                f"the task of agent {cell} was cancelled by something it left open"
-            )
-        if cell.status is Status.ERROR:
-            decision = decide(cell.restart, error)
-            cell.failures += 1
-            cell.error = error
-            self._note(cell, error, decision)
-            if decision is RestartDecision.STOP:
-                self.end(cell, "failed")
-            else:
-                self._decided(cell, error, decision)
-
-    def _restart(self, cell: Cell, error: BaseException) -> None:
-        """Restart a halted agent, if its limit allows one more."""
-        restart = cell.restart
-        assert restart is not None  # or nothing would restart it
-        ok, times = admit(
-            self._times.get(cell, ()), self.host.now(), restart.max, restart.within
-        )
-        self._times[cell] = times
-        if not ok:
-            error.add_note(f"agent {cell} was restarted {restart.max} times already")
-            self.give_up(cell, error)
-            return
-        chance = self.host.entropy.jitter(0.0, 1.0)
-        delay = restart.backoff.delay(len(times), chance)
-        group = self._groups.get(cell)
-        if group is None:
-            group = self._groups[cell] = Group(self, "", "one_for_one")
-            group._add(cell)
-        group._member_failed(cell, error, delay)
+    async def revive(self, cell: Cell, reason: str) -> None:
+        """Build a halted agent anew and let it begin; a failure counts as one more."""
+        await self._failures.revive(cell, reason)
 
     def give_up(self, cell: Cell, error: BaseException) -> None:
         """Pass the failure of a halted agent on to its group, or to the system."""
-        group = self._groups.get(cell)
-        if group is not None:
-            group._give_up(error)
-        else:
-            self.end(cell, "failed")
-            self.host.escalate(error)
-
-    async def revive(self, cell: Cell, reason: str) -> None:
-        """Build a halted agent anew and let it begin; a failure counts as one more.
-
-        Args:
-            cell: The agent.
-            reason: Why its last instance ended.
-        """
-        try:
-            await until_still(cell)
-            error = None
-            if cell.status is Status.ERROR:
-                error = await close_instance(cell, reason)
-            if cell.status is Status.ERROR and cell.surfaces is not None:
-                await cell.surfaces.ended(reason)
-            if cell.status is Status.ERROR and cell.keeps:
-                await release(cell)  # the new instance gets a task of its own
-            if cell.status is not Status.ERROR:
-                return  # it was ended meanwhile
-            if error is not None:
-                self._note(cell, error, RestartDecision.RESTART)
-            cell.surfaces = cell.context = None
-            cell.is_interrupted = False
-            cell.status = follow(cell.status, Step.RESTART, cell.name)
-            cell.restarts += 1
-            agent = build(cell.factory, cell.args)
-            cell.agent = agent
-            cell.calls = calls_of(type(agent))
-            bind(agent, cell)
-            await begin(cell)
-        except Exception as error:  # noqa: BLE001  # failed() takes it
-            if cell.status is Status.INITIALIZING:
-                cell.failures += 1
-                self.failed(cell, error)
-            return
-        self._publish_later(cell)
-
-    def _note(
-        self, cell: Cell, error: BaseException, decision: RestartDecision
-    ) -> None:
-        extra = {"agent": cell.name, "decision": str(decision)}
-        text = repr_of(error)
-        log.error("agent %s failed: %s", cell, text, exc_info=error, extra=extra)
-        trace = "".join(traceback.format_exception(error, limit=-_FRAMES))
-        failure = AgentFailure(
-            agent=cell.name,
-            error=error,
-            at=self.host.clock.wall(),
-            decision=decision.value,
-            trace=trace,
-        )
-        self.table.note_failure(failure)
-        if decision is not RestartDecision.ESCALATE:  # else it is raised in the end
-            _forget_frames(error)
-        if cell.registered and cell.status not in _DYING:
-            self._publish_later(cell)
+        self._failures.give_up(cell, error)
 
     # --- groups -----------------------------------------------------------------------
 
@@ -596,19 +427,6 @@ class Supervisor:
         return known
 
 
-def _forget_frames(error: BaseException) -> None:
-    """Let go of the frames, and so of the locals, of an error that is only kept."""
-    chain: list[BaseException | None] = [error]
-    seen: set[int] = set()
-    while chain:
-        each = chain.pop()
-        if each is not None and id(each) not in seen:
-            seen.add(id(each))
-            each.__traceback__ = None
-            chain += [each.__cause__, each.__context__]
-            chain += each.exceptions if isinstance(each, BaseExceptionGroup) else ()
-
-
 def _is_settled(old: Cell, heir: Cell) -> bool:
     """Return whether an heir need not wait any more for the agent it replaces."""
     return old.is_gone or heir.killed
@@ -618,50 +436,3 @@ def _raise_failure(cell: Cell) -> None:
     """Raise what made the end of a stopping agent fail."""
     if cell.reason == "failed" and isinstance(cell.error, Exception):
         raise cell.error
-
-
-# Rules see the agent as it is when they are committed, not as it was when the commit
-# was requested: commits that overtake each other must neither leave an old status
-# behind nor bring back the document of an agent that has gone meanwhile.
-
-
-def _plan_arrival(view: View, cell: Cell) -> Plan:
-    document = view.find(cell.path)
-    if cell.status is Status.OFFLINE:
-        return Plan()
-    if document is not None and _is_elsewhere(document, cell):
-        raise NameTaken(
-            f"an agent called '{cell.name}' lives in another process, "
-            f"{process_in(document)}"
-        )
-    name, kind, role = cell.name, cell.identity.type, cell.identity.role
-    return Plan(
-        (Write(cell.path, record=_record(cell)),),
-        (AgentRegistered(name, kind, role, cell.capabilities), AgentStarted(name)),
-    )
-
-
-def _is_elsewhere(document: Document | None, cell: Cell) -> bool:
-    """Return whether an agent's document is gone, or is of one in another process."""
-    if document is None or not cell.host.origin:
-        return document is None
-    return process_in(document) != cell.host.origin
-
-
-def _plan_status(view: View, cell: Cell) -> Plan:
-    document = view.find(cell.path)
-    if _is_elsewhere(document, cell) or cell.status is Status.OFFLINE:
-        return Plan()
-    assert document is not None
-    was, now = health_of(status_in(document)), health_of(cell.status)
-    events: tuple[object, ...] = ()
-    if was != now:
-        reason = repr_of(cell.error) if now == "failed" else ""
-        events = (AgentHealthChanged(cell.name, now, was, reason),)
-    return Plan((Write(cell.path, record=_record(cell)),), events)
-
-
-def _record(cell: Cell) -> AgentRecord:
-    identity, capabilities = cell.identity, cell.capabilities
-    process = cell.host.origin
-    return AgentRecord(identity, capabilities, cell.started_at, cell.status, process)

@@ -33,7 +33,7 @@ from swarm.errors import (
     Closed,
     ConfigMismatch,
 )
-from swarm.model import AgentIdentity, Commit, Displayable, Document, Path, told
+from swarm.model import AgentIdentity, Commit, Displayable, Document, Path, repr_of
 
 BARRIERS: Final = Path.of("barriers")
 """The folder of their documents."""
@@ -127,7 +127,7 @@ class Barrier:
         try:
             _check_done(self.action())
         except BaseException as error:
-            why = f"its action raised {told(error)}"
+            why = f"its action raised {repr_of(error)}"
             await self._break(identity, why, waiter.id)
             raise
         ended: Ended | None = await self._core.commit_plan(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Container
 
 from swarm.agents import AgentInfo, Cell, Envelope, info_of
-from swarm.model import Path, told
+from swarm.model import Path, repr_of
 from swarm.system._coordinator import Coordinator
 
 
@@ -81,5 +81,8 @@ def _failure_lines(
     count = registry.failure_count if may_read is None else len(shown)
     return [
         f"failures that reached no asker: {count}",
-        *(f"  '{each.agent}': {told(each.error)} -> {each.decision}" for each in shown),
+        *(
+            f"  '{each.agent}': {repr_of(each.error)} -> {each.decision}"
+            for each in shown
+        ),
     ]
