@@ -37,6 +37,7 @@ class SpawnOptions:
     restart: Restart | None = None
     shutdown: float = 5.0
     replace: bool = False
+    singleton: bool = False
 
     def check(self) -> None:
         """Refuse options that cannot be meant.
@@ -52,6 +53,8 @@ class SpawnOptions:
             raise TypeError(f"restart takes a Restart or None, not {self.restart!r}")
         if isinstance(self.capabilities, str):
             raise TypeError("capabilities is a list of names, not one text")
+        if self.singleton and (self.name is None or self.replace):
+            raise TypeError("a singleton has a name=, and replaces no other agent")
 
 
 class Group:

@@ -37,7 +37,7 @@ class AgentStopped:
 
     Attributes:
         agent_id: Its name.
-        reason: Why: "stopped", "killed", "failed" or "closed".
+        reason: Why: "stopped", "killed", "failed", "closed" or "process died".
     """
 
     agent_id: str

@@ -64,7 +64,7 @@ from swarm.system._policy_gate import PolicyGate
 from swarm.system._tasks import OwnedTasks
 
 if TYPE_CHECKING:  # a hello world loads neither
-    from swarm.processes import Membership
+    from swarm.processes import Membership, Singletons
     from swarm.storage import Opened, SnapshotManager
     from swarm.work import (
         HandoffManager,
@@ -115,6 +115,7 @@ class Coordinator:
         commits_at_once: Whether there is `apply_now`: the tree is in this process.
         phase: How far the swarm has come.
         membership: This process among others; None: no other one shares the tree.
+        singletons: Those that this process runs or stands by for; None then.
         origin: The id of this process; "" then.
         failures: The failures that reached no asker and no supervisor, in order.
         cancel_body: Called when the swarm ends although its body has not.
@@ -171,6 +172,8 @@ class Coordinator:
         self.ask_timeout: float = math.inf if timeout is None else float(timeout)
         self.stream_window: int = config.stream_window
         self.kernel: Kernel = kernel
+        self._unfenced: Kernel = getattr(kernel, "unfenced", kernel)
+        self.singletons: Singletons | None = None
         self.membership: Membership | None = membership
         self.origin: str = "" if membership is None else membership.id
         self.codec: Codec = Codec(config.limits)
@@ -334,7 +337,7 @@ class Coordinator:
         self, author: AgentIdentity, rule: Callable[..., Plan], *arguments: Any
     ) -> None:
         """Ask a rule and commit what it plans, as one step."""
-        await self.kernel.apply(author, rule, *arguments)
+        await self._unfenced.apply(author, rule, *arguments)
 
     def intercept(self, interceptors: Interceptors | None) -> None:
         """Run these around asks, tells, turns and events from now on.

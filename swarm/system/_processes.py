@@ -1,13 +1,56 @@
 """What a swarm does as one of several processes that share a tree."""
 
 from contextlib import suppress
+from typing import NamedTuple
 
 from swarm.errors import NameTaken, SwarmError
-from swarm.ports import Inboxes
-from swarm.processes import Answers, Calls, Membership, Network, Post, RemoteRef
+from swarm.ports import Clock, Inboxes, Kernel, Tail, current_runtime
+from swarm.processes import (
+    Answers,
+    Calls,
+    FencedKernel,
+    Membership,
+    Network,
+    Post,
+    RemoteRef,
+    Singletons,
+)
 from swarm.system._coordinator import Coordinator, log
 
 _LOST = "its process was taken for dead"
+
+
+class Joined(NamedTuple):
+    """A process that has joined those that share a tree.
+
+    Attributes:
+        membership: The process among the others.
+        kernel: The tree, which refuses what an agent that lives elsewhere would write.
+        inboxes: How processes reach each other.
+        seed: What the ids and the jitter of this process come from.
+    """
+
+    membership: Membership
+    kernel: FencedKernel
+    inboxes: Inboxes
+    seed: int | str | None
+
+
+async def join(
+    kernel: Kernel,
+    tail: Tail,
+    inboxes: Inboxes,
+    clock: Clock,
+    ttl: float,
+    seed: int | str | None,
+) -> Joined:
+    """Join the processes that share a tree."""
+    membership = Membership(kernel, tail, clock, ttl)
+    await membership.join()
+    seed = current_runtime().entropy_seed if seed is None else seed
+    if seed is not None:  # processes of one seed draw different ids all the same
+        seed = f"{seed}:{membership.id}"
+    return Joined(membership, FencedKernel(kernel), inboxes, seed)
 
 
 class Connection:
@@ -18,10 +61,9 @@ class Connection:
         calls: The requests of this process to agents in others.
     """
 
-    def __init__(
-        self, coordinator: Coordinator, membership: Membership, inboxes: Inboxes
-    ) -> None:
+    def __init__(self, coordinator: Coordinator, joined: Joined) -> None:
         """Connect once `open` is called."""
+        membership, inboxes, kernel = joined.membership, joined.inboxes, joined.kernel
         self.membership: Membership = membership
         self._coordinator = coordinator
         self._post = Post(inboxes)
@@ -33,9 +75,12 @@ class Connection:
         self._network = Network(
             coordinator, membership, self.calls, table, tail, RemoteRef
         )
+        coordinator.singletons = self._singletons = Singletons(
+            self._network, kernel, tail, coordinator.supervisor
+        )
         membership.bury = coordinator.coordination.forget
         membership.on_gone.append(self._answers.forget)
-        membership.on_lost += (self._lose, self._answers.lose)
+        membership.on_lost += (self._lose, self._answers.lose, self._singletons.lose)
         membership.give_up = self._give_up
         membership.on_joined = self._come_back
 
@@ -45,6 +90,7 @@ class Connection:
         await self._post.open(self.membership.id)
         coordinator.registry.elsewhere = self._network
         coordinator.at_close(self.calls.close)
+        coordinator.attachments.append(self._singletons)
         coordinator.start(
             self.membership.begin(coordinator.start), "process heartbeat", last=True
         )
@@ -77,3 +123,4 @@ class Connection:
             except NameTaken as error:
                 log.warning("agent %s ends: %s", cell, error)
                 supervisor.end(cell, "failed")
+        await self._singletons.stand_by_again()

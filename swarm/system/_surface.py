@@ -30,6 +30,7 @@ from swarm.system._coordinator import Coordinator
 from swarm.system._drawings import TimelineDrawing, TraceDrawing, observability
 from swarm.system._explain import explain_agents
 from swarm.system._intercepted import intercepted_spawn
+from swarm.system._singleton import spawn_singleton
 from swarm.system._storage import flush, snapshots_of
 
 if TYPE_CHECKING:  # a hello world loads neither
@@ -177,6 +178,7 @@ class Surface(Displayable):
         restart: Restart | None = None,
         shutdown: float = 5.0,
         replace: bool = False,
+        singleton: bool = False,
         **unknown: Never,
     ) -> Ref[A]:
         """Build an agent, run its `started`, announce it, and return a ref to it.
@@ -196,6 +198,10 @@ class Surface(Displayable):
             shutdown: Seconds that its end may take: code that ignores its
                 cancellation for longer is left behind, with an error.
             replace: Whether to stop an agent that has this name, and take its place.
+            singleton: Whether at most one agent of this name lives over all processes
+                that share the tree. While another process runs it, this one stands by
+                and returns a ref to it; when that process has gone, one of the others
+                starts it. Stopped, killed or failed for good, it is over for all.
             **unknown: None: arguments of the factory are positional.
 
         Raises:
@@ -216,9 +222,14 @@ class Surface(Displayable):
             restart=restart,
             shutdown=shutdown,
             replace=replace,
+            singleton=singleton,
         )
         supervisor = self._coordinator.supervisor
         spawner = self._identity
+        if singleton:
+            return await spawn_singleton(
+                self._coordinator, factory, args, options, spawner
+            )
         interceptors = self._coordinator.interceptors
         if interceptors is not None and interceptors.spawn is not None:
             ref: Ref[A] = await intercepted_spawn(

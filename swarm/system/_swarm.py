@@ -31,8 +31,8 @@ from swarm.system._work_attachments import WorkAttachments
 if TYPE_CHECKING:
     from os import PathLike
 
-    from swarm.processes import Membership
     from swarm.storage import Opened, Snapshot, Storage
+    from swarm.system._processes import Joined
     from swarm.system._recording import Recording
 
 _MEMORY: Final = "memory://"
@@ -214,7 +214,7 @@ class Swarm(Surface):
         clock = LoopClock() if self._clock is None else self._clock
         try:
             kernel, tail, stored = await self._open_kernel(clock)
-            membership = await self._join(kernel, tail, stored, clock)
+            joined = await self._join(kernel, tail, stored, clock)
         except BaseException:
             self._is_opened = False
             raise
@@ -223,19 +223,19 @@ class Swarm(Surface):
             self._config,
             self._policy,
             AgentSurfaces,
-            kernel,
+            kernel if joined is None else joined.kernel,
             tail,
             clock,
-            self._seed if membership is None else f"{self._seed}:{membership.id}",
+            self._seed if joined is None else joined.seed,
             on_failure=self._on_failure,
             release=kernel.close,
-            membership=membership,
+            membership=None if joined is None else joined.membership,
             interceptors=self._interceptors,
         )
-        if membership is not None and stored is not None and stored.inboxes is not None:
+        if joined is not None:
             from swarm.system._processes import Connection
 
-            await Connection(self._coordinator, membership, stored.inboxes).open()
+            await Connection(self._coordinator, joined).open()
         if stored is not None:
             self._coordinator.keep(stored)
         self._coordinator.attachments.append(WorkAttachments(self._coordinator))
@@ -274,19 +274,18 @@ class Swarm(Surface):
 
     async def _join(
         self, kernel: Kernel, tail: Tail, opened: "Opened | None", clock: Clock
-    ) -> "Membership | None":
+    ) -> "Joined | None":
         """Join the processes that share the tree, if others can."""
         if opened is None or opened.inboxes is None:
             return None
-        from swarm.processes import Membership
+        from swarm.system._processes import join
 
-        membership = Membership(kernel, tail, clock, self._config.process_ttl)
         try:
-            await membership.join()
+            ttl = self._config.process_ttl
+            return await join(kernel, tail, opened.inboxes, clock, ttl, self._seed)
         except BaseException:
             await kernel.close()
             raise
-        return membership
 
     async def close(self) -> None:
         """End the swarm: agents finish what is queued, stop, and no task is left.

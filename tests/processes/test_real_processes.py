@@ -95,3 +95,38 @@ async def test_a_process_that_was_stopped_for_too_long_comes_back(server):
         again = await until(lambda: swarm.agents.get("ada"))
         assert again != ada
         assert await again.ask(Shop.add, 1) == 2
+
+
+async def test_a_singleton_moves_from_a_process_that_is_stopped_or_killed(server):
+    name = next(NAMES)
+    run = (server.url, name, "boss", "singleton")
+    async with (
+        Swarm(name, server.url, config=CONFIG) as swarm,
+        program(*run) as first,
+        program(*run) as second,
+        swarm.state.watch("shared.beacon") as changes,
+    ):
+        await asyncio.wait_for(anext(changes), 20)
+        first.send_signal(signal.SIGSTOP)
+        seen = []
+        async with asyncio.timeout(30):
+            async for change in changes:
+                seen.append(change.value["by"])
+                if seen[-1] == second.pid and seen.count(second.pid) > 20:
+                    break
+                if seen.count(second.pid) == 1:
+                    first.send_signal(signal.SIGCONT)
+        taken = seen.index(second.pid)
+        assert first.pid not in seen[taken:]  # its writes are refused
+        await until(
+            lambda: swarm.agents["boss"].process and len(list(live(swarm))) == 3
+        )
+        second.send_signal(signal.SIGKILL)
+        async with asyncio.timeout(30):
+            async for change in changes:
+                if change.value["by"] == first.pid:
+                    break
+
+
+def live(swarm):
+    return swarm._coordinator.membership.processes()

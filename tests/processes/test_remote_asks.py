@@ -429,7 +429,7 @@ async def test_a_message_that_arrives_twice_is_taken_once():
 
 
 def server_inboxes(one, two):
-    return [one._coordinator.kernel._inboxes]
+    return [one._coordinator.kernel.unfenced._inboxes]
 
 
 def test_asks_between_processes_end_the_same_under_every_schedule():

@@ -5,6 +5,7 @@ Run as `python -m tests.support.process_program URL SWARM AGENT [singleton]`. It
 """
 
 import asyncio
+import os
 import sys
 from typing import Any
 
@@ -21,7 +22,7 @@ class Beacon(Shop):
         number = 0
         while True:
             number += 1
-            await self.shared.set("beacon", {"by": self.name, "n": number})
+            await self.shared.set("beacon", {"by": os.getpid(), "n": number})
             await asyncio.sleep(0.01)
 
 

@@ -136,6 +136,8 @@ class RedisInboxes:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+            waiting = self._waiting.server.connection  # or the next read waits for it
+            _ignore(self._wire.send("CLIENT", "UNBLOCK", waiting))
             _ignore(self._wire.send("DEL", self._key))
 
     async def close(self) -> None:
