@@ -64,7 +64,7 @@ async def audit(
         await swarm.spawn(Reviewer, folder, name="reviewer", role="reviewer")
         await swarm.spawn(Writer)
         for number in range(analysts):
-            await swarm.spawn(Analyst, folder, number == 0, 1.5 if watched else 0)
+            await swarm.spawn(Analyst, folder, number == 0, 3 if watched else 0)
 
         async with anyio.create_task_group() as group:
             group.start_soon(follow, swarm, len(names), show)

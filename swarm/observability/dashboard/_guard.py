@@ -42,6 +42,7 @@ _HEADERS: Final = tuple(
 _WELCOME: Final = (
     "<!doctype html><html lang=en><meta charset=utf-8>"
     '<meta http-equiv=refresh content="0; url={root}/"><title>swarm</title>'
+    '<link rel=icon href="{root}/assets/icon.svg">'
     '<p><a href="{root}/">Go on to the dashboard</a></p></html>'
 )
 """Goes on by itself, and not by a redirect: a redirect of a link on another site would
