@@ -69,10 +69,9 @@ second so that the interrupt lands.
 metrics, with the extra `otel`; see `telemetry`.
 """
 
+from swarm.observability._agent_facts import agent, agents
 from swarm.observability._diff import Diff, diff
 from swarm.observability._facts import (
-    agent,
-    agents,
     barriers,
     dead_letters,
     locks,
@@ -81,6 +80,7 @@ from swarm.observability._facts import (
     subscriptions,
 )
 from swarm.observability._masking import masked
+from swarm.observability._pipeline_facts import pipeline, pipelines, schedules
 from swarm.observability._show import show
 from swarm.observability._telemetry import telemetry
 from swarm.observability._timeline import Timeline
@@ -92,9 +92,6 @@ from swarm.observability._wait_facts import wait_graph
 from swarm.observability._work_facts import (
     checkpoints,
     handoffs,
-    pipeline,
-    pipelines,
-    schedules,
     task,
     tasks,
 )

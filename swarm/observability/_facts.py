@@ -14,15 +14,14 @@ from collections import Counter
 from itertools import islice
 from typing import Any, Final
 
-from swarm.agents import AgentInfo, Cell, info_of
 from swarm.bus import SubscriptionStats
 from swarm.coordination import HeldLock, HeldPermits, QueuedLock, QueuedPermits
 from swarm.errors import Closed
-from swarm.model import OWNER, Path, repr_of
+from swarm.model import Path, repr_of
+from swarm.observability._agent_facts import agent_counts, living_cells
 from swarm.observability._masking import clipped, masked, masked_text
 from swarm.observability._source import FactSource, bounded, seconds, source_of
 from swarm.system import Surface
-from swarm.work import TaskRecord
 
 _HEALTH: Final = Path.of("global", "health")
 _TASKS: Final = Path.of("global", "tasks")
@@ -64,7 +63,7 @@ def overview(swarm: Surface) -> dict[str, Any]:
         "phase": coordinator.phase.value,
         "now": seconds(source.now()),
         "revision": coordinator.tail.revision,
-        "agents": _agent_counts(source),
+        "agents": agent_counts(source),
         "tasks": _task_counts(source),
         "locks": locks,
         "semaphores": semaphores,
@@ -93,31 +92,6 @@ def _coordination_counts(source: FactSource) -> tuple[dict[str, int], ...]:
     except Closed:
         none = {"held": 0, "queued": 0}
         return none, dict(none), {"open": 0, "waiting": 0}
-
-
-def _cells(source: FactSource) -> list[Cell]:
-    cells = source.coordinator.table.cells.values()
-    return [cell for cell in tuple(cells) if source.sees(cell.path)]
-
-
-def _agent_counts(source: FactSource) -> dict[str, Any]:
-    cells = _cells(source)
-    statuses: Counter[str] = Counter()
-    for cell in cells:
-        statuses[_status(cell)] += 1
-    return {
-        "total": len(cells),
-        "by_status": dict(statuses),
-        "load": sum(cell.load() for cell in cells),
-        "handled": sum(cell.handled for cell in cells),
-        "failures": sum(cell.failures for cell in cells),
-        "restarts": sum(cell.restarts for cell in cells),
-    }
-
-
-def _status(cell: Cell) -> str:
-    is_busy = cell.status == "idle" and cell.is_busy()
-    return "busy" if is_busy else str(cell.status)
 
 
 def _task_counts(source: FactSource) -> dict[str, Any]:
@@ -162,7 +136,7 @@ def _health(source: FactSource) -> dict[str, Any]:
 
 def _failures(source: FactSource) -> dict[str, Any]:
     registry = source.coordinator.registry
-    names = None if source.may_read is None else {c.name for c in _cells(source)}
+    names = None if source.may_read is None else {c.name for c in living_cells(source)}
     shown = [f for f in registry.failures if names is None or f.agent in names]
     return {
         "count": registry.failure_count if names is None else len(shown),
@@ -184,97 +158,6 @@ def _text(error: BaseException) -> str:
         return clipped(masked_text(repr_of(error)), _ERROR)
     except Exception:  # noqa: BLE001  # the repr is user code
         return f"{type(error).__name__}(...)"
-
-
-# --- agents ---------------------------------------------------------------------------
-
-
-def agents(
-    swarm: Surface,
-    *,
-    text: str = "",
-    status: str | None = None,
-    limit: int = 200,
-    offset: int = 0,
-) -> list[dict[str, Any]]:
-    """Return the living agents that fit all that is given, oldest first.
-
-    Args:
-        swarm: The swarm.
-        text: What their name or type contains, in any case of letters.
-        status: A status.
-        limit: How many at most; never more than 1,000.
-        offset: How many to leave out first.
-
-    Returns:
-        Records `{"name", "type", "session", "role", "capabilities", "status", "load",
-        "handled", "failures", "restarts", "late", "started_at", "heartbeat_age",
-        "turn", "turn_age", "aside", "waits_for", "error", "spawner", "group",
-        "restart", "tasks"}`: see `AgentInfo`; `turn` and `error` may be None, `aside`
-        and `waits_for` are lists of text. spawner: the agent that spawned it, "owner"
-        for the program; group: its supervision group or None; restart: "permanent",
-        "transient", "temporary" or None; tasks: the ids of the tasks it works on.
-    """
-    source = source_of(swarm)
-    if source is None:
-        return []
-    text = text.lower()
-    found = (
-        cell
-        for cell in _cells(source)
-        if (not text or text in f"{cell.name}\n{cell.identity.type}".lower())
-        and (status is None or _status(cell) == status)
-    )
-    first = max(0, offset)
-    chosen = islice(found, first, first + bounded(limit))
-    return [agent_fact(cell, source) for cell in chosen]
-
-
-def agent(swarm: Surface, name: str) -> dict[str, Any] | None:
-    """Return one living agent, as `agents` does; None: there is none of this name."""
-    source = source_of(swarm)
-    cell = None if source is None else source.coordinator.table.cells.get(name)
-    if source is None or cell is None or not source.sees(cell.path):
-        return None
-    return agent_fact(cell, source)
-
-
-def agent_fact(cell: Cell, source: FactSource | None = None) -> dict[str, Any]:
-    """Return an agent as `agents` shows it; without a source, without its tasks."""
-    info: AgentInfo = info_of(cell)
-    identity = info.identity
-    running: list[TaskRecord] = []
-    if source is not None and source.work is not None:
-        running = source.work.index.running_of(info.name)
-    group = cell.supervisor.group_of(cell)
-    return {
-        "name": info.name,
-        "type": identity.type,
-        "session": identity.session,
-        "role": identity.role,
-        "capabilities": list(info.capabilities),
-        "status": str(info.status),
-        "load": info.load,
-        "handled": info.handled,
-        "failures": info.failures,
-        "restarts": info.restarts,
-        "late": info.late,
-        "started_at": seconds(info.started_at),
-        "heartbeat_age": info.heartbeat_age,
-        "turn": info.turn,
-        "turn_age": info.turn_age,
-        "aside": list(info.aside[:50]),
-        "waits_for": list(info.waits_for[:50]),
-        "error": None if info.error is None else clipped(masked_text(info.error), 500),
-        "spawner": OWNER.agent_id if cell.spawner == OWNER else cell.spawner.agent_id,
-        "group": None if group is None else group.name or None,
-        "restart": None if cell.restart is None else cell.restart.kind,
-        "tasks": [
-            r.spec.id
-            for r in running[:50]
-            if source is not None and source.sees(r.spec.path)
-        ],
-    }
 
 
 # --- locks, semaphores, barriers ------------------------------------------------------

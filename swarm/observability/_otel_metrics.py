@@ -11,7 +11,8 @@ from typing import Any
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from swarm.observability import _otel_names as names
-from swarm.observability._facts import agents, locks, overview
+from swarm.observability._agent_facts import agents
+from swarm.observability._facts import locks, overview
 from swarm.observability._source import source_of
 
 _Values = list[tuple[float, dict[str, Any]]]

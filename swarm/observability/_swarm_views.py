@@ -1,15 +1,17 @@
 """Panels of a swarm and its agents."""
 
+from itertools import islice
 from typing import Any, Final
 
-from swarm.agents import Actor, AgentInfo, Ref, Registry
-from swarm.observability import _facts as facts
+from swarm.agents import Actor, AgentInfo, Cell, Ref, Registry
+from swarm.observability import _agent_facts, _facts
 from swarm.observability._masking import masked_text
 from swarm.observability._panels import Badge, Fields, Fold, Lines, Panel, Part, Table
+from swarm.observability._pipeline_facts import pipelines
 from swarm.observability._tree_facts import events
 from swarm.observability._tree_views import event_table
 from swarm.observability._wait_facts import wait_graph
-from swarm.observability._work_facts import pipelines, tasks
+from swarm.observability._work_facts import tasks
 from swarm.observability._work_views import run_table, task_table
 from swarm.system import Surface
 
@@ -37,12 +39,12 @@ def ago(seconds: float | None) -> str:
 
 def swarm_panel(swarm: Surface) -> Panel:
     """Return a swarm in numbers, with its agents, tasks, waits and failures."""
-    seen = facts.overview(swarm)
+    seen = _facts.overview(swarm)
     title = f"swarm '{seen['name']}'"
     if len(seen) <= 2:
         return Panel(title, seen["phase"])
     parts: list[Part] = [Fields(_numbers(seen))]
-    found = facts.agents(swarm, limit=_AGENTS)
+    found = _agent_facts.agents(swarm, limit=_AGENTS)
     if found:
         parts.append(agent_table(found, seen["agents"]["total"]))
     parts += _waits(swarm)
@@ -142,7 +144,12 @@ def _doing(each: dict[str, Any]) -> str:
 
 def ref_panel(ref: Ref[Any]) -> Panel:
     """Return an agent by its ref."""
-    return _agent_panel(facts.agent_fact(ref._cell))  # noqa: SLF001  # draws swarm's own
+    if ref._cell is None:  # noqa: SLF001  # it lives in another process
+        where = getattr(ref, "process", "")
+        pairs = [("process", where), ("asked from here", ref.load)]
+        title = f"agent '{ref.name}' ({ref.identity.type})"
+        return Panel(title, str(ref.status), [Fields(pairs)])
+    return _agent_panel(_agent_facts.agent_fact(ref._cell))  # noqa: SLF001  # draws swarm's own
 
 
 def actor_panel(actor: Actor) -> Panel:
@@ -150,7 +157,7 @@ def actor_panel(actor: Actor) -> Panel:
     cell = getattr(actor, "_cell", None)
     if cell is None:
         return Panel(f"{type(actor).__name__}, not spawned")
-    return _agent_panel(facts.agent_fact(cell))
+    return _agent_panel(_agent_facts.agent_fact(cell))
 
 
 def _agent_panel(seen: dict[str, Any]) -> Panel:
@@ -189,7 +196,19 @@ def info_panel(info: AgentInfo) -> Panel:
 
 
 def registry_panel(registry: Registry) -> Panel:
-    """Return the living agents."""
-    cells = list(registry._table.cells.values())  # noqa: SLF001  # draws swarm's own
-    found = [facts.agent_fact(cell) for cell in cells[:50]]
-    return Panel(f"agents: {len(cells)}", "", [agent_table(found, len(cells))])
+    """Return the living agents, also those of other processes."""
+    found: list[dict[str, Any]] = []
+    away: list[tuple[Any, ...]] = []
+    for ref in islice(registry, 50):
+        cell: Cell | None = ref._cell  # noqa: SLF001  # draws swarm's own
+        if cell is not None:
+            found.append(_agent_facts.agent_fact(cell))
+        else:
+            status, process = Badge(str(ref.status)), getattr(ref, "process", "")
+            away.append((ref.name, ref.identity.type, status, process))
+    parts: list[Part] = [agent_table(found, len(found))]
+    if away:
+        parts.append(Table(("agent", "type", "status", "process"), away))
+    if (more := len(registry) - len(found) - len(away)) > 0:
+        parts.append(Lines([f"… {more} more"]))
+    return Panel(f"agents: {len(registry)}", "", parts)

@@ -10,20 +10,16 @@ from swarm.errors import InvalidPath, SwarmError
 from swarm.model import Path
 from swarm.observability._masking import clipped, masked, masked_text
 from swarm.observability._source import TreeSource, bounded, seconds, source_of
-from swarm.ports import View
 from swarm.system import Surface
 from swarm.work import (
     Checkpoint,
     HandoffRecord,
-    RunView,
     Server,
     TaskManager,
     TaskRecord,
     TaskSelector,
     TaskStatus,
     load_handoff,
-    load_run,
-    read_run,
 )
 
 _STEPS: Final = Path.of("task_steps")
@@ -396,121 +392,3 @@ def checkpoint_fact(checkpoint: Checkpoint, series: str = "") -> dict[str, Any]:
         "is_valid": checkpoint.is_valid,
         "state": masked(checkpoint.state),
     }
-
-
-# --- pipelines and schedules ----------------------------------------------------------
-
-
-def pipelines(swarm: Surface, *, limit: int = 50) -> list[dict[str, Any]]:
-    """Return the runs of pipelines, the newest first.
-
-    Returns:
-        Records `{"id", "name", "status", "started_at", "requester", "cancelled",
-        "stages"}`; status: "running", "completed", "failed" or "cancelled"; stages: in
-        the order of their dependencies, `{"name", "label", "status", "after", "map",
-        "tasks", "of", "agent", "started_at", "ended_at", "error"}`.
-    """
-    source = source_of(swarm)
-    if source is None:
-        return []
-    found: list[RunView] = source.read(_runs, source, bounded(limit), default=[])
-    return [_run(seen) for seen in found]
-
-
-def _runs(view: View, source: TreeSource, limit: int) -> list[RunView]:
-    records = [
-        record
-        for document in view.documents(_PIPELINES)
-        if source.sees(document.path) and (record := load_run(document)) is not None
-    ]
-    records.sort(key=lambda record: -record.started_at)
-    return [read_run(view, record.id) for record in records[:limit]]
-
-
-def pipeline(swarm: Surface, run_id: str) -> dict[str, Any] | None:
-    """Return one run of a pipeline; None: there is no such run.
-
-    Returns:
-        The record of `pipelines`, with "given" (the input), an "output" for each
-        completed stage, and "task_ids" of each stage, at most 100.
-    """
-    source = source_of(swarm)
-    if source is None:
-        return None
-    try:
-        if not source.sees(_PIPELINES.child(run_id)):
-            return None
-        seen = source.read(read_run, run_id, default=None)
-    except SwarmError:  # there is none, or the id cannot be a name
-        return None
-    return None if seen is None else run_fact(seen)
-
-
-def run_fact(seen: RunView) -> dict[str, Any]:
-    """Return a run as `pipeline` shows it."""
-    record = _run(seen)
-    of_stage: dict[str, list[str]] = {}
-    for task_id, found in seen.tasks.items():
-        of_stage.setdefault(found.spec.kind.rpartition(".")[2], []).append(task_id)
-    for stage in record["stages"]:
-        progress = seen.progress[stage["name"]]
-        stage["task_ids"] = of_stage.get(stage["name"], [])[:100]
-        if progress.status == "completed":
-            stage["output"] = masked(progress.output, name=stage["name"])
-    return {**record, "given": masked(seen.record.given)}
-
-
-def _run(seen: RunView) -> dict[str, Any]:
-    record, progress = seen.record, seen.progress
-    return {
-        "id": record.id,
-        "name": record.name,
-        "status": seen.status,
-        "started_at": seconds(record.started_at),
-        "requester": record.requester.agent_id,
-        "cancelled": record.cancelled,
-        "stages": [
-            {
-                "name": stage.name,
-                "label": stage.label,
-                "after": list(stage.after),
-                "map": stage.map,
-                "agent": stage.agent,
-                "status": progress[stage.name].status,
-                "tasks": progress[stage.name].tasks,
-                "of": progress[stage.name].of,
-                "started_at": seconds(progress[stage.name].started_at or None),
-                "ended_at": seconds(progress[stage.name].ended_at or None),
-                "error": clipped(masked_text(progress[stage.name].error), _ERROR),
-            }
-            for stage in record.stages
-        ],
-    }
-
-
-def schedules(swarm: Surface, *, limit: int = 100) -> list[dict[str, Any]]:
-    """Return the schedules that submit tasks, by name.
-
-    Returns:
-        Records `{"name", "kind", "cron", "every", "zone", "next_at", "count",
-        "missed"}`.
-    """
-    source = source_of(swarm)
-    if source is None:
-        return []
-    found = []
-    for document in source.documents(_SCHEDULES)[: bounded(limit)]:
-        value = document.value
-        found.append(
-            {
-                "name": value["name"],
-                "kind": value["template"]["kind"],
-                "cron": value["cron"],
-                "every": seconds(value["every"]),
-                "zone": value["zone"],
-                "next_at": seconds(value["next_at"]),
-                "count": value["count"],
-                "missed": value["missed"],
-            }
-        )
-    return found
