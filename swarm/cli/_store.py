@@ -1,6 +1,5 @@
 """`swarm inspect` and `swarm doctor`: looking into a store, read only."""
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any, TextIO
@@ -11,44 +10,14 @@ from swarm.errors import SwarmError
 from swarm.model import ABSENT, to_datetime
 
 
-def add_commands(commands: Any) -> None:
-    """Add the two commands to the parser of `swarm`."""
-    inspect = commands.add_parser(
-        "inspect",
-        help="show what a store holds",
-        description="Show the documents of a store, without opening or changing it.",
-    )
-    inspect.add_argument("path", type=Path, help="a folder, or a SQLite file")
-    inspect.add_argument("place", nargs="?", help="a path in the tree (default: all)")
-    inspect.add_argument(
-        "--at", type=int, metavar="REV", help="as of this revision, not the newest"
-    )
-    inspect.add_argument(
-        "--diff",
-        type=int,
-        nargs=2,
-        metavar=("A", "B"),
-        help="what changed between two revisions",
-    )
-    inspect.add_argument("--json", action="store_true", help="one object a line")
-    inspect.set_defaults(run=run_inspect)
-    doctor = commands.add_parser(
-        "doctor",
-        help="check whether a store is whole",
-        description="Read all of a store, verify every checksum, and report.",
-    )
-    doctor.add_argument("path", type=Path, help="a folder, or a SQLite file")
-    doctor.add_argument(
-        "--salvage",
-        type=Path,
-        metavar="TARGET",
-        help="write what can be read of a damaged store into a new one",
-    )
-    doctor.add_argument("--json", action="store_true", help="one object a line")
-    doctor.set_defaults(run=run_doctor)
-
-
-def run_inspect(options: argparse.Namespace) -> int:
+def inspect(
+    store_path: Path,
+    place: str | None,
+    *,
+    at: int | None,
+    diff: tuple[int, int] | None,
+    as_json: bool,
+) -> int:
     """Print documents, one place, or a difference.
 
     Returns:
@@ -58,16 +27,16 @@ def run_inspect(options: argparse.Namespace) -> int:
 
     out = sys.stdout
     try:
-        store = read_store(options.path)
-        if options.diff is not None:
-            for path, old, new in store.diff(*options.diff):
-                _print_change(path, old, new, out, as_json=options.json)
-        elif options.place is not None:
-            value = store.value(options.place, options.at)
-            _print_value(options.place, value, out, as_json=options.json)
+        store = read_store(store_path)
+        if diff is not None:
+            for path, old, new in store.diff(*diff):
+                _print_change(path, old, new, out, as_json=as_json)
+        elif place is not None:
+            value = store.value(place, at)
+            _print_value(place, value, out, as_json=as_json)
         else:
-            for path, document in sorted(store.documents(options.at).items()):
-                if options.json:
+            for path, document in sorted(store.documents(at).items()):
+                if as_json:
                     _line(
                         {
                             "path": path,
@@ -84,7 +53,7 @@ def run_inspect(options: argparse.Namespace) -> int:
     return 0
 
 
-def run_doctor(options: argparse.Namespace) -> int:
+def check_store(store_path: Path, *, target: Path | None, as_json: bool) -> int:
     """Print whether a store is whole, and what it holds.
 
     Returns:
@@ -93,23 +62,23 @@ def run_doctor(options: argparse.Namespace) -> int:
     from swarm.storage import read_store, salvage
 
     out = sys.stdout
-    if options.salvage is not None:
+    if target is not None:
         try:
-            report = salvage(options.path, options.salvage)
+            report = salvage(store_path, target)
         except (SwarmError, ValueError) as error:
             return _failed(error)
         for note in report.notes:
             print(note, file=out)
-        print(f"{options.salvage} holds what could be read", file=out)
+        print(f"{target} holds what could be read", file=out)
         return 0
     try:
-        store = read_store(options.path)
+        store = read_store(store_path)
     except SwarmError as error:
         return _failed(error)
     report = store.report
     last = store.commits[-1].at if store.commits else 0
     told = {
-        "path": str(options.path),
+        "path": str(store_path),
         "whole": True,
         "closed_properly": report.was_clean,
         "revision": report.revision,
@@ -118,7 +87,7 @@ def run_doctor(options: argparse.Namespace) -> int:
         "commits": len(store.commits),
         "last_commit": to_datetime(last).isoformat() if last else None,
     }
-    if options.json:
+    if as_json:
         _line(told, out)
     else:
         for name, value in told.items():

@@ -448,7 +448,7 @@ def test_the_command_shows_a_run_and_writes_a_test(tmp_path, capsys, monkeypatch
     shown = capsys.readouterr().out
     assert "ask ada Clerk.fail  after 1" in shown
     assert "ended by ValueError: broken" in shown
-    assert command(["replay", "run.jsonl", "--as-test", "-"]) == 0
+    assert command(["replay", "run.jsonl", "--as-test", "-o", "-"]) == 0
     assert "@simulate(schedules=1000)" in capsys.readouterr().out
     assert command(["replay", "run.jsonl", "--as-test"]) == 0
     assert command(["replay", "run.jsonl", "--as-test"]) == 1

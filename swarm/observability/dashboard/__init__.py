@@ -44,9 +44,42 @@ agents, agent, trace, state, locks, pipelines and events. `running_swarms()` fin
 swarms of this user that serve a dashboard, by the runtime files (0600) they write.
 """
 
-from swarm.observability.dashboard._actions import DashboardAction
-from swarm.observability.dashboard._app import make_app
-from swarm.observability.dashboard._runtime_file import RunningSwarm, running_swarms
-from swarm.observability.dashboard._server import serve
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["DashboardAction", "RunningSwarm", "make_app", "running_swarms", "serve"]
+from swarm.observability.dashboard._actions import (
+    DashboardAction,
+    carry_out,
+    order_of,
+)
+from swarm.observability.dashboard._runtime_file import RunningSwarm, running_swarms
+from swarm.observability.dashboard._views import VIEWS
+
+if TYPE_CHECKING:
+    from swarm.observability.dashboard._app import make_app
+    from swarm.observability.dashboard._server import serve
+
+__all__ = [
+    "VIEWS",
+    "DashboardAction",
+    "RunningSwarm",
+    "carry_out",
+    "make_app",
+    "order_of",
+    "running_swarms",
+    "serve",
+]
+
+_SERVING = {"make_app": "_app", "serve": "_server"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs Starlette when it is asked for: the command line does not."""
+    if name not in _SERVING:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_SERVING[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted(__all__)

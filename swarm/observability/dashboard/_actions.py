@@ -75,13 +75,22 @@ def read_order(body: bytes) -> Order:
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("action, target and reason are texts")
     action, target, reason = texts
+    return order_of(action, target, reason, given.get("value"))
+
+
+def order_of(action: str, target: str, reason: str, value: Any = None) -> Order:
+    """Return an order.
+
+    Raises:
+        ValueError: There is no such action, or the target or the reason is missing.
+    """
     if action not in ACTIONS:
         raise ValueError(f"the actions are {', '.join(ACTIONS)}")
     if not target:
         raise ValueError("the target is missing: a task's id or an agent's name")
     if not reason.strip() or len(reason) > _LONGEST:
         raise ValueError(f"a reason is needed, of at most {_LONGEST} characters")
-    return Order(action, target, reason.strip(), given.get("value"))
+    return Order(action, target, reason.strip(), value)
 
 
 async def carry_out(swarm: Surface, order: Order, actor: str) -> None:

@@ -1,0 +1,497 @@
+"""The commands of `swarm` and their options, read by cyclopts."""
+
+import asyncio
+import sys
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+
+from swarm.cli import _look as look
+
+Target = Annotated[str | None, Parameter(name=["--swarm", "-s"])]
+Name = Annotated[str, Parameter(name="--name")]
+Json = Annotated[bool, Parameter(name="--json", negative="")]
+Flag = Parameter(negative="")
+AtLeastOne = Annotated[int, Parameter(validator=Number(gte=1))]
+Seconds = Annotated[float, Parameter(validator=Number(gt=0))]
+
+app: App = App(
+    name="swarm",
+    help="Coordinate async agents: run programs, look at swarms, check stores.\n\n"
+    "Commands that look at a swarm take `--swarm`: the name or process id of one that "
+    "runs here with a dashboard, the URL of its dashboard, the path of a store (read "
+    "only), or a Redis URL with `--name`. Without it they look at the only swarm that "
+    "runs.\n\n"
+    "Exit codes: 0 done, 1 failed, 2 usage, 3 work left, 4 check failed, 5 store in "
+    "use or damaged, 130 interrupted.",
+    help_format="markdown",
+    version=lambda: f"swarm {version('swarm-actors')}",
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
+)
+tasks: App = App(name="tasks", help="List, show, retry, cancel or resolve tasks.")
+app.command(tasks)
+
+
+def _looking(target: str | None, name: str, see: look.Look) -> int:
+    return asyncio.run(look.looking(target, name, see))
+
+
+# --- programs -------------------------------------------------------------------------
+
+
+@app.command
+def run(
+    target: str,
+    /,
+    *,
+    storage: str = "memory://",
+    processes: AtLeastOne = 1,
+    name: Name = "default",
+) -> int:
+    """Run `async def main(swarm)` of a program, in one process or in several.
+
+    Several processes share a tree on a server; one that dies is started again. The
+    first Ctrl-C lets agents finish what is queued, the second cancels them, the third
+    leaves.
+
+    Parameters
+    ----------
+    target
+        FILE.py:FUNCTION or MODULE:FUNCTION; without a function, `main`.
+    storage
+        Where the tree lives, as redis://localhost.
+    processes
+        How many processes run the program.
+    name
+        The swarm's name.
+    """
+    from swarm.cli._run import run
+
+    return run(target, storage=storage, processes=processes, name=name)
+
+
+@app.command
+def demo(
+    folder: Path | None = None,
+    /,
+    *,
+    report: Annotated[Path, Parameter(allow_leading_hyphen=True)] = Path(
+        "code-audit-report.md"
+    ),
+    analysts: AtLeastOne = 4,
+    resume: Path | None = None,
+    dashboard: Annotated[bool, Flag] = False,
+) -> int:
+    """Let a swarm of agents audit a folder of Python code and write a report.
+
+    Nothing in the folder is run or changed.
+
+    Parameters
+    ----------
+    folder
+        The folder; by default the standard library's asyncio package.
+    report
+        Where to write the report; - is standard output.
+    analysts
+        How many analysts read side by side.
+    resume
+        Keep the work in this folder, and go on with what is there: run it, kill it in
+        the middle, and run it again.
+    dashboard
+        Serve a dashboard of the swarm, take time, and stay until Ctrl-C.
+    """
+    from swarm.cli._demo import run_demo
+
+    place = None if str(report) == "-" else report
+    try:
+        return run_demo(folder, place, analysts, sys.stderr, resume, watched=dashboard)
+    except KeyboardInterrupt:
+        if not dashboard:
+            raise
+        return 0  # nothing else ends it
+
+
+@app.command
+def init(folder: Path = Path(), /, *, name: Name = "hello_swarm") -> int:
+    """Write a small program, its test and a notebook to begin with.
+
+    Parameters
+    ----------
+    folder
+        Where to write them; files that are there stay.
+    name
+        The name of the program's module.
+    """
+    from swarm.cli._init import init
+
+    return init(folder, name)
+
+
+@app.command
+def replay(
+    recording: Path,
+    /,
+    *,
+    as_test: Annotated[bool, Flag] = False,
+    output: Annotated[
+        Path | None, Parameter(name=["--output", "-o"], allow_leading_hyphen=True)
+    ] = None,
+    force: Annotated[bool, Flag] = False,
+) -> int:
+    """Show a run that `swarm.record` wrote, or make a test of it.
+
+    The test asks the same of the same agents in many schedules, and fails when the
+    recorded failure comes back.
+
+    Parameters
+    ----------
+    recording
+        The file, as run.jsonl.
+    as_test
+        Write a test.
+    output
+        The file of the test; by default test_NAME.py here; - is standard output.
+    force
+        Replace a test that is there.
+    """
+    from swarm.cli._replay import replay
+
+    test = None
+    if as_test or output is not None:
+        test = Path(f"test_{recording.stem}.py") if output is None else output
+    return replay(recording, test, force=force)
+
+
+# --- stores ---------------------------------------------------------------------------
+
+
+@app.command
+def inspect(
+    path: Path,
+    place: str | None = None,
+    /,
+    *,
+    at: int | None = None,
+    diff: tuple[int, int] | None = None,
+    json: Json = False,
+) -> int:
+    """Show the documents of a store, without opening or changing it.
+
+    Parameters
+    ----------
+    path
+        A folder, or a SQLite file.
+    place
+        A path in the tree; by default all of it.
+    at
+        As of this revision, not the newest.
+    diff
+        What changed between two revisions.
+    json
+        One object a line.
+    """
+    from swarm.cli._store import inspect
+
+    return inspect(path, place, at=at, diff=diff, as_json=json)
+
+
+@app.command
+def doctor(
+    path: Path | None = None,
+    /,
+    *,
+    salvage: Path | None = None,
+    swarm: Target = None,
+    name: Name = "default",
+    json: Json = False,
+) -> int:
+    """Check a store, or the health of a swarm.
+
+    Of a store, all is read and every checksum verified: 5 means that it is damaged. Of
+    a swarm, health and failures are told: 4 means that it is not well.
+
+    Parameters
+    ----------
+    path
+        The store: a folder, or a SQLite file. Without it: a swarm.
+    salvage
+        Write what can be read of a damaged store into a new one.
+    swarm
+        The swarm, if there is no store.
+    name
+        The name of a swarm on a Redis server.
+    json
+        One object a line.
+    """
+    from swarm.cli._store import check_store
+
+    if path is None:
+        return _looking(swarm, name, partial(look.check_health, as_json=json))
+    return check_store(path, target=salvage, as_json=json)
+
+
+# --- swarms ---------------------------------------------------------------------------
+
+
+@app.command
+def top(
+    *,
+    swarm: Target = None,
+    name: Name = "default",
+    once: Annotated[bool, Flag] = False,
+    interval: Seconds = 1.0,
+    json: Json = False,
+) -> int:
+    """Show a swarm in numbers, its busiest agents, and why attempts failed.
+
+    Parameters
+    ----------
+    swarm
+        Which: see `swarm --help`.
+    name
+        The name of a swarm on a Redis server.
+    once
+        Show it once, and end.
+    interval
+        Seconds between two looks.
+    json
+        One object a line.
+    """
+    see = partial(look.top, once=once, as_json=json, interval=interval)
+    return _looking(swarm, name, see)
+
+
+@app.command
+def events(
+    *,
+    swarm: Target = None,
+    name: Name = "default",
+    types: str | None = None,
+    agent: str | None = None,
+    follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
+    limit: int = 20,
+    json: Json = False,
+) -> int:
+    """Show the newest events of a swarm, and with --follow those that come.
+
+    Parameters
+    ----------
+    swarm
+        Which: see `swarm --help`.
+    name
+        The name of a swarm on a Redis server.
+    types
+        A pattern of types, as task.*; state.* shows changes of documents.
+    agent
+        Only events of this agent.
+    follow
+        Go on until interrupted.
+    limit
+        How many of the newest.
+    json
+        One object a line.
+    """
+    see = partial(
+        look.show_events,
+        types=types,
+        agent=agent,
+        follow=follow,
+        limit=limit,
+        as_json=json,
+    )
+    return _looking(swarm, name, see)
+
+
+@app.command
+def trace(
+    task: str,
+    /,
+    *,
+    swarm: Target = None,
+    name: Name = "default",
+    json: Json = False,
+) -> int:
+    """Show what happened for a task, in order.
+
+    Parameters
+    ----------
+    task
+        Its id.
+    swarm
+        Which: see `swarm --help`.
+    name
+        The name of a swarm on a Redis server.
+    json
+        One object a line.
+    """
+    return _looking(
+        swarm, name, lambda source: look.show_trace(source, task, as_json=json)
+    )
+
+
+# --- tasks ----------------------------------------------------------------------------
+
+
+@tasks.command(name="list")
+def list_tasks(
+    *,
+    swarm: Target = None,
+    name: Name = "default",
+    kind: str | None = None,
+    status: str | None = None,
+    agent: str | None = None,
+    error: str | None = None,
+    limit: AtLeastOne = 20,
+    json: Json = False,
+) -> int:
+    """List tasks, the newest first.
+
+    Parameters
+    ----------
+    swarm
+        Which swarm: see `swarm --help`.
+    name
+        The name of a swarm on a Redis server.
+    kind
+        A kind, or a pattern of kinds, as research.*.
+    status
+        pending, running, complete, failed, cancelled or escalated.
+    agent
+        Only tasks that this agent works on.
+
+    Error:
+        What the error of an attempt begins with.
+    limit
+        How many.
+    json
+        One object a line.
+    """
+    see = partial(
+        look.list_tasks,
+        kind=kind,
+        status=status,
+        agent=agent,
+        error=error,
+        limit=limit,
+        as_json=json,
+    )
+    return _looking(swarm, name, see)
+
+
+@tasks.command(name="show")
+def show_task(
+    task: str,
+    /,
+    *,
+    swarm: Target = None,
+    name: Name = "default",
+    json: Json = False,
+) -> int:
+    """Show a task: payload, attempts, steps, handoffs and audit trail.
+
+    Parameters
+    ----------
+    task
+        Its id.
+    swarm
+        Which swarm: see `swarm --help`.
+    name
+        The name of a swarm on a Redis server.
+    json
+        One object a line.
+    """
+    return _looking(
+        swarm, name, lambda source: look.show_task(source, task, as_json=json)
+    )
+
+
+@tasks.command(name="retry")
+def retry_task(
+    task: str,
+    /,
+    *,
+    reason: str,
+    swarm: Target = None,
+    name: Name = "default",
+) -> int:
+    """Try an escalated task again.
+
+    Parameters
+    ----------
+    task
+        Its id.
+    reason
+        Why; it is kept with the event.
+    swarm
+        Which swarm: see `swarm --help`.
+    name
+        The name of a swarm on a Redis server.
+    """
+    see = partial(look.act_on_task, action="retry", task_id=task, reason=reason)
+    return _looking(swarm, name, see)
+
+
+@tasks.command(name="cancel")
+def cancel_task(
+    task: str,
+    /,
+    *,
+    reason: str,
+    swarm: Target = None,
+    name: Name = "default",
+) -> int:
+    """Cancel a task.
+
+    Parameters
+    ----------
+    task
+        Its id.
+    reason
+        Why; it is kept with the event.
+    swarm
+        Which swarm: see `swarm --help`.
+    name
+        The name of a swarm on a Redis server.
+    """
+    see = partial(look.act_on_task, action="cancel", task_id=task, reason=reason)
+    return _looking(swarm, name, see)
+
+
+@tasks.command(name="resolve")
+def resolve_task(
+    task: str,
+    result: str,
+    /,
+    *,
+    reason: str,
+    swarm: Target = None,
+    name: Name = "default",
+) -> int:
+    """Complete an escalated task, or one that a person does, by hand.
+
+    Parameters
+    ----------
+    task
+        Its id.
+    result
+        Its result, as JSON.
+    reason
+        Why; it is kept with the event.
+    swarm
+        Which swarm: see `swarm --help`.
+    name
+        The name of a swarm on a Redis server.
+    """
+    see = partial(
+        look.act_on_task,
+        action="resolve",
+        task_id=task,
+        reason=reason,
+        value=result,
+    )
+    return _looking(swarm, name, see)
