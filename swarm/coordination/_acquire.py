@@ -79,7 +79,7 @@ async def _ask(
     else:
         found = _queued(manager, spec, session, id)
     if not manager.core.is_local:
-        manager.watch.see(id, manager.state(spec))  # the log was ahead of the answer
+        manager.records.see(id, manager.state(spec))  # the log was ahead of the answer
     return found
 
 
@@ -91,7 +91,7 @@ def _queued(
 ) -> LeaseWaiter:
     """Return the waiter of a queued request."""
     if manager.core.has_others:
-        manager.watch.watch(spec)
+        manager.records.watch(spec)
     return LeaseWaiter(manager, id, spec, session)
 
 

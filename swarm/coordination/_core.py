@@ -76,6 +76,7 @@ class Core:
         watchers: By folder: what to do about a document that another process wrote.
         pause: A scheduling point to await in front of an operation, or None.
         now: Monotonic seconds.
+        find: Returns the document at a path as this process has it.
         apply_now: The kernel's own `apply_one_now`, if it answers at once.
         has_others: Whether another process was seen to hold or want something.
         is_committing: Whether this coordination commits just now, and tells its own.
@@ -101,6 +102,7 @@ class Core:
         self.kernel = kernel
         self._local: LocalKernel | None = kernel.local
         self._replica: Any = tail if self._local is None else self._local
+        self.find: Callable[[Path], Document | None] = self._replica.find_now
         self.apply_now: Callable[..., tuple[int, Any]] | None = None
         if self._local is not None:
             self.apply_now = self._local.apply_one_now
@@ -204,8 +206,9 @@ class Core:
 
         With `owner._alarm = None` it is not called.
         """
-        if owner._alarm is not None:
-            owner._alarm.owner = None
+        before = owner._alarm
+        if before is not None:
+            before.owner = None
         owner._alarm = alarm = Alarm(self.now() + delay + _MARGIN, owner)
         self._deadlines.add(delay, alarm)
 
@@ -214,11 +217,6 @@ class Core:
     def look(self, look: Callable[..., R], *arguments: Any) -> R:
         """Return `look(view, *arguments)` over the tree as this process has it."""
         found: R = self._replica.read_now(look, *arguments)
-        return found
-
-    def find(self, path: Any) -> Document | None:
-        """Return the document at `path` as this process has it."""
-        found: Document | None = self._replica.find_now(path)
         return found
 
     def kernel_now(self) -> int:

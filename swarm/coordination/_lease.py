@@ -61,7 +61,6 @@ class Lease(Displayable):
     _is_struck: bool = False
     _cancelling: int = 0
     _depth: int = 0
-    _renews_from: int = 0
     _count: int = 1
 
     def __init__(
@@ -283,19 +282,15 @@ class Lease(Displayable):
             The task that releases it; None: it is released.
         """
         body, is_struck = self._body, self._is_struck
-        depth = self._depth
-        if depth < 2:
-            depth = 0
-            self._abandon()
+        depth = self._depth - 1
+        if depth > 0:
+            self._depth = depth
         else:
-            depth = self._depth = depth - 1
-            if depth < self._renews_from:
-                self._renews_from = 0
-                self._is_renewing = False
+            self._abandon()
         if self._reason is None:
             if self._count > 1:
                 self._count -= 1
-            elif not depth:
+            elif depth <= 0:
                 pending: asyncio.Task[None] | None
                 try:
                     pending = self._manager.release(self)
@@ -305,7 +300,7 @@ class Lease(Displayable):
                 else:
                     return pending
             return None
-        if depth or self._reason in (RELEASED, HANDED_OVER, CLOSED):
+        if depth > 0 or self._reason in (RELEASED, HANDED_OVER, CLOSED):
             return None
         is_ours = False
         if body is not None and is_struck:
@@ -362,12 +357,11 @@ class Lease(Displayable):
     def _again(self, *, is_renewing: bool) -> None:
         """Count one more holder of the same lease.
 
-        `is_renewing` says whether a body follows that wants it renewed while it runs,
-        also if the one around it does not.
+        `is_renewing` says whether a body follows that wants it renewed while it runs;
+        then it is renewed until the outermost body ends.
         """
         self._count += 1
         if is_renewing and not self._is_renewing:
-            self._renews_from = self._depth + 1
             self._is_renewing = True
             self._manager.set_alarm(self)
 
@@ -386,8 +380,7 @@ class Lease(Displayable):
         self._body = None
         self._depth = 0
         self._is_renewing = False
-        if self._renews_from or self._is_struck:
-            self._renews_from = 0
+        if self._is_struck:
             self._is_struck = False
         session = self._inside
         if session is not None:

@@ -69,6 +69,7 @@ class LeaseManager:
         core: What all primitives share.
         word: What is granted: "lock" or "semaphore".
         blank: The record of one that is free.
+        records: What this process watches of the records.
     """
 
     def __init__(self, core: Core, word: str, blank: LeaseState) -> None:
@@ -76,7 +77,7 @@ class LeaseManager:
         self.core = core
         self.word = word
         self.blank = blank
-        self.watch = RecordWatch(self)
+        self.records: RecordWatch = RecordWatch(self)
         self._returned: deque[tuple[LeaseWaiter, Lease]] = deque()
         self._is_passing = False
         decode_holders(f"{word}s", lambda document: load(document, blank))
@@ -225,9 +226,9 @@ class LeaseManager:
             return lease
         asked = attrs.evolve(spec, timeout=timeout)
         waiter = LeaseWaiter(self, id, asked, session, upgrades=lease)
-        self.watch.watch(spec)
+        self.records.watch(spec)
         if not self.core.is_local:
-            self.watch.see(id, self.state(spec))
+            self.records.see(id, self.state(spec))
         return waiter
 
     def _abandon_upgrade(self, mode: str, found: Lease | LeaseWaiter) -> None:
@@ -379,7 +380,7 @@ class LeaseManager:
             if waiter is not None and (waiter.has_left or not waiter.is_decided):
                 self.grant(waiter, grant)
         if moved.opens_at:
-            self.watch.watch(spec)
+            self.records.watch(spec)
         if self._returned and not self._is_passing:
             self.pass_returned()
 

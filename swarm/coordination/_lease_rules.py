@@ -80,7 +80,7 @@ def decide_withdraw(
         return KEEP, (), False
     state = state.successor()
     state.dequeue(asked)
-    return serve(state, now, spec, True)
+    return grant_next(state, now, spec, True)
 
 
 def decide_release(
@@ -103,7 +103,7 @@ def decide_release(
             gone: tuple[Gone, ...] = ()
             if state.requests and grant.mode != "exclusive":
                 gone = _cancel_upgrade(state, id, RELEASED)
-            return serve(state, now, spec, True, events, gone)
+            return grant_next(state, now, spec, True, events, gone)
     if state.is_due(now):
         return sweep(state, now, spec, AGAIN)
     return KEEP, (), False
@@ -141,7 +141,7 @@ def decide_sweep(
         return sweep(state, now, spec, None)
     if state.opens_at or state.next_request() is None:
         return KEEP, (), None
-    return serve(state.successor(), now, spec, None)
+    return grant_next(state.successor(), now, spec, None)
 
 
 def decide_force(
@@ -157,7 +157,7 @@ def decide_force(
         return KEEP, (), False
     state = state.successor()
     events, gone = _lose(state, now, spec, grant, reason, reason)
-    return serve(state, now, spec, True, events, gone)
+    return grant_next(state, now, spec, True, events, gone)
 
 
 def decide_remove(
@@ -194,10 +194,10 @@ def sweep(state: Any, now: int, spec: AcquireSpec, answer: object) -> Ruling:
         gone += also_gone
     if 0 < state.opens_at <= now:
         state.opens_at = 0
-    return serve(state, now, spec, answer, events, gone)
+    return grant_next(state, now, spec, answer, events, gone)
 
 
-def serve(
+def grant_next(
     state: Any,
     now: int,
     spec: AcquireSpec,
@@ -217,7 +217,7 @@ def serve(
     if state.requests and not state.opens_at:
         asked = state.next_request()
         if asked is not None and not has_issued:
-            grant = give(state, asked, now)
+            grant = grant_request(state, asked, now)
             events += state.announce("acquired", spec.name, grant)
             granted = ((asked.id, grant),)
             asked = state.next_request()
@@ -228,7 +228,7 @@ def serve(
     return record, events, answer
 
 
-def give(state: LeaseState, asked: Any, now: int) -> Grant:
+def grant_request(state: LeaseState, asked: Any, now: int) -> Grant:
     """Make a waiting request a holder; an upgrade takes the place of its grant."""
     if asked.id in state.requests:
         state.dequeue(asked)

@@ -12,8 +12,8 @@ from swarm.coordination._lease_rules import (
     AGAIN,
     HANDED_OVER,
     QUEUED,
-    give,
-    serve,
+    grant_next,
+    grant_request,
     sweep,
 )
 from swarm.coordination._lease_state import (
@@ -254,9 +254,9 @@ def decide_upgrade(
     )
     if not state.opens_at and state.fits(asked):
         state = state.successor()
-        grant = give(state, asked, now)
+        grant = grant_request(state, asked, now)
         events = state.announce("acquired", spec.name, grant)
-        return serve(state, now, spec, grant, events, has_issued=True)
+        return grant_next(state, now, spec, grant, events, has_issued=True)
     if pending_upgrade(state) is not None:
         return KEEP, (), False
     state = state.successor()
@@ -293,7 +293,7 @@ def decide_downgrade(
     state = state.successor()
     state.replace(weaker)
     events = state.announce("acquired", spec.name, weaker)
-    return serve(state, now, spec, weaker, events, has_issued=True)
+    return grant_next(state, now, spec, weaker, events, has_issued=True)
 
 
 def tell_rivals(name: str, one: str, other: str) -> tuple[str, str]:

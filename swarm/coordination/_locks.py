@@ -139,6 +139,8 @@ class LockTerms:
         ttl: How long a lease lives unless asked otherwise, in seconds.
         aging: How many seconds of waiting make up for one step of priority.
         delay: How long a lock stays closed when its holder lost it, in microseconds.
+        paths: Where the documents of the newest names stand.
+        entered: What `async with` takes, by the name of the lock.
     """
 
     def __init__(self, core: Core, ttl: float, aging: float, delay: float) -> None:
@@ -153,7 +155,7 @@ class LockTerms:
         self.delay: int = to_micro(delay) if delay else 0
         self.paths: dict[str, Path] = {}
         self._awaited: dict[str, AcquireSpec] = {}
-        self._entered: dict[str, AcquireSpec] = {}
+        self.entered: dict[str, AcquireSpec] = {}
 
     def path(self, name: str) -> Path:
         """Return where a lock's document stands.
@@ -181,7 +183,7 @@ class LockTerms:
         Raises:
             AccessDenied: the policy does not let the identity hold it.
         """
-        known = self._entered if is_entering else self._awaited
+        known = self.entered if is_entering else self._awaited
         spec = known.get(name)
         if spec is None or spec.identity is not identity:
             spec = self.spec(name, identity)
@@ -268,7 +270,10 @@ class LockHandle(Enterable):
     def __init__(self, terms: LockTerms, identity: AgentIdentity, name: str) -> None:
         """Handle the lock called `name`."""
         self._manager = terms.manager
-        if name not in terms.paths:
+        spec = terms.entered.get(name)
+        if spec is not None and spec.identity is identity:  # fast path
+            self._usual = spec
+        elif name not in terms.paths:
             terms.path(name)  # which checks it
         self._terms = terms
         self._identity = identity

@@ -5,7 +5,7 @@ Strictly first come, first served: a small request never overtakes a large one (
 
 from typing import Any, Self
 
-from swarm.coordination._lease_rules import AGAIN, serve, sweep
+from swarm.coordination._lease_rules import AGAIN, grant_next, sweep
 from swarm.coordination._lease_state import (
     AcquireSpec,
     Gone,
@@ -127,8 +127,11 @@ class SemaphoreState(LeaseState):
 
     def next_request(self) -> Request | None:
         """Return the first request in the queue, if enough permits are left."""
+        left = self.capacity - self.in_use
+        if left <= 0 or not self.requests:  # fast path
+            return None
         head = self.head("")
-        return head[2] if head is not None and self.fits(head[2]) else None
+        return head[2] if head is not None and head[2].permits <= left else None
 
     def announce(
         self,
@@ -163,7 +166,7 @@ def decide_resize(
     ]:
         state.dequeue(waiting)
         gone += ((waiting.id, TOO_MANY),)
-    return serve(state, now, spec, before, (), gone)
+    return grant_next(state, now, spec, before, (), gone)
 
 
 def check_capacity(state: SemaphoreState, blank: SemaphoreState, name: str) -> None:

@@ -278,7 +278,11 @@ class LeaseWaiter(Waiter):
             grants: Iterable[Grant] = state.grants.values()
             if len(state.grants) > 1:  # or its only holder is in the way
                 grants = state.in_the_way(request, self._is_over)
-            return (*self._holding(grants), *self._overtaken_by(state, request))
+            parties = tuple(self._holding(grants))
+            asking = self._core.graph.asking
+            if asking is None or asking[1] is self:
+                return parties
+            return (*parties, *self._overtaken_by(asking[1], state, request))
         if needed <= 0:
             return ()
         party_of = self._core.party_of
@@ -307,14 +311,14 @@ class LeaseWaiter(Waiter):
             if party == self.session.party or core.graph.has(party):
                 yield party
 
-    def _overtaken_by(self, state: LockState, request: Request) -> Iterable[Hashable]:
+    def _overtaken_by(
+        self, other: object, state: LockState, request: Request
+    ) -> Iterable[Hashable]:
         """Return the party whose wait is looked at, if its request is ahead of this.
 
         Of other requests ahead it is enough to know for which holders they wait.
         """
-        asking = self._core.graph.asking
-        other: Any = None if asking is None else asking[1]
-        if not isinstance(other, LeaseWaiter) or other is self:
+        if not isinstance(other, LeaseWaiter):
             return ()
         ahead = state.requests.get(other.id)
         if ahead is None or not state.is_behind(request, ahead, self._is_over):
