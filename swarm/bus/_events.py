@@ -31,6 +31,7 @@ from swarm.model import (
     AgentStarted,
     AgentStopped,
     Backoff,
+    Displayable,
     Event,
     Path,
     TaskCompleted,
@@ -40,7 +41,7 @@ from swarm.ports import Guard, PublishCall
 P = TypeVar("P")
 
 
-class Events:
+class Events(Displayable):
     """Publish and get events, as one identity.
 
     The policy decides what an agent sees: of `state.*` events, those of paths that it

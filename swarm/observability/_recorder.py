@@ -27,6 +27,9 @@ from swarm.system import Coordinator
 RECORDED: Final = 20_000
 """How many of the newest asks, tells and turns are kept."""
 
+_SPANS: Final = 64
+"""Of how many times of recording is it known when they were."""
+
 PROGRAM: Final = "program"
 """The caller of what no agent has asked for."""
 
@@ -76,12 +79,15 @@ class CallRecorder(Interceptor):
         self._before: Interceptors | None = None
         self._users = 0
         self._count = 0
+        self._spans: deque[tuple[int, int]] = deque(maxlen=_SPANS)
+        self._started = 0
 
     def start(self) -> None:
         """Begin to record, unless that has begun."""
         self._users += 1
         if self._users > 1:
             return
+        self._started = self._wall()
         self._before = self._coordinator.interceptors
         around = Interceptors((self,))
         if self._before is not None:
@@ -93,6 +99,13 @@ class CallRecorder(Interceptor):
         self._users -= 1
         if self._users == 0:
             self._coordinator.intercept(self._before)
+            self._spans.append((self._started, self._wall()))
+
+    def covers(self, begin: int, end: int) -> bool:
+        """Return whether calls were recorded from one time to another."""
+        now = (self._started, self._wall())
+        spans = [*self._spans, now] if self._users else self._spans
+        return any(begin >= since and end <= until for since, until in spans)
 
     # --- the interceptor --------------------------------------------------------------
 

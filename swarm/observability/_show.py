@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
-from swarm.errors import Closed
+from swarm.errors import Closed, DeadlockError
 from swarm.model import as_seconds
 from swarm.observability._panels import Panel, to_html, to_text
 from swarm.observability._source import FactSource, source_of
@@ -24,6 +24,11 @@ async def show(
     source = source_of(swarm)
     if source is None or source.is_closed:
         raise Closed("a swarm that is not open cannot be shown")
+    if source.coordinator.is_caller_inside():
+        raise DeadlockError(
+            f"code of swarm '{source.coordinator.name}' cannot wait until the swarm is "
+            "idle, for it would wait for itself; display the swarm instead"
+        )
     clock = source.clock
     end = float("inf")
     if timeout is not None:

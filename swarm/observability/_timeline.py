@@ -41,7 +41,8 @@ class Timeline(Displayable):
     Not there: turns that had begun before, hooks, `run()` and tasks that an agent
     started beside its turns, time spent in the mailbox, and work of other processes.
 
-    `with swarm.timeline() as timeline:` stops at the end of the block.
+    `with swarm.timeline() as timeline:` stops at the end of the block. While it is open
+    it sets a timer again and again, so a simulation with one is never found stuck.
     """
 
     def __init__(self, swarm: Surface, *, sample: float = 0.1) -> None:

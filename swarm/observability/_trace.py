@@ -13,7 +13,7 @@ from swarm.observability._sequence import (
 from swarm.observability._trace_facts import trace
 from swarm.system import Surface
 
-_NO_ASKS = "asks and tells are not recorded: open swarm.timeline() before the work"
+_NO_ASKS = "asks and tells are left out unless swarm.timeline() was open all the time"
 _CUT = "steps that have left the log, or from the middle of a long trace, are left out"
 
 

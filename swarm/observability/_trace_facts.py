@@ -57,6 +57,7 @@ def trace(swarm: Surface, task_id: str) -> dict[str, Any] | None:
           "answer", "tell", "handoff", or the transition that ended an attempt
           ("complete", "retry", "fail", ...); "to" is None for what stays in its lane;
           revision: that of the commit, or None.
+        - asks_recorded: whether a timeline was open from the first attempt to the end.
         - is_cut: whether steps in the middle, or from before the log begins, are left
           out.
     """
@@ -87,7 +88,7 @@ def trace(swarm: Surface, task_id: str) -> dict[str, Any] | None:
         "status": record.status.value,
         "lanes": list(lanes),
         "steps": [step.to_json() for step in steps],
-        "asks_recorded": recorder is not None,
+        "asks_recorded": recorder is not None and recorder.covers(*_work_time(record)),
         "is_cut": is_cut,
     }
 
@@ -207,6 +208,15 @@ def _attempts(record: TaskRecord) -> list[tuple[str, int, float]]:
         if entry.status == "running":
             found.append((entry.agent, entry.at, float("inf")))
     return found
+
+
+def _work_time(record: TaskRecord) -> tuple[int, int]:
+    """Return when work on a task began, and when it was last heard of."""
+    history = record.history
+    if not history:
+        return record.created_at, record.created_at
+    claims = (entry.at for entry in history if entry.step == "claim")
+    return next(claims, history[0].at), history[-1].at
 
 
 def _log_steps(

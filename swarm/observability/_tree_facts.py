@@ -252,6 +252,26 @@ def events(
     found_in = source_of(swarm)
     if found_in is None or limit <= 0:
         return []
+    return events_in(
+        found_in,
+        after=after,
+        types=types,
+        source=source,
+        correlation_id=correlation_id,
+        limit=limit,
+    )
+
+
+def events_in(
+    found_in: TreeSource,
+    *,
+    after: int | None = None,
+    types: str | None = None,
+    source: str | None = None,
+    correlation_id: str | None = None,
+    limit: int = 100,
+) -> list[dict[str, Any]]:
+    """Return what `events` returns."""
     selector = select(types, source=source, correlation_id=correlation_id)
 
     def fits(event: Event[Any]) -> bool:

@@ -6,13 +6,13 @@ from typing import Any, Final
 
 import orjson
 
-from swarm.bus import Page
+from swarm.bus import Events, Page
 from swarm.model import ABSENT, Change, ChangeList, Event, Path, Pattern
 from swarm.observability._diff import Diff, diff
 from swarm.observability._masking import clipped
 from swarm.observability._panels import Badge, Fields, Fold, Lines, Panel, Part, Table
 from swarm.observability._source import MICRO, TreeSource, tail_of
-from swarm.observability._tree_facts import event_fact, masked_at, state_in
+from swarm.observability._tree_facts import event_fact, events_in, masked_at, state_in
 from swarm.state import StateHandle
 
 _DOCUMENTS: Final = 60
@@ -163,6 +163,23 @@ def event_panel(event: Event[Any]) -> Panel:
     ]
     pairs = [(name, value) for name, value in pairs if value]
     return Panel(f"event {seen['id']} {seen['type']}", "", [Fields(pairs)])
+
+
+def bus_panel(events: Events) -> Panel:
+    """Return the newest events, and the subscriptions."""
+    bus, identity = events._bus, events._identity  # noqa: SLF001  # draws swarm's own
+    host = bus.host
+    source = TreeSource(host.tail, host.clock, host.reader_of(identity))
+    parts: list[Part] = []
+    rows = [
+        (each.name, each.pattern, each.identity.agent_id, Badge(each.status))
+        for each in events.subscriptions()[:20]
+    ]
+    if rows:
+        parts.append(Table(("subscription", "of", "by", "status"), rows))
+    found = events_in(source, limit=20)
+    parts.append(event_table(found) if found else Lines(["nothing was published"]))
+    return Panel("newest events", "", parts)
 
 
 def events_panel(page: Page) -> Panel:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from swarm.agents import Actor, AgentInfo, Ref, Registry
-from swarm.bus import Page
+from swarm.bus import Events, Page
 from swarm.coordination import (
     BarrierHandle,
     Barriers,
@@ -64,6 +64,7 @@ _VIEWS: Final[dict[type, View]] = {
     ChangeList: tree.changes_panel,
     Diff: tree.diff_panel,
     Event: tree.event_panel,
+    Events: tree.bus_panel,
     Page: tree.events_panel,
 }
 

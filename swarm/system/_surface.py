@@ -409,6 +409,8 @@ class Surface(Displayable):
 
         Raises:
             Closed: The swarm is closed.
+            DeadlockError: The caller is an agent or handler, which would wait for
+                itself.
             ValueError: `every` is less than 0.25.
             WrongLoop: Called from another event loop.
         """

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from swarm import Agent, Pipeline, Policy, Stage, Swarm, event, serves
+from swarm import Agent, DeadlockError, Pipeline, Policy, Stage, Swarm, event, serves
 from swarm.model import Displayable
 from swarm.observability import diff, mimebundle
 from swarm.testing import explore
@@ -33,6 +33,9 @@ class Writer(Agent):
 
     async def upper(self, text: str) -> str:
         return text.upper()
+
+    async def show(self) -> None:
+        await self.swarm.show()
 
     async def hold(self, name: str) -> None:
         async with self.swarm.lock(name):
@@ -101,6 +104,7 @@ async def everything_in(swarm):
                 "namespace": swarm.state.namespace("shared"),
                 "change": changes[-1],
                 "changes": changes,
+                "bus": swarm.events,
                 "events": swarm.events.query(),
                 "event": swarm.events.query(limit=1)[0],
                 "pipeline": flow,
@@ -263,5 +267,7 @@ async def test_show_ends_after_its_timeout_and_refuses_to_hurry(swarm):
             await asyncio.sleep(0)
         await swarm.show(timeout=0)
     await waiting
+    with pytest.raises(DeadlockError, match="wait for itself"):
+        await ada.ask(Writer.show)
     with pytest.raises(ValueError, match=r"0\.25 seconds or more"):
         await swarm.show(every=0.1)

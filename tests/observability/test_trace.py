@@ -126,6 +126,7 @@ async def test_asks_and_their_failures_are_there_while_a_timeline_is_open(swarm)
         ("hal", "ada", False),
     ]
     assert "KeyError" in asks[1]["text"]
+    assert not swarm.trace(await worked(swarm)).data()["asks_recorded"]
     failed = [step for step in found["steps"] if step["op"] == "retry"]
     assert failed[0]["failed"]
 
