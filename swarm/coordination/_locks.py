@@ -309,7 +309,8 @@ class LockHandle(Enterable):
             renew: Whether to renew the lease while a body runs under it.
             reentrant: Whether to return the lease that the same turn or task holds
                 already, to be released as often as it was acquired. Otherwise that
-                is a deadlock.
+                is a deadlock. Once a body inside another has it renewed, it is
+                renewed until the outermost ends.
 
         Raises:
             LockTimeout: it was not granted in time.
