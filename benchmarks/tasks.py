@@ -1,6 +1,15 @@
-"""Tasks beside a plain queue: submit, claim, complete."""
+"""Tasks beside a plain queue, and beside other libraries when they are installed.
+
+    uv run --no-default-groups --group peers --isolated python benchmarks/run.py tasks
+
+The other libraries keep their tasks in memory and answer in the same process, as we do
+here. saq and arq need a server, and are not in this table.
+"""
 
 import asyncio
+import gc
+import tracemalloc
+from importlib.util import find_spec
 
 from row import Row, timed
 
@@ -74,30 +83,103 @@ async def sets_again(total: int) -> float:
 
 
 async def claims(pending: int, kinds: int, total: int) -> float:
-    """Claim by a pattern of kinds, and give back, among so many pending tasks."""
+    """Claim by a pattern of kinds, and complete, among so many pending tasks."""
     async with Swarm() as swarm:
-        for number in range(pending):
+        for number in range(pending + total):
             await swarm.tasks.submit(f"bench.k{number % kinds}", number)
 
         async def work() -> None:
             for _ in range(total):
                 claim = await swarm.tasks.claim("bench.*")
-                await claim.release()
+                await claim.complete()
 
         return await timed(work(), total)
 
 
 async def among_many(total: int) -> float:
-    return await claims(20_000, 100, total)
+    return await claims(100_000, 100, total)
 
 
 async def among_few(total: int) -> float:
     return await claims(100, 100, total)
 
 
+async def memory(total: int) -> float:
+    """Return pending tasks per byte."""
+    async with Swarm() as swarm:
+        await swarm.tasks.submit("bench.first", {"n": 0})
+        gc.collect()
+        tracemalloc.start()
+        for number in range(total):
+            await swarm.tasks.submit(f"bench.k{number % 100}", {"n": number})
+        gc.collect()
+        each = tracemalloc.get_traced_memory()[0] / total
+        tracemalloc.stop()
+        return 1 / each
+
+
+async def raw_memory(total: int) -> float:
+    """Return tuples in a queue per byte."""
+    queue: asyncio.Queue[tuple[int, dict[str, int]]] = asyncio.Queue()
+    gc.collect()
+    tracemalloc.start()
+    for number in range(total):
+        queue.put_nowait((number, {"n": number}))
+    each = tracemalloc.get_traced_memory()[0] / total
+    tracemalloc.stop()
+    return 1 / each
+
+
+async def huey(total: int) -> float:
+    from huey import MemoryHuey
+
+    queue = MemoryHuey("bench")
+
+    @queue.task()  # type: ignore[untyped-decorator]  # huey has no types
+    def job(n: int) -> int:
+        return n
+
+    async def work() -> None:
+        for number in range(total):
+            result = job(number)
+            queue.execute(queue.dequeue())
+            assert result.get() == number
+
+    return await timed(work(), total)
+
+
+async def taskiq(total: int) -> float:
+    from taskiq import InMemoryBroker
+
+    broker = InMemoryBroker(await_inplace=True)
+
+    @broker.task
+    async def job(n: int) -> int:
+        return n
+
+    async def work() -> None:
+        for number in range(total):
+            task = await job.kiq(number)
+            assert (await task.get_result()).return_value == number
+
+    await broker.startup()
+    try:
+        return await timed(work(), total)
+    finally:
+        await broker.shutdown()
+
+
+PEERS = {"huey": huey, "taskiq": taskiq}
+
 ROWS = [
     Row("task: submit, claim, complete", ours, raw, 4_000, 0.05),
+    *(
+        Row(f"the same by {name}, in memory", job, raw, 1_000)
+        for name, job in PEERS.items()
+        if find_spec(name) is not None
+    ),
     Row("durable step, over state.set of a new path", steps, sets, 2_000, 0.5),
     Row("durable step, over state.set", steps, sets_again, 2_000),
-    Row("claim among 20,000, over among 100", among_many, among_few, 500, 0.8),
+    Row("claim among 100,000, over among 100", among_many, among_few, 500, 0.8),
+    Row("memory, pending task", memory, raw_memory, 10_000, unit="B"),
 ]
