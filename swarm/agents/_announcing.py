@@ -7,6 +7,7 @@ nor bring back the document of an agent that has gone meanwhile.
 
 from swarm.agents._cell import Cell
 from swarm.agents._lifecycle import Status, health_of
+from swarm.agents._protocol import served_kinds
 from swarm.agents._records import AgentRecord, process_in, status_in
 from swarm.agents._registry import AgentTable
 from swarm.errors import NameTaken
@@ -76,4 +77,7 @@ def plan_departure(view: View, cell: Cell, table: AgentTable) -> Plan:
 def _record(cell: Cell) -> AgentRecord:
     identity, capabilities = cell.identity, cell.capabilities
     process = cell.host.origin
-    return AgentRecord(identity, capabilities, cell.started_at, cell.status, process)
+    serves = served_kinds(cell.agent.__class__) if process else ()
+    return AgentRecord(
+        identity, capabilities, cell.started_at, cell.status, process, serves
+    )

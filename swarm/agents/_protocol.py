@@ -2,12 +2,16 @@
 
 import inspect
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Final, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 INTERLEAVE: Final = "__swarm_interleave__"
 HOOKS: Final = frozenset({"started", "stopping", "stopped", "run"})
+SERVES: Final = "__swarm_serves__"
+"""How `swarm.work` marks a method that serves tasks; the mark has their kind."""
+
 _CALLS: Final = "__swarm_calls__"
 
 
@@ -145,3 +149,11 @@ def _check_public(cls: type, name: str, function: Callable[..., Any]) -> None:
         inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
     ):
         raise TypeError(f"{full} is not async; only async methods can be asked for")
+
+
+@cache
+def served_kinds(cls: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the kinds of tasks that the methods of a class serve."""
+    methods = (inspect.getattr_static(cls, name, None) for name in dir(cls))
+    marks = (getattr(method, SERVES, None) for method in methods)
+    return tuple(sorted({mark.kind for mark in marks if mark is not None}))

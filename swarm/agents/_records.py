@@ -44,6 +44,7 @@ class AgentRecord:
         started_at: When it was spawned, in microseconds since 1970.
         status: Its status, where "idle" stands for busy as well.
         process: The process in which it lives; "": no other one shares the tree.
+        serves: The kinds of tasks it serves, told where processes share the tree.
     """
 
     identity: AgentIdentity
@@ -51,6 +52,7 @@ class AgentRecord:
     started_at: int
     status: Status
     process: str = ""
+    serves: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the document."""
@@ -65,6 +67,7 @@ class AgentRecord:
         }
         if self.process:
             told["process"] = self.process
+            told["serves"] = list(self.serves)
         return told
 
     @classmethod
@@ -78,6 +81,7 @@ class AgentRecord:
             round(started_at.timestamp() * 1_000_000),
             Status(value["status"]),
             value.get("process", ""),
+            tuple(value.get("serves", ())),
         )
 
     def check_holder(self, id: str, token: int, now: int) -> None:  # noqa: A002, ARG002

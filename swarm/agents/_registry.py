@@ -96,21 +96,22 @@ class Registry(Displayable):
 
     def __len__(self) -> int:
         """Return how many agents there are."""
-        return len(self._table.cells) + len(self._others())
+        return len(self._table.cells) + len(self.others())
 
     def __iter__(self) -> Iterator[Ref[Any]]:
         """Yield a ref to every agent, oldest first."""
         for cell in tuple(self._table.cells.values()):
             yield Ref(cell)
         if self.elsewhere is not None:
-            yield from map(self.elsewhere.ref, self._others())
+            yield from map(self.elsewhere.ref, self.others())
 
     def __contains__(self, name: object) -> bool:
         if name in self._table.cells:
             return True
         return isinstance(name, str) and self._elsewhere(name) is not None
 
-    def _others(self) -> list[AgentRecord]:
+    def others(self) -> list[AgentRecord]:
+        """Return the records of the agents that live in other processes."""
         return [] if self.elsewhere is None else self.elsewhere.records()
 
     def _elsewhere(self, name: str) -> Ref[Any] | None:
@@ -181,7 +182,7 @@ class Registry(Displayable):
         if self.elsewhere is not None:
             found += [
                 self.elsewhere.ref(record)
-                for record in self._others()
+                for record in self.others()
                 if _is_of_type(record, type)
                 and (capability is None or capability in record.capabilities)
                 and (role is None or record.identity.role == role)

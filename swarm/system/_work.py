@@ -1,5 +1,6 @@
 """Tasks of a swarm: their manager, made at the first use, and who may do what."""
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from swarm.agents import Cell, Ref
@@ -8,11 +9,14 @@ from swarm.model import OWNER, AgentIdentity, Path, repr_of
 from swarm.system._coordinator import Coordinator
 from swarm.work import (
     Schedules,
+    Server,
     TaskKeeper,
     TaskManager,
     TaskOptions,
     Tasks,
+    TaskSelector,
     TaskWorker,
+    addresses_of,
 )
 
 
@@ -35,9 +39,20 @@ def manager_of(coordinator: Coordinator) -> TaskManager:
         keeper = TaskKeeper(manager, Schedules(manager), options)
         keeper.workers = lambda: map(_worker, tuple(coordinator.table.cells.values()))
         manager.is_alive = coordinator.registry.__contains__
+        manager.is_shared = coordinator.membership is not None
+        manager.elsewhere = lambda: _servers_elsewhere(coordinator)
         coordinator.work = manager
         coordinator.at_close(lambda: manager.close(coordinator.closed_error()))
     return manager
+
+
+def _servers_elsewhere(coordinator: Coordinator) -> Iterator[Server]:
+    """Yield the agents of other processes that serve tasks; all count as free."""
+    for record in coordinator.registry.others():
+        addresses = addresses_of(record.identity, record.capabilities)
+        for kind in record.serves:
+            name = record.identity.agent_id
+            yield Server(name, TaskSelector(kind, addresses), 1)
 
 
 def _worker(cell: Cell) -> TaskWorker:

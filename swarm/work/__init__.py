@@ -108,7 +108,7 @@ from swarm.work._pipeline_manager import PipelineManager, StageRunner
 from swarm.work._pipeline_rules import RunView, load_run
 from swarm.work._pipeline_rules import look as read_run
 from swarm.work._pipelines import PipelineRun, Pipelines
-from swarm.work._ready import TaskSelector
+from swarm.work._ready import TaskSelector, addresses_of
 from swarm.work._schedule_rules import TaskSchedule
 from swarm.work._schedules import Schedules
 from swarm.work._serving import Binding, ServeOptions, as_json, served, serves
@@ -167,6 +167,7 @@ __all__ = [
     "TaskStatus",
     "TaskWorker",
     "Tasks",
+    "addresses_of",
     "as_json",
     "context_of",
     "idempotency_key",

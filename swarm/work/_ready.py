@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from heapq import heapify, heappop, heappush
 from typing import Final, TypeAlias
 
-from swarm.model import Path, Pattern
-from swarm.work._task_record import TaskRecord
+from swarm.model import AgentIdentity, Path, Pattern
+from swarm.work._task_record import ANYBODY, TaskRecord
 
 Ticket: TypeAlias = tuple[int, int, int, TaskRecord]
 """The place of a task among those that are due: its rank, its sequence, a number of
@@ -59,6 +59,18 @@ class TaskSelector:
     def fits(self, record: TaskRecord) -> bool:
         """Return whether it takes this task, once it is due."""
         return record.address in self.addresses and self.takes(record.spec.kind)
+
+
+def addresses_of(
+    identity: AgentIdentity, capabilities: Iterable[str]
+) -> tuple[str, ...]:
+    """Return the addresses of the tasks that an agent may take."""
+    return (
+        ANYBODY,
+        f"agent:{identity.agent_id}",
+        f"role:{identity.role}",
+        *(f"capability:{capability}" for capability in capabilities),
+    )
 
 
 class ReadyTasks:

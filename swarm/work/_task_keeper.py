@@ -30,6 +30,9 @@ METRICS: Final = Path.of("global", "metrics")
 HEALTH: Final = Path.of("global", "health")
 DEAD_LETTERS: Final = Path.of("dead_letters")
 
+_TAKES_OVER: Final = 10 * MICRO
+"""After how long without a write another process writes a shared document."""
+
 _BATCH: Final = 100
 """How many tasks one commit removes."""
 
@@ -107,6 +110,7 @@ class TaskKeeper:
         self._timer: Timer | None = None
         self._is_looking = False
         self._is_soon = False
+        self._is_refused = False
         self._written: dict[Path, bytes] = {}
         self._told: set[str] = set()
         manager.on_change(self._changed)
@@ -154,18 +158,21 @@ class TaskKeeper:
         manager, options = self._manager, self._options
         await manager.ready()
         now = manager.now()
+        self._is_refused = False
         has_more = await self._prune(now)
-        await self._write(METRICS, self._metrics(now), "last_updated")
+        await self._write(METRICS, self._metrics(now), "last_updated", shared=True)
         patience = int(options.patience * MICRO)
         letters = await manager.kernel.read(_count, DEAD_LETTERS)
         health, next_at = health_of(self._facts(now, letters), HealthLimits(patience))
         shown = {**health, "last_check": to_datetime(now).isoformat()}
-        await self._write(HEALTH, shown, "last_check")
+        await self._write(HEALTH, shown, "last_check", shared=True)
         for worker in self.workers():
             await self._tell_of(worker)
         if has_more:
             return options.sample
         ends = [next_at, manager.index.next_surplus(int(options.keep_seconds * MICRO))]
+        if self._is_refused:
+            ends.append(now + _TAKES_OVER)
         at = min((end for end in ends if end is not None), default=None)
         return None if at is None else max(options.sample, (at - now) / MICRO)
 
@@ -219,16 +226,27 @@ class TaskKeeper:
             overdue_schedules=self._schedules.overdue(now, patience),
         )
 
-    async def _write(self, path: Path, value: Any, stamp: str = "") -> None:
-        """Write a document, unless nothing but its time stamp has changed."""
+    async def _write(
+        self, path: Path, value: Any, stamp: str = "", *, shared: bool = False
+    ) -> None:
+        """Write a document, unless nothing but its time stamp has changed.
+
+        Of processes that share the tree, the one that wrote a shared document last
+        writes it again; another one takes its place when it has not for some seconds.
+        """
         body = orjson.dumps({**value, stamp: None} if stamp else value)
         if self._written.get(path) == body:
             return
         self._written[path] = body
+        manager = self._manager
+        writer = manager.prefix if shared and manager.is_shared else None
         try:
-            await self._manager.kernel.apply(
-                OWNER, plan_document, path, orjson.dumps(value)
+            _, is_refused = await manager.kernel.apply(
+                OWNER, plan_document, path, value, writer
             )
+            if is_refused:
+                del self._written[path]
+                self._is_refused = True
         except Closed:
             raise
         except SwarmError:
@@ -262,12 +280,24 @@ class TaskKeeper:
             await self._write(home.child(part), value)
 
 
-def plan_document(view: View, path: Path, body: bytes) -> Plan:
-    """Write a document of the swarm's own, unless an agent's own is in its place."""
+def plan_document(
+    view: View, path: Path, value: dict[str, Any], writer: str | None = None
+) -> Plan:
+    """Write a document of the swarm's own, unless an agent's own is in its place.
+
+    With a writer, a document of another writer is left alone until that has not written
+    it for a while. Outcome: whether it is left alone.
+    """
     document = view.find(path)
     if document is not None and (document.path != path or document.author != OWNER):
         return Plan()
-    return Plan((Write(path, body),))
+    if writer is not None:
+        last = {} if document is None else document.value
+        is_late = last.get("written_at", 0) + _TAKES_OVER <= view.now
+        if last.get("writer", writer) != writer and not is_late:
+            return Plan(outcome=True)
+        value = {**value, "writer": writer, "written_at": view.now}
+    return Plan((Write(path, orjson.dumps(value)),))
 
 
 def plan_removal(

@@ -107,6 +107,10 @@ class TaskManager:
         queue: The claims that wait for a task.
         alarm: What rings when something of a task comes due.
         claims: The claims of this process, by the id of their task.
+        prefix: What the ids that this process makes begin with.
+        servers: The agents of this process that serve tasks.
+        elsewhere: Returns those of other processes, as their documents tell.
+        is_shared: Whether other processes may share the tree.
         closed: The error of everything that is asked for after the end, or None.
     """
 
@@ -156,6 +160,8 @@ class TaskManager:
         self.start: Callable[[Coroutine[Any, Any, Any], str], asyncio.Task[Any]]
         self.start = start
         self.servers: Iterable[Server] = ()
+        self.elsewhere: Callable[[], Iterable[Server]] = tuple
+        self.is_shared: bool = False
         self.is_alive: Callable[[str], bool] | None = None
         self.on_claim_end: OnClaimEnd | None = handoff_rules.follow_task
         self.handoff_scope: Callable[[str], AbstractContextManager[object]]
@@ -171,7 +177,7 @@ class TaskManager:
         self._loaded: asyncio.Future[None] | None = None
         self._since = 0
         self._ahead = 0
-        self._prefix = entropy.identifier()[:12]
+        self.prefix: str = entropy.identifier()[:12]
         self._ids = 0
         self.closed: Exception | None = None
         self._unlisten = tail.listen(self._follow, documents=True, folders=("global",))
@@ -193,7 +199,7 @@ class TaskManager:
     def new_id(self, prefix: str) -> str:
         """Return an id that no other process makes."""
         self._ids += 1
-        return f"{prefix}-{self._prefix}-{self._ids}"
+        return f"{prefix}-{self.prefix}-{self._ids}"
 
     @property
     def is_ready(self) -> bool:
@@ -348,7 +354,7 @@ class TaskManager:
             Server("", waiter.selector, 1 - waiter.future.done())
             for waiter in self.queue
         ]
-        return [*self.servers, *waiting]
+        return [*self.servers, *self.elsewhere(), *waiting]
 
     def why(
         self,

@@ -27,7 +27,7 @@ from swarm.work._caller import Caller, Rights
 from swarm.work._claim import Claim
 from swarm.work._claiming import Claiming
 from swarm.work._gather import Fan, Gathered, as_list, needed
-from swarm.work._ready import TaskSelector
+from swarm.work._ready import TaskSelector, addresses_of
 from swarm.work._schedule_rules import (
     TaskSchedule,
     check_cron,
@@ -49,7 +49,7 @@ from swarm.work._submitting import (
 )
 from swarm.work._task_handle import Task, TaskList, info_of
 from swarm.work._task_manager import TaskManager
-from swarm.work._task_record import ANYBODY, MICRO, TaskStatus
+from swarm.work._task_record import MICRO, TaskStatus
 from swarm.work._task_stats import TaskStats
 
 _NO_DEADLINE: Final = (None, None)
@@ -427,15 +427,7 @@ class Tasks(Displayable):
             return known[1]
         if len(self._selectors) >= _SELECTORS:
             self._selectors.clear()
-        selector = TaskSelector(
-            kind,
-            (
-                ANYBODY,
-                f"agent:{identity.agent_id}",
-                f"role:{identity.role}",
-                *(f"capability:{capability}" for capability in capabilities),
-            ),
-        )
+        selector = TaskSelector(kind, addresses_of(identity, capabilities))
         self._selectors[kind] = capabilities, selector
         return selector
 

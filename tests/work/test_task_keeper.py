@@ -146,3 +146,28 @@ def test_health_says_what_is_wrong_and_when_it_may_go_wrong():
 def test_options_that_mean_nothing_are_refused(options):
     with pytest.raises(ValueError, match="TaskOptions"):
         TaskOptions(**options)
+
+
+@both
+async def test_one_of_two_processes_writes_the_metrics_until_it_is_gone(kind):
+    async with offices(kind, count=2) as (one, two):
+        for number, office in enumerate((one, two)):
+            office.manager.is_shared = True
+            office.manager.prefix = f"p{number}"  # the offices have the same seed
+            keeper_of(office)
+        writers = []
+        for _ in range(4):
+            await complete(one.tasks(), 1)
+            await one.pass_time(1.5)
+            await quiet(200)
+            writers.append((await value_at(one, METRICS))["writer"])
+        assert len(set(writers)) == 1
+        gone, left = (one, two) if writers[0] == "p0" else (two, one)
+        gone.manager.close()
+        await complete(left.tasks(), 1)
+        for _ in range(3):
+            await left.pass_time(6)
+            await quiet(200)
+        metrics = await value_at(left, METRICS)
+        assert metrics["writer"] == left.manager.prefix
+        assert metrics["total_tasks_completed"] == 5

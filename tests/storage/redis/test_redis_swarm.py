@@ -24,6 +24,7 @@ from swarm import (
     SwarmConfig,
     TaskError,
     event,
+    serves,
 )
 from tests.support.redis_server import Server, find_server, running
 
@@ -381,3 +382,23 @@ async def test_checkpoints_of_a_task_are_found_by_the_process_that_goes_on(pair)
         assert saved.state == {"step": 3}
         await claim.complete("done")
     assert await task.result(timeout=10) == "done"
+
+
+async def test_a_pending_task_is_explained_by_the_workers_of_all_processes(pair):
+    one, other = pair
+
+    class Slow(Agent):
+        @serves("slow")
+        async def work(self, n: int) -> None:
+            await asyncio.get_running_loop().create_future()
+
+    running = await other.tasks.submit("slow", {"n": 1})
+    await one.spawn(Slow, name="slow")
+    while (await running.record()).assignee is None:
+        await asyncio.sleep(0.01)
+    waiting = await other.tasks.submit("slow", {"n": 2})
+    lonely = await other.tasks.submit("lonely")
+    assert await waiting.explain() == "due: it is claimed next"
+    assert await lonely.explain() == "nobody serves 'lonely'"
+    await running.cancel()
+    await waiting.cancel()
