@@ -171,7 +171,7 @@ def decide_complete(
     claim = record.claim
     assert claim is not None  # `claimed` has looked
     if record.handoff is not None:
-        raise HandoffPending
+        raise HandoffPending(record.handoff)
     agent = claim.agent
     new = TaskRecord(
         record.spec,

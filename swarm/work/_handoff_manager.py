@@ -1,7 +1,6 @@
 """The handoffs of one swarm in one process: follows the log, expires offers."""
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
 from heapq import heappop, heappush
 from typing import Any
 
@@ -48,10 +47,8 @@ class HandoffManager:
         self.news: News = News(tasks)
         self._open: dict[str, HandoffRecord] = {}
         self._heard: set[str] | None = set()  # what the log told before the first look
-        self._correlations: dict[str, tuple[str, str]] = {}
         self._ends: list[tuple[int, str]] = []
         self._timer: Timer | None = None
-        tasks.handoff_scope = self._scope
         folders = ("handoffs",)
         tasks.on_close(tail.listen(self._follow, documents=True, folders=folders))
         tasks.on_close(self._stop_timer)
@@ -115,10 +112,8 @@ class HandoffManager:
         if self._heard is not None:
             self._heard.add(handoff_id)
         record = load_handoff(document)
-        if record is not None:
-            self._note_correlation(record)
-            if self.on_change is not None:
-                self.on_change(record)
+        if record is not None and self.on_change is not None:
+            self.on_change(record)
         if record is None or record.status is not HandoffStatus.REQUESTED:
             self._open.pop(handoff_id, None)
             self.news.wake(handoff_id)
@@ -127,18 +122,6 @@ class HandoffManager:
                 heappush(self._ends, (record.expires_at, handoff_id))
             self._open[handoff_id] = record
             self._set_timer()
-
-    def _note_correlation(self, record: HandoffRecord) -> None:
-        task_id = record.task_id
-        if record.status in (HandoffStatus.REQUESTED, HandoffStatus.ACCEPTED):
-            self._correlations[task_id] = record.id, record.correlation
-        elif self._correlations.get(task_id, ("", ""))[0] == record.id:
-            del self._correlations[task_id]
-
-    def _scope(self, task_id: str) -> AbstractContextManager[object]:
-        """Return what a commit about a task with a handoff is made in."""
-        found = self._correlations.get(task_id)
-        return nullcontext() if found is None else correlated(found[1])
 
     # --- expiry -----------------------------------------------------------------------
 

@@ -4,12 +4,14 @@ Kernel time is in microseconds, as everywhere in records.
 """
 
 import enum
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 import attrs
 
 from swarm.errors import InvalidTransition
 from swarm.model import JSON, Document, Path
+from swarm.ports import correlated
 from swarm.work._stored import loaded
 
 HANDOFFS: Final = Path.of("handoffs")
@@ -124,3 +126,15 @@ def handoff_path(handoff_id: str) -> Path:
 def load_handoff(document: Document | None) -> HandoffRecord | None:
     """Return the handoff in a document; None without one."""
     return loaded(document, HandoffRecord)
+
+
+def scope_of(document: Document | None) -> AbstractContextManager[object]:
+    """Return what a commit about a handoff is made in: it gives its correlation id."""
+    record = load_handoff(document)
+    is_under_way = record is not None and record.status in (
+        HandoffStatus.REQUESTED,
+        HandoffStatus.ACCEPTED,
+    )
+    if record is None or not is_under_way:
+        return nullcontext()
+    return correlated(record.correlation)

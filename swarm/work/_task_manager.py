@@ -8,7 +8,6 @@ and live claims are told there, whichever process made the commit.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Any, Final, Protocol, TypeVar
 
@@ -35,6 +34,7 @@ from swarm.ports import (
 from swarm.work import _checkpoint_rules as checkpoint_rules
 from swarm.work import _handoff_rules as handoff_rules
 from swarm.work._claim_queue import ClaimQueue
+from swarm.work._handoff_record import handoff_path, scope_of
 from swarm.work._task_alarm import TaskAlarm
 from swarm.work._task_index import TaskIndex
 from swarm.work._task_record import (
@@ -164,8 +164,6 @@ class TaskManager:
         self.is_shared: bool = False
         self.is_alive: Callable[[str], bool] | None = None
         self.on_claim_end: OnClaimEnd | None = handoff_rules.follow_task
-        self.handoff_scope: Callable[[str], AbstractContextManager[object]]
-        self.handoff_scope = _no_scope
         self.leftovers: list[Callable[[View, str], Sequence[Write]]] = [
             handoff_rules.leftovers,
             checkpoint_rules.leftovers,
@@ -232,8 +230,9 @@ class TaskManager:
             return self.apply_now(author, path, rule, request)
         try:
             return await self.kernel.apply_one(author, path, rule, request)
-        except HandoffPending:
-            with self.handoff_scope(task_id):
+        except HandoffPending as error:
+            document = await self.kernel.find(handoff_path(error.handoff))
+            with scope_of(document):
                 commit, outcome = await self.kernel.apply(
                     author, decide_with_handoff, path, rule, request, self.on_claim_end
                 )
@@ -251,8 +250,8 @@ class TaskManager:
         assert local is not None  # callers have looked
         try:
             return local.apply_one_now(author, path, rule, request)
-        except HandoffPending:
-            with self.handoff_scope(str(path.name)):
+        except HandoffPending as error:
+            with scope_of(local.find_now(handoff_path(error.handoff))):
                 commit, outcome = local.apply_now(
                     author, decide_with_handoff, path, rule, request, self.on_claim_end
                 )
@@ -526,10 +525,6 @@ class TaskManager:
         ahead = seen - int(self.clock.monotonic() * MICRO)
         if ahead > self._ahead:
             self._ahead = ahead
-
-
-def _no_scope(_: str) -> AbstractContextManager[object]:
-    return nullcontext()
 
 
 def _now(view: View) -> int:

@@ -80,7 +80,15 @@ TABLE: Final[dict[str, tuple[frozenset[str], frozenset[str]]]] = {
 
 
 class HandoffPending(Exception):
-    """The task has a handoff: its rule is to be asked by `decide_with_handoff`."""
+    """The task has a handoff: its rule is to be asked by `decide_with_handoff`.
+
+    Attributes:
+        handoff: The id of the handoff.
+    """
+
+    def __init__(self, handoff: str) -> None:
+        """Tell of a handoff."""
+        self.handoff: str = handoff
 
 
 def check_step(record: TaskRecord, step: str) -> None:
@@ -124,7 +132,7 @@ def moved(
         HandoffPending: The task has a handoff, which this is not asked about.
     """
     if record.claim is not None and record.handoff is not None:
-        raise HandoffPending
+        raise HandoffPending(record.handoff)
     changes = {
         "status": status,
         "claim": None,

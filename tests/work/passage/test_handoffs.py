@@ -17,6 +17,7 @@ from swarm.errors import (
 )
 from swarm.model import Path
 from swarm.ports import Write, correlated
+from tests.support.work import Office
 from tests.work.passage.desks import ADA, BO, CY, KERNELS, desks, quiet
 
 pytestmark = pytest.mark.parametrize("kind", KERNELS)
@@ -235,6 +236,29 @@ async def test_all_of_a_handoff_has_one_correlation_id(kind):
             if any(type(e).__name__ in HANDOFF_EVENTS for e in commit.events)
         }
         assert ids == {"order-7"}
+
+
+async def test_a_process_without_handoffs_keeps_the_correlation_id(kind):
+    """O3, O8: it rescues the task, and has never looked at a handoff."""
+    async with desks(kind) as desk:
+        with correlated("order-7"):
+            claim = await claimed(desk)
+            offer = await desk.handoffs(ADA).offer(claim, to="bo")
+        await offer_of(desk, BO, offer).accept(lease=5)
+        desk.office.manager.close()  # frozen, and its handoffs with it
+        desk.office.manager.deadlines.close()
+        other = Office(desk.office.memory, desk.office.clock, kind)
+        await other.manager.ready()
+        await desk.pass_time(6)
+        await quiet(100)
+        ids = [
+            commit.cause.correlation_id
+            for commit in desk.commits
+            for event in commit.events
+            if type(event).__name__ in HANDOFF_EVENTS
+        ]
+        assert ids == ["order-7"] * 3
+        await other.manager.finish()
 
 
 async def test_without_a_cause_the_handoff_is_the_correlation_id(kind):
