@@ -14,15 +14,15 @@ cancellations are the agent's own; the exception alone cannot tell.
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from contextvars import Context
-from functools import partial
 from sys import getrefcount
 from typing import Any, Final
 
 from swarm.agents._envelope import NO_KEYWORDS, Asked, Envelope, current_turn
 from swarm.agents._host import Holdings, Host, Supervision
+from swarm.agents._interleaved import InterleavedTurns
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox, State
 from swarm.agents._protocol import ResolvedMethod, calls_of
@@ -30,7 +30,6 @@ from swarm.agents._restart import Restart
 from swarm.agents._steps import SuspendedTurn, swap_task
 from swarm.agents._turn import PLAIN, produce, wrap
 from swarm.agents._worker import DEPTH, Worker
-from swarm.coordination import AnyOf
 from swarm.errors import NoSuchAgent, RemoteCancelled, WrongLoop
 from swarm.model import OWNER, AgentIdentity, Path
 from swarm.ports import Standing, standing
@@ -61,10 +60,9 @@ class Cell:
         accepting: Whether new requests are taken.
         open: Whether queued requests are served: not while paused or being built.
         mailbox: The serial requests; None while there are none.
-        aside_box: The interleaved requests that wait; None while there are none.
         current: The serial turn that runs.
         began: When it began.
-        aside: The interleaved turns that run, with their tasks.
+        aside: The interleaved requests and turns; None while there are none.
         cancelling: Whether the agent itself has cancelled the current turn.
         serving: Whether a callback or worker serves the mailbox, or is about to.
         worker: The worker that serves it now, or that it keeps for life.
@@ -97,9 +95,8 @@ class Cell:
     # fmt: on
 
     # What few agents ever have costs the others no memory: it is in `__dict__`.
-    aside_box: Mailbox[Envelope] | None = None
     returning: set[Envelope] | None = None
-    aside: dict[Envelope, asyncio.Task[Any]] | None = None
+    aside: InterleavedTurns | None = None
     children: dict[asyncio.Task[Any], str] | None = None
     timers: set[Any] | None = None
     stack: AsyncExitStack | None = None
@@ -210,7 +207,9 @@ class Cell:
     def post(self, envelope: Envelope) -> bool:
         """Take a request; return whether it got into the mailbox at once."""
         if envelope.call.interleaves:
-            return self._post_aside(envelope)
+            if self.aside is None:
+                self.aside = InterleavedTurns(self, self.capacity)
+            return self.aside.post(envelope)
         mailbox = self.mailbox
         if mailbox is None:
             mailbox = self.open_mailbox()
@@ -225,8 +224,18 @@ class Cell:
 
     def has_room(self, call: ResolvedMethod) -> bool:
         """Return whether a request would get into the mailbox at once."""
-        mailbox = self.aside_box if call.interleaves else self.mailbox
+        mailbox = self.box_for(call)
         return mailbox is None or mailbox.has_room()
+
+    def box_for(self, call: ResolvedMethod) -> Mailbox[Envelope] | None:
+        """Return the mailbox that a request would be put into, if there is one."""
+        if not call.interleaves:
+            return self.mailbox
+        return None if self.aside is None else self.aside.box
+
+    def put_back(self, envelope: Envelope) -> None:
+        """Queue a request that was in hand once more, in front of the others."""
+        (self.box_for(envelope.call) or self.open_mailbox()).put_back(envelope)
 
     def attempt(self, envelope: Asked) -> Any:
         """Take an ask, and answer it at once if that is possible.
@@ -324,16 +333,16 @@ class Cell:
             envelope.state = State.DECIDED
             self.cancel_turn(envelope)
             return
-        mailbox = self.aside_box if envelope.call.interleaves else self.mailbox
+        mailbox = self.box_for(envelope.call)
         if envelope is self.hook:
             envelope.state = State.ENDED
             self.hook = None
         elif mailbox is not None:
             mailbox.withdraw(envelope)
-            self._admit(mailbox)
+            self.admit(mailbox)
         self.notify()
 
-    def _admit(self, mailbox: Mailbox[Envelope]) -> None:
+    def admit(self, mailbox: Mailbox[Envelope]) -> None:
         """Let waiting requests in as far as there is room (G6)."""
         while (envelope := mailbox.admit()) is not None:
             room = envelope.room
@@ -348,21 +357,24 @@ class Cell:
             mailbox.queue.append(envelope)
         self.wake()
 
+    def take_up(self, envelope: Envelope) -> None:
+        """Be about to run an interleaved turn; a simulation may make it late."""
+
     def cancel_turn(self, envelope: Envelope) -> None:
         """Cancel the task of a turn, at most once; the agent goes on."""
         if envelope is self.current:
             if not self.cancelling and self.worker is not None:
                 self.cancelling = True
                 self.worker.task.cancel()
-        elif self.aside is not None and envelope in self.aside:
-            self.aside[envelope].cancel()
+        elif self.aside is not None and envelope in self.aside.running:
+            self.aside.running[envelope].cancel()
 
     # --- serial turns -----------------------------------------------------------------
 
     def wake(self) -> None:
         """Let the agent look for something to do."""
-        if self.aside_box is not None and self.open and self.aside_box.queue:
-            self.begin_aside()
+        if self.aside is not None and self.open and self.aside.box.queue:
+            self.aside.begin()
         if not self.serving and self.has_more():
             self._serve_soon()
 
@@ -528,7 +540,7 @@ class Cell:
                     return None
                 taken = found
             if mailbox.waiting is not None:
-                self._admit(mailbox)
+                self.admit(mailbox)
             if taken.reply is None or not taken.reply.done():
                 return taken
             taken.state = ENDED  # its asker was cancelled in this very loop turn
@@ -568,7 +580,7 @@ class Cell:
         envelope = self.current
         assert envelope is not None  # it has just ended
         self.current = None
-        self._deliver_error(envelope, error)
+        self.deliver_error(envelope, error)
         if envelope.state == ENDED:  # not put back to be delivered again
             envelope.forget()
         self._end_turn(envelope)
@@ -621,7 +633,7 @@ class Cell:
         """Go on with another worker; the task of this one is over."""
         current, self.current = self.current, None
         if current is not None:
-            self._deliver_error(current, asyncio.CancelledError())
+            self.deliver_error(current, asyncio.CancelledError())
             current.state = State.ENDED
             self.host.turn_ended(current)
         self.worker = None
@@ -631,12 +643,12 @@ class Cell:
 
     # --- outcomes ---------------------------------------------------------------------
 
-    def _deliver_error(self, envelope: Envelope, error: BaseException) -> None:
+    def deliver_error(self, envelope: Envelope, error: BaseException) -> None:
+        """Give the error of a turn to its asker, or to the supervisor."""
         if self.returning and envelope in self.returning:
             self.returning.remove(envelope)
             if envelope.state == State.RUNNING:
-                box = self.aside_box if envelope.call.interleaves else None
-                (box or self.open_mailbox()).put_back(envelope)
+                self.put_back(envelope)
                 return
         if envelope.state != State.RUNNING:
             self.drop_outcome(envelope, error)
@@ -669,99 +681,6 @@ class Cell:
                 extra=envelope.log_fields(),
             )
 
-    # --- interleaved turns ------------------------------------------------------------
-
-    def _post_aside(self, envelope: Envelope) -> bool:
-        """Take a request for an interleaved turn; they have room of their own."""
-        box = self.aside_box
-        if box is None:
-            box = self.aside_box = Mailbox(self.capacity)
-        is_in = box.put(envelope)
-        if is_in and self.open:
-            self.begin_aside()
-        return is_in
-
-    def begin_aside(self) -> None:
-        """Start the interleaved turns that were requested while the agent was shut."""
-        box = self.aside_box
-        while box is not None and (envelope := box.take()) is not None:
-            if envelope.reply is not None and envelope.reply.done():
-                envelope.state = State.ENDED  # its asker was cancelled just now
-                continue
-            self.run_aside(envelope)
-            if box.waiting is not None:
-                self._admit(box)
-
-    def run_aside(self, envelope: Envelope) -> None:
-        """Start an interleaved turn."""
-        assert self.aside_box is not None  # the request was in it
-        if self.aside is None:
-            self.aside = {}
-        self.aside_box.limit -= 1
-        envelope.state = State.RUNNING
-        self.aside[envelope] = self.host.start(
-            self._interleave(envelope),
-            f"agent {self} {envelope.call.name}",
-            last=True,
-            ended=partial(self._aside_over, envelope),
-        )
-
-    async def _interleave(self, envelope: Envelope) -> None:
-        envelope.since = self.host.now()
-        current_turn.set(envelope)
-        call, around = envelope.call, self.host.around_turn
-        try:
-            if around is not None:
-                result = await around(self.agent, envelope)
-            elif call.streams:
-                result = await produce(self.agent, envelope)
-            else:
-                result = await call.function(
-                    self.agent, *envelope.args, **envelope.kwargs
-                )
-        except GeneratorExit:
-            raise
-        except BaseException as error:  # noqa: BLE001  # see _deliver_error
-            if self._is_aside(envelope):
-                self._deliver_error(envelope, error)
-        else:
-            reply = envelope.reply
-            if envelope.state != State.RUNNING or (reply and reply.done()):
-                self.drop_outcome(envelope)
-            elif reply is not None:
-                reply.set_result(result)
-                envelope.state = ENDED
-        finally:
-            self._aside_ended(envelope)
-
-    def _is_aside(self, envelope: Envelope) -> bool:
-        return self.aside is not None and envelope in self.aside
-
-    def _aside_over(self, envelope: Envelope) -> None:
-        """End a turn whose task was cancelled before its first step."""
-        if self._is_aside(envelope):
-            self._deliver_error(envelope, asyncio.CancelledError())
-            self._aside_ended(envelope)
-
-    def _aside_ended(self, envelope: Envelope) -> None:
-        if not self._is_aside(envelope):
-            return  # it was left behind
-        assert self.aside is not None  # just seen
-        assert self.aside_box is not None  # likewise
-        if envelope.state != State.QUEUED:
-            envelope.state = State.ENDED
-            envelope.forget()
-        self.handled += 1
-        self.host.turn_ended(envelope)
-        del self.aside[envelope]
-        box = self.aside_box
-        box.limit += 1
-        if self.open:
-            self._admit(box)
-        if not self.aside and not box.queue and box.waiting is None:
-            self.aside = self.aside_box = None
-        self.notify()
-
     # --- what others look at ----------------------------------------------------------
 
     def blockers(self, envelope: Envelope) -> Iterable[Any]:
@@ -772,19 +691,13 @@ class Cell:
         current = () if self.current is None else (self.current,)
         if not envelope.call.interleaves or self.status is Status.INITIALIZING:
             return current
-        box = self.aside_box
-        if box is None or envelope.state != State.WAITING:
-            return ()
-        if box.has_room():  # the request is about to be posted
-            return ()
-        making: dict[Hashable, int] = dict.fromkeys(self.aside or (), 1)
-        return AnyOf(making, 1) if making else ()
+        return () if self.aside is None else self.aside.blockers(envelope)
 
     def task_of(self, envelope: Envelope) -> asyncio.Task[Any] | None:
         """Return the task that runs a turn, or None when it does not run."""
         if envelope is self.current:
             return None if self.worker is None else self.worker.task
-        return None if self.aside is None else self.aside.get(envelope)
+        return None if self.aside is None else self.aside.running.get(envelope)
 
     def standing(self, envelope: Envelope) -> Standing | None:
         """Return where a turn is suspended; None: it runs, or is no turn any more."""
@@ -838,12 +751,13 @@ class Cell:
     def turns(self) -> list[Envelope]:
         """Return the turns that run, the serial one first."""
         turns = [] if self.current is None else [self.current]
-        turns.extend(self.aside or ())
+        if self.aside is not None:
+            turns.extend(self.aside.running)
         return turns
 
     def is_busy(self) -> bool:
         """Return whether a turn runs."""
-        return self.current is not None or bool(self.aside)
+        return self.current is not None or bool(self.aside and self.aside.running)
 
     def is_working(self) -> bool:
         """Return whether the agent still has something to do of its own accord."""
@@ -863,8 +777,7 @@ class Cell:
 
     def load(self) -> int:
         """Return how many requests are waiting or being handled."""
-        queued = 0
-        for mailbox in (self.mailbox, self.aside_box):
-            if mailbox is not None:
-                queued += len(mailbox) + len(mailbox.waiting or ())
-        return queued + (self.current is not None) + len(self.aside or ())
+        load = int(self.current is not None)
+        if self.mailbox is not None:
+            load += len(self.mailbox) + len(self.mailbox.waiting or ())
+        return load if self.aside is None else load + self.aside.load()

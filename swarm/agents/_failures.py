@@ -84,8 +84,7 @@ class Failures:
             and cell.restart is not None
             and cell.restart.in_hand == "redeliver"
         ):
-            box = cell.aside_box if envelope.call.interleaves else cell.mailbox
-            (box or cell.open_mailbox()).put_back(envelope)
+            cell.put_back(envelope)
         self._decided(cell, error, decision)
 
     def _decided(

@@ -172,7 +172,6 @@ async def begin(cell: Cell) -> None:
     cell.status = follow(cell.status, Step.READY, cell.name)
     cell.open = True
     cell.notify()
-    cell.begin_aside()
     run = getattr(cls, "run", None)
     if run is not None:
         start_child(cell, f"{cls.__name__}.run", run, cell.agent)
@@ -307,7 +306,7 @@ def finish(cell: Cell, reason: str) -> None:
 
     queued = [] if cell.hook is None else [cell.hook]
     cell.hook = None
-    for box in (cell.mailbox, cell.aside_box):
+    for box in (cell.mailbox, None if cell.aside is None else cell.aside.box):
         queued += () if box is None else box.clear()
     for envelope in queued:
         lost += envelope.is_tell
@@ -347,9 +346,11 @@ def cancel_code(cell: Cell) -> None:
     if cell.current is not None and cell.worker is not None:
         cell.cancelling = True
         cell.worker.task.cancel()
-    if cell.aside or cell.children:
-        for task in (*(cell.aside or {}).values(), *(cell.children or ())):
+    if cell.aside is not None:
+        for task in tuple(cell.aside.running.values()):
             task.cancel()
+    for task in tuple(cell.children or ()):
+        task.cancel()
 
 
 async def until_still(cell: Cell) -> None:
@@ -385,9 +386,9 @@ def leave_behind(cell: Cell) -> None:
         worker.abandon()
         cell.worker = cell.current = cell.context = None
         cell.serving = cell.keeps = cell.cancelling = False
-    cell.aside = cell.children = None
-    if cell.aside_box is not None:
-        cell.aside_box.limit = cell.capacity
+    cell.children = None
+    if cell.aside is not None:
+        cell.aside.leave_behind(cell.capacity)
     stuck = "; ".join(where)
     error = ShutdownTimeout(
         f"agent {cell} did not end within {cell.shutdown:.3g} s: {stuck} ignores its "
@@ -464,7 +465,7 @@ def has_life(cell: Cell) -> bool:
         or cell.children is not None
         or cell.timers is not None
         or cell.mailbox is not None
-        or cell.aside_box is not None
+        or cell.aside is not None
         or (cell.surfaces is not None and cell.surfaces.is_in_use())
         or has_hooks(type(cell.agent))
     )

@@ -62,12 +62,11 @@ def poster(
     an event that was taken and comes to nothing because the agent ends.
     """
     call = ResolvedMethod(type(cell.agent), method)
-    interleaves = call.interleaves
 
     def post(event: Event[Any]) -> bool | None:
         if not cell.accepting:
             return None
-        box = cell.aside_box if interleaves else cell.mailbox
+        box = cell.box_for(call)
         if (
             box is not None
             and box.waiting is not None

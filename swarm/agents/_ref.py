@@ -213,7 +213,7 @@ class Ref(Displayable, Generic[A_co]):
             if (
                 cell.current is None
                 and cell.mailbox is None
-                and cell.aside_box is None
+                and cell.aside is None
                 and cell.open
             ):
                 host.graph.note(party, envelope)  # an idle agent waits for nothing

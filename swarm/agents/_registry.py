@@ -263,7 +263,9 @@ def info_of(cell: Cell) -> AgentInfo:
         heartbeat_age=ref.heartbeat_age,
         turn=None if cell.current is None else cell.current.call.name,
         turn_age=None if cell.current is None else cell.host.now() - cell.began,
-        aside=tuple(turn.call.name for turn in cell.aside or ()),
+        aside=tuple(
+            turn.call.name for turn in (cell.aside.running if cell.aside else ())
+        ),
         waits_for=tuple(
             wait.describe_wait() for turn in cell.turns() for wait in graph.waits(turn)
         ),

@@ -210,7 +210,6 @@ class Supervisor:
 
     def _open(self, cell: Cell) -> None:
         cell.open = True
-        cell.begin_aside()
         cell.wake()
 
     def _settled(self, cell: Cell, unless: Callable[[], bool]) -> Completion:

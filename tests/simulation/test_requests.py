@@ -11,6 +11,7 @@ from swarm.agents import _ref as ref_module
 from swarm.agents import _stream as stream_module
 from swarm.agents._cell import Cell
 from swarm.agents._channel import Channel
+from swarm.agents._interleaved import InterleavedTurns
 from swarm.agents._mailbox import State
 from swarm.errors import RemoteCancelled
 from swarm.testing import Faults, Sim, StuckError, sweep_cancel
@@ -142,8 +143,8 @@ def test_turns_that_overlap_are_found(monkeypatch):
     """Q6: one turn at a time."""
 
     def aside(self, envelope):
-        self.aside_box = self.aside_box or Mailbox(9)
-        self.run_aside(envelope)
+        self.aside = self.aside or InterleavedTurns(self, 9)
+        self.aside.run(envelope)
         return True
 
     monkeypatch.setattr(Cell, "post", aside)
@@ -267,7 +268,7 @@ def test_a_cancelled_sender_whose_message_stays_is_found(monkeypatch):
         self.wake()
 
     monkeypatch.setattr(ref_module, "_wait_for_room", stays)
-    monkeypatch.setattr(Cell, "_admit", admitted)
+    monkeypatch.setattr(Cell, "admit", admitted)
     breaks(told, WRONG)
 
 
@@ -279,8 +280,8 @@ def test_a_withdrawal_that_lets_no_sender_in_is_found(monkeypatch):
             return
         admit(self, mailbox)
 
-    admit = Cell._admit
-    monkeypatch.setattr(Cell, "_admit", only_one)
+    admit = Cell.admit
+    monkeypatch.setattr(Cell, "admit", only_one)
     breaks(told, WRONG)
 
 

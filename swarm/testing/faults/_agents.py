@@ -100,10 +100,9 @@ class FaultyCell(Cell):
             self._begin(envelope)
         return super()._first_step(context, envelope)
 
-    def run_aside(self, envelope: Envelope) -> None:
-        """Start a turn beside the others."""
+    def take_up(self, envelope: Envelope) -> None:
+        """Be about to run a turn beside the others."""
         self._begin(envelope)
-        super().run_aside(envelope)
 
     def _begin(self, envelope: Envelope) -> None:
         seconds = self._injector.turn(self)
@@ -120,7 +119,8 @@ class FaultyCell(Cell):
 
     def tasks(self) -> list[Any]:
         """Return what runs this agent's code: its tasks, and itself."""
-        known = (self, *(self.aside or {}).values(), *(self.children or ()))
+        aside = () if self.aside is None else self.aside.running.values()
+        known = (self, *aside, *(self.children or ()))
         return [*known] if self.worker is None else [self.worker.task, *known]
 
     def crash(self) -> bool:
