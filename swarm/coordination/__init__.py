@@ -56,6 +56,7 @@ agents hold what they like, and only the program itself changes what belongs to 
 from swarm.coordination._acquire import Acquisition, Leases
 from swarm.coordination._barriers import Arrival, BarrierHandle
 from swarm.coordination._coordination import Coordination
+from swarm.coordination._cycles import CycleLink, victim_of
 from swarm.coordination._lease import Lease
 from swarm.coordination._lease_state import Grant
 from swarm.coordination._lock_rules import hand_over_lock
@@ -82,6 +83,7 @@ __all__ = [
     "BarrierHandle",
     "Barriers",
     "Coordination",
+    "CycleLink",
     "Grant",
     "HeldLock",
     "HeldPermits",
@@ -103,4 +105,5 @@ __all__ = [
     "Session",
     "WaitGraph",
     "hand_over_lock",
+    "victim_of",
 ]

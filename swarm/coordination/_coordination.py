@@ -11,6 +11,8 @@ import attrs
 
 from swarm.coordination._barriers import BarrierHandle, BarrierTerms
 from swarm.coordination._core import Core
+from swarm.coordination._cycle_watch import CycleWatch, describe_link
+from swarm.coordination._cycles import CycleLink
 from swarm.coordination._departed import (
     break_barriers,
     forget_leases,
@@ -19,7 +21,7 @@ from swarm.coordination._departed import (
 )
 from swarm.coordination._joins import TaskJoins
 from swarm.coordination._lease import Lease
-from swarm.coordination._lease_state import Grant
+from swarm.coordination._lease_state import Grant, load
 from swarm.coordination._locks import LOCKS, LockHandle, LockTerms, MultiAcquire
 from swarm.coordination._names import CoordinationRights
 from swarm.coordination._semaphores import (
@@ -31,7 +33,8 @@ from swarm.coordination._semaphores import (
 from swarm.coordination._sessions import Life, NoAgents, Session
 from swarm.coordination._views import Barriers, Locks, Semaphores
 from swarm.coordination._wait_graph import Obstacle, WaitGraph
-from swarm.model import OWNER, AgentIdentity, Priority
+from swarm.errors import DeadlockError, DeadlockTimeout
+from swarm.model import OWNER, AgentIdentity, Path, Priority
 from swarm.ports import Clock, Entropy, Kernel, Runtime, Tail
 from swarm.state import Policy
 
@@ -88,6 +91,7 @@ class Coordination:
         self._locks = LockTerms(core, lock_ttl, lock_aging, lock_delay)
         self._semaphores = SemaphoreTerms(core, lock_ttl)
         self._barriers = BarrierTerms(core)
+        self._cycles: CycleWatch | None = None
 
     # --- what users hold --------------------------------------------------------------
 
@@ -260,7 +264,39 @@ class Coordination:
 
     def rename(self, process: str) -> None:
         """Go on as another process."""
-        self._core.origin = process
+        self._core.origin = self._core.sessions.process = process
+
+    def watch_cycles(self, found: Callable[[tuple[CycleLink, ...]], object]) -> None:
+        """Call `found` with each cycle of waits over several processes, when it closes.
+
+        Only cycles in which the request that is to fail is one of this process.
+        """
+        self._cycles = CycleWatch(self._core, self._state_at, found)
+
+    def _state_at(self, path: Path) -> Any:
+        """Return the record of a lock or semaphore as this process has it."""
+        locks, semaphores = self._locks.manager, self._semaphores.manager
+        manager = locks if path.segments[0] == LOCKS.segments[0] else semaphores
+        return load(self._core.find(path), manager.blank)
+
+    def is_cycle(self, cycle: tuple[CycleLink, ...]) -> bool:
+        """Return whether a cycle that was found is still there."""
+        return self._cycles is not None and self._cycles.is_there(cycle)
+
+    def describe_link(self, grant: str, request: str) -> str | None:
+        """Return what a session of this process waits for while it holds a grant.
+
+        None: the session that holds it is another one, or waits for it no more.
+        """
+        return describe_link(self._core, grant, request)
+
+    def refuse(self, request: str, lines: tuple[str, ...]) -> None:
+        """Fail a request of this process, which closes a cycle."""
+        waiter = self._core.waiters.get(request)
+        if waiter is not None and not waiter.is_over():
+            is_bounded = waiter.spec.timeout is not None
+            kind = DeadlockTimeout if is_bounded else DeadlockError
+            waiter.give_up(kind(cycle=lines))
 
     def close(self, error: Exception | None = None) -> None:
         """Wake every waiter with `error`, `Closed` by default; idempotent."""

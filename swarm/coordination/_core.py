@@ -80,6 +80,7 @@ class Core:
         apply_now: The kernel's own `apply_one_now`, if it answers at once.
         has_others: Whether another process was seen to hold or want something.
         is_committing: Whether this coordination commits just now, and tells its own.
+        on_commit: Told of each commit of others; on a distant kernel, of every one.
         origin: The process, with which the id of each request begins.
     """
 
@@ -112,10 +113,12 @@ class Core:
         self.life = life
         self.rights = rights
         self.sessions: Sessions = Sessions(self._session_ended, life.running_turn)
+        self.sessions.process = origin
         self.waiters: dict[str, Any] = {}
         self.leases: dict[str, Lease] = {}
         self.watchers: dict[str, Callable[[Document, Commit], None]] = {}
         self.is_committing: bool = False
+        self.on_commit: Callable[[Commit], object] | None = None
         self.has_others: bool = self._local is None or self.look(_has_people)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed: Exception | None = None
@@ -237,6 +240,8 @@ class Core:
             if segments[0] in FOLDERS and self._closed is None:
                 self.has_others = True
                 self.watchers[segments[0]](document, commit)
+        if self.on_commit is not None and self._closed is None:
+            self.on_commit(commit)
 
     # --- sessions ---------------------------------------------------------------------
 

@@ -105,9 +105,18 @@ class Sessions:
     Attributes:
         expected: Those for which others may wait though they hold nothing.
         of_turns: The sessions of turns; the system ends them with `end_turn`.
+        process: This process, if others share the tree: names of sessions say it.
     """
 
-    __slots__ = ("_end", "_of_tasks", "_turn", "expected", "of_turns")
+    __slots__ = (
+        "_count",
+        "_end",
+        "_of_tasks",
+        "_turn",
+        "expected",
+        "of_turns",
+        "process",
+    )
 
     def __init__(
         self,
@@ -126,6 +135,8 @@ class Sessions:
         self._of_tasks: dict[asyncio.Task[Any], Session] = {}
         self.of_turns: dict[Hashable, Session] = {}
         self.expected: dict[Session, None] = {}
+        self.process: str = ""
+        self._count = 0
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -138,7 +149,9 @@ class Sessions:
             if turn is not None:
                 session = self.of_turns.get(turn)
                 if session is None:
-                    session = self.of_turns[turn] = Session(str(turn), turn)
+                    session = self.of_turns[turn] = Session(
+                        self._named(str(turn)), turn
+                    )
                 return session
         task = current_task()
         if task is None:
@@ -149,9 +162,18 @@ class Sessions:
         """Return the session of a task that runs no turn."""
         session = self._of_tasks.get(task)
         if session is None:
-            session = self._of_tasks[task] = Session(_name(task), task=task)
+            session = self._of_tasks[task] = Session(
+                self._named(_name(task)), task=task
+            )
             task.add_done_callback(self._task_ended)
         return session
+
+    def _named(self, name: str) -> str:
+        """Return what a session is called: no other session of any process is."""
+        if not self.process:
+            return name
+        self._count += 1
+        return f"{name}, {self._count} in process {self.process}"
 
     def find(self, task: "asyncio.Task[Any]") -> Session | None:
         """Return the session of a task, if it has one already."""

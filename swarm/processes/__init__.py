@@ -2,6 +2,7 @@
 
 from swarm.processes._answers import Answers
 from swarm.processes._calls import Calls, RemoteCall
+from swarm.processes._deadlocks import Deadlocks
 from swarm.processes._fence import FencedKernel
 from swarm.processes._membership import Membership
 from swarm.processes._network import Network
@@ -13,6 +14,7 @@ from swarm.processes._singletons import Singletons
 __all__ = [
     "Answers",
     "Calls",
+    "Deadlocks",
     "FencedKernel",
     "Membership",
     "Network",

@@ -8,6 +8,7 @@ from swarm.ports import Clock, Inboxes, Kernel, Tail, current_runtime
 from swarm.processes import (
     Answers,
     Calls,
+    Deadlocks,
     FencedKernel,
     Membership,
     Network,
@@ -78,6 +79,7 @@ class Connection:
         coordinator.singletons = self._singletons = Singletons(
             self._network, kernel, tail, coordinator.supervisor
         )
+        Deadlocks(coordinator, coordinator.coordination, self._post)
         membership.bury = coordinator.coordination.forget
         membership.on_gone.append(self._answers.forget)
         membership.on_lost += (self._lose, self._answers.lose, self._singletons.lose)

@@ -224,4 +224,4 @@ def test_what_follows_from_a_death_is_the_same_under_every_schedule():
             await asyncio.sleep(5)
             assert await names(three) == ["ada"]
 
-    explore(program, schedules=15)
+    explore(program, schedules=15).check()

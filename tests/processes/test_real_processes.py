@@ -130,3 +130,20 @@ async def test_a_singleton_moves_from_a_process_that_is_stopped_or_killed(server
 
 def live(swarm):
     return swarm._coordinator.membership.processes()
+
+
+async def test_a_deadlock_over_processes_is_told_to_one_of_them(server):
+    name = next(NAMES)
+
+    async def both(swarm, first, second):
+        async with swarm.lock(first):
+            await asyncio.sleep(0.2)
+            async with swarm.lock(second):
+                return "done"
+
+    async with Swarm(name, server.url) as one, Swarm(name, server.url) as two:
+        async with asyncio.timeout(20):
+            found = await asyncio.gather(
+                both(one, "x", "y"), both(two, "y", "x"), return_exceptions=True
+            )
+        assert sorted(type(each).__name__ for each in found) == ["DeadlockError", "str"]

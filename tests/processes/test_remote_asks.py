@@ -452,4 +452,4 @@ def test_asks_between_processes_end_the_same_under_every_schedule():
             log = await ada.ask(Shop.seen)
             assert [each for each in log if each == "x"] == ["x"]
 
-    explore(program, schedules=15)
+    explore(program, schedules=15).check()

@@ -154,4 +154,4 @@ def test_streams_between_processes_are_whole_under_every_schedule():
                 await anext(stream)
             assert await ada.ask(Shop.add, 1) == 2
 
-    explore(program, schedules=15)
+    explore(program, schedules=15).check()

@@ -205,4 +205,4 @@ def test_at_most_one_lives_under_every_schedule():
             assert len([s for s in (one, two, three) if running(s)]) == 1
             assert len({await ref.ask(Leader.lead) for ref in refs}) == 1
 
-    explore(program, schedules=10)
+    explore(program, schedules=10).check()

@@ -1,0 +1,174 @@
+"""Cycles of waits over several processes, as the records of locks and semaphores tell.
+
+A request and a grant name their session, and a session's name says its process. So each
+process sees the same cycles at the same revision. A cycle within one process is found
+by the wait-for graph, at the request that would close it.
+"""
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import attrs
+
+from swarm.coordination._lease_state import Grant, LeaseState, Request
+from swarm.coordination._wait_graph import AnyOf, reduce
+from swarm.model import Path
+
+Load: TypeAlias = Callable[[Path], LeaseState]
+"""Returns the record at a path."""
+
+
+@attrs.frozen
+class CycleLink:
+    """One session of a cycle.
+
+    Attributes:
+        session: The turn or task, with its process.
+        grant: The id of what it holds, for which the session before it waits.
+        request: The id of its own request.
+        at: When it asked, in kernel time.
+    """
+
+    session: str
+    grant: str
+    request: str
+    at: int
+
+
+def victim_of(cycle: Sequence[CycleLink]) -> CycleLink:
+    """Return the session whose request fails: the newest, the same in each process."""
+    return max(cycle, key=lambda link: (link.at, link.request))
+
+
+class WaitIndex:
+    """Which sessions wait, and where."""
+
+    __slots__ = ("_by_path", "_by_session")
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._by_path: dict[str, dict[str, str]] = {}
+        self._by_session: dict[str, dict[str, Path]] = {}
+
+    def update(self, path: Path, requests: Iterable[Request]) -> list[str]:
+        """Note the queue of a record; return the sessions that are new in it."""
+        before = self._by_path.pop(path.text, {})
+        now = {each.id: each.session for each in requests}
+        if now:
+            self._by_path[path.text] = now
+        for gone in before.keys() - now.keys():
+            waits = self._by_session[before[gone]]
+            del waits[gone]
+            if not waits:
+                del self._by_session[before[gone]]
+        new = {made: session for made, session in now.items() if made not in before}
+        for made, session in new.items():
+            self._by_session.setdefault(session, {})[made] = path
+        return list(new.values())
+
+    def waits(self, session: str) -> Iterator[tuple[str, Path]]:
+        """Yield the requests of a session, and where their records stand."""
+        yield from self._by_session.get(session, {}).items()
+
+
+def find_cycle(session: str, index: WaitIndex, load: Load) -> tuple[CycleLink, ...]:
+    """Return the cycle that a session's newest wait has closed, or ()."""
+    search = _CycleSearch(session, index, load)
+    search.run(None)
+    if search.closing is None:
+        return ()
+    if search.has_choice:  # of the holders of a semaphore, enough others may go on
+        stuck = reduce(search.waits)
+        if session not in stuck:
+            return ()
+        search = _CycleSearch(session, index, load)
+        search.run(stuck)
+    return (
+        () if search.closing is None else _spell(session, search.came, search.closing)
+    )
+
+
+class _CycleSearch:
+    """One search from a session, along its waits, back to itself."""
+
+    def __init__(self, session: str, index: WaitIndex, load: Load) -> None:
+        self.session = session
+        self.index = index
+        self.load = load
+        self.came: dict[str, tuple[str, Request, Grant]] = {}
+        self.waits: dict[Hashable, list[_Queued]] = {}
+        self.closing: tuple[str, Request, Grant] | None = None
+        self.has_choice = False
+
+    def run(self, within: set[Any] | None) -> None:
+        """Follow the waits, of all sessions or only of these."""
+        frontier = deque([self.session])
+        while frontier:
+            waiter = frontier.popleft()
+            self.waits[waiter] = []
+            for id, path in self.index.waits(waiter):  # noqa: A001
+                request = self.load(path).requests.get(id)
+                if request is None:
+                    continue
+                grants, obstacle = _obstacle(self.load(path), request)
+                self.waits[waiter].append(obstacle)
+                self.has_choice |= isinstance(obstacle.blockers(), AnyOf)
+                for grant in grants:
+                    if within is not None and grant.session not in within:
+                        continue
+                    if grant.session == self.session:
+                        self.closing = self.closing or (waiter, request, grant)
+                    elif grant.session not in self.came:
+                        self.came[grant.session] = waiter, request, grant
+                        frontier.append(grant.session)
+
+
+def _spell(
+    session: str,
+    came: dict[str, tuple[str, Request, Grant]],
+    closing: tuple[str, Request, Grant],
+) -> tuple[CycleLink, ...]:
+    """Return the cycle, beginning with the session that was looked from."""
+    links: list[CycleLink] = []
+    waiter, request, _ = closing
+    while waiter != session:
+        before, its_request, held = came[waiter]
+        links.append(CycleLink(waiter, held.id, request.id, request.at))
+        waiter, request = before, its_request
+    links.append(CycleLink(session, closing[2].id, request.id, request.at))
+    links.reverse()
+    return tuple(links)
+
+
+class _Queued:
+    """A queued request as an obstacle: what must be given back first."""
+
+    __slots__ = ("_blockers",)
+
+    def __init__(self, blockers: Any) -> None:
+        self._blockers = blockers
+
+    def blockers(self) -> Any:
+        return self._blockers
+
+    def describe_wait(self) -> str:
+        return "a queued request"
+
+
+def _obstacle(state: Any, request: Request) -> tuple[list[Grant], _Queued]:
+    """Return the grants that are in the way of a request, and how many must go."""
+    needed = state.needed(request, _never)
+    if needed is None:
+        grants = list(state.in_the_way(request, _never))
+        return grants, _Queued(tuple(grant.session for grant in grants))
+    if needed <= 0:
+        return [], _Queued(())
+    grants = list(state.grants.values())
+    return grants, _Queued(
+        AnyOf(lambda: [(grant.session, grant.permits) for grant in grants], needed)
+    )
+
+
+def _never(id: str) -> bool:  # noqa: A002, ARG001
+    return False
