@@ -54,37 +54,53 @@ async def audit(
     async with Swarm("audit", storage) as swarm:
         if watched:
             await swarm.dashboard(actions=True, tell=show)
-        scout = await swarm.spawn(Scout)
-        files = [file async for file in scout.stream(Scout.files, folder)]
-        if not files:
-            raise NothingToAudit(f"there are no Python files in {folder}")
-        show(f"{len(files)} files for {analysts} analysts")
-        names = [file.relative_to(folder).as_posix() for file in files]
-
-        await swarm.spawn(Reviewer, folder, name="reviewer", role="reviewer")
-        await swarm.spawn(Writer)
-        for number in range(analysts):
-            await swarm.spawn(Analyst, folder, number == 0, 3 if watched else 0)
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(follow, swarm, len(names), show)
-            run = await start(swarm, names, show)
-            written = await run.result()
-            group.cancel_scope.cancel()
-
-        # One writer at a time; one that lost its lease could not sign the report.
-        async with swarm.lock(f"report {report}").acquire(ttl=60) as lease:
-            text = str(written["text"])
-            if report is not None:
-                await anyio.Path(report).write_text(text, encoding="utf-8")
-            signed = {"file": str(report), "token": lease.token}
-            await swarm.state.set("shared.audit.report", signed, guard=lease)
-        where = "" if report is None else f"; the report is in {report}"
-        sentence = f"{written['summary']}{where}"
+        pace = 3 if watched else 0
+        sentence, text = await audit_in(
+            swarm, folder, report, show=show, analysts=analysts, pace=pace
+        )
         if watched:
             show(f"{sentence}; Ctrl-C ends the swarm and its dashboard")
             await anyio.sleep_forever()
     return sentence, text
+
+
+async def audit_in(
+    swarm: Swarm,
+    folder: Path,
+    report: Path | None,
+    *,
+    show: Show,
+    analysts: int,
+    pace: float = 0,
+) -> tuple[str, str]:
+    """Audit `folder` with the agents of an open swarm; return as `audit` does."""
+    scout = await swarm.spawn(Scout)
+    files = [file async for file in scout.stream(Scout.files, folder)]
+    if not files:
+        raise NothingToAudit(f"there are no Python files in {folder}")
+    show(f"{len(files)} files for {analysts} analysts")
+    names = [file.relative_to(folder).as_posix() for file in files]
+
+    await swarm.spawn(Reviewer, folder, name="reviewer", role="reviewer")
+    await swarm.spawn(Writer)
+    for number in range(analysts):
+        await swarm.spawn(Analyst, folder, number == 0, pace)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(follow, swarm, len(names), show)
+        run = await start(swarm, names, show)
+        written = await run.result()
+        group.cancel_scope.cancel()
+
+    # One writer at a time; one that lost its lease could not sign the report.
+    async with swarm.lock(f"report {report}").acquire(ttl=60) as lease:
+        text = str(written["text"])
+        if report is not None:
+            await anyio.Path(report).write_text(text, encoding="utf-8")
+        signed = {"file": str(report), "token": lease.token}
+        await swarm.state.set("shared.audit.report", signed, guard=lease)
+    where = "" if report is None else f"; the report is in {report}"
+    return f"{written['summary']}{where}", text
 
 
 async def start(swarm: Swarm, files: list[str], show: Show) -> PipelineRun:

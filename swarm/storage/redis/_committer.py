@@ -23,14 +23,18 @@ from swarm.storage.redis._script import (
     DONE,
     KEPT,
     Keys,
-    Part,
     pack,
 )
 from swarm.storage.redis._wire import Wire
 
 _ATTEMPTS: Final = 64
-_TOLERANCE: Final = 50_000
-"""Microseconds by which a rule's time may differ from the server's."""
+_AHEAD: Final = 50_000
+"""Microseconds by which a rule's time may be ahead of the server's: it would end the
+leases of others early."""
+
+_BEHIND: Final = 1_000_000
+"""Microseconds by which a rule's time may be behind: commits wait for each other on
+their way. What the rule looked at has not changed, so nothing is granted twice."""
 
 _LATEST: Final = KEPT // 2
 """Microseconds after which the server refuses an operation as too old."""
@@ -111,8 +115,15 @@ class Committer:
                 commit = Commit(0, 0, author, made, events, 0, cause, proposal.key)
             status, revision, before = await self.send(proposal, commit)
             if status == DONE:
-                if commit is not None:
-                    await self._apply(commit, revision, before)
+                if commit is None:
+                    return None, proposal.outcome
+                cause = commit.cause
+                if cause is not None and not cause.root:
+                    cause.root = revision
+                if before == replica.revision:
+                    replica.take(commit)
+                else:
+                    await replica.reach(revision)
                 return commit, proposal.outcome
             if status == CONFLICT:
                 if revision <= view.revision:  # all that it has was looked at
@@ -147,7 +158,7 @@ class Committer:
         made = () if commit is None else commit.documents
         window = (0, proposal.at + _LATEST)
         if view.has_time:
-            window = (proposal.at - _TOLERANCE, proposal.at + _TOLERANCE)
+            window = (proposal.at - _AHEAD, proposal.at + _BEHIND)
         self._count += 1
         operation = f"{self._keys.operation}{self._origin}-{self._count}"
         parts = pack(
@@ -164,7 +175,22 @@ class Committer:
         if commit is not None:
             self.sent[operation.encode()] = commit
         try:
-            reply = await self._evaluate(operation, parts, changes=commit is not None)
+            reply = await self._wire.send(
+                "EVALSHA",
+                self._script,
+                7,
+                *self._keys[:6],
+                operation,
+                *parts,
+                changes=commit is not None,
+            )
+        except StorageFailed as error:
+            if "NOSCRIPT" not in str(error):
+                raise
+            reply = await self._wire.send(
+                *("EVAL", COMMIT, 7, *self._keys[:6], operation, *parts),
+                changes=commit is not None,
+            )
         finally:
             self.sent.pop(operation.encode(), None)
         server = int(reply[3])
@@ -181,28 +207,3 @@ class Committer:
                 "state before you try again"
             )
         return status, revision, 0
-
-    async def _evaluate(
-        self, operation: str, parts: list[Part], *, changes: bool
-    ) -> list[Any]:
-        keys = (*self._keys[:6], operation)
-        send = self._wire.send
-        try:
-            reply = await send(
-                "EVALSHA", self._script, 7, *keys, *parts, changes=changes
-            )
-        except StorageFailed as error:
-            if "NOSCRIPT" not in str(error):
-                raise
-            reply = await send("EVAL", COMMIT, 7, *keys, *parts, changes=changes)
-        found: list[Any] = reply
-        return found
-
-    async def _apply(self, commit: Commit, revision: int, before: int) -> None:
-        """See to it that the replica has a commit of this process."""
-        if commit.cause is not None and not commit.cause.root:
-            commit.cause.root = revision
-        if before == self._replica.revision:
-            self._replica.take(commit)
-        else:
-            await self._replica.reach(revision)

@@ -24,6 +24,9 @@ from swarm.storage.redis._wire import Wire
 
 _BLOCK_MS: Final = 5_000
 _PAGE: Final = 1_000
+_MOMENT: Final = 0.001
+"""Seconds before the log is read on, after commits of this process alone."""
+
 _AGAIN: Final = 0.2
 """Seconds before the log is asked for again, after the server refused."""
 
@@ -62,6 +65,8 @@ class LogFollower:
         self._lock = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
+        self._resting: asyncio.Future[None] | None = None
+        replica.on_wait = self._read_soon
         wire.on_reconnect = self._reconnected
         committer.on_divergence = self.recover
 
@@ -118,6 +123,7 @@ class LogFollower:
             *("XREAD", "COUNT", _PAGE, "BLOCK", _BLOCK_MS),
             *("STREAMS", self._keys.log, last),
         )
+        has_news = not found
         for number, fields in found[0][1] if found else ():
             revision, before = entry_revision(number), int(fields[1])
             if revision <= self._replica.revision:
@@ -125,16 +131,40 @@ class LogFollower:
             if before != self._replica.revision:
                 await self._reload(f"the log goes on after revision {before}")
                 return
-            self._take(revision, fields)
+            has_news = self._take(revision, fields) or has_news
+        if not has_news and not self._replica.is_awaited:
+            await self._rest()
 
-    def _take(self, revision: int, fields: list[Any]) -> None:
-        """Apply an entry; one of this process is known by its operation."""
+    async def _rest(self) -> None:
+        """Wait a moment before the log is read on.
+
+        The last entries were commits of this process, which the replica has from their
+        replies. To read them one by one would cost as much as to make them.
+        """
+        self._resting = self._loop.create_future()
+        when = self._clock.monotonic() + _MOMENT
+        timer = self._clock.call_at(when, self._read_soon)
+        try:
+            await self._resting
+        finally:
+            timer.cancel()
+
+    def _read_soon(self) -> None:
+        if self._resting is not None and not self._resting.done():
+            self._resting.set_result(None)
+
+    def _take(self, revision: int, fields: list[Any]) -> bool:
+        """Apply an entry; return whether another process made it.
+
+        A commit of this process is known by its operation.
+        """
         commit = self._committer.sent.get(fields[3])
-        if commit is None:
-            commit = decode_commit(fields[5], revision)
-        else:
+        if commit is not None:
             number_commit(commit, revision)
-        self._replica.take(commit)
+            self._replica.take(commit)
+            return False
+        self._replica.take(decode_commit(fields[5], revision))
+        return True
 
     async def _reload(self, why: str) -> None:
         """Load the tree again, unless the replica has caught up meanwhile."""

@@ -168,13 +168,17 @@ class RedisKernel:
             await self._follower.settled()
         else:
             await self._follower.fresh()
-        await self._sweeper.sweep()
+        if self.tail.has_due():
+            await self._sweeper.sweep()
 
-    async def _ready(self) -> None:
-        """Have the replica be good enough to decide on; the server checks the rest."""
+    def _is_ready(self) -> bool:
+        """Return whether the replica is good enough to decide on, as it mostly is."""
         self._enter()
-        if self._follower.suspect is not None:
-            await self._follower.settled()
+        return self._follower.suspect is None and not self.tail.has_due()
+
+    async def _make_ready(self) -> None:
+        """Have the replica be good enough to decide on; the server checks the rest."""
+        await self._follower.settled()
         await self._sweeper.sweep()
 
     async def read(self, look: Callable[..., T], *arguments: Any) -> T:
@@ -198,7 +202,8 @@ class RedisKernel:
             writes = () if is_inside else (Write(path, body),)
             return Proposal(view, self.tail.now(), writes)
 
-        await self._ready()
+        if not self._is_ready():
+            await self._make_ready()
         commit, _ = await self._committer.decide(author, decide)
         return None if commit is None else commit.documents[0]
 
@@ -224,7 +229,8 @@ class RedisKernel:
                 is_bounded=not plan.is_unbounded,
             )
 
-        await self._ready()
+        if not self._is_ready():
+            await self._make_ready()
         return await self._committer.decide(author, decide)
 
     async def apply_one(
@@ -249,7 +255,8 @@ class RedisKernel:
             events = [make(*given) for make, *given in announced]
             return Proposal(view, at, writes, events, outcome)
 
-        await self._ready()
+        if not self._is_ready():
+            await self._make_ready()
         commit, outcome = await self._committer.decide(author, decide)
         return (0 if commit is None else commit.revision), outcome
 
@@ -269,7 +276,8 @@ class RedisKernel:
             self._check(view, conditions)
             return Proposal(view, self.tail.now(), writes, events, None, key)
 
-        await self._ready()
+        if not self._is_ready():
+            await self._make_ready()
         commit, _ = await self._committer.decide(author, decide)
         if commit is not None:
             commit.size += weight

@@ -6,14 +6,15 @@ the server checks.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import attrs
 
 from swarm.errors import PathConflict
 from swarm.kernel import in_order
-from swarm.model import ROOT, AgentIdentity, Commit, Document, Path
-from swarm.ports import Limits, Write
+from swarm.model import ROOT, AgentIdentity, Commit, Document, Path, Segment
+from swarm.ports import Limits, View, Write
 from swarm.storage._records import encode_document
 from swarm.storage.redis._replica import Replica
 from swarm.storage.redis._script import Written
@@ -38,6 +39,16 @@ def bare(document: Document) -> Document:
         document.expires,
         document.previous,
     )
+
+
+@lru_cache(maxsize=4_096)
+def _texts(segments: tuple[Segment, ...]) -> tuple[str, ...]:
+    return tuple(Path.of(*segments[:n]).text for n in range(1, len(segments) + 1))
+
+
+def folders_above(segments: tuple[Segment, ...]) -> tuple[str, ...]:
+    """Return the texts of the paths above a place, but for the root."""
+    return _texts(segments[:-1])
 
 
 class RecordingView:
@@ -77,8 +88,10 @@ class RecordingView:
 
     def note_absent(self, path: Path) -> None:
         """Note that neither the path nor one above it is a document."""
-        for n in range(1, len(path.segments) + 1):
-            self.versions[Path.of(*path.segments[:n]).text] = 0
+        versions = self.versions
+        for above in folders_above(path.segments):
+            versions[above] = 0
+        versions[path.text] = 0
 
     def documents(self, folder: Path) -> Iterator[Document]:
         """Yield the documents below `folder`, in path order."""
@@ -150,18 +163,21 @@ def _check_room(
     segments = path.segments
     if any(isinstance(segment, int) for segment in segments):
         raise PathConflict(f"{path} cannot be written: it holds an index")
-    for n in range(1, len(segments)):
-        above = Path.of(*segments[:n]).text
+    for above in folders_above(segments):
         there = replica.document_at(above)
         if above in made or (there is not None and above not in gone):
             raise PathConflict(f"{path} cannot be written: {above} is a document")
         view.versions.setdefault(above, 0 if there is None else there.version)
-    below = replica.read_now(lambda v: list(v.documents(path)))
+    below = replica.read_now(_below, path)
     if any(document.path.text not in gone for document in below) or any(
         Path.parse(text).within(path) for text in made
     ):
         raise PathConflict(f"{path} cannot be written: it is a folder of documents")
     view.folders.setdefault(path.text, view.revision)
+
+
+def _below(view: View, folder: Path) -> list[Document]:
+    return view.below(folder)
 
 
 def made_document(write: Write, author: AgentIdentity, replica: Replica) -> Document:
@@ -196,9 +212,11 @@ def packed_document(document: Document) -> Written:
 
 def ancestors(documents: Sequence[Document]) -> list[str]:
     """Return the folders above the documents, the root first."""
+    if not documents:
+        return []
+    if len(documents) == 1:
+        return [ROOT.text, *folders_above(documents[0].path.segments)]
     found = {ROOT.text: None}
     for document in documents:
-        segments = document.path.segments
-        for n in range(1, len(segments)):
-            found[Path.of(*segments[:n]).text] = None
-    return list(found) if documents else []
+        found.update(dict.fromkeys(folders_above(document.path.segments)))
+    return list(found)

@@ -21,12 +21,14 @@ class Replica(LocalTree):
 
     Attributes:
         on_due: Called when documents have come to their end.
+        on_wait: Called when a task begins to wait for a later revision.
     """
 
     def __init__(self, clock: Clock, limits: Limits | None) -> None:
         """Start empty."""
         super().__init__(clock, limits)
         self.on_due: Callable[[], object] | None = None
+        self.on_wait: Callable[[], object] | None = None
         self._offset: int | None = None
         self._error = 0
         self._failure: Exception | None = None
@@ -51,6 +53,15 @@ class Replica(LocalTree):
             high = server - int(sent * 1_000_000)
             self._offset = min(max(self._offset, low), high)
 
+    def has_due(self) -> bool:
+        """Return whether the time of a document may be up."""
+        return bool(self._ends) and self._ends[0][0] <= self.now()
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a task waits for a later revision."""
+        return bool(self._waiting)
+
     def next_due(self) -> int | None:
         """Return when the next document ends, in kernel time, or None."""
         return self._expiries.next_at()
@@ -58,6 +69,8 @@ class Replica(LocalTree):
     def due(self) -> list[Document]:
         """Return the documents whose time is up."""
         now = self.now()
+        if not self._ends or self._ends[0][0] > now:
+            return []
         ends = sorted(entry for entry in self._ends if entry[0] <= now)
         found = [self._by_text.get(text) for _, text, _ in ends]
         versions = [version for _, _, version in ends]
@@ -139,6 +152,8 @@ class Replica(LocalTree):
             raise Closed("the swarm is closed")
         future = self._loop.create_future()
         heappush(self._waiting, (revision, next(self._ids), future))
+        if self.on_wait is not None:
+            self.on_wait()
         await future
 
     def _wake(self) -> None:
