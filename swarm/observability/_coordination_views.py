@@ -34,7 +34,7 @@ _DRAWN: Final = 20
 
 
 def lock_panel(lock: LockHandle) -> Panel:
-    """Return a lock: holders, queue, and who waits for whom."""
+    """Return a lock: holders, queue, and the wait-for graph."""
     seen = Locks(lock._terms, lock._identity)
     held, queue = seen.held(lock.name), seen.queue(lock.name)
     badge = f"{len(held)} held" if held else "free"
@@ -107,7 +107,7 @@ def wait_parts(graph: Any, identity: Any, rights: Any) -> list[Part]:
             whom = f" <- {label[edge['to']]}" if edge["to"] is not None else ""
             lines.append(f"{label[edge['from']]} waits for {edge['what']}{whom}")
         drawn = _drawn(seen)
-        parts.append(Lines(lines[:_DRAWN], title="who waits for whom"))
+        parts.append(Lines(lines[:_DRAWN], title="waits"))
         if drawn is not None:
             parts.append(drawn)
     if seen["refused"]:

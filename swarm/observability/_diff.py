@@ -1,4 +1,4 @@
-"""What differs between two JSON values. Pure."""
+"""Differences between two JSON values. Pure."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -11,13 +11,13 @@ _MOST: Final = 100
 
 
 class Diff(list[dict[str, Any]], Displayable):
-    """What differs between two values: a list, which a notebook shows as a table."""
+    """The differences of two values: a list, which a notebook shows as a table."""
 
     __slots__ = ()
 
 
 def diff(old: Any, new: Any) -> Diff:
-    """Return what differs between two values, at most 100 places, in path order.
+    """Return the differences of two values, at most 100 places, in path order.
 
     Values are masked. `ABSENT` stands for no value at all.
 

@@ -1,10 +1,10 @@
-"""Facts about a swarm, its agents, and what they hold: plain JSON records.
+"""Facts about a swarm and its leases, barriers and subscriptions: JSON records.
 
 These functions and those of the neighbouring `_*_facts.py` are the one source of every
 window on a swarm: notebook, dashboard and command line. They never wait and change
-nothing. A swarm that has ended, or was never opened, gives empty records; what has
-gone is left out. What the policy hides from the identity of the surface is left out,
-and values of users are `masked`.
+nothing. A swarm that has ended, or was never opened, gives empty records. Documents
+that the policy hides from the identity of the surface are left out, and values of
+users are `masked`.
 
 Times called `at` or `*_at` are seconds since 1970; other times are durations in
 seconds.
@@ -50,7 +50,7 @@ def overview(swarm: Surface) -> dict[str, Any]:
         - health: `{"status", "issues": [str]}`: "unknown" while no task was submitted.
         - failures: `{"count", "newest": [{"agent", "error", "at", "decision",
           "trace"}]}`: the failures that no asker received, newest first.
-        - store: `{"recovered": [str]}`: what opening the store found to tell.
+        - store: `{"recovered": [str]}`: the notes of opening the store.
     """
     source = source_of(swarm)
     if source is None:
@@ -123,7 +123,7 @@ def _task_counts(source: FactSource) -> dict[str, Any]:
 
 
 _LOOKED_AT: Final = 1_000
-"""How many pending tasks are asked what they wait for."""
+"""How many pending tasks are counted by the reason of their wait."""
 
 
 def _health(source: FactSource) -> dict[str, Any]:

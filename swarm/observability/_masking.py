@@ -59,7 +59,7 @@ def masked(
         name: The key it stands under.
         text: How many characters of a text are kept; "…" marks the cut.
         items: How many items of a list or dict are kept; an item "…" counts the rest.
-        depth: How deep nesting goes; what lies deeper is "…".
+        depth: How deep nesting goes; a deeper value is "…".
     """
     if value is None or value is True or value is False:
         return value if value is None or not is_secret(name) else MASK

@@ -1,4 +1,4 @@
-"""Panels: what is to be shown, and how it is drawn as text and as HTML. Pure.
+"""Panels, and how a panel is drawn as text and as HTML. Pure.
 
 HTML stays within what JupyterLab's sanitizer lets through: tables, `details`, inline
 style, pictures as `data:` URLs. There is no script, no style sheet, no network. No
@@ -24,7 +24,7 @@ _WIDTH: Final = 44
 
 @attrs.frozen
 class Badge:
-    """A status, coloured by what it means."""
+    """A status, with a colour by its meaning."""
 
     text: str
 
@@ -169,7 +169,7 @@ def _cell(value: Any) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a line without what would move a terminal's cursor, or set its colours."""
+    """Return a line without control characters, which a terminal would obey."""
     return text if text.isprintable() else "".join(map(_visible, text))
 
 

@@ -31,7 +31,7 @@ _SPANS: Final = 64
 """Of how many times of recording is it known when they were."""
 
 PROGRAM: Final = "program"
-"""The caller of what no agent has asked for."""
+"""The caller of requests that come from no agent."""
 
 
 @attrs.define(eq=False)
@@ -48,8 +48,8 @@ class CallRecord:
         began_in: Its place in the order of all: the newest revision when it began, and
             a number that grows with each beginning and end.
         ended_in: The same of its end.
-        error: What it raised, as text, or "".
-        cause: What ties it to commits and to other calls; None: nothing.
+        error: The class of the exception that ended it, or "".
+        cause: The cause it shares with commits and other calls, or None.
     """
 
     kind: Literal["ask", "tell", "turn"]

@@ -47,7 +47,7 @@ _CODES: Final = {ord(c): f"#{ord(c)};" for c in '#;"<>{}[]()|&'}
 
 
 def sequence_mermaid(seen: Mapping[str, Any]) -> str:
-    """Return a trace as a Mermaid sequence diagram; what failed has a cross."""
+    """Return a trace as a Mermaid sequence diagram; a failed step has a cross."""
     place = {lane: f"p{number}" for number, lane in enumerate(seen["lanes"])}
     lines = ["sequenceDiagram"]
     for lane, name in place.items():
@@ -70,7 +70,7 @@ def _arrow(step: Step) -> str:
 
 
 def _mermaid(text: str) -> str:
-    """Write what Mermaid would read as syntax as character codes, on one line."""
+    """Write the characters of Mermaid's syntax as codes, and all on one line."""
     return " ".join(text.split()).translate(_CODES)
 
 

@@ -73,7 +73,7 @@ def _print(panel: Panel) -> None:
 
 
 def _display() -> Callable[[Panel], None]:
-    """Return what shows panels in one place of a notebook's output."""
+    """Return a function that shows panels in one place of a notebook's output."""
     from IPython import display
 
     show_in: Any = display.display

@@ -1,4 +1,4 @@
-"""What facts are read from: one swarm, as one identity may see it."""
+"""The source of facts: a swarm, as one identity may see it."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
@@ -127,7 +127,7 @@ class FactSource(TreeSource):
 
 
 def source_of(swarm: Surface) -> FactSource | None:
-    """Return what to read facts of a swarm from; None: it was never opened."""
+    """Return the source of a swarm's facts; None: the swarm was never opened."""
     coordinator = coordinator_of(swarm)
     return None if coordinator is None else FactSource(coordinator, swarm)
 

@@ -80,6 +80,8 @@ def _numbers(seen: dict[str, Any]) -> list[tuple[str, Any]]:
         pairs.append(("barriers", counts(seen["barriers"])))
     if seen["events"]["dead_letters"]:
         pairs.append(("dead letters", seen["events"]["dead_letters"]))
+    errors = list(work.get("failure_reasons", {}).items())[:3]
+    pairs += [("failed attempts", f"{count} with {error}") for error, count in errors]
     if seen["health"]["status"] != "unknown":
         pairs.append(("health", Badge(seen["health"]["status"])))
         pairs += [("issue", issue) for issue in seen["health"]["issues"][:5]]

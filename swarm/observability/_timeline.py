@@ -1,4 +1,4 @@
-"""`swarm.timeline()`: what each agent did, and waited for, while it was open."""
+"""`swarm.timeline()`: the turns and waits of each agent while it was open."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ _AGENTS: Final = 50
 
 
 class Timeline(Displayable):
-    """What the agents of a swarm did while this was open.
+    """The turns and waits of the agents of a swarm while this was open.
 
     Busy: from the beginning to the end of a turn. Waiting: within a turn, from an ask
     to its answer; and the waits for locks, semaphores and barriers, which are looked
@@ -85,7 +85,7 @@ class Timeline(Displayable):
         return f"<Timeline {state}, {len(self.data()['agents'])} agents>"
 
     def stop(self) -> None:
-        """Record no more; idempotent. What was recorded stays."""
+        """Record no more; idempotent. The records stay."""
         if self._ended:
             return
         self._ended = self._clock.wall()
@@ -123,16 +123,16 @@ class Timeline(Displayable):
         when = self._clock.monotonic() + self._sample
         self._timer = self._clock.call_at(when, self._look)
 
-    # --- what it shows ----------------------------------------------------------------
+    # --- reading ----------------------------------------------------------------------
 
     def data(self) -> dict[str, Any]:
-        """Return what was recorded as plain JSON records.
+        """Return the turns and waits as plain JSON records.
 
         Returns:
             `{"from", "to", "agents": [{"name", "busy", "waiting", "idle", "turns",
             "failed", "intervals"}]}`: seconds since 1970, seconds in each state, and
             counts. intervals: `{"state", "from", "to", "what"}` in order; state: "busy"
-            or "waiting"; what: the method, or what is waited for.
+            or "waiting"; what: the method, or the thing waited for.
         """
         end = self._ended or self._clock.wall()
         agents: dict[str, list[dict[str, Any]]] = {}

@@ -18,13 +18,13 @@ _CUT = "steps that have left the log, or from the middle of a long trace, are le
 
 
 class Trace(Displayable):
-    """What happened for one task up to now, in order, as a sequence.
+    """The steps of one task up to now, in order, as a sequence.
 
     See `swarm.observability.trace` for the records it is made from.
     """
 
     def __init__(self, data: dict[str, Any]) -> None:
-        """Draw what `swarm.observability.trace` has returned."""
+        """Draw the records that `swarm.observability.trace` has returned."""
         self._data = data
 
     def __repr__(self) -> str:
@@ -36,12 +36,12 @@ class Trace(Displayable):
 
     @property
     def notes(self) -> list[str]:
-        """What is missing in it, in words."""
+        """The gaps in it, in words."""
         notes = [] if self._data["asks_recorded"] else [_NO_ASKS]
         return [*notes, _CUT] if self._data["is_cut"] else notes
 
     def text(self) -> str:
-        """Return a line for each step; what failed is marked by "!"."""
+        """Return a line for each step; a failed step is marked by "!"."""
         head = f"trace of task {self._data['task']} ({self._data['kind']})"
         lines = [f"{head}: {self._data['status']}", *sequence_lines(self._data)]
         return "\n".join([*lines, *(f"({note})" for note in self.notes)])

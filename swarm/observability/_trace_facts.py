@@ -1,4 +1,4 @@
-"""The trace of a task: what happened for it, in order; see `_facts`."""
+"""The trace of a task: its steps in order; see `_facts`."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
@@ -35,7 +35,7 @@ _TEXT: Final = 200
 
 
 def trace(swarm: Surface, task_id: str) -> dict[str, Any] | None:
-    """Return what happened for one task, in order; None: there is no such task.
+    """Return the steps of one task, in order; None: there is no such task.
 
     It is made from the task's record (submission, attempts, retries, end) and from the
     log: durable steps, checkpoints and handoffs of the task, and the commits that share
@@ -44,8 +44,8 @@ def trace(swarm: Surface, task_id: str) -> dict[str, Any] | None:
     are there as far as a timeline was open (`swarm.timeline()`): the log says nothing
     of them.
 
-    Not there: reads, waits, arguments and results, the values written, and what has
-    left the log.
+    Not there: reads, waits, arguments and results, the values written, and commits
+    that have left the log.
 
     Returns:
         `{"task", "kind", "status", "lanes", "steps", "asks_recorded", "is_cut"}`:
@@ -55,8 +55,8 @@ def trace(swarm: Surface, task_id: str) -> dict[str, Any] | None:
         - steps: `{"at", "op", "from", "to", "text", "failed", "revision"}`; op:
           "submit", "claim", "step", "checkpoint", "write", "publish", "lock", "ask",
           "answer", "tell", "handoff", or the transition that ended an attempt
-          ("complete", "retry", "fail", ...); "to" is None for what stays in its lane;
-          revision: that of the commit, or None.
+          ("complete", "retry", "fail", ...); "to" is None for a step that stays in its
+          lane; revision: that of the commit, or None.
         - asks_recorded: whether a timeline was open from the first attempt to the end.
         - is_cut: whether steps in the middle, or from before the log begins, are left
           out.
@@ -97,7 +97,7 @@ def trace(swarm: Surface, task_id: str) -> dict[str, Any] | None:
 class TraceStep:
     """One step of a trace; `at` is in microseconds since 1970.
 
-    `order` sorts the steps of a trace: a revision, and what comes after its commit.
+    `order` sorts the steps of a trace: a revision, and a number after its commit.
     """
 
     at: int
@@ -111,7 +111,7 @@ class TraceStep:
 
     @property
     def order(self) -> tuple[int, int]:
-        """What steps are sorted by."""
+        """The key that steps are sorted by."""
         return (self.revision or 0, self.later)
 
     def to_json(self) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def _revisions(
 
 
 def _correlations(commits: Sequence[Commit], record: TaskRecord) -> set[str]:
-    """Return the correlation ids of what is done for a task."""
+    """Return the correlation ids of the work on a task."""
     found = {record.spec.id}
     for commit in commits:
         cause, requester = commit.cause, record.spec.requester
@@ -199,7 +199,7 @@ def _is_of(record: TaskRecord, document: Document) -> bool:
 
 
 def _attempts(record: TaskRecord) -> list[tuple[str, int, float]]:
-    """Return who worked on a task from when to when."""
+    """Return the attempts at a task: agent, begin and end."""
     found: list[tuple[str, int, float]] = []
     for entry in record.history:
         if found and found[-1][2] == float("inf"):

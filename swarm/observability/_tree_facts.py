@@ -67,7 +67,7 @@ def state(
 def state_in(
     source: TreeSource, wanted: Pattern, limit: int = 200, offset: int = 0
 ) -> list[dict[str, Any]]:
-    """Return what `state` returns."""
+    """Return the records of `state`."""
     chosen: list[Document] = source.read(
         _chosen, source, wanted, max(0, offset), bounded(limit), default=[]
     )
@@ -120,7 +120,7 @@ def masked_at(path: Path, value: Any) -> Any:
 
 
 def folder(swarm: Surface, path: str = "", *, limit: int = 200) -> list[dict[str, Any]]:
-    """Return what stands directly below a folder of the tree, in the order of names.
+    """Return the documents and folders directly below a folder, in order of names.
 
     Returns:
         Records `{"name", "path", "documents", "is_document"}`; documents: how many
@@ -271,7 +271,7 @@ def events_in(
     correlation_id: str | None = None,
     limit: int = 100,
 ) -> list[dict[str, Any]]:
-    """Return what `events` returns."""
+    """Return the records of `events`."""
     selector = select(types, source=source, correlation_id=correlation_id)
 
     def fits(event: Event[Any]) -> bool:

@@ -95,7 +95,7 @@ def diff_table(differences: Sequence[dict[str, Any]]) -> Table:
 
 
 def diff_panel(differences: Diff) -> Panel:
-    """Return what differs between two values."""
+    """Return the differences of two values."""
     return Panel(f"differences: {len(differences)}", "", [diff_table(differences)])
 
 
@@ -112,7 +112,7 @@ def _difference(change: Change) -> list[dict[str, Any]]:
 
 
 def change_panel(change: Change) -> Panel:
-    """Return one change with what differs."""
+    """Return one change with its differences."""
     title = f"{change.path}, version {change.old_version} to {change.new_version}"
     by = f"by {change.author} at {clock_time(change.at / MICRO)}, revision "
     told = Lines([f"{by}{change.revision}"])
@@ -120,7 +120,7 @@ def change_panel(change: Change) -> Panel:
 
 
 def changes_panel(changes: ChangeList) -> Panel:
-    """Return the changes of a place, each with what differs."""
+    """Return the changes of a place, each with its differences."""
     parts: list[Part] = []
     for change in changes[-20:]:
         head = (

@@ -102,7 +102,7 @@ def mimebundle(shown: Displayable) -> dict[str, str]:
 
 
 def _report_panel(report: Any) -> Panel:
-    """Return a result of `swarm.testing`, which is loaded only by those who use it."""
+    """Return a result of `swarm.testing`, which only its own users load."""
     failure = report if hasattr(report, "explain") else None
     failure = getattr(report, "failure", failure)
     error = getattr(report, "error", None) if failure is None else failure.error

@@ -50,7 +50,7 @@ def wait_graph(swarm: Surface) -> dict[str, Any]:
 def graph_fact(
     graph: WaitGraph, may_read: Callable[[Path], bool] | None = None
 ) -> dict[str, Any]:
-    """Return what `wait_graph` returns, as far as a reader may see it."""
+    """Return the record of `wait_graph`, as far as a reader may see it."""
     nodes: dict[Hashable, dict[str, Any]] = {}
     edges: list[dict[str, Any]] = []
     for party in islice(graph.parties(), _PARTIES):

@@ -188,7 +188,7 @@ def task(swarm: Surface, task_id: str) -> dict[str, Any] | None:
 
 
 def task_in(source: TreeSource, task_id: str) -> dict[str, Any] | None:
-    """Return what `task` returns."""
+    """Return the record of `task`."""
     work = source.work
     if work is None:
         return None
@@ -309,7 +309,7 @@ def handoffs(
 def handoffs_in(
     source: TreeSource, task_id: str | None = None, limit: int = 100
 ) -> list[dict[str, Any]]:
-    """Return what `handoffs` returns."""
+    """Return the records of `handoffs`."""
     found = [load_handoff(document) for document in source.documents(_HANDOFFS)]
     chosen = [
         each
@@ -352,7 +352,7 @@ def checkpoints(
     Returns:
         Records `{"series", "seq", "task", "agent", "description", "at", "step",
         "parent", "schema_version", "is_valid", "state"}`; series: the task's id, or
-        "agent:NAME" for what an agent saved for itself.
+        "agent:NAME" for an agent's own series.
     """
     source = source_of(swarm)
     return [] if source is None else checkpoints_in(source, task_id, limit)
@@ -361,7 +361,7 @@ def checkpoints(
 def checkpoints_in(
     source: TreeSource, task_id: str | None = None, limit: int = 100
 ) -> list[dict[str, Any]]:
-    """Return what `checkpoints` returns."""
+    """Return the records of `checkpoints`."""
     try:
         folder = _CHECKPOINTS if task_id is None else _CHECKPOINTS.child(task_id)
     except SwarmError:

@@ -80,7 +80,7 @@ def _source(manager: TaskManager) -> TreeSource:
 
 
 def task_panel(task: Task) -> Panel:
-    """Return a task: what it waits for, its attempts, steps and history."""
+    """Return a task: the reason of its wait, its attempts, steps and history."""
     caller = task._caller
     seen = None
     if caller.may_read(task.id):

@@ -6,7 +6,7 @@ from typing import Any, Protocol, Self
 
 
 class Drawing(Protocol):
-    """A picture of what happened: of a task, or of the agents."""
+    """A picture of the past of a task, or of the agents."""
 
     def data(self) -> dict[str, Any]:
         """Return the plain JSON records that are drawn."""
@@ -51,7 +51,7 @@ class TraceDrawing(Drawing, Protocol):
 
     @property
     def notes(self) -> list[str]:
-        """What is missing in it, in words."""
+        """The gaps in it, in words."""
         ...
 
 

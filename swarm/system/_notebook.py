@@ -1,4 +1,4 @@
-"""What a swarm does for notebooks: cells that can be run again, and interrupted."""
+"""Support of notebooks: cells that can be run again, and interrupted."""
 
 import asyncio
 import sys

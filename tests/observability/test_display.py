@@ -137,6 +137,7 @@ async def test_a_swarm_shows_its_agents_tasks_waits_and_locks(swarm):
     assert "Writer.hold" in text
     assert "waits for lock" in text
     assert "write.b" in text
+    assert "failed attempts" in text
 
 
 async def test_a_lock_shows_its_holder_its_queue_and_the_wait(swarm):
