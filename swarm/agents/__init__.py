@@ -108,7 +108,7 @@ from swarm.agents._envelope import (
     request_of,
     running_turn,
 )
-from swarm.agents._group import Group, SpawnOptions
+from swarm.agents._group import Group, SpawnOptions, intercepted_spawn
 from swarm.agents._host import Holdings, Host
 from swarm.agents._intercepted import AroundTurn, around_turns
 from swarm.agents._lifecycle import Status
@@ -164,6 +164,7 @@ __all__ = [
     "asking_party",
     "calling_turn",
     "info_of",
+    "intercepted_spawn",
     "interleave",
     "interleaves",
     "poster",

@@ -1,6 +1,6 @@
 """Groups: agents that fail and are restarted together."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, TypeVar, TypeVarTuple, get_args
 
 import attrs
@@ -20,7 +20,8 @@ from swarm.agents._restart import (
     check_intensity,
 )
 from swarm.errors import ConfigMismatch
-from swarm.model import Backoff, check_choice, check_seconds
+from swarm.model import OWNER, AgentIdentity, Backoff, check_choice, check_seconds
+from swarm.ports import Around, SpawnCall
 
 A = TypeVar("A", bound=Actor)
 Ts = TypeVarTuple("Ts")
@@ -55,6 +56,28 @@ class SpawnOptions:
             raise TypeError("capabilities is a list of names, not one text")
         if self.singleton and (self.name is None or self.replace):
             raise TypeError("a singleton has a name=, and replaces no other agent")
+
+
+async def intercepted_spawn(
+    around: Around,
+    spawner: AgentIdentity,
+    factory: Callable[..., Any],
+    args: tuple[Any, ...],
+    options: SpawnOptions,
+    spawn: Callable[..., Awaitable[Ref[Any]]],
+) -> Any:
+    """Return what `spawn(factory, args, options)` returns, with interceptors around."""
+
+    async def proceed(call: SpawnCall) -> Ref[Any]:
+        return await spawn(call.factory, call.args, SpawnOptions(**call.options))
+
+    given = {
+        field.name: getattr(options, field.name)
+        for field in attrs.fields(SpawnOptions)
+        if getattr(options, field.name) != field.default
+    }
+    call = SpawnCall(spawner=spawner, factory=factory, args=args, options=given)
+    return await around(call, proceed)
 
 
 class Group:
@@ -142,6 +165,17 @@ class Group:
             shutdown=shutdown,
             replace=replace,
         )
+        interceptors = self._supervisor.host.interceptors
+        if interceptors is not None and interceptors.spawn is not None:
+            ref: Ref[A] = await intercepted_spawn(
+                interceptors.spawn, OWNER, factory, args, options, self._spawn
+            )
+            return ref
+        return await self._spawn(factory, args, options)
+
+    async def _spawn(
+        self, factory: Callable[..., Any], args: tuple[Any, ...], options: SpawnOptions
+    ) -> Ref[Any]:
         return Ref(await self._supervisor.spawn(factory, args, options, self))
 
     def group(

@@ -16,7 +16,6 @@ from swarm.model import Cause
 from swarm.ports import (
     AgentCall,
     Interceptor,
-    Interceptors,
     Proceed,
     current_activity,
     current_cause,
@@ -76,7 +75,6 @@ class CallRecorder(Interceptor):
         self.calls: deque[CallRecord] = deque(maxlen=RECORDED)
         self._coordinator = coordinator
         self._wall = coordinator.clock.wall
-        self._before: Interceptors | None = None
         self._users = 0
         self._count = 0
         self._spans: deque[tuple[int, int]] = deque(maxlen=_SPANS)
@@ -88,17 +86,13 @@ class CallRecorder(Interceptor):
         if self._users > 1:
             return
         self._started = self._wall()
-        self._before = self._coordinator.interceptors
-        around = Interceptors((self,))
-        if self._before is not None:
-            around = self._before.within(self)
-        self._coordinator.intercept(around)
+        self._coordinator.add_interceptor(self)
 
     def stop(self) -> None:
         """Record no more once as many have stopped as have started."""
         self._users -= 1
         if self._users == 0:
-            self._coordinator.intercept(self._before)
+            self._coordinator.remove_interceptor(self)
             self._spans.append((self._started, self._wall()))
 
     def covers(self, begin: int, end: int) -> bool:

@@ -57,7 +57,6 @@ from swarm.ports._intercepting import (
     InterceptedBlock,
     Interceptors,
     checked_interceptors,
-    composed,
     run_at_once,
 )
 from swarm.ports._interceptors import (
@@ -143,7 +142,6 @@ __all__ = [
     "chain_of",
     "check_guard",
     "checked_interceptors",
-    "composed",
     "conditions_of",
     "correlated",
     "current_activity",

@@ -27,10 +27,13 @@ _HOOKS: Final = (
 class Interceptors:
     """The interceptors of one swarm, composed for each operation.
 
-    Each attribute is None where no interceptor overrides the method.
+    Each attribute but `members` is None where no interceptor overrides the method.
+
+    Attributes:
+        members: The interceptors, outermost first.
     """
 
-    __slots__ = _HOOKS
+    __slots__ = (*_HOOKS, "members")
 
     spawn: Around | None
     ask: Around | None
@@ -45,6 +48,7 @@ class Interceptors:
 
     def __init__(self, interceptors: Sequence[Interceptor] = ()) -> None:
         """Compose them; the first is outermost."""
+        self.members: tuple[Interceptor, ...] = tuple(interceptors)
         for name in _HOOKS:
             default = getattr(Interceptor, name)
             methods = [
@@ -53,27 +57,6 @@ class Interceptors:
                 if getattr(type(each), name) is not default
             ]
             setattr(self, name, _composed(methods) if methods else None)
-
-    def within(self, outer: Interceptor) -> "Interceptors":
-        """Return these interceptors with one more around them."""
-        both = Interceptors((outer,))
-        for name in _HOOKS:
-            inner, around = getattr(self, name), getattr(both, name)
-            if inner is not None:
-                methods = [inner] if around is None else [around, inner]
-                setattr(both, name, _composed(methods))
-        return both
-
-
-def composed(outer: Interceptors | None, inner: Interceptor) -> Interceptors:
-    """Return interceptors with one more, which runs inside of the others."""
-    both = Interceptors([inner])
-    for name in _HOOKS:
-        around, within = getattr(outer, name, None), getattr(both, name)
-        if around is not None:
-            chain = [around] if within is None else [around, within]
-            setattr(both, name, _composed(chain))
-    return both
 
 
 def checked_interceptors(interceptors: Iterable[Interceptor]) -> Interceptors | None:

@@ -50,7 +50,6 @@ from swarm.ports import (
     RecoveryReport,
     Runtime,
     Tail,
-    composed,
     current_activity,
     current_runtime,
 )
@@ -289,15 +288,24 @@ class Coordinator:
             self.start(self.kernel.commit(OWNER, events=(alert,)), "store alert")
 
     def add_interceptor(self, interceptor: Interceptor) -> None:
-        """Run an interceptor inside of all others from now on.
+        """Run an interceptor around all others from now on.
 
-        Handlers that were subscribed before are not intercepted.
+        Handlers that were subscribed before are intercepted as they were.
         """
-        self.interceptors = composed(self.interceptors, interceptor)
-        self.is_direct = False
-        self.around_turn = around_turns(
-            self.interceptors, self.config.slow_turn, self.now
-        )
+        members = () if self.interceptors is None else self.interceptors.members
+        self._intercept((interceptor, *members))
+
+    def remove_interceptor(self, interceptor: Interceptor) -> None:
+        """Run an interceptor no more, but for what it is in the middle of."""
+        if self.interceptors is not None:
+            members = self.interceptors.members
+            self._intercept(tuple(i for i in members if i is not interceptor))
+
+    def _intercept(self, members: tuple[Interceptor, ...]) -> None:
+        self.interceptors = Interceptors(members) if members else None
+        self.is_direct = self.pause is None and not members
+        slow_turn = self.config.slow_turn
+        self.around_turn = around_turns(self.interceptors, slow_turn, self.now)
         if self.work is not None:
             self.work.interceptors = self.interceptors
 
@@ -338,16 +346,6 @@ class Coordinator:
     ) -> None:
         """Ask a rule and commit what it plans, as one step."""
         await self._unfenced.apply(author, rule, *arguments)
-
-    def intercept(self, interceptors: Interceptors | None) -> None:
-        """Run these around asks, tells, turns and events from now on.
-
-        Those around tasks stay what they were when the first task was used.
-        """
-        self.interceptors = interceptors
-        self.is_direct = self.pause is None and interceptors is None
-        slow_turn = self.config.slow_turn
-        self.around_turn = around_turns(interceptors, slow_turn, self.now)
 
     def escalate(self, error: BaseException) -> None:
         """Take an unhandled failure: the swarm ends, or logs it."""

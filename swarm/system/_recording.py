@@ -134,6 +134,7 @@ class Recording(Interceptor):
         if self._file is None:
             return
         self._unlisten()
+        self._coordinator.remove_interceptor(self)
         self.body_ended(None)
         failures = [encode_error(each) for each in self._coordinator.failures]
         error = None if self._error is None else encode_error(self._error)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Never, Self, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, Never, Self, TypeVar, TypeVarTuple
 
 from swarm.agents import (
     Actor,
@@ -12,6 +12,7 @@ from swarm.agents import (
     Restart,
     SpawnOptions,
     Strategy,
+    intercepted_spawn,
 )
 from swarm.bus import Events, SubscriptionScope
 from swarm.coordination import (
@@ -29,7 +30,6 @@ from swarm.state import StateHandle, home
 from swarm.system._coordinator import Coordinator
 from swarm.system._drawings import TimelineDrawing, TraceDrawing, observability
 from swarm.system._explain import explain_agents
-from swarm.system._intercepted import intercepted_spawn
 from swarm.system._singleton import spawn_singleton
 from swarm.system._storage import flush, snapshots_of
 
@@ -224,19 +224,24 @@ class Surface(Displayable):
             replace=replace,
             singleton=singleton,
         )
-        supervisor = self._coordinator.supervisor
-        spawner = self._identity
-        if singleton:
-            return await spawn_singleton(
-                self._coordinator, factory, args, options, spawner
-            )
         interceptors = self._coordinator.interceptors
         if interceptors is not None and interceptors.spawn is not None:
             ref: Ref[A] = await intercepted_spawn(
-                interceptors.spawn, supervisor, spawner, factory, args, options
+                interceptors.spawn, self._identity, factory, args, options, self._spawn
             )
             return ref
-        return Ref(await supervisor.spawn(factory, args, options, spawner=spawner))
+        return await self._spawn(factory, args, options)
+
+    async def _spawn(
+        self, factory: Callable[..., Any], args: tuple[Any, ...], options: SpawnOptions
+    ) -> Ref[Any]:
+        """Spawn after the interceptors."""
+        coordinator, spawner = self._coordinator, self._identity
+        if options.singleton:
+            return await spawn_singleton(coordinator, factory, args, options, spawner)
+        return Ref(
+            await coordinator.supervisor.spawn(factory, args, options, spawner=spawner)
+        )
 
     def group(
         self,

@@ -291,6 +291,38 @@ async def test_a_served_attempt_surrounds_the_turn_that_serves_it():
     ]
 
 
+async def test_spawns_are_intercepted_in_groups_and_out():
+    async def named(call, proceed):
+        options = {**call.options, "capabilities": ["seen"]}
+        return await proceed(attrs.evolve(call, options=options))
+
+    async with Swarm(interceptors=[Only("spawn", named)]) as swarm:
+        alone = await swarm.spawn(Echo, name="alone")
+        member = await swarm.group("team").spawn(Echo, name="member")
+        assert set(swarm.agents.find(capability="seen")) == {alone, member}
+    async with Swarm(interceptors=[Only("spawn", refuse)]) as swarm:
+        with pytest.raises(PermissionError):
+            await swarm.spawn(Echo)
+        assert len(swarm.agents) == 0
+
+
+async def test_an_interceptor_that_is_added_and_removed_leaves_the_others():
+    calls, outer = seen("ask")
+    others, inner = seen("ask")
+    async with Swarm(interceptors=[inner]) as swarm:
+        coordinator = swarm._coordinator
+        echo = await swarm.spawn(Echo)
+        coordinator.add_interceptor(outer)
+        await echo.ask(Echo.echo, "a")
+        coordinator.remove_interceptor(inner)
+        await echo.ask(Echo.echo, "b")
+        coordinator.remove_interceptor(outer)
+        await echo.ask(Echo.echo, "c")
+        assert coordinator.is_direct
+        assert coordinator.around_turn is None
+    assert [len(calls), len(others)] == [2, 1]
+
+
 async def test_a_swarm_without_interceptors_has_none():
     async with Swarm() as swarm:
         assert swarm._coordinator.interceptors is None

@@ -177,6 +177,7 @@ async def test_a_recording_is_stopped_by_hand_or_as_a_block(tmp_path):
         ada = await swarm.spawn(Clerk, name="ada")
         recording.stop()
         recording.stop()
+        assert swarm._coordinator.is_direct
         with pytest.raises(KeyError), swarm.record(tmp_path / "two.jsonl"):
             await ada.ask(Clerk.sell, Order(1))
             raise KeyError("other")
