@@ -6,7 +6,7 @@ in a durable step. When the agent fails and tries again, the person is not asked
 
 import asyncio
 
-from swarm import Agent, Backoff, Claim, Swarm, serves
+from swarm import Agent, Backoff, Claim, Event, Swarm, TaskCreated, serves
 
 
 class Publisher(Agent):
@@ -34,22 +34,19 @@ class Publisher(Agent):
         return bool(await question.result())
 
 
-async def person(swarm: Swarm) -> None:
-    """Look for questions now and then, and answer them."""
-    answered = 0
-    while not answered:
-        for question in swarm.tasks.find(kind="human.*", status="pending"):
-            print("asked:", question.payload["question"])
-            await swarm.tasks.get(question.id).resolve(True)
-            answered += 1
-        await asyncio.sleep(0.01)
-
-
 async def main() -> None:
     async with Swarm() as swarm:
+
+        async def person(event: Event[TaskCreated]) -> None:
+            """Answer a question: here at once, in life by a button in a web page."""
+            if event.payload.kind.startswith("human."):
+                question = swarm.tasks.get(event.payload.task_id)
+                print("asked:", (await question.record()).payload["question"])
+                await question.resolve(True)
+
+        await swarm.events.on(TaskCreated, person)
         await swarm.spawn(Publisher)
         task = await swarm.tasks.submit("publish", backoff=Backoff(0.01, 0.01))
-        await person(swarm)
         print("outcome:", await task.result())
         record = await task.record()
         print("attempts:", record.attempt, "errors:", list(record.errors))

@@ -30,9 +30,9 @@ result), `step`, and one of `complete`, `fail`, `snooze`, `release`. Leaving the
 completes the task with None; an exception fails the attempt; cancellation gives the
 task back, and the attempt does not count. A claim also guards writes: `guard=claim`.
 
-A durable step runs once per task. Its result is committed under the claim, with a mark
-of its arguments: the same name with other arguments is a `StepMismatch`. In a function
-run by a step, `idempotency_key()` names it for an outside service.
+A durable step runs once per task. Its result is committed under the claim, with its
+arguments or their hash: the same name with other arguments is a `StepMismatch`. In a
+function run by a step, `idempotency_key()` names it for an outside service.
 
 Agents serve tasks by marked methods, which get the claim or the payload's keys:
 
@@ -60,9 +60,11 @@ print(await task.explain())  # "nobody serves 'research.topic'", "retry 2 of 3 i
   priority, due time and order; `TaskOptions.aging` seconds of waiting make up for one
   step of priority.
 - Work of a person is a task of a kind `human.*`, which is completed by `resolve`.
-- `find` and `stats` show the tasks as this process knows them from the log.
-- `global.metrics`, `global.health` and `agents.<type>.<name>` are written about once a
-  second while tasks change; metrics count since the process follows the log.
+- `find` and `stats` show the tasks as this process knows them from the log. `explain`
+  knows the agents of all processes that serve a kind, and the claims that wait here.
+- `global.metrics`, `global.health` and `agents.<type>.<name>` are samples, written at
+  most once a second while tasks change. Of processes that share the tree, one writes
+  the metrics and health; they count since that process follows the log.
 
 A task is handed on under its claim, and its worker saves checkpoints to go on from:
 

@@ -16,7 +16,8 @@ from swarm.work._claim_rules import (
     decide_give_back,
 )
 from swarm.work._ready import TaskSelector
-from swarm.work._task_manager import TaskManager, caught
+from swarm.work._task_committer import caught
+from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import MICRO, TaskRecord
 
 

@@ -36,7 +36,8 @@ _SHARES: Final = {
 _REGISTRY: Final = Path.of("global", "registry")
 _OTHERS: Final = 50
 _FOLDERS: Final = {"global", "agents", "shared", "locks", "semaphores", "barriers"} | {
-    *("handoffs", "checkpoints", "pipelines", "subscriptions", "dead_letters")
+    *("handoffs", "checkpoints", "pipelines", "task_steps"),
+    *("subscriptions", "dead_letters"),
 }
 
 

@@ -7,14 +7,14 @@ and live claims are told there, whichever process made the commit.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any, Final, Protocol, TypeVar
 
 import anyio
 
 from swarm.errors import Closed
-from swarm.model import AgentIdentity, Commit, Document, Path, Segment, living
+from swarm.model import AgentIdentity, Commit, Document, Segment, living
 from swarm.ports import (
     Clock,
     Codec,
@@ -22,9 +22,6 @@ from swarm.ports import (
     Entropy,
     Interceptors,
     Kernel,
-    LocalKernel,
-    Pause,
-    Ruling,
     Runtime,
     Tail,
     View,
@@ -34,8 +31,8 @@ from swarm.ports import (
 from swarm.work import _checkpoint_rules as checkpoint_rules
 from swarm.work import _handoff_rules as handoff_rules
 from swarm.work._claim_queue import ClaimQueue
-from swarm.work._handoff_record import handoff_path, scope_of
 from swarm.work._task_alarm import TaskAlarm
+from swarm.work._task_committer import Start, TaskCommitter
 from swarm.work._task_index import TaskIndex
 from swarm.work._task_record import (
     MICRO,
@@ -45,14 +42,7 @@ from swarm.work._task_record import (
     load,
     task_path,
 )
-from swarm.work._transitions import (
-    HandoffPending,
-)
 from swarm.work._why import Server, why
-from swarm.work._with_handoff import (
-    OnClaimEnd,
-    decide_with_handoff,
-)
 
 R = TypeVar("R")
 
@@ -94,16 +84,14 @@ class LiveClaim(Protocol):
         ...
 
 
-class TaskManager:
+class TaskManager(TaskCommitter):
     """All tasks, as one process of the swarm works with them.
 
     Attributes:
-        kernel: Where the records are.
         codec: What encodes payloads and results.
         clock: Where time comes from.
         entropy: Where ids and jitter come from.
         interceptors: What runs around submits, attempts, steps and handoffs, or None.
-        index: What this process knows of the tasks.
         queue: The claims that wait for a task.
         alarm: What rings when something of a task comes due.
         claims: The claims of this process, by the id of their task.
@@ -121,7 +109,7 @@ class TaskManager:
         codec: Codec,
         clock: Clock,
         entropy: Entropy,
-        start: Callable[[Coroutine[Any, Any, Any], str], asyncio.Task[Any]],
+        start: Start,
         *,
         runtime: Runtime | None = None,
         aging: float | None = None,
@@ -141,29 +129,27 @@ class TaskManager:
                 priority; None: no wait does.
             interceptors: What runs around submits, attempts, steps and handoffs.
         """
-        self.kernel: Kernel = kernel
+        super().__init__(
+            kernel,
+            current_runtime() if runtime is None else runtime,
+            TaskIndex(None if aging is None else int(aging * MICRO)),
+            start,
+            handoff_rules.follow_task,
+        )
         self.codec: Codec = codec
         self.clock: Clock = clock
         self.entropy: Entropy = entropy
-        runtime = current_runtime() if runtime is None else runtime
-        self.runtime: Runtime = runtime
-        self.pause: Pause | None = runtime.pause
         self.interceptors: Interceptors | None = interceptors
-        self.local: LocalKernel | None = kernel.local
         self.deadlines: Deadlines = Deadlines(clock)
-        self.index: TaskIndex = TaskIndex(None if aging is None else int(aging * MICRO))
         self.queue: ClaimQueue = ClaimQueue(self.index)
         self.alarm: TaskAlarm = TaskAlarm(
             self.index, self.queue, clock, entropy, self.now, start, self.apply_one
         )
         self.claims: dict[str, LiveClaim] = {}
-        self.start: Callable[[Coroutine[Any, Any, Any], str], asyncio.Task[Any]]
-        self.start = start
         self.servers: Iterable[Server] = ()
         self.elsewhere: Callable[[], Iterable[Server]] = tuple
         self.is_shared: bool = False
         self.is_alive: Callable[[str], bool] | None = None
-        self.on_claim_end: OnClaimEnd | None = handoff_rules.follow_task
         self.leftovers: list[Callable[[View, str], Sequence[Write]]] = [
             handoff_rules.leftovers,
             checkpoint_rules.leftovers,
@@ -214,79 +200,6 @@ class TaskManager:
             raise self.closed
         if self._loaded is not None:
             await asyncio.shield(self._loaded)
-
-    async def apply_one(
-        self,
-        author: AgentIdentity,
-        task_id: str,
-        rule: Callable[[Document | None, int, R], Ruling],
-        request: R,
-    ) -> tuple[int, Any]:
-        """Ask a rule about one task and commit what it decides."""
-        path = self.path_of(task_id)
-        if self.local is not None:
-            if self.pause is not None:
-                await self.pause()
-            return self.apply_now(author, path, rule, request)
-        try:
-            return await self.kernel.apply_one(author, path, rule, request)
-        except HandoffPending as error:
-            document = await self.kernel.find(handoff_path(error.handoff))
-            with scope_of(document):
-                commit, outcome = await self.kernel.apply(
-                    author, decide_with_handoff, path, rule, request, self.on_claim_end
-                )
-        return 0 if commit is None else commit.revision, outcome
-
-    def apply_now(
-        self,
-        author: AgentIdentity,
-        path: Path,
-        rule: Callable[[Document | None, int, R], Ruling],
-        request: R,
-    ) -> tuple[int, Any]:
-        """Do what `apply_one` does, at once: the kernel must be local."""
-        local = self.local
-        assert local is not None  # callers have looked
-        try:
-            return local.apply_one_now(author, path, rule, request)
-        except HandoffPending as error:
-            with scope_of(local.find_now(handoff_path(error.handoff))):
-                commit, outcome = local.apply_now(
-                    author, decide_with_handoff, path, rule, request, self.on_claim_end
-                )
-        return 0 if commit is None else commit.revision, outcome
-
-    def path_of(self, task_id: str) -> Path:
-        """Return where a task's record stands."""
-        known = self.index.records.get(task_id)
-        return task_path(task_id) if known is None else known.spec.path
-
-    async def for_sure(
-        self,
-        author: AgentIdentity,
-        task_id: str,
-        rule: Callable[[Document | None, int, R], Ruling],
-        request: R,
-    ) -> tuple[int, Any]:
-        """Do what `apply_one` does, to its end, also when the caller is cancelled."""
-        if self.local is not None:
-            return self.apply_now(author, self.path_of(task_id), rule, request)
-        commit = self.start(
-            caught(self.apply_one(author, task_id, rule, request)), "tasks: clean up"
-        )
-        cancelled: asyncio.CancelledError | None = None
-        while not commit.done():
-            try:
-                await asyncio.wait([commit])
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled is not None:
-            raise cancelled
-        revision, outcome = commit.result()
-        if isinstance(outcome, Exception):
-            raise outcome
-        return revision, outcome
 
     def promote(self) -> None:
         """Hand out the tasks whose time has come."""
@@ -533,14 +446,3 @@ def _now(view: View) -> int:
 
 def _all_tasks(view: View) -> tuple[int, int, list[Document]]:
     return view.revision, view.now, list(view.documents(TASKS))
-
-
-async def caught(committing: Coroutine[Any, Any, tuple[int, Any]]) -> tuple[int, Any]:
-    """Return what a coroutine returns, an error in place of the outcome.
-
-    The error is for the caller that waits: a failed task of the swarm ends the swarm.
-    """
-    try:
-        return await committing
-    except Exception as error:  # noqa: BLE001  # raised by the caller that waits
-        return 0, error

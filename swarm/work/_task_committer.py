@@ -1,0 +1,133 @@
+"""Asking the rules of tasks, and committing what they decide."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from swarm.model import AgentIdentity, Document, Path
+from swarm.ports import Kernel, LocalKernel, Pause, Ruling, Runtime
+from swarm.work._handoff_record import handoff_path, scope_of
+from swarm.work._task_index import TaskIndex
+from swarm.work._task_record import task_path
+from swarm.work._transitions import HandoffPending
+from swarm.work._with_handoff import OnClaimEnd, decide_with_handoff
+
+R = TypeVar("R")
+
+Start = Callable[[Coroutine[Any, Any, Any], str], "asyncio.Task[Any]"]
+"""Runs a coroutine in a task of the given name, and owns it."""
+
+
+class TaskCommitter:
+    """Asks rules about single tasks. A task with a handoff changes together with it.
+
+    Attributes:
+        kernel: Where the records are.
+        local: The kernel's direct form, or None: it is a round trip away.
+        pause: The scheduling point of a simulation, or None.
+        runtime: What surrounds the swarm.
+        index: What this process knows of the tasks.
+        start: Runs a coroutine in an owned task.
+        on_claim_end: What the end of a claim means to the task's handoff.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        runtime: Runtime,
+        index: TaskIndex,
+        start: Start,
+        on_claim_end: OnClaimEnd,
+    ) -> None:
+        """Ask the rules of the tasks in `kernel`."""
+        self.kernel: Kernel = kernel
+        self.local: LocalKernel | None = kernel.local
+        self.runtime: Runtime = runtime
+        self.pause: Pause | None = runtime.pause
+        self.index: TaskIndex = index
+        self.start: Start = start
+        self.on_claim_end: OnClaimEnd | None = on_claim_end
+
+    async def apply_one(
+        self,
+        author: AgentIdentity,
+        task_id: str,
+        rule: Callable[[Document | None, int, R], Ruling],
+        request: R,
+    ) -> tuple[int, Any]:
+        """Ask a rule about one task and commit what it decides."""
+        path = self.path_of(task_id)
+        if self.local is not None:
+            if self.pause is not None:
+                await self.pause()
+            return self.apply_now(author, path, rule, request)
+        try:
+            return await self.kernel.apply_one(author, path, rule, request)
+        except HandoffPending as error:
+            document = await self.kernel.find(handoff_path(error.handoff))
+            with scope_of(document):
+                commit, outcome = await self.kernel.apply(
+                    author, decide_with_handoff, path, rule, request, self.on_claim_end
+                )
+        return 0 if commit is None else commit.revision, outcome
+
+    def apply_now(
+        self,
+        author: AgentIdentity,
+        path: Path,
+        rule: Callable[[Document | None, int, R], Ruling],
+        request: R,
+    ) -> tuple[int, Any]:
+        """Do what `apply_one` does, at once: the kernel must be local."""
+        local = self.local
+        assert local is not None  # callers have looked
+        try:
+            return local.apply_one_now(author, path, rule, request)
+        except HandoffPending as error:
+            with scope_of(local.find_now(handoff_path(error.handoff))):
+                commit, outcome = local.apply_now(
+                    author, decide_with_handoff, path, rule, request, self.on_claim_end
+                )
+        return 0 if commit is None else commit.revision, outcome
+
+    def path_of(self, task_id: str) -> Path:
+        """Return where a task's record stands."""
+        known = self.index.records.get(task_id)
+        return task_path(task_id) if known is None else known.spec.path
+
+    async def for_sure(
+        self,
+        author: AgentIdentity,
+        task_id: str,
+        rule: Callable[[Document | None, int, R], Ruling],
+        request: R,
+    ) -> tuple[int, Any]:
+        """Do what `apply_one` does, to its end, also when the caller is cancelled."""
+        if self.local is not None:
+            return self.apply_now(author, self.path_of(task_id), rule, request)
+        commit = self.start(
+            caught(self.apply_one(author, task_id, rule, request)), "tasks: clean up"
+        )
+        cancelled: asyncio.CancelledError | None = None
+        while not commit.done():
+            try:
+                await asyncio.wait([commit])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+        revision, outcome = commit.result()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return revision, outcome
+
+
+async def caught(committing: Coroutine[Any, Any, tuple[int, Any]]) -> tuple[int, Any]:
+    """Return what a coroutine returns, an error in place of the outcome.
+
+    The error is for the caller that waits: a failed task of the swarm ends the swarm.
+    """
+    try:
+        return await committing
+    except Exception as error:  # noqa: BLE001  # raised by the caller that waits
+        return 0, error
