@@ -23,21 +23,21 @@ class RemoteProxy:
         if name.startswith("_"):
             raise AttributeError(f"a proxy has no attribute {name!r}")
         ref = self._ref
-        cls = class_of(ref.identity.type)
-        if cls is None:
+        classes = classes_of(ref.identity.type)
+        if not classes:
             raise AttributeError(
                 f"no class of type {ref.identity.type!r} is loaded in this process; "
                 f"use ask(Class.{name}, ...)"
             )
+        # Two modules may each have a class of this name; the method decides.
+        cls = next((cls for cls in classes if hasattr(cls, name)), classes[0])
         call = resolve_name(cls, name)
         return partial(ref.stream if call.streams else ref.ask, call.function)
 
 
-def class_of(kind: str) -> type[Actor] | None:
-    """Return the class of agents that has this type's name, if it is loaded here."""
-    found: list[type[Actor]] = [Actor]
-    for cls in found:
-        if type_name(cls) == kind:
-            return cls
-        found += cls.__subclasses__()
-    return None
+def classes_of(kind: str) -> list[type[Actor]]:
+    """Return the loaded classes of agents that have a type's name, newest first."""
+    known: list[type[Actor]] = [Actor]
+    for cls in known:
+        known += cls.__subclasses__()
+    return [cls for cls in reversed(known) if type_name(cls) == kind]

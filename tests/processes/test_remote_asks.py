@@ -8,6 +8,7 @@ import attrs
 import pytest
 
 from swarm import (
+    Agent,
     AgentDied,
     AskTimeout,
     Interceptor,
@@ -76,6 +77,17 @@ async def test_a_ref_of_another_process_tells_who_it_is():
         assert "in process p" in repr(ada)
         with pytest.raises(AttributeError, match="a Ref has no 'add'"):
             ada.add  # noqa: B018
+
+
+@virtual
+async def test_a_proxy_finds_the_class_among_several_of_one_name():
+    namesakes = [type("Shop", (Agent,), {}) for _ in range(2)]
+    async with pair() as (_, one, two):
+        ada = await remote(one, two)
+        assert await ada.proxy.add(4) == 5
+        with pytest.raises(AttributeError, match="no method 'sell'"):
+            ada.proxy.sell  # noqa: B018 - the look is what fails
+    assert namesakes
 
 
 @virtual
