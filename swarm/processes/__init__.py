@@ -1,4 +1,85 @@
-"""Many processes with one tree."""
+"""Let agents in several processes work on one tree, and ask each other.
+
+Swarms of one name on one server are processes that share a tree. Nothing is to be
+configured: each finds the agents of the others in `swarm.agents` and uses the same
+`Ref`. In a test, `swarm.testing.MemoryServer` stands in for the server.
+
+```python
+import asyncio
+from collections.abc import AsyncIterator
+
+from swarm import Agent, Swarm
+from swarm.testing import MemoryServer
+
+
+class Researcher(Agent):
+    async def research(self, topic: str) -> list[str]:
+        return [f"{topic} buzz", f"{topic} sting"]
+
+    async def tokens(self, topic: str) -> AsyncIterator[str]:
+        for word in f"all about {topic}".split():
+            yield word
+
+
+async def main() -> None:
+    server = MemoryServer()  # or "redis://localhost", in programs of their own
+    async with Swarm("lab", server) as one, Swarm("lab", server) as two:
+        await one.spawn(Researcher, name="ada")
+        await two.state.set("shared.topic", "bees")  # one tree
+        ada = two.agents["ada"]
+        print(await ada.ask(Researcher.research, "bees"))
+        #> ['bees buzz', 'bees sting']
+        print([token async for token in ada.stream(Researcher.tokens, "wasps")])
+        #> ['all', 'about', 'wasps']
+
+
+asyncio.run(main())
+```
+
+**A process** has a document, `global.processes.<id>`, which lives for
+`SwarmConfig.process_ttl` seconds and is renewed three times as often. A process that
+closes takes everything of it out of the tree. When a document expires instead, the
+other processes do that: its agents leave the registry, its requests the queues of locks
+and semaphores, and its arrivals break their barriers. Leases and claims end at their
+own time. A process that was only slow finds out: its leases count as lost before
+anything else, it gives back its claims, joins again under another id, and its agents
+are registered again, except for those whose names were taken.
+
+**Agents elsewhere.** `agents.get`, `find`, `in` and iteration answer over all
+processes. Requests go to the other process's inbox; what differs from a local `Ref`:
+
+- Arguments and results travel as JSON, typed by the method's annotations (attrs
+  classes, dataclasses, enums, dates). An argument that cannot travel is a `TypeError`.
+- An exception comes back as its own class if both programs have loaded it, made without
+  its constructor, and as `RemoteError` otherwise. Its notes hold the traceback.
+- `NoSuchAgent` means that nothing was done; `AgentDied` comes when the process is known
+  to have gone, at most `process_ttl` seconds after it died.
+- `AskTimeout.started` is True, because it is not known here whether the turn had begun.
+- `tell` returns once the mailbox has taken the request. `tell_nowait` raises
+  `MailboxFull` while 1,024 are under way, and logs what the agent did not take.
+- A stream is at most twice `SwarmConfig.stream_window` items ahead.
+- Deadlines, cancellation, correlation and trace travel; so does the identity of the
+  caller, by which the policy judges `kill` and `stop`.
+- `spawn(replace=True)` replaces an agent of the same process only.
+
+**Singletons.** `spawn(factory, name="x", singleton=True)` in every process: at most one
+agent of the name lives, and the call returns a ref that follows it. When its process
+has gone, another process that stands by starts it. Whatever it commits (state, events,
+locks, tasks) holds only while the registry says that it lives in this process;
+otherwise it is `StaleLease`. Effects outside of the tree need a fencing token of their
+own. When a singleton is stopped, killed, or has failed for good, it is over in every
+process until it is spawned again.
+
+**Deadlocks.** A cycle of waits for locks and semaphores over several processes fails
+its newest request with `DeadlockError`, which names each party. The others are asked
+before, so there is no false alarm. A cycle that goes through an ask to another process
+is not found: it ends when the ask times out.
+
+**Limits.** An inbox holds 10,000 unread messages; a process serves 10,000 requests of
+others at a time. Beyond either, requests raise `MailboxFull`. A message is as large as
+a document may be (`Limits.document_bytes`). Processes trust each other: whoever reaches
+the server can act as any agent.
+"""
 
 from swarm.processes._answers import Answers
 from swarm.processes._calls import Calls, RemoteCall
