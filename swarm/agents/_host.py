@@ -76,7 +76,7 @@ class Host(System, Protocol):
 
     @property
     def leases(self) -> Mapping[str, object]:
-        """All locks that are held, by whomever."""
+        """All locks that are held, of the program and of every agent."""
         ...
 
     def turn_ended(self, turn: Hashable, /) -> None:
@@ -99,8 +99,8 @@ class Host(System, Protocol):
     def asking_task(self, obstacle: Obstacle, /) -> Hashable | None:
         """Return the running task as a party, if others may wait for it.
 
-        Of a task that holds nothing that is so when others are found to join it who
-        would have to move before the obstacle goes away.
+        Others may wait for a task that holds nothing if they join it and would have
+        to move before the obstacle goes away.
         """
         ...
 

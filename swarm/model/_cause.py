@@ -63,9 +63,16 @@ class TracedCause(Cause):
         self.trace = trace
         self.depth = of.depth
 
+    def pin(self, correlation_id: str) -> None:
+        """Have this id, unless there is one already: another process needs it."""
+        self._of.pin(correlation_id)
+
     @property
-    def root(self) -> int:
-        """The revision of the first commit under either; 0 before there is one."""
+    def root(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The revision of the first commit under either; 0 before there is one.
+
+        A property, which pyright does not let stand for the attribute of `Cause`.
+        """
         return self._of.root
 
     @root.setter

@@ -61,7 +61,7 @@ class Event(Displayable, Generic[P_co]):
 
     @property
     def source(self) -> AgentIdentity:
-        """Who caused it."""
+        """The identity that caused the event."""
         return self._commit.author
 
     @property

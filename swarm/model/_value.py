@@ -151,7 +151,7 @@ class Versioned(Generic[T_co]):
 
     @property
     def modified_by(self) -> AgentIdentity:
-        """Who wrote the document."""
+        """The identity that wrote the document."""
         return self._document.author
 
     @property

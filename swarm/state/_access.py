@@ -157,7 +157,7 @@ Validator: TypeAlias = Callable[[AgentIdentity, str, JSON, JSON], ValidationResu
 
 
 class Policy:
-    """Rules that say who may do what, and validators of the values that are written.
+    """Rules about what each role may do, and validators of the values that are written.
 
     Immutable. `Policy.default()` is what a swarm has unless told otherwise.
     """

@@ -61,7 +61,7 @@ class Store:
     Attributes:
         kernel: Where the documents are.
         codec: What writes JSON.
-        policy: Who may do what.
+        policy: What each role may do.
         clock: Where time comes from.
         entropy: Where chance comes from.
         prepare_event: Checks the events of transactions; the system sets it.

@@ -68,7 +68,7 @@ class WritableState(ReadableState):
 
     @property
     def identity(self) -> AgentIdentity:
-        """Who reads and writes through this handle."""
+        """The identity that reads and writes through this handle."""
         return self._access.identity
 
     @overload

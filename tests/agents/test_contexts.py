@@ -85,7 +85,7 @@ async def test_a_context_variable_set_in_a_told_turn_ends_with_the_turn(pauses):
 
 @virtual
 async def test_values_that_cannot_be_compared_are_a_change():
-    """What somebody's __eq__ raises is nobody's failure."""
+    """What a value's __eq__ raises is no failure of the turn."""
     mine = Awkward()
     VAR.set(mine)
     async with Swarm() as swarm:

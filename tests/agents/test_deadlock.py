@@ -32,7 +32,7 @@ async def test_asking_oneself_is_a_deadlock():
 
 @virtual
 async def test_a_long_cycle_is_spelled_out_in_order():
-    """Q6: who, in which method, waits for whom, since when."""
+    """Q6: which agent, in which method, waits for which other, since when."""
     async with Swarm() as swarm:
         ada, *_ = await _friends(swarm, "ada", "bo", "cy")
         with pytest.raises(DeadlockError) as caught:

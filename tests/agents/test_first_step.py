@@ -56,7 +56,7 @@ async def test_an_ask_to_an_idle_agent_needs_no_turn_of_the_loop(core):
 
 @virtual
 async def test_a_handler_sees_its_agents_task_in_every_step():
-    """The asker's task is never the current one in somebody else's code."""
+    """The asker's task is never the current one in the code of an agent."""
 
     async def look(probe: Probe) -> list[asyncio.Task[object] | None]:
         first = asyncio.current_task()

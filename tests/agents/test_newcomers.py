@@ -121,7 +121,7 @@ async def test_a_class_that_was_defined_again_is_told_of():
 
 @virtual
 async def test_a_time_out_says_how_long():
-    """Seconds, and who did not answer."""
+    """Seconds, and which agent did not answer."""
     async with Swarm() as swarm:
         ref = await swarm.spawn(Worker, name="ada")
         with pytest.raises(AskTimeout, match=r"Worker\.slow of agent 'ada'.* 2 s"):

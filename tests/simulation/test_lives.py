@@ -88,7 +88,7 @@ def test_a_supervisor_that_forgets_a_member_is_found(monkeypatch):
 
 
 def test_a_restart_that_never_comes_is_found(monkeypatch):
-    """The agent stays in error, and who asks it waits in vain."""
+    """The agent stays in error, and its askers wait in vain."""
 
     async def nothing(self, cell, reason):
         return

@@ -129,7 +129,7 @@ def test_every_ask_has_exactly_one_outcome_in_many_schedules():
 
 
 def test_an_ask_that_does_not_withdraw_is_found(monkeypatch):
-    """Q4: who has been cancelled must not be served."""
+    """Q4: a request whose asker was cancelled is not served."""
 
     def stays(self, envelope, error=None):
         if error is not None:
@@ -273,7 +273,7 @@ def test_a_cancelled_sender_whose_message_stays_is_found(monkeypatch):
 
 
 def test_a_withdrawal_that_lets_no_sender_in_is_found(monkeypatch):
-    """G6: who leaves the line, or the mailbox, makes room for the next."""
+    """G6: a sender that leaves the queue or the mailbox makes room for the next."""
 
     def only_one(self, mailbox):
         if mailbox.waiting is not None and len(mailbox.waiting) > 1:
@@ -328,7 +328,7 @@ def test_a_sender_that_repeats_reaches_a_receiver_that_knows_repeats():
 
 @pytest.mark.parametrize("kind", ["drop", "duplicate", "delay", "reorder"])
 def test_a_protocol_that_trusts_the_messages_is_found_out(kind):
-    """Each fault of messages alone breaks who counts on exactly-once in order."""
+    """Each fault of messages alone breaks a receiver that counts on exactly-once in order."""
 
     async def trusting() -> None:
         diary = Diary()

@@ -94,7 +94,7 @@ class Worker(Agent):
         )
 
     async def peek_back(self, name: str) -> object:
-        """Ask a friend who peeks at us in the middle of this turn."""
+        """Ask a friend that peeks at this agent in the middle of this turn."""
         return await self.friends[name].ask(Worker.peek_at, self.name)
 
     async def peek_at(self, name: str) -> object:
