@@ -63,8 +63,8 @@ the request or cancels its turn. Every request has exactly one outcome:
 
 **Failures.** What an ask raises reaches the asker, a `BaseException` included. What a
 tell, an event, `run()`, a child or a hook raises reaches the supervisor: `Restart` says
-whether the agent is built anew, `swarm.group(...)` which others are restarted with it. A failure
-that no supervisor deals with ends the `async with` with an `ExceptionGroup`.
+whether the agent is built anew, `swarm.group(...)` which others are restarted with it.
+A failure that no supervisor deals with ends the `async with` with an `ExceptionGroup`.
 
 **A life.** The hooks `started`, `stopping` (when the agent is stopped) and
 `stopped(reason)` (at every end of an instance) run in one task, the agent's own.

@@ -68,15 +68,13 @@ class TracedCause(Cause):
         self._of.pin(correlation_id)
 
     @property
-    def root(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The revision of the first commit under either; 0 before there is one.
-
-        A property, which pyright does not let stand for the attribute of `Cause`.
-        """
+    def root(self) -> int:
+        """The revision of the first commit under either; 0 before there is one."""
         return self._of.root
 
+    # For pyright, a property may not stand for an attribute.
     @root.setter
-    def root(self, revision: int) -> None:
+    def root(self, revision: int) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self._of.root = revision
 
     @property

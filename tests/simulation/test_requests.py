@@ -328,7 +328,7 @@ def test_a_sender_that_repeats_reaches_a_receiver_that_knows_repeats():
 
 @pytest.mark.parametrize("kind", ["drop", "duplicate", "delay", "reorder"])
 def test_a_protocol_that_trusts_the_messages_is_found_out(kind):
-    """Each fault of messages alone breaks a receiver that counts on exactly-once in order."""
+    """Each fault alone breaks a receiver that counts on exactly-once in order."""
 
     async def trusting() -> None:
         diary = Diary()
