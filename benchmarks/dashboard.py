@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import gc
 import resource
+import shutil
 import statistics
 import sys
 import time
@@ -95,6 +96,44 @@ class Load:
         return (time.process_time() - used) / (loop.time() - began)
 
 
+SLOW = """
+window.slow = [];
+new PerformanceObserver((list) => {
+    for (const each of list.getEntries()) slow.push(Math.round(each.duration));
+}).observe({entryTypes: ["longtask"]});
+"""
+
+
+async def in_browser(load: "Load", url: str, seconds: float) -> None:
+    """Look at each page in a real Chromium, and print its tasks of more than 50 ms."""
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.add_argument("--headless=new")
+    options.add_argument("--no-sandbox")
+    service = Service(shutil.which("chromedriver"))
+    driver = await asyncio.to_thread(webdriver.Chrome, options=options, service=service)
+    try:
+        opening = asyncio.create_task(asyncio.to_thread(driver.get, url))
+        while not opening.done():
+            await load.used(0.1)
+        for page in ("", "tasks", "agents", "events", "locks", "state"):
+            driver.execute_script("location.hash = arguments[0]", f"#/{page}")
+            await load.used(2.0)  # the first drawing is not what is measured
+            driver.execute_script(SLOW)
+            used = await load.used(seconds)
+            slow = driver.execute_script("return window.slow")
+            heap = driver.execute_script("return performance.memory.usedJSHeapSize")
+            print(
+                f"  page {page or 'overview':<10} {100 * used:.1f} % of a core, "
+                f"long tasks {len(slow)}, the longest {max(slow, default=0)} ms, "
+                f"heap {heap / 1e6:.1f} MB"
+            )
+    finally:
+        await asyncio.to_thread(driver.quit)
+
+
 @contextmanager
 def readers(url: str, token: str, pages: list[str]) -> Iterator[list[int]]:
     """Have another process read pages; afterwards the list holds what it got."""
@@ -110,7 +149,12 @@ def readers(url: str, token: str, pages: list[str]) -> Iterator[list[int]]:
 
 
 async def main(
-    agents: int, tasks: int, span: float, pairs: int, chosen: dict[str, list[str]]
+    agents: int,
+    tasks: int,
+    span: float,
+    pairs: int,
+    chosen: dict[str, list[str]],
+    browser: float,
 ) -> None:
     async with Swarm("bench") as swarm:
         clerks = [await swarm.spawn(Clerk) for _ in range(agents)]
@@ -139,6 +183,8 @@ async def main(
                 f"{100 * high:.1f}), {rate:.1f} messages a second, "
                 f"the largest {got[1]:,} bytes"
             )
+        if browser:
+            await in_browser(load, served.url, browser)
         print(f"  at the end: {memory():,.0f} MB")
 
 
@@ -153,6 +199,18 @@ if __name__ == "__main__":
     parser.add_argument("--span", type=float, default=6.0)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--only", choices=PAGES, action="append")
+    parser.add_argument(
+        "--browser", type=float, default=0.0, metavar="SECONDS", help="for each page"
+    )
     chosen = parser.parse_args()
     pages = {name: PAGES[name] for name in chosen.only or PAGES}
-    asyncio.run(main(chosen.agents, chosen.tasks, chosen.span, chosen.pairs, pages))
+    asyncio.run(
+        main(
+            chosen.agents,
+            chosen.tasks,
+            chosen.span,
+            chosen.pairs,
+            pages,
+            chosen.browser,
+        )
+    )

@@ -116,6 +116,8 @@ class _Pages:
         found = VIEWS.get(request.path_params["view"])
         if found is None:
             return _error(404, f"the views are {', '.join(VIEWS)}")
+        if request.method == "HEAD":
+            return Response(media_type="text/event-stream")
         if len(self.streams) >= MOST:
             return _error(503, f"{MOST} pages of this dashboard are open already")
         self._coordinator.check_loop()

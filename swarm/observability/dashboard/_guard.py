@@ -67,6 +67,10 @@ def new_keys(token: str | None = None) -> AccessKeys:
     )
 
 
+_WEEK: Final = 7 * 24 * 3600
+"""Seconds that a cookie lives: else those of past dashboards would pile up."""
+
+
 class RequestGuard:
     """An app behind the checks of `decide`; see there what is refused."""
 
@@ -126,7 +130,7 @@ class RequestGuard:
         secure = "; Secure" if scope.get("scheme") == "https" else ""
         cookie = (
             f"{keys.cookie}={keys.session}; Path={root or '/'}; "
-            f"HttpOnly; SameSite=Strict{secure}"
+            f"Max-Age={_WEEK}; HttpOnly; SameSite=Strict{secure}"
         )
         return [(b"set-cookie", cookie.encode())]
 

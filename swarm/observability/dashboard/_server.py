@@ -42,6 +42,7 @@ def serve(swarm: "Swarm", port: int, *, actions: bool, actor: str) -> Dashboard:
     task = coordinator.start(
         server.serve(sockets=[listener]),
         f"dashboard of swarm {swarm.name}",
+        essential=True,  # `stop` ends it, within `_LEAVE` seconds
         ended=ended,
     )
 
@@ -97,6 +98,6 @@ class DashboardServer(uvicorn.Server):
         yield
 
     async def main_loop(self) -> None:
-        """Wait for the end: a cancellation brings it about as `stop` does."""
+        """Wait for the end; a cancellation, by a loop that ends, brings it as well."""
         with contextlib.suppress(asyncio.CancelledError):
             await self._stopped.wait()

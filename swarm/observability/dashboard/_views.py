@@ -15,10 +15,10 @@ from swarm.system import Surface
 Query: TypeAlias = Mapping[str, str]
 Sections: TypeAlias = dict[str, Any]
 
-_ROWS: Final = 200
+_ROWS: Final = 100
 """How many rows a table has."""
 
-_NEW: Final = 200
+_NEW: Final = 100
 """How many events one message brings."""
 
 

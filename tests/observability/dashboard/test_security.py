@@ -209,7 +209,7 @@ async def test_the_cookie_is_for_this_dashboard_and_no_script(app):
     async with client(app) as browser:
         answer = await browser.get(f"/?token={TOKEN}")
     name, *terms = answer.headers["set-cookie"].split("; ")
-    assert terms == ["Path=/", "HttpOnly", "SameSite=Strict"]
+    assert terms == ["Path=/", "Max-Age=604800", "HttpOnly", "SameSite=Strict"]
     assert TOKEN not in name
     assert TOKEN not in answer.text
 

@@ -24,9 +24,9 @@ export function ask(action, target, toast) {
         method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(order),
       });
       const said = await answer.json();
-      if (answer.ok) toast(`${WORDS[action]}: done`, "good");
-      else toast(said.error, "bad");
-    } catch { toast("no answer from the swarm", "bad"); }
+      if (answer.ok) toast(`${WORDS[action]}: done`);
+      else toast(said.error);
+    } catch { toast("no answer from the swarm"); }
   };
   render(dialog, [h("form", { key: `${action} ${target}`, onsubmit: done },
     h("h2", { id: "dialog-title" }, WORDS[action]),

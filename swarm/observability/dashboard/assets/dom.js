@@ -22,7 +22,7 @@ function reconcile(parent, kids, inSvg) {
   const free = [];
   for (const node of parent.childNodes) {
     const key = node.described?.props?.key;
-    if (key === undefined) free.push(node);
+    if (key === undefined || keyed.has(key)) free.push(node);
     else keyed.set(key, node);
   }
   let at = parent.firstChild;

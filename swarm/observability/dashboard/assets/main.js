@@ -131,10 +131,10 @@ function say(text, kind = "") {
 }
 
 let toastTimer;
-function toast(text, kind = "") {
+function toast(text) {
   const place = document.getElementById("said");
   place.textContent = text;
-  place.className = `toast shown ${kind}`;
+  place.className = "toast shown";
   clearTimeout(toastTimer);
   toastTimer = setTimeout(() => { place.className = "toast"; }, 6000);
 }

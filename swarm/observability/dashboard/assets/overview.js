@@ -1,7 +1,7 @@
 // The overview: the swarm in numbers.
 
 import { h } from "./dom.js";
-import { agentLink, brief, card, chip, clock, count, link, long, none, part, rate, span, spark, table } from "./parts.js";
+import { agentLink, brief, card, chip, clock, count, link, long, none, part, rate, span, spark, tableCard } from "./parts.js";
 
 const KEPT = 120;
 const ORDER = ["running", "pending", "escalated", "failed", "cancelled", "complete"];
@@ -49,17 +49,16 @@ function reasons(by) {
 
 function durations(by) {
   const most = Math.max(1e-9, ...Object.values(by).map((each) => each.p95));
-  return card("Seconds in each status", table("Seconds in each status", ["Status", "Left it", "Mean", "95 of 100 within"], ORDER.filter((status) => by[status]).map((status) => ({
-    key: status, cells: [chip(status), ["number", count(by[status].count)], ["number", span(by[status].mean)], ["number", h("span.progress", part(by[status].p95, most), " ", span(by[status].p95))]],
-  })), "No task has changed its status yet."));
+  return tableCard("Seconds in each status", ["Status", "Left it", "Mean", "95 of 100 within"], ORDER.filter((status) => by[status]), (status) => [
+    chip(status), ["number", count(by[status].count)], ["number", span(by[status].mean)], ["number", h("span.progress", part(by[status].p95, most), " ", span(by[status].p95))],
+  ], "No task has changed its status yet.");
 }
 
 function kinds(by) {
   const there = ORDER.filter((status) => Object.values(by).some((each) => each[status]));
-  const rows = Object.entries(by).slice(0, 100).map(([kind, counts]) => ({
-    key: kind, cells: [link("tasks", "", kind, { kind }), ...there.map((status) => ["number", counts[status] ? link("tasks", "", count(counts[status]), { kind, status }) : "·"])],
-  }));
-  return card("Tasks by kind", table("Tasks by kind", ["Kind", ...there], rows, "No task was submitted."));
+  return tableCard("Tasks by kind", ["Kind", ...there], Object.entries(by).slice(0, 100), ([kind, counts]) => [
+    link("tasks", "", kind, { kind }), ...there.map((status) => ["number", counts[status] ? link("tasks", "", count(counts[status]), { kind, status }) : "·"]),
+  ], "No task was submitted.");
 }
 
 export const overview = {

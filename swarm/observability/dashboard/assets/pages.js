@@ -7,7 +7,7 @@ import { state } from "./state.js";
 import { events } from "./events.js";
 import { trace } from "./trace.js";
 import { overview } from "./overview.js";
-import { age, agentLink, brief, buttons, card, chip, clock, count, facts, filters, gone, isEmpty, json, link, long, pager, part, span, table, taskLink } from "./parts.js";
+import { age, agentLink, brief, buttons, card, chip, clock, count, facts, filters, gone, isEmpty, json, link, long, pager, part, span, table, tableCard, taskLink } from "./parts.js";
 
 const STATUSES = ["pending", "running", "complete", "failed", "cancelled", "escalated"];
 
@@ -16,14 +16,11 @@ function progress({ progress, status }) {
   return percent == null || status !== "running" ? "" : h("span.progress", { title: message || undefined }, part(percent, 100, "run"), ` ${Math.round(percent)} %`);
 }
 
-function taskRow(task) {
-  return {
-    key: task.id,
-    cells: [chip(task.status), link("tasks", task.id, task.kind), ["mono", taskLink(task.id)], agentLink(task.assignee),
-      ["number", `${task.attempt} / ${task.max_retries + 1}`], ["number", age(task.status_since)],
-      task.status === "complete" ? "" : [progress(task), " ", task.error ? h("span.error", brief(task.error)) : brief(task.why ?? "")]],
-  };
-}
+const taskRow = (task) => [
+  chip(task.status), link("tasks", task.id, task.kind), ["mono", taskLink(task.id)], agentLink(task.assignee),
+  ["number", `${task.attempt} / ${task.max_retries + 1}`], ["number", age(task.status_since)],
+  task.status === "complete" ? "" : [progress(task), " ", task.error ? h("span.error", brief(task.error)) : brief(task.why ?? "")],
+];
 
 const HEADS = ["Status", "Kind", "Task", "Agent", "Attempt", "Since", "Error, or what it waits for"];
 
@@ -41,7 +38,7 @@ const tasks = {
           { name: "agent", label: "Agent" }, { name: "error", label: "Error" },
         ]),
         h("p.tabs", STATUSES.map((status) => link("tasks", "", `${status} ${count(shown.by_status?.[status])}`, { status }))),
-        shown.tasks && table("Tasks", HEADS, shown.tasks.map(taskRow), "No task fits."),
+        shown.tasks && table("Tasks", HEADS, shown.tasks, taskRow, "No task fits."),
         pager(route, context, shown.more),
       ],
     };
@@ -81,21 +78,11 @@ function one(shown, route, context) {
         isDone && card("Result", json(task.result)),
         task.partial != null && card("Partial result", json(task.partial)),
         !isEmpty(task.metadata) && card("Metadata", json(task.metadata))),
-      card("Attempts", table("Attempts", ["#", "Agent", "Began", "Took", "Outcome", "Error"], task.attempts.map((each, at) => ({
-        key: String(at), cells: [["number", each.number], agentLink(each.agent), clock(each.started_at), ["number", span(each.seconds)], chip(each.outcome), long(each.error)],
-      })), "No attempt has begun.")),
-      task.steps.length > 0 && card("Steps", table("Steps", ["Step", "Agent", "Recorded", "Result"], task.steps.map((each) => ({
-        key: each.name, cells: [each.name, agentLink(each.agent), clock(each.at), h("code", brief(each.result))],
-      })))),
-      task.handoffs.length > 0 && card("Handoffs", table("Handoffs", ["Status", "From", "To", "Requested", "Notes", "Remaining"], task.handoffs.map((each) => ({
-        key: each.id, cells: [chip(each.status), agentLink(each.sender), agentLink(each.receiver ?? each.to), clock(each.requested_at), brief(each.reason || each.notes), brief(each.remaining)],
-      })))),
-      task.checkpoints.length > 0 && card("Checkpoints", table("Checkpoints", ["#", "Agent", "Saved", "What", "State"], task.checkpoints.map((each) => ({
-        key: String(each.seq), cells: [["number", each.seq], agentLink(each.agent), clock(each.at), each.description, h("code", brief(each.state))],
-      })))),
-      task.children.length > 0 && card("Parts", table("Parts", ["Status", "Kind", "Task"], task.children.map((each) => ({
-        key: each.id, cells: [chip(each.status), each.kind, ["mono", taskLink(each.id)]],
-      })))),
+      tableCard("Attempts", ["#", "Agent", "Began", "Took", "Outcome", "Error"], task.attempts, (each) => [["number", each.number], agentLink(each.agent), clock(each.started_at), ["number", span(each.seconds)], chip(each.outcome), long(each.error)], "No attempt has begun."),
+      task.steps.length > 0 && tableCard("Steps", ["Step", "Agent", "Recorded", "Result"], task.steps, (each) => [each.name, agentLink(each.agent), clock(each.at), h("code", brief(each.result))]),
+      task.handoffs.length > 0 && tableCard("Handoffs", ["Status", "From", "To", "Requested", "Notes", "Remaining"], task.handoffs, (each) => [chip(each.status), agentLink(each.sender), agentLink(each.receiver ?? each.to), clock(each.requested_at), brief(each.reason || each.notes), brief(each.remaining)]),
+      task.checkpoints.length > 0 && tableCard("Checkpoints", ["#", "Agent", "Saved", "What", "State"], task.checkpoints, (each) => [["number", each.seq], agentLink(each.agent), clock(each.at), each.description, h("code", brief(each.state))]),
+      task.children.length > 0 && tableCard("Parts", ["Status", "Kind", "Task"], task.children, (each) => [chip(each.status), each.kind, ["mono", taskLink(each.id)]]),
       card("Audit trail", h("ol.trail", task.history.map((entry, at) => h("li", { key: String(at), class: `t-${entry.status}` },
         clock(entry.at), " ", h("b", entry.step), " → ", chip(entry.status), " by ", agentLink(entry.agent), entry.reason && [" ", long(entry.reason)])))),
     ],
@@ -115,15 +102,12 @@ const agents = {
           { name: "status", label: "Status", choices: ["initializing", "idle", "busy", "paused", "draining", "error"] },
           { name: "text", label: "Name or type" },
         ]),
-        shown.agents && table("Agents", ["Agent", "Type", "Status", "Load", "Does", "Waits for", "Handled", "Failed", "Restarts"], tree(shown.agents).map(({ each, depth }) => ({
-          key: each.name,
-          cells: [
-            h("span.tree", { indent: depth }, agentLink(each.name), each.group && h("small", ` ${each.group}`)), each.type, chip(each.status),
-            ["number", h("span.progress", part(each.load, most), ` ${count(each.load)}`)],
-            doing(each), each.waits_for.map((what) => h("span.wait", brief(what))),
-            ["number", count(each.handled)], ["number", each.failures ? h("b.error", count(each.failures)) : "0"], ["number", count(each.restarts)],
-          ],
-        })), "No agent fits."),
+        shown.agents && table("Agents", ["Agent", "Type", "Status", "Load", "Does", "Waits for", "Handled", "Failed", "Restarts"], tree(shown.agents), (each) => [
+          h("span.tree", { indent: each.depth }, agentLink(each.name), each.group && h("small", ` ${each.group}`)), each.type, chip(each.status),
+          ["number", h("span.progress", part(each.load, most), ` ${count(each.load)}`)],
+          doing(each), each.waits_for.map((what) => h("span.wait", brief(what))),
+          ["number", count(each.handled)], ["number", each.failures ? h("b.error", count(each.failures)) : "0"], ["number", count(each.restarts)],
+        ], "No agent fits."),
         pager(route, context, shown.more),
         shown.failures?.count > 0 && card("Failures that reached no asker", failures(shown.failures.newest)),
       ],
@@ -147,7 +131,7 @@ function tree(list) {
   }
   const rows = [];
   const add = (above, depth) => {
-    for (const each of below.get(above) ?? []) { rows.push({ each, depth }); add(each.name, depth + 1); }
+    for (const each of below.get(above) ?? []) { rows.push({ ...each, depth }); add(each.name, depth + 1); }
   };
   add("", 0);
   return rows;
@@ -177,7 +161,7 @@ function agent(shown, route, context) {
         ]))),
       each.error && h("section.cause", { key: "cause" }, h("h2", "Last error"), h("pre", each.error)),
       past.length > 0 && card("Failures", failures(past)),
-      card("Works on", table("Tasks", HEADS, (shown.tasks ?? []).map(taskRow), "No task.")),
+      tableCard("Works on", HEADS, shown.tasks ?? [], taskRow, "No task."),
       card("Newest events", h("ul.plain", (shown.events ?? []).map((event) => h("li", { key: event.id }, clock(event.at), " ", h("b", event.type), " ", h("code", brief(event.payload)))))),
     ],
   };

@@ -6,7 +6,10 @@ let ahead = 0; // seconds by which the swarm's clock is ahead of the browser's
 export const meet = (now) => { ahead = now - Date.now() / 1000; };
 const now = () => Date.now() / 1000 + ahead;
 
-export const count = (number) => (number ?? 0).toLocaleString("en");
+const NUMBER = new Intl.NumberFormat("en");
+export const count = (number) => NUMBER.format(number ?? 0);
+
+const two = (number) => String(number).padStart(2, "0");
 
 export function span(seconds) {
   if (seconds == null) return "–";
@@ -24,8 +27,8 @@ export const rate = (number) => (number >= 100 ? count(Math.round(number)) : num
 export function clock(at) {
   if (at == null) return "–";
   const date = new Date(at * 1000);
-  const time = date.toLocaleTimeString("en-GB", { hour12: false });
-  return h("time", { datetime: date.toISOString(), title: date.toISOString() }, `${time}.${String(date.getMilliseconds()).padStart(3, "0")}`);
+  const time = [date.getHours(), date.getMinutes(), date.getSeconds()].map(two).join(":");
+  return h("time", { title: date.toISOString() }, `${time}.${String(date.getMilliseconds()).padStart(3, "0")}`);
 }
 
 export const age = (at) => (at == null ? "–" : h("time", { title: new Date(at * 1000).toISOString() }, span(Math.max(0, now() - at))));
@@ -44,17 +47,18 @@ export const part = (of, whole, kind = "") => h("span", { class: `bar ${kind}`, 
 
 export const scroll = (label, ...kids) => h("div.scroll", { role: "region", "aria-label": label, tabindex: 0 }, kids);
 
-/** A table; a cell is a child or [class, child]. On a phone each row is a card. */
-export function table(label, heads, rows, empty) {
-  if (!rows.length) return none(empty ?? "Nothing here.");
+/** A table of a list: `row` returns the cells of one, each a child or [class, child]. */
+export function table(label, heads, list, row, empty = "Nothing here.") {
+  if (!list.length) return none(empty);
   return scroll(label, h("table",
     h("thead", h("tr", heads.map((head) => h("th", { scope: "col" }, head)))),
-    h("tbody", rows.map(({ key, cells }) => h("tr", { key }, cells.map((cell, at) => {
+    h("tbody", list.map((each, at) => h("tr", { key: each.id ?? each.name ?? each.resource ?? String(at) }, row(each).map((cell, column) => {
       const [style, child] = Array.isArray(cell) && typeof cell[0] === "string" && cell.length === 2 ? cell : ["", cell];
-      return h("td", { class: style, "data-head": heads[at] }, child);
+      return h("td", { class: style, "data-head": heads[column] }, child);
     }))))));
 }
 
+export const tableCard = (title, ...more) => card(title, table(title, ...more));
 export const card = (title, ...kids) => h("section.card", { key: title }, h("h2", title), kids);
 
 export function facts(pairs) {
@@ -93,7 +97,7 @@ export function filters(route, context, fields) {
       options && h("datalist", { id: `${name}-list` }, options.map((each) => h("option", { value: each, key: each }))))));
 }
 
-export function pager(route, context, more, size = 200) {
+export function pager(route, context, more, size = 100) {
   const offset = Number(route.query.offset) || 0;
   if (!offset && !more) return null;
   return h("p.buttons",

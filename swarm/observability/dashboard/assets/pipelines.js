@@ -13,10 +13,10 @@ export const pipelines = {
     if (route.id) return one(shown, route);
     return {
       title: "Pipelines",
-      body: shown.pipelines && table("Pipelines", ["Status", "Run", "Pipeline", "Stages", "Started", "By"], shown.pipelines.map((run) => {
+      body: shown.pipelines && table("Pipelines", ["Status", "Run", "Pipeline", "Stages", "Started", "By"], shown.pipelines, (run) => {
         const done = run.stages.filter((stage) => isOver(stage.status)).length;
-        return { key: run.id, cells: [chip(run.status), link("pipelines", run.id), run.name, ["number", h("span.progress", part(done, run.stages.length, "run"), ` ${done} / ${run.stages.length}`)], age(run.started_at), agentLink(run.requester)] };
-      }), "No pipeline was started."),
+        return [chip(run.status), link("pipelines", run.id), run.name, ["number", h("span.progress", part(done, run.stages.length, "run"), ` ${done} / ${run.stages.length}`)], age(run.started_at), agentLink(run.requester)];
+      }, "No pipeline was started."),
     };
   },
 };
@@ -35,10 +35,7 @@ function one(shown, route) {
     body: [
       h("p.lead", chip(run.status), " ", run.cancelled && String(run.cancelled)),
       graph(nodes, edges, "Stages of the pipeline"),
-      table("Stages", ["Stage", "Status", "Work", "Agent", "Began", "Ended", "Tasks", "Error"], run.stages.map((stage) => ({
-        key: stage.name,
-        cells: [h("b", stage.name), chip(stage.status), stage.label, agentLink(stage.agent), clock(stage.started_at), clock(stage.ended_at), stage.task_ids.slice(0, 5).map((id) => [taskLink(id), " "]), long(stage.error)],
-      }))),
+      table("Stages", ["Stage", "Status", "Work", "Agent", "Began", "Ended", "Tasks", "Error"], run.stages, (stage) => [h("b", stage.name), chip(stage.status), stage.label, agentLink(stage.agent), clock(stage.started_at), clock(stage.ended_at), stage.task_ids.slice(0, 5).map((id) => [taskLink(id), " "]), long(stage.error)]),
       h("div.grid", card("Facts", facts([["Started", clock(run.started_at)], ["By", agentLink(run.requester)]])), card("Given", json(run.given)),
         run.stages.filter((stage) => stage.output !== undefined).map((stage) => card(`Output of ${stage.name}`, json(stage.output)))),
     ],

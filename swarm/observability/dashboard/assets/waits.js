@@ -2,16 +2,13 @@
 
 import { h } from "./dom.js";
 import { graph } from "./graph.js";
-import { agentLink, card, chip, count, none, span, table } from "./parts.js";
+import { agentLink, card, chip, count, none, span, tableCard } from "./parts.js";
 
 const holder = (each) => h("li", { key: each.lease }, agentLink(each.owner), " ", h("small", [each.mode, each.permits && `${each.permits} permits`, each.token && `token ${each.token}`].filter(Boolean).join(", ")),
   h("small", ` for ${span(each.held_for)}, ends in ${span(each.expires_in)}`));
 const waiter = (each, at) => h("li", { key: `${at} ${each.session}` }, agentLink(each.owner), h("small", ` ${each.is_upgrade ? "upgrade" : each.mode ?? ""} for ${span(each.waited)}`));
 
-const leases = (label, list) => table(label, ["Name", "Held by", "Queue"], list.map((each) => ({
-  key: each.resource,
-  cells: [h("b", each.resource), h("ul.plain", each.holders.map(holder)), [h("ol.plain", each.queue.map(waiter)), each.queued > each.queue.length && `and ${count(each.queued - each.queue.length)} more`]],
-})), "None is held or waited for.");
+const leases = (label, list) => tableCard(label, ["Name", "Held by", "Queue"], list, (each) => [h("b", each.resource), h("ul.plain", each.holders.map(holder)), [h("ol.plain", each.queue.map(waiter)), each.queued > each.queue.length && `and ${count(each.queued - each.queue.length)} more`]], "None is held or waited for.");
 
 function waits({ nodes, edges, cycle, refused, more }) {
   const names = new Map(nodes.map((node) => [node.id, node.label]));
@@ -35,12 +32,9 @@ export const locks = {
       title: "Locks and barriers",
       body: shown.locks && [
         waits(shown.graph),
-        card("Locks", leases("Locks", shown.locks)),
-        card("Semaphores", leases("Semaphores", shown.semaphores)),
-        card("Barriers", table("Barriers", ["Name", "Arrived", "Missing", "Generation", "Waiting"], shown.barriers.map((each) => ({
-          key: each.resource,
-          cells: [h("b", each.resource), ["number", `${each.arrived} of ${each.parties}`], each.missing ? chip("pending") : chip("complete"), ["number", each.generation], h("ul.plain", each.waiting.map(waiter))],
-        })), "No barrier has been used.")),
+        leases("Locks", shown.locks),
+        leases("Semaphores", shown.semaphores),
+        tableCard("Barriers", ["Name", "Arrived", "Missing", "Generation", "Waiting"], shown.barriers, (each) => [h("b", each.resource), ["number", `${each.arrived} of ${each.parties}`], each.missing ? chip("pending") : chip("complete"), ["number", each.generation], h("ul.plain", each.waiting.map(waiter))], "No barrier has been used."),
       ],
     };
   },
