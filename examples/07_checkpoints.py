@@ -2,16 +2,16 @@
 
 import asyncio
 
-from swarm import Agent, Backoff, Claim, Swarm, serves
+from swarm import Agent, Claim, Swarm, serves
 
 CHAPTERS = ["hives", "queens", "honey"]
 
 
 class Author(Agent):
-    """Writes a book chapter by chapter. The first author gives up in the middle."""
+    """Writes a book chapter by chapter. The first author is stuck in the middle."""
 
-    def __init__(self, gives_up_at: str | None = None) -> None:
-        self.gives_up_at = gives_up_at
+    def __init__(self, stuck_at: str | None = None) -> None:
+        self.stuck_at = stuck_at
 
     @serves("book")
     async def write(self, claim: Claim) -> str:
@@ -20,8 +20,9 @@ class Author(Agent):
         if latest is not None:
             print(f"{self.name} goes on after: {latest.description}")
         for name in CHAPTERS[len(chapters) :]:
-            if name == self.gives_up_at:
-                raise RuntimeError("no more ideas")
+            if name == self.stuck_at:
+                await self.shared.set("stuck", self.name)
+                await asyncio.Event().wait()  # for ever
             chapters.append(f"About {name}.")
             print(f"{self.name} wrote {name}")
             state = {"chapters": chapters}
@@ -32,11 +33,9 @@ class Author(Agent):
 async def main() -> None:
     async with Swarm() as swarm:
         ada = await swarm.spawn(Author, "honey", name="ada")
-        book = await swarm.tasks.submit("book", backoff=Backoff(0.01, 0.01))
-        async for change in book.watch():
-            if change.attempt == 1 and change.status == "pending":
-                break  # the first attempt has failed
-        await ada.stop()
+        book = await swarm.tasks.submit("book")
+        await swarm.state.wait_until("shared.stuck", lambda name: name == "ada")
+        await ada.kill()  # the task goes back to the queue
         await swarm.spawn(Author, name="bo")
         print(await book.result())
 
