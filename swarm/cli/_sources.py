@@ -162,12 +162,14 @@ class StoppedClock:
         """Return 0 seconds."""
         return 0.0
 
-    def call_at(self, _: float, __: Callable[[], object]) -> Timer:
+    def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
         """Never call back."""
+        del when, callback
         return _NoTimer()
 
-    async def sleep(self, _: float) -> None:
+    async def sleep(self, seconds: float) -> None:
         """Wait until cancelled."""
+        del seconds
         await asyncio.get_running_loop().create_future()
 
 

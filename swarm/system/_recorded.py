@@ -42,7 +42,7 @@ def name_of(thing: Any) -> str:
 
 def encode_value(value: Any) -> Any:
     """Return a value as JSON; what has no form of its own is kept as its repr."""
-    if value is None or (isinstance(value, (bool, str)) and type(value) in (bool, str)):
+    if value is None or type(value) is bool or type(value) is str:
         return value
     if type(value) is int:
         return value if abs(value) < 2**63 else {TAG: "int", "text": str(value)}
@@ -65,27 +65,37 @@ def _encode_other(value: Any) -> Any:
         return {TAG: "ref", "name": value.name}
     if isinstance(value, enum.Enum):
         return {TAG: "enum", "class": name_of(type(value)), "name": value.name}
-    if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
-        return {TAG: "name", "of": name_of(value)}
     if type(value) is bytes:
         return {TAG: "bytes", "hex": value.hex()}
     if type(value) is datetime.datetime:
         return {TAG: "datetime", "text": value.isoformat()}
     if type(value) is datetime.timedelta:
         return {TAG: "timedelta", "seconds": value.total_seconds()}
+    if isinstance(value, type) or hasattr(value, "__qualname__"):
+        return {TAG: "name", "of": name_of(value)}
     fields = _fields_of(value)
     if fields is not None:
-        encoded = {name: encode_value(getattr(value, name)) for name in fields}
+        encoded = {
+            name: encode_value(getattr(value, attribute))
+            for name, attribute in fields.items()
+        }
         return {TAG: "new", "class": name_of(type(value)), "fields": encoded}
     return {TAG: "opaque", "type": name_of(type(value)), "repr": shown(value)}
 
 
-def _fields_of(value: Any) -> list[str] | None:
-    """Return the arguments of a plain record's class; None: it is no such record."""
+def _fields_of(value: Any) -> dict[str, str] | None:
+    """Return the arguments of a record's class, and its attributes of them.
+
+    None: it is no record.
+    """
     if dataclasses.is_dataclass(value):
-        return [each.name for each in dataclasses.fields(value) if each.init]
+        return {each.name: each.name for each in dataclasses.fields(value) if each.init}
     if attrs.has(type(value)):
-        return [each.name for each in attrs.fields(type(value)) if each.init]
+        return {
+            each.alias or each.name: each.name
+            for each in attrs.fields(type(value))
+            if each.init
+        }
     return None
 
 

@@ -214,7 +214,7 @@ class CodeWriter:
             return f"timedelta(seconds={float(value['seconds'])!r})"
         if tag == "new":
             fields = (
-                f"{name.lstrip('_')}={self.value(each)}"
+                f"{name}={self.value(each)}"
                 for name, each in value["fields"].items()
                 if _is_name(name)
             )

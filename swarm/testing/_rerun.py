@@ -199,6 +199,7 @@ class Rerun:
         ended = {number: asyncio.Event() for number in self._steps}
         results: dict[int, Any] = {}
         errors: list[Exception] = []
+        state: dict[str, Any] = {}
 
         async def run(step: RerunStep, swarm: Swarm) -> None:
             try:

@@ -26,6 +26,7 @@ from swarm import (
 )
 from swarm.observability import _otel_names as names
 from swarm.observability import telemetry
+from swarm.testing import MemoryServer
 from tests.support.virtual_loop import virtual
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -288,6 +289,30 @@ async def test_without_an_sdk_nothing_is_added_to_calls():
         async with swarm.tasks.claim("hive.check") as claim:
             assert claim.metadata == {}
     assert seen == [None]
+
+
+@virtual
+async def test_spans_follow_asks_and_events_to_another_process():
+    server, here, there = MemoryServer(), Spans(), Spans()
+    async with (
+        Swarm("hive", server, interceptors=[there.interceptor]) as one,
+        Swarm("hive", server, interceptors=[here.interceptor]) as two,
+    ):
+        await one.spawn(Keeper, name="one")
+        await one.events.on(Opened, lambda event: None)
+        while (keeper := two.agents.get("one")) is None:
+            await asyncio.sleep(0.1)
+        await keeper.ask(Keeper.look, "a")
+        await two.events.publish(Opened(1))
+        await asyncio.sleep(1)
+    ours, theirs = here.all(), there.all()
+    assert is_below(theirs["turn Keeper.look"], ours["ask Keeper.look"])
+    handled = [
+        span
+        for span in there.exporter.get_finished_spans()
+        if span.name == "handle hive.opened"
+    ]
+    assert any(is_below(span, ours["publish hive.opened"]) for span in handled)
 
 
 # --- metrics --------------------------------------------------------------------------
