@@ -11,7 +11,6 @@ seconds.
 """
 
 from collections import Counter
-from itertools import islice
 from typing import Any, Final
 
 from swarm.bus import SubscriptionStats
@@ -100,12 +99,7 @@ def _task_counts(source: FactSource) -> dict[str, Any]:
         return {}
     totals = work.index.totals
     stats = totals.shown(work.index.ready_count, {})
-    waiting: Counter[str] = Counter()
-    pending = () if source.is_closed else work.index.pending()
-    servers = None
-    for record in islice(pending, _LOOKED_AT):
-        servers = work.all_servers() if servers is None else servers
-        waiting[work.why(record, brief=True, servers=servers)] += 1
+    waiting = Counter[str]() if source.is_closed else work.waiting_reasons(_LOOKED_AT)
     return {
         "total": len(work.index),
         "by_status": dict(stats.by_status),

@@ -42,7 +42,7 @@ from swarm.work._task_record import (
     load,
     task_path,
 )
-from swarm.work._why import Server, why
+from swarm.work._why import Server, count_reasons, why
 
 R = TypeVar("R")
 
@@ -287,6 +287,15 @@ class TaskManager(TaskCommitter):
         servers = () if servers is None else servers
         return why(record, self.now(), servers, self.is_alive, brief=brief)
 
+    def waiting_reasons(self, most: int | None = None) -> Counter[str]:
+        """Return why tasks are pending, and how many for each reason.
+
+        Args:
+            most: How many tasks are looked at; None: all.
+        """
+        pending = islice(self.index.pending(), most)
+        return count_reasons(pending, self.now(), self.all_servers(), self.is_alive)
+
     def describe(self) -> list[str]:
         """Return in words how many tasks there are, and which run."""
         index = self.index
@@ -298,11 +307,8 @@ class TaskManager(TaskCommitter):
         if not counts:
             return []
         lines = [f"tasks: {', '.join(counts)}"]
-        servers = self.all_servers()
-        waiting = Counter(
-            self.why(record, brief=True, servers=servers) for record in index.pending()
-        )
-        lines += [f"  {count} pending: {why}" for why, count in waiting.most_common(5)]
+        waiting = self.waiting_reasons().most_common(5)
+        lines += [f"  {count} pending: {why}" for why, count in waiting]
         now = self.now()
         for record in islice(index.running(), _DESCRIBED):
             claim, spec = record.claim, record.spec

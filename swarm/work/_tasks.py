@@ -486,11 +486,7 @@ class Tasks(Displayable):
     def stats(self) -> TaskStats:
         """Return counts and durations of all tasks, as this process knows them."""
         manager = self.manager
-        waiting: dict[str, int] = {}
-        servers = manager.all_servers()
-        for record in manager.index.pending():
-            reason = manager.why(record, brief=True, servers=servers)
-            waiting[reason] = waiting.get(reason, 0) + 1
+        waiting = dict(manager.waiting_reasons())
         return manager.index.totals.shown(manager.index.ready_count, waiting)
 
 

@@ -1,6 +1,7 @@
 """Why a task is pending, in words. Pure."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
@@ -70,6 +71,29 @@ def why(
     if any(server.free > 0 for server in fitting):
         return "due: it is claimed next"
     return "all servers are at capacity"
+
+
+def count_reasons(
+    records: Iterable[TaskRecord],
+    now: int,
+    servers: Sequence[Server],
+    is_alive: Callable[[str], bool] | None = None,
+) -> Counter[str]:
+    """Return why tasks are pending, briefly, and how many for each reason.
+
+    Tasks that differ in nothing that a brief reason depends on are asked about once.
+    """
+    known: dict[tuple[str, str, str], str] = {}
+    counts: Counter[str] = Counter()
+    for record in records:
+        waits = record.run_at > now and record.history
+        last = record.history[-1].step if waits else f"{record.run_at > now}"
+        key = (record.address, record.spec.kind, last)
+        reason = known.get(key)
+        if reason is None:
+            reason = known[key] = why(record, now, servers, is_alive, brief=True)
+        counts[reason] += 1
+    return counts
 
 
 def _what_became(record: TaskRecord, now: int) -> str:
