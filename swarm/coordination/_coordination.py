@@ -21,7 +21,7 @@ from swarm.coordination._departed import (
 )
 from swarm.coordination._joins import TaskJoins
 from swarm.coordination._lease import Lease
-from swarm.coordination._lease_state import Grant, load
+from swarm.coordination._lease_state import AcquireSpec, Grant, load
 from swarm.coordination._locks import LOCKS, LockHandle, LockTerms, MultiAcquire
 from swarm.coordination._names import CoordinationRights
 from swarm.coordination._semaphores import (
@@ -290,6 +290,27 @@ class Coordination:
         """
         return describe_link(self._core, grant, request)
 
+    def grants_elsewhere(self, obstacle: Any) -> list[str]:
+        """Return the grants of other processes that hold up a request for a lock."""
+        waiter: Any = self._core.waiters.get(getattr(obstacle, "id", ""))
+        if waiter is None or waiter is not obstacle:
+            return []
+        if not isinstance(obstacle.spec, AcquireSpec):  # it is at a barrier
+            return []
+        state = self._state_at(obstacle.spec.path)
+        request = state.requests.get(obstacle.id)
+        if request is None or state.needed(request, _stays) is not None:
+            return []
+        held = state.in_the_way(request, _stays)
+        return [grant.id for grant in held if grant.id not in self._core.leases]
+
+    def holder_of(self, grant: str) -> Hashable | None:
+        """Return the party of this process that holds a grant, or None."""
+        lease = self._core.leases.get(grant)
+        if lease is None:
+            return None
+        return (lease._session if lease._inside is None else lease._inside).party
+
     def refuse(self, request: str, lines: tuple[str, ...]) -> None:
         """Fail a request of this process, which closes a cycle."""
         waiter = self._core.waiters.get(request)
@@ -301,6 +322,11 @@ class Coordination:
     def close(self, error: Exception | None = None) -> None:
         """Wake every waiter with `error`, `Closed` by default; idempotent."""
         self._core.close(error)
+
+
+def _stays(id: str) -> bool:  # noqa: A002, ARG001
+    """Return False: no request is known to be about to leave its queue."""
+    return False
 
 
 def _has_queue(lease: Any) -> bool:

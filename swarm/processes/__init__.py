@@ -70,10 +70,12 @@ otherwise it is `StaleLease`. Effects outside of the tree need a fencing token o
 own. When a singleton is stopped, killed, or has failed for good, it is over in every
 process until it is spawned again.
 
-**Deadlocks.** A cycle of waits for locks and semaphores over several processes fails
-its newest request with `DeadlockError`, which names each party. The others are asked
-before, so there is no false alarm. A cycle that goes through an ask to another process
-is not found: it ends when the ask times out.
+**Deadlocks.** A cycle of waits over several processes fails its newest request with
+`DeadlockError`, which names each party. Cycles of locks and semaphores are found in
+their records as soon as they close, and the others are asked before, so there is no
+false alarm. Cycles that go through asks to other processes, and from there to asks and
+locks, are found by probes after half a second. Not followed are semaphores, where
+another holder might do, and joins of tasks in another process.
 
 **Limits.** An inbox holds 10,000 unread messages; a process serves 10,000 requests of
 others at a time. Beyond either, requests raise `MailboxFull`. A message is as large as
@@ -88,6 +90,7 @@ from swarm.processes._fence import FencedKernel
 from swarm.processes._membership import Membership
 from swarm.processes._network import Network
 from swarm.processes._post import Post
+from swarm.processes._probes import Probes
 from swarm.processes._process_record import ProcessRecord
 from swarm.processes._remote_ref import RemoteRef
 from swarm.processes._singletons import Singletons
@@ -100,6 +103,7 @@ __all__ = [
     "Membership",
     "Network",
     "Post",
+    "Probes",
     "ProcessRecord",
     "RemoteCall",
     "RemoteRef",

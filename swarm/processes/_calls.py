@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Any, Final
 
@@ -40,6 +41,8 @@ class RemoteCall:
         since: When it was sent.
         reply: The JSON of the answer, or the error.
         on_item: Called with each item of a stream, as JSON.
+        at: When it was sent, in kernel time.
+        party: The turn or task that waits for the answer; None: no party waits for it.
         is_told: Whether no answer is wanted but that the mailbox has taken it.
     """
 
@@ -47,10 +50,12 @@ class RemoteCall:
         "_calls",
         "_timeout",
         "agent",
+        "at",
         "deadline",
         "id",
         "is_told",
         "on_item",
+        "party",
         "process",
         "reply",
         "since",
@@ -77,6 +82,8 @@ class RemoteCall:
         self.reply: asyncio.Future[Any] = calls.host.loop.create_future()
         self.on_item: Callable[[Any], object] | None = None
         self.is_told: bool = False
+        self.at: int = 0
+        self.party: Hashable | None = None
 
     def is_decided(self) -> bool:
         """Return whether it has been answered, or has failed."""
@@ -144,6 +151,7 @@ class Calls:
         codec: What writes JSON.
         membership: This process among the others.
         open: The requests, by their numbers.
+        on_wait: Called when a party begins to wait for an answer.
     """
 
     def __init__(
@@ -159,6 +167,7 @@ class Calls:
         self.codec: Codec = codec
         self.membership: Membership = membership
         self.open: dict[int, RemoteCall] = {}
+        self.on_wait: Callable[[], object] = _nothing
         self._post = post
         self._tail = tail
         self._ids = count(1)
@@ -179,7 +188,8 @@ class Calls:
         """Send a request, with the deadline, cause and identity of its caller."""
         message["id"] = call.id
         message["to"] = call.agent
-        message["until"] = self._until(call.deadline)
+        call.at = self._tail.read_now(_now)
+        message["until"] = self._until(call)
         message["cause"] = self._cause(call, cause)
         message["by"] = _identity(self.caller())
         self.open[call.id] = call
@@ -195,12 +205,11 @@ class Calls:
         turn = calling_turn()
         return OWNER if turn is None else turn.cell.identity
 
-    def _until(self, deadline: float) -> int | None:
+    def _until(self, call: RemoteCall) -> int | None:
         """Return a deadline in kernel time, which all processes share."""
-        if deadline == NEVER:
+        if call.deadline == NEVER:
             return None
-        now: int = self._tail.read_now(_now)
-        return now + int((deadline - self.host.now()) * MICRO)
+        return call.at + int((call.deadline - self.host.now()) * MICRO)
 
     def _cause(self, call: RemoteCall, cause: Cause | None) -> list[Any] | None:
         if cause is None and current_activity.get() is not None:
@@ -234,13 +243,24 @@ class Calls:
         Raises:
             Exception: What the other side answered, or why it cannot.
         """
-        graph, party = self.host.graph, asking_party(self.host, call)
         try:
-            with graph.waiting(party, call):
+            with self.waiting(call):
                 return await call.reply
         except BaseException:
             self.drop(call)
             raise
+
+    @contextmanager
+    def waiting(self, call: RemoteCall) -> Iterator[None]:
+        """Have the running turn or task wait for an answer while the block runs."""
+        call.party = asking_party(self.host, call)
+        if call.party is not None:
+            self.on_wait()
+        try:
+            with self.host.graph.waiting(call.party, call):
+                yield
+        finally:
+            call.party = None
 
     def drop(self, call: RemoteCall, error: BaseException | None = None) -> None:
         """Want no answer any more: tell the other side, and the caller the error."""
@@ -309,6 +329,10 @@ class Calls:
         for call in calls.values():
             call.fail(self.host.closed_error() or Closed("the swarm is closed"))
             _mark_seen(call)
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 def _mark_seen(call: RemoteCall) -> None:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 from weakref import WeakMethod
 
-from swarm.agents import NEVER, Stream, asking_party
+from swarm.agents import NEVER, Stream
 from swarm.errors import AskTimeout
 from swarm.processes._calls import Calls, RemoteCall
 from swarm.processes._signature import Signature
@@ -101,7 +101,7 @@ class RemoteStream(Stream[T], Generic[T]):
 
     async def _wait(self, call: RemoteCall) -> None:
         host = self._calls.host
-        with host.graph.waiting(asking_party(host, call), call):
+        with self._calls.waiting(call):
             self._waiting = host.loop.create_future()
             if self._timeout != NEVER:
                 late = _ItemTimeout(self._calls, call, self._waiting, self._timeout)

@@ -13,6 +13,7 @@ from swarm.processes import (
     Membership,
     Network,
     Post,
+    Probes,
     RemoteRef,
     Singletons,
 )
@@ -79,7 +80,11 @@ class Connection:
         coordinator.singletons = self._singletons = Singletons(
             self._network, kernel, tail, coordinator.supervisor
         )
-        Deadlocks(coordinator, coordinator.coordination, self._post)
+        coordination = coordinator.coordination
+        Deadlocks(coordinator, coordination, self._post)
+        self._probes = Probes(
+            coordinator, self.calls, self._answers, coordination, self._post
+        )
         membership.bury = coordinator.coordination.forget
         membership.on_gone.append(self._answers.forget)
         membership.on_lost += (self._lose, self._answers.lose, self._singletons.lose)
@@ -92,6 +97,7 @@ class Connection:
         await self._post.open(self.membership.id)
         coordinator.registry.elsewhere = self._network
         coordinator.at_close(self.calls.close)
+        coordinator.at_close(self._probes.close)
         coordinator.attachments.append(self._singletons)
         coordinator.start(
             self.membership.begin(coordinator.start), "process heartbeat", last=True

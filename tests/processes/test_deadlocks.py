@@ -6,7 +6,7 @@ import pytest
 
 from swarm import DeadlockError, LockTimeout
 from swarm.testing import MemoryServer, explore
-from tests.support.processes import pair, swarms
+from tests.support.processes import Shop, pair, settle, swarms
 from tests.support.virtual_loop import virtual
 
 
@@ -143,3 +143,106 @@ def test_the_victim_is_told_soon_at_any_distance(delay):
             ]
 
     check()
+
+
+# --- cycles that go through asks ------------------------------------------------------
+
+
+async def shops(*swarms):
+    """Spawn one agent in each swarm: "a", "b", ..."""
+    refs = [
+        await swarm.spawn(Shop, name=name)
+        for swarm, name in zip(swarms, "abcdef", strict=False)
+    ]
+    await settle()
+    return refs
+
+
+async def raises_soon(awaitable, cycle):
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(DeadlockError) as caught:
+        await awaitable
+    assert asyncio.get_running_loop().time() - began < 3
+    assert len(caught.value.cycle) == cycle
+    return str(caught.value)
+
+
+@virtual
+async def test_an_ask_that_comes_back_to_an_agent_amid_its_turn():
+    async with pair() as (_, one, two):
+        a, b = await shops(one, two)
+        text = await raises_soon(a.ask(Shop.chain, "b", "a"), 2)
+        assert "'a' in Shop.chain" in text
+        assert "'b' in Shop.chain" in text
+        await raises_soon(b.ask(Shop.chain, "a", "b"), 2)
+        assert await a.ask(Shop.chain, "b") == "end"
+
+
+@virtual
+async def test_an_ask_that_comes_back_by_a_third_process_and_a_local_agent():
+    server = MemoryServer()
+    one, two, three = swarms(server, 3)
+    async with one, two, three:
+        a, _, _, _ = await shops(one, two, three, one)
+        await raises_soon(a.ask(Shop.chain, "b", "c", "d", "a"), 4)
+        assert await a.ask(Shop.chain, "b", "c", "d") == "end"
+
+
+@virtual
+async def test_an_ask_that_waits_for_a_lock_of_the_asker():
+    async with pair() as (_, one, two):
+        a, b = await shops(one, two)
+        text = await raises_soon(a.ask(Shop.chain, "hold x", "b", "hold x"), 2)
+        assert "lock 'x'" in text
+        async with two.lock("x"):
+            pass
+        assert await b.ask(Shop.chain, "hold x", "a") == "end"
+
+
+@virtual
+async def test_a_slow_answer_a_tell_and_an_interleaved_turn_are_no_cycle():
+    async with pair() as (_, one, two):
+        a, b = await shops(one, two)
+        slow = asyncio.ensure_future(a.within(20).ask(Shop.hang_at, "b"))
+        await asyncio.sleep(5)
+        told = asyncio.ensure_future(b.tell(Shop.chain, "a"))
+        await asyncio.sleep(5)
+        assert not slow.done()
+        slow.cancel()
+        await asyncio.wait([slow, told])
+        await settle()
+        assert await a.ask(Shop.add, 1) == 2
+        assert await one.agents["b"].ask(Shop.chain, "a") == "end"
+
+
+@virtual
+async def test_two_agents_that_ask_each_other_have_one_victim():
+    async with pair() as (_, one, two):
+        a, b = await shops(one, two)
+        await a.tell(Shop.wait)
+        await b.tell(Shop.wait)
+        asks = [
+            asyncio.ensure_future(a.ask(Shop.chain, "b")),
+            asyncio.ensure_future(b.ask(Shop.chain, "a")),
+        ]
+        await settle()
+        await asyncio.gather(a.ask(Shop.open), b.ask(Shop.open))
+        found = await asyncio.gather(*asks, return_exceptions=True)
+        assert kinds(found) == ["DeadlockError", "str"]
+
+
+def test_asks_that_close_a_cycle_have_one_victim_under_every_schedule():
+    async def program() -> None:
+        server = MemoryServer()
+        one, two = swarms(server)
+        async with one, two:
+            a = await one.spawn(Shop, name="a")
+            await two.spawn(Shop, name="b")
+            await two.state.wait_until("global.registry.a", bool)
+            await one.state.wait_until("global.registry.b", bool)
+            await asyncio.sleep(0.1)
+            with pytest.raises(DeadlockError):
+                await a.ask(Shop.chain, "b", "a")
+            assert await a.ask(Shop.chain, "b") == "end"
+
+    explore(program, schedules=15).check()

@@ -110,6 +110,20 @@ class Shop(Agent):
     async def ask_other(self, name: str, a: int) -> int:
         return await self.swarm.agents[name].ask(Shop.add, a)
 
+    async def chain(self, *names: str) -> str:
+        """Ask the first agent to ask the next, and so on; wait for locks on the way."""
+        if not names:
+            return "end"
+        first, *rest = names
+        if first.startswith("hold "):
+            async with self.swarm.lock(first.removeprefix("hold ")):
+                return await self.chain(*rest)
+        return await self.swarm.agents[first].ask(Shop.chain, *rest)
+
+    @interleave
+    async def chain_beside(self, *names: str) -> str:
+        return await self.chain(*names)
+
     async def hang_at(self, name: str) -> None:
         await self.swarm.agents[name].ask(Shop.hang)
 

@@ -15,8 +15,8 @@ What differs from memory, and what is not there yet:
 - A process that is not heard of for `SwarmConfig.process_ttl` seconds is taken for
   dead: its agents leave the registry, its waiters the queues. What it holds ends at the
   time of each lease. A process that closes frees everything at once.
-- A cycle of locks and semaphores over several processes is found. One that goes through
-  an ask to another process is not: it ends when the ask times out.
+- Deadlocks over several processes are found: those of locks and semaphores at once,
+  those that go through asks after half a second.
 - `state.at(revision)` reaches back as far as the log tells what stood at every path:
   at least to the moment this process opened the swarm.
 - A process that falls further behind than the log (`Limits.held_commits`) loads the
