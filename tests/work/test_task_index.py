@@ -14,7 +14,13 @@ from hypothesis.stateful import (
 from swarm.model import OWNER
 from swarm.work import TaskSelector
 from swarm.work._task_index import TaskIndex
-from swarm.work._task_record import TaskRecord, TaskSpec, TaskStatus
+from swarm.work._task_record import (
+    ClaimRecord,
+    RecordEntry,
+    TaskRecord,
+    TaskSpec,
+    TaskStatus,
+)
 from swarm.work._transitions import (
     evolve,
 )
@@ -45,10 +51,12 @@ class IndexMachine(RuleBasedStateMachine):
         self.known: dict[str, TaskRecord] = {}
         self.seqs: dict[str, int] = {}
         self.picked: set[str] = set()
+        self.told: dict[str, int] = {}  # until when what is over is not told again
 
     def put(self, task_id, record):
         self.known[task_id] = record
         self.picked.discard(task_id)
+        self.told.pop(task_id, None)
         self.index.put(task_id, record, self.seqs[task_id], self.now)
 
     @rule(
@@ -57,8 +65,9 @@ class IndexMachine(RuleBasedStateMachine):
         address=st.sampled_from(ADDRESSES),
         priority=st.integers(0, 3),
         delay=st.integers(0, 50),
+        deadline=st.none() | st.integers(1, 50),
     )
-    def submit(self, kind, address, priority, delay):
+    def submit(self, kind, address, priority, delay, deadline):
         self.count += 1
         task_id = f"t{self.count}"
         self.seqs[task_id] = self.count // 2  # several in one commit
@@ -68,6 +77,7 @@ class IndexMachine(RuleBasedStateMachine):
             TaskStatus.PENDING,
             self.now,
             self.now + delay,
+            None if deadline is None else self.now + deadline,
             address=address,
         )
         self.put(task_id, record)
@@ -79,10 +89,13 @@ class IndexMachine(RuleBasedStateMachine):
         if old is None:
             return
         entry = old.history
-        new = evolve(old, status=status, run_at=self.now + delay, history=entry)
+        claim = None
+        if status is TaskStatus.RUNNING:
+            claim = ClaimRecord("c", "ada", self.now, self.now + delay, 10)
+        new = evolve(
+            old, status=status, run_at=self.now + delay, history=entry, claim=claim
+        )
         if status is not old.status:
-            from swarm.work._task_record import RecordEntry
-
             new = evolve(new, history=(*entry, RecordEntry("x", str(status), self.now)))
         self.put(task_id, new)
 
@@ -90,6 +103,7 @@ class IndexMachine(RuleBasedStateMachine):
     def remove(self, task_id):
         self.known.pop(task_id, None)
         self.picked.discard(task_id)
+        self.told.pop(task_id, None)
         self.index.remove(task_id)
 
     @rule(seconds=st.integers(0, 60))
@@ -138,6 +152,33 @@ class IndexMachine(RuleBasedStateMachine):
             if r.status is TaskStatus.PENDING and r.run_at > self.now
         ]
         assert self.index.next_due() == (min(later) if later else None)
+
+    def ends(self):
+        """Return when the lease or the deadline of each task ends."""
+        found = {}
+        for task_id, record in self.known.items():
+            end = record.deadline if record.status is TaskStatus.PENDING else None
+            if record.status is TaskStatus.RUNNING:
+                end = record.claim.expires
+            if end is not None:
+                found[task_id] = self.told.get(task_id, end)
+        return found
+
+    @rule()
+    def ring(self):
+        expected = {i for i, end in self.ends().items() if end <= self.now}
+        ended = self.index.ended(self.now, self.now + 10)
+        assert sorted(r.spec.id for r in ended) == sorted(expected)
+        self.told.update(dict.fromkeys(expected, self.now + 10))
+
+    @invariant()
+    def next_end(self):
+        assert self.index.next_end() == min(self.ends().values(), default=None)
+
+    @invariant()
+    def who_works(self):
+        running = [r for r in self.known.values() if r.status is TaskStatus.RUNNING]
+        assert len(self.index.running_of("ada")) == len(running)
 
     @invariant()
     def counts(self):
