@@ -15,6 +15,7 @@ from swarm import (
     Swarm,
 )
 from swarm.agents import Backoff, Group, Restart, Supervisor
+from swarm.agents._announcing import plan_departure
 from swarm.ports import Plan
 from swarm.system._coordinator import Coordinator, Phase
 from swarm.testing import Faults, Sim, StuckError, sweep_cancel
@@ -270,12 +271,12 @@ def test_the_registry_in_the_tree_follows_every_life():
 
 def test_a_departure_that_is_not_committed_is_found(monkeypatch):
     """The check can fail."""
-    plan = Supervisor._plan_departure
+    plan = plan_departure
 
-    def silent(self, view, cell):
-        return Plan() if cell.name == "bo" else plan(self, view, cell)
+    def silent(view, cell, table):
+        return Plan() if cell.name == "bo" else plan(view, cell, table)
 
-    monkeypatch.setattr(Supervisor, "_plan_departure", silent)
+    monkeypatch.setattr("swarm.agents._supervisor.plan_departure", silent)
     breaks(registered, WRONG)
 
 
