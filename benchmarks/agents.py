@@ -8,7 +8,7 @@ from time import perf_counter
 
 from row import Job, Row, timed, together
 
-from swarm import Agent, Ref, Swarm
+from swarm import Agent, Interceptor, Ref, Swarm
 
 FOREVER = None
 Ask = Callable[..., Awaitable[int]]
@@ -80,9 +80,21 @@ async def asks(ref: Ref[Echo], method: Ask, clients: int, total: int) -> float:
     return await timed(together(clients, client), total)
 
 
-def ask(clients: int, method: Ask, within: float | None = 0) -> Job:
+class Passing(Interceptor):
+    """Runs around each ask, and does nothing else."""
+
+    async def ask(self, call, proceed):
+        return await proceed(call)
+
+
+def ask(
+    clients: int,
+    method: Ask,
+    within: float | None = 0,
+    interceptors: tuple[Interceptor, ...] = (),
+) -> Job:
     async def job(total: int) -> float:
-        async with Swarm() as swarm:
+        async with Swarm(interceptors=interceptors) as swarm:
             ref = await swarm.spawn(Echo)
             if within != 0:
                 ref = ref.within(within)
@@ -297,6 +309,13 @@ ROWS = [
         ask(1, Echo.echo, FOREVER),
         20_000,
         0.95,
+    ),
+    Row(
+        "ask with an interceptor that only proceeds, over none",
+        ask(1, Echo.echo, interceptors=(Passing(),)),
+        ask(1, Echo.echo),
+        20_000,
+        quick=False,
     ),
     Row("tell, 1 to 1", tell(1, 1), raw_tell(1, 1), 50_000, 0.5),
     Row("tell, 100 to 1", tell(100, 1), raw_tell(100, 1), 50_000, 0.4),

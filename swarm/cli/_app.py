@@ -286,7 +286,7 @@ def events(
     name
         The name of a swarm on a Redis server.
     types
-        A pattern of types, as task.*; state.* shows changes of documents.
+        A pattern of types, as `task.*`; `state.*` shows changes of documents.
     agent
         Only events of this agent.
     follow
@@ -358,7 +358,7 @@ def list_tasks(
     name
         The name of a swarm on a Redis server.
     kind
-        A kind, or a pattern of kinds, as research.*.
+        A kind, or a pattern of kinds, as `research.*`.
     status
         pending, running, complete, failed, cancelled or escalated.
     agent
