@@ -1,11 +1,21 @@
 """The dashboard as people see it: in a real Chromium."""
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import pytest
 
-from swarm import Agent, Backoff, Claim, Pipeline, Stage, Swarm, serves
+from swarm import (
+    Agent,
+    Backoff,
+    Claim,
+    DeadlockError,
+    Pipeline,
+    Stage,
+    Swarm,
+    serves,
+)
 from tests.support.browser import NARROW, Tab, start_chromium
 
 HOSTILE = [
@@ -228,30 +238,43 @@ async def test_a_page_of_another_origin_neither_reads_nor_acts(tab, swarm):
     served = await open_dashboard(tab, swarm, actions=True)
     task = await swarm.tasks.submit("order.label")
     target = f"http://127.0.0.1:{served.port}"
-    other = await asyncio.start_server(_blank, "127.0.0.1", 0)
-    port = other.sockets[0].getsockname()[1]
-    for place in (f"http://127.0.0.1:{port}/", f"http://localhost:{port}/"):
-        await tab.open(place)
-        await asyncio.to_thread(tab.driver.set_script_timeout, 15)
-        got = await asyncio.to_thread(
-            tab.driver.execute_async_script, script("attack"), target, task.id
-        )
-        assert set(got) <= {"refused", ""}, got
+    async with blank_server() as port:
+        for place in (f"http://127.0.0.1:{port}/", f"http://localhost:{port}/"):
+            await tab.open(place)
+            await asyncio.to_thread(tab.driver.set_script_timeout, 15)
+            got = await asyncio.to_thread(
+                tab.driver.execute_async_script, script("attack"), target, task.id
+            )
+            assert set(got) <= {"refused", ""}, got
     assert (await task.record()).status == "pending"
-    other.close()
     await tab.open(target)  # the own page still works
     await tab.has("Tasks by status")
 
 
-async def _blank(reader, writer):
-    await reader.readuntil(b"\r\n\r\n")
-    body = b"<!doctype html><title>other</title><body>"
-    writer.write(
-        b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n"
-        b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
-    )
-    await writer.drain()
-    writer.close()
+@contextlib.asynccontextmanager
+async def blank_server():
+    """Serve an empty page on another port of this machine, and yield the port."""
+    writers = []
+
+    async def answer(reader, writer):
+        writers.append(writer)
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            body = b"<!doctype html><title>other</title><body>"
+            writer.write(
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n"
+                b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+            )
+            writer.write(body)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+    for writer in writers:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 async def test_the_cookie_is_not_for_scripts_and_the_token_leaves_the_address(
@@ -375,3 +398,51 @@ async def test_text_has_contrast_in_both_schemes(tab, swarm, scheme):
         assert lowest[0] >= 4.5, lowest
     finally:
         await tab.command("Emulation.setEmulatedMedia", features=[])
+
+
+async def test_a_cycle_of_waits_is_red_and_said_in_words(tab, swarm, monkeypatch):
+    names = ["ann", "bo", "cy"]
+    nodes = [{"id": name, "label": name, "agent": name} for name in names]
+    edges = [
+        {"from": "ann", "to": "bo", "what": "lock 'a'", "any": False},
+        {"from": "bo", "to": "ann", "what": "lock 'b'", "any": False},
+        {"from": "cy", "to": "ann", "what": "lock 'b'", "any": False},
+    ]
+    graph = {"nodes": nodes, "edges": edges, "cycle": ["ann", "bo"], "more": 0}
+    graph["refused"] = [["ann waits for bo", "bo waits for ann"]]
+    monkeypatch.setattr("swarm.observability.wait_graph", lambda swarm: graph)
+    await open_dashboard(tab, swarm)
+    await tab.visit("#/locks")
+    await tab.has("A cycle: ann → bo → ann")
+    await tab.has("Deadlocks that were refused")
+    strokes = await tab.run(
+        """return [...document.querySelectorAll(".edge")].map(
+        (edge) => edge.classList.contains("bad"))"""
+    )
+    assert strokes == [True, True, False]
+    color = await tab.run(
+        "return getComputedStyle(document.querySelector('.edge.bad')).stroke"
+    )
+    assert color in ("rgb(196, 35, 43)", "rgb(255, 123, 120)")
+
+
+async def test_a_real_deadlock_that_was_refused_is_shown(tab, swarm):
+    async def take(first, second, ready, go):
+        async with swarm.lock(first).acquire(ttl=60):
+            ready.set()
+            await go.wait()
+            async with swarm.lock(second).acquire(ttl=60):
+                pass
+
+    one, two = asyncio.Event(), asyncio.Event()
+    async with asyncio.timeout(30):
+        found = await asyncio.gather(
+            take("left", "right", one, two),
+            take("right", "left", two, one),
+            return_exceptions=True,
+        )
+    assert any(isinstance(error, DeadlockError) for error in found)
+    await open_dashboard(tab, swarm)
+    await tab.visit("#/locks")
+    await tab.has("Deadlocks that were refused")
+    await tab.has("lock 'right'")
