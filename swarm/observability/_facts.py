@@ -137,7 +137,7 @@ def _failures(source: FactSource) -> dict[str, Any]:
         "newest": [
             {
                 "agent": failure.agent,
-                "error": _text(failure.error),
+                "error": clipped(masked_text(repr_of(failure.error)), _ERROR),
                 "at": seconds(failure.at),
                 "decision": failure.decision,
                 "trace": clipped(masked_text(failure.trace[-4_000:]), 4_000),
@@ -145,13 +145,6 @@ def _failures(source: FactSource) -> dict[str, Any]:
             for failure in reversed(shown)
         ],
     }
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return clipped(masked_text(repr_of(error)), _ERROR)
-    except Exception:  # noqa: BLE001  # the repr is user code
-        return f"{type(error).__name__}(...)"
 
 
 # --- locks, semaphores, barriers ------------------------------------------------------

@@ -242,14 +242,9 @@ def attempts_of(record: TaskRecord, now: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     begun: Any = None
     for entry in record.history:
-        if begun is not None and entry.status != "running":
+        if begun is not None:
             found.append(_attempt(begun, entry.at, entry.step, entry.reason))
-            begun = None
-        elif begun is not None and entry.step != begun.step:
-            found.append(_attempt(begun, entry.at, entry.step, entry.reason))
-            begun = entry  # handed over: the next worker's attempt begins
-        elif entry.status == "running":
-            begun = entry
+        begun = entry if entry.status == "running" else None
     if begun is not None:
         running = _attempt(begun, now, "running", "")
         found.append({**running, "ended_at": None})

@@ -11,7 +11,7 @@ import pytest
 from swarm import Agent, DeadlockError, Pipeline, Policy, Stage, Swarm, event, serves
 from swarm.model import Displayable
 from swarm.observability import diff, mimebundle
-from swarm.testing import explore
+from swarm.testing import explore, prove, run
 from tests.observability.sanitizer import passed
 
 EVIL = "<script>alert('x')</script><img src=http://evil onerror=alert(1)>&\x1b[31m"
@@ -158,6 +158,64 @@ async def test_a_failed_task_shows_each_attempt_with_its_error(swarm):
     assert "ValueError" in text
 
 
+async def test_a_running_task_shows_progress_parts_and_partial_result(
+    swarm,
+):
+    task = await swarm.tasks.submit("proof", {})
+    await swarm.tasks.submit("part", {}, parent=task)
+    async with swarm.tasks.claim("proof") as claim:
+        await claim.progress(40, "reading")
+        await claim.update({"pages": 3})
+        text, listed = text_of(task), text_of(swarm)
+    assert "progress: 40 % reading" in text
+    assert 'partial: {"pages":3}' in text
+    assert "PART" in text
+    assert "40 % reading" in listed
+    assert "pending: 1 nobody serves this kind" in listed
+
+
+async def test_barriers_show_their_parties_and_semaphores_their_permits(swarm):
+    waiting = asyncio.ensure_future(swarm.barrier("ready", parties=2).wait())
+    while not swarm.barriers.queue():
+        await asyncio.sleep(0)
+    text = text_of(swarm.barriers)
+    assert "1 of 2" in text
+    assert "barriers: 1 open, 1 waiting" in text_of(swarm)
+    await swarm.barrier("ready", parties=2).wait()
+    await waiting
+
+
+async def test_refused_deadlocks_and_failures_are_shown():
+    class Failing(Agent):
+        async def ask_back(self, other: str) -> None:
+            await self.swarm.agents[other].ask(Failing.ask_back, self.name)
+
+        async def fail(self) -> None:
+            raise ValueError("broken")
+
+    async with Swarm(on_failure="log") as swarm:
+        ada = await swarm.spawn(Failing, name="ada")
+        await swarm.spawn(Failing, name="bo")
+        with pytest.raises(DeadlockError):
+            await ada.ask(Failing.ask_back, "bo")
+        await ada.tell(Failing.fail)
+        await ada.ended()
+        text = text_of(swarm)
+        assert "deadlocks that were refused" in text
+        assert "failures that reached no asker" in text
+        assert "deadlocks that were refused" in text_of(swarm.locks)
+
+
+async def test_a_long_list_is_cut_and_says_how_much_is_left_out(swarm):
+    for number in range(60):
+        await swarm.tasks.submit("proof", number)
+        await swarm.state.set(f"shared.k{number}", number)
+    assert "… 10 more" in text_of(swarm.tasks.find())
+    assert "there are more" in text_of(swarm.state)
+    changes = await swarm.state.namespace("shared").history("k1")
+    assert text_of(changes).startswith("changes: 1")
+
+
 async def test_changes_show_what_differs(swarm):
     async with everything_in(swarm) as everything:
         text = text_of(everything["changes"])
@@ -236,6 +294,19 @@ def test_a_diff_is_a_list_that_shows_what_differs():
     assert "hunter" not in text_of(found)
     assert "differences: 2" in text_of(found)
     passed(html_of(found))
+
+
+def test_a_run_and_a_proof_show_how_they_ended():
+    async def program():
+        return 1
+
+    assert "run of a simulation [ok]" in text_of(run(program))
+    assert "no order of steps fails" in text_of(prove(program))
+
+    async def goals(sim):
+        sim.sometimes("rain", False)
+
+    assert "never met: rain" in text_of(explore(goals, schedules=2))
 
 
 def test_what_raises_when_it_is_drawn_is_shown_by_its_repr():

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from swarm import Agent, Pipeline, Stage, Swarm, event, serves
+from swarm import Agent, Handoff, InvalidPath, Pipeline, Stage, Swarm, event, serves
 from swarm import observability as facts
+from swarm.observability._wait_facts import find_cycle
 
 
 @event("facts.order_placed")
@@ -110,6 +111,143 @@ async def test_a_running_task_shows_its_worker_and_no_end(swarm):
     assert whole["attempts"][-1]["outcome"] == "running"
     assert whole["attempts"][-1]["ended_at"] is None
     assert [step["name"] for step in whole["steps"]] == ["outline"]
+
+
+async def test_each_worker_of_a_task_that_is_handed_on_has_an_attempt(swarm):
+    class Passer(Agent):
+        async def handoff(self, offer: Handoff) -> None:
+            claim = await offer.accept()
+            if self.name == "bo":
+                await self.handoffs.offer(claim, to="cy")
+            else:
+                await claim.complete("done")
+
+    for name in ("bo", "cy"):
+        await swarm.spawn(Passer, name=name)
+    task = await swarm.tasks.submit("proof", {"page": 1})
+    async with swarm.tasks.claim("proof") as claim:
+        offer = await swarm.handoffs.offer(claim, to="bo", remaining="all of it")
+        await offer.outcome()
+    await settled(task)
+    seen = facts.task(swarm, task.id)
+    agents = [(each["agent"], each["outcome"]) for each in seen["attempts"]]
+    assert agents == [("owner", "hand over"), ("bo", "hand over"), ("cy", "complete")]
+    assert [each["sender"] for each in seen["handoffs"]] == ["bo", "owner"]
+    assert seen["handoffs"][1]["remaining"] == "all of it"
+    assert facts.handoffs(swarm, task_id="other") == []
+
+
+async def test_tasks_are_found_by_their_worker_their_error_and_their_parent(swarm):
+    parent = await swarm.tasks.submit("whole", {})
+    child = await swarm.tasks.submit("part", {}, parent=parent, max_retries=0)
+    async with swarm.tasks.claim("part") as claim:
+        assert [t["id"] for t in facts.tasks(swarm, assignee="owner")] == [child.id]
+        await claim.fail(ValueError("no ink"))
+    failed = facts.tasks(swarm, error="ValueError: no ink")
+    assert [each["id"] for each in failed] == [child.id]
+    assert facts.tasks(swarm, error="KeyError") == []
+    children = facts.task(swarm, parent.id)["children"]
+    assert children == [{"id": child.id, "kind": "part", "status": "failed"}]
+
+
+async def test_checkpoints_are_listed_by_series_the_newest_first(swarm):
+    for step in (1, 2):
+        await swarm.checkpoints.save({"step": step, "token": "t"}, f"step {step}")
+    seen = facts.checkpoints(swarm)
+    assert [(each["series"], each["seq"]) for each in seen] == [
+        ("agent:owner", 2),
+        ("agent:owner", 1),
+    ]
+    assert seen[0]["state"] == {"step": 2, "token": "***"}
+    assert facts.checkpoints(swarm, task_id="nothing") == []
+
+
+async def test_schedules_subscriptions_and_dead_letters_are_listed(swarm):
+    await swarm.tasks.schedule("daily", "report", every=3600)
+    (schedule,) = facts.schedules(swarm)
+    assert (schedule["name"], schedule["kind"], schedule["every"]) == (
+        "daily",
+        "report",
+        3600,
+    )
+
+    async def fail(_) -> None:
+        raise ValueError("no")
+
+    subscription = await swarm.events.on(
+        OrderPlaced, fail, name="billing", max_retries=0
+    )
+    await swarm.events.publish(OrderPlaced("o-1", "card"))
+    while subscription.stats.dead == 0:
+        await asyncio.sleep(0)
+    await swarm.events.dead_letters.list()
+    (seen,) = [each for each in facts.subscriptions(swarm) if each["name"] == "billing"]
+    assert (seen["pattern"], seen["dead"]) == ("OrderPlaced", 1)
+    (letter,) = facts.dead_letters(swarm)
+    assert letter["path"].startswith("dead_letters.billing")
+    assert "card" not in json.dumps(letter)
+
+
+async def test_failures_that_reached_no_asker_are_told_newest_first():
+    class Failing(Agent):
+        async def fail(self, url: str) -> None:
+            raise ConnectionError(url)
+
+    async with Swarm(on_failure="log") as swarm:
+        agent = await swarm.spawn(Failing, name="ada")
+        await agent.tell(Failing.fail, "redis://me:hunter2@host")
+        await agent.ended()
+        failures = facts.overview(swarm)["failures"]
+    assert failures["count"] == 1
+    (newest,) = failures["newest"]
+    assert newest["error"] == "ConnectionError('redis://***@host')"
+    assert newest["decision"] == "escalate"
+    assert "hunter2" not in newest["trace"].split("ConnectionError")[-1]
+
+
+async def test_a_wait_for_some_of_several_holders_says_so(swarm):
+    semaphore = swarm.semaphore("llm", capacity=2)
+    holders = [asyncio.ensure_future(hold(semaphore)) for _ in range(2)]
+    while len(swarm.semaphores.held()) < 2:
+        await asyncio.sleep(0)
+    waiting = asyncio.ensure_future(hold(semaphore))
+    while not swarm.semaphores.queue():
+        await asyncio.sleep(0)
+    edges = facts.wait_graph(swarm)["edges"]
+    for task in (*holders, waiting):
+        task.cancel()
+    assert len(edges) == 2
+    assert all(edge["any"] for edge in edges)
+    assert facts.wait_graph(swarm)["cycle"] == []
+
+
+async def hold(semaphore) -> None:
+    async with semaphore.acquire():
+        await asyncio.Event().wait()
+
+
+def test_a_cycle_is_found_among_waits_of_which_all_have_to_end():
+    def edge(source, target, some=False):
+        return {"from": source, "to": target, "any": some}
+
+    chain = [edge("a", "b"), edge("b", "c"), edge("c", None)]
+    assert find_cycle(chain) == []
+    assert find_cycle([*chain, edge("c", "b")]) == ["b", "c"]
+    assert find_cycle([*chain, edge("c", "b", some=True)]) == []
+
+
+async def test_state_is_listed_in_pages_with_ends_and_without_large_documents(swarm):
+    await swarm.state.set("shared.a", 1, ttl=60)
+    await swarm.state.set("shared.b", "x" * 100_000)
+    first, second = facts.state(swarm, "shared.*")
+    assert 0 < first["expires_in"] <= 60
+    assert second["is_large"]
+    assert second["value"] is None
+    page = facts.state(swarm, "shared.**", limit=1, offset=1)
+    assert [each["path"] for each in page] == ["shared.b"]
+    assert facts.state(swarm, "shared.a")[0]["value"] == 1
+    with pytest.raises(InvalidPath):
+        facts.state(swarm, "shared.[")
 
 
 async def test_locks_show_holders_and_their_queue(swarm):
