@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from swarm.agents import AgentRecord, process_in, registry_path
+from swarm.agents import AgentRecord, record_in, registry_path
 from swarm.model import AgentStopped, Commit
 from swarm.ports import Plan, View, Write
 from swarm.processes._process_rules import CLOSED, GONE
@@ -22,13 +22,16 @@ def plan_claim(view: View, record: AgentRecord) -> Plan:
     return Plan((Write(path, None, record),), outcome=True)
 
 
-def plan_release(view: View, name: str, process: str) -> Plan:
-    """Give the name back: the agent could not be started in the process."""
-    path = registry_path(name)
-    document = view.find(path)
-    if document is None or process_in(document) != process:
+def plan_release(view: View, record: AgentRecord, reason: str) -> Plan:
+    """Give the name back that `plan_claim` gave, unless the agent lives by now."""
+    name = record.identity.agent_id
+    document = view.find(registry_path(name))
+    if document is None:
         return Plan()
-    return Plan((Write(path),), (AgentStopped(name, "failed"),))
+    there = record_in(document)
+    if (there.process, there.started_at) != (record.process, record.started_at):
+        return Plan()
+    return Plan((Write(document.path),), (AgentStopped(name, reason),))
 
 
 def moves_on(commit: Commit, name: str) -> bool:

@@ -24,6 +24,7 @@ from swarm.model import OWNER, AgentIdentity, Commit, type_name
 from swarm.ports import Holder, Tail
 from swarm.processes._fence import FencedKernel
 from swarm.processes._network import Network
+from swarm.processes._process_rules import CLOSED
 from swarm.processes._remote_ref import RemoteRef
 from swarm.processes._singleton_rules import moves_on, plan_claim, plan_release
 
@@ -56,6 +57,8 @@ class Singletons:
         self._kernel = kernel
         self._supervisor = supervisor
         self._running: dict[str, Cell] = {}
+        self._starting: set[str] = set()
+        self._last = 0
         self._ignore = tail.listen(
             self._heard, documents=True, folders={REGISTRY.segments[0]}
         )
@@ -80,24 +83,37 @@ class Singletons:
         return RemoteRef(self._network, record, moves=True)
 
     async def _try(self, name: str) -> None:
-        """Start a singleton here unless it lives already."""
+        """Start a singleton here unless it lives already.
+
+        Cancelled or failed, the name is given back.
+        """
         standby = self.standing_by.get(name)
-        if standby is None or name in self._running:
+        if standby is None or name in self._running or name in self._starting:
             return
         if self._network.local(name) is not None:  # it raises what a spawn would
             await self._start(name, standby)
             return
-        record = self._record(name, standby)
-        kernel = self._kernel.unfenced
-        _, may = await kernel.apply(OWNER, plan_claim, record)
-        if not may or name in self._running:
-            return
-        self._kernel.fences[name] = Holder(registry_path(name), record.process, 0)
+        record, kernel = self._record(name, standby), self._kernel.unfenced
         try:
+            _, may = await kernel.apply(OWNER, plan_claim, record)
+            if not may:
+                return
+            self._starting.add(name)
+            fence = Holder(registry_path(name), record.process, 0)
+            self._kernel.fences[name] = fence
             await self._start(name, standby)
-        except BaseException:
-            await kernel.apply(OWNER, plan_release, name, record.process)
+        except Exception:
+            await kernel.apply(OWNER, plan_release, record, "failed")
             raise
+        except BaseException:  # cancelled: whether the claim was made is not known
+            self._network.host.start(
+                kernel.apply(OWNER, plan_release, record, CLOSED),
+                f"singleton '{name}' is given back",
+                essential=True,
+            )
+            raise
+        finally:
+            self._starting.discard(name)
 
     async def _start(self, name: str, standby: Standby) -> None:
         factory, args, options, spawner = standby
@@ -114,8 +130,11 @@ class Singletons:
             kind = type_name(factory)
         identity = AgentIdentity(name, kind, name, options.role or kind)
         capabilities = tuple(options.capabilities)
-        now, process = self._network.host.clock.wall(), self._network.membership.id
-        return AgentRecord(identity, capabilities, now, Status.INITIALIZING, process)
+        self._last = max(self._network.host.clock.wall(), self._last + 1)
+        process = self._network.membership.id
+        return AgentRecord(
+            identity, capabilities, self._last, Status.INITIALIZING, process
+        )
 
     # --- moving -----------------------------------------------------------------------
 
@@ -134,6 +153,7 @@ class Singletons:
             else:
                 self.standing_by.pop(name)
                 self._running.pop(name, None)
+                self._kernel.fences.pop(name, None)
 
     def _take_over_soon(self, name: str) -> None:
         if self._network.host.closed_error() is None:

@@ -498,6 +498,9 @@ class Coordinator:
         when = self._agenda.next_due()
         due = "nothing due" if when is None else f"due in {when - self.now():.1f} s"
         told = f"coordinator: task '{self.task.get_name()}', {due}"
+        if self.membership is not None:
+            others = len(self.membership.processes()) - 1
+            told = f"{told}\nprocess: {self.membership.record}, others: {others}"
         return f"{told}\nstorage: {self.server}" if self.server else told
 
     def ask_end(self, *, drain: bool = True) -> None:

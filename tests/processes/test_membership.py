@@ -62,6 +62,7 @@ async def test_a_process_has_a_document_while_it_is_open():
             assert len(await processes(one)) == 2
             await asyncio.sleep(60)
             assert len(await processes(one)) == 2
+            assert "others: 1" in one.explain()
         assert len(await processes(one)) == 1
         await two.close()
 
