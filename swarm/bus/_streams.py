@@ -303,7 +303,7 @@ class EventStream(Recipient, Subscription, Generic[E]):
     def _take(self, event: Event[E]) -> bool:
         """Append an event, and wake the reader."""
         if not self._is_quick:
-            return self._take_slowly(event)
+            return self._take_or_leave(event)
         buffer = self._buffer
         buffer.append(event)
         waiter = self._waiter
@@ -340,7 +340,8 @@ class EventStream(Recipient, Subscription, Generic[E]):
         if self._feed is None and self._lag is None:
             self._make_room(event)
 
-    def _take_slowly(self, event: Event[E]) -> bool:
+    def _take_or_leave(self, event: Event[E]) -> bool:
+        """Take in an event, or leave it in the log for later, or drop it."""
         if self._lag is not None:
             return False
         buffer = self._buffer
