@@ -1,10 +1,20 @@
 """The text of `Swarm.explain`: each agent with its turns, waits and failures."""
 
+import html
 from collections.abc import Callable, Container
 
 from swarm.agents import AgentInfo, Cell, Envelope, info_of
 from swarm.model import Path, repr_of
 from swarm.system._coordinator import Coordinator
+
+
+class Explanation(str):
+    """What `Swarm.explain` says; a notebook shows it in lines, not in quotes."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self)}</pre>"
 
 
 def explain_agents(

@@ -29,7 +29,7 @@ from swarm.model import ROOT, AgentIdentity, Displayable, Path, Priority
 from swarm.state import StateHandle, home
 from swarm.system._coordinator import Coordinator
 from swarm.system._drawings import TimelineDrawing, TraceDrawing, observability
-from swarm.system._explain import explain_agents
+from swarm.system._explain import Explanation, explain_agents
 from swarm.system._singleton import spawn_singleton
 from swarm.system._storage import flush, snapshots_of
 
@@ -460,10 +460,11 @@ class Surface(Displayable):
         opened: TimelineDrawing = observability().Timeline(self, sample=sample)
         return opened
 
-    def explain(self) -> str:
+    def explain(self) -> Explanation:
         """Return, as text, the turns, leases, waits and failures of all agents.
 
-        What the policy hides from this identity is left out.
+        It is a `str`, which a notebook shows in lines. What the policy hides from this
+        identity is left out.
         """
         coordinator = self._coordinator
         may_read = coordinator.reader_of(self._identity)
@@ -475,7 +476,7 @@ class Surface(Displayable):
                 may_read is None or may_read(Path.of("global", "tasks"))
             ):
                 lines += coordinator.work.describe()
-        return "\n".join(lines)
+        return Explanation("\n".join(lines))
 
 
 def coordinator_of(surface: Surface) -> Coordinator | None:

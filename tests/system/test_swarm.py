@@ -413,6 +413,16 @@ async def test_explain_shows_the_coordinator_and_when_it_is_due():
 
 
 @virtual
+async def test_a_notebook_shows_what_explain_says_as_lines():
+    """DESIGN 5: also as HTML in a notebook."""
+    async with Swarm("<demo>") as swarm:
+        await swarm.spawn(Worker, name="ada")
+        shown = swarm.explain()._repr_html_()
+        assert shown.startswith("<pre>swarm &#x27;&lt;demo&gt;&#x27; (open)")
+        assert "\n&#x27;ada&#x27; (worker) idle" in shown
+
+
+@virtual
 async def test_explain_hides_what_the_policy_hides():
     """S15: an agent that may not read the registry sees no other agent."""
 
