@@ -168,6 +168,11 @@ class Task(Displayable):
     def __hash__(self) -> int:
         return hash(self.id)
 
+    @property
+    def task_id(self) -> str:
+        """The task's id, by the name that a `Claim` and a `Handoff` have for it."""
+        return self.id
+
     async def record(self) -> TaskInfo:
         """Return the task as it is now.
 

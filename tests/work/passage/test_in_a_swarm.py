@@ -15,6 +15,7 @@ from swarm import (
     Restart,
     Swarm,
     SwarmConfig,
+    Task,
     TaskOptions,
 )
 from swarm.errors import TaskError
@@ -398,6 +399,24 @@ async def test_a_context_tells_what_is_done_who_works_on_what_and_what_to_update
             "below agents.reader.ada",
         ):
             assert part in text
+
+
+@virtual
+async def test_a_task_is_named_by_its_handle_wherever_its_id_is_taken():
+    """DESIGN 5: `await self.context(task)`."""
+
+    class Holder(Agent):
+        async def read(self, task: Task) -> str:
+            return str(await self.context(task))
+
+    async with Swarm() as swarm:
+        task, _ = await make_context(swarm)
+        holder = await swarm.spawn(Holder)
+        assert task.id in await holder.ask(Holder.read, task)
+        latest = await swarm.checkpoints.latest(task)
+        assert latest is not None
+        assert latest.description == "first chapter"
+        assert await swarm.handoffs.find(task=task) == []
 
 
 @virtual
