@@ -72,6 +72,8 @@ class Fan:
         ends: list[Callable[[], None]] = []
         try:
             for index, task in enumerate(self._tasks):
+                if self._is_over():
+                    break
                 ends.append(self._manager.observe(task.id, partial(self._note, index)))
                 record = await self._manager.find(task.id)
                 if record is None:
@@ -87,12 +89,15 @@ class Fan:
         return self._outcome()
 
     def _note(self, index: int, record: TaskRecord | None) -> None:
-        """Take in a task's newest record; called in the middle of a commit."""
+        """Take in a task's newest record; called in the middle of a commit.
+
+        What comes after enough results is left out, so that `need` says how many.
+        """
         if record is None:
             task = self._tasks[index]
             self._end(self._manager.closed or NotFound(f"{task!r} was removed"))
             return
-        if not record.is_settled() or index in self._settled:
+        if not record.is_settled() or index in self._settled or self._is_over():
             return
         self._settled[index] = record
         self._complete += record.result is not None

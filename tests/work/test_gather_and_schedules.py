@@ -54,6 +54,18 @@ async def test_gather_of_the_first_cancels_the_rest(kind):
         assert office.manager._observers == {}
 
 
+async def test_gather_returns_as_many_results_as_are_needed(kind):
+    async with offices(kind) as office:
+        tasks = office.tasks()
+        worker = asyncio.ensure_future(serve(tasks))
+        await tasks.gather("a", [3, 1, 2], key="k")
+        worker.cancel()
+        gathered = await tasks.gather("a", [3, 1, 2], key="k", need=2)
+        assert gathered == [6, 2]
+        assert gathered.indexes == (0, 1)
+        assert await tasks.gather("a", [3, 1, 2], key="k", need="first") == [6]
+
+
 async def test_gather_of_some_fails_once_there_cannot_be_enough(kind):
     async with offices(kind) as office:
         tasks = office.tasks()
