@@ -3,7 +3,8 @@
 Each program uses a library as its documentation says, and each failure was confirmed
 on the stock loop. The libraries are no dependency of the project; run the group with
 
-    uv run --isolated --group libraries pytest -m libraries
+    uv run --isolated --no-default-groups --group libraries \\
+        pytest -m libraries tests/testing/test_libraries.py
 """
 
 import asyncio
