@@ -185,7 +185,8 @@ async def test_schedules_subscriptions_and_dead_letters_are_listed(swarm):
     assert (seen["pattern"], seen["dead"]) == ("OrderPlaced", 1)
     (letter,) = facts.dead_letters(swarm)
     assert letter["path"].startswith("dead_letters.billing")
-    assert "card" not in json.dumps(letter)
+    assert '"***"' in json.dumps(letter).replace("\\", "")
+    assert '"card"' not in json.dumps(letter).replace("\\", "")
 
 
 async def test_failures_that_reached_no_asker_are_told_newest_first():
