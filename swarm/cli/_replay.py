@@ -59,6 +59,9 @@ def _story(run: Any) -> Iterator[str]:
             yield f"     {_error(each.error)}"
     if len(run.inputs) > _SHOWN:
         yield f"     and {len(run.inputs) - _SHOWN} more"
+    for line in run.lines:
+        if line["do"] == "fault":
+            yield f"     {line['t']:9.3f} s  {line['kind']} {line['target']}"
     if run.ended is None:
         yield "the process ended before its swarm"
     elif run.failure is None:

@@ -12,7 +12,7 @@ import attrs
 import orjson
 
 from swarm.bus import BusOptions
-from swarm.model import OWNER, ROOT, Commit, Document, Path
+from swarm.model import OWNER, ROOT, Commit, Document, LockExpired, Path
 from swarm.ports import (
     Activity,
     AgentCall,
@@ -78,7 +78,8 @@ class Recording(Interceptor):
 
     See `Swarm.record`, which makes it. Each line of the file is a JSON object: an
     input with its number, its task and its time, the end of an input with its result
-    or error, the beginning of a turn, and at last how the run ended.
+    or error, the beginning of a turn, a lease that expired, and at last how the run
+    ended.
     """
 
     def __init__(self, coordinator: Coordinator, path: "str | PathLike[str]") -> None:
@@ -251,7 +252,13 @@ class Recording(Interceptor):
         return await self._around(call, proceed, number)
 
     def _committed(self, commit: Commit) -> None:
-        """Record what the program itself wrote; called in the middle of a commit."""
+        """Record leases of agents that expired, and what the program itself wrote.
+
+        Called in the middle of a commit.
+        """
+        for payload in commit.events:
+            if isinstance(payload, LockExpired) and payload.owner != OWNER.agent_id:
+                self._write("fault", kind="expire", target=payload.resource)
         if commit.author != OWNER or not self._is_outside():
             return
         for document in commit.documents:

@@ -447,9 +447,10 @@ class Swarm(Surface):
         The file gets what the program asks of the swarm from now on: agents it spawns,
         asks, tells, events it publishes, tasks it submits and documents it writes,
         each with its time, its result or error, and so the order of those that
-        overlapped; and at the end how the block ended, the unhandled failures, and the
-        state. `swarm replay FILE --as-test` writes a test that asks the same of the
-        same agents in many schedules, and fails when the recorded failure comes back.
+        overlapped; which locks of agents expired; and at the end how the block ended,
+        the unhandled failures, and the state. `swarm replay FILE --as-test` writes a
+        test that asks the same of the same agents in many schedules, and fails when
+        the recorded failure comes back.
 
         Not recorded: what agents get from elsewhere (I/O, chance, clocks of their
         own), locks, claims, handlers and streams of the program, agents that it stops

@@ -257,6 +257,7 @@ def source_of_test(run: RecordedRun, source: str) -> str:
     code.use("swarm.testing", "Rerun")
     code.use("swarm.testing", "simulate")
     body = [*_body(run, failure, code)]
+    search = _search(run, code)
     name = re.sub(r"\W+", "_", Path(source).stem).strip("_").lower() or "run"
     return "\n".join(
         [
@@ -265,7 +266,7 @@ def source_of_test(run: RecordedRun, source: str) -> str:
             *code.imports(),
             "",
             "",
-            "@simulate(schedules=1000)",
+            f"@simulate({search})",
             f"async def test_{name}() -> None:",
             *(f"    {line}" for line in body),
             "",
@@ -293,6 +294,21 @@ def _docstring(
             yield f"#   {float(line['t']):9.3f} s  {said}"
         if len(turns) > 12:
             yield f"#   and {len(turns) - 12} more"
+
+
+def _search(run: RecordedRun, code: CodeWriter) -> str:
+    """Return the arguments of `simulate`: leases that expired may expire again."""
+    expired = sorted(
+        {
+            str(line["target"])
+            for line in run.lines
+            if line["do"] == "fault" and line.get("kind") == "expire"
+        }
+    )
+    if not expired:
+        return "schedules=1000"
+    faults = code.use("swarm.testing", "Faults")
+    return f"schedules=1000, faults={faults}(expire={expired!r})"
 
 
 def _one_line(text: Any) -> str:

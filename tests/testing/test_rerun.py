@@ -118,6 +118,10 @@ class Clerk(Agent):
             await other.ask(Clerk.sell, order)
         return order
 
+    async def hold(self, name):
+        await self.swarm.lock(name).acquire(ttl=1, renew=False)
+        await asyncio.sleep(2)
+
     async def fail(self, text="broken"):
         raise ValueError(text)
 
@@ -252,6 +256,19 @@ async def test_a_failure_of_an_agent_fails_the_test_again(tmp_path):
 
     text = await written(tmp_path / "run.jsonl", program)
     assert "await run.play()  # raises ValueError when an agent does" in text
+
+
+@virtual
+async def test_a_lock_that_expired_may_expire_again(tmp_path):
+    async def program(swarm):
+        ada = await swarm.spawn(Clerk, name="ada")
+        await swarm.lock("mine").acquire(ttl=1)
+        await ada.ask(Clerk.hold, "till")
+        await ada.ask(Clerk.fail)
+
+    text = await written(tmp_path / "run.jsonl", program)
+    assert "@simulate(schedules=1000, faults=Faults(expire=['till']))" in text
+    assert "from swarm.testing import Faults, Rerun, simulate" in text
 
 
 @virtual
