@@ -369,9 +369,12 @@ class Lease(Displayable):
         """Be due to be renewed, or to end. Called by its alarm."""
         if self._body is not None and self._body.done():
             self._abandon()  # its task has ended without leaving it
-        manager, spec = self._manager, self._spec
+        manager = self._manager
+        if manager.is_over_here(self):
+            manager.end(self, EXPIRED)
         if self._is_renewing:
-            manager.core.run(manager.renew(self, spec.life))
+            manager.watch_end(self)
+            manager.core.run(manager.renew(self, self._spec.life))
         else:
             manager.core.run(manager.renew(self, 0, TIME))
 

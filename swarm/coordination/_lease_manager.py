@@ -61,6 +61,14 @@ from swarm.ports import Ruling, decode_holders
 RENEWALS: Final = 3
 """How often a lease is renewed within its time to live, so that two may come late."""
 
+_EARLY: Final = 0.05
+"""Seconds by which a rule's time may be ahead of a distant kernel's."""
+
+
+def _early(lease: Lease) -> float:
+    """Return the seconds by which its holder counts a lease as over before its end."""
+    return min(_EARLY, lease._spec.ttl / 10)
+
 
 class LeaseManager:
     """Grants leases of one kind, and ends them.
@@ -278,8 +286,10 @@ class LeaseManager:
         if spec.is_entering:
             lease._is_renewing = True
             core.set_alarm(lease, spec.ttl / RENEWALS)
-        else:
+        elif core.is_local:
             core.set_alarm(lease, spec.ttl)
+        else:
+            self.watch_end(lease)
         return lease
 
     def change(self, lease: Lease, grant: Grant) -> None:
@@ -303,8 +313,24 @@ class LeaseManager:
         """Set the alarm for the lease's renewal or its end."""
         left = self.seconds_left(lease)
         if lease._is_renewing:
-            left = min(left, lease._spec.ttl / RENEWALS)
-        self.core.set_alarm(lease, left)
+            self.core.set_alarm(lease, min(left, lease._spec.ttl / RENEWALS))
+        elif self.core.is_local:
+            self.core.set_alarm(lease, left)
+        else:
+            self.watch_end(lease)
+
+    def watch_end(self, lease: Lease) -> None:
+        """On a distant kernel, set the alarm for the lease's end as counted here.
+
+        It may ring while a renewal is under way that nobody answers (L12).
+        """
+        if not self.core.is_local:
+            left = self.seconds_left(lease) - _early(lease)
+            self.core.set_alarm(lease, max(0.0, left))
+
+    def is_over_here(self, lease: Lease) -> bool:
+        """Return whether a lease on a distant kernel is over, as counted here (L12)."""
+        return not self.core.is_local and self.seconds_left(lease) <= _early(lease)
 
     def seconds_left(self, lease: Lease) -> float:
         """Return how long a lease lives unless it is renewed."""

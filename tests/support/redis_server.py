@@ -31,9 +31,12 @@ def free_port() -> int:
 class Server:
     """One server process, which can be killed and started again."""
 
-    def __init__(self, folder: Path, *, durable: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, durable: bool = False, host: str = "127.0.0.1"
+    ) -> None:
         self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.url = f"redis://{host}:{self.port}/0"
+        self._host = host
         self._folder = folder
         self._durable = durable
         self._process: subprocess.Popen[bytes] | None = None
@@ -43,7 +46,8 @@ class Server:
         assert executable is not None
         folder = self._folder
         folder.mkdir(exist_ok=True)
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        options = ["--port", str(self.port), "--bind", self._host, "--save", ""]
+        options += ["--protected-mode", "no"]
         options += ["--dir", str(folder), "--daemonize", "no"]
         if self._durable:
             options += ["--appendonly", "yes", "--appendfsync", "always"]
@@ -54,7 +58,7 @@ class Server:
         )
         for _ in range(500):
             with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                if probe.connect_ex((self._host, self.port)) == 0:
                     return
             time.sleep(0.01)
         raise AssertionError("the Redis server did not start")

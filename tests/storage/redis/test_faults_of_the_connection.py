@@ -264,3 +264,33 @@ async def test_a_replica_of_the_server_is_refused_and_waited_for(tmp_path):
         with pytest.raises(StorageFailed, match="replica"):
             await Swarm.open("moved", standby.url)
         command("replicaof", "no", "one")
+
+
+async def test_a_holder_that_is_cut_off_stops_before_another_one_begins(server):
+    """L12: it goes by its own clock while the server cannot be asked."""
+    name, config = next(NAMES), SwarmConfig(lock_ttl=0.6)
+    loop = asyncio.get_running_loop()
+    async with Proxy(server.port) as proxy:
+        cut_off = await Swarm.open(name, proxy.url, config=config)
+        async with Swarm(name, server.url) as other:
+            stopped = 0.0
+            with pytest.raises(LeaseLost):
+                async with cut_off.lock("x"):
+                    await asyncio.sleep(0.8)  # it is renewed meanwhile
+                    proxy.faults.is_silent = True
+                    waiting = asyncio.ensure_future(
+                        other.lock("x").acquire(ttl=5, timeout=10)
+                    )
+                    waiting.add_done_callback(lambda _: times.append(loop.time()))
+                    times: list[float] = []
+                    try:
+                        await asyncio.sleep(10)
+                    finally:
+                        stopped = loop.time()
+            await (await waiting).release()
+            assert stopped < times[0]
+            proxy.faults.is_silent = False
+            proxy.cut()
+            async with asyncio.timeout(20), cut_off.lock("x"):
+                pass
+        await cut_off.close()
