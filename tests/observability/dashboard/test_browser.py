@@ -189,7 +189,7 @@ async def test_events_can_be_filtered_paused_and_gone_on_with(tab, swarm):
 
 
 async def test_nothing_that_users_write_becomes_html_or_script(tab, swarm):
-    """S9: names, goals, errors, events and documents are text."""
+    """Names, goals, errors, events and documents are text."""
     for number, text in enumerate(HOSTILE):
         await swarm.state.set(f"shared.hostile.n{number}", {text: text})
         await swarm.state.namespace("shared").set(f'odd["{number}"]', text)
@@ -234,7 +234,7 @@ async def test_nothing_that_users_write_becomes_html_or_script(tab, swarm):
 
 
 async def test_a_page_of_another_origin_neither_reads_nor_acts(tab, swarm):
-    """S8: not from another port of this machine, nor under another name of it."""
+    """Not from another port of this machine, nor under another name of it."""
     served = await open_dashboard(tab, swarm, actions=True)
     task = await swarm.tasks.submit("order.label")
     target = f"http://127.0.0.1:{served.port}"

@@ -1,4 +1,4 @@
-"""A dashboard answers its own user and nobody else (S8), and shows no secrets (S12)."""
+"""A dashboard answers its own user and nobody else, and shows no secrets."""
 
 import logging
 import re

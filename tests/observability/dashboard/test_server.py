@@ -326,7 +326,7 @@ async def test_the_server_says_nothing_in_the_logs(caplog):
 
 def test_all_that_a_browser_loads_has_at_most_60_kilobytes():
     found = package._app._assets()
-    assert sum(len(body) for body, _ in found.values()) <= 60 * 1024
+    assert sum(len(body) for body, _ in found.values()) <= 60_000
     assert len(found) >= 10
     for body, _ in found.values():
         assert b"http://" not in body.replace(b"http://www.w3.org/2000/svg", b"")

@@ -113,7 +113,6 @@ export function buttons(shown, context, list) {
     h("button", { key: action, class: action === "cancel" ? "danger" : "", onclick: () => context.act(action, target) }, label))) : null;
 }
 
-/** A line of the newest numbers. */
 export function spark(numbers, label) {
   const most = Math.max(1e-9, ...numbers);
   const points = numbers.map((each, at) => `${(at * 100) / Math.max(1, numbers.length - 1)},${(28 - (26 * each) / most).toFixed(1)}`).join(" ");

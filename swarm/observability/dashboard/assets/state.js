@@ -8,7 +8,7 @@ const at = (path, name) => link("state", "", name, path ? { path } : {});
 function crumbs(path) {
   const parts = path.match(/[^.[\]"]+|\["(?:[^"\\]|\\.)*"\]|\[\d+\]/g) ?? [];
   let sofar = "";
-  return h("p.crumbs", at("", "tree"), parts.map((part) => {
+  return h("p.lead", at("", "tree"), parts.map((part) => {
     sofar += sofar && !part.startsWith("[") ? `.${part}` : part;
     return h("span", { key: sofar }, " › ", at(sofar, part));
   }));
@@ -32,7 +32,7 @@ export const state = {
       body: [
         crumbs(path),
         isFolder && folder.length > 0 && card("Folder", h("ul.folder", folder.map((each) => h("li", { key: each.path },
-          at(each.path, h("span", h("span", { "aria-hidden": "true" }, each.is_document ? "▤ " : "▸ "), each.name)), !each.is_document && h("small", ` ${count(each.documents)}`))))),
+          at(each.path, each.is_document ? each.name : `${each.name} ›`), !each.is_document && h("small", ` ${count(each.documents)}`))))),
         folder && !folder.length && !found && !history?.length && none("Nothing stands here."),
         found && found.path === path && h("div.grid",
           card("Document", facts([["Version", found.version], ["Written", age(found.at)], ["By", agentLink(found.author)], ["Bytes", count(found.bytes)], found.expires_in != null && ["Expires in", span(found.expires_in)]])),
