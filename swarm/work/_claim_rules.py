@@ -76,9 +76,11 @@ def decide_claim(document: Document | None, now: int, request: ClaimRequest) -> 
     spec = record.spec
     id_, agent, lease, _, timeout = request
     attempt = record.attempt + 1
-    until = last_end(record, now, timeout)
-    end = min(until, now + lease)
-    claim = ClaimRecord(id_, agent, now, end, lease, until)
+    if timeout is None and deadline is None and spec.timeout is not None:
+        until = now + spec.timeout  # `last_end`, written out for most tasks
+    else:
+        until = last_end(record, now, timeout)
+    claim = ClaimRecord(id_, agent, now, min(until, now + lease), lease, until)
     new = TaskRecord(
         spec,
         RUNNING,

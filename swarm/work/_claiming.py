@@ -191,7 +191,7 @@ class Claiming:
         local = manager.local
         assert local is not None  # callers have looked
         try:
-            revision, found = local.apply_one_now(
+            _, found = local.apply_one_now(
                 identity, record.spec.path, decide_claim, self._request()
             )
         except BaseException:
@@ -200,7 +200,9 @@ class Claiming:
         if found is None:
             manager.defer(record)
             return None
-        return adopt(manager, identity, found, revision, before)
+        # `adopt`, written out: the index has followed the commit, and set the token.
+        claim_class = manager.runtime.substitute(Claim)
+        return claim_class(manager, identity, found, found.claim, before)
 
     def _request(self) -> ClaimRequest:
         return ClaimRequest(

@@ -147,7 +147,7 @@ class PipelineManager:
 
     # --- inside -----------------------------------------------------------------------
 
-    def _changed(self, _: TaskRecord | None, new: TaskRecord) -> None:
+    def _changed(self, new: TaskRecord) -> None:
         """Take in a task's new record; called in the middle of a commit."""
         if not new.spec.kind.startswith("pipeline.") or not new.is_settled():
             return

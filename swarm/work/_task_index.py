@@ -57,14 +57,12 @@ class TaskIndex:
 
     # --- following the log ------------------------------------------------------------
 
-    def put(
-        self, task_id: str, record: TaskRecord, seq: int, now: int
-    ) -> TaskRecord | None:
-        """Take in a task's newest record; return the one that was known before."""
+    def put(self, task_id: str, record: TaskRecord, seq: int, now: int) -> None:
+        """Take in a task's newest record; `seq` is its place among those created."""
         records = self.records
         old = records.get(task_id)
         if old is record:
-            return old
+            return
         records[task_id] = record
         status = record.status
         if old is None:
@@ -88,7 +86,6 @@ class TaskIndex:
             self._enqueue(record, seq, now)
         elif status in FINAL:
             self._finished[task_id] = record
-        return old
 
     def remove(self, task_id: str) -> None:
         """Take in that a task is gone."""

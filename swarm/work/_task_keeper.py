@@ -113,15 +113,15 @@ class TaskKeeper:
         self._is_refused = False
         self._written: dict[Path, bytes] = {}
         self._told: set[str] = set()
-        manager.on_change(self._changed)
+        manager.on_first_change = self._changed
+        manager.expect_change()
         manager.on_close(self._stop)
 
-    def _changed(self, _old: TaskRecord | None, _new: TaskRecord) -> None:
+    def _changed(self) -> None:
         """Look in a while; called in the middle of a commit."""
-        if not self._is_soon:
-            self._is_soon = True
-            if not self._is_looking:
-                self._look_in(self._options.sample)
+        self._is_soon = True
+        if not self._is_looking:
+            self._look_in(self._options.sample)
 
     def _look_in(self, seconds: float) -> None:
         self._stop()
@@ -139,6 +139,7 @@ class TaskKeeper:
         self._timer = None
         self._is_looking = True
         self._is_soon = False
+        self._manager.expect_change()
         self._manager.start(self._look(), "tasks: keep")
 
     async def _look(self) -> None:

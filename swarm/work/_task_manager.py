@@ -36,6 +36,7 @@ from swarm.work._task_committer import Start, TaskCommitter
 from swarm.work._task_index import TaskIndex
 from swarm.work._task_record import (
     MICRO,
+    NEVER,
     TASKS,
     TaskRecord,
     TaskStatus,
@@ -99,6 +100,8 @@ class TaskManager(TaskCommitter):
         servers: The agents of this process that serve tasks.
         elsewhere: Returns those of other processes, as their documents tell.
         is_shared: Whether other processes may share the tree.
+        on_first_change: Called in the middle of the first commit that changes a task
+            after `expect_change`.
         closed: The error of everything that is asked for after the end, or None.
     """
 
@@ -155,11 +158,13 @@ class TaskManager(TaskCommitter):
             checkpoint_rules.leftovers,
         ]
         self._observers: dict[str, dict[object, Observer]] = {}
-        self._listeners: list[Callable[[TaskRecord | None, TaskRecord], None]] = []
+        self._listeners: list[Callable[[TaskRecord], None]] = []
         self._folders: dict[Segment, Callable[[Commit], None]] = {}
         self._closing: list[Callable[[], object]] = []
         self._loaded: asyncio.Future[None] | None = None
-        self._since = 0
+        self._since = NEVER
+        self._is_changed = False
+        self.on_first_change: Callable[[], object] = _nothing
         self._ahead = 0
         self.prefix: str = entropy.identifier()[:12]
         self._ids = 0
@@ -239,11 +244,13 @@ class TaskManager(TaskCommitter):
 
         return end
 
-    def on_change(
-        self, listener: Callable[[TaskRecord | None, TaskRecord], None]
-    ) -> None:
-        """Call `listener` with the old and new record of every task that changes."""
+    def on_change(self, listener: Callable[[TaskRecord], None]) -> None:
+        """Call `listener` with the new record of every task that changes."""
         self._listeners.append(listener)
+
+    def expect_change(self) -> None:
+        """Call `on_first_change` at the next change of a task, once."""
+        self._is_changed = False
 
     def on_close(self, callback: Callable[[], object]) -> None:
         """Call `callback` when this is closed."""
@@ -386,34 +393,36 @@ class TaskManager(TaskCommitter):
                 continue
             folder = segments[1]
             if folder == "tasks":
-                if self._early is not None:
-                    self._early.append(commit)
-                    return
                 if commit.revision > self._since:
                     self._put(document, segments[2])
+                elif self._early is not None:
+                    self._early.append(commit)
+                    return
             elif folder in self._folders and len(segments) > 2:
                 self._folders[folder](commit)
 
     def _put(self, document: Document, task_id: Any) -> None:
         """Take in a task's newest document."""
         record = load(document)
-        index = self.index
         if record is None:
-            index.remove(task_id)
+            self.index.remove(task_id)
         else:
             if self.local is None:
                 self._learn_time(record)
             claim = record.claim
             if claim is not None:
-                old = index.put(task_id, record, document.created, 0)
+                self.index.put(task_id, record, document.created, 0)
                 if claim.expires < self.alarm.at:
                     self.alarm.arm_at(claim.expires)
             elif record.status is _COMPLETE:  # nothing comes due any more
-                old = index.put(task_id, record, document.created, 0)
+                self.index.put(task_id, record, document.created, 0)
             else:
-                old = self._put_unclaimed(task_id, record, document.created)
+                self._put_unclaimed(task_id, record, document.created)
+            if not self._is_changed:
+                self._is_changed = True
+                self.on_first_change()
             for listener in self._listeners:
-                listener(old, record)
+                listener(record)
         if self.claims:
             live = self.claims.get(task_id)
             if live is not None:
@@ -424,19 +433,16 @@ class TaskManager(TaskCommitter):
                 for observer in tuple(observers.values()):
                     observer(record)
 
-    def _put_unclaimed(
-        self, task_id: str, record: TaskRecord, seq: int
-    ) -> TaskRecord | None:
+    def _put_unclaimed(self, task_id: str, record: TaskRecord, seq: int) -> None:
         """Take in a task that nobody works on: offer it, or have the alarm set."""
         run_at = record.run_at
         now = run_at if run_at == record.created_at else self.now()
-        old = self.index.put(task_id, record, seq, now)
+        self.index.put(task_id, record, seq, now)
         is_ready = record.status is _PENDING and run_at <= now
         if is_ready and self.queue:
             self.queue.offer(record)
         if not is_ready or record.deadline is not None:
             self.alarm.arm_for(record, is_ready)
-        return old
 
     def _learn_time(self, record: TaskRecord) -> None:
         """Take in that kernel time is not before that of a record."""
@@ -444,6 +450,10 @@ class TaskManager(TaskCommitter):
         ahead = seen - int(self.clock.monotonic() * MICRO)
         if ahead > self._ahead:
             self._ahead = ahead
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 def _now(view: View) -> int:

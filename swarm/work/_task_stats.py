@@ -139,7 +139,10 @@ class TaskTotals:
         counts = kind.counts
         last, earlier = new.history[-1], old.history
         since = earlier[-1].at if earlier else old.created_at
-        self._durations[before].add(last.at - since)
+        durations = self._durations[before]
+        durations.count += 1
+        durations.total += last.at - since
+        durations.newest.append(last.at - since)
         if before is _RUNNING:
             counts[_PENDING] -= 1
             if earlier and earlier[-1].step == "claim":

@@ -47,8 +47,6 @@ from swarm.work._task_handle import Task
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import MICRO
 
-_NO_DEADLINE: Final = (None, None)
-
 
 class TaskSubmitter(Displayable):
     """What an identity submits.
@@ -182,11 +180,10 @@ class TaskSubmitter(Displayable):
             schema_version,
             metadata,
         )
-        submission = Submission(
-            spec,
-            0 if delay == 0 else checked_delay(delay),
-            *(_NO_DEADLINE if deadline is None else checked_deadline(deadline)),
-        )
+        submission = Submission(spec)
+        if delay != 0 or deadline is not None:
+            times = (None, None) if deadline is None else checked_deadline(deadline)
+            submission = Submission(spec, checked_delay(delay), *times)
         local = manager.local
         if key is None and parent is None and local is not None:
             if manager.pause is not None:

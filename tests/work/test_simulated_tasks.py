@@ -148,10 +148,9 @@ def test_planted_a_task_that_is_offered_while_it_runs_is_found(monkeypatch):
     """J3."""
 
     def put(self, task_id, record, seq, now):
-        old = original(self, task_id, record, seq, now)
+        original(self, task_id, record, seq, now)
         if record.status is TaskStatus.RUNNING:
             self._make_ready(record, seq)
-        return old
 
     def decide_claim(document, now, request):
         record = document and document.record
