@@ -14,6 +14,7 @@ from swarm.ports import Clock, Inboxes, Journal, Kernel, Limits, Tail
 from swarm.storage._file import FileJournal
 from swarm.storage._frames import CODECS
 from swarm.storage._replicated import ReplicatedJournal, Resolver
+from swarm.storage._shown_url import shown_url
 from swarm.storage._sqlite import SqliteJournal
 
 MEMORY: Final = "memory://"
@@ -181,7 +182,7 @@ def _from_url(url: str) -> Place:
         return _sqlite(url)
     if scheme in ("redis", "rediss", "unix"):
         return _redis(url)
-    raise StorageUnsupported(f"storage is {_FORMS}, not {url!r}")
+    raise StorageUnsupported(f"storage is {_FORMS}, not {shown_url(url)!r}")
 
 
 def _file(url: str) -> Place:
@@ -246,7 +247,8 @@ def _redis(url: str) -> Place:
     if durability not in ("", "power"):
         raise StorageUnsupported(
             "the server decides how durable commits are; durability=power refuses one "
-            f"that may lose them, and durability={durability} means nothing: {url!r}"
+            f"that may lose them, and durability={durability} means nothing: "
+            f"{shown_url(url)!r}"
         )
     rest = parts._replace(query=urlencode(options))
     return Place(server=rest.geturl(), prefix=prefix, durability=durability)

@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 
-from swarm.errors import AccessDenied, NotFound, StateCorruption, StorageInUse
+from swarm.errors import (
+    AccessDenied,
+    NotFound,
+    StateCorruption,
+    StorageFailed,
+    StorageInUse,
+    StorageUnsupported,
+)
 from swarm.kernel import MemoryKernel
 from swarm.model import OWNER, AgentIdentity, Path
 from swarm.ports import Entropy, Limits, LoopClock
@@ -226,3 +233,20 @@ async def test_memory_needs_no_store():
     assert type(store.kernel) is MemoryKernel
     assert store.report is None
     assert await store.kernel.find(Path.parse("x")) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("redis://:hunter2@127.0.0.1:1", StorageFailed),
+        ("redis://ada:hunt@er2@127.0.0.1:1", StorageFailed),
+        ("redis://127.0.0.1:1?password=hunter2", StorageFailed),
+        ("reddis://:hunter2@127.0.0.1", StorageUnsupported),
+        ("redis://:hunter2@127.0.0.1?durability=none", StorageUnsupported),
+    ],
+)
+async def test_no_error_shows_the_password_of_a_url(url, error):
+    pytest.importorskip("redis")
+    with pytest.raises(error, match=r"\*\*\*") as caught:
+        await opened(url)
+    assert "er2" not in str(caught.value)

@@ -26,6 +26,7 @@ from swarm.ports import (
     View,
     Write,
 )
+from swarm.storage._shown_url import shown_url
 from swarm.storage.redis._committer import Committer
 from swarm.storage.redis._follower import LogFollower
 from swarm.storage.redis._inboxes import RedisInboxes
@@ -80,7 +81,7 @@ class RedisKernel:
         """
         limits = Limits() if limits is None else limits
         self._loop = asyncio.get_running_loop()
-        self._url = url
+        self._address = shown_url(url)
         self._reads_at_once = reads == "replica"
         self._durability = durability
         self._is_closed = False
@@ -132,9 +133,9 @@ class RedisKernel:
     def _check_durability(self) -> None:
         if self._durability and self.server.durability != self._durability:
             raise StorageUnsupported(
-                f"{self._url} was opened with durability={self._durability}, and this "
-                f"is {self.server}. Set `appendonly yes` and `appendfsync always` in "
-                "redis.conf, or leave durability= away"
+                f"{self._address} was opened with durability={self._durability}, and "
+                f"this is {self.server}. Set `appendonly yes` and `appendfsync always` "
+                "in redis.conf, or leave durability= away"
             )
 
     async def close(self) -> None:

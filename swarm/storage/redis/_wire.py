@@ -25,6 +25,7 @@ from redis.exceptions import RedisError
 from swarm.errors import Closed, OutcomeUnknown, StorageFailed
 from swarm.model import Backoff
 from swarm.ports import Clock, Entropy, Timer
+from swarm.storage._shown_url import shown_url
 from swarm.storage.redis._server import ServerInfo, describe_server, read_info
 
 _READ: Final = 256 * 1024
@@ -78,7 +79,7 @@ class Wire:
         """Connect to `url`, as redis-py takes it, once `open` is called."""
         self.on_reconnect: Callable[[ServerInfo, ServerInfo], object] | None = None
         self.server: ServerInfo
-        self._url = url
+        self._address = shown_url(url)
         self._clock = clock
         self._entropy = entropy
         self._loop = asyncio.get_running_loop()
@@ -201,15 +202,15 @@ class Wire:
             if not isinstance(error, _LOST):
                 raise
             raise StorageFailed(
-                f"no Redis server answers at {self._url}: {error}. Start one with "
+                f"no Redis server answers at {self._address}: {error}. Start one with "
                 "`redis-server`, or name another address"
             ) from error
         if not server.is_ready:
             with suppress(*_LOST):
                 await connection.disconnect()
             raise StorageFailed(
-                f"the server at {self._url} takes no writes: it is a replica, or is "
-                "still loading its data"
+                f"the server at {self._address} takes no writes: it is a replica, or "
+                "is still loading its data"
             )
         return connection, server
 
@@ -218,7 +219,7 @@ class Wire:
 
         After 30 seconds the commands fail, and later ones fail at once.
         """
-        log.warning("the connection to %s is lost; connecting again", self._url)
+        log.warning("the connection to %s is lost; connecting again", self._address)
         lost, self._connection = self._connection, None
         with suppress(*_LOST):
             await lost.disconnect()
