@@ -1,7 +1,8 @@
 """The way to the agents that the registry names, in whichever process they live."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 from swarm.agents import (
     REGISTRY,
@@ -38,6 +39,7 @@ class Network:
     ) -> None:
         """Reach the agents that the registry names, by refs that `make` returns."""
         self._make = make
+        self._known: dict[str, tuple[int, AgentRecord]] = {}  # decoded from JSON
         self.host: Host = host
         self.membership: Membership = membership
         self.calls: Calls = calls
@@ -46,12 +48,21 @@ class Network:
 
     def document(self, name: str) -> Document | None:
         """Return the document of an agent, as far as is known here."""
-        return self._tail.find_now(registry_path(name))
+        return self._tail.find_now(_path(name))
 
     def record(self, name: str) -> AgentRecord | None:
         """Return what the registry says of an agent, as far as is known here."""
         document = self.document(name)
-        return None if document is None else record_in(document)
+        if document is None:
+            self._known.pop(name, None)
+            return None
+        version, record = self._known.get(name, (0, None))
+        if record is None or version != document.version:
+            record = record_in(document)
+            if len(self._known) >= _MANY:
+                self._known.clear()
+            self._known[name] = document.version, record
+        return record
 
     def get(self, name: str) -> Ref[Any] | None:
         """Return the agent of this name that lives in another process, or None."""
@@ -78,6 +89,10 @@ class Network:
         """Return the agent of this name if it lives in this process."""
         cell = self._table.cells.get(name)
         return None if cell is None else Ref(cell)
+
+
+_MANY: Final = 4_096
+_path: Final = lru_cache(_MANY)(registry_path)
 
 
 def _records(view: View) -> list[AgentRecord]:

@@ -1,6 +1,7 @@
 """The document of a process, and what others derive from it. Pure."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, Final
 
 import attrs
@@ -12,6 +13,7 @@ PROCESSES: Final = Path.of("global", "processes")
 """The folder of their documents."""
 
 
+@lru_cache(4_096)
 def process_path(process: str) -> Path:
     """Return where the document of a process stands."""
     return PROCESSES.child(process)

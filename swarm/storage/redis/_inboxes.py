@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from swarm.errors import MailboxFull, NotFound, StorageFailed
@@ -23,6 +24,9 @@ _LIFE: Final = 600
 
 _BLOCK_MS: Final = 5_000
 _PAGE: Final = 1_000
+_TRIM: Final = 100
+"""After how many messages those that were read are taken off the stream."""
+
 _AGAIN: Final = 1.0
 """Seconds after which reading is tried again."""
 
@@ -58,7 +62,6 @@ class RedisInboxes:
         self._script = ""
         self._key = ""
         self._task: asyncio.Task[None] | None = None
-        self._sending: set[asyncio.Task[None]] = set()
 
     async def open(self, process: str, receive: Callable[[bytes], object]) -> None:
         """Have this process receive from now on."""
@@ -75,7 +78,7 @@ class RedisInboxes:
 
     async def _receive(self, receive: Callable[[bytes], object]) -> None:
         """Hand over each message, in order; what was read is taken off the stream."""
-        key, last = self._key, "0-0"
+        key, last, read = self._key, "0-0", 0
         while True:
             try:
                 reply = await self._waiting.send(
@@ -90,45 +93,55 @@ class RedisInboxes:
             for number, fields in entries:
                 last = number.decode()
                 receive(fields[1])
-            if entries:
+            read += len(entries)
+            if read >= _TRIM:
+                read = 0
                 milliseconds, _, count = last.partition("-")
                 after = f"{milliseconds}-{int(count) + 1}"
                 _ignore(self._wire.send("XTRIM", key, "MINID", after))
 
     def send(self, process: str, message: bytes) -> "asyncio.Future[None]":
         """Put a message into the inbox of a process."""
-        command = ("EVALSHA", self._script, *self._arguments(process, message))
-        reply = self._wire.send(*command, changes=True)
-        task = asyncio.get_running_loop().create_task(
-            self._sent(reply, process, message), name="redis message"
-        )
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
-        return task
-
-    def _arguments(self, process: str, message: bytes) -> tuple[Any, ...]:
-        document = f"{self._folder}.{process}"
         key = self._key_of(process)
-        return 2, self._keys.documents, key, document, CAPACITY, _LIFE, message
+        document = f"{self._folder}.{process}"
+        arguments = (2, self._keys.documents, key, document, CAPACITY, _LIFE, message)
+        sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._put(("EVALSHA", self._script, *arguments), sent, process)
+        return sent
 
-    async def _sent(
-        self, reply: "asyncio.Future[Any]", process: str, message: bytes
+    def _put(
+        self, command: tuple[Any, ...], sent: "asyncio.Future[None]", process: str
     ) -> None:
-        try:
-            outcome = int(await reply)
-        except StorageFailed as error:
-            if "NOSCRIPT" not in str(error):
-                raise
-            arguments = self._arguments(process, message)
-            again = self._wire.send("EVAL", SEND, *arguments, changes=True)
-            outcome = int(await again)
-        if outcome < 0:
-            raise NotFound(f"there is no process {process}")
-        if not outcome:
-            raise MailboxFull(
-                f"the inbox of process {process} holds {CAPACITY} messages that it "
-                "has yet to read"
+        reply = self._wire.send(*command, changes=True)
+        reply.add_done_callback(partial(self._replied, command, sent, process))
+
+    def _replied(
+        self,
+        command: tuple[Any, ...],
+        sent: "asyncio.Future[None]",
+        process: str,
+        reply: "asyncio.Future[Any]",
+    ) -> None:
+        """Tell a sender what became of its message."""
+        if reply.cancelled() or sent.done():
+            sent.cancel()
+            return
+        error = reply.exception()
+        if error is not None and "NOSCRIPT" in str(error):
+            self._put(("EVAL", SEND, *command[2:]), sent, process)
+        elif error is not None:
+            sent.set_exception(error)
+        elif reply.result() < 0:
+            sent.set_exception(NotFound(f"there is no process {process}"))
+        elif not reply.result():
+            sent.set_exception(
+                MailboxFull(
+                    f"the inbox of process {process} holds {CAPACITY} messages that it "
+                    "has yet to read"
+                )
             )
+        else:
+            sent.set_result(None)
 
     async def _stop(self) -> None:
         task, self._task = self._task, None
@@ -144,8 +157,6 @@ class RedisInboxes:
         """Receive nothing more; idempotent."""
         with suppress(Exception):
             await self._stop()
-        for task in tuple(self._sending):
-            task.cancel()
         await self._waiting.close()
 
 
