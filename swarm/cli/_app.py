@@ -1,6 +1,5 @@
 """The commands of `swarm` and their options, read by cyclopts."""
 
-import asyncio
 import sys
 from functools import partial
 from importlib.metadata import version
@@ -8,16 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
-from cyclopts.validators import Number
 
 from swarm.cli import _look as look
-
-Target = Annotated[str | None, Parameter(name=["--swarm", "-s"])]
-Name = Annotated[str, Parameter(name="--name")]
-Json = Annotated[bool, Parameter(name="--json", negative="")]
-Flag = Parameter(negative="")
-AtLeastOne = Annotated[int, Parameter(validator=Number(gte=1))]
-Seconds = Annotated[float, Parameter(validator=Number(gt=0))]
+from swarm.cli._options import AtLeastOne, Flag, Json, Name, Seconds, Target, looking
+from swarm.cli._tasks import tasks
 
 app: App = App(
     name="swarm",
@@ -33,12 +26,7 @@ app: App = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
-tasks: App = App(name="tasks", help="List, show, retry, cancel or resolve tasks.")
 app.command(tasks)
-
-
-def _looking(target: str | None, name: str, see: look.Look) -> int:
-    return asyncio.run(look.looking(target, name, see))
 
 
 # --- programs -------------------------------------------------------------------------
@@ -231,7 +219,7 @@ def doctor(
     from swarm.cli._store import check_store
 
     if path is None:
-        return _looking(swarm, name, partial(look.check_health, as_json=json))
+        return looking(swarm, name, partial(look.check_health, as_json=json))
     return check_store(path, target=salvage, as_json=json)
 
 
@@ -263,7 +251,7 @@ def top(
         One object a line.
     """
     see = partial(look.top, once=once, as_json=json, interval=interval)
-    return _looking(swarm, name, see)
+    return looking(swarm, name, see)
 
 
 @app.command
@@ -304,7 +292,7 @@ def events(
         limit=limit,
         as_json=json,
     )
-    return _looking(swarm, name, see)
+    return looking(swarm, name, see)
 
 
 @app.command
@@ -329,169 +317,6 @@ def trace(
     json
         One object a line.
     """
-    return _looking(
+    return looking(
         swarm, name, lambda source: look.show_trace(source, task, as_json=json)
     )
-
-
-# --- tasks ----------------------------------------------------------------------------
-
-
-@tasks.command(name="list")
-def list_tasks(
-    *,
-    swarm: Target = None,
-    name: Name = "default",
-    kind: str | None = None,
-    status: str | None = None,
-    agent: str | None = None,
-    error: str | None = None,
-    limit: AtLeastOne = 20,
-    json: Json = False,
-) -> int:
-    """List tasks, the newest first.
-
-    Parameters
-    ----------
-    swarm
-        Which swarm: see `swarm --help`.
-    name
-        The name of a swarm on a Redis server.
-    kind
-        A kind, or a pattern of kinds, as `research.*`.
-    status
-        pending, running, complete, failed, cancelled or escalated.
-    agent
-        Only tasks that this agent works on.
-
-    Error:
-        What the error of an attempt begins with.
-    limit
-        How many.
-    json
-        One object a line.
-    """
-    see = partial(
-        look.list_tasks,
-        kind=kind,
-        status=status,
-        agent=agent,
-        error=error,
-        limit=limit,
-        as_json=json,
-    )
-    return _looking(swarm, name, see)
-
-
-@tasks.command(name="show")
-def show_task(
-    task: str,
-    /,
-    *,
-    swarm: Target = None,
-    name: Name = "default",
-    json: Json = False,
-) -> int:
-    """Show a task: payload, attempts, steps, handoffs and audit trail.
-
-    Parameters
-    ----------
-    task
-        Its id.
-    swarm
-        Which swarm: see `swarm --help`.
-    name
-        The name of a swarm on a Redis server.
-    json
-        One object a line.
-    """
-    return _looking(
-        swarm, name, lambda source: look.show_task(source, task, as_json=json)
-    )
-
-
-@tasks.command(name="retry")
-def retry_task(
-    task: str,
-    /,
-    *,
-    reason: str,
-    swarm: Target = None,
-    name: Name = "default",
-) -> int:
-    """Try an escalated task again.
-
-    Parameters
-    ----------
-    task
-        Its id.
-    reason
-        Why; it is kept with the event.
-    swarm
-        Which swarm: see `swarm --help`.
-    name
-        The name of a swarm on a Redis server.
-    """
-    see = partial(look.act_on_task, action="retry", task_id=task, reason=reason)
-    return _looking(swarm, name, see)
-
-
-@tasks.command(name="cancel")
-def cancel_task(
-    task: str,
-    /,
-    *,
-    reason: str,
-    swarm: Target = None,
-    name: Name = "default",
-) -> int:
-    """Cancel a task.
-
-    Parameters
-    ----------
-    task
-        Its id.
-    reason
-        Why; it is kept with the event.
-    swarm
-        Which swarm: see `swarm --help`.
-    name
-        The name of a swarm on a Redis server.
-    """
-    see = partial(look.act_on_task, action="cancel", task_id=task, reason=reason)
-    return _looking(swarm, name, see)
-
-
-@tasks.command(name="resolve")
-def resolve_task(
-    task: str,
-    result: str,
-    /,
-    *,
-    reason: str,
-    swarm: Target = None,
-    name: Name = "default",
-) -> int:
-    """Complete an escalated task, or one that a person does, by hand.
-
-    Parameters
-    ----------
-    task
-        Its id.
-    result
-        Its result, as JSON.
-    reason
-        Why; it is kept with the event.
-    swarm
-        Which swarm: see `swarm --help`.
-    name
-        The name of a swarm on a Redis server.
-    """
-    see = partial(
-        look.act_on_task,
-        action="resolve",
-        task_id=task,
-        reason=reason,
-        value=result,
-    )
-    return _looking(swarm, name, see)
