@@ -32,6 +32,8 @@ asyncio.run(main())
 Swarm.open(...)` and `await swarm.close()` do the same without a block. Entering and
 leaving may happen in different tasks of one event loop, as in a fixture of
 pytest-asyncio. A swarm belongs to that loop; `swarm.portal()` lets other threads in.
+`Swarm.open(name, replace=True)` ends the swarms of this name first, so a notebook's
+cell can be run again.
 
 **The coordinator** is one task, called `swarm NAME`. It owns every other task of the
 swarm, does what comes due, and brings the end about. `swarm.explain()` shows it, and

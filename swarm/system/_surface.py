@@ -463,8 +463,9 @@ class Surface(Displayable):
     def explain(self) -> Explanation:
         """Return, as text, the turns, leases, waits and failures of all agents.
 
-        It is a `str`, which a notebook shows in lines. What the policy hides from this
-        identity is left out.
+        It is a `str`, which a notebook shows in lines; the swarm itself, displayed in a
+        notebook, shows the same in tables. What the policy hides from this identity is
+        left out.
         """
         coordinator = self._coordinator
         may_read = coordinator.reader_of(self._identity)
