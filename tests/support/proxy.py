@@ -38,6 +38,7 @@ class Proxy:
         drop_reply_if: Called with each request; true: the server gets it, and the
             connection is cut before the reply.
         drop_request_if: The same, but the server does not get it.
+        hold_if: The same, but the server gets it only by `deliver_held`.
     """
 
     def __init__(self, server_port: int, seed: int = 0) -> None:
@@ -45,6 +46,8 @@ class Proxy:
         self.cuts = 0
         self.drop_reply_if: Callable[[bytes], bool] = lambda data: False
         self.drop_request_if: Callable[[bytes], bool] = lambda data: False
+        self.hold_if: Callable[[bytes], bool] = lambda data: False
+        self.held: list[tuple[asyncio.StreamWriter, bytes]] = []
         self.port = 0
         self._server_port = server_port
         self._random = random.Random(seed)
@@ -72,6 +75,17 @@ class Proxy:
             self.cuts += 1
             writer.transport.abort()
 
+    async def deliver_held(self) -> None:
+        """Let the server have what was held back, on its old connection."""
+        for down, data in self.held:
+            down.write(data)
+            with suppress(OSError):
+                await down.drain()
+        await asyncio.sleep(0.1)
+        for down, _ in self.held:
+            down.transport.abort()
+        self.held.clear()
+
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
@@ -98,7 +112,8 @@ class Proxy:
                     task.cancel()
                 await asyncio.gather(*passing, return_exceptions=True)
         for each in pair:
-            each.transport.abort()
+            if all(each is not down for down, _ in self.held):
+                each.transport.abort()
         self._open.difference_update(pair)
 
     async def _requests(self, reader, down, cut) -> None:
@@ -106,6 +121,9 @@ class Proxy:
             await self._hold_back()
             if self.faults.is_silent:
                 continue
+            if self.hold_if(data):
+                self.held.append((down, data))
+                return
             chance = self._random.random()
             if chance < self.faults.cut_before or self.drop_request_if(data):
                 self.cuts += 1

@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 from swarm import (
+    ConflictError,
     Lagged,
     LeaseLost,
     OutcomeUnknown,
@@ -75,6 +76,36 @@ async def test_a_commit_that_never_reached_the_server_is_sent_again(server):
         proxy.drop_request_if = once(is_commit)
         assert await swarm.state.increment("shared.n", 1) == 1
         assert proxy.cuts == 1
+
+
+async def test_what_was_under_way_cannot_arrive_after_its_caller_heard_it_failed(
+    server,
+):
+    name = next(NAMES)
+    async with (
+        Proxy(server.port) as proxy,
+        Swarm(name, proxy.url) as one,
+        Swarm(name, server.url) as other,
+    ):
+        is_held = once(is_commit)
+
+        def hold(data: bytes) -> bool:
+            if is_held(data):
+                proxy.faults.is_open = False
+                return True
+            return False
+
+        proxy.hold_if = hold
+        creating = asyncio.ensure_future(one.state.set("shared.n", 1, if_absent=True))
+        while not proxy.held:
+            await asyncio.sleep(0.001)
+        await other.state.set("shared.n", 2)
+        proxy.faults.is_open = True
+        with pytest.raises(ConflictError):
+            await creating
+        await other.state.delete("shared.n")
+        await proxy.deliver_held()  # now its condition would hold
+        assert await other.state.get("shared.n", "absent") == "absent"
 
 
 async def test_an_outage_that_is_too_long_leaves_the_outcome_unknown(
