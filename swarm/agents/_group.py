@@ -20,7 +20,14 @@ from swarm.agents._restart import (
     check_intensity,
 )
 from swarm.errors import ConfigMismatch
-from swarm.model import OWNER, AgentIdentity, Backoff, check_choice, check_seconds
+from swarm.model import (
+    OWNER,
+    AgentIdentity,
+    Backoff,
+    check_choice,
+    check_seconds,
+    check_text,
+)
 from swarm.ports import Around, SpawnCall
 
 A = TypeVar("A", bound=Actor)
@@ -47,6 +54,8 @@ class SpawnOptions:
             TypeError: An option is of the wrong type.
             ValueError: A number is out of range.
         """
+        if self.name is not None:
+            check_text("the name of an agent", self.name)
         if type(self.mailbox) is not int or self.mailbox < 1:
             raise ValueError(f"a mailbox holds 1 request or more, not {self.mailbox!r}")
         check_seconds("shutdown", self.shutdown)

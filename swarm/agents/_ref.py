@@ -32,7 +32,7 @@ from swarm.agents._mailbox import State
 from swarm.agents._protocol import ResolvedMethod, resolve, resolve_name
 from swarm.agents._stream import Stream
 from swarm.errors import AgentDied, AskTimeout, Closed, DeadlockError, MailboxFull
-from swarm.model import AgentIdentity, Cause, Displayable, with_trace
+from swarm.model import AgentIdentity, Cause, Displayable, as_seconds, with_trace
 from swarm.ports import (
     AgentCall,
     current_cause,
@@ -139,11 +139,12 @@ class Ref(Displayable, Generic[A_co]):
         bounds what it asks for.
 
         Raises:
-            ValueError: The time is negative or not a number.
+            TypeError: The time is not a number.
+            ValueError: The time is negative or NaN.
         """
         if seconds is None:
             return Ref(self._cell, NEVER)
-        if not seconds >= 0:
+        if not as_seconds("a time-out", seconds) >= 0:
             raise ValueError(f"a time-out is 0 seconds or more, not {seconds!r}")
         return Ref(self._cell, float(seconds))
 

@@ -1,18 +1,30 @@
 """What a supervisor decides when an agent fails."""
 
 import enum
-from collections.abc import Sequence
-from typing import Final, Literal, TypeAlias, TypeVar, get_args
+import inspect
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal, TypeAlias, TypeVar, cast, get_args
 
 import attrs
 
-from swarm.model import Backoff, check_choice
+from swarm.model import Backoff, check_choice, shown
 
 Kind: TypeAlias = Literal["permanent", "transient", "temporary"]
 InHand: TypeAlias = Literal["fail", "redeliver"]
 Strategy: TypeAlias = Literal["one_for_one", "one_for_all", "rest_for_one"]
 
 M = TypeVar("M")
+
+
+def _error_classes(on: Iterable[type[Exception]]) -> tuple[type[Exception], ...]:
+    if isinstance(on, type):
+        name = on.__name__
+        raise TypeError(f"Restart.on takes a tuple of exception classes: ({name},)")
+    classes = tuple(on)
+    for error in cast("tuple[object, ...]", classes):
+        if not (inspect.isclass(error) and issubclass(error, Exception)):
+            raise TypeError(f"Restart.on takes exception classes, not {shown(error)}")
+    return classes
 
 
 @attrs.frozen
@@ -35,7 +47,7 @@ class Restart:
     within: float = attrs.field(default=60.0, kw_only=True)
     backoff: Backoff = attrs.field(factory=Backoff, kw_only=True)
     on: tuple[type[Exception], ...] = attrs.field(
-        default=(Exception,), kw_only=True, converter=tuple
+        default=(Exception,), kw_only=True, converter=_error_classes
     )
     in_hand: InHand = attrs.field(default="fail", kw_only=True)
 
@@ -44,9 +56,6 @@ class Restart:
         check_choice("Restart.kind", self.kind, get_args(Kind))
         check_choice("Restart.in_hand", self.in_hand, get_args(InHand))
         check_intensity("Restart", self.max, self.within)
-        for error in self.on:
-            if not issubclass(error, Exception):
-                raise TypeError(f"Restart.on takes exception classes, not {error!r}")
 
 
 class RestartDecision(enum.Enum):

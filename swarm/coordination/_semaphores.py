@@ -22,7 +22,7 @@ from swarm.coordination._semaphore_rules import (
     check_capacity,
     decide_resize,
 )
-from swarm.model import OWNER, AgentIdentity, Path
+from swarm.model import OWNER, AgentIdentity, Path, check_seconds, check_whole
 
 SEMAPHORES: Final = Path.of("semaphores")
 """The folder of their documents."""
@@ -324,6 +324,8 @@ class Limiter:
         per: float,
     ) -> None:
         """Limit to `number` in any `per` seconds."""
+        check_whole("permits", number, 1)
+        check_seconds("per", per)
         to_micro(per)
         self._path, self._blank = terms.open(identity, name, number, per)
         self._terms = terms

@@ -84,3 +84,13 @@ def check_text(what: str, value: object) -> None:
     """
     if not isinstance(value, str):
         raise TypeError(f"{what} is text, not {shown(value)}")
+
+
+def refuse_text(what: str, values: object) -> None:
+    """Refuse one text where many are meant: its characters would be taken for them.
+
+    Raises:
+        TypeError: The values are one text.
+    """
+    if isinstance(values, str):
+        raise TypeError(f"{what} takes a list of paths, not one text: {shown(values)}")

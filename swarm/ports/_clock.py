@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from swarm.ports._runtime import current_runtime
 
@@ -16,6 +16,7 @@ class Timer(Protocol):
         ...
 
 
+@runtime_checkable
 class Clock(Protocol):
     """Where swarm takes the time from."""
 

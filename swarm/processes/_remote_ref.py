@@ -24,7 +24,7 @@ from swarm.agents import (
     Stream,
 )
 from swarm.errors import AgentDied, MailboxFull, NoSuchAgent
-from swarm.model import AgentIdentity, Cause, with_trace
+from swarm.model import AgentIdentity, Cause, as_seconds, with_trace
 from swarm.ports import AgentCall, current_cause, current_trace, run_at_once
 from swarm.processes._calls import RemoteCall, encoded, log
 from swarm.processes._network import Network
@@ -165,7 +165,7 @@ class RemoteRef(Ref[A_co], Generic[A_co]):
 
     def within(self, seconds: float | None) -> "Ref[A_co]":
         """Return a ref whose requests wait at most `seconds`; None: for ever."""
-        if seconds is not None and not seconds >= 0:
+        if seconds is not None and not as_seconds("a time-out", seconds) >= 0:
             raise ValueError(f"a time-out is 0 seconds or more, not {seconds!r}")
         timeout = NEVER if seconds is None else float(seconds)
         record = AgentRecord(

@@ -25,6 +25,7 @@ from swarm.model import (
     Pattern,
     check_choice,
     dig,
+    shown,
     sort_key,
 )
 from swarm.state._inside import put_inside
@@ -71,6 +72,20 @@ def _to_pattern(pattern: Pattern | str) -> Pattern:
     return Pattern.parse(pattern) if isinstance(pattern, str) else pattern
 
 
+def _to_rights(rights: "Rights | str") -> Rights:
+    if isinstance(rights, Rights) or rights in ("r", "rw"):
+        return Rights(rights)
+    raise ValueError(f"rights are 'r' or 'rw', not {shown(rights)}")
+
+
+def _to_rule(rule: object) -> "Rule":
+    if isinstance(rule, Rule):
+        return rule
+    if isinstance(rule, tuple) and len(rule) == len(("role", "pattern", "rights")):
+        return Rule(*rule)
+    raise TypeError(f"a rule is a Rule or (role, pattern, rights), not {shown(rule)}")
+
+
 @attrs.frozen(repr=False)
 class Rule:
     """A role's rights over the places a pattern matches, and all below them.
@@ -86,7 +101,7 @@ class Rule:
 
     role: str
     pattern: Pattern = attrs.field(converter=_to_pattern)
-    rights: Rights = attrs.field(converter=Rights)
+    rights: Rights = attrs.field(converter=_to_rights)
     own: bool = False
 
     def __repr__(self) -> str:
@@ -172,11 +187,9 @@ class Policy:
         Raises:
             InvalidPath: A pattern cannot be read.
             ValueError: Rights are neither "r" nor "rw".
-            TypeError: A validator is not a synchronous function.
+            TypeError: A rule is none, or a validator is not a synchronous function.
         """
-        self.rules: tuple[Rule, ...] = tuple(
-            rule if isinstance(rule, Rule) else Rule(*rule) for rule in rules
-        )
+        self.rules: tuple[Rule, ...] = tuple(_to_rule(rule) for rule in rules)
         self.validators: tuple[tuple[Pattern, Validator], ...] = tuple(
             (Pattern.parse(pattern), _synchronous(validator))
             for pattern, validator in validators

@@ -14,6 +14,7 @@ from swarm.model import (
     Pattern,
     as_seconds,
     check_whole,
+    shown,
 )
 from swarm.ports import Guard, View
 from swarm.state._history import PastState, changes_below, changes_of
@@ -267,6 +268,8 @@ class StateHandle(WritableState, Displayable):
             TypeError: `work` is not an async function.
             Exception: Whatever `work` raised; nothing was written.
         """
+        if not callable(work):
+            raise TypeError(f"transact() takes an async function, not {shown(work)}")
 
         async def attempt() -> R:
             async with self.transaction(guard=guard) as tx:

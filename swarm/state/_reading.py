@@ -14,6 +14,7 @@ from swarm.model import (
     canonical,
     check_whole,
     dig,
+    refuse_text,
 )
 from swarm.ports import LoopBudget
 from swarm.state._key import Key
@@ -107,7 +108,9 @@ class ReadableState(ABC):
         Raises:
             InvalidPath: One of them is not a path.
             AccessDenied: The policy does not let this identity read one of them.
+            TypeError: They are one text, not a list.
         """
+        refuse_text("get_many", paths)
         names = {path: self._readable(path) for path in paths}
         found = await self._look(find_many, names.values())
         values: dict[str, JSON] = {}

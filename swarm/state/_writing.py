@@ -18,6 +18,8 @@ from swarm.model import (
     Path,
     Priority,
     Versioned,
+    refuse_text,
+    shown,
 )
 from swarm.ports import (
     Condition,
@@ -228,7 +230,10 @@ class WritableState(ReadableState):
             PathConflict: Two of them cannot stand together, or with what is there.
             InvalidValue: One is not JSON.
             LimitExceeded: One, or all together, would be too large.
+            TypeError: They are no dict.
         """
+        if not isinstance(values, Mapping):
+            raise TypeError(f"set_many takes a dict by path, not {shown(values)}")
         puts = [(self._writable(path), value) for path, value in values.items()]
         commit, _ = await self._apply(
             plan_many, puts, (), self._store.codec, guard=guard
@@ -260,8 +265,14 @@ class WritableState(ReadableState):
 
         Raises:
             Contention: Others were faster 64 times in a row.
+            TypeError: `change` is not a function.
             Exception: Whatever `change` raised; nothing was written.
         """
+        if not callable(change):
+            raise TypeError(
+                f"update() takes a function of the value, not {shown(change)}; "
+                "set() writes a value"
+            )
         place = self._writable(path)
 
         async def attempt() -> Versioned[Any]:
@@ -358,7 +369,9 @@ class WritableState(ReadableState):
 
         Raises:
             PathConflict: One of them is a folder.
+            TypeError: They are one text, not a list.
         """
+        refuse_text("delete_many", paths)
         places = [self._writable(path) for path in paths]
         _, count = await self._apply(
             plan_many, (), places, self._store.codec, guard=guard

@@ -219,7 +219,7 @@ def _file(url: str) -> Place:
 
 def _sqlite(url: str) -> Place:
     parts = urlsplit(url)
-    if parts.netloc or len(parts.path) < 2:
+    if not url.lower().startswith("sqlite:///") or len(parts.path) < 2:
         raise StorageUnsupported(
             "a SQLite store is sqlite:///relative.db or sqlite:////absolute.db, "
             f"not {url!r}"

@@ -112,6 +112,8 @@ class Swarm(Surface):
             )
         if policy is not None and not isinstance(policy, Policy):
             raise TypeError(f"policy takes a Policy, not {policy!r}")
+        if clock is not None and not isinstance(clock, Clock):
+            raise TypeError(f"clock takes a Clock, not {clock!r}")
         self._name = name
         self._config = SwarmConfig() if config is None else config
         self._policy = Policy.default() if policy is None else policy

@@ -14,6 +14,7 @@ from swarm.model import (
     AgentIdentity,
     Displayable,
     Path,
+    check_choice,
     check_seconds,
     check_text,
     check_whole,
@@ -401,6 +402,8 @@ class Handoffs:
             status: How far they have come.
             limit: How many at most.
         """
+        if status is not None:
+            check_choice("status", status, tuple(HandoffStatus))
         wanted = None if status is None else HandoffStatus(status)
         task_id = None if task is None else task_id_of(task)
         check_whole("limit", limit, 1)

@@ -6,6 +6,7 @@ from typing import Final
 from swarm.model import (
     AgentIdentity,
     as_seconds,
+    check_choice,
     check_seconds,
     check_text,
     check_whole,
@@ -147,6 +148,8 @@ class Tasks(TaskSubmitter):
             ValueError: There is no such status.
         """
         check_whole("limit", limit, 0)
+        if status is not None:
+            check_choice("status", status, tuple(TaskStatus))
         wanted = None if status is None else TaskStatus(status)
         selector = None if kind is None else TaskSelector(kind, ())
         index = self.manager.index

@@ -1,0 +1,66 @@
+"""Wrong arguments: one clear error each, which names the argument."""
+
+import pytest
+
+from swarm import Agent, Policy, Restart, Swarm
+from swarm.errors import StorageUnsupported
+from swarm.storage import find_place
+from tests.support.virtual_loop import virtual
+
+
+class Worker(Agent):
+    async def work(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda s: s.state.get_many("abc"), TypeError, "get_many takes a list of"),
+        (lambda s: s.state.delete_many("abc"), TypeError, "delete_many takes a list"),
+        (lambda s: s.state.set_many([("a", 1)]), TypeError, "set_many takes a dict"),
+        (lambda s: s.state.update("a", 1), TypeError, r"update\(\) takes a function"),
+        (lambda s: s.state.transact(1), TypeError, r"transact\(\) takes an async"),
+        (lambda s: s.spawn(Worker, name=3), TypeError, "the name of an agent is text"),
+    ],
+)
+@virtual
+async def test_a_wrong_argument_is_named(call, error, says):
+    async with Swarm() as swarm:
+        await swarm.state.set("a", 1)
+        with pytest.raises(error, match=says):
+            await call(swarm)
+        assert await swarm.state.get("a") == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda s, _: s.tasks.find(status="done"), ValueError, "status is one of pend"),
+        (lambda s, _: s.limiter("a", 1, per=0), ValueError, "per is finite and above"),
+        (lambda s, _: s.limiter("a", 0, per=1), ValueError, "permits is 1 or more"),
+        (lambda _, ref: ref.within("30"), TypeError, "a time-out is a number of sec"),
+    ],
+)
+@virtual
+async def test_a_wrong_argument_of_a_plain_method_is_named(call, error, says):
+    async with Swarm() as swarm:
+        ref = await swarm.spawn(Worker)
+        with pytest.raises(error, match=says):
+            call(swarm, ref)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "says"),
+    [
+        (lambda: Restart(on=ValueError), TypeError, "on takes a tuple of exception"),
+        (lambda: Restart(on=("x",)), TypeError, "on takes exception classes"),
+        (lambda: Policy([("a", "b", "q")]), ValueError, "rights are 'r' or 'rw'"),
+        (lambda: Policy(["abc"]), TypeError, "a rule is a Rule or"),
+        (lambda: Swarm(clock=3), TypeError, "clock takes a Clock, not 3"),
+        (lambda: find_place("sqlite:run.db"), StorageUnsupported, "sqlite:///relat"),
+        (lambda: find_place("sqlite:/run.db"), StorageUnsupported, "sqlite:///relat"),
+    ],
+)
+def test_a_wrong_argument_of_a_class_is_named(make, error, says):
+    with pytest.raises(error, match=says):
+        make()
