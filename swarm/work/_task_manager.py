@@ -300,7 +300,9 @@ class TaskManager(TaskCommitter):
         Args:
             most: How many tasks are looked at; None: all.
         """
-        pending = islice(self.index.pending(), most)
+        pending = list(islice(self.index.pending(), most))
+        if not pending:
+            return Counter()
         return count_reasons(pending, self.now(), self.all_servers(), self.is_alive)
 
     def describe(self) -> list[str]:
