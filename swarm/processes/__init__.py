@@ -43,7 +43,12 @@ other processes do that: its agents leave the registry, its requests the queues 
 and semaphores, and its arrivals break their barriers. Leases and claims end at their
 own time. A process that was only slow finds out: its leases count as lost before
 anything else, it gives back its claims, joins again under another id, and its agents
-are registered again, except for those whose names were taken.
+are registered again, except for those whose names were taken. Code that blocks the
+event loop for that long has the same effect.
+
+**One program in several processes** spawns agents without a name, each of which gets
+one that says its process, or singletons: a name that an agent of another process has is
+`NameTaken`.
 
 **Agents elsewhere.** `agents.get`, `find`, `in` and iteration answer over all
 processes. Requests go to the other process's inbox; what differs from a local `Ref`:

@@ -49,6 +49,8 @@ class Membership:
         on_lost: Called when this process was taken for dead, as soon as it knows.
         give_up: Awaited then: what it held is to leave the tree.
         on_joined: Awaited when it has joined again, as another process.
+        on_renewed: Called after each renewal, to look for what the log did not tell
+            because a part of it was lost.
     """
 
     def __init__(self, kernel: Kernel, tail: Tail, clock: Clock, ttl: float) -> None:
@@ -69,6 +71,8 @@ class Membership:
         self.on_lost: list[Callable[[], object]] = []
         self.give_up: Callable[[str], Awaitable[object]] = _nothing
         self.on_joined: Callable[[], Awaitable[object]] = _nothing
+        self.on_renewed: list[Callable[[], object]] = [self._look]
+        self._seen: set[str] = set()
         self._start: Callable[[Coroutine[Any, Any, Any], str], object] | None = None
         self._ignore: Callable[[], None] | None = None
         self._is_lost = False
@@ -143,6 +147,8 @@ class Membership:
                     self._lose()
                 if self._is_lost:
                     await self._join_again()
+                for told in self.on_renewed:
+                    told()
             except Closed:
                 return
             except SwarmError as error:
@@ -152,6 +158,13 @@ class Membership:
         life = int(self._ttl * MICRO)
         _, is_alive = await self._kernel.apply(TIME, plan_renewal, self.record, life)
         return bool(is_alive)
+
+    def _look(self) -> None:
+        """Find the processes that have gone unheard."""
+        alive = set(self.processes())
+        gone, self._seen = self._seen - alive, alive
+        for process in gone - {self.id}:
+            self._has_gone(process, is_dead=True)
 
     def _lose(self) -> None:
         """Count everything that this process held as lost."""
@@ -208,6 +221,10 @@ class Membership:
             self._lose()
             self._wake()
             return
+        self._has_gone(process, is_dead=is_dead)
+
+    def _has_gone(self, process: str, *, is_dead: bool) -> None:
+        self._seen.discard(process)
         for told in self.on_gone:
             told(process)
         if is_dead and self._start is not None:

@@ -168,6 +168,12 @@ class Singletons:
         except SwarmError as error:
             log.warning("singleton '%s' cannot be started here: %s", name, error)
 
+    def look(self) -> None:
+        """Start what no process runs, though the log did not say so."""
+        for name in self.standing_by:
+            if name not in self._running and self._network.record(name) is None:
+                self._take_over_soon(name)
+
     def lose(self) -> None:
         """End the singletons here at once: they may live elsewhere by now."""
         for name, cell in tuple(self._running.items()):

@@ -74,6 +74,9 @@ if TYPE_CHECKING:  # a hello world loads neither
 
 OnFailure: TypeAlias = Literal["end", "log"]
 
+_GOODBYE: Final = 5.0
+"""Seconds that a process takes at most to say goodbye to the others."""
+
 log: Final = logging.getLogger("swarm")
 
 
@@ -578,13 +581,17 @@ class Coordinator:
             timer.cancel()
 
     async def _leave(self, membership: "Membership") -> None:
-        """Say goodbye to the other processes: what this one holds is free at once."""
+        """Say goodbye to the other processes: what this one holds is free at once.
+
+        A server that does not answer keeps nobody: all of it ends by itself.
+        """
         process = membership.id
-        try:
-            await self.coordination.forget(lambda other: other == process, leases=True)
-        except SwarmError as error:
-            log.warning("process %s still holds something: %s", process, error)
-        await membership.leave()
+        with anyio.move_on_after(_GOODBYE):
+            try:
+                await self.coordination.forget(lambda p: p == process, leases=True)
+            except SwarmError as error:
+                log.warning("process %s still holds something: %s", process, error)
+            await membership.leave()
 
     def _end_all(self) -> None:
         if self.phase in (Phase.OPEN, Phase.DRAINING):

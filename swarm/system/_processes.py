@@ -88,6 +88,7 @@ class Connection:
         membership.bury = coordinator.coordination.forget
         membership.on_gone.append(self._answers.forget)
         membership.on_lost += (self._lose, self._answers.lose, self._singletons.lose)
+        membership.on_renewed.append(self._singletons.look)
         membership.give_up = self._give_up
         membership.on_joined = self._come_back
 

@@ -6,6 +6,7 @@ import pytest
 
 from swarm import (
     Agent,
+    AgentDied,
     BrokenBarrier,
     LeaseLost,
     LockTimeout,
@@ -20,6 +21,9 @@ CONFIG = SwarmConfig(process_ttl=9.0, ask_timeout=60.0)
 
 
 class Worker(Agent):
+    async def wait(self) -> None:
+        await asyncio.get_running_loop().create_future()
+
     async def work(self, n: int = 1) -> int:
         return n
 
@@ -207,6 +211,35 @@ async def test_an_agent_whose_name_was_taken_meanwhile_ends():
         assert await ada.ended() == "failed"
         await settle()
         assert await names(one) == ["ada"]
+
+
+@virtual
+async def test_a_death_that_the_log_did_not_tell_is_noticed_at_the_next_renewal():
+    server = MemoryServer()
+    one, two = swarms(server)
+    async with one, two:
+        await one.spawn(Worker, name="ada")
+        await settle()
+        waiting = asyncio.ensure_future(two.agents["ada"].within(None).ask(Worker.wait))
+        await asyncio.sleep(4)  # a renewal has seen the other process
+        two._coordinator.membership._ignore()
+        await cut_off(server, one, 0)
+        await asyncio.sleep(3)
+        with pytest.raises(AgentDied):
+            await waiting
+        assert await names(two) == []
+        server.reconnect(0)
+        await settle()
+
+
+@virtual
+async def test_a_server_that_does_not_answer_does_not_keep_a_swarm_from_its_end():
+    server = MemoryServer()
+    (one,) = swarms(server, 1)
+    async with one:
+        server.cut_off(0)
+        began = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() - began < 20
 
 
 def test_what_follows_from_a_death_is_the_same_under_every_schedule():

@@ -136,6 +136,17 @@ async def test_a_singleton_alone_is_started_again_by_the_same_process():
 
 
 @virtual
+async def test_it_moves_also_when_the_log_did_not_tell():
+    async with pair() as (server, one, two):
+        await spawn(one)
+        ref = await spawn(two)
+        two._coordinator.singletons._ignore()
+        server.cut_off(0)
+        await asyncio.sleep(13)
+        assert await ref.ask(Leader.lead) == two._coordinator.origin
+
+
+@virtual
 async def test_one_that_is_stopped_is_over_for_all_until_it_is_spawned_again():
     async with pair() as (_, one, two):
         await spawn(one)
