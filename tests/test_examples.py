@@ -31,6 +31,11 @@ def opens_memory(example: Path) -> bool:
     return "async with Swarm() as swarm" in text and "swarm.testing" not in text
 
 
+def bare(line: str) -> str:
+    """Return a line without what depends on who comes first, as on a real store."""
+    return re.sub(r"\d+", "#", re.sub(r"-p\d+-(\d)", r"-\1", line))
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     if find_server() is None:
@@ -58,7 +63,5 @@ def test_an_example_prints_the_same_on_every_storage(
     defaults = (example.stem, urls[storage])
     monkeypatch.setattr(Swarm.__init__, "__defaults__", defaults)
     runpy.run_path(str(example), run_name="__main__")
-    printed = capsys.readouterr().out
-    # Two agents may print in another order, and a name tells its process on a server.
-    printed = re.sub(r"-p0-(\d)", r"-\1", printed)
-    assert sorted(printed.splitlines()) == sorted(promised_by(example))
+    printed = capsys.readouterr().out.splitlines()
+    assert sorted(map(bare, printed)) == sorted(map(bare, promised_by(example)))
