@@ -28,7 +28,10 @@ class SwarmMetrics:
         for name, unit, description in _GAUGES:
             meter.create_observable_gauge(name, [self._reader(name)], unit, description)
         meter.create_observable_counter(
-            names.COMMITS, [self._reader(names.COMMITS)], "{commit}", "Commits made"
+            names.COMMITS,
+            [self._reader(names.COMMITS)],
+            "{commit}",
+            "Commits since it opened",
         )
 
     def _reader(self, name: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
@@ -51,9 +54,10 @@ class SwarmMetrics:
         source = source_of(swarm)
         assert source is not None  # it is open
         clock, lag = source.coordinator.clock, 0.0
+        first = source.tail.revision
         try:
             while True:
-                self._newest[swarm.name] = _values(swarm, lag)
+                self._newest[swarm.name] = _values(swarm, lag, first)
                 due = clock.monotonic() + self._interval
                 await clock.sleep(self._interval)
                 lag = max(0.0, clock.monotonic() - due)
@@ -61,8 +65,8 @@ class SwarmMetrics:
             self._newest.pop(swarm.name, None)
 
 
-def _values(swarm: Any, lag: float) -> dict[str, _Values]:
-    """Return the values of every instrument."""
+def _values(swarm: Any, lag: float, first: int) -> dict[str, _Values]:
+    """Return the values of every instrument; commits count from revision `first`."""
     facts = overview(swarm)
     tasks, coordination = facts["tasks"], facts["locks"]
     mailboxes: dict[str, int] = {}
@@ -91,7 +95,7 @@ def _values(swarm: Any, lag: float) -> dict[str, _Values]:
         names.LOCKS_HELD: [(coordination["held"], {})],
         names.LOCKS_WAITING: [(coordination["queued"], {})],
         names.LOCK_WAIT: [(max(waits, default=0.0), {})],
-        names.COMMITS: [(facts["revision"], {})],
+        names.COMMITS: [(facts["revision"] - first, {})],
         names.DEAD_LETTERS: [(facts["events"]["dead_letters"], {})],
         names.LOOP_LAG: [(lag, {})],
     }

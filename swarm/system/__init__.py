@@ -46,6 +46,10 @@ end from inside; `close()` from inside would wait for itself and is a `DeadlockE
 Code that ignores its cancellation is left behind with a `ShutdownTimeout`, and
 `close()` returns. A closed swarm raises `Closed` everywhere.
 
+**Interceptors.** `Swarm(interceptors=[...])` runs code of yours around spawns, asks,
+tells, turns, publishing, handlers, submits, attempts, steps and handoffs; see
+`swarm.Interceptor`. `swarm.observability.telemetry()` is one for OpenTelemetry.
+
 **Recording.** `swarm.record("run.jsonl")` writes down what the program asks of the
 swarm; `swarm replay run.jsonl --as-test` makes a test of a run that failed.
 

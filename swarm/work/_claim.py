@@ -1,6 +1,7 @@
 """A claim: what a worker may do with a task, and the block that runs under it."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
 
@@ -222,11 +223,11 @@ class Claim(HeldClaim):
             return is_ours
         try:
             if error is None:
-                await self.complete(result)
+                await self._unless_cancelled(self.complete(result))
             elif is_ours:
                 await self._end(decide_cancelled, self._right)
             elif isinstance(error, Exception):
-                await self.fail(error)
+                await self._unless_cancelled(self.fail(error))
             else:
                 request = (self._right, "release", 0, "its worker was cancelled")
                 await self._end(decide_give_back, request)
@@ -234,6 +235,14 @@ class Claim(HeldClaim):
             if error is None:
                 raise
         return is_ours
+
+    async def _unless_cancelled(self, ending: Coroutine[Any, Any, None]) -> None:
+        """End the claim; if the worker is cancelled before that, give the task back."""
+        try:
+            await ending
+        except asyncio.CancelledError:
+            await self.give_up("its worker was cancelled")
+            raise
 
 
 def adopt(

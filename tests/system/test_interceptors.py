@@ -25,7 +25,7 @@ from swarm import (
     serves,
 )
 from swarm.ports import current_trace
-from swarm.testing import explore
+from swarm.testing import explore, sweep_cancel
 from tests.support.virtual_loop import virtual
 
 HOOKS = [
@@ -721,3 +721,39 @@ def test_interceptors_work_in_a_simulation():
 
     report = explore(program, schedules=50)
     assert report.failure is None
+
+
+def test_a_cancelled_worker_inside_interceptors_loses_no_task():
+    class Slow(Interceptor):
+        async def attempt(self, call, proceed):
+            await asyncio.sleep(1)
+            try:
+                return await proceed(call)
+            finally:
+                await asyncio.sleep(0)
+
+        async def ask(self, call, proceed):
+            await asyncio.sleep(0)
+            return await proceed(call)
+
+    async def program():
+        async with Swarm(interceptors=[Slow()]) as swarm:
+            echo = await swarm.spawn(Echo)
+            task = await swarm.tasks.submit("block", max_retries=0)
+
+            async def work():
+                async with swarm.tasks.claim("block"):
+                    await echo.ask(Echo.echo, "x")
+
+            worker = asyncio.create_task(work(), name="worker")
+            await asyncio.gather(worker, return_exceptions=True)
+            record = await task.record()
+            assert record.status in ("pending", "complete"), record.status
+            if record.status == "pending":  # it can be claimed again at once
+                async with swarm.tasks.claim("block", timeout=1):
+                    pass
+            assert echo.load == 0
+
+    report = sweep_cancel(program, tasks=["worker"])
+    assert report.failure is None, report.failure.explain()
+    assert report.schedules > 5

@@ -42,6 +42,26 @@ async def test_a_cancelled_claim_leaves_the_task_to_others(kind, steps):
             assert claim.task_id == task.id
 
 
+@pytest.mark.parametrize("error", [None, ValueError])
+@pytest.mark.parametrize("steps", STEPS[1:])
+async def test_a_block_that_is_cancelled_at_its_end_ends_its_claim(kind, steps, error):
+    async with offices(kind) as office:
+        tasks = office.tasks()
+        task = await tasks.submit("a", max_retries=0)
+        claim = await tasks.claim("a")
+
+        async def work():
+            async with claim:
+                if error is not None:
+                    raise error
+
+        await cancelled_after(work(), steps)
+        await quiet(50)
+        assert (await task.record()).status in ("pending", "complete", "failed")
+        assert office.manager.claims == {}
+        assert office.failures == []
+
+
 @pytest.mark.parametrize("steps", STEPS[1:])
 async def test_a_cancelled_completion_completes_the_task_or_gives_it_back(kind, steps):
     async with offices(kind) as office:
