@@ -86,9 +86,9 @@ class SqliteJournal:
         self._lock.take()
         try:
             with _told_by_sqlite(self.path):
-                is_new = self._make_file()
+                self._make_file()
                 self._database = self._connect(f"{self.path.as_uri()}?mode=rw")
-                if is_new:
+                if self._is_blank():
                     self._begin()
                     return Recovered(report=RecoveryReport(epoch=1))
                 recovered = self._read()
@@ -153,20 +153,28 @@ class SqliteJournal:
             self._disconnect()
         return blocks, entries
 
-    def _make_file(self) -> bool:
-        """Make the file for its owner only; return whether it is a new one."""
+    def _make_file(self) -> None:
+        """Make the file for its owner only, if there is none."""
         try:
             if self.path.is_symlink():
                 raise StorageFailed(f"{self.path} is a symbolic link")
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
             os.close(os.open(self.path, flags, 0o600))
         except FileExistsError:
-            return self.path.stat().st_size == 0
+            pass
         except OSError as error:
             if isinstance(error, StorageFailed):
                 raise
             raise StorageFailed(f"could not make {self.path}: {error}") from error
-        return True
+
+    def _is_blank(self) -> bool:
+        """Return whether the database is new, or who made it died before the tables.
+
+        The file is not empty then: SQLite writes its first page for `journal_mode`.
+        """
+        (tables,) = self._run("SELECT count(*) FROM sqlite_master").fetchone()
+        (application,) = self._run("PRAGMA application_id").fetchone()
+        return bool(tables == 0 and application == 0)
 
     def _connect(self, uri: str) -> sqlite3.Connection:
         database = sqlite3.connect(

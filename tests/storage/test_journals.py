@@ -2,11 +2,13 @@
 
 import os
 import resource
+import sqlite3
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,6 +52,10 @@ class TestSqliteProcess(JournalContract):
         return SqliteJournal(
             place / "store.db", "process", compress="zlib", long=self.long
         )
+
+
+class Died(BaseException):
+    """The process ends here."""
 
 
 class QuickDisk(Disk):
@@ -256,6 +262,39 @@ def no_file_beyond(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("dies_at", ["journal_mode", "BEGIN", "CREATE", "COMMIT"])
+def test_a_database_is_opened_after_a_death_while_it_was_made(
+    tmp_path: Path, dies_at: str
+) -> None:
+    """SQLite writes a page of its own before swarm has written anything."""
+
+    class Dying(SqliteJournal):
+        def _run(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+            if dies_at in sql:
+                raise Died
+            return super()._run(sql, values)
+
+    path = tmp_path / "store.db"
+    with pytest.raises(Died):
+        Dying(path).open()
+    journal = SqliteJournal(path)
+    assert not journal.open().entries
+    journal.append(entries(1, 3, 2))
+    journal.close()
+    assert len(SqliteJournal(path).open().entries) == len(entries(1, 3, 2))
+
+
+def test_a_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE theirs (id INTEGER)")
+    database.close()
+    before = path.read_bytes()
+    with pytest.raises(StateCorruption, match="not a database of swarm"):
+        SqliteJournal(path).open()
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("kind", ["file", "sqlite"])
