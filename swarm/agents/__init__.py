@@ -88,6 +88,10 @@ tasks. An agent whose turn leaves a task group, a scope, a time-out or a capture
 agent fails, and no other agent is touched. Use `exit_stack` for what outlives a turn:
 then the failure is the task group's own error.
 
+**Several processes** that share a tree have one registry; a `Ref` of an agent in
+another process is used as any other. `spawn(..., singleton=True)` runs at most one
+agent of a name over all of them. See `swarm.processes`.
+
 **Limits.** A mailbox holds 1,024 requests (`mailbox=`); as many interleaved ones have
 room of their own. The first step of an ask to an idle agent runs in the call stack of
 its asker, at most 512 in one turn of the loop and 16 deep. The registry remembers the

