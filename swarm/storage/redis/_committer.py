@@ -178,8 +178,8 @@ class Committer:
             reply = await self._wire.send(
                 "EVALSHA",
                 self._script,
-                7,
-                *self._keys[:6],
+                6,
+                *self._keys[:5],
                 operation,
                 *parts,
                 changes=commit is not None,
@@ -188,7 +188,7 @@ class Committer:
             if "NOSCRIPT" not in str(error):
                 raise
             reply = await self._wire.send(
-                *("EVAL", COMMIT, 7, *self._keys[:6], operation, *parts),
+                *("EVAL", COMMIT, 6, *self._keys[:5], operation, *parts),
                 changes=commit is not None,
             )
         finally:

@@ -207,7 +207,7 @@ def number_commit(commit: Commit, revision: int) -> None:
 def packed_document(document: Document) -> Written:
     """Return a document as the script takes it."""
     line = b"" if document.is_deleted else encode_document(document)
-    return Written(document.path.text, line, document.expires)
+    return Written(document.path.text, line)
 
 
 def ancestors(documents: Sequence[Document]) -> list[str]:

@@ -17,65 +17,61 @@ KEPT: Final = 600_000_000
 """Microseconds for which the server remembers the outcome of an operation."""
 
 COMMIT: Final = """
-local known = redis.call('GET', KEYS[7])
+local call, args = redis.call, ARGV
+local known = call('GET', KEYS[6])
 if known then
   local new, old, time = string.match(known, '(%S+) (%S+) (%S+)')
   return {1, new, old, time}
 end
-local at = 0
-local function take() at = at + 1; return ARGV[at] end
-local function text(n) return string.format('%.0f', n) end
-local clock = redis.call('TIME')
+local clock = call('TIME')
 local now = clock[1] * 1000000 + clock[2]
-local revision = tonumber(redis.call('GET', KEYS[1]) or '0')
-local earliest, latest = tonumber(take()), tonumber(take())
-if latest > 0 and (now < earliest or now > latest) then
-  return {2, text(revision), '', text(now)}
+local function text(n) return string.format('%.0f', n) end
+local old = call('GET', KEYS[1]) or '0'
+if now < tonumber(args[1]) or now > tonumber(args[2]) then
+  return {2, old, '', text(now)}
 end
-for _ = 1, tonumber(take()) do
-  local path, version = take(), take()
-  if (redis.call('HGET', KEYS[3], path) or '0') ~= version then
-    return {0, text(revision), path, text(now)}
+local at = 4
+for _ = 1, tonumber(args[3]) do
+  if (call('HGET', KEYS[3], args[at]) or '0') ~= args[at + 1] then
+    return {0, old, args[at], text(now)}
   end
+  at = at + 2
 end
-for _ = 1, tonumber(take()) do
-  local folder, upto = take(), tonumber(take())
-  if tonumber(redis.call('HGET', KEYS[4], folder) or '0') > upto then
-    return {0, text(revision), folder, text(now)}
+local count = tonumber(args[at])
+at = at + 1
+for _ = 1, count do
+  local changed = call('HGET', KEYS[4], args[at])
+  if changed and tonumber(changed) > tonumber(args[at + 1]) then
+    return {0, old, args[at], text(now)}
   end
+  at = at + 2
 end
-local entry = take()
-if entry == '' then return {1, text(revision), text(revision), text(now)} end
-local new = revision + 1
+local entry, floor, length = args[at], args[at + 1], args[at + 2]
+if entry == '' then return {1, old, old, text(now)} end
+local new = math.max(tonumber(old), tonumber(floor)) + 1
 if now > new then new = now end
-local floor = tonumber(take()) + 1
-if floor > new then new = floor end
 local name = text(new)
-local length = take()
-for _ = 1, tonumber(take()) do
-  local path, body, expires = take(), take(), take()
+count = tonumber(args[at + 3])
+at = at + 4
+for _ = 1, count do
+  local path, body = args[at], args[at + 1]
   if body == '' then
-    redis.call('HDEL', KEYS[2], path)
-    redis.call('HDEL', KEYS[3], path)
+    call('HDEL', KEYS[2], path)
+    call('HDEL', KEYS[3], path)
   else
-    redis.call('HSET', KEYS[2], path, name .. ' ' .. body)
-    redis.call('HSET', KEYS[3], path, name)
+    call('HSET', KEYS[2], path, name .. ' ' .. body)
+    call('HSET', KEYS[3], path, name)
   end
-  if expires == '' then
-    redis.call('ZREM', KEYS[5], path)
-  else
-    redis.call('ZADD', KEYS[5], expires, path)
-  end
+  at = at + 2
 end
-for _ = 1, tonumber(take()) do redis.call('HSET', KEYS[4], take(), name) end
-redis.call('SET', KEYS[1], name)
-redis.call('XADD', KEYS[6], 'MAXLEN', '~', length, name .. '-0',
-           'p', text(revision), 'o', KEYS[7], 'c', entry)
-redis.call('SET', KEYS[7], name .. ' ' .. text(revision) .. ' ' .. text(now),
-           'EX', '%d')
-return {1, name, text(revision), text(now)}
+for n = at, #args do call('HSET', KEYS[4], args[n], name) end
+call('SET', KEYS[1], name)
+call('XADD', KEYS[5], 'MAXLEN', '~', length, name .. '-0',
+     'p', old, 'o', KEYS[6], 'c', entry)
+call('SET', KEYS[6], name .. ' ' .. old .. ' ' .. text(now), 'EX', '%d')
+return {1, name, old, text(now)}
 """.replace("%d", str(KEPT // 1_000_000))
-"""KEYS: revision, documents, versions, folders, due, log, operation."""
+"""KEYS: revision, documents, versions, folders, log, operation."""
 
 
 class Keys(NamedTuple):
@@ -85,7 +81,6 @@ class Keys(NamedTuple):
     documents: str
     versions: str
     folders: str
-    due: str
     log: str
     snapshots: str
     operation: str
@@ -99,7 +94,6 @@ class Keys(NamedTuple):
             f"{slot}:docs",
             f"{slot}:vers",
             f"{slot}:folders",
-            f"{slot}:due",
             f"{slot}:log",
             f"{slot}:snaps",
             f"{slot}:op:",
@@ -112,12 +106,10 @@ class Written(NamedTuple):
     Attributes:
         path: Where it stands.
         body: Its line; b"" deletes it.
-        expires: When it ends, in kernel time, or None.
     """
 
     path: str
     body: bytes
-    expires: int | None
 
 
 def pack(
@@ -135,7 +127,7 @@ def pack(
     Args:
         versions: The version that each of these paths must have; 0: absent.
         folders: The revision after which nothing at or below each may have changed.
-        window: Between which server times the commit holds; (0, 0): at any.
+        window: Between which server times the commit holds.
         entry: The log entry; b"": only check.
         writes: The documents.
         ancestors: The folders above them.
@@ -153,8 +145,7 @@ def pack(
     if not entry:
         return parts
     parts += (floor, length, len(writes))
-    for path, body, expires in writes:
-        parts += (path, body, "" if expires is None else expires)
-    parts.append(len(ancestors))
+    for written in writes:
+        parts += written
     parts += ancestors
     return parts
