@@ -1,9 +1,10 @@
 """Record a run: what the program asked of its swarm, when, and what came of it."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable
-from os import PathLike, fspath
+from os import PathLike
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Final, Self
 from weakref import WeakKeyDictionary
@@ -83,13 +84,14 @@ class Recording(Interceptor):
     """
 
     def __init__(self, coordinator: Coordinator, path: "str | PathLike[str]") -> None:
-        """Write to a file, which is replaced.
+        """Write to a file, which is replaced; a new one is for this user only.
 
         Raises:
             OSError: The file cannot be written.
         """
         self._coordinator = coordinator
-        self._file: IO[bytes] | None = open(fspath(path), "wb")  # noqa: SIM115
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        self._file: IO[bytes] | None = os.fdopen(file, "wb")
         self._began = coordinator.now()
         self._count = 0
         self._tasks: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()

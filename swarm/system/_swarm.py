@@ -457,8 +457,9 @@ class Swarm(Surface):
         Not recorded: what agents get from elsewhere (I/O, chance, clocks of their
         own), locks, claims, handlers and streams of the program, agents that it stops
         or kills, the storage, the policy and interceptors. Handlers that were
-        subscribed before are not slowed down. Arguments are written as they are;
-        values that are no JSON, records, enums or refs only as text.
+        subscribed before are not slowed down. Arguments are written as they are, with
+        the secrets in them, so a new file can be read by its user only; values that
+        are no JSON, records, enums or refs are written as text.
 
         Args:
             path: The file, JSON lines; it is replaced.

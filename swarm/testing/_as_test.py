@@ -92,7 +92,7 @@ def load_run_file(path: Path) -> RecordedRun:
             line = orjson.loads(text)
         except orjson.JSONDecodeError as error:
             raise InvalidValue(f"{path}:{number} is no JSON: {error}") from None
-        if not isinstance(line, dict) or "do" not in line:
+        if not isinstance(line, dict) or not _is_line(line):
             raise InvalidValue(f"{path}:{number} is no line of a recording")
         lines.append(line)
     start = lines[0] if lines else {}
@@ -107,6 +107,18 @@ def load_run_file(path: Path) -> RecordedRun:
     ended = next((line for line in lines if line["do"] == "ended"), None)
     return RecordedRun(
         start=start, inputs=tuple(inputs.values()), lines=lines, ended=ended
+    )
+
+
+def _is_line(line: Mapping[str, Any]) -> bool:
+    """Return whether a line has what each line of its kind has."""
+    what = line.get("do")
+    is_numbered = what == "end" or what in _INPUTS
+    return (
+        isinstance(what, str)
+        and (what == "recording" or type(line.get("t")) in (int, float))
+        and (not is_numbered or type(line.get("n")) is int)
+        and (what not in _INPUTS or type(line.get("task")) is int)
     )
 
 
@@ -285,10 +297,10 @@ def _docstring(
     yield "clocks), locks, claims, handlers and streams of the program, agents that it"
     yield "stopped or killed, the storage, the policy and interceptors."
     yield '"""'
-    if sum(line["do"] == "turn" for line in run.lines):
+    turns = [line for line in run.lines if line["do"] == "turn"]
+    if turns:
         yield ""
         yield "# The turns began in this order:"
-        turns = [line for line in run.lines if line["do"] == "turn"]
         for line in turns[:12]:
             said = _one_line(f"{line['agent']}: {line['method']}")
             yield f"#   {float(line['t']):9.3f} s  {said}"
@@ -359,6 +371,8 @@ def _step(
         call = _call(each.line, code)
     except InvalidValue as problem:
         raise InvalidValue(f"input {each.number}: {problem}") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        raise InvalidValue(f"input {each.number} is damaged: {problem!r}") from None
     note = "" if each.end is not None else "  # had not ended"
     yield f"run.step({', '.join(settings)}).{call}{note}"
 

@@ -196,6 +196,13 @@ async def test_a_recording_is_stopped_by_hand_or_as_a_block(tmp_path):
     assert lines(tmp_path / "two.jsonl", "ended")[0]["error"]["message"] == "'other'"
 
 
+async def test_a_recording_is_for_its_user_only(tmp_path):
+    path = tmp_path / "run.jsonl"
+    async with Swarm("shop") as swarm:
+        swarm.record(path)
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
 async def test_a_swarm_that_is_not_open_records_nothing(tmp_path):
     with pytest.raises(Closed, match="not open"):
         Swarm().record(tmp_path / "run.jsonl")
@@ -373,6 +380,14 @@ def test_text_of_a_recording_never_becomes_code(tmp_path):
     hostile[2] = {**HOSTILE[2], "factory": {"$": "name", "of": "os:abort() or x"}}
     path.write_bytes(b"\n".join(map(orjson.dumps, hostile)))
     with pytest.raises(InvalidValue, match="cannot be imported"):
+        source_of_test(load_run_file(path), "run")
+    hostile[2] = {**HOSTILE[2], "n": "1); import os; f("}
+    path.write_bytes(b"\n".join(map(orjson.dumps, hostile)))
+    with pytest.raises(InvalidValue, match="3 is no line of a recording"):
+        load_run_file(path)
+    hostile[2] = {key: HOSTILE[2][key] for key in HOSTILE[2] if key != "options"}
+    path.write_bytes(b"\n".join(map(orjson.dumps, hostile)))
+    with pytest.raises(InvalidValue, match="is damaged: KeyError"):
         source_of_test(load_run_file(path), "run")
 
 
