@@ -73,12 +73,14 @@ class Post:
         self._seen[sender] = number
         handler = self.handlers.get(message["kind"])
         if handler is None:
-            log.warning("process %s sent %r, which means nothing here", sender, message)
+            kind = message["kind"]
+            log.warning("process %s sent %r, which means nothing here", sender, kind)
             return
         try:
             handler(sender, message)
         except Exception:
-            log.exception("a message of process %s failed: %r", sender, message)
+            kind = message["kind"]  # and not the values that users send
+            log.exception("the %r message of process %s failed", kind, sender)
 
 
 def _seen(future: "asyncio.Future[None]") -> None:
