@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 from swarm.cli import _look as look
 from swarm.cli._options import AtLeastOne, Flag, Json, Name, Seconds, Target, looking
@@ -149,6 +150,8 @@ def replay(
     """
     from swarm.cli._replay import replay
 
+    if force and not as_test and output is None:
+        raise ValueError("--force goes with --as-test or --output")
     test = None
     if as_test or output is not None:
         test = Path(f"test_{recording.stem}.py") if output is None else output
@@ -185,6 +188,8 @@ def inspect(
     """
     from swarm.cli._store import inspect
 
+    if diff is not None and (place is not None or at is not None):
+        raise ValueError("--diff compares whole revisions: no PLACE and no --at")
     return inspect(path, place, at=at, diff=diff, as_json=json)
 
 
@@ -218,6 +223,10 @@ def doctor(
     """
     from swarm.cli._store import check_store
 
+    if path is None and salvage is not None:
+        raise ValueError("--salvage needs the store to read")
+    if path is not None and swarm is not None:
+        raise ValueError("doctor checks a store or a swarm, not both")
     if path is None:
         return looking(swarm, name, partial(look.check_health, as_json=json))
     return check_store(path, target=salvage, as_json=json)
@@ -262,7 +271,7 @@ def events(
     types: str | None = None,
     agent: str | None = None,
     follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
-    limit: int = 20,
+    limit: Annotated[int, Parameter(validator=Number(gte=0, lte=100))] = 20,
     json: Json = False,
 ) -> int:
     """Show the newest events of a swarm, and with --follow those that come.
@@ -280,7 +289,7 @@ def events(
     follow
         Go on until interrupted.
     limit
-        How many of the newest.
+        How many of the newest, at most 100.
     json
         One object a line.
     """

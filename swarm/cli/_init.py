@@ -1,5 +1,6 @@
 """`swarm init`: a small program, its test and a notebook to begin with."""
 
+import keyword
 import sys
 from pathlib import Path
 from typing import Final
@@ -88,7 +89,7 @@ await host.ask(Host.welcome, ["Ada", "Grace"])""",
 
 def init(folder: Path, name: str) -> int:
     """Write the three files into a folder, replacing none; return the exit code."""
-    if not name.isidentifier():
+    if not name.isidentifier() or keyword.iskeyword(name):
         print(f"swarm init: '{name}' cannot be the name of a module", file=sys.stderr)
         return 2
     files = {

@@ -12,6 +12,7 @@ from swarm.cli._show import (
     console,
     event_line,
     overview_shown,
+    plain,
     print_json,
     task_shown,
     tasks_table,
@@ -60,7 +61,13 @@ async def top(source: Source, *, once: bool, as_json: bool, interval: float) -> 
 
 
 async def _agents(source: Source) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = (await source.view("agents", {}))["agents"]
+    """Return the agents, at most 1,000."""
+    found: list[dict[str, Any]] = []
+    while len(found) < 1_000:
+        shown = await source.view("agents", {"offset": str(len(found))})
+        found += shown["agents"]
+        if not shown["more"]:
+            break
     return found
 
 
@@ -74,12 +81,13 @@ async def check_health(source: Source, *, as_json: bool) -> int:
         print_json([{**told, "failures": failures["count"]}])
     else:
         out = console()
-        out.print(f"{facts['name']}: {facts['phase']}, health {health['status']}")
+        head = f"{facts['name']}: {facts['phase']}, health {health['status']}"
+        out.print(Text(plain(head)))
         for issue in health["issues"]:
-            out.print(Text(f"  {issue}"))
+            out.print(Text(f"  {plain(issue)}"))
         for failure in failures["newest"][:10]:
             said = f"  {time_of(failure['at'])} {failure['agent']}: {failure['error']}"
-            out.print(Text(said))
+            out.print(Text(plain(said)))
     return DONE if is_well else CHECK_FAILED
 
 
@@ -189,5 +197,5 @@ async def show_trace(source: Source, task_id: str, *, as_json: bool) -> int:
     if as_json:
         print_json(found["steps"])
     else:
-        console().print(Text(Trace(found).text()))
+        console().print(Text(plain(Trace(found).text())))
     return DONE

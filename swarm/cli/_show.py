@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import orjson
 from rich.console import Console, Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -48,6 +47,12 @@ def time_of(seconds: float | None) -> str:
     return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%H:%M:%S")
 
 
+def plain(value: Any) -> str:
+    """Return a text of users without control characters: a terminal obeys those."""
+    text = str(value)
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     """Return a table without lines; texts of users are shown as they are."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
@@ -61,7 +66,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
         )
     for row in rows:
         shown.add_row(
-            *(each if isinstance(each, Text) else escape(str(each)) for each in row)
+            *(each if isinstance(each, Text) else Text(plain(each)) for each in row)
         )
     return shown
 
@@ -75,12 +80,14 @@ def overview_shown(
     """Return a swarm in numbers, and its busiest agents."""
     health = facts["health"]
     head = Text.assemble(
-        (facts["name"], "bold"),
+        (plain(facts["name"]), "bold"),
         f"  {facts['phase']}  revision {facts['revision']}  health ",
         status_text(health["status"]),
     )
     lines: list[RenderableType] = [head]
-    lines += [Text(f"  {issue}", style="yellow") for issue in health["issues"][:5]]
+    lines += [
+        Text(f"  {plain(issue)}", style="yellow") for issue in health["issues"][:5]
+    ]
     tasks = facts["tasks"]
     lines.append(Text(f"tasks   {_counts(tasks.get('by_status', {}))}"))
     lines.append(Text(f"agents  {_counts(facts['agents']['by_status'])}"))
@@ -97,7 +104,7 @@ def overview_shown(
     if reasons:
         lines += [Text(""), table(("#n", "why attempts failed"), _swapped(reasons[:5]))]
     if agents:
-        lines += [Text(""), agents_table(agents[:15])]
+        lines += [Text(""), agents_table(agents, most=15)]
     return Group(*lines)
 
 
@@ -110,9 +117,9 @@ def _counts(counts: Mapping[str, int]) -> str:
     return shown or "none"
 
 
-def agents_table(agents: Sequence[Mapping[str, Any]]) -> Table:
-    """Return agents with their load and what they do."""
-    busiest = sorted(agents, key=lambda each: -each["load"])
+def agents_table(agents: Sequence[Mapping[str, Any]], most: int) -> Table:
+    """Return the busiest agents with their load and what they do."""
+    busiest = sorted(agents, key=lambda each: -each["load"])[:most]
     return table(
         ("agent", "status", "#load", "#handled", "turn"),
         [
@@ -154,8 +161,8 @@ def task_shown(task: Mapping[str, Any]) -> RenderableType:
             continue
         text = value if isinstance(value, str) else orjson.dumps(value, default=str)
         shown = text.decode() if isinstance(text, bytes) else text
-        lines.append(Text.assemble((f"{name:16}", "bold"), shown))
-    history = task.get("history") or task.get("audit") or []
+        lines.append(Text.assemble((f"{name:16}", "bold"), plain(shown)))
+    history = task.get("history") or []
     if history:
         rows = [
             (
@@ -178,5 +185,5 @@ def event_line(event: Mapping[str, Any]) -> Text:
         (f"{event['seq']:>8} ", "dim"),
         f"{time_of(event['at'])} ",
         (f"{event['type']:24} ", "bold"),
-        f"{event['source']:16} {payload}",
+        f"{plain(event['source']):16} {payload}",
     )

@@ -214,13 +214,14 @@ async def open_source(target: str | None, name: str) -> AsyncIterator[Source]:
         SourceError: There is none, or there are several.
         SwarmError: The store or the server cannot be read.
     """
-    if target is not None and "://" in target and not target.startswith("http"):
+    is_page = target is not None and target.startswith(("http://", "https://"))
+    if target is not None and "://" in target and not is_page:
         async with Swarm(name, target) as swarm:
             yield SwarmSource(swarm, may_act=True)
     elif (stored := _stored(target)) is not None:
         async with stored as swarm:
             yield SwarmSource(swarm, may_act=False)
-    elif target is not None and target.startswith("http"):
+    elif target is not None and is_page:
         parts = urllib.parse.urlsplit(target)
         token = urllib.parse.parse_qs(parts.query).get("token", [""])[0]
         base = urllib.parse.urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))

@@ -1,11 +1,16 @@
 """`swarm tasks`: list, show, retry, cancel and resolve tasks."""
 
 from functools import partial
+from typing import Annotated, Literal, TypeAlias
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from swarm.cli import _look as look
 from swarm.cli._options import AtLeastOne, Json, Name, Target, looking
+
+Status: TypeAlias = Literal[
+    "pending", "running", "complete", "failed", "cancelled", "escalated"
+]
 
 tasks: App = App(name="tasks", help="List, show, retry, cancel or resolve tasks.")
 
@@ -16,9 +21,11 @@ def list_tasks(
     swarm: Target = None,
     name: Name = "default",
     kind: str | None = None,
-    status: str | None = None,
+    status: Status | None = None,
     agent: str | None = None,
-    error: str | None = None,
+    error: Annotated[
+        str | None, Parameter(help="What the error of an attempt begins with.")
+    ] = None,
     limit: AtLeastOne = 20,
     json: Json = False,
 ) -> int:
@@ -33,12 +40,9 @@ def list_tasks(
     kind
         A kind, or a pattern of kinds, as `research.*`.
     status
-        pending, running, complete, failed, cancelled or escalated.
+        A status.
     agent
         Only tasks that this agent works on.
-
-    Error:
-        What the error of an attempt begins with.
     limit
         How many.
     json

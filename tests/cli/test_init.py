@@ -47,6 +47,7 @@ def test_files_that_are_there_stay(tmp_path, capsys):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_name_that_is_no_module_is_refused(tmp_path, capsys):
-    assert main(["init", str(tmp_path), "--name", "no-module"]) == 2
-    assert "'no-module' cannot be the name of a module" in capsys.readouterr().err
+@pytest.mark.parametrize("name", ["no-module", "class"])
+def test_a_name_that_is_no_module_is_refused(tmp_path, capsys, name):
+    assert main(["init", str(tmp_path), "--name", name]) == 2
+    assert f"'{name}' cannot be the name of a module" in capsys.readouterr().err

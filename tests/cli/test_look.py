@@ -261,7 +261,78 @@ async def test_a_damaged_store_is_exit_code_5(tmp_path, capsys):
     assert (await command(capsys, *words))[0] == 5
 
 
+async def test_a_name_that_begins_as_a_url_does_is_a_name(capsys):
+    async with Swarm("httpd") as swarm:
+        await swarm.dashboard()
+        (facts,) = await lines(capsys, "top", "--once", "-s", "httpd")
+        assert facts["name"] == "httpd"
+
+
+async def test_the_busiest_of_many_agents_are_shown(capsys):
+    async with Swarm("shop") as swarm:
+        for number in range(101):
+            await swarm.spawn(Worker, name=f"idle-{number}")
+        busy = await swarm.spawn(Worker, name="busy")
+        busy.pause()
+        await busy.tell(Worker.work, "x")
+        await swarm.dashboard()
+        _, out, _ = await command(capsys, "top", "--once")
+        assert "busy" in out
+        busy.resume()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["inspect", "x", "shared", "--diff", "1", "2"], "no PLACE"),
+        (["inspect", "x", "--at", "1", "--diff", "1", "2"], "no --at"),
+        (["doctor", "--salvage", "x"], "--salvage needs the store"),
+        (["doctor", "x", "--swarm", "shop"], "not both"),
+        (["replay", "x", "--force"], "--force goes with --as-test"),
+        (["events", "--limit", "101"], "100"),
+        (["events", "--limit", "-1"], "0"),
+        (["tasks", "list", "--status", "done"], "escalated"),
+    ],
+)
+async def test_an_option_that_would_be_ignored_is_refused(words, said, capsys):
+    code, out, err = await command(capsys, *words)
+    assert (code, out) == (2, "")
+    assert said in err
+
+
+async def test_every_option_is_explained(capsys):
+    _, out, _ = await command(capsys, "tasks", "list", "--help")
+    assert "What the error of an attempt begins with" in out
+
+
 # --- the terminal ---------------------------------------------------------------------
+
+
+class Rude(Agent):
+    @serves("rude")
+    async def work(self) -> None:
+        raise ValueError("\x1b[2Jgone")
+
+
+async def test_the_terminal_obeys_no_text_of_users(capsys):
+    async with Swarm("[red]shop\x1b[2J", on_failure="log") as swarm:
+        await swarm.spawn(Rude, name="ada", restart=Restart())
+        task = await swarm.tasks.submit("rude", max_retries=0)
+        async for _ in task.watch():
+            if (await task.record()).status == "failed":
+                break
+        await swarm.dashboard()
+        for words in (
+            ["tasks", "list"],
+            ["tasks", "show", task.id],
+            ["trace", task.id],
+            ["top", "--once"],
+            ["doctor"],
+        ):
+            code, out, err = await command(capsys, *words)
+            assert "\x1b" not in out, words
+            assert code in (0, 4), err
+        assert "[red]shop" in out
 
 
 async def test_followed_events_come_until_an_interrupt(runtime, tmp_path):
