@@ -13,6 +13,9 @@ from swarm.errors import RemoteError
 _TRACE: Final = 4_000
 """How many characters of the traceback travel, from its end."""
 
+_DEPTH: Final = 32
+"""How deep the arguments and fields of an exception may nest, to travel."""
+
 _PLAIN: Final = (type(None), str, int, float, bool)
 
 
@@ -23,16 +26,16 @@ def failure_to_json(error: BaseException) -> dict[str, Any]:
     fields = {
         name: value
         for name, value in vars(error).items()
-        if name != "__notes__" and _is_json(value)
+        if name != "__notes__" and _is_json(name) and _is_json(value)
     }
     return {
         "module": cls.__module__,
         "name": cls.__qualname__,
         "args": list(error.args) if _is_json(list(error.args)) else None,
         "fields": fields,
-        "text": _text(error),
-        "notes": [str(note) for note in getattr(error, "__notes__", ())],
-        "trace": trace[-_TRACE:],
+        "text": _clean(_text(error)),
+        "notes": [_clean(str(note)) for note in getattr(error, "__notes__", ())],
+        "trace": _clean(trace[-_TRACE:]),
     }
 
 
@@ -74,12 +77,24 @@ def _text(error: BaseException) -> str:
         return f"<{raised!r} in __str__>"
 
 
-def _is_json(value: object) -> bool:
+def _clean(text: str) -> str:
+    """Return a text that JSON can hold: what is no Unicode is written as an escape."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _is_json(value: object, depth: int = _DEPTH) -> bool:
     if isinstance(value, _PLAIN):
         return type(value) in _PLAIN and not _is_odd(value)
+    if depth == 0:
+        return False
     if isinstance(value, dict):
-        return all(type(k) is str and _is_json(v) for k, v in value.items())
-    return type(value) in (list, tuple) and all(map(_is_json, value))  # type: ignore[call-overload]
+        return all(
+            type(k) is str and not _is_odd(k) and _is_json(v, depth - 1)
+            for k, v in value.items()
+        )
+    if not isinstance(value, (list, tuple)) or type(value) not in (list, tuple):
+        return False
+    return all(_is_json(each, depth - 1) for each in value)
 
 
 def _is_odd(value: object) -> bool:

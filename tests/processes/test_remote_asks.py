@@ -143,6 +143,31 @@ async def test_an_exception_is_of_its_own_class_where_both_sides_know_it():
         assert odd.value.type == "tests.support.processes.Unpicklable"
 
 
+class Odd(Agent):
+    async def fail(self, how: str) -> None:
+        nested: list[object] = []
+        for _ in range(5_000 if how == "deep" else 300):
+            nested = [nested]
+        error = ValueError({"text": "\udcff", "key": {"\udcff": 1}}.get(how, nested))
+        if how == "note":
+            error = ValueError("x")
+            error.add_note("\udcff")
+        raise error
+
+
+@virtual
+async def test_an_exception_that_json_cannot_hold_is_an_answer_as_well():
+    async with pair() as (_, one, two):
+        await one.spawn(Odd, name="odd")
+        await settle()
+        for how in ("text", "key", "deep", "nested"):
+            with pytest.raises(RemoteError, match="ValueError"):
+                await two.agents["odd"].ask(Odd.fail, how)
+        with pytest.raises(ValueError, match="x") as caught:
+            await two.agents["odd"].ask(Odd.fail, "note")
+        assert caught.value.__notes__[0] == "\\udcff"
+
+
 @virtual
 async def test_an_agent_that_has_ended_is_no_such_agent_also_under_a_new_one():
     async with pair() as (_, one, two):
