@@ -439,6 +439,7 @@ class LeaseManager:
             self._is_passing = False
 
     def in_vain(self, spec: AcquireSpec, reason: str) -> Exception:
+        """Return the error of a request that ended for this reason."""
         if reason.startswith("removed"):
             return NotFound(f"{self.word} {spec.name!r} was {reason}")
         if spec.mode:

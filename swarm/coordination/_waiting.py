@@ -226,7 +226,8 @@ class LeaseWaiter(Waiter):
         return self._core.run(self._time_out())
 
     async def _time_out(self) -> None:
-        self.error = error = self.manager.too_late(self.spec)
+        error = self.manager.too_late(self.spec)
+        self.error = error
         if await self._withdraw():
             self.fail(error)
 
