@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -11,7 +12,9 @@ from swarm import (
     Backoff,
     Claim,
     DeadlockError,
+    Handoff,
     Pipeline,
+    Restart,
     Stage,
     Swarm,
     serves,
@@ -36,6 +39,36 @@ class Clerk(Agent):
         if claim.payload["n"] % 2:
             raise ValueError(f"box {claim.payload['n']} is too small\nmeasure again")
         return {"packed": claim.payload["n"]}
+
+
+class Hostile(Agent):
+    """Has hostile text wherever an agent can put some."""
+
+    async def fail(self, text: str) -> None:
+        raise RuntimeError(text)
+
+    async def echo(self, text: str) -> str:
+        return text
+
+    @serves("order.odd")
+    async def odd(self, claim: Claim) -> str:
+        await claim.step(HOSTILE[1], self.echo, HOSTILE[2])
+        await self.checkpoints.save({HOSTILE[0]: HOSTILE[1]}, HOSTILE[2], task=claim)
+        handoff = await self.handoffs.offer(
+            claim,
+            to="hand",
+            completed={HOSTILE[0]: 1},
+            remaining=HOSTILE[1],
+            notes=HOSTILE[2],
+            timeout=5,
+        )
+        await handoff.outcome()
+        return HOSTILE[0]
+
+
+class Hand(Agent):
+    async def handoff(self, offer: Handoff) -> None:
+        await offer.reject(HOSTILE[0])
 
 
 class Writer(Agent):
@@ -209,8 +242,26 @@ async def test_nothing_that_users_write_becomes_html_or_script(tab, swarm):
         for text in HOSTILE
         for name in (HOSTILE[0], HOSTILE[2])
     ]
-    await open_dashboard(tab, swarm)
+    await swarm.spawn(Hand, name="hand", role=HOSTILE[0])
+    spawned = [
+        await swarm.spawn(
+            Hostile, name=text, capabilities=[text], restart=Restart("transient", max=9)
+        )
+        for text in HOSTILE[:3]
+    ]
+    for agent, text in zip(spawned, HOSTILE, strict=False):
+        await agent.tell(Hostile.fail, text)
+    odd = await swarm.tasks.submit("order.odd", key=HOSTILE[0])
+    await odd.result()
+    flow = Pipeline("hostile", [Stage("echo", Hostile.echo, agent=HOSTILE[0])])
+    run = await swarm.pipelines.start(flow, HOSTILE[2], id="hostile-1")
+    await run.result()
+    swarm.semaphore(HOSTILE[1], capacity=1)
+    permit = await swarm.semaphore(HOSTILE[1]).acquire(ttl=60)
+    await open_dashboard(tab, swarm, actions=True)
     pages = ["", "tasks", f"tasks/{task.id}", f"trace/{task.id}", "agents", "locks"]
+    pages += [f"tasks/{odd.id}", f"trace/{odd.id}", "pipelines/hostile-1"]
+    pages += [f"agents/{quote(text)}" for text in HOSTILE[:3]]
     pages += ["events?types=**", "state?path=shared.hostile.n0", "state?path=shared"]
     pages += ["state?path=shared.hostile.n1", "pipelines", "state?path=locks"]
     pages += [f"tasks/{HOSTILE[0]}", f"tasks?kind={HOSTILE[2]}", f"agents/{HOSTILE[1]}"]
@@ -228,6 +279,7 @@ async def test_nothing_that_users_write_becomes_html_or_script(tab, swarm):
         assert "hacked" not in title.replace("document.title='hacked'", ""), page
         assert (images, scripts, links) == (0, 1, 0), page
     assert [line for line in await tab.logs() if "Content Security" in line] == []
+    await permit.release()
     for each in tasks:
         each.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
