@@ -370,9 +370,10 @@ class Lease(Displayable):
         if self._body is not None and self._body.done():
             self._abandon()  # its task has ended without leaving it
         manager = self._manager
-        if manager.is_over_here(self):
+        if self._reason is None and manager.is_over_here(self):
             manager.end(self, EXPIRED)
-        if self._is_renewing:
+            manager.core.set_alarm(self, manager.seconds_left(self))  # to let others in
+        elif self._is_renewing:
             manager.watch_end(self)
             manager.core.run(manager.renew(self, self._spec.life))
         else:
