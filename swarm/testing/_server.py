@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from swarm.errors import Closed, MailboxFull, NotFound
 from swarm.kernel import MemoryKernel
+from swarm.model import as_seconds
 from swarm.testing._distant import DistantKernel
 
 if TYPE_CHECKING:
@@ -40,10 +41,16 @@ class MemoryServer:
     """
 
     def __init__(self, delay: float = 0.0) -> None:
-        """Be `delay` seconds away (0: one turn of the loop) from every process."""
+        """Be `delay` seconds away (0: one turn of the loop) from every process.
+
+        Raises:
+            ValueError: The delay is below 0.
+        """
+        if not as_seconds("delay", delay) >= 0:
+            raise ValueError(f"delay is 0 seconds or more, not {delay}")
         self._delay = delay
         self._kernels: dict[str, MemoryKernel] = {}
-        self._inboxes: dict[str, MemoryInboxes] = {}
+        self._inboxes: dict[str, dict[str, MemoryInboxes]] = {}
         self._opened: list[ProcessKernel] = []
 
     async def connect(
@@ -53,7 +60,7 @@ class MemoryServer:
         memory = self._kernels.get(name)
         if memory is None:
             memory = self._kernels[name] = MemoryKernel(clock, limits)
-        inboxes = MemoryInboxes(self._inboxes, self._delay)
+        inboxes = MemoryInboxes(self._inboxes.setdefault(name, {}), self._delay)
         kernel = ProcessKernel(memory, self._delay, inboxes)
         self._opened.append(kernel)
         return kernel, kernel.tail, inboxes

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 import attrs
@@ -17,6 +18,7 @@ from swarm import (
     Ref,
     RemoteError,
     Status,
+    Swarm,
     correlated,
 )
 from swarm.processes import RemoteRef
@@ -60,6 +62,31 @@ async def test_get_and_find_answer_over_all_processes():
         assert two.agents.least_loaded(capability="sell") == ada
         assert two.agents.get("bo") == bo
         assert not isinstance(bo, RemoteRef)
+
+
+@virtual
+async def test_swarms_of_two_names_on_one_server_are_apart():
+    server, refs = MemoryServer(), {}
+    async with AsyncExitStack() as stack:
+        for name in ("bank", "shop"):
+            one, two = Swarm(name, server), Swarm(name, server)
+            await stack.enter_async_context(one)
+            await stack.enter_async_context(two)
+            await one.spawn(Named, name, name="ada")
+            await settle()
+            refs[name] = two.agents["ada"]
+        for name, ref in refs.items():
+            assert await ref.ask(Named.name_of_swarm) == name
+    with pytest.raises(ValueError, match="delay is 0 seconds or more, not -1"):
+        MemoryServer(delay=-1)
+
+
+class Named(Agent):
+    def __init__(self, swarm):
+        self.swarm_name = swarm
+
+    async def name_of_swarm(self):
+        return self.swarm_name
 
 
 @virtual
