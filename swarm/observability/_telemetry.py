@@ -4,6 +4,7 @@ import importlib.util
 import logging
 from typing import TYPE_CHECKING, Final
 
+from swarm.model import as_seconds
 from swarm.ports import Interceptor
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def telemetry(
     Raises:
         ValueError: The interval is not above 0.
     """
-    if not 0 < interval < float("inf"):
+    if not 0 < as_seconds("interval", interval) < float("inf"):
         raise ValueError(f"interval is finite and above 0, not {interval!r}")
     if importlib.util.find_spec("opentelemetry") is None:
         log.warning(

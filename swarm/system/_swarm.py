@@ -397,6 +397,7 @@ class Swarm(Surface):
 
         Raises:
             ImportError: The extra is missing: pip install 'swarm-actors[dashboard]'.
+            ValueError: The port is no number from 0 to 65,535.
             OSError: The port is taken.
             Closed: The swarm is closed.
             WrongLoop: Called from another event loop.
@@ -433,7 +434,8 @@ class Swarm(Surface):
 
         Raises:
             ImportError: The extra is missing: pip install 'swarm-actors[dashboard]'.
-            ValueError: The token is too short.
+            TypeError: `hosts` is one text, not several.
+            ValueError: The token is too short, or a host is no name of a host.
             Closed: The swarm is closed.
             WrongLoop: Called from another event loop.
         """

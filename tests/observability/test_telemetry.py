@@ -370,6 +370,8 @@ async def test_durations_are_counted_by_operation_and_outcome():
 def test_the_interval_is_checked():
     with pytest.raises(ValueError, match="interval is finite and above 0, not 0"):
         telemetry(interval=0)
+    with pytest.raises(TypeError, match="interval is a number of seconds, not 'x'"):
+        telemetry(interval="x")
 
 
 def test_without_the_package_the_interceptor_does_nothing_and_says_how_to_get_it(

@@ -23,7 +23,8 @@ red), pipelines (the graph with its live status), events (as they come; filter, 
   and is a `dashboard.action` event, with the actor and the outcome.
 - Pages are told of changes at most 4 times a second. All pages together spend at most
   about 2 % of the loop's time on looks at the swarm: the longer a look takes, the
-  fewer there are. Nothing is computed while no page is open or visible.
+  fewer there are, but one every 5 seconds. Nothing is computed while no page is open
+  or visible.
 - A page shows at most 100 rows at once; the stream of events says when it leaves some
   out. A page that comes back after a break goes on after the last event that it has.
 - Values are masked: those whose keys name secrets (password, token, api_key, ...) are

@@ -1,4 +1,4 @@
-"""The door of a dashboard: every request passes it, and every response its headers."""
+"""The checks in front of a dashboard, and the headers of all its responses."""
 
 import hashlib
 import html
@@ -53,8 +53,11 @@ def new_keys(token: str | None = None) -> AccessKeys:
     """Return the secrets of one dashboard; the token may be given.
 
     Raises:
-        ValueError: The token is shorter than 22 characters: it could be guessed.
+        ValueError: The token is shorter than 22 characters, so it could be guessed,
+            or has characters that no header can hold.
     """
+    if token is not None and not (token.isascii() and token.isprintable()):
+        raise ValueError("the token of a dashboard is printable ASCII")
     if token is not None and len(token) < 22:  # 128 bits in the alphabet of base64
         raise ValueError(
             "the token of a dashboard has 22 characters or more; "
@@ -83,10 +86,20 @@ class RequestGuard:
             app: What serves the requests that may go on.
             keys: The secrets of the dashboard.
             hosts: Names of hosts that it is reached by, besides those of loopback.
+
+        Raises:
+            TypeError: `hosts` is one text, not several.
+            ValueError: A host is no name of a host.
         """
+        if isinstance(hosts, str):
+            raise TypeError(f"hosts is a list: hosts=[{hosts!r}]")
+        names = [host.lower() for host in hosts]
+        for name in names:
+            if not name or "/" in name or name.split() != [name]:
+                raise ValueError(f"a host is a name, as example.org:8443, not {name!r}")
         self._app = app
         self._keys = keys
-        self._hosts: frozenset[str] = LOOPBACK | {host.lower() for host in hosts}
+        self._hosts: frozenset[str] = LOOPBACK.union(names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or refuse it."""

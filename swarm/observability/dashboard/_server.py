@@ -24,8 +24,11 @@ def serve(swarm: "Swarm", port: int, *, actions: bool, actor: str) -> Dashboard:
     """Serve the dashboard of an open swarm on a port of loopback; 0: a free one.
 
     Raises:
+        ValueError: The port is no number from 0 to 65,535.
         OSError: The port is taken.
     """
+    if type(port) is not int or not 0 <= port <= 65_535:
+        raise ValueError(f"a port is a whole number from 0 to 65535, not {port!r}")
     coordinator = coordinator_of(swarm)
     assert coordinator is not None  # the swarm is open
     app = make_app(swarm, actions=actions, actor=actor)

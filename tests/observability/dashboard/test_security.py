@@ -280,6 +280,16 @@ async def test_the_seed_of_a_swarm_does_not_decide_the_token():
 async def test_a_short_token_is_refused(swarm):
     with pytest.raises(ValueError, match="22 characters"):
         swarm.asgi(token="guess me")
+    with pytest.raises(ValueError, match="printable ASCII"):
+        swarm.asgi(token="é" * 30)
+
+
+async def test_hosts_are_a_list_of_names(swarm):
+    with pytest.raises(TypeError, match=r"hosts is a list: hosts=\['example.org'\]"):
+        swarm.asgi(hosts="example.org")
+    for wrong in ("https://example.org/", "", "a b"):
+        with pytest.raises(ValueError, match="a host is a name"):
+            swarm.asgi(hosts=[wrong])
 
 
 async def test_secrets_are_masked_and_nothing_of_a_payload_is_logged(swarm, caplog):

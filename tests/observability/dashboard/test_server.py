@@ -76,6 +76,15 @@ async def test_it_ends_with_the_swarm_also_with_open_streams():
             await client.get("/")
 
 
+@pytest.mark.parametrize("port", [-1, 65_536, "80", True])
+async def test_what_is_no_port_is_refused(port):
+    async with Swarm() as swarm:
+        with pytest.raises(
+            ValueError, match="a port is a whole number from 0 to 65535"
+        ):
+            await swarm.dashboard(port=port, tell=None)
+
+
 async def test_close_frees_the_port_and_may_be_called_twice():
     async with Swarm() as swarm:
         served = await swarm.dashboard(tell=None)
