@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from swarm.cli import _look as look
+from swarm.cli._demo import ANALYSTS, REPORT
 from swarm.cli._options import AtLeastOne, Flag, Json, Name, Seconds, Target, looking
 from swarm.cli._tasks import tasks
 
@@ -69,10 +70,8 @@ def demo(
     folder: Path | None = None,
     /,
     *,
-    report: Annotated[Path, Parameter(allow_leading_hyphen=True)] = Path(
-        "code-audit-report.md"
-    ),
-    analysts: AtLeastOne = 4,
+    report: Annotated[Path, Parameter(allow_leading_hyphen=True)] = REPORT,
+    analysts: AtLeastOne = ANALYSTS,
     resume: Path | None = None,
     dashboard: Annotated[bool, Flag] = False,
 ) -> int:

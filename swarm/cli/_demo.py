@@ -7,7 +7,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import TextIO
+from typing import Final, TextIO
+
+REPORT: Final = Path("code-audit-report.md")
+"""Where the report goes by default."""
+
+ANALYSTS: Final = 4
+"""How many analysts read side by side by default."""
 
 _NAME = "swarm_code_audit"
 _PLACES = (

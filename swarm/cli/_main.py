@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from swarm.errors import (
     SchemaVersionError,
@@ -20,7 +21,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done. 1: it failed, and standard error says why. 2: the command line makes no
     sense. 3: a program has left work. 4: a check failed. 5: a store is damaged or in
     use. 130: it was interrupted. Without a command, the help is printed.
+
+    All commands need the extra `cli`, but for `swarm demo [FOLDER]` without options.
     """
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         from cyclopts import CycloptsError
 
@@ -28,12 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name not in ("cyclopts", "rich"):
             raise
+        if words[:1] == ["demo"] and not any(w.startswith("-") for w in words):
+            return _plain_demo(words[1:])
         needed = f"the command line needs {error.name}"
         print(f"swarm: {needed}: pip install 'swarm-actors[cli]'", file=sys.stderr)
         return FAILED
     from swarm.cli._sources import SourceError
 
-    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:
@@ -54,6 +59,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SourceError, SwarmError, OSError) as error:
         return _say(error, FAILED)
     return code or 0
+
+
+def _plain_demo(folders: list[str]) -> int:
+    """Run the demo with what swarm itself needs."""
+    from swarm.cli._demo import ANALYSTS, REPORT, run_demo
+
+    if len(folders) > 1:
+        print(
+            f"swarm: swarm demo reads one folder, not {len(folders)}", file=sys.stderr
+        )
+        return USAGE
+    folder = Path(folders[0]) if folders else None
+    try:
+        return run_demo(folder, REPORT, ANALYSTS, sys.stderr)
+    except KeyboardInterrupt:
+        print("swarm demo: interrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _say(error: BaseException, code: int) -> int:

@@ -372,6 +372,30 @@ def test_without_the_extra_one_line_says_how_to_get_it(tmp_path):
     )
 
 
+def test_the_demo_needs_no_extra(tmp_path):
+    code = (
+        "import sys; sys.modules['cyclopts'] = sys.modules['rich'] = None\n"
+        "from swarm.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    (tmp_path / "fine.py").write_text("def fine() -> int:\n    return 1\n")
+
+    def run(*words):
+        return subprocess.run(
+            [sys.executable, "-c", code, *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+        )
+
+    done = run("demo", ".")
+    assert done.returncode == 0, done.stderr
+    assert "fine" in (tmp_path / "code-audit-report.md").read_text()
+    assert run("demo", "a", "b").returncode == 2
+    assert "swarm-actors[cli]" in run("demo", "--analysts", "2").stderr
+
+
 def test_no_color_is_respected(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("FORCE_COLOR", "1")
