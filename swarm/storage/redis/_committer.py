@@ -1,5 +1,6 @@
 """Committing: decide on the replica, ask the server, decide again after a conflict."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -71,6 +72,9 @@ class Committer:
         self._limits = limits
         self._script = ""
         self._origin = entropy.identifier("op-")
+        # What one process decides again goes one after the other: many tasks that want
+        # one lock would conflict with each other, each as often as there are others.
+        self._retries = asyncio.Lock()
         self._count = 0
 
     async def open(self) -> None:
@@ -95,44 +99,57 @@ class Committer:
             OutcomeUnknown: The connection was lost for too long.
             Exception: What `decide` raised on the newest state.
         """
-        replica = self._replica
-        for attempt in range(_ATTEMPTS):
-            view = RecordingView(replica)
-            try:
-                proposal = decide(view)
-                writes = checked_writes(proposal, replica, self._limits)
-            except Exception:
-                if await self._is_newest():
-                    raise
-                continue
-            if not (writes or proposal.events or view.versions or view.folders):
-                return None, proposal.outcome
-            made = tuple(made_document(write, author, replica) for write in writes)
-            commit: Commit | None = None
-            if made or proposal.events:
-                cause = None if current_activity.get() is None else current_cause()
-                events = tuple(proposal.events)
-                commit = Commit(0, 0, author, made, events, 0, cause, proposal.key)
-            status, revision, before = await self.send(proposal, commit)
-            if status == DONE:
-                if commit is None:
-                    return None, proposal.outcome
-                cause = commit.cause
-                if cause is not None and not cause.root:
-                    cause.root = revision
-                if before == replica.revision:
-                    replica.take(commit)
-                else:
-                    await replica.reach(revision)
-                return commit, proposal.outcome
-            if status == CONFLICT:
-                if revision <= view.revision:  # all that it has was looked at
-                    await self.on_divergence()
-                await replica.reach(revision)
-                if attempt > 2:
-                    jitter = self._entropy.jitter(0.0, 0.001 * min(attempt, 20))
-                    await self._clock.sleep(jitter)
+        found = await self._attempt(author, decide, 0)
+        if found is not None:
+            return found
+        async with self._retries:
+            for attempt in range(1, _ATTEMPTS):
+                found = await self._attempt(author, decide, attempt)
+                if found is not None:
+                    return found
         raise Contention(f"a commit lost to other processes {_ATTEMPTS} times in a row")
+
+    async def _attempt(
+        self, author: AgentIdentity, decide: Decide, attempt: int
+    ) -> tuple[Commit | None, Any] | None:
+        """Decide and commit once; return None after a conflict, once that is known."""
+        replica = self._replica
+        view = RecordingView(replica)
+        try:
+            proposal = decide(view)
+            writes = checked_writes(proposal, replica, self._limits)
+        except Exception:
+            if await self._is_newest():
+                raise
+            return None
+        if not (writes or proposal.events or view.versions or view.folders):
+            return None, proposal.outcome
+        made = tuple(made_document(write, author, replica) for write in writes)
+        commit: Commit | None = None
+        if made or proposal.events:
+            cause = None if current_activity.get() is None else current_cause()
+            events = tuple(proposal.events)
+            commit = Commit(0, 0, author, made, events, 0, cause, proposal.key)
+        status, revision, before = await self.send(proposal, commit)
+        if status == DONE:
+            if commit is None:
+                return None, proposal.outcome
+            cause = commit.cause
+            if cause is not None and not cause.root:
+                cause.root = revision
+            if before == replica.revision:
+                replica.take(commit)
+            else:
+                await replica.reach(revision)
+            return commit, proposal.outcome
+        if status == CONFLICT:
+            if revision <= view.revision:  # all that it has was looked at
+                await self.on_divergence()
+            await replica.reach(revision)
+            if attempt > 2:
+                jitter = self._entropy.jitter(0.0, 0.001 * min(attempt, 20))
+                await self._clock.sleep(jitter)
+        return None
 
     async def _is_newest(self) -> bool:
         """Return whether the replica had everything; if not, wait until it has."""

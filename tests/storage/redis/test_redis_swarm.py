@@ -66,6 +66,17 @@ async def test_state_is_shared_and_reads_are_never_stale(pair):
     assert await one.state.get("shared.sum") == 40
 
 
+async def test_hundreds_of_tasks_of_one_process_get_one_document_in_turn(pair):
+    one, _ = pair
+
+    async def enter() -> None:
+        async with one.semaphore("many", capacity=400).acquire(timeout=60):
+            pass
+
+    await asyncio.gather(*(enter() for _ in range(300)))
+    await asyncio.gather(*(one.state.set("shared.s", n) for n in range(300)))
+
+
 async def test_a_transaction_that_was_overtaken_runs_again(pair):
     async def move(tx):
         a = await tx.get("shared.a", 0)
