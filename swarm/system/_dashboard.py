@@ -52,11 +52,20 @@ class DashboardApp:
         token: str,
         app: Callable[[Scope, Receive, Send], Awaitable[None]],
         routes: tuple[Any, ...],
+        close: Callable[[], object],
     ) -> None:
-        """Serve by `app`."""
+        """Serve by `app`; `close` ends its streams."""
         self.token: str = token
         self.routes: tuple[Any, ...] = routes
         self._app = app
+        self._close = close
+
+    def close(self) -> None:
+        """End the streams of all pages, so that a server can end; idempotent.
+
+        The end of the swarm does so as well.
+        """
+        self._close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""

@@ -57,7 +57,7 @@ def make_app(
     coordinator.at_close(pages.streams.close)
     routes = pages.routes()
     guard = RequestGuard(Starlette(routes=routes), keys, hosts)
-    return DashboardApp(keys.token, guard, tuple(routes))
+    return DashboardApp(keys.token, guard, tuple(routes), pages.streams.close)
 
 
 def _user() -> str:

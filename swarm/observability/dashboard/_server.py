@@ -91,9 +91,11 @@ class DashboardServer(uvicorn.Server):
                 timeout_graceful_shutdown=_LEAVE,
             )
         )
+        self._app = app
         self._stopped = asyncio.Event()
 
     def stop(self) -> None:
+        self._app.close()  # else the server waits for the streams
         self._stopped.set()
 
     @contextlib.contextmanager

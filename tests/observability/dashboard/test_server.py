@@ -96,6 +96,21 @@ async def test_close_frees_the_port_and_may_be_called_twice():
         await asyncio.gather(again.close(), again.close())
 
 
+async def test_close_ends_open_streams_without_a_complaint(caplog):
+    async with Swarm() as swarm:
+        served = await swarm.dashboard(tell=None)
+        async with (
+            program(served) as client,
+            client.stream("GET", "/api/stream/overview") as answer,
+        ):
+            stream = messages(answer)
+            await anext(stream)
+            await served.close()
+            async for _, last in stream:  # it comes to its end
+                assert last
+    assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
+
+
 async def test_a_taken_port_is_one_clear_error():
     async with Swarm() as swarm:
         served = await swarm.dashboard(tell=None)
