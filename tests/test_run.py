@@ -1,5 +1,6 @@
 """`swarm run`: programs in one process and in several, as a terminal meets them."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -25,13 +26,14 @@ def program(tmp_path):
     def write(text: str):
         (tmp_path / "app.py").write_text(text)
 
-        def start(*arguments: str) -> "subprocess.Popen[str]":
+        def start(*arguments: str, **variables: str) -> "subprocess.Popen[str]":
             return subprocess.Popen(
                 [sys.executable, "-m", "swarm", "run", "app.py:main", *arguments],
                 cwd=tmp_path,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
+                env={**os.environ, **variables},
             )
 
         return start
@@ -215,6 +217,19 @@ def test_a_program_that_cannot_be_found_is_not_started_again(program, server):
     assert code == 2
     assert "no function 'main'" in err
     assert "started again" not in err
+
+
+@REDIS
+def test_the_storage_stands_in_no_command_line(program, server):
+    start = program(
+        "import asyncio\n"
+        "async def main(swarm):\n"
+        "    await swarm.state.increment('shared.n', 1)\n"
+        "    await swarm.state.wait_until('shared.n', lambda n: n == 2)\n"
+        "    print('redis' in open('/proc/self/cmdline').read(), flush=True)\n"
+    )
+    process = start("--processes", "2", "--name", "run-env", SWARM_STORAGE=server.url)
+    assert end(process)[:2] == (0, "False\nFalse\n")
 
 
 @REDIS

@@ -39,7 +39,7 @@ def run(
     target: str,
     /,
     *,
-    storage: str = "memory://",
+    storage: Annotated[str, Parameter(env_var="SWARM_STORAGE")] = "memory://",
     processes: AtLeastOne = 1,
     name: Name = "default",
 ) -> int:
@@ -54,7 +54,8 @@ def run(
     target
         FILE.py:FUNCTION or MODULE:FUNCTION; without a function, `main`.
     storage
-        Where the tree lives, as redis://localhost.
+        Where the tree lives, as redis://localhost. Give a URL with a password by the
+        variable: other users can read command lines.
     processes
         How many processes run the program.
     name

@@ -3,7 +3,8 @@
 Processes are started in groups of their own, so that Ctrl-C at the terminal reaches
 only the starter, which passes it on. A process that dies is started again with growing
 pauses; one that dies too often ends the program. A pipe tells the processes when their
-starter has been killed; then they drain.
+starter has been killed; then they drain. The storage is passed on by the environment:
+its URL may have a password, and every user can read command lines.
 """
 
 import asyncio
@@ -84,7 +85,8 @@ class _Starter:
     """The processes of one program."""
 
     def __init__(self, target: str, storage: str, name: str) -> None:
-        self._arguments = (target, storage, name)
+        self._arguments = (target, name)
+        self._storage = storage
         self._alive: dict[int, asyncio.subprocess.Process] = {}
         self._asked = 0
         self._code = DONE
@@ -138,7 +140,11 @@ class _Starter:
                 process = await asyncio.create_subprocess_exec(
                     sys.executable,
                     *("-m", "swarm.cli._worker", *self._arguments, str(self._reading)),
-                    env={**os.environ, "SWARM_PROCESS": str(number)},
+                    env={
+                        **os.environ,
+                        "SWARM_PROCESS": str(number),
+                        "SWARM_STORAGE": self._storage,
+                    },
                     pass_fds=(self._reading,),
                     start_new_session=True,
                 )
