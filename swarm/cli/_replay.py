@@ -24,7 +24,7 @@ def replay(recording: Path, test: Path | None, *, force: bool = False) -> int:
     try:
         run = load_run_file(recording)
         if test is None:
-            print("\n".join(_story(run)))
+            print("\n".join(_told(run)))
             return 0
         text = source_of_test(run, recording.name)
         if str(test) == "-":
@@ -42,7 +42,7 @@ def replay(recording: Path, test: Path | None, *, force: bool = False) -> int:
     return 0
 
 
-def _story(run: Any) -> Iterator[str]:
+def _told(run: Any) -> Iterator[str]:
     start = run.start
     yield f"swarm '{start['swarm']}', Python {start['python']}"
     for each in run.inputs[:_SHOWN]:

@@ -46,8 +46,9 @@ swarm = await Swarm.open("demo", replace=True, on_failure="log")  # can be run a
 await swarm.show()  # updates in place until the swarm is idle
 ```
 
-**A trace** is the story of one task: `swarm.trace(task)`. It is made from the task's
-record and the log; asks are in neither, so they are in it only if a timeline was open.
+**A trace** is what happened for one task, in order: `swarm.trace(task)`. It is made
+from the task's record and the log; asks are in neither, so a trace has them only if a
+timeline was open.
 **A timeline** tells when each agent was busy, or waited, and for what, while it was
 open; only then turns and asks are recorded. Both have `text()`, `mermaid()`, `svg()`,
 `html()` and `data()`, and say what they leave out: see `trace` and `Timeline`.

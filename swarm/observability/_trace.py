@@ -1,4 +1,4 @@
-"""`swarm.trace(task)`: the story of a task, to be read and drawn."""
+"""`swarm.trace(task)`: what happened for a task, as text and pictures."""
 
 from typing import Any
 

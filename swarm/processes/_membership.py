@@ -25,9 +25,9 @@ from swarm.processes._process_record import (
     processes_in,
 )
 from swarm.processes._process_rules import (
-    plan_burial,
-    plan_farewell,
+    plan_cleanup,
     plan_join,
+    plan_leave,
     plan_renewal,
 )
 
@@ -44,7 +44,7 @@ class Membership:
     Attributes:
         record: The process as its document describes it.
         on_gone: Called with the id of a process that has gone, at once.
-        bury: Awaited with a function that says of a process whether it has gone:
+        clean_up: Awaited with a function that says of a process whether it has gone:
             what others have to do for the dead.
         on_lost: Called when this process was taken for dead, as soon as it knows.
         give_up: Awaited then: what it held is to leave the tree.
@@ -67,7 +67,7 @@ class Membership:
             clock.wall(),
         )
         self.on_gone: list[Callable[[str], object]] = []
-        self.bury: Callable[[Callable[[str], bool]], Awaitable[object]] = _nothing
+        self.clean_up: Callable[[Callable[[str], bool]], Awaitable[object]] = _nothing
         self.on_lost: list[Callable[[], object]] = []
         self.give_up: Callable[[str], Awaitable[object]] = _nothing
         self.on_joined: Callable[[], Awaitable[object]] = _nothing
@@ -106,7 +106,7 @@ class Membership:
     def begin(
         self, start: Callable[[Coroutine[Any, Any, Any], str], object]
     ) -> Coroutine[Any, Any, None]:
-        """Look after the dead from now on; return what renews the document.
+        """Clean up after dead processes from now on; return what renews the document.
 
         Args:
             start: Runs a coroutine in a task of the swarm.
@@ -115,7 +115,7 @@ class Membership:
         self._ignore = self._tail.listen(
             self._heard, documents=True, folders={PROCESSES.segments[0]}
         )
-        start(self._bury_strays(), "processes that died before")
+        start(self._clean_up_earlier(), "processes that died before")
         return self._live()
 
     async def leave(self) -> None:
@@ -129,10 +129,14 @@ class Membership:
         if self._ignore is not None:
             self._ignore()
         try:
-            while (await self._kernel.apply(OWNER, plan_farewell, self.id))[1]:
+            while (await self._kernel.apply(OWNER, plan_leave, self.id))[1]:
                 pass
         except SwarmError as error:
-            log.warning("process %s left without a word: %s", self.id, error)
+            log.warning(
+                "process %s has left, but its document stays for now: %s",
+                self.id,
+                error,
+            )
 
     # --- staying ----------------------------------------------------------------------
 
@@ -184,7 +188,7 @@ class Membership:
         """Give everything up, and be a new process."""
         old = self.id
         await self.give_up(old)
-        while (await self._kernel.apply(TIME, plan_burial, old))[1]:
+        while (await self._kernel.apply(TIME, plan_cleanup, old))[1]:
             pass
         await self.join()
         self._is_lost = False
@@ -228,23 +232,23 @@ class Membership:
         for told in self.on_gone:
             told(process)
         if is_dead and self._start is not None:
-            self._start(self._bury(process), f"process {process} died")
+            self._start(self._clean_up(process), f"process {process} died")
 
-    async def _bury(self, process: str) -> None:
+    async def _clean_up(self, process: str) -> None:
         """Commit what follows from the death of a process; others may be quicker."""
         try:
-            while (await self._kernel.apply(TIME, plan_burial, process))[1]:
+            while (await self._kernel.apply(TIME, plan_cleanup, process))[1]:
                 pass
-            await self.bury(lambda other: other == process)
+            await self.clean_up(lambda other: other == process)
         except SwarmError as error:
             log.warning("what process %s held stays for now: %s", process, error)
 
-    async def _bury_strays(self) -> None:
+    async def _clean_up_earlier(self) -> None:
         """Do the same for processes that died while no other was there."""
-        for process in self._tail.read_now(_strays):
-            await self._bury(process)
+        for process in self._tail.read_now(_dead_owners):
+            await self._clean_up(process)
         try:
-            await self.bury(lambda process: not self.is_alive(process))
+            await self.clean_up(lambda process: not self.is_alive(process))
         except SwarmError as error:
             log.warning("what dead processes held stays for now: %s", error)
 
@@ -253,7 +257,7 @@ async def _nothing(*_: object) -> None:
     """Do nothing."""
 
 
-def _strays(view: View) -> list[str]:
+def _dead_owners(view: View) -> list[str]:
     """Return the dead processes that agents in the registry belong to."""
     owners = {process_in(document) for document in view.documents(REGISTRY)}
     return sorted(owners.difference(processes_in(view), ("",)))

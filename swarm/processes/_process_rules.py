@@ -15,7 +15,7 @@ from swarm.processes._process_record import (
 )
 
 GONE: Final = "process died"
-"""How an agent ended whose process has ended without a word."""
+"""How an agent ended whose process is dead."""
 
 CLOSED: Final = "closed"
 """How an agent ended whose process has left."""
@@ -46,7 +46,7 @@ def plan_renewal(view: View, record: ProcessRecord, ttl: int) -> Plan:
     return Plan((Write(path, None, record, view.now + ttl),), outcome=True)
 
 
-def plan_burial(view: View, process: str) -> Plan:
+def plan_cleanup(view: View, process: str) -> Plan:
     """Take the agents of a dead process out of the registry.
 
     The outcome is whether there are more of them: then ask again. Nothing happens
@@ -57,7 +57,7 @@ def plan_burial(view: View, process: str) -> Plan:
     return _removal(view, process, GONE)
 
 
-def plan_farewell(view: View, process: str) -> Plan:
+def plan_leave(view: View, process: str) -> Plan:
     """Take a process that leaves, and its agents, out of the tree.
 
     The outcome is whether there are more agents: then ask again.

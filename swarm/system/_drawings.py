@@ -47,7 +47,7 @@ class TimelineDrawing(Drawing, Protocol):
 
 
 class TraceDrawing(Drawing, Protocol):
-    """The story of one task."""
+    """What happened for one task, in order."""
 
     @property
     def notes(self) -> list[str]:

@@ -85,7 +85,7 @@ class Connection:
         self._probes = Probes(
             coordinator, self.calls, self._answers, coordination, self._post
         )
-        membership.bury = coordinator.coordination.forget
+        membership.clean_up = coordinator.coordination.forget
         membership.on_gone.append(self._answers.forget)
         membership.on_lost += (self._lose, self._answers.lose, self._singletons.lose)
         membership.on_renewed.append(self._singletons.look)

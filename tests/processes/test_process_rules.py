@@ -14,9 +14,9 @@ from swarm.processes._process_record import (
 )
 from swarm.processes._process_rules import (
     _PAGE,
-    plan_burial,
-    plan_farewell,
+    plan_cleanup,
     plan_join,
+    plan_leave,
     plan_renewal,
 )
 from tests.support.clock import FakeClock
@@ -60,34 +60,34 @@ async def test_a_process_that_is_renewed_lives_and_another_ends_at_its_ttl():
     assert (await memory.apply(TIME, plan_renewal, two, TTL)) == (None, False)
 
 
-async def test_burying_takes_only_the_agents_of_a_process_that_has_gone():
+async def test_clean_uping_takes_only_the_agents_of_a_process_that_has_gone():
     memory, clock = kernel()
     one, two = await join(memory), await join(memory)
     await memory.commit(OWNER, [agent("a", one.id), agent("b", two.id)])
-    assert await memory.apply(TIME, plan_burial, one.id) == (None, False)
+    assert await memory.apply(TIME, plan_cleanup, one.id) == (None, False)
     clock.advance(9)
     await memory.apply(TIME, plan_renewal, two, TTL)
     clock.advance(2)
-    commit, has_more = await memory.apply(TIME, plan_burial, one.id)
+    commit, has_more = await memory.apply(TIME, plan_cleanup, one.id)
     assert commit.events == (AgentStopped("a", "process died"),)
     assert not has_more
     assert await memory.find(Path.of("global", "registry", "a")) is None
     assert await memory.find(Path.of("global", "registry", "b")) is not None
-    assert await memory.apply(TIME, plan_burial, one.id) == (None, False)
+    assert await memory.apply(TIME, plan_cleanup, one.id) == (None, False)
 
 
-async def test_a_farewell_takes_every_agent_and_then_the_process():
+async def test_leaving_takes_every_agent_and_then_the_process():
     memory, _ = kernel()
     one = await join(memory)
     writes = [agent(f"a{n}", one.id) for n in range(_PAGE + 1)]
     await memory.commit(OWNER, writes)
     rounds = 1
-    while (await memory.apply(OWNER, plan_farewell, one.id))[1]:
+    while (await memory.apply(OWNER, plan_leave, one.id))[1]:
         assert await memory.find(process_path(one.id)) is not None
         rounds += 1
     assert rounds == 2
     assert await memory.read(lambda view: list(processes_in(view))) == []
-    assert await memory.apply(OWNER, plan_farewell, one.id) == (None, False)
+    assert await memory.apply(OWNER, plan_leave, one.id) == (None, False)
 
 
 async def test_records_read_from_their_json_are_the_same():
