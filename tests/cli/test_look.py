@@ -90,6 +90,23 @@ async def test_tasks_are_listed_and_shown(target, capsys):
     assert "escalate " in out
 
 
+async def test_tasks_and_events_are_chosen_by_what_is_asked(target, capsys):
+    place, task_id = target
+
+    async def ids(*words):
+        found = await lines(capsys, "tasks", "list", "-s", place, *words)
+        return [task["id"] for task in found]
+
+    assert await ids("--kind", "work.bad") == [task_id]
+    assert await ids("--error", "ValueError") == [task_id]
+    assert await ids("--error", "KeyError") == []
+    assert await ids("--agent", "ada") == []  # it works on none any more
+    words = ("events", "-s", place, "--agent")
+    found = await lines(capsys, *words, "ada")
+    assert {each["source"] for each in found} == {"ada"}
+    assert await lines(capsys, *words, "nobody") == []
+
+
 async def test_the_trace_of_a_task_is_shown(target, capsys):
     place, task_id = target
     code, out, err = await command(capsys, "trace", task_id, "-s", place)

@@ -13,6 +13,7 @@ from swarm.model import Displayable
 from swarm.observability import diff, mimebundle
 from swarm.testing import explore, prove, run
 from tests.observability.sanitizer import passed
+from tests.support.virtual_loop import virtual
 
 EVIL = "<script>alert('x')</script><img src=http://evil onerror=alert(1)>&\x1b[31m"
 
@@ -329,6 +330,19 @@ async def test_outside_a_notebook_show_prints_the_swarm_until_it_is_idle(swarm, 
     assert printed.count("swarm 'demo' [open]") == 2
     await swarm.tasks.submit("nobody.serves.this", {})
     await swarm.show()  # which is idle: no worker would take it
+
+
+@virtual
+async def test_show_looks_as_often_as_is_asked(capsys):
+    class Sleeper(Agent):
+        async def rest(self) -> None:
+            await asyncio.sleep(1)
+
+    async with Swarm() as swarm:
+        began = asyncio.get_running_loop().time()
+        await (await swarm.spawn(Sleeper)).tell(Sleeper.rest)
+        await swarm.show(every=10)
+        assert asyncio.get_running_loop().time() == began + 10
 
 
 async def test_show_ends_after_its_timeout_and_refuses_to_hurry(swarm):

@@ -367,6 +367,26 @@ async def test_durations_are_counted_by_operation_and_outcome():
 # --- the package ----------------------------------------------------------------------
 
 
+@virtual
+async def test_metrics_are_sampled_once_an_interval():
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader])
+
+    def agents_seen() -> int:
+        metrics = reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics
+        found = [each for each in metrics if each.name == names.AGENTS]
+        return sum(p.value for each in found for p in each.data.data_points)
+
+    interceptor = telemetry(meter_provider=provider, interval=60)
+    async with Swarm(interceptors=[interceptor]) as swarm:
+        await asyncio.sleep(1)
+        await swarm.spawn(Keeper)
+        await asyncio.sleep(58)
+        assert agents_seen() == 0
+        await asyncio.sleep(2)
+        assert agents_seen() == 1
+
+
 def test_the_interval_is_checked():
     with pytest.raises(ValueError, match="interval is finite and above 0, not 0"):
         telemetry(interval=0)

@@ -21,6 +21,7 @@ from swarm import (
 from swarm.observability import Timeline, trace
 from swarm.system import coordinator_of
 from tests.observability.sanitizer import passed
+from tests.support.virtual_loop import virtual
 
 QUICK = Backoff(0.001, 0.001)
 
@@ -207,25 +208,25 @@ async def test_a_timeline_knows_who_was_busy_and_waited_for_whom(swarm):
     json.dumps(data)
 
 
-async def test_waits_for_locks_are_sampled(swarm):
+@pytest.mark.parametrize(("sample", "is_seen"), [(0.01, True), (1.0, False)])
+@virtual
+async def test_waits_for_locks_are_looked_for_as_often_as_is_asked(sample, is_seen):
     class Holder(Agent):
         async def hold(self) -> None:
             async with self.swarm.lock("x"):
                 pass
 
-    holder = await swarm.spawn(Holder, name="bo")
-    with swarm.timeline(sample=0.001) as timeline:
-        async with swarm.lock("x"):
-            waiting = asyncio.ensure_future(holder.ask(Holder.hold))
-            while not swarm.locks.queue("x"):
-                await asyncio.sleep(0)
-            timeline._look()
-        await waiting
-        timeline._look()
-    (bo,) = timeline.data()["agents"]
-    assert ("waiting", "lock 'x' (exclusive)") in [
-        (each["state"], each["what"]) for each in bo["intervals"]
-    ]
+    async with Swarm() as swarm:
+        holder = await swarm.spawn(Holder, name="bo")
+        with swarm.timeline(sample=sample) as timeline:
+            async with swarm.lock("x"):
+                waiting = asyncio.ensure_future(holder.ask(Holder.hold))
+                await asyncio.sleep(0.05)
+            await waiting
+        (bo,) = timeline.data()["agents"]
+        waits = ("waiting", "lock 'x' (exclusive)")
+        seen = [(each["state"], each["what"]) for each in bo["intervals"]]
+        assert (waits in seen) is is_seen
 
 
 async def test_nothing_is_recorded_once_every_timeline_has_stopped(swarm):

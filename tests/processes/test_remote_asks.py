@@ -65,6 +65,16 @@ async def test_get_and_find_answer_over_all_processes():
 
 
 @virtual
+async def test_a_request_takes_both_ways_to_the_server():
+    async with pair(delay=1.0) as (_, one, two):
+        await one.spawn(Named, "shop", name="ada")
+        await asyncio.sleep(10)
+        began = asyncio.get_running_loop().time()
+        await two.agents["ada"].ask(Named.name_of_swarm)
+        assert asyncio.get_running_loop().time() - began >= 2
+
+
+@virtual
 async def test_swarms_of_two_names_on_one_server_are_apart():
     server, refs = MemoryServer(), {}
     async with AsyncExitStack() as stack:
