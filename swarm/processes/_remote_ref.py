@@ -220,6 +220,7 @@ class RemoteRef(Ref[A_co], Generic[A_co]):
             NoSuchAgent: The agent has ended, or its process has; nothing was done.
             AgentDied: The agent or its process ended first.
             AskTimeout: No room in time.
+            MailboxFull: Its process has too much to read; nothing was sent.
             Closed: The swarm is closed.
         """
         signature = signature_of(method)

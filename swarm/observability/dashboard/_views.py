@@ -155,7 +155,8 @@ def _told(view: Look) -> Look:
         try:
             return {**view(swarm, query), "problem": ""}
         except (SwarmError, ValueError) as error:
-            return {"problem": str(error), "cursor": query.get("after", "")}
+            after = str(_number(query, "after")) if query.get("after") else ""
+            return {"problem": str(error), "cursor": after}
 
     return look
 

@@ -365,3 +365,17 @@ async def test_the_head_of_a_stream_is_answered_and_looks_at_nothing():
             answer = await client.head("/api/stream/overview")
             assert answer.status_code == 200
             assert answer.headers["content-type"].startswith("text/event-stream")
+
+
+async def test_a_query_writes_no_line_of_a_stream_of_its_own():
+    async with Swarm() as swarm:
+        await swarm.state.set("shared.x", 1)
+        served = await swarm.dashboard(tell=None)
+        async with program(served) as client:
+            query = {"types": "a..b", "after": "1\ndata: {}"}
+            async with client.stream(
+                "GET", "/api/stream/events", params=query
+            ) as answer:
+                id_, data = await anext(messages(answer))
+            assert id_ == "0"
+            assert "dotted words" in data["problem"]
