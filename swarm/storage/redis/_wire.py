@@ -201,8 +201,9 @@ class Wire:
                 await connection.disconnect()
             if not isinstance(error, _LOST):
                 raise
+            why = str(error).rstrip(".")
             raise StorageFailed(
-                f"no Redis server answers at {self._address}: {error}. Start one with "
+                f"no Redis server answers at {self._address}: {why}. Start one with "
                 "`redis-server`, or name another address"
             ) from error
         if not server.is_ready:
