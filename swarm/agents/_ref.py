@@ -406,6 +406,8 @@ class Ref(Displayable, Generic[A_co]):
                 which ends the agent on the spot; it has ended all the same.
         """
         self._cell.check_loop()
+        if timeout is not None:
+            as_seconds("timeout", timeout)
         await self._cell.supervisor.stop(self._cell, timeout)
 
     async def ended(self) -> str:

@@ -470,6 +470,8 @@ class RemoteRef(Ref[A_co], Generic[A_co]):
             AgentDied: Its process ended first.
             Exception: What `stopping()` raised.
         """
+        if timeout is not None:
+            as_seconds("timeout", timeout)
         local = await self._enter()
         if local is not None:
             await local.stop(timeout)

@@ -1,14 +1,28 @@
 """Settings of a swarm, with their meanings and defaults."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from swarm.bus import BusOptions
+from swarm.model import as_seconds, check_whole
 from swarm.ports import Limits
 
 if TYPE_CHECKING:  # a hello world does not load it
     from swarm.work import TaskOptions
+
+
+_MAYBE: Final = ("ask_timeout", "slow_turn", "snapshot_every")
+"""Fields that may be None instead of a number of seconds."""
+
+_SECONDS: Final = (
+    *_MAYBE,
+    "drain_timeout",
+    "lock_ttl",
+    "lock_aging",
+    "lock_delay",
+    "process_ttl",
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -60,12 +74,16 @@ class SwarmConfig:
 
     def __attrs_post_init__(self) -> None:
         """Refuse values that make no sense."""
+        for name in _SECONDS:
+            value = getattr(self, name)
+            if value is not None or name not in _MAYBE:
+                as_seconds(f"SwarmConfig.{name}", value)
+        for name in ("stream_window", "snapshot_keep"):
+            check_whole(f"SwarmConfig.{name}", getattr(self, name), 1)
         if self.ask_timeout is not None and not self.ask_timeout > 0:
             raise ValueError("SwarmConfig.ask_timeout must be above 0, or None")
         if not 0 <= self.drain_timeout < float("inf"):
             raise ValueError("SwarmConfig.drain_timeout must be finite, 0 or more")
-        if self.stream_window < 1:
-            raise ValueError("SwarmConfig.stream_window must be 1 or more")
         if not 0 < self.lock_ttl < float("inf"):
             raise ValueError("SwarmConfig.lock_ttl must be finite and above 0")
         if not 0 <= self.lock_aging < float("inf"):
@@ -79,5 +97,3 @@ class SwarmConfig:
         every = self.snapshot_every
         if every is not None and not 0 < every < float("inf"):
             raise ValueError("SwarmConfig.snapshot_every must be above 0, or None")
-        if self.snapshot_keep < 1:
-            raise ValueError("SwarmConfig.snapshot_keep must be 1 or more")

@@ -90,7 +90,8 @@ class Swarm(Surface):
             reads: What reading sees of a tree on a server, which other processes
                 change. "newest": every commit made before the call. "replica": what
                 this process has at the moment, without asking the server; it never
-                goes back, and has all that this process wrote.
+                goes back, and has all that this process wrote. Without a server
+                both mean the same.
             interceptors: What runs around asks, tells, turns, events and tasks; the
                 first is outermost. See `Interceptor`.
 
@@ -123,6 +124,8 @@ class Swarm(Surface):
         self._storage = storage
         self._restore = restore
         self._reads: Literal["newest", "replica"] = reads
+        if isinstance(interceptors, Interceptor):
+            raise TypeError("interceptors takes a list: interceptors=[...]")
         self._interceptors_given = tuple(interceptors)
         self._interceptors = checked_interceptors(self._interceptors_given)
         self._recordings: list[Recording] = []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from swarm import Agent, Policy, Restart, Swarm
+from swarm import Agent, Interceptor, Policy, Restart, Swarm, SwarmConfig
 from swarm.errors import StorageUnsupported
 from swarm.storage import find_place
 from tests.support.virtual_loop import virtual
@@ -49,6 +49,15 @@ async def test_a_wrong_argument_of_a_plain_method_is_named(call, error, says):
             call(swarm, ref)
 
 
+@virtual
+async def test_a_stop_with_a_wrong_time_out_stops_nothing():
+    async with Swarm() as swarm:
+        ref = await swarm.spawn(Worker, name="ada")
+        with pytest.raises(TypeError, match="timeout is a number of seconds"):
+            await ref.stop("x")
+        assert swarm.agents.get("ada") is not None
+
+
 @pytest.mark.parametrize(
     ("make", "error", "says"),
     [
@@ -57,6 +66,10 @@ async def test_a_wrong_argument_of_a_plain_method_is_named(call, error, says):
         (lambda: Policy([("a", "b", "q")]), ValueError, "rights are 'r' or 'rw'"),
         (lambda: Policy(["abc"]), TypeError, "a rule is a Rule or"),
         (lambda: Swarm(clock=3), TypeError, "clock takes a Clock, not 3"),
+        (lambda: Swarm(interceptors=Interceptor()), TypeError, "takes a list"),
+        (lambda: SwarmConfig(process_ttl="x"), TypeError, "process_ttl is a number"),
+        (lambda: SwarmConfig(lock_ttl=None), TypeError, "lock_ttl is a number"),
+        (lambda: SwarmConfig(stream_window=0), ValueError, "stream_window is 1 or"),
         (lambda: find_place("sqlite:run.db"), StorageUnsupported, "sqlite:///relat"),
         (lambda: find_place("sqlite:/run.db"), StorageUnsupported, "sqlite:///relat"),
     ],
