@@ -144,11 +144,13 @@ class Work:
         await self.swarm.events.publish(Note(id))
         self.record.add("published", id)
 
-    async def run(self) -> None:
+    async def begin(self) -> None:
         await self.swarm.spawn(Relay)
         await self.swarm.spawn(Finisher, capabilities=["finish"])
         if self.me.startswith("p1."):
             await listen(self.swarm)
+
+    async def run(self) -> None:
         self.record.add("up")
         async with asyncio.TaskGroup() as group:
             for step, pause in (
@@ -167,14 +169,16 @@ class Work:
 async def main(url: str, name: str, me: str, end: str, record: str) -> None:
     config = SwarmConfig(process_ttl=2.0)
     while True:
+        swarm = Swarm(name, url, config=config, on_failure="log")
         try:
-            swarm = await Swarm.open(name, url, config=config, on_failure="log")
+            async with swarm:
+                work = Work(swarm, me, Record(record), end)
+                await work.begin()
+                await work.run()
         except StorageFailed:  # the server is away, or the connection was cut
             await asyncio.sleep(0.2)
         else:
-            break
-    await Work(swarm, me, Record(record), end).run()
-    await swarm.close()
+            return
 
 
 if __name__ == "__main__":

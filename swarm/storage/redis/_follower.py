@@ -10,7 +10,7 @@ import logging
 from contextlib import suppress
 from typing import Any, Final
 
-from swarm.errors import StorageFailed, SwarmError
+from swarm.errors import Closed, StorageFailed, SwarmError
 from swarm.model import OWNER, Commit, SystemAlert
 from swarm.ports import Clock, Limits
 from swarm.storage._records import decode_commit
@@ -116,6 +116,9 @@ class LogFollower:
         except Exception as error:  # noqa: BLE001  # raised in every task that waits
             log.critical("the log cannot be followed any more: %s", error)
             self._replica.fail(error)
+        except asyncio.CancelledError:
+            self._replica.fail(Closed("the log is not followed any more"))
+            raise
 
     async def _read_on(self) -> None:
         last = f"{self._replica.revision}-0"

@@ -148,12 +148,20 @@ class Wire:
             )
 
     async def _run(self) -> None:
-        """Read replies until the end; connect again when the connection is lost."""
-        while not self._is_closed:
-            with suppress(*_LOST):
-                await self._read()
+        """Read replies until the end; connect again when the connection is lost.
+
+        At the end of a program `asyncio.run` cancels every task, this one too. Then no
+        command gets a reply any more, and the tasks that wait for one have to end.
+        """
+        try:
+            while not self._is_closed:
+                with suppress(*_LOST):
+                    await self._read()
+                if not self._is_closed:
+                    await self._again()
+        finally:
             if not self._is_closed:
-                await self._again()
+                self._fail(StorageFailed(f"the connection to {self._address} ended"))
 
     async def _read(self) -> None:
         parser = hiredis.Reader()

@@ -32,6 +32,12 @@ pytestmark = pytest.mark.skipif(
     find_server() is None, reason="there is no redis-server"
 )
 
+
+class Greeter(Agent):
+    async def greet(self) -> str:
+        return "hello"
+
+
 NAMES = (f"swarm-{n}" for n in itertools.count(1))
 
 
@@ -413,3 +419,18 @@ async def test_a_pending_task_is_explained_by_the_workers_of_all_processes(pair)
     assert await lonely.explain() == "nobody serves 'lonely'"
     await running.cancel()
     await waiting.cancel()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05])
+def test_a_program_that_fails_with_an_open_swarm_ends(server, seconds):
+    """`asyncio.run` cancels every task, those of the connection too."""
+
+    async def main() -> None:
+        swarm = await Swarm.open(next(NAMES), server.url, on_failure="log")
+        await swarm.spawn(Greeter)
+        await swarm.events.on(Thing, print, name="seen", delivery="at-least-once")
+        await asyncio.sleep(seconds)
+        raise RuntimeError("the program has failed")
+
+    with pytest.raises(RuntimeError, match="the program has failed"):
+        asyncio.run(main())
