@@ -11,7 +11,16 @@ import random
 import sys
 import time
 
-from swarm import Agent, Handoff, Swarm, SwarmConfig, SwarmError, event, serves
+from swarm import (
+    Agent,
+    Handoff,
+    Limits,
+    Swarm,
+    SwarmConfig,
+    SwarmError,
+    event,
+    serves,
+)
 from swarm.errors import OutcomeUnknown, StorageFailed
 
 
@@ -46,6 +55,10 @@ class Finisher(Agent):
     async def handoff(self, offer: Handoff) -> str:
         await offer.accept()
         return "finished"
+
+
+CONFIG = SwarmConfig(process_ttl=2.0, limits=Limits(log_commits=50_000))
+"""The log holds a long run: a process that starts reads no more of it than this."""
 
 
 async def listen(swarm: Swarm) -> None:
@@ -167,9 +180,8 @@ class Work:
 
 
 async def main(url: str, name: str, me: str, end: str, record: str) -> None:
-    config = SwarmConfig(process_ttl=2.0)
     while True:
-        swarm = Swarm(name, url, config=config, on_failure="log")
+        swarm = Swarm(name, url, config=CONFIG, on_failure="log")
         try:
             async with swarm:
                 work = Work(swarm, me, Record(record), end)

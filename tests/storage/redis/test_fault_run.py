@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm import Swarm, SwarmConfig
+from swarm import Swarm
 from tests.support.fault_judge import (
     judge_barriers,
     judge_events,
@@ -24,7 +24,7 @@ from tests.support.fault_judge import (
     read_records,
     stop,
 )
-from tests.support.fault_worker import Finisher, Relay, listen
+from tests.support.fault_worker import CONFIG, Finisher, Relay, listen
 from tests.support.proxy import Faults, Proxy
 from tests.support.redis_server import Server, find_server
 
@@ -95,7 +95,7 @@ class Run:
         """Let things fail until the end, then have everything settle."""
         self.server.start()
         try:
-            async with Swarm("faults", self.server.url) as swarm:
+            async with Swarm("faults", self.server.url, config=CONFIG) as swarm:
                 await listen(swarm)  # from here on no event passes unheard
             async with self.proxy:
                 for number in range(1, 5):
@@ -127,9 +127,8 @@ class Run:
 
     async def settle(self) -> None:
         """Finish, without faults, what the processes have left."""
-        config = SwarmConfig(process_ttl=2.0)
         url = self.server.url
-        async with Swarm("faults", url, config=config, on_failure="log") as swarm:
+        async with Swarm("faults", url, config=CONFIG, on_failure="log") as swarm:
             await swarm.spawn(Relay)
             await swarm.spawn(Finisher, capabilities=["finish"])
 
