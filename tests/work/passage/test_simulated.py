@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from functools import partial
 
 import attrs
 import pytest
@@ -116,7 +117,7 @@ async def saving(sim: Sim) -> None:
                         become_a_zombie(claim)
                         await asyncio.sleep(10)
                     if rng.random() < 0.5:
-                        await claim.step(f"part {n}", self.part, claim, n)
+                        await claim.step(f"part {n}", partial(self.part, claim), n)
                     else:
                         await self.checkpoints.save(n, task=claim, keep=2)
                 return n
