@@ -14,7 +14,7 @@ from swarm.model import JSON
 
 HARD_DOCUMENT_BYTES: Final = 16 * 1024 * 1024
 _ORJSON_DEPTH: Final = 254  # orjson's own recursion limit, not configurable
-_WIDE: Final = 4_096
+_WIDE: Final = 512
 """Objects of one level of a value that are worth a look at their types."""
 _OPTIONS: Final = (
     orjson.OPT_APPEND_NEWLINE

@@ -3,6 +3,7 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import gc
 import math
 import tracemalloc
 import uuid
@@ -317,3 +318,25 @@ def test_null_is_a_value(value):
 def test_limits_that_mean_nothing_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Limits(**wrong)
+
+
+def test_refusing_an_object_does_not_walk_all_that_it_refers_to(monkeypatch):
+    class Node:
+        def __init__(self):
+            self.things = list(range(100))
+
+    class Root:
+        def __init__(self):
+            self.nodes = [Node() for _ in range(1_000)]
+
+    walked = []
+
+    def counted(*objects):
+        found = gc.get_referents(*objects)
+        walked.append(len(found))
+        return found
+
+    monkeypatch.setattr("swarm.ports._codec.get_referents", counted)
+    with pytest.raises(InvalidValue, match="Root is not a JSON type"):
+        Codec(Limits()).encode([Root()])
+    assert sum(walked) < 10_000
