@@ -1,4 +1,4 @@
-"""What is committed about an agent: that it came, its status, its end.
+"""The commits about an agent: its registration, its status, its end.
 
 The rules see the agent as it is when they are committed, not as it was when the commit
 was requested: commits that overtake each other must neither leave an old status behind

@@ -1,4 +1,4 @@
-"""What an agent has beside its turns: a worker of its own, child tasks, timers."""
+"""An agent's own worker, child tasks and timers: all that runs beside its turns."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -38,7 +38,7 @@ SPARE: Final = 64
 """How many unused mailboxes are kept for the next agent that needs one."""
 
 BUDGET: Final = 256
-"""How many turns one agent runs before it lets others run."""
+"""The number of turns that one agent runs before other agents get a turn."""
 
 PENDING: Final[Any] = object()
 """No answer yet."""

@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Channel:
-    """What producer and reader share: the buffer and how the stream ended.
+    """The part of a stream that producer and reader share: its buffer and its end.
 
     Attributes:
         buffer: The items that were produced and not read.

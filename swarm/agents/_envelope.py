@@ -81,7 +81,7 @@ class Envelope:
         reply: The future of the answer, once an asker waits for it.
         channel: The buffer of a stream.
         room: The future that a sender waits for while the mailbox is full.
-        cause: What the turn's commits are consequences of; made when needed.
+        cause: The cause of the turn's commits; made when needed.
     """
 
     __slots__ = ("args", "call", "cause", "cell", "kwargs", "since", "state")

@@ -1,4 +1,4 @@
-"""What follows from the failure of an agent: a restart, its end, or its group's end."""
+"""Handling an agent's failure: a restart, the agent's end, or its group's end."""
 
 import traceback
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from swarm.errors import RemoteCancelled
 from swarm.model import repr_of
 
 _FRAMES: Final = 20
-"""How many frames of a failure's traceback are kept, as text."""
+"""The number of frames of a traceback that are kept, as text."""
 
 _DYING: Final = (Status.ERROR, Status.OFFLINE)
 

@@ -16,7 +16,7 @@ class Host(System, Protocol):
 
     @property
     def runtime(self) -> Runtime:
-        """What a simulation replaces."""
+        """The scheduling points and classes that a simulation replaces."""
         ...
 
     @property
@@ -26,7 +26,7 @@ class Host(System, Protocol):
 
     @property
     def interceptors(self) -> Interceptors | None:
-        """What runs around requests; None: nothing does."""
+        """The interceptors that run around requests; None: there are none."""
         ...
 
     @property
@@ -206,7 +206,7 @@ class Holdings(Protocol):
 
 
 class Supervision(Protocol):
-    """What an agent, its refs and groups need of their supervisor."""
+    """The supervisor, as an agent, its refs and its groups see it."""
 
     @property
     def host(self) -> Host:

@@ -1,4 +1,4 @@
-"""How an instance of an agent is built, begins, is halted, and ends."""
+"""The life of an agent's instance: building, starting, stopping, ending."""
 
 import asyncio
 import inspect

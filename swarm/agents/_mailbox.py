@@ -12,7 +12,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 
 class State(enum.IntEnum):
-    """How far a message has come. The state only grows, except for a redelivery."""
+    """The state of a message. The state only grows, except for a redelivery."""
 
     WAITING = 0  # for room in the mailbox
     ADMITTED = 1  # in the mailbox; its sender is not yet awake and may be cancelled

@@ -37,7 +37,7 @@ class Posted(Envelope):
 
     @property
     def cause(self) -> Cause:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """What the turn's commits are consequences of: the event."""
+        """The event: the cause of the turn's commits."""
         return self._cause or self._event.cause
 
     @cause.setter

@@ -22,7 +22,7 @@ class Greeter(Agent):
         return f"Hello {{who}}, you are number {{count}}."
 
 
-class Host(Agent):
+class Guide(Agent):
     async def welcome(self, guests: list[str]) -> list[str]:
         greeter = self.swarm.agents["greeter"]
         return [await greeter.ask(Greeter.greet, guest) for guest in guests]
@@ -30,8 +30,8 @@ class Host(Agent):
 
 async def main(swarm: Swarm) -> None:
     await swarm.spawn(Greeter, name="greeter")
-    host = await swarm.spawn(Host, name="host")
-    for line in await host.ask(Host.welcome, ["Ada", "Grace"]):
+    guide = await swarm.spawn(Guide, name="guide")
+    for line in await guide.ask(Guide.welcome, ["Ada", "Grace"]):
         print(line)
 
 
@@ -48,7 +48,7 @@ _TEST: Final = '''"""Run with pytest: the simulator tries many orders of all ste
 
 import asyncio
 
-from {name} import Greeter, Host
+from {name} import Greeter, Guide
 
 from swarm import Swarm
 from swarm.testing import simulate
@@ -58,9 +58,9 @@ from swarm.testing import simulate
 async def test_each_guest_gets_a_number_of_their_own() -> None:
     async with Swarm() as swarm:
         await swarm.spawn(Greeter, name="greeter")
-        hosts = [await swarm.spawn(Host) for _ in range(2)]
+        one, two = [await swarm.spawn(Guide) for _ in range(2)]
         both = await asyncio.gather(
-            hosts[0].ask(Host.welcome, ["Ada"]), hosts[1].ask(Host.welcome, ["Grace"])
+            one.ask(Guide.welcome, ["Ada"]), two.ask(Guide.welcome, ["Grace"])
         )
         numbers = {{line.split()[-1] for lines in both for line in lines}}
         assert len(numbers) == 2
@@ -70,7 +70,7 @@ _CELLS: Final = (
     ("markdown", "# {name}\nRun the cells in order; run any of them again."),
     (
         "code",
-        """from {name} import Greeter, Host
+        """from {name} import Greeter, Guide
 
 from swarm import Swarm
 
@@ -79,8 +79,8 @@ swarm = await Swarm.open("{name}", replace=True)""",
     (
         "code",
         """await swarm.spawn(Greeter, name="greeter")
-host = await swarm.spawn(Host, name="host")
-await host.ask(Host.welcome, ["Ada", "Grace"])""",
+guide = await swarm.spawn(Guide, name="guide")
+await guide.ask(Guide.welcome, ["Ada", "Grace"])""",
     ),
     ("code", "swarm"),
     ("code", "await swarm.close()"),

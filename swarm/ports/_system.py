@@ -32,7 +32,7 @@ class System(Protocol):
 
     @property
     def runtime(self) -> Runtime:
-        """What a simulation replaces: scheduling points, classes of swarm's own."""
+        """The scheduling points and classes that a simulation replaces."""
         ...
 
     @property

@@ -133,7 +133,7 @@ class Membership:
                 pass
         except SwarmError as error:
             log.warning(
-                "process %s has left, but its document stays for now: %s",
+                "process %s has left; its document stays until it expires: %s",
                 self.id,
                 error,
             )
@@ -241,7 +241,7 @@ class Membership:
                 pass
             await self.clean_up(lambda other: other == process)
         except SwarmError as error:
-            log.warning("what process %s held stays for now: %s", process, error)
+            log.warning("cleaning up after process %s failed: %s", process, error)
 
     async def _clean_up_earlier(self) -> None:
         """Do the same for processes that died while no other was there."""
@@ -250,7 +250,7 @@ class Membership:
         try:
             await self.clean_up(lambda process: not self.is_alive(process))
         except SwarmError as error:
-            log.warning("what dead processes held stays for now: %s", error)
+            log.warning("cleaning up after dead processes failed: %s", error)
 
 
 async def _nothing(*_: object) -> None:

@@ -78,7 +78,7 @@ class StepScope:
         name: Its name.
         writes: More documents to write in the commit that records it.
         conditions: More conditions of that commit.
-        awaits: The steps that its function waits for now.
+        awaits: The steps that its function waits for.
         waiting: Done when the step has ended; None while no code waits for that.
     """
 

@@ -13,7 +13,7 @@ mounted in an app of yours, at a prefix if you like.
 **Pages.** Overview (tasks by status and kind, seconds in each status, reasons of
 failures, throughput, health), tasks and each task (attempts, steps, handoffs, audit
 trail, trace), agents (who spawned which, load, current work, errors), state (the tree,
-versions, differences), locks, semaphores and barriers (who waits for whom; a cycle is
+versions, differences), locks, semaphores and barriers (the wait-for graph; a cycle is
 red), pipelines (the graph with its live status), events (as they come; filter, pause).
 
 **Rules.**
