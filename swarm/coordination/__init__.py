@@ -49,8 +49,8 @@ and what is in the `queue`; they take a lease away (`force_release`), break a ba
 something is the policy's to say (`hold`, `write`, `read` at the document): by default
 agents hold what they like, and only the program itself changes what belongs to others.
 
-**Limits.** On a kernel in another process every operation is a round trip: then
-`acquire_nowait` raises `RuntimeError`, and deadlocks are found within one process.
+**Limits.** In a store or on a server every grant waits to be written. There
+`acquire_nowait` always raises `WouldBlock`: use `await ...acquire(timeout=0)`.
 """
 
 from swarm.coordination._acquire import Acquisition, Leases

@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Generator, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
 import attrs
 
@@ -137,13 +137,13 @@ def acquire_nowait(manager: LeaseManager, spec: AcquireSpec) -> Lease:
 
     Raises:
         WouldBlock: it is held in a mode that does not go with this one, or others
-            wait for it; nothing was changed.
-        RuntimeError: the tree is in a store or on a server, which takes time.
+            wait for it; or it is in a store or on a server, where each grant waits to
+            be written. Nothing was changed.
     """
     if not manager.core.is_local:
-        raise RuntimeError(
-            f"{manager.word} {spec.name!r} is kept in a store, which takes time to "
-            "write: use `await ...acquire(timeout=0)`"
+        raise WouldBlock(
+            f"{manager.word} {spec.name!r} is kept in a store or on a server, where "
+            "each grant waits to be written: use `await ...acquire(timeout=0)`"
         )
     try:
         return ask(manager, attrs.evolve(spec, timeout=0))  # type: ignore[return-value]
@@ -245,7 +245,20 @@ def pop_entered(entered: Entered[T], frame: types.FrameType) -> T:
     return entered.pop()[0]
 
 
-class Enterable(Displayable):
+class AsyncOnly:
+    """Something that `async with` enters, and `with` refuses with a clear error."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:
+
+        def __enter__(self) -> NoReturn:
+            raise TypeError(f"{self!r} is entered with `async with`, not with `with`")
+
+        def __exit__(self, *failure: object) -> None: ...
+
+
+class Enterable(AsyncOnly, Displayable):
     """Something of which `async with` takes the usual, in any number of tasks."""
 
     # Not slots: each call of `swarm.lock` makes one, and the class has the defaults.
@@ -311,3 +324,13 @@ class Acquisition(Enterable):
 
     def __repr__(self) -> str:
         return f"<acquire {self._manager.word} {self._spec.name!r}>"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name[:1] != "_" and hasattr(Lease, name):
+                raise AttributeError(
+                    f"{self!r} is a request, not a lease, and has no {name!r}: "
+                    "`await` it, or enter it with `async with ... as lease:`"
+                )
+            raise AttributeError(f"'Acquisition' object has no attribute {name!r}")

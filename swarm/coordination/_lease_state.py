@@ -499,10 +499,31 @@ def load(document: Document | None, blank: LeaseState) -> Any:
     record: Any = document.record
     if record.__class__ is blank.__class__:
         return record if record.next is None else record.newest()
+    return _decoded(document, blank)
+
+
+def look(document: Document | None, blank: LeaseState) -> Any:
+    """Return the very version in a document, to be read only."""
+    if document is None or document.is_deleted:
+        return blank
+    record: Any = document.record
+    return record if record.__class__ is blank.__class__ else _decoded(document, blank)
+
+
+def _decoded(document: Document, blank: LeaseState) -> Any:
+    """Return the version that a document from elsewhere describes, with its tokens.
+
+    The document remembers it, and the one before forgets its own: so one of each
+    place is kept decoded, however many the log holds.
+    """
     state = blank.read_json(document.value)
     for grant in state.grants.values():
         if not grant.token:
             grant.token = document.version
+    document.record = state
+    before = document.previous
+    if before is not None and before.body is not None:
+        before.record = None
     return state
 
 

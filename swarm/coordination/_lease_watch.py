@@ -12,7 +12,7 @@ from typing import Any
 
 from swarm.coordination._core import Alarm
 from swarm.coordination._lease_rules import EXPIRED, decide_sweep
-from swarm.coordination._lease_state import MICRO, AcquireSpec, LeaseState, load
+from swarm.coordination._lease_state import MICRO, AcquireSpec, LeaseState, look
 from swarm.errors import Closed
 from swarm.model import TIME, Commit, Document
 
@@ -30,9 +30,10 @@ class RecordWatch:
     def saw(self, document: Document, commit: Commit) -> None:
         """See a record that another process has written; must not commit."""
         blank = self._manager.blank
-        is_gone = document.is_deleted
-        state = blank if is_gone else _read(document, blank)
-        for id in changed_ids(document.previous, state, blank):  # noqa: A001
+        # The one before first: it is decoded still, and forgotten by the next.
+        before = look(document.previous, blank)
+        state = look(document, blank)
+        for id in changed_ids(before, state):  # noqa: A001
             self.see(id, state, commit.revision, commit)
         self._manager.pass_returned_soon()
         due = self._due.get(document.path.text)
@@ -134,28 +135,12 @@ def _reason(id: str, commit: Commit | None, default: str) -> str:  # noqa: A002
     return default
 
 
-def _read(document: Document, blank: LeaseState) -> LeaseState:
-    """Return the very version that a document holds, for readers."""
-    record: Any = document.record
-    if record.__class__ is blank.__class__:
-        found: LeaseState = record
-        return found
-    state: LeaseState = load(document, blank)
-    return state
-
-
-def changed_ids(
-    before: Document | None, state: LeaseState, blank: LeaseState
-) -> Iterable[str]:
+def changed_ids(before: LeaseState, state: LeaseState) -> Iterable[str]:
     """Return the grants and requests that may differ between two versions."""
-    if before is None or before.is_deleted:
-        held, waits = state.tables()
-        return (*held, *waits)
-    old = _read(before, blank)
-    if old.next is state and old.undo is not None:
-        return {changed for _, changed, _ in old.undo}
+    if before.next is state and before.undo is not None:
+        return {changed for _, changed, _ in before.undo}
     ids: set[str] = set()
-    for each in (old, state):
+    for each in (before, state):
         held, waits = each.tables()
         ids.update(held, waits)
     return ids

@@ -12,6 +12,7 @@ import attrs
 
 from swarm.coordination._acquire import (
     Acquisition,
+    AsyncOnly,
     Enterable,
     Entered,
     Leases,
@@ -42,7 +43,7 @@ LOCKS: Final = Path.of("locks")
 _CACHED: Final = 4_096
 
 
-class MultiAcquire:
+class MultiAcquire(AsyncOnly):
     """Several locks at once: all of them, or none (L20).
 
     `await` it, or run a body under them all; each use is a request of its own.
@@ -349,8 +350,8 @@ class LockHandle(Enterable):
         """Return a lease at once; arguments as for `acquire`.
 
         Raises:
-            WouldBlock: it is held, or others wait for it; nothing was changed.
-            RuntimeError: the tree is in another process: nothing is granted at once.
+            WouldBlock: it is held, or others wait for it; or it is in a store or on a
+                server, where nothing is granted at once. Nothing was changed.
         """
         spec = self._terms.spec(
             self.name, self._identity, mode, ttl, renew=renew, reentrant=reentrant

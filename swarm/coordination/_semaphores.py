@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from swarm.coordination._acquire import (
     Acquisition,
+    AsyncOnly,
     Enterable,
     acquire,
     acquire_nowait,
@@ -214,9 +215,9 @@ class SemaphoreHandle(Enterable):
         """Return a lease at once; arguments as for `acquire`.
 
         Raises:
-            WouldBlock: too few are left, or others wait; nothing was changed.
+            WouldBlock: too few are left, or others wait; or it is in a store or on a
+                server, where nothing is granted at once. Nothing was changed.
             ValueError: there are never that many permits.
-            RuntimeError: the tree is in another process: nothing is granted at once.
         """
         spec = self._spec(permits, ttl, None, renew=renew)
         return acquire_nowait(self._manager, spec)
@@ -357,7 +358,7 @@ class Limiter:
         return f"<limiter {self.name!r}: {self._blank.capacity} per {self._per} s>"
 
 
-class LimiterEntry:
+class LimiterEntry(AsyncOnly):
     """One wait for a turn of a limiter."""
 
     __slots__ = ("_manager", "_spec")

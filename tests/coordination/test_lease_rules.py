@@ -523,3 +523,16 @@ def test_a_line_in_the_document_of_another_kind_is_read_as_json():
     bench.apply(decide_acquire, "a", "s", True, want=want)
     assert isinstance(bench.line, LockState)
     assert bench.line.holders[0].token == 1
+
+
+def test_a_record_that_comes_as_bytes_is_decoded_once():
+    """One of each place stays decoded: the newest that was read."""
+    first = LockState().fresh().first(Grant("a", "me", "task", 0, 9, "exclusive"))
+    body = Document(PLACE, None, first, 1, 1, 0, OWNER).json
+    old = Document(PLACE, body, None, 1, 1, 0, OWNER)
+    new = Document(PLACE, body, None, 2, 1, 0, OWNER, previous=old)
+    seen = load(old, FREE)
+    assert load(old, FREE) is seen
+    assert seen.grants["a"].token == 1
+    assert load(new, FREE) is load(new, FREE) is new.record
+    assert old.record is None

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from swarm import LeaseLost, LockTimeout
+from swarm import LeaseLost, LockTimeout, Swarm, WouldBlock
 from swarm.model import OWNER
 from tests.support.coordination import World
 from tests.support.virtual_loop import turns, virtual
@@ -163,3 +163,33 @@ async def test_a_body_that_leaves_with_the_loss_is_not_cancelled_as_well():
             await turns()
         assert asyncio.current_task().cancelling() == 0
         world.check_empty()
+
+
+@virtual
+async def test_a_request_that_was_not_awaited_says_what_to_do():
+    """The misuse of what `acquire()` returns is told by name."""
+    async with World() as world:
+        lock = world.lock()
+        requests = lock.acquire(), world.semaphore("s", 1).acquire()
+        for request in requests:
+            with pytest.raises(AttributeError, match="is a request, not a lease"):
+                request.token  # noqa: B018
+            with pytest.raises(AttributeError, match="no attribute 'tokn'"):
+                request.tokn  # noqa: B018
+        several = world.all.acquire_all(OWNER, ("a", "b"))
+        entry = world.all.limiter(OWNER, "l", 1, 1.0).acquire()
+        for thing in (*requests, lock, world.semaphore("s"), several, entry):
+            with pytest.raises(TypeError, match="entered with `async with`"):  # noqa: SIM117
+                with thing:
+                    pass
+        world.check_empty()
+
+
+async def test_acquire_nowait_on_a_store_names_the_call_to_use(tmp_path):
+    """A grant in a store waits to be written, so it is never there at once."""
+    async with Swarm(storage=tmp_path / "run.db") as swarm:
+        for handle in (swarm.lock("x"), swarm.semaphore("s", 1)):
+            with pytest.raises(WouldBlock, match=r"await \.\.\.acquire\(timeout=0\)"):
+                handle.acquire_nowait()
+            lease = await handle.acquire(timeout=0)
+            await lease.release()
