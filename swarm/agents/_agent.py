@@ -118,7 +118,8 @@ class Actor(Displayable):
 
         Raises:
             ValueError: The time is negative or not a number.
-            TypeError: The method is not a public async method of this agent.
+            TypeError: The method is not a public async method of this agent, or does
+                not take these arguments.
         """
         if not as_seconds("a delay", seconds) >= 0:
             raise ValueError(f"a delay is 0 seconds or more, not {seconds!r}")
@@ -140,7 +141,7 @@ class Actor(Displayable):
         Raises:
             ValueError: The time is not finite, or not above 0.
             TypeError: The time is not a number, or the method is not a public async
-                method of this agent.
+                method of this agent, or does not take these arguments.
         """
         check_seconds("a period", seconds)
         return AgentTimer(_living(self), method, (args, kwargs), seconds, seconds)

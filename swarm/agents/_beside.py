@@ -111,6 +111,7 @@ class AgentTimer:
         """Be due in `delay` seconds; again every `period`, if there is one."""
         kind = type(cell.agent)
         self._call: ResolvedMethod = cell.calls.get(method) or resolve(kind, method)
+        self._call.check(*arguments)
         self._cell = cell
         self._arguments = arguments
         self._period = period

@@ -13,6 +13,8 @@ SERVES: Final = "__swarm_serves__"
 """How `swarm.work` marks a method that serves tasks; the mark has their kind."""
 
 _CALLS: Final = "__swarm_calls__"
+_SHAPES: Final = 64
+_OPTIONS: Final = frozenset(("timeout", "within", "deadline"))
 
 
 def interleave(method: F) -> F:
@@ -39,9 +41,11 @@ class ResolvedMethod:
         streams: Whether it is an async generator.
         interleaves: Whether it runs beside other turns.
         is_hook: Whether only the swarm calls it.
+        shapes: How it was called so far: the number of positional arguments, and with
+            keywords their names too.
     """
 
-    __slots__ = ("function", "interleaves", "is_hook", "name", "streams")
+    __slots__ = ("function", "interleaves", "is_hook", "name", "shapes", "streams")
 
     def __init__(
         self, cls: type, function: Callable[..., Any], *, is_hook: bool = False
@@ -52,6 +56,36 @@ class ResolvedMethod:
         self.streams: bool = inspect.isasyncgenfunction(function)
         self.interleaves: bool = bool(getattr(function, INTERLEAVE, False))
         self.is_hook: bool = is_hook
+        self.shapes: set[object] = set()
+
+    def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Refuse arguments with which the function cannot be called.
+
+        Of a decorated function the decorator's own signature counts, which may take
+        any arguments.
+
+        Raises:
+            TypeError: They do not fit the signature.
+        """
+        shape = (len(args), *kwargs) if kwargs else len(args)
+        if shape in self.shapes:
+            return
+        signature = inspect.signature(self.function, follow_wrapped=False)
+        try:
+            signature.bind(None, *args, **kwargs)
+        except TypeError as error:
+            text = f"{self.name} cannot be called like this: {error}"
+            raise misplaced(kwargs, TypeError(text)) from None
+        if len(self.shapes) >= _SHAPES:
+            self.shapes.clear()
+        self.shapes.add(shape)
+
+
+def misplaced(kwargs: dict[str, Any], error: TypeError) -> TypeError:
+    """Return the error of a call, with a note on options that belong to the ref."""
+    if kwargs.keys() & _OPTIONS:
+        error.add_note("a time-out belongs to the ref: ref.within(seconds).ask(...)")
+    return error
 
 
 def calls_of(cls: type) -> dict[Any, ResolvedMethod]:

@@ -29,7 +29,7 @@ from swarm.agents._envelope import (
 )
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import State
-from swarm.agents._protocol import ResolvedMethod, resolve, resolve_name
+from swarm.agents._protocol import ResolvedMethod, misplaced, resolve, resolve_name
 from swarm.agents._stream import Stream
 from swarm.errors import AgentDied, AskTimeout, Closed, DeadlockError, MailboxFull
 from swarm.model import AgentIdentity, Cause, Displayable, as_seconds, with_trace
@@ -238,8 +238,8 @@ class Ref(Displayable, Generic[A_co]):
             cell.drop(envelope)
             if isinstance(error, asyncio.CancelledError):
                 _note_late(envelope, reply)
-            if kwargs.keys() & _OPTIONS and isinstance(error, TypeError):
-                error.add_note(_MISPLACED)
+            if kwargs and isinstance(error, TypeError):
+                misplaced(kwargs, error)
             reply = None  # the error keeps this frame, which must not keep the error
             raise
         finally:
@@ -262,7 +262,8 @@ class Ref(Displayable, Generic[A_co]):
         Cancelling that wait sends nothing.
 
         Raises:
-            TypeError: No public async method of the agent; nothing was sent.
+            TypeError: No public async method of the agent, or it does not take these
+                arguments; nothing was sent.
             NoSuchAgent: The agent has ended or is stopping; nothing was sent.
             AgentDied: The agent ended while this waited for room; nothing was sent.
             AskTimeout: No room in time; nothing was sent.
@@ -272,6 +273,8 @@ class Ref(Displayable, Generic[A_co]):
         """
         cell = self._cell
         call = cell.calls.get(method) or resolve(type(cell.agent), method)
+        if kwargs or len(args) not in call.shapes:
+            call.check(args, kwargs)
         host = cell.host
         cause = None
         if not host.is_direct:
@@ -307,13 +310,15 @@ class Ref(Displayable, Generic[A_co]):
 
         Raises:
             MailboxFull: There is none, or others wait for it; nothing was sent.
-            TypeError: No public async method of the agent.
+            TypeError: No public async method of the agent, or it does not take these
+                arguments.
             NoSuchAgent: The agent has ended or is stopping.
             WrongLoop: Called from another event loop or thread.
             Closed: The swarm is closed.
         """
         cell = self._cell
         call = cell.calls.get(method) or resolve(type(cell.agent), method)
+        call.check(args, kwargs)
         cell.check_loop()
         cause = None
         if cell.host.interceptors is not None:
@@ -522,10 +527,6 @@ async def _tell_on_nowait(ref: Ref[Any], method: Any, call: AgentCall) -> None:
 def _refuse(cell: Cell) -> NoReturn:
     cell.check_loop()
     raise cell.refusal()
-
-
-_OPTIONS = frozenset(("timeout", "within", "deadline"))
-_MISPLACED = "a time-out belongs to the ref: ref.within(seconds).ask(...)"
 
 
 def _note_late(envelope: Envelope, reply: "asyncio.Future[Any] | None") -> None:

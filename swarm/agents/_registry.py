@@ -4,12 +4,20 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Never, Protocol
 
+from swarm.agents._agent import Actor
 from swarm.agents._cell import Cell
 from swarm.agents._lifecycle import Status
 from swarm.agents._records import AgentFailure, AgentInfo, AgentRecord, generated_path
 from swarm.agents._ref import Ref
 from swarm.errors import NoSuchAgent
-from swarm.model import Displayable, Path, check_choice, repr_of, type_name
+from swarm.model import (
+    Displayable,
+    Path,
+    check_choice,
+    repr_of,
+    shown,
+    type_name,
+)
 
 _FAILURES: Final = 32
 
@@ -89,9 +97,12 @@ class Registry(Displayable):
     others follow, as far as their arrival is known here.
     """
 
-    def __init__(self, table: AgentTable) -> None:
-        """Show the agents of a table."""
+    def __init__(
+        self, table: AgentTable, closed_error: Callable[[], Exception | None]
+    ) -> None:
+        """Show the agents of a table, until `closed_error()` returns an error."""
         self._table = table
+        self._closed_error = closed_error
         self.elsewhere: Elsewhere | None = None
 
     def __len__(self) -> int:
@@ -122,6 +133,7 @@ class Registry(Displayable):
 
         Raises:
             NoSuchAgent: No living agent has this name.
+            Closed: The swarm is closed.
         """
         ref = self.get(name)
         if ref is None:
@@ -129,9 +141,19 @@ class Registry(Displayable):
         return ref
 
     def get(self, name: str) -> Ref[Any] | None:
-        """Return the agent of this name, or None."""
+        """Return the agent of this name, or None.
+
+        Raises:
+            Closed: The swarm is closed.
+        """
+        self._check_open()
         cell = self._table.cells.get(name)
         return self._elsewhere(name) if cell is None else Ref(cell)
+
+    def _check_open(self) -> None:
+        closed = self._closed_error()
+        if closed is not None:
+            raise closed
 
     def __repr__(self) -> str:
         noun = "agent" if len(self) == 1 else "agents"
@@ -149,13 +171,15 @@ class Registry(Displayable):
 
         Args:
             *unnamed: Nothing; every property is given by its name.
-            type: A class (its subclasses fit too) or a type's name.
+            type: A class of agents (its subclasses fit too) or a type's name.
             capability: One of their capabilities.
             role: Their role.
             status: What they are doing now.
 
         Raises:
+            TypeError: The type is neither a class of agents nor text.
             ValueError: There is no such status.
+            Closed: The swarm is closed.
         """
         if unnamed:
             raise TypeError(
@@ -164,6 +188,8 @@ class Registry(Displayable):
             )
         if status is not None:
             check_choice("a status", status, tuple(Status))
+        _check_type(type)
+        self._check_open()
         found: list[Ref[Any]] = []
         for cell in self._table.cells.values():
             ref: Ref[Any] = Ref(cell)
@@ -202,6 +228,7 @@ class Registry(Displayable):
 
         Raises:
             NoSuchAgent: No agent has these properties.
+            Closed: The swarm is closed.
         """
         found = self.find(type=type, capability=capability, role=role, status=status)
         if not found:
@@ -213,7 +240,9 @@ class Registry(Displayable):
 
         Raises:
             NoSuchAgent: No living agent of this process has this name.
+            Closed: The swarm is closed.
         """
+        self._check_open()
         return info_of(self._cell(name))
 
     @property
@@ -231,6 +260,16 @@ class Registry(Displayable):
         if cell is None:
             raise NoSuchAgent(f"there is no agent '{name}'")
         return cell
+
+
+def _check_type(wanted: object) -> None:
+    """Refuse what is neither a class of agents nor a type's name."""
+    is_class = isinstance(wanted, type) and issubclass(wanted, Actor)
+    if not (wanted is None or isinstance(wanted, str) or is_class):
+        raise TypeError(
+            "agents.find takes type= as a class of agents, or as a type's name; "
+            f"{shown(wanted)} is neither"
+        )
 
 
 def _is_of_type(record: AgentRecord, wanted: str | type | None) -> bool:

@@ -19,6 +19,7 @@ from swarm.agents._envelope import (
 from swarm.agents._mailbox import State
 from swarm.agents._protocol import ResolvedMethod
 from swarm.errors import AskTimeout
+from swarm.model import AsyncUse
 from swarm.ports import current_cause, current_task
 
 T = TypeVar("T")
@@ -52,7 +53,7 @@ class _ItemDeadline:
         envelope.cell.drop(envelope, AskTimeout(text, started=started))
 
 
-class Stream(AsyncIterator[T], Generic[T]):
+class Stream(AsyncUse, AsyncIterator[T], Generic[T]):
     """The items an agent yields, in order, as they come.
 
     Nothing is sent before the first item is asked for (or `async with` is entered).
@@ -70,6 +71,8 @@ class Stream(AsyncIterator[T], Generic[T]):
     """
 
     __slots__ = ("__weakref__", "_args", "_call", "_cell", "_envelope", "_timeout")
+
+    _usage = "`async for item in ref.stream(...):`"
 
     def __init__(
         self,

@@ -26,6 +26,7 @@ from swarm.model._announcements import (
     TaskRequeued,
     TaskStarted,
 )
+from swarm.model._async_use import AsyncUse
 from swarm.model._backoff import Backoff
 from swarm.model._cause import Cause, with_trace
 from swarm.model._change import (
@@ -146,6 +147,7 @@ __all__ = [
     "AgentStarted",
     "AgentStopped",
     "Announcement",
+    "AsyncUse",
     "Backoff",
     "Cause",
     "Change",

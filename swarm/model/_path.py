@@ -13,6 +13,7 @@ from typing import Final, TypeAlias, TypeGuard
 import orjson
 
 from swarm.errors import InvalidPath, LimitExceeded
+from swarm.model._checks import shown
 
 MAX_PATH_BYTES: Final = 512
 MAX_PATTERN_CHARS: Final = 256
@@ -59,7 +60,7 @@ class Path:
             LimitExceeded: The text is longer than 512 bytes.
         """
         if type(text) is not str:
-            raise InvalidPath(f"a path is text, not {type(text).__name__}")
+            raise InvalidPath(f"a path is text, not {shown(text)}")
         return _parse_path(text)
 
     @property
@@ -158,7 +159,7 @@ class Pattern:
             LimitExceeded: The text is longer than 256 characters.
         """
         if type(text) is not str:
-            raise InvalidPath(f"a pattern is text, not {type(text).__name__}")
+            raise InvalidPath(f"a pattern is text, not {shown(text)}")
         return _parse_pattern(text)
 
     @classmethod

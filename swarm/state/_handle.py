@@ -19,7 +19,8 @@ from swarm.model import (
 from swarm.ports import Guard, View
 from swarm.state._history import PastState, changes_below, changes_of
 from swarm.state._key import Key
-from swarm.state._reading import D, Name, T
+from swarm.state._reading import D, T
+from swarm.state._store import Name
 from swarm.state._transaction import Transaction
 from swarm.state._watch import Watch
 from swarm.state._writing import WritableState
@@ -80,7 +81,10 @@ class StateHandle(WritableState, Displayable):
             NotFound: A typed key without default found nothing.
         """
         # The fast path: a whole document that was allowed before.
-        place = self._access.reads.get(path)  # type: ignore[arg-type]  # or a key
+        try:
+            place = self._access.reads.get(path)  # type: ignore[arg-type]  # or a key
+        except TypeError:  # it has no hash, so it is not a path
+            place = None
         if place is not None:
             if self._pause is not None:
                 await self._pause()
@@ -220,7 +224,7 @@ class StateHandle(WritableState, Displayable):
         folder, the changes of all documents below it.
         """
         check_whole("limit", limit, 0)
-        place = self._readable(path)
+        place = self._access.to_read(path)
         found = await changes_of(self._kernel, self._access, place, limit)
         if not found and await self._kernel.find(place) is None:
             found = await changes_below(

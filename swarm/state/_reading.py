@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any, TypeAlias, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from swarm.errors import AccessDenied, NotFound
 from swarm.model import (
@@ -20,13 +20,10 @@ from swarm.ports import LoopBudget
 from swarm.state._key import Key
 from swarm.state._look import candidates, find, find_many, rest_of
 from swarm.state._places import assembled, places_in
-from swarm.state._store import Access
+from swarm.state._store import Access, Name
 
 T = TypeVar("T")
 D = TypeVar("D")
-
-Name: TypeAlias = "str | Key[Any]"
-"""How a place is named: a path's text, or a typed key."""
 
 
 class ReadableState(ABC):
@@ -111,7 +108,7 @@ class ReadableState(ABC):
             TypeError: They are one text, not a list.
         """
         refuse_text("get_many", paths)
-        names = {path: self._readable(path) for path in paths}
+        names = {path: self._access.to_read(path) for path in paths}
         found = await self._look(find_many, names.values())
         values: dict[str, JSON] = {}
         for (path, place), (document, below) in zip(names.items(), found, strict=True):
@@ -176,10 +173,6 @@ class ReadableState(ABC):
 
     def _place(self, path: Name) -> Path:
         return self._access.place(path.path if isinstance(path, Key) else path)
-
-    def _readable(self, path: Name) -> Path:
-        text = path.path if isinstance(path, Key) else path
-        return self._access.reads.get(text) or self._access.to_read(text)
 
     async def _find(self, place: Path) -> tuple[Document | None, list[Document]]:
         """Return the document around a place, or the readable documents below it.

@@ -1,7 +1,7 @@
 """What every handle on the state shares: the store, and an identity's way into it."""
 
 from collections.abc import Callable
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 
@@ -17,6 +17,7 @@ from swarm.ports import (
     current_runtime,
 )
 from swarm.state._access import Permissions, Policy
+from swarm.state._key import Key
 
 KEPT: Final = tuple(
     Path.parse(text)
@@ -44,6 +45,9 @@ _KEPT_BELOW: Final = {folder.segments[:1]: folder for folder in reversed(KEPT)}
 _CACHED: Final = 16_384
 
 T = TypeVar("T")
+
+Name: TypeAlias = "str | Key[Any]"
+"""How a place is named: a path's text, or a typed key."""
 
 PrepareEvent: TypeAlias = Callable[[object], tuple[object, int]]
 """Checks an event that is to be published: returns the payload, which cannot change
@@ -128,27 +132,35 @@ class Access:
         """Return the name of a place in this folder; "" for the folder itself."""
         return place.text if self.root is ROOT else place.relative_to(self.root).text
 
-    def to_read(self, path: str) -> Path:
-        """Return the place of `path` if it may be read, and remember that.
+    def to_read(self, name: Name) -> Path:
+        """Return the place of a name if it may be read, and remember that.
 
         Raises:
             InvalidPath: The name is not a path.
             AccessDenied: The policy does not let this identity read it.
         """
+        path = name.path if isinstance(name, Key) else name
+        known = self.reads.get(path) if type(path) is str else None
+        if known is not None:
+            return known
         place = self.place(path)
         if not self.may_read(place):
             raise AccessDenied(str(self.permissions.decide(place, "read")))
         _remember(self.reads, path, place)
         return place
 
-    def to_write(self, path: str) -> Path:
-        """Return the place of `path` if it may be written, and remember that.
+    def to_write(self, name: Name) -> Path:
+        """Return the place of a name if it may be written, and remember that.
 
         Raises:
             InvalidPath: The name is not a path.
             AccessDenied: The policy does not let this identity write it, or it is one
                 of the records that swarm itself keeps.
         """
+        path = name.path if isinstance(name, Key) else name
+        known = self.writes.get(path) if type(path) is str else None
+        if known is not None:
+            return known
         place = self.place(path)
         folder = _kept_folder(place)
         if folder is not None:

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar
 
 from swarm.errors import Closed, Compacted, ConflictError
-from swarm.model import ABSENT, Path
+from swarm.model import ABSENT, AsyncUse, Path
 from swarm.ports import (
     Condition,
     Guard,
@@ -19,9 +19,9 @@ from swarm.ports import (
 from swarm.state._draft import Draft
 from swarm.state._footprint import Footprint
 from swarm.state._key import Key
-from swarm.state._reading import Name, ReadableState
+from swarm.state._reading import ReadableState
 from swarm.state._rules import counted
-from swarm.state._store import Access, Store, microseconds
+from swarm.state._store import Access, Name, Store, microseconds
 from swarm.state._validation import validated
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ Also: TypeAlias = Callable[[], tuple[Sequence[Write], Sequence[Condition]]]
 _SYNCHRONOUS = "inside a transaction, update() takes a synchronous function"
 
 
-class Transaction(ReadableState):
+class Transaction(AsyncUse, ReadableState):
     """A serializable transaction, to be entered with `async with` (S5).
 
     Reads see one revision and the transaction's own writes. Leaving the block commits
@@ -48,6 +48,8 @@ class Transaction(ReadableState):
         "_weight",
         "revision",
     )
+
+    _usage = "`async with state.transaction() as tx:`"
 
     def __init__(
         self,
@@ -213,7 +215,7 @@ class Transaction(ReadableState):
         Raises:
             PathConflict: The path is a folder.
         """
-        return await self._drafted(self._open().delete, self._writable(path))
+        return await self._drafted(self._open().delete, self._access.to_write(path))
 
     def _overtaken(self, conflict: ConflictError) -> ConflictError:
         """Return the error without what this identity may not read (S15)."""
@@ -236,7 +238,7 @@ class Transaction(ReadableState):
     async def _put(self, path: Name, value: Any, **options: Any) -> None:
         draft = self._open()
         plain = path.unstructure(value) if isinstance(path, Key) else value
-        await self._drafted(draft.set, self._writable(path), plain, **options)
+        await self._drafted(draft.set, self._access.to_write(path), plain, **options)
 
     async def _look(self, look: Callable[..., T], *arguments: Any) -> T:
         return await self._drafted(look, self._open(), *arguments)
@@ -255,10 +257,6 @@ class Transaction(ReadableState):
             return act(*args, **options)
         except Compacted:
             raise _outlived() from None
-
-    def _writable(self, path: Name) -> Path:
-        text = path.path if isinstance(path, Key) else path
-        return self._access.writes.get(text) or self._access.to_write(text)
 
     def _open(self) -> Draft:
         if self._draft is None:

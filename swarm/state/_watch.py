@@ -10,6 +10,7 @@ from swarm.errors import Closed, Lagged
 from swarm.kernel import places, start_inside
 from swarm.model import (
     ABSENT,
+    AsyncUse,
     Change,
     ChangeKind,
     Commit,
@@ -23,7 +24,7 @@ from swarm.state._look import candidates, rest_of
 from swarm.state._store import Access
 
 
-class Watch:
+class Watch(AsyncUse):
     """An async iterator of changes, to be entered with `async with`.
 
     Changes come in revision order, each once, those of one commit together. The
@@ -31,6 +32,8 @@ class Watch:
     behind the log raises `Lagged`: read the state then, and watch again `since` the
     revision at which it was read.
     """
+
+    _usage = "`async with state.watch(...) as changes:`, and `async for` inside"
 
     def __init__(
         self,

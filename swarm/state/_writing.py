@@ -33,7 +33,7 @@ from swarm.ports import (
 from swarm.state._footprint import Footprint
 from swarm.state._key import Key
 from swarm.state._look import look, rest_of
-from swarm.state._reading import Name, ReadableState, T, versioned
+from swarm.state._reading import ReadableState, T, versioned
 from swarm.state._resolvers import Resolver, ResolverName, find_resolver
 from swarm.state._rules import (
     SetRequest,
@@ -44,7 +44,7 @@ from swarm.state._rules import (
     plan_set,
     plan_touch,
 )
-from swarm.state._store import Access, Store, microseconds
+from swarm.state._store import Access, Name, Store, microseconds
 from swarm.state._validation import validated
 
 R = TypeVar("R")
@@ -145,9 +145,12 @@ class WritableState(ReadableState):
             LimitExceeded: The document would be too large or too deep.
             AccessDenied: The policy or a validator said no.
         """
-        place = self._access.writes.get(path)  # type: ignore[arg-type]  # or a key
+        try:
+            place = self._access.writes.get(path)  # type: ignore[arg-type]  # or a key
+        except TypeError:  # it has no hash, so it is not a path
+            place = None
         if place is None:
-            place = self._writable(path)
+            place = self._access.to_write(path)
         plain = path.unstructure(value) if isinstance(path, Key) else value
         budget = self._budget
         if budget.left < 0:
@@ -215,7 +218,7 @@ class WritableState(ReadableState):
             NotFound: No document stands there.
             StaleLease: The guard is a lease that does not hold any more.
         """
-        place = self._writable(path)
+        place = self._access.to_write(path)
         commit, _ = await self._apply(plan_touch, place, microseconds(ttl), guard=guard)
         assert commit is not None  # a document was written
         made = commit.documents[0]
@@ -234,7 +237,7 @@ class WritableState(ReadableState):
         """
         if not isinstance(values, Mapping):
             raise TypeError(f"set_many takes a dict by path, not {shown(values)}")
-        puts = [(self._writable(path), value) for path, value in values.items()]
+        puts = [(self._access.to_write(path), value) for path, value in values.items()]
         commit, _ = await self._apply(
             plan_many, puts, (), self._store.codec, guard=guard
         )
@@ -273,7 +276,7 @@ class WritableState(ReadableState):
                 f"update() takes a function of the value, not {shown(change)}; "
                 "set() writes a value"
             )
-        place = self._writable(path)
+        place = self._access.to_write(path)
 
         async def attempt() -> Versioned[Any]:
             document, current = await self._kernel.read(look, place)
@@ -309,7 +312,7 @@ class WritableState(ReadableState):
         Raises:
             InvalidValue: One of the values is not JSON.
         """
-        place = self._writable(path)
+        place = self._access.to_write(path)
         codec = self._store.codec
         if old is not ABSENT:
             old = orjson.loads(codec.encode(old))
@@ -328,7 +331,7 @@ class WritableState(ReadableState):
             InvalidValue: The value there, or the number added, is not an integer.
             LimitExceeded: The sum would leave the range of ±(2^63-1).
         """
-        place = self._writable(path)
+        place = self._access.to_write(path)
         codec = self._store.codec
         _, number = await self._apply(plan_increment, place, by, codec, guard=guard)
         return int(number)
@@ -354,7 +357,7 @@ class WritableState(ReadableState):
             ConflictError: The expected version is not there.
             PathConflict: It is a folder and `recursive` was not asked for.
         """
-        place = self._writable(path)
+        place = self._access.to_write(path)
         expected = _expected(expected_version, if_absent=False)
         codec = self._store.codec
         _, count = await self._apply(
@@ -372,7 +375,7 @@ class WritableState(ReadableState):
             TypeError: They are one text, not a list.
         """
         refuse_text("delete_many", paths)
-        places = [self._writable(path) for path in paths]
+        places = [self._access.to_write(path) for path in paths]
         _, count = await self._apply(
             plan_many, (), places, self._store.codec, guard=guard
         )
@@ -385,10 +388,6 @@ class WritableState(ReadableState):
             await self._budget.turn()
         self._budget.left -= LoopBudget.OPERATION
         return await self._kernel.read(look, *arguments)
-
-    def _writable(self, path: Name) -> Path:
-        text = path.path if isinstance(path, Key) else path
-        return self._access.writes.get(text) or self._access.to_write(text)
 
     async def _apply(
         self,

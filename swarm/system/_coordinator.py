@@ -188,7 +188,7 @@ class Coordinator:
         self.publisher: Publisher = Publisher(self.bus)
         self.store.prepare_event = self.publisher.prepare
         self.table: AgentTable = AgentTable(self._is_taken, self.origin)
-        self.registry: Registry = Registry(self.table)
+        self.registry: Registry = Registry(self.table, self.closed_error)
         self.coordination: Coordination = Coordination(
             self.kernel,
             self.clock,

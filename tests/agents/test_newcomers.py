@@ -446,3 +446,97 @@ async def test_a_class_of_agents_can_be_collected():
         await asyncio.sleep(120)
         gc.collect()
         assert gone() is None
+
+
+class Clerk(Agent):
+    """Takes one file after the other."""
+
+    def __init__(self) -> None:
+        self.filed: list[tuple[str, int]] = []
+
+    async def file(self, name: str, *, copies: int = 1) -> None:
+        self.filed.append((name, copies))
+
+    async def list(self) -> "list[tuple[str, int]]":
+        return self.filed
+
+    async def pages(self, name: str) -> AsyncIterator[str]:
+        yield name
+
+    async def plan(self) -> None:
+        self.every(1, Clerk.file)
+
+
+WRONG = (
+    ((), {}, "missing a required argument: 'name'"),
+    (("a", 2), {}, "too many positional"),
+    (("a",), {"pages": 2}, "unexpected keyword argument 'pages'"),
+    (("a",), {"name": "b"}, "multiple values"),
+)
+
+
+@virtual
+@pytest.mark.parametrize(("args", "kwargs", "why"), WRONG)
+async def test_a_tell_with_wrong_arguments_is_the_senders_error(args, kwargs, why):
+    async with Swarm() as swarm:
+        ref = await swarm.spawn(Clerk)
+        for _ in range(2):
+            with pytest.raises(TypeError, match=f"Clerk.file cannot be.*{why}"):
+                await ref.tell(Clerk.file, *args, **kwargs)
+            with pytest.raises(TypeError, match=why):
+                ref.tell_nowait(Clerk.file, *args, **kwargs)
+            await ref.tell(Clerk.file, "a", copies=2)
+            await ref.tell(Clerk.file, "b")
+        with pytest.raises(TypeError, match="missing"):
+            await ref.ask(Clerk.plan)
+        assert await ref.ask(Clerk.list) == [("a", 2), ("b", 1)] * 2
+        assert swarm.agents.failures == ()
+
+
+@virtual
+async def test_a_time_out_given_to_a_tell_is_refused_with_the_right_spelling():
+    async with Swarm() as swarm:
+        ref = await swarm.spawn(Clerk)
+        with pytest.raises(TypeError) as caught:
+            await ref.tell(Clerk.file, "a", timeout=3)
+        assert "ref.within(seconds)" in "".join(caught.value.__notes__)
+
+
+@virtual
+async def test_a_closed_swarm_finds_no_agents():
+    async with Swarm() as swarm:
+        await swarm.spawn(Clerk, name="ada")
+    for look in (
+        lambda: swarm.agents["ada"],
+        lambda: swarm.agents.get("ada"),
+        lambda: swarm.agents.find(),
+        lambda: swarm.agents.least_loaded(),
+        lambda: swarm.agents.info("ada"),
+    ):
+        with pytest.raises(Closed):
+            look()
+    assert list(swarm.agents) == []
+    assert "ada" not in swarm.agents
+
+
+@virtual
+@pytest.mark.parametrize("kind", [int, 7, ["clerk"], WRONG.__class__])
+async def test_agents_are_found_by_a_class_of_agents_or_a_name(kind):
+    async with Swarm() as swarm:
+        ref = await swarm.spawn(Clerk)
+        with pytest.raises(TypeError, match="a class of agents"):
+            swarm.agents.find(type=kind)
+        with pytest.raises(TypeError, match="a class of agents"):
+            swarm.agents.least_loaded(type=kind)
+        assert swarm.agents.find(type=Agent) == [ref]
+        assert swarm.agents.find(type="clerk") == [ref]
+
+
+@virtual
+async def test_a_stream_that_is_awaited_names_the_right_spelling():
+    async with Swarm() as swarm:
+        stream = (await swarm.spawn(Clerk)).stream(Clerk.pages, "a")
+        with pytest.raises(TypeError, match=r"use `async for item in ref\.stream"):
+            await stream
+        with pytest.raises(TypeError, match="not read by a plain `for`"):
+            list(stream)

@@ -58,7 +58,8 @@ async def test_get_and_find_answer_over_all_processes():
         assert two.agents.find(type="shop", capability="sell") == [ada]
         assert two.agents.find(role="clerk", status="idle") == [ada]
         assert two.agents.find(status="paused") == []
-        assert two.agents.find(type=int) == []
+        with pytest.raises(TypeError, match="a class of agents"):
+            two.agents.find(type=int)
         assert two.agents.least_loaded(capability="sell") == ada
         assert two.agents.get("bo") == bo
         assert not isinstance(bo, RemoteRef)

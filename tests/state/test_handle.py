@@ -558,3 +558,52 @@ async def test_caches_of_names_are_bounded():
         await ada.get(f"k{n}")
     assert len(ada._access.reads) <= 16_384
     assert len(ada._access.permissions._decisions) <= 16_384
+
+
+@pytest.mark.parametrize("path", [["plan"], 7, None, {"a": 1}, b"plan", ("plan",)])
+async def test_a_path_that_is_not_text_is_refused_by_every_operation(state, path):
+    async def in_transaction(act):
+        async with state.transaction() as tx:
+            await act(tx)
+
+    for call in (
+        lambda: state.get(path),
+        lambda: state.read(path),
+        lambda: state.get_many([path]),
+        lambda: state.set(path, 1),
+        lambda: state.set(path, 1, ttl=5),
+        lambda: state.update(path, lambda value: value),
+        lambda: state.increment(path),
+        lambda: state.compare_and_set(path, 1, 2),
+        lambda: state.delete(path),
+        lambda: state.delete_many([path]),
+        lambda: state.touch(path),
+        lambda: state.keys(path),
+        lambda: state.history(path),
+        lambda: state.wait_until(path, bool, timeout=1),
+        lambda: in_transaction(lambda tx: tx.get(path)),
+        lambda: in_transaction(lambda tx: tx.set(path, 1)),
+        lambda: in_transaction(lambda tx: tx.delete(path)),
+        lambda: in_transaction(lambda tx: tx.increment(path)),
+    ):
+        with pytest.raises(InvalidPath, match="is text, not") as caught:
+            await call()
+        assert repr(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("make", ["transaction", "watch"])
+async def test_a_wrong_way_to_use_a_block_names_the_right_one(state, make):
+    block = getattr(state, make)()
+
+    def enter():
+        with block:
+            pass
+
+    async def wait():
+        await block
+
+    for use in (wait, enter, lambda: list(block)):
+        with pytest.raises(TypeError, match=rf"use `async with state\.{make}"):
+            made = use()
+            if made is not None:
+                await made
