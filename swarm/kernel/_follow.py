@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Iterable
+from typing import Final
 
 from swarm.errors import Closed, Lagged, WrongLoop
 from swarm.kernel._log import Log
@@ -10,16 +11,31 @@ from swarm.kernel._watchers import WatcherIndex
 from swarm.model import Commit, Document, Pattern
 from swarm.ports import Pause, current_runtime
 
+WOKEN: Final = 128
+"""How many readers of patterns are woken in one turn of the loop: a few milliseconds,
+for each of them takes the commit and goes on with its own code."""
+
 
 class Followers:
     """The readers of one log: those that wait for any commit, and those of patterns.
+
+    Readers of one pattern are woken in the order in which they began to read. If many
+    are due, the later ones are woken in later turns of the event loop.
 
     Attributes:
         waiters: The readers that wait for the next commit, first come first woken.
         watchers: The readers that want only commits which concern their pattern.
     """
 
-    __slots__ = ("is_closed", "log", "loop", "pause", "waiters", "watchers")
+    __slots__ = (
+        "_unwoken",
+        "is_closed",
+        "log",
+        "loop",
+        "pause",
+        "waiters",
+        "watchers",
+    )
 
     def __init__(self, log: Log) -> None:
         """Start without readers of `log`, in the running loop."""
@@ -29,6 +45,7 @@ class Followers:
         self.waiters: dict[asyncio.Future[None], None] = {}
         self.watchers: WatcherIndex[PatternReader] = WatcherIndex()
         self.is_closed: bool = False
+        self._unwoken: deque[PatternReader] = deque()
 
     def wake(self) -> None:
         """Let every reader that waits for any commit look again."""
@@ -40,9 +57,22 @@ class Followers:
     def route(self, documents: Iterable[Document]) -> None:
         """Give the newest commit to the readers whose pattern it concerns."""
         number = self.log.end - 1
+        unwoken = self._unwoken
+        is_waking = bool(unwoken)
         for document in documents:
             for reader in self.watchers.find(document.path):
-                reader.take(number)
+                if reader.take(number):
+                    unwoken.append(reader)
+        if unwoken and not is_waking:
+            self._wake_some()
+
+    def _wake_some(self) -> None:
+        """Wake the readers that are due, and the rest in the next turn of the loop."""
+        unwoken = self._unwoken
+        for _ in range(min(WOKEN, len(unwoken))):
+            unwoken.popleft().wake()
+        if unwoken:
+            self.loop.call_soon(self._wake_some)
 
     def close(self) -> None:
         """Wake every reader for good: nothing more will be committed."""
@@ -186,13 +216,14 @@ class PatternReader(LogReader):
             return self._log.entry(self._due[0]).revision - 1
         return max(self._position, self._log.revision)
 
-    def take(self, number: int) -> None:
-        """Note that an entry is due, and wake the tasks that wait for it."""
+    def take(self, number: int) -> bool:
+        """Note that an entry is due; return whether tasks are to be woken for it."""
         if not self._due or self._due[-1] != number:
             self._due.append(number)
             if len(self._due) > 2 * len(self._log) + 1:  # so the first have left it
                 del self._due[0]
-            self.wake()
+            return bool(self._waiters)
+        return False
 
     def _take(self) -> Commit | None:
         if self._next < self._until:

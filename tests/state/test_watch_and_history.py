@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarm.errors import Closed, Compacted, InvalidPath, Lagged
+from swarm.kernel._follow import WOKEN
 from swarm.model import ABSENT
 from swarm.state import Policy
 from tests.support.state import agent, dump, make_world
@@ -385,3 +386,30 @@ async def test_the_past_is_read_only_and_stays(world):
     with pytest.raises(ValueError, match="0 or more"):
         state.at(-1)
     assert await dump(world.kernel) == {"a": {"x": 2}, "f": "a document now"}
+
+
+async def test_many_watches_of_one_write_are_woken_in_order_over_several_loop_turns(
+    state,
+):
+    """Nothing holds the loop for long: a write that concerns thousands of watches."""
+    number = 3 * WOKEN + 1
+    seen: list[tuple[int, int]] = []
+
+    async def follow(watcher: int) -> None:
+        async with state.watch("a.**") as changes:
+            async for change in changes:
+                seen.append((watcher, change.value))
+
+    tasks = [asyncio.create_task(follow(each)) for each in range(number)]
+    await asyncio.sleep(0)
+    for value in (1, 2):
+        await state.set("a.b", value)
+        counts = [len(seen)]
+        while len(seen) < value * number and len(counts) < 20:
+            await asyncio.sleep(0)
+            counts.append(len(seen))
+        assert seen[(value - 1) * number :] == [(n, value) for n in range(number)]
+        assert max(b - a for a, b in itertools.pairwise(counts)) <= WOKEN
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
