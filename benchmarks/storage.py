@@ -15,7 +15,7 @@ from row import Row
 
 from swarm import Swarm
 from swarm.kernel import MemoryKernel
-from swarm.model import AgentIdentity, Path
+from swarm.model import AgentIdentity, Commit, Path
 from swarm.ports import Entry, Limits, LoopClock
 from swarm.storage import FileJournal, JournalledKernel, SqliteJournal
 from swarm.storage._writer import JournalWriter
@@ -145,11 +145,12 @@ async def sqlite_floor(total: int) -> float:
 
 
 async def bare_journal(total: int, callers: int) -> float:
-    """Hand encoded commits to the writer and wait for each: no tree, no rules."""
+    """Hand commits to the writer and wait for each: no tree, no rules."""
     with tempfile.TemporaryDirectory() as folder:
         writer = JournalWriter(
             FileJournal(Folder(folder)),
             time.monotonic,
+            lambda _: BODY,
             on_failure=print,
             on_long=lambda: None,
         )
@@ -157,9 +158,8 @@ async def bare_journal(total: int, callers: int) -> float:
 
         async def caller(many: int) -> None:
             for _ in range(many):
-                revision = writer.newest + 1
-                writer.submit(Entry(revision, BODY))
-                await writer.wait(revision)
+                writer.submit(Commit(writer.newest + 1, 0, ADA, ()))
+                await writer.wait()
 
         many = callers_of(total, callers)
         began = time.perf_counter()

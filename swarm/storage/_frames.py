@@ -97,9 +97,9 @@ def encode_batch(entries: Sequence[Entry], file_id: bytes, durable: int) -> byte
         durable: The newest revision known to be synced.
     """
     parts: list[bytes] = []
-    for entry in entries:
-        parts.append(_ENTRY.pack(entry.revision, len(entry.data)))
-        parts.append(entry.data)
+    pack = _ENTRY.pack
+    for revision, line in entries:
+        parts += (pack(revision, len(line)), line)
     payload = b"".join(parts)
     head = _FRAME.pack(_MAGIC, len(payload), len(entries), entries[0].revision, durable)
     crc = zlib.crc32(payload, zlib.crc32(head, zlib.crc32(file_id)))

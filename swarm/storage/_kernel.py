@@ -19,7 +19,6 @@ from swarm.model import AgentIdentity, Commit, Document, Path
 from swarm.ports import (
     Clock,
     Condition,
-    Entry,
     Journal,
     Limits,
     Plan,
@@ -77,6 +76,7 @@ class JournalledKernel(MemoryKernel):
         self.writer: JournalWriter = JournalWriter(
             journal,
             clock.monotonic,
+            encode_commit,
             sync_every=sync_every,
             on_failure=self._failed,
             on_long=self._shorten,
@@ -106,7 +106,7 @@ class JournalledKernel(MemoryKernel):
         except BaseException:
             await self.writer.close()
             raise
-        self.listen(self._submit, documents=True)
+        self.listen(self.writer.submit, documents=True)
         self.resume_at(max(recovered.report.revision + _LEAP, self._wall_now()))
         return recovered.report
 
@@ -141,10 +141,6 @@ class JournalledKernel(MemoryKernel):
         await super().close()
         await self.writer.close()
 
-    def _submit(self, commit: Commit) -> None:
-        if self.writer.failure is None:
-            self.writer.submit(Entry(commit.revision, encode_commit(commit)))
-
     def _failed(self, error: StorageFailed) -> None:
         log.critical("the store takes nothing more: %s", error)
         if self.on_failure is not None:
@@ -175,25 +171,16 @@ class JournalledKernel(MemoryKernel):
         """None: callers wait for the journal; this kernel if they need not."""
         return None if self._waits else self
 
-    async def _ready(self) -> None:
-        """Wait for room, if the disk is far behind.
-
-        Raises:
-            StorageFailed: A write has failed; nothing more is taken.
-        """
-        writer = self.writer
-        writer.check()
-        if writer.is_full:
-            await writer.room()
-
     async def put(
         self, author: AgentIdentity, path: Path, body: bytes
     ) -> Document | None:
         """Write one whole document; None when `path` lies inside another one."""
-        await self._ready()
+        writer = self.writer
+        if writer.left <= 0:
+            await writer.room()
         document = await super().put(author, path, body)
-        if document is not None:
-            await self._safe(document.version)
+        if document is not None and self._waits:
+            await writer.wait()
         return document
 
     async def apply(
@@ -204,12 +191,14 @@ class JournalledKernel(MemoryKernel):
         conditions: Sequence[Condition] = (),
     ) -> tuple[Commit | None, Any]:
         """Ask the rule once and commit what it plans, as one step."""
-        await self._ready()
+        writer = self.writer
+        if writer.left <= 0:
+            await writer.room()
         commit, outcome = await super().apply(
             author, rule, *arguments, conditions=conditions
         )
-        if commit is not None:
-            await self._safe(commit.revision)
+        if commit is not None and self._waits:
+            await writer.wait()
         return commit, outcome
 
     async def apply_one(
@@ -220,10 +209,12 @@ class JournalledKernel(MemoryKernel):
         request: R,
     ) -> tuple[int, Any]:
         """Ask the rule of one record once and commit its ruling, as one step."""
-        await self._ready()
+        writer = self.writer
+        if writer.left <= 0:
+            await writer.room()
         revision, outcome = await super().apply_one(author, path, rule, request)
-        if revision:
-            await self._safe(revision)
+        if revision and self._waits:
+            await writer.wait()
         return revision, outcome
 
     async def commit(
@@ -237,7 +228,9 @@ class JournalledKernel(MemoryKernel):
         weight: int = 0,
     ) -> Commit | None:
         """Write and publish under one new revision, if the conditions hold."""
-        await self._ready()
+        writer = self.writer
+        if writer.left <= 0:
+            await writer.room()
         commit = await super().commit(
             author,
             writes,
@@ -246,10 +239,6 @@ class JournalledKernel(MemoryKernel):
             key=key,
             weight=weight,
         )
-        if commit is not None:
-            await self._safe(commit.revision)
+        if commit is not None and self._waits:
+            await writer.wait()
         return commit
-
-    async def _safe(self, revision: int) -> None:
-        if self._waits:
-            await self.writer.wait(revision)

@@ -1,8 +1,9 @@
 """The writer: one thread that appends commits to a journal, many at a time.
 
-The loop hands each commit over and goes on. The thread takes all that wait, writes
-them as one batch, and tells the loop; while it writes, the next batch gathers. So a
-slow disk makes larger batches by itself, and no timer is needed (group commit).
+The loop gathers the commits of a turn, and hands them over as one batch at its end.
+While the thread writes a batch, the next one gathers. So a slow disk makes larger
+batches by itself, and no timer is needed (group commit). One batch is in flight: the
+thread tells the loop that it is safe, and the loop hands over the next.
 """
 
 import asyncio
@@ -10,26 +11,33 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable
-from heapq import heappop, heappush
-from itertools import count
 from queue import Empty, SimpleQueue
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from swarm.errors import Closed, StorageFailed
+from swarm.model import Commit
 from swarm.ports import Entry, Journal, Recovered
 
 T = TypeVar("T")
 
 _Call: TypeAlias = tuple[Callable[[], Any], "asyncio.Future[Any]"]
 
-_BATCH: Final = 1_000
-"""Commits that one batch holds at most."""
-
 _LONGEST: Final = 3600.0
 """Seconds that the thread waits at most before it looks at the clock again."""
 
 ROOM: Final = 20_000
-"""Commits that may wait for the disk before writers have to wait for room."""
+"""Commits of up to 4 KiB that may wait for the disk before writers have to wait."""
+
+_ADMITTED: Final = 100
+"""Writers that go on in one turn of the loop once there is room again."""
+
+
+class _Flight(NamedTuple):
+    """A batch that the thread has, and the tasks that wait for it."""
+
+    newest: int
+    weight: int
+    waiters: "list[asyncio.Future[None]]"
 
 
 class JournalWriter:
@@ -38,6 +46,7 @@ class JournalWriter:
     Attributes:
         newest: The newest revision that was handed over.
         durable: The newest revision that is as safe as the store promises.
+        left: The room that is left for commits; not above 0: `room` waits or raises.
         failure: Why the store takes nothing more, or None.
     """
 
@@ -45,6 +54,7 @@ class JournalWriter:
         self,
         journal: Journal,
         now: Callable[[], float],
+        encode: Callable[[Commit], bytes],
         *,
         sync_every: float | None = None,
         on_failure: Callable[[StorageFailed], object],
@@ -55,26 +65,28 @@ class JournalWriter:
         Args:
             journal: Where to write; only the thread calls it.
             now: Monotonic seconds; called in the thread.
+            encode: Returns a commit as the bytes of its entry; called in the loop.
             sync_every: Seconds between calls of `Journal.sync` while there is
                 something to sync; None: `append` does what is promised.
             on_failure: Called in the loop, once, when a write has failed.
             on_long: Called in the loop after a batch that made the journal long.
         """
+        self.newest: int = 0
         self.durable: int = 0
+        self.left: int = ROOM
         self.failure: StorageFailed | None = None
         self._journal = journal
         self._now = now
+        self._encode = encode
         self._every = sync_every
         self._on_failure = on_failure
         self._on_long = on_long
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[Entry | _Call | None] = SimpleQueue()
-        self.newest: int = 0
-        self._submitted = 0
-        self._written = 0
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._queue: SimpleQueue[list[Entry] | _Call | None] = SimpleQueue()
+        self._gathered: list[Commit] = []
+        self._waiters: list[asyncio.Future[None]] = []
+        self._flights: deque[_Flight] = deque()
         self._for_room: deque[asyncio.Future[None]] = deque()
-        self._ids = count()
         self._thread = threading.Thread(
             target=self._work, name="swarm-journal", daemon=True
         )
@@ -94,16 +106,33 @@ class JournalWriter:
         self.durable = self.newest = recovered.report.revision
         return recovered
 
-    def submit(self, entry: Entry) -> None:
-        """Hand a commit over; never waits.
+    def submit(self, commit: Commit) -> None:
+        """Have a commit written; never waits, and does nothing after a failure."""
+        gathered = self._gathered
+        if not gathered:
+            if self.failure is not None:
+                return
+            if not self._flights:
+                self._loop.call_soon(self._send)
+        gathered.append(commit)
+        self.newest = commit.revision
+        self.left -= 1 + (commit.size >> 12)
 
-        Raises:
-            StorageFailed: A write has failed before.
-        """
-        self.check()
-        self.newest = entry.revision
-        self._submitted += 1
-        self._queue.put(entry)
+    def _send(self) -> None:
+        """Hand what was gathered over to the thread."""
+        commits = self._gathered
+        if not commits:
+            return
+        encode = self._encode
+        try:
+            batch = [Entry(commit.revision, encode(commit)) for commit in commits]
+        except Exception as error:  # noqa: BLE001  # told to all that wait
+            self.fail(error)
+            return
+        weight = len(commits) + sum(commit.size >> 12 for commit in commits)
+        self._flights.append(_Flight(batch[-1].revision, weight, self._waiters))
+        self._gathered, self._waiters = [], []
+        self._queue.put(batch)
 
     def check(self) -> None:
         """Refuse to go on after a failed write.
@@ -114,40 +143,45 @@ class JournalWriter:
         if self.failure is not None:
             raise StorageFailed(str(self.failure)) from self.failure
 
-    @property
-    def is_full(self) -> bool:
-        """Whether writers have to wait for room: the disk is slower than they are."""
-        return self._submitted - self._written > ROOM
-
     async def room(self) -> None:
-        """Wait until there is room, first come first served."""
-        while self.is_full or self._for_room:
-            self.check()
-            waiter = self._loop.create_future()
-            self._for_room.append(waiter)
-            try:
-                await waiter
-            finally:
-                if waiter in self._for_room:
-                    self._for_room.remove(waiter)
-            if not self.is_full:
-                break
-
-    async def wait(self, revision: int | None = None) -> None:
-        """Wait until a commit, by default the newest, is as safe as promised.
-
-        Cancelling the wait does not undo the commit.
+        """Wait until there is room for a commit, first come first served.
 
         Raises:
-            StorageFailed: The commit could not be written.
+            StorageFailed: A write has failed; nothing more is taken.
         """
-        revision = self.newest if revision is None else revision
-        if revision <= self.durable:
-            return
         self.check()
+        if self.left <= 0:
+            waiter = self._loop.create_future()
+            self._for_room.append(waiter)
+            await waiter
+
+    def _admit(self) -> None:
+        """Let some of the writers that wait for room go on."""
+        waiting = self._for_room
+        if self.left <= 0 or not waiting:
+            return
+        for _ in range(min(_ADMITTED, self.left, len(waiting))):
+            _wake(waiting.popleft())
+        self._loop.call_soon(self._admit)  # once these have written
+
+    def wait(self) -> "asyncio.Future[None]":
+        """Return what is done once every commit so far is as safe as promised.
+
+        Cancelling the wait does not undo a commit. The future has `StorageFailed`
+        if a commit could not be written.
+
+        Raises:
+            StorageFailed: A write has failed before.
+        """
         waiter = self._loop.create_future()
-        heappush(self._waiting, (revision, next(self._ids), waiter))
-        await waiter
+        if self._gathered:
+            self._waiters.append(waiter)
+        elif self._flights:
+            self._flights[-1].waiters.append(waiter)
+        else:
+            self.check()
+            waiter.set_result(None)
+        return waiter
 
     async def call(self, function: Callable[..., T], *arguments: Any) -> T:
         """Run a function in the thread, after all that was handed over before."""
@@ -161,6 +195,7 @@ class JournalWriter:
         """
         if self._is_closing:
             raise Closed("the store is closed")
+        self._send()
         future: asyncio.Future[T] = self._loop.create_future()
         self._queue.put((lambda: function(*arguments), future))
         return future
@@ -169,20 +204,24 @@ class JournalWriter:
         """Write what waits, close the journal, and end the thread; idempotent."""
         if not self._is_closing:
             self._is_closing = True
+            self._send()
             self._queue.put(None)
         await asyncio.shield(self._ended)
 
-    def _done(self, revision: int, written: int) -> None:
-        """Note that commits are safe, and wake the tasks that wait for them."""
-        self.durable = revision
-        self._written += written
-        waiting = self._waiting
-        while waiting and waiting[0][0] <= revision:
-            _wake(heappop(waiting)[2])
-        free = ROOM - (self._submitted - self._written)
-        while self._for_room and free > 0:
-            _wake(self._for_room.popleft())
-            free -= 1
+    def _done(self) -> None:
+        """Note that a batch is safe, send the next, and wake the tasks that wait."""
+        if not self._flights:
+            return  # a batch before has failed
+        flight = self._flights.popleft()
+        self.durable = flight.newest
+        self.left += flight.weight
+        if not self._flights:
+            self._send()
+        for waiter in flight.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        if self._for_room:
+            self._admit()
 
     def fail(self, error: BaseException) -> None:
         """Take nothing more, and tell every task that waits why; idempotent."""
@@ -191,11 +230,15 @@ class JournalWriter:
         if not isinstance(error, StorageFailed):
             error = StorageFailed(f"the store failed: {error!r}")
         self.failure = error
-        for waiter in (*(each[2] for each in self._waiting), *self._for_room):
-            if not waiter.done():
-                waiter.set_exception(StorageFailed(str(error)))
-        self._waiting.clear()
+        self.left = 0
+        waiting = [*self._waiters, *self._for_room]
+        for flight in self._flights:
+            waiting += flight.waiters
+        self._gathered, self._waiters = [], []
+        self._flights.clear()
         self._for_room.clear()
+        for waiter in waiting:
+            _fail(waiter, StorageFailed(str(error)))
         self._on_failure(error)
 
     # --- the thread side ------------------------------------------------------------
@@ -205,41 +248,35 @@ class JournalWriter:
         error: BaseException | None = None
         sync_at = math.inf
         try:
-            is_last = False
-            while not is_last:
-                batch, call, is_last = self._take(sync_at - self._now())
-                if batch and self._append(batch) and self._every is not None:
+            while (item := self._take(sync_at)) is not None:
+                if isinstance(item, tuple):
+                    self._run(*item)
+                elif item and self._append(item) and self._every is not None:
                     sync_at = min(sync_at, self._now() + self._every)
-                if self._now() >= sync_at:
+                if sync_at < math.inf and self._now() >= sync_at:
                     self._guard(self._journal.sync)
                     sync_at = math.inf
-                if call is not None:
-                    self._run(*call)
             self._journal.close()
         except BaseException as caught:  # noqa: BLE001  # raised by `close`
             error = caught
         self._tell(self._settle_end, error)
 
-    def _take(self, patience: float) -> tuple[list[Entry], _Call | None, bool]:
-        """Return the next batch, the call behind it, and whether that is the end."""
-        batch: list[Entry] = []
+    def _take(self, sync_at: float) -> list[Entry] | _Call | None:
+        """Return the next batch or call, None at the end; [] when a sync is due."""
+        if sync_at == math.inf:
+            return self._queue.get()
         try:
-            item = self._queue.get(timeout=max(0.0, min(patience, _LONGEST)))
-            while isinstance(item, Entry):
-                batch.append(item)
-                if len(batch) == _BATCH:
-                    return batch, None, False
-                item = self._queue.get_nowait()
+            patience = min(sync_at - self._now(), _LONGEST)
+            return self._queue.get(timeout=max(0.0, patience))
         except Empty:
-            return batch, None, False
-        return batch, item, item is None
+            return []
 
     def _append(self, batch: list[Entry]) -> bool:
         if self.failure is not None:
             return False
         if not self._guard(lambda: self._journal.append(batch)):
             return False
-        self._tell(self._done, batch[-1].revision, len(batch))
+        self._tell(self._done)
         if self._journal.is_long():
             self._tell(self._on_long)
         return True
