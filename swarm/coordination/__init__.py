@@ -53,16 +53,20 @@ agents hold what they like, and only the program itself changes what belongs to 
 `acquire_nowait` always raises `WouldBlock`: use `await ...acquire(timeout=0)`.
 """
 
-from swarm.coordination._acquire import Acquisition, Leases
 from swarm.coordination._barriers import Arrival, BarrierHandle
 from swarm.coordination._coordination import Coordination
+from swarm.coordination._core import Life, NoAgents, Session
 from swarm.coordination._cycles import CycleLink, victim_of
+from swarm.coordination._grants import Grant
+from swarm.coordination._handles import (
+    Acquisition,
+    Leases,
+    LockHandle,
+    MultiAcquire,
+)
 from swarm.coordination._lease import Lease
-from swarm.coordination._lease_state import Grant
-from swarm.coordination._lock_rules import hand_over_lock
-from swarm.coordination._locks import LockHandle, MultiAcquire
+from swarm.coordination._lease_rules import hand_over_lock
 from swarm.coordination._semaphores import Limiter, SemaphoreHandle
-from swarm.coordination._sessions import Life, NoAgents, Session
 from swarm.coordination._views import (
     Barriers,
     HeldLock,

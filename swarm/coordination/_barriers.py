@@ -25,7 +25,8 @@ from swarm.coordination._barrier_rules import (
     read_state,
 )
 from swarm.coordination._core import Core
-from swarm.coordination._names import Names, check_action, check_timeout
+from swarm.coordination._rights import check_action, check_timeout
+from swarm.coordination._terms import Names
 from swarm.coordination._waiting import Waiter
 from swarm.errors import (
     BarrierTimeout,

@@ -5,37 +5,36 @@
 
 import asyncio
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import attrs
 
-from swarm.coordination._barriers import BarrierHandle, BarrierTerms
-from swarm.coordination._core import Core
-from swarm.coordination._cycle_watch import CycleWatch, describe_link
-from swarm.coordination._cycles import CycleLink
-from swarm.coordination._departed import (
-    break_barriers,
-    forget_leases,
-    is_of,
-    lose_all,
+from swarm.coordination._barrier_rules import read_state
+from swarm.coordination._barriers import (
+    BARRIERS,
+    Barrier,
+    BarrierHandle,
+    BarrierTerms,
+    PartyWaiter,
 )
+from swarm.coordination._core import Core, Life, NoAgents, Session
+from swarm.coordination._cycles import CycleLink, CycleWatch, describe_link
+from swarm.coordination._grants import AcquireSpec, Grant
+from swarm.coordination._handles import LockHandle, MultiAcquire
 from swarm.coordination._joins import TaskJoins
 from swarm.coordination._lease import Lease
-from swarm.coordination._lease_state import AcquireSpec, Grant, load
-from swarm.coordination._locks import LOCKS, LockHandle, LockTerms, MultiAcquire
-from swarm.coordination._names import CoordinationRights
-from swarm.coordination._semaphores import (
-    SEMAPHORES,
-    Limiter,
-    SemaphoreHandle,
-    SemaphoreTerms,
-)
-from swarm.coordination._sessions import Life, NoAgents, Session
+from swarm.coordination._lease_manager import LeaseManager
+from swarm.coordination._lease_rules import decide_withdraw
+from swarm.coordination._lease_state import load
+from swarm.coordination._rights import CoordinationRights
+from swarm.coordination._semaphores import Limiter, SemaphoreHandle
+from swarm.coordination._terms import LOCKS, SEMAPHORES, LockTerms, SemaphoreTerms
 from swarm.coordination._views import Barriers, Locks, Semaphores
 from swarm.coordination._wait_graph import Obstacle, WaitGraph
-from swarm.errors import DeadlockError, DeadlockTimeout
-from swarm.model import OWNER, AgentIdentity, Path, Priority
-from swarm.ports import Clock, Entropy, Kernel, Runtime, Tail
+from swarm.errors import BrokenBarrier, DeadlockError, DeadlockTimeout, LeaseLost
+from swarm.model import OWNER, TIME, AgentIdentity, Path, Priority, check_text
+from swarm.ports import Clock, Entropy, Kernel, Runtime, Tail, View
 from swarm.state import Policy
 
 
@@ -133,8 +132,15 @@ class Coordination:
         """Ask for several locks at once, exclusively."""
         if isinstance(names, str):
             raise TypeError("acquire_all takes the names of locks, not one text")
-        return self._locks.acquire_all(
-            identity, set(names), ttl, timeout, priority, renew=renew
+        which, spec = set(names), self._locks.spec
+        for name in which:
+            check_text("the name of a lock", name)
+        return MultiAcquire(
+            self._locks.manager,
+            [
+                spec(name, identity, "exclusive", ttl, timeout, priority, renew=renew)
+                for name in sorted(which)
+            ],
         )
 
     def semaphore(
@@ -251,16 +257,20 @@ class Coordination:
             is_gone: Says of a process whether it has gone.
             leases: Whether to take what they hold, too, before its time.
         """
-        is_theirs = is_of(is_gone)
+
+        # The id of each request, grant and arrival begins with its process.
+        def is_theirs(made: str) -> bool:
+            return is_gone(made.rpartition("-")[0])
+
         for folder, terms in ((LOCKS, self._locks), (SEMAPHORES, self._semaphores)):
-            await forget_leases(
+            await _forget_leases(
                 terms.manager, folder, terms.spec_of, is_theirs, leases=leases
             )
-        await break_barriers(self._barriers, is_theirs)
+        await _break_barriers(self._barriers, is_theirs)
 
     def lose(self, reason: str) -> None:
         """Count all that this process holds as lost, and fail what waits."""
-        lose_all(self._core, reason)
+        _lose_all(self._core, reason)
 
     def rename(self, process: str) -> None:
         """Go on as another process."""
@@ -306,7 +316,7 @@ class Coordination:
 
     def holder_of(self, grant: str) -> Hashable | None:
         """Return the party of this process that holds a grant, or None."""
-        lease = self._core.leases.get(grant)
+        lease: Lease | None = self._core.leases.get(grant)
         if lease is None:
             return None
         return (lease._session if lease._inside is None else lease._inside).party
@@ -330,4 +340,72 @@ def _stays(id: str) -> bool:  # noqa: A002, ARG001
 
 
 def _has_queue(lease: Any) -> bool:
-    return bool(lease._manager.has_queue(lease))
+    return bool(lease._manager.state(lease._spec).requests)
+
+
+# --- what processes held that have gone ---------------------------------------
+
+
+async def _forget_leases(
+    manager: LeaseManager,
+    folder: Path,
+    spec_of: Callable[[str], AcquireSpec],
+    is_gone: Callable[[str], bool],
+    *,
+    leases: bool,
+) -> None:
+    """Withdraw the requests of processes that have gone; with `leases`, the grants too.
+
+    Without, a grant ends at its own time: its holder may only have been slow.
+    """
+    core = manager.core
+    for name, requests, grants in core.look(_found, folder, manager, is_gone):
+        spec = spec_of(name)
+        for id in requests:  # noqa: A001
+            which = partial(tuple, (id,))
+            await core.finish(manager.decide(TIME, spec, decide_withdraw, which))
+        for id in grants if leases else ():  # noqa: A001
+            await core.finish(manager.force(TIME, spec, id, "its process has gone"))
+
+
+async def _break_barriers(terms: BarrierTerms, is_gone: Callable[[str], bool]) -> None:
+    """Break each generation in which a party of a process waits that has gone (B4)."""
+    core = terms.core
+    for path, parties, id in core.look(_arrived, is_gone):  # noqa: A001
+        name = str(path.name)
+        barrier = terms.barriers.get(name) or Barrier(core, name, path, parties)
+        await core.finish(barrier._break(TIME, "a process has gone", id))
+
+
+def _lose_all(core: Core, reason: str) -> None:
+    """End every lease of this process here and fail every waiter; commit nothing."""
+    for lease in tuple(core.leases.values()):
+        lease._manager.end(lease, reason)
+    for waiter in tuple(core.waiters.values()):
+        if not waiter.is_decided:
+            kind = BrokenBarrier if isinstance(waiter, PartyWaiter) else LeaseLost
+            waiter.fail(kind(f"{waiter.session} waited in vain: {reason}"))
+
+
+def _found(
+    view: View, folder: Path, manager: LeaseManager, is_gone: Callable[[str], bool]
+) -> list[tuple[str, list[str], list[str]]]:
+    found = []
+    for document in view.below(folder):
+        held, waits = load(document, manager.blank).tables()
+        requests = list(filter(is_gone, waits))
+        grants = list(filter(is_gone, held))
+        if requests or grants:
+            found.append((str(document.path.name), requests, grants))
+    return found
+
+
+def _arrived(view: View, is_gone: Callable[[str], bool]) -> list[tuple[Path, int, str]]:
+    found = []
+    for document in view.below(BARRIERS):
+        state = read_state(document)
+        for party in state.arrivals:
+            if is_gone(party.id):
+                found.append((document.path, state.parties, party.id))
+                break
+    return found

@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
-from swarm.coordination._sessions import Life, Session, Sessions, _name
+from swarm.coordination._core import Life, Session, Sessions, task_name
 from swarm.coordination._wait_graph import Obstacle, Steps
 from swarm.ports import (
     Standing,
@@ -43,7 +43,7 @@ class Join:
         """Return what is waited for."""
         parties = self._parties()
         names = [
-            _name(party) if isinstance(party, asyncio.Task) else str(party)
+            task_name(party) if isinstance(party, asyncio.Task) else str(party)
             for party in parties[:5]
         ]
         more = len(parties) - len(names)

@@ -8,9 +8,10 @@ from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self, SupportsIndex
 
+from swarm.coordination._core import Session
+from swarm.coordination._grants import AcquireSpec, Grant, to_micro
 from swarm.coordination._lease_rules import EXPIRED, HANDED_OVER, RELEASED
-from swarm.coordination._lease_state import AcquireSpec, Grant, to_micro
-from swarm.coordination._sessions import Session
+from swarm.coordination._upgrades import downgrade, upgrade
 from swarm.errors import Closed, LeaseLost, StaleLease
 from swarm.model import TIME, Displayable
 from swarm.ports import Condition, Holder, current_task
@@ -189,7 +190,7 @@ class Lease(Displayable):
             ValueError: the timeout is less than 0, or NaN.
         """
         self._check()
-        await self._manager.upgrade(self, timeout)
+        await upgrade(self, timeout)
 
     async def downgrade(self, mode: str = "shared") -> None:
         """Make it weaker, at once, and let in the requests that fit then.
@@ -200,7 +201,7 @@ class Lease(Displayable):
             TypeError: it is of a semaphore.
         """
         self._check()
-        await self._manager.core.finish(self._manager.downgrade(self, mode))
+        await self._manager.core.finish(downgrade(self, mode))
 
     @property
     def kernel(self) -> object:

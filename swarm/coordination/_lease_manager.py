@@ -1,7 +1,8 @@
 """The manager of all locks, or of all semaphores: what grants leases and ends them.
 
-It commits what the rules decide (`_lease_rules`), and tells the waiters and holders of
-this process. What another process commits is seen by `_lease_watch`.
+A request is decided by the rules (`_lease_rules`), committed here, and waits in
+`_waiting` if it is queued. What the commit decided is told to the waiters and holders
+of this process; what another process commits is seen by `_lease_watch`.
 """
 
 # Some of what is private to users is shared by the files of this package.
@@ -9,52 +10,36 @@ this process. What another process commits is seen by `_lease_watch`.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import attrs
 
-from swarm.coordination._core import Core
+from swarm.coordination._core import Core, Session
+from swarm.coordination._grants import (
+    MICRO,
+    AcquireSpec,
+    Grant,
+    Transition,
+    is_stronger,
+)
 from swarm.coordination._lease import Lease
 from swarm.coordination._lease_rules import (
     AGAIN,
     EXPIRED,
+    QUEUED,
     RELEASED,
+    decide_acquire,
     decide_force,
     decide_release,
-    decide_remove,
     decide_renew,
     decide_sweep,
-)
-from swarm.coordination._lease_state import (
-    MICRO,
-    AcquireSpec,
-    Grant,
-    LeaseState,
-    Transition,
-    load,
     tell_holders,
 )
+from swarm.coordination._lease_state import LeaseState, load
 from swarm.coordination._lease_watch import RecordWatch
-from swarm.coordination._lock_rules import (
-    check_mode,
-    decide_downgrade,
-    decide_upgrade,
-    pending_upgrade,
-    tell_rivals,
-)
-from swarm.coordination._names import check_timeout
-from swarm.coordination._sessions import Session
 from swarm.coordination._waiting import LeaseWaiter
-from swarm.errors import (
-    Closed,
-    DeadlockError,
-    DeadlockTimeout,
-    LeaseLost,
-    LockTimeout,
-    NotFound,
-)
+from swarm.errors import Closed, DeadlockError, LeaseLost, LockTimeout, WouldBlock
 from swarm.model import TIME, AgentIdentity
 from swarm.ports import Ruling, decode_holders
 
@@ -89,6 +74,139 @@ class LeaseManager:
         self._returned: deque[tuple[LeaseWaiter, Lease]] = deque()
         self._is_passing = False
         decode_holders(f"{word}s", lambda document: load(document, blank))
+
+    # --- asking -----------------------------------------------------------------------
+
+    def ask(self, spec: AcquireSpec) -> "Lease | LeaseWaiter | asyncio.Task[Any]":
+        """Return a lease granted at once, or what to pass to `granted`.
+
+        Raises:
+            LockTimeout: it would have to wait, and has no time to.
+            DeadlockError: the session has it, in a weaker mode.
+            Closed: the swarm is closed.
+        """
+        core = self.core
+        session = core.sessions.current()
+        if spec.reentrant and session.leases:
+            lease = self._held_by(session, spec)
+            if lease is not None:
+                return lease
+        timeout = spec.timeout
+        request = spec, core.new_id(), session.name, timeout is None or timeout > 0
+        first = None
+        if core.apply_now is not None:
+            core.is_committing = True
+            try:
+                first = core.apply_now(
+                    spec.identity, spec.path, decide_acquire, request
+                )
+            finally:
+                core.is_committing = False
+            revision, answer = first
+            if answer.__class__ is Grant:  # fast path
+                answer.token = revision
+                return self.issue(spec, session, answer)
+            if answer is QUEUED:
+                return self._queued(spec, session, request[1])
+        return core.run(self._ask(spec, session, request, first))
+
+    async def _ask(
+        self, spec: AcquireSpec, session: Session, request: Any, first: Any
+    ) -> Lease | LeaseWaiter:
+        """Do what `ask` does, if it takes more than one commit or a round trip."""
+        id = request[1]  # noqa: A001
+        answer = await self.decide(
+            spec.identity, spec, decide_acquire, lambda: request[1:], first
+        )
+        if answer is None:
+            raise self.too_late(spec)
+        found: Lease | LeaseWaiter
+        if isinstance(answer, Grant):
+            found = self.issue(spec, session, answer)
+        else:
+            found = self._queued(spec, session, id)
+        if not self.core.is_local:
+            self.records.see(id, self.state(spec))  # the log was ahead of the answer
+        return found
+
+    def _queued(
+        self,
+        spec: AcquireSpec,
+        session: Session,
+        id: str,  # noqa: A002
+    ) -> LeaseWaiter:
+        """Return the waiter of a queued request."""
+        if self.core.has_others:
+            self.records.watch(spec)
+        return LeaseWaiter(self, id, spec, session)
+
+    async def acquire(self, spec: AcquireSpec) -> Lease:
+        """Return a lease, once it is granted.
+
+        Raises:
+            LockTimeout: it was not granted in time.
+            DeadlockError: a party that it would wait for waits for the caller.
+            Closed: the swarm is closed.
+        """
+        if self.core.pause is not None:
+            await self.core.pause()
+        asked = self.ask(spec)
+        return asked if isinstance(asked, Lease) else await self.granted(asked)
+
+    def granted(self, asked: Any) -> Awaitable[Lease]:
+        """Await the lease that `ask` could not return; raises as `acquire` does."""
+        if isinstance(asked, asyncio.Task):
+            return self._granted_later(asked)
+        waiting: Awaitable[Lease] = asked.granted()
+        return waiting
+
+    async def _granted_later(self, task: "asyncio.Task[Any]") -> Lease:
+        """Await the answer of a kernel that is a round trip away, then the lease."""
+        asked = await self.core.settle(task, self._abandon)
+        return asked if isinstance(asked, Lease) else await self.granted(asked)
+
+    def _abandon(self, found: Lease | LeaseWaiter) -> None:
+        """Give back what was asked for by a caller that was cancelled."""
+        if isinstance(found, Lease):
+            self.pass_on(found)
+        else:
+            found.abandon()
+
+    def acquire_nowait(self, spec: AcquireSpec) -> Lease:
+        """Return a lease, granted now.
+
+        Raises:
+            WouldBlock: it is held in a mode that does not go with this one, or others
+                wait for it; or it is in a store or on a server, where each grant
+                waits to be written. Nothing was changed.
+        """
+        if not self.core.is_local:
+            raise WouldBlock(
+                f"{self.word} {spec.name!r} is kept in a store or on a server, where "
+                "each grant waits to be written: use `await ...acquire(timeout=0)`"
+            )
+        try:
+            return self.ask(attrs.evolve(spec, timeout=0))  # type: ignore[return-value]  # it is local, and does not wait
+        except LockTimeout:
+            raise WouldBlock(
+                f"{self.word} {spec.name!r} cannot be had without waiting: "
+                f"{self.situation(spec)}"
+            ) from None
+
+    def _held_by(self, session: Session, spec: AcquireSpec) -> Lease | None:
+        """Return the lease this session has already, counted once more (L16)."""
+        for id in session.leases:  # noqa: A001
+            lease: Lease = self.core.leases[id]
+            if lease._spec.path == spec.path and lease.is_live:
+                if is_stronger(spec.mode, lease.mode):
+                    raise DeadlockError(
+                        f"{session} holds {self.word} {spec.name!r} "
+                        f"{lease.mode}; to make it exclusive, use lease.upgrade()"
+                    )
+                self.core.run(self.renew(lease, spec.life))
+                lease._again(is_renewing=spec.is_entering)
+                return lease
+        return None
 
     # --- what the holder of a lease does ----------------------------------------------
 
@@ -181,99 +299,6 @@ class LeaseManager:
         answer = await self.decide(author, spec, decide_force, lambda: (id, reason))
         return bool(answer)
 
-    async def remove(
-        self, author: AgentIdentity, spec: AcquireSpec, reason: str
-    ) -> bool:
-        """Forget a record and all in it; return whether there was one."""
-        answer = await self.decide(author, spec, decide_remove, lambda: (reason,))
-        return bool(answer)
-
-    async def upgrade(self, lease: Lease, timeout: float | None) -> None:
-        """Make a lock's grant exclusive."""
-        core = self.core
-        if not lease.mode:
-            raise TypeError("the permits of a semaphore have no mode to change")
-        check_timeout(timeout)
-        if core.pause is not None:
-            await core.pause()
-            lease._check()
-        mode = lease.mode
-        session, id = core.sessions.current(), core.new_id()  # noqa: A001
-        asked: Any = core.run(self._upgrade(lease, timeout, session, id))
-        if isinstance(asked, asyncio.Task):
-            asked = await core.settle(asked, partial(self._abandon_upgrade, mode))
-        if isinstance(asked, LeaseWaiter):
-            await asked.granted()
-
-    async def _upgrade(
-        self,
-        lease: Lease,
-        timeout: float | None,
-        session: Session,
-        id: str,  # noqa: A002
-    ) -> Lease | LeaseWaiter:
-        spec = lease._spec
-        answer = await self.decide(
-            spec.identity,
-            spec,
-            decide_upgrade,
-            lambda: (id, session.name, lease.id, lease.token),
-        )
-        if answer is None:
-            self.end(lease, EXPIRED)
-            lease._check()
-        if answer is False:
-            rival = pending_upgrade(self.state(spec))
-            if rival is not None and rival.upgrades == lease.id:
-                raise RuntimeError(f"{lease} is being upgraded already")
-            kind = DeadlockError if timeout is None else DeadlockTimeout
-            other = "another holder" if rival is None else rival.session
-            raise kind(cycle=tell_rivals(spec.name, lease._session.name, other))
-        if isinstance(answer, Grant):
-            self.change(lease, answer)
-            return lease
-        asked = attrs.evolve(spec, timeout=timeout)
-        waiter = LeaseWaiter(self, id, asked, session, upgrades=lease)
-        self.records.watch(spec)
-        if not self.core.is_local:
-            self.records.see(id, self.state(spec))
-        return waiter
-
-    def _abandon_upgrade(self, mode: str, found: Lease | LeaseWaiter) -> None:
-        if isinstance(found, Lease):
-            self.undo_upgrade(found, mode)
-        else:
-            found.abandon()
-
-    def undo_upgrade(self, lease: Lease, mode: str) -> None:
-        """Make a lease what it was before an upgrade whose caller was cancelled."""
-        self.core.run(self._undo_upgrade(lease, mode))
-
-    async def _undo_upgrade(self, lease: Lease, mode: str) -> None:
-        try:
-            await self.downgrade(lease, mode)
-        except LeaseLost:
-            return  # expired meanwhile: there is nothing left to undo
-
-    async def downgrade(self, lease: Lease, mode: str) -> None:
-        """Make a lock's grant weaker."""
-        if not lease.mode:
-            raise TypeError("the permits of a semaphore have no mode to change")
-        new = check_mode(mode)
-        weaker = await self.decide(
-            lease._spec.identity,
-            lease._spec,
-            decide_downgrade,
-            lambda: (lease.id, lease.token, new),
-        )
-        if weaker is False:
-            raise ValueError(f"{mode} is stronger than {lease.mode}; use upgrade()")
-        if weaker is None:
-            self.end(lease, EXPIRED)
-            lease._check()
-            return
-        self.change(lease, weaker)
-
     # --- leases -----------------------------------------------------------------------
 
     def issue(self, spec: AcquireSpec, session: Session, grant: Grant) -> Lease:
@@ -340,10 +365,6 @@ class LeaseManager:
         """Return the record as this process has it."""
         return load(self.core.find(spec.path), spec.blank)
 
-    def has_queue(self, lease: Lease) -> bool:
-        """Return whether others wait for what a lease holds."""
-        return bool(self.state(lease._spec).requests)
-
     def situation(self, spec: AcquireSpec) -> str:
         """Return the holders, for an error to say."""
         return tell_holders(self.state(spec), self.core.kernel_now())
@@ -397,7 +418,7 @@ class LeaseManager:
             if lease is not None:
                 self.end(lease, reason)
             elif waiter is not None and not waiter.is_decided:
-                waiter.fail(self.in_vain(waiter.spec, reason))
+                waiter.fail(waiter.in_vain(reason))
         for id, grant in moved.granted:  # noqa: A001
             if not grant.token:
                 grant.token = revision
@@ -438,40 +459,12 @@ class LeaseManager:
         finally:
             self._is_passing = False
 
-    def in_vain(self, spec: AcquireSpec, reason: str) -> Exception:
-        """Return the error of a request that ended for this reason."""
-        if reason.startswith("removed"):
-            return NotFound(f"{self.word} {spec.name!r} was {reason}")
-        if spec.mode:
-            return LeaseLost(
-                f"the lease of lock {spec.name!r} was lost while it waited to become "
-                f"exclusive: {reason}"
-            )
-        return ValueError(f"semaphore {spec.name!r}: {reason}")
-
     def pass_on(self, lease: Lease) -> None:
         """Give back what was granted to a waiter that was cancelled (L4)."""
         try:
             lease._give_back()
         except LeaseLost:
             return  # expired meanwhile: it has been passed on
-
-    def refuse_cycles(self, spec: AcquireSpec) -> None:
-        """Fail the waiters for a record whose wait has become a cycle.
-
-        Only a change that makes a record tighter for present waiters can do that. Each
-        is looked at, in the order of the queue, those that hold something first; once
-        one has failed, the next may go.
-        """
-        graph = self.core.graph
-        found = [self.core.waiters.get(each.id) for each in self.state(spec).queue]
-        waiters = [each for each in found if each is not None]
-        for waiter in sorted(waiters, key=lambda each: not each.session.leases):
-            if waiter.is_over():
-                continue
-            cycle = graph.find_cycle(waiter.party, waiter)
-            if cycle:
-                waiter.give_up(DeadlockError(cycle=cycle))
 
     def too_late(self, spec: AcquireSpec) -> LockTimeout:
         """Return the error of a request that was not granted in time."""

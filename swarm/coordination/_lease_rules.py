@@ -13,12 +13,21 @@ from typing import Any, Final
 
 import attrs
 
-from swarm.coordination._lease_state import (
+from swarm.coordination._grants import (
+    FIRST,
+    MICRO,
     AcquireSpec,
     Gone,
     Grant,
-    LeaseState,
+    Mode,
+    Request,
     Transition,
+    is_stronger,
+)
+from swarm.coordination._lease_state import (
+    FREE,
+    LeaseState,
+    LockState,
     load,
 )
 from swarm.model import Announcement, Document
@@ -29,6 +38,9 @@ AGAIN: Final = "again"
 
 QUEUED: Final = "queued"
 """The answer to a request that has to wait."""
+
+_TOLD: Final = 5
+"""How many holders an error names."""
 
 EXPIRED: Final = "it expired"
 
@@ -54,9 +66,9 @@ def decide_acquire(
     state = load(document, spec.blank)
     if state.is_due(now):
         return sweep(state, now, spec, AGAIN)
-    asked = spec.request(id, session, now)
+    asked = _requested(spec, id, session, now)
     if state.admits(asked):
-        grant = asked.granted(now)
+        grant = _granted(asked, now)
         state = state.successor()
         state.add(grant)
         return state, state.announce("acquired", spec.name, grant), grant
@@ -180,6 +192,107 @@ def decide_remove(
     return None, events, Transition(True, (), gone)
 
 
+# --- of locks only ----------------------------------------------------------
+
+
+def decide_upgrade(
+    document: Document | None,
+    now: int,
+    request: tuple[AcquireSpec, str, str, str, int],
+) -> Ruling:
+    """Decide about making the grant `held_id` exclusive (L13).
+
+    The answer is the new grant; QUEUED; None when there is no such grant; or False
+    when another holder waits to upgrade, and each would wait for the other for ever.
+    """
+    spec, id, session, held_id, token = request  # noqa: A001
+    state = load(document, spec.blank)
+    if state.is_due(now):
+        return sweep(state, now, spec, AGAIN)
+    held = state.grants.get(held_id)
+    if held is None or held.token != token:
+        return KEEP, (), None
+    if held.mode == "exclusive":
+        return KEEP, (), held
+    asked = attrs.evolve(
+        _requested(spec, id, session, now),
+        mode="exclusive",
+        upgrades=held_id,
+        rank=FIRST,
+    )
+    if not state.opens_at and state.fits(asked):
+        state = state.successor()
+        grant = grant_request(state, asked, now)
+        events = state.announce("acquired", spec.name, grant)
+        return grant_next(state, now, spec, grant, events, has_issued=True)
+    if pending_upgrade(state) is not None:
+        return KEEP, (), False
+    state = state.successor()
+    state.enqueue(asked)
+    return state, state.announce("contention", spec.name, asked), QUEUED
+
+
+def pending_upgrade(state: LockState) -> Request | None:
+    """Return the request of the holder that waits to become exclusive."""
+    head = state.head("exclusive")
+    return head[2] if head is not None and head[2].upgrades else None
+
+
+def decide_downgrade(
+    document: Document | None, now: int, request: tuple[AcquireSpec, str, int, Mode]
+) -> Ruling:
+    """Weaken a grant and let in the requests that fit then (L14).
+
+    The answer is the new grant, None when there is no such grant, or False when the
+    mode would not be weaker.
+    """
+    spec, id, token, mode = request  # noqa: A001
+    state = load(document, spec.blank)
+    if state.is_due(now):
+        return sweep(state, now, spec, AGAIN)
+    held = state.grants.get(id)
+    if held is None or held.token != token:
+        return KEEP, (), None
+    if held.mode == mode:
+        return KEEP, (), held
+    if is_stronger(mode, held.mode):
+        return KEEP, (), False
+    weaker = attrs.evolve(held, mode=mode, token=0, since=now)
+    state = state.successor()
+    state.replace(weaker)
+    events = state.announce("acquired", spec.name, weaker)
+    return grant_next(state, now, spec, weaker, events, has_issued=True)
+
+
+def hand_over_lock(
+    document: Document | None, now: int, lease: tuple[str, str, int], grant: Grant
+) -> tuple[LockState, tuple[Announcement, ...]]:
+    """Return the record in which `grant` has taken the place of a lease, and events.
+
+    The lock is held all the while, in the same mode; the old token is stale from then
+    on. `lease` is the name of the lock, and the lease's id and token.
+
+    Raises:
+        StaleLease: the lease is no live holder.
+    """
+    name, id, token = lease  # noqa: A001
+    state = load(document, FREE)
+    state.check_holder(id, token, now)
+    held: Grant = state.grants[id]
+    grant.mode = held.mode
+    grant.expires = max(grant.expires, held.expires)
+    state = state.successor()
+    state.drop(held)
+    state.add(grant)
+    head = state.head("exclusive")
+    if head is not None and head[2].upgrades == id:
+        state.dequeue(head[2])  # a pending upgrade goes with its grant
+    return state, (
+        *state.announce(HANDED_OVER, name, held),
+        *state.announce("acquired", name, grant),
+    )
+
+
 # --- shared by the rules ------------------------------------------------------
 
 
@@ -228,11 +341,30 @@ def grant_next(
     return record, events, answer
 
 
+def _requested(spec: AcquireSpec, id: str, session: str, now: int) -> Request:  # noqa: A002
+    """Return the request for what is asked for."""
+    owner, rank = spec.identity.agent_id, now - spec.bonus
+    return Request(id, owner, session, spec.life, spec.mode, spec.permits, now, rank)
+
+
+def _granted(asked: Request, now: int) -> Grant:
+    """Return the grant that a request becomes."""
+    return Grant(
+        asked.id,
+        asked.owner,
+        asked.session,
+        now,
+        now + asked.ttl,
+        asked.mode,
+        asked.permits,
+    )
+
+
 def grant_request(state: LeaseState, asked: Any, now: int) -> Grant:
     """Make a waiting request a holder; an upgrade takes the place of its grant."""
     if asked.id in state.requests:
         state.dequeue(asked)
-    grant: Grant = asked.granted(now)
+    grant = _granted(asked, now)
     if not asked.upgrades:
         state.add(grant)
         return grant
@@ -265,3 +397,30 @@ def _cancel_upgrade(state: Any, id: str, reason: str) -> tuple[Gone, ...]:  # no
         return ()
     state.dequeue(head[2])
     return ((head[2].id, reason),)
+
+
+# --- for errors to say ------------------------------------------------------
+
+
+def tell_holders(state: LeaseState, now: int) -> str:
+    """Return the holders, for an error to say: the first few, and how many more."""
+    held = state.tables()[0]
+    if not held and state.opens_at > now:
+        left = (state.opens_at - now) / MICRO
+        return f"its last holder lost it, and it stays closed for {left:.1f} s"
+    if not held:
+        return "it has no holder, but others wait for it"
+    first = [grant for grant, _ in zip(held.values(), range(_TOLD), strict=False)]
+    told = ", ".join(
+        f"{grant.session} ({grant.mode or f'{grant.permits} permits'}, for "
+        f"{(now - grant.since) / MICRO:.1f} s)"
+        for grant in first
+    )
+    more = len(held) - _TOLD
+    return f"held by {told} and {more} more" if more > 0 else f"held by {told}"
+
+
+def tell_rivals(name: str, one: str, other: str) -> tuple[str, str]:
+    """Return the cycle of two holders that both want a lock for themselves."""
+    wants = f"waits to make its lock {name!r} exclusive, which"
+    return f"{one} {wants} {other} holds", f"{other} {wants} {one} holds"

@@ -6,211 +6,32 @@ An older version that is read (by history, or by a rule whose commit failed) is 
 from a copy of the newest tables, back through those changes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Self
 
-import attrs
-
+from swarm.coordination._grants import (
+    FIRST,
+    MODES,
+    NEVER,
+    AcquireSpec,
+    Grant,
+    IsOver,
+    Request,
+    goes_with,
+)
 from swarm.errors import StaleLease
-from swarm.model import AgentIdentity, Document, Path, as_seconds
-
-MICRO: Final = 1_000_000
-"""Kernel time counts microseconds."""
-
-NEVER: Final = 2**62
-"""The end of a grant that has none."""
-
-FIRST: Final = -(2**62)
-"""The rank of an upgrade: ahead of every other request (L13)."""
-
-_LONGEST: Final = 10**12
-"""The longest time to live in seconds: its end is before `NEVER`."""
-
-_TOLD: Final = 5
-"""How many holders an error names."""
+from swarm.model import (
+    Announcement,
+    Document,
+    LockAcquired,
+    LockContention,
+    LockExpired,
+    LockReleased,
+)
 
 _FEW: Final = 8
 """Up to how many holders the next end is found by looking at all of them."""
-
-
-# Not frozen attrs classes only because every grant makes one: assigning through
-# `object.__setattr__` would triple what that costs.
-
-
-@attrs.define
-class Grant:
-    """A holder. Never changed but for `token`, which is set once.
-
-    Attributes:
-        id: The id of the request that was granted.
-        owner: The agent's name.
-        session: The turn or task, as text.
-        since: When it was granted, in kernel time (microseconds).
-        expires: When it ends unless renewed, in kernel time.
-        mode: Of a lock: "exclusive", "shared" or "upgradeable".
-        permits: Of a semaphore: how many.
-        token: The fencing token: the revision of the commit that granted it, which is
-            the version of the first document that holds it. 0: not yet known.
-    """
-
-    id: str
-    owner: str
-    session: str
-    since: int
-    expires: int
-    mode: str = ""
-    permits: int = 1
-    token: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON value; a token of null stands for the document's version."""
-        return {
-            "id": self.id,
-            "owner": self.owner,
-            "session": self.session,
-            "since": self.since,
-            "expires": self.expires,
-            "mode": self.mode,
-            "permits": self.permits,
-            "token": self.token or None,
-        }
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
-        """Return the grant that `to_json` described."""
-        return cls(**{**value, "token": value["token"] or 0})
-
-
-@attrs.define
-class Request:
-    """A request in the queue.
-
-    Attributes:
-        id: Unique for ever; the id of the grant that it becomes.
-        owner: The agent's name.
-        session: The turn or task, as text.
-        ttl: How long the grant shall live, in microseconds.
-        mode: Of a lock.
-        permits: Of a semaphore.
-        at: When it was made, in kernel time.
-        rank: Its virtual time: `at` less a bonus for its priority (L6).
-        upgrades: The grant that it would make exclusive, or "".
-        seq: Its number in the queue, which decides between equal ranks.
-    """
-
-    id: str
-    owner: str
-    session: str
-    ttl: int
-    mode: str
-    permits: int
-    at: int
-    rank: int
-    upgrades: str = ""
-    seq: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON value."""
-        return attrs.asdict(self)
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
-        """Return the request that `to_json` described."""
-        return cls(**value)
-
-    def granted(self, now: int) -> Grant:
-        """Return the grant that it becomes."""
-        return Grant(
-            self.id,
-            self.owner,
-            self.session,
-            now,
-            now + self.ttl,
-            self.mode,
-            self.permits,
-        )
-
-
-@attrs.define
-class AcquireSpec:
-    """What is asked for, and on which terms.
-
-    Attributes:
-        path: The document.
-        name: The name of the lock or semaphore.
-        identity: The identity that asks.
-        blank: The record while nobody holds or wants anything.
-        ttl: How long the grant lives, in seconds.
-        timeout: How long to wait for it, in seconds; None: for ever.
-        mode: Of a lock.
-        permits: Of a semaphore.
-        bonus: For its priority, in microseconds.
-        renew: Whether the lease is renewed while a body runs under it.
-        reentrant: Whether a session that holds it gets the lease that it has.
-        is_entering: Whether a body is to be entered, so that it is renewed at once.
-        life: The `ttl` in microseconds.
-        delay: How long nobody is granted it after a holder lost it (microseconds).
-        is_window: Whether nobody gives it back, so that it lasts until it expires.
-    """
-
-    path: Path
-    name: str
-    identity: AgentIdentity
-    blank: "LeaseState"
-    ttl: float
-    timeout: float | None = None
-    mode: str = ""
-    permits: int = 1
-    bonus: int = 0
-    renew: bool = True
-    reentrant: bool = False
-    is_entering: bool = False
-    life: int = 0
-    delay: int = 0
-    is_window: bool = False
-
-    def request(self, id: str, session: str, now: int) -> Request:  # noqa: A002
-        """Return the request made of it."""
-        return Request(
-            id,
-            self.identity.agent_id,
-            session,
-            self.life,
-            self.mode,
-            self.permits,
-            now,
-            now - self.bonus,
-        )
-
-
-IsOver: TypeAlias = Callable[[str], bool]
-"""Whether a queued request is about to leave the queue."""
-
-Gone: TypeAlias = tuple[str, str]
-"""The id of a grant or request that ended by no wish of its own, and the reason."""
-
-
-@attrs.define
-class Transition:
-    """The outcome of a rule that moved other grants or requests.
-
-    The outcome of a rule that moved none is only its answer.
-
-    Attributes:
-        answer: The answer to the caller.
-        granted: Ids of requests that were granted, and their grants.
-        gone: Grants that were lost and requests that are in vain.
-        has_more: Whether more can be granted, each in a commit of its own
-            (`decide_sweep`), for a token of its own (L2).
-        opens_at: From when on it is granted again (kernel time); 0: now.
-    """
-
-    answer: Any = None
-    granted: Sequence[tuple[str, Grant]] = ()
-    gone: Sequence[Gone] = ()
-    has_more: bool = False
-    opens_at: int = 0
 
 
 class LeaseState:
@@ -304,23 +125,12 @@ class LeaseState:
 
     # --- for rules, of the newest version only ----------------------------------------
 
-    def scalars(self) -> Self:
-        """Return a version that has everything but the tables."""
+    def fresh(self) -> Self:
+        """Return a version of its own in which nobody is."""
         new = self.__class__.__new__(self.__class__)
         if self.opens_at:
             new.opens_at = self.opens_at
-        return new
-
-    def fresh(self) -> Self:
-        """Return a version of its own in which nobody is."""
-        new = self.scalars()
         new.grants = {}
-        return new
-
-    def first(self, grant: Grant) -> Self:
-        """Return a version of its own with one holder."""
-        new = self.fresh()
-        new.add(grant)
         return new
 
     def newest(self) -> Self:
@@ -367,17 +177,13 @@ class LeaseState:
         """Return whether a grant has expired, or it is to be opened again."""
         held = self.grants
         if len(held) > _FEW:
-            if self.ends_at() <= now:
+            if self.first_end()[0] <= now:
                 return True
         else:
             for grant in held.values():
                 if grant.expires <= now:
                     return True
         return bool(self.opens_at) and self.opens_at <= now
-
-    def ends_at(self) -> int:
-        """Return when the next grant ends, in kernel time."""
-        return self.first_end()[0]
 
     def first_end(self) -> tuple[int, str]:
         """Return when the next grant ends, and its id."""
@@ -398,7 +204,7 @@ class LeaseState:
 
     def due(self, now: int) -> list[Grant]:
         """Return the grants that have expired, the first to end first."""
-        if self.ends_at() > now:
+        if self.first_end()[0] > now:
             return []
         found = [grant for grant in self.grants.values() if grant.expires <= now]
         return sorted(found, key=_granted_at)
@@ -479,9 +285,148 @@ class LeaseState:
             heappop(queue)
         return None
 
-    def refusal(self, spec: "AcquireSpec") -> str:  # noqa: ARG002
+    def refusal(self, spec: AcquireSpec) -> str:  # noqa: ARG002
         """Return why a request can never be granted; "": it can."""
         return ""
+
+
+class LockState(LeaseState):
+    """One version of the record of a lock."""
+
+    exclusives: int = 0
+    upgradeables: int = 0
+
+    def carry(self, new: Any) -> None:
+        """Give the next version the numbers of exclusive and upgradeable holders."""
+        new.exclusives = self.exclusives
+        if self.upgradeables:
+            new.upgradeables = self.upgradeables
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "LockState":
+        """Return the version that `to_json` described."""
+        return FREE.read_json(value)
+
+    def count(self, grant: Grant, by: int) -> None:
+        """Count a holder."""
+        if grant.mode == "exclusive":
+            self.exclusives += by
+        elif grant.mode == "upgradeable":
+            self.upgradeables += by
+
+    def first(self, grant: Grant) -> "LockState":
+        """Return a version of its own with one holder, by a short way."""
+        new = LockState.__new__(LockState)
+        new.grants = {grant.id: grant}
+        if grant.mode == "exclusive":
+            new.exclusives = 1
+        elif grant.mode == "upgradeable":
+            new.upgradeables = 1
+        return new
+
+    def needed(self, request: Request, is_over: IsOver) -> None:
+        """Return None: every holder `in_the_way` must leave."""
+
+    def fits(self, request: Request) -> bool:
+        """Return whether a request can be granted beside the holders (L1)."""
+        held = self.grants
+        if request.mode == "exclusive":
+            return not held or (len(held) == 1 and request.upgrades in held)
+        if self.exclusives:
+            return False
+        return request.mode == "shared" or not self.upgradeables
+
+    def admits(self, request: Request) -> bool:
+        """Return whether a newcomer can be granted: no barging (G7, L8)."""
+        if self.opens_at or not self.fits(request):
+            return False
+        if not self.requests:
+            return True
+        rank = request.rank
+        for mode in MODES:
+            if not goes_with(mode, request.mode):
+                head = self.head(mode)
+                if head is not None and head[0] <= rank:
+                    return False
+        return True
+
+    def next_request(self) -> Request | None:
+        """Return the first request in the queue that can be granted now."""
+        if self.exclusives:
+            return None
+        exclusive = self.head("exclusive")
+        if exclusive is not None and len(self.queues) == 1:  # fast path
+            return exclusive[2] if self.fits(exclusive[2]) else None
+        best = None
+        is_first = True
+        for mode in ("shared", "upgradeable"):
+            # The head of a mode is the only one that none of its mode is ahead of.
+            head = self.head(mode)
+            if head is None or (exclusive is not None and exclusive < head):
+                continue
+            is_first = False
+            if (best is None or head < best) and self.fits(head[2]):
+                best = head
+        if is_first and exclusive is not None and self.fits(exclusive[2]):
+            best = exclusive
+        return None if best is None else best[2]
+
+    def in_the_way(self, request: Request, is_over: IsOver) -> Iterator[Grant]:
+        """Yield the holders that must leave before a request is granted.
+
+        A request waits for all that a conflicting one ahead of it waits for, unless
+        that is about to leave: `is_over(id)`.
+        """
+        mode = request.mode
+        if mode != "exclusive" and self._is_behind_exclusive(request, FIRST, is_over):
+            mode = "exclusive"
+        for grant in self.grants.values():
+            if not goes_with(grant.mode, mode) and grant.id != request.upgrades:
+                yield grant
+
+    def is_behind(self, request: Request, other: Request, is_over: IsOver) -> bool:
+        """Return whether a request waits for another that is ahead of it."""
+        return (other.rank, other.seq) < (request.rank, request.seq) and (
+            not goes_with(request.mode, other.mode)
+            or self._is_behind_exclusive(request, other.rank, is_over)
+        )
+
+    def _is_behind_exclusive(
+        self, request: Request, rank: int, is_over: IsOver
+    ) -> bool:
+        """Return whether an exclusive request, ranked from `rank` on, is ahead."""
+        mine = (request.rank, request.seq)
+        return any(
+            rank <= at
+            and (at, seq) < mine
+            and self.requests.get(ahead.id) is ahead
+            and not is_over(ahead.id)
+            for at, seq, ahead in self.queues.get("exclusive", ())
+        )
+
+    def announce(
+        self, kind: str, name: str, subject: Grant | Request
+    ) -> tuple[Announcement, ...]:
+        """Return the event to publish."""
+        return ((to_event, kind, name, subject),)
+
+
+FREE: Final = LockState().fresh()
+
+_EVENTS: Final[dict[str, type[Any]]] = {
+    "acquired": LockAcquired,
+    "contention": LockContention,
+    "expired": LockExpired,
+    "released": LockReleased,
+}
+
+
+def to_event(kind: str, name: str, subject: Grant | Request) -> object:
+    """Return the event that says what happened to a grant or request of a lock."""
+    cls = _EVENTS.get(kind)
+    if cls is None:
+        return LockReleased(name, subject.id, subject.owner, subject.mode, kind)
+    return cls(name, subject.id, subject.owner, subject.mode)
 
 
 def _queued_at(request: Request) -> tuple[int, int]:
@@ -525,35 +470,3 @@ def _decoded(document: Document, blank: LeaseState) -> Any:
     if before is not None and before.body is not None:
         before.record = None
     return state
-
-
-def to_micro(seconds: float) -> int:
-    """Return a time to live in kernel time.
-
-    Raises:
-        TypeError: the value is not a number.
-        ValueError: the value is not above 0, or has no end.
-    """
-    if not 0 < as_seconds("a ttl", seconds) < _LONGEST:
-        raise ValueError(
-            f"a ttl is above 0 seconds and below {_LONGEST:.0e}, not {seconds!r}"
-        )
-    return max(1, round(seconds * MICRO))
-
-
-def tell_holders(state: LeaseState, now: int) -> str:
-    """Return the holders, for an error to say: the first few, and how many more."""
-    held = state.held()
-    if not held and state.opens_at > now:
-        left = (state.opens_at - now) / MICRO
-        return f"its last holder lost it, and it stays closed for {left:.1f} s"
-    if not held:
-        return "it has no holder, but others wait for it"
-    first = [grant for grant, _ in zip(held.values(), range(_TOLD), strict=False)]
-    told = ", ".join(
-        f"{grant.session} ({grant.mode or f'{grant.permits} permits'}, for "
-        f"{(now - grant.since) / MICRO:.1f} s)"
-        for grant in first
-    )
-    more = len(held) - _TOLD
-    return f"held by {told} and {more} more" if more > 0 else f"held by {told}"

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from swarm.coordination._core import Alarm
+from swarm.coordination._grants import MICRO, AcquireSpec
 from swarm.coordination._lease_rules import EXPIRED, decide_sweep
-from swarm.coordination._lease_state import MICRO, AcquireSpec, LeaseState, look
+from swarm.coordination._lease_state import LeaseState, look
 from swarm.errors import Closed
 from swarm.model import TIME, Commit, Document
 
@@ -58,7 +59,7 @@ class RecordWatch:
             if grant is None or (waiter.upgrades and grant.mode != "exclusive"):
                 lost = _reason(waiter.upgrades or id, commit, "removed")
                 why = state.refusal(waiter.spec) or lost
-                waiter.fail(waiter.error or manager.in_vain(waiter.spec, why))
+                waiter.fail(waiter.error or waiter.in_vain(why))
                 return
             grant.token = grant.token or revision
             manager.grant(waiter, grant)

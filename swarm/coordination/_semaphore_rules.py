@@ -5,16 +5,9 @@ Strictly first come, first served: a small request never overtakes a large one (
 
 from typing import Any, Self
 
+from swarm.coordination._grants import AcquireSpec, Gone, Grant, IsOver, Request
 from swarm.coordination._lease_rules import AGAIN, grant_next, sweep
-from swarm.coordination._lease_state import (
-    AcquireSpec,
-    Gone,
-    Grant,
-    IsOver,
-    LeaseState,
-    Request,
-    load,
-)
+from swarm.coordination._lease_state import LeaseState, load
 from swarm.errors import ConfigMismatch
 from swarm.model import Announcement, Document
 from swarm.ports import KEEP, Ruling
@@ -41,9 +34,9 @@ class SemaphoreState(LeaseState):
         self.capacity = capacity
         self.grants: dict[str, Grant] = {}
 
-    def scalars(self) -> Self:
-        """Return a version that has everything but the tables."""
-        new = super().scalars()
+    def fresh(self) -> Self:
+        """Return a version of its own in which nobody is."""
+        new = super().fresh()
         new.declared = self.declared
         new.capacity = self.capacity
         return new

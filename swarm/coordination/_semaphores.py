@@ -4,150 +4,17 @@
 
 from collections.abc import Generator
 from types import TracebackType
-from typing import Any, Final
+from typing import Any
 
-from swarm.coordination._acquire import (
-    Acquisition,
-    AsyncOnly,
-    Enterable,
-    acquire,
-    acquire_nowait,
-)
-from swarm.coordination._core import Core
+from swarm.coordination._grants import AcquireSpec, to_micro
+from swarm.coordination._handles import Acquisition, AsyncOnly, Enterable
 from swarm.coordination._lease import Lease
 from swarm.coordination._lease_manager import LeaseManager
-from swarm.coordination._lease_state import AcquireSpec, load, to_micro
-from swarm.coordination._names import Names, check_timeout
-from swarm.coordination._semaphore_rules import (
-    SemaphoreState,
-    check_capacity,
-    decide_resize,
-)
-from swarm.model import OWNER, AgentIdentity, Path, check_seconds, check_whole
-
-SEMAPHORES: Final = Path.of("semaphores")
-"""The folder of their documents."""
-
-_NONE: Final = SemaphoreState(1, 1)
-
-_CACHED: Final = 4_096
-
-
-class SemaphoreTerms:
-    """The terms on which the semaphores of one swarm are granted.
-
-    Attributes:
-        manager: What grants permits.
-        ttl: How long a lease lives unless asked otherwise, in seconds.
-        names: What each name was opened with.
-    """
-
-    def __init__(self, core: Core, ttl: float) -> None:
-        """Grant permits on these terms."""
-        self.manager: LeaseManager = core.runtime.substitute(LeaseManager)(
-            core, "semaphore", _NONE
-        )
-        self.core = core
-        self.ttl = ttl
-        self.life: int = to_micro(ttl)
-        self.names: Names = Names("semaphores", "semaphore", "capacity")
-        self._usual: dict[str, AcquireSpec] = {}
-
-    def usual(
-        self, identity: AgentIdentity, name: str, capacity: int | None
-    ) -> AcquireSpec:
-        """Return what `async with` takes: one permit, renewed from the start.
-
-        For each name, the request of the last identity that asked is remembered.
-
-        Raises:
-            ConfigMismatch: it was opened with another capacity.
-            ValueError: the capacity is no number of permits, or is missing.
-        """
-        spec = self._usual.get(name)
-        if spec is not None and spec.identity is identity:
-            blank: Any = spec.blank
-            if capacity is None or (
-                capacity.__class__ is int and capacity == blank.declared
-            ):
-                return spec
-        path, free = self.open(identity, name, capacity)
-        spec = self.spec(identity, path, free)
-        spec.is_entering = True
-        if len(self._usual) >= _CACHED:
-            self._usual.clear()
-        self._usual[name] = spec
-        return spec
-
-    def forget(self, name: str) -> None:
-        """Forget a name: it can be opened with another capacity."""
-        self.names.forget(name)
-        self._usual.pop(name, None)
-
-    def open(
-        self,
-        identity: AgentIdentity,
-        name: str,
-        capacity: int | None,
-        per: float | None = None,
-    ) -> tuple[Path, SemaphoreState]:
-        """Return where a semaphore's document stands, and the record of a free one.
-
-        Raises:
-            ConfigMismatch: it was opened with another capacity.
-            ValueError: the capacity is no number of permits, or is missing.
-            InvalidPath: the name is empty or too long.
-        """
-        is_new = self.names.number(name) is None
-        terms = None if per is None else f"per={per}"
-        path, number = self.names.declare(name, capacity, terms)
-        blank = SemaphoreState(number, number)
-        try:
-            if is_new:
-                self.core.rights.check_hold(identity, path)
-            document = self.core.find(path)
-            if document is not None:
-                check_capacity(load(document, blank), blank, name)
-        except Exception:
-            if is_new:
-                self.forget(name)
-            raise
-        return path, blank
-
-    def spec_of(self, name: str) -> AcquireSpec:
-        """Return what the program would ask for."""
-        path = SEMAPHORES.child(name)
-        state: SemaphoreState = load(self.core.find(path), _NONE)
-        blank = SemaphoreState(state.declared, state.declared)
-        return self.spec(OWNER, path, blank)
-
-    def spec(
-        self,
-        identity: AgentIdentity,
-        path: Path,
-        blank: SemaphoreState,
-        permits: int = 1,
-        ttl: float | None = None,
-        timeout: float | None = None,
-        *,
-        renew: bool = True,
-    ) -> AcquireSpec:
-        """Return what is asked for."""
-        if timeout is not None:
-            check_timeout(timeout)
-        return AcquireSpec(
-            path,
-            str(path.name),
-            identity,
-            blank,
-            self.ttl if ttl is None else ttl,
-            timeout,
-            "",
-            permits,
-            0,
-            renew,
-            life=self.life if ttl is None else to_micro(ttl),
-        )
+from swarm.coordination._lease_state import load
+from swarm.coordination._semaphore_rules import SemaphoreState, decide_resize
+from swarm.coordination._terms import SemaphoreTerms
+from swarm.errors import DeadlockError
+from swarm.model import AgentIdentity, check_seconds, check_whole
 
 
 class SemaphoreHandle(Enterable):
@@ -220,7 +87,7 @@ class SemaphoreHandle(Enterable):
             ValueError: there are never that many permits.
         """
         spec = self._spec(permits, ttl, None, renew=renew)
-        return acquire_nowait(self._manager, spec)
+        return self._manager.acquire_nowait(spec)
 
     def usual(self) -> AcquireSpec:
         """Return what `async with` takes."""
@@ -302,10 +169,28 @@ class SemaphoreHandle(Enterable):
         await core.finish(
             manager.decide(self._identity, spec, decide_resize, lambda: (capacity,))
         )
-        manager.refuse_cycles(spec)
+        _refuse_cycles(manager, spec)
 
     def __repr__(self) -> str:
         return f"<semaphore {self.name!r}>"
+
+
+def _refuse_cycles(manager: LeaseManager, spec: AcquireSpec) -> None:
+    """Fail the waiters for a record whose wait has become a cycle.
+
+    Only a change that makes a record tighter for present waiters can do that. Each
+    is looked at, in the order of the queue, those that hold something first; once
+    one has failed, the next may go.
+    """
+    graph = manager.core.graph
+    found = [manager.core.waiters.get(each.id) for each in manager.state(spec).queue]
+    waiters = [each for each in found if each is not None]
+    for waiter in sorted(waiters, key=lambda each: not each.session.leases):
+        if waiter.is_over():
+            continue
+        cycle = graph.find_cycle(waiter.party, waiter)
+        if cycle:
+            waiter.give_up(DeadlockError(cycle=cycle))
 
 
 class Limiter:
@@ -369,10 +254,10 @@ class LimiterEntry(AsyncOnly):
         self._spec = spec
 
     def __await__(self) -> Generator[Any, None, None]:
-        yield from acquire(self._manager, self._spec).__await__()
+        yield from self._manager.acquire(self._spec).__await__()
 
     async def __aenter__(self) -> None:
-        await acquire(self._manager, self._spec)
+        await self._manager.acquire(self._spec)
 
     async def __aexit__(
         self,

@@ -17,9 +17,10 @@ from swarm.coordination._barrier_rules import (
     read_state,
 )
 from swarm.coordination._barriers import BARRIERS, Barrier, BarrierTerms
-from swarm.coordination._lease_state import MICRO, Grant, Request, load
-from swarm.coordination._locks import LOCKS, LockTerms
-from swarm.coordination._semaphores import SEMAPHORES, SemaphoreTerms
+from swarm.coordination._grants import MICRO, Grant, Request
+from swarm.coordination._lease_rules import decide_remove
+from swarm.coordination._lease_state import load
+from swarm.coordination._terms import LOCKS, SEMAPHORES, LockTerms, SemaphoreTerms
 from swarm.errors import NotFound
 from swarm.model import OWNER, AgentIdentity, Displayable, Document, Path
 from swarm.ports import View
@@ -292,7 +293,9 @@ class Semaphores(LeaseViews[SemaphoreTerms, HeldPermits, QueuedPermits]):
         was_open = self._terms.names.number(name) is not None
         self._terms.forget(name)
         spec, why = self._terms.spec_of(name), f"removed: {reason}"
-        outcome = self._terms.manager.remove(self._identity, spec, why)
+        outcome = self._terms.manager.decide(
+            self._identity, spec, decide_remove, lambda: (why,)
+        )
         if not await core.finish(outcome) and not was_open:
             raise NotFound(f"no semaphore is called {name!r}")
 

@@ -11,8 +11,6 @@ Futures of asyncio are used directly: an event of anyio costs ten times as much.
 """
 
 # Some of what is private to users is shared by the files of this package.
-
-# Some of what is private to users is shared by the files of this package.
 # ruff: noqa: SLF001
 
 import asyncio
@@ -21,14 +19,18 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Hashable, Iterable, Iterator
 from typing import Any
 
-from swarm.coordination._core import Alarm, Core
-from swarm.coordination._lease import Lease
+from swarm.coordination._core import Alarm, Core, Session
+from swarm.coordination._grants import AcquireSpec, Grant, Request
 from swarm.coordination._lease_rules import decide_withdraw
-from swarm.coordination._lease_state import AcquireSpec, Grant, Request
-from swarm.coordination._lock_rules import LockState
-from swarm.coordination._sessions import Session
+from swarm.coordination._lease_state import LockState
 from swarm.coordination._wait_graph import AnyOf
-from swarm.errors import Closed, DeadlockError, DeadlockTimeout
+from swarm.errors import (
+    Closed,
+    DeadlockError,
+    DeadlockTimeout,
+    LeaseLost,
+    NotFound,
+)
 from swarm.model import TIME, Path
 from swarm.ports import may_be_eager, one_loop_turn
 
@@ -188,15 +190,14 @@ class Waiter:
 
 
 class LeaseWaiter(Waiter):
-    """One call that waits for a lease, or for a lease of its own to become exclusive.
+    """One call that waits for a lease.
 
     Attributes:
         spec: What it asked for.
-        upgrades: The id of the lease that it would make exclusive, or "".
+        upgrades: The id of a lease of its own that it would make exclusive, or "".
     """
 
     upgrades: str = ""
-    _mode: str = ""
 
     def __init__(
         self,
@@ -204,17 +205,13 @@ class LeaseWaiter(Waiter):
         id: str,  # noqa: A002
         spec: AcquireSpec,
         session: Session,
-        upgrades: Lease | None = None,
     ) -> None:
         """Wait for what a `LeaseManager` grants, which imports this module."""
         super().__init__(manager.core, id, spec.path, session)
         self.manager: Any = manager
         self.spec: AcquireSpec = spec
-        if upgrades is not None:
-            self.upgrades = upgrades.id
-            self._mode = upgrades.mode
 
-    def granted(self) -> Awaitable[Lease]:
+    def granted(self) -> Awaitable[Any]:
         """Wait until it is granted; see `Waiter.wait`."""
         timeout = self.spec.timeout
         return self.wait(timeout, DeadlockError if timeout is None else DeadlockTimeout)
@@ -254,12 +251,21 @@ class LeaseWaiter(Waiter):
                 await manager.force(TIME, spec, self.id, "its waiter gave up")
         return bool(taken)
 
-    def pass_on(self, result: Lease) -> None:
+    def pass_on(self, result: Any) -> None:
         """Give back what was granted when it was cancelled (L4)."""
-        if self.upgrades:
-            self.manager.undo_upgrade(result, self._mode)
-        else:
-            self.manager.pass_on(result)
+        self.manager.pass_on(result)
+
+    def in_vain(self, reason: str) -> Exception:
+        """Return the error of a request that ended for this reason."""
+        spec = self.spec
+        if reason.startswith("removed"):
+            return NotFound(f"{self.manager.word} {spec.name!r} was {reason}")
+        if spec.mode:
+            return LeaseLost(
+                f"the lease of lock {spec.name!r} was lost while it waited to become "
+                f"exclusive: {reason}"
+            )
+        return ValueError(f"semaphore {spec.name!r}: {reason}")
 
     # --- what it waits for ------------------------------------------------------------
 
@@ -286,13 +292,15 @@ class LeaseWaiter(Waiter):
             return (*parties, *self._overtaken_by(asking[1], state, request))
         if needed <= 0:
             return ()
-        party_of = self._core.party_of
+        held = state.grants.values()
         return AnyOf(
-            lambda: (
-                (party_of(g.id), g.permits) for g in reversed(state.grants.values())
-            ),
-            needed,
+            lambda: ((self._under(g.id), g.permits) for g in reversed(held)), needed
         )
+
+    def _under(self, id: str) -> Hashable | None:  # noqa: A002
+        """Return the party under whose body a lease is; None: any task may end it."""
+        inside = getattr(self._core.leases.get(id), "_inside", None)
+        return None if inside is None else inside.party
 
     def _holding(self, grants: Iterable[Grant]) -> Iterator[Hashable]:
         """Yield the parties that have these grants.

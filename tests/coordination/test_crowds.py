@@ -7,12 +7,12 @@ import pytest
 
 from swarm import DeadlockError, LeaseLost, LockTimeout, NotFound, Swarm
 from swarm.coordination import Coordination, WaitGraph
+from swarm.coordination._grants import AcquireSpec, Grant, Request
 from swarm.coordination._lease_rules import (
     decide_acquire,
     decide_release,
     decide_renew,
 )
-from swarm.coordination._lease_state import AcquireSpec, Grant, Request
 from swarm.coordination._semaphore_rules import SemaphoreState
 from swarm.coordination._views import LeaseViews
 from swarm.model import OWNER, Document, Path

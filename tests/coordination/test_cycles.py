@@ -1,8 +1,8 @@
 """Cycles over processes, found in the records of locks and semaphores alone."""
 
 from swarm.coordination._cycles import CycleLink, WaitIndex, find_cycle, victim_of
-from swarm.coordination._lease_state import Grant, Request
-from swarm.coordination._lock_rules import FREE
+from swarm.coordination._grants import Grant, Request
+from swarm.coordination._lease_state import FREE
 from swarm.coordination._semaphore_rules import SemaphoreState
 from swarm.model import Path
 

@@ -15,23 +15,20 @@ from hypothesis.stateful import (
     rule,
 )
 
+from swarm.coordination._grants import AcquireSpec, Grant, Transition
 from swarm.coordination._lease_rules import (
     AGAIN,
     QUEUED,
     decide_acquire,
+    decide_downgrade,
     decide_force,
     decide_release,
     decide_renew,
     decide_sweep,
+    decide_upgrade,
     decide_withdraw,
 )
-from swarm.coordination._lease_state import AcquireSpec, Grant, Transition, load
-from swarm.coordination._lock_rules import (
-    FREE,
-    LockState,
-    decide_downgrade,
-    decide_upgrade,
-)
+from swarm.coordination._lease_state import FREE, LockState, load
 from swarm.coordination._semaphore_rules import SemaphoreState, decide_resize
 from swarm.model import OWNER, Document, Path
 from swarm.ports import KEEP

@@ -24,8 +24,7 @@ from swarm import (
     SwarmError,
     WouldBlock,
 )
-from swarm.coordination._lease_state import load
-from swarm.coordination._lock_rules import FREE
+from swarm.coordination._lease_state import FREE, load
 from swarm.coordination._semaphore_rules import SemaphoreState
 from swarm.model import Path
 from tests.support.coordination import World

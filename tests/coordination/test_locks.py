@@ -19,7 +19,7 @@ from swarm import (
     StaleLease,
     WouldBlock,
 )
-from swarm.coordination._lock_rules import LockState
+from swarm.coordination._lease_state import LockState
 from swarm.model import OWNER
 from tests.support.coordination import World, residue
 from tests.support.virtual_loop import turns, virtual

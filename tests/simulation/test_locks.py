@@ -17,7 +17,8 @@ from swarm import (
 )
 from swarm.coordination import Arrival, Lease, _barrier_rules, _barriers
 from swarm.coordination._barriers import Barrier, PartyWaiter
-from swarm.coordination._lock_rules import LockState, goes_with
+from swarm.coordination._grants import goes_with
+from swarm.coordination._lease_state import LockState
 from swarm.coordination._semaphore_rules import SemaphoreState
 from swarm.coordination._waiting import Waiter
 from swarm.ports import Plan

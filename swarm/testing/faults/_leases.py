@@ -8,11 +8,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from swarm.coordination._core import Session
+from swarm.coordination._grants import AcquireSpec, Grant
 from swarm.coordination._lease import Lease
 from swarm.coordination._lease_manager import LeaseManager
 from swarm.coordination._lease_rules import EXPIRED
-from swarm.coordination._lease_state import AcquireSpec, Grant
-from swarm.coordination._sessions import Session
 from swarm.model import TIME
 from swarm.testing.faults._injector import Injector
 

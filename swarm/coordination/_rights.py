@@ -1,87 +1,13 @@
-"""Names and rights: what each name was opened with, and what a policy allows."""
+"""Rights and checks: what a policy allows, and what an argument may be."""
 
 import inspect
-from collections.abc import Hashable
 from typing import Any, Final
 
-from swarm.errors import AccessDenied, ConfigMismatch
-from swarm.model import OWNER, AgentIdentity, Path, Priority, as_seconds, check_text
+from swarm.errors import AccessDenied
+from swarm.model import OWNER, AgentIdentity, Path, Priority, as_seconds
 from swarm.state import Policy
 
-_KEPT: Final = 10_000
 _CACHED: Final = 4_096
-
-
-class Names:
-    """Remembers what each name was opened with (G14): the newest 10,000 of them.
-
-    A name that was forgotten and is in use is still known from its document.
-    """
-
-    __slots__ = ("_folder", "_known", "_unit", "_word")
-
-    def __init__(self, folder: str, word: str, unit: str) -> None:
-        """Remember names of documents in `folder`."""
-        self._folder = Path.of(folder)
-        self._word = word
-        self._unit = unit
-        self._known: dict[str, tuple[Path, int, Hashable]] = {}
-
-    def declare(
-        self, name: str, number: int | None, terms: Hashable = None
-    ) -> tuple[Path, int]:
-        """Return where the document of a name stands, and its number.
-
-        Args:
-            name: The name.
-            number: Its number of permits or parties; None: the known one.
-            terms: What else it is opened with, which has to be the same each time.
-
-        Raises:
-            ConfigMismatch: it was opened with another number.
-            ValueError: the number is not a whole number from 1, or is missing.
-            InvalidPath: the name is empty or too long.
-            TypeError: the name is no text.
-        """
-        check_text(f"the name of a {self._word}", name)
-        known = self._known.get(name)
-        if number is not None and (type(number) is not int or number < 1):
-            raise ValueError(f"{self._unit} is an integer from 1, not {number!r}")
-        if known is not None:
-            path, before, agreed = known
-            if (number is not None and before != number) or agreed != terms:
-                raise ConfigMismatch(
-                    f"{self._word} {name!r} was opened with {self._unit}={before}"
-                    f"{_told(agreed)}, now with {self._unit}={number}{_told(terms)}"
-                )
-            return path, before
-        if number is None:
-            raise ValueError(
-                f"{self._word} {name!r} is not open; say {self._unit}=... at first"
-            )
-        path = self.path(name)
-        if len(self._known) >= _KEPT:
-            del self._known[next(iter(self._known))]
-        self._known[name] = path, number, terms
-        return path, number
-
-    def path(self, name: str) -> Path:
-        """Return where the document of a name stands."""
-        return self._folder.child(name)
-
-    def number(self, name: str) -> int | None:
-        """Return the number that a name was opened with, or None."""
-        check_text(f"the name of a {self._word}", name)
-        known = self._known.get(name)
-        return None if known is None else known[1]
-
-    def forget(self, name: str) -> None:
-        """Forget a name: it can be opened with another number."""
-        self._known.pop(name, None)
-
-
-def _told(terms: Hashable) -> str:
-    return "" if terms is None else f", {terms}"
 
 
 class CoordinationRights:

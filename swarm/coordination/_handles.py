@@ -1,46 +1,187 @@
-"""Locks, as users hold them and look at them."""
+"""Handles and requests: what users await, or enter with a body under a lease."""
 
 # Some of what is private to users is shared by the files of this package.
 # ruff: noqa: SLF001
 
 import sys
-from collections.abc import Generator
+import types
+from abc import abstractmethod
+from collections.abc import Generator, Sequence
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
 import attrs
 
-from swarm.coordination._acquire import (
-    Acquisition,
-    AsyncOnly,
-    Enterable,
-    Entered,
-    Leases,
-    acquire_nowait,
-    ask,
-    granted,
-    pop_entered,
-)
-from swarm.coordination._core import Core
+from swarm.coordination._grants import AcquireSpec, Mode
 from swarm.coordination._lease import Lease
 from swarm.coordination._lease_manager import LeaseManager
-from swarm.coordination._lease_state import (
-    MICRO,
-    AcquireSpec,
-    load,
-    to_micro,
-)
-from swarm.coordination._lock_rules import FREE, Mode, check_mode
-from swarm.coordination._names import check_priority, check_timeout
+from swarm.coordination._lease_state import FREE, load
+from swarm.coordination._terms import LockTerms
 from swarm.coordination._waiting import LeaseWaiter
 from swarm.errors import LeaseLost
-from swarm.model import OWNER, AgentIdentity, Path, Priority, check_text
-from swarm.ports import current_task
+from swarm.model import AgentIdentity, Displayable, Priority
+from swarm.ports import Condition, current_task
 
-LOCKS: Final = Path.of("locks")
-"""The folder of their documents."""
 
-_CACHED: Final = 4_096
+class Leases(tuple[Lease, ...]):
+    """Several leases taken together. A `Guard` for writes: all must hold."""
+
+    __slots__ = ()
+
+    async def release(self) -> None:
+        """Give all back, the last first.
+
+        Raises:
+            LeaseLost: one had gone before; the others were released.
+        """
+        lost: LeaseLost | None = None
+        for lease in reversed(self):
+            try:
+                await lease.release()
+            except LeaseLost as error:
+                lost = error
+        if lost is not None:
+            raise lost
+
+    @property
+    def is_live(self) -> bool:
+        """Whether all of them hold still."""
+        return all(lease.is_live for lease in self)
+
+    @property
+    def kernel(self) -> object:
+        """Where they hold; None: there are none."""
+        return self[0].kernel if self else None
+
+    def conditions(self) -> Sequence[Condition]:
+        """Return what a write guarded by all of them requires.
+
+        Raises:
+            StaleLease: one has gone.
+        """
+        return [condition for lease in self for condition in lease.conditions()]
+
+
+T = TypeVar("T", Lease, Leases)
+
+Entered: TypeAlias = list[tuple[T, int, Any]]
+"""What was entered, by which frame, in which task: the bodies of one object."""
+
+
+def pop_entered(entered: Entered[T], frame: types.FrameType) -> T:
+    """Return what was entered for the block that is left, by where it stands.
+
+    A block is left in the frame that has entered it. That may well be in another task,
+    as when an abandoned async generator is closed. Exit stacks enter and leave in
+    frames of their own: of those bodies it is the last of this task, or else the last
+    whose lease was lost, or else the last.
+    """
+    last = len(entered) - 1
+    if not last:
+        return entered.pop()[0]
+    here = id(frame)
+    for at in range(last, -1, -1):
+        if entered[at][1] == here:
+            return entered.pop(at)[0]
+    task = current_task()
+    for at in range(last, -1, -1):
+        if entered[at][2] is task:
+            return entered.pop(at)[0]
+    for at in range(last, -1, -1):
+        if not entered[at][0].is_live:
+            return entered.pop(at)[0]
+    return entered.pop()[0]
+
+
+class AsyncOnly:
+    """Something that `async with` enters, and `with` refuses with a clear error."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:
+
+        def __enter__(self) -> NoReturn:
+            raise TypeError(f"{self!r} is entered with `async with`, not with `with`")
+
+        def __exit__(self, *failure: object) -> None: ...
+
+
+class Enterable(AsyncOnly, Displayable):
+    """Something of which `async with` takes the usual, in any number of tasks."""
+
+    # Not slots: each call of `swarm.lock` makes one, and the class has the defaults.
+    _manager: LeaseManager
+    _usual: AcquireSpec | None = None
+    _entered: Entered[Lease] | None = None
+
+    @abstractmethod
+    def usual(self) -> AcquireSpec:
+        """Return what `async with` takes, renewed from the start if it is renewed."""
+
+    async def __aenter__(self) -> Lease:
+        manager, spec = self._manager, self._usual
+        if spec is None:
+            spec = self._usual = self.usual()
+        if manager.core.pause is not None:
+            await manager.core.pause()
+        asked: Any = manager.ask(spec)  # `acquire`, without a coroutine of its own
+        lease: Lease
+        lease = asked if asked.__class__ is Lease else await manager.granted(asked)
+        lease._enter(lease._session)
+        body = lease, id(sys._getframe(1)), lease._body  # documented
+        if self._entered is None:
+            self._entered = [body]
+        else:
+            self._entered.append(body)
+        return lease
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        entered = self._entered
+        assert entered is not None  # `__aenter__` was called before
+        if len(entered) == 1:
+            lease = entered.pop()[0]
+        else:
+            lease = pop_entered(entered, sys._getframe(1))  # documented
+        pending = lease._leave(error)
+        if pending is not None:
+            await lease._left(pending, error)
+
+
+class Acquisition(Enterable):
+    """A request: `await` it for a lease, or run a body under it with `async with`.
+
+    Used again, by the same task or by others, it is a request of its own each time.
+    """
+
+    def __init__(self, manager: LeaseManager, spec: AcquireSpec) -> None:
+        """Ask for this each time it is awaited or entered."""
+        self._manager = manager
+        self._spec = spec
+
+    def usual(self) -> AcquireSpec:
+        """Return what `async with` takes."""
+        return attrs.evolve(self._spec, is_entering=self._spec.renew)
+
+    def __await__(self) -> Generator[Any, None, Lease]:
+        return self._manager.acquire(self._spec).__await__()
+
+    def __repr__(self) -> str:
+        return f"<acquire {self._manager.word} {self._spec.name!r}>"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name[:1] != "_" and hasattr(Lease, name):
+                raise AttributeError(
+                    f"{self!r} is a request, not a lease, and has no {name!r}: "
+                    "`await` it, or enter it with `async with ... as lease:`"
+                )
+            raise AttributeError(f"'Acquisition' object has no attribute {name!r}")
 
 
 class MultiAcquire(AsyncOnly):
@@ -81,7 +222,7 @@ class MultiAcquire(AsyncOnly):
                     await pause()
                 for lease in taken:
                     lease._check()
-                asked: Any = ask(manager, asked_for)
+                asked: Any = manager.ask(asked_for)
                 if not isinstance(asked, Lease):
                     asked = await self._granted(asked, taken)
                 taken.append(asked)
@@ -99,7 +240,7 @@ class MultiAcquire(AsyncOnly):
             for lease in taken:
                 lease._on_loss = asked.give_up
         try:
-            return await granted(self._manager, asked)
+            return await self._manager.granted(asked)
         finally:
             for lease in taken:
                 lease._on_loss = None
@@ -130,135 +271,6 @@ class MultiAcquire(AsyncOnly):
                 lost = raised
         if lost is not None:
             raise lost
-
-
-class LockTerms:
-    """The terms on which the locks of one swarm are granted.
-
-    Attributes:
-        manager: What grants them.
-        ttl: How long a lease lives unless asked otherwise, in seconds.
-        aging: How many seconds of waiting make up for one step of priority.
-        delay: How long a lock stays closed when its holder lost it, in microseconds.
-        paths: Where the documents of the newest names stand.
-        entered: What `async with` takes, by the name of the lock.
-    """
-
-    def __init__(self, core: Core, ttl: float, aging: float, delay: float) -> None:
-        """Grant locks on these terms."""
-        self.manager: LeaseManager = core.runtime.substitute(LeaseManager)(
-            core, "lock", FREE
-        )
-        self.core = core
-        self.ttl = ttl
-        self.life: int = to_micro(ttl)
-        self.aging = aging
-        self.delay: int = to_micro(delay) if delay else 0
-        self.paths: dict[str, Path] = {}
-        self._awaited: dict[str, AcquireSpec] = {}
-        self.entered: dict[str, AcquireSpec] = {}
-
-    def path(self, name: str) -> Path:
-        """Return where a lock's document stands.
-
-        Raises:
-            InvalidPath: the name is empty or too long.
-            TypeError: the name is no text.
-        """
-        path = self.paths.get(name)
-        if path is None:
-            check_text("the name of a lock", name)
-            path = LOCKS.child(name)
-            if len(self.paths) >= _CACHED:
-                self.paths.clear()
-            self.paths[name] = path
-        return path
-
-    def usual(
-        self, name: str, identity: AgentIdentity, *, is_entering: bool
-    ) -> AcquireSpec:
-        """Return what is asked for by default, awaited or entered.
-
-        For each name, the request of the last identity that asked is remembered.
-
-        Raises:
-            AccessDenied: the policy does not let the identity hold it.
-        """
-        known = self.entered if is_entering else self._awaited
-        spec = known.get(name)
-        if spec is None or spec.identity is not identity:
-            spec = self.spec(name, identity)
-            spec.is_entering = is_entering
-            if len(known) >= _CACHED:
-                known.clear()
-            known[name] = spec
-        return spec
-
-    def spec_of(self, name: str) -> AcquireSpec:
-        """Return what the program would ask for."""
-        return self.spec(name, OWNER)
-
-    def spec(
-        self,
-        name: str,
-        identity: AgentIdentity,
-        mode: str = "exclusive",
-        ttl: float | None = None,
-        timeout: float | None = None,
-        priority: Priority = Priority.NORMAL,
-        *,
-        renew: bool = True,
-        reentrant: bool = False,
-    ) -> AcquireSpec:
-        """Return what is asked for.
-
-        Raises:
-            AccessDenied: the policy does not let the identity hold it.
-            TypeError: an argument has the wrong type.
-            ValueError: an argument has a value that means nothing.
-        """
-        path = self.path(name)
-        self.core.rights.check_hold(identity, path)
-        bonus = 0
-        if priority is not Priority.NORMAL:
-            steps = check_priority(priority) - Priority.NORMAL
-            bonus = round(steps * self.aging * MICRO)
-        if timeout is not None:
-            check_timeout(timeout)
-        return AcquireSpec(
-            path,
-            name,
-            identity,
-            FREE,
-            self.ttl if ttl is None else ttl,
-            timeout,
-            mode if mode == "exclusive" else check_mode(mode),
-            1,
-            bonus,
-            renew,
-            reentrant,
-            life=self.life if ttl is None else to_micro(ttl),
-            delay=self.delay,
-        )
-
-    def acquire_all(
-        self,
-        identity: AgentIdentity,
-        names: set[str],
-        ttl: float | None,
-        timeout: float | None,
-        priority: Priority,
-        *,
-        renew: bool,
-    ) -> MultiAcquire:
-        """Ask for several locks at once, exclusively, in the order of their names."""
-        for name in names:
-            check_text("the name of a lock", name)
-        specs = [
-            self.spec(name, identity, "exclusive", ttl, timeout, priority, renew=renew)
-            for name in sorted(names)
-        ]
-        return MultiAcquire(self.manager, specs)
 
 
 class LockHandle(Enterable):
@@ -356,7 +368,7 @@ class LockHandle(Enterable):
         spec = self._terms.spec(
             self.name, self._identity, mode, ttl, renew=renew, reentrant=reentrant
         )
-        return acquire_nowait(self._manager, spec)
+        return self._manager.acquire_nowait(spec)
 
     def is_locked(self) -> bool:
         """Return whether it is held, in any mode.

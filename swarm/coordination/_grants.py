@@ -1,0 +1,215 @@
+"""What leases are made of: grants, requests and the terms of a request. Pure."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal, Self, TypeAlias, cast
+
+import attrs
+
+from swarm.model import AgentIdentity, Path, as_seconds
+
+MICRO: Final = 1_000_000
+"""Kernel time counts microseconds."""
+
+NEVER: Final = 2**62
+"""The end of a grant that has none."""
+
+FIRST: Final = -(2**62)
+"""The rank of an upgrade: ahead of every other request (L13)."""
+
+_LONGEST: Final = 10**12
+"""The longest time to live in seconds: its end is before `NEVER`."""
+
+
+Mode: TypeAlias = Literal["exclusive", "shared", "upgradeable"]
+
+MODES: Final = ("exclusive", "shared", "upgradeable")
+_STRENGTH: Final = {"shared": 0, "upgradeable": 1, "exclusive": 2}
+
+
+def goes_with(one: str, other: str) -> bool:
+    """Return whether two modes can be held at the same time."""
+    return _STRENGTH[one] + _STRENGTH[other] < 2
+
+
+def is_stronger(one: str, other: str) -> bool:
+    """Return whether one mode keeps out more than the other."""
+    return _STRENGTH[one] > _STRENGTH[other]
+
+
+def check_mode(mode: str) -> Mode:
+    """Return a mode of a lock.
+
+    Raises:
+        ValueError: the value is no mode.
+    """
+    if mode in MODES:
+        return cast(Mode, mode)
+    raise ValueError(f"a lock is held exclusive, shared or upgradeable, not {mode!r}")
+
+
+# Not frozen attrs classes only because every grant makes one: assigning through
+# `object.__setattr__` would triple what that costs.
+
+
+@attrs.define
+class Grant:
+    """A holder. Never changed but for `token`, which is set once.
+
+    Attributes:
+        id: The id of the request that was granted.
+        owner: The agent's name.
+        session: The turn or task, as text.
+        since: When it was granted, in kernel time (microseconds).
+        expires: When it ends unless renewed, in kernel time.
+        mode: Of a lock: "exclusive", "shared" or "upgradeable".
+        permits: Of a semaphore: how many.
+        token: The fencing token: the revision of the commit that granted it, which is
+            the version of the first document that holds it. 0: not yet known.
+    """
+
+    id: str
+    owner: str
+    session: str
+    since: int
+    expires: int
+    mode: str = ""
+    permits: int = 1
+    token: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON value; a token of null stands for the document's version."""
+        return {
+            "id": self.id,
+            "owner": self.owner,
+            "session": self.session,
+            "since": self.since,
+            "expires": self.expires,
+            "mode": self.mode,
+            "permits": self.permits,
+            "token": self.token or None,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """Return the grant that `to_json` described."""
+        return cls(**{**value, "token": value["token"] or 0})
+
+
+@attrs.define
+class Request:
+    """A request in the queue.
+
+    Attributes:
+        id: Unique for ever; the id of the grant that it becomes.
+        owner: The agent's name.
+        session: The turn or task, as text.
+        ttl: How long the grant shall live, in microseconds.
+        mode: Of a lock.
+        permits: Of a semaphore.
+        at: When it was made, in kernel time.
+        rank: Its virtual time: `at` less a bonus for its priority (L6).
+        upgrades: The grant that it would make exclusive, or "".
+        seq: Its number in the queue, which decides between equal ranks.
+    """
+
+    id: str
+    owner: str
+    session: str
+    ttl: int
+    mode: str
+    permits: int
+    at: int
+    rank: int
+    upgrades: str = ""
+    seq: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON value."""
+        return attrs.asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """Return the request that `to_json` described."""
+        return cls(**value)
+
+
+@attrs.define
+class AcquireSpec:
+    """What is asked for, and on which terms.
+
+    Attributes:
+        path: The document.
+        name: The name of the lock or semaphore.
+        identity: The identity that asks.
+        blank: The record while nobody holds or wants anything.
+        ttl: How long the grant lives, in seconds.
+        timeout: How long to wait for it, in seconds; None: for ever.
+        mode: Of a lock.
+        permits: Of a semaphore.
+        bonus: For its priority, in microseconds.
+        renew: Whether the lease is renewed while a body runs under it.
+        reentrant: Whether a session that holds it gets the lease that it has.
+        is_entering: Whether a body is to be entered, so that it is renewed at once.
+        life: The `ttl` in microseconds.
+        delay: How long nobody is granted it after a holder lost it (microseconds).
+        is_window: Whether nobody gives it back, so that it lasts until it expires.
+    """
+
+    path: Path
+    name: str
+    identity: AgentIdentity
+    blank: Any
+    ttl: float
+    timeout: float | None = None
+    mode: str = ""
+    permits: int = 1
+    bonus: int = 0
+    renew: bool = True
+    reentrant: bool = False
+    is_entering: bool = False
+    life: int = 0
+    delay: int = 0
+    is_window: bool = False
+
+
+IsOver: TypeAlias = Callable[[str], bool]
+"""Whether a queued request is about to leave the queue."""
+
+Gone: TypeAlias = tuple[str, str]
+"""The id of a grant or request that ended by no wish of its own, and the reason."""
+
+
+@attrs.define
+class Transition:
+    """The outcome of a rule that moved other grants or requests.
+
+    The outcome of a rule that moved none is only its answer.
+
+    Attributes:
+        answer: The answer to the caller.
+        granted: Ids of requests that were granted, and their grants.
+        gone: Grants that were lost and requests that are in vain.
+        has_more: Whether more can be granted, each in a commit of its own
+            (`decide_sweep`), for a token of its own (L2).
+        opens_at: From when on it is granted again (kernel time); 0: now.
+    """
+
+    answer: Any = None
+    granted: Sequence[tuple[str, Grant]] = ()
+    gone: Sequence[Gone] = ()
+    has_more: bool = False
+    opens_at: int = 0
+
+
+def to_micro(seconds: float) -> int:
+    """Return a time to live in kernel time.
+
+    Raises:
+        TypeError: the value is not a number.
+        ValueError: the value is not above 0, or has no end.
+    """
+    if not 0 < as_seconds("a ttl", seconds) < _LONGEST:
+        raise ValueError(
+            f"a ttl is above 0 seconds and below {_LONGEST:.0e}, not {seconds!r}"
+        )
+    return max(1, round(seconds * MICRO))
