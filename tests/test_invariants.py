@@ -33,7 +33,10 @@ def listed() -> list[str]:
 def test_every_cited_invariant_stands_in_the_list(folder):
     known, unknown = set(listed()), []
     for file in sorted((ROOT / folder).rglob("*.py")):
-        for text in words_of(file.read_text(encoding="utf-8")):
+        source = file.read_text(encoding="utf-8")
+        if known.issuperset(CITATION.findall(source)):
+            continue  # tokenising every file takes seconds
+        for text in words_of(source):
             for number in CITATION.findall(text):
                 if number not in known:
                     unknown.append(f"{file.relative_to(ROOT)}: {number}")

@@ -226,7 +226,8 @@ def test_the_storage_stands_in_no_command_line(program, server):
         "async def main(swarm):\n"
         "    await swarm.state.increment('shared.n', 1)\n"
         "    await swarm.state.wait_until('shared.n', lambda n: n == 2)\n"
-        "    print('redis' in open('/proc/self/cmdline').read(), flush=True)\n"
+        "    shown = 'redis' in open('/proc/self/cmdline').read()\n"
+        "    print(f'{shown}\\n', end='', flush=True)\n"
     )
     process = start("--processes", "2", "--name", "run-env", SWARM_STORAGE=server.url)
     assert end(process)[:2] == (0, "False\nFalse\n")
