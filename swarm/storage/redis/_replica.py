@@ -126,7 +126,8 @@ class Replica(LocalTree):
                 self._forget_surplus()
         self._revision = loaded.revision
         for reader in self._watchers.every():
-            reader.take(number)
+            if reader.take(number):
+                reader.wake()
         self._followers.wake()
         jump = Commit(loaded.revision, loaded.revision, TIME, tuple(different))
         self._listeners.call(jump, has_events=False)
