@@ -26,7 +26,6 @@ from swarm.kernel._matching import accepts, places, start_inside
 from swarm.kernel._memory import MemoryKernel
 from swarm.kernel._restore import restore
 from swarm.kernel._tree import Tree
-from swarm.kernel._views import PastView
 
 __all__ = [
     "Followers",
@@ -35,7 +34,6 @@ __all__ = [
     "Log",
     "LogReader",
     "MemoryKernel",
-    "PastView",
     "Tree",
     "accepts",
     "conflict",

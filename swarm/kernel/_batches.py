@@ -17,12 +17,12 @@ def in_order(writes: Sequence[Write], limits: Limits | None) -> Sequence[Write]:
         LimitExceeded: There are too many, or too large ones.
         ValueError: Two of them write one document.
     """
-    if len(writes) == 1 and writes[0].body is None:
-        return writes
+    if len(writes) == 1:  # fast path
+        body = writes[0].body
+        if body is None or limits is None or len(body) <= limits.batch_bytes:
+            return writes
     if limits is not None:
         _check_bounds(writes, limits)
-    if len(writes) < 2:
-        return writes
     if len({write.path.text for write in writes}) < len(writes):
         raise ValueError("one commit writes each document at most once")
     return sorted(writes, key=_puts_something)

@@ -1,6 +1,6 @@
 """The conditions of a commit, checked in the step that writes. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from swarm.errors import ConflictError
@@ -13,9 +13,15 @@ def check_conditions(
     conditions: Sequence[Condition],
     by_text: dict[str, Document],
     log: Log,
-    now: int,
+    now: Callable[[], int],
 ) -> None:
     """Refuse a commit unless all of its conditions hold.
+
+    Args:
+        conditions: What must hold.
+        by_text: The newest version of every document.
+        log: The newest commits.
+        now: Tells kernel time.
 
     Raises:
         ConflictError: A document or folder has changed.
@@ -23,17 +29,16 @@ def check_conditions(
     """
     folders: dict[int, set[tuple[Segment, ...]]] = {}
     for condition in conditions:
-        if isinstance(condition, ExpectFolder):
-            segments = condition.folder.segments
-            folders.setdefault(condition.revision, set()).add(segments)
-            continue
-        document = by_text.get(condition.path.text)
         if isinstance(condition, Expect):
+            document = by_text.get(condition.path.text)
             current = 0 if document is None else document.version
             if current != condition.version:
                 raise conflict(condition.path, condition.version, document)
+        elif isinstance(condition, ExpectFolder):
+            segments = condition.folder.segments
+            folders.setdefault(condition.revision, set()).add(segments)
         else:
-            check_holder(condition, document, now)
+            check_holder(condition, by_text.get(condition.path.text), now())
     for revision, names in folders.items():
         _check_folders(revision, names, log)
 

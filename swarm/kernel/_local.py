@@ -18,7 +18,7 @@ from swarm.kernel._listeners import Listener, Listeners
 from swarm.kernel._log import ENTRY_BYTES, Log, held_by
 from swarm.kernel._restore import replay, restore, retained
 from swarm.kernel._versions import Versions
-from swarm.kernel._views import LiveView
+from swarm.kernel._views import LiveView, PastView
 from swarm.model import (
     TIME,
     AgentIdentity,
@@ -58,6 +58,10 @@ class LocalTree:
 
     Every method belongs to the event loop this was made in and raises `WrongLoop`
     anywhere else, and `Closed` after its end. It is the event bus's `ports.Tail`, too.
+
+    Attributes:
+        limits: The bounds of its documents, commits and log.
+        revision: The newest revision.
     """
 
     def __init__(
@@ -69,7 +73,7 @@ class LocalTree:
         self._clock = clock
         self._wall = clock.wall
         self._loop: asyncio.AbstractEventLoop | None = loop
-        self._revision = revision
+        self.revision: int = revision
         self._at = 0
         # Kernel time is wall time at the start plus what has passed since, so that
         # a jump of the machine's clock ends no lease early (semantics.md, G8).
@@ -89,6 +93,11 @@ class LocalTree:
         self._listeners = Listeners()
 
     # --- reading and committing -----------------------------------------------
+
+    def check_use(self) -> None:
+        """Refuse use from another event loop, and after the end."""
+        if _get_running_loop() is not self._loop:
+            self._refuse()
 
     def read_now(self, look: Callable[..., T], *arguments: Any) -> T:
         """Do what `read` does, at once."""
@@ -114,7 +123,7 @@ class LocalTree:
             self._expire_due()
         text = path.text
         old = self._by_text.get(text)
-        revision = self._revision + 1
+        revision = self.revision + 1
         at = self._wall()
         if at < self._at:
             at = self._at  # H3
@@ -143,7 +152,7 @@ class LocalTree:
             self._log_commit(revision, at, author, (document,), (), size)
             return document
         self._at = at
-        self._revision = revision
+        self.revision = revision
         if self._log.add(document, size, at):
             self._forget_surplus()
         followers = self._followers
@@ -188,7 +197,7 @@ class LocalTree:
         old = self._by_text.get(path.text)
         record, events, outcome = rule(old, now, request)
         if record is not KEEP and not (record is None and old is None):
-            revision = self._revision + 1
+            revision = self.revision + 1
             at = self._wall()
             if at < self._at:
                 at = self._at  # H3
@@ -199,7 +208,7 @@ class LocalTree:
             return revision, outcome
         if not events:
             return 0, outcome
-        revision = self._revision + 1
+        revision = self.revision + 1
         size = ENTRY_BYTES + _EVENT_BYTES
         self._log_commit(revision, self._next_at(), author, (), (), size, None, events)
         return revision, outcome
@@ -230,17 +239,12 @@ class LocalTree:
             at = self._at  # H3
         size = ENTRY_BYTES + _EVENT_BYTES * len(events) + weight
         return self._log_commit(
-            self._revision + 1, at, author, (), tuple(events), size, key
+            self.revision + 1, at, author, (), tuple(events), size, key
         )
 
     def now(self) -> int:
         """Return kernel time in microseconds; it never goes back."""
         return self._base + int(self._clock.monotonic() * 1_000_000)
-
-    @property
-    def revision(self) -> int:
-        """The newest revision."""
-        return self._revision
 
     def close_now(self) -> None:
         """Do what `close` does, at once."""
@@ -262,8 +266,27 @@ class LocalTree:
     ) -> LogReader:
         """Do what `follow` does, at once."""
         self._enter()
-        revision = self._revision if since is None else self._known(since)
+        revision = self.revision if since is None else self._known(since)
         return self._followers.reader(revision, pattern)
+
+    def past_now(self, revision: int | None = None) -> PastView:
+        """Do what `view_at` does, at once."""
+        self._enter()
+        if revision is None:
+            revision = self.revision
+        else:
+            self._log.after(self._known(revision))
+        return PastView(self._versions, self._log, self, revision)
+
+    def versions_now(self, path: Path, limit: int) -> list[Document]:
+        """Do what `versions` does, at once."""
+        self._enter()
+        found: list[Document] = []
+        document = self._versions.newest(path.text)
+        while document is not None and len(found) < limit:
+            found.append(document)
+            document = document.previous
+        return found
 
     def before_newest(self, count: int) -> int:
         """Return the revision after which the newest `count` commits come, or all."""
@@ -326,7 +349,7 @@ class LocalTree:
 
     def resume_at(self, revision: int) -> None:
         """Have the next commit get a revision later than `revision`."""
-        self._revision = max(self._revision, revision)
+        self.revision = max(self.revision, revision)
         self._set_timer()
 
     def _append(self, commit: Commit) -> bool:
@@ -356,14 +379,14 @@ class LocalTree:
         raise WrongLoop
 
     def _known(self, revision: int) -> int:
-        if revision > self._revision:
+        if revision > self.revision:
             raise ValueError(
-                f"revision {revision} is still to come; the newest is {self._revision}"
+                f"revision {revision} is still to come; the newest is {self.revision}"
             )
         return revision
 
     def _check(self, conditions: Sequence[Condition]) -> None:
-        check_conditions(conditions, self._by_text, self._log, self.now())
+        check_conditions(conditions, self._by_text, self._log, self.now)
 
     def _write(
         self,
@@ -377,20 +400,33 @@ class LocalTree:
     ) -> Commit | None:
         """Make all of the edits, or none, and log them under one revision."""
         writes = in_order(writes, self.limits if is_bounded else None)
-        revision = self._revision + 1
-        at = self._next_at()
+        revision = self.revision + 1
+        at = self._wall()
+        if at < self._at:
+            at = self._at  # H3
+        size = ENTRY_BYTES + weight
         if len(writes) == 1:
             document = self._edit(writes[0], revision, at, author)
-            made: tuple[Document, ...] = () if document is None else (document,)
+            if document is not None:
+                made: tuple[Document, ...] = (document,)
+            elif events:
+                made = ()
+            else:
+                return None
         else:
             made = self._edit_all(writes, revision, at, author)
-        if not made and not events:
-            return None
-        size = ENTRY_BYTES + _EVENT_BYTES * len(events) + weight
+            if not made and not events:
+                return None
         for document in made:
             size += held_by(document)
-        commit = self._log_commit(revision, at, author, made, tuple(events), size, key)
-        self._note_ends(made)
+            if document.expires is not None:
+                self._expiries.add(document)
+        if events:
+            size += _EVENT_BYTES * len(events)
+            events = tuple(events)
+        else:
+            events = ()
+        commit = self._log_commit(revision, at, author, made, events, size, key)
         if self._ends:
             self._set_timer()
         return commit
@@ -427,7 +463,7 @@ class LocalTree:
     ) -> Commit:
         """Append the commit to the log, trim the log, and wake and call its readers."""
         self._at = at
-        self._revision = revision
+        self.revision = revision
         cause = None if _running() is None else current_cause()
         if cause is not None and not cause.root:
             cause.root = revision

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from swarm.kernel._follow import LogReader
 from swarm.kernel._local import LocalTree
-from swarm.kernel._views import PastView
 from swarm.model import AgentIdentity, Commit, Document, Path, Pattern
 from swarm.ports import (
     Clock,
@@ -112,25 +111,17 @@ class MemoryKernel(LocalTree):
             weight=weight,
         )
 
-    async def view_at(self, revision: int) -> View:
-        """Return the tree as it was at `revision`."""
+    async def view_at(self, revision: int | None = None) -> View:
+        """Return the tree as it was at `revision`, or as it is now."""
         if self._pause is not None:
             await self._pause()
-        self._enter()
-        self._log.after(self._known(revision))
-        return PastView(self._versions, self._log, revision=revision, now=self.now())
+        return self.past_now(revision)
 
     async def versions(self, path: Path, limit: int) -> list[Document]:
         """Return the retained versions of one document, newest first."""
         if self._pause is not None:
             await self._pause()
-        self._enter()
-        found: list[Document] = []
-        document = self._versions.newest(path.text)
-        while document is not None and len(found) < limit:
-            found.append(document)
-            document = document.previous
-        return found
+        return self.versions_now(path, limit)
 
     async def follow(
         self, since: int | None = None, pattern: Pattern | None = None

@@ -49,22 +49,28 @@ class LiveView:
 class PastView:
     """The tree as it was at one revision, while the log reaches back that far."""
 
-    __slots__ = ("_log", "_versions", "now", "revision")
+    __slots__ = ("_log", "_moment", "_versions", "revision")
 
     def __init__(
-        self, versions: Versions, log: Log, *, revision: int, now: int
+        self, versions: Versions, log: Log, moment: Moment, revision: int
     ) -> None:
         """Look at what `versions` remembers."""
         self._versions = versions
         self._log = log
+        self._moment = moment
         self.revision: int = revision
-        self.now: int = now
+
+    @property
+    def now(self) -> int:
+        """Kernel time in microseconds: that of today, not of the revision."""
+        return self._moment.now()
 
     def find(self, path: Path) -> Document | None:
         """Return the document that was at `path` or around it, or None."""
-        self._check()
+        if self.revision < self._log.compacted:
+            raise self._compacted()
         versions = self._versions
-        if self._log.revision <= self.revision:  # nothing has changed since
+        if self._moment.revision <= self.revision:  # nothing has changed since
             return versions.tree.find(path)
         for n in range(len(path.segments), 0, -1):
             place = path if n == len(path.segments) else Path.of(*path.segments[:n])
@@ -79,7 +85,8 @@ class PastView:
 
     def below(self, folder: Path) -> list[Document]:
         """Return the documents that were below `folder`, in no order."""
-        self._check()
+        if self.revision < self._log.compacted:
+            raise self._compacted()
         found = self._versions.tree.below(folder)
         # Deletions are in the order of their revisions, the newest last.
         for tombstone in reversed(self._versions.tombstones.values()):
@@ -87,7 +94,7 @@ class PastView:
                 break
             if tombstone.path.within(folder) and tombstone.path != folder:
                 found.append(tombstone)
-        if self._log.revision <= self.revision:
+        if self._moment.revision <= self.revision:
             return found
         past = map(self._was, found)
         return [document for document in past if document is not None]
@@ -97,6 +104,5 @@ class PastView:
             document = document.previous
         return living(document)
 
-    def _check(self) -> None:
-        if self.revision < self._log.compacted:
-            raise Compacted(self.revision, self._log.compacted + 1)
+    def _compacted(self) -> Compacted:
+        return Compacted(self.revision, self._log.compacted + 1)

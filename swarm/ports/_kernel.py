@@ -61,6 +61,15 @@ class LocalKernel(Protocol):
         """Do what `put` does, at once."""
         ...
 
+    def check_use(self) -> None:
+        """Refuse use from another event loop, and after the end.
+
+        Raises:
+            WrongLoop: This is not the kernel's event loop.
+            Closed: The kernel is closed.
+        """
+        ...
+
     def apply_now(
         self,
         author: AgentIdentity,
@@ -305,8 +314,10 @@ class Kernel(Protocol):
         """
         ...
 
-    async def view_at(self, revision: int) -> View:
-        """Return the tree as it was at `revision`, read only.
+    async def view_at(self, revision: int | None = None) -> View:
+        """Return the tree as it was at `revision`, or as it is now, read only.
+
+        What is committed later does not change the view.
 
         Raises:
             Compacted: The log no longer reaches back that far.

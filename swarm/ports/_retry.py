@@ -16,7 +16,7 @@ _BACKOFF: Final = Backoff(0.001, 0.25)
 
 async def retry_conflicts(
     attempt: Callable[[], Awaitable[R]],
-    what: str,
+    what: object,
     clock: Clock,
     entropy: Entropy,
     *,

@@ -119,8 +119,8 @@ class FencedKernel:
         """Return the document at or around `path`."""
         return await self.unfenced.find(path)
 
-    async def view_at(self, revision: int) -> View:
-        """Return the tree as it was at `revision`."""
+    async def view_at(self, revision: int | None = None) -> View:
+        """Return the tree as it was at `revision`, or as it is now."""
         return await self.unfenced.view_at(revision)
 
     async def versions(self, path: Path, limit: int) -> list[Document]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Final
 
 from swarm.errors import PathConflict
 from swarm.kernel import Tree
@@ -16,6 +17,8 @@ from swarm.model import (
 from swarm.ports import Codec, View, Write
 from swarm.state._inside import put_inside, take_inside
 from swarm.state._look import rest_of, segments_of
+
+_NORMAL: Final = int(Priority.NORMAL)
 
 
 class Draft:
@@ -47,21 +50,21 @@ class Draft:
 
         What was written here has no version yet, so its version is 0.
         """
-        document = self._written.find(path)
-        if document is None:
-            document = self._view.find(path)
-            if document is not None and document.path.text in self._deleted:
-                return None
+        if self._written.by_text:
+            document = self._written.find(path)
+            if document is not None:
+                return document
+        document = self._view.find(path)
+        if document is not None and document.path.text in self._deleted:
+            return None
         return document
 
     def set(
         self,
         path: Path,
         value: JSON,
-        *,
         expires: int | None = None,
-        priority: int = Priority.NORMAL,
-        keep_expiry: bool = False,
+        keep_expiry: bool = False,  # passed on as a tuple
     ) -> None:
         """Put `value` at `path`; with `keep_expiry` it ends when the old one would.
 
@@ -79,14 +82,14 @@ class Draft:
                 raise PathConflict(
                     f"{path} cannot be written: there is no document around its index"
                 )
-            self._write(path, self._codec.encode(value), expires, priority)
+            self._write(path, self._codec.encode(value), expires)
             return
         rest = rest_of(path, document)
         if rest:
             value = put_inside(document.value, rest, value, path)
         if rest or keep_expiry:
             expires = document.expires
-        self._write(document.path, self._codec.encode(value), expires, priority)
+        self._write(document.path, self._codec.encode(value), expires)
 
     def delete(self, path: Path) -> bool:
         """Take away what is at `path`; return whether it was there.
@@ -107,7 +110,7 @@ class Draft:
         if not take_inside(value, rest):
             return False
         body = self._codec.encode(value)
-        self._write(document.path, body, document.expires, Priority.NORMAL)
+        self._write(document.path, body, document.expires)
         return True
 
     def documents(self, folder: Path) -> Iterator[Document]:
@@ -132,7 +135,7 @@ class Draft:
         """Return what has to be written."""
         deletions = [Write(path) for path in self._deleted.values()]
         return deletions + [
-            Write(path=d.path, body=d.body, expires=d.expires, priority=d.priority)
+            Write(d.path, d.body, None, d.expires, d.priority)
             for d in self._written.by_text.values()
         ]
 
@@ -150,13 +153,12 @@ class Draft:
     def _some_below(self, path: Path) -> list[Document]:
         return list(islice(self._view.documents(path), 1))
 
-    def _write(
-        self, path: Path, body: bytes, expires: int | None, priority: int
-    ) -> None:
+    def _write(self, path: Path, body: bytes, expires: int | None) -> None:
         # A document that was drafted has no version yet.
-        document = Document(path, body, None, 0, 0, 0, self._author, priority, expires)
+        document = Document(path, body, None, 0, 0, 0, self._author, _NORMAL, expires)
         self._written.put(document)
-        self._deleted.pop(path.text, None)
+        if self._deleted:
+            self._deleted.pop(path.text, None)
 
     def _delete(self, path: Path) -> None:
         if path.text in self._written.by_text:

@@ -12,7 +12,7 @@ class Footprint:
     def __init__(self, view: View) -> None:
         """Read through to `view`."""
         self._view = view
-        self._seen: dict[Path, int] = {}
+        self._seen: dict[str, Document] = {}
         self._absent: set[tuple[Segment, ...]] = set()
         self._folders: dict[Path, None] = {}
 
@@ -34,7 +34,7 @@ class Footprint:
         """
         document = self._view.find(path)
         if document is not None:
-            self._seen[document.path] = document.version
+            self._seen[document.path.text] = document
             return document
         absent, segments = self._absent, path.segments
         for n in range(len(segments), 0, -1):
@@ -55,14 +55,18 @@ class Footprint:
 
     def conditions(self, written: Iterable[Path]) -> list[Condition]:
         """Return what must still be so for the reads, and the writes, to hold."""
+        seen, absent = self._seen, self._absent
         for path in written:
-            if path not in self._seen and path.segments not in self._absent:
+            if path.text not in seen and path.segments not in absent:
                 self.find(path)
-        revision = self._view.revision
-        # An index is inside a document, and no document can appear at one.
-        absent = [Path.of(*each) for each in self._absent if type(each[-1]) is not int]
-        return [
-            *(Expect(path, version) for path, version in self._seen.items()),
-            *(Expect(path, 0) for path in absent),
-            *(ExpectFolder(path, revision) for path in self._folders),
+        conditions: list[Condition] = [
+            Expect(document.path, document.version) for document in seen.values()
         ]
+        # An index is inside a document, and no document can appear at one.
+        conditions += [
+            Expect(Path.of(*each), 0) for each in absent if type(each[-1]) is not int
+        ]
+        if self._folders:
+            revision = self._view.revision
+            conditions += [ExpectFolder(path, revision) for path in self._folders]
+        return conditions

@@ -47,7 +47,6 @@ class SetRequest:
         merge: Whether to merge it into the value there; or "rfc7396".
         if_changed: Write only when the value differs.
         ttl: The time to live in microseconds, or None.
-        keep_ttl: Keep the end of the document that is there.
         resolver: Resolves the conflict when another value stands there.
         priority: The weight of the write.
     """
@@ -60,7 +59,6 @@ class SetRequest:
     merge: bool | str = False
     if_changed: bool = False
     ttl: int | None = None
-    keep_ttl: bool = False
     resolver: Resolver | None = None
     priority: int = Priority.NORMAL
 
@@ -92,7 +90,7 @@ def plan_set(view: View, request: SetRequest) -> Plan:
     expires = None
     if request.ttl is not None:
         expires = view.now + request.ttl
-    elif document is not None and (rest or request.merge or request.keep_ttl):
+    elif document is not None and (rest or request.merge):
         expires = document.expires
     if document is None:
         target = path
@@ -101,6 +99,26 @@ def plan_set(view: View, request: SetRequest) -> Plan:
         if rest:
             body = request.codec.encode(put_inside(whole, rest, value, path))
     return Plan([Write(target, body, None, expires, request.priority)])
+
+
+def plan_update(
+    view: View, path: Path, value: JSON, version: int, codec: Codec
+) -> Plan:
+    """Decide what `update` writes: the value, if this version still stands there.
+
+    Raises:
+        ConflictError: Another version stands there, or none.
+    """
+    document = view.find(path)
+    if (0 if document is None else document.version) != version:
+        raise conflict(path, version, document)
+    if document is None:
+        return Plan((Write(path, codec.encode(value)),))
+    rest = rest_of(path, document)
+    if rest:
+        value = put_inside(document.value, rest, value, path)
+    body = codec.encode(value)
+    return Plan((Write(document.path, body, None, document.expires),))
 
 
 def plan_delete(

@@ -10,8 +10,6 @@ from swarm.model import ABSENT, AsyncUse, Path
 from swarm.ports import (
     Condition,
     Guard,
-    LoopBudget,
-    View,
     Write,
     check_guard,
     conditions_of,
@@ -44,6 +42,7 @@ class Transaction(AsyncUse, ReadableState):
         "_events",
         "_footprint",
         "_guard",
+        "_local",
         "_store",
         "_weight",
         "revision",
@@ -66,6 +65,7 @@ class Transaction(AsyncUse, ReadableState):
             check_guard(guard)
         self._guard = guard
         self._store = store
+        self._local = store.kernel.local
         self._budget = store.budget
         self._access = access
         self._also = also
@@ -89,13 +89,12 @@ class Transaction(AsyncUse, ReadableState):
             RuntimeError: The transaction is open already.
         """
         self._check_once()
-        revision = await self._store.kernel.read(_revision)
-        view = await self._store.kernel.view_at(revision)
+        store = self._store
+        view = await store.kernel.view_at()
         self._check_once()
-        self.revision = revision
+        self.revision = view.revision
         self._footprint = Footprint(view)
-        codec = self._store.codec
-        self._draft = Draft(self._footprint, codec, self._access.identity)
+        self._draft = Draft(self._footprint, store.codec, self._access.identity)
         self._events, self._weight = [], 0
         return self
 
@@ -126,24 +125,25 @@ class Transaction(AsyncUse, ReadableState):
         writes: Sequence[Write] = draft.writes()
         if not writes and not self._events and self._also is None:
             return
-        policy = self._store.policy
+        store, identity = self._store, self._access.identity
         try:
-            writes = validated(
-                policy, self._access.identity, footprint, writes, self._store.codec
-            )
-            conditions = footprint.conditions(write.path for write in writes)
+            if store.policy.validators:
+                writes = validated(
+                    store.policy, identity, footprint, writes, store.codec
+                )
+            conditions = footprint.conditions([write.path for write in writes])
         except Compacted:
             raise _outlived() from None
         if self._guard is not None:
-            guarded = conditions_of(self._guard, self._store.kernel)
+            guarded = conditions_of(self._guard, store.kernel)
             conditions = [*guarded, *conditions]
         if self._also is not None:
             more_writes, more_conditions = self._also()
             writes = [*writes, *more_writes]
             conditions = [*conditions, *more_conditions]
         try:
-            commit = await self._store.kernel.commit(
-                self._access.identity,
+            commit = await store.kernel.commit(
+                identity,
                 writes,
                 conditions=conditions,
                 events=self._events,
@@ -179,7 +179,7 @@ class Transaction(AsyncUse, ReadableState):
         """
         until = microseconds(ttl)
         expires = None if until is None else self._open().now + until
-        await self._put(path, value, expires=expires)
+        await self._put(path, value, expires)
 
     async def update(self, path: Name, change: Callable[[Any], Any]) -> Any:
         """Replace the value at `path` by what the synchronous `change` makes of it.
@@ -235,26 +235,33 @@ class Transaction(AsyncUse, ReadableState):
             message=f"{message}; state.transact(work) tries again by itself",
         )
 
-    async def _put(self, path: Name, value: Any, **options: Any) -> None:
+    async def _put(
+        self,
+        path: Name,
+        value: Any,
+        expires: int | None = None,
+        *,
+        keep_expiry: bool = False,
+    ) -> None:
         draft = self._open()
         plain = path.unstructure(value) if isinstance(path, Key) else value
-        await self._drafted(draft.set, self._access.to_write(path), plain, **options)
+        place = self._access.to_write(path)
+        await self._drafted(draft.set, place, plain, expires, keep_expiry)
 
     async def _look(self, look: Callable[..., T], *arguments: Any) -> T:
         return await self._drafted(look, self._open(), *arguments)
 
-    async def _drafted(self, act: Callable[..., T], *args: Any, **options: Any) -> T:
-        store = self._store
-        if store.pause is not None:
-            await store.pause()
-        if self._budget.left < 0:
-            await self._budget.turn()
-        self._budget.left -= 4 * LoopBudget.OPERATION
-        local = store.kernel.local
-        if local is not None:
-            local.read_now(_revision)  # is it still open, and is this its loop?
+    async def _drafted(self, act: Callable[..., T], *arguments: Any) -> T:
+        if self._store.pause is not None:
+            await self._store.pause()
+        budget = self._budget
+        if budget.left < 0:
+            await budget.turn()
+        budget.left -= 2_048  # 4 * LoopBudget.OPERATION
+        if self._local is not None:
+            self._local.check_use()
         try:
-            return act(*args, **options)
+            return act(*arguments)
         except Compacted:
             raise _outlived() from None
 
@@ -262,10 +269,6 @@ class Transaction(AsyncUse, ReadableState):
         if self._draft is None:
             raise Closed("the transaction is not open; use it inside its async with")
         return self._draft
-
-
-def _revision(view: View) -> int:
-    return view.revision
 
 
 def _outlived() -> ConflictError:

@@ -2,7 +2,8 @@
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Literal, TypeVar, overload
+from functools import partial
+from typing import Any, Final, Literal, TypeVar, overload
 
 import orjson
 
@@ -43,11 +44,14 @@ from swarm.state._rules import (
     plan_many,
     plan_set,
     plan_touch,
+    plan_update,
 )
 from swarm.state._store import Access, Name, Store, microseconds
 from swarm.state._validation import validated
 
 R = TypeVar("R")
+
+_PLAIN: Final = frozenset((dict, list, str, int, float, bool, type(None)))
 
 
 class WritableState(ReadableState):
@@ -277,29 +281,38 @@ class WritableState(ReadableState):
                 "set() writes a value"
             )
         place = self._access.to_write(path)
+        attempt = partial(self._update, path, place, change, guard)
+        return await self._retry(attempt, place, _Overtaken)
 
-        async def attempt() -> Versioned[Any]:
-            document, current = await self._kernel.read(look, place)
+    async def _update(
+        self,
+        path: Name,
+        place: Path,
+        change: Callable[[Any], Any | Awaitable[Any]],
+        guard: Guard | None,
+    ) -> Versioned[Any]:
+        """Update a place once; `_Overtaken` when another writer was faster."""
+        document, current = await self._kernel.read(look, place)
+        if path.__class__ is str:
+            new = change(None if current is ABSENT else current)
+        else:
             new = change(_typed(path, current))
-            if inspect.isawaitable(new):
-                new = await new
-            request = SetRequest(
-                path=place,
-                value=path.unstructure(new) if isinstance(path, Key) else new,
-                codec=self._store.codec,
-                author=self._access.identity,
-                expected=0 if document is None else document.version,
-                keep_ttl=True,
+        if new.__class__ not in _PLAIN and inspect.isawaitable(new):
+            new = await new
+        version = 0 if document is None else document.version
+        plain = path.unstructure(new) if isinstance(path, Key) else new
+        codec = self._store.codec
+        try:
+            commit, _ = await self._apply(
+                plan_update, place, plain, version, codec, guard=guard
             )
-            try:
-                commit, _ = await self._apply(plan_set, request, guard=guard)
-            except ConflictError:
-                raise _Overtaken from None
-            assert commit is not None
-            made = commit.documents[0]
-            return versioned(path, made, rest_of(place, made))
-
-        return await self._retry(attempt, str(place), _Overtaken)
+        except ConflictError:
+            raise _Overtaken from None
+        assert commit is not None
+        made = commit.documents[0]
+        if made.path is place and path.__class__ is str:
+            return Versioned(made)
+        return versioned(path, made, rest_of(place, made))
 
     async def compare_and_set(
         self, path: str, old: JSON, new: JSON, *, guard: Guard | None = None
@@ -397,13 +410,15 @@ class WritableState(ReadableState):
         guard: Guard | None = None,
     ) -> tuple[Commit | None, Any]:
         """Have the kernel apply the rule; users' code only outside the commit (G1)."""
-        if self._budget.left < 0:
-            await self._budget.turn()
-        self._budget.left -= 2 * LoopBudget.OPERATION
+        budget = self._budget
+        if budget.left < 0:
+            await budget.turn()
+        budget.left -= 1_024  # 2 * LoopBudget.OPERATION
         guarded = () if guard is None else conditions_of(guard, self._kernel)
         if is_pure and self._is_free:
+            author = self._access.identity
             return await self._kernel.apply(
-                self.identity, rule, *arguments, conditions=guarded
+                author, rule, *arguments, conditions=guarded
             )
 
         async def attempt() -> tuple[Commit | None, Any]:
@@ -430,14 +445,14 @@ class WritableState(ReadableState):
         conditions = seen.conditions(write.path for write in writes)
         return Plan(writes, (), plan.outcome), conditions
 
-    async def _retry(
+    def _retry(
         self,
         attempt: Callable[[], Awaitable[R]],
-        what: str,
+        what: object,
         on: type[ConflictError] = ConflictError,
-    ) -> R:
+    ) -> Awaitable[R]:
         store = self._store
-        return await retry_conflicts(attempt, what, store.clock, store.entropy, on=on)
+        return retry_conflicts(attempt, what, store.clock, store.entropy, on=on)
 
 
 class _Overtaken(ConflictError):

@@ -95,8 +95,8 @@ class DistantKernel:
             )
         )
 
-    async def view_at(self, revision: int) -> View:
-        """Return the tree as it was at `revision`."""
+    async def view_at(self, revision: int | None = None) -> View:
+        """Return the tree as it was at `revision`, or as it is now."""
         return await self._do(self._kernel.view_at(revision))
 
     async def versions(self, path: Path, limit: int) -> list[Document]:

@@ -130,7 +130,7 @@ def test_a_write_that_is_answered_before_it_is_made_is_found(monkeypatch):
 
     def early(self, author, path, body):
         write(self, 4, author, path, body)
-        return Document(path, body, None, self._revision + 1, 0, 0, author)
+        return Document(path, body, None, self.revision + 1, 0, 0, author)
 
     monkeypatch.setattr(MemoryKernel, "put_now", early)
     breaks(store)
@@ -194,7 +194,7 @@ def test_exactly_one_of_many_writes_by_version_wins():
 def test_a_write_by_version_that_looks_before_it_pauses_is_found(monkeypatch):
     """S2: check and act in two steps."""
 
-    async def looks_first(self, author, rule, *arguments):
+    async def looks_first(self, author, rule, *arguments, conditions=()):
         plan = rule(self._view, *arguments)
         await self._pause()
         if not plan.writes:

@@ -182,7 +182,7 @@ def test_write_skew_is_found(monkeypatch):
         paths = list(written)
         for path in paths:
             self.find(path)
-        return [Expect(path, self._seen[path]) for path in paths]
+        return [Expect(path, self._seen[path.text].version) for path in paths]
 
     monkeypatch.setattr(Footprint, "conditions", of_writes)
     breaks(write_skew)
@@ -202,7 +202,7 @@ def test_a_phantom_is_found(monkeypatch):
 def test_a_torn_read_is_found(monkeypatch):
     """S5: a transaction that reads the tree as it is, not as it was."""
 
-    async def live(self, revision):
+    async def live(self, revision=None):
         await self._pause()
         return self._view
 

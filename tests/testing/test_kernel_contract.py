@@ -85,7 +85,7 @@ class TellsNobodyWhatARuleDid(MemoryKernel):
 class KnowsOnlyThePresent(MemoryKernel):
     """S10: time travel."""
 
-    async def view_at(self, revision: int) -> Any:
+    async def view_at(self, revision: int | None = None) -> Any:
         await super().view_at(revision)
         return await super().view_at(self.revision)
 

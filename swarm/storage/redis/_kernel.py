@@ -299,8 +299,8 @@ class RedisKernel:
                     0 if document is None else document.version
                 )
 
-    async def view_at(self, revision: int) -> View:
-        """Return the tree as it was at `revision`.
+    async def view_at(self, revision: int | None = None) -> View:
+        """Return the tree as it was at `revision`, or as it is now.
 
         That reaches back as far as the log tells what stood at every path: at least to
         the moment at which this process loaded the tree.
@@ -309,7 +309,7 @@ class RedisKernel:
             Compacted: This process does not know the tree of that time.
         """
         await self._fresh()
-        if revision < self._follower.first_view:
+        if revision is not None and revision < self._follower.first_view:
             raise Compacted(revision, self._follower.first_view)
         return self.tail.past_now(revision)
 

@@ -10,9 +10,9 @@ from heapq import heappop, heappush
 from itertools import count
 
 from swarm.errors import Closed
-from swarm.kernel import LocalTree, PastView, restore
-from swarm.model import TIME, Commit, Document, Path
-from swarm.ports import Clock, Condition, Limits, View
+from swarm.kernel import LocalTree, restore
+from swarm.model import TIME, Commit, Document
+from swarm.ports import Clock, Condition, Limits
 from swarm.storage.redis._loading import Loaded, difference
 
 
@@ -91,10 +91,10 @@ class Replica(LocalTree):
 
     def take(self, commit: Commit) -> None:
         """Apply the next commit of the log, and tell listeners, readers and waiters."""
-        if commit.revision <= self._revision:
+        if commit.revision <= self.revision:
             return
         self.replay_now(commit)
-        self._revision = commit.revision
+        self.revision = commit.revision
         if any(document.expires is not None for document in commit.documents):
             self._set_timer()
         self._followers.wake()
@@ -109,7 +109,7 @@ class Replica(LocalTree):
         are new to them. Every reader of the log has missed something and raises
         `Lagged`. The history here begins anew.
         """
-        before = self._revision
+        before = self.revision
         different = difference(self._by_text, loaded)
         number = self._log.end - 1
         self._log.restart(loaded.compacted)
@@ -124,7 +124,7 @@ class Replica(LocalTree):
         for commit in loaded.commits:
             if self._append(commit):
                 self._forget_surplus()
-        self._revision = loaded.revision
+        self.revision = loaded.revision
         for reader in self._watchers.every():
             if reader.take(number):
                 reader.wake()
@@ -145,7 +145,7 @@ class Replica(LocalTree):
         Raises:
             SwarmError: The replica takes nothing more (`fail`).
         """
-        if self._revision >= revision:
+        if self.revision >= revision:
             return
         if self._failure is not None:
             raise self._failure
@@ -158,7 +158,7 @@ class Replica(LocalTree):
         await future
 
     def _wake(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self._revision:
+        while self._waiting and self._waiting[0][0] <= self.revision:
             future = heappop(self._waiting)[2]
             if not future.done():
                 future.set_result(None)
@@ -178,20 +178,6 @@ class Replica(LocalTree):
             ConflictError: A document or folder has changed.
         """
         self._check(conditions)
-
-    def past_now(self, revision: int) -> View:
-        """Return the tree as it was at `revision`."""
-        self._log.after(self._known(revision))
-        return PastView(self._versions, self._log, revision=revision, now=self.now())
-
-    def versions_now(self, path: Path, limit: int) -> list[Document]:
-        """Return the retained versions of one document, newest first."""
-        found: list[Document] = []
-        document = self._versions.newest(path.text)
-        while document is not None and len(found) < limit:
-            found.append(document)
-            document = document.previous
-        return found
 
     def document_at(self, text: str) -> Document | None:
         """Return the document with exactly this path."""
