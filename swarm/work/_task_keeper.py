@@ -12,7 +12,7 @@ import orjson
 
 from swarm.errors import Closed, SwarmError
 from swarm.model import OWNER, AgentIdentity, Path, to_datetime
-from swarm.ports import Plan, Timer, View, Write
+from swarm.ports import Plan, Timer, View, Write, one_loop_turn
 from swarm.work._health import Facts, HealthLimits, health_of
 from swarm.work._schedules import Schedules
 from swarm.work._steps import STEPS
@@ -160,7 +160,7 @@ class TaskKeeper:
         await manager.ready()
         now = manager.now()
         self._is_refused = False
-        has_more = await self._prune(now)
+        are_left = await self._prune(now)
         await self._write(METRICS, self._metrics(now), "last_updated", shared=True)
         patience = int(options.patience * MICRO)
         letters = await manager.kernel.read(_count, DEAD_LETTERS)
@@ -169,7 +169,7 @@ class TaskKeeper:
         await self._write(HEALTH, shown, "last_check", shared=True)
         for worker in self.workers():
             await self._tell_of(worker)
-        if has_more:
+        if are_left:
             return options.sample
         ends = [next_at, manager.index.next_surplus(int(options.keep_seconds * MICRO))]
         if self._is_refused:
@@ -180,7 +180,7 @@ class TaskKeeper:
     # --- retention --------------------------------------------------------------------
 
     async def _prune(self, now: int) -> bool:
-        """Remove final tasks that are too many or too old; return whether more are."""
+        """Remove final tasks that are too many or too old; return whether some stay."""
         manager, options = self._manager, self._options
         age = int(options.keep_seconds * MICRO)
         surplus = [
@@ -188,8 +188,8 @@ class TaskKeeper:
             for record in manager.index.surplus(now, options.keep, age)
             if b'"pipeline"' not in record.spec.metadata
         ]
-        batch = surplus[:_BATCH]
-        if batch:
+        for first in range(0, len(surplus), _BATCH):
+            batch = surplus[first : first + _BATCH]
             try:
                 await manager.kernel.apply(
                     OWNER, plan_removal, tuple(batch), tuple(manager.leftovers)
@@ -198,7 +198,8 @@ class TaskKeeper:
                 raise
             except SwarmError:
                 return True  # tried again with the next look
-        return len(surplus) > len(batch)
+            await one_loop_turn()
+        return False
 
     # --- metrics and health -----------------------------------------------------------
 

@@ -98,6 +98,16 @@ async def test_final_tasks_beyond_the_limit_are_removed_with_all_that_is_theirs(
             assert await office.kernel.find(path) is None
 
 
+async def test_final_tasks_beyond_the_limit_are_removed_however_many_end_in_a_second():
+    async with offices("memory") as office:
+        keeper_of(office, keep=5)
+        tasks = office.tasks()
+        await complete(tasks, 350)
+        await office.pass_time(2)
+        await quiet(100)
+        assert len(tasks.find()) == 5
+
+
 @both
 async def test_a_quiet_swarm_is_looked_at_no_more(kind):
     async with offices(kind) as office:
