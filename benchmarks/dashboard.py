@@ -17,7 +17,8 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from subprocess import PIPE, Popen
 
 from swarm import Agent, Swarm, SwarmConfig, TaskOptions, event
@@ -95,6 +96,15 @@ class Load:
             await asyncio.sleep(max(0.0, at - loop.time()))
         return (time.process_time() - used) / (loop.time() - began)
 
+    async def flat_out(self, seconds: float) -> float:
+        """Return how many events a CPU second sees, as fast as they can happen."""
+        events, used, until = 0, time.process_time(), time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            await self.tick()
+            events += 20
+            await asyncio.sleep(0)
+        return events / (time.process_time() - used)
+
 
 SLOW = """
 window.slow = [];
@@ -103,9 +113,15 @@ new PerformanceObserver((list) => {
 }).observe({entryTypes: ["longtask"]});
 """
 
+BROWSED = ("overview", "tasks", "agents", "events", "locks", "state", "pipelines")
 
-async def in_browser(load: "Load", url: str, seconds: float) -> None:
-    """Look at each page in a real Chromium, and print its tasks of more than 50 ms."""
+
+async def in_browser(load: Load, url: str, seconds: float, chosen: list[str]) -> None:
+    """Look at each page in a real Chromium for an unbroken span, and print its costs.
+
+    A long task of a page takes more than 50 ms. The costs to the swarm are measured
+    against spans right before and after, in which the browser shows an empty page.
+    """
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -114,24 +130,74 @@ async def in_browser(load: "Load", url: str, seconds: float) -> None:
     options.add_argument("--no-sandbox")
     service = Service(shutil.which("chromedriver"))
     driver = await asyncio.to_thread(webdriver.Chrome, options=options, service=service)
-    try:
-        opening = asyncio.create_task(asyncio.to_thread(driver.get, url))
+
+    async def go(place: str) -> None:
+        opening = asyncio.create_task(asyncio.to_thread(driver.get, place))
         while not opening.done():
             await load.used(0.1)
-        for page in ("", "tasks", "agents", "events", "locks", "state"):
-            driver.execute_script("location.hash = arguments[0]", f"#/{page}")
-            await load.used(2.0)  # the first drawing is not what is measured
+        await load.used(2.0)  # the first drawing is not what is measured
+
+    base = url.partition("?")[0]
+    try:
+        await go(url)
+        for page in chosen:
+            await go("about:blank")
+            alone = [await load.used(10.0)]
+            pace = [await load.flat_out(5.0)]
+            await go(f"{base}#/{'' if page == 'overview' else page}")
             driver.execute_script(SLOW)
+            before = renderer(service.process.pid), memory_now()
             used = await load.used(seconds)
             slow = driver.execute_script("return window.slow")
-            heap = driver.execute_script("return performance.memory.usedJSHeapSize")
+            after = renderer(service.process.pid), memory_now()
+            looked_at = await load.flat_out(5.0)
+            await go("about:blank")
+            pace.append(await load.flat_out(5.0))
+            alone.append(await load.used(10.0))
+            cost = 100 * (used - statistics.mean(alone))
+            lost = 100 * (1 - looked_at / statistics.mean(pace))
             print(
-                f"  page {page or 'overview':<10} {100 * used:.1f} % of a core, "
-                f"long tasks {len(slow)}, the longest {max(slow, default=0)} ms, "
-                f"heap {heap / 1e6:.1f} MB"
+                f"  {page:<10} {seconds:.0f} s: costs {cost:.1f} % of a core, flat out "
+                f"{lost:.1f} % of {statistics.mean(pace):,.0f} events/s; {len(slow)} "
+                f"long tasks, longest {max(slow, default=0)} ms; page "
+                f"{before[0]:.0f} to {after[0]:.0f} MB, process {before[1]:.0f} to "
+                f"{after[1]:.0f} MB",
+                flush=True,
             )
     finally:
         await asyncio.to_thread(driver.quit)
+
+
+def renderer(root: int) -> float:
+    """Return the resident memory, in MB, of the largest renderer below a process."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(entry.parent.name)] = int(
+                entry.read_text().rpartition(")")[2].split()[1]
+            )
+    largest = 0.0
+    for each in parents:
+        above: int | None = each
+        while above is not None and above != root:
+            above = parents.get(above)
+        with suppress(OSError):
+            if (
+                above
+                and b"--type=renderer" in Path(f"/proc/{each}/cmdline").read_bytes()
+            ):
+                largest = max(largest, resident(each))
+    return largest
+
+
+def resident(process: int | str) -> float:
+    """Return the resident memory of a process, in MB."""
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+def memory_now() -> float:
+    return resident("self")
 
 
 @contextmanager
@@ -155,6 +221,7 @@ async def main(
     pairs: int,
     chosen: dict[str, list[str]],
     browser: float,
+    browsed: list[str],
 ) -> None:
     # What has ended goes soon, so that memory grows only if the dashboard keeps things.
     config = SwarmConfig(tasks=TaskOptions(keep=1_000))
@@ -187,7 +254,7 @@ async def main(
                 f"the largest {got[1]:,} bytes"
             )
         if browser:
-            await in_browser(load, served.url, browser)
+            await in_browser(load, served.url, browser, browsed)
         print(f"  at the end: {memory():,.0f} MB")
 
 
@@ -201,12 +268,18 @@ if __name__ == "__main__":
     parser.add_argument("--tasks", type=int, default=100_000)
     parser.add_argument("--span", type=float, default=6.0)
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--only", choices=PAGES, action="append")
+    parser.add_argument("--only", choices=PAGES, action="append", default=[])
     parser.add_argument(
-        "--browser", type=float, default=0.0, metavar="SECONDS", help="for each page"
+        "--browser",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="look at each page this long in a real Chromium, and at nothing else",
     )
+    parser.add_argument("--page", choices=BROWSED, action="append")
     chosen = parser.parse_args()
-    pages = {name: PAGES[name] for name in chosen.only or PAGES}
+    others = [] if chosen.browser else PAGES
+    pages = {name: PAGES[name] for name in chosen.only or others}
     asyncio.run(
         main(
             chosen.agents,
@@ -215,5 +288,6 @@ if __name__ == "__main__":
             chosen.pairs,
             pages,
             chosen.browser,
+            chosen.page or list(BROWSED),
         )
     )
