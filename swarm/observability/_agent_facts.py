@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from swarm.agents import AgentInfo, AgentRecord, Cell, info_of, record_in
 from swarm.model import OWNER, AgentIdentity, Path
-from swarm.observability._masking import clipped, masked_text
+from swarm.observability._masking import shown_text
 from swarm.observability._source import FactSource, bounded, seconds, source_of
 from swarm.system import Surface
 from swarm.work import TaskRecord
@@ -161,7 +161,7 @@ def agent_fact(cell: Cell, source: FactSource | None = None) -> dict[str, Any]:
         "turn_age": info.turn_age,
         "aside": list(info.aside[:50]),
         "waits_for": list(info.waits_for[:50]),
-        "error": None if info.error is None else clipped(masked_text(info.error), 500),
+        "error": None if info.error is None else shown_text(info.error, 500),
         "spawner": OWNER.agent_id if cell.spawner == OWNER else cell.spawner.agent_id,
         "group": None if group is None else group.name or None,
         "restart": None if cell.restart is None else cell.restart.kind,

@@ -18,7 +18,7 @@ from swarm.coordination import HeldLock, HeldPermits, QueuedLock, QueuedPermits
 from swarm.errors import Closed
 from swarm.model import Path, repr_of
 from swarm.observability._agent_facts import agent_counts, living_cells
-from swarm.observability._masking import clipped, masked, masked_text
+from swarm.observability._masking import masked, masked_text, shown_text
 from swarm.observability._source import FactSource, bounded, seconds, source_of
 from swarm.system import Surface
 
@@ -137,10 +137,10 @@ def _failures(source: FactSource) -> dict[str, Any]:
         "newest": [
             {
                 "agent": failure.agent,
-                "error": clipped(masked_text(repr_of(failure.error)), _ERROR),
+                "error": shown_text(repr_of(failure.error), _ERROR),
                 "at": seconds(failure.at),
                 "decision": failure.decision,
-                "trace": clipped(masked_text(failure.trace[-4_000:]), 4_000),
+                "trace": shown_text(failure.trace[-4_000:], 4_000),
             }
             for failure in reversed(shown)
         ],

@@ -10,9 +10,10 @@ from typing import Any
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
+from swarm.errors import Closed
 from swarm.observability import _otel_names as names
 from swarm.observability._agent_facts import agents
-from swarm.observability._facts import locks, overview
+from swarm.observability._facts import overview
 from swarm.observability._source import source_of
 
 _Values = list[tuple[float, dict[str, Any]]]
@@ -72,7 +73,6 @@ def _values(swarm: Any, lag: float, first: int) -> dict[str, _Values]:
     mailboxes: dict[str, int] = {}
     for each in agents(swarm, limit=1_000):
         mailboxes[each["type"]] = mailboxes.get(each["type"], 0) + each["load"]
-    waits = [wait["waited"] for lock in locks(swarm) for wait in lock["queue"]]
     seconds_in = tasks.get("seconds_in", {}).items()
     return {
         names.AGENTS: [
@@ -94,11 +94,19 @@ def _values(swarm: Any, lag: float, first: int) -> dict[str, _Values]:
         ],
         names.LOCKS_HELD: [(coordination["held"], {})],
         names.LOCKS_WAITING: [(coordination["queued"], {})],
-        names.LOCK_WAIT: [(max(waits, default=0.0), {})],
+        names.LOCK_WAIT: [(_longest_wait(swarm), {})],
         names.COMMITS: [(facts["revision"] - first, {})],
         names.DEAD_LETTERS: [(facts["events"]["dead_letters"], {})],
         names.LOOP_LAG: [(lag, {})],
     }
+
+
+def _longest_wait(swarm: Any) -> float:
+    """Return how long the request has waited that waits longest, in seconds."""
+    try:
+        return max((each.waited for each in swarm.locks.queue()), default=0.0)
+    except Closed:
+        return 0.0
 
 
 _GAUGES = (

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from swarm.errors import SwarmError
 from swarm.model import Path
-from swarm.observability._masking import clipped, masked, masked_text
+from swarm.observability._masking import masked, shown_text
 from swarm.observability._source import FactSource, bounded, seconds, source_of
 from swarm.ports import View
 from swarm.system import Surface
@@ -95,7 +95,7 @@ def _run(seen: RunView) -> dict[str, Any]:
                 "of": progress[stage.name].of,
                 "started_at": seconds(progress[stage.name].started_at or None),
                 "ended_at": seconds(progress[stage.name].ended_at or None),
-                "error": clipped(masked_text(progress[stage.name].error), _ERROR),
+                "error": shown_text(progress[stage.name].error, _ERROR),
             }
             for stage in record.stages
         ],

@@ -29,9 +29,6 @@ RECORDED: Final = 20_000
 _SPANS: Final = 64
 """Of how many times of recording is it known when they were."""
 
-PROGRAM: Final = "program"
-"""The caller of requests that come from no agent."""
-
 
 @attrs.define(eq=False)
 class CallRecord:
@@ -41,7 +38,7 @@ class CallRecord:
         kind: "ask" and "tell" on the side of the caller, "turn" in the agent.
         agent: The name of the agent that is called.
         method: The method, as "Researcher.research".
-        caller: The agent whose turn asks, or "program"; of a turn, "".
+        caller: The agent whose turn asks; "" for the program, and of a turn.
         begun: When it began.
         ended: When it ended; 0: not yet.
         began_in: Its place in the order of all: the newest revision when it began, and
@@ -156,7 +153,7 @@ def _caller() -> str:
         return name
     task = current_task()
     name = "" if task is None else task.get_name()
-    return PROGRAM if not name.startswith("agent ") else name.split("'")[1]
+    return "" if not name.startswith("agent ") else name.split("'")[1]
 
 
 _RECORDERS: Final[WeakKeyDictionary[Coordinator, CallRecorder]] = WeakKeyDictionary()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 
 from swarm.errors import Closed, Compacted, Lagged
-from swarm.model import Commit, Document, Path
+from swarm.model import Commit, Document, Path, check_whole, shown
 from swarm.ports import Clock, Kernel, Tail, View
 from swarm.system import Coordinator, Surface, coordinator_of
 from swarm.work import TaskManager
@@ -127,7 +127,13 @@ class FactSource(TreeSource):
 
 
 def source_of(swarm: Surface) -> FactSource | None:
-    """Return the source of a swarm's facts; None: the swarm was never opened."""
+    """Return the source of a swarm's facts; None: the swarm was never opened.
+
+    Raises:
+        TypeError: The value is no swarm.
+    """
+    if not isinstance(swarm, Surface):
+        raise TypeError(f"facts are read from a swarm, not {shown(swarm)}")
     coordinator = coordinator_of(swarm)
     return None if coordinator is None else FactSource(coordinator, swarm)
 
@@ -140,8 +146,14 @@ def tail_of(kernel: Kernel) -> Tail:
 
 
 def bounded(limit: int) -> int:
-    """Return how many records to return: from 0 to `MOST`."""
-    return max(0, min(limit, MOST))
+    """Return how many records to return: from 0 to `MOST`.
+
+    Raises:
+        TypeError: The limit is not a whole number.
+        ValueError: The limit is negative.
+    """
+    check_whole("limit", limit, 0)
+    return min(limit, MOST)
 
 
 def seconds(at: int | None) -> float | None:

@@ -4,7 +4,7 @@ import importlib.util
 import logging
 from typing import TYPE_CHECKING, Final
 
-from swarm.model import as_seconds
+from swarm.model import check_seconds, shown
 from swarm.ports import Interceptor
 
 if TYPE_CHECKING:
@@ -50,10 +50,12 @@ def telemetry(
         interval: Seconds between two samples of the metrics.
 
     Raises:
+        TypeError: A provider makes no tracers or meters, or the interval is no number.
         ValueError: The interval is not above 0.
     """
-    if not 0 < as_seconds("interval", interval) < float("inf"):
-        raise ValueError(f"interval is finite and above 0, not {interval!r}")
+    check_seconds("interval", interval)
+    _check_provider("tracer_provider", tracer_provider, "get_tracer")
+    _check_provider("meter_provider", meter_provider, "get_meter")
     if importlib.util.find_spec("opentelemetry") is None:
         log.warning(
             "telemetry() does nothing: `pip install swarm-actors[otel]` for spans"
@@ -62,3 +64,8 @@ def telemetry(
     from swarm.observability._otel import OpenTelemetry
 
     return OpenTelemetry(tracer_provider, meter_provider, interval=interval)
+
+
+def _check_provider(what: str, provider: object, method: str) -> None:
+    if provider is not None and not hasattr(provider, method):
+        raise TypeError(f"{what} has a method {method}(), {shown(provider)} has none")

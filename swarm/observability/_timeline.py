@@ -9,9 +9,9 @@ from typing import Any, Final, Self
 from swarm.agents import Envelope
 from swarm.errors import Closed
 from swarm.model import Displayable, Path, as_seconds
-from swarm.observability._masking import clipped, masked_text
+from swarm.observability._masking import shown_text
 from swarm.observability._panels import Lines, Panel, Part, Picture, Table, to_html
-from swarm.observability._recorder import PROGRAM, RECORDED, CallRecord, recorder_of
+from swarm.observability._recorder import RECORDED, CallRecord, recorder_of
 from swarm.observability._source import MICRO, source_of
 from swarm.observability._timeline_svg import (
     timeline_bars,
@@ -112,7 +112,7 @@ class Timeline(Displayable):
                 for obstacle in graph.waits(party):
                     if not isinstance(obstacle, Envelope):
                         what = obstacle.describe_wait().partition(", asked")[0]
-                        seen[party.cell.name, clipped(masked_text(what), 80)] = None
+                        seen[party.cell.name, shown_text(what, 80)] = None
         for key in seen:
             if key not in self._waiting:
                 wait = CallRecord("ask", key[1], "", key[0], now)
@@ -145,7 +145,7 @@ class Timeline(Displayable):
                     _interval("busy", call, call.method, end)
                 )
                 failed[call.agent] = failed.get(call.agent, 0) + bool(call.error)
-            elif call.kind == "ask" and call.caller != PROGRAM:
+            elif call.kind == "ask" and call.caller:
                 what = f"'{call.agent}' ({call.method})"
                 agents.setdefault(call.caller, []).append(
                     _interval("waiting", call, what, end)

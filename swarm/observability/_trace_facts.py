@@ -16,7 +16,7 @@ from swarm.model import (
     LockReleased,
     kind_of,
 )
-from swarm.observability._masking import clipped, masked_text
+from swarm.observability._masking import shown_text
 from swarm.observability._recorder import CallRecorder, recorded
 from swarm.observability._source import MICRO, FactSource, source_of
 from swarm.state import KEPT
@@ -26,6 +26,7 @@ from swarm.work import RecordEntry, TaskRecord, load_handoff, load_task
 TASK: Final = "task"
 STATE: Final = "state"
 EVENTS: Final = "events"
+PROGRAM: Final = "program"
 """The lanes of a trace that are not agents."""
 
 _STEPS: Final = 400
@@ -50,8 +51,8 @@ def trace(swarm: Surface, task_id: str) -> dict[str, Any] | None:
     Returns:
         `{"task", "kind", "status", "lanes", "steps", "asks_recorded", "is_cut"}`:
 
-        - lanes: names of agents, "task", "state" and "events", in the order of their
-          first step.
+        - lanes: names of agents, "task", "state", "events" and "program", in the order
+          of their first step; an agent called "task" has the lane "agent task".
         - steps: `{"at", "op", "from", "to", "text", "failed", "revision"}`; op:
           "submit", "claim", "step", "checkpoint", "write", "publish", "lock", "ask",
           "answer", "tell", "handoff", or the transition that ended an attempt
@@ -121,10 +122,18 @@ class TraceStep:
             "op": self.op,
             "from": self.source,
             "to": self.target,
-            "text": clipped(masked_text(self.text), _TEXT),
+            "text": shown_text(self.text, _TEXT),
             "failed": self.failed,
             "revision": None if self.later else self.revision,
         }
+
+
+_NO_AGENTS: Final = frozenset((TASK, STATE, EVENTS, PROGRAM))
+
+
+def _lane(agent: str) -> str:
+    """Return the lane of an agent, which no other thing shares."""
+    return f"agent {agent}" if agent in _NO_AGENTS else agent
 
 
 # --- from the record ------------------------------------------------------------------
@@ -136,11 +145,12 @@ def _record_steps(
     record: TaskRecord, revisions: dict[RecordEntry | None, int]
 ) -> Iterator[TraceStep]:
     spec, known = record.spec, revisions.get
-    requester, text = spec.requester.agent_id, f"submit {spec.kind}"
+    requester, text = _lane(spec.requester.agent_id), f"submit {spec.kind}"
     first = known(None)
     yield TraceStep(record.created_at, "submit", requester, TASK, text, revision=first)
     for entry in record.history:
-        agent, revision = entry.agent or TASK, known(entry)
+        agent = _lane(entry.agent) if entry.agent else TASK
+        revision = known(entry)
         if entry.step == "claim":
             text = f"attempt {entry.attempt}"
             yield TraceStep(entry.at, "claim", TASK, agent, text, revision=revision)
@@ -250,7 +260,8 @@ def _hands_on(record: TaskRecord, commit: Commit) -> bool:
 def _commit_steps(
     source: FactSource, record: TaskRecord, commit: Commit, *, is_ours: bool
 ) -> Iterator[TraceStep]:
-    author, at, revision = commit.author.agent_id, commit.at, commit.revision
+    at, revision = commit.at, commit.revision
+    author = _lane(commit.author.agent_id)
     for document in commit.documents:
         if not source.sees(document.path):
             continue
@@ -285,9 +296,9 @@ def _handoff_step(document: Document, commit: Commit) -> TraceStep | None:
     status, to = str(handoff.status), handoff.receiver or handoff.to.partition(":")[2]
     text = f"handoff {status}"
     text = f"{text}: {handoff.reason}" if handoff.reason else text
-    pair = (handoff.sender, to)
+    pair = (_lane(handoff.sender), _lane(to))
     if status not in ("requested", "expired", "withdrawn"):
-        pair = (to, handoff.sender)
+        pair = (pair[1], pair[0])
     failed = status in ("rejected", "expired", "failed")
     return TraceStep(commit.at, "handoff", *pair, text, failed, commit.revision)
 
@@ -302,7 +313,7 @@ def _event_step(event: Event[Any], author: str) -> TraceStep | None:
         return None
     word = _LOCKS.get(cls)
     if word is not None:
-        text, owner = f"{word} {event.payload.resource}", event.payload.owner
+        text, owner = f"{word} {event.payload.resource}", _lane(event.payload.owner)
         failed = cls is LockExpired
         return TraceStep(event.at, "lock", owner, None, text, failed, event.seq)
     if event.type.startswith(_QUIET):
@@ -317,9 +328,14 @@ def _call_steps(recorder: CallRecorder, known: set[str]) -> Iterator[TraceStep]:
     for call in recorder.of_cause(known):
         if call.kind == "turn":
             continue
-        pair, text = (call.caller, call.agent), call.method
-        yield TraceStep(call.begun, call.kind, *pair, text, False, *call.began_in)
+        agent, text = _lane(call.agent), call.method
+        caller = _lane(call.caller) if call.caller else PROGRAM
+        yield TraceStep(
+            call.begun, call.kind, caller, agent, text, False, *call.began_in
+        )
         if call.kind == "ask" and call.ended:
-            pair, failed = (call.agent, call.caller), bool(call.error)
+            failed = bool(call.error)
             text = f"{call.method}: {call.error}" if failed else call.method
-            yield TraceStep(call.ended, "answer", *pair, text, failed, *call.ended_in)
+            yield TraceStep(
+                call.ended, "answer", agent, caller, text, failed, *call.ended_in
+            )

@@ -7,7 +7,7 @@ from typing import Any, Final
 from swarm.agents import Envelope
 from swarm.coordination import AnyOf, Session, WaitGraph
 from swarm.model import Path
-from swarm.observability._masking import clipped, masked_text
+from swarm.observability._masking import shown_text
 from swarm.observability._source import source_of
 from swarm.system import Surface
 
@@ -58,7 +58,7 @@ def graph_fact(
             continue
         _node(nodes, party)
         for obstacle in graph.waits(party):
-            what = clipped(masked_text(obstacle.describe_wait()), 200)
+            what = shown_text(obstacle.describe_wait(), 200)
             blockers = _blockers(obstacle)
             others = [each for each in blockers if _is_seen(may_read, each)]
             edges.extend(
@@ -111,7 +111,7 @@ def _node(nodes: dict[Hashable, dict[str, Any]], party: Hashable) -> dict[str, A
             label = f"task '{get_name()}'" if get_name is not None else label
         node = nodes[party] = {
             "id": f"n{len(nodes)}",
-            "label": clipped(masked_text(label), 120),
+            "label": shown_text(label, 120),
             "agent": agent,
         }
     return node
@@ -143,6 +143,5 @@ def find_cycle(edges: list[dict[str, Any]]) -> list[str]:
 
 def _refused(graph: WaitGraph) -> list[list[str]]:
     return [
-        [clipped(masked_text(line), 300) for line in lines]
-        for lines in reversed(graph.refused)
+        [shown_text(line, 300) for line in lines] for lines in reversed(graph.refused)
     ]

@@ -8,7 +8,7 @@ import orjson
 
 from swarm.errors import InvalidPath, SwarmError
 from swarm.model import Path
-from swarm.observability._masking import clipped, masked, masked_text
+from swarm.observability._masking import masked, shown_text
 from swarm.observability._source import TreeSource, bounded, seconds, source_of
 from swarm.system import Surface
 from swarm.work import (
@@ -114,7 +114,7 @@ def _matching(
 
 
 def _has_failed_with(record: TaskRecord, error: str) -> bool:
-    found = (masked_text(clipped(each, _ERROR)) for each in record.errors())
+    found = (shown_text(each, _ERROR) for each in record.errors())
     return any(each.startswith(error) for each in found)
 
 
@@ -150,8 +150,8 @@ def task_fact(
         "deadline": seconds(record.deadline),
         "parent": spec.parent,
         "progress": None if progress is None else progress._asdict(),
-        "error": clipped(masked_text(errors[-1]), _ERROR) if errors else "",
-        "why": clipped(masked_text(why), _ERROR),
+        "error": shown_text(errors[-1], _ERROR) if errors else "",
+        "why": shown_text(why, _ERROR),
     }
 
 
@@ -218,7 +218,7 @@ def task_in(source: TreeSource, task_id: str) -> dict[str, Any] | None:
                 "status": entry.status,
                 "agent": entry.agent,
                 "attempt": entry.attempt,
-                "reason": masked_text(clipped(entry.reason, 2_000)),
+                "reason": shown_text(entry.reason, 2_000),
             }
             for entry in record.history
         ],
@@ -259,7 +259,7 @@ def _attempt(begun: Any, at: int, outcome: str, error: str) -> dict[str, Any]:
         "ended_at": seconds(at),
         "seconds": seconds(max(0, at - begun.at)),
         "outcome": outcome,
-        "error": masked_text(clipped(error, 2_000)),
+        "error": shown_text(error, 2_000),
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from swarm.errors import SwarmError
 from swarm.model import to_datetime
 from swarm.observability._graph_svg import GraphEdge, GraphNode, graph_svg
-from swarm.observability._masking import clipped, masked, masked_text
+from swarm.observability._masking import clipped, masked, masked_text, shown_text
 from swarm.observability._panels import (
     COLOURS,
     Badge,
@@ -179,7 +179,7 @@ def task_list_panel(found: TaskList) -> Panel:
             Badge(info.status.value),
             info.assignee or "",
             info.attempt,
-            masked_text(clipped(info.errors[-1], 80)) if info.errors else "",
+            shown_text(info.errors[-1], 80) if info.errors else "",
         )
         for info in found[:_SHOWN]
     ]

@@ -416,3 +416,17 @@ async def test_a_swarm_that_is_not_open_or_has_ended_gives_empty_records(name):
         await (await after.tasks.submit("jobs.a", {"topic": "x"})).result()
         json.dumps(look(after, *arguments))
     json.dumps(look(after, *arguments))
+
+
+def test_facts_of_what_is_no_swarm_are_refused():
+    with pytest.raises(TypeError, match="facts are read from a swarm, not 3"):
+        facts.overview(3)
+    with pytest.raises(TypeError, match="facts are read from a swarm, not None"):
+        facts.tasks(None)
+
+
+async def test_a_limit_is_a_whole_number(swarm):
+    with pytest.raises(TypeError, match="limit is a whole number, not '5'"):
+        facts.locks(swarm, limit="5")
+    with pytest.raises(ValueError, match="limit is 0 or more, not -1"):
+        facts.locks(swarm, limit=-1)

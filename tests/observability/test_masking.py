@@ -44,6 +44,53 @@ def test_secrets_inside_text_are_masked():
     assert masked("Authorization: Bearer abcdef123456") == "Authorization: Bearer ***"
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("host=h password=p@ss)w; user=bob", "host=h password=***; user=bob"),
+        ('{"api_key": "a\\"b", "n": 1}', '{"api_key": ***, "n": 1}'),
+        (r"said {\"apiKey\": \"abc\"}", r"said {\"apiKey\": ***}"),
+        ("Login(user='ada', password='x y')", "Login(user='ada', password=***)"),
+        ("secrets: ['a', 'b'] of c", "secrets: *** of c"),
+        ("Authorization: Basic abc", "Authorization: Basic ***"),
+        ("https://h/x?token=abc&y=1", "https://h/x?token=***&y=1"),
+        ("cut in the middle: password='unfin", "cut in the middle: password=***"),
+    ],
+)
+def test_a_value_after_a_secret_key_in_a_text_is_masked(text, shown):
+    assert masked(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "StaleLease: token=17 is stale",
+        "max_tokens=12, author: ada",
+        "password=None",
+        "KeyError: 'token'",
+        "Wrong password:\n  File x.py",
+    ],
+)
+def test_a_text_without_secrets_is_shown_as_it_is(text):
+    assert masked(text) == text
+
+
+def test_a_cut_uncovers_no_part_of_a_secret():
+    url = "postgres://me:" + "p" * 5_000 + "@host"
+    assert "pp" not in masked(url, text=100)
+    assert "pp" not in masked("x" * 590 + url, text=100)
+    key = "api_key=" + "p" * 5_000
+    assert masked(key, text=100) == "api_key=***"
+
+
+@pytest.mark.parametrize("bound", ["text", "items", "depth"])
+def test_a_wrong_bound_is_refused(bound):
+    with pytest.raises(ValueError, match=f"{bound} is 0 or more, not -1"):
+        masked("x", **{bound: -1})
+    with pytest.raises(TypeError, match=f"{bound} is a whole number"):
+        masked("x", **{bound: 1.5})
+
+
 def test_sizes_are_bounded_and_the_cut_is_marked():
     assert masked("x" * 10, text=5) == "xxxx…"
     assert masked(list(range(5)), items=2) == [0, 1, "… 3 more"]

@@ -348,6 +348,33 @@ async def test_metrics_are_sampled_while_the_swarm_is_open():
     assert spans.metric(names.TASKS) == []
 
 
+@virtual
+async def test_the_longest_wait_for_a_lock_is_found_among_many_locks():
+    spans = Spans()
+    async with Swarm(interceptors=[spans.interceptor]) as swarm:
+        held = [await swarm.lock(f"l{n:03}").acquire(ttl=60) for n in range(250)]
+        waiting = asyncio.ensure_future(swarm.lock("l249").acquire())
+        await asyncio.sleep(3.5)
+        assert [p.value for p in spans.metric(names.LOCK_WAIT)] == [3.0]
+        for lease in held:
+            await lease.release()
+        await (await waiting).release()
+
+
+@virtual
+async def test_commits_count_from_zero_after_a_restore():
+    async with Swarm() as swarm:
+        await swarm.state.set_many({f"shared.n{n}": n for n in range(50)})
+        saved = await swarm.snapshots.create("saved")
+    spans = Spans()
+    async with Swarm(restore=saved, interceptors=[spans.interceptor]) as swarm:
+        await asyncio.sleep(1.5)
+        for number in range(3):
+            await swarm.state.set("shared.more", number)
+        await asyncio.sleep(1)
+        assert [p.value for p in spans.metric(names.COMMITS)] == [3]
+
+
 async def test_durations_are_counted_by_operation_and_outcome():
     spans = Spans()
     async with Swarm(interceptors=[spans.interceptor]) as swarm:
@@ -388,10 +415,19 @@ async def test_metrics_are_sampled_once_an_interval():
 
 
 def test_the_interval_is_checked():
-    with pytest.raises(ValueError, match="interval is finite and above 0, not 0"):
+    with pytest.raises(
+        ValueError, match="interval is finite and above 0 seconds, not 0"
+    ):
         telemetry(interval=0)
     with pytest.raises(TypeError, match="interval is a number of seconds, not 'x'"):
         telemetry(interval="x")
+
+
+def test_a_provider_that_is_none_is_refused():
+    with pytest.raises(TypeError, match=r"tracer_provider has a method get_tracer\(\)"):
+        telemetry(object())
+    with pytest.raises(TypeError, match=r"meter_provider has a method get_meter\(\)"):
+        telemetry(meter_provider=3)
 
 
 def test_without_the_package_the_interceptor_does_nothing_and_says_how_to_get_it(

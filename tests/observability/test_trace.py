@@ -132,6 +132,26 @@ async def test_asks_and_their_failures_are_there_while_a_timeline_is_open(swarm)
     assert failed[0]["failed"]
 
 
+@pytest.mark.parametrize("name", ["task", "state", "events", "program"])
+async def test_an_agent_shares_its_lane_with_nothing_else(name):
+    class Alone(Agent):
+        @serves("alone")
+        async def work(self) -> None:
+            await self.shared.set("plan", 1)
+
+    async with Swarm() as swarm:
+        await swarm.spawn(Alone, name=name)
+        with swarm.timeline():
+            task = await swarm.tasks.submit("alone")
+            await task.result()
+        seen = trace(swarm, task.id)
+    assert f"agent {name}" in seen["lanes"]
+    writes = [step for step in seen["steps"] if step["op"] == "write"]
+    assert [(step["from"], step["to"]) for step in writes] == [
+        (f"agent {name}", "state")
+    ]
+
+
 async def test_a_handoff_leads_from_its_sender_to_its_receiver(swarm):
     await swarm.spawn(Reviewer, name="rex")
     task = await swarm.tasks.submit("proof", {})
