@@ -11,7 +11,16 @@ from cyclopts.validators import Number
 
 from swarm.cli import _look as look
 from swarm.cli._demo import ANALYSTS, REPORT
-from swarm.cli._options import AtLeastOne, Flag, Json, Name, Seconds, Target, looking
+from swarm.cli._options import (
+    AtLeastOne,
+    Flag,
+    Json,
+    Name,
+    Seconds,
+    Target,
+    TaskId,
+    looking,
+)
 from swarm.cli._tasks import tasks
 
 app: App = App(
@@ -19,8 +28,8 @@ app: App = App(
     help="Coordinate async agents: run programs, look at swarms, check stores.\n\n"
     "Commands that look at a swarm take `--swarm`: the name or process id of one that "
     "runs here with a dashboard, the URL of its dashboard, the path of a store (read "
-    "only), or a Redis URL with `--name`. Without it they look at the only swarm that "
-    "runs.\n\n"
+    "only), or a Redis URL with `--name`. Without it, and without the "
+    "variable SWARM_TARGET, they look at the only swarm that runs.\n\n"
     "Exit codes: 0 done, 1 failed, 2 usage, 3 work left, 4 check failed, 5 store in "
     "use or damaged, 130 interrupted.",
     help_format="markdown",
@@ -183,8 +192,6 @@ def inspect(
         As of this revision, not the newest.
     diff
         What changed between two revisions.
-    json
-        One object a line.
     """
     from swarm.cli._store import inspect
 
@@ -216,10 +223,6 @@ def doctor(
         Write what can be read of a damaged store into a new one.
     swarm
         The swarm, if there is no store.
-    name
-        The name of a swarm on a Redis server.
-    json
-        One object a line.
     """
     from swarm.cli._store import check_store
 
@@ -248,16 +251,10 @@ def top(
 
     Parameters
     ----------
-    swarm
-        Which: see `swarm --help`.
-    name
-        The name of a swarm on a Redis server.
     once
         Show it once, and end.
     interval
         Seconds between two looks.
-    json
-        One object a line.
     """
     see = partial(look.top, once=once, as_json=json, interval=interval)
     return looking(swarm, name, see)
@@ -278,10 +275,6 @@ def events(
 
     Parameters
     ----------
-    swarm
-        Which: see `swarm --help`.
-    name
-        The name of a swarm on a Redis server.
     types
         A pattern of types, as `task.*`; `state.*` shows changes of documents.
     agent
@@ -290,8 +283,6 @@ def events(
         Go on until interrupted.
     limit
         How many of the newest, at most 100.
-    json
-        One object a line.
     """
     see = partial(
         look.show_events,
@@ -306,26 +297,14 @@ def events(
 
 @app.command
 def trace(
-    task: str,
+    task: TaskId,
     /,
     *,
     swarm: Target = None,
     name: Name = "default",
     json: Json = False,
 ) -> int:
-    """Show what happened for a task, in order.
-
-    Parameters
-    ----------
-    task
-        Its id.
-    swarm
-        Which: see `swarm --help`.
-    name
-        The name of a swarm on a Redis server.
-    json
-        One object a line.
-    """
+    """Show what happened for a task, in order."""
     return looking(
         swarm, name, lambda source: look.show_trace(source, task, as_json=json)
     )

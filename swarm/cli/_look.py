@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import orjson
 from rich.console import Group
 from rich.live import Live
 from rich.text import Text
@@ -173,16 +172,10 @@ async def show_task(source: Source, task_id: str, *, as_json: bool) -> int:
 
 
 async def act_on_task(
-    source: Source, action: str, task_id: str, *, reason: str, value: str | None = None
+    action: str, task_id: str, reason: str, source: Source, *, value: Any = None
 ) -> int:
     """Retry, cancel or resolve a task."""
-    result: Any = None
-    if value is not None:
-        try:
-            result = orjson.loads(value)
-        except orjson.JSONDecodeError as error:
-            raise SourceError(f"the result is no JSON: {error}") from None
-    await source.act(action, task_id, reason, result)
+    await source.act(action, task_id, reason, value)
     console().print(Text(f"{action}: {task_id}"))
     return DONE
 

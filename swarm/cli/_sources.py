@@ -84,9 +84,8 @@ class LiveSource:
                 "Content-Type": "application/json",
             },
         )
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(request, timeout=_TIMEOUT) as answer:
+            with _OPENER.open(request, timeout=_TIMEOUT) as answer:
                 found: dict[str, Any] = orjson.loads(answer.read())
                 return found
         except urllib.error.HTTPError as error:
@@ -95,6 +94,18 @@ class LiveSource:
             raise SourceError(said) from None
         except (OSError, ValueError) as error:
             raise SourceError(f"{self._url} does not answer: {error}") from None
+
+
+class _StayHere(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: the token in a request is for this server alone."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Refuse."""
+
+
+_OPENER: Final = urllib.request.build_opener(
+    urllib.request.ProxyHandler({}), _StayHere()
+)
 
 
 def _refusal(error: urllib.error.HTTPError, is_action: bool) -> str:

@@ -6,7 +6,16 @@ from typing import Annotated, Literal, TypeAlias
 from cyclopts import App, Parameter
 
 from swarm.cli import _look as look
-from swarm.cli._options import AtLeastOne, Json, Name, Target, looking
+from swarm.cli._options import (
+    AtLeastOne,
+    Json,
+    Name,
+    Reason,
+    Target,
+    TaskId,
+    looking,
+    parsed,
+)
 
 Status: TypeAlias = Literal[
     "pending", "running", "complete", "failed", "cancelled", "escalated"
@@ -33,10 +42,6 @@ def list_tasks(
 
     Parameters
     ----------
-    swarm
-        Which swarm: see `swarm --help`.
-    name
-        The name of a swarm on a Redis server.
     kind
         A kind, or a pattern of kinds, as `research.*`.
     status
@@ -45,8 +50,6 @@ def list_tasks(
         Only tasks that this agent works on.
     limit
         How many.
-    json
-        One object a line.
     """
     see = partial(
         look.list_tasks,
@@ -62,26 +65,14 @@ def list_tasks(
 
 @tasks.command(name="show")
 def show_task(
-    task: str,
+    task: TaskId,
     /,
     *,
     swarm: Target = None,
     name: Name = "default",
     json: Json = False,
 ) -> int:
-    """Show a task: payload, attempts, steps, handoffs and audit trail.
-
-    Parameters
-    ----------
-    task
-        Its id.
-    swarm
-        Which swarm: see `swarm --help`.
-    name
-        The name of a swarm on a Redis server.
-    json
-        One object a line.
-    """
+    """Show a task: payload, attempts, steps, handoffs and audit trail."""
     return looking(
         swarm, name, lambda source: look.show_task(source, task, as_json=json)
     )
@@ -89,86 +80,32 @@ def show_task(
 
 @tasks.command(name="retry")
 def retry_task(
-    task: str,
-    /,
-    *,
-    reason: str,
-    swarm: Target = None,
-    name: Name = "default",
+    task: TaskId, /, *, reason: Reason, swarm: Target = None, name: Name = "default"
 ) -> int:
-    """Try an escalated task again.
-
-    Parameters
-    ----------
-    task
-        Its id.
-    reason
-        Why; it is kept with the event.
-    swarm
-        Which swarm: see `swarm --help`.
-    name
-        The name of a swarm on a Redis server.
-    """
-    see = partial(look.act_on_task, action="retry", task_id=task, reason=reason)
-    return looking(swarm, name, see)
+    """Try an escalated task again."""
+    return looking(swarm, name, partial(look.act_on_task, "retry", task, reason))
 
 
 @tasks.command(name="cancel")
 def cancel_task(
-    task: str,
-    /,
-    *,
-    reason: str,
-    swarm: Target = None,
-    name: Name = "default",
+    task: TaskId, /, *, reason: Reason, swarm: Target = None, name: Name = "default"
 ) -> int:
-    """Cancel a task.
-
-    Parameters
-    ----------
-    task
-        Its id.
-    reason
-        Why; it is kept with the event.
-    swarm
-        Which swarm: see `swarm --help`.
-    name
-        The name of a swarm on a Redis server.
-    """
-    see = partial(look.act_on_task, action="cancel", task_id=task, reason=reason)
-    return looking(swarm, name, see)
+    """Cancel a task."""
+    return looking(swarm, name, partial(look.act_on_task, "cancel", task, reason))
 
 
 @tasks.command(name="resolve")
 def resolve_task(
-    task: str,
-    result: str,
+    task: TaskId,
+    result: Annotated[str, Parameter(help="Its result, as JSON.")],
     /,
     *,
-    reason: str,
+    reason: Reason,
     swarm: Target = None,
     name: Name = "default",
 ) -> int:
-    """Complete an escalated task, or one that a person does, by hand.
-
-    Parameters
-    ----------
-    task
-        Its id.
-    result
-        Its result, as JSON.
-    reason
-        Why; it is kept with the event.
-    swarm
-        Which swarm: see `swarm --help`.
-    name
-        The name of a swarm on a Redis server.
-    """
-    see = partial(
-        look.act_on_task,
-        action="resolve",
-        task_id=task,
-        reason=reason,
-        value=result,
+    """Complete an escalated task, or one that a person does, by hand."""
+    value = parsed("the result", result)
+    return looking(
+        swarm, name, partial(look.act_on_task, "resolve", task, reason, value=value)
     )
-    return looking(swarm, name, see)

@@ -4,6 +4,8 @@ import asyncio
 import json
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import pytest
 
@@ -199,7 +201,7 @@ async def test_a_task_is_resolved_retried_and_cancelled(capsys):
         assert err.startswith("swarm: ")
         words = ["tasks", "resolve", task_id, "no json", "--reason", "x"]
         code, _, err = await command(capsys, *words)
-        assert code == 1
+        assert code == 2
         assert "the result is no JSON" in err
 
 
@@ -251,6 +253,42 @@ async def test_a_wrong_token_is_refused_and_sent_to_no_other_machine(capsys):
         1,
         "swarm: http://example.com/ is not on this machine; its token stays here\n",
     )
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed_with_the_token(code, capsys):
+    asked = []
+
+    class Redirecting(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(code)
+            self.send_header("Location", f"http://localhost:{server.server_port}/away")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Redirecting) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/?token=secret"
+        done, _, err = await command(capsys, "top", "--once", "-s", url)
+        server.shutdown()
+    assert (done, asked) == (1, ["/api/overview?"])
+    assert f"the swarm refused: {code}" in err
+    assert "secret" not in err
+
+
+async def test_a_swarm_is_named_by_a_variable(capsys, monkeypatch, tmp_path):
+    async with Swarm("shop") as one, Swarm("bank", tmp_path / "store") as two:
+        await one.dashboard()
+        await two.dashboard()
+        monkeypatch.setenv("SWARM_TARGET", "bank")
+        (facts,) = await lines(capsys, "top", "--once")
+        assert facts["name"] == "bank"
+        (facts,) = await lines(capsys, "top", "--once", "-s", "shop")
+        assert facts["name"] == "shop"
+    assert (await command(capsys, "doctor", str(tmp_path / "store")))[0] == 0
 
 
 async def test_a_swarm_that_is_not_well_is_exit_code_4(capsys):
