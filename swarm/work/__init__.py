@@ -16,7 +16,7 @@ print(await task.result(timeout=60))
 Rules:
 
 - Each transition is one commit with its event (`task.created` to `task.cancelled`) and
-  an entry of the task's history. `_transitions.py` draws which may follow which.
+  an entry of the task's history. `_task_rules.py` draws which may follow which.
 - A claim is a lease with a fencing token, renewed by itself while its agent lives. An
   agent that ends gives its tasks back; one that fails has failed the attempts. A
   worker whose lease is over gets `StaleClaim`, and nothing it does has an effect.
@@ -94,7 +94,7 @@ or after `TaskOptions.keep_seconds` (a day), with their steps, keys and handoffs
 from swarm.work._checkpoint_rules import Checkpoint, task_series
 from swarm.work._checkpoint_rules import checkpoints as read_checkpoints
 from swarm.work._checkpoints import Checkpoints, HasTask, task_id_of
-from swarm.work._claim import Claim
+from swarm.work._claim import Claim, run_attempt
 from swarm.work._claiming import Claiming
 from swarm.work._context import LIMIT as CONTEXT_LIMIT
 from swarm.work._context import Context, context_of
@@ -103,27 +103,26 @@ from swarm.work._handoff_manager import HandoffManager
 from swarm.work._handoff_record import HandoffRecord, HandoffStatus, load_handoff
 from swarm.work._handoff_rules import is_addressed
 from swarm.work._handoffs import Handoff, Handoffs
-from swarm.work._intercepted import run_attempt
+from swarm.work._health import Server
 from swarm.work._pipeline import Pipeline, Stage
 from swarm.work._pipeline_graph import StageProgress
 from swarm.work._pipeline_manager import PipelineManager, StageRunner
 from swarm.work._pipeline_rules import RunView, load_run
 from swarm.work._pipeline_rules import look as read_run
 from swarm.work._pipelines import PipelineRun, Pipelines
-from swarm.work._ready import TaskSelector, addresses_of
 from swarm.work._schedule_rules import TaskSchedule
 from swarm.work._schedules import Schedules
 from swarm.work._serving import Binding, ServeOptions, as_json, served, serves
 from swarm.work._steps import idempotency_key
 from swarm.work._task_handle import Task, TaskInfo, TaskList
+from swarm.work._task_index import TaskSelector, addresses_of
 from swarm.work._task_keeper import TaskKeeper, TaskOptions, TaskWorker
 from swarm.work._task_manager import LiveClaim, TaskManager
 from swarm.work._task_record import Progress, RecordEntry, TaskRecord, TaskStatus
 from swarm.work._task_record import load as load_task
+from swarm.work._task_rules import TABLE as TRANSITIONS
 from swarm.work._task_stats import Duration, TaskStats
 from swarm.work._tasks import Tasks
-from swarm.work._transitions import TABLE as TRANSITIONS
-from swarm.work._why import Server
 
 __all__ = [
     "CONTEXT_LIMIT",

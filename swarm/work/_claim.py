@@ -9,20 +9,18 @@ import orjson
 
 from swarm.errors import Closed, StaleClaim
 from swarm.model import JSON, AgentIdentity, check_seconds, shown
-from swarm.ports import InterceptedBlock
-from swarm.work._claim_rules import (
-    decide_cancelled,
+from swarm.ports import AttemptCall, InterceptedBlock, Interceptors
+from swarm.work._held_claim import HeldClaim
+from swarm.work._steps import StepLog
+from swarm.work._task_manager import TaskManager
+from swarm.work._task_record import MICRO, Progress, TaskRecord
+from swarm.work._task_rules import (
     decide_complete,
     decide_fail,
     decide_give_back,
     decide_progress,
     decide_update,
 )
-from swarm.work._held_claim import HeldClaim
-from swarm.work._intercepted import enter_attempt, leave_attempt, run_attempt
-from swarm.work._steps import StepLog
-from swarm.work._task_manager import TaskManager
-from swarm.work._task_record import MICRO, Progress, TaskRecord
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -72,7 +70,7 @@ class Claim(HeldClaim):
             raise TypeError(f"the message is text, not {shown(message)}")
         if eta is not None:
             check_seconds("eta", eta)
-        request = (self._right, Progress(float(percent), message, eta))
+        request = (self.right, Progress(float(percent), message, eta))
         await self._ask(decide_progress, request)
 
     async def update(self, changes: dict[str, JSON]) -> None:
@@ -84,8 +82,8 @@ class Claim(HeldClaim):
         """
         if not isinstance(changes, dict):
             raise TypeError(f"an update is a dict of changes, not {shown(changes)}")
-        private = orjson.loads(self._manager.codec.encode(changes))
-        await self._ask(decide_update, (self._right, private))
+        private = orjson.loads(self.manager.codec.encode(changes))
+        await self._ask(decide_update, (self.right, private))
 
     @overload
     async def step(
@@ -144,8 +142,8 @@ class Claim(HeldClaim):
             InvalidValue: The result is not a JSON value.
             LimitExceeded: The result is too large.
         """
-        body = self._manager.codec.encode(result)
-        await self._settle("complete", decide_complete, (self._right, body))
+        body = self.manager.codec.encode(result)
+        await self._settle("complete", decide_complete, (self.right, body))
 
     async def fail(self, error: str | BaseException, *, retry: bool = True) -> None:
         """End the attempt by an error: the task is retried, escalated, or failed.
@@ -169,7 +167,7 @@ class Claim(HeldClaim):
             ValueError: The time is not finite and above 0.
         """
         check_seconds("snooze", seconds)
-        request = (self._right, "snooze", int(seconds * MICRO), reason)
+        request = (self.right, "snooze", int(seconds * MICRO), reason)
         await self._settle("snooze", decide_give_back, request)
 
     async def release(self, reason: str = "") -> None:
@@ -179,20 +177,23 @@ class Claim(HeldClaim):
             StaleClaim: The claim is not the live one; nothing was written.
             InvalidTransition: The claim was ended before, by its own worker.
         """
-        request = (self._right, "release", 0, reason)
+        request = (self.right, "release", 0, reason)
         await self._settle("release", decide_give_back, request)
 
     # --- a block under it -------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         self.enter()
-        if self._manager.interceptors is not None:
+        around = self.manager.interceptors
+        if around is not None and around.attempt is not None:
+            block = InterceptedBlock(around.attempt, _attempt_of(self))
             try:
-                self._block = await enter_attempt(self._manager.interceptors, self)
+                await block.enter()
             except BaseException as error:
                 if await self.leave(error):
                     raise self._stale() from error
                 raise
+            self._block = block
         return self
 
     async def __aexit__(
@@ -204,7 +205,13 @@ class Claim(HeldClaim):
         block, self._block = self._block, None
         if block is None:
             return await self.leave(error)
-        before, error = error, await leave_attempt(block, error)
+        before = error
+        try:
+            await block.leave(error)
+        except BaseException as raised:  # noqa: BLE001  # the claim ends by it
+            error = raised
+        else:
+            error = None
         is_ours = await self.leave(error)
         if error is not None and error is not before and not is_ours:
             raise error
@@ -225,12 +232,11 @@ class Claim(HeldClaim):
             if error is None:
                 await self._unless_cancelled(self.complete(result))
             elif is_ours:
-                await self._end(decide_cancelled, self._right)
+                await self._give_back("")
             elif isinstance(error, Exception):
                 await self._unless_cancelled(self.fail(error))
             else:
-                request = (self._right, "release", 0, "its worker was cancelled")
-                await self._end(decide_give_back, request)
+                await self._give_back("its worker was cancelled")
         except (StaleClaim, Closed):
             if error is None:
                 raise
@@ -302,3 +308,26 @@ async def carry_out(
         return None
     await claim.leave(None, result)
     return None
+
+
+def _attempt_of(claim: Claim) -> AttemptCall:
+    return AttemptCall(
+        agent=claim.identity,
+        task_id=claim.task_id,
+        kind=claim.kind,
+        attempt=claim.attempt,
+        metadata=claim.metadata,
+    )
+
+
+async def run_attempt(
+    interceptors: Interceptors | None, claim: Claim, work: Callable[..., Any]
+) -> Any:
+    """Return what `work(trace)` returns, with interceptors around."""
+    if interceptors is None or interceptors.attempt is None:
+        return await work(None)
+
+    async def proceed(call: AttemptCall) -> Any:
+        return await work(call.trace)
+
+    return await interceptors.attempt(_attempt_of(claim), proceed)

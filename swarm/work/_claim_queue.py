@@ -3,8 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 
-from swarm.work._ready import TaskSelector
-from swarm.work._task_index import TaskIndex
+from swarm.work._task_index import TaskIndex, TaskSelector
 from swarm.work._task_record import TaskRecord
 
 
@@ -37,24 +36,18 @@ class ClaimQueue:
     def __init__(self, index: TaskIndex) -> None:
         """Hand out the tasks of `index`."""
         self._index = index
+        self._waiting: dict[int, ClaimWaiter] = {}
+        # By address and pattern; the claims of each in their order.
         self._lanes: dict[str, dict[str, dict[int, ClaimWaiter]]] = {}
         self._seq = 0
-        self._count = 0
 
     def __len__(self) -> int:
         """Return how many claims wait."""
-        return self._count
+        return len(self._waiting)
 
     def __iter__(self) -> Iterator[ClaimWaiter]:
-        """Yield the claims that wait, in their order."""
-        waiting = {
-            waiter.seq: waiter
-            for lane in self._lanes.values()
-            for queue in lane.values()
-            for waiter in queue.values()
-        }
-        for seq in sorted(waiting):
-            yield waiting[seq]
+        """Yield the claims that wait."""
+        return iter(tuple(self._waiting.values()))
 
     def next_seq(self) -> int:
         """Return the place of a claim that begins to wait now."""
@@ -63,8 +56,7 @@ class ClaimQueue:
 
     def add(self, selector: TaskSelector, seq: int) -> ClaimWaiter:
         """Let a claim wait, in the place that it got when it first did."""
-        waiter = ClaimWaiter(selector, seq)
-        self._count += 1
+        waiter = self._waiting[seq] = ClaimWaiter(selector, seq)
         for address in selector.addresses:
             lane = self._lanes.setdefault(address, {})
             queue = lane.setdefault(selector.kinds, {})
@@ -76,19 +68,17 @@ class ClaimQueue:
 
     def remove(self, waiter: ClaimWaiter) -> bool:
         """Let a claim wait no more; return whether it did."""
-        found = False
+        if self._waiting.pop(waiter.seq, None) is None:
+            return False
+        kinds = waiter.selector.kinds
         for address in waiter.selector.addresses:
-            lane = self._lanes.get(address)
-            queue = None if lane is None else lane.get(waiter.selector.kinds)
-            if lane is None or queue is None:
-                continue
-            found = queue.pop(waiter.seq, None) is not None or found
-            if not queue:
-                del lane[waiter.selector.kinds]
+            lane = self._lanes[address]
+            del lane[kinds][waiter.seq]
+            if not lane[kinds]:
+                del lane[kinds]
                 if not lane:
                     del self._lanes[address]
-        self._count -= found
-        return found
+        return True
 
     def offer(self, record: TaskRecord) -> None:
         """Give the claim that comes first for this task a task to try for.
@@ -110,17 +100,14 @@ class ClaimQueue:
 
     def close(self, error: Exception) -> None:
         """Wake every claim with an error."""
-        for waiter in tuple(self):
+        for waiter in self:
             self.remove(waiter)
             if not waiter.future.done():
                 waiter.future.set_exception(error)
 
     def _first_for(self, record: TaskRecord) -> ClaimWaiter | None:
-        lane = self._lanes.get(record.address)
-        if lane is None:
-            return None
         first: ClaimWaiter | None = None
-        for queue in lane.values():
+        for queue in self._lanes.get(record.address, {}).values():
             seq, waiter = next(iter(queue.items()))
             if (first is None or seq < first.seq) and waiter.selector.takes(
                 record.spec.kind

@@ -1,6 +1,7 @@
 """Asking for a claim: takes the next task, or waits for one."""
 
 import asyncio
+import warnings
 from collections.abc import Coroutine, Generator
 from types import TracebackType
 from typing import Any, Protocol
@@ -9,16 +10,11 @@ from swarm.errors import SwarmError, TaskTimeout
 from swarm.model import AgentIdentity
 from swarm.ports import Timer
 from swarm.work._claim import Claim, adopt
-from swarm.work._claim_rules import (
-    ClaimRequest,
-    Right,
-    decide_claim,
-    decide_give_back,
-)
-from swarm.work._ready import TaskSelector
-from swarm.work._task_committer import caught
+from swarm.work._task_commits import caught
+from swarm.work._task_index import TaskSelector
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import MICRO, TaskRecord
+from swarm.work._task_rules import ClaimRequest, Right, decide_claim, decide_give_back
 
 
 class Gate(Protocol):
@@ -39,6 +35,7 @@ class Claiming:
     __slots__ = (
         "_claim",
         "_identity",
+        "_is_used",
         "_lease",
         "_limit",
         "_manager",
@@ -63,6 +60,17 @@ class Claiming:
         self._timeout = timeout
         self._limit = None if limit is None else int(limit * MICRO)
         self._claim: Claim | None = None
+        self._is_used = False
+
+    def __del__(self) -> None:
+        if not self._is_used:
+            warnings.warn(
+                f"claim({self._selector.kinds!r}) was never awaited, and has claimed "
+                "nothing: write `async with tasks.claim(...) as claim:`",
+                RuntimeWarning,
+                stacklevel=2,
+                source=self,
+            )
 
     def __await__(self) -> Generator[Any, None, Claim]:
         return self._claimed().__await__()
@@ -89,16 +97,6 @@ class Claiming:
         return claim.__aexit__(kind, error, trace)
 
     async def _claimed(self) -> Claim:
-        manager = self._manager
-        if manager.local is not None and manager.pause is None and manager.is_ready:
-            # `acquire` without what it needs to wait.
-            if manager.index.has_later():
-                manager.promote()
-            record = manager.index.pick(self._selector)
-            if record is not None:
-                claim = self._try_now(record)
-                if claim is not None:
-                    return claim
         claim = await self.acquire()
         if claim is None:
             raise TaskTimeout(
@@ -108,16 +106,16 @@ class Claiming:
 
     async def acquire(self, gate: Gate | None = None) -> Claim | None:
         """Return the claim; None: the time is up, or the gate has closed."""
-        manager, selector = self._manager, self._selector
-        if not manager.is_ready:
+        self._is_used = True
+        manager, selector, timeout = self._manager, self._selector, self._timeout
+        if manager.closed is not None or manager.local is None:
             await manager.ready()
         if manager.pause is not None:
             await manager.pause()
-        end = None
-        if self._timeout is not None:
-            end = manager.clock.monotonic() + self._timeout
+        end = None if timeout is None else manager.clock.monotonic() + timeout
         index = manager.index
-        manager.promote()
+        if index.has_later:
+            manager.promote()
         record = index.pick(selector)
         seq = 0
         while True:
@@ -167,51 +165,32 @@ class Claiming:
 
     async def _try(self, record: TaskRecord) -> Claim | None:
         """Claim a task; return None when another process was faster."""
-        manager = self._manager
-        if manager.local is not None:
-            return self._try_now(record)
+        manager, identity, local = self._manager, self._identity, self._manager.local
         before = manager.clock.monotonic()
-        try:
-            asking = manager.apply_one(
-                self._identity, record.spec.id, decide_claim, self._request()
-            )
-            revision, found = await take(manager, self._identity, asking)
-        except BaseException:
-            manager.pass_on(record)
-            raise
-        if found is None:
-            manager.defer(record)
-            return None
-        return adopt(manager, self._identity, found, revision, before)
-
-    def _try_now(self, record: TaskRecord) -> Claim | None:
-        """Do what `_try` does, at once: the kernel is local."""
-        manager, identity = self._manager, self._identity
-        before = manager.clock.monotonic()
-        local = manager.local
-        assert local is not None  # callers have looked
-        try:
-            _, found = local.apply_one_now(
-                identity, record.spec.path, decide_claim, self._request()
-            )
-        except BaseException:
-            manager.pass_on(record)
-            raise
-        if found is None:
-            manager.defer(record)
-            return None
-        # `adopt`, written out: the index has followed the commit, and set the token.
-        claim_class = manager.runtime.substitute(Claim)
-        return claim_class(manager, identity, found, found.claim, before)
-
-    def _request(self) -> ClaimRequest:
-        return ClaimRequest(
-            self._manager.new_id("claim"),
-            self._identity.agent_id,
+        request = ClaimRequest(
+            manager.new_id("claim"),
+            identity.agent_id,
             self._lease,
             self._selector.addresses,
             self._limit,
         )
+        try:
+            if local is not None:
+                revision, found = local.apply_one_now(
+                    identity, record.spec.path, decide_claim, request
+                )
+            else:
+                asking = manager.apply_one(
+                    identity, record.spec.id, decide_claim, request
+                )
+                revision, found = await take(manager, identity, asking)
+        except BaseException:
+            manager.pass_on(record)
+            raise
+        if found is None:
+            manager.defer(record)
+            return None
+        return adopt(manager, identity, found, revision, before)
 
 
 async def take(
@@ -242,13 +221,12 @@ async def _undo(
     identity: AgentIdentity,
     commit: "asyncio.Task[tuple[int, Any]]",
 ) -> None:
+    revision, found = await commit
+    if not isinstance(found, TaskRecord) or found.claim is None:
+        return
+    right = Right(found.spec.id, found.claim.id, found.claim.token or revision)
+    request = (right, "release", 0, "its worker was cancelled")
     try:
-        revision, found = await commit
-        if not isinstance(found, TaskRecord) or found.claim is None:
-            return
-        claim = found.claim
-        right = Right(found.spec.id, claim.id, claim.token or revision)
-        request = (right, "release", 0, "its worker was cancelled")
         await manager.apply_one(identity, found.spec.id, decide_give_back, request)
     except SwarmError:
         return  # the lease bounds what is left

@@ -8,7 +8,7 @@ whose claim ends follows in the commit that ends the claim (O8, O9).
 The outcome of each rule is the handoff's record, of `accept` a `Taken`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import attrs
@@ -24,13 +24,14 @@ from swarm.errors import (
 from swarm.model import (
     AgentIdentity,
     Announcement,
+    Document,
     HandoffAccepted,
     HandoffCompleted,
     HandoffRejected,
     HandoffRequested,
     Path,
 )
-from swarm.ports import Plan, View, Write
+from swarm.ports import KEEP, Plan, Ruling, View, Write
 from swarm.work._handoff_record import (
     HandoffRecord,
     HandoffStatus,
@@ -42,14 +43,12 @@ from swarm.work._task_record import (
     ClaimRecord,
     TaskRecord,
     TaskStatus,
+    evolve,
     load,
     stale,
     task_path,
 )
-from swarm.work._transitions import (
-    evolve,
-    hand_over,
-)
+from swarm.work._task_rules import hand_over
 
 HOPS: Final = 8
 """How often one task is handed on at most, unless told otherwise (O10)."""
@@ -253,29 +252,56 @@ def expire(view: View, handoff_id: str) -> Plan:
     return _over(record, HandoffStatus.EXPIRED, view.now, "expired")
 
 
+# --- a task that has a handoff --------------------------------------------------------
+
+
+def decide_with_handoff(
+    view: View,
+    path: Path,
+    rule: Callable[[Document | None, int, Any], Ruling],
+    request: Any,
+) -> Plan:
+    """Ask the rule of one task, and commit what its end means to its handoff as well.
+
+    A rule for `Kernel.apply`.
+    """
+    document, now = view.find(path), view.now
+    old = load(document)
+    if document is not None and old is not None:
+        bare = evolve(old, handoff=None)
+        document = attrs.evolve(document, record=bare, body=None)
+    record, announced, outcome = rule(document, now, request)
+    events = list(map(_payload, announced))
+    if record is KEEP or record is None:
+        return Plan((), events, outcome)
+    writes = [Write(path, record=record)]
+    if old is not None:
+        record.handoff = old.handoff
+        if old.claim is not None and record.claim is None:
+            more, told = follow_task(view, old, record, now)
+            return Plan([*writes, *more], [*events, *told], outcome)
+    return Plan(writes, events, outcome)
+
+
 def follow_task(
-    view: View, old: TaskRecord, new: TaskRecord | None, now: int
+    view: View, old: TaskRecord, new: TaskRecord, now: int
 ) -> tuple[Sequence[Write], Sequence[object]]:
     """Return what the end of a task's claim does to its handoff: writes and events.
 
     An offer that the claim made is withdrawn. A handoff that led to the claim is
     completed with the task, and failed by any other end (O8, O9).
     """
-    claim = old.claim
-    record = _newest(view, old)
+    claim, record = old.claim, _newest(view, old)
     writes: list[Write] = []
     events: list[object] = []
     if claim is None or record is None:
         return writes, events
-    if new is not None and new.claim is not None and new.claim.id == claim.id:
-        return writes, events
-    status = "gone" if new is None else new.status.value
-    reason = f"the task is {status}"
+    reason = f"the task is {new.status}"
     if record.status is HandoffStatus.REQUESTED and record.claim_id == claim.id:
         _end(record, HandoffStatus.WITHDRAWN, now, reason, writes, events)
     led_here = _in_force(view, record, claim.id)
     if led_here is not None:
-        is_done = status == TaskStatus.COMPLETE
+        is_done = new.status is TaskStatus.COMPLETE
         end = HandoffStatus.COMPLETED if is_done else HandoffStatus.FAILED
         _end(led_here, end, now, "" if is_done else reason, writes, events)
     return writes, events

@@ -1,11 +1,14 @@
-"""How the work of a swarm fares: what is an issue, and how bad it is. Pure."""
+"""What pending tasks wait for, and how the work of a swarm fares, in words. Pure."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 
 import attrs
 
-from swarm.work._task_record import MICRO
+from swarm.work._task_index import TaskIndex, TaskSelector
+from swarm.work._task_record import MICRO, PENDING, TaskRecord, TaskStatus
 
 _FAILING: Final = 3
 """How many of the newest tasks of a kind have to have failed, and none completed."""
@@ -13,19 +16,133 @@ _FAILING: Final = 3
 _BACKLOG: Final = 100
 """How many late leases are critical."""
 
+_DESCRIBED: Final = 20
+"""How many running tasks are told of one by one."""
+
 BY_PEOPLE: Final = "human."
 """What the kinds of tasks begin with that people do."""
 
 
+# --- why a task is pending ------------------------------------------------------------
+
+
 @attrs.frozen
-class HealthLimits:
-    """What is an issue.
+class Server:
+    """A worker that takes tasks: an agent that serves them, or a waiting claim.
 
     Attributes:
-        patience: How long a due task may wait for somebody to serve its kind.
+        agent: Its name.
+        selector: Which tasks it takes.
+        free: How many more it would take now.
     """
 
-    patience: int
+    agent: str
+    selector: TaskSelector
+    free: int
+
+
+def why(
+    record: TaskRecord,
+    now: int,
+    servers: Sequence[Server],
+    is_alive: Callable[[str], bool] | None = None,
+    *,
+    brief: bool = False,
+) -> str:
+    """Return what a task waits for, or what became of it.
+
+    Args:
+        record: The task.
+        now: Kernel time.
+        servers: The workers that are known.
+        is_alive: Whether there is an agent of a name; None: that is not known.
+        brief: Whether to leave out what differs from task to task.
+    """
+    if record.status is not PENDING:
+        return _what_became(record, now)
+    spec = record.spec
+    if record.run_at > now:
+        wait = "" if brief else f" in {(record.run_at - now) / MICRO:.1f} s"
+        last = record.history[-1].step if record.history else ""
+        if last == "retry":
+            number = "" if brief else f" {record.attempt} of {spec.max_retries}"
+            return f"retry{number}{wait}"
+        state = "snoozed" if last == "snooze" else "not due"
+        return f"{state}: due{wait}" if wait else state
+    kind = "this kind" if brief else repr(spec.kind)
+    word, _, name = record.address.partition(":")
+    whom = f"{word} {name!r}"
+    if word == "agent" and is_alive is not None and not is_alive(name):
+        return "its addressee is not alive" if brief else f"{whom} is not alive"
+    serving = [server for server in servers if server.selector.takes(spec.kind)]
+    if not serving:
+        return f"nobody serves {kind}"
+    fitting = [s for s in serving if record.address in s.selector.addresses]
+    if not fitting and brief:
+        return "its addressee does not serve this kind"
+    if not fitting:
+        return f"it is for {whom}, and nobody of that address serves {kind}"
+    if any(server.free > 0 for server in fitting):
+        return "due: it is claimed next"
+    return "all servers are at capacity"
+
+
+def count_reasons(
+    records: Iterable[TaskRecord],
+    now: int,
+    servers: Sequence[Server],
+    is_alive: Callable[[str], bool] | None = None,
+) -> Counter[str]:
+    """Return why tasks are pending, briefly, and how many for each reason.
+
+    Tasks that differ in nothing that a brief reason depends on are asked about once.
+    """
+    known: dict[tuple[str, str, str], str] = {}
+    counts: Counter[str] = Counter()
+    for record in records:
+        waits = record.run_at > now and record.history
+        last = record.history[-1].step if waits else f"{record.run_at > now}"
+        key = (record.address, record.spec.kind, last)
+        reason = known.get(key)
+        if reason is None:
+            reason = known[key] = why(record, now, servers, is_alive, brief=True)
+        counts[reason] += 1
+    return counts
+
+
+def _what_became(record: TaskRecord, now: int) -> str:
+    claim = record.claim
+    if claim is None:
+        reason = record.history[-1].reason if record.history else ""
+        return f"{record.status}: {reason}" if reason else str(record.status)
+    running = (
+        f"running: {claim.agent!r} works on it for "
+        f"{max(0, now - claim.since) / MICRO:.1f} s (attempt {record.attempt})"
+    )
+    return running if record.cancel is None else f"{running}; it is to be cancelled"
+
+
+def described(index: TaskIndex, now: int, waiting: Counter[str]) -> list[str]:
+    """Return in words how many tasks there are, why they wait, and which run."""
+    counts = [
+        f"{count} {status}"
+        for status in TaskStatus
+        if (count := index.totals.count(status))
+    ]
+    if not counts:
+        return []
+    lines = [f"tasks: {', '.join(counts)}"]
+    lines += [f"  {count} pending: {why}" for why, count in waiting.most_common(5)]
+    lines += [
+        f"  {claim.agent!r} works on {record.spec.id} ({record.spec.kind}) for "
+        f"{max(0, now - claim.since) / MICRO:.1f} s, attempt {record.attempt}"
+        for record in islice(index.running(), _DESCRIBED)
+        if (claim := record.claim) is not None
+    ]
+    return lines
+
+
+# --- health ---------------------------------------------------------------------------
 
 
 @attrs.frozen(kw_only=True)
@@ -34,6 +151,7 @@ class Facts:
 
     Attributes:
         now: Kernel time.
+        patience: How long a due task may wait for somebody to serve its kind.
         oldest_due: For each address and kind with due tasks, since when one waits.
         is_served: Whether anybody known takes tasks of an address and kind.
         overdue_leases: How many leases ended long ago, and were not followed up.
@@ -43,6 +161,7 @@ class Facts:
     """
 
     now: int
+    patience: int
     oldest_due: Mapping[tuple[str, str], int]
     is_served: Callable[[str, str], bool]
     overdue_leases: int = 0
@@ -51,16 +170,15 @@ class Facts:
     overdue_schedules: Sequence[str] = ()
 
 
-def health_of(facts: Facts, limits: HealthLimits) -> tuple[dict[str, Any], int | None]:
+def health_of(facts: Facts) -> tuple[dict[str, Any], int | None]:
     """Return `global.health`, and when an issue may begin with time alone, or None."""
     issues: list[str] = []
-    is_critical = False
     next_at: int | None = None
     for (address, kind), since in sorted(facts.oldest_due.items()):
         if kind.startswith(BY_PEOPLE) or facts.is_served(address, kind):
             continue
         whom = f" of {address}" if address else ""
-        begins = since + limits.patience
+        begins = since + facts.patience
         if begins <= facts.now:
             waited = (facts.now - since) // MICRO // 60 * 60
             issues.append(f"nobody{whom} serves {kind!r}: due for {waited} s or more")
@@ -68,7 +186,6 @@ def health_of(facts: Facts, limits: HealthLimits) -> tuple[dict[str, Any], int |
             next_at = begins
     if facts.overdue_leases:
         issues.append(f"{facts.overdue_leases} tasks wait to be rescued")
-        is_critical = facts.overdue_leases >= _BACKLOG
     for kind, outcomes in sorted(facts.outcomes.items()):
         newest = list(outcomes)[-_FAILING:]
         if len(newest) == _FAILING and "complete" not in newest:
@@ -76,5 +193,6 @@ def health_of(facts: Facts, limits: HealthLimits) -> tuple[dict[str, Any], int |
     if facts.dead_letters:
         issues.append(f"{facts.dead_letters} events wait as dead letters")
     issues += [f"schedule {name!r} is overdue" for name in facts.overdue_schedules]
+    is_critical = facts.overdue_leases >= _BACKLOG
     status = "critical" if is_critical else "degraded" if issues else "healthy"
     return {"status": status, "issues": issues}, next_at

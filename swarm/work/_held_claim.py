@@ -14,13 +14,6 @@ import orjson
 from swarm.errors import InvalidTransition, StaleClaim, SwarmError
 from swarm.model import ABSENT, JSON, AgentIdentity, Document, shown, told
 from swarm.ports import Condition, Holder, LocalKernel, Ruling, current_task
-from swarm.work._claim_rules import (
-    Right,
-    claimed,
-    decide_fail,
-    decide_give_back,
-    decide_renew,
-)
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import (
     KEPT_ENTRIES,
@@ -29,7 +22,14 @@ from swarm.work._task_record import (
     TaskRecord,
     stale,
 )
-from swarm.work._transitions import AttemptFailure
+from swarm.work._task_rules import (
+    AttemptFailure,
+    Right,
+    claimed,
+    decide_fail,
+    decide_give_back,
+    decide_renew,
+)
 
 R = TypeVar("R")
 Rule = Callable[[Document | None, int, R], Ruling]
@@ -44,6 +44,9 @@ class HeldClaim:
     Attributes:
         task_id: The task.
         attempt: The number of the attempt, from 1.
+        identity: The agent that holds it.
+        manager: The tasks of the process it belongs to.
+        right: What proves that this is the live claim, for rules.
         offer: The handoff that it was accepted from, or None.
         is_served: Whether the swarm asks the worker for the work, and ends the claim.
         deadline: When it is to be renewed, in monotonic seconds.
@@ -75,11 +78,11 @@ class HeldClaim:
         """Stand for a claim that was asked for at `before`, in monotonic seconds."""
         self.task_id: str = record.spec.id
         self.attempt: int = record.attempt
-        self._manager = manager
-        self._identity = identity
+        self.manager: TaskManager = manager
+        self.identity: AgentIdentity = identity
         self._record = record
         self._claim = claim
-        self._right = Right(self.task_id, claim.id, claim.token)
+        self.right: Right = Right(self.task_id, claim.id, claim.token)
         lease = claim.lease / MICRO
         self._local_end = before + lease
         self.deadline: float = before + lease / 3
@@ -113,22 +116,7 @@ class HeldClaim:
     @property
     def token(self) -> int:
         """The fencing token: larger than that of every earlier claim of the task."""
-        return self._right.token
-
-    @property
-    def right(self) -> Right:
-        """What proves that this is the live claim, for rules."""
-        return self._right
-
-    @property
-    def identity(self) -> AgentIdentity:
-        """The agent that holds it."""
-        return self._identity
-
-    @property
-    def manager(self) -> TaskManager:
-        """The tasks of the process it belongs to."""
-        return self._manager
+        return self.right.token
 
     @property
     def is_live(self) -> bool:
@@ -143,7 +131,7 @@ class HeldClaim:
     @property
     def kernel(self) -> object:
         """Where it holds: nothing elsewhere can be guarded by it."""
-        return self._manager.kernel
+        return self.manager.kernel
 
     def __repr__(self) -> str:
         state = "live" if self._over is None else self._over
@@ -157,7 +145,7 @@ class HeldClaim:
         """
         if self._over is not None:
             raise self._stale()
-        right = self._right
+        right = self.right
         path = self._record.spec.path
         return (Holder(path, right.claim_id, right.token, StaleClaim),)
 
@@ -170,7 +158,7 @@ class HeldClaim:
         if self._over is not None:
             raise self._stale()
         document = local.find_now(self._record.spec.path)
-        claimed(document, self._manager.now(), self._right)
+        claimed(document, self.manager.now(), self.right)
 
     def may_have_steps(self) -> bool:
         """Return whether another claim of the task may have recorded steps."""
@@ -232,15 +220,13 @@ class HeldClaim:
         """Ask a rule that only the live claim may ask; return its outcome."""
         if self._over is not None:
             raise self._stale()
-        manager = self._manager
+        manager = self.manager
         try:
-            if manager.local is not None:
-                if manager.pause is not None:
-                    await manager.pause()
+            if manager.local is not None and manager.pause is None:
                 path = self._record.spec.path
-                return manager.apply_now(self._identity, path, rule, request)[1]
+                return manager.apply_now(self.identity, path, rule, request)[1]
             _, outcome = await manager.apply_one(
-                self._identity, self.task_id, rule, request
+                self.identity, self.task_id, rule, request
             )
         except StaleClaim as error:
             # A heartbeat that crosses the end of the claim tells nothing about it.
@@ -249,22 +235,22 @@ class HeldClaim:
             raise
         return outcome
 
-    async def _settle(self, step: str, rule: Rule[R], request: R) -> None:
-        """Ask a rule that ends the claim."""
+    async def _settle(
+        self, step: str, rule: Rule[R], request: R, *, for_sure: bool = False
+    ) -> None:
+        """Ask a rule that ends the claim; for sure, whatever cancellation comes."""
         if self._over is not None:
-            if self._manager.closed is not None and not self._is_lost:
-                raise self._manager.closed
+            if self.manager.closed is not None and not self._is_lost:
+                raise self.manager.closed
             if self._is_settled:
                 raise InvalidTransition(f"{self!r} has ended; it cannot {step}")
             raise self._stale()
         self._is_settling = True
-        manager = self._manager
         try:
-            if manager.local is None or manager.pause is not None:
+            if for_sure:
+                await self.manager.for_sure(self.identity, self.task_id, rule, request)
+            else:
                 await self._ask(rule, request)
-            else:  # the same, with fewer calls
-                path = self._record.spec.path
-                manager.apply_now(self._identity, path, rule, request)
         except StaleClaim as error:
             self.lose(str(error))
             raise
@@ -273,24 +259,16 @@ class HeldClaim:
         self._is_settled = True
         self._finish(step)
 
-    async def _end(self, rule: Rule[R], request: R) -> None:
-        """Ask a rule that ends the claim, whatever cancellation comes meanwhile."""
-        self._is_settling = True
-        try:
-            await self._manager.for_sure(self._identity, self.task_id, rule, request)
-        except StaleClaim as error:
-            self.lose(str(error))
-            raise
-        finally:
-            self._is_settling = False
-        self._is_settled = True
-        self._finish("end")
+    async def _give_back(self, reason: str) -> None:
+        """Give the task back, or end it if it is to be cancelled, for sure."""
+        request = (self.right, "release", 0, reason)
+        await self._settle("end", decide_give_back, request, for_sure=True)
 
     async def give_up(self, reason: str) -> None:
         """Give the task back for a worker that is gone; harmless when it has ended."""
         if self._over is None:
             with suppress(SwarmError):  # the lease bounds what is left
-                await self._end(decide_give_back, (self._right, "release", 0, reason))
+                await self._give_back(reason)
 
     async def close(self, reason: str, *, has_failed: bool = False) -> None:
         """Give the task back for a worker that is gone: its body can do nothing more.
@@ -302,27 +280,23 @@ class HeldClaim:
             return
         self._is_settling = True
         if self._record.handoff is None:
-            apply_one, who = self._manager.apply_one, self._identity
+            rule: Rule[Any] = decide_fail if has_failed else decide_give_back
+            released = (self.right, "release", 0, reason)
+            request = self._failed(reason) if has_failed else released
             with suppress(SwarmError):  # the lease bounds what is left
-                if has_failed:
-                    await apply_one(
-                        who, self.task_id, decide_fail, self._failed(reason)
-                    )
-                else:
-                    request = (self._right, "release", 0, reason)
-                    await apply_one(who, self.task_id, decide_give_back, request)
+                await self.manager.apply_one(self.identity, self.task_id, rule, request)
         self._finish(reason)
 
     def _failed(
         self, error: str | BaseException, *, retry: bool = True
     ) -> tuple[Right, AttemptFailure]:
         """Return the request to end the attempt by an error."""
-        chance = self._manager.entropy.jitter(0.0, 1.0)
-        return self._right, AttemptFailure(in_words(error), retry, chance)
+        chance = self.manager.entropy.jitter(0.0, 1.0)
+        return self.right, AttemptFailure(in_words(error), retry, chance)
 
     def _finish(self, how: str) -> None:
         self._over = how
-        claims = self._manager.claims
+        claims = self.manager.claims
         if claims.get(self.task_id) is self:
             del claims[self.task_id]
 
@@ -339,14 +313,14 @@ class HeldClaim:
                 f"claim {self.token} of task {self.task_id} ({self.kind}) was lost: "
                 f"{self._over}"
             )
-        return stale(self._manager.index.records.get(self.task_id), self.token)
+        return stale(self.manager.index.records.get(self.task_id), self.token)
 
     # --- what the log and the clock say -----------------------------------------------
 
     def follow(self, record: TaskRecord | None) -> None:
         """Take in the task's new record; called in the middle of a commit."""
         claim = None if record is None else record.claim
-        if record is None or claim is None or claim.token != self._right.token:
+        if record is None or claim is None or claim.token != self.right.token:
             if self._is_settling or self._over is not None:
                 return
             last = record.history[-1] if record is not None else None
@@ -367,7 +341,7 @@ class HeldClaim:
 
     def expire(self) -> None:
         """Renew the claim; give it up when it could not be renewed in time (J7)."""
-        manager = self._manager
+        manager = self.manager
         now = manager.clock.monotonic()
         if now >= self._local_end and not self._is_settling:
             self.lose("it could not be renewed in time")
@@ -380,9 +354,9 @@ class HeldClaim:
         manager.start(self._renew(), "tasks: heartbeat")
 
     async def _renew(self) -> None:
-        before = self._manager.clock.monotonic()
+        before = self.manager.clock.monotonic()
         try:
-            await self._ask(decide_renew, self._right)
+            await self._ask(decide_renew, self.right)
         except SwarmError:
             return  # lost, or tried again at the next heartbeat
         self._local_end = before + self._claim.lease / MICRO

@@ -15,7 +15,7 @@ from swarm.work._news import News
 from swarm.work._pipeline import Pipeline, Stage
 from swarm.work._pipeline_memory import Memories
 from swarm.work._pipeline_rules import RunView
-from swarm.work._ready import TaskSelector
+from swarm.work._task_index import TaskSelector
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import ANYBODY, TaskRecord
 

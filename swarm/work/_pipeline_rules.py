@@ -15,10 +15,7 @@ import orjson
 from swarm.errors import ConfigMismatch, InvalidTransition, NotFound
 from swarm.model import JSON, Document, Path, canonical
 from swarm.ports import Plan, View, Write
-from swarm.work._handoff_rules import follow_task
-from swarm.work._manual_rules import (
-    decide_cancel,
-)
+from swarm.work._handoff_rules import decide_with_handoff
 from swarm.work._pipeline_graph import (
     MAPPED,
     NextTask,
@@ -42,10 +39,7 @@ from swarm.work._pipeline_memory import (
     remembered_tasks,
 )
 from swarm.work._stored import loaded, stored
-from swarm.work._submit_rules import (
-    Submission,
-    submitted,
-)
+from swarm.work._submit_rules import Submission, submitted
 from swarm.work._task_record import (
     MICRO,
     TaskRecord,
@@ -54,9 +48,7 @@ from swarm.work._task_record import (
     load,
     task_path,
 )
-from swarm.work._with_handoff import (
-    decide_with_handoff,
-)
+from swarm.work._task_rules import decide_cancel
 
 PIPELINES: Final = Path.of("pipelines")
 
@@ -293,7 +285,7 @@ def cancel(view: View, run_id: str, agent: str, reason: str) -> Plan:
     for task_id, task in found.items():
         if not task.is_settled():
             path, request = task_path(task_id), (task_id, agent, reason)
-            plan = decide_with_handoff(view, path, decide_cancel, request, follow_task)
+            plan = decide_with_handoff(view, path, decide_cancel, request)
             writes += plan.writes
             events += plan.events
     return Plan(writes, events)

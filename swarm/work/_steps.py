@@ -5,25 +5,24 @@ import hashlib
 import inspect
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import attrs
 import orjson
 
 from swarm.errors import DeadlockError, StaleClaim, StepMismatch
-from swarm.model import AgentIdentity, Path, canonical, check_text
+from swarm.model import Path, canonical, check_text
 from swarm.ports import (
     HARD_DOCUMENT_BYTES,
     Around,
     Codec,
     Condition,
     Limits,
-    LocalKernel,
     StepCall,
     View,
     Write,
 )
-from swarm.work._task_manager import TaskManager
+from swarm.work._held_claim import HeldClaim
 
 _SCALARS: Final = frozenset((str, int, float, bool, type(None)))
 _ARGUMENTS: Final = Codec(Limits(document_bytes=HARD_DOCUMENT_BYTES, depth=250))
@@ -32,41 +31,6 @@ _SHORT: Final = 64
 """Up to how many bytes the arguments of a step are recorded as they are."""
 
 STEPS: Final = Path.of("task_steps")
-
-
-class StepOwner(Protocol):
-    """A claim, as its steps see it."""
-
-    @property
-    def task_id(self) -> str:
-        """The task."""
-        ...
-
-    @property
-    def identity(self) -> AgentIdentity:
-        """The agent that holds it."""
-        ...
-
-    @property
-    def manager(self) -> TaskManager:
-        """The tasks of the process it belongs to."""
-        ...
-
-    def conditions(self) -> Sequence[Condition]:
-        """Return what a write under the claim requires."""
-        ...
-
-    def check_now(self, local: LocalKernel) -> None:
-        """Refuse what `conditions` would refuse, at once."""
-        ...
-
-    def may_have_steps(self) -> bool:
-        """Return whether another claim of the task may have recorded steps."""
-        ...
-
-    def lose(self, reason: str) -> None:
-        """Take in that it is not the live claim any more."""
-        ...
 
 
 @attrs.define(eq=False, weakref_slot=False)
@@ -82,7 +46,7 @@ class StepScope:
         waiting: Done when the step has ended; None while no code waits for that.
     """
 
-    claim: StepOwner
+    claim: HeldClaim
     name: str
     writes: Sequence[Write] = ()
     conditions: Sequence[Condition] = ()
@@ -191,7 +155,7 @@ class StepLog:
     Only the holder writes steps, so what was read once and recorded here since is all.
     """
 
-    def __init__(self, claim: StepOwner) -> None:
+    def __init__(self, claim: HeldClaim) -> None:
         """Know of none yet."""
         self._claim = claim
         self._recorded: dict[str, tuple[bytes, bytes]] | None = None

@@ -9,24 +9,19 @@ from typing import NamedTuple
 import orjson
 
 from swarm.errors import InvalidTransition
-from swarm.model import (
-    Announcement,
-    Document,
-    TaskCreated,
-)
+from swarm.model import Announcement, Document, TaskCreated
 from swarm.ports import KEEP, Plan, Ruling, View, Write
 from swarm.work._task_record import (
     FINAL,
+    NEVER,
+    PENDING,
     TaskRecord,
     TaskSpec,
     key_path,
     load,
     task_path,
 )
-from swarm.work._transitions import (
-    PENDING,
-    require,
-)
+from swarm.work._task_rules import require
 
 
 class Submission(NamedTuple):
@@ -47,22 +42,16 @@ class Submission(NamedTuple):
 
 def submitted(request: Submission, now: int) -> tuple[TaskRecord, Announcement]:
     """Return a new task's record, and the event that says so."""
-    spec = request.spec
-    deadline = request.until
-    if request.deadline is not None:
-        relative = now + request.deadline
-        deadline = relative if deadline is None else min(deadline, relative)
+    spec, delay, relative, deadline = request
+    if relative is not None:
+        deadline = min(now + relative, NEVER if deadline is None else deadline)
     record = TaskRecord(
-        spec, PENDING, now, now + request.delay, deadline, address=spec.address
+        spec, PENDING, now, now + delay, deadline, 0, None, spec.address
     )
     return record, (TaskCreated, spec.id, spec.kind)
 
 
-def decide_submit(
-    document: Document | None,
-    now: int,
-    request: Submission,
-) -> Ruling:
+def decide_submit(document: Document | None, now: int, request: Submission) -> Ruling:
     """Make a task. Outcome: its id; None: another task has this id."""
     if document is not None:
         return KEEP, (), None

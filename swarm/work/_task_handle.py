@@ -19,18 +19,9 @@ from swarm.model import (
     to_datetime,
 )
 from swarm.work._caller import Caller
-from swarm.work._manual_rules import (
-    decide_cancel,
-    decide_reopen,
-    decide_resolve,
-)
 from swarm.work._task_manager import TaskManager
-from swarm.work._task_record import (
-    Progress,
-    RecordEntry,
-    TaskRecord,
-    TaskStatus,
-)
+from swarm.work._task_record import Progress, RecordEntry, TaskRecord, TaskStatus
+from swarm.work._task_rules import decide_cancel, decide_reopen, decide_resolve
 
 _BUFFER: Final = 1_024
 """How many changes a slow watcher may be behind; the oldest are left out then."""

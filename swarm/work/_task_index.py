@@ -2,22 +2,87 @@
 
 It is built from the tree and follows the log: each record that is committed, by
 whichever process, comes here in the order of the log. So it may be behind the tree;
-what it proposes is decided by the rules of `_transitions.py` in a commit.
+what it proposes is decided by the rules of `_task_rules.py` in a commit.
+
+A pending task has one ticket: among those that are due, among those that come later, or
+kept for a claim that has picked it. A ticket is void once its task has another record;
+void tickets are dropped when they come to the front of a heap, or all together when
+they are too many.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from heapq import heapify, heappop, heappush
-from typing import Final
+from typing import Final, TypeAlias
 
-from swarm.work._ready import ReadyTasks, TaskSelector, Ticket
-from swarm.work._task_record import FINAL, TaskRecord, TaskStatus
+from swarm.model import AgentIdentity, Path, Pattern
+from swarm.work._task_record import (
+    ANYBODY,
+    FINAL,
+    PENDING,
+    RUNNING,
+    TaskRecord,
+)
 from swarm.work._task_stats import TaskTotals
 
-PENDING: Final = TaskStatus.PENDING
-RUNNING: Final = TaskStatus.RUNNING
+Ticket: TypeAlias = tuple[int, int, TaskRecord]
+"""The place of a task in a heap: its rank or time, its sequence, and its record."""
 
 _STRICT: Final = 2**64
 """More than any time: a step of priority that no age makes up for."""
+
+_PATTERNS: Final = 64
+"""How many patterns of kinds an address keeps heaps for."""
+
+
+class TaskSelector:
+    """Which tasks a worker takes: a pattern of kinds and its addresses. Immutable.
+
+    Attributes:
+        kinds: The pattern, as text.
+        addresses: The addresses.
+        is_literal: Whether the pattern is one kind.
+    """
+
+    __slots__ = ("_matched", "_pattern", "addresses", "is_literal", "kinds")
+
+    def __init__(self, kinds: str, addresses: Iterable[str]) -> None:
+        """Take tasks of these kinds for these addresses.
+
+        Raises:
+            InvalidPath: The pattern is none.
+        """
+        self._pattern = Pattern.parse(kinds)
+        self.kinds: str = kinds
+        self.addresses: frozenset[str] = frozenset(addresses)
+        self.is_literal: bool = self._pattern.is_literal
+        self._matched: dict[str, bool] = {}
+
+    def takes(self, kind: str) -> bool:
+        """Return whether it takes tasks of a kind."""
+        if self.is_literal:
+            return kind == self.kinds
+        found = self._matched.get(kind)
+        if found is None:
+            if len(self._matched) >= 1_024:
+                self._matched.clear()
+            found = self._matched[kind] = self._pattern.matches(Path.parse(kind))
+        return found
+
+    def fits(self, record: TaskRecord) -> bool:
+        """Return whether it takes this task, once it is due."""
+        return record.address in self.addresses and self.takes(record.spec.kind)
+
+
+def addresses_of(
+    identity: AgentIdentity, capabilities: Iterable[str]
+) -> tuple[str, ...]:
+    """Return the addresses of the tasks that an agent may take."""
+    return (
+        ANYBODY,
+        f"agent:{identity.agent_id}",
+        f"role:{identity.role}",
+        *(f"capability:{capability}" for capability in capabilities),
+    )
 
 
 class TaskIndex:
@@ -37,13 +102,11 @@ class TaskIndex:
         """
         self.records: dict[str, TaskRecord] = {}
         self._step = _STRICT if aging is None else aging
-        # A pending task has one ticket: in `_ready`, in `_later` or in `_reserved`.
-        self._ready = ReadyTasks(self._is_newest)
+        self._lanes: dict[str, _Lane] = {}
         self._later: list[Ticket] = []
         self._reserved: dict[str, Ticket] = {}
         self._void = 0
-        self._count = 0
-        self._deadlines: list[tuple[int, int, TaskRecord]] = []
+        self._deadlines: list[tuple[int, TaskRecord]] = []
         self._running: dict[str, TaskRecord] = {}
         self.totals: TaskTotals = TaskTotals(self._running)
         self._by_agent: dict[str, list[TaskRecord]] | None = None
@@ -71,19 +134,19 @@ class TaskIndex:
             if parent is not None:
                 self._children.setdefault(parent, {})[task_id] = None
         else:
-            before = old.status
-            if before is PENDING:
-                if self._reserved.pop(task_id, None) is None:
-                    self._leave_ticket()
-            elif before is RUNNING:
-                self._leave_running(task_id, status)
-            if status is not RUNNING or before is not PENDING:
+            self._leave(task_id, old)
+            if status is not RUNNING or old.status is not PENDING:
                 self.totals.moved(old, record)
         if status is RUNNING:
             self._running[task_id] = record
             self._by_agent = None
         elif status is PENDING:
-            self._enqueue(record, seq, now)
+            if record.deadline is not None:
+                self._add_deadline(record.deadline, record)
+            if record.run_at > now:
+                self._push_later(record.run_at, seq, record)
+            else:
+                self._make_ready(record, seq)
         elif status in FINAL:
             self._finished[task_id] = record
 
@@ -92,64 +155,67 @@ class TaskIndex:
         record = self.records.pop(task_id, None)
         if record is None:
             return
-        if record.status is PENDING and self._reserved.pop(task_id, None) is None:
-            self._leave_ticket()
-        self._running.pop(task_id, None)
-        self._by_agent = None
-        self._retried.pop(task_id, None)
+        self._leave(task_id, record)
         self._finished.pop(task_id, None)
         self.totals.removed(record)
-        parent = record.spec.parent
-        if parent is not None:
-            siblings = self._children.get(parent)
-            if siblings is not None:
-                siblings.pop(task_id, None)
-                if not siblings:
-                    del self._children[parent]
+        siblings = self._children.get(record.spec.parent or "")
+        if siblings is not None:
+            siblings.pop(task_id, None)
+            if not siblings:
+                del self._children[record.spec.parent or ""]
 
-    def _leave_ticket(self) -> None:
-        """Note that a ticket here is void, and let go of all when they are many."""
-        self._void += 1
-        if self._void > 64 + len(self.records):
-            self._void = 0
-            self._ready.compact()
-            self._later = [e for e in self._later if self._is_newest(e[3])]
-            heapify(self._later)
-
-    def _leave_running(self, task_id: str, status: TaskStatus) -> None:
-        self._by_agent = None
-        if status is not RUNNING:
+    def _leave(self, task_id: str, old: TaskRecord) -> None:
+        """Take a task out of the place that its last record had."""
+        if old.status is RUNNING:
             del self._running[task_id]
-        if self._retried:
-            self._retried.pop(task_id, None)
+            self._by_agent = None
+            if self._retried:
+                self._retried.pop(task_id, None)
+        elif old.status is PENDING and self._reserved.pop(task_id, None) is None:
+            self._void += 1
+            if self._void > 64 + len(self.records):
+                self._compact()
+
+    def _compact(self) -> None:
+        """Let go of all void tickets."""
+        self._void = 0
+        self._later = [e for e in self._later if self._is_newest(e[2])]
+        heapify(self._later)
+        for address, lane in tuple(self._lanes.items()):
+            lane.compact()
+            if not lane.heaps:
+                del self._lanes[address]
 
     def _push_later(self, at: int, seq: int, record: TaskRecord) -> None:
-        self._count += 1
-        heappush(self._later, (at, seq, self._count, record))
-
-    def _enqueue(self, record: TaskRecord, seq: int, now: int) -> None:
-        if record.deadline is not None:
-            self._add_deadline(record.deadline, record)
-        if record.run_at > now:
-            self._push_later(record.run_at, seq, record)
-        else:
-            self._make_ready(record, seq)
+        heappush(self._later, (at, seq, record))
 
     def _make_ready(self, record: TaskRecord, seq: int) -> None:
-        rank = record.run_at - record.spec.priority * self._step
-        self._ready.add(rank, seq, record)
+        lane = self._lanes.get(record.address)
+        if lane is None:
+            lane = self._lanes[record.address] = _Lane(self._is_newest)
+        lane.add((record.run_at - record.spec.priority * self._step, seq, record))
 
     def _is_newest(self, record: TaskRecord) -> bool:
         return self.records.get(record.spec.id) is record
 
     # --- claims -----------------------------------------------------------------------
 
+    @property
+    def has_later(self) -> bool:
+        """Whether a pending task may have become due."""
+        return bool(self._later)
+
+    @property
+    def ready_count(self) -> int:
+        """How many tasks could be claimed now."""
+        return sum(1 for _ in self.ready())
+
     def promote(self, now: int) -> list[TaskRecord]:
         """Let the tasks whose time has come be claimed; return them."""
         later = self._later
         promoted: list[TaskRecord] = []
         while later and later[0][0] <= now:
-            _, seq, _, record = heappop(later)
+            _, seq, record = heappop(later)
             if self._is_newest(record):
                 self._make_ready(record, seq)
                 promoted.append(record)
@@ -158,17 +224,27 @@ class TaskIndex:
     def next_due(self) -> int | None:
         """Return when the next pending task may be claimed, or None."""
         later = self._later
-        while later and not self._is_newest(later[0][3]):
+        while later and not self._is_newest(later[0][2]):
             heappop(later)
         return later[0][0] if later else None
 
     def pick(self, selector: TaskSelector) -> TaskRecord | None:
         """Return the next task for a worker, and keep it from others here; or None."""
-        ticket = self._ready.take(selector)
-        if ticket is None:
+        best: Ticket | None = None
+        home: _Lane | None = None
+        lanes, addresses = self._lanes, selector.addresses
+        for address in lanes if len(lanes) < len(addresses) else addresses:
+            lane = lanes.get(address)
+            if lane is None or address not in addresses:
+                continue
+            ticket = lane.first(selector)
+            if ticket is not None and (best is None or ticket < best):
+                best, home = ticket, lane
+        if best is None or home is None:
             return None
-        record = ticket[3]
-        self._reserved[record.spec.id] = ticket
+        record = best[2]
+        heappop(home.heaps[record.spec.kind])  # it is the head
+        self._reserved[record.spec.id] = best
         return record
 
     def give_back(self, record: TaskRecord) -> bool:
@@ -188,45 +264,44 @@ class TaskIndex:
         """Return the ticket of a task that is still picked, for another place."""
         task_id = record.spec.id
         ticket = self._reserved.get(task_id)
-        if ticket is None or ticket[3] is not record:
+        if ticket is None or ticket[2] is not record:
             return None
         return self._reserved.pop(task_id)
 
-    def has_later(self) -> bool:
-        """Return whether a pending task may have become due."""
-        return bool(self._later)
-
-    @property
-    def ready_count(self) -> int:
-        """How many tasks could be claimed now."""
-        return sum(1 for _ in self._ready)
+    def ready(self) -> Iterator[TaskRecord]:
+        """Yield every task that can be claimed now, in no order."""
+        for lane in self._lanes.values():
+            for heap in lane.heaps.values():
+                for ticket in heap:
+                    if self._is_newest(ticket[2]):
+                        yield ticket[2]
 
     # --- what comes due ---------------------------------------------------------------
 
     def _add_deadline(self, at: int, record: TaskRecord) -> None:
-        self._count += 1
         deadlines = self._deadlines
-        heappush(deadlines, (at, self._count, record))
+        heappush(deadlines, (at, record))
         if len(deadlines) > 256 and len(deadlines) > 4 * len(self.records):
-            self._deadlines = [e for e in deadlines if self._is_newest(e[2])]
+            self._deadlines = [e for e in deadlines if self._is_newest(e[1])]
             heapify(self._deadlines)
 
-    def next_end(self) -> int | None:
-        """Return when the next lease or deadline ends, or None.
+    def _leases(self) -> Iterator[tuple[int, TaskRecord]]:
+        """Yield the end of each lease with its task.
 
-        The running tasks are looked at one by one, which happens when a timer fires:
-        a heap of them would cost each claim and each renewal something.
+        They are looked at one by one, when a timer fires: a heap of them would cost
+        each claim and each renewal something.
         """
+        for record in self._running.values():
+            if record.claim is not None:
+                yield record.claim.expires, record
+
+    def next_end(self) -> int | None:
+        """Return when the next lease or deadline ends, or None."""
         deadlines, retried = self._deadlines, self._retried
-        while deadlines and not self._is_newest(deadlines[0][2]):
+        while deadlines and not self._is_newest(deadlines[0][1]):
             heappop(deadlines)
-        ends = [deadlines[0][0]] if deadlines else []
-        ends += [
-            retried.get(task_id) or claim.expires
-            for task_id, record in self._running.items()
-            if (claim := record.claim) is not None
-        ]
-        return min(ends, default=None)
+        ends = [retried.get(r.spec.id) or end for end, r in self._leases()]
+        return min(ends + [at for at, _ in deadlines[:1]], default=None)
 
     def ended(self, now: int, again: int) -> list[TaskRecord]:
         """Return the tasks whose lease, or else whose deadline, is over.
@@ -239,15 +314,13 @@ class TaskIndex:
         retried = self._retried
         found = [
             record
-            for task_id, record in self._running.items()
-            if (claim := record.claim) is not None
-            and claim.expires <= now
-            and retried.get(task_id, 0) <= now
+            for end, record in self._leases()
+            if end <= now and retried.get(record.spec.id, 0) <= now
         ]
         retried.update((record.spec.id, again) for record in found)
         deadlines = self._deadlines
         while deadlines and deadlines[0][0] <= now:
-            record = heappop(deadlines)[2]
+            record = heappop(deadlines)[1]
             if self._is_newest(record):
                 found.append(record)
                 self._add_deadline(again, record)
@@ -257,9 +330,7 @@ class TaskIndex:
 
     def pending(self) -> Iterator[TaskRecord]:
         """Yield every pending task."""
-        for record in self.records.values():
-            if record.status is PENDING:
-                yield record
+        return (r for r in self.records.values() if r.status is PENDING)
 
     def running(self) -> Iterable[TaskRecord]:
         """Return every running task, the oldest claim first."""
@@ -277,19 +348,20 @@ class TaskIndex:
     def oldest_due(self) -> dict[tuple[str, str], int]:
         """Return since when a task waits, for each address and kind that is due."""
         return {
-            (address, kind): record.run_at
-            for address, kind, record in self._ready.heads()
+            (address, kind): head[2].run_at
+            for address, lane in self._lanes.items()
+            for kind in tuple(lane.heaps)
+            if (head := lane.head(kind)) is not None
         }
 
     def overdue(self, before: int) -> int:
         """Return how many leases and deadlines ended before a time."""
-        claims = [record.claim for record in self._running.values()]
-        late = sum(claim is not None and claim.expires < before for claim in claims)
+        late = sum(end < before for end, _ in self._leases())
         return late + sum(
             record.deadline is not None
             and record.deadline < before
             and self._is_newest(record)
-            for _, _, record in self._deadlines
+            for _, record in self._deadlines
         )
 
     def children(self, task_id: str) -> list[TaskRecord]:
@@ -312,3 +384,83 @@ class TaskIndex:
         for record in self._finished.values():
             return record.changed_at + age
         return None
+
+
+class _Lane:
+    """The due tasks of one address: a heap for each kind.
+
+    A worker that serves one kind looks at one heap. For a pattern of kinds there is a
+    heap of the first tasks of the kinds that match, each of them in it once at most: a
+    claim costs O(log n), however many tasks and kinds there are.
+    """
+
+    __slots__ = ("_is_valid", "_wild", "heaps")
+
+    def __init__(self, is_valid: Callable[[TaskRecord], bool]) -> None:
+        self._is_valid = is_valid
+        self.heaps: dict[str, list[Ticket]] = {}
+        # For each pattern: the selector, the heap, and the tickets that are in it.
+        self._wild: dict[str, tuple[TaskSelector, list[Ticket], set[int]]] = {}
+
+    def add(self, ticket: Ticket) -> None:
+        kind = ticket[2].spec.kind
+        heap = self.heaps.get(kind)
+        if heap is None:
+            heap = self.heaps[kind] = []
+        heappush(heap, ticket)
+        if self._wild and heap[0] is ticket:
+            for selector, heads, inside in self._wild.values():
+                if selector.takes(kind):
+                    inside.add(id(ticket))
+                    heappush(heads, ticket)
+
+    def head(self, kind: str) -> Ticket | None:
+        """Return the first task of a kind."""
+        heap = self.heaps.get(kind)
+        if heap is None:
+            return None
+        is_valid = self._is_valid
+        while heap:
+            ticket = heap[0]
+            if is_valid(ticket[2]):
+                return ticket
+            heappop(heap)
+        del self.heaps[kind]
+        return None
+
+    def first(self, selector: TaskSelector) -> Ticket | None:
+        """Return the first task of the kinds that a worker takes."""
+        if selector.is_literal:
+            return self.head(selector.kinds)
+        _, heads, inside = self._wild.get(selector.kinds) or self._begin(selector)
+        while heads:
+            ticket = heads[0]
+            head = self.head(ticket[2].spec.kind)
+            if head is ticket:
+                return ticket
+            inside.discard(id(heappop(heads)))
+            if head is not None and id(head) not in inside:
+                inside.add(id(head))
+                heappush(heads, head)
+        return None
+
+    def _begin(
+        self, selector: TaskSelector
+    ) -> tuple[TaskSelector, list[Ticket], set[int]]:
+        if len(self._wild) >= _PATTERNS:
+            del self._wild[next(iter(self._wild))]
+        kinds = [kind for kind in self.heaps if selector.takes(kind)]
+        heads = [h for kind in kinds if (h := self.head(kind)) is not None]
+        heapify(heads)
+        made = self._wild[selector.kinds] = selector, heads, {id(h) for h in heads}
+        return made
+
+    def compact(self) -> None:
+        for kind, heap in tuple(self.heaps.items()):
+            kept = [ticket for ticket in heap if self._is_valid(ticket[2])]
+            if kept:
+                heapify(kept)
+                self.heaps[kind] = kept
+            else:
+                del self.heaps[kind]
+        self._wild.clear()

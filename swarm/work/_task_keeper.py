@@ -13,7 +13,7 @@ import orjson
 from swarm.errors import Closed, SwarmError
 from swarm.model import OWNER, AgentIdentity, Path, to_datetime
 from swarm.ports import Plan, Timer, View, Write, one_loop_turn
-from swarm.work._health import Facts, HealthLimits, health_of
+from swarm.work._health import Facts, health_of
 from swarm.work._schedules import Schedules
 from swarm.work._steps import STEPS
 from swarm.work._task_manager import TaskManager
@@ -113,8 +113,7 @@ class TaskKeeper:
         self._is_refused = False
         self._written: dict[Path, bytes] = {}
         self._told: set[str] = set()
-        manager.on_first_change = self._changed
-        manager.expect_change()
+        manager.on_next_change = self._changed
         manager.on_close(self._stop)
 
     def _changed(self) -> None:
@@ -139,7 +138,7 @@ class TaskKeeper:
         self._timer = None
         self._is_looking = True
         self._is_soon = False
-        self._manager.expect_change()
+        self._manager.on_next_change = self._changed
         self._manager.start(self._look(), "tasks: keep")
 
     async def _look(self) -> None:
@@ -162,9 +161,8 @@ class TaskKeeper:
         self._is_refused = False
         are_left = await self._prune(now)
         await self._write(METRICS, self._metrics(now), "last_updated", shared=True)
-        patience = int(options.patience * MICRO)
         letters = await manager.kernel.read(_count, DEAD_LETTERS)
-        health, next_at = health_of(self._facts(now, letters), HealthLimits(patience))
+        health, next_at = health_of(self._facts(now, letters))
         shown = {**health, "last_check": to_datetime(now).isoformat()}
         await self._write(HEALTH, shown, "last_check", shared=True)
         for worker in self.workers():
@@ -220,6 +218,7 @@ class TaskKeeper:
         patience = int(self._options.patience * MICRO)
         return Facts(
             now=now,
+            patience=patience,
             oldest_due=index.oldest_due(),
             is_served=manager.is_served,
             overdue_leases=index.overdue(now - patience),

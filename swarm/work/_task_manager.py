@@ -3,18 +3,21 @@
 All that happens to a task is decided by a rule in a commit. This process hears of it
 from the log, as every other one does: the index, waiting claims, waiters for results
 and live claims are told there, whichever process made the commit.
+
+One timer rings for all that comes due. Every process commits what follows; the first of
+them wins, and the others find nothing left to do.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 import anyio
 
-from swarm.errors import Closed
-from swarm.model import AgentIdentity, Commit, Document, Segment, living
+from swarm.errors import Closed, SwarmError
+from swarm.model import OWNER, TIME, AgentIdentity, Commit, Document, Segment, living
 from swarm.ports import (
     Clock,
     Codec,
@@ -24,6 +27,7 @@ from swarm.ports import (
     Kernel,
     Runtime,
     Tail,
+    Timer,
     View,
     Write,
     current_runtime,
@@ -31,36 +35,33 @@ from swarm.ports import (
 from swarm.work import _checkpoint_rules as checkpoint_rules
 from swarm.work import _handoff_rules as handoff_rules
 from swarm.work._claim_queue import ClaimQueue
-from swarm.work._task_alarm import TaskAlarm
-from swarm.work._task_committer import Start, TaskCommitter
+from swarm.work._health import Server, count_reasons, described, why
+from swarm.work._task_commits import Start, TaskCommitter
 from swarm.work._task_index import TaskIndex
 from swarm.work._task_record import (
+    CANCELLED,
+    ESCALATED,
     MICRO,
     NEVER,
+    PENDING,
     TASKS,
     TaskRecord,
-    TaskStatus,
     load,
     task_path,
 )
-from swarm.work._why import Server, count_reasons, why
-
-R = TypeVar("R")
+from swarm.work._task_rules import decide_cancel, decide_overdue
 
 Observer = Callable[[TaskRecord | None], None]
 """Called with a task's new record in the middle of a commit; None: it is gone."""
-
-_COMPLETE: Final = TaskStatus.COMPLETE
-_PENDING: Final = TaskStatus.PENDING
-
-_DESCRIBED: Final = 20
-"""How many running tasks are told of one by one."""
 
 _PATIENCE: Final = 5.0
 """Seconds that the end waits for the kernel to take back what is claimed."""
 
 _LAG: Final = MICRO // 20
 """After how long a task is tried again that was not due on the kernel's clock."""
+
+_AGAIN: Final = MICRO
+"""After how long what came due is tried again, when its commit has failed."""
 
 
 class LiveClaim(Protocol):
@@ -94,14 +95,15 @@ class TaskManager(TaskCommitter):
         entropy: Where ids and jitter come from.
         interceptors: What runs around submits, attempts, steps and handoffs, or None.
         queue: The claims that wait for a task.
-        alarm: What rings when something of a task comes due.
+        deadlines: When live claims are to be renewed.
         claims: The claims of this process, by the id of their task.
         prefix: What the ids that this process makes begin with.
         servers: The agents of this process that serve tasks.
         elsewhere: Returns those of other processes, as their documents tell.
         is_shared: Whether other processes may share the tree.
-        on_first_change: Called in the middle of the first commit that changes a task
-            after `expect_change`.
+        is_alive: Whether there is an agent of a name; None: that is not known.
+        leftovers: What is removed together with a task, as functions of its id.
+        on_next_change: Called in the middle of the next commit that changes a task.
         closed: The error of everything that is asked for after the end, or None.
     """
 
@@ -120,34 +122,17 @@ class TaskManager(TaskCommitter):
     ) -> None:
         """Follow the log from now on; `start` runs a coroutine in an owned task.
 
-        Args:
-            kernel: Where the records are.
-            tail: The newest part of its log.
-            codec: What encodes payloads and results.
-            clock: Where time comes from.
-            entropy: Where ids and jitter come from.
-            start: Runs a coroutine in a task of the given name, and owns it.
-            runtime: What surrounds the swarm; the running loop's when None.
-            aging: How many seconds a task has to wait to make up for one step of
-                priority; None: no wait does.
-            interceptors: What runs around submits, attempts, steps and handoffs.
+        `aging` is how many seconds a task has to wait to make up for one step of
+        priority; None: no wait does.
         """
-        super().__init__(
-            kernel,
-            current_runtime() if runtime is None else runtime,
-            TaskIndex(None if aging is None else int(aging * MICRO)),
-            start,
-            handoff_rules.follow_task,
-        )
+        index = TaskIndex(None if aging is None else int(aging * MICRO))
+        super().__init__(kernel, runtime or current_runtime(), index, start)
         self.codec: Codec = codec
         self.clock: Clock = clock
         self.entropy: Entropy = entropy
         self.interceptors: Interceptors | None = interceptors
         self.deadlines: Deadlines = Deadlines(clock)
-        self.queue: ClaimQueue = ClaimQueue(self.index)
-        self.alarm: TaskAlarm = TaskAlarm(
-            self.index, self.queue, clock, entropy, self.now, start, self.apply_one
-        )
+        self.queue: ClaimQueue = ClaimQueue(index)
         self.claims: dict[str, LiveClaim] = {}
         self.servers: Iterable[Server] = ()
         self.elsewhere: Callable[[], Iterable[Server]] = tuple
@@ -157,23 +142,24 @@ class TaskManager(TaskCommitter):
             handoff_rules.leftovers,
             checkpoint_rules.leftovers,
         ]
+        self.on_next_change: Callable[[], object] | None = None
+        self.prefix: str = entropy.identifier()[:12]
+        self.closed: Exception | None = None
         self._observers: dict[str, dict[object, Observer]] = {}
         self._listeners: list[Callable[[TaskRecord], None]] = []
         self._folders: dict[Segment, Callable[[Commit], None]] = {}
         self._closing: list[Callable[[], object]] = []
         self._loaded: asyncio.Future[None] | None = None
         self._since = NEVER
-        self._is_changed = False
-        self.on_first_change: Callable[[], object] = _nothing
         self._ahead = 0
-        self.prefix: str = entropy.identifier()[:12]
         self._ids = 0
-        self.closed: Exception | None = None
+        self._timer: Timer | None = None
+        self._rings_at = NEVER
         self._unlisten = tail.listen(self._follow, documents=True, folders=("global",))
+        self._early: list[Commit] | None = []
         if self.local is not None:
             self._take_in(*self.local.read_now(_all_tasks))
         else:
-            self._early: list[Commit] | None = []
             self._loaded = asyncio.get_running_loop().create_future()
             self.start(self._load(self._loaded), "tasks: load")
 
@@ -190,11 +176,6 @@ class TaskManager(TaskCommitter):
         self._ids += 1
         return f"{prefix}-{self.prefix}-{self._ids}"
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether this process knows the tasks, and the swarm is open."""
-        return self._loaded is None and self.closed is None
-
     async def ready(self) -> None:
         """Wait until this process knows the tasks.
 
@@ -206,9 +187,13 @@ class TaskManager(TaskCommitter):
         if self._loaded is not None:
             await asyncio.shield(self._loaded)
 
+    async def find(self, task_id: str) -> TaskRecord | None:
+        """Return a task's newest record, or None: there is no such task."""
+        return load(living(await self.kernel.find(task_path(task_id))))
+
     def promote(self) -> None:
         """Hand out the tasks whose time has come."""
-        if self.index.has_later():
+        if self.index.has_later:
             for record in self.index.promote(self.now()):
                 self.queue.offer(record)
 
@@ -225,11 +210,9 @@ class TaskManager(TaskCommitter):
         """
         at = self.now() + _LAG
         self.index.defer(record, at)
-        self.alarm.arm_before(at)
+        self._ring_before(at)
 
-    async def find(self, task_id: str) -> TaskRecord | None:
-        """Return a task's newest record, or None: there is no such task."""
-        return load(living(await self.kernel.find(task_path(task_id))))
+    # --- for those who wait -----------------------------------------------------------
 
     def observe(self, task_id: str, observer: Observer) -> Callable[[], None]:
         """Call `observer` with each new record of a task; return what ends it."""
@@ -248,10 +231,6 @@ class TaskManager(TaskCommitter):
         """Call `listener` with the new record of every task that changes."""
         self._listeners.append(listener)
 
-    def expect_change(self) -> None:
-        """Call `on_first_change` at the next change of a task, once."""
-        self._is_changed = False
-
     def on_close(self, callback: Callable[[], object]) -> None:
         """Call `callback` when this is closed."""
         self._closing.append(callback)
@@ -259,6 +238,8 @@ class TaskManager(TaskCommitter):
     def follow_folder(self, name: str, callback: Callable[[Commit], None]) -> None:
         """Call `callback` with each commit that writes below `global.<name>`."""
         self._folders[name] = callback
+
+    # --- for those who look -----------------------------------------------------------
 
     def is_served(self, address: str, kind: str) -> bool:
         """Return whether a worker that this process knows takes such tasks."""
@@ -276,63 +257,32 @@ class TaskManager(TaskCommitter):
         return [*self.servers, *self.elsewhere(), *waiting]
 
     def why(
-        self,
-        record: TaskRecord,
-        *,
-        brief: bool = False,
-        servers: Sequence[Server] | None = None,
+        self, record: TaskRecord, *, servers: Sequence[Server] | None = None
     ) -> str:
         """Return in words what a task waits for, or what became of it.
 
-        Args:
-            record: The task.
-            brief: Whether to leave out what differs from task to task.
-            servers: What `all_servers` returns, for callers that ask about many tasks.
+        `servers` is what `all_servers` returns, for callers that ask about many tasks.
         """
-        if servers is None and record.status is TaskStatus.PENDING:
-            servers = self.all_servers()
-        servers = () if servers is None else servers
-        return why(record, self.now(), servers, self.is_alive, brief=brief)
+        if servers is None:
+            servers = self.all_servers() if record.status is PENDING else ()
+        return why(record, self.now(), servers, self.is_alive)
 
     def waiting_reasons(self, most: int | None = None) -> Counter[str]:
-        """Return why tasks are pending, and how many for each reason.
-
-        Args:
-            most: How many tasks are looked at; None: all.
-        """
+        """Return why tasks are pending, and how many; of `most` tasks, or of all."""
         pending = list(islice(self.index.pending(), most))
-        if not pending:
-            return Counter()
-        return count_reasons(pending, self.now(), self.all_servers(), self.is_alive)
+        servers = self.all_servers() if pending else ()
+        return count_reasons(pending, self.now(), servers, self.is_alive)
 
     def describe(self) -> list[str]:
         """Return in words how many tasks there are, and which run."""
-        index = self.index
-        counts = [
-            f"{count} {status}"
-            for status in TaskStatus
-            if (count := index.totals.count(status))
-        ]
-        if not counts:
-            return []
-        lines = [f"tasks: {', '.join(counts)}"]
-        waiting = self.waiting_reasons().most_common(5)
-        lines += [f"  {count} pending: {why}" for why, count in waiting]
-        now = self.now()
-        for record in islice(index.running(), _DESCRIBED):
-            claim, spec = record.claim, record.spec
-            if claim is not None:
-                lines.append(
-                    f"  {claim.agent!r} works on {spec.id} ({spec.kind}) for "
-                    f"{max(0, now - claim.since) / MICRO:.1f} s, "
-                    f"attempt {record.attempt}"
-                )
-        return lines
+        return described(self.index, self.now(), self.waiting_reasons())
 
     def claims_of(self, identity: AgentIdentity) -> list[LiveClaim]:
         """Return the live claims that an agent made itself, and nothing else ends."""
         claims = self.claims.values()
         return [c for c in claims if c.identity == identity and not c.is_served]
+
+    # --- the end ----------------------------------------------------------------------
 
     async def finish(self) -> None:
         """Give back the tasks that are still claimed: their bodies can do no more.
@@ -355,7 +305,9 @@ class TaskManager(TaskCommitter):
             return
         self.closed = error or Closed("the swarm is closed")
         self._unlisten()
-        self.alarm.close()
+        self._rings_at = -NEVER
+        if self._timer is not None:
+            self._timer.cancel()
         if self._loaded is not None and not self._loaded.done():
             self._loaded.set_exception(self.closed)
             self._loaded.exception()
@@ -384,8 +336,8 @@ class TaskManager(TaskCommitter):
         self._since = revision
         self._ahead = now - int(self.clock.monotonic() * MICRO)
         for document in found:
-            self._put(document, document.path.name)
-        self.alarm.arm()
+            self._put(document, str(document.path.name))
+        self._ring_next()
 
     def _follow(self, commit: Commit) -> None:
         """Take in a commit; called in the middle of it, so nothing here commits."""
@@ -396,66 +348,109 @@ class TaskManager(TaskCommitter):
             folder = segments[1]
             if folder == "tasks":
                 if commit.revision > self._since:
-                    self._put(document, segments[2])
+                    self._put(document, str(segments[2]))
                 elif self._early is not None:
                     self._early.append(commit)
                     return
             elif folder in self._folders and len(segments) > 2:
                 self._folders[folder](commit)
 
-    def _put(self, document: Document, task_id: Any) -> None:
+    def _put(self, document: Document, task_id: str) -> None:
         """Take in a task's newest document."""
         record = load(document)
         if record is None:
             self.index.remove(task_id)
         else:
             if self.local is None:
-                self._learn_time(record)
-            claim = record.claim
-            if claim is not None:
-                self.index.put(task_id, record, document.created, 0)
-                if claim.expires < self.alarm.at:
-                    self.alarm.arm_at(claim.expires)
-            elif record.status is _COMPLETE:  # nothing comes due any more
-                self.index.put(task_id, record, document.created, 0)
+                # Kernel time is not before that of a record.
+                ahead = record.changed_at - int(self.clock.monotonic() * MICRO)
+                self._ahead = max(self._ahead, ahead)
+            if record.status is PENDING:
+                self._put_pending(task_id, record, document.created)
             else:
-                self._put_unclaimed(task_id, record, document.created)
-            if not self._is_changed:
-                self._is_changed = True
-                self.on_first_change()
+                self.index.put(task_id, record, document.created, 0)
+                if record.claim is not None:
+                    self._ring_before(record.claim.expires)
+                elif record.status is CANCELLED and self.index.children(task_id):
+                    self.start(self._cancel_parts(task_id), "tasks: cancel the parts")
+            if self.on_next_change is not None:
+                notice, self.on_next_change = self.on_next_change, None
+                notice()
             for listener in self._listeners:
                 listener(record)
-        if self.claims:
-            live = self.claims.get(task_id)
-            if live is not None:
-                live.follow(record)
-        if self._observers:
-            observers = self._observers.get(task_id)
-            if observers is not None:
-                for observer in tuple(observers.values()):
-                    observer(record)
+        live = self.claims.get(task_id)
+        if live is not None:
+            live.follow(record)
+        observers = self._observers.get(task_id)
+        if observers is not None:
+            for observer in tuple(observers.values()):
+                observer(record)
 
-    def _put_unclaimed(self, task_id: str, record: TaskRecord, seq: int) -> None:
-        """Take in a task that nobody works on: offer it, or have the alarm set."""
+    def _put_pending(self, task_id: str, record: TaskRecord, seq: int) -> None:
+        """Offer a task that nobody works on, or have the timer ring for it."""
         run_at = record.run_at
         now = run_at if run_at == record.created_at else self.now()
         self.index.put(task_id, record, seq, now)
-        is_ready = record.status is _PENDING and run_at <= now
-        if is_ready and self.queue:
+        if record.deadline is not None:
+            self._ring_before(record.deadline)
+        if run_at > now:
+            self._ring_before(run_at)
+        elif self.queue:
             self.queue.offer(record)
-        if not is_ready or record.deadline is not None:
-            self.alarm.arm_for(record, is_ready)
 
-    def _learn_time(self, record: TaskRecord) -> None:
-        """Take in that kernel time is not before that of a record."""
-        seen = record.history[-1].at if record.history else record.created_at
-        ahead = seen - int(self.clock.monotonic() * MICRO)
-        if ahead > self._ahead:
-            self._ahead = ahead
+    # --- what comes due ---------------------------------------------------------------
 
+    def _ring_before(self, at: int) -> None:
+        """Have the timer ring at a time, unless it rings before that."""
+        if at >= self._rings_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._rings_at = at
+        seconds = (at - self.now() + 2) / MICRO
+        when = self.clock.monotonic() + max(0.0, seconds)
+        self._timer = self.clock.call_at(when, self._on_time)
 
-def _nothing() -> None:
-    """Do nothing."""
+    def _ring_next(self) -> None:
+        for at in (self.index.next_due(), self.index.next_end()):
+            if at is not None:
+                self._ring_before(at)
+
+    def _on_time(self) -> None:
+        self._timer = None
+        self._rings_at = NEVER
+        now = self.now()
+        for record in self.index.promote(now):
+            self.queue.offer(record)
+        ended = self.index.ended(now, now + _AGAIN)
+        if ended:
+            self.start(self._end(ended), "tasks: what is over")
+        self._ring_next()
+
+    async def _end(self, ended: list[TaskRecord]) -> None:
+        """Commit what follows of leases and deadlines that are over."""
+        for record in ended:
+            claim_id = None if record.claim is None else record.claim.id
+            request = claim_id, self.entropy.jitter(0.0, 1.0)
+            await self._try(TIME, record.spec.id, decide_overdue, request)
+
+    async def _cancel_parts(self, task_id: str) -> None:
+        """Cancel what is not final below a task that was cancelled."""
+        reason = f"the task {task_id} it is a part of was cancelled"
+        for child in self.index.children(task_id):
+            if not child.is_settled() or child.status is ESCALATED:
+                request = (child.spec.id, OWNER.agent_id, reason)
+                await self._try(OWNER, child.spec.id, decide_cancel, request)
+
+    async def _try(
+        self, author: AgentIdentity, task_id: str, rule: Any, request: Any
+    ) -> None:
+        """Ask a rule; of what fails the index tells again, unless the task is gone."""
+        if self.closed is None:
+            try:
+                await self.apply_one(author, task_id, rule, request)
+            except SwarmError:
+                return
 
 
 def _now(view: View) -> int:

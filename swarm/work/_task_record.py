@@ -8,13 +8,14 @@ Kernel time is in microseconds, as everywhere in records.
 """
 
 import enum
+from operator import attrgetter
 from typing import Any, Final, NamedTuple, Self
 
 import attrs
 import orjson
 
 from swarm.errors import SchemaVersionError, StaleClaim
-from swarm.model import OWNER, AgentIdentity, Backoff, Document, Path, to_datetime
+from swarm.model import OWNER, AgentIdentity, Backoff, Document, Path
 from swarm.ports import decode_holders
 
 MICRO: Final = 1_000_000
@@ -49,10 +50,17 @@ class TaskStatus(enum.StrEnum):
     ESCALATED = "escalated"
 
 
-FINAL: Final = frozenset((TaskStatus.COMPLETE, TaskStatus.FAILED, TaskStatus.CANCELLED))
+PENDING: Final = TaskStatus.PENDING
+RUNNING: Final = TaskStatus.RUNNING
+COMPLETE: Final = TaskStatus.COMPLETE
+FAILED: Final = TaskStatus.FAILED
+CANCELLED: Final = TaskStatus.CANCELLED
+ESCALATED: Final = TaskStatus.ESCALATED
+
+FINAL: Final = frozenset((COMPLETE, FAILED, CANCELLED))
 """The statuses that nothing follows."""
 
-SETTLED: Final = FINAL | {TaskStatus.ESCALATED}
+SETTLED: Final = FINAL | {ESCALATED}
 """The statuses in which nobody works on a task or will by itself."""
 
 
@@ -79,7 +87,7 @@ class RecordEntry(NamedTuple):
     """One transition of a task, for the audit.
 
     Attributes:
-        step: The transition, a name of the table in `_transitions.py`.
+        step: The transition, a name of the table in `_task_rules.py`.
         status: The status after it.
         at: When, in kernel time.
         agent: The agent that did it, or whose attempt ended by it; "" for time.
@@ -143,20 +151,11 @@ class TaskSpec:
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON value."""
         return {
-            "id": self.id,
-            "kind": self.kind,
+            **{field: getattr(self, field) for field in _SPEC_FIELDS},
             "payload": orjson.Fragment(self.payload),
-            "requester": attrs.asdict(self.requester),
-            "priority": self.priority,
-            "address": self.address,
-            "key": self.key,
-            "parent": self.parent,
-            "timeout": self.timeout,
-            "max_retries": self.max_retries,
-            "backoff": [self.backoff.first, self.backoff.most],
-            "escalate_to": self.escalate_to,
-            "schema_version": self.schema_version,
             "metadata": orjson.Fragment(self.metadata),
+            "requester": attrs.asdict(self.requester),
+            "backoff": [self.backoff.first, self.backoff.most],
         }
 
     @classmethod
@@ -171,6 +170,11 @@ class TaskSpec:
                 "backoff": Backoff(*value["backoff"]),
             }
         )
+
+
+_SPEC_FIELDS: Final = tuple(
+    field.name for field in attrs.fields(TaskSpec) if field.name != "_path"
+)
 
 
 @attrs.define(eq=False, weakref_slot=False)
@@ -196,29 +200,9 @@ class ClaimRecord:
     until: int = NEVER
     token: int = 0
 
-    def renewed(self, expires: int) -> "ClaimRecord":
-        """Return it with another end."""
-        return ClaimRecord(
-            self.id,
-            self.agent,
-            self.since,
-            expires,
-            self.lease,
-            self.until,
-            self.token,
-        )
-
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON value; a token of null means the document's version."""
-        return {
-            "id": self.id,
-            "agent": self.agent,
-            "since": self.since,
-            "expires": self.expires,
-            "lease": self.lease,
-            "until": self.until,
-            "token": self.token or None,
-        }
+        return {**attrs.asdict(self), "token": self.token or None}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
@@ -278,16 +262,16 @@ class TaskRecord:
     is_escalated: bool = False
     history: tuple[RecordEntry, ...] = ()
 
+    def __lt__(self, other: Self) -> bool:
+        """Order the tasks of one commit in heaps."""
+        return self.spec.id < other.spec.id
+
     @property
     def weight(self) -> int:
         """How many bytes it holds beyond those of any record, about."""
         spec = self.spec
-        weight = 512 + len(spec.payload) + len(spec.metadata)
-        if self.partial is not None:
-            weight += len(self.partial)
-        if self.result is not None:
-            weight += len(self.result)
-        return weight
+        held = len(spec.payload) + len(spec.metadata) + len(self.partial or b"")
+        return 512 + held + len(self.result or b"")
 
     @property
     def changed_at(self) -> int:
@@ -356,7 +340,6 @@ class TaskRecord:
         spec = {field: value[field] for field in _SPEC_FIELDS}
         spec["address"] = value["submitted_to"]
         claim, progress = value["claim"], value["progress"]
-        is_complete = value["status"] == TaskStatus.COMPLETE
         return cls(
             TaskSpec.from_json(spec),
             TaskStatus(value["status"]),
@@ -368,17 +351,13 @@ class TaskRecord:
             value["address"],
             None if progress is None else Progress(**progress),
             None if value["partial"] is None else orjson.dumps(value["partial"]),
-            orjson.dumps(value["result"]) if is_complete else None,
+            orjson.dumps(value["result"]) if value["status"] == COMPLETE else None,
             value["cancel"],
             value["handoff"],
             value["is_escalated"],
             tuple(RecordEntry(**entry) for entry in value["history"]),
         )
 
-
-_SPEC_FIELDS: Final = tuple(
-    field.name for field in attrs.fields(TaskSpec) if field.name != "_path"
-)
 
 FAILURES: Final = frozenset(("retry", "fail", "escalate", "expire"))
 """The steps that end an attempt, or a task, by an error."""
@@ -441,6 +420,12 @@ def _fragment(body: bytes | None) -> orjson.Fragment | None:
     return None if body is None else orjson.Fragment(body)
 
 
-def shown(at: int | None) -> str | None:
-    """Return kernel time as ISO text, for people."""
-    return None if at is None or at >= NEVER else to_datetime(at).isoformat()
+_fields = attrgetter(*(field.name for field in attrs.fields(TaskRecord)))
+
+
+def evolve(record: TaskRecord, **changes: Any) -> TaskRecord:
+    """Return a copy of a record with other fields."""
+    new = TaskRecord(*_fields(record))
+    for name, value in changes.items():
+        setattr(new, name, value)
+    return new

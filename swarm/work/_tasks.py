@@ -14,9 +14,9 @@ from swarm.model import (
 from swarm.work._caller import Rights
 from swarm.work._claim import Claim
 from swarm.work._claiming import Claiming
-from swarm.work._ready import TaskSelector, addresses_of
 from swarm.work._submitting import id_of
 from swarm.work._task_handle import Task, TaskList, info_of
+from swarm.work._task_index import TaskSelector, addresses_of
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import TaskStatus
 from swarm.work._task_stats import TaskStats

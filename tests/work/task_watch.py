@@ -7,10 +7,7 @@ import orjson
 from swarm import Swarm
 from swarm.model import Commit, event_type
 from swarm.work._task_record import FINAL, TaskRecord, load
-from swarm.work._transitions import (
-    NEW,
-    TABLE,
-)
+from swarm.work._task_rules import NEW, TABLE
 
 EVENTS = {
     "submit": ("task.created",),
@@ -114,8 +111,8 @@ class TaskWatch:
     def check_index(self) -> None:
         """J2: each task is in exactly one place of the index."""
         index = self.manager.index
-        ready = {record.spec.id for record in index._ready}
-        later = {e[3].spec.id for e in index._later if index._is_newest(e[3])}
+        ready = {record.spec.id for record in index.ready()}
+        later = {e[2].spec.id for e in index._later if index._is_newest(e[2])}
         for task_id, record in self.tasks.items():
             if index.records.get(task_id) is not record:
                 continue

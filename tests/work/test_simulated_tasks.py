@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 
+import attrs
 import pytest
 
 from swarm import Agent, GatherError, Restart, Swarm, SwarmError, TaskError, serves
@@ -11,12 +12,11 @@ from swarm.testing import Faults, Sim, StuckError
 from swarm.work import (
     Claim,
     _claim,
-    _claim_rules,
     _claiming,
     _gather,
     _submit_rules,
-    _task_alarm,
-    _transitions,
+    _task_manager,
+    _task_rules,
 )
 from swarm.work._task_index import TaskIndex
 from swarm.work._task_record import FINAL, TaskRecord, TaskStatus
@@ -155,13 +155,13 @@ def test_planted_a_task_that_is_offered_while_it_runs_is_found(monkeypatch):
     def decide_claim(document, now, request):
         record = document and document.record
         if record is not None and record.status is TaskStatus.RUNNING:
-            record = _transitions.evolve(record, status=TaskStatus.PENDING)
+            record = _task_rules.evolve(record, status=TaskStatus.PENDING)
             document = type(document)(
                 document.path, None, record, document.version, 0, 0, document.author
             )
         return claim(document, now, request)
 
-    original, claim = TaskIndex.put, _claim_rules.decide_claim
+    original, claim = TaskIndex.put, _task_rules.decide_claim
     monkeypatch.setattr(TaskIndex, "put", put)
     monkeypatch.setattr(_claiming, "decide_claim", decide_claim)
     found("J1:", "J2:", "J3:")
@@ -180,14 +180,13 @@ def test_planted_a_completion_after_the_end_is_found(monkeypatch):
     def rescue(document, now, request):
         record = document.record
         if record.status in FINAL:
-            return _transitions.after_failure(
-                record, now, _transitions.AttemptFailure("late")
-            )
+            failure = _task_rules.AttemptFailure("late")
+            return _task_rules.after_failure(record, now, failure)
         return original(document, now, request)
 
-    original = _claim_rules.decide_rescue
+    original = _task_rules.decide_overdue
     monkeypatch.setattr(TaskIndex, "_is_newest", lambda *_: True)
-    monkeypatch.setattr(_task_alarm, "decide_rescue", rescue)
+    monkeypatch.setattr(_task_manager, "decide_overdue", rescue)
     found("J5:", "J1:", "J2:")
 
 
@@ -195,14 +194,14 @@ def test_planted_attempts_without_end_are_found(monkeypatch):
     """J8."""
 
     def after_failure(record, now, failure):
-        spec = _transitions.attrs.evolve(record.spec, max_retries=1_000)
+        spec = attrs.evolve(record.spec, max_retries=1_000)
         new, events, outcome = original(
-            _transitions.evolve(record, spec=spec), now, failure
+            _task_rules.evolve(record, spec=spec), now, failure
         )
-        return _transitions.evolve(new, spec=record.spec), events, outcome
+        return _task_rules.evolve(new, spec=record.spec), events, outcome
 
-    original = _transitions.after_failure
-    monkeypatch.setattr(_claim_rules, "after_failure", after_failure)
+    original = _task_rules.after_failure
+    monkeypatch.setattr(_task_rules, "after_failure", after_failure)
     found("J8:")
 
 

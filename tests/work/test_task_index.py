@@ -20,8 +20,6 @@ from swarm.work._task_record import (
     TaskRecord,
     TaskSpec,
     TaskStatus,
-)
-from swarm.work._transitions import (
     evolve,
 )
 
@@ -215,15 +213,14 @@ def test_a_claim_costs_the_same_among_many_tasks_and_kinds():
         spec = TaskSpec(f"t{n}", f"k.k{n % 100}")
         index.put(spec.id, TaskRecord(spec, TaskStatus.PENDING, n, n), n, 20_000)
     looked = 0
-    original = index._ready._is_valid
+    original = index._is_newest
 
     def counting(record):
         nonlocal looked
         looked += 1
         return original(record)
 
-    index._ready._is_valid = counting
-    for lane in index._ready._lanes.values():
+    for lane in index._lanes.values():
         lane._is_valid = counting
     selector = TaskSelector("k.*", ("",))
     index.pick(selector)
@@ -241,14 +238,14 @@ def test_a_claim_by_a_pattern_costs_the_same_after_many_tasks_were_given_back():
     selector = TaskSelector("k.*", ("",))
     index.pick(selector)
     looked = 0
-    original = index._ready._is_valid
+    original = index._is_newest
 
     def counting(record):
         nonlocal looked
         looked += 1
         return original(record)
 
-    for lane in index._ready._lanes.values():
+    for lane in index._lanes.values():
         lane._is_valid = counting
     for _ in range(1_000):
         record = index.pick(selector)

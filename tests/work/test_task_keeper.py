@@ -3,7 +3,7 @@ import pytest
 
 from swarm.model import Path
 from swarm.work import Schedules, TaskKeeper, TaskOptions
-from swarm.work._health import Facts, HealthLimits, health_of
+from swarm.work._health import Facts, health_of
 from swarm.work._task_keeper import HEALTH, METRICS
 from tests.support.work import KERNELS, offices, quiet
 
@@ -127,12 +127,12 @@ def judged(**facts):
         Facts(
             **{
                 "now": 100_000_000,
+                "patience": 60_000_000,
                 "oldest_due": {},
                 "is_served": lambda address, kind: False,
                 **facts,
             }
-        ),
-        HealthLimits(60_000_000),
+        )
     )
 
 

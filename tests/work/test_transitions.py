@@ -9,29 +9,7 @@ from hypothesis import strategies as st
 from swarm.errors import InvalidTransition, NotFound, StaleClaim
 from swarm.model import OWNER, Backoff, Document
 from swarm.ports import KEEP
-from swarm.work._claim_rules import (
-    ClaimRequest,
-    Right,
-    decide_cancelled,
-    decide_claim,
-    decide_complete,
-    decide_fail,
-    decide_give_back,
-    decide_progress,
-    decide_renew,
-    decide_rescue,
-    decide_update,
-)
-from swarm.work._manual_rules import (
-    decide_cancel,
-    decide_expire,
-    decide_reopen,
-    decide_resolve,
-)
-from swarm.work._submit_rules import (
-    Submission,
-    decide_submit,
-)
+from swarm.work._submit_rules import Submission, decide_submit
 from swarm.work._task_record import (
     FINAL,
     KEPT_ENTRIES,
@@ -42,10 +20,23 @@ from swarm.work._task_record import (
     load,
     task_path,
 )
-from swarm.work._transitions import (
+from swarm.work._task_rules import (
     NEW,
     TABLE,
     AttemptFailure,
+    ClaimRequest,
+    Right,
+    decide_cancel,
+    decide_claim,
+    decide_complete,
+    decide_fail,
+    decide_give_back,
+    decide_overdue,
+    decide_progress,
+    decide_renew,
+    decide_reopen,
+    decide_resolve,
+    decide_update,
 )
 
 SECOND = 1_000_000
@@ -106,11 +97,10 @@ STEPS = {
     "snooze": lambda b: b.ask(decide_give_back, (b.right, "snooze", SECOND, "")),
     "release": lambda b: b.ask(decide_give_back, (b.right, "release", 0, "")),
     "cancel": lambda b: b.ask(decide_cancel, ("t", "bo", "why")),
-    "cancelled": lambda b: b.ask(decide_cancelled, b.right),
     "reopen": lambda b: b.ask(decide_reopen, ("t", "bo")),
     "resolve": lambda b: b.ask(decide_resolve, ("t", "bo", b"2")),
-    "rescue": lambda b: b.ask(decide_rescue, ("t", b.right.claim_id, 0.5)),
-    "expire": lambda b: b.ask(decide_expire, None),
+    "rescue": lambda b: b.ask(decide_overdue, (b.right.claim_id, 0.5)),
+    "expire": lambda b: b.ask(decide_overdue, (None, 0.5)),
     "wait": lambda b: setattr(b, "now", b.now + 20 * SECOND),
     "wait long": lambda b: setattr(b, "now", b.now + 1_000 * SECOND),
 }
@@ -196,7 +186,7 @@ def test_a_step_by_hand_that_the_table_does_not_have_is_refused(status, step):
 WORKERS = ("complete", "fail", "progress", "update", "renew", "snooze", "release")
 
 
-@pytest.mark.parametrize("step", [*WORKERS, "cancelled"])
+@pytest.mark.parametrize("step", WORKERS)
 @pytest.mark.parametrize(
     "status", [s for s in TaskStatus if s is not TaskStatus.RUNNING]
 )
@@ -208,7 +198,7 @@ def test_what_only_a_live_claim_may_do_is_refused_without_one(status, step):
     assert bench.document is document
 
 
-@pytest.mark.parametrize("step", [*WORKERS, "cancelled"])
+@pytest.mark.parametrize("step", WORKERS)
 def test_a_claim_whose_lease_is_over_can_do_nothing(step):
     bench = Bench()
     bench.claim(lease=30)

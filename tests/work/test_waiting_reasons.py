@@ -2,7 +2,7 @@
 
 from swarm import Swarm
 from swarm.system import coordinator_of
-from swarm.work._why import count_reasons, why
+from swarm.work._health import count_reasons, why
 from tests.support.virtual_loop import virtual
 
 

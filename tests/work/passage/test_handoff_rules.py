@@ -27,15 +27,6 @@ from swarm.errors import (
 )
 from swarm.model import AgentIdentity, Backoff, HandoffRequested, Path, event_type
 from swarm.work import _handoff_rules as rules
-from swarm.work._claim_rules import (
-    ClaimRequest,
-    Right,
-    decide_claim,
-    decide_complete,
-    decide_fail,
-    decide_give_back,
-    decide_rescue,
-)
 from swarm.work._handoff_record import (
     FOLLOWING,
     HandoffRecord,
@@ -45,16 +36,17 @@ from swarm.work._handoff_record import (
     load_handoff,
 )
 from swarm.work._stored import stored
-from swarm.work._submit_rules import (
-    Submission,
-    decide_submit,
-)
+from swarm.work._submit_rules import Submission, decide_submit
 from swarm.work._task_record import TaskSpec, load, task_path
-from swarm.work._transitions import (
+from swarm.work._task_rules import (
     AttemptFailure,
-)
-from swarm.work._with_handoff import (
-    decide_with_handoff,
+    ClaimRequest,
+    Right,
+    decide_claim,
+    decide_complete,
+    decide_fail,
+    decide_give_back,
+    decide_overdue,
 )
 from tests.work.passage.views import DictView
 
@@ -96,10 +88,9 @@ class Office:
         return f"{prefix}-{self.count}"
 
     def settle(self, task_id: str, decide: Any, request: Any) -> Any:
+        path = task_path(task_id)
         return self.view.apply(
-            decide_with_handoff(
-                self.view, task_path(task_id), decide, request, rules.follow_task
-            )
+            rules.decide_with_handoff(self.view, path, decide, request)
         )
 
     def submit(self, task_id: str = "t-1", **options: Any) -> None:
@@ -260,7 +251,7 @@ def test_the_sender_cannot_hand_over_what_it_has_lost(office):
     office.view.now += LEASE
     with pytest.raises(StaleClaim):
         office.accept(handoff, "bo")
-    office.settle("t-1", decide_rescue, ("t-1", right.claim_id, 0.0))
+    office.settle("t-1", decide_overdue, (right.claim_id, 0.0))
     assert office.task().status == "pending"
     assert office.handoff(handoff).status == "withdrawn"
 
@@ -271,7 +262,7 @@ def test_the_death_of_the_receiver_leads_back_to_the_queue(office):
     handoff = office.offer(right, "ada", "bo")
     office.accept(handoff, "bo")
     office.view.now += LEASE
-    office.settle("t-1", decide_rescue, ("t-1", office.right().claim_id, 0.0))
+    office.settle("t-1", decide_overdue, (office.right().claim_id, 0.0))
     assert office.task().status == "pending"
     assert office.handoff(handoff).status == "failed"
     assert office.view.events[-1][1].outcome == "failed"
@@ -431,7 +422,7 @@ class HandoffMachine(RuleBasedStateMachine):
             self.open = None
         if claim is not None and claim.expires <= now:
             office = self.office
-            office.settle("t-1", decide_rescue, ("t-1", claim.id, 0.0))
+            office.settle("t-1", decide_overdue, (claim.id, 0.0))
             self.lose()
             self.final = office.task().is_settled()
 

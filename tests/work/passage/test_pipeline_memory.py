@@ -6,7 +6,7 @@ from swarm.model import Path
 from swarm.work import TaskStatus
 from swarm.work import _pipeline_rules as rules
 from swarm.work._pipeline_graph import RunRecord, StageShape
-from swarm.work._transitions import evolve
+from swarm.work._task_record import evolve
 from tests.work.passage.views import ADA, DictView
 
 RUN = RunRecord(

@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 from swarm.model import AgentIdentity, Document, Path
 from swarm.ports import Kernel, LocalKernel, Pause, Ruling, Runtime
 from swarm.work._handoff_record import handoff_path, scope_of
+from swarm.work._handoff_rules import decide_with_handoff
 from swarm.work._task_index import TaskIndex
 from swarm.work._task_record import task_path
-from swarm.work._transitions import HandoffPending
-from swarm.work._with_handoff import OnClaimEnd, decide_with_handoff
+from swarm.work._task_rules import HandoffPending
 
 R = TypeVar("R")
 
@@ -28,16 +28,10 @@ class TaskCommitter:
         runtime: What surrounds the swarm.
         index: What this process knows of the tasks.
         start: Runs a coroutine in an owned task.
-        on_claim_end: What the end of a claim means to the task's handoff.
     """
 
     def __init__(
-        self,
-        kernel: Kernel,
-        runtime: Runtime,
-        index: TaskIndex,
-        start: Start,
-        on_claim_end: OnClaimEnd,
+        self, kernel: Kernel, runtime: Runtime, index: TaskIndex, start: Start
     ) -> None:
         """Ask the rules of the tasks in `kernel`."""
         self.kernel: Kernel = kernel
@@ -46,7 +40,6 @@ class TaskCommitter:
         self.pause: Pause | None = runtime.pause
         self.index: TaskIndex = index
         self.start: Start = start
-        self.on_claim_end: OnClaimEnd | None = on_claim_end
 
     async def apply_one(
         self,
@@ -67,7 +60,7 @@ class TaskCommitter:
             document = await self.kernel.find(handoff_path(error.handoff))
             with scope_of(document):
                 commit, outcome = await self.kernel.apply(
-                    author, decide_with_handoff, path, rule, request, self.on_claim_end
+                    author, decide_with_handoff, path, rule, request
                 )
         return 0 if commit is None else commit.revision, outcome
 
@@ -86,7 +79,7 @@ class TaskCommitter:
         except HandoffPending as error:
             with scope_of(local.find_now(handoff_path(error.handoff))):
                 commit, outcome = local.apply_now(
-                    author, decide_with_handoff, path, rule, request, self.on_claim_end
+                    author, decide_with_handoff, path, rule, request
                 )
         return 0 if commit is None else commit.revision, outcome
 
