@@ -39,7 +39,11 @@ from swarm.state import Policy
 
 
 class Coordination:
-    """The locks, semaphores and barriers of one swarm."""
+    """The locks, semaphores and barriers of one swarm.
+
+    Attributes:
+        lock: Returns an identity's handle on the lock of a name.
+    """
 
     def __init__(
         self,
@@ -88,15 +92,13 @@ class Coordination:
         )
         graph.joins = TaskJoins(core.sessions, core.life, _has_queue)
         self._locks = LockTerms(core, lock_ttl, lock_aging, lock_delay)
+        self.lock: Callable[[AgentIdentity, str], LockHandle]
+        self.lock = partial(LockHandle, self._locks)
         self._semaphores = SemaphoreTerms(core, lock_ttl)
         self._barriers = BarrierTerms(core)
         self._cycles: CycleWatch | None = None
 
     # --- what users hold --------------------------------------------------------------
-
-    def lock(self, identity: AgentIdentity, name: str) -> LockHandle:
-        """Return a handle on the lock called `name`."""
-        return LockHandle(self._locks, identity, name)
 
     def locks(self, identity: AgentIdentity) -> Locks:
         """Return all locks, as `identity` may see them."""

@@ -33,7 +33,7 @@ from swarm.ports import (
     View,
     current_activity,
     current_runtime,
-    current_task,
+    task_getter,
 )
 
 R = TypeVar("R")
@@ -138,6 +138,7 @@ class Sessions:
         "_count",
         "_end",
         "_of_tasks",
+        "_task",
         "_turn",
         "expected",
         "of_turns",
@@ -158,6 +159,7 @@ class Sessions:
         """
         self._end = end
         self._turn = turn
+        self._task = task_getter(asyncio.get_running_loop())
         self._of_tasks: dict[asyncio.Task[Any], Session] = {}
         self.of_turns: dict[Hashable, Session] = {}
         self.expected: dict[Session, None] = {}
@@ -179,7 +181,7 @@ class Sessions:
                         self._named(str(turn)), turn
                     )
                 return session
-        task = current_task()
+        task = self._task()
         if task is None:
             return Session("a callback")  # nothing tells when it ends
         return self._of_tasks.get(task) or self.of_task(task)

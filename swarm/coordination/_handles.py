@@ -337,8 +337,10 @@ class LockHandle(Enterable):
         """
         is_usual = mode == "exclusive" and ttl is None and timeout is None
         if is_usual and priority is Priority.NORMAL and renew and not reentrant:
-            spec = self._terms.usual(self.name, self._identity, is_entering=False)
-            return Acquisition(self._manager, spec)
+            usual = self._terms.awaited.get(self.name)
+            if usual is None or usual.identity is not self._identity:
+                usual = self._terms.usual(self.name, self._identity, is_entering=False)
+            return Acquisition(self._manager, usual)
         spec = self._terms.spec(
             self.name,
             self._identity,

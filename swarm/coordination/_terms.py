@@ -105,7 +105,8 @@ class LockTerms:
         aging: How many seconds of waiting make up for one step of priority.
         delay: How long a lock stays closed when its holder lost it, in microseconds.
         paths: Where the documents of the newest names stand.
-        entered: What `async with` takes, by the name of the lock.
+        awaited: What `acquire()` asks for, by the name of the lock.
+        entered: What `async with` takes, likewise.
     """
 
     def __init__(self, core: Core, ttl: float, aging: float, delay: float) -> None:
@@ -119,7 +120,7 @@ class LockTerms:
         self.aging = aging
         self.delay: int = to_micro(delay) if delay else 0
         self.paths: dict[str, Path] = {}
-        self._awaited: dict[str, AcquireSpec] = {}
+        self.awaited: dict[str, AcquireSpec] = {}
         self.entered: dict[str, AcquireSpec] = {}
 
     def path(self, name: str) -> Path:
@@ -148,7 +149,7 @@ class LockTerms:
         Raises:
             AccessDenied: the policy does not let the identity hold it.
         """
-        known = self.entered if is_entering else self._awaited
+        known = self.entered if is_entering else self.awaited
         spec = known.get(name)
         if spec is None or spec.identity is not identity:
             spec = self.spec(name, identity)

@@ -32,7 +32,7 @@ from swarm.errors import (
     NotFound,
 )
 from swarm.model import TIME, Path
-from swarm.ports import may_be_eager, one_loop_turn
+from swarm.ports import one_loop_turn
 
 
 class Waiter:
@@ -163,7 +163,7 @@ class Waiter:
         core, future, party = self._core, self._future, self.session.party
         graph = core.graph
         try:
-            if may_be_eager():
+            if core.loop.get_task_factory() is not None:  # `may_be_eager`
                 await one_loop_turn()
                 if self.is_decided:
                     return await future

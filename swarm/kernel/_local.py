@@ -17,9 +17,10 @@ from swarm.kernel._follow import Followers, LogReader
 from swarm.kernel._listeners import Listener, Listeners
 from swarm.kernel._log import ENTRY_BYTES, Log, held_by
 from swarm.kernel._restore import replay, restore, retained
-from swarm.kernel._versions import Versions
+from swarm.kernel._tree import Versions
 from swarm.kernel._views import LiveView, PastView
 from swarm.model import (
+    DOCUMENT_BYTES,
     TIME,
     AgentIdentity,
     Announcement,
@@ -49,6 +50,7 @@ R = TypeVar("R")
 
 _running: Final = current_activity.get
 _NORMAL: Final = int(Priority.NORMAL)
+_RECORD_BYTES: Final = 2 * DOCUMENT_BYTES
 _EVENT_BYTES: Final = 256
 """What a payload is taken to keep in memory, besides the weight it is given."""
 
@@ -203,7 +205,13 @@ class LocalTree:
                 at = self._at  # H3
             made = self._versions.write_record(path, old, record, revision, at, author)
             last = made.previous
-            size = ENTRY_BYTES if last is None else ENTRY_BYTES + last.size
+            size = ENTRY_BYTES
+            if last is not None:
+                held = last.record  # `last.size`, written out
+                if held is not None:
+                    size += _RECORD_BYTES + getattr(held, "weight", 0)
+                else:
+                    size += DOCUMENT_BYTES + len(last.body or b"")
             self._log_commit(revision, at, author, (made,), (), size, None, events)
             return revision, outcome
         if not events:

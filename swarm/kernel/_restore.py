@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from swarm.kernel._log import Log
-from swarm.kernel._versions import Versions
+from swarm.kernel._tree import Versions
 from swarm.model import Commit, Document
 
 

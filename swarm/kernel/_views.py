@@ -5,8 +5,7 @@ from typing import Protocol
 
 from swarm.errors import Compacted
 from swarm.kernel._log import Log
-from swarm.kernel._tree import Tree
-from swarm.kernel._versions import Versions
+from swarm.kernel._tree import Tree, Versions
 from swarm.model import Document, Path, living
 
 

@@ -88,6 +88,7 @@ from swarm.ports._system import (
     current_task,
     may_be_eager,
     one_loop_turn,
+    task_getter,
 )
 
 __all__ = [
@@ -164,6 +165,7 @@ __all__ = [
     "run_at_once",
     "standing",
     "structuring",
+    "task_getter",
     "unknown_event_class",
     "unstructured",
 ]

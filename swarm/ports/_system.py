@@ -5,6 +5,7 @@ import sys
 import types
 from asyncio.events import _get_running_loop
 from collections.abc import Callable, Coroutine, Generator
+from functools import partial
 from typing import Any, Final, Protocol
 
 from swarm.ports._clock import Clock
@@ -13,6 +14,12 @@ from swarm.ports._runtime import Runtime
 
 if sys.version_info >= (3, 12):
     current_task = asyncio.current_task
+
+    def task_getter(
+        loop: asyncio.AbstractEventLoop,
+    ) -> Callable[[], asyncio.Task[Any] | None]:
+        """Return `current_task` for one loop, without a Python call of its own."""
+        return partial(current_task, loop)
 else:
     from asyncio.tasks import _current_tasks  # type: ignore[attr-defined]
 
@@ -20,6 +27,12 @@ else:
         """Return the running task: `asyncio.current_task`, in half its time."""
         task: asyncio.Task[Any] | None = _current_tasks.get(_get_running_loop())
         return task
+
+    def task_getter(
+        loop: asyncio.AbstractEventLoop,
+    ) -> Callable[[], asyncio.Task[Any] | None]:
+        """Return `current_task` for one loop, without a Python call of its own."""
+        return partial(_current_tasks.get, loop)
 
 
 class System(Protocol):

@@ -1,8 +1,9 @@
 """`Surface`: everything that one identity can do with an open swarm."""
 
+from asyncio.events import _get_running_loop
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Never, Self, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, Final, Never, Self, TypeVar, TypeVarTuple
 
 from swarm.agents import (
     Actor,
@@ -27,7 +28,7 @@ from swarm.coordination import (
 )
 from swarm.model import ROOT, AgentIdentity, Displayable, Path, Priority
 from swarm.state import StateHandle, home
-from swarm.system._coordinator import Coordinator
+from swarm.system._coordinator import Coordinator, Phase
 from swarm.system._drawings import TimelineDrawing, TraceDrawing, observability
 from swarm.system._explain import Explanation, explain_agents
 from swarm.system._singleton import spawn_singleton
@@ -48,6 +49,8 @@ if TYPE_CHECKING:  # a hello world loads neither
 
 A = TypeVar("A", bound=Actor)
 Ts = TypeVarTuple("Ts")
+
+_OPEN: Final = Phase.OPEN
 
 
 class Surface(Displayable):
@@ -74,7 +77,11 @@ class Surface(Displayable):
     def _open(self) -> Coordinator:
         """Return the coordinator of an open swarm."""
         coordinator = self._coordinator
-        coordinator.check()
+        if (
+            coordinator.phase is not _OPEN
+            or _get_running_loop() is not coordinator.loop
+        ):
+            coordinator.check()
         return coordinator
 
     @property
