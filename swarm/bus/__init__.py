@@ -45,6 +45,9 @@ asyncio.run(main())
 - It waits only for full streams with `overflow="block"`, first come, first served at
   each stream. If the reader of the stream waits for the publisher in turn, the wait
   that closes the cycle raises `DeadlockError`.
+- A payload is JSON: text, numbers, booleans, None, `datetime`, and lists, dicts, attrs
+  classes, dataclasses and enums of these. Anything else is an `InvalidValue` that names
+  the field, on every store. A payload that can change is copied.
 - `key=` publishes once: an event of the same type, publisher and key of the last two
   minutes makes it a duplicate. `guard=` publishes only while a lease holds.
 - `state.*`, `agent.*`, `lock.*` and `system.config_changed` are announced by the

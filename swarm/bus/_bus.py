@@ -273,7 +273,7 @@ class HandlerRecipient(Recipient, Subscription):
             return False
         item = QueuedEvent(event, 0.0)
         item.failures = 1
-        failures.bury(self.name, self.identity, item, error)
+        failures.give_up(self.name, self.identity, item, error)
         return True
 
     @abstractmethod
@@ -493,8 +493,8 @@ class Bus:
         lines = [recipient._describe() for recipient in self._recipients]
         lines.extend(self.holds.describe())
         failures = self.failures
-        if failures.buried:
-            lines.append(f"dead letters so far: {failures.buried}; the newest")
+        if failures.written:
+            lines.append(f"dead letters so far: {failures.written}; the newest")
             lines.extend(
                 f"  {letter.id} ({letter.written.type}) after {letter.attempts} "
                 f"attempts: {letter.error}"

@@ -93,7 +93,8 @@ class Events(Displayable):
         served. Cancelling the wait publishes nothing.
 
         Args:
-            payload: An instance of an `@event` class.
+            payload: An instance of an `@event` class, of JSON values. It is copied if
+                it can change.
             key: Publish only if this publisher has published no event of this type and
                 key of late (`BusOptions.dedupe_seconds`). The key is a name in the
                 tree, at `receipts.<type>.<publisher>.<key>`.
@@ -101,6 +102,7 @@ class Events(Displayable):
 
         Raises:
             TypeError: The payload is not an event.
+            InvalidValue: JSON cannot hold the payload, or it cannot be copied.
             AccessDenied: Only the swarm itself announces this event: one of the state,
                 of agents, of locks or of the configuration.
             StaleLease: The guard is a lease that does not hold any more.

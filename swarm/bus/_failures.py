@@ -139,7 +139,7 @@ class FailureSink:
 
     Attributes:
         silent: Failures without an alert.
-        buried: Dead letters written so far.
+        written: Dead letters written so far.
         recent: The newest dead letters, for `explain`.
     """
 
@@ -156,7 +156,7 @@ class FailureSink:
         )
         self._overflowed = 0
         self.silent: int = 0
-        self.buried: int = 0
+        self.written: int = 0
         self.recent: deque[DeadLetter] = deque(maxlen=10)
 
     @property
@@ -168,7 +168,7 @@ class FailureSink:
         """Return whether every failure so far is committed."""
         return not self._is_running
 
-    def bury(
+    def give_up(
         self,
         name: str,
         identity: AgentIdentity,
@@ -296,7 +296,7 @@ class FailureSink:
             await self._folder.reserve(is_quiet=failure.alert is None)
             letter = failure.letter()
             if await self._commit_letter(failure, letter, events):
-                self.buried += 1
+                self.written += 1
                 self.recent.append(letter)
             else:
                 self._folder.give_back()
@@ -311,12 +311,12 @@ class FailureSink:
     ) -> bool:
         """Commit a dead letter; False: another subscription has the name and event."""
         kernel, offsets, item = self._host.kernel, failure.offsets, failure.item
-        burial = Write(letter.path, record=letter)
+        write = Write(letter.path, record=letter)
         if offsets is None or item is None:
-            await kernel.commit(OWNER, [burial], events=events)
+            await kernel.commit(OWNER, [write], events=events)
             return True
         while True:
-            made = offsets.to_commit([item], burial)
+            made = offsets.to_commit([item], write)
             try:
                 with offsets.under_way():
                     commit = await kernel.commit(
@@ -381,7 +381,7 @@ class DeadLetters:
         self._may_read = host.reader_of(identity)
 
     def __repr__(self) -> str:
-        return f"<DeadLetters: {self._failures.buried} so far>"
+        return f"<DeadLetters: {self._failures.written} so far>"
 
     @property
     def forgotten(self) -> int:

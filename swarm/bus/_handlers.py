@@ -223,7 +223,7 @@ class HandlerSubscription(Intake):
             if fate is Fate.IGNORED:
                 failures.complain(self.name, item.event, error, "handler-failed")
             elif fate is Fate.DEAD:
-                failures.bury(self.name, self.identity, item, error, self.offsets)
+                failures.give_up(self.name, self.identity, item, error, self.offsets)
         self._refill()  # events that wait for a retry make room for others
         self.wake()
 

@@ -130,7 +130,7 @@ class Intake(HandlerRecipient):
     def _give_up(self, item: QueuedEvent, error: BaseException) -> None:
         """Make a dead letter of an event that no handler was called with."""
         self.queue.dead += 1
-        self.bus.failures.bury(self.name, self.identity, item, error, self.offsets)
+        self.bus.failures.give_up(self.name, self.identity, item, error, self.offsets)
 
     # --- from the log -------------------------------------------------------------
 

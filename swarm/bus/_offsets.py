@@ -308,7 +308,7 @@ class OffsetCommitter:
         return self._progress.has_done(place)
 
     def took(self, place: Place) -> None:
-        """Note an event that was taken in; it is open until `finished` or buried."""
+        """Note an event that was taken in; it is open until it is done or given up."""
         self._progress.take(place)
 
     def finished(self, items: Iterable[QueuedEvent]) -> None:
@@ -318,23 +318,23 @@ class OffsetCommitter:
             self._end(item)
 
     def to_commit(
-        self, items: Sequence[QueuedEvent] = (), burial: Write | None = None
+        self, items: Sequence[QueuedEvent] = (), letter: Write | None = None
     ) -> OffsetCommit:
         """Return the write that says that `items` are done.
 
         Args:
             items: Events that were handled, or given up.
-            burial: The dead letter that an event became.
+            letter: The dead letter that an event became.
         """
         letters = list(self._answered)
         letters += [item.letter for item in items if item.letter is not None]
         position = self._position(items)
         writes = [Write(self._path, record=position)]
         writes += [
-            Write(path) for path in letters if burial is None or path != burial.path
+            Write(path) for path in letters if letter is None or path != letter.path
         ]
-        if burial is not None:
-            writes.append(burial)
+        if letter is not None:
+            writes.append(letter)
         conditions = (Expect(self._path, self._version),)
         return OffsetCommit(writes, conditions, position, items, letters, self.unsaved)
 

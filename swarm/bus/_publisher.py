@@ -18,6 +18,7 @@ from swarm.errors import ConflictError, InvalidPath, InvalidValue, LimitExceeded
 from swarm.model import (
     EVENT_TYPE,
     OWNER,
+    UNKNOWN,
     AgentIdentity,
     Event,
     Path,
@@ -25,7 +26,6 @@ from swarm.model import (
     event_type,
     is_fixed,
     shown,
-    weigh,
 )
 from swarm.ports import (
     Condition,
@@ -36,6 +36,7 @@ from swarm.ports import (
     conditions_of,
     current_activity,
     current_cause,
+    structuring,
 )
 
 _new_tuple: Final = tuple.__new__  # a NamedTuple's own `__new__` takes twice the time
@@ -81,12 +82,12 @@ class Publisher:
         Raises:
             TypeError: The payload is not an event.
             AccessDenied: Only the swarm itself announces events of this type.
-            InvalidValue: It is mutable and cannot be copied.
+            InvalidValue: It is not JSON; or it is mutable and cannot be copied.
             LimitExceeded: It is too large, or too many events led to it.
         """
         weight = self._route(payload).measure(payload)
         if weight > self._limit:
-            payload, weight = self._settled(payload)
+            payload, weight = self._settled(payload, weight)
         if current_activity.get() is not None:
             self._check_depth()
         return payload, weight
@@ -96,14 +97,14 @@ class Publisher:
 
         Raises:
             TypeError: The payload is not an event.
-            InvalidValue: It is mutable and cannot be copied.
+            InvalidValue: It is not JSON; or it is mutable and cannot be copied.
             LimitExceeded: It is too large, or too many events led to it.
         """
         local, bus = self._local, self._bus
         route = bus.routes.get(payload.__class__) or self._route(payload)
         weight = route.measure(payload)
         if weight > self._limit:
-            payload, weight = self._settled(payload)
+            payload, weight = self._settled(payload, weight)
         if local is None or (self._crowded and route.blocking):
             return None
         if current_activity.get() is not None:
@@ -186,16 +187,45 @@ class Publisher:
         event_type(type(payload))
         return self._bus.route(type(payload))
 
-    def _settled(self, payload: Any) -> tuple[Any, int]:
-        """Return an isolated payload and its size, about (G9)."""
-        weight = weigh(payload, self._limit)
+    def _settled(self, payload: Any, weight: int) -> tuple[Any, int]:
+        """Return an isolated payload and its size in bytes (G9).
+
+        A payload with more than short text and numbers in its fields has to be JSON,
+        so that every store and process can hold it.
+        """
+        if weight == UNKNOWN:
+            weight = len(self._written(payload))
         if weight > self._limit:
             raise LimitExceeded(
                 f"the payload of an event holds at most {self._limit} bytes "
                 f"(BusOptions.payload_bytes); this one of {event_type(payload)} has "
-                "more; store it elsewhere, and publish where"
+                f"{weight}; store it elsewhere, and publish where"
             )
         return (payload if is_fixed(payload) else _copied(payload)), weight
+
+    def _written(self, payload: Any) -> bytes:
+        """Return a payload as JSON.
+
+        Raises:
+            InvalidValue: JSON cannot hold it.
+            LimitExceeded: It nests too deep, or is too large for any document.
+        """
+        try:
+            told = structuring().unstructure(payload, unstructure_as=type(payload))
+            return self._bus.host.codec.encode(told)
+        except RecursionError:
+            raise LimitExceeded(
+                f"the payload of this {event_type(payload)} nests too deep (Limits."
+                "depth)"
+            ) from None
+        except LimitExceeded as error:
+            error.add_note(f"it is the payload of an event, {event_type(payload)}")
+            raise
+        except Exception as error:
+            raise InvalidValue(
+                "the payload of an event has to be JSON, for stores and other "
+                f"processes; {event_type(payload)}: {text_of(error)}"
+            ) from error
 
     def _check_depth(self) -> None:
         cause = current_cause()

@@ -16,7 +16,7 @@ from swarm.bus._contracts import BusHost, Settled, Subscription, SubscriptionSco
 from swarm.bus._history import LogFeed, just_before
 from swarm.bus._patterns import Selector
 from swarm.bus._records import Overflow, SubscriptionStats
-from swarm.errors import Closed, InvalidTransition, Lagged
+from swarm.errors import InvalidTransition, Lagged
 from swarm.model import AgentIdentity, Event, check_choice, check_whole
 from swarm.ports import current_activity, current_task
 
@@ -281,9 +281,16 @@ class EventStream(Recipient, Subscription, Generic[E]):
             raise error
         if self._status == "cancelled":
             raise StopAsyncIteration
-        if not self._entered:
-            raise Closed("enter it first: async with swarm.events.subscribe(...) as s")
+        self._check()
         return None
+
+    def _check(self) -> None:
+        super()._check()
+        if not self._entered:
+            raise InvalidTransition(
+                f"{self!r} was not entered, so it gets no events: async with "
+                "swarm.events.subscribe(...) as stream"
+            )
 
     @property
     def stats(self) -> SubscriptionStats:

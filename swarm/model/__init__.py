@@ -88,7 +88,6 @@ from swarm.model._payload import (
     is_fixed,
     measure_of,
     private,
-    weigh,
 )
 from swarm.model._reserved import RESERVED, is_reserved
 from swarm.model._state_event import (
@@ -220,6 +219,5 @@ __all__ = [
     "to_datetime",
     "told",
     "type_name",
-    "weigh",
     "with_trace",
 ]

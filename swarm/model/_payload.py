@@ -2,20 +2,16 @@
 
 Both are found from the values, because annotations are not checked: a field
 annotated `tuple[str, ...]` may well hold a list. Most fields hold numbers and short
-text, so a function that looks for exactly that is compiled for each class, once, as
-attrs does for `__init__`; only what else there is has to be walked.
+text, which JSON holds and nothing changes. So a function that looks for exactly that
+is compiled for each class, once, as attrs does for `__init__`. Only other payloads are
+written as JSON when they are published, to see that they can be, and walked.
 """
 
 import copy
 import datetime
-import decimal
 import enum
 import keyword
-import sys
-from collections import deque
-from collections.abc import Callable, Mapping
-from collections.abc import Set as AbstractSet
-from dataclasses import is_dataclass
+from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -24,24 +20,15 @@ from swarm.model._event_type import EVENT_TYPE
 from swarm.model._identity import AgentIdentity
 
 Measure: TypeAlias = Callable[[Any], int]
-"""How many bytes the text and the like in a payload's fields take; `UNKNOWN` if there
-is something else in them."""
+"""How many bytes the text in a payload's fields takes; `UNKNOWN` if the fields hold
+more than text, numbers that JSON holds, booleans, None and times."""
 
 UNKNOWN: Final = 2**62
-"""More than any payload weighs: its values have to be walked (`weigh`, `is_fixed`)."""
+"""More than any payload weighs: the values of the fields have to be walked."""
 
 _MEASURE: Final = "__swarm_measure__"
-_EACH: Final = 8  # bytes that a number, or a place in a container, is taken to be
-_FOLDERS: Final = (list, tuple, set, frozenset, deque)
-_MOMENTS: Final = (
-    datetime.datetime,
-    datetime.date,
-    datetime.time,
-    datetime.timedelta,
-    datetime.timezone,
-)
-_SMALL_ATOMS: Final = frozenset((bool, float, complex, type(None), *_MOMENTS))
-_ATOMS: Final = _SMALL_ATOMS | {int, str, bytes, decimal.Decimal, type(Ellipsis)}
+_SMALL_ATOMS: Final = frozenset((bool, type(None), datetime.datetime, datetime.date))
+_ATOMS: Final = frozenset((int, float, str, bytes, *_SMALL_ATOMS))
 """Classes (not their subclasses) whose instances never change and hold nothing."""
 
 
@@ -58,18 +45,20 @@ def measure_of(cls: type[Any]) -> Measure:
     return measure
 
 
-# Up to 2**29 Python compares numbers in one step; from 2**63 on they weigh something.
+# Up to 2**29 Python compares numbers in one step. From 2**63 on, JSON may not hold
+# them; nor does it hold NaN and infinity, which minus themselves are not 0.
 _HEAD: Final = "def measure(payload, atoms=atoms, long=long, unknown=unknown):"
 _FIELD: Final = """
     value = {field}
     cls = value.__class__
     if cls is int:
-        if value > 536870912 or value < -536870912:
-            size += value.bit_length() >> 6 << 3
+        if (value > 536870912 or value < -536870912) and value.bit_length() > 63:
+            return unknown
     elif cls is str:
         size += len(value) if value.isascii() else long(value)
-    elif cls is bytes:
-        size += len(value)
+    elif cls is float:
+        if value - value:
+            return unknown
     elif cls not in atoms:
         return unknown"""
 
@@ -97,34 +86,6 @@ def _compile(cls: type[Any]) -> Measure:
 # --- for everything else ---------------------------------------------------
 
 
-def weigh(value: object, limit: int) -> int:
-    """Return the size of a value and all in it, but no further than a little beyond
-    the limit.
-    """  # noqa: D205
-    size = -_EACH  # the value itself
-    left: list[Any] = [value]
-    while left and size <= limit:
-        item = left.pop()
-        size += _EACH
-        if isinstance(item, str):
-            size += _length(item)
-        elif isinstance(item, (bytes, bytearray)):
-            size += len(item)
-        elif isinstance(item, Mapping):
-            left += item.keys()
-            left += item.values()
-        elif isinstance(item, (*_FOLDERS, AbstractSet)):
-            left += item
-        elif isinstance(item, int):
-            size += item.bit_length() >> 3
-        elif item.__class__ in _ATOMS:
-            size += sys.getsizeof(item, _EACH) if type(item) is decimal.Decimal else 0
-        elif not isinstance(item, enum.Enum):
-            left += (inner := _inside(item))
-            size += 0 if inner else sys.getsizeof(item, _EACH)
-    return size
-
-
 def is_fixed(value: object) -> bool:
     """Return whether neither a value nor anything in it can ever change."""
     left: list[Any] = [value]
@@ -136,7 +97,7 @@ def is_fixed(value: object) -> bool:
         if cls is tuple or cls is frozenset:
             left += item
         elif cls is AgentIdentity or EVENT_TYPE in cls.__dict__:
-            left += _inside(item)
+            left += [getattr(item, each.name, None) for each in attrs.fields(cls)]
         elif not _is_uuid(cls):
             return False
     return True
@@ -153,14 +114,8 @@ def private(payload: Any) -> Any:
 
 
 def _length(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
-
-
-def _inside(item: object) -> list[Any]:
-    """Return what an object's fields hold."""
-    cls = type(item)
-    if attrs.has(cls):
-        return [getattr(item, field.name, None) for field in attrs.fields(cls)]
-    if is_dataclass(cls) or hasattr(item, "__dict__"):
-        return list(vars(item).values()) if hasattr(item, "__dict__") else []
-    return []
+    """Return the size of a text in bytes; `UNKNOWN` if UTF-8 cannot hold it."""
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        return UNKNOWN

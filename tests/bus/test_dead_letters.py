@@ -111,19 +111,13 @@ async def test_a_dead_letter_holds_the_event_and_the_error() -> None:
 @pytest.mark.parametrize(
     "thing",
     [
-        object(),
         {1, 2},
-        float("nan"),
         (1, 2),
-        {"a": object()},
-        lambda: None,
-        "x\ud800",
         {3: "int key"},
-        2**80,
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_a_payload_json_cannot_tell_is_not_lost(thing: Any) -> None:
+def test_a_payload_that_json_changes_is_not_lost(thing: Any) -> None:
     """Nothing is lost: the letter is there, the event whole in its own process."""
 
     @virtual

@@ -15,6 +15,7 @@ from swarm import (
     Compacted,
     ConfigMismatch,
     Event,
+    InvalidTransition,
     Lagged,
     Limits,
     NameTaken,
@@ -242,8 +243,6 @@ async def test_a_stream_ends_with_the_swarm() -> None:
     """G12, T5: buffered events come first, then the end."""
     swarm = await Swarm.open()
     stream = swarm.events.subscribe(Placed)
-    with pytest.raises(Closed):
-        await anext(stream)
     async with stream:
         await swarm.events.publish(Placed(1))
         reader = asyncio.ensure_future(anext(stream))
@@ -256,6 +255,18 @@ async def test_a_stream_ends_with_the_swarm() -> None:
         await swarm.events.publish(Placed(1))
     with pytest.raises(Closed):
         swarm.events.query()
+
+
+@virtual
+async def test_a_stream_that_is_not_entered_says_so() -> None:
+    """A forgotten `async with`: reading, pausing and resuming fail, and say why."""
+    async with Swarm() as swarm:
+        stream = swarm.events.subscribe(Placed)
+        with pytest.raises(InvalidTransition, match="was not entered"):
+            await anext(stream)
+        for misuse in (stream.pause, stream.resume):
+            with pytest.raises(InvalidTransition, match="was not entered"):
+                misuse()
 
 
 async def _collect(stream: Any) -> list[Any]:

@@ -8,6 +8,7 @@ import enum
 import threading
 import uuid
 from collections import OrderedDict, namedtuple
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -54,7 +55,10 @@ class Box:
     items: list[int]
 
 
+@attrs.define
 class Stubborn:
+    number: int = 0
+
     def __deepcopy__(self, _: Any) -> Any:
         raise RuntimeError("no copies of me")
 
@@ -75,13 +79,9 @@ MUTABLE: list[Any] = [
     [1],
     {"a": [1]},
     {1, 2},
-    bytearray(b"x"),
     Box([1]),
     OrderedDict(a=1),
     ([1],),
-    frozenset({Pair(1, (2,))}),
-    Pair([1], 2),
-    Loud("x"),
     Anything([1]),
     Inner([1]),  # type: ignore[arg-type]
 ]
@@ -89,18 +89,14 @@ MUTABLE: list[Any] = [
 FIXED: list[Any] = [
     None,
     1,
-    2**70,
+    2**63,
     1.5,
-    1j,
     True,
     "x",
     b"x",
     datetime.datetime.now(datetime.UTC),
-    datetime.timedelta(1),
-    decimal.Decimal("1.5"),
     uuid.uuid4(),
     Color.RED,
-    ...,
     (1, ("x", None)),
     frozenset({1, (2,)}),
     Inner((1, 2)),
@@ -205,36 +201,52 @@ async def test_annotations_are_not_trusted() -> None:
         kept.payload.names.append("by a reader")  # type: ignore[attr-defined]
         assert kept.payload.names == ["x"]
         huge: Any = "y" * 1_000_000
-        for payload in (Claims((), huge), Claims((), 2 ** (8 * 1_000_000))):
-            with pytest.raises(LimitExceeded, match="payload_bytes"):
-                await swarm.events.publish(payload)
+        with pytest.raises(LimitExceeded, match="payload_bytes"):
+            await swarm.events.publish(Claims((), huge))
         assert len(swarm.events.query(Claims)) == 1
 
 
+@pytest.mark.parametrize("storage", ["memory://", "sqlite"])
 @pytest.mark.parametrize("key", [None, "k"])
 @pytest.mark.parametrize(
     "make",
     [
+        object,
         threading.Lock,
         lambda: (n for n in range(3)),
-        Stubborn,
         asyncio.current_task,
         lambda: [threading.Lock()],
+        lambda: float("nan"),
+        lambda: 2**80,
+        lambda: "x\ud800",
+        lambda: 1j,
+        lambda: decimal.Decimal("1.5"),
+        lambda: datetime.timedelta(1),
+        lambda: bytearray(b"x"),
+        lambda: Loud("x"),
+        lambda: Pair(1, 2),
     ],
 )
-def test_mutable_payloads_that_cannot_be_copied_are_refused(
-    make: Any, key: str | None
+async def test_payloads_that_are_not_json_are_refused_on_every_store(
+    make: Any, key: str | None, storage: str, tmp_path: Path
 ) -> None:
+    """One typed error for the publisher, and nothing was committed."""
+    if storage == "sqlite":
+        storage = f"sqlite:///{tmp_path}/s.db"
+    async with Swarm(storage=storage) as swarm:
+        before = swarm._coordinator.kernel.revision
+        with pytest.raises(InvalidValue, match=r"has to be JSON.*iso\.any"):
+            await swarm.events.publish(Anything(make()), key=key)
+        assert swarm._coordinator.kernel.revision == before
+
+
+@virtual
+async def test_a_mutable_payload_that_cannot_be_copied_is_refused() -> None:
     """G9: one typed error for the publisher, and nothing was committed."""
-
-    @virtual
-    async def scenario() -> None:
-        async with Swarm() as swarm:
-            with pytest.raises(InvalidValue, match=r"iso\.any cannot be copied"):
-                await swarm.events.publish(Anything(make()), key=key)
-            assert swarm._coordinator.kernel.revision == 0
-
-    scenario()
+    async with Swarm() as swarm:
+        with pytest.raises(InvalidValue, match=r"iso\.any cannot be copied"):
+            await swarm.events.publish(Anything(Stubborn()))
+        assert swarm._coordinator.kernel.revision == 0
 
 
 @virtual
@@ -247,7 +259,7 @@ async def test_a_copy_of_another_kind_is_refused() -> None:
 
 
 values = st.recursive(
-    st.sampled_from([1, "x", b"x", None, 1.5, Color.RED, Loud("x"), 2**70]),
+    st.sampled_from([1, "x", b"x", None, 1.5, Color.RED, Loud("x")]),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3),
         st.lists(inner, max_size=3).map(tuple),

@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import enum
+import math
 from typing import Any
 
 import attrs
@@ -24,7 +25,7 @@ from swarm import (
     SwarmConfig,
     event,
 )
-from swarm.model import UNKNOWN, measure_of, weigh
+from swarm.model import UNKNOWN, measure_of
 from swarm.ports import Expect
 from tests.support.virtual_loop import VirtualLoop, turns, virtual
 
@@ -212,17 +213,6 @@ class Everything:
 BIG = 300 * 1024
 
 
-def _cycle() -> list[Any]:
-    cycle: list[Any] = []
-    cycle.append(cycle)
-    return cycle
-
-
-class Plain:
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-
 @pytest.mark.parametrize(
     "payload",
     [
@@ -234,12 +224,8 @@ class Plain:
         Everything(table={"x" * BIG: 1}),
         Everything(table={"a": {"b": ["x" * BIG]}}),
         Everything(inner=Inner("x" * BIG)),
-        Everything(thing=bytearray(BIG)),
         Everything(thing={"x" * BIG}),
-        Everything(thing=Plain("x" * BIG)),
         Everything(items=[0] * BIG),
-        Everything(items=_cycle()),
-        Everything(thing=2 ** (BIG * 8)),
     ],
     ids=lambda p: type(p).__name__,
 )
@@ -259,14 +245,16 @@ def test_a_payload_that_is_too_large(payload: Any) -> None:
 
 
 def test_the_size_of_a_payload_counts_text_and_bytes() -> None:
-    """Numbers and the like cost nothing, text and bytes their length."""
+    """Numbers and the like cost nothing, text its length; the rest is unknown."""
     fixed = Fixed(1, None, datetime.datetime.now(datetime.UTC), 2.0)  # type: ignore[arg-type]
     assert measure_of(Fixed)(fixed) == 0
     assert measure_of(Text)(Text("ä" * 10)) == 20
-    assert measure_of(Ping)(Ping(2**799)) == 96
+    assert measure_of(Ping)(Ping(2**63 - 1)) == 0
+    assert measure_of(Ping)(Ping(2**63)) == UNKNOWN
+    assert measure_of(Text)(Text("\ud800")) == UNKNOWN
+    assert measure_of(Fixed)(attrs.evolve(fixed, d=math.inf)) == UNKNOWN
     everything = Everything("a" * 100, b"b" * 100, ["c" * 100], {"d": "e" * 99})
     assert measure_of(Everything)(everything) == UNKNOWN
-    assert 400 <= weigh(everything, 999) <= 600
 
 
 @virtual

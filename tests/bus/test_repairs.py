@@ -7,8 +7,8 @@ import pytest
 
 from swarm import (
     Agent,
-    BusOptions,
     Event,
+    LimitExceeded,
     Limits,
     Policy,
     Rule,
@@ -74,29 +74,16 @@ class Deep:
 
 
 @pytest.mark.parametrize("depth", [100, 1_100, 5_000, 100_000])
-@pytest.mark.parametrize("name", [None, "named"])
 @virtual
-async def test_a_failure_with_a_deep_payload_is_a_dead_letter(
-    depth: int, name: str | None
-) -> None:
-    """E10: the payload is kept as it is, and the letter says why."""
+async def test_a_payload_that_nests_too_deep_is_refused(depth: int) -> None:
+    """A typed error before any effect, also where Python itself gives up."""
     value: Any = ()
     for _ in range(depth):
         value = (value,)
-    config = SwarmConfig(events=BusOptions(payload_bytes=10_000_000))
-    async with Swarm(config=config) as swarm:
-
-        async def fail(_: Event[Deep]) -> None:
-            raise ValueError("no")
-
-        sub = await swarm.events.on(Deep, fail, name=name, on_error="dead-letter")
-        await swarm.events.publish(Deep(value))
-        await asyncio.sleep(1)
-        assert sub.stats.dead == 1
-        (letter,) = await swarm.events.dead_letters.list()
-        assert letter.payload is None
-        assert letter.written.unwritten
-        assert letter.event.payload.value is value
+    async with Swarm() as swarm:
+        with pytest.raises(LimitExceeded, match=r"depth"):
+            await swarm.events.publish(Deep(value))
+        assert swarm._coordinator.kernel.revision == 0
 
 
 @virtual
