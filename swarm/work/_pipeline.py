@@ -1,7 +1,7 @@
-"""Pipelines as users define them: stages with functions, checked at once. Pure."""
+"""Pipelines as users define them: stages with functions, checked and drawn. Pure."""
 
 import inspect
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, get_type_hints
 
 import attrs
@@ -9,8 +9,7 @@ import attrs
 from swarm.errors import NotFound
 from swarm.model import Backoff, Displayable, check_text
 from swarm.ports import structuring
-from swarm.work._pipeline_graph import StageShape, check_word, ordered
-from swarm.work._pipeline_text import draw_mermaid, draw_text
+from swarm.work._pipeline_graph import StageProgress, StageShape, check_word, ordered
 
 _BACKOFF: Final = Backoff(0.1, 60.0)
 
@@ -190,3 +189,94 @@ class Pipeline(Displayable):
 
     def __repr__(self) -> str:
         return f"Pipeline({self.name!r}, {list(self.stages)})"
+
+
+# --- drawing --------------------------------------------------------------------------
+
+_COLOURS: Final = {
+    "pending": "fill:#eee,stroke:#999",
+    "running": "fill:#cfe2ff,stroke:#0d6efd",
+    "completed": "fill:#d1e7dd,stroke:#198754",
+    "failed": "fill:#f8d7da,stroke:#dc3545",
+    "skipped": "fill:#fff,stroke:#999,stroke-dasharray:4",
+}
+
+
+def draw_text(
+    title: str,
+    stages: Sequence[StageShape],
+    progress: Mapping[str, StageProgress] | None = None,
+) -> str:
+    """Return one line for each stage, after a line with the title."""
+    rows: list[tuple[str, ...]] = []
+    for stage in stages:
+        after = f"after {', '.join(stage.after)}" if stage.after else "first"
+        if progress is None:
+            rows.append((stage.name, stage.label, after, _options(stage)))
+        else:
+            each = progress[stage.name]
+            rows.append((stage.name, _status(stage, each), _lasted(each), after))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]
+    return "\n".join([title, *(f"  {line}".rstrip() for line in lines)])
+
+
+def draw_mermaid(
+    stages: Sequence[StageShape], progress: Mapping[str, StageProgress] | None = None
+) -> str:
+    """Return a Mermaid flowchart; the stages of a run are coloured by status."""
+    ordered = stages
+    place = {stage.name: f"s{number}" for number, stage in enumerate(ordered)}
+    lines = ["flowchart LR"]
+    for stage in ordered:
+        below = stage.label
+        if progress is not None:
+            below = _status(stage, progress[stage.name])
+        text = _escape(f"{stage.name}\n{below}" if below else stage.name)
+        box = f'[["{text}"]]' if stage.map else f'["{text}"]'
+        lines.append(f"    {place[stage.name]}{box}")
+    for stage in ordered:
+        lines += [f"    {place[name]} --> {place[stage.name]}" for name in stage.after]
+    if progress is not None:
+        statuses = sorted({each.status for each in progress.values()})
+        lines += [f"    classDef {status} {_COLOURS[status]}" for status in statuses]
+        lines += [
+            f"    class {place[stage.name]} {progress[stage.name].status}"
+            for stage in ordered
+        ]
+    return "\n".join(lines)
+
+
+def _status(stage: StageShape, each: StageProgress) -> str:
+    text: str = each.status
+    if stage.map and each.of is not None:
+        text += f" {each.tasks}/{each.of}"
+    return f"{text}: {each.error}" if each.error else text
+
+
+def _lasted(each: StageProgress) -> str:
+    if not each.started_at or not each.ended_at:
+        return ""
+    return f"{(each.ended_at - each.started_at) / 1_000_000:.1f} s"
+
+
+def _options(stage: StageShape) -> str:
+    options = []
+    if stage.map:
+        options.append(f"for each item, {stage.concurrency} at a time")
+    to = {"agent": stage.agent, "capability": stage.capability, "role": stage.role}
+    options += [f"by {word} {name}" for word, name in to.items() if name is not None]
+    if stage.timeout is not None:
+        options.append(f"{stage.timeout:g} s each")
+    return ", ".join(options)
+
+
+_CODES: Final = {ord(c): f"#{ord(c)};" for c in '#"<>{}[]()|'}
+
+
+def _escape(text: str) -> str:
+    """Write what Mermaid would read as syntax as character codes."""
+    return text.translate(_CODES).replace("\n", "<br/>")

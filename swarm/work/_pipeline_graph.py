@@ -301,6 +301,11 @@ class NextTask(NamedTuple):
     stage: str
     item: int | None = None
 
+    @property
+    def key(self) -> str:
+        """What tells it from the other tasks of its run, but for its round."""
+        return self.stage if self.item is None else f"{self.stage}:{self.item}"
+
 
 def next_tasks(
     stages: Sequence[StageShape], tasks: Tasks, given: JSON, *, cancelled: bool = False
@@ -330,11 +335,6 @@ def next_tasks(
 
 
 # --- a run --------------------------------------------------------------------------
-
-
-def task_key(task: NextTask) -> str:
-    """Return what tells a task of a run from its others, but for its round."""
-    return task.stage if task.item is None else f"{task.stage}:{task.item}"
 
 
 @attrs.frozen(kw_only=True)
@@ -368,6 +368,5 @@ class RunRecord:
 
     def task_id(self, task: NextTask) -> str:
         """Return the id of the newest task of a stage, or of one of its items."""
-        key = task_key(task)
-        round_ = self.rounds.get(key, 0)
-        return f"{self.id}:{key}~{round_}" if round_ else f"{self.id}:{key}"
+        round_ = self.rounds.get(task.key, 0)
+        return f"{self.id}:{task.key}" + (f"~{round_}" if round_ else "")

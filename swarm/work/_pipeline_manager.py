@@ -13,7 +13,6 @@ from swarm.work._claim import Claim, carry_out
 from swarm.work._claiming import Claiming
 from swarm.work._news import News
 from swarm.work._pipeline import Pipeline, Stage
-from swarm.work._pipeline_memory import Memories
 from swarm.work._pipeline_rules import RunView
 from swarm.work._task_index import TaskSelector
 from swarm.work._task_manager import TaskManager
@@ -66,7 +65,7 @@ class PipelineManager:
         self._flows: dict[str, Pipeline] = {}
         self._servers: dict[tuple[str, str], _Server] = {}
         self._advancing: dict[str, bool] = {}
-        self._memories: Memories = {}
+        self._memories: rules.Memories = {}
         tasks.on_change(self._changed)
 
     def register(self, flow: Pipeline) -> None:
@@ -178,7 +177,8 @@ class PipelineManager:
         finally:
             del self._advancing[run_id]
             if outlook == "idle":  # a look at a run that is going would be in vain
-                self._memories.pop(run_id, None)
+                for known in [k for k in self._memories if k[0] == run_id]:
+                    del self._memories[known]
                 self.news.wake(run_id)
 
     def _serve(self, name: str, stage: str) -> None:

@@ -7,13 +7,14 @@ output of the stages before it (P4).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import attrs
 import orjson
 
 from swarm.errors import ConfigMismatch, InvalidTransition, NotFound
-from swarm.model import JSON, Document, Path, canonical
+from swarm.model import Document, Path, canonical
 from swarm.ports import Plan, View, Write
 from swarm.work._handoff_rules import decide_with_handoff
 from swarm.work._pipeline_graph import (
@@ -29,14 +30,6 @@ from swarm.work._pipeline_graph import (
     has_active,
     next_tasks,
     run_status,
-    task_key,
-)
-from swarm.work._pipeline_memory import (
-    Memories,
-    as_stage_task,
-    memory_of,
-    path_of_task,
-    remembered_tasks,
 )
 from swarm.work._stored import loaded, stored
 from swarm.work._submit_rules import Submission, submitted
@@ -51,6 +44,14 @@ from swarm.work._task_record import (
 from swarm.work._task_rules import decide_cancel
 
 PIPELINES: Final = Path.of("pipelines")
+
+Memories: TypeAlias = dict[tuple[str, int], dict[str, list[StageTask]]]
+"""The tasks of runs that a process serves, by run and its start, and by stage.
+
+Those that are completed are not looked at again."""
+
+_REMEMBERED: Final = 1_000
+"""Of how many runs."""
 
 CHUNK: Final = 200
 """How many tasks one commit begins or removes at most."""
@@ -103,10 +104,12 @@ def look(view: View, run_id: str) -> RunView:
     record = load_run(view.find(run_path(run_id)))
     if record is None:
         raise NotFound(f"there is no run {run_id} of a pipeline")
-    stages, found = _stage_tasks(view, record)
+    found = {s.name: list(_records(view, record, s)) for s in record.stages}
+    stages = {name: list(map(_as_stage_task, mine)) for name, mine in found.items()}
     cancelled = record.cancelled is not None
     progress = derive(record.stages, stages, record.given, cancelled=cancelled)
-    return RunView(record, progress, run_status(progress, cancelled=cancelled), found)
+    tasks = {task.spec.id: task for mine in found.values() for task in mine}
+    return RunView(record, progress, run_status(progress, cancelled=cancelled), tasks)
 
 
 def stage_input(
@@ -123,11 +126,8 @@ def stage_input(
     if run is None:
         raise NotFound(f"there is no run {run_id} of a pipeline")
     shape = run.stage(stage)
-    outputs = memory_of(run, memories).outputs
-    for name in shape.after:
-        if name not in outputs:
-            outputs[name] = _output(view, run, run.stage(name))
-    before = {name: outputs[name] for name in shape.after}
+    progress = derive(run.stages, _known_tasks(view, run, memories), run.given)
+    before = {name: progress[name].output for name in shape.after}
     values = list(before.values()) or [run.given]
     if shape.map:
         items = as_items(values[0])
@@ -155,42 +155,63 @@ def surplus_runs(view: View, keep: int) -> list[str]:
     return surplus
 
 
-def _stage_tasks(
-    view: View, record: RunRecord
-) -> tuple[dict[str, list[StageTask]], dict[str, TaskRecord]]:
-    """Return the tasks of each stage as pipelines see them, and the records by id."""
-    stages: dict[str, list[StageTask]] = {}
-    found: dict[str, TaskRecord] = {}
-    for stage in record.stages:
-        for task in _records(view, record, stage):
-            found[task.spec.id] = task
-            stages.setdefault(stage.name, []).append(as_stage_task(task))
-    return stages, found
+def _find(view: View, run: RunRecord, task: NextTask) -> TaskRecord | None:
+    return load(view.find(task_path(run.task_id(task))))
 
 
 def _records(view: View, run: RunRecord, stage: StageShape) -> Iterator[TaskRecord]:
     """Yield the tasks of a stage: the one of its whole input, or those of its items."""
-    whole = load(view.find(path_of_task(run.task_id(NextTask(stage.name)))))
+    whole = _find(view, run, NextTask(stage.name))
     if whole is not None:
         yield whole
         return
-    item = 0
-    while stage.map:
-        task = load(view.find(path_of_task(run.task_id(NextTask(stage.name, item)))))
+    for item in count() if stage.map else ():
+        task = _find(view, run, NextTask(stage.name, item))
         if task is None:
             return
         yield task
-        item += 1
 
 
-def _output(view: View, run: RunRecord, stage: StageShape) -> JSON:
-    """Return the output of a completed stage, without a look at the others."""
-    tasks = list(_records(view, run, stage))
-    if any(task.result is None for task in tasks):
-        raise InvalidTransition(f"stage '{stage.name}' is not completed")
-    values = [orjson.loads(task.result or b"") for task in tasks]
-    is_whole = bool(tasks) and tasks[0].spec.id == run.task_id(NextTask(stage.name))
-    return values[0] if is_whole else values
+def _known_tasks(
+    view: View, run: RunRecord, memories: Memories
+) -> dict[str, list[StageTask]]:
+    """Return the tasks of each stage; look only at those that were not completed."""
+    if len(memories) > _REMEMBERED:
+        memories.clear()
+    known = memories.setdefault((run.id, run.started_at), {})
+    for stage in run.stages:
+        mine = known.get(stage.name, [])
+        if not any(task.result is not None for task in mine):
+            known[stage.name] = list(map(_as_stage_task, _records(view, run, stage)))
+        elif stage.map:
+            known[stage.name] = list(_items(view, run, stage.name, mine))
+    return known
+
+
+def _items(
+    view: View, run: RunRecord, name: str, known: Sequence[StageTask]
+) -> Iterator[StageTask]:
+    for item in count():
+        if item < len(known) and known[item].result is not None:
+            yield known[item]
+            continue
+        task = _find(view, run, NextTask(name, item))
+        if task is None:
+            return
+        yield _as_stage_task(task)
+
+
+def _as_stage_task(task: TaskRecord) -> StageTask:
+    history = task.history
+    claims = (entry.at for entry in history if entry.step == "claim")
+    has_failed = task.status in (TaskStatus.FAILED, TaskStatus.ESCALATED)
+    return StageTask(
+        task.status.value,
+        task.result,
+        next(claims, 0),
+        history[-1].at if task.is_settled() and history else 0,
+        (task.errors() or [""])[-1] if has_failed else "",
+    )
 
 
 # --- changing -----------------------------------------------------------------------
@@ -236,8 +257,7 @@ def advance(view: View, run_id: str, memories: Memories) -> Plan:
     record = load_run(view.find(run_path(run_id)))
     if record is None:
         return Plan(outcome="idle")
-    tasks = remembered_tasks(view, record, memory_of(record, memories))
-    return _begin(view, record, tasks)
+    return _begin(view, record, _known_tasks(view, record, memories))
 
 
 def resume(view: View, run_id: str) -> Plan:
@@ -261,13 +281,13 @@ def resume(view: View, run_id: str) -> Plan:
         if task.status in (TaskStatus.FAILED, TaskStatus.CANCELLED):
             payload = orjson.loads(task.spec.payload)
             again.append(NextTask(payload["stage"], payload["item"]))
-            rounds[task_key(again[-1])] = rounds.get(task_key(again[-1]), 0) + 1
-    plan = _begin(view, record, _stage_tasks(view, record)[0])
+            rounds[again[-1].key] = rounds.get(again[-1].key, 0) + 1
+    plan = _begin(view, record, _known_tasks(view, record, {}))
     if not again:
         return plan
     new = attrs.evolve(record, rounds=rounds)
     writes, events = _submit(new, again, view.now)
-    writes += (stored(run_path(run_id), new), *plan.writes)
+    writes += [stored(run_path(run_id), new), *plan.writes]
     return Plan(writes, [*events, *plan.events])
 
 

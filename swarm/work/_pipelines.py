@@ -12,11 +12,10 @@ from swarm.model import (
 from swarm.ports import unstructured
 from swarm.work import _pipeline_rules as rules
 from swarm.work._caller import Rights
-from swarm.work._pipeline import Pipeline
+from swarm.work._pipeline import Pipeline, draw_mermaid, draw_text
 from swarm.work._pipeline_graph import RunRecord, RunStatus, StageProgress, run_output
 from swarm.work._pipeline_manager import PipelineManager
 from swarm.work._pipeline_rules import RunView
-from swarm.work._pipeline_text import draw_mermaid, draw_text
 
 
 class PipelineRun(Displayable):

@@ -1,8 +1,8 @@
-"""What a task is to be: the arguments of `submit`, checked one by one."""
+"""What a task is to be: the options of `submit`, checked one by one."""
 
 import datetime
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from swarm.errors import InvalidValue, LimitExceeded
 from swarm.model import (
@@ -11,7 +11,6 @@ from swarm.model import (
     AgentIdentity,
     Backoff,
     Path,
-    Priority,
     as_seconds,
     check_seconds,
     check_text,
@@ -20,67 +19,50 @@ from swarm.model import (
 )
 from swarm.ports import Codec
 from swarm.work._claim import Claim
+from swarm.work._submit_rules import Submission
 from swarm.work._task_handle import Task
-from swarm.work._task_record import ANYBODY, MICRO, TaskSpec, key_path
+from swarm.work._task_record import MICRO, TaskSpec, key_path
 
-_MANUAL: Final = "manual"
-_NO_METADATA: Final = b"{}"
-_TIMEOUT: Final = 300 * MICRO
-_BACKOFF: Final = Backoff(0.1, 60.0)
+_GROUPS: Final = {"to": "agent", "capability": "capability", "role": "role"}
 
 
-def specify(
+def submission_of(
     codec: Codec,
     requester: AgentIdentity,
     task_id: str,
     kind: str,
     payload: JSON,
-    key: str | None = None,
-    parent: str | None = None,
-    path: Path | None = None,
-    priority: int = Priority.NORMAL,
-    timeout: float | None = 300,
-    max_retries: int = 3,
-    backoff: Backoff | None = None,
-    to: str | None = None,
-    capability: str | None = None,
-    role: str | None = None,
-    escalate_to: str | None = None,
-    schema_version: str = "1.0.0",
-    metadata: Mapping[str, JSON] | None = None,
-) -> TaskSpec:
-    """Return what a task is to be; what most tasks have is not looked at again.
+    options: Mapping[str, Any],
+) -> Submission:
+    """Return what is submitted; `options` are those of `submit` that it was given.
 
     Raises:
         TypeError: An argument is not of its type.
         ValueError: An argument means nothing.
     """
-    if max_retries.__class__ is not int or max_retries < 0:
-        check_whole("max_retries", max_retries, 0)
-    if schema_version.__class__ is not str:
-        check_text("schema_version", schema_version)
-    if key is not None:
-        check_text("key", key)
-        key_path(key)
-    return TaskSpec(
-        task_id,
-        _checked_kind(kind),
-        _encode(codec, "payload", payload),
-        requester,
-        1 if priority is Priority.NORMAL else _checked_priority(priority),
-        ANYBODY
-        if to is None and capability is None and role is None
-        else _address(to, capability, role),
-        key,
-        parent,
-        _TIMEOUT if timeout == 300 else _limit(timeout),
-        max_retries,
-        _BACKOFF if backoff is None else _checked_backoff(backoff),
-        None if escalate_to is None else _checked_escalation(escalate_to),
-        schema_version,
-        _NO_METADATA if metadata is None else _metadata(codec, metadata),
-        path,
+    if type(kind) is not str:
+        raise TypeError(f"a kind is text, not {shown(kind)}")
+    Path.parse(kind)
+    body = _encode(codec, "payload", payload)
+    path = Path(("global", "tasks", task_id), f"global.tasks.{task_id}")
+    if not options:
+        return Submission(TaskSpec(task_id, kind, body, requester, path=path))
+    fields = {
+        name: check(options[name]) for name, check in _CHECKS.items() if name in options
+    }
+    metadata = options.get("metadata")
+    if metadata is not None:
+        if not isinstance(metadata, Mapping):
+            raise TypeError(f"metadata is a dict, not {shown(metadata)}")
+        fields["metadata"] = _encode(codec, "metadata", dict(metadata))
+    address = _address({word: options.get(word) for word in _GROUPS})
+    spec = TaskSpec(
+        task_id, kind, body, requester, address=address, path=path, **fields
     )
+    delay = options.get("delay", 0)
+    if not 0 <= as_seconds("delay", delay) < 1e12:
+        raise ValueError(f"delay is finite and 0 seconds or more, not {delay}")
+    return Submission(spec, int(delay * MICRO), *_deadline(options.get("deadline")))
 
 
 def _encode(codec: Codec, what: str, value: JSON) -> bytes:
@@ -95,93 +77,43 @@ def _encode(codec: Codec, what: str, value: JSON) -> bytes:
         raise InvalidValue(f"the {what} of a task is {error}") from None
 
 
-def _metadata(codec: Codec, metadata: Mapping[str, JSON]) -> bytes:
-    if not isinstance(metadata, Mapping):
-        raise TypeError(f"metadata is a dict, not {shown(metadata)}")
-    return _encode(codec, "metadata", dict(metadata))
-
-
-def _checked_kind(kind: str) -> str:
-    if type(kind) is not str:
-        raise TypeError(f"a kind is text, not {shown(kind)}")
-    Path.parse(kind)
-    return kind
-
-
-def _checked_priority(priority: int) -> int:
-    if isinstance(priority, bool) or not isinstance(priority, int):
-        raise TypeError(f"a priority is a Priority or a whole number, not {priority!r}")
-    if not -1_000 <= priority <= 1_000:
-        raise ValueError(f"a priority is from -1000 to 1000, not {priority}")
-    return int(priority)
-
-
-def _address(to: str | None, capability: str | None, role: str | None) -> str:
-    given = [
-        (word, name)
-        for word, name in (("agent", to), ("capability", capability), ("role", role))
-        if name is not None
-    ]
-    if not given:
-        return ANYBODY
-    if len(given) > 1:
+def _address(given: Mapping[str, Any]) -> str:
+    """Return for whom a task is, as its record says it."""
+    found = {word: name for word, name in given.items() if name is not None}
+    if not found:
+        return ""
+    if len(found) > 1:
         raise ValueError("a task is for one of `to`, `capability` and `role`")
-    word, name = given[0]
-    check_text("to" if word == "agent" else word, name)
+    ((word, name),) = found.items()
+    check_text(word, name)
     if not name:
-        raise ValueError(f"the {word} that a task is for has a name")
-    return f"{word}:{name}"
+        raise ValueError(f"the {_GROUPS[word]} that a task is for has a name")
+    return f"{_GROUPS[word]}:{name}"
 
 
-def _checked_escalation(target: str) -> str:
-    if target == _MANUAL:
-        return target
-    check_text("escalate_to", target)
-    word, _, name = target.partition(":")
-    if word not in ("agent", "capability", "role") or not name:
-        raise ValueError(
-            'escalate_to is None, "manual", "agent:NAME", "capability:NAME" or '
-            f'"role:NAME", not {target!r}'
-        )
-    return target
-
-
-def _limit(timeout: float | None) -> int | None:
-    return None if timeout is None else _micros("timeout", timeout)
-
-
-def _micros(what: str, seconds: float) -> int:
-    check_seconds(what, seconds)
-    return int(seconds * MICRO)
-
-
-def checked_delay(delay: float) -> int:
-    """Return a delay in microseconds.
-
-    Raises:
-        TypeError: It is no number.
-        ValueError: It is negative or not finite.
-    """
-    if not 0 <= as_seconds("delay", delay) < 1e12:
-        raise ValueError(f"delay is finite and 0 seconds or more, not {delay}")
-    return int(delay * MICRO)
-
-
-def checked_deadline(
-    deadline: datetime.datetime | float,
+def _deadline(
+    deadline: datetime.datetime | float | None,
 ) -> tuple[int | None, int | None]:
     """Return a deadline as microseconds from now, and as kernel time."""
+    if deadline is None:
+        return None, None
     if not isinstance(deadline, datetime.datetime):
-        return _micros("deadline", deadline), None
+        check_seconds("deadline", deadline)
+        return int(deadline * MICRO), None
     if deadline.tzinfo is None:
         raise ValueError("a deadline is an aware datetime; give it a time zone")
     return None, (deadline - EPOCH) // datetime.timedelta(microseconds=1)
 
 
-def _checked_backoff(backoff: Backoff) -> Backoff:
-    if not isinstance(backoff, Backoff):
-        raise TypeError(f"backoff is a Backoff, not {backoff!r}")
-    return backoff
+# --- one option each --------------------------------------------------------------------
+
+
+def _key(key: Any) -> str | None:
+    if key is not None:
+        check_text("key", key)
+        key_path(key)
+    checked: str | None = key
+    return checked
 
 
 def id_of(parent: "Task | Claim | str | None") -> str | None:
@@ -192,8 +124,60 @@ def id_of(parent: "Task | Claim | str | None") -> str | None:
     """
     if parent is None or type(parent) is str:
         return parent
-    if isinstance(parent, Task):
-        return parent.id
-    if isinstance(parent, Claim):
+    if isinstance(parent, Task | Claim):
         return parent.task_id
     raise TypeError(f"a parent is a Task, a Claim or an id, not {parent!r}")
+
+
+def _priority(priority: Any) -> int:
+    if isinstance(priority, bool) or not isinstance(priority, int):
+        raise TypeError(f"a priority is a Priority or a whole number, not {priority!r}")
+    if not -1_000 <= priority <= 1_000:
+        raise ValueError(f"a priority is from -1000 to 1000, not {priority}")
+    return int(priority)
+
+
+def _timeout(timeout: Any) -> int | None:
+    if timeout is None:
+        return None
+    check_seconds("timeout", timeout)
+    return int(timeout * MICRO)
+
+
+def _max_retries(max_retries: Any) -> int:
+    check_whole("max_retries", max_retries, 0)
+    return int(max_retries)
+
+
+def _backoff(backoff: Any) -> Backoff:
+    if not isinstance(backoff, Backoff):
+        raise TypeError(f"backoff is a Backoff, not {backoff!r}")
+    return backoff
+
+
+def _escalation(target: Any) -> str:
+    check_text("escalate_to", target)
+    word, _, name = target.partition(":")
+    if target != "manual" and (word not in _GROUPS.values() or not name):
+        raise ValueError(
+            'escalate_to is None, "manual", "agent:NAME", "capability:NAME" or '
+            f'"role:NAME", not {target!r}'
+        )
+    return str(target)
+
+
+def _schema_version(version: Any) -> str:
+    check_text("schema_version", version)
+    return str(version)
+
+
+_CHECKS: Final[dict[str, Callable[[Any], Any]]] = {
+    "key": _key,
+    "parent": id_of,
+    "priority": _priority,
+    "timeout": _timeout,
+    "max_retries": _max_retries,
+    "backoff": _backoff,
+    "escalate_to": _escalation,
+    "schema_version": _schema_version,
+}

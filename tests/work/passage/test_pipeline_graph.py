@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarm.errors import InvalidTransition, NotFound
-from swarm.work._pipeline import Pipeline, Stage
+from swarm.work._pipeline import Pipeline, Stage, draw_mermaid, draw_text
 from swarm.work._pipeline_graph import (
     MAPPED,
     NextTask,
@@ -21,7 +21,6 @@ from swarm.work._pipeline_graph import (
     run_output,
     run_status,
 )
-from swarm.work._pipeline_text import draw_mermaid, draw_text
 
 
 async def take(value):
