@@ -98,12 +98,7 @@ def find(view: View, series: Path, seq: int | None = None) -> Checkpoint | None:
 def restorable(
     found: Sequence[Checkpoint], series: Path, seq: int | None
 ) -> Checkpoint:
-    """Return the checkpoint with this number, or the newest valid one for None.
-
-    Raises:
-        NotFound: There is none.
-        StateCorruption: Its hash does not fit; or, for None, the hash of none fits.
-    """
+    """Return the checkpoint with this number, or the newest valid one for None."""
     candidates = [each for each in reversed(found) if seq in (None, each.seq)]
     if not candidates:
         which = "no checkpoint" if seq is None else f"no checkpoint {seq}"
@@ -119,11 +114,7 @@ def restorable(
 def migrate(
     checkpoint: Checkpoint, version: int, migrations: Mapping[int, Any]
 ) -> JSON:
-    """Return the checkpoint's state, brought to a schema version step by step (C8).
-
-    Raises:
-        SchemaVersionError: It is newer, has no version, or a step is missing.
-    """
+    """Return the checkpoint's state, brought to a schema version step by step (C8)."""
     stored_version, state = checkpoint.schema_version, checkpoint.state
     if stored_version is None or stored_version > version:
         raise SchemaVersionError(
@@ -162,9 +153,6 @@ def append(
 
     The first write is the checkpoint; it is the outcome as well. Those that are
     `referenced` by a handoff in force stay.
-
-    Raises:
-        ConflictError: `parent` is not the newest checkpoint (C6).
     """
     numbers = sequence(view, series)
     newest = numbers[-1] if numbers else 0

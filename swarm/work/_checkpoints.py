@@ -226,11 +226,7 @@ class Checkpoints:
 
 
 def task_id_of(task: HasTask | str) -> str:
-    """Return the id of a task that is given by its id or by a handle.
-
-    Raises:
-        TypeError: It is neither.
-    """
+    """Return the id of a task that is given by its id or by a handle."""
     found = task if isinstance(task, str) else getattr(task, "task_id", None)
     if not isinstance(found, str):
         raise TypeError(f"a task is given by its id, claim or handle, not {task!r}")

@@ -266,9 +266,6 @@ def adopt(
         record: The task, running.
         revision: The revision of the commit that made the claim.
         before: Monotonic seconds before that commit was asked for.
-
-    Raises:
-        Closed: The swarm was closed meanwhile; the lease ends by itself.
     """
     if manager.closed is not None:
         raise manager.closed
@@ -289,9 +286,6 @@ async def carry_out(
 
     Its result completes the task; an exception fails the attempt and is returned; a
     cancellation gives the task back.
-
-    Raises:
-        StaleClaim: The claim was lost meanwhile.
     """
     claim.enter()
     try:

@@ -30,12 +30,7 @@ class Gathered(list[Any]):
 
 
 def needed(need: "str | int", count: int) -> int:
-    """Return how many results are needed of `count` tasks.
-
-    Raises:
-        ValueError: That is neither "all" nor "first" nor a number up to `count`.
-        TypeError: It is neither text nor a whole number.
-    """
+    """Return how many results are needed of `count` tasks."""
     if need == "all":
         return count
     if need == "first":
@@ -62,30 +57,21 @@ class Fan:
         self._future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def wait(self) -> Gathered:
-        """Return the results once there are enough.
-
-        Raises:
-            GatherError: There cannot be enough any more.
-            NotFound: A task has been removed.
-            Closed: The swarm is closed.
-        """
+        """Return the results once there are enough."""
         ends: list[Callable[[], None]] = []
         try:
             for index, task in enumerate(self._tasks):
                 if self._is_over():
                     break
                 ends.append(self._manager.observe(task.id, partial(self._note, index)))
-                record = await self._manager.find(task.id)
-                if record is None:
-                    raise NotFound(f"there is no task {task.id!r} (any more)")
-                self._note(index, record)
+                self._note(index, await self._manager.find(task.id))
             if not self._is_over():
                 await self._future
         finally:
             for end in ends:
                 end()
-            if self._future.done() and not self._future.cancelled():
-                self._future.exception()
+        if self._future.done():
+            self._future.result()
         return self._outcome()
 
     def _note(self, index: int, record: TaskRecord | None) -> None:
@@ -93,16 +79,17 @@ class Fan:
 
         What comes after enough results is left out, so that `need` says how many.
         """
+        if self._future.done() or index in self._settled or self._is_over():
+            return
         if record is None:
-            task = self._tasks[index]
-            self._end(self._manager.closed or NotFound(f"{task!r} was removed"))
-            return
-        if not record.is_settled() or index in self._settled or self._is_over():
-            return
-        self._settled[index] = record
-        self._complete += record.result is not None
-        if self._is_over():
-            self._end(None)
+            gone = NotFound(f"there is no task {self._tasks[index].id!r} (any more)")
+            self._future.set_exception(self._manager.closed or gone)
+            self._future.exception()  # seen, though the wait may be cancelled
+        elif record.is_settled():
+            self._settled[index] = record
+            self._complete += record.result is not None
+            if self._is_over():
+                self._future.set_result(None)
 
     def _is_over(self) -> bool:
         """Return whether there are enough results, or nothing more is to come (J16).
@@ -114,22 +101,11 @@ class Fan:
             return left == 0
         return self._complete >= self._need or self._complete + left < self._need
 
-    def _end(self, error: Exception | None) -> None:
-        if self._future.done():
-            return
-        if error is None:
-            self._future.set_result(None)
-        else:
-            self._future.set_exception(error)
-
     def _outcome(self) -> Gathered:
         settled = self._settled
-        results = {
-            index: result_of(record)
-            for index, record in settled.items()
-            if record.result is not None
-        }
-        errors = {i: error_of(r) for i, r in settled.items() if r.result is None}
+        done = {i: r for i, r in settled.items() if r.result is not None}
+        results = {index: result_of(record) for index, record in done.items()}
+        errors = {i: error_of(r) for i, r in settled.items() if i not in done}
         if self._complete < self._need:
             raise GatherError(
                 f"{self._need} results are needed; {len(results)} of "
@@ -148,11 +124,7 @@ class Fan:
 
 
 def as_list(inputs: Iterable[Any]) -> list[Any]:
-    """Return the inputs of a fan as a list.
-
-    Raises:
-        TypeError: They are no iterable, or text.
-    """
+    """Return the inputs of a fan as a list."""
     if isinstance(inputs, str | bytes) or not isinstance(inputs, Iterable):
         raise TypeError(f"the inputs are a list with one for each task, not {inputs!r}")
     return list(inputs)

@@ -1,7 +1,6 @@
 """The handoffs of one swarm in one process: follows the log, expires offers."""
 
 from collections.abc import Callable, Iterable
-from heapq import heappop, heappush
 from typing import Any
 
 from swarm.coordination import Coordination
@@ -47,7 +46,6 @@ class HandoffManager:
         self.news: News = News(tasks)
         self._open: dict[str, HandoffRecord] = {}
         self._heard: set[str] | None = set()  # what the log told before the first look
-        self._ends: list[tuple[int, str]] = []
         self._timer: Timer | None = None
         folders = ("handoffs",)
         tasks.on_close(tail.listen(self._follow, documents=True, folders=folders))
@@ -63,12 +61,7 @@ class HandoffManager:
         return list(self._open.values())
 
     async def decided(self, handoff_id: str) -> HandoffRecord:
-        """Wait until an offer is accepted or has come to nothing; return its record.
-
-        Raises:
-            NotFound: There is no such handoff.
-            Closed: The swarm is closed.
-        """
+        """Wait until an offer is accepted or has come to nothing; return its record."""
 
         async def look() -> HandoffRecord:
             document = await self.tasks.kernel.find(handoff_path(handoff_id))
@@ -118,20 +111,17 @@ class HandoffManager:
             self._open.pop(handoff_id, None)
             self.news.wake(handoff_id)
         else:
-            if handoff_id not in self._open:
-                heappush(self._ends, (record.expires_at, handoff_id))
             self._open[handoff_id] = record
             self._set_timer()
 
     # --- expiry -----------------------------------------------------------------------
 
-    def _set_timer(self) -> None:
-        """Have the next offer expire on time."""
+    def _set_timer(self, *, least: float = 0.0) -> None:
+        """Have the next offer expire on time, but not before `least` seconds."""
         self._stop_timer()
-        while self._ends and self._ends[0][1] not in self._open:
-            heappop(self._ends)
-        if self._ends and self.tasks.closed is None:
-            seconds = max(0.0, (self._ends[0][0] - self.tasks.now() + 2) / MICRO)
+        at = min((record.expires_at for record in self._open.values()), default=None)
+        if at is not None and self.tasks.closed is None:
+            seconds = max(least, (at - self.tasks.now() + 2) / MICRO)
             when = self.tasks.clock.monotonic() + seconds
             self._timer = self.tasks.clock.call_at(when, self._on_time)
 
@@ -141,27 +131,19 @@ class HandoffManager:
             self._timer = None
 
     def _on_time(self) -> None:
-        now = self.tasks.now()
-        due: list[HandoffRecord] = []
-        while self._ends and self._ends[0][0] <= now:
-            record = self._open.get(heappop(self._ends)[1])
-            if record is not None:
-                due.append(record)
-        if due:
-            self.tasks.start(self._expire(due), "handoffs: what has expired")
-        self._set_timer()
+        self._timer = None
+        self.tasks.start(self._expire(), "handoffs: what has expired")
 
-    async def _expire(self, due: Iterable[HandoffRecord]) -> None:
-        for record in due:
+    async def _expire(self) -> None:
+        now = self.tasks.now()
+        for record in [r for r in self._open.values() if r.expires_at <= now]:
             try:
                 await self.decide(TIME, record, rules.expire)
             except Closed:
                 return
             except SwarmError:
                 pass  # tried again a little later
-            if record.id in self._open:
-                heappush(self._ends, (self.tasks.now() + MICRO // 10, record.id))
-        self._set_timer()
+        self._set_timer(least=0.1)
 
 
 def _all(view: View) -> list[Document]:

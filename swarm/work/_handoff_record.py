@@ -104,11 +104,7 @@ class HandoffRecord:
     reason: str = ""
 
     def followed(self, status: HandoffStatus, **changes: Any) -> "HandoffRecord":
-        """Return the record with another status.
-
-        Raises:
-            InvalidTransition: The status cannot follow this one; nothing happens.
-        """
+        """Return the record with another status."""
         if status not in FOLLOWING.get(self.status, ()):
             by = f" by '{self.receiver}'" if self.receiver else ""
             raise InvalidTransition(

@@ -76,12 +76,7 @@ class Taken(NamedTuple):
 
 
 def parse_address(to: object) -> str:
-    """Return an address in full: "bo" is "agent:bo".
-
-    Raises:
-        TypeError: It is no text.
-        ValueError: It is empty, or its first word is none of agent, capability, role.
-    """
+    """Return an address in full: "bo" is "agent:bo"."""
     if not isinstance(to, str):
         raise TypeError(f"a handoff goes to a name or an address, not {to!r}")
     kind, colon, name = to.partition(":")
@@ -116,15 +111,7 @@ def addressees(view: View, to: str, besides: Iterable[str]) -> list[str]:
 
 
 def offer(view: View, record: HandoffRecord, hops: int = HOPS) -> Plan:
-    """Plan the offer of a task; `record.expires_at` is relative to now.
-
-    Raises:
-        StaleClaim: The sender's claim is not the live one (O2).
-        AccessDenied: The claim is that of another agent.
-        NoSuchAgent: The address means no living agent but the sender (O6).
-        ConflictError: Another handoff of the task is pending (O1).
-        LimitExceeded: The task has been handed on too often (O10).
-    """
+    """Plan the offer of a task; `record.expires_at` is relative to now."""
     now, task_id = view.now, record.task_id
     task, claim = _owned(view, record, now)
     if claim.agent != record.sender:
@@ -175,12 +162,6 @@ def accept(
 
     The attempt stays the same one; its time limit begins anew. An offer whose time is
     up expires instead.
-
-    Raises:
-        AccessDenied: The handoff is not addressed to the receiver.
-        InvalidTransition: The handoff is not open any more.
-        StaleClaim: The sender has lost the task.
-        StaleLease: The sender has lost a lease that goes along.
     """
     record = _addressed(view, handoff_id, receiver)
     now, name = view.now, receiver.agent_id
@@ -229,12 +210,7 @@ def reject(view: View, handoff_id: str, receiver: AgentIdentity, reason: str) ->
 
 
 def withdraw(view: View, handoff_id: str, sender: AgentIdentity, reason: str) -> Plan:
-    """Plan that the sender takes its offer back.
-
-    Raises:
-        AccessDenied: Another agent made the offer.
-        InvalidTransition: The handoff is not open any more.
-    """
+    """Plan that the sender takes its offer back."""
     record = _existing(view, handoff_id)
     if record.sender != sender.agent_id:
         raise AccessDenied(

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
 import orjson
@@ -304,40 +303,6 @@ class Handoffs:
         """
         if not isinstance(claim, Claim):
             raise TypeError(f"a task is offered by its claim, not by {claim!r}")
-        interceptors = self._manager.tasks.interceptors
-        around = None if interceptors is None else interceptors.handoff
-        offer = partial(
-            self._offer,
-            claim,
-            completed=completed,
-            remaining=remaining,
-            notes=notes,
-            checkpoint=checkpoint,
-            leases=leases,
-            timeout=timeout,
-        )
-        if around is None:
-            return await offer(to)
-
-        async def proceed(call: HandoffCall) -> Handoff:
-            return await offer(call.to)
-
-        call = HandoffCall(sender=self._identity, task_id=claim.task_id, to=to)
-        return cast(Handoff, await around(call, proceed))
-
-    async def _offer(
-        self,
-        claim: Claim,
-        to: str,
-        *,
-        completed: JSON,
-        remaining: str,
-        notes: str,
-        checkpoint: "Checkpoint | int | None",
-        leases: Sequence[Any],
-        timeout: float,
-    ) -> Handoff:
-        """Offer a task, after the interceptors."""
         check_text("remaining", remaining)
         check_text("notes", notes)
         check_seconds("timeout", timeout)
@@ -346,26 +311,35 @@ class Handoffs:
             check_whole("checkpoint", seq, 1)
         claim.conditions()  # refuses a claim that is known to be lost
         manager, tasks = self._manager, self._manager.tasks
-        handoff_id = tasks.new_id("handoff")
-        done = tasks.codec.encode({} if completed is None else completed)
-        record = HandoffRecord(
-            id=handoff_id,
-            task_id=claim.task_id,
-            sender=self._identity.agent_id,
-            to=rules.parse_address(to),
-            claim_id=claim.right.claim_id,
-            token=claim.token,
-            expires_at=int(timeout * MICRO),
-            completed=orjson.loads(done),
-            remaining=remaining,
-            notes=notes,
-            checkpoint=seq,
-            leases=tuple(map(_lease_name, leases)),
-            correlation=_correlation() or handoff_id,
-        )
-        with correlated(record.correlation):
-            await tasks.kernel.apply(self._identity, _offer, record, manager.hops)
-        return await self.receive(handoff_id)
+        done = orjson.loads(tasks.codec.encode({} if completed is None else completed))
+        handed = tuple(map(_lease_name, leases))
+
+        async def proceed(call: HandoffCall) -> Handoff:
+            handoff_id = tasks.new_id("handoff")
+            record = HandoffRecord(
+                id=handoff_id,
+                task_id=claim.task_id,
+                sender=self._identity.agent_id,
+                to=rules.parse_address(call.to),
+                claim_id=claim.right.claim_id,
+                token=claim.token,
+                expires_at=int(timeout * MICRO),
+                completed=done,
+                remaining=remaining,
+                notes=notes,
+                checkpoint=seq,
+                leases=handed,
+                correlation=_correlation() or handoff_id,
+            )
+            with correlated(record.correlation):
+                await tasks.kernel.apply(self._identity, _offer, record, manager.hops)
+            return await self.receive(handoff_id)
+
+        call = HandoffCall(sender=self._identity, task_id=claim.task_id, to=to)
+        interceptors = tasks.interceptors
+        if interceptors is None or interceptors.handoff is None:
+            return await proceed(call)
+        return cast(Handoff, await interceptors.handoff(call, proceed))
 
     async def get(self, handoff_id: str) -> Handoff:
         """Return a handoff.

@@ -138,11 +138,7 @@ class HeldClaim:
         return f"<Claim of task {self.task_id} ({self.kind}), {state}>"
 
     def conditions(self) -> Sequence[Condition]:
-        """Return what a write guarded by this claim requires (`ports.Guard`).
-
-        Raises:
-            StaleClaim: It is known already that it is not the live one.
-        """
+        """Return what a write guarded by this claim requires (`ports.Guard`)."""
         if self._over is not None:
             raise self._stale()
         right = self.right
@@ -150,11 +146,7 @@ class HeldClaim:
         return (Holder(path, right.claim_id, right.token, StaleClaim),)
 
     def check_now(self, local: LocalKernel) -> None:
-        """Refuse what `conditions` would refuse, in the step that is to write.
-
-        Raises:
-            StaleClaim: It is not the live one.
-        """
+        """Refuse what `conditions` would refuse, in the step that is to write."""
         if self._over is not None:
             raise self._stale()
         document = local.find_now(self._record.spec.path)
@@ -173,10 +165,6 @@ class HeldClaim:
 
         A given task only waits for the code that works under the claim. A block that
         this code enters takes its place.
-
-        Raises:
-            StaleClaim: It is not the live one.
-            RuntimeError: A body runs under it.
         """
         if self._over is not None:
             raise self._stale()
@@ -363,11 +351,7 @@ class HeldClaim:
 
 
 def in_words(error: str | BaseException) -> str:
-    """Return an error as a record keeps it.
-
-    Raises:
-        TypeError: The error is neither text nor an exception.
-    """
+    """Return an error as a record keeps it."""
     if isinstance(error, BaseException):
         error = told(error)
     elif not isinstance(error, str):

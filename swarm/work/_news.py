@@ -21,11 +21,7 @@ class News:
     async def until(
         self, key: str, look: Callable[[], Awaitable[T]], is_done: Callable[[T], bool]
     ) -> T:
-        """Look until it is done; return what was seen.
-
-        Raises:
-            Closed: The swarm is closed.
-        """
+        """Look until it is done; return what was seen."""
         loop = asyncio.get_running_loop()
         while self._tasks.closed is None:
             news = loop.create_future()  # before the look, so that no news is missed

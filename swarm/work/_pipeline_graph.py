@@ -67,13 +67,7 @@ class StageShape:
 
 
 def ordered(stages: Sequence[StageShape]) -> tuple[StageShape, ...]:
-    """Return the stages of a pipeline, each after those that it depends on.
-
-    Raises:
-        TypeError: A name is no text, or a number is no number.
-        ValueError: A name is used twice or unknown, the stages form a cycle, or an
-            option cannot be meant. The message names the stage.
-    """
+    """Return the stages of a pipeline, each after those that it depends on."""
     if not stages:
         raise ValueError("a pipeline has at least one stage")
     names = [stage.name for stage in stages]

@@ -75,11 +75,7 @@ class PipelineManager:
             self._serve(flow.name, stage)
 
     def flow(self, name: str) -> Pipeline:
-        """Return a pipeline that is served here.
-
-        Raises:
-            NotFound: There is none of this name.
-        """
+        """Return a pipeline that is served here."""
         flow = self._flows.get(name)
         if flow is None:
             raise NotFound(
@@ -89,11 +85,7 @@ class PipelineManager:
         return flow
 
     async def look(self, run_id: str) -> RunView:
-        """Return a run as it is.
-
-        Raises:
-            NotFound: There is no such run.
-        """
+        """Return a run as it is."""
         return await self.tasks.kernel.read(rules.look, run_id)
 
     async def over(self, run_id: str, timeout: float | None = None) -> RunView:
@@ -128,11 +120,7 @@ class PipelineManager:
             self.tasks.start(self._advance(run_id), f"pipelines: advance {run_id}")
 
     async def remove(self, author: AgentIdentity, run_id: str) -> None:
-        """Remove a run that is over, with its tasks.
-
-        Raises:
-            InvalidTransition: It is running.
-        """
+        """Remove a run that is over, with its tasks."""
         while await self.apply(author, rules.remove, run_id):
             pass
 

@@ -96,11 +96,7 @@ def task_kind(name: str, stage: str) -> str:
 
 
 def look(view: View, run_id: str) -> RunView:
-    """Return a run and what follows from its tasks.
-
-    Raises:
-        NotFound: There is no such run.
-    """
+    """Return a run and what follows from its tasks."""
     record = load_run(view.find(run_path(run_id)))
     if record is None:
         raise NotFound(f"there is no run {run_id} of a pipeline")
@@ -115,13 +111,7 @@ def look(view: View, run_id: str) -> RunView:
 def stage_input(
     view: View, run_id: str, stage: str, item: int | None, memories: Memories
 ) -> Any:
-    """Return the arguments of a stage's function, by position and by name (P4).
-
-    Raises:
-        NotFound: The run is gone.
-        InvalidTransition: A stage before it is not completed.
-        TypeError: The stage maps over what is no list, or too long a one.
-    """
+    """Return the arguments of a stage's function, by position and by name (P4)."""
     run = load_run(view.find(run_path(run_id)))
     if run is None:
         raise NotFound(f"there is no run {run_id} of a pipeline")
@@ -221,9 +211,6 @@ def start(view: View, record: RunRecord) -> Plan:
     """Plan a run and its first tasks.
 
     Starting a run that is there already, of the same shape and input, does nothing.
-
-    Raises:
-        ConfigMismatch: A run of this id has another shape or input.
     """
     there = load_run(view.find(run_path(record.id)))
     if there is not None:
@@ -240,11 +227,7 @@ def start(view: View, record: RunRecord) -> Plan:
 
 
 def check_same(record: RunRecord, name: str, shapes: Sequence[StageShape]) -> None:
-    """Refuse a pipeline that is not the one a run was started with.
-
-    Raises:
-        ConfigMismatch: It has another name or other stages.
-    """
+    """Refuse a pipeline that is not the one a run was started with."""
     if record.name != name or record.stages != tuple(shapes):
         raise ConfigMismatch(
             f"run {record.id} was started with other stages of pipeline "
@@ -264,10 +247,6 @@ def resume(view: View, run_id: str) -> Plan:
     """Plan that what has failed begins again, and what can begin does (P7).
 
     What is completed stays, and what is running goes on.
-
-    Raises:
-        NotFound: There is no such run.
-        InvalidTransition: It was cancelled.
     """
     record, _, _, found = look(view, run_id)
     if record.cancelled is not None:
@@ -292,11 +271,7 @@ def resume(view: View, run_id: str) -> Plan:
 
 
 def cancel(view: View, run_id: str, agent: str, reason: str) -> Plan:
-    """Plan that no later stage begins, and that what has begun is cancelled (P8).
-
-    Raises:
-        NotFound: There is no such run.
-    """
+    """Plan that no later stage begins, and that what has begun is cancelled (P8)."""
     record, _, status, found = look(view, run_id)
     if record.cancelled is not None or status != "running":
         return Plan()
@@ -315,10 +290,6 @@ def remove(view: View, run_id: str) -> Plan:
     """Plan that a run that is over goes, with its tasks, a part of them at a time.
 
     The outcome is whether more is to go.
-
-    Raises:
-        NotFound: There is no such run.
-        InvalidTransition: It is running.
     """
     record, _, status, found = look(view, run_id)
     if status == "running":

@@ -11,11 +11,11 @@ from swarm.model import (
 )
 from swarm.ports import unstructured
 from swarm.work import _pipeline_rules as rules
-from swarm.work._caller import Rights
 from swarm.work._pipeline import Pipeline, draw_mermaid, draw_text
 from swarm.work._pipeline_graph import RunRecord, RunStatus, StageProgress, run_output
 from swarm.work._pipeline_manager import PipelineManager
 from swarm.work._pipeline_rules import RunView
+from swarm.work._task_handle import Rights
 
 
 class PipelineRun(Displayable):
@@ -241,13 +241,7 @@ class Pipelines(Displayable):
         await self._manager.remove(self._identity, run_id)
 
     async def _owned(self, run_id: str) -> RunView:
-        """Return a run that this identity may change: its own, or by right.
-
-        Raises:
-            NotFound: There is no such run.
-            AccessDenied: Another agent started it, and the policy does not let this
-                one write it.
-        """
+        """Return a run that this identity may change: its own, or by right."""
         seen = await self._manager.look(run_id)
         me = self._identity
         if self._rights is not None and me not in (OWNER, seen.record.requester):

@@ -19,11 +19,7 @@ SCHEDULES: Final = Path.of("global", "schedules")
 
 
 def schedule_path(name: str) -> Path:
-    """Return where a schedule stands.
-
-    Raises:
-        InvalidPath: The name cannot be a name in the tree.
-    """
+    """Return where a schedule stands."""
     return SCHEDULES.child(name)
 
 
@@ -87,12 +83,7 @@ class TaskSchedule:
 
 
 def check_cron(cron: object, zone: object) -> None:
-    """Refuse what is no cron expression, or no time zone.
-
-    Raises:
-        TypeError: One of them is not text.
-        ValueError: One of them means nothing.
-    """
+    """Refuse what is no cron expression, or no time zone."""
     from cronsim import CronSim, CronSimError  # only programs with schedules need it
 
     if not isinstance(cron, str) or not isinstance(zone, str):

@@ -113,11 +113,7 @@ class Binding:
         )
 
     def arguments(self, claim: Claim) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the arguments to call the method with.
-
-        Raises:
-            InvalidValue: The payload does not fit the method's parameters.
-        """
+        """Return the arguments to call the method with."""
         if self._takes_claim:
             return (claim,), {}
         payload = claim.payload

@@ -78,12 +78,7 @@ def _way(start: StepScope, end: StepScope) -> list[str] | None:
 
 
 async def _end_of(wanted: StepScope) -> None:
-    """Wait until a running step has ended.
-
-    Raises:
-        DeadlockError: It waits, directly or not, for the step that is running here.
-        Exception: What its function raised.
-    """
+    """Wait until a running step has ended."""
     scope = current_step.get()
     cycle = None if scope is None else _way(wanted, scope)
     if cycle is not None:
@@ -114,11 +109,7 @@ def idempotency_key() -> str:
 
 
 def step_path(task_id: str, name: str) -> Path:
-    """Return where the record of a step stands.
-
-    Raises:
-        InvalidPath: The name cannot be a name in the tree.
-    """
+    """Return where the record of a step stands."""
     if name.isidentifier() and task_id[:5] == "task-":  # most are, and need no check
         return Path(("task_steps", task_id, name), f"task_steps.{task_id}.{name}")
     return STEPS.child(task_id, name)
@@ -130,13 +121,7 @@ def step_body(mark: bytes, result: bytes) -> bytes:
 
 
 def mark_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-    """Return as JSON what tells a step's arguments from others: they, or their hash.
-
-    Raises:
-        TypeError: An argument is not a JSON value.
-        InvalidValue: Nor is one that is a list, a tuple or a dict.
-        LimitExceeded: One of these nests beyond 250, or is larger than 16 MiB.
-    """
+    """Return as JSON what tells a step's arguments from others: they, or their hash."""
     for argument in (*args, *kwargs.values()) if kwargs else args:
         if argument.__class__ not in _SCALARS:
             _ARGUMENTS.encode(argument)  # orjson does not survive deep tuples

@@ -21,11 +21,7 @@ def stored(path: Path, record: Any) -> Write:
 
 
 def loaded(document: Document | None, cls: type[T]) -> T | None:
-    """Return the record in a document; None without one.
-
-    Raises:
-        SchemaVersionError: It was written by a later version of this program.
-    """
+    """Return the record in a document; None without one."""
     if document is None or document.is_deleted:
         return None
     if document.record.__class__ is not cls:

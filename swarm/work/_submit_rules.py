@@ -64,10 +64,6 @@ def decide_submit_once(view: View, request: Submission, once: bool) -> Plan:
 
     A rule for `Kernel.apply`. With `once`, a key stays taken after its task's end.
     Outcome: the id and kind of the task that there is now; None: the id is taken.
-
-    Raises:
-        InvalidTransition: The parent is over.
-        NotFound: There is no such parent.
     """
     spec = request.spec
     path = task_path(spec.id)

@@ -34,12 +34,7 @@ def submission_of(
     payload: JSON,
     options: Mapping[str, Any],
 ) -> Submission:
-    """Return what is submitted; `options` are those of `submit` that it was given.
-
-    Raises:
-        TypeError: An argument is not of its type.
-        ValueError: An argument means nothing.
-    """
+    """Return what is submitted; `options` are those of `submit` that it was given."""
     if type(kind) is not str:
         raise TypeError(f"a kind is text, not {shown(kind)}")
     Path.parse(kind)
@@ -105,7 +100,7 @@ def _deadline(
     return None, (deadline - EPOCH) // datetime.timedelta(microseconds=1)
 
 
-# --- one option each --------------------------------------------------------------------
+# --- one option each ------------------------------------------------------------------
 
 
 def _key(key: Any) -> str | None:
@@ -117,11 +112,7 @@ def _key(key: Any) -> str | None:
 
 
 def id_of(parent: "Task | Claim | str | None") -> str | None:
-    """Return the id of a task that is given as a handle, a claim or an id.
-
-    Raises:
-        TypeError: It is none of these.
-    """
+    """Return the id of a task that is given as a handle, a claim or an id."""
     if parent is None or type(parent) is str:
         return parent
     if isinstance(parent, Task | Claim):

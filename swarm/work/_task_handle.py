@@ -3,28 +3,83 @@
 import asyncio
 import datetime
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 import orjson
 
-from swarm.errors import NotFound, TaskError, TaskTimeout
+from swarm.errors import AccessDenied, NotFound, TaskError, TaskTimeout
 from swarm.model import (
     JSON,
+    OWNER,
     AgentIdentity,
     Displayable,
+    Path,
     as_seconds,
     check_text,
     to_datetime,
 )
-from swarm.work._caller import Caller
 from swarm.work._task_manager import TaskManager
-from swarm.work._task_record import Progress, RecordEntry, TaskRecord, TaskStatus
+from swarm.work._task_record import (
+    Progress,
+    RecordEntry,
+    TaskRecord,
+    TaskStatus,
+    task_path,
+)
 from swarm.work._task_rules import decide_cancel, decide_reopen, decide_resolve
 
 _BUFFER: Final = 1_024
 """How many changes a slow watcher may be behind; the oldest are left out then."""
+
+
+Action: TypeAlias = Literal["read", "write"]
+
+Rights: TypeAlias = Callable[[AgentIdentity, Path, Action], object]
+"""Raises `AccessDenied` unless an identity may do something at a place."""
+
+
+class Caller:
+    """An identity that works with tasks.
+
+    Attributes:
+        manager: The tasks of this process.
+        identity: The identity.
+    """
+
+    __slots__ = ("_rights", "identity", "manager")
+
+    def __init__(
+        self, manager: TaskManager, identity: AgentIdentity, rights: Rights | None
+    ) -> None:
+        """Act as `identity`; without rights, everything is allowed."""
+        self.manager: TaskManager = manager
+        self.identity: AgentIdentity = identity
+        self._rights = rights
+
+    def check_right(self, task_id: str, action: Action) -> None:
+        """Refuse what the policy does not let this identity do with a task."""
+        if self._rights is not None and self.identity != OWNER:
+            self._rights(self.identity, task_path(task_id), action)
+
+    async def check_ownership(self, task_id: str) -> None:
+        """Refuse an identity that neither submitted a task nor may write it."""
+        if self._rights is None or self.identity == OWNER:
+            return
+        record = await self.manager.find(task_id)
+        if record is None:
+            raise NotFound(f"there is no task {task_id!r} (any more)")
+        if record.spec.requester != self.identity:
+            self.check_right(task_id, "write")
+
+    def may_read(self, task_id: str) -> bool:
+        """Return whether the identity may read a task."""
+        try:
+            self.check_right(task_id, "read")
+        except AccessDenied:
+            return False
+        return True
 
 
 @attrs.frozen(kw_only=True)
@@ -309,13 +364,7 @@ class Task(Displayable):
 async def settled(
     manager: TaskManager, task_id: str, timeout: float | None = None
 ) -> TaskRecord:
-    """Wait until nobody works on a task or will by itself; return its record.
-
-    Raises:
-        TaskTimeout: That did not come in time.
-        NotFound: The task has been removed.
-        Closed: The swarm is closed.
-    """
+    """Wait until nobody works on a task or will by itself; return its record."""
     future: asyncio.Future[TaskRecord | None]
     future = asyncio.get_running_loop().create_future()
 
@@ -349,11 +398,7 @@ async def settled(
 
 
 def result_of(record: TaskRecord) -> JSON:
-    """Return the result of a task that is over.
-
-    Raises:
-        TaskError: It has none.
-    """
+    """Return the result of a task that is over."""
     if record.result is not None:
         return orjson.loads(record.result)
     raise error_of(record)

@@ -46,11 +46,7 @@ class TaskSelector:
     __slots__ = ("_matched", "_pattern", "addresses", "is_literal", "kinds")
 
     def __init__(self, kinds: str, addresses: Iterable[str]) -> None:
-        """Take tasks of these kinds for these addresses.
-
-        Raises:
-            InvalidPath: The pattern is none.
-        """
+        """Take tasks of these kinds for these addresses."""
         self._pattern = Pattern.parse(kinds)
         self.kinds: str = kinds
         self.addresses: frozenset[str] = frozenset(addresses)

@@ -177,11 +177,7 @@ class TaskManager(TaskCommitter):
         return f"{prefix}-{self.prefix}-{self._ids}"
 
     async def ready(self) -> None:
-        """Wait until this process knows the tasks.
-
-        Raises:
-            Closed: The swarm is closed.
-        """
+        """Wait until this process knows the tasks."""
         if self.closed is not None:
             raise self.closed
         if self._loaded is not None:

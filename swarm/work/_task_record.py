@@ -65,21 +65,12 @@ SETTLED: Final = FINAL | {ESCALATED}
 
 
 def task_path(task_id: str) -> Path:
-    """Return where a task's record stands.
-
-    Raises:
-        InvalidPath: The id cannot be a name in the tree.
-    """
+    """Return where a task's record stands."""
     return TASKS.child(task_id)
 
 
 def key_path(key: str) -> Path:
-    """Return where it is written which task has a key.
-
-    Raises:
-        InvalidPath: The key cannot be a name in the tree.
-        LimitExceeded: The key is too long.
-    """
+    """Return where it is written which task has a key."""
     return KEYS.child(key)
 
 
@@ -287,11 +278,7 @@ class TaskRecord:
         return [e.reason for e in self.history if e.step in FAILURES]
 
     def check_holder(self, id: str, token: int, now: int) -> None:  # noqa: A002
-        """Refuse a write under a claim that is not the live one (J4).
-
-        Raises:
-            StaleClaim: It is not.
-        """
+        """Refuse a write under a claim that is not the live one (J4)."""
         claim = self.claim
         if (
             claim is None
@@ -327,11 +314,7 @@ class TaskRecord:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
-        """Return what `to_json` described.
-
-        Raises:
-            SchemaVersionError: It was written by a later version of this program.
-        """
+        """Return what `to_json` described."""
         if value["version"] > VERSION:
             raise SchemaVersionError(
                 f"the record of task {value['id']} has version {value['version']}; "

@@ -100,11 +100,7 @@ class HandoffPending(Exception):
 
 
 def check_step(record: TaskRecord, step: str) -> None:
-    """Refuse a step that cannot follow a task's status (J1).
-
-    Raises:
-        InvalidTransition: It cannot.
-    """
+    """Refuse a step that cannot follow a task's status (J1)."""
     status, before = record.status, TABLE[step][0]
     if status not in before:
         final = ", which is final: submit another task" if status in FINAL else ""
@@ -115,11 +111,7 @@ def check_step(record: TaskRecord, step: str) -> None:
 
 
 def require(document: Document | None, task_id: str) -> TaskRecord:
-    """Return the task in a document.
-
-    Raises:
-        NotFound: There is no such task.
-    """
+    """Return the task in a document."""
     record = load(document)
     if record is None:
         raise NotFound(f"there is no task {task_id!r} (any more)")
@@ -135,11 +127,7 @@ def moved(
     reason: str = "",
     **changes: Any,
 ) -> TaskRecord:
-    """Return a record after a step that ends its claim, if it has one.
-
-    Raises:
-        HandoffPending: The task has a handoff, which this is not asked about.
-    """
+    """Return a record after a step that ends its claim, if it has one."""
     if record.handoff is not None and record.claim is not None:
         raise HandoffPending(record.handoff)
     entry = RecordEntry(step, status, now, agent, record.attempt, reason)
@@ -221,11 +209,7 @@ class Right(NamedTuple):
 def claimed(
     document: Document | None, now: int, right: Right
 ) -> tuple[TaskRecord, ClaimRecord]:
-    """Return the record that a live claim is of, and its claim.
-
-    Raises:
-        StaleClaim: The claim is not the live one (J4).
-    """
+    """Return the record that a live claim is of, and its claim."""
     record = load(document)
     if record is None or record.claim is None:
         raise stale(record, right.token)
@@ -353,9 +337,6 @@ def hand_over(
     """Return a running task's record with another owner's claim, and its event (O4).
 
     The claim before it is stale from then on. The attempt stays the same.
-
-    Raises:
-        InvalidTransition: The task is not running.
     """
     check_step(record, "hand over")
     claim.until = last_end(record, now)
@@ -416,9 +397,6 @@ def decide_reopen(
     """Let an escalated task be claimed again, with all its attempts.
 
     The request holds the task's id and the agent that wants it.
-
-    Raises:
-        InvalidTransition: It is not escalated.
     """
     task_id, agent = request
     record = require(document, task_id)
@@ -435,9 +413,6 @@ def decide_resolve(
     """Complete by hand a task that is escalated or that no worker has claimed.
 
     The request holds the task's id, the agent that did it, and the result.
-
-    Raises:
-        InvalidTransition: It is neither.
     """
     task_id, agent, result = request
     record = require(document, task_id)
