@@ -685,3 +685,31 @@ async def test_a_bad_argument_is_one_typed_error_and_submits_nothing(
             lambda view: list(view.documents(Path.parse("global")))
         )
         assert found == []
+
+
+async def test_tasks_of_a_closed_swarm_are_not_found(kind):
+    async with offices(kind) as office:
+        tasks = office.tasks()
+        await tasks.submit("a")
+        office.manager.close()
+        with pytest.raises(Closed):
+            tasks.find()
+
+
+async def test_a_claim_that_is_never_awaited_is_warned_of(kind):
+    async with offices(kind) as office:
+        with pytest.warns(RuntimeWarning, match=r"claim\('a'\) was never awaited"):
+            office.tasks().claim("a")
+        assert len(office.manager.queue) == 0
+
+
+async def test_a_failed_task_is_not_tried_again_by_hand(kind):
+    async with offices(kind) as office:
+        tasks = office.tasks()
+        task = await tasks.submit("a", max_retries=0)
+        await (await tasks.claim("a")).fail("no")
+        with pytest.raises(InvalidTransition, match="is final: submit another task"):
+            await task.retry()
+        with pytest.raises(InvalidTransition, match="is final"):
+            await task.resolve(1)
+        assert (await task.record()).status == "failed"
