@@ -10,7 +10,7 @@ publisher waits for no handler (E2), but for full streams with `overflow="block"
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any, Final
 
@@ -35,6 +35,7 @@ from swarm.model import (
     EVENT_TYPE,
     OWNER,
     AgentIdentity,
+    Announcement,
     Commit,
     Event,
     HandoffAccepted,
@@ -449,7 +450,9 @@ class Bus:
             self._on_deep_commit(commit)
             return
         routes, due = self.routes, 0
-        for index, payload in enumerate(commit.events):
+        announced = commit.announced
+        events = () if announced and not self._is_wanted(announced) else commit.events
+        for index, payload in enumerate(events):
             cls = payload.__class__
             route = routes.get(cls) or self.route(cls)
             due = 0
@@ -470,6 +473,15 @@ class Bus:
                     self.calls.put(event, route)
                 for offer in route.offers:
                     offer(event)
+
+    def _is_wanted(self, announced: Sequence[Announcement]) -> bool:
+        """Return whether events that are not made yet may have a recipient."""
+        for make, *_ in announced:
+            if not isinstance(make, type):
+                return True  # its class is not known
+            if (self.routes.get(make) or self.route(make)).size:
+                return True
+        return False
 
     def _on_deep_commit(self, commit: Commit) -> None:
         """Hand out the events of a commit that belongs to an event loop (E19)."""

@@ -76,7 +76,7 @@ class TaskJoins:
         place = self._standing(party)
         if place is None or is_cancelled(place):
             return None
-        if next(children_of(place), None) is None:
+        if next(children_of(place, is_newest_first=True), None) is None:
             return None
         return Join(lambda: tuple(map(self._party, children_of(place))))
 
@@ -148,13 +148,21 @@ class TaskJoins:
         return task
 
 
-def children_of(place: Standing) -> Iterator["asyncio.Task[Any]"]:
-    """Yield the tasks that suspended code joins."""
+def children_of(
+    place: Standing, *, is_newest_first: bool = False
+) -> Iterator["asyncio.Task[Any]"]:
+    """Yield the tasks that suspended code joins, and that have not ended.
+
+    The oldest may have ended, and a `gather` keeps them: the newest come first where
+    one of a thousand is enough.
+    """
     awaited, coroutine = place
     if isinstance(awaited, asyncio.Task):
         return iter((awaited,))
     children = getattr(awaited, "_children", None)
-    return _tasks(_grouped(coroutine) if children is None else children)
+    if children is None:
+        return _tasks(_grouped(coroutine))
+    return _tasks(reversed(children) if is_newest_first else children)
 
 
 def _tasks(awaited: Iterable[Any]) -> Iterator["asyncio.Task[Any]"]:

@@ -407,8 +407,12 @@ class LockState(LeaseState):
     def announce(
         self, kind: str, name: str, subject: Grant | Request
     ) -> tuple[Announcement, ...]:
-        """Return the event to publish."""
-        return ((to_event, kind, name, subject),)
+        """Return the event to publish, its class first: the bus looks at that."""
+        made = _EVENTS.get(kind)
+        if made is None:  # why it was taken from its holder
+            who = subject.id, subject.owner, subject.mode
+            return ((LockReleased, name, *who, kind),)
+        return ((made, name, subject.id, subject.owner, subject.mode),)
 
 
 FREE: Final = LockState().fresh()
@@ -419,14 +423,6 @@ _EVENTS: Final[dict[str, type[Any]]] = {
     "expired": LockExpired,
     "released": LockReleased,
 }
-
-
-def to_event(kind: str, name: str, subject: Grant | Request) -> object:
-    """Return the event that says what happened to a grant or request of a lock."""
-    cls = _EVENTS.get(kind)
-    if cls is None:
-        return LockReleased(name, subject.id, subject.owner, subject.mode, kind)
-    return cls(name, subject.id, subject.owner, subject.mode)
 
 
 def _queued_at(request: Request) -> tuple[int, int]:

@@ -48,6 +48,7 @@ class Commit:
         size: The bytes that the log keeps in memory for it, about.
         cause: The activity that it is a consequence of; None: it came from outside.
         key: The key its event was published under, or None.
+        announced: The events that are not made yet; none once `events` was read.
     """
 
     revision: int
@@ -58,14 +59,14 @@ class Commit:
     size: int = 0
     cause: Cause | None = None
     key: str | None = None
-    _announced: Sequence[Announcement] = ()
+    announced: Sequence[Announcement] = ()
 
     @property
     def events(self) -> tuple[object, ...]:
         """The payloads it published, in order."""
-        if self._announced:
-            self._events = tuple([make(*given) for make, *given in self._announced])
-            self._announced = ()
+        if self.announced:
+            self._events = tuple([make(*given) for make, *given in self.announced])
+            self.announced = ()
         return self._events
 
 

@@ -8,6 +8,7 @@ import pytest
 from swarm import DeadlockError, LeaseLost, LockTimeout, NotFound, Swarm
 from swarm.coordination import Coordination, WaitGraph
 from swarm.coordination._grants import AcquireSpec, Grant, Request
+from swarm.coordination._joins import children_of
 from swarm.coordination._lease_rules import (
     decide_acquire,
     decide_release,
@@ -262,6 +263,30 @@ async def test_looking_for_deadlocks_is_not_quadratic(form, monkeypatch):
             await task
         spent.append(calls)
     assert 0 < spent[1] < 2.5 * spent[0], spent
+
+
+class Looked(asyncio.Future[None]):
+    """A future that counts how often it was looked at."""
+
+    looks = 0
+
+    def done(self) -> bool:
+        Looked.looks += 1
+        return super().done()
+
+
+async def test_a_join_is_seen_without_a_look_at_the_children_that_ended():
+    """L15: a thousand refused children of one parent cost each the same."""
+    ended = [Looked() for _ in range(100)]
+    child = asyncio.ensure_future(asyncio.sleep(0))
+    parent = asyncio.gather(*ended, child)
+    for each in ended:
+        each.set_result(None)
+    Looked.looks = 0
+    assert next(children_of((parent, None), is_newest_first=True)) is child
+    assert Looked.looks == 0
+    assert list(children_of((parent, None))) == [child]
+    await parent
 
 
 class InSwarm:

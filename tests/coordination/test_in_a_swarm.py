@@ -19,6 +19,7 @@ from swarm import (
     SwarmConfig,
     interleave,
 )
+from swarm.model import Commit
 from tests.support.coordination import residue
 from tests.support.virtual_loop import turns, virtual
 
@@ -430,3 +431,19 @@ async def test_a_cycle_is_told_by_its_parties_however_long_the_queues_are(kind):
         assert len(str(caught.value).splitlines()) == 3
         await asyncio.gather(*tasks)
         check_empty(swarm)
+
+
+@virtual
+async def test_events_of_a_lock_are_made_only_for_a_recipient():
+    """A subscription to other events costs a lock no event of its own."""
+    async with Swarm() as swarm:
+        tree = swarm._coordinator.kernel.local
+        commits: list[Commit] = []
+        tree.listen(commits.append, documents=True, folders=["locks"])
+        async with swarm.events.subscribe("task.*"), swarm.lock("x"):
+            (commit,) = commits
+            assert commit.announced
+        async with swarm.events.subscribe("lock.*") as heard:
+            async with swarm.lock("x"):
+                assert not commits[-1].announced
+            assert (await anext(aiter(heard))).payload.resource == "x"
