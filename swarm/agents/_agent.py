@@ -1,7 +1,7 @@
 """What every agent is; `swarm.Agent` adds what it holds of the swarm around it."""
 
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any, Concatenate, ParamSpec, Self, TypeVarTuple, final
 
@@ -159,37 +159,6 @@ class _AgentLog(logging.LoggerAdapter[logging.Logger]):
         method = {} if turn is None else {"method": turn.call.name}
         kwargs["extra"] = {**extra, **method, **(kwargs.get("extra") or {})}
         return f"{extra['agent']}: {msg}", kwargs
-
-
-def bind(agent: Actor, cell: Cell) -> None:
-    """Give an agent its place in the swarm."""
-    agent._cell = cell  # noqa: SLF001  # this module is the class's own
-
-
-def is_bound(agent: Actor) -> bool:
-    """Return whether an agent has a place in a swarm."""
-    return hasattr(agent, "_cell")
-
-
-def given_names(cls: type) -> set[str]:
-    """Return the names that the swarm gives every agent of this class (`@final`)."""
-    names: set[str] = set()
-    for base in cls.__mro__:
-        for name, value in vars(base).items():
-            if getattr(getattr(value, "fget", value), "__final__", False):
-                names.add(name)
-    return names
-
-
-def hidden_names(cls: type) -> Iterable[str]:
-    """Yield the names that a class hides though the swarm gives them."""
-    seen: set[str] = set()
-    for base in cls.__mro__:
-        for name, value in vars(base).items():
-            is_given = getattr(getattr(value, "fget", value), "__final__", False)
-            if is_given and name in seen:
-                yield name
-            seen.add(name)
 
 
 def _cell_of(agent: Actor) -> Cell:

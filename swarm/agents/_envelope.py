@@ -218,6 +218,41 @@ class Streamed(Envelope):
         return super().blockers()
 
 
+class WaitDeadline:
+    """A sender or reader that waits for at most a time; an entry of `Deadlines`."""
+
+    __slots__ = ("_envelope", "_future", "_text", "_timeout", "deadline")
+
+    def __init__(
+        self,
+        envelope: Envelope,
+        future: asyncio.Future[None],
+        timeout: float,
+        text: str,
+    ) -> None:
+        """End the wait for `future` in `timeout` seconds.
+
+        `text` is what the error says, with places for `agent`, `method`, `seconds`.
+        """
+        self._envelope = envelope
+        self._future = future
+        self._timeout = timeout
+        self._text = text
+        self.deadline: float = envelope.cell.host.now() + timeout
+
+    def is_decided(self) -> bool:
+        """Return whether the wait is over."""
+        return self._future.done()
+
+    def expire(self) -> None:
+        """Give the waiting task `AskTimeout` and withdraw the request."""
+        envelope = self._envelope
+        cell, method = envelope.cell, envelope.call.name
+        text = self._text.format(agent=cell.name, method=method, seconds=self._timeout)
+        started = envelope.state == State.RUNNING
+        cell.drop(envelope, AskTimeout(text, started=started))
+
+
 current_turn: Final[ContextVar[Any]] = current_activity
 """The turn (or other activity) whose code is running; child tasks inherit it."""
 

@@ -4,12 +4,12 @@ import traceback
 from collections.abc import Callable
 from typing import Final
 
-from swarm.agents._agent import bind
+from swarm.agents._building import bind, build
 from swarm.agents._cell import Cell, log
 from swarm.agents._envelope import Envelope
 from swarm.agents._group import Group
 from swarm.agents._host import Host, Supervision
-from swarm.agents._life import begin, build, close_instance, halt, release, until_still
+from swarm.agents._life import begin, close_instance, halt, release, until_still
 from swarm.agents._lifecycle import Status, Step, follow
 from swarm.agents._protocol import calls_of
 from swarm.agents._records import AgentFailure

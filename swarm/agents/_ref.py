@@ -16,11 +16,10 @@ from typing import (
     cast,
 )
 
-from swarm.agents._cell import PENDING, Cell, log
+from swarm.agents._cell import PENDING, Cell
 from swarm.agents._envelope import (
     NEVER,
     Asked,
-    Envelope,
     Told,
     asking_party,
     calling_turn,
@@ -28,10 +27,17 @@ from swarm.agents._envelope import (
     waits_in,
 )
 from swarm.agents._lifecycle import Status
-from swarm.agents._mailbox import State
 from swarm.agents._protocol import ResolvedMethod, misplaced, resolve, resolve_name
+from swarm.agents._requests import (
+    call_for,
+    inherit,
+    note_late,
+    refuse,
+    too_late,
+    wait_for_room,
+)
 from swarm.agents._stream import Stream
-from swarm.errors import AgentDied, AskTimeout, Closed, DeadlockError, MailboxFull
+from swarm.errors import DeadlockError, MailboxFull
 from swarm.model import AgentIdentity, Cause, Displayable, as_seconds, with_trace
 from swarm.ports import (
     AgentCall,
@@ -176,7 +182,7 @@ class Ref(Displayable, Generic[A_co]):
         cell = self._cell
         call = cell.calls.get(method)
         if call is None or call.streams:
-            call = _call_for(cell, method, streams=False)
+            call = call_for(cell, method, streams=False)
         host = cell.host
         cause = None
         if not host.is_direct:
@@ -190,7 +196,7 @@ class Ref(Displayable, Generic[A_co]):
             if host.pause is not None:
                 await host.pause()
         if not cell.accepting or get_running_loop() is not host.loop:
-            _refuse(cell)
+            refuse(cell)
         timeout = self._timeout
         if timeout is None:
             timeout = host.ask_timeout
@@ -204,10 +210,10 @@ class Ref(Displayable, Generic[A_co]):
         elif turn is not None:
             envelope.cause = turn.cause or current_cause()
         if turn is not None and turn.is_turn():
-            inherits = _inherit(turn, envelope)
+            inherits = inherit(turn, envelope)
             party = asking_party(host, envelope)
         elif timeout <= 0:
-            raise _too_late(envelope)
+            raise too_late(envelope)
         elif host.leases or host.expected:
             party = host.asking_task(envelope)
         if party is not None:  # before anything is sent
@@ -237,7 +243,7 @@ class Ref(Displayable, Generic[A_co]):
         except BaseException as error:
             cell.drop(envelope)
             if isinstance(error, asyncio.CancelledError):
-                _note_late(envelope, reply)
+                note_late(envelope, reply)
             if kwargs and isinstance(error, TypeError):
                 misplaced(kwargs, error)
             reply = None  # the error keeps this frame, which must not keep the error
@@ -288,14 +294,14 @@ class Ref(Displayable, Generic[A_co]):
             if host.pause is not None:
                 await host.pause()
         if not cell.accepting or get_running_loop() is not host.loop:
-            _refuse(cell)
+            refuse(cell)
         envelope = Told(cell, call, args, kwargs)
         if cause is not None:
             envelope.cause = cause
         elif current_turn.get() is not None:
             envelope.cause = current_cause()
         if not cell.post(envelope):
-            await _wait_for_room(envelope, self._timeout)
+            await wait_for_room(envelope, self._timeout)
 
     def tell_nowait(
         self,
@@ -331,7 +337,7 @@ class Ref(Displayable, Generic[A_co]):
                 run_at_once(telling, f"tell_nowait({call.name})")
                 return
         if not cell.accepting:
-            _refuse(cell)
+            refuse(cell)
         if not cell.has_room(call):
             raise MailboxFull(
                 f"the mailbox of agent {cell} holds {cell.capacity} requests and is "
@@ -359,7 +365,7 @@ class Ref(Displayable, Generic[A_co]):
         cell = self._cell
         call = cell.calls.get(method)
         if call is None or not call.streams:
-            call = _call_for(cell, method, streams=True)
+            call = call_for(cell, method, streams=True)
         timeout = cell.host.ask_timeout if self._timeout is None else self._timeout
         return Stream(cell, call, (args, kwargs), timeout)
 
@@ -522,117 +528,3 @@ async def _tell_on(ref: Ref[Any], method: Any, call: AgentCall) -> None:
 
 async def _tell_on_nowait(ref: Ref[Any], method: Any, call: AgentCall) -> None:
     _passed(ref, call).tell_nowait(method, *call.args, **call.kwargs)
-
-
-def _refuse(cell: Cell) -> NoReturn:
-    cell.check_loop()
-    raise cell.refusal()
-
-
-def _note_late(envelope: Envelope, reply: "asyncio.Future[Any] | None") -> None:
-    """Count and log an outcome that came just as its asker was cancelled."""
-    if reply is None or not reply.done() or reply.cancelled():
-        return
-    error = reply.exception()
-    if isinstance(error, (AskTimeout, AgentDied, Closed)):
-        return  # no outcome of the handler
-    envelope.cell.late += 1
-    if error is not None:
-        log.warning(
-            "%s failed as its asker was cancelled",
-            envelope,
-            exc_info=error,
-            extra=envelope.log_fields(),
-        )
-
-
-def _call_for(cell: Cell, method: object, *, streams: bool) -> ResolvedMethod:
-    call = cell.calls.get(method) or resolve(type(cell.agent), method)
-    if call.streams and not streams:
-        raise TypeError(f"{call.name} is an async generator; use stream() for it")
-    if streams and not call.streams:
-        raise TypeError(f"{call.name} is no async generator; use ask() for it")
-    return call
-
-
-def _too_late(envelope: Envelope) -> AskTimeout:
-    what = f"{envelope.call.name} of agent '{envelope.cell.name}'"
-    return AskTimeout(f"there was no time left to ask for {what}", started=False)
-
-
-def _inherit(turn: Envelope, envelope: Asked) -> bool:
-    """Bind a request to the deadline of the turn that makes it.
-
-    A turn that was cancelled hands its deadline down no more, so that its clean-up
-    may still ask.
-
-    Returns:
-        Whether the deadline is the turn's.
-    """
-    inherited = turn.deadline if turn.state == State.RUNNING else NEVER
-    if min(inherited, envelope.deadline) <= envelope.since:
-        raise _too_late(envelope)
-    if inherited < envelope.deadline:
-        envelope.deadline = inherited
-        return True
-    return False
-
-
-class _RoomDeadline:
-    """A sender that waits for room; an entry of `Deadlines`."""
-
-    __slots__ = ("_envelope", "_room", "_timeout", "deadline")
-
-    def __init__(
-        self,
-        envelope: Envelope,
-        room: asyncio.Future[None],
-        deadline: float,
-        timeout: float,
-    ) -> None:
-        self._envelope = envelope
-        self._room = room
-        self._timeout = timeout
-        self.deadline: float = deadline
-
-    def is_decided(self) -> bool:
-        return self._room.done()
-
-    def expire(self) -> None:
-        cell = self._envelope.cell
-        text = f"the mailbox of agent '{cell.name}' had no room within"
-        error = AskTimeout(f"{text} {self._timeout:.3g} s", started=False)
-        cell.drop(self._envelope, error)
-
-
-@waits_in("envelope")
-async def _wait_for_room(envelope: Told, timeout: float | None) -> None:
-    """Wait until a tell is in the mailbox; cancelled, it is not (T3)."""
-    cell = envelope.cell
-    host = cell.host
-    turn = calling_turn()
-    now = envelope.since = host.now()
-    room = envelope.room = host.loop.create_future()
-    if timeout is None:
-        timeout = host.ask_timeout
-    waiting = _RoomDeadline(envelope, room, now + timeout, timeout)
-    try:
-        if timeout <= 0:
-            waiting.expire()
-        elif (
-            turn is not None
-            and turn.state == State.RUNNING
-            and turn.deadline < waiting.deadline
-        ):
-            waiting.deadline = turn.deadline
-            host.deadlines.inherit(waiting)
-        elif timeout != NEVER:
-            host.deadlines.add(timeout, waiting)
-        with host.graph.waiting(asking_party(host, envelope), envelope):
-            await room
-    except BaseException:
-        cell.drop(envelope)
-        raise
-    if envelope.state == State.ADMITTED:
-        envelope.state = State.QUEUED
-        cell.wake()  # an interleaved turn is not looked for again by itself

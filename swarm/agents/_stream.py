@@ -1,6 +1,5 @@
 """Streaming replies, as their reader holds them."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -11,6 +10,7 @@ from swarm.agents._envelope import (
     NEVER,
     Envelope,
     Streamed,
+    WaitDeadline,
     asking_party,
     calling_turn,
     current_turn,
@@ -18,39 +18,12 @@ from swarm.agents._envelope import (
 )
 from swarm.agents._mailbox import State
 from swarm.agents._protocol import ResolvedMethod
-from swarm.errors import AskTimeout
 from swarm.model import AsyncUse
 from swarm.ports import current_cause, current_task
 
 T = TypeVar("T")
 
-
-class _ItemDeadline:
-    """A reader that waits for the next item; an entry of `Deadlines`."""
-
-    __slots__ = ("_envelope", "_reader", "_timeout", "deadline")
-
-    def __init__(
-        self,
-        envelope: Envelope,
-        reader: asyncio.Future[None],
-        deadline: float,
-        timeout: float,
-    ) -> None:
-        self._envelope = envelope
-        self._reader = reader
-        self._timeout = timeout
-        self.deadline: float = deadline
-
-    def is_decided(self) -> bool:
-        return self._reader.done()
-
-    def expire(self) -> None:
-        envelope = self._envelope
-        started = envelope.state == State.RUNNING
-        text = f"no item came within {self._timeout:.3g} s from {envelope.call.name}"
-        text = f"{text} of agent '{envelope.cell.name}'"
-        envelope.cell.drop(envelope, AskTimeout(text, started=started))
+_NO_ITEM = "no item came within {seconds:.3g} s from {method} of agent '{agent}'"
 
 
 class Stream(AsyncUse, AsyncIterator[T], Generic[T]):
@@ -175,6 +148,6 @@ async def _wait(envelope: Envelope, channel: Channel, timeout: float) -> None:
     with host.graph.waiting(asking_party(host, envelope), envelope):
         reader = channel.new_reader(host.loop)
         if timeout != NEVER:
-            waiting = _ItemDeadline(envelope, reader, host.now() + timeout, timeout)
+            waiting = WaitDeadline(envelope, reader, timeout, _NO_ITEM)
             host.deadlines.add(timeout, waiting)
         await reader

@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
-from swarm.agents._agent import Actor, bind
+from swarm.agents._agent import Actor
 from swarm.agents._announcing import plan_arrival, plan_departure, plan_status
+from swarm.agents._building import bind, build
 from swarm.agents._cell import Cell
 from swarm.agents._envelope import Envelope, asking_party, calling_turn
 from swarm.agents._failures import Failures
@@ -19,7 +20,6 @@ from swarm.agents._life import (
     Completion,
     Ending,
     begin,
-    build,
     close_instance,
     died,
     finish,

@@ -267,7 +267,7 @@ def test_a_cancelled_sender_whose_message_stays_is_found(monkeypatch):
             mailbox.queue.append(envelope)
         self.wake()
 
-    monkeypatch.setattr(ref_module, "_wait_for_room", stays)
+    monkeypatch.setattr(ref_module, "wait_for_room", stays)
     monkeypatch.setattr(Cell, "admit", admitted)
     breaks(told, WRONG)
 
