@@ -78,31 +78,6 @@ class Barrier:
         self.parties: int = parties
         self.action: Callable[[], object] | None = None
 
-    async def wait(self, identity: AgentIdentity, timeout: float | None) -> Arrival:
-        """Arrive, and wait for the others."""
-        core = self._core
-        check_timeout(timeout)
-        core.rights.check_hold(identity, self.path)
-        if core.pause is not None:
-            await core.pause()
-        waiter = PartyWaiter(self, identity)
-        try:
-            outcome: Any = core.run(self._arrive(waiter))
-            if isinstance(outcome, asyncio.Task):
-                outcome = await core.settle(outcome, lambda _: waiter.withdraw())
-        except BaseException:
-            waiter.discard()
-            raise
-        if outcome is not None:
-            waiter.discard()
-            return self.arrival(outcome, waiter.id)
-        if timeout is not None and timeout <= 0:
-            waiter.discard()
-            await core.finish(self._break(identity, waiter.too_late(), waiter.id))
-            raise self._broken(BarrierTimeout, waiter.too_late())
-        arrival: Arrival = await waiter.wait(timeout)
-        return arrival
-
     async def _arrive(self, waiter: "PartyWaiter") -> Ended | None:
         """Arrive; return how the generation ended, or None: others are missing."""
         identity = waiter.identity
@@ -118,7 +93,8 @@ class Barrier:
         )
         if ended is FULL:
             ended = await self._act(waiter)
-        self._tell(ended, but=waiter.id)
+        if ended is not None:
+            self._tell(ended, but=waiter.id)
         return ended  # type: ignore[no-any-return]
 
     async def _act(self, waiter: "PartyWaiter") -> Ended:
@@ -209,6 +185,8 @@ class PartyWaiter(Waiter):
     Attributes:
         identity: The identity that arrived.
     """
+
+    is_held_up = False  # which party will come is not known
 
     def __init__(self, barrier: Barrier, identity: AgentIdentity) -> None:
         """Wait as the running turn or task."""
@@ -397,7 +375,30 @@ class BarrierHandle(Displayable):
             Closed: the swarm is closed, or was meanwhile.
             Exception: what the action raised, if this was the last to arrive.
         """
-        return await self._barrier.wait(self._identity, timeout)
+        barrier, identity = self._barrier, self._identity
+        core = barrier._core
+        if timeout is not None:
+            check_timeout(timeout)
+        core.rights.check_hold(identity, barrier.path)
+        if core.pause is not None:
+            await core.pause()
+        waiter = PartyWaiter(barrier, identity)
+        try:
+            ended: Any = core.run(barrier._arrive(waiter))
+            if isinstance(ended, asyncio.Task):
+                ended = await core.settle(ended, lambda _: waiter.withdraw())
+        except BaseException:
+            waiter.discard()
+            raise
+        if ended is not None:
+            waiter.discard()
+            return barrier.arrival(ended, waiter.id)
+        if timeout is not None and timeout <= 0:
+            waiter.discard()
+            await core.finish(barrier._break(identity, waiter.too_late(), waiter.id))
+            raise barrier._broken(BarrierTimeout, waiter.too_late())
+        arrival: Arrival = await waiter.wait(timeout)
+        return arrival
 
     async def reset(self) -> None:
         """Break the generation that gathers now, if it has parties.

@@ -126,7 +126,12 @@ class Enterable(AsyncOnly, Displayable):
             await manager.core.pause()
         asked: Any = manager.ask(spec)  # `acquire`, without a coroutine of its own
         lease: Lease
-        lease = asked if asked.__class__ is Lease else await manager.granted(asked)
+        if asked.__class__ is Lease:
+            lease = asked
+        elif asked.__class__ is LeaseWaiter:
+            lease = await asked.granted()
+        else:
+            lease = await manager.granted(asked)
         lease._enter(lease._session)
         body = lease, id(sys._getframe(1)), lease._body  # documented
         if self._entered is None:

@@ -45,12 +45,14 @@ class Waiter:
         since: Since when, in monotonic seconds.
         is_decided: Whether it has its result or its error.
         has_left: Whether it was cancelled and withdraws; a grant is passed on.
+        is_held_up: Whether known parties hold it up: then its wait may close a cycle.
         error: What it fails with once its time-out is through, or None.
     """
 
     _alarm: Alarm | None = None
     is_decided: bool = False
     has_left: bool = False
+    is_held_up: bool = True
     error: Any = None
 
     def __init__(
@@ -163,13 +165,14 @@ class Waiter:
         core, future, party = self._core, self._future, self.session.party
         graph = core.graph
         try:
-            if core.loop.get_task_factory() is not None:  # `may_be_eager`
-                await one_loop_turn()
-                if self.is_decided:
-                    return await future
-            cycle = graph.find_cycle(party, self)
-            if cycle:
-                raise error(cycle=cycle)  # noqa: TRY301
+            if self.is_held_up:
+                if core.loop.get_task_factory() is not None:  # `may_be_eager`
+                    await one_loop_turn()
+                    if self.is_decided:
+                        return await future
+                cycle = graph.find_cycle(party, self)
+                if cycle:
+                    raise error(cycle=cycle)  # noqa: TRY301
             graph.note(party, self)
             if timeout is not None and timeout < math.inf:
                 core.set_alarm(self, timeout)
