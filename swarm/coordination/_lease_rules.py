@@ -113,7 +113,7 @@ def decide_release(
             state = state.successor()
             state.drop(grant)
             gone: tuple[Gone, ...] = ()
-            if state.requests and grant.mode != "exclusive":
+            if state.requests and grant.mode not in ("exclusive", ""):
                 gone = _cancel_upgrade(state, id, RELEASED)
             return grant_next(state, now, spec, True, events, gone)
     if state.is_due(now):

@@ -16,13 +16,13 @@ Futures of asyncio are used directly: an event of anyio costs ten times as much.
 import asyncio
 import math
 from abc import abstractmethod
-from collections.abc import Awaitable, Hashable, Iterable, Iterator
+from collections.abc import Awaitable, Hashable, Iterable
 from typing import Any
 
 from swarm.coordination._core import Alarm, Core, Session
 from swarm.coordination._grants import AcquireSpec, Grant, Request
 from swarm.coordination._lease_rules import decide_withdraw
-from swarm.coordination._lease_state import LockState
+from swarm.coordination._lease_state import LockState, load
 from swarm.coordination._wait_graph import AnyOf
 from swarm.errors import (
     Closed,
@@ -277,9 +277,9 @@ class LeaseWaiter(Waiter):
 
         Of other processes nothing is known; their parties are taken to move.
         """
-        if self.is_over():
+        if self.is_decided or self._future.done():
             return ()
-        state = self.manager.state(self.spec)
+        state = load(self._core.find(self.path), self.manager.blank)
         request = state.requests.get(self.id)
         if request is None:
             return ()
@@ -288,7 +288,7 @@ class LeaseWaiter(Waiter):
             grants: Iterable[Grant] = state.grants.values()
             if len(state.grants) > 1:  # or its only holder is in the way
                 grants = state.in_the_way(request, self._is_over)
-            parties = tuple(self._holding(grants))
+            parties = self._holding(grants)
             asking = self._core.graph.asking
             if asking is None or asking[1] is self:
                 return parties
@@ -305,23 +305,25 @@ class LeaseWaiter(Waiter):
         inside = getattr(self._core.leases.get(id), "_inside", None)
         return None if inside is None else inside.party
 
-    def _holding(self, grants: Iterable[Grant]) -> Iterator[Hashable]:
-        """Yield the parties that have these grants.
+    def _holding(self, grants: Iterable[Grant]) -> tuple[Hashable, ...]:
+        """Return the parties that have these grants.
 
         A lease without a body may be given back by any task. It counts while its
         session is known to wait, and for the session itself (L16).
         """
         core = self._core
+        parties: list[Hashable] = []
         for grant in grants:
             lease = core.leases.get(grant.id)
             if lease is None:
                 continue
             if lease._inside is not None:
-                yield lease._inside.party
+                parties.append(lease._inside.party)
                 continue
             party = lease._session.party
             if party == self.session.party or core.graph.has(party):
-                yield party
+                parties.append(party)
+        return tuple(parties)
 
     def _overtaken_by(
         self, other: object, state: LockState, request: Request
