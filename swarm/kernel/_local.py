@@ -355,6 +355,23 @@ class LocalTree:
         if self._append(commit):
             self._forget_surplus()
 
+    def replay_document_now(self, document: Document) -> None:
+        """Do what `replay_now` does for the commit that made this document only."""
+        text = document.path.text
+        old = self._by_text.get(text)
+        if old is None:
+            self._versions.begin(document)
+            old = document.previous
+        else:
+            document.previous = old
+            self._by_text[text] = document
+        if document.expires is not None:
+            self._expiries.add(document)
+        size = ENTRY_BYTES if old is None else ENTRY_BYTES + old.size
+        self._at = document.at
+        if self._log.add(document, size, document.at):
+            self._forget_surplus()
+
     def resume_at(self, revision: int) -> None:
         """Have the next commit get a revision later than `revision`."""
         self.revision = max(self.revision, revision)

@@ -9,8 +9,10 @@ A revision is never used twice, whatever a crash has lost. Each opening goes on 
 wall clock's microseconds, or well beyond the newest revision found, if that is later.
 """
 
+import gc
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from swarm.errors import StorageFailed
@@ -19,6 +21,7 @@ from swarm.model import AgentIdentity, Commit, Document, Path
 from swarm.ports import (
     Clock,
     Condition,
+    Entry,
     Journal,
     Limits,
     Plan,
@@ -30,8 +33,8 @@ from swarm.ports import (
 from swarm.storage._records import (
     Cut,
     cut_now,
-    decode_commit,
     decode_cut,
+    decode_entries,
     encode_commit,
     encode_cut,
 )
@@ -95,20 +98,29 @@ class JournalledKernel(MemoryKernel):
             StateCorruption: The store is damaged; it is left as it was.
             SchemaVersionError: A newer version of swarm wrote the store.
         """
-        recovered = await self.writer.open()
-        try:
-            if recovered.blocks:
-                self.fill(decode_cut(recovered.blocks, "the snapshot of the store"))
-            for number, entry in enumerate(recovered.entries, 1):
-                self.replay_now(decode_commit(entry.data))
-                if number % _SLICE == 0:
-                    await one_loop_turn()
-        except BaseException:
-            await self.writer.close()
-            raise
+        with _garbage_collected_later():
+            recovered = await self.writer.open()
+            try:
+                if recovered.blocks:
+                    self.fill(decode_cut(recovered.blocks, "the snapshot of the store"))
+                await self._replay(recovered.entries)
+            except BaseException:
+                await self.writer.close()
+                raise
         self.listen(self.writer.submit, documents=True)
         self.resume_at(max(recovered.report.revision + _LEAP, self._wall_now()))
         return recovered.report
+
+    async def _replay(self, entries: Sequence[Entry]) -> None:
+        """Make the commits of a journal again, a slice in each turn of the loop."""
+        for first in range(0, len(entries), _SLICE):
+            lines = [entry.data for entry in entries[first : first + _SLICE]]
+            for made in decode_entries(lines, self._by_text):
+                if isinstance(made, Document):
+                    self.replay_document_now(made)
+                else:
+                    self.replay_now(made)
+            await one_loop_turn()
 
     def fill(self, cut: Cut) -> None:
         """Fill the empty tree with a snapshot."""
@@ -242,3 +254,18 @@ class JournalledKernel(MemoryKernel):
         if commit is not None and self._waits:
             await writer.wait()
         return commit
+
+
+@contextmanager
+def _garbage_collected_later() -> Iterator[None]:
+    """Pause the garbage collector: nothing that is read from a store is in a cycle.
+
+    It would look through all documents again and again while their number grows.
+    """
+    is_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if is_on:
+            gc.enable()

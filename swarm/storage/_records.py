@@ -6,7 +6,7 @@ texts and numbers, except event payloads: these become the event class that the
 program has registered under their type, checked field by field, or stay JSON.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ import orjson
 from swarm.errors import SchemaVersionError, StateCorruption
 from swarm.kernel import MemoryKernel
 from swarm.model import (
+    TIME,
     AgentIdentity,
     Cause,
     Commit,
@@ -103,6 +104,64 @@ def decode_commit(line: bytes, number: int = 0) -> Commit:
     return Commit(revision, at, author, documents, events, size, cause, told.get("k"))
 
 
+def decode_entries(
+    lines: Sequence[bytes], known: Mapping[str, Document]
+) -> list[Commit | Document]:
+    """Return the commits that lines tell; of many, in place of a commit, its document.
+
+    Such a commit wrote this one document, and did nothing else.
+
+    Args:
+        lines: What `encode_commit` returned.
+        known: Documents by path; equal paths become one object.
+
+    Raises:
+        StateCorruption: A line tells no commit.
+    """
+    found: list[Commit | Document] = []
+    dumps, parse = orjson.dumps, Path.parse
+    names, author = None, TIME
+    try:
+        # One call for all lines takes a third less than one for each.
+        for line, told in zip(lines, _loads_all(lines), strict=True):
+            # Only a commit of one document tells that it has no key.
+            if len(told) != 5 or told.get("k", 0) is not None:
+                found.append(decode_commit(line))
+                continue
+            ((text, created, priority, expires, *body),) = told["d"]
+            if not body:  # a deletion
+                found.append(decode_commit(line))
+                continue
+            if told["a"] != names:
+                names = told["a"]
+                author = _identity(*names)
+            there = known.get(text)
+            path = parse(text) if there is None else there.path
+            found.append(
+                Document(
+                    path,
+                    dumps(body[0]),
+                    None,
+                    told["r"],
+                    created,
+                    told["t"],
+                    author,
+                    priority,
+                    expires,
+                )
+            )
+    except (KeyError, TypeError, ValueError) as error:
+        for line in lines:
+            decode_commit(line)  # names the line that is at fault
+        raise StateCorruption("these lines are not commits, one each") from error
+    return found
+
+
+def _loads_all(lines: Sequence[bytes]) -> list[Any]:
+    told: list[Any] = orjson.loads(b"[%b]" % b",".join(lines))
+    return told
+
+
 def _written(document: Document) -> list[Any]:
     """Return where a document stands and its body; a deletion has no body."""
     row: list[Any] = [
@@ -167,12 +226,37 @@ def decode_document(line: bytes, number: int = 0) -> Document:
     Raises:
         StateCorruption: The line tells no document.
     """
+    (document,) = _decode_documents([line], number)
+    return document
+
+
+def _decode_documents(lines: Sequence[bytes], number: int = 0) -> list[Document]:
+    found: list[Document] = []
+    dumps, parse = orjson.dumps, Path.parse
+    names, author = None, TIME
     try:
-        version, at, author, *row = orjson.loads(line)
-        version, at = number or version, number or at
-        return _read(row[:4], row[4:], version, at, _identity(*author))
+        for told in _loads_all(lines):
+            version, at, names_here, text, created, priority, expires, *body = told
+            if names_here != names:
+                names = names_here
+                author = _identity(*names)
+            version = number or version
+            found.append(
+                Document(
+                    parse(text),
+                    dumps(body[0]) if body else None,
+                    None,
+                    version,
+                    created or version,
+                    number or at,
+                    author,
+                    priority,
+                    expires,
+                )
+            )
     except (TypeError, ValueError) as error:
-        raise StateCorruption(f"this is not a document: {line[:80]!r}") from error
+        raise StateCorruption(f"a line of a document is damaged: {error}") from error
+    return found
 
 
 # --- snapshots ---------------------------------------------------------------------
@@ -280,9 +364,9 @@ def decode_cut(blocks: Sequence[bytes], name: str) -> Cut:
     for block in blocks[1:]:
         lines = block[1:].splitlines()
         if block[:1] == _DOCUMENTS:
-            documents += map(decode_document, lines)
+            documents += _decode_documents(lines)
         elif block[:1] == _OLDER:
-            older += map(decode_document, lines)
+            older += _decode_documents(lines)
         elif block[:1] == _COMMITS:
             commits += map(decode_commit, lines)
     if len(documents) != meta["documents"] or len(commits) != meta["commits"]:

@@ -1,86 +1,44 @@
 """Simulated power cuts: images of what a disk may hold, built from recorded calls.
 
-The recording disk notes each write, sync, rename and removal of the real store. An
-image is what a cut at one moment may leave: of what was synced, all; of the rest, any
-part, torn at sectors and in any order. Killing a process cannot show this: the system
-still writes what a killed process has written (persistence: finding 2).
+The calls of the file store are noted by its `Disk`, those of SQLite by `strace` of a
+real process. An image is what a cut at one moment may leave (`support/power_cuts.py`).
+Killing a process cannot show this: the system still writes what a killed process has
+written (persistence: finding 2).
 """
 
 import os
 import random
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from swarm.errors import StateCorruption
-from swarm.ports import Entry
+from swarm.ports import Entry, Journal
 from swarm.storage._disk import Disk
 from swarm.storage._file import FileJournal
-
-SECTOR = 512
-
-
-class Inode:
-    """A file's bytes: those that were synced, and the writes since."""
-
-    def __init__(self) -> None:
-        self.synced = b""
-        self.size = 0
-        self.writes: list[tuple[int, bytes]] = []
-
-    def write(self, data: bytes) -> None:
-        self.writes.append((self.size, data))
-        self.size += len(data)
-
-    def truncate(self, size: int) -> None:
-        self.sync()
-        self.synced = self.synced[:size]
-        self.size = size
-
-    def sync(self) -> None:
-        self.synced = self.image(lambda _: True)
-        self.writes.clear()
-
-    def image(self, reaches: Callable[[int], bool]) -> bytes:
-        """Return the bytes after a cut, of which some sectors were written."""
-        data = bytearray(self.synced)
-        for at, written in self.writes:
-            for start in range(at - at % SECTOR, at + len(written), SECTOR):
-                if not reaches(start):
-                    continue
-                first, last = max(start, at), min(start + SECTOR, at + len(written))
-                if len(data) < last:
-                    data += bytes(last - len(data))  # a hole reads as zeros
-                data[first:last] = written[first - at : last - at]
-        return bytes(data)
+from swarm.storage._sqlite import SqliteJournal
+from tests.support.power_cuts import Inode, ModelDisk, recorded
 
 
 class RecordingDisk(Disk):
     """Does what the real one does, and models what has reached the disk."""
 
     def __init__(self, after: Callable[[], None]) -> None:
-        self.names_now: dict[str, Inode] = {}
-        self.names_synced: dict[str, Inode] = {}
-        self.changes: list[Callable[[dict[str, Inode]], None]] = []
+        self.model = ModelDisk()
         self.open_files: dict[int, Inode] = {}
-        self.folders: set[int] = set()
         self.after = after
-
-    def _change(self, change: Callable[[dict[str, Inode]], None]) -> None:
-        change(self.names_now)
-        self.changes.append(change)
-        self.after()
 
     def open_new(self, path: Path) -> int:
         descriptor = super().open_new(path)
-        inode = self.open_files[descriptor] = Inode()
-        self._change(lambda names: names.__setitem__(path.name, inode))
+        self.open_files[descriptor] = self.model.make(path.name)
+        self.after()
         return descriptor
 
     def open_append(self, path: Path) -> int:
         descriptor = super().open_append(path)
-        self.open_files[descriptor] = self.names_now[path.name]
+        self.open_files[descriptor] = self.model.now[path.name]
         return descriptor
 
     def write(self, descriptor: int, data: bytes) -> None:
@@ -95,70 +53,48 @@ class RecordingDisk(Disk):
 
     def sync(self, descriptor: int) -> None:
         if os.path.isdir(f"/proc/self/fd/{descriptor}"):
-            self.names_synced = dict(self.names_now)
-            self.changes.clear()
+            self.model.sync_names()
         else:
             self.open_files[descriptor].sync()
         self.after()
 
     def rename(self, old: Path, new: Path) -> None:
         super().rename(old, new)
-
-        def change(names: dict[str, Inode]) -> None:
-            inode = names.pop(old.name, None)
-            if inode is not None:
-                names[new.name] = inode
-
-        self._change(change)
+        self.model.rename(old.name, new.name)
+        self.after()
 
     def remove(self, path: Path) -> None:
         super().remove(path)
-        self._change(lambda names: names.pop(path.name, None) and None)
+        self.model.remove(path.name)
+        self.after()
 
 
-def images(disk: RecordingDisk, chance: random.Random) -> list[dict[str, bytes]]:
-    """Return what a cut at this moment may leave: the worst, the best, and between."""
-    found = []
-    for kind in ("worst", "best", "random", "random"):
-        names = dict(disk.names_synced)
-        keep = {"worst": 0, "best": len(disk.changes)}.get(
-            kind, chance.randint(0, len(disk.changes))
-        )
-        for change in disk.changes[:keep]:
-            change(names)
-        reaches = {
-            "worst": lambda _: False,
-            "best": lambda _: True,
-        }.get(kind, lambda _: chance.random() < 0.5)
-        found.append({name: inode.image(reaches) for name, inode in names.items()})
-    return found
+class Judge:
+    """Opens images, and notes what a cut should not have left."""
 
-
-class Cuts:
-    """Runs a store, and at each call of the disk looks at what a cut would leave."""
-
-    def __init__(self, folder: Path, store: type[FileJournal], mode: str) -> None:
-        self.folder, self.store, self.mode = folder, store, mode
+    def __init__(self, folder: Path, mode: str) -> None:
+        self.folder, self.mode = folder / "image", mode
         self.chance = random.Random(7)
         self.acknowledged = 0
         self.submitted = 0
         self.bad: list[str] = []
         self.count = 0
-        self.disk = RecordingDisk(self.look)
 
-    def look(self) -> None:
-        for image in images(self.disk, self.chance):
+    def look(self, disk: ModelDisk) -> None:
+        for image in disk.images(self.chance):
             self.count += 1
-            self.check(image)
+            self.folder.mkdir(exist_ok=True)
+            for path in self.folder.iterdir():
+                path.unlink()
+            for name, data in image.items():
+                (self.folder / name).write_bytes(data)
+            self.check()
 
-    def check(self, image: dict[str, bytes]) -> None:
-        folder = self.folder / "image"
-        folder.mkdir(exist_ok=True)
-        for path in folder.iterdir():
-            path.unlink()
-        for name, data in image.items():
-            (folder / name).write_bytes(data)
-        journal = FileJournal(folder, disk=QuickDisk())
+    def journal(self) -> Journal:
+        return FileJournal(self.folder, disk=QuickDisk())
+
+    def check(self) -> None:
+        journal = self.journal()
         try:
             found = journal.open()
         except Exception as error:
@@ -177,14 +113,23 @@ class Cuts:
         if newest > self.submitted:
             self.bad.append(f"invented: {newest} of {self.submitted}")
 
+
+class FileCuts(Judge):
+    """Runs a file store, and looks at each call of the disk what a cut would leave."""
+
+    def __init__(self, folder: Path, store: type[FileJournal], mode: str) -> None:
+        super().__init__(folder, mode)
+        self.live, self.store = folder / "live", store
+        self.disk = RecordingDisk(lambda: self.look(self.disk.model))
+
     def run(self, batches: int) -> None:
-        journal = self.store(self.folder / "live", self.mode, disk=self.disk)
+        journal = self.store(self.live, self.mode, disk=self.disk)
         journal.open()
         revision = 0
         for batch in range(batches):
             if batch % 9 == 5:
                 journal.close()
-                journal = self.store(self.folder / "live", self.mode, disk=self.disk)
+                journal = self.store(self.live, self.mode, disk=self.disk)
                 journal.open()
             if batch % 4 == 3:
                 journal.checkpoint([b"%d" % revision], revision)
@@ -209,19 +154,112 @@ class QuickDisk(Disk):
 def test_a_power_cut_loses_nothing_acknowledged_and_leaves_a_prefix(
     tmp_path: Path, mode: str
 ) -> None:
-    cuts = Cuts(tmp_path, FileJournal, mode)
+    cuts = FileCuts(tmp_path, FileJournal, mode)
     cuts.run(14)
     assert cuts.bad == []
     assert cuts.count > 300
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", ["power", "process"])
 def test_long_runs_survive_power_cuts(tmp_path: Path, mode: str) -> None:
-    cuts = Cuts(tmp_path, FileJournal, mode)
+    cuts = FileCuts(tmp_path, FileJournal, mode)
     cuts.run(150)
     assert cuts.bad == []
     assert cuts.count > 3_000
+
+
+# --- SQLite ---------------------------------------------------------------------------
+
+SQLITE_WRITER = """
+import os, random, sys
+from pathlib import Path
+from swarm.ports import Entry
+from swarm.storage._sqlite import SqliteJournal
+
+path, mode, batches = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+chance, revision, acknowledged = random.Random(7), 0, 0
+journal = SqliteJournal(path, mode)
+journal.open()
+for batch in range(batches):
+    if batch % 9 == 5:
+        journal.close()
+        journal = SqliteJournal(path, mode)
+        journal.open()
+    if batch % 4 == 3:
+        journal.checkpoint([b"%d" % revision], revision)
+    if batch % 7 == 6:
+        journal.sync()
+    size = chance.randint(1, 6)
+    later = range(revision + 1, revision + 1 + size)
+    entries = [Entry(n, b"%d" % n * 90) for n in later]
+    revision += size
+    os.write(1, b"%d %d" % (revision, acknowledged))
+    journal.append(entries)
+    acknowledged = revision
+    os.write(1, b"%d %d" % (revision, acknowledged))
+journal.close()
+"""
+
+
+class SqliteCuts(Judge):
+    """Looks at what a cut would leave of the database that a process has written."""
+
+    def journal(self) -> Journal:
+        return SqliteJournal(self.folder / "run.db", "process")
+
+    def run(self, durability: str, batches: int) -> None:
+        live = self.folder.with_name("live")
+        live.mkdir()
+        arguments = (str(live / "run.db"), durability, str(batches))
+        for disk, told in recorded(SQLITE_WRITER, *arguments, folder=live):
+            self.submitted, self.acknowledged = map(int, told.split() or (0, 0))
+            self.look(disk)
+
+
+@pytest.fixture
+def quick_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory, where a sync takes no time, if the system has one."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mode", ["power", "process"])
+def test_a_power_cut_of_sqlite_loses_nothing_acknowledged(
+    quick_folder: Path, mode: str
+) -> None:
+    cuts = SqliteCuts(quick_folder, mode)
+    cuts.run(mode, 8)
+    assert cuts.bad == []
+    assert cuts.count > 200
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("mode", ["power", "process"])
+def test_long_runs_of_sqlite_survive_power_cuts(quick_folder: Path, mode: str) -> None:
+    cuts = SqliteCuts(quick_folder, mode)
+    cuts.run(mode, 60)
+    assert cuts.bad == []
+    assert cuts.count > 1_000
+
+
+def test_power_cuts_show_what_sqlite_loses_without_a_sync_of_each_transaction(
+    quick_folder: Path,
+) -> None:
+    cuts = SqliteCuts(quick_folder, "power")
+    cuts.run("process", 6)
+    assert cuts.bad
+    assert {bad.partition(":")[0] for bad in cuts.bad} == {"lost"}  # never worse
+
+
+# --- broken writers -------------------------------------------------------------------
 
 
 class AcknowledgesFirst(FileJournal):
@@ -270,7 +308,7 @@ class AppendsBehindTornTails(FileJournal):
 def test_a_broken_writer_is_caught_by_power_cuts(
     tmp_path: Path, mutant: type[FileJournal]
 ) -> None:
-    cuts = Cuts(tmp_path, mutant, "power")
+    cuts = FileCuts(tmp_path, mutant, "power")
     try:
         cuts.run(14)
     except Exception as error:  # the mutant stumbles over its own files

@@ -178,10 +178,10 @@ def test_every_store_gives_what_memory_gives(tmp_path_factory, server, kind, ste
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("kind", KINDS)
 @settings(
-    max_examples=500,
+    max_examples=2_000,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
