@@ -13,8 +13,7 @@ from typing import Any
 import orjson
 from row import Row
 
-from swarm import Swarm
-from swarm.kernel import MemoryKernel
+from swarm import Hybrid, Swarm
 from swarm.model import AgentIdentity, Commit, Path
 from swarm.ports import Entry, Limits, LoopClock
 from swarm.storage import FileJournal, JournalledKernel, SqliteJournal
@@ -85,7 +84,21 @@ async def puts(journal: Any, total: int, callers: int, **options: Any) -> float:
     return callers * many / took
 
 
-def file_row(callers: int, total: int, goal: float) -> Row:
+def journal_row(callers: int, total: int, goal: float) -> Row:
+    """The journal by itself. The ratio grows with the time that the disk needs."""
+
+    async def ours(total: int) -> float:
+        return await bare_journal(total, callers)
+
+    async def raw(total: int) -> float:
+        return await fsync_each(max(50, total // max(1, callers // 4)))
+
+    return Row(f"journal, power, {callers} callers", ours, raw, total, goal=goal)
+
+
+def put_row(callers: int, total: int) -> Row:
+    """Documents put into the tree, with rules, log and journal."""
+
     async def ours(total: int) -> float:
         with tempfile.TemporaryDirectory() as folder:
             return await puts(FileJournal(Folder(folder)), total, callers)
@@ -93,7 +106,7 @@ def file_row(callers: int, total: int, goal: float) -> Row:
     async def raw(total: int) -> float:
         return await fsync_each(max(50, total // max(1, callers // 4)))
 
-    return Row(f"file, power, {callers} callers", ours, raw, total, goal=goal)
+    return Row(f"put, files, power, {callers} callers", ours, raw, total)
 
 
 def sqlite_row(callers: int, total: int, goal: float) -> Row:
@@ -186,34 +199,29 @@ async def set_everything_on(total: int, callers: int) -> float:
     return callers * many / took
 
 
-async def memory_puts(total: int) -> float:
-    kernel = MemoryKernel(LoopClock(), Limits())
-    return await one_by_one(kernel, total)
+async def set_median(storage: Any, total: int) -> float:
+    """Return one over the median time of a `state.set`."""
+    value = orjson.loads(BODY)
+    times = []
+    async with Swarm("bench", storage) as swarm:
+        for n in range(total):
+            path = f"shared.k{n % 999}"
+            began = time.perf_counter()
+            await swarm.state.set(path, value)
+            times.append(time.perf_counter() - began)
+            if n % 64 == 0:
+                await asyncio.sleep(0)
+    return 1 / statistics.median(times)
 
 
-async def hybrid_puts(total: int) -> float:
+async def memory_sets(total: int) -> float:
+    return await set_median("memory://", total)
+
+
+async def hybrid_sets(total: int) -> float:
     """A secondary file store that no caller waits for."""
     with tempfile.TemporaryDirectory() as folder:
-        kernel = JournalledKernel(
-            FileJournal(Folder(folder)), LoopClock(), Limits(), waits=False
-        )
-        await kernel.open()
-        rate = await one_by_one(kernel, total)
-        await kernel.close()
-    return rate
-
-
-async def one_by_one(kernel: Any, total: int) -> float:
-    """Return one over the median time of a put."""
-    paths = [Path.of("bench", f"k{n}") for n in range(999)]
-    times = []
-    for n in range(total):
-        began = time.perf_counter()
-        await kernel.put(ADA, paths[n % 999], BODY)
-        times.append(time.perf_counter() - began)
-        if n % 64 == 0:
-            await asyncio.sleep(0)
-    return 1 / statistics.median(times)
+        return await set_median(Hybrid(secondary=Folder(folder)), total)
 
 
 # --- how long the loop stands still --------------------------------------------------
@@ -387,11 +395,6 @@ async def power_64(total: int) -> float:
         return await puts(FileJournal(Folder(folder)), total, 64)
 
 
-async def power_1000(total: int) -> float:
-    with tempfile.TemporaryDirectory() as folder:
-        return await puts(FileJournal(Folder(folder)), total, 1_000)
-
-
 async def sqlite_64(total: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         return await puts(SqliteJournal(Folder(folder) / "a.db"), total, 64)
@@ -408,6 +411,10 @@ async def sqlite_process_64(total: int) -> float:
         return await puts(journal, total, 64)
 
 
+async def journal_1000(total: int) -> float:
+    return await bare_journal(total, 1_000)
+
+
 async def set_64(total: int) -> float:
     return await set_everything_on(total, 64)
 
@@ -417,9 +424,11 @@ async def journal_64(total: int) -> float:
 
 
 ROWS = [
-    file_row(1, 2_000, 0.7),
-    file_row(64, 60_000, 15),
-    file_row(1_000, 150_000, 40),
+    journal_row(1, 2_000, 0.7),
+    journal_row(64, 60_000, 15),
+    journal_row(1_000, 150_000, 40),
+    put_row(64, 60_000),
+    put_row(1_000, 150_000),
     sqlite_row(1, 1_000, 0.9),
     sqlite_row(64, 30_000, 7),
     sqlite_row(1_000, 60_000, 10),
@@ -431,9 +440,13 @@ ROWS = [
         goal=10,
     ),
     Row("recovery, commits", recovery, loads, 200_000),
-    Row("file, 64 callers, of the floor", power_64, file_floor, 60_000, goal=0.06),
+    Row("journal, 64 callers, of the floor", journal_64, file_floor, 60_000, goal=0.06),
     Row(
-        "file, 1,000 callers, of the floor", power_1000, file_floor, 150_000, goal=0.15
+        "journal, 1,000 callers, of the floor",
+        journal_1000,
+        file_floor,
+        150_000,
+        goal=0.15,
     ),
     Row("loop lag, 1,000 callers", lag_ours, lag_naive, 90_000, goal=10),
     Row("SQLite, 64 callers, of the floor", sqlite_64, sqlite_floor, 30_000, goal=0.12),
@@ -446,7 +459,7 @@ ROWS = [
     ),
     Row("SQLite, power of process", sqlite_64, sqlite_process_64, 30_000, goal=0.8),
     Row("snapshot load", load_snapshot, load_one_document, 200_000, goal=1.5),
-    Row("hybrid put, median", hybrid_puts, memory_puts, 20_000, goal=0.67),
+    Row("hybrid set, median", hybrid_sets, memory_sets, 20_000, goal=0.67),
     Row("file, process of power", process_64, power_64, 60_000, goal=1.5),
     Row("state.set, 64 callers", set_64, journal_64, 30_000, goal=0.35),
 ]

@@ -6,7 +6,7 @@ from typing import Any, TextIO
 
 import orjson
 
-from swarm.errors import SwarmError
+from swarm.errors import StateCorruption, SwarmError
 from swarm.model import ABSENT, to_datetime
 
 
@@ -69,12 +69,20 @@ def check_store(store_path: Path, *, target: Path | None, as_json: bool) -> int:
             return _failed(error)
         for note in report.notes:
             print(note, file=out)
-        print(f"{target} holds what could be read", file=out)
+        print(
+            f"{target} holds what could be read, up to revision {report.revision}; "
+            "named snapshots are not copied",
+            file=out,
+        )
         return 0
     try:
         store = read_store(store_path)
     except SwarmError as error:
-        return _failed(error)
+        status = _failed(error)
+        if isinstance(error, StateCorruption):
+            hint = "--salvage TARGET writes what can be read into a new store"
+            print(hint, file=sys.stderr)
+        return status
     report = store.report
     last = store.commits[-1].at if store.commits else 0
     told = {

@@ -113,15 +113,19 @@ class FileJournal:
 
     def _begin(self) -> Recovered:
         """Make the files of a new store."""
+        self._refuse_without_current()
+        self._epoch = 1
+        self._new_journal(0)
+        self._write_current(None)
+        return Recovered(report=RecoveryReport(epoch=1))
+
+    def _refuse_without_current(self) -> None:
+        """Refuse a folder that holds commits or a snapshot, and no CURRENT."""
         found = [name for name in self._disk.names(self.folder) if self._holds(name)]
         if found:
             raise StateCorruption(
                 f"{self.folder / _CURRENT} is missing beside {', '.join(found)}"
             )
-        self._epoch = 1
-        self._new_journal(0)
-        self._write_current(None)
-        return Recovered(report=RecoveryReport(epoch=1))
 
     def _holds(self, name: str) -> bool:
         """Return whether a file of this name holds commits or a snapshot."""
@@ -137,7 +141,11 @@ class FileJournal:
             StateCorruption: It is damaged.
             SchemaVersionError: A newer version of swarm wrote it.
         """
-        current = self._read_current() if self.folder.is_dir() else None
+        current = None
+        if self.folder.is_dir():
+            current = self._read_current()
+            if current is None:
+                self._refuse_without_current()
         if current is None:
             raise NotFound(f"there is no file store in {self.folder}")
         blocks, _, scan = self._look(current)

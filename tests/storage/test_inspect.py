@@ -87,9 +87,18 @@ async def test_a_damaged_store_has_its_own_exit_status(tmp_path, capsys):
     with pytest.raises(StateCorruption):
         read_store(tmp_path / "x")
     assert main(["doctor", str(tmp_path / "x")]) == 5
-    assert "swarm: " in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith("swarm: ")
+    assert "--salvage TARGET" in said
     assert main(["inspect", str(tmp_path / "none")]) == 1
     assert "there is no file store" in capsys.readouterr().err
+
+
+async def test_a_store_without_its_current_file_is_damaged_not_absent(tmp_path):
+    await make(tmp_path / "x")
+    (tmp_path / "x" / "CURRENT").unlink()
+    with pytest.raises(StateCorruption, match="CURRENT is missing beside journal-0"):
+        read_store(tmp_path / "x")
 
 
 @pytest.mark.parametrize("target", ["new", "new.db"])
