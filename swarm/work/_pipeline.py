@@ -57,6 +57,9 @@ class Stage:
             timeout: Seconds an attempt may take; None: as long as it takes.
             max_retries: How often a failed attempt is tried again.
             backoff: The delays before retries.
+
+        Raises:
+            TypeError: The function is not an async function.
         """
         if not inspect.iscoroutinefunction(function):
             raise TypeError(f"stage {name!r} needs an async function, not {function!r}")
@@ -147,7 +150,12 @@ class Pipeline(Displayable):
     __slots__ = ("name", "shapes", "stages")
 
     def __init__(self, name: str, stages: Sequence[Stage]) -> None:
-        """Define a pipeline."""
+        """Define a pipeline.
+
+        Raises:
+            TypeError: A stage's function cannot take what the stages before it give.
+            ValueError: The stages form a cycle, or a name is used twice or unknown.
+        """
         check_text("a pipeline's name", name)
         check_word("a pipeline", name)
         self.name: str = name

@@ -391,19 +391,46 @@ def stale(record: TaskRecord | None, token: int) -> StaleClaim:
     )
 
 
-def added(record: TaskRecord, entry: RecordEntry) -> tuple[RecordEntry, ...]:
-    """Return a record's history with one more entry."""
-    history = record.history
-    if len(history) < KEPT_ENTRIES:
-        return (*history, entry)
-    return (*history[1 - KEPT_ENTRIES :], entry)
-
-
 def _fragment(body: bytes | None) -> orjson.Fragment | None:
     return None if body is None else orjson.Fragment(body)
 
 
 _fields = attrgetter(*(field.name for field in attrs.fields(TaskRecord)))
+
+
+def stepped(
+    record: TaskRecord,
+    step: str,
+    status: TaskStatus,
+    now: int,
+    agent: str,
+    reason: str = "",
+    claim: ClaimRecord | None = None,
+) -> TaskRecord:
+    """Return a record after a step; whoever asks may change it until its commit.
+
+    `evolve`, written out: each transition makes a record.
+    """
+    attempt = record.attempt + (step == "claim")
+    entry = RecordEntry(step, status, now, agent, attempt, reason)
+    history = record.history
+    return TaskRecord(
+        record.spec,
+        status,
+        record.created_at,
+        record.run_at,
+        record.deadline,
+        attempt,
+        claim,
+        record.address,
+        record.progress,
+        record.partial,
+        record.result,
+        None,
+        record.handoff,
+        record.is_escalated,
+        (*history[-KEPT_ENTRIES + 1 :], entry) if history else (entry,),
+    )
 
 
 def evolve(record: TaskRecord, **changes: Any) -> TaskRecord:

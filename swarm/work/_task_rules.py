@@ -51,13 +51,12 @@ from swarm.work._task_record import (
     RUNNING,
     ClaimRecord,
     Progress,
-    RecordEntry,
     TaskRecord,
     TaskStatus,
-    added,
     evolve,
     load,
     stale,
+    stepped,
     why_over,
 )
 
@@ -125,16 +124,15 @@ def moved(
     now: int,
     agent: str,
     reason: str = "",
-    **changes: Any,
 ) -> TaskRecord:
-    """Return a record after a step that ends its claim, if it has one."""
+    """Return a record after a step that ends its claim, if it has one.
+
+    Raises:
+        HandoffPending: The task has a handoff, which this is not asked about.
+    """
     if record.handoff is not None and record.claim is not None:
         raise HandoffPending(record.handoff)
-    entry = RecordEntry(step, status, now, agent, record.attempt, reason)
-    history = added(record, entry)
-    return evolve(
-        record, status=status, claim=None, cancel=None, history=history, **changes
-    )
+    return stepped(record, step, status, now, agent, reason)
 
 
 # --- what only the worker may do ------------------------------------------------------
@@ -171,22 +169,12 @@ def decide_claim(document: Document | None, now: int, request: ClaimRequest) -> 
         return KEEP, (), None
     if record.deadline is not None and record.deadline <= now:
         return *_expired(record, now)[:2], None
-    attempt, task_id = record.attempt + 1, record.spec.id
     until = last_end(record, now, timeout)
     claim = ClaimRecord(id_, agent, now, min(until, now + lease), lease, until)
-    new = evolve(
-        record,
-        status=RUNNING,
-        attempt=attempt,
-        claim=claim,
-        progress=None,
-        history=added(record, RecordEntry("claim", RUNNING, now, agent, attempt)),
-    )
-    begun = (
-        (TaskAssigned, task_id, agent, attempt),
-        (TaskStarted, task_id, agent, attempt),
-    )
-    return new, begun, new
+    new = stepped(record, "claim", RUNNING, now, agent, "", claim)
+    new.progress = None
+    begun = record.spec.id, agent, new.attempt
+    return new, ((TaskAssigned, *begun), (TaskStarted, *begun)), new
 
 
 def last_end(record: TaskRecord, now: int, timeout: int | None = None) -> int:
@@ -260,7 +248,8 @@ def decide_complete(
     """Complete a task (J5)."""
     right, result = request
     record, claim = claimed(document, now, right)
-    new = moved(record, "complete", COMPLETE, now, claim.agent, result=result)
+    new = moved(record, "complete", COMPLETE, now, claim.agent)
+    new.result = result
     return new, ((TaskCompleted, right.task_id, claim.agent),), COMPLETE
 
 
@@ -285,12 +274,11 @@ def decide_give_back(
     record, claim = claimed(document, now, right)
     if record.cancel is not None:
         return _cancelled(record, now, claim.agent, record.cancel)
-    run_at = now + delay if delay else record.run_at
-    left = record.attempt - 1
-    new = moved(
-        record, step, PENDING, now, claim.agent, reason, run_at=run_at, attempt=left
-    )
-    return new, ((TaskRequeued, right.task_id, step, left),), PENDING
+    new = moved(record, step, PENDING, now, claim.agent, reason)
+    new.attempt -= 1
+    if delay:
+        new.run_at = now + delay
+    return new, ((TaskRequeued, right.task_id, step, new.attempt),), PENDING
 
 
 class AttemptFailure(NamedTuple):
@@ -316,7 +304,8 @@ def after_failure(record: TaskRecord, now: int, failure: AttemptFailure) -> Ruli
     if failure.retry and attempt <= spec.max_retries:
         run_at = now + int(spec.backoff.delay(attempt, failure.chance) * MICRO)
         if record.deadline is None or run_at < record.deadline:
-            new = moved(record, "retry", PENDING, now, agent, error, run_at=run_at)
+            new = moved(record, "retry", PENDING, now, agent, error)
+            new.run_at = run_at
             return new, ((TaskRequeued, spec.id, error, attempt),), PENDING
     target = spec.escalate_to
     if target is None or record.is_escalated:
@@ -326,9 +315,9 @@ def after_failure(record: TaskRecord, now: int, failure: AttemptFailure) -> Ruli
     if target == "manual":
         new = moved(record, "escalate", ESCALATED, now, agent, error)
         return new, (escalation,), ESCALATED
-    again = moved(record, "escalate", PENDING, now, agent, error, run_at=now)
-    again.address, again.attempt, again.is_escalated = target, 0, True
-    return again, (escalation,), PENDING
+    new = moved(record, "escalate", PENDING, now, agent, error)
+    new.address, new.run_at, new.attempt, new.is_escalated = target, now, 0, True
+    return new, (escalation,), PENDING
 
 
 def hand_over(
@@ -341,8 +330,8 @@ def hand_over(
     check_step(record, "hand over")
     claim.until = last_end(record, now)
     claim.expires = min(now + claim.lease, claim.until)
-    entry = RecordEntry("hand over", RUNNING, now, claim.agent, record.attempt)
-    new = evolve(record, claim=claim, history=added(record, entry))
+    new = stepped(record, "hand over", RUNNING, now, claim.agent, "", claim)
+    new.cancel = record.cancel
     return new, (TaskAssigned, record.spec.id, claim.agent, record.attempt)
 
 
@@ -401,9 +390,8 @@ def decide_reopen(
     task_id, agent = request
     record = require(document, task_id)
     check_step(record, "reopen")
-    new = moved(
-        record, "reopen", PENDING, now, agent, run_at=now, attempt=0, progress=None
-    )
+    new = moved(record, "reopen", PENDING, now, agent)
+    new.run_at, new.attempt, new.progress = now, 0, None
     return new, ((TaskRequeued, task_id, "reopen", 0),), PENDING
 
 
@@ -417,7 +405,8 @@ def decide_resolve(
     task_id, agent, result = request
     record = require(document, task_id)
     check_step(record, "resolve")
-    new = moved(record, "resolve", COMPLETE, now, agent, result=result)
+    new = moved(record, "resolve", COMPLETE, now, agent)
+    new.result = result
     return new, ((TaskCompleted, task_id, agent),), COMPLETE
 
 
