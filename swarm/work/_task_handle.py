@@ -20,6 +20,7 @@ from swarm.model import (
     check_text,
     to_datetime,
 )
+from swarm.work._claim import Claim
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import (
     Progress,
@@ -359,6 +360,15 @@ class Task(Displayable):
             self._identity, self.id, rule, request
         )
         return outcome
+
+
+def id_of(parent: "Task | Claim | str | None") -> str | None:
+    """Return the id of a task that is given as a handle, a claim or an id."""
+    if parent is None or type(parent) is str:
+        return parent
+    if isinstance(parent, Task | Claim):
+        return parent.task_id
+    raise TypeError(f"a parent is a Task, a Claim or an id, not {parent!r}")
 
 
 async def settled(

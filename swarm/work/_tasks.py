@@ -33,9 +33,13 @@ from swarm.work._schedule_rules import (
     schedule_path,
 )
 from swarm.work._steps import fingerprint
-from swarm.work._submit_rules import Submission, decide_submit, decide_submit_once
-from swarm.work._submitting import id_of, submission_of
-from swarm.work._task_handle import Caller, Rights, Task, TaskList, info_of
+from swarm.work._submit_rules import (
+    Submission,
+    decide_submit,
+    decide_submit_once,
+    submission_of,
+)
+from swarm.work._task_handle import Caller, Rights, Task, TaskList, id_of, info_of
 from swarm.work._task_index import TaskSelector, addresses_of
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import MICRO, TaskStatus
@@ -166,6 +170,8 @@ class Tasks(Displayable):
             )
             intercepted: Task = await interceptors.submit(call, self._submit_on)
             return intercepted
+        if parent is not None:
+            options["parent"] = id_of(parent)
         task_id = manager.new_id("task")
         codec, me = manager.codec, self.identity
         submission = submission_of(codec, me, task_id, kind, payload, options)
