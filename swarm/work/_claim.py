@@ -38,6 +38,10 @@ class Claim(HeldClaim):
 
     A claim is also a guard of writes: `state.set(path, value, guard=claim)`.
 
+    Each method raises `StaleClaim` when the claim is not the live one; nothing is
+    written then. `complete`, `fail`, `snooze` and `release` end the claim: what comes
+    after one of them raises `InvalidTransition`.
+
     Attributes:
         task_id: The task.
         attempt: The number of the attempt, from 1.
@@ -58,7 +62,6 @@ class Claim(HeldClaim):
             eta: How many more seconds it will take, about.
 
         Raises:
-            StaleClaim: The claim is not the live one; nothing was written.
             ValueError: The percentage is not from 0 to 100.
             TypeError: An argument is not of its type.
         """
@@ -77,7 +80,6 @@ class Claim(HeldClaim):
         """Merge keys into the partial result, which everybody may read.
 
         Raises:
-            StaleClaim: The claim is not the live one; nothing was written.
             InvalidValue: The changes are not a dict of JSON values.
         """
         if not isinstance(changes, dict):
@@ -123,7 +125,6 @@ class Claim(HeldClaim):
             StepMismatch: The step was recorded with other arguments.
             DeadlockError: The function of the step, or a task that it started, asks
                 for the step itself, directly or through other steps.
-            StaleClaim: The claim is not the live one; nothing was recorded.
             InvalidValue: An argument or the result is not a JSON value.
             Exception: What the function raised.
         """
@@ -137,8 +138,6 @@ class Claim(HeldClaim):
         """Complete the task. Its result never changes after that (J5).
 
         Raises:
-            StaleClaim: The claim is not the live one; nothing was written.
-            InvalidTransition: The claim was ended before, by its own worker.
             InvalidValue: The result is not a JSON value.
             LimitExceeded: The result is too large.
         """
@@ -151,10 +150,6 @@ class Claim(HeldClaim):
         Args:
             error: What went wrong.
             retry: Whether another attempt may help.
-
-        Raises:
-            StaleClaim: The claim is not the live one; nothing was written.
-            InvalidTransition: The claim was ended before, by its own worker.
         """
         await self._settle("fail", decide_fail, self._failed(error, retry=retry))
 
@@ -162,8 +157,6 @@ class Claim(HeldClaim):
         """Give the task back for later; the attempt does not count.
 
         Raises:
-            StaleClaim: The claim is not the live one; nothing was written.
-            InvalidTransition: The claim was ended before, by its own worker.
             ValueError: The time is not finite and above 0.
         """
         check_seconds("snooze", seconds)
@@ -171,12 +164,7 @@ class Claim(HeldClaim):
         await self._settle("snooze", decide_give_back, request)
 
     async def release(self, reason: str = "") -> None:
-        """Give the task back; the attempt does not count. It may be claimed at once.
-
-        Raises:
-            StaleClaim: The claim is not the live one; nothing was written.
-            InvalidTransition: The claim was ended before, by its own worker.
-        """
+        """Give the task back; the attempt does not count. It may be claimed at once."""
         request = (self.right, "release", 0, reason)
         await self._settle("release", decide_give_back, request)
 

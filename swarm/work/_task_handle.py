@@ -68,11 +68,16 @@ class Caller:
         """Refuse an identity that neither submitted a task nor may write it."""
         if self._rights is None or self.identity == OWNER:
             return
-        record = await self.manager.find(task_id)
-        if record is None:
-            raise NotFound(f"there is no task {task_id!r} (any more)")
+        record = await self.find(task_id)
         if record.spec.requester != self.identity:
             self.check_right(task_id, "write")
+
+    async def find(self, task_id: str) -> TaskRecord:
+        """Return a task's newest record; raise `NotFound` when there is none."""
+        record = await self.manager.find(task_id)
+        if record is None:
+            raise self.manager.closed or _gone(task_id)
+        return record
 
     def may_read(self, task_id: str) -> bool:
         """Return whether the identity may read a task."""
@@ -191,6 +196,11 @@ def info_of(record: TaskRecord) -> TaskInfo:
 class Task(Displayable):
     """A handle on one task. It holds nothing: the task goes on without it.
 
+    Each method raises `NotFound` once the task has been removed, which was over for
+    long, `Closed` once the swarm is closed, and `AccessDenied` when the policy does not
+    let this identity read the task; to cancel, retry or resolve it, the identity must
+    have submitted it, or may write it.
+
     Attributes:
         id: The task's id.
         kind: What kind of work it is.
@@ -221,17 +231,9 @@ class Task(Displayable):
         return self.id
 
     async def record(self) -> TaskInfo:
-        """Return the task as it is now.
-
-        Raises:
-            NotFound: It has been removed: it was over for long.
-            AccessDenied: The policy does not let this identity read it.
-        """
+        """Return the task as it is now."""
         self._caller.check_right(self.id, "read")
-        record = await self._caller.manager.find(self.id)
-        if record is None:
-            raise NotFound(f"there is no task {self.id!r} (any more)")
-        return info_of(record)
+        return info_of(await self._caller.find(self.id))
 
     async def result(self, timeout: float | None = None) -> JSON:
         """Wait for the task's end and return its result: a private copy.
@@ -244,9 +246,6 @@ class Task(Displayable):
         Raises:
             TaskError: It ended as failed, cancelled or escalated.
             TaskTimeout: It did not end in time.
-            NotFound: It has been removed.
-            AccessDenied: The policy does not let this identity read it.
-            Closed: The swarm is closed.
         """
         self._caller.check_right(self.id, "read")
         if timeout is not None:
@@ -263,11 +262,6 @@ class Task(Displayable):
 
         Returns:
             Its status now.
-
-        Raises:
-            NotFound: It has been removed.
-            AccessDenied: It was submitted by another agent, and the policy does not
-                let this identity write it.
         """
         check_text("the reason", reason)
         request = (self.id, self._identity.agent_id, reason)
@@ -277,10 +271,11 @@ class Task(Displayable):
     async def retry(self) -> None:
         """Let an escalated task be claimed again, with all its attempts.
 
+        A task that has failed stays failed: submit it with `escalate_to="manual"` to
+        decide about its last failure by hand, or submit another one.
+
         Raises:
             InvalidTransition: It is not escalated.
-            NotFound: It has been removed.
-            AccessDenied: As for `cancel`.
         """
         await self._by_hand(decide_reopen, (self.id, self._identity.agent_id))
 
@@ -289,8 +284,6 @@ class Task(Displayable):
 
         Raises:
             InvalidTransition: It is running, or over.
-            NotFound: It has been removed.
-            AccessDenied: As for `cancel`.
             InvalidValue: The result is not a JSON value.
         """
         body = self._caller.manager.codec.encode(result)
@@ -300,11 +293,6 @@ class Task(Displayable):
         """Yield the task as it is, and again after each change, until it is over.
 
         A slow reader gets the newest records; those in between may be left out.
-
-        Raises:
-            NotFound: It has been removed.
-            AccessDenied: The policy does not let this identity read it.
-            Closed: The swarm is closed.
         """
         self._caller.check_right(self.id, "read")
         manager = self._caller.manager
@@ -317,9 +305,7 @@ class Task(Displayable):
 
         end = manager.observe(self.id, note)
         try:
-            record = await manager.find(self.id)
-            if record is None:
-                raise NotFound(f"there is no task {self.id!r} (any more)")
+            record = await self._caller.find(self.id)
             while True:
                 yield info_of(record)
                 if record.is_settled():
@@ -329,24 +315,16 @@ class Task(Displayable):
                     await woken.wait()
                 newer = news.popleft()
                 if newer is None:
-                    raise manager.closed or NotFound(f"task {self.id!r} was removed")
+                    raise manager.closed or _gone(self.id)
                 record = newer
         finally:
             end()
 
     async def explain(self) -> str:
-        """Return in words what the task waits for, or what became of it.
-
-        Raises:
-            NotFound: It has been removed.
-            AccessDenied: The policy does not let this identity read it.
-        """
+        """Return in words what the task waits for, or what became of it."""
         self._caller.check_right(self.id, "read")
         await self._caller.manager.ready()
-        record = await self._caller.manager.find(self.id)
-        if record is None:
-            raise NotFound(f"there is no task {self.id!r} (any more)")
-        return self._caller.manager.why(record)
+        return self._caller.manager.why(await self._caller.find(self.id))
 
     @property
     def _identity(self) -> AgentIdentity:
@@ -403,8 +381,12 @@ async def settled(
         if future.done() and not future.cancelled():
             future.exception()  # seen, though the wait may have been cancelled
     if record is None:
-        raise manager.closed or NotFound(f"there is no task {task_id!r} (any more)")
+        raise manager.closed or _gone(task_id)
     return record
+
+
+def _gone(task_id: str) -> NotFound:
+    return NotFound(f"there is no task {task_id!r} (any more)")
 
 
 def result_of(record: TaskRecord) -> JSON:
