@@ -34,9 +34,8 @@ def looking(target: str | None, name: str, see: look.Look) -> int:
 
     Without an option, the variable SWARM_TARGET names the swarm.
     """
-    if target is None:
-        target = os.environ.get("SWARM_TARGET") or None
-    return asyncio.run(look.looking(target, name, see))
+    chosen = target or os.environ.get("SWARM_TARGET") or None
+    return asyncio.run(look.looking(chosen, name, see))
 
 
 def parsed(what: str, text: str) -> Any:

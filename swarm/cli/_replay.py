@@ -35,7 +35,11 @@ def replay(recording: Path, test: Path | None, *, force: bool = False) -> int:
     except FileExistsError:
         print(f"swarm replay: {test} is there; --force replaces it", file=sys.stderr)
         return 1
-    except (OSError, InvalidValue) as error:
+    except OSError as error:
+        said = f"{error.filename}: {error.strerror}"
+        print(f"swarm replay: {said}", file=sys.stderr)
+        return 1
+    except InvalidValue as error:
         print(f"swarm replay: {error}", file=sys.stderr)
         return 1
     print(f"wrote {test}; run it with `pytest {test}`", file=sys.stderr)

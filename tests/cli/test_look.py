@@ -1,9 +1,14 @@
 """`swarm top`, `events`, `tasks`, `trace` and `doctor`, on each kind of target."""
 
 import asyncio
+import contextlib
 import json
+import os
+import pty
+import re
 import subprocess
 import sys
+import termios
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
@@ -353,6 +358,41 @@ async def test_an_option_that_would_be_ignored_is_refused(words, said, capsys):
     code, out, err = await command(capsys, *words)
     assert (code, out) == (2, "")
     assert said in err
+
+
+async def at_a_terminal(*words, width=80):
+    """Return the lines that a command writes to a terminal of this width."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, width))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "swarm", *words),
+        stdout=theirs,
+        stderr=theirs,
+        env={key: os.environ[key] for key in os.environ if key != "COLUMNS"},
+    )
+    os.close(theirs)
+    said = b""
+    with contextlib.suppress(OSError):  # the command has gone
+        while more := await asyncio.to_thread(os.read, ours, 65_536):
+            said += more
+    os.close(ours)
+    await process.wait()
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said.decode()).splitlines()
+
+
+async def test_what_a_terminal_shows_fits_into_80_columns(tmp_path):
+    async with Swarm("shop", tmp_path / "store") as swarm:
+        task_id = await fill(swarm)
+    for words in (
+        ["top", "--once"],
+        ["tasks", "list"],
+        ["tasks", "show", task_id],
+        ["events"],
+        ["trace", task_id],
+    ):
+        shown = await at_a_terminal(*words, "-s", str(tmp_path / "store"))
+        assert len(shown) > 1, words
+        assert max(map(len, shown)) <= 80, shown
 
 
 async def test_every_option_is_explained(capsys):
