@@ -1,7 +1,7 @@
 r"""Simulate a program, break it, judge its answers: find the race before a user does.
 
 `explore` runs any asyncio or anyio program on virtual time, under many legal orders of
-its steps. The first order that fails is shown as a short story, and can be replayed.
+its steps. The first order that fails is shown as a short trace, and can be replayed.
 The program needs no knowledge of the simulator, and none of swarm.
 
 ```python
@@ -41,7 +41,7 @@ print(*failure.why)
 #> `ada` was slow for 2 turns from its step 2
 ```
 
-`failure.explain()` tells the story. A line is a *step*: what a task does from one
+`failure.explain()` is the explanation. A line is a *step*: what a task does from one
 `await` to the next, and where it stopped. `>` marks a step that ran before one that
 asyncio would have run first; `!` marks a fault, or a clock that moved on while a step
 was ready. `replay(two_clerks, failure.blob)` makes the same steps again.
@@ -355,7 +355,9 @@ def __getattr__(name: str) -> Any:
     module = _LAZY.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(module), name)
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""A failure that was found, made small and replayed for its story."""
+"""A failure that was found, made small and replayed for its trace."""
 
 from __future__ import annotations
 

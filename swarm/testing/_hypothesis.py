@@ -5,8 +5,6 @@ passed through a task would be stored there and come out as a finding.
 """
 
 # mypy: disable-error-code="explicit-override"
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any

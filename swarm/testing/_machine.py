@@ -156,7 +156,7 @@ class SwarmStateMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Cancel the tasks that are left and close the loop.
 
-        An exception on its way gets the story of the run as a note.
+        An exception on its way gets the trace of the run as a note.
         """
         error = sys.exception()
         if error is not None:

@@ -23,6 +23,7 @@ Strategy = Literal["auto", "fifo", "random", "weighted", "pos", "holds", "random
 
 
 # --- as keywords --------------------------------------------------------------------
+# Each names all its bases, because pdoc looks for inherited keys nowhere else.
 
 
 class LimitOptions(TypedDict, total=False):
@@ -32,21 +33,21 @@ class LimitOptions(TypedDict, total=False):
     max_time: float | None
 
 
-class SweepOptions(LimitOptions, total=False):
+class SweepOptions(LimitOptions, TypedDict, total=False):
     """How a run in the stock order is made; see `Settings`."""
 
     threads: Threads
     unhandled: Unhandled
 
 
-class RunOptions(SweepOptions, total=False):
+class RunOptions(SweepOptions, LimitOptions, TypedDict, total=False):
     """How a run is made; see `Settings`."""
 
     order: Order
     max_stall: float
 
 
-class SearchOptions(SweepOptions, total=False):
+class SearchOptions(SweepOptions, LimitOptions, TypedDict, total=False):
     """How a program is explored; see `Search`."""
 
     order: Order
@@ -156,6 +157,9 @@ class Search(Settings):
     strategy: Strategy = attrs.field(default="auto", validator=one_of(Strategy))
     faults: Faults | None = attrs.field(default=None, validator=_if_any(_is_faults))
 
+
+for _record in (Settings, Search):  # signatures of other modules show these types
+    attrs.resolve_types(_record)
 
 R = TypeVar("R", bound=Settings)
 F = TypeVar("F", bound=Callable[..., Any])

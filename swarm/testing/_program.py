@@ -105,7 +105,7 @@ def execute(
         policy: chooses the order of steps.
         settings: how it is run.
         inputs: what else decides the run.
-        tracer: records its story.
+        tracer: records its trace.
         probing: also note what timers are set, and whether chance is used.
     """
     loop = SimLoop(policy, settings=settings, entropy_seed=inputs.seed)

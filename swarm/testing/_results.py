@@ -23,7 +23,7 @@ class Run(Displayable):
         schedule: what to replay.
         steps: how many steps the loop ran.
         time: virtual seconds that passed.
-        trace: the story of the run (only of a replay or a failure).
+        trace: what happened in the run (only of a replay or a failure).
         digest: a hash of the whole trace, the same in every process.
         complaints: what the loop's exception handler was told.
         warnings: why a replay may differ from the run that its blob was made of.

@@ -66,7 +66,7 @@ def simulate(
     """Turn a coroutine function into a test that runs it under many schedules.
 
     The test is a plain function, so any test runner can run it. It fails with the
-    program's own exception; notes on it tell the schedule, the story, and the text
+    program's own exception; notes on it tell the schedule, the trace, and the text
     for `--swarm-replay`. The coroutine function gets a `Sim` if it has a parameter
     named `sim`; its other parameters are fixtures, shared by all schedules.
 

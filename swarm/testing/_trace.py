@@ -1,4 +1,4 @@
-"""The story of one run: the line to which each task ran, and what it waits for there.
+"""The trace of one run: the line to which each task ran, and what it waits for there.
 
 Recording costs several times the run itself, so it is done only when a schedule
 that is already known to fail is replayed.
@@ -51,7 +51,7 @@ class Row(NamedTuple):
     late: float = 0.0
 
     def is_told(self) -> bool:
-        """Return whether the row belongs even into a short story."""
+        """Return whether the row belongs even into a short trace."""
         return bool(
             self.overtook
             or self.late

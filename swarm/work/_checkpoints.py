@@ -1,5 +1,6 @@
 """Checkpoints as an agent saves and restores them."""
 
+import builtins
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any, Protocol
@@ -187,7 +188,9 @@ class Checkpoints:
             return checkpoint.state
         return rules.migrate(checkpoint, self._version, self._migrations)
 
-    async def list(self, task: HasTask | str | None = None) -> "list[Checkpoint]":
+    async def list(
+        self, task: HasTask | str | None = None
+    ) -> "builtins.list[Checkpoint]":
         """Return the checkpoints of a series, oldest first.
 
         Raises:

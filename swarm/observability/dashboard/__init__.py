@@ -78,7 +78,9 @@ def __getattr__(name: str) -> Any:
     """Import what needs Starlette when it is asked for: the command line does not."""
     if name not in _SERVING:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_SERVING[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_SERVING[name]}"), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

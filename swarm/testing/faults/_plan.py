@@ -8,8 +8,6 @@ shrunk one after the other. An occasion is counted only where the fault is one t
 really happen; so nothing is planned that would break a promise of the library itself.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Final, Literal, NamedTuple, get_args
