@@ -1,7 +1,7 @@
 """Facts about the tree and its log: state, history, events; see `_facts`."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final
 
@@ -250,48 +250,31 @@ def events(
         ValueError: The pattern means nothing.
     """
     found_in = source_of(swarm)
-    if found_in is None or limit <= 0:
+    if found_in is None:
         return []
-    return events_in(
-        found_in,
-        after=after,
-        types=types,
-        source=source,
-        correlation_id=correlation_id,
-        limit=limit,
-    )
-
-
-def events_in(
-    found_in: TreeSource,
-    *,
-    after: int | None = None,
-    types: str | None = None,
-    source: str | None = None,
-    correlation_id: str | None = None,
-    limit: int = 100,
-) -> list[dict[str, Any]]:
-    """Return the records of `events`."""
     selector = select(types, source=source, correlation_id=correlation_id)
-
-    def fits(event: Event[Any]) -> bool:
-        return (
-            selector.fits_class(event.payload_class)
-            and selector.fits(event)
-            and may_see(event, found_in.may_read)
-        )
-
     with_documents = types is not None and _wants_documents(selector)
+    most = bounded(limit)
     if after is None:
-        chosen = _newest(found_in, fits, bounded(limit), with_documents=with_documents)
-    else:
-        chosen = list(
-            islice(
-                _after(found_in, after, fits, with_documents=with_documents),
-                bounded(limit),
-            )
-        )
+        return newest_events(found_in, selector, most, with_documents=with_documents)
+    found = _after(found_in, after, selector, with_documents=with_documents)
+    return [event_fact(event) for event in islice(found, most)]
+
+
+def newest_events(
+    source: TreeSource, selector: Selector, limit: int, *, with_documents: bool
+) -> list[dict[str, Any]]:
+    """Return the newest events of the log that fit, oldest first."""
+    chosen = _newest(source, selector, limit, with_documents=with_documents)
     return [event_fact(event) for event in chosen]
+
+
+def _fits(source: TreeSource, selector: Selector, event: Event[Any]) -> bool:
+    return (
+        selector.fits_class(event.payload_class)
+        and selector.fits(event)
+        and may_see(event, source.may_read)
+    )
 
 
 def _wants_documents(selector: Selector) -> bool:
@@ -301,7 +284,7 @@ def _wants_documents(selector: Selector) -> bool:
 def _after(
     source: TreeSource,
     after: int,
-    fits: Callable[[Event[Any]], bool],
+    selector: Selector,
     *,
     with_documents: bool,
 ) -> Iterator[Event[Any]]:
@@ -310,13 +293,13 @@ def _after(
             for event in events_of(commit):
                 if event.index >= len(commit.events) and not with_documents:
                     break
-                if fits(event):
+                if _fits(source, selector, event):
                     yield event
 
 
 def _newest(
     source: TreeSource,
-    fits: Callable[[Event[Any]], bool],
+    selector: Selector,
     limit: int,
     *,
     with_documents: bool,
@@ -332,7 +315,7 @@ def _newest(
                     event
                     for event in events_of(commit)
                     if (with_documents or event.index < len(commit.events))
-                    and fits(event)
+                    and _fits(source, selector, event)
                 ]
                 found.extend(reversed(here))
             if len(found) >= limit:

@@ -6,13 +6,18 @@ from typing import Any, Final
 
 import orjson
 
-from swarm.bus import Events, Page
+from swarm.bus import Events, Page, select
 from swarm.model import ABSENT, Change, ChangeList, Event, Path, Pattern
 from swarm.observability._diff import Diff, diff
 from swarm.observability._masking import clipped
 from swarm.observability._panels import Badge, Fields, Fold, Lines, Panel, Part, Table
 from swarm.observability._source import MICRO, TreeSource, tail_of
-from swarm.observability._tree_facts import event_fact, events_in, masked_at, state_in
+from swarm.observability._tree_facts import (
+    event_fact,
+    masked_at,
+    newest_events,
+    state_in,
+)
 from swarm.state import StateHandle
 
 _DOCUMENTS: Final = 60
@@ -177,7 +182,7 @@ def bus_panel(events: Events) -> Panel:
     ]
     if rows:
         parts.append(Table(("subscription", "of", "by", "status"), rows))
-    found = events_in(source, limit=20)
+    found = newest_events(source, select(), 20, with_documents=False)
     parts.append(event_table(found) if found else Lines(["nothing was published"]))
     return Panel("newest events", "", parts)
 

@@ -430,3 +430,5 @@ async def test_a_limit_is_a_whole_number(swarm):
         facts.locks(swarm, limit="5")
     with pytest.raises(ValueError, match="limit is 0 or more, not -1"):
         facts.locks(swarm, limit=-1)
+    with pytest.raises(ValueError, match="limit is 0 or more, not -1"):
+        facts.events(swarm, limit=-1)
