@@ -56,6 +56,11 @@ class BusHost(System, Protocol):
         ...
 
     @property
+    def is_direct(self) -> bool:
+        """Whether there are neither scheduling points nor interceptors."""
+        ...
+
+    @property
     def kernel(self) -> Kernel:
         """The kernel that events are committed to."""
         ...

@@ -2,16 +2,14 @@
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from functools import partial
-from typing import Any, Final, TypeVar, cast, overload
+from typing import Any, Final, TypeVar, overload
 
 from swarm.bus._bus import Bus, Recipient, may_see
 from swarm.bus._contracts import Subscription, SubscriptionScope
 from swarm.bus._failures import DeadLetters
 from swarm.bus._history import Page, query
-from swarm.bus._intercepted import intercepted_publish
 from swarm.bus._patterns import EventPattern, OtherPattern, Where, select
-from swarm.bus._publisher import Publisher
+from swarm.bus._publisher import Publisher, Publishing
 from swarm.bus._records import (
     Batch,
     Delivery,
@@ -19,7 +17,6 @@ from swarm.bus._records import (
     HandlerOptions,
     OnError,
     Overflow,
-    Receipt,
     complete_options,
     requires,
 )
@@ -36,12 +33,11 @@ from swarm.model import (
     Path,
     TaskCompleted,
 )
-from swarm.ports import Guard, PublishCall
 
 P = TypeVar("P")
 
 
-class Events(Displayable):
+class Events(Publishing, Displayable):
     """Publish and get events, as one identity.
 
     The policy decides what an agent sees: of `state.*` events, those of paths that it
@@ -50,14 +46,7 @@ class Events(Displayable):
     its position.
     """
 
-    __slots__ = (
-        "_bus",
-        "_identity",
-        "_pause",
-        "_publish_now",
-        "_publisher",
-        "_scope",
-    )
+    __slots__ = ("_scope",)
 
     def __init__(
         self,
@@ -67,73 +56,11 @@ class Events(Displayable):
         scope: SubscriptionScope | None = None,
     ) -> None:
         """Act as `identity`; subscriptions end with `scope`."""
-        self._publisher = publisher
-        self._publish_now = publisher.publish_now
-        self._bus = bus
-        self._identity = identity
+        super().__init__(publisher, bus, identity)
         self._scope = scope
-        self._pause = bus.host.runtime.pause
 
     def __repr__(self) -> str:
         return f"<Events of {self._identity}>"
-
-    # --- publishing ---------------------------------------------------------------
-
-    async def publish(
-        self,
-        payload: object,
-        *,
-        key: str | None = None,
-        guard: Guard | None = None,
-    ) -> Receipt:
-        """Commit an event: then it is in history, and due to every subscription.
-
-        `publish` never waits for handlers, runs none, and raises nothing of theirs. It
-        waits only while a stream with `overflow="block"` is full, first come, first
-        served. Cancelling the wait publishes nothing.
-
-        Args:
-            payload: An instance of an `@event` class, of JSON values. It is copied if
-                it can change.
-            key: Publish only if this publisher has published no event of this type and
-                key of late (`BusOptions.dedupe_seconds`). The key is a name in the
-                tree, at `receipts.<type>.<publisher>.<key>`.
-            guard: Publish only while this lease, or other guard, holds at the commit.
-
-        Raises:
-            TypeError: The payload is not an event.
-            InvalidValue: JSON cannot hold the payload, or it cannot be copied.
-            AccessDenied: Only the swarm itself announces this event: one of the state,
-                of agents, of locks or of the configuration.
-            StaleLease: The guard is a lease that does not hold any more.
-            LimitExceeded: The payload is larger than `BusOptions.payload_bytes`, or
-                more than `BusOptions.depth` events led to this one.
-            DeadlockError: The reader of a full stream waits for this code.
-            InvalidPath: The key cannot be a name in the tree.
-            Closed: The swarm is closed.
-            WrongLoop: Called from another event loop.
-        """
-        interceptors = self._bus.host.interceptors
-        if interceptors is not None and interceptors.publish is not None:
-            around = interceptors.publish
-            call = PublishCall(publisher=self._identity, payload=payload, key=key)
-            publish = partial(self._publish, guard)
-            return cast(Receipt, await intercepted_publish(around, call, publish))
-        if self._pause is not None:
-            await self._pause()
-        if key is None and guard is None:
-            receipt = self._publish_now(self._identity, payload)
-            if receipt is not None:
-                return receipt
-        return await self._publisher.publish(self._identity, payload, key, guard)
-
-    async def _publish(
-        self, guard: Guard | None, payload: object, key: str | None
-    ) -> Receipt:
-        """Publish after the interceptors."""
-        if self._pause is not None:
-            await self._pause()
-        return await self._publisher.publish(self._identity, payload, key, guard)
 
     # --- getting ------------------------------------------------------------------
 

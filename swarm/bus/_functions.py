@@ -14,7 +14,7 @@ from swarm.bus._bus import Bus, HandlerRecipient, Recipient
 from swarm.bus._calls import Call, Route
 from swarm.bus._contracts import Settled, ended, is_from_outside
 from swarm.bus._dead_letters import DeadLetter
-from swarm.bus._intercepted import intercepted_coroutine, intercepted_function
+from swarm.bus._intercepted import intercepted_handler
 from swarm.bus._patterns import Selector
 from swarm.bus._records import HandlerOptions, SubscriptionStats
 from swarm.bus._runs import differs, escalate, finish, steps
@@ -49,7 +49,9 @@ class FunctionSubscription(HandlerRecipient):
         """Call `handler`; ignore its failures, or make dead letters of them."""
         super().__init__(bus, selector, identity, None)
         self.handler = handler
-        self.call: Call = intercepted_function(bus.host, self.name, identity, handler)
+        self.call: Call = intercepted_handler(
+            bus.host, self.name, identity, handler, is_async=False
+        )
         self.routes: dict[Route, int] = {}
         self.counted: int = 0
         self._active: Call = self.call
@@ -181,7 +183,9 @@ class CoroutineSubscription(HandlerRecipient):
         """Run `handler`; ignore its failures, or make dead letters of them."""
         super().__init__(bus, selector, identity, None)
         self.handler = handler
-        self._call = intercepted_coroutine(bus.host, self.name, identity, handler)
+        self._call = intercepted_handler(
+            bus.host, self.name, identity, handler, is_async=True
+        )
         self._sets_variables = False
         """Whether a run has changed context variables: then each run gets its own."""
         self._options = options

@@ -152,7 +152,8 @@ class HandlerSubscription(Intake):
                     del member.running[run]
                     if self._ending and run in self._ending:
                         self._ending.pop(run).cancel()
-                    self.notify()
+                    if self._watchers:
+                        self.notify()
                 left -= 1
                 if not left:
                     left = _TURN

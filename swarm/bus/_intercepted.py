@@ -1,7 +1,7 @@
 """Intercepted events: interceptors run around publishing, and around each handler."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 
@@ -19,84 +19,73 @@ from swarm.ports import (
     run_at_once,
 )
 
+Around: TypeAlias = Callable[[HandleCall, Proceed[HandleCall]], Awaitable[Any]]
+"""The interceptors of handlers, as one function."""
 
-def around_handlers(
-    host: BusHost,
-) -> Callable[[HandleCall, Proceed[HandleCall]], Awaitable[Any]] | None:
-    """Return what runs around the handlers of a swarm, or None."""
+
+def around_handlers(host: BusHost) -> Around | None:
+    """Return what runs around the handlers of a swarm; None: nothing does."""
     return None if host.interceptors is None else host.interceptors.handle
 
 
-def call_of(
-    name: str, identity: AgentIdentity, events: Sequence[Event[Any]], attempt: int = 1
-) -> HandleCall:
-    """Return a run of a handler as interceptors see it."""
-    return HandleCall(
+async def intercepted_run(
+    around: Around,
+    name: str,
+    identity: AgentIdentity,
+    events: Sequence[Event[Any]],
+    attempt: int,
+    run: Callable[[Sequence[Event[Any]]], Awaitable[Any]],
+) -> Any:
+    """Return what `run` returns for the events, with interceptors around.
+
+    What the run does carries the trace that the interceptors give the call.
+    """
+
+    async def proceed(call: HandleCall) -> Any:
+        if call.trace == events[0].trace:
+            return await run(call.events)
+        token = current_activity.set(Activity(with_trace(current_cause(), call.trace)))
+        try:
+            return await run(call.events)
+        finally:
+            current_activity.reset(token)
+
+    call = HandleCall(
         subscription=name,
         subscriber=identity,
         events=tuple(events),
         attempt=attempt,
         trace=events[0].trace,
     )
+    return await around(call, proceed)
 
 
-async def in_trace(
-    call: HandleCall, run: Callable[[], Awaitable[Any]], before: str | None
-) -> Any:
-    """Return what `run` returns; what it does carries the trace of the call."""
-    if call.trace == before:
-        return await run()
-    cause = with_trace(current_cause(), call.trace)
-    token = current_activity.set(Activity(cause))
-    try:
-        return await run()
-    finally:
-        current_activity.reset(token)
-
-
-def intercepted_function(
+def intercepted_handler(
     host: BusHost,
     name: str,
     identity: AgentIdentity,
     handler: Callable[[Event[Any]], Any],
+    *,
+    is_async: bool,
 ) -> Callable[[Event[Any]], Any]:
-    """Return a plain function with interceptors around; else the function itself."""
+    """Return a handler of single events with interceptors around, or as it is."""
     around = around_handlers(host)
     if around is None:
         return handler
+
+    async def run(events: Sequence[Event[Any]]) -> Any:
+        result = handler(*events)
+        if is_async:
+            return await result
+        if result is not None:
+            refuse_awaitable(handler, result)
+        return result
 
     def handle(event: Event[Any]) -> Any:
-        async def proceed(call: HandleCall) -> Any:
-            async def run() -> Any:
-                result = handler(*call.events)
-                if result is not None:
-                    refuse_awaitable(handler, result)
-                return result
-
-            return await in_trace(call, run, event.trace)
-
-        handling = around(call_of(name, identity, [event]), proceed)
-        return run_at_once(handling, f"the plain function {handler!r}")
-
-    return handle
-
-
-def intercepted_coroutine(
-    host: BusHost,
-    name: str,
-    identity: AgentIdentity,
-    handler: Callable[[Event[Any]], Any],
-) -> Callable[[Event[Any]], Any]:
-    """Return an `async def` with interceptors around; else the function itself."""
-    around = around_handlers(host)
-    if around is None:
-        return handler
-
-    async def handle(event: Event[Any]) -> Any:
-        async def proceed(call: HandleCall) -> Any:
-            return await in_trace(call, lambda: handler(*call.events), event.trace)
-
-        return await around(call_of(name, identity, [event]), proceed)
+        running = intercepted_run(around, name, identity, [event], 1, run)
+        if is_async:
+            return running
+        return run_at_once(running, f"the plain function {handler!r}")
 
     return handle
 

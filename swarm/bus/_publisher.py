@@ -3,7 +3,8 @@
 # ruff: noqa: SLF001 - what users do not need of a recipient has an underscore
 
 import copy
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, cast
 
 import attrs
 
@@ -12,6 +13,7 @@ from swarm.bus._calls import Route
 from swarm.bus._dead_letters import text_of
 from swarm.bus._failures import BoundedFolder
 from swarm.bus._history import RECEIPTS
+from swarm.bus._intercepted import intercepted_publish
 from swarm.bus._offsets import SCHEMA
 from swarm.bus._records import Receipt
 from swarm.errors import ConflictError, InvalidPath, InvalidValue, LimitExceeded
@@ -31,6 +33,7 @@ from swarm.ports import (
     Condition,
     Expect,
     Guard,
+    PublishCall,
     View,
     Write,
     conditions_of,
@@ -92,33 +95,12 @@ class Publisher:
             self._check_depth()
         return payload, weight
 
-    def publish_now(self, identity: AgentIdentity, payload: object) -> Receipt | None:
-        """Commit an event if that needs no waiting; None: nothing was done.
-
-        Raises:
-            TypeError: The payload is not an event.
-            InvalidValue: It is not JSON; or it is mutable and cannot be copied.
-            LimitExceeded: It is too large, or too many events led to it.
-        """
-        local, bus = self._local, self._bus
-        route = bus.routes.get(payload.__class__) or self._route(payload)
-        weight = route.measure(payload)
-        if weight > self._limit:
-            payload, weight = self._settled(payload, weight)
-        if local is None or (self._crowded and route.blocking):
-            return None
-        if current_activity.get() is not None:
-            self._check_depth()
-        commit = local.commit_now(identity, events=(payload,), weight=weight)
-        assert commit is not None  # it has an event
-        return _new_tuple(Receipt, (commit.revision, bus.due, False))
-
     async def publish(
         self,
         identity: AgentIdentity,
+        guard: Guard | None,
         payload: object,
         key: str | None,
-        guard: Guard | None,
     ) -> Receipt:
         """Commit an event, whatever it takes; see `Events.publish`."""
         payload, weight = self.prepare(payload)
@@ -244,6 +226,89 @@ class Publisher:
                 return
             await stream._wait_for_room()
             passed.add(stream)
+
+
+class Publishing:
+    """The part of `swarm.events` that publishes, as one identity."""
+
+    __slots__ = ("_bus", "_host", "_identity", "_pause", "_publisher")
+
+    def __init__(self, publisher: Publisher, bus: Bus, identity: AgentIdentity) -> None:
+        """Publish by `publisher` as `identity`."""
+        self._publisher = publisher
+        self._bus = bus
+        self._host = bus.host
+        self._identity = identity
+        self._pause = bus.host.runtime.pause
+
+    async def publish(
+        self,
+        payload: object,
+        *,
+        key: str | None = None,
+        guard: Guard | None = None,
+    ) -> Receipt:
+        """Commit an event: then it is in history, and due to every subscription.
+
+        `publish` never waits for handlers, runs none, and raises nothing of theirs. It
+        waits only while a stream with `overflow="block"` is full, first come, first
+        served. Cancelling the wait publishes nothing.
+
+        Args:
+            payload: An instance of an `@event` class, of JSON values. It is copied if
+                it can change.
+            key: Publish only if this publisher has published no event of this type and
+                key of late (`BusOptions.dedupe_seconds`). The key is a name in the
+                tree, at `receipts.<type>.<publisher>.<key>`.
+            guard: Publish only while this lease, or other guard, holds at the commit.
+
+        Raises:
+            TypeError: The payload is not an event.
+            InvalidValue: JSON cannot hold the payload, or it cannot be copied.
+            AccessDenied: Only the swarm itself announces this event: one of the state,
+                of agents, of locks or of the configuration.
+            StaleLease: The guard is a lease that does not hold any more.
+            LimitExceeded: The payload is larger than `BusOptions.payload_bytes`, or
+                more than `BusOptions.depth` events led to this one.
+            DeadlockError: The reader of a full stream waits for this code.
+            InvalidPath: The key cannot be a name in the tree.
+            Closed: The swarm is closed.
+            WrongLoop: Called from another event loop.
+        """
+        if not self._host.is_direct:
+            interceptors = self._host.interceptors
+            if interceptors is not None and interceptors.publish is not None:
+                call = PublishCall(publisher=self._identity, payload=payload, key=key)
+                publish = partial(self._publish, guard)
+                around = interceptors.publish
+                return cast(Receipt, await intercepted_publish(around, call, publish))
+            if self._pause is not None:
+                await self._pause()
+        publisher, bus = self._publisher, self._bus
+        local = publisher._local
+        if key is None and guard is None and local is not None:
+            # The fast path, written out: a commit that waits for nothing.
+            route = bus.routes.get(payload.__class__) or publisher._route(payload)
+            if not (bus.crowded and route.blocking):
+                weight = route.measure(payload)
+                if weight > publisher._limit:
+                    payload, weight = publisher._settled(payload, weight)
+                if current_activity.get() is not None:
+                    publisher._check_depth()
+                commit = local.commit_now(
+                    self._identity, events=(payload,), weight=weight
+                )
+                assert commit is not None  # it has an event
+                return _new_tuple(Receipt, (commit.revision, bus.due, False))
+        return await publisher.publish(self._identity, guard, payload, key)
+
+    async def _publish(
+        self, guard: Guard | None, payload: object, key: str | None
+    ) -> Receipt:
+        """Publish after the interceptors."""
+        if self._pause is not None:
+            await self._pause()
+        return await self._publisher.publish(self._identity, guard, payload, key)
 
 
 def key_path(identity: AgentIdentity, payload: object, key: str) -> Path:

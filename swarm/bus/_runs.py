@@ -3,16 +3,15 @@
 import asyncio
 import types
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import ExitStack
 from contextvars import Context, copy_context
-from functools import partial
 from typing import Any, Final, Protocol
 
 from swarm.bus._bus import Bus
 from swarm.bus._contracts import FATAL, BusHost, is_from_outside
 from swarm.bus._delivery_rules import DeliveryQueue, HandlerRun
-from swarm.bus._intercepted import around_handlers, call_of, in_trace
+from swarm.bus._intercepted import intercepted_run
 from swarm.bus._offsets import OffsetCommit, OffsetCommitter
 from swarm.bus._records import (
     Handler,
@@ -23,7 +22,7 @@ from swarm.bus._records import (
 )
 from swarm.errors import ConflictError, Contention, StaleAck
 from swarm.model import AgentIdentity, Backoff, Cause, Event
-from swarm.ports import Activity, Condition, HandleCall, Write
+from swarm.ports import Activity, Condition, Write
 
 MOST_CALLS: Final = 16
 """How often a handler is called in one attempt whose transaction conflicts."""
@@ -268,23 +267,22 @@ async def _call(
 ) -> Sequence[BaseException | None]:
     events = [item.event for item in run.items]
     is_batch = worker.options.batch is not None
-    subject: Any = events if is_batch else events[0]
     if member.wants_attempt:
         more = (*more, Attempt(worker.name, run, worker.extend))
-    around = around_handlers(worker.bus.host)
+
+    def call(events: Sequence[Event[Any]]) -> Coroutine[Any, Any, Any]:
+        subject = list(events) if is_batch else events[0]
+        return call_in_context(member.handler, member.is_async, (subject, *more))
+
+    interceptors = worker.bus.host.interceptors
+    around = None if interceptors is None else interceptors.handle
     if around is None:
-        arguments = (subject, *more)
-        result = await call_in_context(member.handler, member.is_async, arguments)
+        result = await call(events)
     else:
-        call = call_of(worker.name, member.identity, events, run.items[0].tries)
-
-        async def proceed(call: HandleCall) -> Any:
-            subject = list(call.events) if is_batch else call.events[0]
-            arguments = (subject, *more)
-            run = partial(call_in_context, member.handler, member.is_async, arguments)
-            return await in_trace(call, run, events[0].trace)
-
-        result = await around(call, proceed)
+        name, attempt = worker.name, run.items[0].tries
+        result = await intercepted_run(
+            around, name, member.identity, events, attempt, call
+        )
     return results_of(result, len(events), batch=is_batch)
 
 
