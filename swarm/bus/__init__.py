@@ -128,14 +128,14 @@ plain functions, 10,000 publish keys and 1,000 dead letters are kept. All are op
 of `BusOptions`, `subscribe` and `on`.
 """
 
-from swarm.bus._bus import Bus, Recipient, may_see
+from swarm.bus._bus import Bus, Recipient
 from swarm.bus._contracts import Also, BusHost, Subscription, SubscriptionScope
 from swarm.bus._dead_letters import DeadLetter, ErrorInfo, WrittenEvent
 from swarm.bus._events import Events, keep_active_agents, record_completed_tasks
 from swarm.bus._failures import DeadLetters
 from swarm.bus._functions import PostingRecipient
 from swarm.bus._history import Page, events_of
-from swarm.bus._patterns import EventPattern, Selector, marked, on, select
+from swarm.bus._patterns import EventPattern, Selector, marked, may_see, on, select
 from swarm.bus._publisher import Publisher
 from swarm.bus._records import (
     Batch,

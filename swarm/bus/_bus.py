@@ -21,7 +21,7 @@ from swarm.bus._delivery_rules import QueuedEvent
 from swarm.bus._failures import FailureSink
 from swarm.bus._history import EventHistory, events_of, is_own_record
 from swarm.bus._offsets import OffsetHolds
-from swarm.bus._patterns import Selector
+from swarm.bus._patterns import ABOUT, Selector, may_see
 from swarm.bus._records import (
     BusOptions,
     Doubling,
@@ -38,24 +38,7 @@ from swarm.model import (
     Announcement,
     Commit,
     Event,
-    HandoffAccepted,
-    HandoffCompleted,
-    HandoffRejected,
-    HandoffRequested,
-    LockAcquired,
-    LockContention,
-    LockExpired,
-    LockReleased,
-    Path,
-    StateEvent,
     SystemMaintenance,
-    TaskAssigned,
-    TaskCancelled,
-    TaskCompleted,
-    TaskCreated,
-    TaskFailed,
-    TaskProgress,
-    TaskStarted,
     document_events,
     event_type,
     is_reserved,
@@ -66,30 +49,6 @@ ANONYMOUS: Final = "sub:"
 """The beginning of every id of a subscription, and of the names of those without."""
 
 _NO_ROUTE: Final = Route()
-
-_LOCK: Final = (Path.of("locks"), "resource")
-_TASK: Final = (Path.of("global", "tasks"), "task_id")
-_HANDOFF: Final = (Path.of("handoffs"), "handoff_id")
-
-_ABOUT: Final[dict[type[Any], tuple[Path, str]]] = {
-    **dict.fromkeys((LockAcquired, LockReleased, LockExpired, LockContention), _LOCK),
-    **dict.fromkeys(
-        (
-            TaskCreated,
-            TaskAssigned,
-            TaskStarted,
-            TaskProgress,
-            TaskCompleted,
-            TaskFailed,
-            TaskCancelled,
-        ),
-        _TASK,
-    ),
-    **dict.fromkeys(
-        (HandoffRequested, HandoffAccepted, HandoffRejected, HandoffCompleted), _HANDOFF
-    ),
-}
-"""The folder and the field that say which document an event tells about."""
 
 
 class Recipient(ABC):
@@ -184,7 +143,7 @@ class Recipient(ABC):
     def _is_open_to(self, cls: type[Any]) -> bool:
         """Return whether every event of a class that matches is taken, as it is."""
         is_open = self._may_read is None or (
-            cls not in DOCUMENT_EVENTS and cls not in _ABOUT
+            cls not in DOCUMENT_EVENTS and cls not in ABOUT
         )
         return is_open and self.selector.is_static and not self.runs_user_code
 
@@ -551,24 +510,6 @@ class Bus:
         for recipient in self:
             recipient.cancel()
         self._listen()
-
-
-def may_see(event: Event[Any], may_read: Callable[[Path], bool] | None) -> bool:
-    """Return whether a policy shows an event to an identity (S15).
-
-    Args:
-        event: The event.
-        may_read: Whether the identity may read a path; None: it may read all.
-    """
-    if may_read is None:
-        return True
-    if isinstance(event, StateEvent):
-        return may_read(event.document.path)
-    about = _ABOUT.get(event.payload_class)
-    if about is None:
-        return True
-    folder, field = about
-    return may_read(folder.child(str(getattr(event.payload, field))))
 
 
 def _refuse(payload: Any) -> int:

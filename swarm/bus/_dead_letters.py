@@ -1,8 +1,7 @@
 """Dead letters: the events that subscriptions gave up, as documents. Pure.
 
 An event and its error are written down so that another process, at another time, can
-read them. A payload that JSON does not tell whole stays in this process as it is, and
-the document says why; other processes know the event without its payload.
+read them. In its own process the event stays as it is.
 """
 
 import traceback
@@ -25,7 +24,7 @@ from swarm.model import (
     class_name,
     find_event_class,
 )
-from swarm.ports import Codec, structuring
+from swarm.ports import payload_to_json, structuring
 
 LETTERS: Final = Path.of("dead_letters")
 
@@ -77,9 +76,8 @@ class WrittenEvent:
         at: When it happened, in microseconds since 1970.
         source: The identity that caused it.
         correlation_id: As of the event; so are the next four.
-        body: Its payload as JSON, or None when JSON does not tell it.
-        unwritten: Why JSON does not tell it; "" when it does.
-        live: The event itself, in its own process, when JSON does not tell it.
+        body: Its payload as JSON; None when JSON cannot hold it.
+        live: The event itself, in its own process.
     """
 
     seq: int
@@ -94,13 +92,12 @@ class WrittenEvent:
     trace: str | None
     key: str | None
     body: bytes | None
-    unwritten: str = ""
     live: Event[Any] | None = attrs.field(default=None, eq=False, repr=False)
 
     @classmethod
-    def of(cls, event: Event[Any], codec: Codec) -> "WrittenEvent":
+    def of(cls, event: Event[Any]) -> "WrittenEvent":
         """Write an event down, as far as possible."""
-        body, why = _encoded(event, codec)
+        told = payload_to_json(event.payload)[2]
         return cls(
             seq=event.seq,
             index=event.index,
@@ -113,9 +110,8 @@ class WrittenEvent:
             depth=event.depth,
             trace=event.trace,
             key=event.key,
-            body=body,
-            unwritten=why,
-            live=None if body is not None else event,
+            body=None if told is None else orjson.dumps(told),
+            live=event,
         )
 
     @property
@@ -135,8 +131,8 @@ class WrittenEvent:
             return self.live
         if self.body is None:
             raise NotFound(
-                f"the payload of event {self.id} ({self.type}) is not here: "
-                f"{self.unwritten}"
+                f"the payload of event {self.id} ({self.type}) is not here: JSON "
+                "could not hold it"
             )
         cls = find_event_class(self.type, self.defined)
         if cls is None:
@@ -164,11 +160,12 @@ class WrittenEvent:
         told = attrs.asdict(self, filter=lambda field, _: field.name in _PLAIN)
         told["source"] = attrs.asdict(self.source)
         told["payload"] = self.payload
+        told["unwritten"] = "" if self.body else "JSON cannot hold it"
         return told
 
     @property
     def payload(self) -> JSON:
-        """The payload as JSON, a fresh copy; None when JSON does not tell it."""
+        """The payload as JSON, a fresh copy; None when JSON cannot hold it."""
         return None if self.body is None else orjson.loads(self.body)
 
     @classmethod
@@ -188,20 +185,6 @@ _PLAIN: Final = frozenset(
     for field in attrs.fields(WrittenEvent)
     if field.name not in ("source", "body", "live")
 )
-
-
-def _encoded(event: Event[Any], codec: Codec) -> tuple[bytes | None, str]:
-    """Return a payload as JSON, or why JSON does not tell it whole."""
-    payload, cls = event.payload, event.payload_class
-    try:
-        body = codec.encode(structuring().unstructure(payload, unstructure_as=cls))
-        again = structuring().structure(orjson.loads(body), cls)
-        is_same = bool(again == payload)
-    except Exception as error:  # noqa: BLE001  # user code, or too deep
-        return None, f"it cannot be written as JSON: {text_of(error)}"
-    if not is_same:
-        return None, "JSON does not tell all of it"
-    return body, ""
 
 
 @attrs.frozen(kw_only=True)
@@ -243,16 +226,15 @@ class DeadLetter:
         """The event, read from the document.
 
         Raises:
-            NotFound: Its class was not imported here; or JSON does not tell its
-                payload and another process has it. `payload` and `written` say what
-                is known.
+            NotFound: Its class was not imported here; or JSON cannot hold its payload
+                and another process has it. `payload` and `written` say what is known.
             InvalidValue: Its payload does not fit its class any more.
         """
         return self.written.recall()
 
     @property
     def payload(self) -> JSON:
-        """The payload as JSON, a copy; None when JSON does not tell it."""
+        """The payload as JSON, a copy; None when JSON cannot hold it."""
         return self.written.payload
 
     def to_json(self) -> dict[str, Any]:

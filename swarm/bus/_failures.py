@@ -185,7 +185,7 @@ class FailureSink:
             error: Why it was given up.
             offsets: Commits the position beyond the event, if the subscription has one.
         """
-        event, codec = item.event, self._host.codec
+        event = item.event
         make = partial(
             DeadLetter,
             subscription=name,
@@ -198,7 +198,7 @@ class FailureSink:
 
         def letter() -> DeadLetter:
             # Made outside of commits: writing a payload down may run code of the user.
-            return make(written=WrittenEvent.of(event, codec))
+            return make(written=WrittenEvent.of(event))
 
         alert = self._alert_about(name, event, error, "dead-letter")
         self._add(_Failure(event, alert, letter, offsets, item))

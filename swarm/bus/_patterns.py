@@ -1,4 +1,4 @@
-"""Which events a subscription gets, and `@on` for the methods of agents. Pure.
+"""Which events a subscription gets and may see, and `@on` for methods. Pure.
 
 Matching takes linear time, but for `where` and for regular expressions of the user.
 """
@@ -20,6 +20,23 @@ from swarm.model import (
     ONE,
     AgentIdentity,
     Event,
+    HandoffAccepted,
+    HandoffCompleted,
+    HandoffRejected,
+    HandoffRequested,
+    LockAcquired,
+    LockContention,
+    LockExpired,
+    LockReleased,
+    Path,
+    StateEvent,
+    TaskAssigned,
+    TaskCancelled,
+    TaskCompleted,
+    TaskCreated,
+    TaskFailed,
+    TaskProgress,
+    TaskStarted,
     check_text,
     class_name,
     event_classes,
@@ -266,6 +283,51 @@ def _names(source: object) -> frozenset[str] | None:
         several = [_names(each) for each in source]
         return frozenset[str]().union(*(each for each in several if each is not None))
     raise TypeError(f"a source is an agent's name, identity or ref, not {source!r}")
+
+
+# --- what a policy shows ----------------------------------------------------------
+
+_LOCK: Final = (Path.of("locks"), "resource")
+_TASK: Final = (Path.of("global", "tasks"), "task_id")
+_HANDOFF: Final = (Path.of("handoffs"), "handoff_id")
+
+ABOUT: Final[dict[type[Any], tuple[Path, str]]] = {
+    **dict.fromkeys((LockAcquired, LockReleased, LockExpired, LockContention), _LOCK),
+    **dict.fromkeys(
+        (
+            TaskCreated,
+            TaskAssigned,
+            TaskStarted,
+            TaskProgress,
+            TaskCompleted,
+            TaskFailed,
+            TaskCancelled,
+        ),
+        _TASK,
+    ),
+    **dict.fromkeys(
+        (HandoffRequested, HandoffAccepted, HandoffRejected, HandoffCompleted), _HANDOFF
+    ),
+}
+"""The folder and the field that say which document an event tells about."""
+
+
+def may_see(event: Event[Any], may_read: Callable[[Path], bool] | None) -> bool:
+    """Return whether a policy shows an event to an identity (S15).
+
+    Args:
+        event: The event.
+        may_read: Whether the identity may read a path; None: it may read all.
+    """
+    if may_read is None:
+        return True
+    if isinstance(event, StateEvent):
+        return may_read(event.document.path)
+    about = ABOUT.get(event.payload_class)
+    if about is None:
+        return True
+    folder, field = about
+    return may_read(folder.child(str(getattr(event.payload, field))))
 
 
 # --- `@on`: methods of agents -----------------------------------------------------
