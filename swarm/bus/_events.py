@@ -6,7 +6,6 @@ from typing import Any, Final, TypeVar, overload
 
 from swarm.bus._bus import Bus, Recipient
 from swarm.bus._contracts import Subscription, SubscriptionScope
-from swarm.bus._failures import DeadLetters
 from swarm.bus._history import Page, query
 from swarm.bus._patterns import EventPattern, OtherPattern, Where, may_see, select
 from swarm.bus._publisher import Publisher, Publishing
@@ -20,6 +19,7 @@ from swarm.bus._records import (
     complete_options,
     requires,
 )
+from swarm.bus._requeue import DeadLetters
 from swarm.bus._start import HandlerStart, forget
 from swarm.bus._streams import EventStream
 from swarm.model import (

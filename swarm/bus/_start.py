@@ -10,7 +10,6 @@ import attrs
 from swarm.bus._bus import Bus, HandlerRecipient
 from swarm.bus._contracts import Subscription, check_right, owner_of
 from swarm.bus._dead_letters import DeadLetter, letters_path
-from swarm.bus._failures import oldest_first
 from swarm.bus._functions import CoroutineSubscription, FunctionSubscription
 from swarm.bus._handlers import (
     GroupMember,
@@ -34,6 +33,7 @@ from swarm.bus._records import (
     is_async,
     requires,
 )
+from swarm.bus._requeue import oldest_first
 from swarm.errors import (
     AccessDenied,
     ConfigMismatch,
