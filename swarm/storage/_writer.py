@@ -116,6 +116,7 @@ class JournalWriter:
                 self._loop.call_soon(self._send)
         gathered.append(commit)
         self.newest = commit.revision
+        # `size` counts what was overwritten; what is new is in the tree in any case.
         self.left -= 1 + (commit.size >> 12)
 
     def _send(self) -> None:

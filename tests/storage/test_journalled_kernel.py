@@ -13,11 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from swarm import event
-from swarm.errors import Closed, Compacted, StorageFailed
-from swarm.model import ROOT, AgentIdentity, Document, Path
+from swarm.errors import Closed, Compacted, StateCorruption, StorageFailed
+from swarm.model import ROOT, AgentIdentity, Commit, Document, Path
 from swarm.ports import Entry, Journal, Kernel, Limits, LoopClock, UnknownEvent
 from swarm.storage._file import FileJournal
 from swarm.storage._kernel import JournalledKernel
+from swarm.storage._records import decode_entries, encode_commit
 from swarm.storage._sqlite import SqliteJournal
 from swarm.testing.contracts._base import ADA, BO, contents, drain, drop, put
 from swarm.testing.contracts._kernel import KernelContract
@@ -400,3 +401,14 @@ def test_the_short_way_of_encoding_says_what_the_long_one_says(monkeypatch):
                 document.expires,
             )
             assert (read.created, read.priority, again.key) == (3, 2, key)
+
+
+def test_lines_that_are_not_one_commit_each_are_refused() -> None:
+    document = Document(Path.parse("a.b"), b"1", None, 7, 7, 7, ADA)
+    good = encode_commit(Commit(7, 7, ADA, (document,)))
+    (read,) = decode_entries([good], {})
+    assert isinstance(read, Document)
+    assert (read.path, read.value, read.version) == (document.path, 1, 7)
+    for bad in (b"nonsense", good + b"," + good, b"", b'{"k":null}', b"[]", good[:-1]):
+        with pytest.raises(StateCorruption):
+            decode_entries([good, bad], {})
