@@ -158,6 +158,8 @@ class Failures:
             cell: The agent.
             reason: Why its last instance ended.
         """
+        if cell.killed:
+            return  # its end is another task's
         try:
             await until_still(cell)
             error = None

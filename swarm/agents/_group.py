@@ -280,7 +280,8 @@ class Group:
             while self._pending:
                 for unit in tuple(self._pending):
                     for cell in _cells_of(unit):
-                        await until_still(cell)
+                        if not cell.killed:
+                            await until_still(cell)
                 delay, self._delay = self._delay, 0.0
                 if delay:
                     await clock.sleep(delay)

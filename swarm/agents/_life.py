@@ -281,13 +281,19 @@ async def until_still(cell: Cell) -> None:
     """Wait until no code of an agent runs; its tasks were cancelled before.
 
     Code that ignores this is cancelled again, and after `shutdown` seconds it is left
-    behind: the agent forgets it, and one error names it.
+    behind: the agent forgets it, and one error names it. If the agent is ended
+    meanwhile, this returns at once: the task that ends the agent waits for its code.
     """
+    was_killed = cell.killed
+
+    def is_over() -> bool:
+        return cell.killed is not was_killed or cell.is_still()
+
     for _ in range(2):
-        if await cell.until(cell.is_still, cell.shutdown / 2):
+        if await cell.until(is_over, cell.shutdown / 2):
             return
         cancel_code(cell)
-    if not await cell.until(cell.is_still, min(0.05, cell.shutdown / 10)):
+    if not await cell.until(is_over, min(0.05, cell.shutdown / 10)):
         leave_behind(cell)
 
 
@@ -298,6 +304,8 @@ def leave_behind(cell: Cell) -> None:
     for turn in cell.turns():
         task = cell.task_of(turn)
         where.append(f"{turn.call.name} {_line_of(task)}")
+        if turn.state == State.RUNNING:
+            turn.settle(died(cell, "left its turn behind"))
         turn.state = State.ENDED
         host.turn_ended(turn)
         if task is not None:

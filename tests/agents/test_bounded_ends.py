@@ -434,3 +434,30 @@ async def test_a_failure_in_the_tick_in_which_its_asker_is_cancelled_is_counted(
             await asking
         assert swarm.agents.info(ref.name).late == 1
     assert "nobody hears this" in caplog.text
+
+
+class SlowWhenStopped(Deaf):
+    async def stopped(self, reason: str) -> None:
+        await asyncio.sleep(3.5)
+        self.diary.append(f"{self.name} {reason}")
+
+
+@virtual
+async def test_the_restart_of_a_group_leaves_the_end_of_a_member_alone():
+    """The task that ends an agent waits for its code, and no other one cancels it."""
+    diary: list[str] = []
+    with pytest.raises(ExceptionGroup) as caught:
+        async with Swarm() as swarm:
+            team = swarm.group("team", strategy="one_for_all")
+            for name, seconds in (("x", 6.0), ("y", 4.0)):
+                ref = await team.spawn(
+                    SlowWhenStopped, diary, name=name, shutdown=seconds
+                )
+                await ref.ask(Deaf.fork)
+            await swarm.agents["x"].tell(Worker.fail)
+            await asyncio.sleep(1)
+            await swarm.agents["y"].kill()
+            assert "y killed" in diary
+    await release()
+    assert {type(error) for error in caught.value.exceptions} == {ShutdownTimeout}
+    assert "x failed" in diary
