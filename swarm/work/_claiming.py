@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from swarm.errors import SwarmError, TaskTimeout
 from swarm.model import AgentIdentity
-from swarm.ports import Timer
+from swarm.ports import LocalKernel, Timer
 from swarm.work._claim import Claim, adopt
 from swarm.work._task_commits import caught
 from swarm.work._task_index import TaskSelector
@@ -76,7 +76,9 @@ class Claiming:
         return self._claimed().__await__()
 
     async def __aenter__(self) -> Claim:
-        claim = await self._claimed()
+        claim = await self.acquire()
+        if claim is None:
+            raise self._too_late()
         if self._manager.interceptors is None:
             claim.enter()
         else:
@@ -99,10 +101,13 @@ class Claiming:
     async def _claimed(self) -> Claim:
         claim = await self.acquire()
         if claim is None:
-            raise TaskTimeout(
-                f"no task of {self._selector.kinds!r} came within {self._timeout} s"
-            )
+            raise self._too_late()
         return claim
+
+    def _too_late(self) -> TaskTimeout:
+        return TaskTimeout(
+            f"no task of {self._selector.kinds!r} came within {self._timeout} s"
+        )
 
     async def acquire(self, gate: Gate | None = None) -> Claim | None:
         """Return the claim; None: the time is up, or the gate has closed."""
@@ -124,7 +129,10 @@ class Claiming:
                 record = await self._wait(seq, end, gate)
                 if record is None:
                     return None
-            claim = await self._try(record)
+            if manager.local is None:
+                claim = await self._try(record)
+            else:
+                claim = self._try_now(manager.local, record)
             if claim is not None:
                 return claim
             record = index.pick(selector)
@@ -163,27 +171,24 @@ class Claiming:
             if timer is not None:
                 timer.cancel()
 
-    async def _try(self, record: TaskRecord) -> Claim | None:
-        """Claim a task; return None when another process was faster."""
-        manager, identity, local = self._manager, self._identity, self._manager.local
-        before = manager.clock.monotonic()
-        request = ClaimRequest(
-            manager.new_id("claim"),
-            identity.agent_id,
+    def _request(self) -> ClaimRequest:
+        return ClaimRequest(
+            self._manager.new_id("claim"),
+            self._identity.agent_id,
             self._lease,
             self._selector.addresses,
             self._limit,
         )
+
+    async def _try(self, record: TaskRecord) -> Claim | None:
+        """Claim a task; return None when another process was faster."""
+        manager, identity = self._manager, self._identity
+        before = manager.clock.monotonic()
         try:
-            if local is not None:
-                revision, found = local.apply_one_now(
-                    identity, record.spec.path, decide_claim, request
-                )
-            else:
-                asking = manager.apply_one(
-                    identity, record.spec.id, decide_claim, request
-                )
-                revision, found = await take(manager, identity, asking)
+            asking = manager.apply_one(
+                identity, record.spec.id, decide_claim, self._request()
+            )
+            revision, found = await take(manager, identity, asking)
         except BaseException:
             manager.pass_on(record)
             raise
@@ -191,6 +196,24 @@ class Claiming:
             manager.defer(record)
             return None
         return adopt(manager, identity, found, revision, before)
+
+    def _try_now(self, local: LocalKernel, record: TaskRecord) -> Claim | None:
+        """Do what `_try` does, at once."""
+        manager, identity = self._manager, self._identity
+        before = manager.clock.monotonic()
+        try:
+            _, found = local.apply_one_now(
+                identity, record.spec.path, decide_claim, self._request()
+            )
+        except BaseException:
+            manager.pass_on(record)
+            raise
+        if found is None:
+            manager.defer(record)
+            return None
+        # `adopt`, written out: the index has followed the commit, and set the token.
+        claim_class = manager.runtime.substitute(Claim)
+        return claim_class(manager, identity, found, found.claim, before)
 
 
 async def take(

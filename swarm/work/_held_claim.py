@@ -235,8 +235,13 @@ class HeldClaim:
             raise self._stale()
         self._is_settling = True
         try:
+            manager = self.manager
             if for_sure:
-                await self.manager.for_sure(self.identity, self.task_id, rule, request)
+                await manager.for_sure(self.identity, self.task_id, rule, request)
+            elif manager.local is not None and manager.pause is None:
+                # `_ask`, with a coroutine less.
+                path = self._record.spec.path
+                manager.apply_now(self.identity, path, rule, request)
             else:
                 await self._ask(rule, request)
         except StaleClaim as error:

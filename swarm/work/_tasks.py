@@ -3,6 +3,7 @@
 import datetime
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from operator import is_
 from typing import Any, Final, Literal
 
 import attrs
@@ -154,7 +155,9 @@ class Tasks(Displayable):
             ValueError: An argument means nothing.
         """
         given = locals()
-        options = {n: given[n] for n, d in _DEFAULTS.items() if given[n] is not d}
+        options: dict[str, Any] = {}
+        if not all(map(is_, tuple(given.values())[3:], _DEFAULTS.values())):
+            options = {n: given[n] for n, d in _DEFAULTS.items() if given[n] is not d}
         manager = self.manager
         if manager.closed is not None:
             raise manager.closed
@@ -175,6 +178,13 @@ class Tasks(Displayable):
         task_id = manager.new_id("task")
         codec, me = manager.codec, self.identity
         submission = submission_of(codec, me, task_id, kind, payload, options)
+        local = manager.local
+        if local is not None and not options and manager.pause is None:
+            # `_commit` of most tasks, with a coroutine less.
+            path = submission.spec.path
+            _, made = local.apply_one_now(me, path, decide_submit, submission)
+            if made is not None:
+                return Task(self._caller, task_id, kind)
         found = await self._commit(submission, once)
         while found is None:  # another process, of the same seed, was there before
             task_id = manager.new_id("task")
