@@ -17,6 +17,7 @@ import attrs
 from swarm.coordination._core import Core
 from swarm.coordination._grants import Grant, Request
 from swarm.coordination._lease_state import LeaseState
+from swarm.coordination._record_summary import summarize
 from swarm.coordination._terms import LOCKS, SEMAPHORES
 from swarm.coordination._wait_graph import AnyOf, reduce
 from swarm.model import Commit, Document, Path
@@ -187,7 +188,11 @@ def _never(id: str) -> bool:  # noqa: A002, ARG001
 
 
 class CycleWatch:
-    """Looks at each new request in the log: whether it closes a cycle."""
+    """Looks at each new request in the log: whether it closes a cycle.
+
+    The request that fails is one of a session that holds something. So a process that
+    does not both hold and want something only notes which queues have changed.
+    """
 
     def __init__(
         self, core: Core, load: Load, found: Callable[[tuple[CycleLink, ...]], object]
@@ -197,6 +202,8 @@ class CycleWatch:
         self._load = load
         self._found = found
         self._index = WaitIndex()
+        self._changed: dict[str, Path] = {}
+        self._wanted: set[str] = set()
         for path in core.look(_paths):
             self._index.update(path, load(path).queue)
         core.on_commit = self._saw
@@ -208,6 +215,15 @@ class CycleWatch:
 
     def _look(self, document: Document) -> None:
         path = document.path
+        if document.json and summarize(document).has_request_of(self._core.origin):
+            self._wanted.add(path.text)
+        else:
+            self._wanted.discard(path.text)
+        if not (self._core.leases and self._wanted):
+            self._changed[path.text] = path
+            return
+        self._changed.pop(path.text, None)
+        self._catch_up()
         queue = () if document.is_deleted else self._load(path).queue
         for session in self._index.update(path, queue):
             cycle = find_cycle(session, self._index, self._load)
@@ -218,7 +234,14 @@ class CycleWatch:
 
     def is_there(self, cycle: tuple[CycleLink, ...]) -> bool:
         """Return whether a cycle is still there: nothing but an error ends one."""
+        self._catch_up()
         return find_cycle(cycle[0].session, self._index, self._load) == cycle
+
+    def _catch_up(self) -> None:
+        """Note the queues that were only noted as changed."""
+        changed, self._changed = self._changed, {}
+        for path in changed.values():
+            self._index.update(path, self._load(path).queue)
 
 
 def describe_link(core: Core, grant: str, request: str) -> str | None:

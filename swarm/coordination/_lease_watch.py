@@ -8,14 +8,18 @@ which no lease of this process would know.
 # ruff: noqa: SLF001
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from swarm.coordination._core import Alarm
 from swarm.coordination._grants import MICRO, AcquireSpec
 from swarm.coordination._lease_rules import EXPIRED, decide_sweep
 from swarm.coordination._lease_state import LeaseState, look
+from swarm.coordination._record_summary import RecordSummary, summarize
 from swarm.errors import Closed
-from swarm.model import TIME, Commit, Document
+from swarm.model import TIME, Commit, Document, Path
+
+_FEW: Final = 8
+"""Up to how many waiters and leases of a process are looked for in a record."""
 
 
 class RecordWatch:
@@ -29,7 +33,21 @@ class RecordWatch:
         manager.core.watchers[f"{manager.word}s"] = self.saw
 
     def saw(self, document: Document, commit: Commit) -> None:
-        """See a record that another process has written; must not commit."""
+        """See a record that another process has written; must not commit.
+
+        Most commits of others change nothing for this process. It passes these by
+        without decoding the record: so many processes can wait for one lock.
+        """
+        core = self._core
+        if not (core.waiters or core.leases or self._due):
+            return
+        if document.body and len(core.waiters) + len(core.leases) <= _FEW:
+            summary = summarize(document)
+            if self._is_as_before(document.path, summary):
+                due = self._due.get(document.path.text)
+                if due is not None:
+                    self._look_by(due.spec, self._due_at(summary))
+                return
         blank = self._manager.blank
         # The one before first: it is decoded still, and forgotten by the next.
         before = look(document.previous, blank)
@@ -40,6 +58,20 @@ class RecordWatch:
         due = self._due.get(document.path.text)
         if due is not None:
             self.watch(due.spec)
+
+    def _is_as_before(self, path: Path, summary: RecordSummary) -> bool:
+        """Return whether all of this process wait on, and hold what they held."""
+        core = self._core
+        for waiter in core.waiters.values():
+            if waiter.path == path and (
+                waiter.is_decided or not summary.is_waiting(waiter.id)
+            ):
+                return False
+        return all(
+            id in summary.ends
+            for id, lease in core.leases.items()  # noqa: A001
+            if lease._spec.path == path
+        )
 
     def see(
         self,
@@ -83,26 +115,46 @@ class RecordWatch:
         process may end without anyone to say so (L11).
         """
         state = self._manager.state(spec)
-        due = state.opens_at
-        if state.requests:
-            at, holder = state.first_end()
-            if holder and holder not in self._core.leases:
-                due = min(due, at) if due else at
-        text = spec.path.text
+        self._look_by(
+            spec, self._due_at(state) if state.requests else state.opens_at or None
+        )
+
+    def _due_at(self, record: LeaseState | RecordSummary) -> int | None:
+        """Return when a record is due of which no lease here would know, or None."""
+        at, holder = record.first_end()
+        due = record.opens_at
+        if holder and holder not in self._core.leases:
+            due = min(due, at) if due else at
+        return due or None
+
+    def _look_by(self, spec: AcquireSpec, due: int | None) -> None:
+        """Look at a record at a time, or before; None: it need not be looked at.
+
+        An alarm that rings early costs a look. To set it anew each time that a lock
+        passes on would cost more.
+        """
+        core, text = self._core, spec.path.text
         record = self._due.get(text)
-        if not due:
+        if due is None:
             if record is not None:
-                self._due.pop(text)._alarm = None
+                del self._due[text]
+                if record._alarm is not None:
+                    record._alarm.owner = None
             return
         if record is None:
             record = self._due[text] = DueRecord(self, spec)
-        left = max(0, due - self._core.kernel_now()) / MICRO
-        self._core.set_alarm(record, left)
+        left = max(0, due - core.kernel_now()) / MICRO
+        alarm = record._alarm
+        if alarm is None or core.now() + left < alarm.deadline:
+            core.set_alarm(record, left)
 
     def is_due(self, spec: AcquireSpec) -> None:
         """Remove what has expired, and grant the next request."""
-        self._due.pop(spec.path.text, None)
-        self._core.run(self._sweep(spec))
+        del self._due[spec.path.text]
+        if self._manager.state(spec).is_due(self._core.kernel_now()):
+            self._core.run(self._sweep(spec))
+        else:
+            self.watch(spec)
 
     async def _sweep(self, spec: AcquireSpec) -> None:
         try:

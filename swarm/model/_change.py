@@ -62,6 +62,11 @@ class Commit:
     announced: Sequence[Announcement] = ()
 
     @property
+    def has_events(self) -> bool:
+        """Whether it published something, known without making the payloads."""
+        return bool(self.announced or self._events)
+
+    @property
     def events(self) -> tuple[object, ...]:
         """The payloads it published, in order."""
         if self.announced:

@@ -93,7 +93,7 @@ def decode_commit(line: bytes, number: int = 0) -> Commit:
         documents = tuple(
             _read(row[:4], row[4:], revision, at, author) for row in told.get("d", ())
         )
-        events = tuple(payload_from_json(*each) for each in told.get("e", ()))
+        events = [(payload_from_json, *each) for each in told.get("e", ())]
         cause = None
         if "c" in told:
             cause = Cause(*told["c"])
@@ -101,7 +101,8 @@ def decode_commit(line: bytes, number: int = 0) -> Commit:
     except (KeyError, TypeError, ValueError) as error:
         raise StateCorruption(f"this is not a commit: {line[:80]!r}") from error
     size = sum(document.size for document in documents) + len(line)
-    return Commit(revision, at, author, documents, events, size, cause, told.get("k"))
+    key = told.get("k")
+    return Commit(revision, at, author, documents, (), size, cause, key, events)
 
 
 def decode_entries(

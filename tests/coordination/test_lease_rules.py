@@ -29,6 +29,7 @@ from swarm.coordination._lease_rules import (
     decide_withdraw,
 )
 from swarm.coordination._lease_state import FREE, LockState, load
+from swarm.coordination._record_summary import summarize
 from swarm.coordination._semaphore_rules import SemaphoreState, decide_resize
 from swarm.model import OWNER, Document, Path
 from swarm.ports import KEEP
@@ -533,3 +534,27 @@ def test_a_record_that_comes_as_bytes_is_decoded_once():
     assert seen.grants["a"].token == 1
     assert load(new, FREE) is load(new, FREE) is new.record
     assert old.record is None
+
+
+@pytest.mark.parametrize("blank", [FREE, SemaphoreState(9, 9)], ids=["lock", "permits"])
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_summary_says_what_the_decoded_record_says(blank, count):
+    """Whatever the texts in it hold: the marks stand at keys alone."""
+    hostile = '],"queue":["id":"p-1"],"opens_at":7}'
+    bench = Bench(blank)
+    for number in range(count):
+        made = f"p-{number}"
+        want = bench.want(mode="shared" if blank is FREE else "", permits=4)
+        bench.apply(decide_acquire, made, hostile, True, want=want)
+    state = bench.line or blank.fresh()
+    document = Document(PLACE, None, state, 5, 5, 5, OWNER)
+    summary = summarize(document)
+    assert summary.ends == {g.id: g.expires for g in state.holders}
+    assert summary.opens_at == state.opens_at
+    if count:
+        assert summary.first_end() == state.first_end()
+    waiting = {request.id for request in state.queue}
+    for number in range(4):
+        assert summary.is_waiting(f"p-{number}") == (f"p-{number}" in waiting)
+    assert summary.has_request_of("p") == bool(waiting)
+    assert not summary.has_request_of("q")

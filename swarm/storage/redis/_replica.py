@@ -99,7 +99,7 @@ class Replica(LocalTree):
             self._set_timer()
         self._followers.wake()
         self._followers.route(commit.documents)
-        self._listeners.call(commit, has_events=bool(commit.events))
+        self._listeners.call(commit, has_events=commit.has_events)
         self._wake()
 
     def reload(self, loaded: Loaded) -> None:
@@ -135,7 +135,7 @@ class Replica(LocalTree):
             document.previous = None
         for commit in loaded.commits:
             if commit.revision > before:
-                self._listeners.call(commit, has_events=bool(commit.events))
+                self._listeners.call(commit, has_events=commit.has_events)
         self._set_timer()
         self._wake()
 
