@@ -25,7 +25,9 @@ from swarm.storage.redis._wire import Wire
 _BLOCK_MS: Final = 5_000
 _PAGE: Final = 1_000
 _MOMENT: Final = 0.001
-"""Seconds before the log is read on, after commits of this process alone."""
+_LONGEST: Final = 0.008
+"""Seconds before the log is read on, after commits of this process alone: the longer,
+the more such readings have come one after the other."""
 
 _AGAIN: Final = 0.2
 """Seconds before the log is asked for again, after the server refused."""
@@ -66,6 +68,7 @@ class LogFollower:
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._resting: asyncio.Future[None] | None = None
+        self._alone = 0
         replica.on_wait = self._read_soon
         wire.on_reconnect = self._reconnected
         committer.on_divergence = self.recover
@@ -135,18 +138,21 @@ class LogFollower:
                 await self._reload(f"the log goes on after revision {before}")
                 return
             has_news = self._take(revision, fields) or has_news
-        if not has_news and not self._replica.is_awaited:
-            await self._rest()
+        self._alone = 0 if has_news else self._alone + 1
+        if self._alone and not self._replica.is_awaited:
+            await self._rest(min((self._alone - 1) * _MOMENT, _LONGEST))
 
-    async def _rest(self) -> None:
-        """Wait a moment before the log is read on.
+    async def _rest(self, seconds: float) -> None:
+        """Wait before the log is read on.
 
         The last entries were commits of this process, which the replica has from their
-        replies. To read them one by one would cost as much as to make them.
+        replies. To read them one by one would cost as much as to make them. A reply
+        says when another process has committed in between; then reading goes on.
         """
+        if not seconds:
+            return
         self._resting = self._loop.create_future()
-        when = self._clock.monotonic() + _MOMENT
-        timer = self._clock.call_at(when, self._read_soon)
+        timer = self._clock.call_at(self._clock.monotonic() + seconds, self._read_soon)
         try:
             await self._resting
         finally:
