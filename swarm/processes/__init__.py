@@ -83,9 +83,12 @@ locks, are found by probes after half a second. Not followed are semaphores, whe
 another holder might do, and joins of tasks in another process.
 
 **Limits.** An inbox holds 10,000 unread messages; a process serves 10,000 requests of
-others at a time. Beyond either, requests raise `MailboxFull`. A message is as large as
-a document may be (`Limits.document_bytes`). Processes trust each other: whoever reaches
-the server can act as any agent.
+others at a time. Beyond either, requests raise `MailboxFull`. The arguments of a
+request, its result and each item of a stream are as large as a document may be
+(`Limits.document_bytes`); beyond that they are `LimitExceeded` at once, so send a large
+value by its path. Of a large exception the first 16,000 characters come back, as
+`RemoteError`. Processes trust each other: whoever reaches the server can act as any
+agent.
 """
 
 from swarm.processes._answers import Answers

@@ -1,7 +1,9 @@
 """Requests of other processes to agents in this one: served, and answered."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final
 
 from swarm.agents import (
@@ -18,6 +20,7 @@ from swarm.errors import (
     Closed,
     MailboxFull,
     NoSuchAgent,
+    NotFound,
 )
 from swarm.model import OWNER, AgentIdentity, Cause
 from swarm.ports import Activity, Codec, Tail, View, current_activity
@@ -26,6 +29,8 @@ from swarm.processes._post import Post
 from swarm.processes._signature import Signature, signature_of
 
 MICRO: Final = 1_000_000
+
+log: Final = logging.getLogger("swarm.processes")
 
 MOST: Final = 10_000
 """How many requests of others this process has in hand at most."""
@@ -221,7 +226,8 @@ class Answers:
             async with items:
                 async for item in items:
                     value = signature.encode_result(message["to"], item, self._codec)
-                    self._post.mention(sender, "item", {"id": id, "value": value})
+                    sent = self._post.send(sender, "item", {"id": id, "value": value})
+                    sent.add_done_callback(partial(_answered, sender))
                     await credit.spend()
         except asyncio.CancelledError:
             raise
@@ -274,13 +280,32 @@ class Answers:
     # --- answering --------------------------------------------------------------------
 
     def _answer(self, sender: str, id: int, value: Any) -> None:  # noqa: A002
-        self._post.mention(sender, "answer", {"id": id, "value": value})
+        self._reply_to(sender, {"id": id, "value": value})
 
     def _fail(self, sender: str, id: int, error: BaseException) -> None:  # noqa: A002
         if isinstance(error, Closed):
             error = AgentDied(f"the process of the agent was closed: {error}")
-        failure = failure_to_json(error)
-        self._post.mention(sender, "answer", {"id": id, "error": failure})
+        self._reply_to(sender, {"id": id, "error": failure_to_json(error)})
+
+    def _reply_to(self, sender: str, message: dict[str, Any]) -> None:
+        """Send an answer; one that cannot be sent becomes the error that says why."""
+        try:
+            sent = self._post.send(sender, "answer", message)
+        except (TypeError, ValueError) as error:
+            if "error" in message:
+                raise
+            self._fail(sender, message["id"], error)
+        except Closed as error:
+            log.debug("not answered to process %s: %s", sender, error)
+        else:
+            sent.add_done_callback(partial(_answered, sender))
+
+
+def _answered(sender: str, sent: "asyncio.Future[None]") -> None:
+    """Say that an answer was not taken: its caller waits until its own deadline."""
+    error = None if sent.cancelled() else sent.exception()
+    if error is not None and not isinstance(error, (Closed, NotFound)):
+        log.warning("an answer to process %s was not taken: %s", sender, error)
 
 
 class Credits:

@@ -8,10 +8,19 @@ import sys
 import traceback
 from typing import Any, Final
 
+import orjson
+
 from swarm.errors import RemoteError
 
 _TRACE: Final = 4_000
 """How many characters of the traceback travel, from its end."""
+
+_LARGEST: Final = 16_000
+"""How many characters the text of an exception may have, and bytes its arguments and
+fields together; beyond, it comes back as `RemoteError`."""
+
+_NOTES: Final = 20
+"""How many notes travel, and as many hundred characters of each."""
 
 _DEPTH: Final = 32
 """How deep the arguments and fields of an exception may nest, to travel."""
@@ -28,13 +37,17 @@ def failure_to_json(error: BaseException) -> dict[str, Any]:
         for name, value in vars(error).items()
         if name != "__notes__" and _is_json(name) and _is_json(value)
     }
+    args = list(error.args) if _is_json(list(error.args)) else None
+    if args is not None and len(orjson.dumps([args, fields])) > _LARGEST:
+        args, fields = None, {}
+    notes = [str(note)[: 100 * _NOTES] for note in getattr(error, "__notes__", ())]
     return {
         "module": cls.__module__,
         "name": cls.__qualname__,
-        "args": list(error.args) if _is_json(list(error.args)) else None,
-        "fields": fields,
-        "text": _clean(_text(error)),
-        "notes": [_clean(str(note)) for note in getattr(error, "__notes__", ())],
+        "args": args,
+        "fields": {} if args is None else fields,
+        "text": _clean(_text(error)[:_LARGEST]),
+        "notes": [_clean(note) for note in notes[:_NOTES]],
         "trace": _clean(trace[-_TRACE:]),
     }
 

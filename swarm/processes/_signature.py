@@ -8,10 +8,12 @@ from typing import Any, Final, TypeVar, get_type_hints
 import orjson
 
 from swarm.agents import HOOKS
+from swarm.errors import LimitExceeded
 from swarm.ports import Codec, structuring
 
 _PLAIN: Final = frozenset((type(None), str, int, float, bool))
 _MANY: Final = 1_024
+_BY_PATH: Final = "Write the value to a file or a store, and send its path"
 
 
 class Signature:
@@ -79,6 +81,11 @@ class Signature:
             told = [_told(value, hint) for _, value, hint in named]
             given = told[: len(args)], dict(zip(kwargs, told[len(args) :], strict=True))
             return codec.encode(given)
+        except LimitExceeded as error:
+            raise LimitExceeded(
+                f"the arguments of {self.name} cannot go to agent '{agent}', which "
+                f"lives in another process: {error}. {_BY_PATH}"
+            ) from error
         except (TypeError, ValueError) as error:
             for name, value, hint in named:
                 why = _refusal(value, hint, codec)
@@ -152,6 +159,11 @@ class Signature:
         hint = self._result_hint()
         try:
             return orjson.Fragment(codec.encode(_told(value, hint)))
+        except LimitExceeded as error:
+            raise LimitExceeded(
+                f"the result of {self.name} of agent '{agent}' cannot go to another "
+                f"process: {error}. {_BY_PATH}"
+            ) from error
         except (TypeError, ValueError) as error:
             why = _refusal(value, hint, codec)
             raise TypeError(

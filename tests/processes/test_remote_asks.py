@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
@@ -13,6 +14,7 @@ from swarm import (
     AgentDied,
     AskTimeout,
     Interceptor,
+    LimitExceeded,
     MailboxFull,
     NoSuchAgent,
     Ref,
@@ -204,6 +206,51 @@ async def test_an_exception_that_json_cannot_hold_is_an_answer_as_well():
         with pytest.raises(ValueError, match="x") as caught:
             await two.agents["odd"].ask(Odd.fail, "note")
         assert caught.value.__notes__[0] == "\\udcff"
+
+
+class Big(Agent):
+    async def echo(self, size: int, text: str = "") -> str:
+        return "x" * size + text
+
+    async def fail(self, size: int) -> None:
+        error = KeyError("x" * size)
+        error.add_note("n" * size)
+        raise error
+
+    async def items(self, size: int) -> AsyncIterator[str]:
+        yield "x" * size
+
+
+@virtual
+async def test_what_is_too_large_for_a_message_is_said_at_once_with_its_size():
+    async with pair() as (_, one, two):
+        await one.spawn(Big, name="big")
+        await settle()
+        big, size = two.agents["big"], 1_100_000
+        with pytest.raises(LimitExceeded, match=r"arguments of Big\.echo.*11000"):
+            await big.ask(Big.echo, 0, "y" * size)
+        with pytest.raises(LimitExceeded, match=r"result of Big\.echo.*send its path"):
+            await big.ask(Big.echo, size)
+        with pytest.raises(LimitExceeded, match=r"result of Big\.items"):
+            async with big.stream(Big.items, size) as items:
+                await anext(items)
+        with pytest.raises(RemoteError, match="KeyError") as caught:
+            await big.ask(Big.fail, size)
+        assert len(str(caught.value)) < 20_000
+        assert sum(map(len, caught.value.__notes__)) < 20_000
+        assert len(await big.ask(Big.echo, 1_000_000)) == 1_000_000
+
+
+@virtual
+async def test_an_answer_that_cannot_be_sent_is_an_error_at_once(monkeypatch):
+    async with pair() as (_, one, two):
+        ada = await remote(one, two)
+        monkeypatch.setattr(
+            "swarm.processes._answers.Signature.encode_result",
+            lambda self, agent, value, codec: {1: value},
+        )
+        with pytest.raises(TypeError, match="str"):
+            await ada.ask(Shop.add, 1)
 
 
 @virtual
