@@ -30,6 +30,9 @@ What differs from memory, and what is not there yet:
 - The server decides what survives its crash. `swarm.explain()` tells it, and
   `?durability=power` refuses a server that may lose an acknowledged commit: it takes
   `appendonly yes` and `appendfsync always`.
+- The server is Redis 6.2 or newer, or Valkey. One that has no memory left
+  (`maxmemory`, with `noeviction`) refuses commits with `StorageFailed`, whole; reading
+  and deleting go on.
 - When another server has taken over without the newest commits, the swarm says so
   (`system.alert`, kind `commits-lost`) and goes on from what there is. Leases, claims
   and positions that were lost are over before anything more is written.

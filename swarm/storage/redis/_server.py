@@ -15,6 +15,24 @@ DURABILITIES: Final = {
 }
 """The durabilities a server can have, and what each means."""
 
+OLDEST: Final = (6, 2)
+"""The oldest Redis whose commands suffice; every Valkey is newer."""
+
+_REFUSALS: Final = {
+    "OOM": "it has no memory left (maxmemory), and nothing was written. Raise "
+    "maxmemory, or delete something; reading and deleting go on",
+    "NOAUTH": "it asks for a password: redis://:PASSWORD@HOST, or "
+    "redis://USER:PASSWORD@HOST",
+    "MISCONF": "it cannot write to its disk, and takes no writes until it can",
+    "NOPERM": "the user may not do that",
+}
+
+
+def explain_refusal(text: str) -> str:
+    """Return what a server says, and what it means where that is not plain."""
+    meaning = _REFUSALS.get(text.partition(" ")[0])
+    return f"the server says: {text}" + (f" ({meaning})" if meaning else "")
+
 
 @attrs.frozen(kw_only=True)
 class ServerInfo:
@@ -33,6 +51,12 @@ class ServerInfo:
     is_ready: bool
     durability: str
     connection: int
+
+    @property
+    def is_too_old(self) -> bool:
+        """Whether it lacks commands that are needed, as far as it tells its version."""
+        numbers = [int(each) for each in self.version.split(".")[:2] if each.isdigit()]
+        return bool(numbers) and tuple(numbers) < OLDEST
 
     def __str__(self) -> str:
         return (

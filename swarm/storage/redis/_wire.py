@@ -20,13 +20,19 @@ from typing import Any, Final
 import attrs
 import hiredis
 from redis.asyncio import ConnectionPool
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from swarm.errors import Closed, OutcomeUnknown, StorageFailed
 from swarm.model import Backoff
 from swarm.ports import Clock, Entropy, Timer
 from swarm.storage._shown_url import shown_url
-from swarm.storage.redis._server import ServerInfo, describe_server, read_info
+from swarm.storage.redis._server import (
+    OLDEST,
+    ServerInfo,
+    describe_server,
+    explain_refusal,
+    read_info,
+)
 
 _READ: Final = 256 * 1024
 _PATIENCE: Final = 30.0
@@ -76,15 +82,26 @@ class Wire:
     """
 
     def __init__(self, url: str, clock: Clock, entropy: Entropy) -> None:
-        """Connect to `url`, as redis-py takes it, once `open` is called."""
+        """Connect to `url`, as redis-py takes it, once `open` is called.
+
+        Raises:
+            ValueError: It is no address of a server, or has an option nobody knows.
+        """
         self.on_reconnect: Callable[[ServerInfo, ServerInfo], object] | None = None
         self.server: ServerInfo
         self._address = shown_url(url)
         self._clock = clock
         self._entropy = entropy
         self._loop = asyncio.get_running_loop()
-        self._pool = ConnectionPool.from_url(url, protocol=2)
-        self._pool.connection_kwargs.setdefault("socket_connect_timeout", _CONNECT)
+        try:
+            self._pool = ConnectionPool.from_url(url, protocol=2)
+            self._pool.connection_kwargs.setdefault("socket_connect_timeout", _CONNECT)
+            self._pool.connection_class(**self._pool.connection_kwargs)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{self._address} is no address of a Redis server, as "
+                f"redis://USER:PASSWORD@HOST:PORT/DB is one: {error}"
+            ) from error
         self._connection: Any = None
         self._outgoing: list[Command] = []
         self._waiting: deque[Command] = deque()
@@ -178,7 +195,7 @@ class Wire:
                     if str(reply).startswith(_LATER):
                         raise EOFError
                     if not future.done():
-                        error = StorageFailed(f"the server says: {reply}")
+                        error = StorageFailed(explain_refusal(str(reply)))
                         future.set_exception(error)
                 elif not future.done():
                     future.set_result(reply)
@@ -210,10 +227,21 @@ class Wire:
             if not isinstance(error, _LOST):
                 raise
             why = str(error).rstrip(".")
+            if isinstance(error, (AuthenticationError, ResponseError)):
+                raise StorageFailed(
+                    f"the server at {self._address} refuses: {why}"
+                ) from error
             raise StorageFailed(
                 f"no Redis server answers at {self._address}: {why}. Start one with "
                 "`redis-server`, or name another address"
             ) from error
+        if server.is_too_old:
+            with suppress(*_LOST):
+                await connection.disconnect()
+            raise StorageFailed(
+                f"the server at {self._address} is Redis {server.version}; swarm needs "
+                f"{OLDEST[0]}.{OLDEST[1]} or newer"
+            )
         if not server.is_ready:
             with suppress(*_LOST):
                 await connection.disconnect()
@@ -316,6 +344,8 @@ async def _greet(connection: Any) -> ServerInfo:
         ("CONFIG", "GET", "save"),
     )
     number, *rest = replies
+    if isinstance(number, hiredis.ReplyError) and str(number).startswith("NOAUTH"):
+        raise AuthenticationError(explain_refusal(str(number)))
     texts = [each.decode() for each in rest[:3] if isinstance(each, bytes)]
     config: dict[str, str] | None = None
     if all(isinstance(each, list) for each in rest[3:]):

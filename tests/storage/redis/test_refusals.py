@@ -1,0 +1,71 @@
+"""What a server refuses is one clear error, and nothing is lost by it."""
+
+import pytest
+import redis.asyncio
+
+from swarm import StorageFailed, Swarm
+from swarm.storage.redis._server import describe_server
+from tests.support.redis_server import find_server, running
+
+pytestmark = pytest.mark.skipif(
+    find_server() is None, reason="there is no redis-server"
+)
+
+
+async def test_a_server_without_memory_writes_nothing_and_still_reads_and_deletes(
+    tmp_path,
+):
+    with running(tmp_path) as server:
+        async with (
+            redis.asyncio.Redis.from_url(server.url) as client,
+            Swarm("full", server.url) as swarm,
+        ):
+            first = await swarm.state.set("shared.first", "x" * 100_000)
+            await client.config_set("maxmemory", 1_000_000)
+            with pytest.raises(StorageFailed, match=r"maxmemory.*nothing was written"):
+                await swarm.state.set("shared.second", "y" * 1_000)
+            assert await swarm.state.get("shared.second") is None
+            assert (await swarm.state.read("shared.first")).version == first.version
+            assert await swarm.state.delete("shared.first")
+            await client.config_set("maxmemory", 0)
+            await swarm.state.set("shared.second", "y")
+            assert await swarm.state.keys("shared.**") == ["shared.second"]
+
+
+async def test_a_wrong_password_is_no_absent_server(tmp_path):
+    with running(tmp_path) as server:
+        async with redis.asyncio.Redis.from_url(server.url) as client:
+            await client.config_set("requirepass", "secret")
+        place = server.url.removeprefix("redis://")
+        async with Swarm("shop", f"redis://default:secret@{place}"):
+            pass
+        for user in (":wrong@", "bob:wrong@"):
+            with pytest.raises(StorageFailed, match=r"refuses.*password") as caught:
+                async with Swarm("shop", f"redis://{user}{place}"):
+                    pass
+            assert "wrong" not in str(caught.value)
+        with pytest.raises(StorageFailed, match="it asks for a password"):
+            async with Swarm("shop", server.url):
+                pass
+
+
+@pytest.mark.parametrize("end", ["localhost:abc", "localhost?nonsense=1"])
+async def test_a_wrong_address_is_a_value_error_that_shows_it(end):
+    with pytest.raises(ValueError, match=r"redis://localhost.*is no address"):
+        async with Swarm("shop", f"redis://{end}"):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("told", "is_too_old"),
+    [
+        ({"redis_version": "5.0.14"}, True),
+        ({"redis_version": "6.0.16"}, True),
+        ({"redis_version": "6.2.0"}, False),
+        ({"redis_version": "7.0.15"}, False),
+        ({"redis_version": "7.2.4", "valkey_version": "8.1.0"}, False),
+        ({}, False),
+    ],
+)
+def test_a_server_that_lacks_commands_is_known_by_its_version(told, is_too_old):
+    assert describe_server(told, None, 1).is_too_old is is_too_old
