@@ -15,16 +15,22 @@ from redis_peers import server
 from swarm import Swarm
 
 SECONDS = 5.0
-PROCESSES = (1, 16)
+PROCESSES = ((1, 1), (16, 1), (16, 16))
+"""How many processes there are, and how many of them want the lock. The second row
+tells what it costs that others listen: the machine's share, where it has few cores."""
+
+PAUSE = 0.005
 CHANGES = 300
 
 
-async def contend(url: str, name: str) -> None:
-    """Take one lock again and again, and print how often."""
+async def contend(url: str, name: str, is_active: str) -> None:
+    """Take one lock again and again, or only listen, and print how often."""
     async with Swarm(name, url) as swarm:
         print("ready", flush=True)
         end = float(await asyncio.to_thread(sys.stdin.readline)) + SECONDS
         turns = 0
+        if not int(is_active):
+            await asyncio.sleep(end - time.monotonic())
         while time.monotonic() < end:
             async with swarm.lock("x").acquire(ttl=30):
                 turns += 1
@@ -54,8 +60,12 @@ def start(*arguments: str) -> "subprocess.Popen[str]":
 
 def measure_lock(url: str) -> None:
     alone = 0.0
-    for count in PROCESSES:
-        workers = [start("contend", url, f"lock{count}") for _ in range(count)]
+    for count, active in PROCESSES:
+        name = f"lock{count}.{active}"
+        workers = [
+            start("contend", url, name, str(int(number < active)))
+            for number in range(count)
+        ]
         for worker in workers:
             assert worker.stdout is not None
             worker.stdout.readline()
@@ -68,8 +78,8 @@ def measure_lock(url: str) -> None:
         rate = sum(turns) / SECONDS
         alone = alone or rate
         print(
-            f"one lock, {count} processes: {rate:,.0f} turns/s ({rate / alone:.2f} of "
-            f"one process), each {min(turns)} to {max(turns)}",
+            f"one lock, {count} processes, {active} want it: {rate:,.0f} turns/s "
+            f"({rate / alone:.2f} of one process), each {min(turns)} to {max(turns)}",
             flush=True,
         )
 
@@ -81,7 +91,7 @@ async def measure_news(url: str) -> None:
     async with Swarm("news", url) as swarm:
         for _ in range(CHANGES):
             await swarm.state.set("shared.n", time.monotonic())
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(PAUSE)
     delays = json.loads(listener.communicate()[0])
     client = redis.asyncio.Redis.from_url(url)
     trips: list[float] = []
@@ -89,6 +99,7 @@ async def measure_news(url: str) -> None:
         began = time.monotonic()
         await client.set("x", b"y")
         trips.append(time.monotonic() - began)
+        await asyncio.sleep(PAUSE)  # as before: a process that sleeps wakes slower
     await client.aclose()
     trips.sort()
     half, late = CHANGES // 2, CHANGES * 99 // 100
@@ -107,8 +118,8 @@ def main() -> None:
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["contend", url, name]:
-            asyncio.run(contend(url, name))
+        case ["contend", url, name, is_active]:
+            asyncio.run(contend(url, name, is_active))
         case ["listen", url]:
             asyncio.run(listen(url))
         case _:

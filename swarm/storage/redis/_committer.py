@@ -49,6 +49,7 @@ class Committer:
     Attributes:
         sent: The commits under way, by their operation: the log can tell of one before
             its reply does.
+        count: How many commits were sent, those in vain too.
         on_divergence: Called when the server has lost commits that are here.
     """
 
@@ -75,7 +76,7 @@ class Committer:
         # What one process decides again goes one after the other: many tasks that want
         # one lock would conflict with each other, each as often as there are others.
         self._retries = asyncio.Lock()
-        self._count = 0
+        self.count: int = 0
 
     async def open(self) -> None:
         """Teach the server the script, and learn its time."""
@@ -176,8 +177,8 @@ class Committer:
         window = (0, proposal.at + _LATEST)
         if view.has_time:
             window = (proposal.at - _AHEAD, proposal.at + _BEHIND)
-        self._count += 1
-        operation = f"{self._keys.operation}{self._origin}-{self._count}"
+        self.count += 1
+        operation = f"{self._keys.operation}{self._origin}-{self.count}"
         parts = pack(
             view.versions,
             view.folders,

@@ -29,6 +29,10 @@ _LONGEST: Final = 0.008
 """Seconds before the log is read on, after commits of this process alone: the longer,
 the more such readings have come one after the other."""
 
+_LISTENING: Final = 64
+"""After so many readings in a row without a commit of its own, a process only listens.
+Then it reads a busy log every two milliseconds: many processes share few cores."""
+
 _AGAIN: Final = 0.2
 """Seconds before the log is asked for again, after the server refused."""
 
@@ -69,6 +73,8 @@ class LogFollower:
         self._task: asyncio.Task[None] | None = None
         self._resting: asyncio.Future[None] | None = None
         self._alone = 0
+        self._silent = 0
+        self._sent = 0
         replica.on_wait = self._read_soon
         wire.on_reconnect = self._reconnected
         committer.on_divergence = self.recover
@@ -139,15 +145,21 @@ class LogFollower:
                 return
             has_news = self._take(revision, fields) or has_news
         self._alone = 0 if has_news else self._alone + 1
-        if self._alone and not self._replica.is_awaited:
+        sent, self._sent = self._sent, self._committer.count
+        self._silent = self._silent + 1 if found and sent == self._sent else 0
+        if self._replica.is_awaited:
+            return
+        if self._alone:
             await self._rest(min((self._alone - 1) * _MOMENT, _LONGEST))
+        elif self._silent > _LISTENING:
+            await self._rest(2 * _MOMENT)
 
     async def _rest(self, seconds: float) -> None:
         """Wait before the log is read on.
 
-        The last entries were commits of this process, which the replica has from their
-        replies. To read them one by one would cost as much as to make them. A reply
-        says when another process has committed in between; then reading goes on.
+        Entries of this process are in the replica from their replies. To read them one
+        by one would cost as much as to make them. A reply says when another process has
+        committed in between; then reading goes on.
         """
         if not seconds:
             return
