@@ -429,7 +429,7 @@ def stepped(
         None,
         record.handoff,
         record.is_escalated,
-        (*history[-KEPT_ENTRIES + 1 :], entry) if history else (entry,),
+        (*history[1 - KEPT_ENTRIES :], entry),
     )
 
 

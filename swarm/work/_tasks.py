@@ -154,10 +154,29 @@ class Tasks(Displayable):
             TypeError: An argument is not of its type.
             ValueError: An argument means nothing.
         """
-        given = locals()
+        given = (
+            key,
+            once,
+            priority,
+            delay,
+            deadline,
+            timeout,
+            max_retries,
+            backoff,
+            parent,
+            to,
+            capability,
+            role,
+            escalate_to,
+            schema_version,
+            metadata,
+        )  # in the order of the signature, as the defaults are
         options: dict[str, Any] = {}
-        if not all(map(is_, tuple(given.values())[3:], _DEFAULTS.values())):
-            options = {n: given[n] for n, d in _DEFAULTS.items() if given[n] is not d}
+        if not all(map(is_, given, _DEFAULTS.values())):
+            both = zip(_DEFAULTS.items(), given, strict=True)
+            options = {
+                name: value for (name, usual), value in both if value is not usual
+            }
         manager = self.manager
         if manager.closed is not None:
             raise manager.closed
