@@ -118,6 +118,9 @@ class Clerk(Agent):
             await other.ask(Clerk.sell, order)
         return order
 
+    async def echo(self, value):
+        return value
+
     async def hold(self, name):
         await self.swarm.lock(name).acquire(ttl=1, renew=False)
         await asyncio.sleep(2)
@@ -414,7 +417,7 @@ def test_what_is_no_recording_is_refused(tmp_path, content, problem):
 async def test_steps_begin_after_those_they_come_after_and_a_pause():
     run = Rerun()
     run.step(1).spawn(Clerk, name="ada")
-    run.step(2, after=[1], pause=3).ask("ada", Clerk.sell, run.ref("ada"))
+    run.step(2, after=[1], pause=3).ask("ada", Clerk.echo, run.ref("ada"))
     run.step(3, after=[1], may_raise=ValueError).ask("ada", Clerk.fail)
     run.step(4, after=[2]).set("shared.x", 1)
     run.step(5).publish(Sold(Order(1)))
