@@ -64,7 +64,7 @@ class RecordWatch:
         core = self._core
         for waiter in core.waiters.values():
             if waiter.path == path and (
-                waiter.is_decided or not summary.is_waiting(waiter.id)
+                waiter.is_decided or waiter.id not in summary.waiting
             ):
                 return False
         return all(
