@@ -99,7 +99,9 @@ class Cell(CellState):
         """Take a request; return whether it got into the mailbox at once."""
         if envelope.call.interleaves:
             if self.aside is None:
-                self.aside = InterleavedTurns(self, self.capacity)
+                self.aside: InterleavedTurns | None = InterleavedTurns(
+                    self, self.capacity
+                )
             return self.aside.post(envelope)
         mailbox = self.mailbox
         if mailbox is None:
@@ -325,7 +327,7 @@ class Cell(CellState):
         host = self.host
         holding = host.holding
         new_context = host.pool.context.copy
-        self.began = host.now()
+        self.began: float = host.now()
         while budget:
             budget -= 1
             mailbox = self.mailbox
@@ -415,7 +417,7 @@ class Cell(CellState):
         """Return the request whose turn it is, or None when there is none."""
         if self.hook is not None:
             envelope = self.hook
-            self.hook = None
+            self.hook: Envelope | None = None
             return envelope
         mailbox = self.mailbox
         if mailbox is None or not self.open:
@@ -478,7 +480,7 @@ class Cell(CellState):
 
     def _end_turn(self, envelope: Envelope) -> None:
         self.current = None
-        self.handled += 1
+        self.handled: int = self.handled + 1
         if self.host.holding:
             self.host.turn_ended(envelope)
         if self.watchers:
@@ -528,7 +530,9 @@ class Cell(CellState):
             current.state = State.ENDED
             self.host.turn_ended(current)
         self.worker = None
-        self.keeps = self.serving = self.cancelling = False
+        self.keeps: bool = False
+        self.serving: bool = False
+        self.cancelling: bool = False
         self.notify()
         self.wake()
 
@@ -545,7 +549,7 @@ class Cell(CellState):
             self.drop_outcome(envelope, error)
             return
         envelope.state = State.ENDED
-        self.failures += 1
+        self.failures: int = self.failures + 1
         where = f"in {envelope.call.name} of agent {self}"
         if isinstance(error, asyncio.CancelledError):
             error = RemoteCancelled(f"the turn was cancelled from inside, {where}")
@@ -563,7 +567,7 @@ class Cell(CellState):
     ) -> None:
         """Drop an outcome that no asker waits for any more, and count it (Q3)."""
         envelope.state = State.ENDED
-        self.late += 1
+        self.late: int = self.late + 1
         if error is not None and not isinstance(error, asyncio.CancelledError):
             log.warning(
                 "%s failed after its asker had gone",

@@ -99,7 +99,7 @@ class LiveSource:
 class _StayHere(urllib.request.HTTPRedirectHandler):
     """Follows no redirect: the token in a request is for this server alone."""
 
-    def redirect_request(self, *_: Any) -> None:
+    def redirect_request(self, *_: Any, **__: Any) -> None:
         """Refuse."""
 
 

@@ -273,11 +273,13 @@ class HeldClaim:
             return
         self._is_settling = True
         if self._record.handoff is None:
-            rule: Rule[Any] = decide_fail if has_failed else decide_give_back
-            released = (self.right, "release", 0, reason)
-            request = self._failed(reason) if has_failed else released
+            apply, task = self.manager.apply_one, (self.identity, self.task_id)
             with suppress(SwarmError):  # the lease bounds what is left
-                await self.manager.apply_one(self.identity, self.task_id, rule, request)
+                if has_failed:
+                    await apply(*task, decide_fail, self._failed(reason))
+                else:
+                    released = (self.right, "release", 0, reason)
+                    await apply(*task, decide_give_back, released)
         self._finish(reason)
 
     def _failed(

@@ -130,7 +130,7 @@ class TaskSpec:
     escalate_to: str | None = None
     schema_version: str = "1.0.0"
     metadata: bytes = b"{}"
-    _path: Path | None = None
+    _path: Path | None = attrs.field(default=None, alias="path")
 
     @property
     def path(self) -> Path:

@@ -124,7 +124,7 @@ class Replica(LocalTree):
         for commit in loaded.commits:
             if self._append(commit):
                 self._forget_surplus()
-        self.revision = loaded.revision
+        self.revision: int = loaded.revision
         for reader in self._watchers.every():
             if reader.take(number):
                 reader.wake()
