@@ -32,6 +32,7 @@ Options stand in the URL: `durability=power` (the default), `process` or, for fi
   `await swarm.flush()` waits until everything is synced, whatever the mode.
 - A failed write is never tried again. The commits that wait get `StorageFailed`, what
   was read stays readable, and nothing more is written until the store is opened again.
+  `Hybrid`, for which nobody waits, goes on in memory.
 - A store has one coordinator: the second gets `StorageInUse`, which names the process.
 - Opening reads the newest snapshot and the journal after it. An unfinished last write
   is cut off, kept in a file beside it, and reported. Any other damage is

@@ -33,7 +33,10 @@ class Hybrid:
 
     Each operation returns at once. The commits go to `secondary` in order, and are
     synced every `sync_interval` seconds, so a crash loses at most the newest of them;
-    `await swarm.flush()` waits until they are safe.
+    `await swarm.flush()` waits until they are safe. Commits made faster than the store
+    takes them wait in memory without a bound; a `flush` now and then gives one. After a
+    failed write operations go on in memory, health is critical, and `flush` and the end
+    of the swarm raise `StorageFailed`.
 
     Attributes:
         primary: "memory://".

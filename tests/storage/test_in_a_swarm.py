@@ -173,6 +173,26 @@ async def test_a_store_that_fails_leaves_the_swarm_readable(tmp_path, monkeypatc
         assert await again.state.get("kept") == 1
 
 
+async def test_a_hybrid_whose_store_fails_goes_on_in_memory_and_says_so(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("swarm.storage._url.FileJournal", Broken)
+    swarm = await Swarm.open(storage=Hybrid(secondary=tmp_path / "x"))
+    await swarm.state.set("kept", 1)
+    await swarm.flush()
+    swarm._coordinator.kernel.journal.fails = True
+    await swarm.state.set("kept", 2)
+    with pytest.raises(StorageFailed, match="no space left"):
+        await swarm.flush()
+    await swarm.state.set("kept", 3)
+    assert await swarm.state.get("kept") == 3
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await swarm.close()
+    assert caught.group_contains(StorageFailed, match="no space left")
+    async with Swarm(storage=tmp_path / "x") as again:
+        assert await again.state.get("kept") == 1
+
+
 async def test_a_fork_tries_another_continuation(tmp_path):
     async with Swarm(storage=tmp_path / "x") as swarm:
         await swarm.state.set("plan", "draft")
