@@ -1,4 +1,4 @@
-"""What a ref does for a request beside sending it: refusals, deadlines, waiting."""
+"""The checks, deadlines and waits of a request that a ref sends."""
 
 import asyncio
 from typing import Any, NoReturn

@@ -52,7 +52,7 @@ class DeadLetters:
 
     @property
     def forgotten(self) -> int:
-        """How many were pruned because there were too many, as far as seen here."""
+        """The number of dead letters that this process has pruned for their limit."""
         return self._failures.forgotten
 
     async def list(self, subscription: str | None = None) -> list[DeadLetter]:

@@ -1,4 +1,4 @@
-"""What locks, semaphores and barriers of one swarm share: sessions, commits, alarms.
+"""The base of locks, semaphores and barriers: sessions, commits, alarms.
 
 A session is the turn of an agent, or else an asyncio task; child tasks of a turn are
 sessions of their own, since one may well wait for what another holds. When a session
@@ -44,7 +44,7 @@ FOLDERS: Final = frozenset(("locks", "semaphores", "barriers"))
 
 
 class Life(Protocol):
-    """What coordination has to know of agents; the system tells it."""
+    """The facts about agents that coordination asks the system for."""
 
     def running_turn(self) -> Hashable | None:
         """Return the turn whose own task is running this, or None."""

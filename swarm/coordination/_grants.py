@@ -1,4 +1,4 @@
-"""What leases are made of: grants, requests and the terms of a request. Pure."""
+"""The records of leases: grants, requests and the terms of a request. Pure."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, Self, TypeAlias, cast
@@ -135,7 +135,7 @@ class Request:
 
 @attrs.define
 class AcquireSpec:
-    """What is asked for, and on which terms.
+    """The terms of a request for a lease.
 
     Attributes:
         path: The document.

@@ -19,7 +19,7 @@ from swarm.coordination._lease_state import FREE, load
 from swarm.coordination._terms import LockTerms
 from swarm.coordination._waiting import LeaseWaiter
 from swarm.errors import LeaseLost
-from swarm.model import AgentIdentity, Displayable, Priority
+from swarm.model import AgentIdentity, AsyncUse, Displayable, Priority
 from swarm.ports import Condition, current_task
 
 
@@ -50,7 +50,7 @@ class Leases(tuple[Lease, ...]):
 
     @property
     def kernel(self) -> object:
-        """Where they hold; None: there are none."""
+        """The kernel that keeps the leases; None when there is no lease."""
         return self[0].kernel if self else None
 
     def conditions(self) -> Sequence[Condition]:
@@ -65,7 +65,7 @@ class Leases(tuple[Lease, ...]):
 T = TypeVar("T", Lease, Leases)
 
 Entered: TypeAlias = list[tuple[T, int, Any]]
-"""What was entered, by which frame, in which task: the bodies of one object."""
+"""The bodies that run under one object: its lease, their frame and their task."""
 
 
 def pop_entered(entered: Entered[T], frame: types.FrameType) -> T:
@@ -93,21 +93,10 @@ def pop_entered(entered: Entered[T], frame: types.FrameType) -> T:
     return entered.pop()[0]
 
 
-class AsyncOnly:
-    """Something that `async with` enters, and `with` refuses with a clear error."""
+class Enterable(AsyncUse, Displayable):
+    """A lock or semaphore: `async with` takes the usual, in any number of tasks."""
 
-    __slots__ = ()
-
-    if not TYPE_CHECKING:
-
-        def __enter__(self) -> NoReturn:
-            raise TypeError(f"{self!r} is entered with `async with`, not with `with`")
-
-        def __exit__(self, *failure: object) -> None: ...
-
-
-class Enterable(AsyncOnly, Displayable):
-    """Something of which `async with` takes the usual, in any number of tasks."""
+    _usage = "`async with`, or `await` its `acquire(...)`"
 
     # Not slots: each call of `swarm.lock` makes one, and the class has the defaults.
     _manager: LeaseManager
@@ -189,13 +178,14 @@ class Acquisition(Enterable):
             raise AttributeError(f"'Acquisition' object has no attribute {name!r}")
 
 
-class MultiAcquire(AsyncOnly):
+class MultiAcquire(AsyncUse):
     """Several locks at once: all of them, or none (L20).
 
     `await` it, or run a body under them all; each use is a request of its own.
     """
 
     __slots__ = ("_entered", "_manager", "_specs")
+    _usage = "`async with swarm.acquire_all([...]) as leases:`, or `await` it"
 
     def __init__(self, manager: LeaseManager, specs: list[AcquireSpec]) -> None:
         """Ask for these once awaited or entered."""

@@ -40,7 +40,7 @@ QUEUED: Final = "queued"
 """The answer to a request that has to wait."""
 
 _TOLD: Final = 5
-"""How many holders an error names."""
+"""The number of holders that an error names."""
 
 EXPIRED: Final = "it expired"
 

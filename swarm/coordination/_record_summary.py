@@ -1,4 +1,4 @@
-"""What of a record is read without making its grants and requests. Pure."""
+"""A summary of a record, without its grant and request objects. Pure."""
 
 import attrs
 import orjson
@@ -9,7 +9,7 @@ from swarm.model import Document
 
 @attrs.frozen
 class RecordSummary:
-    """What of a record is read without making its grants and requests.
+    """The ends, waiting requests and opening time of a record.
 
     Attributes:
         ends: When each holder ends, by its id, in kernel time.

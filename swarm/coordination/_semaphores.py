@@ -7,14 +7,14 @@ from types import TracebackType
 from typing import Any
 
 from swarm.coordination._grants import AcquireSpec, to_micro
-from swarm.coordination._handles import Acquisition, AsyncOnly, Enterable
+from swarm.coordination._handles import Acquisition, Enterable
 from swarm.coordination._lease import Lease
 from swarm.coordination._lease_manager import LeaseManager
 from swarm.coordination._lease_state import load
 from swarm.coordination._semaphore_rules import SemaphoreState, decide_resize
 from swarm.coordination._terms import SemaphoreTerms
 from swarm.errors import DeadlockError
-from swarm.model import AgentIdentity, check_seconds, check_whole
+from swarm.model import AgentIdentity, AsyncUse, check_seconds, check_whole
 
 
 class SemaphoreHandle(Enterable):
@@ -243,10 +243,11 @@ class Limiter:
         return f"<limiter {self.name!r}: {self._blank.capacity} per {self._per} s>"
 
 
-class LimiterEntry(AsyncOnly):
+class LimiterEntry(AsyncUse):
     """One wait for a turn of a limiter."""
 
     __slots__ = ("_manager", "_spec")
+    _usage = "`async with swarm.limiter(...).acquire():`, or `await` it"
 
     def __init__(self, manager: LeaseManager, spec: AcquireSpec) -> None:
         """Wait each time this is awaited or entered."""

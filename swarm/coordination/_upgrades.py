@@ -1,4 +1,4 @@
-"""How a lease of a lock changes its mode: stronger, after a wait perhaps, or weaker."""
+"""Changes of a lease's mode: an upgrade may wait, a downgrade never does."""
 
 # Some of what is private to users is shared by the files of this package.
 # ruff: noqa: SLF001

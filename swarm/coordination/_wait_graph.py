@@ -176,7 +176,7 @@ class WaitGraph:
                 self.leave(party, obstacle)
 
     def waits(self, party: Hashable) -> tuple[Obstacle, ...]:
-        """Return what `party` waits for now."""
+        """Return the obstacles that `party` waits for."""
         return tuple(self._waits.get(party, ()))
 
     def parties(self) -> Iterator[Hashable]:

@@ -12,8 +12,9 @@ from swarm.model import Commit, Document, Pattern
 from swarm.ports import Pause, current_runtime
 
 WOKEN: Final = 128
-"""How many readers of patterns are woken in one turn of the loop: a few milliseconds,
-for each of them takes the commit and goes on with its own code."""
+"""The most readers of patterns that one turn of the loop wakes.
+
+Each reader then runs its own code, so 128 of them take a few milliseconds."""
 
 
 class Followers:

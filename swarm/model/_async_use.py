@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 
 class AsyncUse:
-    """An object whose only uses are `async with` or `async for`.
+    """An object for `async with` or `async for`; a subclass may be awaited as well.
 
     Any other use raises one `TypeError` with the right spelling. Type checkers refuse
     the other uses by themselves.

@@ -179,7 +179,7 @@ async def test_a_request_that_was_not_awaited_says_what_to_do():
         several = world.all.acquire_all(OWNER, ("a", "b"))
         entry = world.all.limiter(OWNER, "l", 1, 1.0).acquire()
         for thing in (*requests, lock, world.semaphore("s"), several, entry):
-            with pytest.raises(TypeError, match="entered with `async with`"):  # noqa: SIM117
+            with pytest.raises(TypeError, match="use `async with"):  # noqa: SIM117
                 with thing:
                     pass
         world.check_empty()
