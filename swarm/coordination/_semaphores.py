@@ -254,6 +254,9 @@ class LimiterEntry(AsyncUse):
         self._manager = manager
         self._spec = spec
 
+    def __repr__(self) -> str:
+        return f"<turn of limiter {self._spec.name!r}>"
+
     def __await__(self) -> Generator[Any, None, None]:
         yield from self._manager.acquire(self._spec).__await__()
 

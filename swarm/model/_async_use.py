@@ -30,4 +30,4 @@ class AsyncUse:
             raise self._misused("not read by a plain `for`")
 
         def _misused(self, what: str) -> TypeError:
-            return TypeError(f"a {type(self).__name__} is {what}; use {self._usage}")
+            return TypeError(f"{self!r} is {what}; use {self._usage}")
