@@ -66,12 +66,17 @@ an agent has the same methods and acts as that agent, within the `Policy`.
 from swarm.system._agent import Agent
 from swarm.system._config import SwarmConfig
 from swarm.system._coordinator import Coordinator
-from swarm.system._dashboard import Dashboard, DashboardApp
-from swarm.system._drawings import Drawing, TimelineDrawing, TraceDrawing
 from swarm.system._notebook import kernel_of_notebook
 from swarm.system._portal import Portal
 from swarm.system._surface import Surface, coordinator_of
 from swarm.system._swarm import Swarm
+from swarm.system._views import (
+    Dashboard,
+    DashboardApp,
+    Drawing,
+    TimelineDrawing,
+    TraceDrawing,
+)
 
 __all__ = [
     "Agent",

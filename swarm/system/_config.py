@@ -12,17 +12,9 @@ if TYPE_CHECKING:  # a hello world does not load it
     from swarm.work import TaskOptions
 
 
-_MAYBE: Final = ("ask_timeout", "slow_turn", "snapshot_every")
-"""Fields that may be None instead of a number of seconds."""
-
-_SECONDS: Final = (
-    *_MAYBE,
-    "drain_timeout",
-    "lock_ttl",
-    "lock_aging",
-    "lock_delay",
-    "process_ttl",
-)
+_ABOVE_0: Final = ("lock_ttl", "process_ttl")
+_OR_0: Final = ("drain_timeout", "lock_aging", "lock_delay")
+_OR_NONE: Final = ("ask_timeout", "slow_turn", "snapshot_every")
 
 
 @attrs.frozen(kw_only=True)
@@ -74,26 +66,17 @@ class SwarmConfig:
 
     def __attrs_post_init__(self) -> None:
         """Refuse values that make no sense."""
-        for name in _SECONDS:
-            value = getattr(self, name)
-            if value is not None or name not in _MAYBE:
-                as_seconds(f"SwarmConfig.{name}", value)
+        for name in (*_ABOVE_0, *_OR_0, *_OR_NONE):
+            what, value = f"SwarmConfig.{name}", getattr(self, name)
+            if value is None and name in _OR_NONE:
+                continue
+            as_seconds(what, value)
+            is_finite = name == "ask_timeout" or value < float("inf")
+            is_long = value >= 0 if name in _OR_0 else value > 0
+            if not (is_finite and is_long):
+                finite = "" if name == "ask_timeout" else "finite, "
+                least = "0 or more" if name in _OR_0 else "above 0"
+                also = ", or None" if name in _OR_NONE else ""
+                raise ValueError(f"{what} must be {finite}{least}{also}, not {value!r}")
         for name in ("stream_window", "snapshot_keep"):
             check_whole(f"SwarmConfig.{name}", getattr(self, name), 1)
-        if self.ask_timeout is not None and not self.ask_timeout > 0:
-            raise ValueError("SwarmConfig.ask_timeout must be above 0, or None")
-        if not 0 <= self.drain_timeout < float("inf"):
-            raise ValueError("SwarmConfig.drain_timeout must be finite, 0 or more")
-        if not 0 < self.lock_ttl < float("inf"):
-            raise ValueError("SwarmConfig.lock_ttl must be finite and above 0")
-        if not 0 <= self.lock_aging < float("inf"):
-            raise ValueError("SwarmConfig.lock_aging must be finite, 0 or more")
-        if not 0 <= self.lock_delay < float("inf"):
-            raise ValueError("SwarmConfig.lock_delay must be finite, 0 or more")
-        if not 0 < self.process_ttl < float("inf"):
-            raise ValueError("SwarmConfig.process_ttl must be finite and above 0")
-        if self.slow_turn is not None and not 0 < self.slow_turn < float("inf"):
-            raise ValueError("SwarmConfig.slow_turn must be finite, above 0, or None")
-        every = self.snapshot_every
-        if every is not None and not 0 < every < float("inf"):
-            raise ValueError("SwarmConfig.snapshot_every must be above 0, or None")

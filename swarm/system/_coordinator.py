@@ -12,7 +12,7 @@ import logging
 import math
 from asyncio.events import _get_running_loop
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import anyio
 
@@ -28,14 +28,9 @@ from swarm.agents import (
     WorkerPool,
     around_turns,
 )
-from swarm.bus import (
-    Also,
-    Bus,
-    PostingRecipient,
-    Publisher,
-)
+from swarm.bus import Also, Bus, PostingRecipient, Publisher
 from swarm.coordination import Coordination, Obstacle, WaitGraph
-from swarm.errors import Closed, SwarmError, WrongLoop
+from swarm.errors import AccessDenied, Closed, SwarmError, WrongLoop
 from swarm.model import OWNER, ROOT, AgentIdentity, Path, SystemAlert
 from swarm.ports import (
     Clock,
@@ -55,11 +50,9 @@ from swarm.ports import (
 )
 from swarm.state import Access, Policy, Store, Transaction
 from swarm.system._agenda import Agenda, Appointment
-from swarm.system._agent_life import AgentLife
+from swarm.system._attachments import AgentLife, Attachment, EventAgents
 from swarm.system._config import SwarmConfig
-from swarm.system._drain import Drain
-from swarm.system._event_agents import EventAgents
-from swarm.system._policy_gate import PolicyGate
+from swarm.system._ending import Drain
 from swarm.system._tasks import OwnedTasks
 
 if TYPE_CHECKING:  # a hello world loads neither
@@ -87,22 +80,6 @@ class Phase(enum.Enum):
     DRAINING = "draining"
     ENDING = "ending"
     CLOSED = "closed"
-
-
-class Attachment(Protocol):
-    """A part of the system that goes with agents: it lets them serve tasks, say."""
-
-    def attach(self, cell: Cell) -> None:
-        """Take in an agent that takes requests."""
-        ...
-
-    def detach(self, cell: Cell) -> None:
-        """Forget an agent; idempotent."""
-        ...
-
-    def end(self) -> None:
-        """Begin nothing more; idempotent."""
-        ...
 
 
 class Coordinator:
@@ -183,7 +160,6 @@ class Coordinator:
             self.kernel, self.codec, policy, self.clock, self.entropy
         )
         self.tail: Tail = tail
-        self._gate = PolicyGate(policy)
         self.bus: Bus = Bus(self, config.events)
         self.publisher: Publisher = Publisher(self.bus)
         self.store.prepare_event = self.publisher.prepare
@@ -416,24 +392,35 @@ class Coordinator:
 
     def check_spawn(self, spawner: AgentIdentity, name: str, role: str) -> None:
         """Refuse a spawner that may not spawn an agent of this name and role."""
-        self._gate.check_spawn(spawner, name, role)
+        decision = self.store.policy.explain_spawn(spawner, name, role)
+        if not decision:
+            raise AccessDenied(str(decision))
 
     def check_end(self, identity: AgentIdentity, path: Path, *, forced: bool) -> None:
         """Refuse an identity that may not end, pause or replace an agent of others."""
-        self._gate.check_right(identity, path, "kill" if forced else "spawn")
+        self.check_right(identity, path, "kill" if forced else "spawn")
 
     def check_right(
         self,
         identity: AgentIdentity,
         path: Path,
-        action: Literal["write", "delete", "hold"],
+        action: Literal["read", "write", "delete", "hold", "spawn", "kill"],
     ) -> None:
-        """Refuse an identity that may not do this at a path."""
-        self._gate.check_right(identity, path, action)
+        """Refuse an identity that may not do this at a path.
+
+        Raises:
+            AccessDenied: The policy does not allow it.
+        """
+        decision = self.store.policy.explain(identity, path, action)
+        if not decision:
+            raise AccessDenied(str(decision))
 
     def reader_of(self, identity: AgentIdentity) -> Callable[[Path], bool] | None:
         """Return whether an identity may read a path; None: it may read every path."""
-        return self._gate.reader_of(identity)
+        policy = self.store.policy
+        if "**" in policy.accessible_paths(identity, "read"):
+            return None
+        return Access(policy, identity, ROOT).may_read
 
     @property
     def waits(self) -> WaitGraph:

@@ -29,10 +29,9 @@ from swarm.coordination import (
 from swarm.model import ROOT, AgentIdentity, Displayable, Path, Priority
 from swarm.state import StateHandle, home
 from swarm.system._coordinator import Coordinator, Phase
-from swarm.system._drawings import TimelineDrawing, TraceDrawing, observability
 from swarm.system._explain import Explanation, explain_agents
-from swarm.system._singleton import spawn_singleton
 from swarm.system._storage import flush, snapshots_of
+from swarm.system._views import TimelineDrawing, TraceDrawing, observability
 
 if TYPE_CHECKING:  # a hello world loads neither
     from swarm.storage import Snapshots
@@ -115,21 +114,21 @@ class Surface(Displayable):
     @cached_property
     def handoffs(self) -> "Handoffs":
         """The handoffs: offer and find, as this identity may."""
-        from swarm.system._passage import handoffs_of
+        from swarm.system._work import handoffs_of
 
         return handoffs_of(self._open(), self._identity)
 
     @cached_property
     def checkpoints(self) -> "Checkpoints":
         """The checkpoints of this identity and of the tasks it works on."""
-        from swarm.system._passage import checkpoints_of
+        from swarm.system._work import checkpoints_of
 
         return checkpoints_of(self._open(), self._identity)
 
     @cached_property
     def pipelines(self) -> "Pipelines":
         """The pipelines: start, resume, cancel, as this identity may."""
-        from swarm.system._passage import pipelines_of
+        from swarm.system._work import pipelines_of
 
         return pipelines_of(self._open(), self._identity)
 
@@ -149,7 +148,7 @@ class Surface(Displayable):
             NotFound: There is no such task.
             AccessDenied: This identity may not read it.
         """
-        from swarm.system._passage import context_for
+        from swarm.system._work import context_for
 
         return await context_for(self._open(), self._identity, task, limit)
 
@@ -245,7 +244,15 @@ class Surface(Displayable):
         """Spawn after the interceptors."""
         coordinator, spawner = self._coordinator, self._identity
         if options.singleton:
-            return await spawn_singleton(coordinator, factory, args, options, spawner)
+            options.check()
+            name = options.name
+            assert name is not None  # check() has seen to it
+            if coordinator.singletons is not None:
+                spawning = (factory, args, options, spawner)
+                return await coordinator.singletons.spawn(name, spawning)
+            there = coordinator.registry.get(name)
+            if there is not None:
+                return there
         return Ref(
             await coordinator.supervisor.spawn(factory, args, options, spawner=spawner)
         )

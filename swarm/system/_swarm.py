@@ -18,15 +18,15 @@ from swarm.ports import (
     checked_interceptors,
 )
 from swarm.state import Policy
-from swarm.system._body import Body
+from swarm.system._attachments import Attachment, WorkAttachments
 from swarm.system._config import SwarmConfig
 from swarm.system._coordinator import Coordinator, OnFailure, Phase, log
-from swarm.system._dashboard import Dashboard, DashboardApp, dashboard_package
+from swarm.system._ending import Body
 from swarm.system._notebook import end_previous, note_opened
 from swarm.system._portal import Portal
 from swarm.system._storage import schedule_snapshots
 from swarm.system._surface import AgentSurfaces, Surface
-from swarm.system._work_attachments import WorkAttachments
+from swarm.system._views import Dashboard, DashboardApp, dashboard_package
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -243,9 +243,9 @@ class Swarm(Surface):
             await Connection(self._coordinator, joined).open()
         if stored is not None:
             self._coordinator.keep(stored)
-        self._coordinator.attachments.append(WorkAttachments(self._coordinator))
+        self._coordinator.attachments.append(WorkAttachments(self._load_work))
         if stored is not None:
-            from swarm.system._wake import wake  # a hello world has nothing to wake
+            from swarm.system._work import wake  # a hello world has nothing to wake
 
             await wake(self._coordinator)
         if self._config.snapshot_every is not None:
@@ -258,6 +258,12 @@ class Swarm(Surface):
             interceptor.opened(self)
         note_opened(self._coordinator)
         return self._coordinator
+
+    def _load_work(self) -> tuple[Attachment, ...]:
+        """Return the parts that agents are attached to which serve or take handoffs."""
+        from swarm.system._serving import Receivers, Servers
+
+        return Servers(self._coordinator), Receivers(self._coordinator)
 
     async def _open_kernel(self, clock: Clock) -> "tuple[Kernel, Tail, Opened | None]":
         """Open the store; a swarm in memory does not even import it."""

@@ -12,7 +12,7 @@ import attrs
 import orjson
 
 from swarm.errors import InvalidValue
-from swarm.system._recorded import TAG
+from swarm.system._recording import TAG
 
 _VERSION: Final = 1
 _PAUSE: Final = 0.05

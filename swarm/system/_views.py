@@ -1,16 +1,72 @@
-"""The dashboard as a program holds it; `swarm.observability.dashboard` serves it."""
+"""What a program holds of `swarm.observability`: pictures, dashboards.
+
+That package is a layer above this one, so it is found by its name when it is needed.
+"""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from importlib import import_module
-from typing import Any, Final, TypeAlias
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeAlias
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
-_HOME: Final = "swarm.observability.dashboard"
-"""A layer above this one, so it is imported by name, when it is first needed."""
+
+class Drawing(Protocol):
+    """A picture of the past of a task, or of the agents."""
+
+    def data(self) -> dict[str, Any]:
+        """Return the plain JSON records that are drawn."""
+        ...
+
+    def text(self) -> str:
+        """Return it as text."""
+        ...
+
+    def mermaid(self) -> str:
+        """Return it as a Mermaid diagram."""
+        ...
+
+    def svg(self) -> str:
+        """Return it as SVG."""
+        ...
+
+    def html(self) -> str:
+        """Return it as HTML that a notebook can show; everything is escaped."""
+        ...
+
+
+class TimelineDrawing(Drawing, Protocol):
+    """A picture that grows while it is open: `with swarm.timeline() as timeline:`."""
+
+    def stop(self) -> None:
+        """Record no more; idempotent."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class TraceDrawing(Drawing, Protocol):
+    """What happened for one task, in order."""
+
+    @property
+    def notes(self) -> list[str]:
+        """The gaps in it, in words."""
+        ...
+
+
+def observability() -> Any:
+    """Return the package that draws."""
+    return import_module("swarm.observability")
 
 
 class Dashboard:
@@ -89,4 +145,4 @@ def dashboard_package() -> Any:
                 f"the dashboard needs {needed}: pip install 'swarm-actors[dashboard]'",
                 name=needed,
             ) from None
-    return import_module(_HOME)
+    return import_module("swarm.observability.dashboard")
