@@ -10,6 +10,12 @@ from cyclopts.validators import Number
 
 from swarm.cli import _look as look
 
+
+def _check_not_empty(_: object, name: str) -> None:
+    if not name:
+        raise ValueError("a name is not empty")
+
+
 Target = Annotated[
     str | None,
     Parameter(
@@ -19,7 +25,12 @@ Target = Annotated[
     ),
 ]
 Name = Annotated[
-    str, Parameter(name="--name", help="The name of a swarm on a Redis server.")
+    str,
+    Parameter(
+        name="--name",
+        help="The name of a swarm on a Redis server.",
+        validator=_check_not_empty,
+    ),
 ]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="One object a line.")]
 TaskId = Annotated[str, Parameter(help="Its id.")]

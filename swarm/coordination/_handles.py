@@ -19,7 +19,7 @@ from swarm.coordination._lease_state import FREE, load
 from swarm.coordination._terms import LockTerms
 from swarm.coordination._waiting import LeaseWaiter
 from swarm.errors import LeaseLost
-from swarm.model import AgentIdentity, AsyncUse, Displayable, Priority
+from swarm.model import AgentIdentity, AsyncUse, Displayable, Priority, shown
 from swarm.ports import Condition, current_task
 
 
@@ -197,7 +197,7 @@ class MultiAcquire(AsyncUse):
         return self._acquire(is_entering=False).__await__()
 
     def __repr__(self) -> str:
-        return f"<acquire {len(self._specs)} locks>"
+        return f"<acquire locks {shown([spec.name for spec in self._specs])}>"
 
     async def _acquire(self, *, is_entering: bool) -> Leases:
         """Take one after the other, always in the same order; or none."""

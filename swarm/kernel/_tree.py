@@ -14,7 +14,7 @@ from swarm.errors import PathConflict
 from swarm.kernel._log import Entry
 from swarm.model import AgentIdentity, Document, Path, Segment, living
 
-Folder: TypeAlias = "dict[Segment, Folder | str]"
+Folder: TypeAlias = dict[Segment, "Folder | str"]
 
 _FEW: Final = 64  # leaves without a document that are not worth tidying up
 

@@ -1,6 +1,7 @@
 """Spans and metrics for OpenTelemetry: one interceptor."""
 
 import asyncio
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -24,6 +25,7 @@ from opentelemetry.trace import (
 
 from swarm.model import AgentIdentity, Event, event_type
 from swarm.observability import _otel_names as names
+from swarm.observability._masking import masked_text
 from swarm.observability._otel_metrics import SwarmMetrics
 from swarm.ports import (
     AgentCall,
@@ -243,8 +245,8 @@ class OpenTelemetry(Interceptor):
         except BaseException as error:
             outcome.update(_outcome(error))
             if outcome[names.OUTCOME] == "error":
-                span.record_exception(error)
-                span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}"))
+                span.add_event("exception", _exception(error))
+                span.set_status(Status(StatusCode.ERROR, type(error).__name__))
             raise
         finally:
             span.set_attributes(
@@ -258,6 +260,16 @@ def _outcome(error: BaseException) -> dict[str, str]:
     if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
         return {names.OUTCOME: "cancelled"}
     return {names.OUTCOME: "error", names.ERROR_TYPE: type(error).__qualname__}
+
+
+def _exception(error: BaseException) -> dict[str, str]:
+    """Return what `Span.record_exception` records, with secrets masked."""
+    text = "".join(traceback.format_exception(error))
+    return {
+        names.EXCEPTION_TYPE: type(error).__qualname__,
+        names.EXCEPTION_MESSAGE: masked_text(str(error)),
+        names.EXCEPTION_STACKTRACE: masked_text(text),
+    }
 
 
 # --- attributes -----------------------------------------------------------------------

@@ -42,7 +42,7 @@ def telemetry(
 
     Names follow the semantic conventions for messaging and RPC where these fit; others
     begin with "swarm.". Arguments, results and payloads are not recorded; the text of
-    an exception is.
+    an exception is, with secrets masked as `swarm.observability.masked` does.
 
     Args:
         tracer_provider: Where spans go; None: the global provider.

@@ -96,10 +96,13 @@ class Swarm(Surface):
                 first is outermost. See `Interceptor`.
 
         Raises:
-            ValueError: No storage is known for this URL, or it has a wrong option.
+            ValueError: No storage is known for this URL, or it has a wrong option; or
+                the name is empty.
             TypeError: An argument has the wrong type.
         """
         check_text("the name of a swarm", name)
+        if not name:
+            raise ValueError("the name of a swarm is empty")
         check_choice("on_failure", on_failure, ("end", "log"))
         check_choice("reads", reads, ("newest", "replica"))
         if storage != _MEMORY:

@@ -49,6 +49,7 @@ def store():
         ("run plain.py:other", USAGE, "has no function 'other'"),
         ("run plain.py --processes 0", USAGE, "--processes"),
         ("run plain.py --processes many", USAGE, "--processes"),
+        ("run plain.py --name=", USAGE, "a name is not empty"),
         ("demo nowhere", FAILED, "nowhere is not a folder"),
         ("demo empty", FAILED, "there are no Python files"),
         ("demo empty --analysts 0", USAGE, "--analysts"),

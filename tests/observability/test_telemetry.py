@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
@@ -272,6 +273,23 @@ async def test_an_error_is_recorded_and_a_cancellation_is_not_an_error():
     assert failed.events[0].attributes["exception.message"] == "stung"
     assert cancelled.status.status_code is StatusCode.UNSET
     assert cancelled.attributes[names.OUTCOME] == "cancelled"
+
+
+async def test_a_secret_in_the_text_of_an_exception_is_masked():
+    async def log_in() -> None:
+        raise ValueError("password=hunter2 was refused")
+
+    spans = Spans()
+    async with Swarm(interceptors=[spans.interceptor]) as swarm:
+        await swarm.tasks.submit("login")
+        with suppress(ValueError):
+            async with swarm.tasks.claim("login") as claim:
+                await claim.step("log in", log_in)
+    (event,) = spans.all()["step log in"].events
+    assert event.name == "exception"
+    assert event.attributes["exception.message"] == "password=*** was refused"
+    assert "log_in" in event.attributes["exception.stacktrace"]
+    assert not any("hunter2" in str(value) for value in event.attributes.values())
 
 
 async def test_without_an_sdk_nothing_is_added_to_calls():

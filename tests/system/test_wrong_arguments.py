@@ -77,3 +77,8 @@ async def test_a_stop_with_a_wrong_time_out_stops_nothing():
 def test_a_wrong_argument_of_a_class_is_named(make, error, says):
     with pytest.raises(error, match=says):
         make()
+
+
+def test_a_swarm_has_a_name():
+    with pytest.raises(ValueError, match="the name of a swarm is empty"):
+        Swarm("")
