@@ -27,7 +27,7 @@ Rules of facts:
 - No function waits, commits or changes anything. Called with `self.swarm` inside an
   agent, a function shows what the policy lets that agent read.
 - What has gone is left out or None, and a swarm that has ended gives empty records:
-  nothing is raised for it.
+  nothing is raised for it. A swarm that was never opened raises `Closed`.
 - Values of users are `masked`: a value under a key such as `password`, `token` or
   `api_key` is "***", and long texts and lists are cut.
 - Sizes are bounded: 1,000 records a call, 200 parties of a wait-for graph.
@@ -71,15 +71,14 @@ metrics, with the extra `otel`; see `telemetry`.
 """
 
 from swarm.observability._agent_facts import agent, agents
-from swarm.observability._diff import Diff, diff
-from swarm.observability._facts import (
+from swarm.observability._coordination_facts import (
     barriers,
-    dead_letters,
     locks,
-    overview,
     semaphores,
-    subscriptions,
+    wait_graph,
 )
+from swarm.observability._diff import Diff, diff
+from swarm.observability._facts import dead_letters, overview, subscriptions
 from swarm.observability._masking import masked
 from swarm.observability._pipeline_facts import pipeline, pipelines, schedules
 from swarm.observability._show import show
@@ -89,7 +88,6 @@ from swarm.observability._trace import Trace, trace_of
 from swarm.observability._trace_facts import trace
 from swarm.observability._tree_facts import events, folder, history, state
 from swarm.observability._views import mimebundle, panel_of
-from swarm.observability._wait_facts import wait_graph
 from swarm.observability._work_facts import (
     checkpoints,
     handoffs,

@@ -70,8 +70,6 @@ def agents(
         numbers are 0.
     """
     source = source_of(swarm)
-    if source is None:
-        return []
     text = text.lower()
 
     def fits(identity: AgentIdentity, has: str) -> bool:
@@ -125,8 +123,6 @@ def _record_fact(record: AgentRecord) -> dict[str, Any]:
 def agent(swarm: Surface, name: str) -> dict[str, Any] | None:
     """Return one living agent, as `agents` does; None: there is none of this name."""
     source = source_of(swarm)
-    if source is None:
-        return None
     cell = source.coordinator.table.cells.get(name)
     if cell is not None:
         return agent_fact(cell, source) if source.sees(cell.path) else None

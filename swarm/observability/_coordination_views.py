@@ -16,7 +16,11 @@ from swarm.coordination import (
     Semaphores,
 )
 from swarm.model import OWNER
-from swarm.observability._facts import barriers_in, by_resource
+from swarm.observability._coordination_facts import (
+    barriers_in,
+    by_resource,
+    graph_fact,
+)
 from swarm.observability._graph_svg import GraphEdge, GraphNode, graph_svg
 from swarm.observability._panels import (
     COLOURS,
@@ -27,7 +31,6 @@ from swarm.observability._panels import (
     Picture,
     Table,
 )
-from swarm.observability._wait_facts import graph_fact
 
 _SHOWN: Final = 30
 _DRAWN: Final = 20
@@ -110,10 +113,13 @@ def wait_parts(graph: Any, identity: Any, rights: Any) -> list[Part]:
         parts.append(Lines(lines[:_DRAWN], title="waits"))
         if drawn is not None:
             parts.append(drawn)
-    if seen["refused"]:
-        told = [" / ".join(cycle) for cycle in seen["refused"][:3]]
-        parts.append(Lines(told, title="deadlocks that were refused"))
-    return parts
+    return parts + refused_parts(seen)
+
+
+def refused_parts(seen: dict[str, Any]) -> list[Part]:
+    """Return the newest cycles of a wait-for graph that were refused."""
+    told = [" / ".join(cycle) for cycle in seen["refused"][:3]]
+    return [Lines(told, title="deadlocks that were refused")] if told else []
 
 
 def _drawn(seen: dict[str, Any]) -> Picture | None:

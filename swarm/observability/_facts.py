@@ -2,7 +2,8 @@
 
 These functions and those of the neighbouring `_*_facts.py` are the one source of every
 window on a swarm: notebook, dashboard and command line. They never wait and change
-nothing. A swarm that has ended, or was never opened, gives empty records. Documents
+nothing. A swarm that has ended gives empty records; one that was
+never opened raises `Closed`. Documents
 that the policy hides from the identity of the surface are left out, and values of
 users are `masked`.
 
@@ -14,8 +15,6 @@ from collections import Counter
 from typing import Any, Final
 
 from swarm.bus import SubscriptionStats
-from swarm.coordination import HeldLock, HeldPermits, QueuedLock, QueuedPermits
-from swarm.errors import Closed
 from swarm.model import Path, repr_of
 from swarm.observability._agent_facts import agent_counts, living_cells
 from swarm.observability._masking import masked, masked_text, shown_text
@@ -36,7 +35,7 @@ def overview(swarm: Surface) -> dict[str, Any]:
         `{"name", "phase", "now", "revision", "agents", "tasks", "locks", "semaphores",
         "barriers", "events", "health", "failures", "store"}`:
 
-        - phase: "not open", "open", "draining", "ending" or "closed".
+        - phase: "open", "draining", "ending" or "closed".
         - now: kernel time, seconds since 1970; revision: the newest commit.
         - agents: `{"total", "by_status": {status: n}, "load", "handled", "failures",
           "restarts"}`.
@@ -52,10 +51,13 @@ def overview(swarm: Surface) -> dict[str, Any]:
         - store: `{"recovered": [str]}`: the notes of opening the store.
     """
     source = source_of(swarm)
-    if source is None:
-        return {"name": getattr(swarm, "name", ""), "phase": "not open"}
     coordinator = source.coordinator
-    locks, semaphores, barriers = _coordination_counts(source)
+    nothing = {"held": 0, "queued": 0}
+    empty = {
+        "locks": nothing,
+        "semaphores": nothing,
+        "barriers": {"open": 0, "waiting": 0},
+    }
     report = coordinator.recovery
     return {
         "name": coordinator.name,
@@ -64,9 +66,7 @@ def overview(swarm: Surface) -> dict[str, Any]:
         "revision": coordinator.tail.revision,
         "agents": agent_counts(source),
         "tasks": _task_counts(source),
-        "locks": locks,
-        "semaphores": semaphores,
-        "barriers": barriers,
+        **source.ask(_coordination_counts, empty),
         "events": {
             "subscriptions": len(_subscriptions(source)),
             "dead_letters": len(source.documents(_DEAD)),
@@ -78,19 +78,16 @@ def overview(swarm: Surface) -> dict[str, Any]:
     }
 
 
-def _coordination_counts(source: FactSource) -> tuple[dict[str, int], ...]:
-    surface = source.surface
-    try:
-        locks, semaphores = surface.locks, surface.semaphores
-        barriers = surface.barriers
-        return (
-            {"held": len(locks.held()), "queued": len(locks.queue())},
-            {"held": len(semaphores.held()), "queued": len(semaphores.queue())},
-            {"open": len(barriers.held()), "waiting": len(barriers.queue())},
-        )
-    except Closed:
-        none = {"held": 0, "queued": 0}
-        return none, dict(none), {"open": 0, "waiting": 0}
+def _coordination_counts(surface: Surface) -> dict[str, dict[str, int]]:
+    locks, semaphores, barriers = surface.locks, surface.semaphores, surface.barriers
+    return {
+        "locks": {"held": len(locks.held()), "queued": len(locks.queue())},
+        "semaphores": {
+            "held": len(semaphores.held()),
+            "queued": len(semaphores.queue()),
+        },
+        "barriers": {"open": len(barriers.held()), "waiting": len(barriers.queue())},
+    }
 
 
 def _task_counts(source: FactSource) -> dict[str, Any]:
@@ -147,140 +144,11 @@ def _failures(source: FactSource) -> dict[str, Any]:
     }
 
 
-# --- locks, semaphores, barriers ------------------------------------------------------
-
-
-def locks(swarm: Surface, *, limit: int = 200) -> list[dict[str, Any]]:
-    """Return the locks that are held or waited for, by name.
-
-    Returns:
-        Records `{"resource", "holders", "queue", "queued"}`. holders: `{"owner",
-        "session", "mode", "token", "lease", "held_for", "expires_in"}`; queue, in
-        order: `{"owner", "session", "mode", "waited", "is_upgrade"}`, at most 100 for
-        each lock; queued: how many wait.
-    """
-    source = source_of(swarm)
-    if source is None:
-        return []
-    try:
-        view = source.surface.locks
-        return by_resource(view.held(), view.queue(), limit)
-    except Closed:
-        return []
-
-
-def semaphores(swarm: Surface, *, limit: int = 200) -> list[dict[str, Any]]:
-    """Return the semaphores whose permits are held or waited for, by name.
-
-    Returns:
-        As `locks`, with "permits" in place of "mode" and "is_upgrade".
-    """
-    source = source_of(swarm)
-    if source is None:
-        return []
-    try:
-        view = source.surface.semaphores
-        return by_resource(view.held(), view.queue(), limit)
-    except Closed:
-        return []
-
-
-_QUEUE: Final = 100
-
-
-def by_resource(held: Any, queued: Any, limit: int) -> list[dict[str, Any]]:
-    """Return grants and requests as `locks` and `semaphores` show them."""
-    found: dict[str, dict[str, Any]] = {}
-    for grant in held:
-        _record(found, grant.resource)["holders"].append(_grant(grant))
-    for request in queued:
-        record = _record(found, request.resource)
-        record["queued"] += 1
-        if record["queued"] <= _QUEUE:
-            record["queue"].append(_request(request))
-    return [found[name] for name in sorted(found)][: bounded(limit)]
-
-
-def _record(found: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
-    blank = {"resource": name, "holders": [], "queue": [], "queued": 0}
-    return found.setdefault(name, blank)
-
-
-def _grant(grant: HeldLock | HeldPermits) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "owner": grant.owner,
-        "session": grant.session,
-        "lease": grant.lease_id,
-        "held_for": grant.held_for,
-        "expires_in": grant.expires_in,
-    }
-    if isinstance(grant, HeldLock):
-        return {**record, "mode": grant.mode, "token": grant.token}
-    return {**record, "permits": grant.permits}
-
-
-def _request(request: QueuedLock | QueuedPermits) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "owner": request.owner,
-        "session": request.session,
-        "waited": request.waited,
-    }
-    if isinstance(request, QueuedLock):
-        return {**record, "mode": request.mode, "is_upgrade": request.is_upgrade}
-    return {**record, "permits": request.permits}
-
-
-def barriers(swarm: Surface, *, limit: int = 200) -> list[dict[str, Any]]:
-    """Return the barriers that have been used, by name.
-
-    Returns:
-        Records `{"resource", "parties", "generation", "arrived", "missing",
-        "waiting": [{"owner", "session", "waited"}]}`.
-    """
-    source = source_of(swarm)
-    if source is None:
-        return []
-    try:
-        view = source.surface.barriers
-        return barriers_in(view.held(), view.queue(), limit)
-    except Closed:
-        return []
-
-
-def barriers_in(opened: Any, queued: Any, limit: int) -> list[dict[str, Any]]:
-    """Return barriers and waiting parties as `barriers` shows them."""
-    waiting: dict[str, list[dict[str, Any]]] = {}
-    for party in queued:
-        shown = waiting.setdefault(party.resource, [])
-        if len(shown) < _QUEUE:
-            shown.append(
-                {
-                    "owner": party.owner,
-                    "session": party.session,
-                    "waited": party.waited,
-                }
-            )
-    return [
-        {
-            "resource": each.resource,
-            "parties": each.parties,
-            "generation": each.generation,
-            "arrived": each.arrived,
-            "missing": each.parties - each.arrived,
-            "waiting": waiting.get(each.resource, []),
-        }
-        for each in sorted(opened, key=lambda each: each.resource)[: bounded(limit)]
-    ]
-
-
 # --- subscriptions --------------------------------------------------------------------
 
 
 def _subscriptions(source: FactSource) -> list[Any]:
-    try:
-        return source.surface.events.subscriptions()
-    except Closed:
-        return []
+    return source.ask(lambda surface: surface.events.subscriptions(), [])
 
 
 def subscriptions(swarm: Surface, *, limit: int = 200) -> list[dict[str, Any]]:
@@ -291,8 +159,6 @@ def subscriptions(swarm: Surface, *, limit: int = 200) -> list[dict[str, Any]]:
         "errors", "dead", "dropped", "lost"}`.
     """
     source = source_of(swarm)
-    if source is None:
-        return []
     found = []
     for each in _subscriptions(source)[: bounded(limit)]:
         stats: SubscriptionStats = each.stats
@@ -320,8 +186,6 @@ def dead_letters(swarm: Surface, *, limit: int = 100) -> list[dict[str, Any]]:
         Records `{"path", "at", "letter"}`: the document, masked.
     """
     source = source_of(swarm)
-    if source is None:
-        return []
     return [
         {"path": d.path.text, "at": seconds(d.at), "letter": masked(d.value)}
         for d in source.documents(_DEAD)[: bounded(limit)]

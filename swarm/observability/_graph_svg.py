@@ -11,6 +11,8 @@ from typing import Final
 
 import attrs
 
+from swarm.observability._masking import clipped
+
 _BOX: Final = (170, 40)
 _GAP: Final = (60, 16)
 _MARGIN: Final = 10
@@ -124,13 +126,9 @@ def _box(node: GraphNode, x: int, y: int) -> str:
         f"fill='#ffffff' stroke='{node.colour}' stroke-width='2'/>"
     )
     bold = " font-weight='600'"
-    first = svg_text(x + 8, y + 16, _cut(node.title), more=bold)
-    second = svg_text(x + 8, y + 32, _cut(node.below)) if node.below else ""
+    first = svg_text(x + 8, y + 16, clipped(node.title, 25), more=bold)
+    second = svg_text(x + 8, y + 32, clipped(node.below, 25)) if node.below else ""
     return f"{rect}{first}{second}"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 25 else f"{text[:24]}…"
 
 
 def _arrow(edge: GraphEdge, place: Mapping[str, tuple[int, int]]) -> str:

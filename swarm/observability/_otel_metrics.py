@@ -14,7 +14,7 @@ from swarm.errors import Closed
 from swarm.observability import _otel_names as names
 from swarm.observability._agent_facts import agents
 from swarm.observability._facts import overview
-from swarm.observability._source import source_of
+from swarm.observability._source import FactSource, source_of
 
 _Values = list[tuple[float, dict[str, Any]]]
 
@@ -48,12 +48,9 @@ class SwarmMetrics:
     def sample(self, swarm: Any) -> None:
         """Sample a swarm while it is open."""
         source = source_of(swarm)
-        if source is not None:
-            source.coordinator.start(self._sample(swarm), "telemetry: metrics")
+        source.coordinator.start(self._sample(swarm, source), "telemetry: metrics")
 
-    async def _sample(self, swarm: Any) -> None:
-        source = source_of(swarm)
-        assert source is not None  # it is open
+    async def _sample(self, swarm: Any, source: FactSource) -> None:
         clock, lag = source.coordinator.clock, 0.0
         first = source.tail.revision
         try:

@@ -12,6 +12,8 @@ from urllib.parse import quote
 
 import attrs
 
+from swarm.observability._masking import clipped
+
 HTML_BYTES: Final = 56_000
 """How long the HTML of one panel may be, about; rows beyond are left out."""
 
@@ -140,7 +142,7 @@ def _text_of(part: Part) -> list[str]:
 
 def _text_table(table: Table) -> list[str]:
     rows = [tuple(map(str.upper, table.headers))]
-    rows += [tuple(_clip(_cell(each), _WIDTH) for each in row) for row in table.rows]
+    rows += [tuple(clipped(_cell(each), _WIDTH) for each in row) for row in table.rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -165,7 +167,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
     text = value if isinstance(value, str) else str(value)
-    return _clip(_plain(" ".join(text.split())), _CELL)
+    return clipped(_plain(" ".join(text.split())), _CELL)
 
 
 def _plain(text: str) -> str:
@@ -175,10 +177,6 @@ def _plain(text: str) -> str:
 
 def _visible(character: str) -> str:
     return character if character.isprintable() else "\ufffd"
-
-
-def _clip(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 # --- HTML -----------------------------------------------------------------------------

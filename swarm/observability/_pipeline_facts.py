@@ -25,8 +25,6 @@ def pipelines(swarm: Surface, *, limit: int = 50) -> list[dict[str, Any]]:
         "tasks", "of", "agent", "started_at", "ended_at", "error"}`.
     """
     source = source_of(swarm)
-    if source is None:
-        return []
     found: list[RunView] = source.read(_runs, source, bounded(limit), default=[])
     return [_run(seen) for seen in found]
 
@@ -49,8 +47,6 @@ def pipeline(swarm: Surface, run_id: str) -> dict[str, Any] | None:
         completed stage, and "task_ids" of each stage, at most 100.
     """
     source = source_of(swarm)
-    if source is None:
-        return None
     try:
         if not source.sees(_PIPELINES.child(run_id)):
             return None
@@ -110,8 +106,6 @@ def schedules(swarm: Surface, *, limit: int = 100) -> list[dict[str, Any]]:
         "missed"}`.
     """
     source = source_of(swarm)
-    if source is None:
-        return []
     found = []
     for document in source.documents(_SCHEDULES)[: bounded(limit)]:
         value = document.value

@@ -22,8 +22,8 @@ async def show(
     if not as_seconds("every", every) >= SHORTEST:
         raise ValueError(f"every is {SHORTEST} seconds or more, not {every}")
     source = source_of(swarm)
-    if source is None or source.is_closed:
-        raise Closed("a swarm that is not open cannot be shown")
+    if source.is_closed:
+        raise Closed("a swarm that has ended cannot be shown")
     if source.coordinator.is_caller_inside():
         raise DeadlockError(
             f"code of swarm '{source.coordinator.name}' cannot wait until the swarm is "

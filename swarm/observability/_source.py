@@ -125,17 +125,27 @@ class FactSource(TreeSource):
         self.coordinator: Coordinator = coordinator
         self.surface: Surface = surface
 
+    def ask(self, look: Callable[[Surface], T], default: T) -> T:
+        """Return what the surface answers, or the default when the swarm has ended."""
+        try:
+            return look(self.surface)
+        except Closed:
+            return default
 
-def source_of(swarm: Surface) -> FactSource | None:
-    """Return the source of a swarm's facts; None: the swarm was never opened.
+
+def source_of(swarm: Surface) -> FactSource:
+    """Return the source of a swarm's facts.
 
     Raises:
         TypeError: The value is no swarm.
+        Closed: The swarm was never opened.
     """
     if not isinstance(swarm, Surface):
         raise TypeError(f"facts are read from a swarm, not {shown(swarm)}")
     coordinator = coordinator_of(swarm)
-    return None if coordinator is None else FactSource(coordinator, swarm)
+    if coordinator is None:
+        raise Closed(f"facts are read from a swarm that was opened, not from {swarm!r}")
+    return FactSource(coordinator, swarm)
 
 
 def tail_of(kernel: Kernel) -> Tail:

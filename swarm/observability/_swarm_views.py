@@ -5,12 +5,13 @@ from typing import Any, Final
 
 from swarm.agents import Actor, AgentInfo, Cell, Ref, Registry
 from swarm.observability import _agent_facts, _facts
+from swarm.observability._coordination_facts import wait_graph
+from swarm.observability._coordination_views import refused_parts
 from swarm.observability._masking import masked_text
 from swarm.observability._panels import Badge, Fields, Fold, Lines, Panel, Part, Table
 from swarm.observability._pipeline_facts import pipelines
 from swarm.observability._tree_facts import events
 from swarm.observability._tree_views import event_table
-from swarm.observability._wait_facts import wait_graph
 from swarm.observability._work_facts import tasks
 from swarm.observability._work_views import run_table, task_table
 from swarm.system import Surface
@@ -41,8 +42,6 @@ def swarm_panel(swarm: Surface) -> Panel:
     """Return a swarm in numbers, with its agents, tasks, waits and failures."""
     seen = _facts.overview(swarm)
     title = f"swarm '{seen['name']}'"
-    if len(seen) <= 2:
-        return Panel(title, seen["phase"])
     parts: list[Part] = [Fields(_numbers(seen))]
     found = _agent_facts.agents(swarm, limit=_AGENTS)
     if found:
@@ -100,10 +99,7 @@ def _waits(swarm: Surface) -> list[Part]:
         rows = list(seen)[:_WAITS]
         more = len(seen) - len(rows) + graph["more"]
         parts.append(Table(("waits", "for"), rows, more, title="waits"))
-    if graph["refused"]:
-        lines = [" / ".join(cycle) for cycle in graph["refused"][:3]]
-        parts.append(Lines(lines, title="deadlocks that were refused"))
-    return parts
+    return parts + refused_parts(graph)
 
 
 def _failures(seen: dict[str, Any]) -> list[Part]:

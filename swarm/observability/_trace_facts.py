@@ -63,9 +63,9 @@ def trace(swarm: Surface, task_id: str) -> dict[str, Any] | None:
           out.
     """
     source = source_of(swarm)
-    work = None if source is None else source.work
+    work = source.work
     record = None if work is None else work.index.records.get(task_id)
-    if source is None or record is None or not source.sees(record.spec.path):
+    if record is None or not source.sees(record.spec.path):
         return None
     recorder = recorded(source.coordinator)
     begin = _begin(source, record)

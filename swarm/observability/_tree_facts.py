@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any, Final
 
 import orjson
@@ -11,6 +11,7 @@ from swarm.bus import Selector, events_of, may_see, select
 from swarm.errors import InvalidPath, LimitExceeded
 from swarm.model import (
     ABSENT,
+    Commit,
     Document,
     Event,
     Path,
@@ -59,8 +60,6 @@ def state(
         InvalidPath: The pattern is not a pattern.
     """
     source = source_of(swarm)
-    if source is None:
-        return []
     return state_in(source, Pattern.parse(pattern), limit, offset)
 
 
@@ -127,8 +126,6 @@ def folder(swarm: Surface, path: str = "", *, limit: int = 200) -> list[dict[str
         there are below a folder.
     """
     source = source_of(swarm)
-    if source is None:
-        return []
     try:
         place = Path.parse(path) if path else Path((), "")
     except (InvalidPath, LimitExceeded):
@@ -172,8 +169,6 @@ def history(swarm: Surface, path: str, *, limit: int = 20) -> list[dict[str, Any
         there is no such document, or the path is no path.
     """
     source = source_of(swarm)
-    if source is None:
-        return []
     try:
         place = Path.parse(path)
     except (InvalidPath, LimitExceeded):
@@ -250,79 +245,61 @@ def events(
         ValueError: The pattern means nothing.
     """
     found_in = source_of(swarm)
-    if found_in is None:
-        return []
     selector = select(types, source=source, correlation_id=correlation_id)
-    with_documents = types is not None and _wants_documents(selector)
+    has_changes = types is not None and _wants_changes(selector)
     most = bounded(limit)
     if after is None:
-        return newest_events(found_in, selector, most, with_documents=with_documents)
-    found = _after(found_in, after, selector, with_documents=with_documents)
+        return newest_events(found_in, selector, most, has_changes=has_changes)
+    found = (
+        event
+        for commit in islice(found_in.commits(after), _SCANNED)
+        for event in _fitting(found_in, selector, commit, has_changes=has_changes)
+    )
     return [event_fact(event) for event in islice(found, most)]
 
 
 def newest_events(
-    source: TreeSource, selector: Selector, limit: int, *, with_documents: bool
+    source: TreeSource, selector: Selector, limit: int, *, has_changes: bool = False
 ) -> list[dict[str, Any]]:
-    """Return the newest events of the log that fit, oldest first."""
-    chosen = _newest(source, selector, limit, with_documents=with_documents)
-    return [event_fact(event) for event in chosen]
+    """Return the newest events of the log that fit, oldest first.
 
-
-def _fits(source: TreeSource, selector: Selector, event: Event[Any]) -> bool:
-    return (
-        selector.fits_class(event.payload_class)
-        and selector.fits(event)
-        and may_see(event, source.may_read)
-    )
-
-
-def _wants_documents(selector: Selector) -> bool:
-    return any(map(selector.fits_class, (StateCreated, StateUpdated, StateDeleted)))
-
-
-def _after(
-    source: TreeSource,
-    after: int,
-    selector: Selector,
-    *,
-    with_documents: bool,
-) -> Iterator[Event[Any]]:
-    for commit in islice(source.commits(after), _SCANNED):
-        if commit.events or with_documents:
-            for event in events_of(commit):
-                if event.index >= len(commit.events) and not with_documents:
-                    break
-                if _fits(source, selector, event):
-                    yield event
-
-
-def _newest(
-    source: TreeSource,
-    selector: Selector,
-    limit: int,
-    *,
-    with_documents: bool,
-) -> list[Event[Any]]:
-    """Return the newest events that fit, oldest first; read no more than necessary."""
+    No more of the log is read than necessary.
+    """
     count = max(256, 2 * limit)
     while True:
         commits = source.newest_commits(count)
         found: list[Event[Any]] = []
         for commit in reversed(commits):
-            if commit.events or with_documents:
-                here = [
-                    event
-                    for event in events_of(commit)
-                    if (with_documents or event.index < len(commit.events))
-                    and _fits(source, selector, event)
-                ]
-                found.extend(reversed(here))
+            fitting = _fitting(source, selector, commit, has_changes=has_changes)
+            found += reversed([*fitting])
             if len(found) >= limit:
                 break
         if len(found) >= limit or len(commits) < count or count >= _SCANNED:
-            return found[:limit][::-1]
+            return [event_fact(event) for event in reversed(found[:limit])]
         count *= 4
+
+
+def _fitting(
+    source: TreeSource, selector: Selector, commit: Commit, *, has_changes: bool
+) -> Iterator[Event[Any]]:
+    """Yield the events of a commit that fit: published ones, and changes if wanted."""
+    published = len(commit.events)
+    if not published and not has_changes:
+        return
+    events = events_of(commit)
+    if not has_changes:
+        events = takewhile(lambda event: event.index < published, events)
+    for event in events:
+        if (
+            selector.fits_class(event.payload_class)
+            and selector.fits(event)
+            and may_see(event, source.may_read)
+        ):
+            yield event
+
+
+def _wants_changes(selector: Selector) -> bool:
+    return any(map(selector.fits_class, (StateCreated, StateUpdated, StateDeleted)))
 
 
 def event_fact(event: Event[Any], *, brief: bool = False) -> dict[str, Any]:

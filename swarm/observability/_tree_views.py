@@ -182,7 +182,7 @@ def bus_panel(events: Events) -> Panel:
     ]
     if rows:
         parts.append(Table(("subscription", "of", "by", "status"), rows))
-    found = newest_events(source, select(), 20, with_documents=False)
+    found = newest_events(source, select(), 20)
     parts.append(event_table(found) if found else Lines(["nothing was published"]))
     return Panel("newest events", "", parts)
 

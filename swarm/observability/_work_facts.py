@@ -23,10 +23,8 @@ from swarm.work import (
 )
 
 _STEPS: Final = Path.of("task_steps")
-_SCHEDULES: Final = Path.of("global", "schedules")
 _HANDOFFS: Final = Path.of("handoffs")
 _CHECKPOINTS: Final = Path.of("checkpoints")
-_PIPELINES: Final = Path.of("pipelines")
 _ERROR: Final = 500
 _LOOKED_AT: Final = 20_000
 
@@ -65,8 +63,8 @@ def tasks(
         failed, or ""; why: in words, what it waits for or what became of it.
     """
     source = source_of(swarm)
-    work = None if source is None else source.work
-    if source is None or work is None:
+    work = source.work
+    if work is None:
         return []
     matching = _matching(source, work, kind, status, assignee, error)
     first = max(0, offset)
@@ -183,8 +181,7 @@ def task(swarm: Surface, task_id: str) -> dict[str, Any] | None:
         - handoffs and checkpoints: as the functions of these names.
         - children: `{"id", "kind", "status"}` of its parts, at most 100.
     """
-    source = source_of(swarm)
-    return None if source is None else task_in(source, task_id)
+    return task_in(source_of(swarm), task_id)
 
 
 def task_in(source: TreeSource, task_id: str) -> dict[str, Any] | None:
@@ -297,8 +294,7 @@ def handoffs(
         "requested_at", "expires_at", "decided_at", "ended_at", "completed",
         "remaining", "notes", "checkpoint", "trail", "reason", "correlation_id"}`.
     """
-    source = source_of(swarm)
-    return [] if source is None else handoffs_in(source, task_id, limit)
+    return handoffs_in(source_of(swarm), task_id, limit)
 
 
 def handoffs_in(
@@ -349,8 +345,7 @@ def checkpoints(
         "parent", "schema_version", "is_valid", "state"}`; series: the task's id, or
         "agent:NAME" for an agent's own series.
     """
-    source = source_of(swarm)
-    return [] if source is None else checkpoints_in(source, task_id, limit)
+    return checkpoints_in(source_of(swarm), task_id, limit)
 
 
 def checkpoints_in(

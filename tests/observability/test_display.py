@@ -231,7 +231,7 @@ async def test_only_what_is_asked_for_is_returned(swarm):
 
 async def test_a_swarm_that_has_ended_or_is_not_open_is_shown():
     swarm = Swarm("demo")
-    assert "[not open]" in text_of(swarm)
+    assert text_of(swarm) == "<Swarm 'demo' not open>"
     async with swarm:
         ada = await swarm.spawn(Writer, name="ada")
         task = await swarm.tasks.submit("write.a", {"topic": "x"})

@@ -113,8 +113,7 @@ def _events(swarm: Surface, query: Query) -> Sections:
 
     The first look has the newest events.
     """
-    source = source_of(swarm)
-    revision = 0 if source is None else source.tail.revision
+    revision = source_of(swarm).tail.revision
     after = _number(query, "after") if query.get("after") else None
     sections: Sections = {"cursor": revision}
     if after is not None and after >= revision:

@@ -1,23 +1,141 @@
-"""Facts about waiting: which turn or task waits for which; see `_facts`."""
+"""Facts about locks, semaphores, barriers, and which turn waits for which.
+
+See `_facts`.
+"""
 
 from collections.abc import Callable, Hashable, Iterable
 from itertools import islice
 from typing import Any, Final
 
 from swarm.agents import Envelope
-from swarm.coordination import AnyOf, Session, WaitGraph
+from swarm.coordination import (
+    AnyOf,
+    HeldLock,
+    HeldPermits,
+    QueuedLock,
+    QueuedPermits,
+    Session,
+    WaitGraph,
+)
 from swarm.model import Path
 from swarm.observability._masking import shown_text
-from swarm.observability._source import source_of
+from swarm.observability._source import bounded, source_of
 from swarm.system import Surface
 
+_QUEUE: Final = 100
+"""How many waiting requests of one lock are shown."""
+
 _PARTIES: Final = 200
-"""How many waiting parties are shown."""
+"""How many waiting parties of the wait-for graph are shown."""
 
 _EDGES: Final = 50
 """How many blockers of one wait are shown."""
 
 _REGISTRY: Final = Path.of("global", "registry")
+
+# --- locks, semaphores, barriers ------------------------------------------------------
+
+
+def locks(swarm: Surface, *, limit: int = 200) -> list[dict[str, Any]]:
+    """Return the locks that are held or waited for, by name.
+
+    Returns:
+        Records `{"resource", "holders", "queue", "queued"}`. holders: `{"owner",
+        "session", "mode", "token", "lease", "held_for", "expires_in"}`; queue, in
+        order: `{"owner", "session", "mode", "waited", "is_upgrade"}`, at most 100 for
+        each lock; queued: how many wait.
+    """
+    return source_of(swarm).ask(
+        lambda s: by_resource(s.locks.held(), s.locks.queue(), limit), []
+    )
+
+
+def semaphores(swarm: Surface, *, limit: int = 200) -> list[dict[str, Any]]:
+    """Return the semaphores whose permits are held or waited for, by name.
+
+    Returns:
+        As `locks`, with "permits" in place of "mode" and "is_upgrade".
+    """
+    return source_of(swarm).ask(
+        lambda s: by_resource(s.semaphores.held(), s.semaphores.queue(), limit), []
+    )
+
+
+def by_resource(held: Any, queued: Any, limit: int) -> list[dict[str, Any]]:
+    """Return grants and requests as `locks` and `semaphores` show them."""
+    found: dict[str, dict[str, Any]] = {}
+    for grant in held:
+        _record(found, grant.resource)["holders"].append(_grant(grant))
+    for request in queued:
+        record = _record(found, request.resource)
+        record["queued"] += 1
+        if record["queued"] <= _QUEUE:
+            record["queue"].append(_request(request))
+    return [found[name] for name in sorted(found)][: bounded(limit)]
+
+
+def _record(found: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
+    blank = {"resource": name, "holders": [], "queue": [], "queued": 0}
+    return found.setdefault(name, blank)
+
+
+def _grant(grant: HeldLock | HeldPermits) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "owner": grant.owner,
+        "session": grant.session,
+        "lease": grant.lease_id,
+        "held_for": grant.held_for,
+        "expires_in": grant.expires_in,
+    }
+    if isinstance(grant, HeldLock):
+        return {**record, "mode": grant.mode, "token": grant.token}
+    return {**record, "permits": grant.permits}
+
+
+def _request(request: QueuedLock | QueuedPermits) -> dict[str, Any]:
+    record = _waiting(request)
+    if isinstance(request, QueuedLock):
+        return {**record, "mode": request.mode, "is_upgrade": request.is_upgrade}
+    return {**record, "permits": request.permits}
+
+
+def _waiting(each: Any) -> dict[str, Any]:
+    return {"owner": each.owner, "session": each.session, "waited": each.waited}
+
+
+def barriers(swarm: Surface, *, limit: int = 200) -> list[dict[str, Any]]:
+    """Return the barriers that have been used, by name.
+
+    Returns:
+        Records `{"resource", "parties", "generation", "arrived", "missing",
+        "waiting": [{"owner", "session", "waited"}]}`.
+    """
+    return source_of(swarm).ask(
+        lambda s: barriers_in(s.barriers.held(), s.barriers.queue(), limit), []
+    )
+
+
+def barriers_in(opened: Any, queued: Any, limit: int) -> list[dict[str, Any]]:
+    """Return barriers and waiting parties as `barriers` shows them."""
+    waiting: dict[str, list[dict[str, Any]]] = {}
+    for party in queued:
+        shown = waiting.setdefault(party.resource, [])
+        if len(shown) < _QUEUE:
+            shown.append(_waiting(party))
+    return [
+        {
+            "resource": each.resource,
+            "parties": each.parties,
+            "generation": each.generation,
+            "arrived": each.arrived,
+            "missing": each.parties - each.arrived,
+            "waiting": waiting.get(each.resource, []),
+        }
+        for each in sorted(opened, key=lambda each: each.resource)[: bounded(limit)]
+    ]
+
+
+# --- the wait-for graph ---------------------------------------------------------------
 
 
 def wait_graph(swarm: Surface) -> dict[str, Any]:
@@ -42,8 +160,6 @@ def wait_graph(swarm: Surface) -> dict[str, Any]:
         - more: how many waiting parties are left out.
     """
     source = source_of(swarm)
-    if source is None:
-        return {"nodes": [], "edges": [], "cycle": [], "refused": [], "more": 0}
     return graph_fact(source.coordinator.graph, source.may_read)
 
 
