@@ -156,8 +156,11 @@ class Registry(Displayable):
             raise closed
 
     def __repr__(self) -> str:
-        noun = "agent" if len(self) == 1 else "agents"
-        return f"<Registry of {len(self)} {noun}>"
+        # The agents of this process only: a repr works in any thread and on any loop.
+        here = len(self._table.cells)
+        noun = "agent" if here == 1 else "agents"
+        where = "" if self.elsewhere is None else " in this process"
+        return f"<Registry of {here} {noun}{where}>"
 
     def find(
         self,

@@ -147,7 +147,7 @@ class Swarm(Surface):
         coordinator: Coordinator | None = vars(self).get("_coordinator")
         if coordinator is None:
             return f"<Swarm '{self._name}' not open>"
-        agents = len(coordinator.registry)
+        agents = len(coordinator.table.cells)  # of this process: works on any loop
         return f"<Swarm '{self._name}' {coordinator.phase.value}, agents: {agents}>"
 
     @property

@@ -148,7 +148,7 @@ def test_a_schedule_with_faults_survives_its_blob():
     assert Schedule.from_blob(schedule.blob) == schedule
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(fault_plans(EVERYTHING, agents=["clerk"]), schedules())
 def test_hypothesis_draws_faults_and_schedules(plan, schedule):
     """Every plan runs to its end, whatever it breaks."""

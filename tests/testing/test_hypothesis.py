@@ -16,7 +16,7 @@ each = pytest.mark.parametrize("planted", PROGRAMS, ids=lambda p: p.name)
 QUICK = settings(max_examples=60, deadline=None, database=None, derandomize=True)
 LONG = settings(
     QUICK,
-    max_examples=1500,
+    max_examples=1000,
     report_multiple_bugs=False,
     phases=(Phase.generate, Phase.shrink),
 )
@@ -124,7 +124,7 @@ def machine_for(lock_type):
 
 MACHINE = settings(
     QUICK,
-    max_examples=200,
+    max_examples=100,
     stateful_step_count=20,
     report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),

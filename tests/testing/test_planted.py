@@ -157,7 +157,7 @@ def test_a_planted_bug_of_a_swarm_is_found_within_500_schedules(planted, seed):
 @swarms
 def test_a_repaired_swarm_never_fails(planted):
     """Also under the faults that break its twin."""
-    report = explore(planted.make(True), faults=planted.faults, schedules=600)
+    report = explore(planted.make(True), faults=planted.faults, schedules=300)
     assert report.failure is None, report.failure.explain()
 
 

@@ -120,7 +120,7 @@ async def working(sim: Sim) -> None:
 
 def test_no_task_is_lost_or_duplicated_and_none_has_two_owners():
     """J1 to J5, J8, J11, J16 after every commit, whatever goes wrong."""
-    holds(working, schedules=120, faults=FAULTS, max_time=9000)
+    holds(working, schedules=60, faults=FAULTS, max_time=9000)
 
 
 def test_the_program_holds_on_the_stock_order():

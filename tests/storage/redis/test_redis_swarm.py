@@ -60,6 +60,13 @@ async def pair(server):
         yield one, other
 
 
+async def test_a_swarm_and_its_agents_have_a_repr_in_every_thread(pair):
+    one, _ = pair
+    for thing in (one, one.agents):
+        assert await asyncio.to_thread(repr, thing) == repr(thing)
+        assert await asyncio.to_thread(thing._repr_mimebundle_)
+
+
 async def test_state_is_shared_and_reads_are_never_stale(pair):
     one, other = pair
     for n in range(30):

@@ -559,6 +559,6 @@ class HandoffMachine(RuleBasedStateMachine):
 
 
 HandoffMachine.TestCase.settings = settings(
-    max_examples=100, stateful_step_count=25, deadline=None
+    max_examples=50, stateful_step_count=25, deadline=None
 )
 TestHandoffMachine = HandoffMachine.TestCase

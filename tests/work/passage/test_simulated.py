@@ -93,7 +93,7 @@ async def handing_on(sim: Sim) -> None:
 
 def test_every_task_has_one_owner_and_none_is_lost_however_it_is_handed_on():
     """O1, O4, O5, O8 after every commit, with crashes, frozen agents and zombies."""
-    holds(handing_on, schedules=100, faults=FAULTS, max_time=5000)
+    holds(handing_on, schedules=50, faults=FAULTS, max_time=5000)
 
 
 # --- checkpoints --------------------------------------------------------------------
@@ -137,7 +137,7 @@ async def saving(sim: Sim) -> None:
 
 def test_a_worker_goes_on_from_the_newest_checkpoint_and_a_stale_one_saves_none():
     """C1, C2, C5 after every commit, with crashes, frozen agents and zombies."""
-    holds(saving, schedules=100, faults=FAULTS, max_time=5000)
+    holds(saving, schedules=50, faults=FAULTS, max_time=5000)
 
 
 # --- pipelines ----------------------------------------------------------------------
@@ -193,7 +193,7 @@ async def running(sim: Sim) -> None:
 
 def test_a_stage_begins_after_those_before_it_and_runs_to_its_end_once():
     """P1, P4, P7 after every commit, with crashes, frozen agents and resumes."""
-    holds(running, schedules=100, faults=FAULTS, max_time=9000)
+    holds(running, schedules=50, faults=FAULTS, max_time=9000)
 
 
 # --- processes that are a round trip away --------------------------------------------
@@ -267,7 +267,7 @@ async def two_processes(sim: Sim) -> None:
 
 def test_a_process_that_dies_loses_no_task_that_it_was_handing_on():
     """O1, O4, O5, O8, C1, C2 with every commit a round trip away."""
-    holds(two_processes, schedules=100, max_time=5000)
+    holds(two_processes, schedules=50, max_time=5000)
 
 
 # --- planted bugs -------------------------------------------------------------------
