@@ -37,18 +37,19 @@ def restore(
         for document in commit.documents:
             document.previous = last.get(document.path.text)
             last[document.path.text] = document
-    standing = []
-    for document in documents:
-        newest = last.get(document.path.text)
-        if newest is None or newest.version != document.version:
-            newest = document
-        versions.tree.put(newest)
-        standing.append(newest)
+    standing = [_newest(last.get(d.path.text), d) for d in documents]
+    versions.tree.fill(standing)
     for document in last.values():
         if document.is_deleted:
             versions.tombstones[document.path.text] = document
     versions.sort_tombstones()
     return standing
+
+
+def _newest(logged: Document | None, standing: Document) -> Document:
+    if logged is None or logged.version != standing.version:
+        return standing
+    return logged
 
 
 def replay(versions: Versions, commit: Commit) -> None:

@@ -10,7 +10,7 @@ from swarm.errors import Compacted, NotFound
 from swarm.model import ABSENT, JSON, Commit, Document, Path, dig
 from swarm.ports import Recovered, RecoveryReport
 from swarm.storage._file import FileJournal
-from swarm.storage._records import decode_commit, decode_cut
+from swarm.storage._records import apply_to, cut_of, decode_commit
 from swarm.storage._sqlite import SqliteJournal
 
 
@@ -44,7 +44,7 @@ class StoredTree:
         for commit in self.commits:
             if commit.revision > revision:
                 break
-            _apply(there, commit)
+            apply_to(there, commit)
         return there
 
     def value(self, place: str, revision: int | None = None) -> JSON:
@@ -107,33 +107,18 @@ def read_store(place: Folder) -> StoredTree:
 
 def store_of(found: Recovered) -> StoredTree:
     """Return what a journal holds."""
-    base: dict[str, Document] = {}
-    newest: dict[str, Document] = {}
-    commits: list[Commit] = []
-    compacted = 0
-    if found.blocks:
-        cut = decode_cut(found.blocks, "the snapshot of the store")
-        commits += cut.commits
-        compacted = cut.compacted
-        newest = {document.path.text: document for document in cut.documents}
-        changed = {d.path.text for commit in commits for d in commit.documents}
-        base = {path: d for path, d in newest.items() if path not in changed}
-        base.update({document.path.text: document for document in cut.older})
+    cut = cut_of(found)
+    newest = {document.path.text: document for document in cut.documents}
+    changed = {d.path.text for commit in cut.commits for d in commit.documents}
+    base = {path: d for path, d in newest.items() if path not in changed}
+    base.update({document.path.text: document for document in cut.older})
     later = [decode_commit(entry.data) for entry in found.entries]
     for commit in later:
-        _apply(newest, commit)
+        apply_to(newest, commit)
     return StoredTree(
         report=found.report,
-        commits=commits + later,
-        compacted=compacted,
+        commits=[*cut.commits, *later],
+        compacted=cut.compacted,
         base=base,
         newest=newest,
     )
-
-
-def _apply(documents: dict[str, Document], commit: Commit) -> None:
-    for document in commit.documents:
-        if document.is_deleted:
-            documents.pop(document.path.text, None)
-        else:
-            documents[document.path.text] = document

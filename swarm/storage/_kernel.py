@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
+import attrs
+
 from swarm.errors import StorageFailed
 from swarm.kernel import MemoryKernel
 from swarm.model import AgentIdentity, Commit, Document, Path
@@ -25,6 +27,7 @@ from swarm.ports import (
     Journal,
     Limits,
     Plan,
+    Recovered,
     RecoveryReport,
     Ruling,
     Write,
@@ -32,8 +35,9 @@ from swarm.ports import (
 )
 from swarm.storage._records import (
     Cut,
+    apply_to,
     cut_now,
-    decode_cut,
+    cut_of,
     decode_entries,
     encode_commit,
     encode_cut,
@@ -46,7 +50,7 @@ R = TypeVar("R")
 _LEAP: Final = 1 << 20
 """More commits than can be given out and lost while the disk is behind."""
 
-_SLICE: Final = 500
+_SLICE: Final = 128
 """Commits that are replayed before the event loop gets a turn."""
 
 log: Final = logging.getLogger("swarm")
@@ -101,9 +105,7 @@ class JournalledKernel(MemoryKernel):
         with _garbage_collected_later():
             recovered = await self.writer.open()
             try:
-                if recovered.blocks:
-                    self.fill(decode_cut(recovered.blocks, "the snapshot of the store"))
-                await self._replay(recovered.entries)
+                await self._load(recovered)
             except BaseException:
                 await self.writer.close()
                 raise
@@ -111,10 +113,25 @@ class JournalledKernel(MemoryKernel):
         self.resume_at(max(recovered.report.revision + _LEAP, self._wall_now()))
         return recovered.report
 
-    async def _replay(self, entries: Sequence[Entry]) -> None:
-        """Make the commits of a journal again, a slice in each turn of the loop."""
-        for first in range(0, len(entries), _SLICE):
-            lines = [entry.data for entry in entries[first : first + _SLICE]]
+    async def _load(self, recovered: Recovered) -> None:
+        """Make the tree and its log again, a slice in each turn of the loop.
+
+        Only the newest commits fit into the log. Of those before, nothing is kept but
+        the documents that they left.
+        """
+        entries = recovered.entries
+        beyond = max(0, len(entries) - self.limits.log_commits)
+        cut = cut_of(recovered)
+        standing = {document.path.text: document for document in cut.documents}
+        for lines in _slices(entries[:beyond]):
+            for made in decode_entries(lines, standing):
+                apply_to(standing, made)
+            await one_loop_turn()
+        if beyond:
+            newest = entries[beyond - 1].revision
+            cut = Cut(revision=newest, compacted=newest)
+        self.fill(attrs.evolve(cut, documents=list(standing.values())))
+        for lines in _slices(entries[beyond:]):
             for made in decode_entries(lines, self._by_text):
                 if isinstance(made, Document):
                     self.replay_document_now(made)
@@ -254,6 +271,11 @@ class JournalledKernel(MemoryKernel):
         if commit is not None and self._waits:
             await writer.wait()
         return commit
+
+
+def _slices(entries: Sequence[Entry]) -> Iterator[list[bytes]]:
+    for first in range(0, len(entries), _SLICE):
+        yield [entry.data for entry in entries[first : first + _SLICE]]
 
 
 @contextmanager

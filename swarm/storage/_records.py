@@ -23,7 +23,7 @@ from swarm.model import (
     Document,
     Path,
 )
-from swarm.ports import payload_from_json, payload_to_json
+from swarm.ports import Recovered, payload_from_json, payload_to_json
 
 SCHEMA: Final = 1
 """The version of the records in this module."""
@@ -156,6 +156,18 @@ def decode_entries(
             decode_commit(line)  # names the line that is at fault
         raise StateCorruption("these lines are not commits, one each") from error
     return found
+
+
+def apply_to(documents: dict[str, Document], made: Commit | Document) -> None:
+    """Give documents, by path, the state after a commit or the one document it made."""
+    if isinstance(made, Document):
+        documents[made.path.text] = made
+        return
+    for document in made.documents:
+        if document.is_deleted:
+            documents.pop(document.path.text, None)
+        else:
+            documents[document.path.text] = document
 
 
 def _loads_all(lines: Sequence[bytes]) -> list[Any]:
@@ -349,6 +361,13 @@ def read_meta(blocks: Sequence[bytes], name: str) -> dict[str, Any]:
             f"{name} has schema {schema}; this version of swarm reads up to {SCHEMA}"
         )
     return meta
+
+
+def cut_of(recovered: Recovered) -> Cut:
+    """Return the snapshot that a store held; that of a new store is empty."""
+    if not recovered.blocks:
+        return Cut(revision=0)
+    return decode_cut(recovered.blocks, "the snapshot of the store")
 
 
 def decode_cut(blocks: Sequence[bytes], name: str) -> Cut:

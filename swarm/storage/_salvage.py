@@ -10,11 +10,17 @@ from pathlib import Path as Folder
 import attrs
 
 from swarm.errors import NotFound, StateCorruption, SwarmError
-from swarm.model import Commit, Document
+from swarm.model import Commit
 from swarm.ports import Entry, RecoveryReport
 from swarm.storage._file import FileJournal
 from swarm.storage._frames import HEADER_SIZE, decode_blocks, read_batches
-from swarm.storage._records import Cut, decode_commit, decode_cut, encode_cut
+from swarm.storage._records import (
+    Cut,
+    apply_to,
+    decode_commit,
+    decode_cut,
+    encode_cut,
+)
 from swarm.storage._sqlite import SqliteJournal
 
 
@@ -40,8 +46,7 @@ def salvage(source: Folder, target: Folder) -> RecoveryReport:
     commits = list(_readable(entries, notes))
     documents = {document.path.text: document for document in cut.documents}
     for commit in commits:
-        for document in commit.documents:
-            _apply(documents, document)
+        apply_to(documents, commit)
     revision = max([cut.revision, *(commit.revision for commit in commits)])
     whole = attrs.evolve(
         cut,
@@ -65,13 +70,6 @@ def salvage(source: Folder, target: Folder) -> RecoveryReport:
     return RecoveryReport(
         entries=len(commits), revision=revision, was_clean=False, notes=tuple(notes)
     )
-
-
-def _apply(documents: dict[str, Document], document: Document) -> None:
-    if document.is_deleted:
-        documents.pop(document.path.text, None)
-    else:
-        documents[document.path.text] = document
 
 
 def _readable(entries: Sequence[Entry], notes: list[str]) -> Iterator[Commit]:
