@@ -14,18 +14,17 @@ cancellations are the agent's own; the exception alone cannot tell.
 
 import asyncio
 import logging
-from contextvars import Context
 from sys import getrefcount
 from typing import Any, Final
 
 from swarm.agents._cell_state import CellState
-from swarm.agents._envelope import NO_KEYWORDS, Asked, Envelope, current_turn
+from swarm.agents._envelope import NO_KEYWORDS, Asked, Envelope
 from swarm.agents._interleaved import InterleavedTurns
 from swarm.agents._lifecycle import Status
 from swarm.agents._mailbox import Mailbox, State
 from swarm.agents._protocol import ResolvedMethod
-from swarm.agents._turn import PLAIN, produce, wrap
-from swarm.agents._worker import DEPTH, SuspendedTurn, Worker, swap_task
+from swarm.agents._turn import prepare
+from swarm.agents._worker import DEPTH, OVER, Worker, WorkerPool, swap_task
 from swarm.errors import NoSuchAgent, RemoteCancelled, WrongLoop
 
 SPARE: Final = 64
@@ -36,9 +35,6 @@ BUDGET: Final = 256
 
 PENDING: Final[Any] = object()
 """No answer yet."""
-
-OVER: Final[Any] = object()
-"""A first step that was the whole turn."""
 
 QUEUED: Final = State.QUEUED.value
 RUNNING: Final = State.RUNNING.value
@@ -139,22 +135,37 @@ class Cell(CellState):
             The result; or PENDING, and `envelope.reply` will have it.
         """
         host = self.host
-        pool = host.pool
-        worker = self.worker or (pool.parked[-1] if pool.parked else None)
+        mailbox = self.mailbox
+        if mailbox is None and not self.serving:
+            pool = host.pool
+            worker = self.worker or (pool.parked[-1] if pool.parked else None)
+            if (
+                worker is not None
+                and worker.is_parked
+                and not worker.waker.done()
+                and self.open
+                and pool.left > 0
+                and pool.depth < DEPTH
+                and not envelope.call.interleaves
+            ):
+                return self._begin_at_once(envelope, pool, worker)
+        envelope.reply = host.loop.create_future()
         if (
-            self.serving
-            or self.mailbox is not None
-            or not self.open
-            or pool.left <= 0
-            or pool.depth >= DEPTH
+            mailbox is None
+            or not self.serving
+            or mailbox.waiting is not None
+            or len(mailbox.queue) >= mailbox.limit
             or envelope.call.interleaves
-            or worker is None
-            or not worker.is_parked
-            or worker.waker.done()
         ):
-            envelope.reply = host.loop.create_future()
             self.post(envelope)
-            return PENDING
+        else:  # fast path
+            envelope.state = QUEUED
+            mailbox.queue.append(envelope)
+        return PENDING
+
+    def _begin_at_once(self, envelope: Asked, pool: WorkerPool, worker: Worker) -> Any:
+        """Run the first step of a turn here, entered as a parked worker's task."""
+        host = self.host
         if self.worker is None:
             self.worker = pool.parked.pop()
         self.serving = True
@@ -166,22 +177,29 @@ class Cell(CellState):
         references = getrefcount(worker.task)
         if worker.name is not self.identity.agent_id:
             worker.rename(self.identity.agent_id)
+        step = worker.step or prepare(worker)
+        context = (self.context or pool.context).copy()
+        if host.pause is not None:
+            self.take_up(envelope)
+        self.current = envelope
+        envelope.state = RUNNING
+        result = PENDING
         asker = swap_task(pool.loop, worker.task)
         try:
-            context = self.context
-            if context is None:
-                context = pool.context
-            context = context.copy()
-            result = context.run(self._first_step, context, envelope)
+            awaited = context.run(step, envelope)
         except BaseException as error:  # noqa: BLE001  # the asker's
+            awaited = OVER
+            worker.step = None
             self.fail_turn(error)
-            result = PENDING
+        else:
+            if awaited is OVER:
+                result, worker.result = worker.result, None
         finally:
             swap_task(pool.loop, asker)
             pool.depth -= 1
-        if result.__class__ is SuspendedTurn:
-            self._hand_over(worker, result)
-            result = PENDING
+        if awaited is not OVER:
+            worker.context = context
+            worker.hand_over(self, awaited)
         else:
             if result is not PENDING:
                 if envelope.state == RUNNING:  # fast path
@@ -193,7 +211,7 @@ class Cell(CellState):
                     if host.holding:
                         host.turn_ended(envelope)
                     if (
-                        self.mailbox is None  # type: ignore[redundant-expr]  # it may have mail
+                        self.mailbox is None  # it may have mail
                         and self.hook is None
                         and not self.keeps
                         and not self.watchers
@@ -251,7 +269,7 @@ class Cell(CellState):
         self.wake()
 
     def take_up(self, envelope: Envelope) -> None:
-        """Be about to run an interleaved turn; a simulation may make it late."""
+        """Be about to run a turn; called in a simulation, which may make it late."""
 
     def cancel_turn(self, envelope: Envelope) -> None:
         """Cancel the task of a turn, at most once; the agent goes on."""
@@ -296,19 +314,13 @@ class Cell(CellState):
         references = getrefcount(worker.task)
         outside = swap_task(pool.loop, worker.task)
         try:
-            turn = self.run_turns()
+            awaited = self.run_turns()
         finally:
             swap_task(pool.loop, outside)
-        if turn is not None:
-            self._hand_over(worker, turn)
+        if awaited is not OVER:
+            worker.hand_over(self, awaited)
         else:
             self._after(worker, references)
-
-    def _hand_over(self, worker: Worker, turn: SuspendedTurn) -> None:
-        """Let the worker's own task run the rest of a turn."""
-        turn.keep()
-        worker.turn = turn
-        worker.begin(self)
 
     def _after(self, worker: Worker, references: int) -> None:
         """Be idle again, or go on in the next turn of the loop."""
@@ -319,13 +331,15 @@ class Cell(CellState):
             self.keep_worker()
         self.release_worker()
 
-    def run_turns(self) -> SuspendedTurn | None:
-        """Run turns until one suspends, which is returned, or nothing can run now."""
-        if self.mailbox is None and self.hook is None:  # fast path
-            return None
+    def run_turns(self) -> Any:
+        """Run turns until one suspends; return what it awaits, or OVER: none does."""
+        worker = self.worker
+        if (self.mailbox is None and self.hook is None) or worker is None:
+            return OVER
         budget = BUDGET
         host = self.host
         holding = host.holding
+        is_simulated = host.pause is not None
         new_context = host.pool.context.copy
         self.began: float = host.now()
         while budget:
@@ -338,33 +352,35 @@ class Cell(CellState):
                 and self.hook is None
                 and mailbox.queue
                 and (envelope := mailbox.queue[0]).state == QUEUED
-                and (
-                    (is_tell := envelope.is_tell)
-                    or envelope.reply is None
-                    or not envelope.reply.done()
-                )
+                and (envelope.reply is None or not envelope.reply.done())
             ):  # fast path; no local refers to the reply, for errors keep this frame
                 mailbox.queue.popleft()
             elif self.hook is None and (mailbox is None or not mailbox.queue):
-                return None
+                return OVER
             elif (following := self._next()) is not None:
                 envelope = following
-                is_tell = envelope.is_tell
             else:
-                return None
+                return OVER
+            context = self.context
+            if context is None:
+                context = new_context()
+            elif not envelope.call.is_hook:
+                context = context.copy()
+            if is_simulated:
+                self.take_up(envelope)
+            self.current = envelope
+            envelope.state = RUNNING
             try:
-                context = self.context
-                if context is None:
-                    context = new_context()
-                elif not envelope.call.is_hook:
-                    context = context.copy()
-                result = context.run(self._first_step, context, envelope)
+                awaited = context.run(worker.step or prepare(worker), envelope)
             except BaseException as error:  # noqa: BLE001  # see fail_turn
+                worker.step = None
                 self.fail_turn(error)
             else:
-                if result.__class__ is SuspendedTurn:
-                    return result
-                if is_tell and envelope.state == RUNNING:  # fast path
+                if awaited is not OVER:
+                    worker.context = context
+                    return awaited
+                result, worker.result = worker.result, None
+                if envelope.is_tell and envelope.state == RUNNING:  # fast path
                     envelope.state = ENDED
                     envelope.args = ()
                     envelope.kwargs = NO_KEYWORDS
@@ -378,40 +394,7 @@ class Cell(CellState):
                     self.finish_turn(result)
             if self.cancelling:
                 break
-        return None
-
-    def _first_step(self, context: Context, envelope: Envelope) -> Any:
-        """Begin a turn, in `context`; return its result, or a `SuspendedTurn`.
-
-        Raises:
-            BaseException: What the turn raised.
-        """
-        self.current = envelope
-        envelope.state = RUNNING
-        current_turn.set(envelope)
-        call = envelope.call
-        around = self.host.around_turn
-        if around is not None:
-            coroutine = around(self.agent, envelope)
-        elif call.streams:
-            coroutine = produce(self.agent, envelope)
-        else:
-            if envelope.kwargs:
-                coroutine = call.function(self.agent, *envelope.args, **envelope.kwargs)
-            else:  # by itself: merging even no keywords makes a dict
-                coroutine = call.function(self.agent, *envelope.args)
-            if coroutine.__class__ is not PLAIN:
-                coroutine = wrap(coroutine)  # another awaitable marked as a coroutine
-        if envelope.is_tell:  # its result is not needed, and costs an exception
-            awaited = next(coroutine.__await__(), OVER)
-            if awaited is OVER:
-                return None
-        else:
-            try:
-                awaited = coroutine.send(None)
-            except StopIteration as stop:
-                return stop.value
-        return SuspendedTurn(context, coroutine, awaited)
+        return OVER
 
     def _next(self) -> Envelope | None:
         """Return the request whose turn it is, or None when there is none."""

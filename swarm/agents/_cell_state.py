@@ -149,9 +149,9 @@ class CellState:
     def standing(self, envelope: Envelope) -> Standing | None:
         """Return where a turn is suspended; None: it runs, or is no turn any more."""
         worker = self.worker
-        if envelope is self.current and worker is not None and worker.turn is not None:
-            turn = worker.turn  # the worker's task has yet to take it over
-            return None if turn.awaited is None else (turn.awaited, turn.coroutine)
+        if envelope is self.current and worker and worker.handed is not None:
+            awaited = worker.handed[0]  # the worker's task has yet to take it over
+            return None if awaited is None else (awaited, worker.turns)
         return standing(self.task_of(envelope))
 
     async def until(

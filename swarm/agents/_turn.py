@@ -1,15 +1,53 @@
 """How the code of a turn is run."""
 
 import types
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Generator, Hashable, Iterable
 from typing import Any, Final
 
 from swarm.agents._channel import Channel
-from swarm.agents._envelope import Envelope, asking_party
+from swarm.agents._envelope import Envelope, asking_party, current_turn
 from swarm.agents._host import Host
+from swarm.agents._worker import OVER, Worker
 
 PLAIN: Final = types.CoroutineType
 """What calling an `async def` method makes."""
+
+
+@types.coroutine
+def turns_of(worker: Worker) -> Generator[Any, Any, None]:
+    """Run the code of one turn after another, each in the context that it is sent in.
+
+    A turn is begun by sending its envelope. What the turn awaits is yielded; OVER is
+    yielded when it has ended, and `worker.result` is what it returned. What it raises
+    ends this generator. One generator for many turns spares the exception with which a
+    coroutine of its own would return each result.
+    """
+    while True:
+        envelope = yield OVER
+        current_turn.set(envelope)
+        call, cell = envelope.call, envelope.cell
+        around = cell.host.around_turn
+        if around is not None:
+            coroutine = around(cell.agent, envelope)
+        elif call.streams:
+            coroutine = produce(cell.agent, envelope)
+        else:
+            if envelope.kwargs:
+                coroutine = call.function(cell.agent, *envelope.args, **envelope.kwargs)
+            else:  # by itself: merging even no keywords makes a dict
+                coroutine = call.function(cell.agent, *envelope.args)
+            if type(coroutine) is not PLAIN:
+                coroutine = wrap(coroutine)  # another awaitable marked as a coroutine
+        envelope = call = cell = around = None  # a parked worker keeps no agent
+        worker.result = yield from coroutine
+
+
+def prepare(worker: Worker) -> Callable[[Any], Any]:
+    """Give a worker a generator that runs turns; return what begins a turn."""
+    worker.turns = turns_of(worker)
+    worker.turns.send(None)
+    worker.step = worker.turns.send
+    return worker.step
 
 
 async def wrap(awaitable: Any) -> Any:

@@ -16,7 +16,7 @@ task of the pool, by the hooks of asyncio for code that steps tasks (`_enter_tas
 `_leave_task`; from 3.12 on `_swap_current_task`). asyncio promises that between them
 `current_task()` is the entered task; time-outs, task groups and anyio's scopes use
 nothing else. A step that suspends is handed over: its task, woken, waits for exactly
-the future that the step had begun to wait for (`resume`).
+the future that the step had begun to wait for (`Worker.hand_over`).
 
 Every turn runs in its own copy of a context, so that no turn sees what another turn
 did to context variables.
@@ -25,7 +25,7 @@ did to context variables.
 import asyncio
 import sys
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Generator
 from contextvars import Context
 from sys import getrefcount
 from typing import Any, Final, Protocol
@@ -42,42 +42,8 @@ DEPTH: Final = 16
 """How many first steps may be nested; each takes some of the one stack."""
 
 
-class SuspendedTurn:
-    """What is left of a turn after its first step.
-
-    Attributes:
-        context: The context in which its code runs.
-        coroutine: Its code, suspended.
-        awaited: The future that it waits for, or None for one turn of the loop.
-        is_kept: Whether a task takes the turn over later than it was suspended.
-        is_marked: Whether `awaited` is a future that was awaited, as `keep` found.
-    """
-
-    __slots__ = ("awaited", "context", "coroutine", "is_kept", "is_marked")
-
-    def __init__(
-        self, context: Context, coroutine: Coroutine[Any, Any, Any], awaited: Any
-    ) -> None:
-        """Take a coroutine that has just yielded `awaited`."""
-        self.context: Context = context
-        self.coroutine: Coroutine[Any, Any, Any] = coroutine
-        self.awaited: Any = awaited
-        self.is_kept: bool = False
-        self.is_marked: bool = False
-
-    def keep(self) -> None:
-        """Prepare for a task that takes the turn over later than now.
-
-        Awaiting a future marks it (`_asyncio_future_blocking`) and yields it. The task
-        that receives it removes the mark at once; so a task tells a future that was
-        awaited from one that was yielded by mistake. Until a task looks, no other code
-        may see the mark, because other tasks may await the same future.
-        """
-        awaited = self.awaited
-        self.is_kept = True
-        self.is_marked = bool(getattr(awaited, "_asyncio_future_blocking", False))
-        if self.is_marked:
-            awaited._asyncio_future_blocking = False  # noqa: SLF001  # as a task does
+OVER: Final[Any] = object()
+"""What the turns of a worker yield when a turn has ended."""
 
 
 if sys.version_info >= (3, 12):
@@ -99,36 +65,6 @@ else:
         return before
 
 
-def resume(turn: SuspendedTurn, cancelled: asyncio.CancelledError | None) -> Any:
-    """Let the task that has taken a turn over go on with it; return what it awaits.
-
-    A turn that the task itself has begun, uncancelled, awaits what it has yielded.
-
-    Args:
-        turn: What is left of the turn.
-        cancelled: The cancellation that came before the task took the turn over. As
-            for every task, it cancels the awaited future and reaches the turn through
-            that, if it can.
-
-    Raises:
-        StopIteration: The turn has ended; its value is the result.
-        BaseException: What the turn raised.
-    """
-    awaited, turn.awaited = turn.awaited, None
-    run, coroutine = turn.context.run, turn.coroutine
-    if cancelled is not None:
-        message = cancelled.args[0] if cancelled.args else None
-        if not turn.is_marked or not awaited.cancel(msg=message):
-            return run(coroutine.throw, cancelled)
-    if awaited is None or (turn.is_marked and awaited.done()):
-        # The error of this future keeps this frame, which must not keep the future.
-        awaited = None
-        return run(coroutine.send, None)
-    if turn.is_marked:
-        awaited._asyncio_future_blocking = True  # noqa: SLF001  # as awaiting does
-    return awaited
-
-
 class Runnable(Protocol):
     """An agent that borrows a worker."""
 
@@ -136,8 +72,8 @@ class Runnable(Protocol):
     is_interrupted: bool
     killed: bool
 
-    def run_turns(self) -> SuspendedTurn | None:
-        """Run turns until one suspends, which is returned, or nothing can run now."""
+    def run_turns(self) -> Any:
+        """Run turns until one suspends; return what it awaits, or OVER: none does."""
         ...
 
     def has_more(self) -> bool:
@@ -177,7 +113,12 @@ class Worker:
         waker: The future that the task waits for while parked.
         cell: The agent that the task itself serves, or is about to.
         owner: The agent that keeps this worker for life; None for a pooled one.
-        turn: The turn that the task has yet to take over.
+        turns: The generator that runs the code of turns (`_turn.py`).
+        step: Its `send`; None when it has to be made anew, after an error.
+        result: What the turn that has just ended returned.
+        context: The context of the turn that runs.
+        handed: What a turn that the task has yet to take over awaits, and whether that
+            is a future that was awaited.
         name: What the task is called: the name of the agent that had it last.
         is_ending: Whether the task ends instead of parking again.
         is_parked: Whether the task waits for `waker`.
@@ -187,12 +128,16 @@ class Worker:
         "_pool",
         "_references",
         "cell",
+        "context",
+        "handed",
         "is_ending",
         "is_parked",
         "name",
         "owner",
+        "result",
+        "step",
         "task",
-        "turn",
+        "turns",
         "waker",
     )
 
@@ -202,7 +147,11 @@ class Worker:
         self.cell: Runnable | None = None
         self.owner: Runnable | None = None
         self._references: int = 0
-        self.turn: SuspendedTurn | None = None
+        self.turns: Generator[Any, Any, None] | None = None
+        self.step: Callable[[Any], Any] | None = None
+        self.result: Any = None
+        self.context: Context = pool.context
+        self.handed: tuple[Any, bool] | None = None
         self.name: str = ""
         self.is_ending: bool = False
         self.is_parked: bool = False
@@ -219,6 +168,47 @@ class Worker:
         """Call the task after the agent whose turns it runs."""
         self.name = name
         self.task.set_name(name)
+
+    def hand_over(self, cell: Runnable, awaited: Any) -> None:
+        """Let the task itself run the rest of a turn that has suspended elsewhere.
+
+        Awaiting a future marks it (`_asyncio_future_blocking`) and yields it. The task
+        that receives it removes the mark at once; so a task tells a future that was
+        awaited from one that was yielded by mistake. Until a task looks, no other code
+        may see the mark, because other tasks may await the same future.
+        """
+        is_marked = bool(getattr(awaited, "_asyncio_future_blocking", False))
+        if is_marked:
+            awaited._asyncio_future_blocking = False  # noqa: SLF001  # as a task does
+        self.handed = awaited, is_marked
+        self.begin(cell)
+
+    def _take_over(self, cancelled: asyncio.CancelledError | None) -> Any:
+        """Go on with a turn that was handed over; return what it awaits, or OVER.
+
+        Args:
+            cancelled: The cancellation that came before the task took the turn over.
+                As for every task, it cancels the awaited future and reaches the turn
+                through that, if it can.
+
+        Raises:
+            BaseException: What the turn raised.
+        """
+        assert self.handed is not None
+        assert self.turns is not None
+        (awaited, is_marked), self.handed = self.handed, None
+        run = self.context.run
+        if cancelled is not None:
+            message = cancelled.args[0] if cancelled.args else None
+            if not is_marked or not awaited.cancel(msg=message):
+                return run(self.turns.throw, cancelled)
+        if awaited is None or (is_marked and awaited.done()):
+            # The error of this future keeps this frame, which must not keep the future.
+            awaited = None
+            return run(self.turns.send, None)
+        if is_marked:
+            awaited._asyncio_future_blocking = True  # noqa: SLF001  # as awaiting does
+        return awaited
 
     def begin(self, cell: Runnable) -> None:
         """Let the task itself serve `cell` from the next turn of the loop on."""
@@ -268,7 +258,7 @@ class Worker:
             if self.owner is None:
                 pool.parked.append(self)
 
-    @drives("coroutine")
+    @drives("turns")
     @types.coroutine
     def _serve(
         self, cell: Runnable, cancelled: asyncio.CancelledError | None
@@ -286,41 +276,39 @@ class Worker:
         something that refers to it: an open task group, scope or time-out, or a
         captured `current_task()`.
         """
-        turn, self.turn = self.turn, None
         if cancelled is not None and not self.task.cancelling():
             cancelled = None
+        awaited: Any = OVER
         while True:
-            if turn is not None:
-                run: Any = turn.context.run
-                coroutine: Any = turn.coroutine
+            if awaited is not OVER or self.handed is not None:
+                turns: Any = self.turns
+                run: Any = self.context.run
+                step: Any = self.step
                 thrown: BaseException | None = None
-                result = None
                 try:
-                    if turn.is_kept or cancelled is not None:
-                        awaited = resume(turn, cancelled)
-                    else:
-                        awaited = turn.awaited
-                    turn = cancelled = None
-                    while True:
+                    if self.handed is not None:
+                        awaited = self._take_over(cancelled)
+                    while awaited is not OVER:
                         try:
                             yield awaited
                         except BaseException as error:  # noqa: BLE001  # the turn's
                             thrown = error
                         if thrown is None:
-                            awaited = run(coroutine.send, None)
+                            awaited = run(step, None)
                         else:
                             thrown, error_ = None, thrown
                             try:
-                                awaited = run(coroutine.throw, error_)
+                                awaited = run(turns.throw, error_)
                             finally:
                                 del error_
-                except StopIteration as stop:
-                    result = stop.value
                 except GeneratorExit:
                     raise
                 except BaseException as error:  # noqa: BLE001  # the agent's to judge
                     thrown = error
-                awaited = None
+                    self.step = None
+                awaited = turns = run = None
+                self.context = self._pool.context
+                result, self.result = self.result, None
                 if self.cell is not cell:
                     return
                 if thrown is None:
@@ -333,8 +321,8 @@ class Worker:
                 goes_on = yield from self._absorb(cell).__await__()
                 if not goes_on:
                     return
-            turn = cell.run_turns()
-            if turn is not None:
+            awaited = cell.run_turns()
+            if awaited is not OVER:
                 continue
             if cell.has_more():
                 yield
@@ -392,7 +380,7 @@ class Worker:
         if self in self._pool.parked:
             self._pool.parked.remove(self)
         cell, owner = self.cell, self.owner
-        self.cell = self.owner = None
+        self.cell = self.owner = self.turns = self.step = None
         cell = owner if cell is None else cell
         if cell is not None:
             cell.worker_ended()

@@ -92,7 +92,7 @@ class _Queue:
         self.timer = self._clock.call_at(when, self._fire)
 
     def compact(self) -> None:
-        self.entries = deque(e for e in self.entries if not e.is_decided())
+        self.entries = deque([e for e in self.entries if not e.is_decided()])
         self.limit = max(_SMALL, _GROWTH * len(self.entries))
 
     def trim(self) -> bool:

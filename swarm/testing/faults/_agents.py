@@ -7,7 +7,6 @@ in production that is `Cell`. So there is nothing to switch off in production.
 from __future__ import annotations
 
 import asyncio
-from contextvars import Context
 from typing import Any
 
 from swarm.agents import Envelope, Status
@@ -95,17 +94,9 @@ class FaultyCell(Cell):
 
     # --- turns ------------------------------------------------------------------
 
-    def _first_step(self, context: Context, envelope: Envelope) -> Any:
-        if not envelope.call.is_hook:
-            self._begin(envelope)
-        return super()._first_step(context, envelope)
-
     def take_up(self, envelope: Envelope) -> None:
-        """Be about to run a turn beside the others."""
-        self._begin(envelope)
-
-    def _begin(self, envelope: Envelope) -> None:
-        seconds = self._injector.turn(self)
+        """Be about to run a turn, which may be made late."""
+        seconds = 0.0 if envelope.call.is_hook else self._injector.turn(self)
         if seconds:
             envelope.call = _Slowed(envelope.call, seconds)
 
