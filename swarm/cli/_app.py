@@ -7,21 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
-from cyclopts.validators import Number
 
-from swarm.cli import _look as look
 from swarm.cli._demo import ANALYSTS, REPORT
-from swarm.cli._options import (
-    AtLeastOne,
-    Flag,
-    Json,
-    Name,
-    Seconds,
-    Target,
-    TaskId,
-    looking,
-)
-from swarm.cli._tasks import tasks
+from swarm.cli._options import AtLeastOne, Flag, Json, Name, Target
+from swarm.cli._swarms import check_health, events, looking, tasks, top, trace
 
 app: App = App(
     name="swarm",
@@ -37,7 +26,8 @@ app: App = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
-app.command(tasks)
+for each in (top, events, tasks, trace):
+    app.command(each)
 
 
 # --- programs -------------------------------------------------------------------------
@@ -231,80 +221,5 @@ def doctor(
     if path is not None and swarm is not None:
         raise ValueError("doctor checks a store or a swarm, not both")
     if path is None:
-        return looking(swarm, name, partial(look.check_health, as_json=json))
+        return looking(swarm, name, partial(check_health, as_json=json))
     return check_store(path, target=salvage, as_json=json)
-
-
-# --- swarms ---------------------------------------------------------------------------
-
-
-@app.command
-def top(
-    *,
-    swarm: Target = None,
-    name: Name = "default",
-    once: Annotated[bool, Flag] = False,
-    interval: Seconds = 1.0,
-    json: Json = False,
-) -> int:
-    """Show a swarm in numbers, its busiest agents, and why attempts failed.
-
-    Parameters
-    ----------
-    once
-        Show it once, and end.
-    interval
-        Seconds between two looks.
-    """
-    see = partial(look.top, once=once, as_json=json, interval=interval)
-    return looking(swarm, name, see)
-
-
-@app.command
-def events(
-    *,
-    swarm: Target = None,
-    name: Name = "default",
-    types: str | None = None,
-    agent: str | None = None,
-    follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
-    limit: Annotated[int, Parameter(validator=Number(gte=0, lte=100))] = 20,
-    json: Json = False,
-) -> int:
-    """Show the newest events of a swarm, and with --follow those that come.
-
-    Parameters
-    ----------
-    types
-        A pattern of types, as `task.*`; `state.*` shows changes of documents.
-    agent
-        Only events of this agent.
-    follow
-        Go on until interrupted.
-    limit
-        How many of the newest, at most 100.
-    """
-    see = partial(
-        look.show_events,
-        types=types,
-        agent=agent,
-        follow=follow,
-        limit=limit,
-        as_json=json,
-    )
-    return looking(swarm, name, see)
-
-
-@app.command
-def trace(
-    task: TaskId,
-    /,
-    *,
-    swarm: Target = None,
-    name: Name = "default",
-    json: Json = False,
-) -> int:
-    """Show what happened for a task, in order."""
-    return looking(
-        swarm, name, lambda source: look.show_trace(source, task, as_json=json)
-    )

@@ -4,10 +4,11 @@ import asyncio
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Final, TextIO
+
+from swarm.cli._program import leaves
 
 REPORT: Final = Path("code-audit-report.md")
 """Where the report goes by default."""
@@ -63,7 +64,7 @@ def run_demo(
         else:
             print(sentence)
     except* (program.NothingToAudit, OSError, ImportError) as group:
-        problems += map(str, _leaves(group))
+        problems += map(str, leaves(group))
     for problem in problems:
         show(f"swarm demo: {problem}")
     return 1 if problems else 0
@@ -78,14 +79,6 @@ def _why_not_writable(report: Path) -> str:
     if not os.access(report if report.exists() else report.parent, os.W_OK):
         return f"cannot write the report to {report}: permission denied"
     return ""
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
 
 
 def _load() -> ModuleType:

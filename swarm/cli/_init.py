@@ -88,10 +88,14 @@ await guide.ask(Guide.welcome, ["Ada", "Grace"])""",
 
 
 def init(folder: Path, name: str) -> int:
-    """Write the three files into a folder, replacing none; return the exit code."""
+    """Write the three files into a folder, replacing none; return the exit code.
+
+    Raises:
+        ValueError: The name cannot be the name of a module.
+        OSError: A file is there already, or cannot be written.
+    """
     if not name.isidentifier() or keyword.iskeyword(name):
-        print(f"swarm init: '{name}' cannot be the name of a module", file=sys.stderr)
-        return 2
+        raise ValueError(f"'{name}' cannot be the name of a module")
     files = {
         folder / f"{name}.py": _PROGRAM.format(name=name),
         folder / f"test_{name}.py": _TEST.format(name=name),
@@ -99,16 +103,11 @@ def init(folder: Path, name: str) -> int:
     }
     there = [str(path) for path in files if path.exists()]
     if there:
-        print(f"swarm init: {', '.join(there)} is there already", file=sys.stderr)
-        return 1
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path, text in files.items():
-            path.write_text(text)
-            print(path)
-    except OSError as error:
-        print(f"swarm init: {error}", file=sys.stderr)
-        return 1
+        raise FileExistsError(f"{', '.join(there)} is there already")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, text in files.items():
+        path.write_text(text)
+        print(path)
     program = folder / f"{name}.py"
     print(f"now: swarm run {program}, and pytest {folder}", file=sys.stderr)
     return 0

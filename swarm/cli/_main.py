@@ -54,10 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except (StateCorruption, SchemaVersionError, StorageInUse) as error:
         return _say(error, STORE)
-    except (StorageUnsupported, ValueError) as error:
+    except StorageUnsupported as error:
         return _say(error, USAGE)
     except (SourceError, SwarmError, OSError) as error:
         return _say(error, FAILED)
+    except ValueError as error:  # of the command line
+        return _say(error, USAGE)
     return code or 0
 
 
@@ -79,5 +81,8 @@ def _plain_demo(folders: list[str]) -> int:
 
 
 def _say(error: BaseException, code: int) -> int:
-    print(f"swarm: {error}", file=sys.stderr)
+    said = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        said = f"{error.filename}: {error.strerror}"
+    print(f"swarm: {said}", file=sys.stderr)
     return code

@@ -121,11 +121,11 @@ def _failed(error: BaseException) -> int:
             return error.code or DONE
         print(error.code, file=sys.stderr)
         return FAILED
-    leaves = list(_leaves(error))
-    for each in leaves:
+    found = list(leaves(error))
+    for each in found:
         if isinstance(each, (StorageInUse, StateCorruption, SchemaVersionError)):
             return _say(each, STORE)
-    if len(leaves) == 1 and isinstance(error, StorageFailed):
+    if len(found) == 1 and isinstance(error, StorageFailed):
         return _say(error, FAILED)
     traceback.print_exception(error)
     return FAILED
@@ -136,12 +136,13 @@ def _say(error: BaseException, code: int) -> int:
     return code
 
 
-def _leaves(error: BaseException) -> Iterator[BaseException]:
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield the exceptions in a group, however deep; or the one exception."""
     if not isinstance(error, BaseExceptionGroup):
         yield error
         return
     for each in error.exceptions:
-        yield from _leaves(each)
+        yield from leaves(each)
 
 
 class _Program:

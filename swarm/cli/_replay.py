@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from swarm.errors import InvalidValue
-
 _SHOWN = 40
 """How many inputs are shown."""
 
@@ -21,27 +19,19 @@ def replay(recording: Path, test: Path | None, *, force: bool = False) -> int:
     """
     from swarm.testing import load_run_file, source_of_test
 
+    run = load_run_file(recording)
+    if test is None:
+        print("\n".join(_told(run)))
+        return 0
+    text = source_of_test(run, recording.name)
+    if str(test) == "-":
+        print(text, end="")
+        return 0
     try:
-        run = load_run_file(recording)
-        if test is None:
-            print("\n".join(_told(run)))
-            return 0
-        text = source_of_test(run, recording.name)
-        if str(test) == "-":
-            print(text, end="")
-            return 0
         with test.open("w" if force else "x") as file:
             file.write(text)
     except FileExistsError:
-        print(f"swarm replay: {test} is there; --force replaces it", file=sys.stderr)
-        return 1
-    except OSError as error:
-        said = f"{error.filename}: {error.strerror}"
-        print(f"swarm replay: {said}", file=sys.stderr)
-        return 1
-    except InvalidValue as error:
-        print(f"swarm replay: {error}", file=sys.stderr)
-        return 1
+        raise FileExistsError(f"{test} is there; --force replaces it") from None
     print(f"wrote {test}; run it with `pytest {test}`", file=sys.stderr)
     return 0
 

@@ -1,12 +1,13 @@
 """`swarm inspect` and `swarm doctor`: looking into a store, read only."""
 
-import sys
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import orjson
 
-from swarm.errors import StateCorruption, SwarmError
+from swarm.cli._show import print_json
+from swarm.cli._sources import SourceError
+from swarm.errors import StateCorruption
 from swarm.model import ABSENT, to_datetime
 
 
@@ -25,31 +26,24 @@ def inspect(
     """
     from swarm.storage import read_store
 
-    out = sys.stdout
-    try:
-        store = read_store(store_path)
-        if diff is not None:
-            for path, old, new in store.diff(*diff):
-                _print_change(path, old, new, out, as_json=as_json)
-        elif place is not None:
-            value = store.value(place, at)
-            _print_value(place, value, out, as_json=as_json)
+    store = read_store(store_path)
+    if diff is not None:
+        for path, old, new in store.diff(*diff):
+            _print_change(path, old, new, as_json=as_json)
+    elif place is not None:
+        value = store.value(place, at)
+        if as_json:
+            print_json([{"path": place, "value": value}])
         else:
-            for path, document in sorted(store.documents(at).items()):
-                if as_json:
-                    _line(
-                        {
-                            "path": path,
-                            "version": document.version,
-                            "author": str(document.author),
-                            "value": document.value,
-                        },
-                        out,
-                    )
-                else:
-                    print(f"{path} = {_text(document.value)}", file=out)
-    except SwarmError as error:
-        return _failed(error)
+            print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+    else:
+        for path, document in sorted(store.documents(at).items()):
+            value = document.value
+            if as_json:
+                told = {"path": path, "version": document.version}
+                print_json([{**told, "author": str(document.author), "value": value}])
+            else:
+                print(f"{path} = {_text(value)}")
     return 0
 
 
@@ -61,28 +55,23 @@ def check_store(store_path: Path, *, target: Path | None, as_json: bool) -> int:
     """
     from swarm.storage import read_store, salvage
 
-    out = sys.stdout
     if target is not None:
         try:
             report = salvage(store_path, target)
-        except (SwarmError, ValueError) as error:
-            return _failed(error)
+        except ValueError as error:  # the target is there already
+            raise SourceError(str(error)) from None
         for note in report.notes:
-            print(note, file=out)
+            print(note)
         print(
             f"{target} holds what could be read, up to revision {report.revision}; "
-            "named snapshots are not copied",
-            file=out,
+            "named snapshots are not copied"
         )
         return 0
     try:
         store = read_store(store_path)
-    except SwarmError as error:
-        status = _failed(error)
-        if isinstance(error, StateCorruption):
-            hint = "--salvage TARGET writes what can be read into a new store"
-            print(hint, file=sys.stderr)
-        return status
+    except StateCorruption as error:
+        hint = "--salvage TARGET writes what can be read into a new store"
+        raise StateCorruption(f"{error}\n{hint}") from None
     report = store.report
     last = store.commits[-1].at if store.commits else 0
     told = {
@@ -96,46 +85,22 @@ def check_store(store_path: Path, *, target: Path | None, as_json: bool) -> int:
         "last_commit": to_datetime(last).isoformat() if last else None,
     }
     if as_json:
-        _line(told, out)
+        print_json([told])
     else:
         for name, value in told.items():
-            print(f"{name.replace('_', ' ')}: {value}", file=out)
+            print(f"{name.replace('_', ' ')}: {value}")
     return 0
 
 
-def _print_value(place: str, value: Any, out: TextIO, *, as_json: bool) -> None:
+def _print_change(path: str, old: Any, new: Any, *, as_json: bool) -> None:
+    sides = {"old": old, "new": new}
+    there = {side: value for side, value in sides.items() if value is not ABSENT}
     if as_json:
-        _line({"path": place, "value": value}, out)
-    else:
-        print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode(), file=out)
-
-
-def _print_change(path: str, old: Any, new: Any, out: TextIO, *, as_json: bool) -> None:
-    if as_json:
-        told = {"path": path}
-        if old is not ABSENT:
-            told["old"] = old
-        if new is not ABSENT:
-            told["new"] = new
-        _line(told, out)
+        print_json([{"path": path, **there}])
         return
-    if old is not ABSENT:
-        print(f"- {path} = {_text(old)}", file=out)
-    if new is not ABSENT:
-        print(f"+ {path} = {_text(new)}", file=out)
+    for side, value in there.items():
+        print(f"{'-' if side == 'old' else '+'} {path} = {_text(value)}")
 
 
 def _text(value: Any) -> str:
     return orjson.dumps(value).decode()
-
-
-def _line(told: dict[str, Any], out: TextIO) -> None:
-    print(orjson.dumps(told).decode(), file=out)
-
-
-def _failed(error: Exception) -> int:
-    from swarm.errors import SchemaVersionError, StateCorruption, StorageInUse
-
-    print(f"swarm: {error}", file=sys.stderr)
-    is_damaged = isinstance(error, (StateCorruption, SchemaVersionError, StorageInUse))
-    return 5 if is_damaged else 1
