@@ -94,8 +94,7 @@ def _task_counts(source: FactSource) -> dict[str, Any]:
     work = source.work
     if work is None or not source.sees(_TASKS):
         return {}
-    totals = work.index.totals
-    stats = totals.shown(work.index.ready_count, {})
+    stats = work.index.stats()
     waiting = Counter[str]() if source.is_closed else work.waiting_reasons(_LOOKED_AT)
     return {
         "total": len(work.index),

@@ -195,7 +195,7 @@ def tasks_panel(tasks: Tasks) -> Panel:
     newest = islice(reversed(index.records.values()), 20)
     seen = [record for record in newest if caller.may_read(record.spec.id)]
     found = task_facts(source, manager, seen)
-    stats = index.totals.shown(index.ready_count, {})
+    stats = index.stats()
     headers = ("kind", *stats.by_status)
     rows = [
         (kind, *(counts.get(status, "") for status in stats.by_status))

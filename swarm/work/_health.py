@@ -8,9 +8,10 @@ from typing import Any, Final
 import attrs
 
 from swarm.work._task_index import TaskIndex, TaskSelector
-from swarm.work._task_record import MICRO, PENDING, TaskRecord, TaskStatus
+from swarm.work._task_record import MICRO, PENDING, TaskRecord
+from swarm.work._task_stats import by_status
 
-_FAILING: Final = 3
+FAILING: Final = 3
 """How many of the newest tasks of a kind have to have failed, and none completed."""
 
 _BACKLOG: Final = 100
@@ -124,11 +125,7 @@ def _what_became(record: TaskRecord, now: int) -> str:
 
 def described(index: TaskIndex, now: int, waiting: Counter[str]) -> list[str]:
     """Return in words how many tasks there are, why they wait, and which run."""
-    counts = [
-        f"{count} {status}"
-        for status in TaskStatus
-        if (count := index.totals.count(status))
-    ]
+    counts = [f"{n} {status}" for status, n in by_status(index.kinds).items() if n]
     if not counts:
         return []
     lines = [f"tasks: {', '.join(counts)}"]
@@ -155,7 +152,7 @@ class Facts:
         oldest_due: For each address and kind with due tasks, since when one waits.
         is_served: Whether anybody known takes tasks of an address and kind.
         overdue_leases: How many leases ended long ago, and were not followed up.
-        outcomes: For each kind, how its newest tasks ended: "complete" or "failed".
+        outcomes: For each kind, how its newest tasks ended, the newest first.
         dead_letters: How many events wait as dead letters.
         overdue_schedules: The schedules whose next task is late.
     """
@@ -187,9 +184,9 @@ def health_of(facts: Facts) -> tuple[dict[str, Any], int | None]:
     if facts.overdue_leases:
         issues.append(f"{facts.overdue_leases} tasks wait to be rescued")
     for kind, outcomes in sorted(facts.outcomes.items()):
-        newest = list(outcomes)[-_FAILING:]
-        if len(newest) == _FAILING and "complete" not in newest:
-            issues.append(f"the last {_FAILING} tasks of {kind!r} failed")
+        newest = outcomes[:FAILING]
+        if len(newest) == FAILING and "complete" not in newest:
+            issues.append(f"the last {FAILING} tasks of {kind!r} failed")
     if facts.dead_letters:
         issues.append(f"{facts.dead_letters} events wait as dead letters")
     issues += [f"schedule {name!r} is overdue" for name in facts.overdue_schedules]

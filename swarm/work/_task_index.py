@@ -10,19 +10,23 @@ void tickets are dropped when they come to the front of a heap, or all together 
 they are too many.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from heapq import heapify, heappop, heappush
+from itertools import islice
 from typing import Final, TypeAlias
 
 from swarm.model import AgentIdentity, Path, Pattern
 from swarm.work._task_record import (
     ANYBODY,
+    FAILURES,
     FINAL,
     PENDING,
     RUNNING,
     TaskRecord,
+    TaskStatus,
 )
-from swarm.work._task_stats import TaskTotals
+from swarm.work._task_stats import TaskStats, by_kind, by_status, seconds_in
 
 Ticket: TypeAlias = tuple[int, int, TaskRecord]
 """The place of a task in a heap: its rank or time, its sequence, and its record."""
@@ -32,6 +36,12 @@ _STRICT: Final = 2**64
 
 _PATTERNS: Final = 64
 """How many patterns of kinds an address keeps heaps for."""
+
+_NEWEST: Final = 512
+"""How many final tasks durations and outcomes are of."""
+
+_REASONS: Final = 100
+"""How many different reasons of failures are counted."""
 
 
 class TaskSelector:
@@ -86,7 +96,9 @@ class TaskIndex:
 
     Attributes:
         records: Each task's newest record, by its id.
-        totals: Counts and durations.
+        kinds: How many tasks have each status, by kind.
+        total_ended: How many tasks ended since this process follows the log, by status.
+        handoffs: How many were handed over since then.
     """
 
     def __init__(self, aging: int | None = None) -> None:
@@ -104,7 +116,10 @@ class TaskIndex:
         self._void = 0
         self._deadlines: list[tuple[int, TaskRecord]] = []
         self._running: dict[str, TaskRecord] = {}
-        self.totals: TaskTotals = TaskTotals(self._running)
+        self.kinds: dict[str, dict[TaskStatus, int]] = {}
+        self.total_ended: Counter[TaskStatus] = Counter()
+        self.handoffs: int = 0
+        self._reasons: Counter[str] = Counter()
         self._by_agent: dict[str, list[TaskRecord]] | None = None
         self._retried: dict[str, int] = {}
         self._finished: dict[str, TaskRecord] = {}
@@ -124,15 +139,19 @@ class TaskIndex:
             return
         records[task_id] = record
         status = record.status
+        spec = record.spec
+        counts = self.kinds.get(spec.kind)
+        if counts is None:
+            counts = self.kinds[spec.kind] = dict.fromkeys(TaskStatus, 0)
+        counts[status] += 1
         if old is None:
-            self.totals.added(record)
-            parent = record.spec.parent
-            if parent is not None:
-                self._children.setdefault(parent, {})[task_id] = None
+            if spec.parent is not None:
+                self._children.setdefault(spec.parent, {})[task_id] = None
         else:
             self._leave(task_id, old)
-            if status is not RUNNING or old.status is not PENDING:
-                self.totals.moved(old, record)
+            counts[old.status] -= 1
+            if old.status is not PENDING or status is not RUNNING:
+                self._count_step(old, record)
         if status is RUNNING:
             self._running[task_id] = record
             self._by_agent = None
@@ -145,6 +164,8 @@ class TaskIndex:
                 self._make_ready(record, seq)
         elif status in FINAL:
             self._finished[task_id] = record
+            if old is not None:
+                self.total_ended[status] += 1
 
     def remove(self, task_id: str) -> None:
         """Take in that a task is gone."""
@@ -153,12 +174,25 @@ class TaskIndex:
             return
         self._leave(task_id, record)
         self._finished.pop(task_id, None)
-        self.totals.removed(record)
+        counts = self.kinds[record.spec.kind]
+        counts[record.status] -= 1
+        if not any(counts.values()):
+            del self.kinds[record.spec.kind]
         siblings = self._children.get(record.spec.parent or "")
         if siblings is not None:
             siblings.pop(task_id, None)
             if not siblings:
                 del self._children[record.spec.parent or ""]
+
+    def _count_step(self, old: TaskRecord, record: TaskRecord) -> None:
+        if old.history is record.history:
+            return
+        step, reason = record.history[-1].step, record.history[-1].reason
+        self.handoffs += step == "hand over"
+        if step in FAILURES:
+            reason = reason.partition("\n")[0][:120]
+            if reason in self._reasons or len(self._reasons) < _REASONS:
+                self._reasons[reason] += 1
 
     def _leave(self, task_id: str, old: TaskRecord) -> None:
         """Take a task out of the place that its last record had."""
@@ -200,11 +234,6 @@ class TaskIndex:
     def has_later(self) -> bool:
         """Whether a pending task may have become due."""
         return bool(self._later)
-
-    @property
-    def ready_count(self) -> int:
-        """How many tasks could be claimed now."""
-        return sum(1 for _ in self.ready())
 
     def promote(self, now: int) -> list[TaskRecord]:
         """Let the tasks whose time has come be claimed; return them."""
@@ -358,6 +387,22 @@ class TaskIndex:
             and record.deadline < before
             and self._is_newest(record)
             for _, record in self._deadlines
+        )
+
+    def newest_final(self) -> Iterator[TaskRecord]:
+        """Yield the newest final tasks, the newest first."""
+        return islice(reversed(self._finished.values()), _NEWEST)
+
+    def stats(self, waiting: dict[str, int] | None = None) -> TaskStats:
+        """Return counts and durations; `waiting` is why tasks are pending."""
+        durations = seconds_in(self.newest_final())
+        return TaskStats(
+            by_status={str(s): n for s, n in by_status(self.kinds).items()},
+            by_kind=by_kind(self.kinds),
+            seconds_in={str(s): duration for s, duration in durations.items()},
+            failure_reasons=dict(self._reasons.most_common(20)),
+            ready=sum(1 for _ in self.ready()),
+            waiting=waiting or {},
         )
 
     def children(self, task_id: str) -> list[TaskRecord]:

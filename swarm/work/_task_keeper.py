@@ -13,7 +13,7 @@ import orjson
 from swarm.errors import Closed, SwarmError
 from swarm.model import OWNER, AgentIdentity, Path, to_datetime
 from swarm.ports import Plan, Timer, View, Write, one_loop_turn
-from swarm.work._health import Facts, health_of
+from swarm.work._health import FAILING, Facts, health_of
 from swarm.work._schedules import Schedules
 from swarm.work._steps import STEPS
 from swarm.work._task_manager import TaskManager
@@ -25,6 +25,7 @@ from swarm.work._task_record import (
     key_path,
     load,
 )
+from swarm.work._task_stats import by_kind, outcomes, seconds_in
 
 METRICS: Final = Path.of("global", "metrics")
 HEALTH: Final = Path.of("global", "health")
@@ -202,14 +203,14 @@ class TaskKeeper:
     # --- metrics and health -----------------------------------------------------------
 
     def _metrics(self, now: int) -> dict[str, Any]:
-        totals = self._manager.index.totals
-        running = totals.seconds_in(TaskStatus.RUNNING)
+        index = self._manager.index
+        running = seconds_in(index.newest_final()).get(TaskStatus.RUNNING)
         return {
-            "total_tasks_completed": totals.completed,
-            "total_tasks_failed": totals.failed,
-            "total_handoffs": totals.handoffs,
+            "total_tasks_completed": index.total_ended[TaskStatus.COMPLETE],
+            "total_tasks_failed": index.total_ended[TaskStatus.FAILED],
+            "total_handoffs": index.handoffs,
             "average_task_duration": None if running is None else running.mean,
-            "by_kind": totals.by_kind(),
+            "by_kind": by_kind(index.kinds),
             "last_updated": to_datetime(now).isoformat(),
         }
 
@@ -222,7 +223,7 @@ class TaskKeeper:
             oldest_due=index.oldest_due(),
             is_served=manager.is_served,
             overdue_leases=index.overdue(now - patience),
-            outcomes=index.totals.outcomes(),
+            outcomes=outcomes(index.newest_final(), FAILING),
             dead_letters=dead_letters,
             overdue_schedules=self._schedules.overdue(now, patience),
         )

@@ -490,7 +490,7 @@ class Tasks(Displayable):
         """Return counts and durations of all tasks, as this process knows them."""
         manager = self.manager
         waiting = dict(manager.waiting_reasons())
-        return manager.index.totals.shown(manager.index.ready_count, waiting)
+        return manager.index.stats(waiting)
 
 
 _DEFAULTS: Final = {

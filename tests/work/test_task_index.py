@@ -180,10 +180,10 @@ class IndexMachine(RuleBasedStateMachine):
 
     @invariant()
     def counts(self):
-        totals = self.index.totals
+        counts = self.index.stats().by_status
         for status in TaskStatus:
             expected = sum(r.status is status for r in self.known.values())
-            assert totals.count(status) == expected
+            assert counts[status] == expected
         assert len(self.index) == len(self.known)
 
 

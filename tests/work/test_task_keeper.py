@@ -144,7 +144,7 @@ def test_health_says_what_is_wrong_and_when_it_may_go_wrong():
     assert judged(overdue_leases=1_000)[0]["status"] == "critical"
     assert judged(dead_letters=2)[0]["issues"] == ["2 events wait as dead letters"]
     assert judged(overdue_schedules=["x"])[0]["issues"] == ["schedule 'x' is overdue"]
-    failing = judged(outcomes={"a": ["complete", "failed", "failed", "failed"]})
+    failing = judged(outcomes={"a": ["failed", "failed", "failed", "complete"]})
     assert failing[0]["issues"] == ["the last 3 tasks of 'a' failed"]
     assert judged(outcomes={"a": ["failed", "complete"]})[0]["status"] == "healthy"
 
