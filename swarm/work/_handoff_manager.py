@@ -6,7 +6,7 @@ from typing import Any
 from swarm.coordination import Coordination
 from swarm.errors import Closed, NotFound, SwarmError
 from swarm.model import TIME, AgentIdentity, Commit, Document
-from swarm.ports import Tail, Timer, View, correlated
+from swarm.ports import Tail, View, correlated
 from swarm.work import _handoff_rules as rules
 from swarm.work._handoff_record import (
     HANDOFFS,
@@ -15,9 +15,9 @@ from swarm.work._handoff_record import (
     handoff_path,
     load_handoff,
 )
-from swarm.work._news import News
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import MICRO
+from swarm.work._waiting import Alarm, News
 
 
 class HandoffManager:
@@ -46,10 +46,9 @@ class HandoffManager:
         self.news: News = News(tasks)
         self._open: dict[str, HandoffRecord] = {}
         self._heard: set[str] | None = set()  # what the log told before the first look
-        self._timer: Timer | None = None
+        self._alarm = Alarm(tasks, self._expire)
         folders = ("handoffs",)
         tasks.on_close(tail.listen(self._follow, documents=True, folders=folders))
-        tasks.on_close(self._stop_timer)
         local = tasks.kernel.local
         if local is not None:
             self._take_in(local.read_now(_all))
@@ -112,27 +111,15 @@ class HandoffManager:
             self.news.wake(handoff_id)
         else:
             self._open[handoff_id] = record
-            self._set_timer()
+            self._arm()
 
     # --- expiry -----------------------------------------------------------------------
 
-    def _set_timer(self, *, least: float = 0.0) -> None:
+    def _arm(self, least: float = 0.0) -> None:
         """Have the next offer expire on time, but not before `least` seconds."""
-        self._stop_timer()
         at = min((record.expires_at for record in self._open.values()), default=None)
-        if at is not None and self.tasks.closed is None:
-            seconds = max(least, (at - self.tasks.now() + 2) / MICRO)
-            when = self.tasks.clock.monotonic() + seconds
-            self._timer = self.tasks.clock.call_at(when, self._on_time)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _on_time(self) -> None:
-        self._timer = None
-        self.tasks.start(self._expire(), "handoffs: what has expired")
+        now = self.tasks.now()
+        self._alarm.set(None if at is None else max(least, (at - now + 2) / MICRO))
 
     async def _expire(self) -> None:
         now = self.tasks.now()
@@ -143,7 +130,7 @@ class HandoffManager:
                 return
             except SwarmError:
                 pass  # tried again a little later
-        self._set_timer(least=0.1)
+        self._arm(0.1)
 
 
 def _all(view: View) -> list[Document]:

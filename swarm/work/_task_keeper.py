@@ -12,7 +12,7 @@ import orjson
 
 from swarm.errors import Closed, SwarmError
 from swarm.model import OWNER, AgentIdentity, Path, to_datetime
-from swarm.ports import Plan, Timer, View, Write, one_loop_turn
+from swarm.ports import Plan, View, Write, one_loop_turn
 from swarm.work._health import FAILING, Facts, health_of
 from swarm.work._schedules import Schedules
 from swarm.work._steps import STEPS
@@ -26,6 +26,7 @@ from swarm.work._task_record import (
     load,
 )
 from swarm.work._task_stats import by_kind, outcomes, seconds_in
+from swarm.work._waiting import Alarm
 
 METRICS: Final = Path.of("global", "metrics")
 HEALTH: Final = Path.of("global", "health")
@@ -108,51 +109,31 @@ class TaskKeeper:
         self._manager = manager
         self._schedules = schedules
         self._options = options
-        self._timer: Timer | None = None
+        self._alarm = Alarm(manager, self._look)
         self._is_looking = False
         self._is_soon = False
         self._is_refused = False
         self._written: dict[Path, bytes] = {}
         self._told: set[str] = set()
         manager.on_next_change = self._changed
-        manager.on_close(self._stop)
 
     def _changed(self) -> None:
         """Look in a while; called in the middle of a commit."""
         self._is_soon = True
         if not self._is_looking:
-            self._look_in(self._options.sample)
-
-    def _look_in(self, seconds: float) -> None:
-        self._stop()
-        if self._manager.closed is None:
-            clock = self._manager.clock
-            when = clock.monotonic() + seconds
-            self._timer = clock.call_at(when, self._on_time)
-
-    def _stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _on_time(self) -> None:
-        self._timer = None
-        self._is_looking = True
-        self._is_soon = False
-        self._manager.on_next_change = self._changed
-        self._manager.start(self._look(), "tasks: keep")
+            self._alarm.set(self._options.sample)
 
     async def _look(self) -> None:
+        self._is_looking, self._is_soon = True, False
+        self._manager.on_next_change = self._changed
         try:
             pause = await self.look()
         except Closed:
             return
         finally:
             self._is_looking = False
-        if self._is_soon:  # something has changed meanwhile
-            self._look_in(self._options.sample)
-        elif pause is not None:
-            self._look_in(pause)
+        # Something may have changed meanwhile.
+        self._alarm.set(self._options.sample if self._is_soon else pause)
 
     async def look(self) -> float | None:
         """Bring everything up to date; return after how long to look again, or None."""
