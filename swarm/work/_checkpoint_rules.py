@@ -14,6 +14,7 @@ from swarm.errors import ConflictError, NotFound, SchemaVersionError, StateCorru
 from swarm.model import JSON, Displayable, Document, Path, checksum, to_datetime
 from swarm.ports import Plan, View, Write
 from swarm.work._stored import stored
+from swarm.work._task_record import TaskRecord
 
 KEPT: Final = 20
 """How many checkpoints a series keeps unless told otherwise."""
@@ -187,9 +188,9 @@ def prune(
     return Plan(doomed, (), len(doomed))
 
 
-def leftovers(view: View, task_id: str) -> list[Write]:
+def leftovers(view: View, task: TaskRecord) -> list[Write]:
     """Return the deletions of a task's checkpoints, for the commit that removes it."""
-    return [Write(found.path) for found in view.documents(task_series(task_id))]
+    return [Write(d.path) for d in view.documents(task.spec.folder_in(_FOLDER))]
 
 
 def _removals(

@@ -296,10 +296,9 @@ def referenced(view: View, task_id: str) -> tuple[int, ...]:
     return (record.checkpoint,) if record.status in in_force else ()
 
 
-def leftovers(view: View, task_id: str) -> list[Write]:
+def leftovers(view: View, task: TaskRecord) -> list[Write]:
     """Return the deletions of a task's handoffs, for the commit that removes it."""
-    task = load(view.find(task_path(task_id)))
-    each = None if task is None else _newest(view, task)
+    each = _newest(view, task)
     doomed: list[Write] = []
     while each is not None:
         doomed.append(Write(handoff_path(each.id)))

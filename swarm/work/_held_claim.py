@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import orjson
 
 from swarm.errors import InvalidTransition, StaleClaim, SwarmError
-from swarm.model import ABSENT, JSON, AgentIdentity, Document, shown, told
+from swarm.model import ABSENT, JSON, AgentIdentity, Document, Path, shown, told
 from swarm.ports import Condition, Holder, LocalKernel, Ruling, current_task
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import (
@@ -151,6 +151,10 @@ class HeldClaim:
             raise self._stale()
         document = local.find_now(self._record.spec.path)
         claimed(document, self.manager.now(), self.right)
+
+    def folder_in(self, root: Path) -> Path:
+        """Return the task's own folder in a top-level one."""
+        return self._record.spec.folder_in(root)
 
     def may_have_steps(self) -> bool:
         """Return whether another claim of the task may have recorded steps."""

@@ -108,11 +108,11 @@ def idempotency_key() -> str:
     return scope.key
 
 
-def step_path(task_id: str, name: str) -> Path:
+def step_path(folder: Path, name: str) -> Path:
     """Return where the record of a step stands."""
-    if name.isidentifier() and task_id[:5] == "task-":  # most are, and need no check
-        return Path(("task_steps", task_id, name), f"task_steps.{task_id}.{name}")
-    return STEPS.child(task_id, name)
+    if name.isidentifier() and len(name) <= 64:  # most are, and need no check
+        return Path((*folder.segments, name), f"{folder.text}.{name}")
+    return folder.child(name)
 
 
 def step_body(mark: bytes, result: bytes) -> bytes:
@@ -181,7 +181,7 @@ class StepLog:
         claim = self._claim
         recorded: dict[str, tuple[bytes, bytes]] = {}
         if claim.may_have_steps():
-            found = await claim.manager.kernel.read(_steps_of, claim.task_id)
+            found = await claim.manager.kernel.read(_steps_in, claim.folder_in(STEPS))
             for name, body in found:
                 value = orjson.loads(body)
                 mark = canonical(value["arguments"])
@@ -221,7 +221,7 @@ class StepLog:
             finally:
                 current_step.reset(token)
             body = manager.codec.encode(result)
-            path = step_path(claim.task_id, name)
+            path = step_path(claim.folder_in(STEPS), name)
             await self._commit(scope, path, step_body(mark, body))
             assert self._recorded is not None  # `run` has loaded it
             self._recorded[name] = mark, body
@@ -285,8 +285,5 @@ class StepLog:
         await manager.kernel.commit(claim.identity, writes, conditions=conditions)
 
 
-def _steps_of(view: View, task_id: str) -> list[tuple[str, bytes]]:
-    return [
-        (str(document.path.name), document.json)
-        for document in view.documents(STEPS.child(task_id))
-    ]
+def _steps_in(view: View, folder: Path) -> list[tuple[str, bytes]]:
+    return [(str(found.path.name), found.json) for found in view.documents(folder)]

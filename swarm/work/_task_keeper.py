@@ -13,6 +13,8 @@ import orjson
 from swarm.errors import Closed, SwarmError
 from swarm.model import OWNER, AgentIdentity, Path, to_datetime
 from swarm.ports import Plan, View, Write, one_loop_turn
+from swarm.work import _checkpoint_rules as checkpoint_rules
+from swarm.work import _handoff_rules as handoff_rules
 from swarm.work._health import FAILING, Facts, health_of
 from swarm.work._schedules import Schedules
 from swarm.work._steps import STEPS
@@ -164,16 +166,14 @@ class TaskKeeper:
         manager, options = self._manager, self._options
         age = int(options.keep_seconds * MICRO)
         surplus = [
-            record.spec.id
+            record
             for record in manager.index.surplus(now, options.keep, age)
             if b'"pipeline"' not in record.spec.metadata
         ]
         for first in range(0, len(surplus), _BATCH):
             batch = surplus[first : first + _BATCH]
             try:
-                await manager.kernel.apply(
-                    OWNER, plan_removal, tuple(batch), tuple(manager.leftovers)
-                )
+                await manager.kernel.apply(OWNER, plan_removal, batch)
             except Closed:
                 raise
             except SwarmError:
@@ -283,30 +283,23 @@ def plan_document(
     return Plan((Write(path, orjson.dumps(value)),))
 
 
-def plan_removal(
-    view: View,
-    task_ids: tuple[str, ...],
-    leftovers: tuple[Callable[[View, str], Iterable[Write]], ...],
-) -> Plan:
-    """Remove final tasks, with their steps, their keys and all that hangs on them."""
+def plan_removal(view: View, tasks: Iterable[TaskRecord]) -> Plan:
+    """Remove final tasks, with their steps, keys, handoffs and checkpoints."""
     writes: dict[Path, Write] = {}
-    for task_id in task_ids:
-        path = Path.of("global", "tasks", task_id)
-        record = load(view.find(path))
+    for known in tasks:
+        spec = known.spec
+        record = load(view.find(spec.path))
         if record is None or record.status not in FINAL:
             continue
-        writes[path] = Write(path)
-        for step in view.documents(STEPS.child(task_id)):
-            writes[step.path] = Write(step.path)
-        key = record.spec.key
-        if key is not None:
-            place = key_path(key)
-            taken = view.find(place)
-            if taken is not None and taken.value["task"] == task_id:
-                writes[place] = Write(place)
-        for function in leftovers:
-            for write in function(view, task_id):
-                writes[write.path] = write
+        doomed = [Write(spec.path)]
+        doomed += [Write(step.path) for step in view.documents(spec.folder_in(STEPS))]
+        doomed += handoff_rules.leftovers(view, record)
+        doomed += checkpoint_rules.leftovers(view, record)
+        if spec.key is not None:
+            taken = view.find(key_path(spec.key))
+            if taken is not None and taken.value["task"] == spec.id:
+                doomed.append(Write(taken.path))
+        writes.update((write.path, write) for write in doomed)
     return Plan(tuple(writes.values()))
 
 

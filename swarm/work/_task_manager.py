@@ -29,11 +29,8 @@ from swarm.ports import (
     Tail,
     Timer,
     View,
-    Write,
     current_runtime,
 )
-from swarm.work import _checkpoint_rules as checkpoint_rules
-from swarm.work import _handoff_rules as handoff_rules
 from swarm.work._claim_queue import ClaimQueue
 from swarm.work._health import Server, count_reasons, described, why
 from swarm.work._task_commits import Start, TaskCommitter
@@ -47,7 +44,6 @@ from swarm.work._task_record import (
     TASKS,
     TaskRecord,
     load,
-    task_path,
 )
 from swarm.work._task_rules import decide_cancel, decide_overdue
 
@@ -102,7 +98,6 @@ class TaskManager(TaskCommitter):
         elsewhere: Returns those of other processes, as their documents tell.
         is_shared: Whether other processes may share the tree.
         is_alive: Whether there is an agent of a name; None: that is not known.
-        leftovers: What is removed together with a task, as functions of its id.
         on_next_change: Called in the middle of the next commit that changes a task.
         closed: The error of everything that is asked for after the end, or None.
     """
@@ -138,10 +133,6 @@ class TaskManager(TaskCommitter):
         self.elsewhere: Callable[[], Iterable[Server]] = tuple
         self.is_shared: bool = False
         self.is_alive: Callable[[str], bool] | None = None
-        self.leftovers: list[Callable[[View, str], Sequence[Write]]] = [
-            handoff_rules.leftovers,
-            checkpoint_rules.leftovers,
-        ]
         self.on_next_change: Callable[[], object] | None = None
         self.prefix: str = entropy.identifier()[:12]
         self.closed: Exception | None = None
@@ -185,7 +176,7 @@ class TaskManager(TaskCommitter):
 
     async def find(self, task_id: str) -> TaskRecord | None:
         """Return a task's newest record, or None: there is no such task."""
-        return load(living(await self.kernel.find(task_path(task_id))))
+        return load(living(await self.kernel.find(self.path_of(task_id))))
 
     def promote(self) -> None:
         """Hand out the tasks whose time has come."""

@@ -139,6 +139,11 @@ class TaskSpec:
             self._path = task_path(self.id)
         return self._path
 
+    def folder_in(self, root: Path) -> Path:
+        """Return the task's own folder in a top-level one, such as `checkpoints`."""
+        text = root.text + self.path.text[len(TASKS.text) :]
+        return Path((*root.segments, self.id), text)  # the id was checked before
+
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON value."""
         return {
