@@ -17,7 +17,7 @@ from swarm.work._handoff_record import (
 )
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import MICRO
-from swarm.work._waiting import Alarm, News
+from swarm.work._waiting import JobTimer, News
 
 
 class HandoffManager:
@@ -46,7 +46,7 @@ class HandoffManager:
         self.news: News = News(tasks)
         self._open: dict[str, HandoffRecord] = {}
         self._heard: set[str] | None = set()  # what the log told before the first look
-        self._alarm = Alarm(tasks, self._expire)
+        self._alarm = JobTimer(tasks, self._expire)
         folders = ("handoffs",)
         tasks.on_close(tail.listen(self._follow, documents=True, folders=folders))
         local = tasks.kernel.local

@@ -5,7 +5,7 @@ from swarm.model import OWNER, Commit
 from swarm.work._schedule_rules import TaskSchedule, all_schedules, plan_fire
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import MICRO, NEVER
-from swarm.work._waiting import Alarm
+from swarm.work._waiting import JobTimer
 
 _AGAIN = 1.0
 """Seconds after which a time is tried again whose commit has failed."""
@@ -25,7 +25,7 @@ class Schedules:
         """Follow the schedules of the manager's kernel."""
         self.known: dict[str, TaskSchedule] = {}
         self._manager = manager
-        self._alarm = Alarm(manager, self._fire)
+        self._alarm = JobTimer(manager, self._fire)
         self._is_reading = False
         self._is_stale = True
         manager.follow_folder("schedules", self._changed)

@@ -28,7 +28,7 @@ from swarm.work._task_record import (
     load,
 )
 from swarm.work._task_stats import by_kind, outcomes, seconds_in
-from swarm.work._waiting import Alarm
+from swarm.work._waiting import JobTimer
 
 METRICS: Final = Path.of("global", "metrics")
 HEALTH: Final = Path.of("global", "health")
@@ -111,7 +111,7 @@ class TaskKeeper:
         self._manager = manager
         self._schedules = schedules
         self._options = options
-        self._alarm = Alarm(manager, self._look)
+        self._alarm = JobTimer(manager, self._look)
         self._is_looking = False
         self._is_soon = False
         self._is_refused = False

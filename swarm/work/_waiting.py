@@ -10,7 +10,7 @@ from swarm.work._task_manager import TaskManager
 T = TypeVar("T")
 
 
-class Alarm:
+class JobTimer:
     """Starts a job in an owned task after some seconds; each setting replaces the last.
 
     It ends with the manager.
