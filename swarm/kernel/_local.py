@@ -17,7 +17,7 @@ from swarm.kernel._follow import Followers, LogReader
 from swarm.kernel._listeners import Listener, Listeners
 from swarm.kernel._log import ENTRY_BYTES, Log, held_by
 from swarm.kernel._restore import replay, restore, retained
-from swarm.kernel._tree import Versions
+from swarm.kernel._tree import Versions, make
 from swarm.kernel._views import LiveView, PastView
 from swarm.model import (
     DOCUMENT_BYTES,
@@ -130,9 +130,17 @@ class LocalTree:
         if at < self._at:
             at = self._at  # H3
         if old is not None:
-            document = Document(
-                path, body, None, revision, old.created, at, author, _NORMAL, None, old
-            )
+            document = make(Document)  # field by field, as in `Versions.write_record`
+            document.path = path
+            document.body = body
+            document.record = None
+            document.version = revision
+            document.created = old.created
+            document.at = at
+            document.author = author
+            document.priority = _NORMAL
+            document.expires = None
+            document.previous = old
             self._by_text[text] = document
         else:
             document = Document(path, body, None, revision, revision, at, author)
@@ -492,9 +500,16 @@ class LocalTree:
         cause = None if _running() is None else current_cause()
         if cause is not None and not cause.root:
             cause.root = revision
-        commit = Commit(
-            revision, at, author, documents, events, size, cause, key, announced
-        )
+        commit = make(Commit)  # field by field, at two thirds of the cost of a call
+        commit.revision = revision
+        commit.at = at
+        commit.author = author
+        commit.documents = documents
+        commit._events = events  # noqa: SLF001  # see above
+        commit.size = size
+        commit.cause = cause
+        commit.key = key
+        commit.announced = announced
         if self._log.add(commit, size, at):
             self._forget_surplus()
         followers, listeners = self._followers, self._listeners

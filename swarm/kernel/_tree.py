@@ -16,6 +16,8 @@ from swarm.model import AgentIdentity, Document, Path, Segment, living
 
 Folder: TypeAlias = dict[Segment, "Folder | str"]
 
+make: Final = object.__new__
+
 _FEW: Final = 64  # leaves without a document that are not worth tidying up
 
 
@@ -274,21 +276,27 @@ class Versions:
         Raises:
             PathConflict: The path is a folder, or goes through a document.
         """
-        if old is not None:
-            new = Document(
-                path, None, record, revision, old.created, at, author, 1, None, old
-            )
-            if record is None:
-                self.tree.remove(path)
-                self.tombstones[path.text] = new
-            else:
-                self._by_text[path.text] = new
-            return new
-        new = Document(path, None, record, revision, revision, at, author)
-        # `begin`, written out: a lock that is free has no document.
-        self.tree.put(new)
-        if self.tombstones:
-            new.previous = self.tombstones.pop(path.text, None)
+        new = make(Document)  # field by field, at two thirds of the cost of a call
+        new.path = path
+        new.body = None
+        new.record = record
+        new.version = revision
+        new.created = revision if old is None else old.created
+        new.at = at
+        new.author = author
+        new.priority = 1
+        new.expires = None
+        new.previous = old
+        if old is None:
+            # `begin`, written out: a lock that is free has no document.
+            self.tree.put(new)
+            if self.tombstones:
+                new.previous = self.tombstones.pop(path.text, None)
+        elif record is None:
+            self.tree.remove(path)
+            self.tombstones[path.text] = new
+        else:
+            self._by_text[path.text] = new
         return new
 
     def undo(self, made: list[Document]) -> None:

@@ -301,6 +301,25 @@ class WritableState(ReadableState):
             new = await new
         version = 0 if document is None else document.version
         plain = path.unstructure(new) if isinstance(path, Key) else new
+        if (
+            document is not None
+            and document.path.text == place.text
+            and document.expires is None
+            and guard is None
+            and self._is_free
+            and self._direct is not None
+        ):  # fast path: the document is replaced as `set` does it
+            body = self._encode(plain)
+            if self._budget.left < 0:
+                await self._budget.turn()
+            self._budget.left -= len(body) + 512  # LoopBudget.OPERATION
+            if self._pause is not None:
+                await self._pause()
+            if self._direct.find_now(place) is not document:
+                raise _Overtaken
+            made = self._direct.put_now(self._access.identity, place, body)
+            assert made is not None  # a document stands there
+            return versioned(path, made, ())
         codec = self._store.codec
         try:
             commit, _ = await self._apply(
