@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from swarm.errors import Contention, OutcomeUnknown, StorageFailed
@@ -14,21 +15,26 @@ from swarm.storage.redis._proposals import (
     ancestors,
     checked_writes,
     made_document,
-    number_commit,
     packed_document,
 )
-from swarm.storage.redis._replica import Replica
+from swarm.storage.redis._replica import LogGap, Replica, number_commit
 from swarm.storage.redis._script import (
     COMMIT,
     CONFLICT,
     DONE,
     KEPT,
+    TAKEN,
     Keys,
     pack,
 )
 from swarm.storage.redis._wire import Wire
 
-_ATTEMPTS: Final = 64
+_LONGEST: Final = 10.0
+"""Seconds of conflicts after which a commit fails."""
+
+_TURN: Final = 3
+"""Attempts after which a commit that met conflicts asks for the turn."""
+
 _AHEAD: Final = 50_000
 """Microseconds by which a rule's time may be ahead of the server's: it would end the
 leases of others early."""
@@ -36,6 +42,12 @@ leases of others early."""
 _BEHIND: Final = 1_000_000
 """Microseconds by which a rule's time may be behind: commits wait for each other on
 their way. What the rule looked at has not changed, so nothing is granted twice."""
+
+_MISSED: Final = 64
+"""How many log entries that this process has not read yet a reply brings at most."""
+
+_PAUSE: Final = 0.002
+"""Seconds, at most, before a commit that has to wait for its turn is tried again."""
 
 _LATEST: Final = KEPT // 2
 """Microseconds after which the server refuses an operation as too old."""
@@ -47,8 +59,6 @@ class Committer:
     """Makes the commits of one process.
 
     Attributes:
-        sent: The commits under way, by their operation: the log can tell of one before
-            its reply does.
         count: How many commits were sent, those in vain too.
         on_divergence: Called when the server has lost commits that are here.
     """
@@ -63,7 +73,6 @@ class Committer:
         limits: Limits,
     ) -> None:
         """Commit through `wire` what rules decide on `replica`."""
-        self.sent: dict[bytes, Commit] = {}
         self.on_divergence: Callable[[], Awaitable[None]]
         self._wire = wire
         self._keys = keys
@@ -96,19 +105,22 @@ class Committer:
         """Decide on the replica and commit, again after each conflict.
 
         Raises:
-            Contention: Every one of 64 attempts met a conflict.
+            Contention: It met conflicts for ten seconds.
             OutcomeUnknown: The connection was lost for too long.
             Exception: What `decide` raised on the newest state.
         """
         found = await self._attempt(author, decide, 0)
         if found is not None:
             return found
+        end = self._clock.monotonic() + _LONGEST
         async with self._retries:
-            for attempt in range(1, _ATTEMPTS):
+            attempt = 1
+            while self._clock.monotonic() < end:
                 found = await self._attempt(author, decide, attempt)
                 if found is not None:
                     return found
-        raise Contention(f"a commit lost to other processes {_ATTEMPTS} times in a row")
+                attempt += 1
+        raise Contention(f"a commit lost to other processes {attempt} times in a row")
 
     async def _attempt(
         self, author: AgentIdentity, decide: Decide, attempt: int
@@ -131,7 +143,10 @@ class Committer:
             cause = None if current_activity.get() is None else current_cause()
             events = tuple(proposal.events)
             commit = Commit(0, 0, author, made, events, 0, cause, proposal.key)
-        status, revision, before = await self.send(proposal, commit)
+        # A reply that is alone on its way brings what was committed meanwhile. With
+        # others on their way, each would bring the same.
+        most = 0 if replica.sent and not attempt else _MISSED
+        status, revision, before = await self.send(proposal, commit, attempt, most)
         if status == DONE:
             if commit is None:
                 return None, proposal.outcome
@@ -147,9 +162,8 @@ class Committer:
             if revision <= view.revision:  # all that it has was looked at
                 await self.on_divergence()
             await replica.reach(revision)
-            if attempt > 2:
-                jitter = self._entropy.jitter(0.0, 0.001 * min(attempt, 20))
-                await self._clock.sleep(jitter)
+        elif status == TAKEN:
+            await self._clock.sleep(self._entropy.jitter(0.0, _PAUSE))
         return None
 
     async def _is_newest(self) -> bool:
@@ -161,13 +175,15 @@ class Committer:
         return False
 
     async def send(
-        self, proposal: Proposal, commit: Commit | None
+        self, proposal: Proposal, commit: Commit | None, attempt: int = 0, most: int = 0
     ) -> tuple[int, int, int]:
-        """Ask the server to commit.
+        """Ask the server to commit, and take what it has that is not here.
 
         Args:
             proposal: What the commit depends on.
             commit: What to write; None: only check. It gets the server's revision.
+            attempt: How many attempts have met conflicts.
+            most: How many log entries the reply may bring.
 
         Returns:
             The status, the newest revision, and the one before a commit.
@@ -179,6 +195,7 @@ class Committer:
             window = (proposal.at - _AHEAD, proposal.at + _BEHIND)
         self.count += 1
         operation = f"{self._keys.operation}{self._origin}-{self.count}"
+        keys = *self._keys[:5], operation, self._keys.turn
         parts = pack(
             view.versions,
             view.folders,
@@ -188,17 +205,19 @@ class Committer:
             ancestors(made),
             self._limits.held_commits,
             replica.revision,
+            most,
+            self._origin,
+            attempt >= _TURN,
         )
         sent = self._clock.monotonic()
         if commit is not None:
-            self.sent[operation.encode()] = commit
+            replica.sent[operation.encode()] = commit
         try:
             reply = await self._wire.send(
                 "EVALSHA",
                 self._script,
-                6,
-                *self._keys[:5],
-                operation,
+                7,
+                *keys,
                 *parts,
                 changes=commit is not None,
             )
@@ -206,14 +225,17 @@ class Committer:
             if "NOSCRIPT" not in str(error):
                 raise
             reply = await self._wire.send(
-                *("EVAL", COMMIT, 6, *self._keys[:5], operation, *parts),
+                *("EVAL", COMMIT, 7, *keys, *parts),
                 changes=commit is not None,
             )
         finally:
-            self.sent.pop(operation.encode(), None)
+            replica.sent.pop(operation.encode(), None)
         server = int(reply[3])
         replica.saw_time(sent, self._clock.monotonic(), server)
         status, revision = int(reply[0]), int(reply[1])
+        if len(reply) > 4:
+            with suppress(LogGap):  # the follower meets it, and loads the tree again
+                replica.take_entries(reply[4])
         if status == DONE:
             if commit is not None:
                 number_commit(commit, revision)

@@ -8,16 +8,15 @@ that are here: another server took over, or it lost its data in a crash.
 import asyncio
 import logging
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from swarm.errors import Closed, StorageFailed, SwarmError
 from swarm.model import OWNER, Commit, SystemAlert
 from swarm.ports import Clock, Limits
-from swarm.storage._records import decode_commit
 from swarm.storage.redis._committer import Committer
 from swarm.storage.redis._loading import entry_revision, load
-from swarm.storage.redis._proposals import Proposal, RecordingView, number_commit
-from swarm.storage.redis._replica import Replica
+from swarm.storage.redis._proposals import Proposal, RecordingView
+from swarm.storage.redis._replica import LogGap, Replica
 from swarm.storage.redis._script import Keys
 from swarm.storage.redis._server import ServerInfo
 from swarm.storage.redis._wire import Wire
@@ -135,15 +134,11 @@ class LogFollower:
             *("XREAD", "COUNT", _PAGE, "BLOCK", _BLOCK_MS),
             *("STREAMS", self._keys.log, last),
         )
-        has_news = not found
-        for number, fields in found[0][1] if found else ():
-            revision, before = entry_revision(number), int(fields[1])
-            if revision <= self._replica.revision:
-                continue
-            if before != self._replica.revision:
-                await self._reload(f"the log goes on after revision {before}")
-                return
-            has_news = self._take(revision, fields) or has_news
+        try:
+            has_news = not found or self._replica.take_entries(found[0][1])
+        except LogGap as gap:
+            await self._reload(str(gap))
+            return
         self._alone = 0 if has_news else self._alone + 1
         sent, self._sent = self._sent, self._committer.count
         self._silent = self._silent + 1 if found and sent == self._sent else 0
@@ -173,19 +168,6 @@ class LogFollower:
     def _read_soon(self) -> None:
         if self._resting is not None and not self._resting.done():
             self._resting.set_result(None)
-
-    def _take(self, revision: int, fields: list[Any]) -> bool:
-        """Apply an entry; return whether another process made it.
-
-        A commit of this process is known by its operation.
-        """
-        commit = self._committer.sent.get(fields[3])
-        if commit is not None:
-            number_commit(commit, revision)
-            self._replica.take(commit)
-            return False
-        self._replica.take(decode_commit(fields[5], revision))
-        return True
 
     async def _reload(self, why: str) -> None:
         """Load the tree again, unless the replica has caught up meanwhile."""

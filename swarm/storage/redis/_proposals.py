@@ -13,7 +13,7 @@ import attrs
 
 from swarm.errors import PathConflict
 from swarm.kernel import in_order
-from swarm.model import ROOT, AgentIdentity, Commit, Document, Path, Segment
+from swarm.model import ROOT, AgentIdentity, Document, Path, Segment
 from swarm.ports import Limits, View, Write
 from swarm.storage._records import encode_document
 from swarm.storage.redis._replica import Replica
@@ -194,14 +194,6 @@ def made_document(write: Write, author: AgentIdentity, replica: Replica) -> Docu
         write.priority,
         write.expires,
     )
-
-
-def number_commit(commit: Commit, revision: int) -> None:
-    """Give a commit and its documents the revision that the server chose."""
-    commit.revision = commit.at = revision
-    for document in commit.documents:
-        document.version = document.at = revision
-        document.created = document.created or revision
 
 
 def packed_document(document: Document) -> Written:

@@ -8,18 +8,26 @@ import asyncio
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from itertools import count
+from typing import Any
 
 from swarm.errors import Closed
 from swarm.kernel import LocalTree, restore
 from swarm.model import TIME, Commit, Document
 from swarm.ports import Clock, Condition, Limits
-from swarm.storage.redis._loading import Loaded, difference
+from swarm.storage._records import decode_commit
+from swarm.storage.redis._loading import Loaded, difference, entry_revision
+
+
+class LogGap(Exception):
+    """The log does not go on where the replica ends."""
 
 
 class Replica(LocalTree):
     """A tree that follows a log. `ports.Tail` is what the event bus has of it.
 
     Attributes:
+        sent: The commits of this process that are under way, by their operation: the
+            log can tell of one before its reply does.
         on_due: Called when documents have come to their end.
         on_wait: Called when a task begins to wait for a later revision.
     """
@@ -27,6 +35,7 @@ class Replica(LocalTree):
     def __init__(self, clock: Clock, limits: Limits | None) -> None:
         """Start empty."""
         super().__init__(clock, limits)
+        self.sent: dict[bytes, Commit] = {}
         self.on_due: Callable[[], object] | None = None
         self.on_wait: Callable[[], object] | None = None
         self._offset: int | None = None
@@ -88,6 +97,31 @@ class Replica(LocalTree):
             self.on_due()
 
     # --- following --------------------------------------------------------------------
+
+    def take_entries(self, entries: Sequence[Any]) -> bool:
+        """Apply entries of the log; return whether another process made one of them.
+
+        Those that are here already are passed by.
+
+        Raises:
+            LogGap: Commits before one of them are neither here nor in the entries.
+        """
+        has_news = False
+        for number, fields in entries:
+            revision = entry_revision(number)
+            if revision <= self.revision:
+                continue
+            before = int(fields[1])
+            if before != self.revision:
+                raise LogGap(f"the log goes on after revision {before}")
+            commit = self.sent.get(fields[3])
+            if commit is None:
+                has_news = True
+                commit = decode_commit(fields[5], revision)
+            else:
+                number_commit(commit, revision)
+            self.take(commit)
+        return has_news
 
     def take(self, commit: Commit) -> None:
         """Apply the next commit of the log, and tell listeners, readers and waiters."""
@@ -182,3 +216,11 @@ class Replica(LocalTree):
     def document_at(self, text: str) -> Document | None:
         """Return the document with exactly this path."""
         return self._by_text.get(text)
+
+
+def number_commit(commit: Commit, revision: int) -> None:
+    """Give a commit and its documents the revision that the server chose."""
+    commit.revision = commit.at = revision
+    for document in commit.documents:
+        document.version = document.at = revision
+        document.created = document.created or revision

@@ -12,6 +12,10 @@ Part = bytes | str | int
 CONFLICT: Final = 0
 DONE: Final = 1
 WRONG_TIME: Final = 2
+TAKEN: Final = 3
+
+TURN: Final = 100
+"""Milliseconds for which one process alone may write a document, after conflicts."""
 
 KEPT: Final = 600_000_000
 """Microseconds for which the server remembers the outcome of an operation."""
@@ -27,13 +31,23 @@ local clock = call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local function text(n) return string.format('%.0f', n) end
 local old = call('GET', KEYS[1]) or '0'
+local floor, most = args[3], args[4]
+local function missed()
+  if most == '0' or old == floor then return {} end
+  return call('XRANGE', KEYS[5], '(' .. floor .. '-0', '+', 'COUNT', most)
+end
 if now < tonumber(args[1]) or now > tonumber(args[2]) then
   return {2, old, '', text(now)}
 end
-local at = 4
-for _ = 1, tonumber(args[3]) do
+local turn = call('GET', KEYS[7])
+local owner, reserved = string.match(turn or '', '(%S+) (.*)')
+local at = 8
+for _ = 1, tonumber(args[7]) do
   if (call('HGET', KEYS[3], args[at]) or '0') ~= args[at + 1] then
-    return {0, old, args[at], text(now)}
+    if args[6] == '1' and (not turn or owner == args[5]) then
+      call('SET', KEYS[7], args[5] .. ' ' .. args[at], 'PX', '%turn')
+    end
+    return {0, old, args[at], text(now), missed()}
   end
   at = at + 2
 end
@@ -42,17 +56,25 @@ at = at + 1
 for _ = 1, count do
   local changed = call('HGET', KEYS[4], args[at])
   if changed and tonumber(changed) > tonumber(args[at + 1]) then
-    return {0, old, args[at], text(now)}
+    return {0, old, args[at], text(now), missed()}
   end
   at = at + 2
 end
-local entry, floor, length = args[at], args[at + 1], args[at + 2]
-if entry == '' then return {1, old, old, text(now)} end
+local entry, length = args[at], args[at + 1]
+if entry == '' then return {1, old, old, text(now), missed()} end
+if turn and owner ~= args[5] then
+  for n = 1, tonumber(args[at + 2]) do
+    if args[at + 2 * n + 1] == reserved then
+      return {3, old, reserved, text(now), missed()}
+    end
+  end
+end
+local news = missed()
 local new = math.max(tonumber(old), tonumber(floor)) + 1
 if now > new then new = now end
 local name = text(new)
-count = tonumber(args[at + 3])
-at = at + 4
+count = tonumber(args[at + 2])
+at = at + 3
 for _ = 1, count do
   local path, body = args[at], args[at + 1]
   if body == '' then
@@ -65,13 +87,22 @@ for _ = 1, count do
   at = at + 2
 end
 for n = at, #args do call('HSET', KEYS[4], args[n], name) end
+if owner == args[5] then call('DEL', KEYS[7]) end
 call('SET', KEYS[1], name)
 call('XADD', KEYS[5], 'MAXLEN', '~', length, name .. '-0',
      'p', old, 'o', KEYS[6], 'c', entry)
 call('SET', KEYS[6], name .. ' ' .. old .. ' ' .. text(now), 'EX', '%d')
-return {1, name, old, text(now)}
-""".replace("%d", str(KEPT // 1_000_000))
-"""KEYS: revision, documents, versions, folders, log, operation."""
+return {1, name, old, text(now), news}
+""".replace("%d", str(KEPT // 1_000_000)).replace("%turn", str(TURN))
+"""KEYS: revision, documents, versions, folders, log, operation, turn.
+
+A process whose commits met conflicts asks for the turn: until it has committed, or its
+time is up, no other process writes the document that had changed. So a process that
+is slower than others is not put off for ever.
+
+The reply: the status; the newest revision; the one before the commit, or what has
+changed; the server's time; the log entries that the caller asked for.
+"""
 
 
 class Keys(NamedTuple):
@@ -83,6 +114,7 @@ class Keys(NamedTuple):
     folders: str
     log: str
     snapshots: str
+    turn: str
     operation: str
 
     @classmethod
@@ -96,6 +128,7 @@ class Keys(NamedTuple):
             f"{slot}:folders",
             f"{slot}:log",
             f"{slot}:snaps",
+            f"{slot}:turn",
             f"{slot}:op:",
         )
 
@@ -121,6 +154,9 @@ def pack(
     ancestors: Sequence[str],
     length: int,
     floor: int,
+    most: int,
+    origin: str,
+    is_asking: bool,
 ) -> list[Part]:
     """Return the arguments of the script.
 
@@ -134,8 +170,11 @@ def pack(
         length: How many entries the log keeps, about.
         floor: The newest revision that the caller knows. The commit's is higher, also
             on a server that has lost commits.
+        most: How many log entries after `floor` the reply may bring.
+        origin: The process, in one word.
+        is_asking: Whether it asks for the turn in case of a conflict.
     """
-    parts: list[Part] = [window[0], window[1], len(versions)]
+    parts: list[Part] = [*window, floor, most, origin, int(is_asking), len(versions)]
     for path, version in versions.items():
         parts += (path, version)
     parts.append(len(folders))
@@ -144,7 +183,7 @@ def pack(
     parts.append(entry)
     if not entry:
         return parts
-    parts += (floor, length, len(writes))
+    parts += (length, len(writes))
     for written in writes:
         parts += written
     parts += ancestors

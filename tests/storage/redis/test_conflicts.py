@@ -1,0 +1,80 @@
+"""Commits of several processes on one document: each comes through, and at once."""
+
+import asyncio
+from itertools import count
+
+import pytest
+
+from swarm.model import OWNER, Path
+from swarm.ports import Entropy, LoopClock, Plan, Write
+from swarm.storage.redis import RedisKernel
+from tests.support.redis_server import find_server, running
+
+pytestmark = pytest.mark.skipif(
+    find_server() is None, reason="there is no redis-server"
+)
+
+NAMES = (f"conflicts-{n}" for n in count())
+PATH = Path.parse("shared.n")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+async def pair(server):
+    """Two kernels of one tree."""
+    name = next(NAMES)
+    kernels = [RedisKernel(server.url, name, LoopClock(), Entropy()) for _ in range(2)]
+    for kernel in kernels:
+        await kernel.open()
+        await kernel.put(OWNER, PATH, b"0")
+    yield kernels
+    for kernel in kernels:
+        await kernel.close()
+
+
+def add_one(view) -> Plan:
+    value = int(view.find(PATH).json) + 1
+    return Plan((Write(PATH, str(value).encode()),), (), value)
+
+
+async def test_a_process_that_is_always_overtaken_gets_its_turn(pair, monkeypatch):
+    """The other process is refused until the slow one has committed."""
+    slow, quick = pair
+    overtaking: list[asyncio.Task[object]] = []
+    send = slow._committer.send
+
+    async def overtaken(*arguments):
+        overtaking.append(asyncio.ensure_future(quick.apply(OWNER, add_one)))
+        await asyncio.wait(overtaking[-1:], timeout=0.05)
+        return await send(*arguments)
+
+    monkeypatch.setattr(slow._committer, "send", overtaken)
+    await slow.apply(OWNER, add_one)
+    await asyncio.gather(*overtaking)
+    assert 3 <= len(overtaking) <= 8
+    assert (await quick.find(PATH)).json == str(len(overtaking) + 1).encode()
+
+
+async def test_the_turn_of_a_process_that_has_died_ends(pair):
+    quick, gone = pair
+    keys = quick._committer._keys
+    await gone._wire.send("SET", keys.turn, f"op-of-the-dead {PATH.text}", "PX", 50)
+    _, value = await quick.apply(OWNER, add_one)
+    assert value == 1
+
+
+async def test_a_reply_brings_what_its_process_has_not_read_yet(pair):
+    """A commit that met a conflict waits for no reading of the log."""
+    late, quick = pair
+    late._follower._task.cancel()
+    await asyncio.sleep(0)
+    for _ in range(3):
+        await quick.apply(OWNER, add_one)
+    _, value = await late.apply(OWNER, add_one)
+    assert value == 4
+    assert late.tail.revision == (await quick.find(PATH)).version
