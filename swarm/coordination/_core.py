@@ -14,8 +14,10 @@ knows whether the kernel answers at once or is a round trip away.
 # ruff: noqa: SLF001
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine, Hashable
 from functools import partial
+from heapq import heapify, heappop, heappush
 from typing import Any, Final, Protocol, TypeVar
 
 from swarm.coordination._rights import CoordinationRights
@@ -24,12 +26,12 @@ from swarm.errors import Closed
 from swarm.model import AgentIdentity, Commit, Document, Path
 from swarm.ports import (
     Clock,
-    Deadlines,
     Entropy,
     Kernel,
     LocalKernel,
     Runtime,
     Standing,
+    Timer,
     View,
     current_activity,
     current_runtime,
@@ -39,6 +41,8 @@ from swarm.ports import (
 R = TypeVar("R")
 
 _MARGIN: Final = 2e-6  # lest rounding ring us just before the time
+
+_SPARE: Final = 256  # alarms that are never worth a sweep
 
 FOLDERS: Final = frozenset(("locks", "semaphores", "barriers"))
 
@@ -236,30 +240,6 @@ def task_name(task: "asyncio.Task[Any]") -> str:
     return f"task '{task.get_name()}'"
 
 
-class Alarm:
-    """One time at which a lease, a waiter or a record is looked at.
-
-    It rings for its owner unless the owner has dropped it, or has another one by then.
-    """
-
-    __slots__ = ("deadline", "owner")
-
-    def __init__(self, deadline: float, owner: Any) -> None:
-        """Ring at a monotonic time for `owner`, whose `_alarm` this is."""
-        self.deadline: float = deadline
-        self.owner: Any = owner
-
-    def is_decided(self) -> bool:
-        """Return whether it is not to ring any more."""
-        return self.owner is None
-
-    def expire(self) -> None:
-        """Ring."""
-        owner, self.owner = self.owner, None
-        owner._alarm = None
-        owner._ring()
-
-
 class Core:
     """What locks, semaphores and barriers of one swarm share.
 
@@ -277,8 +257,8 @@ class Core:
         find: Returns the document at a path as this process has it.
         is_local: Whether the kernel answers at once.
         apply_now: The kernel's own `apply_one_now`, if it answers at once.
+        listener: What hears the commits of others; own ones are not for it.
         has_others: Whether another process was seen to hold or want something.
-        is_committing: Whether this coordination commits just now, and tells its own.
         on_commit: Told of each commit of others; on a distant kernel, of every one.
         origin: The process, with which the id of each request begins.
     """
@@ -309,7 +289,12 @@ class Core:
             self.apply_now = self._local.apply_one_now
         self.graph = graph
         self.now: Callable[[], float] = clock.monotonic
-        self._deadlines: Deadlines = Deadlines(clock)
+        self._clock = clock
+        self._alarms: list[tuple[float, int, Any]] = []  # a heap
+        self._alarm_count = 0
+        self._most_alarms = _SPARE
+        self._timer: Timer | None = None
+        self._rings_at = math.inf
         self.life = life
         self.rights = rights
         self.sessions: Sessions = Sessions(self._session_ended, life.running_turn)
@@ -317,15 +302,15 @@ class Core:
         self.waiters: dict[str, Any] = {}
         self.leases: dict[str, Any] = {}
         self.watchers: dict[str, Callable[[Document, Commit], None]] = {}
-        self.is_committing: bool = False
         self.on_commit: Callable[[Commit], object] | None = None
         self.has_others: bool = self._local is None or self.look(_has_people)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed: Exception | None = None
         self.origin: str = origin or entropy.identifier()
         self._count = 0
+        self.listener: Callable[[Commit], None] = self._heard
         self._ignore: Callable[[], None] = tail.listen(
-            self._heard, documents=True, folders=FOLDERS
+            self.listener, documents=True, folders=FOLDERS
         )
 
     def new_id(self) -> str:
@@ -346,11 +331,7 @@ class Core:
         """
         if self.apply_now is None:
             return await self.kernel.apply_one(author, path, rule, request)
-        self.is_committing = True
-        try:
-            return self.apply_now(author, path, rule, request)
-        finally:
-            self.is_committing = False
+        return self.apply_now(author, path, rule, request, self.listener)
 
     async def commit_plan(
         self, author: AgentIdentity, plan: Any, *arguments: Any
@@ -359,11 +340,8 @@ class Core:
         if self._local is None:
             _, outcome = await self.kernel.apply(author, plan, *arguments)
             return outcome
-        self.is_committing = True
-        try:
-            return self._local.apply_now(author, plan, *arguments)[1]
-        finally:
-            self.is_committing = False
+        listener = self.listener
+        return self._local.apply_now(author, plan, *arguments, unheard=listener)[1]
 
     def run(self, operation: Coroutine[Any, Any, R]) -> "R | asyncio.Task[R]":
         """Do an operation; return what it came to, or the task that does it.
@@ -407,13 +385,44 @@ class Core:
     def set_alarm(self, owner: Any, delay: float) -> None:
         """Have `owner._ring` called after so many seconds, and not when it was to be.
 
-        With `owner._alarm = None` it is not called.
+        With `owner._alarm = 0` it is not called. Most are set anew or dropped long
+        before: those stay in the heap until it has twice as many as it needs.
         """
-        before = owner._alarm
-        if before is not None:
-            before.owner = None
-        owner._alarm = alarm = Alarm(self.now() + delay + _MARGIN, owner)
-        self._deadlines.add(delay, alarm)
+        self._alarm_count = owner._alarm = number = self._alarm_count + 1
+        at = self.now() + delay + _MARGIN
+        alarms = self._alarms
+        heappush(alarms, (at, number, owner))
+        if at < self._rings_at:
+            self._arm()
+        elif len(alarms) > self._most_alarms:
+            alarms[:] = [each for each in alarms if each[2]._alarm == each[1]]
+            heapify(alarms)
+            self._most_alarms = _SPARE + 2 * len(alarms)
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._rings_at = math.inf
+        if self._alarms:
+            self._rings_at = self._alarms[0][0]
+            self._timer = self._clock.call_at(self._rings_at, self._ring)
+
+    def _ring(self) -> None:
+        self._timer, self._rings_at = None, -math.inf  # `_arm` follows
+        alarms, now = self._alarms, self.now()
+        try:
+            while alarms:
+                at, number, owner = alarms[0]
+                is_set = owner._alarm == number
+                if is_set and at > now:
+                    break
+                heappop(alarms)
+                if is_set:
+                    owner._alarm = 0
+                    owner._ring()
+        finally:
+            self._arm()
 
     # --- looking ----------------------------------------------------------------------
 
@@ -428,8 +437,6 @@ class Core:
 
     def _heard(self, commit: Commit) -> None:
         """See what another process has committed."""
-        if self.is_committing:
-            return
         for document in commit.documents:
             segments = document.path.segments
             if segments[0] in FOLDERS and self._closed is None:
@@ -464,7 +471,8 @@ class Core:
             return
         self._closed = Closed("the swarm is closed") if error is None else error
         self._ignore()
-        self._deadlines.close()
+        self._alarms.clear()
+        self._arm()
         for task in self._tasks:
             task.cancel()
         for waiter in tuple(self.waiters.values()):

@@ -52,7 +52,7 @@ class Lease(Displayable):
     _grant: Grant
     _spec: AcquireSpec
     _session: Session
-    _alarm: Any = None  # for its end, or for its renewal
+    _alarm: int = 0  # for its end, or for its renewal
     _inside: Session | None = None  # whose body runs under it
     _body: "asyncio.Task[Any] | None" = None  # the task in which it runs
     _is_renewing: bool = False
@@ -396,8 +396,6 @@ class Lease(Displayable):
     def _end(self, reason: str) -> None:
         """Note that it has ended; cancel the body unless that has ended it itself."""
         self._reason = reason
-        if reason is RELEASED and self._gone is None:  # fast path
-            return
         self._is_renewing = False
         is_lost = reason not in (RELEASED, HANDED_OVER)
         if self._gone is not None and not self._gone.done():

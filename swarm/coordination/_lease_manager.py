@@ -95,13 +95,9 @@ class LeaseManager:
         request = spec, core.new_id(), session.name, timeout is None or timeout > 0
         first = None
         if core.apply_now is not None:
-            core.is_committing = True
-            try:
-                first = core.apply_now(
-                    spec.identity, spec.path, decide_acquire, request
-                )
-            finally:
-                core.is_committing = False
+            first = core.apply_now(
+                spec.identity, spec.path, decide_acquire, request, core.listener
+            )
             revision, answer = first
             if answer.__class__ is Grant:  # fast path
                 answer.token = revision
@@ -219,18 +215,13 @@ class LeaseManager:
         core, spec, grant = self.core, lease._spec, lease._grant
         first: Any = None
         if core.apply_now is not None:
-            core.is_committing = True
+            asked = spec, grant.id, grant.token
             try:
                 first = core.apply_now(
-                    spec.identity,
-                    spec.path,
-                    decide_release,
-                    (spec, grant.id, grant.token),
+                    spec.identity, spec.path, decide_release, asked, core.listener
                 )
             except Closed:
                 first = 0, True  # everything has ended, this too
-            finally:
-                core.is_committing = False
             revision, outcome = first
             is_last = outcome.__class__ is Transition and not outcome.has_more
             if is_last and outcome.answer is True:
@@ -329,10 +320,11 @@ class LeaseManager:
         id = lease._grant.id  # noqa: A001
         if core.leases.pop(id, None) is not None:
             lease._session.leases.pop(id, None)
-            if lease._alarm is not None:
-                lease._alarm.owner = None
-                lease._alarm = None
-            lease._end(reason)
+            lease._alarm = 0
+            if reason is RELEASED and lease._gone is None:  # fast path
+                lease._reason = RELEASED
+            else:
+                lease._end(reason)
 
     def set_alarm(self, lease: Lease) -> None:
         """Set the alarm for the lease's renewal or its end."""

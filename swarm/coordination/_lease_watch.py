@@ -10,7 +10,6 @@ which no lease of this process would know.
 from collections.abc import Iterable
 from typing import Any, Final
 
-from swarm.coordination._core import Alarm
 from swarm.coordination._grants import MICRO, AcquireSpec
 from swarm.coordination._lease_rules import EXPIRED, decide_sweep
 from swarm.coordination._lease_state import LeaseState, look
@@ -138,14 +137,14 @@ class RecordWatch:
         if due is None:
             if record is not None:
                 del self._due[text]
-                if record._alarm is not None:
-                    record._alarm.owner = None
+                record._alarm = 0
             return
         if record is None:
             record = self._due[text] = DueRecord(self, spec)
         left = max(0, due - core.kernel_now()) / MICRO
-        alarm = record._alarm
-        if alarm is None or core.now() + left < alarm.deadline:
+        at = core.now() + left
+        if not record._alarm or at < record.at:
+            record.at = at
             core.set_alarm(record, left)
 
     def is_due(self, spec: AcquireSpec) -> None:
@@ -167,13 +166,14 @@ class RecordWatch:
 class DueRecord:
     """A record that is due though no lease of this process is. It has an alarm."""
 
-    __slots__ = ("_alarm", "_watch", "spec")
+    __slots__ = ("_alarm", "_watch", "at", "spec")
 
     def __init__(self, watch: RecordWatch, spec: AcquireSpec) -> None:
         """Speak of the record of `spec`."""
         self._watch = watch
         self.spec = spec
-        self._alarm: Alarm | None = None
+        self.at = 0.0
+        self._alarm = 0
 
     def _ring(self) -> None:
         """Be due."""

@@ -19,7 +19,7 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Hashable, Iterable
 from typing import Any
 
-from swarm.coordination._core import Alarm, Core, Session
+from swarm.coordination._core import Core, Session
 from swarm.coordination._grants import AcquireSpec, Grant, Request
 from swarm.coordination._lease_rules import decide_withdraw
 from swarm.coordination._lease_state import LockState, load
@@ -49,7 +49,7 @@ class Waiter:
         error: What it fails with once its time-out is through, or None.
     """
 
-    _alarm: Alarm | None = None
+    _alarm: int = 0
     is_decided: bool = False
     has_left: bool = False
     is_held_up: bool = True
@@ -189,7 +189,7 @@ class Waiter:
             raise
         finally:
             core.waiters.pop(self.id, None)
-            self._alarm = None
+            self._alarm = 0
 
 
 class LeaseWaiter(Waiter):

@@ -178,8 +178,9 @@ class LocalTree:
         rule: Callable[..., Plan],
         *arguments: Any,
         conditions: Sequence[Condition] = (),
+        unheard: Listener | None = None,
     ) -> tuple[Commit | None, Any]:
-        """Do what `apply` does, at once."""
+        """Do what `apply` does, at once; see `ports.LocalKernel`."""
         self._enter()
         if conditions:
             self._check(conditions)
@@ -187,7 +188,11 @@ class LocalTree:
         if not plan.writes and not plan.events:
             return None, plan.outcome
         commit = self._write(
-            author, plan.writes, plan.events, is_bounded=not plan.is_unbounded
+            author,
+            plan.writes,
+            plan.events,
+            is_bounded=not plan.is_unbounded,
+            unheard=unheard,
         )
         return commit, plan.outcome
 
@@ -197,8 +202,9 @@ class LocalTree:
         path: Path,
         rule: Callable[[Document | None, int, R], Ruling],
         request: R,
+        unheard: Listener | None = None,
     ) -> tuple[int, Any]:
-        """Do what `apply_one` does, at once."""
+        """Do what `apply_one` does, at once; see `ports.LocalKernel`."""
         if _get_running_loop() is not self._loop:
             self._refuse()
         if self._ends:
@@ -220,7 +226,9 @@ class LocalTree:
                     size += _RECORD_BYTES + getattr(held, "weight", 0)
                 else:
                     size += DOCUMENT_BYTES + len(last.body or b"")
-            self._log_commit(revision, at, author, (made,), (), size, None, events)
+            self._log_commit(
+                revision, at, author, (made,), (), size, None, events, unheard
+            )
             return revision, outcome
         if not events:
             return 0, outcome
@@ -430,6 +438,7 @@ class LocalTree:
         weight: int = 0,
         *,
         is_bounded: bool = True,
+        unheard: Listener | None = None,
     ) -> Commit | None:
         """Make all of the edits, or none, and log them under one revision."""
         writes = in_order(writes, self.limits if is_bounded else None)
@@ -459,7 +468,9 @@ class LocalTree:
             events = tuple(events)
         else:
             events = ()
-        commit = self._log_commit(revision, at, author, made, events, size, key)
+        commit = self._log_commit(
+            revision, at, author, made, events, size, key, (), unheard
+        )
         if self._ends:
             self._set_timer()
         return commit
@@ -493,6 +504,7 @@ class LocalTree:
         size: int,
         key: str | None = None,
         announced: Sequence[Announcement] = (),
+        unheard: Listener | None = None,
     ) -> Commit:
         """Append the commit to the log, trim the log, and wake and call its readers."""
         self._at = at
@@ -526,7 +538,8 @@ class LocalTree:
             if len(documents) == 1:
                 inside = listeners.by_folder.get(documents[0].path.segments[0])
                 for listener in () if inside is None else inside:
-                    listener(commit)
+                    if listener is not unheard:
+                        listener(commit)
             else:
                 listeners.call_by_folder(commit)
         return commit

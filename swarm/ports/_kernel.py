@@ -76,8 +76,13 @@ class LocalKernel(Protocol):
         rule: Callable[..., Plan],
         *arguments: Any,
         conditions: Sequence[Condition] = (),
+        unheard: Callable[[Commit], None] | None = None,
     ) -> tuple[Commit | None, Any]:
-        """Do what `apply` does, at once."""
+        """Do what `apply` does, at once.
+
+        `unheard` is a listener to folders that is not called with this commit: the
+        caller's own, which knows of it.
+        """
         ...
 
     def apply_one_now(
@@ -86,8 +91,9 @@ class LocalKernel(Protocol):
         path: Path,
         rule: Callable[[Document | None, int, R], Ruling],
         request: R,
+        unheard: Callable[[Commit], None] | None = None,
     ) -> tuple[int, Any]:
-        """Do what `apply_one` does, at once."""
+        """Do what `apply_one` does, at once; `unheard` as in `apply_now`."""
         ...
 
     def commit_now(
