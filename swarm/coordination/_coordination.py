@@ -8,8 +8,6 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-import attrs
-
 from swarm.coordination._barrier_rules import read_state
 from swarm.coordination._barriers import (
     BARRIERS,
@@ -117,9 +115,8 @@ class Coordination:
 
         It belongs to the running turn or task, and is renewed until that ends.
         """
-        spec = attrs.evolve(self._locks.spec(name, identity), is_entering=True)
-        session = self._core.sessions.current()
-        return self._locks.manager.issue(spec, session, grant)
+        spec, session = self._locks.spec(name, identity), self._core.sessions.current()
+        return self._locks.manager.issue(spec, session, grant, is_entering=True)
 
     def acquire_all(
         self,

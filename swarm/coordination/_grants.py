@@ -149,7 +149,6 @@ class AcquireSpec:
         bonus: For its priority, in microseconds.
         renew: Whether the lease is renewed while a body runs under it.
         reentrant: Whether a session that holds it gets the lease that it has.
-        is_entering: Whether a body is to be entered, so that it is renewed at once.
         life: The `ttl` in microseconds.
         delay: How long nobody is granted it after a holder lost it (microseconds).
         is_window: Whether nobody gives it back, so that it lasts until it expires.
@@ -166,7 +165,6 @@ class AcquireSpec:
     bonus: int = 0
     renew: bool = True
     reentrant: bool = False
-    is_entering: bool = False
     life: int = 0
     delay: int = 0
     is_window: bool = False

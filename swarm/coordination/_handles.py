@@ -5,7 +5,6 @@
 
 import sys
 import types
-from abc import abstractmethod
 from collections.abc import Generator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
@@ -100,12 +99,12 @@ class Enterable(AsyncUse, Displayable):
 
     # Not slots: each call of `swarm.lock` makes one, and the class has the defaults.
     _manager: LeaseManager
-    _usual: AcquireSpec | None = None
+    _usual: Any = None  # an `AcquireSpec`, once it is known
     _entered: Entered[Lease] | None = None
 
-    @abstractmethod
     def usual(self) -> AcquireSpec:
-        """Return what `async with` takes, renewed from the start if it is renewed."""
+        """Return what `async with` takes, if `_usual` is not known yet."""
+        raise NotImplementedError
 
     async def __aenter__(self) -> Lease:
         manager, spec = self._manager, self._usual
@@ -113,7 +112,8 @@ class Enterable(AsyncUse, Displayable):
             spec = self._usual = self.usual()
         if manager.core.pause is not None:
             await manager.core.pause()
-        asked: Any = manager.ask(spec)  # `acquire`, without a coroutine of its own
+        # `acquire`, without a coroutine of its own
+        asked: Any = manager.ask(spec, True)
         lease: Lease
         if asked.__class__ is Lease:
             lease = asked
@@ -155,17 +155,13 @@ class Acquisition(Enterable):
     def __init__(self, manager: LeaseManager, spec: AcquireSpec) -> None:
         """Ask for this each time it is awaited or entered."""
         self._manager = manager
-        self._spec = spec
-
-    def usual(self) -> AcquireSpec:
-        """Return what `async with` takes."""
-        return attrs.evolve(self._spec, is_entering=self._spec.renew)
+        self._usual = spec
 
     def __await__(self) -> Generator[Any, None, Lease]:
-        return self._manager.acquire(self._spec).__await__()
+        return self._manager.acquire(self._usual).__await__()
 
     def __repr__(self) -> str:
-        return f"<acquire {self._manager.word} {self._spec.name!r}>"
+        return f"<acquire {self._manager.word} {self._usual.name!r}>"
 
     if not TYPE_CHECKING:
 
@@ -207,17 +203,14 @@ class MultiAcquire(AsyncUse):
         began = now()
         try:
             for spec in self._specs:
-                left = spec.timeout
-                if left is not None:
-                    left = max(0.0, left - (now() - began))
-                asked_for = attrs.evolve(
-                    spec, timeout=left, is_entering=is_entering and spec.renew
-                )
+                if spec.timeout is not None:
+                    left = max(0.0, spec.timeout - (now() - began))
+                    spec = attrs.evolve(spec, timeout=left)
                 if pause is not None:
                     await pause()
                 for lease in taken:
                     lease._check()
-                asked: Any = manager.ask(asked_for)
+                asked: Any = manager.ask(spec, is_entering)
                 if not isinstance(asked, Lease):
                     asked = await self._granted(asked, taken)
                 taken.append(asked)
@@ -278,7 +271,7 @@ class LockHandle(Enterable):
     def __init__(self, terms: LockTerms, identity: AgentIdentity, name: str) -> None:
         """Handle the lock called `name`."""
         self._manager = terms.manager
-        spec = terms.entered.get(name)
+        spec = terms.usuals.get(name)
         if spec is not None and spec.identity is identity:  # fast path
             self._usual = spec
         elif name not in terms.paths:
@@ -332,10 +325,7 @@ class LockHandle(Enterable):
         """
         is_usual = mode == "exclusive" and ttl is None and timeout is None
         if is_usual and priority is Priority.NORMAL and renew and not reentrant:
-            usual = self._terms.awaited.get(self.name)
-            if usual is None or usual.identity is not self._identity:
-                usual = self._terms.usual(self.name, self._identity, is_entering=False)
-            return Acquisition(self._manager, usual)
+            return Acquisition(self._manager, self._usual or self.usual())
         spec = self._terms.spec(
             self.name,
             self._identity,
@@ -363,7 +353,7 @@ class LockHandle(Enterable):
                 server, where nothing is granted at once. Nothing was changed.
         """
         spec = self._terms.spec(
-            self.name, self._identity, mode, ttl, renew=renew, reentrant=reentrant
+            self.name, self._identity, mode, ttl, 0, renew=renew, reentrant=reentrant
         )
         return self._manager.acquire_nowait(spec)
 
@@ -380,7 +370,7 @@ class LockHandle(Enterable):
 
     def usual(self) -> AcquireSpec:
         """Return what `async with` takes."""
-        return self._terms.usual(self.name, self._identity, is_entering=True)
+        return self._terms.usual(self.name, self._identity)
 
     def __repr__(self) -> str:
         return f"<lock {self.name!r}>"

@@ -13,8 +13,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import attrs
-
 from swarm.coordination._core import Core, Session
 from swarm.coordination._grants import (
     MICRO,
@@ -77,8 +75,14 @@ class LeaseManager:
 
     # --- asking -----------------------------------------------------------------------
 
-    def ask(self, spec: AcquireSpec) -> "Lease | LeaseWaiter | asyncio.Task[Any]":
+    def ask(
+        self,
+        spec: AcquireSpec,
+        is_entering: bool = False,
+    ) -> "Lease | LeaseWaiter | asyncio.Task[Any]":
         """Return a lease granted at once, or what to pass to `granted`.
+
+        `is_entering` says whether a body follows: then it is renewed from the start.
 
         Raises:
             LockTimeout: it would have to wait, and has no time to.
@@ -88,7 +92,7 @@ class LeaseManager:
         core = self.core
         session = core.sessions.current()
         if spec.reentrant and session.leases:
-            lease = self._held_by(session, spec)
+            lease = self._held_by(session, spec, is_entering)
             if lease is not None:
                 return lease
         timeout = spec.timeout
@@ -101,13 +105,18 @@ class LeaseManager:
             revision, answer = first
             if answer.__class__ is Grant:  # fast path
                 answer.token = revision
-                return self.issue(spec, session, answer)
+                return self.issue(spec, session, answer, is_entering)
             if answer is QUEUED:
-                return self._queued(spec, session, request[1])
-        return core.run(self._ask(spec, session, request, first))
+                return self._queued(spec, session, request[1], is_entering)
+        return core.run(self._ask(spec, session, request, first, is_entering))
 
     async def _ask(
-        self, spec: AcquireSpec, session: Session, request: Any, first: Any
+        self,
+        spec: AcquireSpec,
+        session: Session,
+        request: Any,
+        first: Any,
+        is_entering: bool,
     ) -> Lease | LeaseWaiter:
         """Do what `ask` does, if it takes more than one commit or a round trip."""
         id = request[1]  # noqa: A001
@@ -118,9 +127,9 @@ class LeaseManager:
             raise self.too_late(spec)
         found: Lease | LeaseWaiter
         if isinstance(answer, Grant):
-            found = self.issue(spec, session, answer)
+            found = self.issue(spec, session, answer, is_entering)
         else:
-            found = self._queued(spec, session, id)
+            found = self._queued(spec, session, id, is_entering)
         if not self.core.is_local:
             self.records.see(id, self.state(spec))  # the log was ahead of the answer
         return found
@@ -130,11 +139,12 @@ class LeaseManager:
         spec: AcquireSpec,
         session: Session,
         id: str,  # noqa: A002
+        is_entering: bool,
     ) -> LeaseWaiter:
         """Return the waiter of a queued request."""
         if self.core.has_others:
             self.records.watch(spec)
-        return LeaseWaiter(self, id, spec, session)
+        return LeaseWaiter(self, id, spec, session, is_entering)
 
     async def acquire(self, spec: AcquireSpec) -> Lease:
         """Return a lease, once it is granted.
@@ -169,7 +179,7 @@ class LeaseManager:
             found.abandon()
 
     def acquire_nowait(self, spec: AcquireSpec) -> Lease:
-        """Return a lease, granted now.
+        """Return a lease, granted now; the timeout of `spec` is 0.
 
         Raises:
             WouldBlock: it is held in a mode that does not go with this one, or others
@@ -182,14 +192,16 @@ class LeaseManager:
                 "each grant waits to be written: use `await ...acquire(timeout=0)`"
             )
         try:
-            return self.ask(attrs.evolve(spec, timeout=0))  # type: ignore[return-value]  # it is local, and does not wait
+            return self.ask(spec)  # type: ignore[return-value]  # it is local, and does not wait
         except LockTimeout:
             raise WouldBlock(
                 f"{self.word} {spec.name!r} cannot be had without waiting: "
                 f"{self.situation(spec)}"
             ) from None
 
-    def _held_by(self, session: Session, spec: AcquireSpec) -> Lease | None:
+    def _held_by(
+        self, session: Session, spec: AcquireSpec, is_entering: bool
+    ) -> Lease | None:
         """Return the lease this session has already, counted once more (L16)."""
         for id in session.leases:  # noqa: A001
             lease: Lease = self.core.leases[id]
@@ -200,7 +212,7 @@ class LeaseManager:
                         f"{lease.mode}; to make it exclusive, use lease.upgrade()"
                     )
                 self.core.run(self.renew(lease, spec.life))
-                lease._again(is_renewing=spec.is_entering)
+                lease._again(is_renewing=is_entering and spec.renew)
                 return lease
         return None
 
@@ -292,14 +304,20 @@ class LeaseManager:
 
     # --- leases -----------------------------------------------------------------------
 
-    def issue(self, spec: AcquireSpec, session: Session, grant: Grant) -> Lease:
+    def issue(
+        self,
+        spec: AcquireSpec,
+        session: Session,
+        grant: Grant,
+        is_entering: bool = False,
+    ) -> Lease:
         """Make the lease that stands for a grant."""
         core = self.core
         if spec.is_window:
             session = Session("a limiter")
         lease = Lease(self, spec, session, grant)
         core.leases[grant.id] = session.leases[grant.id] = lease
-        if spec.is_entering:
+        if is_entering and spec.renew:
             lease._is_renewing = True
             core.set_alarm(lease, spec.ttl / RENEWALS)
         elif core.is_local:
@@ -427,7 +445,8 @@ class LeaseManager:
         """Give a waiter the lease of its grant."""
         lease = self.core.leases.get(grant.id)
         if lease is None:
-            lease = self.issue(waiter.spec, waiter.session, grant)
+            entering = waiter.is_entering
+            lease = self.issue(waiter.spec, waiter.session, grant, entering)
         else:
             self.change(lease, grant)
         if not waiter.succeed(lease):

@@ -72,9 +72,11 @@ class SemaphoreHandle(Enterable):
                 caller. With a `timeout` it is a `LockTimeout` as well.
             Closed: the swarm is closed, or was meanwhile.
         """
-        return Acquisition(
-            self._manager, self._spec(permits, ttl, timeout, renew=renew)
-        )
+        is_one = permits.__class__ is int and permits == 1
+        if is_one and ttl is None and timeout is None and renew:
+            return Acquisition(self._manager, self._usual or self.usual())
+        spec = self._spec(permits, ttl, timeout, renew=renew)
+        return Acquisition(self._manager, spec)
 
     def acquire_nowait(
         self, permits: int = 1, *, ttl: float | None = None, renew: bool = True
@@ -86,7 +88,7 @@ class SemaphoreHandle(Enterable):
                 server, where nothing is granted at once. Nothing was changed.
             ValueError: there are never that many permits.
         """
-        spec = self._spec(permits, ttl, None, renew=renew)
+        spec = self._spec(permits, ttl, 0, renew=renew)
         return self._manager.acquire_nowait(spec)
 
     def usual(self) -> AcquireSpec:

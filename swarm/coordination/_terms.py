@@ -105,8 +105,7 @@ class LockTerms:
         aging: How many seconds of waiting make up for one step of priority.
         delay: How long a lock stays closed when its holder lost it, in microseconds.
         paths: Where the documents of the newest names stand.
-        awaited: What `acquire()` asks for, by the name of the lock.
-        entered: What `async with` takes, likewise.
+        usuals: What is asked for by default, by the name of the lock.
     """
 
     def __init__(self, core: Core, ttl: float, aging: float, delay: float) -> None:
@@ -120,8 +119,7 @@ class LockTerms:
         self.aging = aging
         self.delay: int = to_micro(delay) if delay else 0
         self.paths: dict[str, Path] = {}
-        self.awaited: dict[str, AcquireSpec] = {}
-        self.entered: dict[str, AcquireSpec] = {}
+        self.usuals: dict[str, AcquireSpec] = {}
 
     def path(self, name: str) -> Path:
         """Return where a lock's document stands.
@@ -139,21 +137,18 @@ class LockTerms:
             self.paths[name] = path
         return path
 
-    def usual(
-        self, name: str, identity: AgentIdentity, *, is_entering: bool
-    ) -> AcquireSpec:
-        """Return what is asked for by default, awaited or entered.
+    def usual(self, name: str, identity: AgentIdentity) -> AcquireSpec:
+        """Return what is asked for by default.
 
         For each name, the request of the last identity that asked is remembered.
 
         Raises:
             AccessDenied: the policy does not let the identity hold it.
         """
-        known = self.entered if is_entering else self.awaited
+        known = self.usuals
         spec = known.get(name)
         if spec is None or spec.identity is not identity:
             spec = self.spec(name, identity)
-            spec.is_entering = is_entering
             if len(known) >= _CACHED:
                 known.clear()
             known[name] = spec
@@ -230,7 +225,7 @@ class SemaphoreTerms:
     def usual(
         self, identity: AgentIdentity, name: str, capacity: int | None
     ) -> AcquireSpec:
-        """Return what `async with` takes: one permit, renewed from the start.
+        """Return what is asked for by default: one permit.
 
         For each name, the request of the last identity that asked is remembered.
 
@@ -247,7 +242,6 @@ class SemaphoreTerms:
                 return spec
         path, free = self.open(identity, name, capacity)
         spec = self.spec(identity, path, free)
-        spec.is_entering = True
         if len(self._usual) >= _CACHED:
             self._usual.clear()
         self._usual[name] = spec

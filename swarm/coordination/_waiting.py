@@ -197,6 +197,7 @@ class LeaseWaiter(Waiter):
 
     Attributes:
         spec: What it asked for.
+        is_entering: Whether a body follows, under the lease.
         upgrades: The id of a lease of its own that it would make exclusive, or "".
     """
 
@@ -208,11 +209,13 @@ class LeaseWaiter(Waiter):
         id: str,  # noqa: A002
         spec: AcquireSpec,
         session: Session,
+        is_entering: bool = False,
     ) -> None:
         """Wait for what a `LeaseManager` grants, which imports this module."""
         super().__init__(manager.core, id, spec.path, session)
         self.manager: Any = manager
         self.spec: AcquireSpec = spec
+        self.is_entering: bool = is_entering
 
     def granted(self) -> Awaitable[Any]:
         """Wait until it is granted; see `Waiter.wait`."""

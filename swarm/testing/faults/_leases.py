@@ -20,9 +20,15 @@ from swarm.testing.faults._injector import Injector
 class FaultyLeaseManager(LeaseManager):
     """A manager that asks the loop about each lease that it issues."""
 
-    def issue(self, spec: AcquireSpec, session: Session, grant: Grant) -> Lease:
+    def issue(
+        self,
+        spec: AcquireSpec,
+        session: Session,
+        grant: Grant,
+        is_entering: bool = False,
+    ) -> Lease:
         """Issue a lease, and arrange for its faults."""
-        lease = super().issue(spec, session, grant)
+        lease = super().issue(spec, session, grant, is_entering)
         loop: Any = self.core.loop
         injector: Injector = loop.faults
         for fault in injector.at("lease", spec.name):
