@@ -434,8 +434,8 @@ ROWS = [
     sqlite_row(1_000, 60_000, 10),
     Row(
         "pause of a checkpoint, 100,000 documents",
-        pause_naive,
         pause_ours,
+        pause_naive,
         100_000,
         goal=10,
     ),

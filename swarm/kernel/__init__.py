@@ -21,7 +21,7 @@ from swarm.kernel._conditions import conflict
 from swarm.kernel._follow import Followers, LogReader
 from swarm.kernel._listeners import Listeners
 from swarm.kernel._local import LocalTree
-from swarm.kernel._log import Log
+from swarm.kernel._log import Log, to_commit
 from swarm.kernel._matching import accepts, places, start_inside
 from swarm.kernel._memory import MemoryKernel
 from swarm.kernel._restore import restore
@@ -41,4 +41,5 @@ __all__ = [
     "places",
     "restore",
     "start_inside",
+    "to_commit",
 ]

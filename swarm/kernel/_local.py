@@ -15,7 +15,7 @@ from swarm.kernel._conditions import check_conditions
 from swarm.kernel._expiries import Expiries
 from swarm.kernel._follow import Followers, LogReader
 from swarm.kernel._listeners import Listener, Listeners
-from swarm.kernel._log import ENTRY_BYTES, Log, held_by
+from swarm.kernel._log import ENTRY_BYTES, Entry, Log, held_by
 from swarm.kernel._restore import replay, restore, retained
 from swarm.kernel._tree import Versions, make
 from swarm.kernel._views import LiveView, PastView
@@ -337,8 +337,11 @@ class LocalTree:
 
     # --- what a store held ------------------------------------------------------
 
-    def retained_now(self) -> tuple[list[Document], list[Document], list[Commit]]:
-        """Return what `restore_now` needs to make this tree and its log again."""
+    def retained_now(self) -> tuple[list[Document], list[Document], list[Entry]]:
+        """Return the newest documents, the versions before the log, and its entries.
+
+        `restore_now` makes the tree and its log of them again.
+        """
         self._enter()
         return retained(self._versions, self._log)
 

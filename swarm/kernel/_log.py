@@ -232,6 +232,10 @@ class Log:
         assert type(entry) is Commit
         return entry
 
+    def entries(self) -> list[Entry]:
+        """Return what it holds, oldest first."""
+        return cast("list[Entry]", self._entries[self._head :])
+
     def before_newest(self, count: int) -> int:
         """Return the revision after which the newest `count` commits come, or all."""
         at = len(self._entries) - count

@@ -2,23 +2,23 @@
 
 from collections.abc import Iterable
 
-from swarm.kernel._log import Log
+from swarm.kernel._log import Entry, Log
 from swarm.kernel._tree import Versions
 from swarm.model import Commit, Document
 
 
 def retained(
     versions: Versions, log: Log
-) -> tuple[list[Document], list[Document], list[Commit]]:
-    """Return the newest documents, the versions before the log, and its commits."""
-    commits = [log.entry(number) for number in range(log.first, log.end)]
+) -> tuple[list[Document], list[Document], list[Entry]]:
+    """Return the newest documents, the versions before the log, and its entries."""
+    entries, compacted = log.entries(), log.compacted
     older = [
         document.previous
-        for commit in commits
-        for document in commit.documents
-        if document.previous is not None and document.previous.version <= log.compacted
+        for entry in entries
+        for document in (entry.documents if isinstance(entry, Commit) else (entry,))
+        if document.previous is not None and document.previous.version <= compacted
     ]
-    return list(versions.tree.by_text.values()), older, commits
+    return list(versions.tree.by_text.values()), older, entries
 
 
 def restore(

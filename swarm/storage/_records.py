@@ -14,7 +14,7 @@ import attrs
 import orjson
 
 from swarm.errors import SchemaVersionError, StateCorruption
-from swarm.kernel import MemoryKernel
+from swarm.kernel import MemoryKernel, to_commit
 from swarm.model import (
     TIME,
     AgentIdentity,
@@ -28,7 +28,7 @@ from swarm.ports import Recovered, payload_from_json, payload_to_json
 SCHEMA: Final = 1
 """The version of the records in this module."""
 
-_BLOCK: Final = 256 * 1024  # bytes of lines that are gathered into one block
+_BLOCK: Final = 64 * 1024  # bytes of lines in one block: about a millisecond
 _META, _DOCUMENTS, _OLDER, _COMMITS = b"M", b"D", b"P", b"C"
 
 
@@ -285,7 +285,7 @@ class Cut:
         reason: Why, for people.
         documents: The newest version of every document.
         older: The versions that were current before the oldest retained commit.
-        commits: The commits that the log retains.
+        entries: What the log retains.
         compacted: The newest revision that the log has let go of.
     """
 
@@ -294,20 +294,25 @@ class Cut:
     reason: str = ""
     documents: Sequence[Document] = ()
     older: Sequence[Document] = ()
-    commits: Sequence[Commit] = ()
+    entries: Sequence[Commit | Document] = ()
     compacted: int = 0
+
+    @property
+    def commits(self) -> list[Commit]:
+        """The commits that the log retains."""
+        return [_commit(entry) for entry in self.entries]
 
 
 def cut_now(kernel: MemoryKernel, reason: str, at: int) -> Cut:
     """Return everything a kernel holds; the records in it never change."""
-    documents, older, commits = kernel.retained_now()
+    documents, older, entries = kernel.retained_now()
     return Cut(
         revision=kernel.revision,
         at=at,
         reason=reason,
         documents=documents,
         older=older,
-        commits=commits,
+        entries=entries,
         compacted=kernel.compacted,
     )
 
@@ -322,12 +327,18 @@ def encode_cut(cut: Cut) -> Iterator[bytes]:
             "reason": cut.reason,
             "compacted": cut.compacted,
             "documents": len(cut.documents),
-            "commits": len(cut.commits),
+            "commits": len(cut.entries),
         }
     )
     yield from _gather(_DOCUMENTS, map(encode_document, cut.documents))
     yield from _gather(_OLDER, map(encode_document, cut.older))
-    yield from _gather(_COMMITS, map(encode_commit, cut.commits))
+    yield from _gather(
+        _COMMITS, (encode_commit(_commit(entry)) for entry in cut.entries)
+    )
+
+
+def _commit(entry: Commit | Document) -> Commit:
+    return entry if isinstance(entry, Commit) else to_commit(entry)
 
 
 def _gather(kind: bytes, lines: Iterable[bytes]) -> Iterator[bytes]:
@@ -397,6 +408,6 @@ def decode_cut(blocks: Sequence[bytes], name: str) -> Cut:
         reason=meta["reason"],
         documents=documents,
         older=older,
-        commits=commits,
+        entries=commits,
         compacted=meta["compacted"],
     )

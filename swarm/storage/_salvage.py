@@ -53,7 +53,7 @@ def salvage(source: Folder, target: Folder) -> RecoveryReport:
         revision=revision,
         reason="salvaged",
         documents=list(documents.values()),
-        commits=[],
+        entries=[],
         older=[],
         compacted=revision,
     )

@@ -28,8 +28,8 @@ _LONGEST: Final = 3600.0
 ROOM: Final = 20_000
 """Commits of up to 4 KiB that may wait for the disk before writers have to wait."""
 
-_ADMITTED: Final = 100
-"""Writers that go on in one turn of the loop once there is room again."""
+_WOKEN: Final = 128
+"""Tasks that are woken in one turn of the loop, lest a thousand hold it for long."""
 
 
 class _Flight(NamedTuple):
@@ -84,8 +84,10 @@ class JournalWriter:
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[list[Entry] | _Call | None] = SimpleQueue()
         self._gathered: list[Commit] = []
+        self._weight = 0  # of what was gathered
         self._waiters: list[asyncio.Future[None]] = []
         self._flights: deque[_Flight] = deque()
+        self._safe: deque[asyncio.Future[None]] = deque()  # woken next
         self._for_room: deque[asyncio.Future[None]] = deque()
         self._thread = threading.Thread(
             target=self._work, name="swarm-journal", daemon=True
@@ -117,22 +119,24 @@ class JournalWriter:
         gathered.append(commit)
         self.newest = commit.revision
         # `size` counts what was overwritten; what is new is in the tree in any case.
-        self.left -= 1 + (commit.size >> 12)
+        weight = 1 + (commit.size >> 12)
+        self._weight += weight
+        self.left -= weight
 
     def _send(self) -> None:
         """Hand what was gathered over to the thread."""
         commits = self._gathered
         if not commits:
             return
-        encode = self._encode
+        encode, make = self._encode, tuple.__new__
         try:
-            batch = [Entry(commit.revision, encode(commit)) for commit in commits]
+            # `tuple.__new__` takes half the time of calling `Entry`.
+            batch = [make(Entry, (each.revision, encode(each))) for each in commits]
         except Exception as error:  # noqa: BLE001  # told to all that wait
             self.fail(error)
             return
-        weight = len(commits) + sum(commit.size >> 12 for commit in commits)
-        self._flights.append(_Flight(batch[-1].revision, weight, self._waiters))
-        self._gathered, self._waiters = [], []
+        self._flights.append(_Flight(self.newest, self._weight, self._waiters))
+        self._gathered, self._waiters, self._weight = [], [], 0
         self._queue.put(batch)
 
     def check(self) -> None:
@@ -161,7 +165,7 @@ class JournalWriter:
         waiting = self._for_room
         if self.left <= 0 or not waiting:
             return
-        for _ in range(min(_ADMITTED, self.left, len(waiting))):
+        for _ in range(min(_WOKEN, self.left, len(waiting))):
             _wake(waiting.popleft())
         self._loop.call_soon(self._admit)  # once these have written
 
@@ -218,11 +222,27 @@ class JournalWriter:
         self.left += flight.weight
         if not self._flights:
             self._send()
-        for waiter in flight.waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        is_waking = bool(self._safe)
+        self._safe += flight.waiters
+        if not is_waking:
+            self._wake_some()
         if self._for_room:
             self._admit()
+
+    def _wake_some(self) -> None:
+        """Wake some of the tasks whose commits are safe, and the others a turn later.
+
+        What the first of them commit is written while the others go on.
+        """
+        if not self._flights:
+            self._send()
+        safe = self._safe
+        for _ in range(min(_WOKEN, len(safe))):
+            waiter = safe.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+        if safe:
+            self._loop.call_soon(self._wake_some)
 
     def fail(self, error: BaseException) -> None:
         """Take nothing more, and tell every task that waits why; idempotent."""
@@ -235,7 +255,7 @@ class JournalWriter:
         waiting = [*self._waiters, *self._for_room]
         for flight in self._flights:
             waiting += flight.waiters
-        self._gathered, self._waiters = [], []
+        self._gathered, self._waiters, self._weight = [], [], 0
         self._flights.clear()
         self._for_room.clear()
         for waiter in waiting:

@@ -1,6 +1,7 @@
 """The journalled kernel: the kernel contract, restarts, and failures of the store."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path as Folder
@@ -252,6 +253,24 @@ async def test_writers_wait_for_room_when_the_disk_is_slow(tmp_path, monkeypatch
         gate.set()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert sum(isinstance(result, Document) for result in results) == 49
+
+
+async def test_a_thousand_callers_of_one_batch_leave_turns_to_other_tasks(tmp_path):
+    turn = 0
+    woken: Counter[int] = Counter()
+
+    async with opened(FileJournal(tmp_path)) as kernel:
+
+        async def caller(n: int) -> None:
+            await kernel.put(ADA, Path.parse(f"k{n}"), b"1")
+            woken[turn] += 1
+
+        callers = [asyncio.ensure_future(caller(n)) for n in range(1_000)]
+        while not all(each.done() for each in callers):
+            await asyncio.sleep(0)
+            turn += 1
+    assert woken.total() == 1_000
+    assert max(woken.values()) <= 128
 
 
 async def test_after_the_end_everything_is_refused(make):
