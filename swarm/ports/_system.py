@@ -4,7 +4,7 @@ import asyncio
 import sys
 import types
 from asyncio.events import _get_running_loop
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -106,9 +106,10 @@ class LoopBudget:
 
     Attributes:
         left: What is left, in bytes read or written.
+        room: Waits while the store is too far behind; None: there is none to wait for.
     """
 
-    __slots__ = ("left",)
+    __slots__ = ("left", "room")
 
     FULL: Final = 256 * 1024
     OPERATION: Final = 512
@@ -117,8 +118,11 @@ class LoopBudget:
     def __init__(self) -> None:
         """Begin with a full budget."""
         self.left: int = self.FULL
+        self.room: Callable[[], Awaitable[None]] | None = None
 
     async def turn(self) -> None:
         """Let every other task that is ready run once; the budget is full again."""
         self.left = self.FULL
         await one_loop_turn()
+        if self.room is not None:
+            await self.room()

@@ -200,13 +200,27 @@ class JournalledKernel(MemoryKernel):
         """None: callers wait for the journal; this kernel if they need not."""
         return None if self._waits else self
 
+    async def room(self) -> None:
+        """Wait until the store has room for a commit, first come first served.
+
+        A kernel that nobody waits for goes on in memory after a failed write.
+
+        Raises:
+            StorageFailed: A write has failed; nothing more is taken.
+        """
+        try:
+            await self.writer.room()
+        except StorageFailed:
+            if self._waits:
+                raise
+
     async def put(
         self, author: AgentIdentity, path: Path, body: bytes
     ) -> Document | None:
         """Write one whole document; None when `path` lies inside another one."""
         writer = self.writer
         if writer.left <= 0:
-            await writer.room()
+            await self.room()
         document = await super().put(author, path, body)
         if document is not None and self._waits:
             await writer.wait()
@@ -222,7 +236,7 @@ class JournalledKernel(MemoryKernel):
         """Ask the rule once and commit what it plans, as one step."""
         writer = self.writer
         if writer.left <= 0:
-            await writer.room()
+            await self.room()
         commit, outcome = await super().apply(
             author, rule, *arguments, conditions=conditions
         )
@@ -240,7 +254,7 @@ class JournalledKernel(MemoryKernel):
         """Ask the rule of one record once and commit its ruling, as one step."""
         writer = self.writer
         if writer.left <= 0:
-            await writer.room()
+            await self.room()
         revision, outcome = await super().apply_one(author, path, rule, request)
         if revision and self._waits:
             await writer.wait()
@@ -259,7 +273,7 @@ class JournalledKernel(MemoryKernel):
         """Write and publish under one new revision, if the conditions hold."""
         writer = self.writer
         if writer.left <= 0:
-            await writer.room()
+            await self.room()
         commit = await super().commit(
             author,
             writes,

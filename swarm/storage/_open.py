@@ -1,7 +1,7 @@
 """Opening a kernel where the user said."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Literal
 
 import attrs
@@ -51,6 +51,14 @@ class Opened:
     report: RecoveryReport | None = None
     server: str = ""
     inboxes: Inboxes | None = None
+
+    @property
+    def room(self) -> Callable[[], Awaitable[None]] | None:
+        """Waits while the store is too far behind; None: each operation does."""
+        kernel = self.kernel
+        if isinstance(kernel, JournalledKernel) and kernel.local is not None:
+            return kernel.room
+        return None
 
     def on_failure(self, callback: Callable[[StorageFailed], object]) -> None:
         """Call `callback` once, when the store fails; until then all is well."""

@@ -33,10 +33,10 @@ class Hybrid:
 
     Each operation returns at once. The commits go to `secondary` in order, and are
     synced every `sync_interval` seconds, so a crash loses at most the newest of them;
-    `await swarm.flush()` waits until they are safe. Commits made faster than the store
-    takes them wait in memory without a bound; a `flush` now and then gives one. After a
-    failed write operations go on in memory, health is critical, and `flush` and the end
-    of the swarm raise `StorageFailed`.
+    `await swarm.flush()` waits until they are safe. Once 20,000 commits wait for the
+    store, operations on the state wait, too; those on tasks, locks and events do not.
+    After a failed write operations go on in memory, health is critical, and `flush` and
+    the end of the swarm raise `StorageFailed`.
 
     Attributes:
         primary: "memory://".

@@ -257,6 +257,7 @@ class Coordinator:
         self.server = opened.server
         opened.on_failure(self.report)
         opened.on_alert(self._alert)
+        self.store.budget.room = opened.room
         for note in () if opened.report is None else opened.report.notes:
             log.warning("store of swarm %s: %s", self.name, note)
 

@@ -1,6 +1,7 @@
 """A swarm on a store: what survives a restart, what ends with the process."""
 
 import asyncio
+import threading
 
 import pytest
 
@@ -185,12 +186,50 @@ async def test_a_hybrid_whose_store_fails_goes_on_in_memory_and_says_so(
     with pytest.raises(StorageFailed, match="no space left"):
         await swarm.flush()
     await swarm.state.set("kept", 3)
-    assert await swarm.state.get("kept") == 3
+    assert await swarm.state.increment("kept", 1) == 4
+    await swarm.state.delete("kept")
+    async with swarm.state.transaction() as tx:
+        await tx.set("kept", 5)
+    await swarm.events.publish(Thing(1))
+    assert await swarm.state.get("kept") == 5
     with pytest.raises(BaseExceptionGroup) as caught:
         await swarm.close()
     assert caught.group_contains(StorageFailed, match="no space left")
     async with Swarm(storage=tmp_path / "x") as again:
         assert await again.state.get("kept") == 1
+
+
+async def test_writers_of_a_hybrid_wait_once_its_store_is_far_behind(
+    tmp_path, monkeypatch
+):
+    gate = threading.Event()
+
+    class Slow(FileJournal):
+        def append(self, entries):
+            gate.wait()
+            super().append(entries)
+
+    monkeypatch.setattr("swarm.storage._url.FileJournal", Slow)
+    monkeypatch.setattr("swarm.storage._writer.ROOM", 1_000)
+    async with Swarm(storage=Hybrid(secondary=tmp_path / "x")) as swarm:
+        kernel = swarm._coordinator.kernel
+
+        async def write():
+            for n in range(10_000):
+                await swarm.state.set("n", n)
+
+        writing = asyncio.ensure_future(write())
+        before = -1
+        while before != kernel.revision:  # until nothing moves any more
+            before = kernel.revision
+            for _ in range(20):
+                await asyncio.sleep(0)
+        reached = await swarm.state.get("n")
+        gate.set()
+        await writing
+        assert 0 < reached < 2_000
+    async with Swarm(storage=tmp_path / "x") as again:
+        assert await again.state.get("n") == 9_999
 
 
 async def test_a_fork_tries_another_continuation(tmp_path):
