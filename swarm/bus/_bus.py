@@ -358,11 +358,11 @@ class Bus:
         """Offer a recipient no more events."""
         if recipient in self._recipients:
             self._wants_documents -= self._recipients.pop(recipient)
-            for cls, route in tuple(self.routes.items()):
-                fits = recipient.selector.fits_class(cls)
-                if not self._recipients or (fits and not route.take_out(recipient)):
-                    del self.routes[cls]
-                    route.retire()
+            for cls, route in self.routes.items():
+                if recipient.selector.fits_class(cls):
+                    route.take_out(recipient)
+            if not self._recipients:
+                self.routes.clear()
         recipient._removed()
         self._listen()
 
@@ -417,8 +417,8 @@ class Bus:
             due = 0
             if route.size:
                 event: Event[Any] = Event(commit, index)
-                if route.calls:
-                    due = len(route.calls)
+                due = route.listening
+                if due:
                     self.calls.put(event, route)
                 for offer in route.offers:
                     due += offer(event)
@@ -428,7 +428,7 @@ class Bus:
                 if is_own_record(event.document):
                     continue
                 route = self.route(event.payload_class)
-                if route.calls:
+                if route.listening:
                     self.calls.put(event, route)
                 for offer in route.offers:
                     offer(event)

@@ -9,8 +9,8 @@ other code of the loop run before the next one. `where` functions are called her
 
 import contextvars
 from collections import deque
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, Final, TypeAlias
 
 from swarm.bus._contracts import FATAL, BusHost
@@ -29,12 +29,16 @@ _MOST_CALLS: Final = 128
 _NO_EVENT: Final[tuple[Any, Any, int]] = (None, None, 0)
 
 
+def ignore(_: object) -> None:
+    """Do nothing: called in place of a function that has left."""
+
+
 class Route:
     """The recipients of the events of one class, oldest first.
 
     The counts of plain functions are kept here for all of them at once, so that a
-    thousand functions cost a thousand calls and nothing else. A recipient that leaves
-    is taken out; while an event is due to functions, a new route is made instead.
+    thousand functions cost a thousand calls and nothing else. While an event is due, a
+    function that leaves keeps its place, so that the places of the others hold.
 
     Attributes:
         functions: The subscriptions of plain functions.
@@ -43,9 +47,9 @@ class Route:
         blocking: The streams whose publishers wait while they are full.
         measure: Returns the size of a payload whose fields hold no containers.
         size: The number of recipients.
+        listening: How many of them are plain functions.
         count: The number of events due to functions so far.
         done: How many of those the functions were called with.
-        is_retired: Whether another route has replaced this one.
     """
 
     __slots__ = (
@@ -56,7 +60,7 @@ class Route:
         "count",
         "done",
         "functions",
-        "is_retired",
+        "listening",
         "measure",
         "offers",
         "size",
@@ -72,18 +76,19 @@ class Route:
         self.blocking: tuple[Any, ...] = ()
         self.measure: Measure = _nothing if cls is None else measure_of(cls)
         self.size: int = 0
+        self.listening: int = 0
         self.count: int = 0
         self.done: int = 0
-        self.is_retired: bool = False
 
-    # An event may be on its way through any of these lists: they are replaced, not
-    # changed.
+    # An event may be on its way through any of these lists: to add or remove, they
+    # are replaced.
 
     def add_function(self, function: Any) -> None:
         """Add a plain function for the events to come, but none that is due now."""
         function.routes[self] = self.count
         self.functions = [*self.functions, function]
         self.calls = [*self.calls, function.call]
+        self.listening += 1
         self.size += 1
 
     def add(self, recipient: Any) -> None:
@@ -95,44 +100,30 @@ class Route:
             self.blocking = (*self.blocking, recipient)
         self.size += 1
 
-    def take_out(self, recipient: Any) -> bool:
-        """Remove a recipient; False: that needs a new route."""
+    def take_out(self, recipient: Any) -> None:
+        """Remove a recipient that is cancelled."""
+        self.size -= 1
         if recipient in self._others:
             at = self._others.index(recipient)
             del self._others[at]
             self.offers = (*self.offers[:at], *self.offers[at + 1 :])
             self.blocking = tuple(each for each in self.blocking if each != recipient)
-        elif self.count == self.done:
-            at = self.functions.index(recipient)
-            self.functions = [*self.functions[:at], *self.functions[at + 1 :]]
-            self.calls = [*self.calls[:at], *self.calls[at + 1 :]]
-            self._settle(recipient)
         else:
-            return False
-        self.size -= 1
-        return True
+            self.listening -= 1
+            self.tidy()
 
-    def retire(self) -> None:
-        """Be used no more; move the counts once every due event is handed over."""
-        self.is_retired = True
-        self.settle_when_done()
-
-    def settle_when_done(self) -> None:
-        """Move the counts of a retired route to its functions if no event is due."""
-        if self.is_retired and self.done == self.count:
-            for function in self.functions:
-                self._settle(function)
-
-    def _settle(self, function: Any) -> None:
-        function.counted += self.count - function.routes.pop(self)
+    def tidy(self) -> None:
+        """Remove functions that have left, unless an event is due."""
+        if self.count == self.done:
+            self.functions = [f for f in self.functions if f.status != "cancelled"]
+            self.calls = [function.call for function in self.functions]
 
     def drop(self, event: Event[Any], number: int, why: str) -> None:
         """Drop an event that is due to the first `number` functions."""
-        dropping = self.functions[:number]
         self.done += 1
-        self.settle_when_done()
-        for function in dropping:
-            function._drop_event(event, why)
+        for function in self.functions[:number]:
+            if function.status != "cancelled":
+                function._drop_event(event, why)
 
 
 def _nothing(_: int) -> int:
@@ -143,7 +134,7 @@ class CallQueue:
     """The events that are due to plain functions, in the order of the commits.
 
     Attributes:
-        running: The route whose functions are being called.
+        running: The route whose functions are being called, or None.
     """
 
     def __init__(self, host: BusHost, backlog: int) -> None:
@@ -154,12 +145,10 @@ class CallQueue:
         self._pending: deque[tuple[Event[Any], Any, int]] = deque()
         self.running: Route | None = None
         self._event: tuple[Any, Any, int] = _NO_EVENT
-        self._next = 0
-        self._part: list[Call] = []
-        self._first = 0
+        self._calls: list[Call] = []
+        self._rest: Iterator[Call] = iter(())
         self._look = _MOST_CALLS
-        self._afterwards: list[Callable[[], None]] = []
-        self._at_last: list[Callable[[], None]] = []
+        self._after_event: list[Callable[[], None]] = []
         self._is_scheduled = False
         self._context = contextvars.copy_context()
 
@@ -211,20 +200,19 @@ class CallQueue:
 
     # --- functions are called -----------------------------------------------------
 
-    def afterwards(self, act: Callable[[], None]) -> None:
-        """Change the counts of a subscription once the event in hand is handed over."""
-        self._afterwards.append(act)
+    def position(self) -> int:
+        """Return how many functions were called with the event in hand so far."""
+        return len(self._calls) - self._rest.__length_hint__()  # type: ignore[attr-defined,no-any-return]  # a list's iterator
 
-    def at_last(self, act: Callable[[], None]) -> None:
-        """Call `act` once those counts are right."""
-        self._at_last.append(act)
+    def after_event(self, act: Callable[[], None]) -> None:
+        """Call `act` once the event in hand is handed over."""
+        self._after_event.append(act)
 
     def call_instead(self, route: Route, at: int, call: Call) -> None:
         """Call another function from now on, also with the event in hand."""
         route.calls[at] = call
-        at -= self._first
-        if self.running is route and 0 <= at < len(self._part):
-            self._part[at] = call
+        if self.running is route and at < len(self._calls):
+            self._calls[at] = call
 
     def _drain(self) -> None:
         """Call functions with the events that are due, for one time slice.
@@ -235,8 +223,10 @@ class CallQueue:
         pending, set_activity = self._pending, current_activity.set
         looked, look = self._now(), self._look
         until, left = looked + _SLICE, look
-        (event, route, number), last = self._event, self._next
+        event, route, number = self._event
+        at, calls, rest = 0, self._calls, self._rest
         if number:
+            at = self.position()
             set_activity(event)
         try:
             while True:
@@ -250,56 +240,49 @@ class CallQueue:
                     if not pending:
                         return
                     event, route, number = pending.popleft()
-                    last = 0
                     set_activity(event)
                     if not number:
                         left -= 1
                         route._arrive(event)
                         continue
-                first, last = last, number
-                self.running, calls = route, route.calls
-                if first or not number == len(calls) <= look:
-                    last = min(first + look, number)
-                    calls = calls[first:last]
-                self._part, self._first = calls, first
-                rest: Any = iter(calls)
+                    at = 0
+                    self.running = route
+                    self._calls = calls = route.calls
+                    self._rest = rest = iter(calls)
+                first = at
+                part: Iterable[Call] = rest
+                at = min(at + look, number)
+                if first or at != len(calls):
+                    part = islice(rest, at - first)
                 try:
-                    for call in rest:
+                    for call in part:
                         result = call(event)
                         if result is not None:
                             refuse_awaitable(call, result)
                 except BaseException as error:
-                    last -= rest.__length_hint__()
-                    failed = route.functions[last - 1].failed
-                    self._afterwards.append(partial(failed, event, error))
+                    at = self.position()
+                    route.functions[at - 1].failed(event, error)
                     if isinstance(error, FATAL):
                         raise
-                left -= last - first
-                if last == number:
+                left -= at - first
+                if at == number:
                     number = 0
-                    route.done += 1
-                    if self._afterwards or self._at_last or route.is_retired:
-                        self._end_event(route)
+                    self._end_event(route)
         finally:
-            if last == number > 0:  # the last function has ended the program
+            if at == number > 0:  # the last function has ended the program
                 number = 0
-                route.done += 1
                 self._end_event(route)
             self._event = (event, route, number) if number else _NO_EVENT
-            self._next = last
             self._is_scheduled = False
-            if not number:
-                self.running = None
             if pending or number:
                 self._schedule()
 
     def _end_event(self, route: Route) -> None:
-        """Put the counts right after an event."""
+        route.done += 1
         self.running = None
-        route.settle_when_done()
-        acts, self._afterwards = self._afterwards, []
-        for act in acts:
-            act()
-        acts, self._at_last = self._at_last, []
-        for act in acts:
-            act()
+        if len(route.functions) != route.listening:
+            route.tidy()
+        if self._after_event:
+            acts, self._after_event = self._after_event, []
+            for act in acts:
+                act()

@@ -7,11 +7,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
-from functools import partial
 from typing import Any, Final
 
 from swarm.bus._bus import Bus, HandlerRecipient, Recipient
-from swarm.bus._calls import Call, Route
+from swarm.bus._calls import Call, Route, ignore
 from swarm.bus._contracts import Settled, ended, is_from_outside
 from swarm.bus._dead_letters import DeadLetter
 from swarm.bus._intercepted import intercepted_handler
@@ -33,7 +32,6 @@ class FunctionSubscription(HandlerRecipient):
         handler: The function.
         call: The callable for each event: the handler while active.
         routes: The routes that lead here, each with its count when this was added.
-        counted: Events of routes that do not lead here any more.
     """
 
     _is_function = True
@@ -46,19 +44,17 @@ class FunctionSubscription(HandlerRecipient):
         handler: Callable[[Event[Any]], Any],
         options: HandlerOptions,
     ) -> None:
-        """Call `handler`; ignore its failures, or make dead letters of them."""
         super().__init__(bus, selector, identity, None)
         self.handler = handler
         self.call: Call = intercepted_handler(
             bus.host, self.name, identity, handler, is_async=False
         )
         self.routes: dict[Route, int] = {}
-        self.counted: int = 0
         self._active: Call = self.call
         self._options = options
         self._held: deque[Event[Any]] = deque()
+        self._received = 0  # beside the counts of the routes
         self._dead = 0
-        self._again = 0
         self._own: Route | None = None
 
     def _take(self, event: Event[Any]) -> bool:
@@ -75,28 +71,34 @@ class FunctionSubscription(HandlerRecipient):
     @property
     def stats(self) -> SubscriptionStats:
         """The counts at this moment."""
-        running, received, waiting, in_flight = self.bus.calls.running, 0, 0, 0
-        for route, joined in self.routes.items():
-            received += route.count - joined
-            waiting += route.count - max(route.done, joined)
-            in_flight += running is route and route.done >= joined
-        received += self.counted - self._again
-        held = len(self._held)
+        received, waiting, in_flight = self._counts()
+        buffered = waiting + len(self._held)
+        gone = in_flight + buffered + self._dead + self.dropped
         return SubscriptionStats(
             received=received,
-            processed=received - waiting - held - self._dead - self.dropped,
+            processed=received - gone,
             dead=self._dead,
             dropped=self.dropped,
             in_flight=in_flight,
-            buffered=waiting - in_flight + held,
+            buffered=buffered,
             errors=self.errors,
             lost=self.lost,
         )
 
-    # The counts hold once the event in hand is handed over; until then changes wait.
+    def _counts(self) -> tuple[int, int, int]:
+        """Return how many events have come, wait in the queue, and are in hand."""
+        calls, received, waiting, in_flight = self.bus.calls, self._received, 0, 0
+        for route, joined in self.routes.items():
+            received += route.count - joined
+            waiting += route.count - max(route.done, joined)
+            if calls.running is route and route.done >= joined:
+                ahead = calls.position() - 1 - route.functions.index(self)
+                waiting -= ahead >= 0
+                in_flight += ahead == 0
+        return received, waiting, in_flight
 
     def failed(self, event: Event[Any], error: BaseException) -> None:
-        """Take the exception of the handler; called after the event."""
+        """Take the exception of the handler."""
         self._dead += self.report(event, error, self._options)
         escalate(self.bus.host, error)
 
@@ -105,7 +107,7 @@ class FunctionSubscription(HandlerRecipient):
         self._check()
         if self._dead:
             self._dead -= 1
-            self._again += 1
+            self._received -= 1
         self.bus.calls.put_first(letter.event, self._own_route())
 
     def pause(self) -> Settled:
@@ -119,7 +121,7 @@ class FunctionSubscription(HandlerRecipient):
         self._become("active")
         if self.bus.calls.running in self.routes:
             # The event in hand may still come here, and belongs behind the held ones.
-            self.bus.calls.at_last(self._release)
+            self.bus.calls.after_event(self._release)
         else:
             self._release()
 
@@ -127,16 +129,19 @@ class FunctionSubscription(HandlerRecipient):
         if self._status == "active":
             self._call_from_now_on(self._active)
             while self._held:
-                self._again += 1
+                self._received -= 1
                 self.bus.calls.put_first(self._held.pop(), self._own_route())
 
     def cancel(self) -> Settled:
         """Call the handler no more, not even with events that are due already."""
-        settled = super().cancel()
-        self._call_from_now_on(self._skip)
-        self.dropped += len(self._held)
-        self._held.clear()
-        return settled
+        if self._status != "cancelled":
+            received, waiting, in_flight = self._counts()
+            self.dropped += waiting + len(self._held)
+            self._held.clear()
+            self._call_from_now_on(ignore)
+            self._received = received
+            self.routes.clear()
+        return super().cancel()
 
     def _call_from_now_on(self, call: Call) -> None:
         """Call `call` instead of the handler, also with the event in hand."""
@@ -145,24 +150,13 @@ class FunctionSubscription(HandlerRecipient):
             self.bus.calls.call_instead(route, route.functions.index(self), call)
 
     def _hold(self, event: Event[Any]) -> None:
-        self.bus.calls.afterwards(partial(self._keep, event))
-
-    def _keep(self, event: Event[Any]) -> None:
         buffer = self._options.buffer
-        if self._status == "cancelled":
-            self.dropped += 1
-        elif len(self._held) < buffer:
+        if len(self._held) < buffer:
             self._held.append(event)
         else:
             self._drop_event(
                 event, f"more than {buffer} waited (buffer) while it paused"
             )
-
-    def _skip(self, _: Event[Any]) -> None:
-        self.bus.calls.afterwards(self._count_dropped)
-
-    def _count_dropped(self) -> None:
-        self.dropped += 1
 
 
 class CoroutineSubscription(HandlerRecipient):
