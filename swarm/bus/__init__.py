@@ -132,6 +132,7 @@ from swarm.bus._bus import Bus, Recipient
 from swarm.bus._contracts import Also, BusHost, Subscription, SubscriptionScope
 from swarm.bus._dead_letters import DeadLetter, ErrorInfo, WrittenEvent
 from swarm.bus._events import Events, keep_active_agents, record_completed_tasks
+from swarm.bus._failures import DeadLetters
 from swarm.bus._functions import PostingRecipient
 from swarm.bus._history import Page, events_of
 from swarm.bus._patterns import EventPattern, Selector, marked, may_see, on, select
@@ -145,7 +146,6 @@ from swarm.bus._records import (
     Receipt,
     SubscriptionStats,
 )
-from swarm.bus._requeue import DeadLetters
 from swarm.bus._runs import Attempt
 from swarm.bus._streams import EventStream
 

@@ -74,7 +74,6 @@ class Recipient(ABC):
     def __init__(
         self, bus: "Bus", selector: Selector, identity: AgentIdentity, name: str | None
     ) -> None:
-        """Belong to `bus`, which offers no event before `Bus.add`."""
         self.bus = bus
         self.selector = selector
         self.identity = identity
@@ -118,7 +117,7 @@ class Recipient(ABC):
 
     def _take_deep(self, event: Event[Any]) -> bool:
         """Take in a matching event of an event loop (E19): count it as not made."""
-        self.bus.guard.cut(self.name, event)
+        self.bus.omit(self.name, event)
         return False
 
     def _offer(self, event: Event[Any]) -> bool:
@@ -218,7 +217,6 @@ class HandlerRecipient(Recipient, Subscription):
     def __init__(
         self, bus: "Bus", selector: Selector, identity: AgentIdentity, name: str | None
     ) -> None:
-        """Belong to `bus`."""
         super().__init__(bus, selector, identity, name)
         self._watchers: list[asyncio.Future[None]] = []
 
@@ -265,34 +263,6 @@ class HandlerRecipient(Recipient, Subscription):
                 watcher.set_result(None)
 
 
-class CausationGuard:
-    """The end of event loops: handlers that publish in a circle (E19).
-
-    Attributes:
-        omitted: The deliveries that were not made because of it.
-    """
-
-    def __init__(self, limit: int, failures: FailureSink) -> None:
-        """Assume a loop when more than `limit` events led one to the next."""
-        self.omitted: Doubling = Doubling()
-        self._limit = limit
-        self._failures = failures
-
-    def error(self) -> LimitExceeded:
-        """Return the error that says so."""
-        return LimitExceeded(
-            f"more than {self._limit} events led to this one, one to the next "
-            "(BusOptions.depth): handlers seem to publish in a circle"
-        )
-
-    def cut(self, name: str, event: Event[Any]) -> None:
-        """Count a delivery that is not made; alert each time the count has doubled."""
-        if self.omitted.add():
-            error = self.error()
-            error.add_note(f"{self.omitted.count} deliveries were not made so far")
-            self._failures.complain(name, event, error, "event-loop")
-
-
 class Bus:
     """All recipients of one swarm's events.
 
@@ -300,7 +270,7 @@ class Bus:
         host: The system around it.
         options: The bounds.
         failures: The receiver of failures.
-        guard: The end of event loops.
+        omitted: The deliveries that were not made because an event loop would go on.
         history: The events of the log.
         calls: The events that are due to plain functions.
         holds: What the log keeps for named subscriptions.
@@ -312,11 +282,10 @@ class Bus:
     """
 
     def __init__(self, host: BusHost, options: BusOptions) -> None:
-        """Begin without recipients."""
         self.host: BusHost = host
         self.options: BusOptions = options
         self.failures: FailureSink = FailureSink(host, options)
-        self.guard: CausationGuard = CausationGuard(options.depth, self.failures)
+        self.omitted: Doubling = Doubling()
         self.history: EventHistory = EventHistory(host.tail, host.clock, options)
         self.calls: CallQueue = CallQueue(host, options.inline_backlog)
         self.holds: OffsetHolds = OffsetHolds(host.tail, self.failures.complain)
@@ -410,7 +379,9 @@ class Bus:
             return
         routes, due = self.routes, 0
         announced = commit.announced
-        events = () if announced and not self._is_wanted(announced) else commit.events
+        events = commit._events  # `commit.events`, unless they are still to be made
+        if announced and self._is_wanted(announced):
+            events = commit.events
         for index, payload in enumerate(events):
             cls = payload.__class__
             route = routes.get(cls) or self.route(cls)
@@ -454,6 +425,20 @@ class Bus:
                 elif recipient._may_see(event) and recipient.selector.fits(event):
                     recipient._take_deep(event)
 
+    def loop_error(self) -> LimitExceeded:
+        """Return the error that ends an event loop: handlers publish in a circle."""
+        return LimitExceeded(
+            f"more than {self.options.depth} events led to this one, one to the next "
+            "(BusOptions.depth): handlers seem to publish in a circle"
+        )
+
+    def omit(self, name: str, event: Event[Any]) -> None:
+        """Count a delivery that is not made; alert each time the count has doubled."""
+        if self.omitted.add():
+            error = self.loop_error()
+            error.add_note(f"{self.omitted.count} deliveries were not made so far")
+            self.failures.complain(name, event, error, "event-loop")
+
     # --- life -----------------------------------------------------------------------
 
     def _handlers(self) -> Iterator[HandlerRecipient]:
@@ -475,7 +460,7 @@ class Bus:
             lines.append(f"dead letters pruned: {failures.forgotten}")
         if failures.silent:
             lines.append(f"failures without an alert: {failures.silent}")
-        if omitted := self.guard.omitted.count:
+        if omitted := self.omitted.count:
             lines.append(f"event loops: {omitted} deliveries were not made")
         return lines
 

@@ -138,7 +138,6 @@ class CallQueue:
     """
 
     def __init__(self, host: BusHost, backlog: int) -> None:
-        """Hold at most `backlog` events; the oldest are dropped."""
         self._host = host
         self._backlog = backlog
         self._now: Callable[[], float] = host.clock.monotonic

@@ -50,7 +50,6 @@ class QueuedEvent:
     def __init__(
         self, event: Event[Any], since: float, letter: Path | None = None
     ) -> None:
-        """Take in an event at the time `since`."""
         self.event: Event[Any] = event
         self.since: float = since
         self.letter: Path | None = letter
@@ -73,7 +72,6 @@ class PartitionQueue:
     __slots__ = ("items", "key", "not_before", "runs", "ticket")
 
     def __init__(self, key: Hashable) -> None:
-        """Begin empty."""
         self.key: Hashable = key
         self.items: deque[QueuedEvent] = deque()
         self.not_before: float = 0.0
@@ -95,7 +93,6 @@ class HandlerRun:
     def __init__(
         self, items: list[QueuedEvent], queue: PartitionQueue, deadline: float | None
     ) -> None:
-        """Hand `items` over."""
         self.items: list[QueuedEvent] = items
         self.queue: PartitionQueue = queue
         self.deadline: float | None = deadline
@@ -112,7 +109,6 @@ class DeliveryQueue:
     """The events of one subscription: each is in exactly one place (E17)."""
 
     def __init__(self, options: HandlerOptions) -> None:
-        """Begin empty."""
         self._options = options
         self._queues: dict[Hashable, PartitionQueue] = {}
         self._ready: deque[tuple[int, PartitionQueue]] = deque()
@@ -147,9 +143,9 @@ class DeliveryQueue:
         queue.items.append(item)
         full = 1 if options.batch is None else options.batch.size
         if not queue.runs and (len(queue.items) == full or not queue.ticket):
-            self._schedule(queue, now)
+            self.schedule(queue, now)
 
-    def _schedule(self, queue: PartitionQueue, now: float) -> None:
+    def schedule(self, queue: PartitionQueue, now: float) -> None:
         """Make the head of a queue due, once it may run and its batch is complete."""
         at, batch = queue.not_before, self._options.batch
         head = queue.items[0]
@@ -168,18 +164,7 @@ class DeliveryQueue:
             self._hurries = True
             for _, ticket, queue in sorted(self._later, key=itemgetter(0, 1)):
                 if ticket == queue.ticket:
-                    self._schedule(queue, now)
-
-    def postpone(self, run: HandlerRun, now: float, seconds: float) -> None:
-        """Take back a live run as if it had not begun; it is due again later (E14)."""
-        run.queue.not_before = now + seconds
-        self.returned(run, now)
-
-    def expedite(self, queue: PartitionQueue, now: float) -> None:
-        """Make the head of a queue due at once."""
-        if queue.items and not queue.runs:
-            queue.not_before = 0.0
-            self._schedule(queue, now)
+                    self.schedule(queue, now)
 
     # --- events go out ------------------------------------------------------------
 
@@ -311,7 +296,7 @@ class DeliveryQueue:
         self.in_flight -= len(run.items)
         self.buffered += len(run.items) - gone
         if queue.items:
-            self._schedule(queue, now)
+            self.schedule(queue, now)
         else:
             del self._queues[queue.key]
 

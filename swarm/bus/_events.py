@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar, overload
 
 from swarm.bus._bus import Bus, Recipient
 from swarm.bus._contracts import Subscription, SubscriptionScope
+from swarm.bus._failures import DeadLetters
 from swarm.bus._history import Page, query
 from swarm.bus._patterns import EventPattern, OtherPattern, Where, may_see, select
 from swarm.bus._publisher import Publisher, Publishing
@@ -19,7 +20,6 @@ from swarm.bus._records import (
     complete_options,
     requires,
 )
-from swarm.bus._requeue import DeadLetters
 from swarm.bus._start import HandlerStart, forget
 from swarm.bus._streams import EventStream
 from swarm.model import (
@@ -55,7 +55,6 @@ class Events(Publishing, Displayable):
         identity: AgentIdentity,
         scope: SubscriptionScope | None = None,
     ) -> None:
-        """Act as `identity`; subscriptions end with `scope`."""
         super().__init__(publisher, bus, identity)
         self._scope = scope
 
@@ -200,8 +199,8 @@ class Events(Publishing, Displayable):
             max_retries: The number of retries of an event.
             backoff: The pauses before them.
             ack_wait: Seconds after which an attempt without a sign has failed, and is
-                cancelled. If it has not ended after as many again, it is left behind,
-                with an alert, and others go on beside it; `max_in_flight` at most.
+                cancelled. A handler that ignores its cancellation keeps its place, and
+                the next attempt waits, until it ends.
             max_in_flight: The number of handlers that run at a time when not ordered.
             buffer: The number of events that wait, at least a whole batch. Further
                 events are dropped (at-most-once), with an alert each time that the loss

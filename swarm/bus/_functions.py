@@ -13,10 +13,10 @@ from swarm.bus._bus import Bus, HandlerRecipient, Recipient
 from swarm.bus._calls import Call, Route, ignore
 from swarm.bus._contracts import Settled, ended, is_from_outside
 from swarm.bus._dead_letters import DeadLetter
-from swarm.bus._intercepted import intercepted_handler
+from swarm.bus._handlers import differs, finish, steps
 from swarm.bus._patterns import Selector
 from swarm.bus._records import HandlerOptions, SubscriptionStats
-from swarm.bus._runs import differs, escalate, finish, steps
+from swarm.bus._runs import escalate, intercepted_handler
 from swarm.errors import Closed, MailboxFull
 from swarm.model import AgentIdentity, Event
 from swarm.ports import current_activity, one_loop_turn
@@ -135,7 +135,7 @@ class FunctionSubscription(HandlerRecipient):
     def cancel(self) -> Settled:
         """Call the handler no more, not even with events that are due already."""
         if self._status != "cancelled":
-            received, waiting, in_flight = self._counts()
+            received, waiting, _ = self._counts()
             self.dropped += waiting + len(self._held)
             self._held.clear()
             self._call_from_now_on(ignore)
@@ -174,7 +174,6 @@ class CoroutineSubscription(HandlerRecipient):
         handler: Callable[[Event[Any]], Any],
         options: HandlerOptions,
     ) -> None:
-        """Run `handler`; ignore its failures, or make dead letters of them."""
         super().__init__(bus, selector, identity, None)
         self.handler = handler
         self._call = intercepted_handler(

@@ -1,33 +1,41 @@
-"""Handlers that retry, batch, share or remember: each runs in tasks of the swarm."""
+"""Handlers that retry, batch, share or remember: each runs in tasks of the swarm.
+
+Events wait in a `DeliveryQueue` of `buffer` events. When it is full, an at-most-once
+subscription drops; the others leave events in the log, and read them as there is room.
+"""
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextvars import Context, copy_context
 from functools import partial
+from types import coroutine
 from typing import Any, Final
 
-from swarm.bus._bus import ANONYMOUS, Bus
-from swarm.bus._contracts import (
-    FATAL,
-    Settled,
-    Subscription,
-    ended,
-    failure_of,
-    is_from_outside,
-)
-from swarm.bus._delivery_rules import Fate, HandlerRun, Outcome
+from swarm.bus._bus import Bus
+from swarm.bus._contracts import FATAL, Settled, ended, failure_of, is_from_outside
+from swarm.bus._delivery_rules import Fate, HandlerRun, QueuedEvent
 from swarm.bus._intake import Intake
 from swarm.bus._offsets import SAVE_AFTER
 from swarm.bus._patterns import Selector
 from swarm.bus._records import (
     Handler,
     HandlerOptions,
-    SubscriptionStats,
-    SubscriptionStatus,
+    is_async,
+    refuse_awaitable,
+    requires,
 )
-from swarm.bus._runs import Member, activity_of, escalate, hand_over
-from swarm.errors import AckTimeout, Closed
-from swarm.model import AgentIdentity
+from swarm.bus._runs import (
+    Attempt,
+    activity_of,
+    at_most_once,
+    escalate,
+    exactly_once,
+    intercepted_run,
+    results_of,
+)
+from swarm.errors import AckTimeout
+from swarm.model import AgentIdentity, Event
 from swarm.ports import Timer, current_activity, one_loop_turn
 
 _TURN: Final = 64
@@ -37,8 +45,106 @@ _SAVE_DELAY: Final = 0.05
 """Seconds after which the position of handled events is written down."""
 
 
+# --- contexts -------------------------------------------------------------------------
+
+
+def steps(context: Context, running: Any) -> Generator[Any, Any, Any]:
+    """Run a coroutine in a context, step by step; await the steps with `finish`.
+
+    The variables that it sets are its own. `current_task`, time-outs and task groups in
+    it see the task that awaits.
+    """
+    step, given = running.send, None
+    while True:
+        try:
+            waits_for = context.run(step, given)
+        except StopIteration as stop:
+            return stop.value
+        try:
+            step, given = running.send, (yield waits_for)
+        except BaseException as error:  # noqa: BLE001  # thrown into the coroutine
+            step, given = running.throw, error
+
+
+@coroutine
+def finish(rest: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """Run the steps of a coroutine, and return its result."""
+    return (yield from rest)
+
+
+def differs(before: Context) -> bool:
+    """Return whether context variables have changed since a copy was made."""
+    try:
+        return copy_context() != before
+    except Exception:  # noqa: BLE001  # comparing values of the user
+        return True
+
+
+async def call_in_context(
+    handler: Callable[..., Any], is_coroutine: bool, *arguments: Any
+) -> Any:
+    """Call a plain or async handler in a copy of this context; return its result."""
+    context = copy_context()
+    result = context.run(handler, *arguments)
+    if is_coroutine:
+        return await finish(steps(context, result))
+    if result is not None:
+        refuse_awaitable(handler, result)
+    return result
+
+
+class Member:
+    """One handler of a subscription, alone or as a member of a group.
+
+    Attributes:
+        handler: The function.
+        identity: The identity that subscribed; its transactions act as this.
+        is_async: Whether the handler is an `async def`.
+        wants_attempt: Whether the handler takes an `Attempt` as well.
+        is_paused: Whether it takes no further events.
+        tasks: Its workers.
+        running: The current runs, with their tasks.
+    """
+
+    def __init__(
+        self, handler: Handler, identity: AgentIdentity, arguments: int
+    ) -> None:
+        self.handler = handler
+        self.identity = identity
+        self.is_async: bool = is_async(handler)
+        self.wants_attempt: bool = requires(handler, arguments + 1)
+        self.is_paused: bool = False
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.running: dict[HandlerRun, asyncio.Task[Any]] = {}
+        self._idle: deque[asyncio.Future[None]] = deque()
+
+    async def park(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait for `wake_one`."""
+        waiter = loop.create_future()
+        self._idle.append(waiter)
+        await waiter
+
+    def wake_one(self) -> bool:
+        """Wake a worker that waits; return whether there was one."""
+        while self._idle:
+            waiter = self._idle.popleft()
+            if not waiter.done():  # else its worker was cancelled
+                waiter.set_result(None)
+                return True
+        return False
+
+    def wake_all(self) -> None:
+        """Wake every worker that waits."""
+        while self.wake_one():
+            pass
+
+
 class HandlerSubscription(Intake):
-    """A handler, or a group of handlers that share the events."""
+    """A handler, or a group of handlers that share the events.
+
+    Attributes:
+        begun: Set once it has begun, or could not.
+    """
 
     def __init__(
         self,
@@ -48,20 +154,60 @@ class HandlerSubscription(Intake):
         name: str | None,
         options: HandlerOptions,
     ) -> None:
-        """Begin without a handler; see `join`."""
         super().__init__(bus, selector, identity, name, options)
         self.begun: asyncio.Event = asyncio.Event()
-        """Set once it has begun, or could not."""
         self._members: deque[Member] = deque()
         self._timer: Timer | None = None
         self._timer_at: float | None = None
         self._save_timer: asyncio.TimerHandle | None = None
         self._is_saving = False
-        self._ending: dict[HandlerRun, Timer] = {}
         self._end: asyncio.Task[Any] | None = None
         self._has_ended_program = False
 
-    # --- members ------------------------------------------------------------------
+    # --- events come in -----------------------------------------------------------
+
+    def _take(self, event: Event[Any]) -> bool:
+        """Take in an event, or leave it in the log for later."""
+        if self._feed is not None:
+            return True
+        if self.queue.buffered < self.options.buffer:
+            self._append(self._note(event))
+        elif self.options.delivery == "at-most-once":
+            self._received += 1
+            buffer = self.options.buffer
+            self._drop_event(
+                event, f"more than {buffer} waited (buffer) for the handler"
+            )
+        else:
+            self._leave(event)
+        return True
+
+    def _note(self, event: Event[Any]) -> QueuedEvent:
+        """Count an event as taken in."""
+        self._seen = place = event.place
+        self._received += 1
+        if self.offsets is not None:
+            self.offsets.took(place)
+        return QueuedEvent(event, self.now())
+
+    def _append(self, item: QueuedEvent) -> None:
+        partition = self.options.partition
+        try:
+            key = None if partition is None else partition(item.event)
+            self.queue.add(item, key, item.since)
+        except FATAL:
+            raise
+        except BaseException as error:  # noqa: BLE001  # kept with the event
+            self.errors += 1
+            self._give_up(item, error)
+            return
+        self.wake()
+
+    # --- members and their workers --------------------------------------------------
+
+    # Events that are due are taken by a worker that is awake, or by the workers at
+    # work once they are done. Events that will be due later are taken at the timer.
+    # Time passes between two looks at the clock, so neither relies on the other.
 
     def join(self, handler: Handler, identity: AgentIdentity) -> Member:
         """Add a handler."""
@@ -78,23 +224,12 @@ class HandlerSubscription(Intake):
             return self.cancel()
         if member in self._members:
             self._members.remove(member)
-        tasks = member.tasks | member.stuck
+        tasks = set(member.tasks)
         for task in tasks:
             if task is not asyncio.current_task():
                 task.cancel()
         member.wake_all()
         return Settled(lambda: ended(tasks))
-
-    @property
-    def members(self) -> tuple[Member, ...]:
-        """The handlers."""
-        return tuple(self._members)
-
-    # --- workers --------------------------------------------------------------------
-
-    # Events that are due are taken by a worker that is awake, or by the workers at
-    # work once they are done. Events that will be due later are taken at the timer.
-    # Time passes between two looks at the clock, so neither relies on the other.
 
     def wake(self) -> None:
         """Wake a worker if an event is due, and set the timer for the next one."""
@@ -121,9 +256,8 @@ class HandlerSubscription(Intake):
 
     def _task_ended(self, member: Member, task: "asyncio.Task[Any]") -> None:
         """Wake others when a task is over; it may have been cancelled unbegun."""
-        if task in member.tasks or task in member.stuck:
-            member.tasks.discard(task)
-            member.stuck.discard(task)
+        member.tasks.discard(task)
+        if self._status != "cancelled":
             self._refill()
             self.wake()
 
@@ -133,7 +267,7 @@ class HandlerSubscription(Intake):
         assert task is not None  # it is this one
         left = _TURN
         try:
-            while self._is_wanted(member, task):
+            while self._status != "cancelled" and member in self._members:
                 free = self._status == "active" and not member.is_paused
                 run = self.queue.take(self.now()) if free else None
                 if run is None:
@@ -145,13 +279,10 @@ class HandlerSubscription(Intake):
                     self._refill()
                 self.wake()
                 member.running[run] = task
-                current_activity.set(activity_of([item.event for item in run.items]))
                 try:
                     await self._run(member, run)
                 finally:
                     del member.running[run]
-                    if self._ending and run in self._ending:
-                        self._ending.pop(run).cancel()
                     if self._watchers:
                         self.notify()
                 left -= 1
@@ -160,21 +291,14 @@ class HandlerSubscription(Intake):
                     await one_loop_turn()
         except asyncio.CancelledError:
             # The handler took too long, or is not wanted any more. In the first case
-            # `wake` starts another worker; in the second the canceller waits.
+            # another worker is started; in the second the canceller waits.
             pass
-        finally:
-            self._task_ended(member, task)
-
-    def _is_wanted(self, member: Member, task: "asyncio.Task[Any]") -> bool:
-        return (
-            self._status != "cancelled"
-            and member in self._members
-            and task in member.tasks  # and not among the stuck ones
-        )
 
     async def _run(self, member: Member, run: HandlerRun) -> None:
         """Call the handler once and note the outcome."""
-        queue = self.queue
+        queue, offsets, items = self.queue, self.offsets, run.items
+        event = items[0].event
+        current_activity.set(event if len(items) == 1 else activity_of(run))
         try:
             results = await self.hand_over(member, run)
         except BaseException as error:
@@ -182,7 +306,7 @@ class HandlerSubscription(Intake):
                 if queue.is_live(run):
                     queue.returned(run, self.now())
                 raise
-            self._failed(run, [failure_of(error)] * len(run.items))
+            self._failed(run, [failure_of(error)] * len(items))
             if escalate(self.bus.host, error):
                 self._has_ended_program = isinstance(error, FATAL)
                 raise
@@ -193,11 +317,11 @@ class HandlerSubscription(Intake):
                 self._failed(run, results)
             else:
                 queue.done(run, self.now())
-                if self.offsets is not None:
-                    self.offsets.finished(run.items)
-        if self.offsets is not None and self.offsets.unsaved:
-            if self.offsets.unsaved >= SAVE_AFTER:
-                await self.offsets.save()
+                if offsets is not None:
+                    offsets.finished(items)
+        if offsets is not None and offsets.unsaved:
+            if offsets.unsaved >= SAVE_AFTER:
+                await offsets.save()
             elif self._save_timer is None:
                 later = self.bus.host.loop.call_later
                 self._save_timer = later(_SAVE_DELAY, self._save_in_time)
@@ -205,8 +329,48 @@ class HandlerSubscription(Intake):
     async def hand_over(
         self, member: Member, run: HandlerRun
     ) -> Sequence[BaseException | None] | None:
-        """Call the handler; see `hand_over`."""
-        return await hand_over(self, member, run)
+        """Call the handler; return the outcome of each event, None: it is noted.
+
+        Raises:
+            Exception: The handler's, or why the run has no effect.
+        """
+        if self.options.delivery == "at-least-once":
+            return await self.call(member, run)
+        if self.options.delivery == "at-most-once":
+            return await at_most_once(self, member, run)
+        return await exactly_once(self, member, run)
+
+    async def call(
+        self, member: Member, run: HandlerRun, *more: Any
+    ) -> Sequence[BaseException | None]:
+        """Call the handler with the events of a run; return the outcome of each."""
+        items = run.items
+        batch = None if self.options.batch is None else [item.event for item in items]
+        if member.wants_attempt:
+            more = (*more, Attempt(self.name, run, self.extend))
+        interceptors = self.bus.host.interceptors
+        if interceptors is not None and interceptors.handle is not None:
+            result = await intercepted_run(
+                interceptors.handle,
+                self.name,
+                member.identity,
+                batch or [items[0].event],
+                items[0].tries,
+                lambda events: call_in_context(
+                    member.handler,
+                    member.is_async,
+                    events[0] if batch is None else list(events),
+                    *more,
+                ),
+            )
+        else:
+            subject = items[0].event if batch is None else batch
+            result = await call_in_context(
+                member.handler, member.is_async, subject, *more
+            )
+        if batch is None or result is None:
+            return [None] * len(items)
+        return results_of(result, len(items))
 
     def _failed(self, run: HandlerRun, results: Sequence[BaseException | None]) -> None:
         """Note the failures of a run, and report each."""
@@ -214,7 +378,7 @@ class HandlerSubscription(Intake):
         if not queue.is_live(run):
             return
         chance = partial(self.bus.host.entropy.jitter, 0.0, 1.0)
-        outcomes: list[Outcome] = queue.failed(run, results, self.now(), chance)
+        outcomes = queue.failed(run, results, self.now(), chance)
         if self.offsets is not None:
             dead = {item for item, _, fate in outcomes if fate is Fate.DEAD}
             left = dead.union(run.queue.items)
@@ -266,31 +430,7 @@ class HandlerSubscription(Intake):
                 task = member.running.get(run)
                 if task is not None:
                     task.cancel()
-                    self._ending[run] = self.bus.host.clock.call_at(
-                        self.now() + (self.options.ack_wait or 0.0),
-                        partial(self._leave_behind, member, run, task),
-                    )
         self.wake()
-
-    def _leave_behind(
-        self, member: Member, run: HandlerRun, task: "asyncio.Task[Any]"
-    ) -> None:
-        """Go on beside a handler that has not ended although it was cancelled."""
-        del self._ending[run]
-        if (
-            self._is_wanted(member, task)
-            and len(member.stuck) < self.options.max_in_flight
-        ):
-            member.tasks.discard(task)
-            member.stuck.add(task)
-            error = AckTimeout(
-                f"a handler of '{self.name}' goes on although it was cancelled "
-                f"{self.options.ack_wait} s ago (ack_wait); its event is given to "
-                "another attempt beside it"
-            )
-            event = run.items[0].event
-            self.bus.failures.complain(self.name, event, error, "handler-stuck")
-            self.wake()
 
     def save_position(self) -> None:
         """Write the position down soon, in a task."""
@@ -337,7 +477,7 @@ class HandlerSubscription(Intake):
                 if self._feed is None or self._seen[0] > revision:
                     return
                 self._refill()
-                if not self.queue.buffered and not self.reads_on:
+                if not self.queue.buffered and not self._reads_on():
                     continue
             await self.change()
 
@@ -349,7 +489,7 @@ class HandlerSubscription(Intake):
     def is_busy(self, until: float) -> bool:
         """Return whether a handler runs, or could before `until`."""
         queue = self.queue
-        if queue.in_flight or self.reads_on:
+        if queue.in_flight or self._reads_on():
             return True
         if self._status != "active" or all(m.is_paused for m in self._members):
             return False
@@ -367,16 +507,13 @@ class HandlerSubscription(Intake):
 
     def cancel(self) -> Settled:
         """Handle nothing more: runs are cancelled, waiting events are dropped."""
-        tasks = {task for m in self._members for task in m.tasks | m.stuck}
+        tasks = {task for m in self._members for task in m.tasks}
         if self._status != "cancelled":
             self._seen = self.seen()
             super().cancel()
             self._set_timer()
             if self._save_timer is not None:
                 self._save_timer.cancel()
-            if self._feed is not None:
-                self._feed.close()
-                self._feed = None
             for task in tasks:
                 if task is not asyncio.current_task():
                     task.cancel()
@@ -398,9 +535,9 @@ class HandlerSubscription(Intake):
 
     def end(self) -> Settled:
         """Cancel it because its holder has ended; a handler that runs this ends too."""
-        settled = self.cancel()
-        for member in self._members:
-            member.cancel_here()
+        settled, task = self.cancel(), asyncio.current_task()
+        if task is not None and any(task in member.tasks for member in self._members):
+            task.cancel()
         return settled
 
     async def _wind_up(self, tasks: "set[asyncio.Task[Any]]") -> None:
@@ -410,78 +547,3 @@ class HandlerSubscription(Intake):
             await self.offsets.save()
         self.dropped += self.queue.clear()
         self.notify()
-
-
-# --- groups ---------------------------------------------------------------------------
-
-
-def group_name(group: str) -> str:
-    """Return the name of the subscription of a group that was given none."""
-    return f"group:{group}"
-
-
-def is_generated(name: str) -> bool:
-    """Return whether a name looks like a generated one; no subscription may take it."""
-    return name.startswith((group_name(""), ANONYMOUS))
-
-
-class GroupMember(Subscription):
-    """One handler of a group that shares the events of a subscription."""
-
-    def __init__(self, subscription: HandlerSubscription, member: Member) -> None:
-        """Be `member` of `subscription`."""
-        self.id = subscription.bus.new_id()
-        self.name = subscription.name
-        self.identity = member.identity
-        self._subscription = subscription
-        self._member = member
-        self._status: SubscriptionStatus = "active"
-
-    def __repr__(self) -> str:
-        return f"<GroupMember of '{self.name}': {self.status}>"
-
-    @property
-    def pattern(self) -> str:
-        """The pattern as text."""
-        return self._subscription.pattern
-
-    @property
-    def status(self) -> SubscriptionStatus:
-        """The status of this member: "active", "paused" or "cancelled"."""
-        is_over = self._subscription.status == "cancelled"
-        return "cancelled" if is_over else self._status
-
-    @property
-    def stats(self) -> SubscriptionStats:
-        """The counts of the whole group."""
-        return self._subscription.stats
-
-    def pause(self) -> Settled:
-        """Give this member no more events; the others go on."""
-        self._become("paused")
-        self._member.is_paused = True
-        self._subscription.wake()
-        return Settled(lambda: self._subscription.until_free(self._member))
-
-    def resume(self) -> None:
-        """Give this member events again."""
-        self._become("active")
-        self._member.is_paused = False
-        self._member.wake_all()
-        self._subscription.wake()
-
-    def cancel(self) -> Settled:
-        """Leave the group; the events of current runs go to the others."""
-        self._status = "cancelled"
-        return self._subscription.leave(self._member)
-
-    def end(self) -> Settled:
-        """Leave the group because the holder has ended."""
-        settled = self.cancel()
-        self._member.cancel_here()
-        return settled
-
-    def _become(self, status: SubscriptionStatus) -> None:
-        if self.status == "cancelled":
-            raise Closed(f"this member of group '{self.name}' was cancelled")
-        self._status = status

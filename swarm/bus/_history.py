@@ -3,7 +3,6 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Generator, Iterator
 from datetime import datetime
-from functools import partial
 from operator import attrgetter
 from typing import Any, Final
 
@@ -70,7 +69,6 @@ class EventHistory:
     """
 
     def __init__(self, tail: Tail, clock: Clock, options: BusOptions) -> None:
-        """Begin empty, with the whole log unread."""
         self.compacted: int = 0
         self.moved: int = 0
         self._tail = tail
@@ -247,23 +245,10 @@ def _microseconds(time: datetime | int | None) -> int | None:
 class LogFeed:
     """The log as the buffer of a subscription that is behind, up to the newest event.
 
-    Everything here is synchronous, so between the last event of the feed and the first
-    live one there is neither a gap nor a duplicate (H4).
-
     Attributes:
         is_at_end: Whether the log was read to its end.
         is_waiting: Whether reading goes on in the loop's next turn.
     """
-
-    __slots__ = (
-        "_after",
-        "_due",
-        "_left",
-        "_reader",
-        "_until",
-        "is_at_end",
-        "is_waiting",
-    )
 
     def __init__(self, tail: Tail, after: Place, *, replayed_until: int = 0) -> None:
         """Read the events later than the place `after`.
@@ -284,43 +269,17 @@ class LogFeed:
         self.is_at_end: bool = False
         self.is_waiting: bool = False
 
-    def fill(
-        self,
-        has_room: Callable[[], bool],
-        wants: Callable[[Event[Any]], bool],
-        take: Callable[[Event[Any]], object],
-        soon: Callable[[Callable[[], object]], object],
-        go_on: Callable[[], object],
-    ) -> None:
-        """Give wanted events to `take` while there is room, for one turn of the loop.
+    def begin_turn(self) -> None:
+        """Read on, in another turn of the loop."""
+        self.is_waiting = False
+        self._left = _TURN
 
-        Args:
-            has_room: Whether `take` takes another event.
-            wants: Whether an event is wanted.
-            take: Takes an event.
-            soon: Calls a function in the loop's next turn, as `call_soon` does.
-            go_on: Called then, if there is more to read.
+    def next(self, wants: Callable[[Event[Any]], bool]) -> Event[Any] | None:
+        """Return the next wanted event; None: at the end, or enough for this turn.
 
         Raises:
             Lagged: Events left the log unread; `skip` goes on after them.
         """
-        while has_room():
-            event = self._next(wants)
-            if event is not None:
-                take(event)
-                continue
-            if not self.is_at_end and not self.is_waiting:
-                self.is_waiting = True
-                soon(partial(self._begin_turn, go_on))
-            return
-
-    def _begin_turn(self, go_on: Callable[[], object]) -> None:
-        self.is_waiting = False
-        self._left = _TURN
-        go_on()
-
-    def _next(self, wants: Callable[[Event[Any]], bool]) -> Event[Any] | None:
-        """Return the next wanted event; None: at the end, or enough for this turn."""
         while True:
             while self._due:
                 event = self._due.pop()

@@ -1,26 +1,94 @@
-"""Take events in for handlers that retry, batch or share: live, from the log, again.
-
-The queue holds `buffer` events. When it is full, an at-most-once subscription drops;
-the others leave events in the log, and read them from there as there is room.
-"""
+"""Subscriptions that leave events in the log, and read them from there later."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from swarm.bus._bus import Bus, HandlerRecipient
-from swarm.bus._contracts import FATAL
+from swarm.bus._bus import Bus, HandlerRecipient, Recipient
+from swarm.bus._contracts import Settled
 from swarm.bus._dead_letters import DeadLetter
-from swarm.bus._delivery_rules import DeliveryQueue, QueuedEvent
+from swarm.bus._delivery_rules import DeliveryQueue, HandlerRun, QueuedEvent
 from swarm.bus._history import LogFeed, events_of, just_before
 from swarm.bus._offsets import OffsetCommitter, Place
 from swarm.bus._patterns import Selector
 from swarm.bus._records import HandlerOptions, SubscriptionStats
 from swarm.errors import Lagged
-from swarm.model import AgentIdentity, Commit, Event, Path
+from swarm.model import AgentIdentity, Commit, Event
 
 
-class Intake(HandlerRecipient):
+class LogRecipient(Recipient):
+    """A recipient that leaves events in the log while it has no room for them.
+
+    All of it is synchronous, so between the last event that is read from the log and
+    the first live one there is neither a gap nor a duplicate (H4).
+    """
+
+    def __init__(
+        self, bus: Bus, selector: Selector, identity: AgentIdentity, name: str | None
+    ) -> None:
+        super().__init__(bus, selector, identity, name)
+        self._feed: LogFeed | None = None
+        self._read_to = 0  # the revision up to which the log was read
+
+    @abstractmethod
+    def _has_room(self) -> bool:
+        """Return whether another event of the log can be taken in."""
+
+    @abstractmethod
+    def _take_read(self, event: Event[Any]) -> None:
+        """Take in a matching event of the log."""
+
+    @abstractmethod
+    def _fell_behind(self, error: Lagged, lost: int) -> None:
+        """Note that so many commits have left the log unread."""
+
+    def _leave(self, event: Event[Any]) -> None:
+        """Leave an event and those after it in the log for later."""
+        self._feed = LogFeed(self.bus.host.tail, just_before(event))
+
+    def _arrive(self, event: Event[Any]) -> None:
+        """Take in an event after its commit, unless it was read from the log."""
+        if event.seq > self._read_to:
+            super()._arrive(event)
+
+    def _refill(self) -> None:
+        """Read events from the log while there is room, for one turn of the loop."""
+        host = self.bus.host
+        while (feed := self._feed) is not None and self._has_room():
+            try:
+                event = feed.next(self._wants)
+            except Lagged as error:
+                self._fell_behind(error, feed.skip(host.tail))
+                continue
+            if event is not None:
+                self._take_read(event)
+            elif feed.is_at_end:
+                self._stop_reading()
+                self._read_to = host.tail.revision
+            else:
+                if not feed.is_waiting:
+                    feed.is_waiting = True
+                    host.loop.call_soon(self._read_on)
+                return
+
+    def _read_on(self) -> None:
+        """Read more, in the loop's next turn."""
+        if self._feed is not None:
+            self._feed.begin_turn()
+            self._refill()
+
+    def _stop_reading(self) -> None:
+        if self._feed is not None:
+            self._feed.close()
+            self._feed = None
+
+    def cancel(self) -> Settled:
+        """Take no events any more."""
+        self._stop_reading()
+        return super().cancel()
+
+
+class Intake(LogRecipient, HandlerRecipient):
     """A subscription whose events wait in a `DeliveryQueue`.
 
     Attributes:
@@ -44,7 +112,6 @@ class Intake(HandlerRecipient):
         name: str | None,
         options: HandlerOptions,
     ) -> None:
-        """Begin with an empty queue."""
         super().__init__(bus, selector, identity, name)
         self.options: HandlerOptions = options
         self.queue: DeliveryQueue = DeliveryQueue(options)
@@ -54,45 +121,35 @@ class Intake(HandlerRecipient):
         self.now: Callable[[], float] = bus.host.clock.monotonic
         self.runs_user_code = self.runs_user_code or options.partition is not None
         self._received = 0
-        self._feed: LogFeed | None = None
         self._seen: Place = (bus.host.tail.revision, -1)
         self._is_live = True
-        self._read_to = 0
-        """The revision up to which the log was read."""
 
     @abstractmethod
     def wake(self) -> None:
         """Have a worker look at the queue."""
 
+    @abstractmethod
+    async def call(
+        self, member: Any, run: HandlerRun, *more: Any
+    ) -> Sequence[BaseException | None]:
+        """Call the handler of a member; return the outcome of each event."""
+
+    @abstractmethod
+    def _note(self, event: Event[Any]) -> QueuedEvent:
+        """Count an event as taken in."""
+
+    @abstractmethod
+    def _append(self, item: QueuedEvent) -> None:
+        """Append an event to the queue."""
+
     # --- from commits -------------------------------------------------------------
-
-    def _take(self, event: Event[Any]) -> bool:
-        """Take in an event, or leave it in the log for later."""
-        if self._feed is not None:
-            return True
-        if self._has_room():
-            self._accept(event)
-        elif self.options.delivery == "at-most-once":
-            self._received += 1
-            buffer = self.options.buffer
-            self._drop_event(
-                event, f"more than {buffer} waited (buffer) for the handler"
-            )
-        else:
-            self._feed = LogFeed(self.bus.host.tail, just_before(event))
-        return True
-
-    def _arrive(self, event: Event[Any]) -> None:
-        """Take in an event after its commit, unless it was read from the log."""
-        if event.seq > self._read_to:
-            super()._arrive(event)
 
     def _take_deep(self, event: Event[Any]) -> bool:
         """Give up an event of an event loop: it becomes a dead letter (E5, E19)."""
         if self.options.delivery == "at-most-once":
             return super()._take_deep(event)
         if self._feed is None:
-            self._give_up(self._note(event), self.bus.guard.error())
+            self._give_up(self._note(event), self.bus.loop_error())
         return True
 
     def _miss(self, event: Event[Any]) -> None:
@@ -101,38 +158,14 @@ class Intake(HandlerRecipient):
             self._received += 1
             super()._miss(event)
         elif self._feed is None:
-            self._feed = LogFeed(self.bus.host.tail, just_before(event))
-
-    def _note(self, event: Event[Any]) -> QueuedEvent:
-        """Count an event as taken in."""
-        self._seen = event.place
-        self._received += 1
-        if self.offsets is not None:
-            self.offsets.took(event.place)
-        return QueuedEvent(event, self.now())
-
-    def _accept(self, event: Event[Any]) -> None:
-        self._append(self._note(event))
-
-    def _append(self, item: QueuedEvent) -> None:
-        partition = self.options.partition
-        try:
-            key = None if partition is None else partition(item.event)
-            self.queue.add(item, key, item.since)
-        except FATAL:
-            raise
-        except BaseException as error:  # noqa: BLE001  # kept with the event
-            self.errors += 1
-            self._give_up(item, error)
-            return
-        self.wake()
+            self._leave(event)
 
     def _give_up(self, item: QueuedEvent, error: BaseException) -> None:
         """Make a dead letter of an event that no handler was called with."""
         self.queue.dead += 1
         self.bus.failures.give_up(self.name, self.identity, item, error, self.offsets)
 
-    # --- from the log -------------------------------------------------------------
+    # --- events from the log ------------------------------------------------------
 
     def begin_after(self, after: Place) -> None:
         """Take nothing in before `start_at`, and have seen nothing after this place."""
@@ -150,51 +183,29 @@ class Intake(HandlerRecipient):
         self._is_live = True
         self._refill()
 
-    def _refill(self) -> None:
-        """Read events from the log while there is room, for one turn of the loop."""
-        host = self.bus.host
-        while (feed := self._feed) is not None:
-            try:
-                feed.fill(
-                    self._has_room,
-                    self._wants,
-                    self._accept_read,
-                    host.loop.call_soon,
-                    self._read_on,
-                )
-            except Lagged as error:
-                lost = feed.skip(host.tail)
-                if self.offsets is None:  # else the hold has counted it
-                    self.lost += lost
-                    self.bus.failures.complain(self.name, None, error, "events-lost")
-                continue
-            if feed.is_at_end:
-                feed.close()
-                self._feed = None
-                self._read_to = host.tail.revision
-            return
-
     def _has_room(self) -> bool:
         return self.queue.buffered < self.options.buffer
 
-    def _accept_read(self, event: Event[Any]) -> None:
+    def _take_read(self, event: Event[Any]) -> None:
         if self.offsets is not None and self.offsets.has_done(event.place):
             return
         if event.depth <= self.bus.options.depth:
-            self._accept(event)
+            self._append(self._note(event))
         elif self.options.delivery == "at-most-once":
-            self.bus.guard.cut(self.name, event)
+            super()._take_deep(event)
         else:
-            self._give_up(self._note(event), self.bus.guard.error())
+            self._give_up(self._note(event), self.bus.loop_error())
+
+    def _fell_behind(self, error: Lagged, lost: int) -> None:
+        if self.offsets is None:  # else the hold has counted it
+            self.lost += lost
+            self.bus.failures.complain(self.name, None, error, "events-lost")
 
     def _read_on(self) -> None:
-        """Read more, in the loop's next turn."""
-        self._refill()
+        super()._read_on()
         self.notify()
 
-    @property
-    def reads_on(self) -> bool:
-        """Whether it reads more of the log in the loop's next turn."""
+    def _reads_on(self) -> bool:
         return self._feed is not None and self._feed.is_waiting
 
     def missed(self, commits: Sequence[Commit]) -> int:
@@ -226,8 +237,6 @@ class Intake(HandlerRecipient):
             return max(self._seen, (self.bus.host.tail.revision, -1))
         return self._seen
 
-    # --- from dead letters --------------------------------------------------------
-
     def requeue(self, letter: DeadLetter) -> None:
         """Take in the event of a dead letter again.
 
@@ -239,10 +248,8 @@ class Intake(HandlerRecipient):
             self.queue.dead -= 1
         else:
             self._received += 1
-        path: Path | None = None if self.offsets is None else letter.path
+        path = None if self.offsets is None else letter.path
         self._append(QueuedEvent(event, self.now(), path))
-
-    # --- counts -------------------------------------------------------------------
 
     @property
     def stats(self) -> SubscriptionStats:

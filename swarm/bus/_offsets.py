@@ -160,7 +160,6 @@ class OffsetProgress:
     __slots__ = ("_taken", "after", "done", "left", "owner")
 
     def __init__(self, start: Position) -> None:
-        """Go on from `start`."""
         self.after: Place = start.after
         self.done: list[Span] = list(start.done)
         self.left: list[Place] = []
@@ -275,15 +274,9 @@ class OffsetCommitter:
     ) -> None:
         """Go on from `progress`, which is `version` of the document at `path`.
 
-        Args:
-            kernel: Where the document is.
-            identity: The author of the writes.
-            path: Where it is.
-            version: Its version; 0: it is absent.
-            progress: What is done.
-            seen: Returns the place up to which events were taken in.
-            moved: Called with each position that was committed.
-            lost_name: Called when another subscription has taken the name.
+        `seen` returns the place up to which events were taken in. `moved` is called
+        with each position that was committed, `lost_name` when another subscription
+        has taken the name.
         """
         self._kernel = kernel
         self._identity = identity
@@ -438,7 +431,6 @@ class OffsetHold:
     def __init__(
         self, name: str, holder: str, position: Position, complain: Complain
     ) -> None:
-        """Need the events after `position`."""
         self.name: str = name
         self.holder: str = holder
         self.after: int = position.needs
@@ -469,7 +461,6 @@ class OffsetHolds:
     """The retention holds of one swarm, by the names of the subscriptions."""
 
     def __init__(self, tail: Tail, complain: Complain) -> None:
-        """Begin with none."""
         self._tail = tail
         self._complain = complain
         self._holds: dict[str, OffsetHold] = {}

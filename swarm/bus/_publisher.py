@@ -3,7 +3,7 @@
 # ruff: noqa: SLF001 - what users do not need of a recipient has an underscore
 
 import copy
-from functools import partial
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, cast
 
 import attrs
@@ -13,9 +13,9 @@ from swarm.bus._calls import Route
 from swarm.bus._dead_letters import text_of
 from swarm.bus._failures import BoundedFolder
 from swarm.bus._history import RECEIPTS
-from swarm.bus._intercepted import intercepted_publish
 from swarm.bus._offsets import SCHEMA
 from swarm.bus._records import Receipt
+from swarm.bus._runs import with_trace_of
 from swarm.errors import ConflictError, InvalidPath, InvalidValue, LimitExceeded
 from swarm.model import (
     EVENT_TYPE,
@@ -33,12 +33,14 @@ from swarm.ports import (
     Condition,
     Expect,
     Guard,
+    Proceed,
     PublishCall,
     View,
     Write,
     conditions_of,
     current_activity,
     current_cause,
+    current_trace,
     structuring,
 )
 
@@ -68,7 +70,6 @@ class Publisher:
     """Publishes the events of one swarm."""
 
     def __init__(self, bus: Bus) -> None:
-        """Publish on `bus`."""
         self._bus = bus
         self._kernel = bus.host.kernel
         self._local = bus.host.kernel.local
@@ -212,7 +213,7 @@ class Publisher:
     def _check_depth(self) -> None:
         cause = current_cause()
         if cause is not None and cause.depth > self._bus.options.depth:
-            raise self._bus.guard.error()
+            raise self._bus.loop_error()
 
     async def _wait_for_room(self, cls: type[Any]) -> None:
         """Wait at one full stream after the other until all have room."""
@@ -234,7 +235,6 @@ class Publishing:
     __slots__ = ("_bus", "_host", "_identity", "_pause", "_publisher")
 
     def __init__(self, publisher: Publisher, bus: Bus, identity: AgentIdentity) -> None:
-        """Publish by `publisher` as `identity`."""
         self._publisher = publisher
         self._bus = bus
         self._host = bus.host
@@ -278,10 +278,9 @@ class Publishing:
         if not self._host.is_direct:
             interceptors = self._host.interceptors
             if interceptors is not None and interceptors.publish is not None:
-                call = PublishCall(publisher=self._identity, payload=payload, key=key)
-                publish = partial(self._publish, guard)
-                around = interceptors.publish
-                return cast(Receipt, await intercepted_publish(around, call, publish))
+                return await self._intercepted(
+                    interceptors.publish, guard, payload, key
+                )
             if self._pause is not None:
                 await self._pause()
         publisher, bus = self._publisher, self._bus
@@ -302,13 +301,34 @@ class Publishing:
                 return _new_tuple(Receipt, (commit.revision, bus.due, False))
         return await publisher.publish(self._identity, guard, payload, key)
 
-    async def _publish(
-        self, guard: Guard | None, payload: object, key: str | None
+    async def _intercepted(
+        self,
+        around: Callable[[PublishCall, Proceed[PublishCall]], Awaitable[Any]],
+        guard: Guard | None,
+        payload: object,
+        key: str | None,
     ) -> Receipt:
-        """Publish after the interceptors."""
-        if self._pause is not None:
-            await self._pause()
-        return await self._publisher.publish(self._identity, guard, payload, key)
+        """Publish with interceptors around."""
+        trace = current_trace()
+
+        async def proceed(call: PublishCall) -> Receipt:
+            async def publish() -> Receipt:
+                if self._pause is not None:
+                    await self._pause()
+                return await self._publisher.publish(
+                    self._identity, guard, call.payload, call.key
+                )
+
+            activity = current_activity.get()
+            is_turn = activity is not None and activity.is_turn()
+            if is_turn or call.trace == trace:
+                return await publish()
+            return cast(Receipt, await with_trace_of(call.trace, publish))
+
+        call = PublishCall(
+            publisher=self._identity, payload=payload, key=key, trace=trace
+        )
+        return cast(Receipt, await around(call, proceed))
 
 
 def key_path(identity: AgentIdentity, payload: object, key: str) -> Path:

@@ -125,21 +125,7 @@ class BusOptions:
 
 @attrs.frozen(kw_only=True)
 class HandlerOptions:
-    """The checked arguments of `on`.
-
-    Attributes:
-        delivery: How often a handler may get each event.
-        ordered: Whether events are handled one after the other (per partition).
-        partition: The function whose results keep events in order; None: all events.
-        batch: The size of batches; None: single events.
-        on_error: The fate of an event whose handler failed.
-        max_retries: The number of retries.
-        backoff: The pause before each retry.
-        ack_wait: Seconds a handler may take; None: no limit.
-        max_in_flight: The number of handlers that run at a time when not ordered.
-        buffer: The number of events that wait. Further events stay in the log, or are
-            dropped (at-most-once).
-    """
+    """The checked arguments of `Events.on`, which explains them."""
 
     delivery: Delivery = "at-most-once"
     ordered: bool = True
@@ -244,7 +230,6 @@ class Doubling:
     __slots__ = ("_next", "count")
 
     def __init__(self) -> None:
-        """Begin at 0."""
         self.count: int = 0
         self._next = 1
 

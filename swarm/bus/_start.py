@@ -2,21 +2,18 @@
 
 # ruff: noqa: SLF001 - what users do not need of a recipient has an underscore
 
+import asyncio
 from collections.abc import Callable
 from typing import TypeAlias
 
 import attrs
 
-from swarm.bus._bus import Bus, HandlerRecipient
-from swarm.bus._contracts import Subscription, check_right, owner_of
+from swarm.bus._bus import ANONYMOUS, Bus, HandlerRecipient
+from swarm.bus._contracts import Settled, Subscription, check_right, owner_of
 from swarm.bus._dead_letters import DeadLetter, letters_path
+from swarm.bus._failures import oldest_first
 from swarm.bus._functions import CoroutineSubscription, FunctionSubscription
-from swarm.bus._handlers import (
-    GroupMember,
-    HandlerSubscription,
-    group_name,
-    is_generated,
-)
+from swarm.bus._handlers import HandlerSubscription, Member
 from swarm.bus._offsets import (
     OffsetCommitter,
     OffsetProgress,
@@ -29,13 +26,15 @@ from swarm.bus._patterns import Selector
 from swarm.bus._records import (
     Handler,
     HandlerOptions,
+    SubscriptionStats,
+    SubscriptionStatus,
     check_handler,
     is_async,
     requires,
 )
-from swarm.bus._requeue import oldest_first
 from swarm.errors import (
     AccessDenied,
+    Closed,
     ConfigMismatch,
     ConflictError,
     InvalidTransition,
@@ -61,7 +60,6 @@ class HandlerStart:
         selector: Selector,
         options: HandlerOptions,
     ) -> None:
-        """Subscribe as `identity`."""
         self._bus = bus
         self._identity = identity
         self._selector = selector
@@ -355,3 +353,78 @@ async def forget(bus: Bus, name: str, identity: AgentIdentity) -> bool:
             continue  # its position was written meanwhile
         bus.holds.release(name)
         return True
+
+
+# --- groups ---------------------------------------------------------------------------
+
+
+def group_name(group: str) -> str:
+    """Return the name of the subscription of a group that was given none."""
+    return f"group:{group}"
+
+
+def is_generated(name: str) -> bool:
+    """Return whether a name looks like a generated one; no subscription may take it."""
+    return name.startswith((group_name(""), ANONYMOUS))
+
+
+class GroupMember(Subscription):
+    """One handler of a group that shares the events of a subscription."""
+
+    def __init__(self, subscription: HandlerSubscription, member: Member) -> None:
+        self.id = subscription.bus.new_id()
+        self.name = subscription.name
+        self.identity = member.identity
+        self._subscription = subscription
+        self._member = member
+        self._status: SubscriptionStatus = "active"
+
+    def __repr__(self) -> str:
+        return f"<GroupMember of '{self.name}': {self.status}>"
+
+    @property
+    def pattern(self) -> str:
+        """The pattern as text."""
+        return self._subscription.pattern
+
+    @property
+    def status(self) -> SubscriptionStatus:
+        """The status of this member: "active", "paused" or "cancelled"."""
+        is_over = self._subscription.status == "cancelled"
+        return "cancelled" if is_over else self._status
+
+    @property
+    def stats(self) -> SubscriptionStats:
+        """The counts of the whole group."""
+        return self._subscription.stats
+
+    def pause(self) -> Settled:
+        """Give this member no more events; the others go on."""
+        self._become("paused")
+        self._member.is_paused = True
+        self._subscription.wake()
+        return Settled(lambda: self._subscription.until_free(self._member))
+
+    def resume(self) -> None:
+        """Give this member events again."""
+        self._become("active")
+        self._member.is_paused = False
+        self._member.wake_all()
+        self._subscription.wake()
+
+    def cancel(self) -> Settled:
+        """Leave the group; the events of current runs go to the others."""
+        self._status = "cancelled"
+        return self._subscription.leave(self._member)
+
+    def end(self) -> Settled:
+        """Leave the group because the holder has ended."""
+        settled, task = self.cancel(), asyncio.current_task()
+        if task is not None and task in self._member.tasks:
+            task.cancel()
+        return settled
+
+    def _become(self, status: SubscriptionStatus) -> None:
+        if self.status == "cancelled":
+            raise Closed(f"this member of group '{self.name}' was cancelled")
+        self._status = status

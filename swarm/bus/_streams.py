@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterab
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar, cast, get_args
 
-from swarm.bus._bus import Bus, Recipient
+from swarm.bus._bus import Bus
 from swarm.bus._contracts import BusHost, Settled, Subscription, SubscriptionScope
-from swarm.bus._history import LogFeed, just_before
+from swarm.bus._history import LogFeed
+from swarm.bus._intake import LogRecipient
 from swarm.bus._patterns import Selector
 from swarm.bus._records import Overflow, SubscriptionStats
 from swarm.errors import InvalidTransition, Lagged
@@ -33,7 +34,6 @@ class FairWaitQueue:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, room: Callable[[], int]
     ) -> None:
-        """Let in as many waiters as there is `room()` for."""
         self._loop = loop
         self._room = room
         self._waiters: dict[asyncio.Future[None], None] = {}
@@ -84,7 +84,6 @@ class EventReader:
     )
 
     def __init__(self, host: BusHost, stream: str, room: Callable[[], int]) -> None:
-        """Know no reader yet of `stream`, which has `room()` for events."""
         self._host = host
         self._stream = stream
         self._room = room
@@ -129,7 +128,7 @@ class EventReader:
         return f"room in the stream {self._stream}, which {self.party} reads"
 
 
-class EventStream(Recipient, Subscription, Generic[E]):
+class EventStream(LogRecipient, Subscription, Generic[E]):
     """Events as they come, to be entered with `async with` and iterated.
 
     Events from before entering are not seen, unless `since` says so. At most `buffer`
@@ -164,7 +163,6 @@ class EventStream(Recipient, Subscription, Generic[E]):
         since: int | None,
         scope: SubscriptionScope | None = None,
     ) -> None:
-        """Be ready to be entered; end with `scope`."""
         check_choice("overflow", overflow, get_args(Overflow))
         check_whole("buffer", buffer, 1)
         if since is not None:
@@ -177,7 +175,6 @@ class EventStream(Recipient, Subscription, Generic[E]):
         self._scope = scope
         self._pause = bus.host.runtime.pause
         self._buffer: deque[Event[E]] = deque()
-        self._feed: LogFeed | None = None
         self._lag: Lagged | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._create_future = bus.host.loop.create_future
@@ -186,7 +183,6 @@ class EventStream(Recipient, Subscription, Generic[E]):
         self._publishers = FairWaitQueue(bus.host.loop, self._room)
         self._processed = 0
         self._arriving = 0
-        self._read_to = 0
         self._entered = False
         self._is_quick = False
         """Whether an event goes straight through the buffer; see `_look_again`."""
@@ -337,8 +333,7 @@ class EventStream(Recipient, Subscription, Generic[E]):
     def _arrive(self, event: Event[E]) -> None:
         """Take in an event after its commit, unless it was read from the log."""
         self._arriving -= 1
-        if event.seq > self._read_to:
-            super()._arrive(event)
+        super()._arrive(event)
         self._look_again()
 
     def _miss(self, event: Event[E]) -> None:
@@ -364,7 +359,7 @@ class EventStream(Recipient, Subscription, Generic[E]):
     def _make_room(self, event: Event[E]) -> bool:
         """Do what `overflow` says; return whether there is room now."""
         if self._overflow == "block":
-            self._feed = LogFeed(self.bus.host.tail, just_before(event))
+            self._leave(event)
             return False
         if self._overflow == "error":
             self._fall_behind(event.seq)
@@ -386,32 +381,21 @@ class EventStream(Recipient, Subscription, Generic[E]):
             buffer.pop()
         self._lag = Lagged(buffer[-1].seq if buffer else seq - 1)
 
-    def _refill(self) -> None:
-        """Read events from the log while there is room, for one turn of the loop."""
-        feed, host = self._feed, self.bus.host
-        assert feed is not None  # the caller has looked
-        soon = host.loop.call_soon
-        try:
-            feed.fill(
-                self._has_room, self._wants, self._buffer.append, soon, self._read_on
-            )
-        except Lagged as error:
-            self._lag, self._feed = error, None
-            self.lost += feed.skip(host.tail)
-            feed.close()
-            return
-        if feed.is_at_end:
-            feed.close()
-            self._feed = None
-            self._read_to = host.tail.revision
-
     def _has_room(self) -> bool:
         return len(self._buffer) < self._limit
+
+    def _take_read(self, event: Event[E]) -> None:
+        self._buffer.append(event)
+
+    def _fell_behind(self, error: Lagged, lost: int) -> None:
+        self._lag = error
+        self.lost += lost
+        self._stop_reading()
 
     def _read_on(self) -> None:
         """Read more, in the loop's next turn."""
         if self._feed is not None:
-            self._refill()
+            super()._read_on()
             self._look_again()
             if self._buffer or self._lag is not None:
                 self._wake()
@@ -481,9 +465,6 @@ class EventStream(Recipient, Subscription, Generic[E]):
     def cancel(self) -> Settled:
         """Take no events any more; those in the buffer can still be read."""
         settled = super().cancel()
-        if self._feed is not None:
-            self._feed.close()
-            self._feed = None
         self._look_again()
         self._wake()
         return settled
@@ -500,7 +481,6 @@ class _Iteration(AsyncIterator[Event[E]]):
     __slots__ = ("_next",)
 
     def __init__(self, next_: Callable[[], Coroutine[Any, Any, Event[E]]]) -> None:
-        """Read on by calling this."""
         self._next = next_
 
     def __anext__(self) -> Coroutine[Any, Any, Event[E]]:

@@ -148,7 +148,7 @@ class Reader:
 
     async def crash(self) -> None:
         """End the workers behind the subscription's back, as a dying process does."""
-        tasks = [task for m in self.sub.members for task in m.tasks]
+        tasks = [task for m in self.sub._members for task in m.tasks]
         self.sub._status = "cancelled"
         self.swarm._coordinator.bus.remove(self.sub)
         for task in tasks:

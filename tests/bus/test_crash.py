@@ -84,7 +84,7 @@ async def _crash(delivery: str, ordered: bool, k: int, how: str) -> tuple[Any, b
         if how == "cancel":
             await sub.cancel()
         else:  # kill the workers behind its back, then leave it for dead
-            tasks = [task for m in sub.members for task in m.tasks]
+            tasks = [task for m in sub._members for task in m.tasks]
             sub._status = "cancelled"
             swarm._coordinator.bus.remove(sub)
             for task in tasks:

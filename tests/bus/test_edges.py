@@ -140,7 +140,7 @@ async def test_a_new_member_of_a_group_gets_the_events_of_the_group() -> None:
         await events.on(Note, refuse, group="live")
         with pytest.raises(ConfigMismatch, match="has begun with since=None"):
             await events.on(Note, refuse, group="live", since=0)
-        assert len(swarm._coordinator.bus.groups["g"].members) == 3
+        assert len(swarm._coordinator.bus.groups["g"]._members) == 3
         assert first.status == "active"
 
 

@@ -262,7 +262,7 @@ def test_an_effect_without_its_acknowledgement_is_found(monkeypatch):
         await asyncio.sleep(0)
         return [None]
 
-    monkeypatch.setattr("swarm.bus._runs._exactly_once", apart)
+    monkeypatch.setattr("swarm.bus._handlers.exactly_once", apart)
     breaks(trusting(exactly_once), WRONG, faults=Faults(crash_handler=True))
 
 
@@ -358,7 +358,7 @@ def test_a_stream_loses_only_what_it_may_lose(overflow):
 
 def test_a_stream_that_loses_events_is_found(monkeypatch):
     """E3: the check can fail."""
-    monkeypatch.setattr("swarm.bus._streams.just_before", lambda event: event.place)
+    monkeypatch.setattr("swarm.bus._intake.just_before", lambda event: event.place)
     breaks(trusting(streamed, overflow="block"), WRONG)
 
 

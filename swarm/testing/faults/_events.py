@@ -32,8 +32,7 @@ from swarm.bus._functions import (
     FunctionSubscription,
     PostingRecipient,
 )
-from swarm.bus._handlers import HandlerSubscription
-from swarm.bus._runs import Member, call_in_context
+from swarm.bus._handlers import HandlerSubscription, Member, call_in_context
 from swarm.bus._streams import EventStream
 from swarm.model import Event
 from swarm.testing.faults._injector import Injector
@@ -164,14 +163,17 @@ class FaultyHandler(HandlerSubscription):
     def _put_off(self, run: HandlerRun, seconds: float) -> None:
         """Take a hand-over back, to be made again later; those behind it wait (E9)."""
         if self.queue.is_live(run):
-            self.queue.postpone(run, self.now(), seconds)
+            run.queue.not_before = self.now() + seconds
+            self.queue.returned(run, self.now())
             self.wake()
 
     def _let_go(self) -> None:
         """Hand over what has been overtaken now."""
         queues, self._overtaken = self._overtaken, []
         for queue in queues:
-            self.queue.expedite(queue, self.now())
+            if queue.items and not queue.runs:
+                queue.not_before = 0.0
+                self.queue.schedule(queue, self.now())
 
     def _crash_later(self, member: Member, run: HandlerRun, fault: Fault) -> None:
         task = member.running[run]
@@ -193,7 +195,7 @@ def _forgetful(member: Member) -> Member:
     """Return a member whose handler's acknowledgement is lost."""
 
     async def handle(*arguments: Any) -> None:
-        await call_in_context(member.handler, member.is_async, arguments)
+        await call_in_context(member.handler, member.is_async, *arguments)
         raise _AckLostError
 
     other = copy.copy(member)
