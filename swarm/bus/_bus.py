@@ -68,8 +68,13 @@ class Recipient(ABC):
         lost: Commits that left the log before they were read.
     """
 
+    # CPython keeps the attributes of an instance compact up to 28 of them. So what
+    # most recipients never change stands here.
     _blocks: bool = False
     _is_function: bool = False
+    errors: int = 0
+    dropped: int = 0
+    lost: int = 0
 
     def __init__(
         self, bus: "Bus", selector: Selector, identity: AgentIdentity, name: str | None
@@ -80,10 +85,6 @@ class Recipient(ABC):
         self.id: str = bus.new_id()
         self.name: str = self.id if name is None else name
         self.runs_user_code: bool = selector.where is not None
-        self.errors: int = 0
-        self.dropped: int = 0
-        self.lost: int = 0
-        self._no_room = Doubling()
         self._status: SubscriptionStatus = "active"
         self._may_read = bus.host.reader_of(identity)
 
@@ -174,8 +175,8 @@ class Recipient(ABC):
     def _drop_event(self, event: Event[Any], why: str) -> None:
         """Drop an event for lack of room; alert each time that the loss has doubled."""
         self.dropped += 1
-        if self._no_room.add():
-            error = LimitExceeded(f"{self._no_room.count} events dropped so far: {why}")
+        if not self.dropped & (self.dropped - 1):  # 1, 2, 4, 8 ...
+            error = LimitExceeded(f"{self.dropped} events dropped so far: {why}")
             self.bus.failures.complain(self.name, event, error, "events-lost")
 
     # --- life ---------------------------------------------------------------------

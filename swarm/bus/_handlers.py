@@ -146,6 +146,8 @@ class HandlerSubscription(Intake):
         begun: Set once it has begun, or could not.
     """
 
+    _has_ended_program = False
+
     def __init__(
         self,
         bus: Bus,
@@ -162,7 +164,6 @@ class HandlerSubscription(Intake):
         self._save_timer: asyncio.TimerHandle | None = None
         self._is_saving = False
         self._end: asyncio.Task[Any] | None = None
-        self._has_ended_program = False
 
     # --- events come in -----------------------------------------------------------
 

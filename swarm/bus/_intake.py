@@ -23,12 +23,14 @@ class LogRecipient(Recipient):
     the first live one there is neither a gap nor a duplicate (H4).
     """
 
+    _read_to = 0
+    """The revision up to which the log was read."""
+
     def __init__(
         self, bus: Bus, selector: Selector, identity: AgentIdentity, name: str | None
     ) -> None:
         super().__init__(bus, selector, identity, name)
         self._feed: LogFeed | None = None
-        self._read_to = 0  # the revision up to which the log was read
 
     @abstractmethod
     def _has_room(self) -> bool:

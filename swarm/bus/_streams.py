@@ -173,7 +173,6 @@ class EventStream(LogRecipient, Subscription, Generic[E]):
         self._limit = 1 if overflow == "latest" else buffer
         self._since = since
         self._scope = scope
-        self._pause = bus.host.runtime.pause
         self._buffer: deque[Event[E]] = deque()
         self._lag: Lagged | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -196,8 +195,9 @@ class EventStream(LogRecipient, Subscription, Generic[E]):
             InvalidTransition: The stream was entered before.
             Closed: The swarm is closed; or the agent that subscribed has ended.
         """
-        if self._pause is not None:
-            await self._pause()
+        pause = self.bus.host.runtime.pause
+        if pause is not None:
+            await pause()
         self.bus.host.check()
         if self._scope is not None:
             self._scope.check()
