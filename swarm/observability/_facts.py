@@ -45,7 +45,8 @@ def overview(swarm: Surface) -> dict[str, Any]:
         - locks and semaphores: `{"held", "queued"}`; barriers: `{"open", "waiting"}`.
         - events: `{"subscriptions", "dead_letters", "compacted"}`; the log holds the
           revisions after `compacted`.
-        - health: `{"status", "issues": [str]}`: "unknown" while no task was submitted.
+        - health: `{"status", "issues": [str]}`: "unknown" while no task was submitted,
+          "critical" once the store has failed.
         - failures: `{"count", "newest": [{"agent", "error", "at", "decision",
           "trace"}]}`: the failures that no asker received, newest first.
         - store: `{"recovered": [str]}`: the notes of opening the store.
@@ -120,8 +121,13 @@ def _health(source: FactSource) -> dict[str, Any]:
     document = source.find(_HEALTH)
     value = None if document is None else document.value
     if not isinstance(value, dict) or "status" not in value:
-        return {"status": "unknown", "issues": []}
-    return {"status": value["status"], "issues": list(value.get("issues", ()))[:50]}
+        value = {"status": "unknown"}
+    health = {"status": value["status"], "issues": list(value.get("issues", ()))[:50]}
+    failure = source.coordinator.store_failure
+    if failure is not None:
+        issue = f"the store takes nothing more: {failure}"
+        health = {"status": "critical", "issues": [issue, *health["issues"]]}
+    return health
 
 
 def _failures(source: FactSource) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from swarm.agents import (
 )
 from swarm.bus import Also, Bus, PostingRecipient, Publisher
 from swarm.coordination import Coordination, Obstacle, WaitGraph
-from swarm.errors import AccessDenied, Closed, SwarmError, WrongLoop
+from swarm.errors import AccessDenied, Closed, StorageFailed, SwarmError, WrongLoop
 from swarm.model import OWNER, ROOT, AgentIdentity, Path, SystemAlert
 from swarm.ports import (
     Clock,
@@ -193,6 +193,7 @@ class Coordinator:
         self.server: str = ""
         self.phase: Phase = Phase.OPEN
         self.failures: list[BaseException] = []
+        self.store_failure: StorageFailed | None = None
         self._taken = 0
         self.cancel_body: Callable[[], object] | None = None
         self.config: SwarmConfig = config
@@ -255,11 +256,15 @@ class Coordinator:
         self.snapshots = opened.snapshots
         self.recovery = opened.report
         self.server = opened.server
-        opened.on_failure(self.report)
+        opened.on_failure(self._store_failed)
         opened.on_alert(self._alert)
         self.store.budget.room = opened.room
         for note in () if opened.report is None else opened.report.notes:
             log.warning("store of swarm %s: %s", self.name, note)
+
+    def _store_failed(self, error: StorageFailed) -> None:
+        self.store_failure = error
+        self.report(error)
 
     def _alert(self, message: str) -> None:
         """Announce that a part of the store is left out."""

@@ -1,7 +1,10 @@
 """A swarm on a store: what survives a restart, what ends with the process."""
 
 import asyncio
+import os
+import resource
 import threading
+from pathlib import Path as Folder
 
 import pytest
 
@@ -20,6 +23,7 @@ from swarm import (
     event,
 )
 from swarm.model import Path
+from swarm.observability import overview
 from swarm.ports import Limits
 from swarm.storage import FileJournal, open_kernel, read_store
 from tests.support.virtual_loop import virtual
@@ -167,6 +171,9 @@ async def test_a_store_that_fails_leaves_the_swarm_readable(tmp_path, monkeypatc
     with pytest.raises(StorageFailed, match="no space left"):
         await swarm.events.publish(Thing(1))
     assert await swarm.state.get("kept") == 2  # seen at once, but not safe
+    health = overview(swarm)["health"]
+    assert health["status"] == "critical"
+    assert "no space left" in health["issues"][0]
     with pytest.raises(BaseExceptionGroup) as caught:
         await swarm.close()
     assert caught.group_contains(StorageFailed, match="no space left")
@@ -185,6 +192,7 @@ async def test_a_hybrid_whose_store_fails_goes_on_in_memory_and_says_so(
     await swarm.state.set("kept", 2)
     with pytest.raises(StorageFailed, match="no space left"):
         await swarm.flush()
+    assert overview(swarm)["health"]["status"] == "critical"
     await swarm.state.set("kept", 3)
     assert await swarm.state.increment("kept", 1) == 4
     await swarm.state.delete("kept")
@@ -312,15 +320,42 @@ async def test_a_member_that_fails_is_announced_and_healed(tmp_path, monkeypatch
         assert read_store(place).value("n") == 3
 
 
-async def test_files_stay_bounded_however_much_is_written(tmp_path):
-    config = SwarmConfig(limits=Limits(log_commits=64, held_commits=64))
-    largest = 0
-    async with Swarm(storage=tmp_path, config=config) as swarm:
+def held_by_the_process() -> tuple[int, int]:
+    """Return resident bytes and open descriptors."""
+    pages = int(Folder("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize(), len(os.listdir("/proc/self/fd"))
+
+
+async def write_many(storage, folder, operations):
+    """Write, and check now and then that nothing has grown since the first tenth."""
+    config = SwarmConfig(limits=Limits(log_commits=1_000, held_commits=1_000))
+    async with Swarm(storage=storage, config=config) as swarm:
         kernel = swarm._coordinator.kernel
-        kernel.journal._long = 50_000
-        for n in range(400):
-            await swarm.state.set_many({f"k{m}": f"{n}" * 40 for m in range(5)})
-            sizes = [path.stat().st_size for path in tmp_path.iterdir()]
-            largest = max(largest, sum(sizes))
-        assert len(list(tmp_path.iterdir())) <= 5
-    assert largest < 400_000
+        kernel.journal._long = 1_000_000
+        bytes_before = descriptors_before = 0
+        for n in range(operations):
+            await swarm.state.set(f"shared.k{n % 1_000}", f"{n}" * 10)
+            if n % (operations // 20) == 0 and n >= operations // 10:
+                await swarm.flush()
+                resident, descriptors = held_by_the_process()
+                if not bytes_before:
+                    bytes_before, descriptors_before = resident, descriptors
+                assert resident < 1.1 * bytes_before + 30_000_000
+                assert descriptors <= descriptors_before + 2
+                files = [path for path in folder.rglob("*") if path.is_file()]
+                assert len(files) <= 6
+                assert sum(path.stat().st_size for path in files) < 40_000_000
+
+
+@pytest.mark.parametrize("kind", ["files", "run.db"])
+async def test_files_memory_and_descriptors_stay_bounded(tmp_path, kind):
+    storage = Hybrid(secondary=tmp_path / "s" / kind)
+    await write_many(storage, tmp_path, operations=20_000)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("kind", ["files", "run.db"])
+async def test_ten_million_operations_leave_everything_bounded(tmp_path, kind):
+    storage = Hybrid(secondary=tmp_path / "s" / kind)
+    await write_many(storage, tmp_path, operations=10_000_000)

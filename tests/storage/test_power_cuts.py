@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm.errors import StateCorruption
+from swarm.errors import StateCorruption, StorageFailed
 from swarm.ports import Entry, Journal
 from swarm.storage._disk import Disk
 from swarm.storage._file import FileJournal
@@ -29,6 +29,7 @@ class RecordingDisk(Disk):
         self.model = ModelDisk()
         self.open_files: dict[int, Inode] = {}
         self.after = after
+        self.fails_next = False
 
     def open_new(self, path: Path) -> int:
         descriptor = super().open_new(path)
@@ -52,6 +53,10 @@ class RecordingDisk(Disk):
         self.after()
 
     def sync(self, descriptor: int) -> None:
+        if self.fails_next:  # the system takes the pages for written from now on
+            self.fails_next = False
+            self.open_files[descriptor].changes.clear()
+            raise StorageFailed("could not sync")
         if os.path.isdir(f"/proc/self/fd/{descriptor}"):
             self.model.sync_names()
         else:
@@ -79,6 +84,7 @@ class Judge:
         self.submitted = 0
         self.bad: list[str] = []
         self.count = 0
+        self.stops = False  # at the first bad image
 
     def look(self, disk: ModelDisk) -> None:
         for image in disk.images(self.chance):
@@ -89,6 +95,8 @@ class Judge:
             for name, data in image.items():
                 (self.folder / name).write_bytes(data)
             self.check()
+            if self.stops:
+                assert self.bad == []
 
     def journal(self) -> Journal:
         return FileJournal(self.folder, disk=QuickDisk())
@@ -269,6 +277,50 @@ class AcknowledgesFirst(FileJournal):
         self._durable = self._newest
 
 
+class AcknowledgesBeforeWriting(FileJournal):
+    """Mutant: a batch counts while it waits for the next one."""
+
+    held: tuple[Entry, ...] = ()
+
+    def append(self, entries):
+        if self.held:
+            super().append(self.held)
+        self.held = tuple(entries)
+
+
+class WritesInPlace(FileJournal):
+    """Mutant: a file is written under its own name, not beside it and renamed."""
+
+    def _write_current(self, clean):
+        disk, real = self._disk, self._disk.create
+
+        def create(path, parts):
+            disk.remove(path)
+            descriptor = disk.open_new(path)
+            for part in parts:
+                disk.write(descriptor, part)
+            disk.sync(descriptor)
+            os.close(descriptor)
+
+        disk.create = create
+        try:
+            super()._write_current(clean)
+        finally:
+            disk.create = real
+
+
+class RenamesUnsynced(FileJournal):
+    """Mutant: a new file takes the place of the old one before it is synced."""
+
+    def _write_current(self, clean):
+        disk, real = self._disk, self._disk.sync
+        disk.sync = lambda descriptor: None
+        try:
+            super()._write_current(clean)
+        finally:
+            disk.sync = real
+
+
 class CheckpointWithoutSync(FileJournal):
     """Mutant: the folder is not synced before CURRENT is replaced, nor after."""
 
@@ -303,17 +355,57 @@ class AppendsBehindTornTails(FileJournal):
 
 
 @pytest.mark.parametrize(
-    "mutant", [AcknowledgesFirst, CheckpointWithoutSync, RemovesFirst]
+    "mutant",
+    [
+        AcknowledgesFirst,
+        AcknowledgesBeforeWriting,
+        WritesInPlace,
+        RenamesUnsynced,
+        CheckpointWithoutSync,
+        RemovesFirst,
+    ],
 )
 def test_a_broken_writer_is_caught_by_power_cuts(
     tmp_path: Path, mutant: type[FileJournal]
 ) -> None:
     cuts = FileCuts(tmp_path, mutant, "power")
+    cuts.stops = True
     try:
         cuts.run(14)
-    except Exception as error:  # the mutant stumbles over its own files
-        cuts.bad.append(repr(error))
+    except (AssertionError, StateCorruption) as error:
+        cuts.bad.append(repr(error))  # it may stumble over its own files
     assert cuts.bad
+
+
+class RetriesSync(FileJournal):
+    """Mutant: a failed sync is tried again, and its success is believed."""
+
+    def append(self, entries):
+        try:
+            super().append(entries)
+        except StorageFailed:
+            self._is_failed = False
+            self.sync()
+
+
+@pytest.mark.parametrize("store", [FileJournal, RetriesSync])
+def test_trying_a_failed_sync_again_is_caught(
+    tmp_path: Path, store: type[FileJournal]
+) -> None:
+    """The system takes pages for written that a failed sync has lost ("fsyncgate")."""
+    cuts = FileCuts(tmp_path, store, "power")
+    journal = store(cuts.live, disk=cuts.disk)
+    journal.open()
+    for n in (1, 2, 3):
+        cuts.submitted = n
+        cuts.disk.fails_next = n == 2
+        try:
+            journal.append([Entry(n, b"%d" % n * 90)])
+        except StorageFailed:
+            break
+        cuts.acknowledged = n
+    cuts.look(cuts.disk.model)
+    assert bool(cuts.bad) is (store is RetriesSync)
 
 
 def test_appending_behind_a_torn_tail_is_caught(tmp_path: Path) -> None:
