@@ -101,8 +101,7 @@ may ask any agent to stop or pause; under the strict one only the conductor may.
 pyright, a method of a generic agent is spelled with its type: `ask(Box[int].get)`.
 """
 
-from swarm.agents._agent import Actor, surfaces_of
-from swarm.agents._beside import AgentTimer
+from swarm.agents._agent import Actor, AgentTimer, surfaces_of
 from swarm.agents._cell import Cell
 from swarm.agents._envelope import (
     NEVER,
@@ -114,10 +113,8 @@ from swarm.agents._envelope import (
 )
 from swarm.agents._group import Group, SpawnOptions, intercepted_spawn
 from swarm.agents._host import Holdings, Host
-from swarm.agents._intercepted import AroundTurn, around_turns
-from swarm.agents._lifecycle import Status
+from swarm.agents._lifecycle import Restart, Status, Strategy
 from swarm.agents._mailbox import Mailbox
-from swarm.agents._post import poster
 from swarm.agents._protocol import HOOKS, interleave, interleaves, resolve_name
 from swarm.agents._records import (
     REGISTRY,
@@ -130,9 +127,9 @@ from swarm.agents._records import (
 )
 from swarm.agents._ref import PassedRef, Ref
 from swarm.agents._registry import AgentTable, Registry, info_of
-from swarm.agents._restart import Restart, Strategy
-from swarm.agents._stream import Stream
+from swarm.agents._requests import Stream, poster
 from swarm.agents._supervisor import Supervisor
+from swarm.agents._turn import AroundTurn, around_turns
 from swarm.agents._worker import WorkerPool
 from swarm.model import Backoff
 

@@ -1,16 +1,166 @@
-"""What every agent is; `swarm.Agent` adds what it holds of the swarm around it."""
+"""What every agent is, what it runs beside its turns, and how an agent is built.
 
+`swarm.Agent` adds what an agent holds of the swarm around it.
+"""
+
+import asyncio
+import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+import re
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
-from typing import Any, Concatenate, ParamSpec, Self, TypeVarTuple, final
+from inspect import isawaitable
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVarTuple, final
 
-from swarm.agents._beside import AgentTimer, exit_stack, start_child
-from swarm.agents._cell import Cell
-from swarm.agents._envelope import calling_turn
+from swarm.agents._cell import Cell, log
+from swarm.agents._envelope import Told, calling_turn
+from swarm.agents._protocol import ResolvedMethod, resolve
 from swarm.agents._ref import Ref
-from swarm.errors import InvalidTransition
-from swarm.model import AgentIdentity, Displayable, as_seconds, check_seconds
+from swarm.agents._worker import Worker
+from swarm.errors import InvalidTransition, RemoteCancelled
+from swarm.model import AgentIdentity, Displayable, as_seconds, check_seconds, shown
+from swarm.ports import Timer
+
+
+def own_worker(cell: Cell) -> None:
+    """Give an agent a worker of its own for life, and a context for its hooks."""
+    if cell.worker is None:
+        cell.worker = Worker(cell.host.pool)
+    cell.keep_worker()
+    if cell.context is None:
+        cell.context = cell.host.pool.context.copy()
+
+
+def exit_stack(cell: Cell) -> AsyncExitStack:
+    """Return the agent's exit stack, made when it is first used."""
+    if cell.stack is None:
+        cell.stack = AsyncExitStack()
+        if not cell.keeps and not cell.killed:
+            own_worker(cell)
+    return cell.stack
+
+
+def start_child(
+    cell: Cell, name: str, function: Callable[..., Awaitable[Any]], *args: Any
+) -> None:
+    """Run `function(*args)` beside the turns; it ends with the instance."""
+    if cell.children is None:
+        cell.children = {}
+
+    def ended() -> None:
+        if cell.children is not None and cell.children.pop(task, None) is not None:
+            cell.notify()
+
+    task = cell.host.start(
+        _run_child(cell, name, function, args),
+        f"agent {cell} {name}",
+        last=True,
+        ended=ended,
+    )
+    cell.children[task] = name
+
+
+async def _run_child(
+    cell: Cell,
+    name: str,
+    function: Callable[..., Awaitable[Any]],
+    args: tuple[Any, ...],
+) -> None:
+    error: BaseException | None = None
+    task = asyncio.current_task()
+    instance = cell.agent
+    try:
+        await _called(name, function, args)
+    except GeneratorExit:
+        raise
+    except asyncio.CancelledError:
+        if task is None or not task.cancelling():
+            error = RemoteCancelled(f"{name} of agent {cell} was cancelled from inside")
+    except BaseException as raised:  # noqa: BLE001  # failed() takes it
+        raised.add_note(f"in {name} of agent {cell}")
+        error = raised
+    if error is None:
+        return
+    if instance is not cell.agent or task not in (cell.children or ()):
+        extra = {"agent": cell.name, "method": name}
+        log.warning(
+            "%s of agent %s failed late", name, cell, exc_info=error, extra=extra
+        )
+        return
+    cell.failures += 1
+    cell.supervisor.failed(cell, error)
+
+
+def _called(
+    name: str, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]
+) -> Awaitable[Any]:
+    awaitable = function(*args)
+    if not isawaitable(awaitable):
+        raise TypeError(
+            f"start_soon runs an async function; {name} returned {shown(awaitable)}"
+        )
+    return awaitable
+
+
+class AgentTimer:
+    """A tell that is still to come; ends with the instance that made it."""
+
+    __slots__ = ("_arguments", "_call", "_cell", "_envelope", "_period", "_timer")
+
+    def __init__(
+        self,
+        cell: Cell,
+        method: Callable[..., Any],
+        arguments: tuple[tuple[Any, ...], dict[str, Any]],
+        delay: float,
+        period: float | None,
+    ) -> None:
+        """Be due in `delay` seconds; again every `period`, if there is one."""
+        kind = type(cell.agent)
+        self._call: ResolvedMethod = cell.calls.get(method) or resolve(kind, method)
+        self._call.check(*arguments)
+        self._cell = cell
+        self._arguments = arguments
+        self._period = period
+        self._envelope: Told | None = None
+        self._timer: Timer | None = None
+        if cell.timers is None:
+            cell.timers = set()
+        cell.timers.add(self)
+        self._arm(cell.host.now() + delay)
+
+    def cancel(self) -> None:
+        """Tell nothing more; harmless when it is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._cell.timers is not None:
+            self._cell.timers.discard(self)
+
+    def __repr__(self) -> str:
+        period = "" if self._period is None else f", every {self._period:.3g} s"
+        return f"<AgentTimer {self._call.name} of {self._cell}{period}>"
+
+    def _arm(self, when: float) -> None:
+        self._timer = self._cell.host.clock.call_at(when, lambda: self._fire(when))
+
+    def _fire(self, due: float) -> None:
+        self._timer = None
+        cell = self._cell
+        if not cell.accepting:
+            self.cancel()
+            return
+        before = self._envelope
+        if before is None or before.is_decided():
+            self._envelope = Told(cell, self._call, *self._arguments)
+            cell.post(self._envelope)
+        if self._period is None:
+            self.cancel()
+            return
+        now = cell.host.now()
+        missed = max(0, int((now - due) // self._period))
+        self._arm(due + self._period * (missed + 1))
+
 
 P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
@@ -195,3 +345,110 @@ def surfaces_of(agent: Actor) -> object:
         if cell.killed:  # code that has outlived its agent
             cell.surfaces.end()
     return cell.surfaces
+
+
+_HAS_HOOKS: Final = "__swarm_hooks__"
+_NO_SETTER: Final = re.compile(r"property '(\w+)' of .* object has no setter")
+
+
+def build(factory: Callable[..., Any], args: tuple[Any, ...]) -> Actor:
+    """Build an agent.
+
+    Raises:
+        TypeError: The factory made no agent, or the agent uses a reserved name.
+        ValueError: It returned an agent that has a place in a swarm already.
+        Exception: What the factory raised.
+    """
+    if isinstance(factory, Actor):
+        kind = type(factory).__name__
+        raise TypeError(
+            f"spawn takes a class or a function that builds the agent, not an agent: "
+            f"spawn({kind}, ...) instead of spawn({kind}(...))"
+        )
+    try:
+        agent = factory(*args)
+    except AttributeError as error:
+        found = _NO_SETTER.search(str(error))
+        known = factory if isinstance(factory, type) else Actor
+        if found is None or found[1] not in _given_names(known):
+            raise
+        raise TypeError(
+            f"an agent's `{found[1]}` is given by the swarm and cannot be assigned in "
+            "__init__; use another attribute name"
+        ) from error
+    if not isinstance(agent, Actor):
+        if inspect.iscoroutine(agent):
+            agent.close()
+        kind = type(agent).__name__
+        raise TypeError(f"the factory must return an Agent, not {kind}")
+    if _is_bound(agent):
+        raise ValueError(
+            "the factory returned an agent that has a place in a swarm already; it "
+            "must build a new one each time"
+        )
+    _check_class(type(agent))
+    return agent
+
+
+def _check_class(cls: type) -> None:
+    """Refuse a class whose names mean something else to the swarm."""
+    if cls.__dict__.get("__swarm_checked__"):
+        return
+    for name in _hidden_names(cls):
+        raise TypeError(
+            f"{cls.__name__}.{name} hides what the swarm gives each agent under this "
+            "name; use another name"
+        )
+    run = getattr(cls, "run", None)
+    if run is not None and (
+        not inspect.iscoroutinefunction(run)
+        or len(inspect.signature(run).parameters) != 1
+    ):
+        raise TypeError(
+            f"{cls.__name__}.run is an agent's main activity, `async def run(self)`; "
+            "a method that is to be asked for needs another name"
+        )
+    setattr(cls, "__swarm_checked__", True)  # noqa: B010  # no attribute of `type`
+
+
+def has_hooks(cls: type) -> bool:
+    """Return whether agents of this class keep a worker for life."""
+    found: bool | None = cls.__dict__.get(_HAS_HOOKS)
+    if found is None:
+        names = ("started", "stopping", "stopped")
+        found = hasattr(cls, "run") or any(
+            getattr(cls, name) is not getattr(Actor, name) for name in names
+        )
+        setattr(cls, _HAS_HOOKS, found)
+    return found
+
+
+def bind(agent: Actor, cell: Cell) -> None:
+    """Give an agent its place in the swarm."""
+    agent._cell = cell  # noqa: SLF001  # nothing else sets it
+
+
+def _is_bound(agent: Actor) -> bool:
+    """Return whether an agent has a place in a swarm."""
+    return hasattr(agent, "_cell")
+
+
+def _given_names(cls: type) -> set[str]:
+    """Return the names that the swarm gives every agent of this class (`@final`)."""
+    names: set[str] = set()
+    for base in cls.__mro__:
+        for name, value in vars(base).items():
+            if getattr(getattr(value, "fget", value), "__final__", False):
+                names.add(name)
+    return names
+
+
+def _hidden_names(cls: type) -> Iterable[str]:
+    """Yield the names that a class hides though the swarm gives them."""
+    seen: set[str] = set()
+    for base in cls.__mro__:
+        for name, value in vars(base).items():
+            is_given = getattr(getattr(value, "fget", value), "__final__", False)
+            if is_given and name in seen:
+                yield name
+            seen.add(name)

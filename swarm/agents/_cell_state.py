@@ -9,10 +9,9 @@ from typing import Any
 from swarm.agents._envelope import Envelope
 from swarm.agents._host import Holdings, Host, Supervision
 from swarm.agents._interleaved import InterleavedTurns
-from swarm.agents._lifecycle import Status
+from swarm.agents._lifecycle import Restart, Status
 from swarm.agents._mailbox import Mailbox
 from swarm.agents._protocol import ResolvedMethod, calls_of
-from swarm.agents._restart import Restart
 from swarm.agents._worker import Worker
 from swarm.model import OWNER, AgentIdentity, Path
 from swarm.ports import Standing, standing

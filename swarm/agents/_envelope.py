@@ -7,11 +7,11 @@ wait-for graph. For the asker the same object is the obstacle, from start to end
 import asyncio
 import sys
 import types
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any, Final, Protocol, TypeVar
 
-from swarm.agents._channel import Channel
 from swarm.agents._host import Host
 from swarm.agents._mailbox import State
 from swarm.agents._protocol import ResolvedMethod
@@ -19,6 +19,96 @@ from swarm.coordination import Obstacle
 from swarm.errors import AskTimeout
 from swarm.model import AgentIdentity, Cause
 from swarm.ports import Standing, current_activity, current_task, frames_of
+
+
+class Channel:
+    """The part of a stream that producer and reader share: its buffer and its end.
+
+    Attributes:
+        buffer: The items that were produced and not read.
+        ended: Whether no more items come.
+        reader: The activity and the task that have read last.
+        window: How many items may be buffered.
+    """
+
+    __slots__ = (
+        "_credit",
+        "_error",
+        "_readers",
+        "buffer",
+        "ended",
+        "reader",
+        "window",
+    )
+
+    def __init__(self, window: int) -> None:
+        """Create an empty channel."""
+        self.buffer: deque[Any] = deque()
+        self.ended: bool = False
+        self.reader: tuple[Any, asyncio.Task[Any] | None] = (None, None)
+        self.window: int = window
+        self._error: BaseException | None = None
+        self._credit: asyncio.Future[None] | None = None
+        self._readers: list[asyncio.Future[None]] = []
+
+    def push(self, item: object) -> None:
+        """Hand an item over; see `is_full` before the next."""
+        self.buffer.append(item)
+        if self._readers:
+            self._wake_readers()
+
+    def is_full(self) -> bool:
+        """Return whether there is no room for another item."""
+        return len(self.buffer) >= self.window
+
+    async def room(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait until there is room for another item."""
+        while self.is_full():
+            self._credit = loop.create_future()
+            try:
+                await self._credit
+            finally:
+                self._credit = None
+
+    def has_credit(self) -> bool:
+        """Return whether a producer that waited has been woken and has yet to go on."""
+        credit = self._credit
+        return credit is not None and credit.done() and not credit.cancelled()
+
+    def take(self) -> Any:
+        """Take the oldest item and give credit for one more."""
+        item = self.buffer.popleft()
+        if self._credit is not None and not self._credit.done():
+            self._credit.set_result(None)
+        return item
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """End the stream after the buffered items; only the first end counts (T5)."""
+        if not self.ended:
+            self.ended = True
+            self._error = error
+            self._wake_readers()
+
+    def end(self) -> BaseException:
+        """Return what a reader raises at the end of the stream, also the next time."""
+        return StopAsyncIteration() if self._error is None else self._error
+
+    def forget(self) -> None:
+        """Let go of the error: no reader is left, and its frames refer to this."""
+        self._error = None
+
+    def new_reader(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+        """Return a future that wakes a reader."""
+        reader = loop.create_future()
+        self._readers.append(reader)
+        return reader
+
+    def _wake_readers(self) -> None:
+        readers, self._readers = self._readers, []
+        for reader in readers:
+            if not reader.done():
+                reader.set_result(None)
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,37 +124,29 @@ class Target(Protocol):
     @property
     def name(self) -> str:
         """The agent's name."""
-        ...
 
     @property
     def identity(self) -> AgentIdentity:
         """The agent's identity."""
-        ...
 
     @property
     def host(self) -> Host:
         """The system around the agent."""
-        ...
 
     def blockers(self, envelope: "Envelope") -> "Iterable[Envelope]":
         """Return the turns that must end before a request which has not begun can."""
-        ...
 
     def task_of(self, envelope: "Envelope") -> "asyncio.Task[Any] | None":
         """Return the task that runs a turn, or None when it does not run."""
-        ...
 
     def standing(self, envelope: "Envelope") -> Standing | None:
         """Return where a turn is suspended; None: it runs, or is no turn any more."""
-        ...
 
     def drop(self, envelope: "Envelope", error: BaseException | None = None) -> None:
         """Decide a request now: withdraw or cancel it."""
-        ...
 
     def wake(self) -> None:
         """Let the agent look for something to do."""
-        ...
 
 
 class Envelope:

@@ -4,17 +4,24 @@ import traceback
 from collections.abc import Callable
 from typing import Final
 
-from swarm.agents._building import bind, build
+from swarm.agents._agent import bind, build
 from swarm.agents._cell import Cell, log
 from swarm.agents._envelope import Envelope
 from swarm.agents._group import Group
 from swarm.agents._host import Host, Supervision
 from swarm.agents._life import begin, close_instance, halt, release, until_still
-from swarm.agents._lifecycle import Status, Step, follow
+from swarm.agents._lifecycle import (
+    RestartDecision,
+    Status,
+    Step,
+    Times,
+    admit,
+    decide,
+    follow,
+)
 from swarm.agents._protocol import calls_of
 from swarm.agents._records import AgentFailure
 from swarm.agents._registry import AgentTable
-from swarm.agents._restart import RestartDecision, Times, admit, decide
 from swarm.errors import RemoteCancelled
 from swarm.model import repr_of
 

@@ -9,16 +9,16 @@ from swarm.agents._agent import Actor
 from swarm.agents._cell import Cell
 from swarm.agents._host import Supervision
 from swarm.agents._life import halt, until_still
-from swarm.agents._lifecycle import Status
-from swarm.agents._ref import Ref
-from swarm.agents._restart import (
+from swarm.agents._lifecycle import (
     NO_TIMES,
     Restart,
+    Status,
     Strategy,
     admit,
     affected,
     check_intensity,
 )
+from swarm.agents._ref import Ref
 from swarm.errors import ConfigMismatch
 from swarm.model import (
     OWNER,

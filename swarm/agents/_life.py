@@ -6,9 +6,7 @@ from contextlib import AsyncExitStack
 from pathlib import PurePath
 from typing import Any
 
-from swarm.agents._agent import Actor
-from swarm.agents._beside import own_worker, start_child
-from swarm.agents._building import has_hooks
+from swarm.agents._agent import Actor, has_hooks, own_worker, start_child
 from swarm.agents._cell import Cell, log
 from swarm.agents._envelope import Asked, Envelope, asking_party, calling_turn
 from swarm.agents._host import Host

@@ -98,10 +98,6 @@ class Mailbox(Generic[M]):
             self._forget_withdrawn(1)
         return None
 
-    def is_blocked(self) -> bool:
-        """Return whether the sender of the oldest message is not yet awake."""
-        return bool(self.queue) and self.queue[0].state == State.ADMITTED
-
     def admit(self) -> M | None:
         """Return the waiting message for which there is room now; it is removed."""
         waiting = self.waiting

@@ -29,6 +29,7 @@ from swarm.agents._envelope import (
 from swarm.agents._lifecycle import Status
 from swarm.agents._protocol import ResolvedMethod, misplaced, resolve, resolve_name
 from swarm.agents._requests import (
+    Stream,
     call_for,
     inherit,
     note_late,
@@ -36,7 +37,6 @@ from swarm.agents._requests import (
     too_late,
     wait_for_room,
 )
-from swarm.agents._stream import Stream
 from swarm.errors import DeadlockError, MailboxFull
 from swarm.model import AgentIdentity, Cause, Displayable, as_seconds, with_trace
 from swarm.ports import (

@@ -8,9 +8,7 @@ from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
-from swarm.agents._agent import Actor
-from swarm.agents._announcing import plan_arrival, plan_departure, plan_status
-from swarm.agents._building import bind, build
+from swarm.agents._agent import Actor, bind, build
 from swarm.agents._cell import Cell
 from swarm.agents._envelope import Envelope, asking_party, calling_turn
 from swarm.agents._failures import Failures
@@ -29,10 +27,9 @@ from swarm.agents._life import (
     run_bounded,
     until_still,
 )
-from swarm.agents._lifecycle import Status, Step, follow
+from swarm.agents._lifecycle import RestartDecision, Status, Step, decide, follow
 from swarm.agents._records import registry_path
-from swarm.agents._registry import AgentTable
-from swarm.agents._restart import RestartDecision, decide
+from swarm.agents._registry import AgentTable, plan_arrival, plan_departure, plan_status
 from swarm.errors import AgentDied, NameTaken
 from swarm.model import OWNER, AgentIdentity, type_name
 

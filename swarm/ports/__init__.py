@@ -22,7 +22,6 @@ from swarm.ports._activity import (
     current_activity,
     current_cause,
     current_trace,
-    differs,
 )
 from swarm.ports._clock import Clock, LoopClock, Timer
 from swarm.ports._codec import HARD_DOCUMENT_BYTES, Codec, Limits
@@ -151,7 +150,6 @@ __all__ = [
     "current_task",
     "current_trace",
     "decode_holders",
-    "differs",
     "drives",
     "frames_of",
     "holder_record",

@@ -6,8 +6,7 @@ look, and a turn costs one write of it.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import Context, ContextVar
-from gc import get_referents
+from contextvars import ContextVar
 from typing import Any, Final
 
 from swarm.model import Cause
@@ -51,21 +50,6 @@ def current_trace() -> str | None:
     activity = current_activity.get()
     cause: Cause | None = None if activity is None else activity.cause
     return None if cause is None else cause.trace
-
-
-def differs(context: Context, before: Context) -> bool:
-    """Return whether variables of a context are not what they were before.
-
-    Nearly always both share one mapping, which CPython shows for a tenth of what a
-    comparison costs. Else each value is looked at: what was set and set back is no
-    difference; what is equal and not the same is one.
-    """
-    ours, theirs = get_referents(context), get_referents(before)
-    if ours and theirs and ours[0] is theirs[0]:
-        return False
-    return len(context) != len(before) or any(
-        before.get(variable, before) is not value for variable, value in context.items()
-    )
 
 
 @contextmanager

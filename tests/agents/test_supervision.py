@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm import Agent, AgentDied, Backoff, ConfigMismatch, Ref, Restart, Swarm
-from swarm.agents._restart import RestartDecision, admit, affected, decide
+from swarm.agents._lifecycle import RestartDecision, admit, affected, decide
 from tests.support.actors import Worker
 from tests.support.virtual_loop import turns, virtual
 

@@ -15,7 +15,7 @@ from swarm import (
     Swarm,
 )
 from swarm.agents import Backoff, Group, Restart, Supervisor
-from swarm.agents._announcing import plan_departure
+from swarm.agents._registry import plan_departure
 from swarm.ports import Plan
 from swarm.system._coordinator import Coordinator, Phase
 from swarm.testing import Faults, Sim, StuckError, sweep_cancel

@@ -8,9 +8,9 @@ import pytest
 from swarm import AgentDied, AskTimeout, Closed, NoSuchAgent, Ref, Swarm
 from swarm.agents import Mailbox, Restart
 from swarm.agents import _ref as ref_module
-from swarm.agents import _stream as stream_module
+from swarm.agents import _requests as requests_module
 from swarm.agents._cell import Cell
-from swarm.agents._channel import Channel
+from swarm.agents._envelope import Channel
 from swarm.agents._interleaved import InterleavedTurns
 from swarm.agents._mailbox import State
 from swarm.errors import RemoteCancelled
@@ -408,7 +408,7 @@ def test_a_stream_without_back_pressure_is_found(monkeypatch):
 def test_a_cancelled_read_that_takes_an_item_is_found(monkeypatch):
     """T4: cancelling the wait loses nothing."""
     take = Channel.take
-    wait = stream_module._wait
+    wait = requests_module._wait
 
     async def takes(envelope, channel, timeout):
         try:
@@ -418,7 +418,7 @@ def test_a_cancelled_read_that_takes_an_item_is_found(monkeypatch):
                 take(channel)
             raise
 
-    monkeypatch.setattr(stream_module, "_wait", takes)
+    monkeypatch.setattr(requests_module, "_wait", takes)
     breaks(streamed, WRONG)
 
 

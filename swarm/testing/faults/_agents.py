@@ -12,8 +12,8 @@ from typing import Any
 from swarm.agents import Envelope, Status
 from swarm.agents._cell import PENDING, Cell
 from swarm.agents._envelope import Asked, Told
+from swarm.agents._lifecycle import RestartDecision, decide
 from swarm.agents._protocol import ResolvedMethod
-from swarm.agents._restart import RestartDecision, decide
 from swarm.testing._errors import SimulatedCrash
 from swarm.testing._handles import STEP_FUNCTIONS
 from swarm.testing.faults._injector import Injector
