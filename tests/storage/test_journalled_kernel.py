@@ -19,7 +19,12 @@ from swarm.model import ROOT, AgentIdentity, Commit, Document, Path
 from swarm.ports import Entry, Journal, Kernel, Limits, LoopClock, UnknownEvent
 from swarm.storage._file import FileJournal
 from swarm.storage._kernel import JournalledKernel
-from swarm.storage._records import decode_entries, encode_commit
+from swarm.storage._records import (
+    decode_document,
+    decode_entries,
+    encode_commit,
+    encode_document,
+)
 from swarm.storage._sqlite import SqliteJournal
 from swarm.testing.contracts._base import ADA, BO, contents, drain, drop, put
 from swarm.testing.contracts._kernel import KernelContract
@@ -431,3 +436,11 @@ def test_lines_that_are_not_one_commit_each_are_refused() -> None:
     for bad in (b"nonsense", good + b"," + good, b"", b'{"k":null}', b"[]", good[:-1]):
         with pytest.raises(StateCorruption):
             decode_entries([good, bad], {})
+
+
+@pytest.mark.parametrize("make", [lambda line: b"", lambda line: line + b"\n" + line])
+def test_a_line_that_is_not_one_document_is_refused(make) -> None:
+    line = encode_document(Document(Path.parse("a.b"), b"1", None, 7, 7, 7, ADA))
+    assert decode_document(line).value == 1
+    with pytest.raises(StateCorruption, match="not one document"):
+        decode_document(make(line))
