@@ -5,12 +5,14 @@ open follows a symbolic link. A rename counts only once its folder has been sync
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from swarm.errors import StateCorruption, StorageFailed
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_OPEN_FILE = "a file of the store"
 
 
 class Disk:
@@ -18,31 +20,29 @@ class Disk:
 
     def make_folder(self, folder: Path) -> None:
         """Make a folder, and those above it, unless it is there."""
-        try:
+        with _may_fail("make the folder", folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise _failed("make the folder", folder, error) from error
 
     def names(self, folder: Path) -> list[str]:
         """Return the names of the files in a folder, in order."""
-        try:
+        with _may_fail("list", folder):
             return sorted(os.listdir(folder))
-        except OSError as error:
-            raise _failed("list", folder, error) from error
 
     def open_lock(self, path: Path) -> int:
         """Return a descriptor of the lock file, which is made when it is missing."""
-        try:
-            return os.open(path, os.O_RDWR | os.O_CREAT | _NOFOLLOW, 0o600)
-        except OSError as error:
-            raise _failed("open", path, error) from error
+        return self._open(path, os.O_RDWR | os.O_CREAT)
 
     def open_append(self, path: Path) -> int:
         """Return a descriptor that appends to an existing file."""
-        try:
-            return os.open(path, os.O_WRONLY | os.O_APPEND | _NOFOLLOW)
-        except OSError as error:
-            raise _failed("open", path, error) from error
+        return self._open(path, os.O_WRONLY | os.O_APPEND)
+
+    def open_new(self, path: Path) -> int:
+        """Return a descriptor of a file that is not there yet."""
+        return self._open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+
+    def _open(self, path: Path, flags: int) -> int:
+        with _may_fail("open", path):
+            return os.open(path, flags | _NOFOLLOW, 0o600)
 
     def read(self, path: Path) -> bytes:
         """Return what a file holds.
@@ -51,30 +51,25 @@ class Disk:
             StateCorruption: The file is missing.
             StorageFailed: The system refused.
         """
-        try:
-            descriptor = os.open(path, os.O_RDONLY | _NOFOLLOW)
+        with _may_fail("read", path):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | _NOFOLLOW)
+            except FileNotFoundError as error:
+                raise StateCorruption(f"{path} is missing") from error
             with os.fdopen(descriptor, "rb") as file:
                 return file.read()
-        except FileNotFoundError as error:
-            raise StateCorruption(f"{path} is missing") from error
-        except OSError as error:
-            raise _failed("read", path, error) from error
 
     def write(self, descriptor: int, data: bytes) -> None:
         """Write all of the data to an open file."""
         left = memoryview(data)
-        try:
+        with _may_fail("write to", _OPEN_FILE):
             while left:
                 left = left[os.write(descriptor, left) :]
-        except OSError as error:
-            raise _failed("write to", "a file of the store", error) from error
 
     def sync(self, descriptor: int) -> None:
         """Have an open file, or the names in a folder, survive a power cut."""
-        try:
+        with _may_fail("sync", _OPEN_FILE):
             os.fdatasync(descriptor)
-        except OSError as error:
-            raise _failed("sync", "a file of the store", error) from error
 
     def create(self, path: Path, parts: Iterable[bytes]) -> None:
         """Put a new, whole and synced file at `path`, in place of an old one.
@@ -92,20 +87,10 @@ class Disk:
             os.close(descriptor)
         self.rename(beside, path)
 
-    def open_new(self, path: Path) -> int:
-        """Return a descriptor of a file that is not there yet."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW
-        try:
-            return os.open(path, flags, 0o600)
-        except OSError as error:
-            raise _failed("make", path, error) from error
-
     def rename(self, old: Path, new: Path) -> None:
         """Give a file the name of another, which goes."""
-        try:
+        with _may_fail("rename", old):
             os.replace(old, new)
-        except OSError as error:
-            raise _failed("rename", old, error) from error
 
     def cut(self, path: Path, size: int) -> None:
         """Cut a file off behind its first `size` bytes, and sync it."""
@@ -118,31 +103,29 @@ class Disk:
 
     def truncate(self, descriptor: int, size: int) -> None:
         """Cut an open file off behind its first `size` bytes."""
-        try:
+        with _may_fail("cut", _OPEN_FILE):
             os.ftruncate(descriptor, size)
-        except OSError as error:
-            raise _failed("cut", "a file of the store", error) from error
 
     def remove(self, path: Path) -> None:
         """Delete a file; harmless when there is none."""
-        try:
+        with _may_fail("delete", path):
             path.unlink(missing_ok=True)
-        except OSError as error:
-            raise _failed("delete", path, error) from error
 
     def sync_folder(self, folder: Path) -> None:
         """Have the names in a folder survive a power cut."""
+        with _may_fail("open the folder", folder):
+            descriptor = os.open(folder, os.O_RDONLY)  # it may be a symbolic link
         try:
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                self.sync(descriptor)
-            finally:
-                os.close(descriptor)
-        except StorageFailed:
-            raise
-        except OSError as error:
-            raise _failed("sync the folder", folder, error) from error
+            self.sync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
-def _failed(what: str, where: object, error: OSError) -> StorageFailed:
-    return StorageFailed(f"could not {what} {where}: {error.strerror or error}")
+@contextmanager
+def _may_fail(what: str, where: object) -> Iterator[None]:
+    """Raise as `StorageFailed` what the system refuses."""
+    try:
+        yield
+    except OSError as error:
+        told = error.strerror or error
+        raise StorageFailed(f"could not {what} {where}: {told}") from error

@@ -18,6 +18,7 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -362,7 +363,7 @@ class FileJournal:
         self, path: Path, blocks: Iterable[bytes], revision: int
     ) -> None:
         head = snapshot_head(os.urandom(8), revision)
-        self._disk.create(path, (head, *encode_blocks(blocks, self._codec)))
+        self._disk.create(path, chain((head,), encode_blocks(blocks, self._codec)))
 
     # --- named snapshots --------------------------------------------------------------
 

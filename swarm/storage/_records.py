@@ -41,18 +41,19 @@ def encode_commit(commit: Commit) -> bytes:
     if len(documents) == 1 and not commit.events and commit.cause is None:
         # Most commits write one document; formatting the line takes half the time.
         (document,) = documents
-        head = (
-            f'{{"r":{commit.revision},"t":{commit.at},'
-            f'"a":{_author_json(commit.author)},'
-            f'"k":{"null" if commit.key is None else _text_json(commit.key)},'
-            f'"d":[[{_text_json(document.path.text)},{document.created},'
-            f"{document.priority},"
-            f"{'null' if document.expires is None else document.expires}"
+        body = document.body or document.json
+        key, expires = commit.key, document.expires
+        return b'{"r":%d,"t":%d,"a":%b,"k":%b,"d":[[%b,%d,%d,%b%b]]}' % (
+            commit.revision,
+            commit.at,
+            _author_json(commit.author),
+            b"null" if key is None else orjson.dumps(key),
+            orjson.dumps(document.path.text),
+            document.created,
+            document.priority,
+            b"null" if expires is None else b"%d" % expires,
+            b"," + body if body else b"",
         )
-        body = document.json
-        if body:
-            return b"%b,%b]]}" % (head.encode(), body)
-        return head.encode() + b"]]}"
     told: dict[str, Any] = {
         "r": commit.revision,
         "t": commit.at,
@@ -218,12 +219,8 @@ def _identity(agent_id: str, type_: str, session: str, role: str) -> AgentIdenti
 
 
 @lru_cache(maxsize=4_096)
-def _author_json(author: AgentIdentity) -> str:
-    return orjson.dumps(_author(author)).decode()
-
-
-def _text_json(text: str) -> str:
-    return orjson.dumps(text).decode()
+def _author_json(author: AgentIdentity) -> bytes:
+    return orjson.dumps(_author(author))
 
 
 def encode_document(document: Document) -> bytes:
