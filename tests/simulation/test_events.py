@@ -154,7 +154,7 @@ def test_no_fault_breaks_what_a_delivery_promises(promise, options):
         await promise(sim, **options)
         sim.sometimes("something went wrong", sim.faults.happened)
 
-    holds(program, schedules=120, faults=EVENT_FAULTS)
+    holds(program, schedules=60, faults=EVENT_FAULTS)
 
 
 @slow
@@ -313,7 +313,7 @@ async def handed_on(sim: Sim) -> None:
 
 def test_a_named_subscription_hands_on_exactly_what_is_not_done():
     """E7, H4: however it ends, and with faults on the way."""
-    holds(handed_on, schedules=120, faults=EVENT_FAULTS)
+    holds(handed_on, schedules=60, faults=EVENT_FAULTS)
 
 
 # --- streams and mailboxes ------------------------------------------------------------
@@ -353,7 +353,7 @@ async def streamed(sim: Sim, overflow: str) -> None:
 def test_a_stream_loses_only_what_it_may_lose(overflow):
     """E18, T1: in order, at most once, every drop counted."""
     program = trusting(streamed, overflow=overflow)
-    holds(program, schedules=120, faults=EVENT_FAULTS)
+    holds(program, schedules=60, faults=EVENT_FAULTS)
 
 
 def test_a_stream_that_loses_events_is_found(monkeypatch):
@@ -391,7 +391,7 @@ async def posted(sim: Sim) -> None:
 
 def test_an_event_misses_a_mailbox_only_with_an_alert():
     """E4: in order, at most once, counted."""
-    holds(posted, schedules=120, faults=EVENT_FAULTS)
+    holds(posted, schedules=60, faults=EVENT_FAULTS)
 
 
 async def left_early(sim: Sim) -> tuple[list[int], int]:

@@ -86,7 +86,7 @@ async def test_hundreds_of_tasks_of_one_process_get_one_document_in_turn(pair):
         async with one.semaphore("many", capacity=400).acquire(timeout=60):
             pass
 
-    await asyncio.gather(*(enter() for _ in range(300)))
+    await asyncio.gather(*(enter() for _ in range(150)))
     await asyncio.gather(*(one.state.set("shared.s", n) for n in range(300)))
 
 
