@@ -11,10 +11,10 @@ from typing import Final, TextIO
 from swarm.cli._program import leaves
 
 REPORT: Final = Path("code-audit-report.md")
-"""Where the report goes by default."""
+"""The default file of the report."""
 
 ANALYSTS: Final = 4
-"""How many analysts read side by side by default."""
+"""The default number of analysts, which read side by side."""
 
 _NAME = "swarm_code_audit"
 _PLACES = (

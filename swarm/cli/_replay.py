@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 _SHOWN = 40
-"""How many inputs are shown."""
+"""The most inputs that are shown."""
 
 
 def replay(recording: Path, test: Path | None, *, force: bool = False) -> int:

@@ -1,4 +1,4 @@
-"""What the commands look at: a running swarm, a store, or a tree on a server."""
+"""The sources of the commands: a running swarm, a store, or a tree on a server."""
 
 import asyncio
 import urllib.error

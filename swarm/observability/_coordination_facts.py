@@ -23,13 +23,13 @@ from swarm.observability._source import bounded, source_of
 from swarm.system import Surface
 
 _QUEUE: Final = 100
-"""How many waiting requests of one lock are shown."""
+"""The most waiting requests of one lock that are shown."""
 
 _PARTIES: Final = 200
-"""How many waiting parties of the wait-for graph are shown."""
+"""The most waiting parties of the wait-for graph that are shown."""
 
 _EDGES: Final = 50
-"""How many blockers of one wait are shown."""
+"""The most blockers of one wait that are shown."""
 
 _REGISTRY: Final = Path.of("global", "registry")
 

@@ -7,7 +7,7 @@ from swarm.model import ABSENT, Displayable, Path, canonical
 from swarm.observability._masking import masked
 
 _MOST: Final = 100
-"""How many differences are told."""
+"""The most differences that are listed."""
 
 
 class Diff(list[dict[str, Any]], Displayable):

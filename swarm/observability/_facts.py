@@ -25,7 +25,7 @@ _HEALTH: Final = Path.of("global", "health")
 _TASKS: Final = Path.of("global", "tasks")
 _DEAD: Final = Path.of("dead_letters")
 _ERROR: Final = 500
-"""How many characters of an error are shown in a list."""
+"""The most characters of an error that are shown in a list."""
 
 
 def overview(swarm: Surface) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def _task_counts(source: FactSource) -> dict[str, Any]:
 
 
 _LOOKED_AT: Final = 1_000
-"""How many pending tasks are counted by the reason of their wait."""
+"""The most pending tasks that are counted by the reason of their wait."""
 
 
 def _health(source: FactSource) -> dict[str, Any]:

@@ -43,7 +43,7 @@ _VALUE: Final = re.compile(
 )
 _CUT_URL: Final = re.compile(r"://[^/\s@]*$")
 _SPARE: Final = 500
-"""How many characters beyond a cut are read: masks are shorter than secrets."""
+"""Characters beyond a cut that are read: masks are shorter than secrets."""
 _PLAIN: Final = frozenset({"None", "null"})
 
 

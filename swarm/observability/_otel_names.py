@@ -59,7 +59,7 @@ HANDOFF_TO: Final = "swarm.handoff.to"
 HANDLER_ATTEMPT: Final = "swarm.handler.attempt"
 OPERATION: Final = "swarm.operation"
 OUTCOME: Final = "swarm.outcome"
-"""How an operation ended: "ok", "error" or "cancelled"."""
+"""The end of an operation: "ok", "error" or "cancelled"."""
 
 # --- metrics --------------------------------------------------------------------------
 

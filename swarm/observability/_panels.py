@@ -15,13 +15,13 @@ import attrs
 from swarm.observability._masking import clipped
 
 HTML_BYTES: Final = 56_000
-"""How long the HTML of one panel may be, about; rows beyond are left out."""
+"""The most bytes of HTML of one panel, about; rows beyond are left out."""
 
 _CELL: Final = 160
-"""How many characters of a cell are shown."""
+"""The most characters of a cell that are shown."""
 
 _WIDTH: Final = 44
-"""How wide a column of a text table is at most."""
+"""The most characters in a column of a text table."""
 
 
 @attrs.frozen

@@ -24,10 +24,10 @@ from swarm.ports import (
 from swarm.system import Coordinator
 
 RECORDED: Final = 20_000
-"""How many of the newest asks, tells and turns are kept."""
+"""The most asks, tells and turns that are kept: the newest."""
 
 _SPANS: Final = 64
-"""Of how many times of recording is it known when they were."""
+"""The most spans of recording that are kept: the newest."""
 
 
 @attrs.define(eq=False)

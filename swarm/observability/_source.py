@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 MICRO: Final = 1_000_000
 MOST: Final = 1_000
-"""How many records one call returns at most."""
+"""The most records that one call returns."""
 
 
 class TreeSource:

@@ -27,10 +27,10 @@ from swarm.system import Surface
 
 _REGISTRY: Final = Path.of("global", "registry")
 _LOOKED_AT: Final = 1_000
-"""How many waiting turns and tasks are looked at, each time."""
+"""The most waiting turns and tasks that one sample looks at."""
 
 _AGENTS: Final = 50
-"""How many agents are drawn, those with the most work."""
+"""The most agents that are drawn: those with the most work."""
 
 
 class Timeline(Displayable):
@@ -258,7 +258,7 @@ def covered(intervals: list[dict[str, Any]]) -> float:
 
 _BAR: Final = 60
 _INTERVALS: Final = 200
-"""How many intervals of one agent are drawn."""
+"""The most intervals of one agent that are drawn."""
 
 _NAME: Final = 130
 _WIDTH: Final = 640

@@ -26,7 +26,7 @@ _ROW: Final = 24
 _LEFT: Final = 70
 _TOP: Final = 44
 _DRAWN: Final = 80
-"""How many steps a picture has at most."""
+"""The most steps in a picture."""
 
 _GREY: Final = COLOURS["grey"]
 _FAINT: Final = f" fill='{_GREY}'"

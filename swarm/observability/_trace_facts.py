@@ -30,7 +30,7 @@ PROGRAM: Final = "program"
 """The lanes of a trace that are not agents."""
 
 _STEPS: Final = 400
-"""How many steps of a trace are kept: the first half and the newest half."""
+"""The most steps of a trace that are kept: the first half and the newest half."""
 
 _TEXT: Final = 200
 

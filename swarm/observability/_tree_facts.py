@@ -30,10 +30,10 @@ from swarm.ports import UnknownEvent, View
 from swarm.system import Surface
 
 _BODY: Final = 64 * 1024
-"""How many bytes a document may have to be decoded for a list."""
+"""The most bytes of a document that is decoded for a list."""
 
 _SCANNED: Final = 20_000
-"""How many commits of the log one look reads at most."""
+"""The most commits of the log that one look reads."""
 
 
 # --- state ----------------------------------------------------------------------------

@@ -58,7 +58,7 @@ def tasks(
         Records `{"id", "kind", "status", "requester", "assignee", "priority",
         "address", "attempt", "max_retries", "created_at", "run_at", "started_at",
         "ended_at", "status_since", "deadline", "parent", "progress": {"percent",
-        "message", "eta"} or None, "error", "why"}`. address: "" (anybody),
+        "message", "eta"} or None, "error", "why"}`. address: "" (any worker),
         "agent:ada", "capability:x" or "role:y"; error: that of the newest attempt that
         failed, or ""; why: in words, what it waits for or what became of it.
     """

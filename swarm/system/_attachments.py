@@ -1,4 +1,4 @@
-"""How agents go with the other parts of a swarm: events, locks, tasks."""
+"""Links between agents and the other parts of a swarm: events, locks, tasks."""
 
 from collections.abc import Callable, Hashable
 from typing import Any, Final, Protocol
@@ -10,7 +10,7 @@ from swarm.model import Event
 from swarm.ports import Standing
 
 _SERVES: Final = "__swarm_serves__"
-"""What `work.serves` marks a method with."""
+"""The attribute by which `work.serves` marks a method."""
 
 _HOOK: Final = "handoff"
 

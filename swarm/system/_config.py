@@ -19,7 +19,7 @@ _OR_NONE: Final = ("ask_timeout", "slow_turn", "snapshot_every")
 
 @attrs.frozen(kw_only=True)
 class SwarmConfig:
-    """How a swarm behaves.
+    """Settings of a swarm.
 
     Attributes:
         ask_timeout: Seconds that `ask` waits for an answer, `tell` for room in the

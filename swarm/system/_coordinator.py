@@ -74,7 +74,7 @@ log: Final = logging.getLogger("swarm")
 
 
 class Phase(enum.Enum):
-    """How far a swarm has come."""
+    """The phases of a swarm's life."""
 
     OPEN = "open"
     DRAINING = "draining"
@@ -576,7 +576,8 @@ class Coordinator:
     async def _leave(self, membership: "Membership") -> None:
         """Say goodbye to the other processes: what this one holds is free at once.
 
-        A server that does not answer keeps nobody: all of it ends by itself.
+        A server that does not answer delays the end for a few seconds at most: leases
+        and heartbeats expire by themselves.
         """
         process = membership.id
         with anyio.move_on_after(_GOODBYE):

@@ -9,7 +9,7 @@ from swarm.system._coordinator import Coordinator
 
 
 class Explanation(str):
-    """What `Swarm.explain` says; a notebook shows it in lines, not in quotes."""
+    """The text of `Swarm.explain`; a notebook shows it in lines, not in quotes."""
 
     __slots__ = ()
 

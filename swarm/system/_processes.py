@@ -1,4 +1,4 @@
-"""What a swarm does as one of several processes that share a tree."""
+"""A swarm as one of several processes that share a tree."""
 
 from contextlib import suppress
 from typing import NamedTuple
@@ -56,7 +56,7 @@ async def join(
 
 
 class Connection:
-    """What connects a swarm with the other processes, and carries out what follows.
+    """The connection of a swarm with the other processes that share its tree.
 
     Attributes:
         membership: This process among the others.

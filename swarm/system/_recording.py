@@ -297,7 +297,7 @@ TAG: Final = "$"
 """The key of a dict that stands for something which is not JSON."""
 
 _MOST: Final = 4_000
-"""How many characters of a value that cannot be recorded are shown."""
+"""The most characters that are shown of a value that cannot be recorded."""
 
 
 def module_of(thing: Any) -> str:

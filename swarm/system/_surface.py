@@ -325,7 +325,7 @@ class Surface(Displayable):
 
         Raises:
             LockTimeout: They were not all granted in time; none is held.
-            DeadlockError: Somebody it would wait for waits for the caller.
+            DeadlockError: A holder that it would wait for waits for the caller.
             LeaseLost: One expired before the last was granted; none is held.
         """
         return self._open().coordination.acquire_all(
@@ -386,7 +386,7 @@ class Surface(Displayable):
             name: Any text, one name.
             parties: How many arrivals trip it; may be left out once it is open.
             action: A synchronous function that is called once in each generation,
-                when all are there and before anybody leaves.
+                when all parties have arrived and before one leaves.
 
         Raises:
             ConfigMismatch: It was opened for another number, or another action.

@@ -1,4 +1,4 @@
-"""What a program holds of `swarm.observability`: pictures, dashboards.
+"""The pictures and dashboards of `swarm.observability`, as a program holds them.
 
 That package is a layer above this one, so it is found by its name when it is needed.
 """
@@ -56,7 +56,7 @@ class TimelineDrawing(Drawing, Protocol):
 
 
 class TraceDrawing(Drawing, Protocol):
-    """What happened for one task, in order."""
+    """The steps of one task, in order."""
 
     @property
     def notes(self) -> list[str]:
@@ -73,7 +73,8 @@ class Dashboard:
     """A dashboard that is being served, until `close` or the end of its swarm.
 
     Attributes:
-        url: Where to open it, with its token. The token lets anybody in.
+        url: Where to open it, with its token. The token gives access to all that the
+            dashboard shows.
         port: The port that it listens on, at 127.0.0.1.
         token: The token, for programs: `Authorization: Bearer TOKEN`.
     """

@@ -255,8 +255,7 @@ if TYPE_CHECKING:
     )
     from swarm.testing._concurrent import check_concurrent
     from swarm.testing._distant import DistantKernel
-    from swarm.testing._hypothesis import fault_plans, schedules
-    from swarm.testing._machine import SwarmStateMachine
+    from swarm.testing._hypothesis import SwarmStateMachine, fault_plans, schedules
     from swarm.testing._rerun import Rerun, RerunOutcome, RerunStep
     from swarm.testing._server import MemoryServer
     from swarm.testing.contracts import KernelContract
@@ -334,7 +333,7 @@ __all__ = [
 
 _LAZY = {
     "check_concurrent": "swarm.testing._concurrent",
-    "SwarmStateMachine": "swarm.testing._machine",
+    "SwarmStateMachine": "swarm.testing._hypothesis",
     "fault_plans": "swarm.testing._hypothesis",
     "schedules": "swarm.testing._hypothesis",
     "DistantKernel": "swarm.testing._distant",

@@ -19,7 +19,7 @@ _PAUSE: Final = 0.05
 """A shorter pause of the program is taken for the time that its own code took."""
 
 _LONGEST: Final = 2_000
-"""How many inputs a test has at most."""
+"""The most inputs of a test."""
 
 _INPUTS: Final = ("spawn", "ask", "tell", "publish", "submit", "set", "delete")
 

@@ -24,7 +24,7 @@ from swarm.testing.faults._plan import fewer
 MAX_STEPS = 500_000  # of all replays of a shrink together
 _FOR_FAULTS = 40  # replays
 Replay = Literal["function", "pytest", "none"]
-"""How a failure can be replayed: with `replay`, with `--swarm-replay`, not at all."""
+"""The way to replay a failure: `replay`, `--swarm-replay`, or none."""
 
 
 @attrs.frozen(kw_only=True)

@@ -21,7 +21,7 @@ from typing import Any, Protocol, cast
 
 
 class Numbering(Protocol):
-    """What tasks and timers ask of their loop."""
+    """The part of a loop that tasks and timers call."""
 
     def next_id(self) -> int:
         """Return the next task number."""

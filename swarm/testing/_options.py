@@ -34,21 +34,21 @@ class LimitOptions(TypedDict, total=False):
 
 
 class SweepOptions(LimitOptions, TypedDict, total=False):
-    """How a run in the stock order is made; see `Settings`."""
+    """Options of a run in the stock order; see `Settings`."""
 
     threads: Threads
     unhandled: Unhandled
 
 
 class RunOptions(SweepOptions, LimitOptions, TypedDict, total=False):
-    """How a run is made; see `Settings`."""
+    """Options of a run; see `Settings`."""
 
     order: Order
     max_stall: float
 
 
 class SearchOptions(SweepOptions, LimitOptions, TypedDict, total=False):
-    """How a program is explored; see `Search`."""
+    """Options of an exploration; see `Search`."""
 
     order: Order
     max_stall: float | None
@@ -113,7 +113,7 @@ def _is_faults(_: object, field: Any, value: object) -> None:
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """How a run is made.
+    """Settings of a run.
 
     Attributes:
         order: `"tasks"` lets task steps be late, `"fifo"` keeps the stock order.
@@ -138,7 +138,7 @@ class Settings:
 
 @attrs.frozen(kw_only=True)
 class Search(Settings):
-    """How a program is explored.
+    """Settings of an exploration.
 
     Attributes:
         max_stall: seconds by which the clock may move on while a step is ready, in

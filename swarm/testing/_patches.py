@@ -1,4 +1,4 @@
-"""What the event loop cannot change: anyio's threads and hashes, and the time module.
+"""Patches of anyio's threads and hashes and of the time module, beside the event loop.
 
 `anyio.to_thread.run_sync` starts a real thread and waits for a message from it.
 The simulated loop would see an idle program and report a deadlock. In a simulation

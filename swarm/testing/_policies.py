@@ -33,7 +33,7 @@ Choice = Any  # a step, None for the callback, or STALL
 
 @runtime_checkable
 class SchedulePolicy(Protocol):
-    """What the loop asks of a policy.
+    """The part of a policy that the loop calls.
 
     `counts_steps` tells that the policy must see every step, also one without an
     alternative. A step has a `lane`, and `since`: the time at which it became ready.

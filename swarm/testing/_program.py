@@ -1,4 +1,4 @@
-"""One run of one program under one policy."""
+"""One run of one program under one policy, to the end of its last task."""
 
 # ruff: noqa: SLF001
 from __future__ import annotations
@@ -10,28 +10,28 @@ import inspect
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, Final, cast
 
 import attrs
 
-from swarm.testing._errors import EscapeError
+from swarm.testing._errors import EscapeError, StepLimitError, StuckError
 from swarm.testing._loop import SimLoop
 from swarm.testing._options import Settings
 from swarm.testing._patches import patched
 from swarm.testing._policies import SchedulePolicy
 from swarm.testing._schedule import Inputs
-from swarm.testing._settle import settle
 from swarm.testing._sim import Sim
 from swarm.testing._trace import Tracer
 from swarm.testing._virtual import TimerSpan
 from swarm.testing.faults._plan import Census, Fault
 
-COLLECT_EVERY = 100
+COLLECT_EVERY: Final = 100
+TEARDOWN_STEPS: Final = 10_000
 
 
 @attrs.frozen
 class Outcome:
-    """How one run ended."""
+    """The end of one run."""
 
     value: Any
     error: BaseException | None
@@ -164,6 +164,38 @@ def _blame(escape: EscapeError, error: BaseException | None) -> EscapeError:
     if error is not None:
         escape.add_note(f"then the program ended with {error!r}")
     return escape
+
+
+def settle(loop: SimLoop) -> None:
+    """Cancel the tasks that are left, in order of creation, and run them to their end.
+
+    Failures there are added to `complaints`, as are tasks that failed and that nothing
+    awaited. Raises nothing but `KeyboardInterrupt` and `SystemExit`.
+    """
+    loop.note_forgotten()
+    loop.monitors.clear()
+    loop.interventions = []
+    loop.tracer = None
+    loop.faults.disarm()
+    loop.restore_order()
+    loop.max_steps = loop.steps + TEARDOWN_STEPS
+    loop.max_time = None
+    left = sorted(asyncio.all_tasks(loop), key=loop.lane_of)
+    try:
+        if left:
+            for task in left:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        if loop._asyncgens:  # type: ignore[attr-defined]
+            loop.run_until_complete(loop.shutdown_asyncgens())
+    except (StuckError, StepLimitError) as exc:
+        loop.complaints.append({"message": f"teardown: {exc}", "exception": exc})
+    for task in left:
+        if not task.done():
+            cast("Any", task)._log_destroy_pending = False
+        elif not task.cancelled() and (error := task.exception()) is not None:
+            message = f"task {task.get_name()} failed when it was cancelled at the end"
+            loop.complaints.append({"message": message, "exception": error})
 
 
 @contextlib.contextmanager

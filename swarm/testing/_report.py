@@ -48,7 +48,7 @@ _IDLE = {
 
 
 class Loop(Protocol):
-    """What a report asks of the loop."""
+    """The part of the loop that a report reads."""
 
     tracer: Any
     escapes: Any
@@ -127,7 +127,7 @@ def task_name(task: Any) -> str:
 
 
 class Wait(NamedTuple):
-    """What a task waits for."""
+    """The obstacle of a waiting task."""
 
     text: str
     tasks: tuple[Any, ...] = ()

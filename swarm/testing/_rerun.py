@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import attrs
@@ -15,7 +15,7 @@ from swarm.system._recording import state_of
 
 @attrs.frozen(kw_only=True)
 class RerunOutcome:
-    """What a rerun came to.
+    """The results of a rerun, and the state at its end.
 
     Attributes:
         results: The result of each step by its number; an error that a step was
@@ -48,65 +48,39 @@ class RerunStep:
         self.after = after
         self.pause = pause
         self.may_raise = may_raise
-        self.act: Callable[[Swarm], Coroutine[Any, Any, Any]] | None = None
+        self.act: Callable[[Swarm], Awaitable[Any]] | None = None
 
     def spawn(self, factory: Callable[..., Any], *args: Any, **options: Any) -> None:
         """Spawn an agent."""
-
-        async def act(swarm: Swarm) -> Any:
-            return await swarm.spawn(factory, *_refs(swarm, args), **options)
-
-        self.act = act
+        self.act = lambda s: s.spawn(factory, *_refs(s, args), **options)
 
     def ask(self, agent: str, method: Any, *args: Any, **kwargs: Any) -> None:
         """Ask an agent, by its name."""
-
-        async def act(swarm: Swarm) -> Any:
-            ref = _ref(swarm, agent)
-            return await ref.ask(method, *_refs(swarm, args), **_refs(swarm, kwargs))
-
-        self.act = act
+        self.act = lambda s: _ref(s, agent).ask(
+            method, *_refs(s, args), **_refs(s, kwargs)
+        )
 
     def tell(self, agent: str, method: Any, *args: Any, **kwargs: Any) -> None:
         """Tell an agent, by its name."""
-
-        async def act(swarm: Swarm) -> Any:
-            ref = _ref(swarm, agent)
-            await ref.tell(method, *_refs(swarm, args), **_refs(swarm, kwargs))
-
-        self.act = act
+        self.act = lambda s: _ref(s, agent).tell(
+            method, *_refs(s, args), **_refs(s, kwargs)
+        )
 
     def publish(self, payload: Any, *, key: str | None = None) -> None:
         """Publish an event."""
-
-        async def act(swarm: Swarm) -> Any:
-            return await swarm.events.publish(payload, key=key)
-
-        self.act = act
+        self.act = lambda s: s.events.publish(payload, key=key)
 
     def submit(self, kind: str, payload: Any = None, **options: Any) -> None:
         """Submit a task."""
-
-        async def act(swarm: Swarm) -> Any:
-            return await swarm.tasks.submit(kind, payload, **options)
-
-        self.act = act
+        self.act = lambda s: s.tasks.submit(kind, payload, **options)
 
     def set(self, path: str, value: Any) -> None:
         """Write a document."""
-
-        async def act(swarm: Swarm) -> Any:
-            await swarm.state.set(path, value)
-
-        self.act = act
+        self.act = lambda s: s.state.set(path, value)
 
     def delete(self, path: str) -> None:
         """Delete a document."""
-
-        async def act(swarm: Swarm) -> Any:
-            await swarm.state.delete(path)
-
-        self.act = act
+        self.act = lambda s: s.state.delete(path)
 
 
 class Rerun:

@@ -1,4 +1,4 @@
-"""What running and exploring a program comes to."""
+"""The results of running and exploring a program."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from swarm.testing._schedule import Schedule
 
 @attrs.frozen(kw_only=True)
 class Run(Displayable):
-    """How one schedule ended.
+    """The end of one schedule.
 
     Attributes:
         value: what the program returned.
@@ -66,7 +66,7 @@ class Run(Displayable):
 
 @attrs.frozen(kw_only=True)
 class Report(Displayable):
-    """What an exploration found; `str(report)` says it in a sentence or two.
+    """The result of an exploration; `str(report)` says it in a sentence or two.
 
     Attributes:
         schedules: how many schedules were run.
@@ -112,7 +112,7 @@ class Report(Displayable):
 
 @attrs.frozen(kw_only=True)
 class Proof(Displayable):
-    """What a complete search found; `str(proof)` says what is proved.
+    """The result of a complete search; `str(proof)` says what is proved.
 
     Attributes:
         schedules: how many schedules were run.

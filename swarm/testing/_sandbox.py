@@ -1,4 +1,4 @@
-"""The walls of the simulation: a call that would leave it is refused by name."""
+"""The limits of the simulation: a call that would leave it is refused by name."""
 
 # pyright: reportIncompatibleMethodOverride=false
 # mypy: disable-error-code="explicit-override, override"

@@ -30,7 +30,7 @@ _PREFIX: Final = f"swarm{VERSION}."
 
 
 class Inputs(NamedTuple):
-    """What decides a run besides the order of its steps; see `Schedule`."""
+    """The inputs of a run besides the order of its steps; see `Schedule`."""
 
     seed: int = 0
     cancels: tuple[tuple[int, int], ...] = ()
@@ -63,7 +63,7 @@ class Schedule:
         factory=lambda: os.environ.get("PYTHONHASHSEED", "random"), eq=False
     )
     missing: int = attrs.field(default=0, eq=False)
-    """How many of the last deviations did not fit into the blob."""
+    """The number of last deviations that did not fit into the blob."""
 
     @classmethod
     def of(
@@ -98,7 +98,7 @@ class Schedule:
 
     @property
     def inputs(self) -> Inputs:
-        """What decides the run besides the order of its steps."""
+        """The inputs of the run besides the order of its steps."""
         return Inputs(self.seed, self.cancels, self.faults)
 
     def policy(self) -> Script:

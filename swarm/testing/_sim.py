@@ -93,7 +93,7 @@ class Sim:
 
     @property
     def faults(self) -> Injector:
-        """What can be made to go wrong with the agents of a swarm."""
+        """The injector of faults into the agents of a swarm."""
         return self._loop.faults
 
     @functools.cached_property

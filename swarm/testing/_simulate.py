@@ -32,7 +32,7 @@ from swarm.testing._sim import Sim
 
 @attrs.define
 class Overrides:
-    """What the command line says; None leaves it to the test."""
+    """The options of the command line; None leaves one to the test."""
 
     schedules: int | None = None
     seed: int | None = None

@@ -3,6 +3,7 @@ import asyncio
 import pytest
 
 from swarm.testing import PENDING, History
+from tests.support.jepsen import history_in
 
 
 async def answer(value):
@@ -115,7 +116,7 @@ INFO  jepsen.util - 2\t:invoke\t:write\t-1
 
 
 def test_a_jepsen_log_becomes_a_history():
-    assert str(History.from_jepsen(LOG.splitlines())).splitlines() == [
+    assert str(history_in(LOG.splitlines())).splitlines() == [
         "0 write(4) -> None  [0, 2]",
         "1 cas(4, None) -> False  [1, 3]",
         "3 cas(1, 2) pending  [5, ?]",
@@ -123,8 +124,3 @@ def test_a_jepsen_log_becomes_a_history():
         "0 cas(4, 5) -> True  [8, 10]",
         "2 write(-1) pending  [11, ?]",
     ]
-
-
-def test_a_jepsen_answer_needs_an_invocation():
-    with pytest.raises(ValueError, match="process 7 has no read open"):
-        History.from_jepsen(["7 :ok :read 1"])

@@ -26,6 +26,7 @@ from swarm.testing import (
     Violation,
     check_linearizable,
 )
+from tests.support.jepsen import history_in
 
 LOGS = Path(__file__).parent / "histories"
 
@@ -258,7 +259,7 @@ def test_random_histories_get_the_verdict_of_brute_force(name):
 )
 def test_etcd_histories_get_their_published_verdict(name, linearizable):
     lines = (LOGS / f"etcd_{name}.log").read_text().splitlines()
-    verdict = check_linearizable(History.from_jepsen(lines), RegisterModel())
+    verdict = check_linearizable(history_in(lines), RegisterModel())
     assert isinstance(verdict, Ok if linearizable else Violation)
 
 

@@ -1,4 +1,4 @@
-"""What a dashboard may change, when its program allows that; each is an event."""
+"""The changes that a dashboard may make, if its program allows them: each an event."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
@@ -11,7 +11,7 @@ from swarm.model import event
 from swarm.system import Surface
 
 _LONGEST: Final = 500
-"""How many characters a reason has at most."""
+"""The most characters of a reason."""
 
 
 @event("dashboard.action")
@@ -35,7 +35,7 @@ class DashboardAction:
 
 @attrs.frozen
 class Order:
-    """What a page asks for.
+    """A change that a page asks for.
 
     Attributes:
         action: One of `ACTIONS`.

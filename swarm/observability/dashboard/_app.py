@@ -30,7 +30,7 @@ _KINDS: Final = {
     ".svg": "image/svg+xml",
 }
 _BODY: Final = 65_536
-"""How many bytes the body of a request has at most."""
+"""The most bytes in the body of a request."""
 
 
 def make_app(
@@ -68,7 +68,7 @@ def _user() -> str:
 
 
 class _Pages:
-    """What the routes answer."""
+    """The answers of the routes."""
 
     def __init__(
         self, swarm: "Swarm", coordinator: "Coordinator", actor: str | None

@@ -1,4 +1,4 @@
-"""How often a dashboard may look at its swarm. Pure."""
+"""The pace at which a dashboard may look at its swarm. Pure."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Who may talk to a dashboard: the decision about one request. Pure."""
+"""The decision whether a dashboard serves one request. Pure."""
 
 import hmac
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ class AccessKeys:
 
 @attrs.frozen(kw_only=True, repr=False)
 class Visit:
-    """What a request says about itself.
+    """The parts of a request that the decision needs.
 
     Attributes:
         method: Its method; "WEBSOCKET" for the handshake of one.

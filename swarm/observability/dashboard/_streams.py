@@ -14,7 +14,7 @@ View: TypeAlias = Callable[[Mapping[str, str]], Mapping[str, Any]]
 """Returns the sections of a page; a section is a JSON value."""
 
 MOST: Final = 16
-"""How many pages may be open."""
+"""The most pages that may be open."""
 
 _LIFE: Final = 60.0
 """Seconds after which a stream ends and its page opens another: a server that the

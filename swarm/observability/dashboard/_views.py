@@ -16,10 +16,10 @@ Query: TypeAlias = Mapping[str, str]
 Sections: TypeAlias = dict[str, Any]
 
 _ROWS: Final = 100
-"""How many rows a table has."""
+"""The most rows of a table."""
 
 _NEW: Final = 100
-"""How many events one message brings."""
+"""The most events in one message."""
 
 
 def _overview(swarm: Surface, query: Query) -> Sections:  # noqa: ARG001  # a view
@@ -144,7 +144,7 @@ def _number(query: Query, name: str) -> int:
 
 
 Look: TypeAlias = Callable[[Surface, Query], Sections]
-"""What makes the sections of a page."""
+"""A function that returns the sections of a page."""
 
 
 def _told(view: Look) -> Look:

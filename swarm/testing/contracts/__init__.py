@@ -1,7 +1,22 @@
-"""What every implementation of a port must do, as test classes to be inherited."""
+"""Contracts that every implementation of a port must pass: classes to be inherited.
 
+    class TestMyKernel(KernelContract):
+        async def make_kernel(self, limits=None): ...
+        async def pass_time(self, kernel, seconds): ...
+
+Each test makes its own kernel through `make_kernel` and closes it at the end. The
+letters in the docstrings are the invariants of the semantics page.
+"""
+
+from swarm.testing.contracts._commits import CommitContract
 from swarm.testing.contracts._coordination import CoordinationContract
-from swarm.testing.contracts._kernel import KernelContract
+from swarm.testing.contracts._life import LifeContract
+from swarm.testing.contracts._log import LogContract
+from swarm.testing.contracts._records import RecordContract
 from swarm.testing.contracts._tasks import TaskContract
 
 __all__ = ["CoordinationContract", "KernelContract", "TaskContract"]
+
+
+class KernelContract(CommitContract, RecordContract, LogContract, LifeContract):
+    """The tests that any implementation of `swarm.ports.Kernel` must pass."""

@@ -1,4 +1,4 @@
-"""What the parts of the kernel contract share: a kernel to test, and short words."""
+"""The parts that the kernel contracts share: a kernel to test, and short functions."""
 
 import asyncio
 from abc import abstractmethod

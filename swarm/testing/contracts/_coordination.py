@@ -1,4 +1,4 @@
-"""What any kernel must do for two processes that wait for each other.
+"""The contract of any kernel for two processes that wait for each other.
 
     class TestMyKernel(CoordinationContract):
         async def make_kernel(self, limits=None): ...

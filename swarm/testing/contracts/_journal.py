@@ -1,4 +1,4 @@
-"""What every journal must do: derive a test class, and say how one is made."""
+"""The contract of every journal: derive a test class that makes one."""
 
 from abc import abstractmethod
 from pathlib import Path

@@ -56,7 +56,7 @@ class LifeContract(ContractBase):
             await kernel.put(ADA, Path.parse("a"), b"1")
 
     async def test_expiry_is_one_commit_on_time(self) -> None:
-        """S17: its own revision, one expired change, even if nobody looks."""
+        """S17: its own revision, one expired change, even without a reader."""
         async with self.opened() as kernel:
             now = await kernel.read(kernel_now)
             await kernel.commit(
@@ -164,7 +164,7 @@ class LifeContract(ContractBase):
             assert await contents(kernel) == {}
 
     async def test_closing_refuses_everything_and_wakes_every_reader(self) -> None:
-        """G12: idempotent, and nobody is left waiting."""
+        """G12: idempotent, and no task is left waiting."""
         async with self.opened() as kernel:
             await kernel.commit(ADA, [put("a", 1)])
             start = await kernel.read(newest_revision)

@@ -313,7 +313,7 @@ class LogContract(ContractBase):
             assert (await other_task).documents[0].value == 0
 
     async def test_closing_a_reader_ends_it_alone(self) -> None:
-        """G12: whoever waits gets Closed, others read on; idempotent."""
+        """G12: its waiting tasks get Closed, other readers read on; idempotent."""
         async with self.opened() as kernel:
             one, two = await kernel.follow(), await kernel.follow()
             waits = [asyncio.ensure_future(one.next()) for _ in range(2)]

@@ -18,7 +18,7 @@ from swarm.testing.contracts._base import (
 
 
 def _said(text: str) -> object:
-    """Return an event, once somebody looks at it."""
+    """Return an event; called when a reader looks at it."""
     return text
 
 

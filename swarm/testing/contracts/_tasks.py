@@ -1,4 +1,4 @@
-"""What any kernel must do for two processes that share tasks.
+"""The contract of any kernel for two processes that share tasks.
 
     class TestMyKernel(TaskContract):
         async def make_kernel(self, limits=None): ...

@@ -2,6 +2,6 @@
 
 `_plan` says what may go wrong and draws it; `_injector` counts occasions and makes it
 happen. The seams are the classes that production takes from its runtime: `_agents` for
-messages and turns, `_events` for what the bus hands over, `_leases` for locks and
-semaphores. `_runtime` puts them in, in a simulation only.
+messages, turns and leases, `_events` for what the bus hands over. `_runtime` puts them
+in, in a simulation only.
 """

@@ -1,12 +1,14 @@
-"""Agents in a simulation: their messages and turns can go wrong.
+"""Agents in a simulation: their messages, turns and leases can go wrong.
 
 The supervisor makes every agent of the class that its runtime substitutes for `Cell`;
-in production that is `Cell`. So there is nothing to switch off in production.
+in production that is `Cell`. So there is nothing to switch off in production. Locks and
+semaphores take the class that it substitutes for `LeaseManager`.
 """
 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from swarm.agents import Envelope, Status
@@ -14,6 +16,12 @@ from swarm.agents._cell import PENDING, Cell
 from swarm.agents._envelope import Asked, Told
 from swarm.agents._lifecycle import RestartDecision, decide
 from swarm.agents._protocol import ResolvedMethod
+from swarm.coordination._core import Session
+from swarm.coordination._grants import AcquireSpec, Grant
+from swarm.coordination._lease import Lease
+from swarm.coordination._lease_manager import LeaseManager
+from swarm.coordination._lease_rules import EXPIRED
+from swarm.model import TIME
 from swarm.testing._errors import SimulatedCrash
 from swarm.testing._handles import STEP_FUNCTIONS
 from swarm.testing.faults._injector import Injector
@@ -157,3 +165,32 @@ class _Slowed(ResolvedMethod):
                 yield item
         finally:
             await items.aclose()
+
+
+# --- leases -------------------------------------------------------------------------
+
+
+class FaultyLeaseManager(LeaseManager):
+    """A manager that asks the loop about each lease that it issues."""
+
+    def issue(
+        self,
+        spec: AcquireSpec,
+        session: Session,
+        grant: Grant,
+        is_entering: bool = False,
+    ) -> Lease:
+        """Issue a lease, and arrange for its faults."""
+        lease = super().issue(spec, session, grant, is_entering)
+        loop: Any = self.core.loop
+        injector: Injector = loop.faults
+        for fault in injector.at("lease", spec.name):
+            expire = partial(self._expire, spec, lease)
+            loop.call_later(fault.amount, injector.later, fault, expire)
+        return lease
+
+    def _expire(self, spec: AcquireSpec, lease: Lease) -> bool:
+        is_held = lease.id in self.core.leases
+        if is_held:
+            self.core.run(self.force(TIME, spec, lease.id, EXPIRED))
+        return is_held

@@ -39,7 +39,7 @@ from swarm.testing.faults._injector import Injector
 from swarm.testing.faults._plan import Fault, Kind
 
 _SECOND: Final = 1.0
-"""How late a lost hand-over is made again without `ack_wait`; how long an event
+"""Seconds until a lost hand-over is made again without `ack_wait`, and that an event
 waits to be overtaken."""
 
 

@@ -42,7 +42,7 @@ Occasion = Literal[
     "event in a handler",
 ]
 Census = Mapping[tuple[str, str], int]
-"""How often an occasion came up: (occasion, whose) to a number."""
+"""Counts of occasions: (occasion, name of its holder) to a number."""
 
 ANY: Final = "*"
 OCCASIONS: Final[Mapping[str, Occasion]] = {
@@ -86,7 +86,7 @@ SIZES: Final[Mapping[str, tuple[Size, ...]]] = {
     "reorder_event": (_NOW,),
     "crash_handler": _TURNS,
 }
-"""What is tried of each kind, the mildest first."""
+"""The sizes of each kind that are tried, the mildest first."""
 _TEXTS: Final[Mapping[str, str]] = {
     "crash": "{target} crashed in turn {number}{later}",
     "freeze": "{target} froze for {amount:g} s in turn {number}{later}",

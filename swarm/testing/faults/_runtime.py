@@ -53,8 +53,7 @@ def _substitutes() -> dict[type[Any], type[Any]]:
     """Return the subclass for each class; imported only for programs with a swarm."""
     from swarm.agents._cell import Cell
     from swarm.coordination._lease_manager import LeaseManager
-    from swarm.testing.faults._agents import FaultyCell
+    from swarm.testing.faults._agents import FaultyCell, FaultyLeaseManager
     from swarm.testing.faults._events import SUBSCRIPTION_TYPES
-    from swarm.testing.faults._leases import FaultyLeaseManager
 
     return {Cell: FaultyCell, LeaseManager: FaultyLeaseManager, **SUBSCRIPTION_TYPES}

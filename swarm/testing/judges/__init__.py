@@ -1,4 +1,4 @@
-"""Was it right? Histories of operations, models, and the search for an explanation."""
+"""Judges: histories of operations, models, and the search for an explanation."""
 
 from swarm.testing.judges._barrier_model import BROKEN, LEFT, BarrierModel
 from swarm.testing.judges._history import PENDING, Call, History, Operation

@@ -52,7 +52,7 @@ class _Barrier:
         return f"<generation {self.generation}: {parties}{aborted}>"
 
     def open_doors(self, party: frozenset[int], *, tripped: bool) -> _Barrier:
-        """All of `party` may leave, and the next generation begins."""
+        """Let all of `party` leave, and begin the next generation."""
         freed = {(each, self.generation, tripped) for each in party}
         return attrs.evolve(
             self,
@@ -62,7 +62,7 @@ class _Barrier:
         )
 
     def without(self, party: int, index: int | None) -> _Barrier | Illegal:
-        """The party has left, with `index` if it was told one."""
+        """Let a party leave, with `index` if it was told one."""
         entry = next(each for each in self.leaving if each[0] == party)
         generation = entry[1]
         if (generation, index) in self.indices:

@@ -1,4 +1,4 @@
-"""What was asked and what was answered, in the order in which it was seen.
+"""Histories: calls and their answers, in the order in which they were seen.
 
 A history is a sequence of *invocations* and *answers*. Two operations overlap
 when neither was answered before the other was invoked; only their real-time
@@ -15,12 +15,10 @@ three.
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 import attrs
-
-from swarm.testing.judges._jepsen import parse_jepsen
 
 __all__ = ["PENDING", "Call", "History", "Operation", "PendingAnswer"]
 
@@ -97,7 +95,7 @@ class History:
         self._operations: dict[Call, Operation | None] = {}
 
     def invoke(self, process: Any, op: str, *args: Any) -> Call:
-        """The handle of a new call, which is pending until it is answered."""
+        """Return the handle of a new call, which is pending until it is answered."""
         operation = Operation(process=process, op=op, args=args, invoked=self._tick())
         call = Call(operation)
         self._operations[call] = operation
@@ -136,7 +134,7 @@ class History:
         failures: tuple[type[BaseException], ...] = (),
         answers: Mapping[type[BaseException], Any] | None = None,
     ) -> T:
-        """The result of `awaitable`, recorded as the answer to `op(*args)`.
+        """Return the result of `awaitable`, recorded as the answer to `op(*args)`.
 
         For instance `await history.record("a", "write", store.write(1), 1)`.
 
@@ -166,40 +164,9 @@ class History:
         self.ok(call, result)
         return result
 
-    @classmethod
-    def from_jepsen(cls, lines: Iterable[str]) -> History:
-        """The history in a Jepsen log of one register.
-
-        Reads lines of the form `process :type :f value`, whatever stands in
-        front (`INFO  jepsen.util - 3  :ok  :cas  [1 2]`), and skips the rest.
-        `nil` is None and `[1 2]` two arguments. A `:fail` did not happen, but
-        for a `cas` that names its values: there the comparison failed, and it
-        is answered False. An `:ok` that repeats the arguments, as a write's does,
-        is answered None. `:info` is pending, and so is what the log leaves open.
-
-        Raises:
-            ValueError: an answer has no invocation.
-        """
-        history = cls()
-        calls: dict[int, Call] = {}
-        for line in parse_jepsen(lines):
-            if line.type == "invoke":
-                calls[line.process] = history.invoke(line.process, line.op, *line.args)
-                continue
-            call = calls.pop(line.process, None)
-            if call is None or call.operation.op != line.op:
-                msg = f"process {line.process} has no {line.op} open to answer"
-                raise ValueError(msg)
-            if line.answered:
-                echo = line.op != "cas" and line.args == call.operation.args != ()
-                history.ok(call, None if echo else line.result)
-            elif line.type == "fail":
-                history.fail(call)
-        return history
-
     @property
     def operations(self) -> tuple[Operation, ...]:
-        """The operations so far, by invocation, failed ones left out."""
+        """The operations so far, by invocation; failed ones are left out."""
         return tuple(self)
 
     def __iter__(self) -> Iterator[Operation]:

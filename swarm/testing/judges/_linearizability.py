@@ -41,7 +41,7 @@ class Ok:
     states: int
 
     def explain(self) -> str:
-        """One line for people."""
+        """Return the verdict in one line."""
         count = sum(map(len, self.linearizations))
         return f"linearizable: {count} operations, {self.states} states explored"
 
@@ -71,7 +71,7 @@ class Violation:
     states: int
 
     def explain(self) -> str:
-        """What could be ordered, and where it ends; at most 20 lines."""
+        """Return the longest order and the operations that do not fit, in 20 lines."""
         place = "" if self.key is None else f" of {self.key!r}"
         total = f"{len(self.prefix)} of {self.operations} operations{place}"
         lines = [f"not linearizable: {total} can be put in order, then none fits"]
@@ -100,7 +100,7 @@ class Undecided:
     states: int
 
     def explain(self) -> str:
-        """One line for people."""
+        """Return the verdict in one line."""
         return (
             f"undecided: {self.states} states explored, "
             f"{len(self.keys)} partition(s) open; raise max_states or record less"
@@ -116,7 +116,7 @@ def check_linearizable(
     *,
     max_states: int = 1_000_000,
 ) -> Verdict:
-    """The verdict upon `history`, judged by `model`.
+    """Return the verdict on `history`, judged by `model`.
 
     ```python
     from swarm.testing import History, Ok, RegisterModel, check_linearizable

@@ -96,7 +96,7 @@ def _grant(
     mode: str,
     fenced: bool,
 ) -> Locked | Illegal:
-    """The state with a grant for the caller beside `others`."""
+    """Return the state with a grant for the caller beside `others`."""
     token, highest = None, state[1]
     if fenced and operation.result is not PENDING:
         token = operation.result

@@ -26,7 +26,7 @@ class Illegal(enum.Enum):
 
 
 ILLEGAL: Final = Illegal.ILLEGAL
-"""What a step returns when the operation could not give this result here."""
+"""The result of a step when the operation could not give this answer here."""
 
 Step: TypeAlias = Callable[[State, Operation], State | Illegal]
 
@@ -88,7 +88,7 @@ class Model(Generic[State]):
     )
 
     def keyed(self) -> Model[State]:
-        """This model for many such objects, named by the first argument.
+        """Return this model for many such objects, named by the first argument.
 
         `LockModel().keyed()` judges `acquire("report.pdf", "shared")`; every
         name has its own state and is a partition.
@@ -112,7 +112,7 @@ class Model(Generic[State]):
         )
 
     def split(self, operation: Operation) -> tuple[Any, tuple[Operation, ...]]:
-        """The key of the operation's partition, and the parts to judge."""
+        """Return the key of the operation's partition, and the parts to judge."""
         key = self.partition(operation) if self.partition else None
         return key, self.parts(operation) if self.parts else (operation,)
 
@@ -122,10 +122,10 @@ def _without_key(operation: Operation) -> Operation:
 
 
 def unknown_operation(operation: Operation, known: str) -> ValueError:
-    """The error for an operation that a model does not have."""
+    """Return the error for an operation that a model does not have."""
     return ValueError(f"the model has no operation {operation}; it knows {known}")
 
 
 def by_answer(operations: Sequence[Operation]) -> list[float]:
-    """The rank of each operation: when it was answered, pending ones last."""
+    """Return the rank of each operation: by its answer, pending ones last."""
     return [math.inf if each.returned is None else each.returned for each in operations]

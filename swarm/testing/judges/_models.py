@@ -207,7 +207,7 @@ class _Item(NamedTuple):
 
 
 def _order_items(items: list[_Item]) -> list[_Item]:
-    """An order that contradicts neither that of the puts nor that of the gets."""
+    """Return an order that contradicts neither that of the puts nor of the gets."""
     rest = sorted(items, key=lambda item: item.put_invoked)
     first_put = sorted(items, key=lambda item: item.put_returned, reverse=True)
     first_get = sorted(items, key=lambda item: item.get_returned, reverse=True)

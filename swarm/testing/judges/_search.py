@@ -94,7 +94,7 @@ class OrderSearch:
         self._answered = answered
 
     def advance(self, limit: int) -> bool | None:
-        """Whether a linearization exists; None when `limit` states did not tell.
+        """Return whether a linearization exists; None: `limit` states did not tell.
 
         May be called again to go on from there.
         """

@@ -1,6 +1,4 @@
-"""Reads the operation lines of a Jepsen log."""
-
-from __future__ import annotations
+"""Histories out of Jepsen logs of one register."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -8,7 +6,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ["JepsenLine", "parse_jepsen"]
+from swarm.testing import Call, History
 
 _LINE = re.compile(
     r"(?:^|\s)(\d+)\s+:(invoke|ok|fail|info)\s+:([\w-]+)"
@@ -48,7 +46,32 @@ class JepsenLine:
         return self.type == "ok" if self.op == "cas" else self.value
 
 
-def parse_jepsen(lines: Iterable[str]) -> Iterator[JepsenLine]:
+def history_in(lines: Iterable[str]) -> History:
+    """Return the history in a Jepsen log of one register.
+
+    Reads lines of the form `process :type :f value`, whatever stands in front
+    (`INFO  jepsen.util - 3  :ok  :cas  [1 2]`), and skips the rest. `nil` is None and
+    `[1 2]` two arguments. A `:fail` did not happen, but for a `cas` that names its
+    values: there the comparison failed, and it is answered False. An `:ok` that repeats
+    the arguments, as a write's does, is answered None. `:info` is pending, and so is
+    what the log leaves open.
+    """
+    history = History()
+    calls: dict[int, Call] = {}
+    for line in _parse(lines):
+        if line.type == "invoke":
+            calls[line.process] = history.invoke(line.process, line.op, *line.args)
+            continue
+        call = calls.pop(line.process)
+        if line.answered:
+            echo = line.op != "cas" and line.args == call.operation.args != ()
+            history.ok(call, None if echo else line.result)
+        elif line.type == "fail":
+            history.fail(call)
+    return history
+
+
+def _parse(lines: Iterable[str]) -> Iterator[JepsenLine]:
     """The events in `lines`, other lines skipped (the nemesis has no number)."""
     for match in filter(None, map(_LINE.search, lines)):
         process, kind, op, value, error = match.groups()
