@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 import anyio
 
@@ -37,14 +37,19 @@ _PRIMITIVES = (
 )
 
 
-_SENDING = ("Ref.ask", "_wait", "_wait_for_room")
-_IDLE = {
-    "Cell.serve": "requests",
-    "LogReader.next": "the next commit",
+SENDING: Final = ("Ref.ask", "_wait", "wait_for_room")
+"""Functions of swarm whose `envelope` is what a suspended task waits for."""
+
+IDLE: Final = {
+    "CellState.until": "its agent",
     "Channel.room": "the stream's reader",
-    "Turns.until": "its agent",
-    "Swarm._end": "its agents and tasks to end",
+    "Completion.__await__": "its agent",
+    "Coordinator._run": "what comes due",
+    "Coordinator.wait_ended": "its agents and tasks to end",
+    "LogReader.next": "the next commit",
+    "Worker._run": "requests",
 }
+"""Functions of swarm in which a task may be suspended, and what it waits for there."""
 
 
 class Loop(Protocol):
@@ -187,15 +192,15 @@ def _wait_in_swarm(task: Any, waiter: Any) -> Wait:
         where = code.co_qualname
         if where.endswith(".scheduling_point"):
             return Wait("the kernel")
-        if where in _SENDING:
+        if where in SENDING:
             envelope = frame.f_locals.get("envelope")
-            server = getattr(getattr(envelope, "cell", None), "task", None)
-            found = Wait(f"agent {envelope}", () if server is None else (server,))
+            worker = getattr(getattr(envelope, "cell", None), "worker", None)
+            found = Wait(f"agent {envelope}", () if worker is None else (worker.task,))
         elif where == "Waiter.wait":
             waiter_in_swarm = frame.f_locals["self"]
             found = Wait(waiter_in_swarm.describe_wait())
-        elif where in _IDLE and waiter is not None:
-            found = Wait(_IDLE[where])
+        elif where in IDLE and waiter is not None:
+            found = Wait(IDLE[where])
     return found
 
 

@@ -1,16 +1,19 @@
 """A failure tells its story, and the story can be replayed anywhere."""
 
+import ast
 import asyncio
 import functools
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import anyio
 import attrs
 import pytest
 
-from swarm import Swarm
+import swarm
+from swarm import Agent, Swarm
 from swarm.testing import (
     BlobError,
     Deviation,
@@ -22,6 +25,7 @@ from swarm.testing import (
     replay,
     run,
 )
+from swarm.testing._report import IDLE, SENDING
 from swarm.testing._schedule import describe_hold
 from swarm.testing._trace import Row, render
 from tests.testing.planted import PROGRAMS
@@ -310,3 +314,53 @@ def test_one_blob_gives_one_trace_in_every_process():
         results.add(done.stdout)
     assert len(results) == 1
     assert result.digest in results.pop()
+
+
+def test_a_stuck_swarm_tells_what_its_tasks_wait_for():
+    class Counter(Agent):
+        async def hold(self):
+            await asyncio.Event().wait()
+
+        async def count(self):
+            for number in range(100):
+                yield number
+
+    async def program():
+        async with Swarm() as swarm:
+            ada, bo = [await swarm.spawn(Counter, name=name) for name in ("ada", "bo")]
+
+            async def read():
+                async for _ in bo.within(None).stream(Counter.count):
+                    await asyncio.Event().wait()
+
+            async def follow():
+                async with swarm.state.watch("x") as changes:
+                    async for _ in changes:
+                        pass
+
+            await ada.tell(Counter.hold)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(read(), name="reader")
+                group.create_task(follow(), name="follower")
+                group.create_task(ada.ended(), name="monitor")
+                group.create_task(ada.within(None).ask(Counter.hold), name="asker")
+
+    story = str(run(program).error)
+    told = dict(line.split(" waits for ") for line in story.splitlines()[1:] if line)
+    shown = {name.strip(): what.partition("  at ")[0] for name, what in told.items()}
+    assert shown["swarm default"] == "what comes due"
+    assert shown["bo"] == "the stream's reader"
+    assert shown["follower"] == "the next commit"
+    assert shown["monitor"] == "its agent"
+    assert shown["asker"] == "agent 'ada' in Counter.hold"
+
+
+def test_the_functions_that_a_report_knows_are_there():
+    known = set()
+    for file in (Path(swarm.__file__).parent).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ClassDef):
+                known |= {f"{node.name}.{getattr(n, 'name', '')}" for n in node.body}
+            elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                known.add(node.name)
+    assert {*SENDING, *IDLE, "Waiter.wait"} <= known
