@@ -73,15 +73,16 @@ def run(
         inputs = schedule.inputs
         inputs = inputs._replace(faults=_plan(faults) or inputs.faults)
     program = Program(function)
-    policy: Script = Script() if schedule is None else schedule.policy()
+    policy: Script | None = None if schedule is None else schedule.policy()
     with quiet():
         outcome = execute(program, policy, settings, inputs)
-        taken = Schedule.of(settings, inputs, tuple(policy.made))
+        made = () if policy is None else tuple(policy.made)
+        taken = Schedule.of(settings, inputs, made)
         if outcome.error is None:
             return Run.of(outcome, taken)
         if type(outcome.error).__module__.startswith("hypothesis"):
             raise outcome.error  # assume() and its like are not about the program
-        found = Found(program, settings, inputs, outcome.error, policy.choices, 1)
+        found = Found(program, settings, inputs, outcome.error, (), 1)
         failure = tell(found, taken)
     return Run.of(
         outcome,

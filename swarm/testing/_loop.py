@@ -179,16 +179,16 @@ class SimLoop(VirtualLoop):
         policy, watched = self.policy, self.is_watched()
         pool, pop, push = policy.pool, policy.pop, policy.push
         lane_of, each_step = self._lane, self.order == "tasks"
-        stalls, shortcut = self.max_stall > 0, not policy.counts_steps
+        stalls = self.max_stall > 0
+        counts = policy.counts_steps and self.order != "fifo"
+        note = policy.note if counts else None
         callbacks = 0  # in a row, while a step was ready
         while True:
             if self._timers:
                 self._fire_due()
             # A step that is ready alone, with no clock beside it, needs no choice.
-            alone = (
-                shortcut
-                and len(ready) == 1
-                and not (pool or pending or (stalls and self._timers))
+            alone = len(ready) == 1 and not (
+                pool or pending or (stalls and self._timers)
             )
             if ready and not alone:
                 self._admit()
@@ -209,6 +209,8 @@ class SimLoop(VirtualLoop):
                 if alone:
                     alone = False
                     handle = ready.popleft()
+                    if note is not None and (lane := lane_of(handle._callback)):
+                        note(lane)
                 else:
                     stall = stalls and self._may_stall()
                     if pool:

@@ -35,14 +35,19 @@ Choice = Any  # a step, None for the callback, or STALL
 class SchedulePolicy(Protocol):
     """The part of a policy that the loop calls.
 
-    `counts_steps` tells that the policy must see every step, also one without an
-    alternative. A step has a `lane`, and `since`: the time at which it became ready.
+    `counts_steps` tells that the policy must hear of every step: `note` is called with
+    the lane of one that runs because nothing else is ready. A step has a `lane`, and
+    `since`: the time at which it became ready.
     """
 
     pool: list[Any]
     choices: list[int]
     widths: list[int]
     counts_steps: bool
+
+    def note(self, lane: int) -> None:
+        """Count a step that runs without an alternative."""
+        ...
 
     def push(self, step: Any, /) -> None:
         """Take a step that became ready."""
@@ -67,6 +72,9 @@ class Ordered:
         self.choices: list[int] = []
         self.widths: list[int] = []
         self.push: Callable[[Any], None] = self.pool.append
+
+    def note(self, lane: int) -> None:
+        """Do nothing: the policy does not count steps."""
 
     def waiting(self) -> Iterable[Any]:
         return self.pool
@@ -175,6 +183,9 @@ class Pos:
         self._random = rng.random
         self._count = 0
         self._callback = self._random()
+
+    def note(self, lane: int) -> None:
+        """Do nothing: the policy does not count steps."""
 
     def waiting(self) -> Iterable[Any]:
         return [entry[2] for entry in sorted(self.pool, key=lambda e: e[1])]

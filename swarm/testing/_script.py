@@ -76,8 +76,7 @@ class Script(Ordered):
             if not pool:
                 return None
             step = pool.pop()
-            number = ran[step.lane] = ran.get(step.lane, 0) + 1
-            self.lone.append((step.lane, number))
+            self.note(step.lane)
             return step
         head = pool[0].lane if pool else CALLBACK
         name = head, ran.get(head, 0) + 1
@@ -92,6 +91,11 @@ class Script(Ordered):
         if lane > 0:
             return pool.pop(self._index(lane))
         return None if lane == CALLBACK else STALL
+
+    def note(self, lane: int) -> None:
+        """Count a step that runs without an alternative."""
+        number = self._ran[lane] = self._ran.get(lane, 0) + 1
+        self.lone.append((lane, number))
 
     def unreached(self) -> int:
         """Return how many deviations and holds of the plan never came up."""

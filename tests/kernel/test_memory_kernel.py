@@ -10,8 +10,8 @@ from swarm.kernel import MemoryKernel
 from swarm.model import Path
 from swarm.ports import Codec, Kernel, Limits, Runtime, install_runtime
 from swarm.testing import DistantKernel
+from swarm.testing.contracts import KernelContract
 from swarm.testing.contracts._base import ADA, contents, drop, put
-from swarm.testing.contracts._kernel import KernelContract
 from tests.support.clock import FakeClock
 
 

@@ -26,8 +26,8 @@ from swarm.storage._records import (
     encode_document,
 )
 from swarm.storage._sqlite import SqliteJournal
+from swarm.testing.contracts import KernelContract
 from swarm.testing.contracts._base import ADA, BO, contents, drain, drop, put
-from swarm.testing.contracts._kernel import KernelContract
 from tests.support.clock import FakeClock
 
 JOURNALS = {

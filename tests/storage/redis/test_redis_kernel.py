@@ -6,8 +6,7 @@ from itertools import count
 import pytest
 
 from swarm.ports import Entropy, Kernel, Limits, LoopClock
-from swarm.testing.contracts import CoordinationContract, TaskContract
-from swarm.testing.contracts._kernel import KernelContract
+from swarm.testing.contracts import CoordinationContract, KernelContract, TaskContract
 from tests.support.redis_server import find_server, running
 
 pytestmark = pytest.mark.skipif(
