@@ -137,11 +137,25 @@ class FileJournal:
     def inspect(self) -> Recovered:
         """Return what the folder holds, without a lock and without any change.
 
+        Its owner may go on meanwhile: a checkpoint that replaces the files is noticed.
+
         Raises:
             NotFound: There is no store.
             StateCorruption: It is damaged.
             SchemaVersionError: A newer version of swarm wrote it.
         """
+        current = self._current_seen()
+        while True:
+            try:
+                blocks, _, scan = self._look(current)
+            except StateCorruption:
+                before, current = current, self._current_seen()
+                if current == before:
+                    raise
+            else:
+                return self._told(blocks, scan, is_clean=current["clean"] is not None)
+
+    def _current_seen(self) -> dict[str, Any]:
         current = None
         if self.folder.is_dir():
             current = self._read_current()
@@ -149,8 +163,7 @@ class FileJournal:
                 self._refuse_without_current()
         if current is None:
             raise NotFound(f"there is no file store in {self.folder}")
-        blocks, _, scan = self._look(current)
-        return self._told(blocks, scan, is_clean=current["clean"] is not None)
+        return current
 
     def _look(self, current: dict[str, Any]) -> tuple[list[bytes], bytes, Scan]:
         """Read and check the files that CURRENT names."""

@@ -115,6 +115,7 @@ class SqliteJournal:
         with _told_by_sqlite(self.path):
             self._database = self._connect(f"{self.path.as_uri()}?mode=ro")
             try:
+                self._run("BEGIN")  # its owner may go on meanwhile
                 return self._read()
             finally:
                 self._disconnect()

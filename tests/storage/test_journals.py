@@ -380,6 +380,44 @@ def test_inspecting_changes_nothing(tmp_path: Path) -> None:
         FileJournal(tmp_path / "none").inspect()
 
 
+def test_a_store_is_inspected_while_its_owner_makes_a_checkpoint(
+    tmp_path: Path,
+) -> None:
+    owner = FileJournal(tmp_path)
+    owner.open()
+    owner.append(entries(1, 3, 2))
+
+    class Interrupted(Disk):
+        is_interrupted = False
+
+        def read(self, path: Path) -> bytes:
+            if path.name == "journal-0" and not self.is_interrupted:
+                self.is_interrupted = True
+                owner.checkpoint([b"three"], 3)
+            return super().read(path)
+
+    found = FileJournal(tmp_path, disk=Interrupted()).inspect()
+    assert (list(found.blocks), list(found.entries)) == ([b"three"], [])
+    owner.close()
+
+
+def test_a_database_is_inspected_while_its_owner_writes(tmp_path: Path) -> None:
+    owner = SqliteJournal(tmp_path / "run.db")
+    owner.open()
+    owner.append(entries(1, 3, 2))
+
+    class Interrupted(SqliteJournal):
+        def _read_meta(self, name: str) -> dict[str, Any]:
+            meta = super()._read_meta(name)
+            owner.append(entries(4, 5, 2))
+            owner.checkpoint([b"five"], 5)
+            return meta
+
+    found = Interrupted(tmp_path / "run.db").inspect()
+    assert list(found.entries) == entries(1, 3, 2)
+    owner.close()
+
+
 def test_a_full_disk_stops_a_database_and_loses_nothing(tmp_path: Path) -> None:
     journal = SqliteJournal(tmp_path / "run.db")
     journal.open()
