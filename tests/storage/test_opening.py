@@ -1,5 +1,6 @@
 """URLs, hybrid and replicated stores, and snapshots on all of them."""
 
+import asyncio
 from pathlib import Path as Folder
 from typing import Any
 
@@ -128,6 +129,29 @@ async def test_snapshots_are_listed_newest_first_and_pruned(tmp_path, kind):
             "number 4",
             "number 3",
         ]
+    await store.kernel.close()
+
+
+async def test_a_large_snapshot_leaves_turns_to_other_tasks():
+    store = await opened("memory://")
+    for n in range(64):
+        await store.kernel.commit(ADA, [put(f"k{n}", "x" * 65_536)])
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    counting = asyncio.ensure_future(count())
+    snapshots = snapshots_of(store)
+    await snapshots.create()
+    taken, turns = turns, 0
+    await snapshots.list()
+    counting.cancel()
+    assert taken >= 64  # each block is encoded in a turn of its own
+    assert turns >= 8
     await store.kernel.close()
 
 
