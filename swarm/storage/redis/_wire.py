@@ -72,6 +72,57 @@ class Command:
     is_sent: bool = False
 
 
+class Replies(asyncio.Protocol):
+    """Gives each reply of a connection to the oldest command without one.
+
+    It takes the place of redis-py's stream, once the connection is made: a reply then
+    reaches its caller in the next turn of the loop.
+    """
+
+    def __init__(
+        self,
+        waiting: deque[Command],
+        lost: "asyncio.Future[None]",
+        transport: Any,
+        before: Any,
+    ) -> None:
+        """Answer the commands in `waiting`; `lost` is done when the connection is.
+
+        `before` is the protocol of redis-py, which hears of the end, too.
+        """
+        self._waiting = waiting
+        self._lost = lost
+        self._transport = transport
+        self._before = before
+        self._parser = hiredis.Reader()
+
+    def data_received(self, data: bytes) -> None:
+        """Answer the commands whose replies have come; give up what is no reply."""
+        parser, waiting = self._parser, self._waiting
+        try:
+            parser.feed(data)
+            while (reply := parser.gets()) is not False:
+                future = waiting[0].reply
+                if isinstance(reply, hiredis.ReplyError):
+                    if str(reply).startswith(_LATER):
+                        self._transport.abort()
+                        return
+                    if not future.done():
+                        error = StorageFailed(explain_refusal(str(reply)))
+                        future.set_exception(error)
+                elif not future.done():
+                    future.set_result(reply)
+                waiting.popleft()
+        except (hiredis.ProtocolError, IndexError):  # or more replies than commands
+            self._transport.abort()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Say that the connection is lost."""
+        if not self._lost.done():
+            self._lost.set_result(None)
+        self._before.connection_lost(error)
+
+
 class Wire:
     """A connection that is made again when it is lost. Belongs to one event loop.
 
@@ -103,6 +154,8 @@ class Wire:
                 f"redis://USER:PASSWORD@HOST:PORT/DB is one: {error}"
             ) from error
         self._connection: Any = None
+        self._transport: Any = None
+        self._lost: asyncio.Future[None]
         self._outgoing: list[Command] = []
         self._waiting: deque[Command] = deque()
         self._is_flushing = False
@@ -119,7 +172,8 @@ class Wire:
         Raises:
             StorageFailed: There is no server, or it refuses.
         """
-        self._connection, self.server = await self._connect(None)
+        connection, self.server = await self._connect(None)
+        self._attach(connection)
         self._task = self._loop.create_task(self._run(), name="redis replies")
         self._look()
 
@@ -157,49 +211,40 @@ class Wire:
         outgoing, self._outgoing = self._outgoing, []
         for command in outgoing:
             command.is_sent = True
-        with suppress(Exception):  # a lost connection is noticed by the reader
-            connection._writer.write(  # noqa: SLF001  # its bytes are ours
-                outgoing[0].data
-                if len(outgoing) == 1
-                else b"".join([command.data for command in outgoing])
-            )
+        self._transport.write(
+            outgoing[0].data
+            if len(outgoing) == 1
+            else b"".join([command.data for command in outgoing])
+        )
 
     async def _run(self) -> None:
-        """Read replies until the end; connect again when the connection is lost.
+        """Connect again whenever the connection is lost, until the end.
 
         At the end of a program `asyncio.run` cancels every task, this one too. Then no
         command gets a reply any more, and the tasks that wait for one have to end.
         """
         try:
             while not self._is_closed:
-                with suppress(*_LOST):
-                    await self._read()
+                await self._lost
                 if not self._is_closed:
                     await self._again()
         finally:
             if not self._is_closed:
                 self._fail(StorageFailed(f"the connection to {self._address} ended"))
 
-    async def _read(self) -> None:
-        parser = hiredis.Reader()
-        stream = self._connection._reader  # noqa: SLF001
-        waiting = self._waiting
-        while True:
-            data = await stream.read(_READ)
-            if not data:
-                raise EOFError
-            parser.feed(data)
-            while (reply := parser.gets()) is not False:
-                future = waiting[0].reply
-                if isinstance(reply, hiredis.ReplyError):
-                    if str(reply).startswith(_LATER):
-                        raise EOFError
-                    if not future.done():
-                        error = StorageFailed(explain_refusal(str(reply)))
-                        future.set_exception(error)
-                elif not future.done():
-                    future.set_result(reply)
-                waiting.popleft()
+    def _attach(self, connection: Any) -> None:
+        """Have the replies of a new connection answer the commands, from now on."""
+        self._connection = connection
+        self._lost = self._loop.create_future()
+        self._transport = connection._writer.transport  # noqa: SLF001
+        self._transport.set_protocol(
+            Replies(
+                self._waiting,
+                self._lost,
+                self._transport,
+                self._transport.get_protocol(),
+            )
+        )
 
     # --- the connection -------------------------------------------------------------
 
@@ -263,11 +308,11 @@ class Wire:
         connection, server = await self._try_on()
         old, self.server = self.server, server
         self._outage = None
-        self._connection = connection
         if self.on_reconnect is not None:
             self.on_reconnect(old, server)
         # Callers that were cancelled want no effect any more.
         self._waiting = deque(c for c in self._waiting if not c.reply.cancelled())
+        self._attach(connection)
         self._outgoing = list(self._waiting)
         if self._outgoing:
             self._flush()
@@ -292,7 +337,7 @@ class Wire:
         self._oldest = oldest
         if oldest is not None and self._looks >= _SILENT and self._connection:
             self._looks = 0
-            self._connection._writer.transport.abort()  # noqa: SLF001
+            self._transport.abort()
         self._watch = self._clock.call_at(self._clock.monotonic() + _LOOK, self._look)
 
     def _fail(self, error: StorageFailed) -> None:
