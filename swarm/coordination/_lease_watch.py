@@ -17,6 +17,9 @@ from swarm.coordination._record_summary import RecordSummary, summarize
 from swarm.errors import Closed
 from swarm.model import TIME, Commit, Document, Path
 
+_NEAR: Final = 2
+"""How many requests at the head of a queue make their processes read on at once."""
+
 _FEW: Final = 8
 """Up to how many waiters and leases of a process are looked for in a record."""
 
@@ -42,6 +45,8 @@ class RecordWatch:
             return
         if document.body and len(core.waiters) + len(core.leases) <= _FEW:
             summary = summarize(document)
+            if any(id in core.waiters for id in summary.waiting[:_NEAR]):  # noqa: A001
+                core.hurry()
             if self._is_as_before(document.path, summary):
                 due = self._due.get(document.path.text)
                 if due is not None:

@@ -1,5 +1,7 @@
 """A summary of a record, without its grant and request objects. Pure."""
 
+from functools import lru_cache
+
 import attrs
 import orjson
 
@@ -13,12 +15,12 @@ class RecordSummary:
 
     Attributes:
         ends: When each holder ends, by its id, in kernel time.
-        waiting: The ids of the requests in the queue.
+        waiting: The ids of the requests in the queue, in order.
         opens_at: From when on it is granted again, in kernel time; 0: now.
     """
 
     ends: dict[str, int]
-    waiting: frozenset[str]
+    waiting: tuple[str, ...]
     opens_at: int
 
     def first_end(self) -> tuple[int, str]:
@@ -31,6 +33,7 @@ class RecordSummary:
         return any(id.startswith(f"{process}-") for id in self.waiting)  # noqa: A001
 
 
+@lru_cache(maxsize=1)  # two parts of a process ask for one after the other
 def summarize(document: Document) -> RecordSummary:
     """Return a summary of a record.
 
@@ -40,6 +43,6 @@ def summarize(document: Document) -> RecordSummary:
     value = orjson.loads(document.json)
     return RecordSummary(
         {each["id"]: each["expires"] for each in value["holders"]},
-        frozenset(each["id"] for each in value["queue"]),
+        tuple(each["id"] for each in value["queue"]),
         value["opens_at"],
     )

@@ -316,6 +316,9 @@ class LocalTree:
         """Return the revision after which the newest `count` commits come, or all."""
         return self._log.before_newest(count)
 
+    def hurry(self) -> None:
+        """Do nothing: this log is never late."""
+
     def hold(self, hold: RetentionHold) -> None:
         """Keep what `hold` needs, as far as the hard limits allow."""
         self._enter()
@@ -398,7 +401,7 @@ class LocalTree:
 
     def _append(self, commit: Commit) -> bool:
         """Add a commit that was made elsewhere, with what it keeps in memory here."""
-        events = _EVENT_BYTES * len(commit.events)
+        events = _EVENT_BYTES * commit.event_count
         commit.size = ENTRY_BYTES + events + sum(map(held_by, commit.documents))
         self._at = commit.at
         return self._log.append(commit)

@@ -67,6 +67,11 @@ class Commit:
         return bool(self.announced or self._events)
 
     @property
+    def event_count(self) -> int:
+        """How many payloads it published, known without making them."""
+        return len(self.announced or self._events)
+
+    @property
     def events(self) -> tuple[object, ...]:
         """The payloads it published, in order."""
         if self.announced:

@@ -172,6 +172,13 @@ class Tail(Protocol):
         """Return the revision after which the newest `count` commits come, or all."""
         ...
 
+    def hurry(self) -> None:
+        """Have the next commits come here at once: this process may act on them.
+
+        A process that only listens reads a busy log on a server less often.
+        """
+        ...
+
     def hold(self, hold: RetentionHold) -> None:
         """Keep what `hold` needs, up to `Limits.held_commits` and `held_bytes`.
 

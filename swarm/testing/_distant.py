@@ -187,6 +187,9 @@ class LaggingTail:
         """Return the revision after which the newest `count` commits come, or all."""
         return self._log.before_newest(count)
 
+    def hurry(self) -> None:
+        """Do nothing: each commit takes its time."""
+
     def hold(self, hold: RetentionHold) -> None:
         """Keep what `hold` needs."""
         self._log.hold(hold)

@@ -234,8 +234,11 @@ class Committer:
         replica.saw_time(sent, self._clock.monotonic(), server)
         status, revision = int(reply[0]), int(reply[1])
         if len(reply) > 4:
+            news = replica.news
             with suppress(LogGap):  # the follower meets it, and loads the tree again
                 replica.take_entries(reply[4])
+            if replica.news > news and replica.on_wait is not None:
+                replica.on_wait()
         if status == DONE:
             if commit is not None:
                 number_commit(commit, revision)

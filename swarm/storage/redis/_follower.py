@@ -16,6 +16,7 @@ from swarm.ports import Clock, Limits
 from swarm.storage.redis._committer import Committer
 from swarm.storage.redis._loading import entry_revision, load
 from swarm.storage.redis._proposals import Proposal, RecordingView
+from swarm.storage.redis._reading_pace import ReadingPace
 from swarm.storage.redis._replica import LogGap, Replica
 from swarm.storage.redis._script import Keys
 from swarm.storage.redis._server import ServerInfo
@@ -23,15 +24,6 @@ from swarm.storage.redis._wire import Wire
 
 _BLOCK_MS: Final = 5_000
 _PAGE: Final = 1_000
-_MOMENT: Final = 0.001
-_LONGEST: Final = 0.008
-"""Seconds before the log is read on, after commits of this process alone: the longer,
-the more such readings have come one after the other."""
-
-_LISTENING: Final = 64
-"""After so many readings in a row without a commit of its own, a process only listens.
-Then it reads a busy log every two milliseconds: many processes share few cores."""
-
 _AGAIN: Final = 0.2
 """Seconds before the log is asked for again, after the server refused."""
 
@@ -71,9 +63,7 @@ class LogFollower:
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._resting: asyncio.Future[None] | None = None
-        self._alone = 0
-        self._silent = 0
-        self._sent = 0
+        self._pace = ReadingPace()
         replica.on_wait = self._read_soon
         wire.on_reconnect = self._reconnected
         committer.on_divergence = self.recover
@@ -129,35 +119,31 @@ class LogFollower:
             raise
 
     async def _read_on(self) -> None:
-        last = f"{self._replica.revision}-0"
+        replica = self._replica
+        last = f"{replica.revision}-0"
         found = await self._reading.send(
             *("XREAD", "COUNT", _PAGE, "BLOCK", _BLOCK_MS),
             *("STREAMS", self._keys.log, last),
         )
         try:
-            has_news = not found or self._replica.take_entries(found[0][1])
+            replica.take_entries(found[0][1] if found else ())
         except LogGap as gap:
             await self._reload(str(gap))
             return
-        self._alone = 0 if has_news else self._alone + 1
-        sent, self._sent = self._sent, self._committer.count
-        self._silent = self._silent + 1 if found and sent == self._sent else 0
-        if self._replica.is_awaited:
-            return
-        if self._alone:
-            await self._rest(min((self._alone - 1) * _MOMENT, _LONGEST))
-        elif self._silent > _LISTENING:
-            await self._rest(2 * _MOMENT)
+        seconds = self._pace.rest(
+            is_empty=not found, news=replica.news, sent=self._committer.count
+        )
+        if replica.is_awaited or replica.hurried:
+            replica.hurried = max(0, replica.hurried - 1)
+        elif seconds:
+            await self._rest(seconds)
 
     async def _rest(self, seconds: float) -> None:
-        """Wait before the log is read on.
+        """Wait before the log is read on, but for `Replica.on_wait`.
 
-        Entries of this process are in the replica from their replies. To read them one
-        by one would cost as much as to make them. A reply says when another process has
-        committed in between; then reading goes on.
+        Commits of this process are in the replica from their replies, which also bring
+        what other processes have committed in between; then reading goes on.
         """
-        if not seconds:
-            return
         self._resting = self._loop.create_future()
         timer = self._clock.call_at(self._clock.monotonic() + seconds, self._read_soon)
         try:

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from itertools import count
-from typing import Any
+from typing import Any, Final
 
 from swarm.errors import Closed
 from swarm.kernel import LocalTree, restore
@@ -16,6 +16,9 @@ from swarm.model import TIME, Commit, Document
 from swarm.ports import Clock, Condition, Limits
 from swarm.storage._records import decode_commit
 from swarm.storage.redis._loading import Loaded, difference, entry_revision
+
+_HURRIED: Final = 4
+"""Readings: more than one, for a reply may have brought what they read."""
 
 
 class LogGap(Exception):
@@ -30,6 +33,8 @@ class Replica(LocalTree):
             log can tell of one before its reply does.
         on_due: Called when documents have come to their end.
         on_wait: Called when a task begins to wait for a later revision.
+        hurried: How many of the next readings of the log follow at once (`hurry`).
+        news: How many commits of other processes have come here.
     """
 
     def __init__(self, clock: Clock, limits: Limits | None) -> None:
@@ -38,6 +43,8 @@ class Replica(LocalTree):
         self.sent: dict[bytes, Commit] = {}
         self.on_due: Callable[[], object] | None = None
         self.on_wait: Callable[[], object] | None = None
+        self.hurried: int = 0
+        self.news: int = 0
         self._offset: int | None = None
         self._error = 0
         self._failure: Exception | None = None
@@ -98,15 +105,14 @@ class Replica(LocalTree):
 
     # --- following --------------------------------------------------------------------
 
-    def take_entries(self, entries: Sequence[Any]) -> bool:
-        """Apply entries of the log; return whether another process made one of them.
+    def take_entries(self, entries: Sequence[Any]) -> None:
+        """Apply entries of the log.
 
         Those that are here already are passed by.
 
         Raises:
             LogGap: Commits before one of them are neither here nor in the entries.
         """
-        has_news = False
         for number, fields in entries:
             revision = entry_revision(number)
             if revision <= self.revision:
@@ -116,12 +122,11 @@ class Replica(LocalTree):
                 raise LogGap(f"the log goes on after revision {before}")
             commit = self.sent.get(fields[3])
             if commit is None:
-                has_news = True
+                self.news += 1
                 commit = decode_commit(fields[5], revision)
             else:
                 number_commit(commit, revision)
             self.take(commit)
-        return has_news
 
     def take(self, commit: Commit) -> None:
         """Apply the next commit of the log, and tell listeners, readers and waiters."""
@@ -172,6 +177,12 @@ class Replica(LocalTree):
                 self._listeners.call(commit, has_events=commit.has_events)
         self._set_timer()
         self._wake()
+
+    def hurry(self) -> None:
+        """Have the log be read on at once, as `ports.Tail` says."""
+        self.hurried = _HURRIED
+        if self.on_wait is not None:
+            self.on_wait()
 
     async def reach(self, revision: int) -> None:
         """Wait until the replica has a revision.

@@ -196,9 +196,12 @@ class Wire:
             future.set_exception(StorageFailed(str(self._outage)))
             return future
         sent = Command(hiredis.pack_command(command), future, changes)
+        is_alone = not self._waiting
         self._waiting.append(sent)
         self._outgoing.append(sent)
-        if not self._is_flushing:
+        if is_alone:
+            self._flush()
+        elif not self._is_flushing:
             self._is_flushing = True
             self._loop.call_soon(self._flush)
         return future
@@ -209,6 +212,8 @@ class Wire:
         if connection is None:
             return  # `_again` sends them
         outgoing, self._outgoing = self._outgoing, []
+        if not outgoing:
+            return
         for command in outgoing:
             command.is_sent = True
         self._transport.write(
