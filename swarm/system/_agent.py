@@ -67,16 +67,7 @@ class Agent(Actor):
     ) -> "Context":
         """Return what to know of a task before working on it: `str()` is for a prompt.
 
-        What is done, which agents work on what, and what to update; only what this
-        agent may read.
-
-        Args:
-            task: The task: its id, claim or handle.
-            limit: How many characters the text has at most; None: 8,000.
-
-        Raises:
-            NotFound: There is no such task.
-            AccessDenied: This agent may not read it.
+        Only what this agent may read is in it; see `Surface.context`.
         """
         return await _surfaces(self).swarm.context(task, limit=limit)
 

@@ -177,20 +177,9 @@ class Swarm(Surface):
         until then every use raises `Closed` with it as the cause. In a notebook,
         `on_failure="log"` keeps the swarm going.
 
-        Args:
-            name: The swarm's name.
-            storage: As for the class; so are the others up to `interceptors`.
-            config: Time-outs and limits.
-            policy: Which role may read and write what.
-            clock: Where it takes the time from.
-            seed: What its ids and jitter come from.
-            on_failure: "end" or "log".
-            restore: Begin with this snapshot.
-            reads: As for the class.
-            interceptors: What runs around operations.
-            replace: Whether to end first, at once, the swarms of this name that were
-                opened before in this event loop, so that a notebook's cell can be run
-                again. Their failures are logged.
+        With `replace=True`, the swarms of this name that were opened before in this
+        event loop are ended first, at once, so that a notebook's cell can be run again.
+        Their failures are logged.
 
         Raises:
             DeadlockError: The caller is an agent or handler of a swarm that is to be

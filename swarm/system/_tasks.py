@@ -6,7 +6,7 @@ from contextvars import Context, ContextVar
 from typing import Any, Final
 
 from swarm.errors import ShutdownTimeout
-from swarm.ports import one_loop_turn
+from swarm.ports import frames_of, one_loop_turn
 
 GRACE: Final = 1.0
 """Seconds between the first cancellation of a task, the second, and giving it up."""
@@ -155,11 +155,8 @@ def describe(task: asyncio.Task[Any]) -> str:
 def place_of(task: asyncio.Task[Any]) -> str:
     """Return the file and line where a task is suspended."""
     frame = None
-    awaited: Any = task.get_coro()
-    while awaited is not None:
-        inner = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
-        frame = inner or frame
-        awaited = getattr(awaited, "cr_await", None)
+    for inner in frames_of(task.get_coro()):
+        frame = inner
     if frame is None:
         return "an unknown line"
     return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"

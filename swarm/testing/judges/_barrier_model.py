@@ -15,8 +15,6 @@ import attrs
 from swarm.testing.judges._history import PENDING, Operation
 from swarm.testing.judges._model import ILLEGAL, Illegal, Model, unknown_operation
 
-__all__ = ["BROKEN", "LEFT", "BarrierModel", "WaitOutcome"]
-
 
 class WaitOutcome(enum.Enum):
     """The type of `BROKEN` and `LEFT`."""

@@ -20,8 +20,6 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-__all__ = ["PENDING", "Call", "History", "Operation", "PendingAnswer"]
-
 T = TypeVar("T")
 
 

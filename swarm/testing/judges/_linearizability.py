@@ -17,8 +17,6 @@ from swarm.testing.judges._history import Operation
 from swarm.testing.judges._model import ILLEGAL, Model
 from swarm.testing.judges._search import OrderSearch
 
-__all__ = ["Ok", "Undecided", "Verdict", "Violation", "check_linearizable"]
-
 State = TypeVar("State")
 
 _FIRST_BUDGET: Final = 2_000

@@ -13,8 +13,6 @@ from typing import Any, Final, TypeAlias
 from swarm.testing.judges._history import PENDING, Operation
 from swarm.testing.judges._model import ILLEGAL, Illegal, Model, unknown_operation
 
-__all__ = ["LockModel", "SemaphoreModel"]
-
 Grant: TypeAlias = tuple[Any, int, str, Any]  # owner, how many before, mode, token
 Locked: TypeAlias = tuple[frozenset[Grant], Any]  # live grants, highest token so far
 

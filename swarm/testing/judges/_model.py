@@ -11,8 +11,6 @@ import attrs
 
 from swarm.testing.judges._history import Operation
 
-__all__ = ["ILLEGAL", "Illegal", "Model", "Step", "by_answer", "unknown_operation"]
-
 State = TypeVar("State", bound=Hashable)
 
 

@@ -22,8 +22,6 @@ from swarm.testing.judges._model import (
     unknown_operation,
 )
 
-__all__ = ["EMPTY", "Empty", "KVModel", "QueueModel", "RegisterModel"]
-
 
 class Empty(enum.Enum):
     """The type of `EMPTY`."""

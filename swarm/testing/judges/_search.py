@@ -29,8 +29,6 @@ from typing import Any
 from swarm.testing.judges._history import Operation
 from swarm.testing.judges._model import ILLEGAL, Model, by_answer
 
-__all__ = ["OrderSearch"]
-
 
 class OrderSearch:
     """A resumable search for a linearization of one partition.
