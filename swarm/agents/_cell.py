@@ -149,7 +149,7 @@ class Cell(CellState):
                 and not envelope.call.interleaves
             ):
                 return self._begin_at_once(envelope, pool, worker)
-        envelope.reply = host.loop.create_future()
+        envelope.reply = host.pool.new_future()
         if (
             mailbox is None
             or not self.serving
@@ -340,7 +340,7 @@ class Cell(CellState):
         host = self.host
         holding = host.holding
         is_simulated = host.pause is not None
-        new_context = host.pool.context.copy
+        clean = host.pool.context
         self.began: float = host.now()
         while budget:
             budget -= 1
@@ -350,11 +350,11 @@ class Cell(CellState):
                 and mailbox.waiting is None
                 and self.open
                 and self.hook is None
-                and mailbox.queue
-                and (envelope := mailbox.queue[0]).state == QUEUED
+                and (queue := mailbox.queue)
+                and (envelope := queue[0]).state == QUEUED
                 and (envelope.reply is None or not envelope.reply.done())
             ):  # fast path; no local refers to the reply, for errors keep this frame
-                mailbox.queue.popleft()
+                queue.popleft()
             elif self.hook is None and (mailbox is None or not mailbox.queue):
                 return OVER
             elif (following := self._next()) is not None:
@@ -363,7 +363,7 @@ class Cell(CellState):
                 return OVER
             context = self.context
             if context is None:
-                context = new_context()
+                context = clean.copy()
             elif not envelope.call.is_hook:
                 context = context.copy()
             if is_simulated:
@@ -459,11 +459,7 @@ class Cell(CellState):
         self.deliver_error(envelope, error)
         if envelope.state == ENDED:  # not put back to be delivered again
             envelope.forget()
-        self._end_turn(envelope)
-
-    def _end_turn(self, envelope: Envelope) -> None:
-        self.current = None
-        self.handled: int = self.handled + 1
+        self.handled += 1
         if self.host.holding:
             self.host.turn_ended(envelope)
         if self.watchers:

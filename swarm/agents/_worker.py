@@ -27,6 +27,7 @@ import sys
 import types
 from collections.abc import Callable, Generator
 from contextvars import Context
+from functools import partial
 from sys import getrefcount
 from typing import Any, Final, Protocol
 
@@ -274,7 +275,7 @@ class Worker:
         while True:
             if awaited is not OVER or self.handed is not None:
                 turns: Any = self.turns
-                run: Any = self.context.run
+                context: Any = self.context
                 step: Any = self.step
                 thrown: BaseException | None = None
                 try:
@@ -286,11 +287,11 @@ class Worker:
                         except BaseException as error:  # noqa: BLE001  # the turn's
                             thrown = error
                         if thrown is None:
-                            awaited = run(step, None)
+                            awaited = context.run(step, None)
                         else:
                             thrown, error_ = None, thrown
                             try:
-                                awaited = run(turns.throw, error_)
+                                awaited = context.run(turns.throw, error_)
                             finally:
                                 del error_
                 except GeneratorExit:
@@ -298,7 +299,7 @@ class Worker:
                 except BaseException as error:  # noqa: BLE001  # the agent's to judge
                     thrown = error
                     self.step = None
-                awaited = turns = run = None
+                awaited = turns = context = None
                 self.context = self._pool.context
                 result, self.result = self.result, None
                 if self.cell is not cell:
@@ -385,6 +386,7 @@ class WorkerPool:
         system: What owns their tasks.
         loop: The event loop.
         context: A copy of it is what each turn runs in.
+        new_future: The loop's `create_future`, or what that calls.
         left: How many first steps may still run in the call stacks of askers in this
             turn of the loop.
         depth: How deep first steps are nested now.
@@ -398,6 +400,7 @@ class WorkerPool:
         "is_closed",
         "left",
         "loop",
+        "new_future",
         "parked",
         "system",
     )
@@ -407,6 +410,9 @@ class WorkerPool:
         self.system: System = system
         self.loop: asyncio.AbstractEventLoop = system.loop
         self.context: Context = context
+        self.new_future: Callable[[], asyncio.Future[Any]] = system.loop.create_future
+        if type(self.loop).create_future is asyncio.BaseEventLoop.create_future:
+            self.new_future = partial(asyncio.Future, loop=self.loop)  # what that calls
         self.left: int = INLINE
         self.depth: int = 0
         self.parked: list[Worker] = []
