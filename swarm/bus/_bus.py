@@ -24,10 +24,10 @@ from swarm.bus._offsets import OffsetHolds
 from swarm.bus._patterns import ABOUT, Selector, may_see
 from swarm.bus._records import (
     BusOptions,
-    Doubling,
     HandlerOptions,
     SubscriptionStats,
     SubscriptionStatus,
+    has_doubled,
 )
 from swarm.errors import AccessDenied, Closed, LimitExceeded
 from swarm.model import (
@@ -103,6 +103,21 @@ class Recipient(ABC):
     def stats(self) -> SubscriptionStats:
         """The counts at this moment."""
 
+    def _stats(
+        self, *, processed: int, buffered: int = 0, dead: int = 0, in_flight: int = 0
+    ) -> SubscriptionStats:
+        """Return counts of which the events taken in are the sum."""
+        return SubscriptionStats(
+            received=processed + dead + self.dropped + in_flight + buffered,
+            processed=processed,
+            dead=dead,
+            dropped=self.dropped,
+            in_flight=in_flight,
+            buffered=buffered,
+            errors=self.errors,
+            lost=self.lost,
+        )
+
     def __repr__(self) -> str:
         name = "" if self.name == self.id else f" '{self.name}'"
         return f"<{type(self).__name__}{name} of {self.pattern}: {self.status}>"
@@ -175,7 +190,7 @@ class Recipient(ABC):
     def _drop_event(self, event: Event[Any], why: str) -> None:
         """Drop an event for lack of room; alert each time that the loss has doubled."""
         self.dropped += 1
-        if not self.dropped & (self.dropped - 1):  # 1, 2, 4, 8 ...
+        if has_doubled(self.dropped - 1, self.dropped):
             error = LimitExceeded(f"{self.dropped} events dropped so far: {why}")
             self.bus.failures.complain(self.name, event, error, "events-lost")
 
@@ -268,12 +283,7 @@ class Bus:
     """All recipients of one swarm's events.
 
     Attributes:
-        host: The system around it.
-        options: The bounds.
-        failures: The receiver of failures.
         omitted: The deliveries that were not made because an event loop would go on.
-        history: The events of the log.
-        calls: The events that are due to plain functions.
         holds: What the log keeps for named subscriptions.
         named: The active subscriptions that have a name.
         groups: The subscriptions that several handlers share, by group.
@@ -286,7 +296,7 @@ class Bus:
         self.host: BusHost = host
         self.options: BusOptions = options
         self.failures: FailureSink = FailureSink(host, options)
-        self.omitted: Doubling = Doubling()
+        self.omitted: int = 0
         self.history: EventHistory = EventHistory(host.tail, host.clock, options)
         self.calls: CallQueue = CallQueue(host, options.inline_backlog)
         self.holds: OffsetHolds = OffsetHolds(host.tail, self.failures.complain)
@@ -435,9 +445,10 @@ class Bus:
 
     def omit(self, name: str, event: Event[Any]) -> None:
         """Count a delivery that is not made; alert each time the count has doubled."""
-        if self.omitted.add():
+        self.omitted += 1
+        if has_doubled(self.omitted - 1, self.omitted):
             error = self.loop_error()
-            error.add_note(f"{self.omitted.count} deliveries were not made so far")
+            error.add_note(f"{self.omitted} deliveries were not made so far")
             self.failures.complain(name, event, error, "event-loop")
 
     # --- life -----------------------------------------------------------------------
@@ -461,8 +472,8 @@ class Bus:
             lines.append(f"dead letters pruned: {failures.forgotten}")
         if failures.silent:
             lines.append(f"failures without an alert: {failures.silent}")
-        if omitted := self.omitted.count:
-            lines.append(f"event loops: {omitted} deliveries were not made")
+        if self.omitted:
+            lines.append(f"event loops: {self.omitted} deliveries were not made")
         return lines
 
     async def announce_end(self) -> None:

@@ -52,20 +52,6 @@ class Route:
         done: How many of those the functions were called with.
     """
 
-    __slots__ = (
-        "_cls",
-        "_others",
-        "blocking",
-        "calls",
-        "count",
-        "done",
-        "functions",
-        "listening",
-        "measure",
-        "offers",
-        "size",
-    )
-
     def __init__(self, cls: type[Any] | None = None) -> None:
         """Lead events of `cls` to no recipient yet; None: the recipient decides."""
         self._cls = cls
@@ -110,10 +96,13 @@ class Route:
             self.blocking = tuple(each for each in self.blocking if each != recipient)
         else:
             self.listening -= 1
-            self.tidy()
+            if self.count == self.done:
+                at = self.functions.index(recipient)
+                self.functions = [*self.functions[:at], *self.functions[at + 1 :]]
+                self.calls = [*self.calls[:at], *self.calls[at + 1 :]]
 
     def tidy(self) -> None:
-        """Remove functions that have left, unless an event is due."""
+        """Remove the functions that have left, once no event is due."""
         if self.count == self.done:
             self.functions = [f for f in self.functions if f.status != "cancelled"]
             self.calls = [function.call for function in self.functions]

@@ -11,7 +11,7 @@ import attrs
 import orjson
 
 from swarm.bus._offsets import SCHEMA, read_record
-from swarm.errors import InvalidValue, NotFound
+from swarm.errors import NotFound
 from swarm.model import (
     JSON,
     AgentIdentity,
@@ -24,7 +24,7 @@ from swarm.model import (
     class_name,
     find_event_class,
 )
-from swarm.ports import payload_to_json, structuring
+from swarm.ports import UnknownEvent, payload_from_json, payload_to_json
 
 LETTERS: Final = Path.of("dead_letters")
 
@@ -123,28 +123,17 @@ class WrittenEvent:
         """Return the event.
 
         Raises:
-            NotFound: This process knows no such type of event; or the payload could
-                not be written down and only another process has it.
-            InvalidValue: The payload does not fit the type any more.
+            NotFound: Its class was not imported here, or its payload does not fit it.
         """
-        cls = find_event_class(self.type, self.defined)
-        if self.live is not None and cls in (None, self.live.payload_class):
-            return self.live  # else its class was defined again, as notebooks do
-        if self.body is None:
+        live, cls = self.live, find_event_class(self.type, self.defined)
+        if live is not None and cls in (None, live.payload_class):
+            return live  # else its class was defined again, as notebooks do
+        payload = payload_from_json(self.type, self.defined, self.payload)
+        if isinstance(payload, UnknownEvent):
             raise NotFound(
-                f"the payload of event {self.id} ({self.type}) is not here: JSON "
-                "could not hold it"
+                f"event {self.id} cannot be read: {self.defined} of type {self.type!r} "
+                "was not imported here, or the payload does not fit it any more"
             )
-        if cls is None:
-            raise NotFound(
-                f"no event type {self.type!r} of {self.defined} was imported here"
-            )
-        try:
-            payload = structuring().structure(orjson.loads(self.body), cls)
-        except Exception as error:
-            raise InvalidValue(
-                f"event {self.id} does not fit {self.type!r} any more: {error}"
-            ) from error
         cause = None
         if self.causation_id is not None:
             cause = Cause(
@@ -226,9 +215,8 @@ class DeadLetter:
         """The event, read from the document.
 
         Raises:
-            NotFound: Its class was not imported here; or JSON cannot hold its payload
-                and another process has it. `payload` and `written` say what is known.
-            InvalidValue: Its payload does not fit its class any more.
+            NotFound: Its class was not imported here, or its payload does not fit it
+                any more. `payload` and `written` say what is known.
         """
         return self.written.recall()
 

@@ -62,7 +62,6 @@ class PartitionQueue:
     """Events that are handled one after the other.
 
     Attributes:
-        key: The partition.
         items: The events, the next one first, including those of the current run.
         not_before: When the head may run, after a failure.
         ticket: Which entry of the schedule counts; 0: the queue is not scheduled.
@@ -82,10 +81,7 @@ class PartitionQueue:
 class HandlerRun:
     """One call of the handler.
 
-    Attributes:
-        items: The events handed over, in order.
-        queue: The partition queue they belong to.
-        deadline: When the run counts as failed; None: never.
+    It counts as failed once its `deadline` has passed.
     """
 
     __slots__ = ("deadline", "items", "queue")

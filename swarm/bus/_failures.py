@@ -10,7 +10,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 
@@ -352,13 +352,6 @@ class FailureSink:
 # --- dead letters ---------------------------------------------------------------------
 
 
-class Requeueing(Protocol):
-    """A subscription that can try an event again; defined above this file."""
-
-    def requeue(self, letter: DeadLetter) -> None:
-        """Try the event of a dead letter again, with all attempts before it."""
-
-
 class DeadLetters:
     """The dead letters of a swarm, as one identity may see them.
 
@@ -374,7 +367,7 @@ class DeadLetters:
         self,
         host: BusHost,
         failures: FailureSink,
-        find: Callable[[str], Requeueing | None],
+        find: Callable[[str], Any],
         identity: AgentIdentity,
     ) -> None:
         self._host = host
@@ -459,7 +452,7 @@ class DeadLetters:
             return
 
     async def _hand_over(
-        self, subscription: Requeueing, letter: DeadLetter, marked: DeadLetter
+        self, subscription: Any, letter: DeadLetter, marked: DeadLetter
     ) -> None:
         """Give a letter to its subscription; write it again if that has ended."""
         try:

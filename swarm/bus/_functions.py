@@ -6,14 +6,13 @@ Everything that retries, batches, shares or remembers is in `_handlers.py`.
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import Any, Final
 
 from swarm.bus._bus import Bus, HandlerRecipient, Recipient
 from swarm.bus._calls import Call, Route, ignore
 from swarm.bus._contracts import Settled, ended, is_from_outside
 from swarm.bus._dead_letters import DeadLetter
-from swarm.bus._handlers import differs, finish, steps
 from swarm.bus._patterns import Selector
 from swarm.bus._records import HandlerOptions, SubscriptionStats
 from swarm.bus._runs import escalate, intercepted_handler
@@ -73,16 +72,11 @@ class FunctionSubscription(HandlerRecipient):
         """The counts at this moment."""
         received, waiting, in_flight = self._counts()
         buffered = waiting + len(self._held)
-        gone = in_flight + buffered + self._dead + self.dropped
-        return SubscriptionStats(
-            received=received,
-            processed=received - gone,
-            dead=self._dead,
-            dropped=self.dropped,
-            in_flight=in_flight,
+        return self._stats(
+            processed=received - in_flight - buffered - self._dead - self.dropped,
             buffered=buffered,
-            errors=self.errors,
-            lost=self.lost,
+            dead=self._dead,
+            in_flight=in_flight,
         )
 
     def _counts(self) -> tuple[int, int, int]:
@@ -159,6 +153,14 @@ class FunctionSubscription(HandlerRecipient):
             )
 
 
+def _differs(before: Context) -> bool:
+    """Return whether context variables have changed since a copy was made."""
+    try:
+        return copy_context() != before
+    except Exception:  # noqa: BLE001  # comparing values of the user
+        return True
+
+
 class CoroutineSubscription(HandlerRecipient):
     """An `async def` that gets each event at most once, one after the other.
 
@@ -179,8 +181,6 @@ class CoroutineSubscription(HandlerRecipient):
         self._call = intercepted_handler(
             bus.host, self.name, identity, handler, is_async=True
         )
-        self._sets_variables = False
-        """Whether a run has changed context variables: then each run gets its own."""
         self._options = options
         self._limit = options.buffer
         self._queue: deque[Event[Any]] = deque()
@@ -211,17 +211,11 @@ class CoroutineSubscription(HandlerRecipient):
     @property
     def stats(self) -> SubscriptionStats:
         """The counts at this moment."""
-        in_flight, buffered = int(self._in_hand is not None), len(self._queue)
-        handled = self._processed + self._dead + self.dropped
-        return SubscriptionStats(
-            received=handled + in_flight + buffered,
+        return self._stats(
             processed=self._processed,
+            buffered=len(self._queue),
             dead=self._dead,
-            dropped=self.dropped,
-            in_flight=in_flight,
-            buffered=buffered,
-            errors=self.errors,
-            lost=self.lost,
+            in_flight=int(self._in_hand is not None),
         )
 
     # --- the task -----------------------------------------------------------------
@@ -243,9 +237,11 @@ class CoroutineSubscription(HandlerRecipient):
         self._wake()
 
     async def _work(self) -> None:
-        """Run the handler with one event after the other, until cancelled."""
+        """Run the handler with one event after the other, until cancelled.
+
+        A run that has changed context variables is the last of its task.
+        """
         queue, call, set_activity = self._queue, self._call, current_activity.set
-        clean = copy_context()
         left = _TURN
         while self._status != "cancelled":
             if not queue or self._status == "paused":
@@ -256,19 +252,14 @@ class CoroutineSubscription(HandlerRecipient):
                 continue
             self._in_hand = event = queue.popleft()
             set_activity(event)
+            before = copy_context()
             try:
-                if self._sets_variables:
-                    await finish(steps(clean.copy(), self._begin(event)))
-                else:
-                    before = copy_context()
-                    await call(event)
-                    self._sets_variables = differs(before)
+                await call(event)
             except BaseException as error:
                 self._in_hand = None
                 if is_from_outside(error):
                     self._processed += 1  # acknowledged before it was handed over (E4)
                     raise
-                self._sets_variables = True
                 is_dead = self.report(event, error, self._options)
                 self._dead += is_dead
                 self._processed += not is_dead
@@ -277,15 +268,12 @@ class CoroutineSubscription(HandlerRecipient):
             else:
                 self._in_hand = None
                 self._processed += 1
+            if _differs(before):
+                return
             left -= 1
             if not left:
                 left = _TURN
                 await one_loop_turn()
-
-    async def _begin(self, event: Event[Any]) -> None:
-        """Run the handler in a context of its own."""
-        current_activity.set(event)
-        await self._call(event)
 
     def requeue(self, letter: DeadLetter) -> None:
         """Run the handler once more with the event of a dead letter."""
@@ -380,11 +368,4 @@ class PostingRecipient(Recipient):
     @property
     def stats(self) -> SubscriptionStats:
         """The counts at this moment; a posted event counts as processed."""
-        return SubscriptionStats(
-            received=self._posted + self.dropped,
-            processed=self._posted,
-            dropped=self.dropped,
-            buffered=0,
-            errors=self.errors,
-            lost=0,
-        )
+        return self._stats(processed=self._posted)

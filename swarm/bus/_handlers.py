@@ -72,14 +72,6 @@ def finish(rest: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
     return (yield from rest)
 
 
-def differs(before: Context) -> bool:
-    """Return whether context variables have changed since a copy was made."""
-    try:
-        return copy_context() != before
-    except Exception:  # noqa: BLE001  # comparing values of the user
-        return True
-
-
 async def call_in_context(
     handler: Callable[..., Any], is_coroutine: bool, *arguments: Any
 ) -> Any:
@@ -97,11 +89,8 @@ class Member:
     """One handler of a subscription, alone or as a member of a group.
 
     Attributes:
-        handler: The function.
         identity: The identity that subscribed; its transactions act as this.
-        is_async: Whether the handler is an `async def`.
         wants_attempt: Whether the handler takes an `Attempt` as well.
-        is_paused: Whether it takes no further events.
         tasks: Its workers.
         running: The current runs, with their tasks.
     """

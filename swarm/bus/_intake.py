@@ -94,12 +94,9 @@ class Intake(LogRecipient, HandlerRecipient):
     """A subscription whose events wait in a `DeliveryQueue`.
 
     Attributes:
-        options: How events are handed over.
         queue: The events that wait, and the counts.
         offsets: Commits the position; None: the subscription has no name.
-        group: The group whose members share the events, or None.
         since: The revision after which it was told to begin, or None.
-        now: Monotonic time.
     """
 
     # Said again for checkers that want a type wherever an attribute is assigned.

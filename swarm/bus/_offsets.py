@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 import attrs
 
 from swarm.bus._delivery_rules import QueuedEvent
-from swarm.bus._records import Doubling
+from swarm.bus._records import has_doubled
 from swarm.errors import (
     ConflictError,
     InvalidPath,
@@ -436,7 +436,7 @@ class OffsetHold:
         self.after: int = position.needs
         self.save: Callable[[], object] | None = None
         self.missed: Callable[[Sequence[Commit]], int] | None = None
-        self._lost = Doubling()
+        self._lost = 0
         self._complain = complain
 
     def move(self, position: Position) -> None:
@@ -452,8 +452,9 @@ class OffsetHold:
         """Do without these commits."""
         before, self.after = self.after, commits[-1].revision
         lost = len(commits) if self.missed is None else self.missed(commits)
-        if lost and self._lost.add(lost):
-            error = Lost(self._lost.count, before, self.after + 1)
+        self._lost += lost
+        if has_doubled(self._lost - lost, self._lost):
+            error = Lost(self._lost, before, self.after + 1)
             self._complain(self.name, None, error, "events-lost")
 
 

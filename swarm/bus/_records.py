@@ -218,28 +218,13 @@ def complete_options(
     )
 
 
-class Doubling:
-    """A count that asks for an alert each time it has doubled.
+def has_doubled(before: int, now: int) -> bool:
+    """Return whether a count has reached another power of two.
 
-    Alerts are events as well; one for each loss would make a flood of a flood.
-
-    Attributes:
-        count: The count.
+    Then an alert is due: alerts are events as well, and one for each loss would make
+    a flood of a flood.
     """
-
-    __slots__ = ("_next", "count")
-
-    def __init__(self) -> None:
-        self.count: int = 0
-        self._next = 1
-
-    def add(self, number: int = 1) -> bool:
-        """Count `number` more; return whether an alert is due."""
-        self.count += number
-        if self.count < self._next:
-            return False
-        self._next = 2 * self.count
-        return True
+    return now.bit_length() > before.bit_length()
 
 
 # --- functions of the user --------------------------------------------------------

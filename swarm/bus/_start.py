@@ -38,7 +38,6 @@ from swarm.errors import (
     ConfigMismatch,
     ConflictError,
     InvalidTransition,
-    InvalidValue,
     NameTaken,
     NotFound,
     StaleAck,
@@ -236,7 +235,7 @@ class HandlerStart:
                 continue
             try:
                 letter.event  # noqa: B018  # reads the document
-            except (NotFound, InvalidValue) as error:
+            except NotFound as error:
                 error.add_note(f"dead letter '{letter.id}' stays")
                 self._bus.failures.complain(name, None, error, "letter-unreadable")
             else:

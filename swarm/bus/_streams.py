@@ -291,15 +291,7 @@ class EventStream(LogRecipient, Subscription, Generic[E]):
     @property
     def stats(self) -> SubscriptionStats:
         """The counts at this moment."""
-        buffered = len(self._buffer)
-        return SubscriptionStats(
-            received=self._processed + self.dropped + buffered,
-            processed=self._processed,
-            dropped=self.dropped,
-            buffered=buffered,
-            errors=self.errors,
-            lost=self.lost,
-        )
+        return self._stats(processed=self._processed, buffered=len(self._buffer))
 
     # --- events come in -----------------------------------------------------------
 
