@@ -4,14 +4,14 @@ import importlib.util
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias, runtime_checkable
+from typing import Final, Literal, Protocol, TypeAlias, cast, runtime_checkable
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import attrs
 
 from swarm.errors import Closed, StorageUnsupported
 from swarm.ports import Clock, Inboxes, Journal, Kernel, Limits, Tail
-from swarm.storage._file import FileJournal
+from swarm.storage._file import Durability, FileJournal
 from swarm.storage._frames import CODECS
 from swarm.storage._replicated import ReplicatedJournal, Resolver
 from swarm.storage._shown_url import shown_url
@@ -203,21 +203,18 @@ def _file(url: str) -> Place:
         raise StorageUnsupported(
             "compress=zstd needs the package: install swarm-actors[zstd]"
         )
-    folder = Path(unquote(parts.path)).absolute()
+    if "sync" in options and durability != "interval":
+        raise StorageUnsupported(f"sync goes with durability=interval: {url!r}")
+    every = None
     if durability == "interval":
         every = _seconds(url, options.get("sync", "0.1"))
-        return Place(
-            FileJournal(folder, "interval", compress=compress), sync_every=every
+    elif durability not in ("power", "process"):
+        raise StorageUnsupported(
+            f"durability is power, process or interval, not {durability!r}: {url!r}"
         )
-    if "sync" in options:
-        raise StorageUnsupported(f"sync goes with durability=interval: {url!r}")
-    if durability == "power":
-        return Place(FileJournal(folder, "power", compress=compress))
-    if durability == "process":
-        return Place(FileJournal(folder, "process", compress=compress))
-    raise StorageUnsupported(
-        f"durability is power, process or interval, not {durability!r}: {url!r}"
-    )
+    folder = Path(unquote(parts.path)).absolute()
+    mode = cast(Durability, durability)
+    return Place(FileJournal(folder, mode, compress=compress), sync_every=every)
 
 
 def _sqlite(url: str) -> Place:
@@ -228,14 +225,14 @@ def _sqlite(url: str) -> Place:
             f"not {url!r}"
         )
     durability = _options(url, {"durability"}).get("durability", "power")
+    if durability not in ("power", "process"):
+        raise StorageUnsupported(
+            f"durability is power or process, not {durability!r}: {url!r}"
+        )
+    if parts.path == "/:memory:":
+        raise StorageUnsupported(f"a swarm in memory is {MEMORY!r}, not {url!r}")
     path = Path(unquote(parts.path[1:])).absolute()
-    if durability == "power":
-        return Place(SqliteJournal(path, "power"))
-    if durability == "process":
-        return Place(SqliteJournal(path, "process"))
-    raise StorageUnsupported(
-        f"durability is power or process, not {durability!r}: {url!r}"
-    )
+    return Place(SqliteJournal(path, cast(Literal["power", "process"], durability)))
 
 
 def _redis(url: str) -> Place:
@@ -258,8 +255,15 @@ def _redis(url: str) -> Place:
 
 
 def _options(url: str, known: set[str]) -> dict[str, str]:
-    query = urlsplit(url).query
-    options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
+    parts = urlsplit(url)
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    options = dict(pairs)
+    if parts.fragment or "\0" in unquote(parts.path):
+        raise StorageUnsupported(
+            f"{url!r} names no file: write '#' as %23, and leave out what is NUL"
+        )
+    if len(pairs) > len(options):
+        raise StorageUnsupported(f"{url!r} has an option twice")
     unknown = sorted(options.keys() - known)
     if unknown:
         raise StorageUnsupported(
