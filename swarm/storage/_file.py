@@ -39,10 +39,9 @@ from swarm.storage._frames import (
     decode_blocks,
     encode_batch,
     encode_blocks,
-    journal_head,
+    file_head,
     read_head,
     scan_batches,
-    snapshot_head,
 )
 from swarm.storage._lock import StoreLock
 
@@ -303,7 +302,8 @@ class FileJournal:
 
     def _new_journal(self, base: int) -> None:
         self._file_id = os.urandom(8)
-        self._disk.create(self._journal_path(), (journal_head(self._file_id, base),))
+        head = file_head(self._file_id, base, is_journal=True)
+        self._disk.create(self._journal_path(), (head,))
         self._size = HEADER_SIZE
         self._newest = self._durable = base
 
@@ -375,7 +375,7 @@ class FileJournal:
     def _write_snapshot(
         self, path: Path, blocks: Iterable[bytes], revision: int
     ) -> None:
-        head = snapshot_head(os.urandom(8), revision)
+        head = file_head(os.urandom(8), revision, is_journal=False)
         self._disk.create(path, chain((head,), encode_blocks(blocks, self._codec)))
 
     # --- named snapshots --------------------------------------------------------------

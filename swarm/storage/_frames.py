@@ -49,17 +49,9 @@ CODECS: Final = {"": _RAW, "zlib": _ZLIB, "zstd": _ZSTD}
 # --- the head of a file -----------------------------------------------------------
 
 
-def journal_head(file_id: bytes, base: int) -> bytes:
-    """Return the head of a journal that begins after revision `base`."""
-    return _head(_JOURNAL, file_id, base)
-
-
-def snapshot_head(file_id: bytes, revision: int) -> bytes:
-    """Return the head of a snapshot taken at `revision`."""
-    return _head(_SNAPSHOT, file_id, revision)
-
-
-def _head(magic: bytes, file_id: bytes, base: int) -> bytes:
+def file_head(file_id: bytes, base: int, *, is_journal: bool) -> bytes:
+    """Return the head of a journal after revision `base`, or of a snapshot at it."""
+    magic = _JOURNAL if is_journal else _SNAPSHOT
     head = _FILE.pack(magic, FORMAT, 0, file_id, base)
     return head + _CRC.pack(zlib.crc32(head))
 

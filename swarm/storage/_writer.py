@@ -166,7 +166,7 @@ class JournalWriter:
         if self.left <= 0 or not waiting:
             return
         for _ in range(min(_WOKEN, self.left, len(waiting))):
-            _wake(waiting.popleft())
+            _succeed(waiting.popleft())
         self._loop.call_soon(self._admit)  # once these have written
 
     def wait(self) -> "asyncio.Future[None]":
@@ -328,17 +328,12 @@ class JournalWriter:
 
     def _settle_end(self, error: BaseException | None) -> None:
         if error is None:
-            _wake(self._ended)
+            _succeed(self._ended)
         else:
             _fail(self._ended, error)
 
 
-def _wake(future: "asyncio.Future[None]") -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-def _succeed(future: "asyncio.Future[Any]", result: Any) -> None:
+def _succeed(future: "asyncio.Future[Any]", result: Any = None) -> None:
     if not future.done():
         future.set_result(result)
 
