@@ -25,8 +25,7 @@ from swarm.coordination._barrier_rules import (
     read_state,
 )
 from swarm.coordination._core import Core
-from swarm.coordination._rights import check_action, check_timeout
-from swarm.coordination._terms import Names
+from swarm.coordination._terms import BARRIERS, Names, check_action, check_timeout
 from swarm.coordination._waiting import Waiter
 from swarm.errors import (
     BarrierTimeout,
@@ -35,9 +34,6 @@ from swarm.errors import (
     ConfigMismatch,
 )
 from swarm.model import AgentIdentity, Commit, Displayable, Document, Path, repr_of
-
-BARRIERS: Final = Path.of("barriers")
-"""The folder of their documents."""
 
 _MANY: Final = 1_024
 
@@ -247,7 +243,7 @@ class BarrierTerms:
     def __init__(self, core: Core) -> None:
         """Share `core`."""
         self.core = core
-        self.names: Names = Names("barriers", "barrier", "parties")
+        self.names: Names = Names(BARRIERS, "barrier", "parties")
         self.barriers: dict[str, Barrier] = {}
         core.watchers["barriers"] = self._saw
 

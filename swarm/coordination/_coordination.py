@@ -10,7 +10,6 @@ from typing import Any
 
 from swarm.coordination._barrier_rules import read_state
 from swarm.coordination._barriers import (
-    BARRIERS,
     Barrier,
     BarrierHandle,
     BarrierTerms,
@@ -19,15 +18,19 @@ from swarm.coordination._barriers import (
 from swarm.coordination._core import Core, Life, NoAgents, Session
 from swarm.coordination._cycles import CycleLink, CycleWatch, describe_link
 from swarm.coordination._grants import AcquireSpec, Grant
-from swarm.coordination._handles import LockHandle, MultiAcquire
+from swarm.coordination._handles import LockHandle, LockTerms, MultiAcquire
 from swarm.coordination._joins import TaskJoins
 from swarm.coordination._lease import Lease
 from swarm.coordination._lease_manager import LeaseManager
 from swarm.coordination._lease_rules import decide_withdraw
 from swarm.coordination._lease_state import load
-from swarm.coordination._rights import CoordinationRights
-from swarm.coordination._semaphores import Limiter, SemaphoreHandle
-from swarm.coordination._terms import LOCKS, SEMAPHORES, LockTerms, SemaphoreTerms
+from swarm.coordination._semaphores import Limiter, SemaphoreHandle, SemaphoreTerms
+from swarm.coordination._terms import (
+    BARRIERS,
+    LOCKS,
+    SEMAPHORES,
+    CoordinationRights,
+)
 from swarm.coordination._views import Barriers, Locks, Semaphores
 from swarm.coordination._wait_graph import Obstacle, WaitGraph
 from swarm.errors import BrokenBarrier, DeadlockError, DeadlockTimeout, LeaseLost

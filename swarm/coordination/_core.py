@@ -20,7 +20,7 @@ from functools import partial
 from heapq import heapify, heappop, heappush
 from typing import Any, Final, Protocol, TypeVar
 
-from swarm.coordination._rights import CoordinationRights
+from swarm.coordination._terms import CoordinationRights
 from swarm.coordination._wait_graph import WaitGraph
 from swarm.errors import Closed
 from swarm.model import AgentIdentity, Commit, Document, Path

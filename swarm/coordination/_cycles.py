@@ -15,9 +15,8 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from swarm.coordination._core import Core
-from swarm.coordination._grants import Grant, Request
+from swarm.coordination._grants import Grant, Request, summarize
 from swarm.coordination._lease_state import LeaseState
-from swarm.coordination._record_summary import summarize
 from swarm.coordination._terms import LOCKS, SEMAPHORES
 from swarm.coordination._wait_graph import AnyOf, reduce
 from swarm.model import Commit, Document, Path

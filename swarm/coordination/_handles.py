@@ -11,14 +11,29 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
 import attrs
 
-from swarm.coordination._grants import AcquireSpec, Mode
+from swarm.coordination._core import Core
+from swarm.coordination._grants import MICRO, AcquireSpec, Mode, check_mode, to_micro
 from swarm.coordination._lease import Lease
 from swarm.coordination._lease_manager import LeaseManager
 from swarm.coordination._lease_state import FREE, load
-from swarm.coordination._terms import LockTerms
+from swarm.coordination._terms import (
+    CACHED,
+    LOCKS,
+    check_priority,
+    check_timeout,
+)
 from swarm.coordination._waiting import LeaseWaiter
 from swarm.errors import LeaseLost
-from swarm.model import AgentIdentity, AsyncUse, Displayable, Priority, shown
+from swarm.model import (
+    OWNER,
+    AgentIdentity,
+    AsyncUse,
+    Displayable,
+    Path,
+    Priority,
+    check_text,
+    shown,
+)
 from swarm.ports import Condition, current_task
 
 
@@ -261,6 +276,112 @@ class MultiAcquire(AsyncUse):
             raise lost
 
 
+class LockTerms:
+    """The terms on which the locks of one swarm are granted.
+
+    Attributes:
+        manager: What grants them.
+        ttl: How long a lease lives unless asked otherwise, in seconds.
+        aging: How many seconds of waiting make up for one step of priority.
+        delay: How long a lock stays closed when its holder lost it, in microseconds.
+        paths: Where the documents of the newest names stand.
+        usuals: What is asked for by default, by the name of the lock.
+    """
+
+    def __init__(self, core: Core, ttl: float, aging: float, delay: float) -> None:
+        """Grant locks on these terms."""
+        self.manager: LeaseManager = core.runtime.substitute(LeaseManager)(
+            core, "lock", FREE
+        )
+        self.core = core
+        self.ttl = ttl
+        self.life: int = to_micro(ttl)
+        self.aging = aging
+        self.delay: int = to_micro(delay) if delay else 0
+        self.paths: dict[str, Path] = {}
+        self.usuals: dict[str, AcquireSpec] = {}
+
+    def path(self, name: str) -> Path:
+        """Return where a lock's document stands.
+
+        Raises:
+            InvalidPath: the name is empty or too long.
+            TypeError: the name is no text.
+        """
+        path = self.paths.get(name)
+        if path is None:
+            check_text("the name of a lock", name)
+            path = LOCKS.child(name)
+            if len(self.paths) >= CACHED:
+                self.paths.clear()
+            self.paths[name] = path
+        return path
+
+    def usual(self, name: str, identity: AgentIdentity) -> AcquireSpec:
+        """Return what is asked for by default.
+
+        For each name, the request of the last identity that asked is remembered.
+
+        Raises:
+            AccessDenied: the policy does not let the identity hold it.
+        """
+        known = self.usuals
+        spec = known.get(name)
+        if spec is None or spec.identity is not identity:
+            spec = self.spec(name, identity)
+            if len(known) >= CACHED:
+                known.clear()
+            known[name] = spec
+        return spec
+
+    def spec_of(self, name: str) -> AcquireSpec:
+        """Return what the program would ask for."""
+        return self.spec(name, OWNER)
+
+    def spec(
+        self,
+        name: str,
+        identity: AgentIdentity,
+        mode: str = "exclusive",
+        ttl: float | None = None,
+        timeout: float | None = None,
+        priority: Priority = Priority.NORMAL,
+        *,
+        renew: bool = True,
+        reentrant: bool = False,
+    ) -> AcquireSpec:
+        """Return what is asked for.
+
+        Raises:
+            AccessDenied: the policy does not let the identity hold it.
+            TypeError: an argument has the wrong type.
+            ValueError: an argument has a value that means nothing.
+        """
+        path = self.path(name)
+        self.core.rights.check_hold(identity, path)
+        bonus = 0
+        if priority is not Priority.NORMAL:
+            steps = check_priority(priority) - Priority.NORMAL
+            bonus = round(steps * self.aging * MICRO)
+        if timeout is not None:
+            check_timeout(timeout)
+        return AcquireSpec(
+            path,
+            name,
+            identity,
+            FREE,
+            self.ttl if ttl is None else ttl,
+            timeout,
+            mode if mode == "exclusive" else check_mode(mode),
+            1,
+            bonus,
+            renew,
+            reentrant,
+            life=self.life if ttl is None else to_micro(ttl),
+            delay=self.delay,
+        )
+
+
 class LockHandle(Enterable):
     """One lock, as one identity holds it.
 
@@ -365,7 +486,7 @@ class LockHandle(Enterable):
         """
         core, path = self._terms.core, self._terms.path(self.name)
         core.rights.check_see(self._identity, path)
-        held, now = load(core.find(path), FREE).held(), core.kernel_now()
+        held, now = load(core.find(path), FREE).grants, core.kernel_now()
         return any(grant.expires > now for grant in held.values())
 
     def usual(self) -> AcquireSpec:

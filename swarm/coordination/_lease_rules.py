@@ -9,7 +9,9 @@ The order is that of *virtual time*, the time of asking less a bonus for priorit
 come, first served inside a priority, and every request is served in the end.
 """
 
-from typing import Any, Final
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Final, TypeAlias
 
 import attrs
 
@@ -48,6 +50,25 @@ RELEASED: Final = "it was released"
 
 HANDED_OVER: Final = "it was handed over"
 
+Rule: TypeAlias = Callable[[Document | None, int, tuple[Any, ...]], Ruling]
+
+
+def swept(decide: Callable[..., Ruling]) -> Rule:
+    """Return a rule of a document, from one of a version in which nothing has expired.
+
+    What has expired is removed first (L11); then the answer is AGAIN.
+    """
+
+    @wraps(decide)
+    def rule(document: Document | None, now: int, request: tuple[Any, ...]) -> Ruling:
+        spec = request[0]
+        state = load(document, spec.blank)
+        if state.is_due(now):
+            return sweep(state, now, spec, AGAIN)
+        return decide(state, now, *request)
+
+    return rule
+
 
 def decide_acquire(
     document: Document | None, now: int, request: tuple[AcquireSpec, str, str, bool]
@@ -79,14 +100,9 @@ def decide_acquire(
     return state, state.announce("contention", spec.name, asked), QUEUED
 
 
-def decide_withdraw(
-    document: Document | None, now: int, request: tuple[AcquireSpec, str]
-) -> Ruling:
+@swept
+def decide_withdraw(state: Any, now: int, spec: AcquireSpec, id: str) -> Ruling:  # noqa: A002
     """Take a request out of the queue; the answer is whether it was in it (L5)."""
-    spec, id = request  # noqa: A001
-    state = load(document, spec.blank)
-    if state.is_due(now):
-        return sweep(state, now, spec, AGAIN)
     asked = state.requests.get(id)
     if asked is None:
         return KEEP, (), False
@@ -121,21 +137,21 @@ def decide_release(
     return KEEP, (), False
 
 
+@swept
 def decide_renew(
-    document: Document | None, now: int, request: tuple[AcquireSpec, str, int, int]
+    state: Any,
+    now: int,
+    spec: AcquireSpec,  # noqa: ARG001
+    id: str,  # noqa: A002
+    token: int,
+    ttl: int,
 ) -> Ruling:
     """Let a live grant live longer; the answer is the grant, or None (L10).
 
     It is never brought back to life, and its end never comes nearer.
     """
-    spec, id, token, ttl = request  # noqa: A001
-    state = load(document, spec.blank)
-    if state.is_due(now):
-        return sweep(state, now, spec, AGAIN)
-    grant = state.grants.get(id)
-    if grant is None or grant.token != token:
-        return KEEP, (), None
-    if now + ttl <= grant.expires:
+    grant = state.live(id, token)
+    if grant is None or now + ttl <= grant.expires:
         return KEEP, (), grant
     longer = attrs.evolve(grant, expires=now + ttl)
     state = state.successor()
@@ -156,14 +172,15 @@ def decide_sweep(
     return grant_next(state.successor(), now, spec, None)
 
 
+@swept
 def decide_force(
-    document: Document | None, now: int, request: tuple[AcquireSpec, str, str]
+    state: Any,
+    now: int,
+    spec: AcquireSpec,
+    id: str,  # noqa: A002
+    reason: str,
 ) -> Ruling:
     """Take a grant away; the answer is whether it was live (L17)."""
-    spec, id, reason = request  # noqa: A001
-    state = load(document, spec.blank)
-    if state.is_due(now):
-        return sweep(state, now, spec, AGAIN)
     grant = state.grants.get(id)
     if grant is None:
         return KEEP, (), False
@@ -195,22 +212,23 @@ def decide_remove(
 # --- of locks only ----------------------------------------------------------
 
 
+@swept
 def decide_upgrade(
-    document: Document | None,
+    state: Any,
     now: int,
-    request: tuple[AcquireSpec, str, str, str, int],
+    spec: AcquireSpec,
+    id: str,  # noqa: A002
+    session: str,
+    held_id: str,
+    token: int,
 ) -> Ruling:
     """Decide about making the grant `held_id` exclusive (L13).
 
     The answer is the new grant; QUEUED; None when there is no such grant; or False
     when another holder waits to upgrade, and each would wait for the other for ever.
     """
-    spec, id, session, held_id, token = request  # noqa: A001
-    state = load(document, spec.blank)
-    if state.is_due(now):
-        return sweep(state, now, spec, AGAIN)
-    held = state.grants.get(held_id)
-    if held is None or held.token != token:
+    held = state.live(held_id, token)
+    if held is None:
         return KEEP, (), None
     if held.mode == "exclusive":
         return KEEP, (), held
@@ -238,20 +256,22 @@ def pending_upgrade(state: LockState) -> Request | None:
     return head[2] if head is not None and head[2].upgrades else None
 
 
+@swept
 def decide_downgrade(
-    document: Document | None, now: int, request: tuple[AcquireSpec, str, int, Mode]
+    state: Any,
+    now: int,
+    spec: AcquireSpec,
+    id: str,  # noqa: A002
+    token: int,
+    mode: Mode,
 ) -> Ruling:
     """Weaken a grant and let in the requests that fit then (L14).
 
     The answer is the new grant, None when there is no such grant, or False when the
     mode would not be weaker.
     """
-    spec, id, token, mode = request  # noqa: A001
-    state = load(document, spec.blank)
-    if state.is_due(now):
-        return sweep(state, now, spec, AGAIN)
-    held = state.grants.get(id)
-    if held is None or held.token != token:
+    held = state.live(id, token)
+    if held is None:
         return KEEP, (), None
     if held.mode == mode:
         return KEEP, (), held

@@ -30,8 +30,8 @@ from swarm.model import (
     LockReleased,
 )
 
-_FEW: Final = 8
-"""Up to how many holders the next end is found by looking at all of them."""
+_SPARE: Final = 8
+"""Entries of requests that have left which a queue may keep."""
 
 
 class LeaseState:
@@ -39,6 +39,8 @@ class LeaseState:
 
     Attributes:
         opens_at: From when on it is granted again, in kernel time; 0: now.
+        soonest: No grant ends before this, in kernel time; one that ended then may
+            have left or been renewed.
         weight: How many bytes a version keeps besides its newest grant, about.
 
     A lock and a semaphore differ in what fits beside the holders (`fits`, `admits`,
@@ -48,11 +50,11 @@ class LeaseState:
 
     # Not slots: most versions have only a few of these, and the class has the rest.
     opens_at: int = 0
+    soonest: int = NEVER
     weight: int = 128
     grants: dict[str, Grant]
     requests: dict[str, Request] = {}  # noqa: RUF012  # replaced, never filled
     queues: dict[str, list[tuple[int, int, Request]]] = {}  # noqa: RUF012  # likewise
-    ends: list[tuple[int, str]] | None = None
     last_seq: int = 0
     next: "LeaseState | None" = None
     undo: list[tuple[bool, str, Any]] | None = None
@@ -152,8 +154,7 @@ class LeaseState:
         new.last_seq = self.last_seq
         if self.opens_at:
             new.opens_at = self.opens_at
-        if self.ends is not None:
-            new.ends = self.ends
+        new.soonest = self.soonest
         self.carry(new)
         if self.requests:
             new.requests = self.requests
@@ -169,43 +170,26 @@ class LeaseState:
         """Return what is kept when the last holder has left: nothing (G13)."""
         return None
 
-    def held(self) -> dict[str, Grant]:
-        """Return the holders by id, to be read only."""
-        return self.tables()[0]
+    def live(self, id: str, token: int) -> Grant | None:  # noqa: A002
+        """Return the grant of this id, if this is its token (L9)."""
+        grant = self.grants.get(id)
+        return grant if grant is not None and grant.token == token else None
 
     def is_due(self, now: int) -> bool:
         """Return whether a grant has expired, or it is to be opened again."""
-        held = self.grants
-        if len(held) > _FEW:
-            if self.first_end()[0] <= now:
+        if self.soonest <= now:
+            self.soonest = self.first_end()[0]
+            if self.soonest <= now:
                 return True
-        else:
-            for grant in held.values():
-                if grant.expires <= now:
-                    return True
         return bool(self.opens_at) and self.opens_at <= now
 
     def first_end(self) -> tuple[int, str]:
         """Return when the next grant ends, and its id."""
-        held = self.grants
-        if len(held) <= _FEW:
-            ends = [(grant.expires, grant.id) for grant in held.values()]
-            return min(ends, default=(NEVER, ""))
-        heap = self.ends
-        if heap is None or len(heap) > 2 * len(held) + _FEW:
-            heap = self.ends = [(grant.expires, grant.id) for grant in held.values()]
-            heapify(heap)
-        while heap:
-            grant = held.get(heap[0][1])
-            if grant is not None and grant.expires == heap[0][0]:
-                return heap[0]
-            heappop(heap)
-        return NEVER, ""
+        ends = [(grant.expires, grant.id) for grant in self.grants.values()]
+        return min(ends, default=(NEVER, ""))
 
     def due(self, now: int) -> list[Grant]:
         """Return the grants that have expired, the first to end first."""
-        if self.first_end()[0] > now:
-            return []
         found = [grant for grant in self.grants.values() if grant.expires <= now]
         return sorted(found, key=_granted_at)
 
@@ -214,8 +198,8 @@ class LeaseState:
         if self.log is not None:
             self.log.append((True, grant.id, None))
         self.grants[grant.id] = grant
-        if self.ends is not None:
-            heappush(self.ends, (grant.expires, grant.id))
+        if grant.expires < self.soonest:
+            self.soonest = grant.expires
         self.count(grant, 1)
 
     def drop(self, grant: Grant) -> None:
@@ -223,8 +207,6 @@ class LeaseState:
         if self.log is not None:
             self.log.append((True, grant.id, grant))
         del self.grants[grant.id]
-        if not self.grants:
-            self.ends = None
         self.count(grant, -1)
 
     def replace(self, grant: Grant) -> None:
@@ -233,8 +215,8 @@ class LeaseState:
         if self.log is not None:
             self.log.append((True, grant.id, old))
         self.grants[grant.id] = grant
-        if self.ends is not None:
-            heappush(self.ends, (grant.expires, grant.id))
+        if grant.expires < self.soonest:
+            self.soonest = grant.expires
         self.count(old, -1)
         self.count(grant, 1)
 
@@ -270,7 +252,7 @@ class LeaseState:
         if not waits:
             return
         queue = self.queues[request.mode]
-        if len(queue) > 2 * len(waits) + _FEW:
+        if len(queue) > 2 * len(waits) + _SPARE:
             queue[:] = [entry for entry in queue if entry[2].id in waits]
             heapify(queue)
 
@@ -302,11 +284,6 @@ class LockState(LeaseState):
         if self.upgradeables:
             new.upgradeables = self.upgradeables
 
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "LockState":
-        """Return the version that `to_json` described."""
-        return FREE.read_json(value)
-
     def count(self, grant: Grant, by: int) -> None:
         """Count a holder."""
         if grant.mode == "exclusive":
@@ -318,6 +295,7 @@ class LockState(LeaseState):
         """Return a version of its own with one holder, by a short way."""
         new = LockState.__new__(LockState)
         new.grants = {grant.id: grant}
+        new.soonest = grant.expires
         if grant.mode == "exclusive":
             new.exclusives = 1
         elif grant.mode == "upgradeable":

@@ -10,10 +10,9 @@ which no lease of this process would know.
 from collections.abc import Iterable
 from typing import Any, Final
 
-from swarm.coordination._grants import MICRO, AcquireSpec
+from swarm.coordination._grants import MICRO, AcquireSpec, RecordSummary, summarize
 from swarm.coordination._lease_rules import EXPIRED, decide_sweep
 from swarm.coordination._lease_state import LeaseState, look
-from swarm.coordination._record_summary import RecordSummary, summarize
 from swarm.errors import Closed
 from swarm.model import TIME, Commit, Document, Path
 

@@ -6,10 +6,10 @@ Strictly first come, first served: a small request never overtakes a large one (
 from typing import Any, Self
 
 from swarm.coordination._grants import AcquireSpec, Gone, Grant, IsOver, Request
-from swarm.coordination._lease_rules import AGAIN, grant_next, sweep
-from swarm.coordination._lease_state import LeaseState, load
+from swarm.coordination._lease_rules import grant_next, swept
+from swarm.coordination._lease_state import LeaseState
 from swarm.errors import ConfigMismatch
-from swarm.model import Announcement, Document
+from swarm.model import Announcement
 from swarm.ports import KEEP, Ruling
 
 TOO_MANY = "more permits were asked for than there are since the semaphore was resized"
@@ -60,11 +60,6 @@ class SemaphoreState(LeaseState):
         new.capacity = value["capacity"]
         return new
 
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
-        """Return the version that `to_json` described."""
-        return cls(1, 1).read_json(value)
-
     @property
     def free(self) -> int:
         """How many permits are left; of the newest version only."""
@@ -88,6 +83,7 @@ class SemaphoreState(LeaseState):
         new.declared = self.declared
         new.capacity = self.capacity
         new.grants = {grant.id: grant}
+        new.soonest = grant.expires
         new.in_use = grant.permits
         return new
 
@@ -136,18 +132,15 @@ class SemaphoreState(LeaseState):
         return ()
 
 
+@swept
 def decide_resize(
-    document: Document | None, now: int, request: tuple[AcquireSpec, int]
+    state: SemaphoreState, now: int, spec: AcquireSpec, capacity: int
 ) -> Ruling:
     """Change the number of permits (M12); the answer is how many there were.
 
     What is held stays held. A request for more than there will be is in vain, and is
     told so.
     """
-    spec, capacity = request
-    state = load(document, spec.blank)
-    if state.is_due(now):
-        return sweep(state, now, spec, AGAIN)
     before = state.capacity
     if capacity == before:
         return KEEP, (), before

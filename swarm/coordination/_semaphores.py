@@ -4,17 +4,140 @@
 
 from collections.abc import Generator
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
+from swarm.coordination._core import Core
 from swarm.coordination._grants import AcquireSpec, to_micro
 from swarm.coordination._handles import Acquisition, Enterable
 from swarm.coordination._lease import Lease
 from swarm.coordination._lease_manager import LeaseManager
 from swarm.coordination._lease_state import load
-from swarm.coordination._semaphore_rules import SemaphoreState, decide_resize
-from swarm.coordination._terms import SemaphoreTerms
+from swarm.coordination._semaphore_rules import (
+    SemaphoreState,
+    check_capacity,
+    decide_resize,
+)
+from swarm.coordination._terms import CACHED, SEMAPHORES, Names, check_timeout
 from swarm.errors import DeadlockError
-from swarm.model import AgentIdentity, AsyncUse, check_seconds, check_whole
+from swarm.model import OWNER, AgentIdentity, AsyncUse, Path, check_seconds, check_whole
+
+_NONE: Final = SemaphoreState(1, 1)
+
+
+class SemaphoreTerms:
+    """The terms on which the semaphores of one swarm are granted.
+
+    Attributes:
+        manager: What grants permits.
+        ttl: How long a lease lives unless asked otherwise, in seconds.
+        names: What each name was opened with.
+    """
+
+    def __init__(self, core: Core, ttl: float) -> None:
+        """Grant permits on these terms."""
+        self.manager: LeaseManager = core.runtime.substitute(LeaseManager)(
+            core, "semaphore", _NONE
+        )
+        self.core = core
+        self.ttl = ttl
+        self.life: int = to_micro(ttl)
+        self.names: Names = Names(SEMAPHORES, "semaphore", "capacity")
+        self._usual: dict[str, AcquireSpec] = {}
+
+    def usual(
+        self, identity: AgentIdentity, name: str, capacity: int | None
+    ) -> AcquireSpec:
+        """Return what is asked for by default: one permit.
+
+        For each name, the request of the last identity that asked is remembered.
+
+        Raises:
+            ConfigMismatch: it was opened with another capacity.
+            ValueError: the capacity is no number of permits, or is missing.
+        """
+        spec = self._usual.get(name)
+        if spec is not None and spec.identity is identity:
+            blank: Any = spec.blank
+            if capacity is None or (
+                capacity.__class__ is int and capacity == blank.declared
+            ):
+                return spec
+        path, free = self.open(identity, name, capacity)
+        spec = self.spec(identity, path, free)
+        if len(self._usual) >= CACHED:
+            self._usual.clear()
+        self._usual[name] = spec
+        return spec
+
+    def forget(self, name: str) -> None:
+        """Forget a name: it can be opened with another capacity."""
+        self.names.forget(name)
+        self._usual.pop(name, None)
+
+    def open(
+        self,
+        identity: AgentIdentity,
+        name: str,
+        capacity: int | None,
+        per: float | None = None,
+    ) -> tuple[Path, SemaphoreState]:
+        """Return where a semaphore's document stands, and the record of a free one.
+
+        Raises:
+            ConfigMismatch: it was opened with another capacity.
+            ValueError: the capacity is no number of permits, or is missing.
+            InvalidPath: the name is empty or too long.
+        """
+        is_new = self.names.number(name) is None
+        terms = None if per is None else f"per={per}"
+        path, number = self.names.declare(name, capacity, terms)
+        blank = SemaphoreState(number, number)
+        try:
+            if is_new:
+                self.core.rights.check_hold(identity, path)
+            document = self.core.find(path)
+            if document is not None:
+                check_capacity(load(document, blank), blank, name)
+        except Exception:
+            if is_new:
+                self.forget(name)
+            raise
+        return path, blank
+
+    def spec_of(self, name: str) -> AcquireSpec:
+        """Return what the program would ask for."""
+        path = SEMAPHORES.child(name)
+        state: SemaphoreState = load(self.core.find(path), _NONE)
+        blank = SemaphoreState(state.declared, state.declared)
+        return self.spec(OWNER, path, blank)
+
+    def spec(
+        self,
+        identity: AgentIdentity,
+        path: Path,
+        blank: SemaphoreState,
+        permits: int = 1,
+        ttl: float | None = None,
+        timeout: float | None = None,
+        *,
+        renew: bool = True,
+    ) -> AcquireSpec:
+        """Return what is asked for."""
+        if timeout is not None:
+            check_timeout(timeout)
+        return AcquireSpec(
+            path,
+            str(path.name),
+            identity,
+            blank,
+            self.ttl if ttl is None else ttl,
+            timeout,
+            "",
+            permits,
+            0,
+            renew,
+            life=self.life if ttl is None else to_micro(ttl),
+        )
 
 
 class SemaphoreHandle(Enterable):
@@ -132,7 +255,7 @@ class SemaphoreHandle(Enterable):
     def available(self) -> int:
         """How many are left; below 0 after a resize while more are held."""
         state, now = self._seen(), self._terms.core.kernel_now()
-        held = sum(g.permits for g in state.held().values() if g.expires > now)
+        held = sum(g.permits for g in state.tables()[0].values() if g.expires > now)
         return state.capacity - held
 
     @property

@@ -16,11 +16,13 @@ from swarm.coordination._barrier_rules import (
     plan_remove,
     read_state,
 )
-from swarm.coordination._barriers import BARRIERS, Barrier, BarrierTerms
+from swarm.coordination._barriers import Barrier, BarrierTerms
 from swarm.coordination._grants import MICRO, Grant, Request
+from swarm.coordination._handles import LockTerms
 from swarm.coordination._lease_rules import decide_remove
 from swarm.coordination._lease_state import load
-from swarm.coordination._terms import LOCKS, SEMAPHORES, LockTerms, SemaphoreTerms
+from swarm.coordination._semaphores import SemaphoreTerms
+from swarm.coordination._terms import BARRIERS, LOCKS, SEMAPHORES
 from swarm.errors import NotFound
 from swarm.model import OWNER, AgentIdentity, Displayable, Document, Path
 from swarm.ports import View

@@ -135,7 +135,7 @@ def steps_of(record, rounds: int = 50) -> int:
     def run() -> None:
         nonlocal document
         for number in range(rounds):
-            grant = next(iter(document.record.held().values()))
+            grant = next(iter(document.record.grants.values()))
             for rule, *request in (
                 (decide_acquire, f"new {number}", "s", True),
                 (decide_renew, grant.id, grant.token, 100 + number),

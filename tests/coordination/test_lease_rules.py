@@ -15,7 +15,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from swarm.coordination._grants import AcquireSpec, Grant, Transition
+from swarm.coordination._grants import AcquireSpec, Grant, Transition, summarize
 from swarm.coordination._lease_rules import (
     AGAIN,
     QUEUED,
@@ -29,7 +29,6 @@ from swarm.coordination._lease_rules import (
     decide_withdraw,
 )
 from swarm.coordination._lease_state import FREE, LockState, load
-from swarm.coordination._record_summary import summarize
 from swarm.coordination._semaphore_rules import SemaphoreState, decide_resize
 from swarm.model import OWNER, Document, Path
 from swarm.ports import KEEP
@@ -250,7 +249,7 @@ class Lines(RuleBasedStateMachine):
     def json_says_the_same(self) -> None:
         """Fault 52: everything a later reader needs is in the document."""
         line = self.bench.line
-        again = type(line).from_json(line.to_json())
+        again = line.read_json(line.to_json())
         assert again.to_json() == line.to_json()
 
     # --- the rules
