@@ -8,21 +8,19 @@ by the wait-for graph, at the request that would close it.
 # Some of what is private to users is shared by the files of this package.
 # ruff: noqa: SLF001
 
-from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeAlias
 
 import attrs
 
 from swarm.coordination._core import Core
 from swarm.coordination._grants import Grant, Request, summarize
-from swarm.coordination._lease_state import LeaseState
 from swarm.coordination._terms import LOCKS, SEMAPHORES
-from swarm.coordination._wait_graph import AnyOf, reduce
+from swarm.coordination._wait_graph import AnyOf, WaitGraph
 from swarm.model import Commit, Document, Path
 from swarm.ports import View
 
-Load: TypeAlias = Callable[[Path], LeaseState]
+Load: TypeAlias = Callable[[Path], Any]
 """Returns the record at a path."""
 
 _FOLDERS: Final = (LOCKS.segments[0], SEMAPHORES.segments[0])
@@ -50,133 +48,95 @@ def victim_of(cycle: Sequence[CycleLink]) -> CycleLink:
     return max(cycle, key=lambda link: (link.at, link.request))
 
 
+class QueuedRequest:
+    """A queued request as an obstacle of the wait-for graph."""
+
+    __slots__ = ("_id", "_load", "_path")
+
+    def __init__(self, id: str, path: Path, load: Load) -> None:  # noqa: A002
+        """Look for the request in the record at `path`, each time."""
+        self._id = id
+        self._path = path
+        self._load = load
+
+    def request(self) -> Request | None:
+        """Return the request, or None: it has left."""
+        request: Request | None = self._load(self._path).requests.get(self._id)
+        return request
+
+    def blockers(self) -> Any:
+        """Return the sessions that must give back first, or enough of them."""
+        state, request = self._load(self._path), self.request()
+        needed = None if request is None else state.needed(request, _never)
+        if needed is None:
+            return tuple(grant.session for grant in self.grants())
+        weights = [(grant.session, grant.permits) for grant in self.grants()]
+        return AnyOf(lambda: weights, needed) if needed > 0 else ()
+
+    def grants(self) -> list[Grant]:
+        """Return the grants that are in its way."""
+        state, request = self._load(self._path), self.request()
+        if request is None:
+            return []
+        if state.needed(request, _never) is None:
+            return list(state.in_the_way(request, _never))
+        return list(state.grants.values())
+
+    def describe_wait(self) -> str:
+        """Return what is waited for."""
+        return f"{self._path}"
+
+
 class WaitIndex:
-    """Which sessions wait, and where."""
+    """Which sessions of all processes wait, and where."""
 
-    __slots__ = ("_by_path", "_by_session")
+    __slots__ = ("_by_path", "_graph", "_load")
 
-    def __init__(self) -> None:
-        """Begin with none."""
-        self._by_path: dict[str, dict[str, str]] = {}
-        self._by_session: dict[str, dict[str, Path]] = {}
+    def __init__(self, load: Load) -> None:
+        """Begin with none; `load` returns the record at a path."""
+        self._load = load
+        self._graph = WaitGraph()
+        self._by_path: dict[str, dict[str, tuple[str, QueuedRequest]]] = {}
+
+    def __len__(self) -> int:
+        """Return how many sessions wait."""
+        return len(self._graph)
 
     def update(self, path: Path, requests: Iterable[Request]) -> list[str]:
         """Note the queue of a record; return the sessions that are new in it."""
-        before = self._by_path.pop(path.text, {})
-        now = {each.id: each.session for each in requests}
+        before, now = self._by_path.pop(path.text, {}), {}
+        new = []
+        for each in requests:
+            wait = before.pop(each.id, None)
+            if wait is None:
+                wait = each.session, QueuedRequest(each.id, path, self._load)
+                self._graph.note(*wait)
+                new.append(each.session)
+            now[each.id] = wait
+        for gone in before.values():
+            self._graph.leave(*gone)
         if now:
             self._by_path[path.text] = now
-        for gone in before.keys() - now.keys():
-            waits = self._by_session[before[gone]]
-            del waits[gone]
-            if not waits:
-                del self._by_session[before[gone]]
-        new = {made: session for made, session in now.items() if made not in before}
-        for made, session in new.items():
-            self._by_session.setdefault(session, {})[made] = path
-        return list(new.values())
+        return new
 
-    def waits(self, session: str) -> Iterator[tuple[str, Path]]:
-        """Yield the requests of a session, and where their records stand."""
-        yield from self._by_session.get(session, {}).items()
-
-
-def find_cycle(session: str, index: WaitIndex, load: Load) -> tuple[CycleLink, ...]:
-    """Return the cycle that a session's newest wait has closed, or ()."""
-    search = _CycleSearch(session, index, load)
-    search.run(None)
-    if search.closing is None:
+    def find_cycle(self, session: str) -> tuple[CycleLink, ...]:
+        """Return the cycle that a wait of a session closes, or ()."""
+        for queued in self._graph.waits(session):
+            cycle: Any = self._graph.search(session, queued)
+            if cycle:
+                before = (*cycle[-1:], *cycle[:-1])
+                return tuple(map(_link, cycle, before))
         return ()
-    if search.has_choice:  # of the holders of a semaphore, enough others may go on
-        stuck = reduce(search.waits)
-        if session not in stuck:
-            return ()
-        search = _CycleSearch(session, index, load)
-        search.run(stuck)
-    return (
-        () if search.closing is None else _spell(session, search.came, search.closing)
-    )
 
 
-class _CycleSearch:
-    """One search from a session, along its waits, back to itself."""
-
-    def __init__(self, session: str, index: WaitIndex, load: Load) -> None:
-        self.session = session
-        self.index = index
-        self.load = load
-        self.came: dict[str, tuple[str, Request, Grant]] = {}
-        self.waits: dict[Hashable, list[_Queued]] = {}
-        self.closing: tuple[str, Request, Grant] | None = None
-        self.has_choice = False
-
-    def run(self, within: set[Any] | None) -> None:
-        """Follow the waits, of all sessions or only of these."""
-        frontier = deque([self.session])
-        while frontier:
-            waiter = frontier.popleft()
-            self.waits[waiter] = []
-            for id, path in self.index.waits(waiter):  # noqa: A001
-                request = self.load(path).requests.get(id)
-                if request is None:
-                    continue
-                grants, obstacle = _obstacle(self.load(path), request)
-                self.waits[waiter].append(obstacle)
-                self.has_choice |= isinstance(obstacle.blockers(), AnyOf)
-                for grant in grants:
-                    if within is not None and grant.session not in within:
-                        continue
-                    if grant.session == self.session:
-                        self.closing = self.closing or (waiter, request, grant)
-                    elif grant.session not in self.came:
-                        self.came[grant.session] = waiter, request, grant
-                        frontier.append(grant.session)
-
-
-def _spell(
-    session: str,
-    came: dict[str, tuple[str, Request, Grant]],
-    closing: tuple[str, Request, Grant],
-) -> tuple[CycleLink, ...]:
-    """Return the cycle, beginning with the session that was looked from."""
-    links: list[CycleLink] = []
-    waiter, request, _ = closing
-    while waiter != session:
-        before, its_request, held = came[waiter]
-        links.append(CycleLink(waiter, held.id, request.id, request.at))
-        waiter, request = before, its_request
-    links.append(CycleLink(session, closing[2].id, request.id, request.at))
-    links.reverse()
-    return tuple(links)
-
-
-class _Queued:
-    """A queued request as an obstacle: what must be given back first."""
-
-    __slots__ = ("_blockers",)
-
-    def __init__(self, blockers: Any) -> None:
-        self._blockers = blockers
-
-    def blockers(self) -> Any:
-        return self._blockers
-
-    def describe_wait(self) -> str:
-        return "a queued request"
-
-
-def _obstacle(state: Any, request: Request) -> tuple[list[Grant], _Queued]:
-    """Return the grants that are in the way of a request, and how many must go."""
-    needed = state.needed(request, _never)
-    if needed is None:
-        grants = list(state.in_the_way(request, _never))
-        return grants, _Queued(tuple(grant.session for grant in grants))
-    if needed <= 0:
-        return [], _Queued(())
-    grants = list(state.grants.values())
-    return grants, _Queued(
-        AnyOf(lambda: [(grant.session, grant.permits) for grant in grants], needed)
-    )
+def _link(
+    step: tuple[str, QueuedRequest], before: tuple[str, QueuedRequest]
+) -> CycleLink:
+    """Return a session of a cycle; that of the step `before` waits for it."""
+    session, request = step[0], step[1].request()
+    assert request is not None  # or it would be in no cycle
+    held = next(grant for grant in before[1].grants() if grant.session == session)
+    return CycleLink(session, held.id, request.id, request.at)
 
 
 def _never(id: str) -> bool:  # noqa: A002, ARG001
@@ -200,7 +160,7 @@ class CycleWatch:
         self._core = core
         self._load = load
         self._found = found
-        self._index = WaitIndex()
+        self._index = WaitIndex(load)
         self._changed: dict[str, Path] = {}
         self._wanted: set[str] = set()
         for path in core.look(_paths):
@@ -225,7 +185,7 @@ class CycleWatch:
         self._catch_up()
         queue = () if document.is_deleted else self._load(path).queue
         for session in self._index.update(path, queue):
-            cycle = find_cycle(session, self._index, self._load)
+            cycle = self._index.find_cycle(session)
             if len({_process_of(link) for link in cycle}) < 2:
                 continue  # the wait-for graph has found it
             if _process_of(victim_of(cycle)) == self._core.origin:
@@ -234,7 +194,7 @@ class CycleWatch:
     def is_there(self, cycle: tuple[CycleLink, ...]) -> bool:
         """Return whether a cycle is still there: nothing but an error ends one."""
         self._catch_up()
-        return find_cycle(cycle[0].session, self._index, self._load) == cycle
+        return self._index.find_cycle(cycle[0].session) == cycle
 
     def _catch_up(self) -> None:
         """Note the queues that were only noted as changed."""

@@ -4,7 +4,9 @@
 # ruff: noqa: SLF001
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self, SupportsIndex
 
@@ -207,7 +209,19 @@ class Lease(Displayable):
             ValueError: the timeout is less than 0, or NaN.
         """
         self._check()
-        await upgrade(self, timeout)
+        self._check_mode()
+        check_timeout(timeout)
+        core = self._manager.core
+        if core.pause is not None:
+            await core.pause()
+            self._check()
+        mode, session, id = self.mode, core.sessions.current(), core.new_id()  # noqa: A001
+        asked: Any = core.run(self._upgrade(timeout, session, id))
+        if isinstance(asked, asyncio.Task):
+            undo = partial(self._abandon_upgrade, mode)
+            asked = await core.settle(asked, undo)
+        if asked is not None:
+            await asked.granted()
 
     async def downgrade(self, mode: str = "shared") -> None:
         """Make it weaker, at once, and let in the requests that fit then.
@@ -218,7 +232,7 @@ class Lease(Displayable):
             TypeError: it is of a semaphore.
         """
         self._check()
-        await self._manager.core.finish(downgrade(self, mode))
+        await self._manager.core.finish(self._downgrade(mode))
 
     @property
     def kernel(self) -> object:
@@ -234,6 +248,76 @@ class Lease(Displayable):
         if self._reason is not None:
             raise StaleLease(f"{self._called} has gone: {self._reason}")
         return (Holder(self._spec.path, self.id, self.token),)
+
+    # --- changes of mode: an upgrade may wait, a downgrade never does ----------------
+
+    def _check_mode(self) -> None:
+        if not self.mode:
+            raise TypeError("the permits of a semaphore have no mode to change")
+
+    async def _upgrade(
+        self,
+        timeout: float | None,
+        session: Session,
+        id: str,  # noqa: A002
+    ) -> "UpgradeWaiter | None":
+        """Return what waits until it is exclusive; None: it is."""
+        manager, spec = self._manager, self._spec
+        answer = await manager.decide(
+            spec.identity,
+            spec,
+            decide_upgrade,
+            lambda: (id, session.name, self.id, self.token),
+        )
+        if answer is None:
+            manager.end(self, EXPIRED)
+            self._check()
+        if answer is False:
+            rival = pending_upgrade(manager.state(spec))
+            if rival is not None and rival.upgrades == self.id:
+                raise RuntimeError(f"{self} is being upgraded already")
+            kind = DeadlockError if timeout is None else DeadlockTimeout
+            other = "another holder" if rival is None else rival.session
+            raise kind(cycle=tell_rivals(spec.name, self._session.name, other))
+        if isinstance(answer, Grant):
+            manager.change(self, answer)
+            return None
+        asked = attrs.evolve(spec, timeout=timeout)
+        waiter = UpgradeWaiter(manager, id, asked, session, self)
+        manager.records.watch(spec)
+        if not manager.core.is_local:
+            manager.records.see(id, manager.state(spec))
+        return waiter
+
+    def _abandon_upgrade(self, mode: str, found: "UpgradeWaiter | None") -> None:
+        """Undo an upgrade whose caller was cancelled before it had its answer."""
+        if found is None:
+            self._weaken(mode)
+        else:
+            found.abandon()
+
+    def _weaken(self, mode: str) -> None:
+        """Make it what it was before an upgrade whose caller was cancelled."""
+
+        async def weaken() -> None:
+            with contextlib.suppress(LeaseLost):  # nothing is left to undo
+                await self._downgrade(mode)
+
+        self._manager.core.run(weaken())
+
+    async def _downgrade(self, mode: str) -> None:
+        self._check_mode()
+        manager, spec, new = self._manager, self._spec, check_mode(mode)
+        weaker = await manager.decide(
+            spec.identity, spec, decide_downgrade, lambda: (self.id, self.token, new)
+        )
+        if weaker is False:
+            raise ValueError(f"{mode} is stronger than {self.mode}; use upgrade()")
+        if weaker is None:
+            manager.end(self, EXPIRED)
+            self._check()
+            return
+        manager.change(self, weaker)
 
     # --- a body under it --------------------------------------------------------------
 
@@ -461,9 +545,6 @@ class Lease(Displayable):
         return None if reason in (RELEASED, HANDED_OVER) else reason
 
 
-# --- changes of mode: an upgrade may wait, a downgrade never does ---------------
-
-
 class UpgradeWaiter(LeaseWaiter):
     """One call that waits for a lease of its own to become exclusive."""
 
@@ -480,102 +561,6 @@ class UpgradeWaiter(LeaseWaiter):
         self.upgrades = lease.id
         self._mode: str = lease.mode
 
-    def pass_on(self, result: Any) -> None:
+    def pass_on(self, result: Lease) -> None:
         """Make the lease what it was before: its caller was cancelled (L4)."""
-        _undo(result, self._mode)
-
-
-async def upgrade(lease: Lease, timeout: float | None) -> None:
-    """Make a lock's grant exclusive."""
-    core = lease._manager.core
-    _check_mode_of(lease)
-    check_timeout(timeout)
-    if core.pause is not None:
-        await core.pause()
-        lease._check()
-    mode = lease.mode
-    session, id = core.sessions.current(), core.new_id()  # noqa: A001
-    asked: Any = core.run(_upgrade(lease, timeout, session, id))
-    if isinstance(asked, asyncio.Task):
-        asked = await core.settle(asked, lambda found: _abandon(found, mode))
-    if isinstance(asked, UpgradeWaiter):
-        await asked.granted()
-
-
-async def _upgrade(
-    lease: Lease,
-    timeout: float | None,
-    session: Session,
-    id: str,  # noqa: A002
-) -> Any:
-    """Return the lease, or the waiter that waits until it is exclusive."""
-    manager, spec = lease._manager, lease._spec
-    answer = await manager.decide(
-        spec.identity,
-        spec,
-        decide_upgrade,
-        lambda: (id, session.name, lease.id, lease.token),
-    )
-    if answer is None:
-        manager.end(lease, EXPIRED)
-        lease._check()
-    if answer is False:
-        rival = pending_upgrade(manager.state(spec))
-        if rival is not None and rival.upgrades == lease.id:
-            raise RuntimeError(f"{lease} is being upgraded already")
-        kind = DeadlockError if timeout is None else DeadlockTimeout
-        other = "another holder" if rival is None else rival.session
-        raise kind(cycle=tell_rivals(spec.name, lease._session.name, other))
-    if isinstance(answer, Grant):
-        manager.change(lease, answer)
-        return lease
-    asked = attrs.evolve(spec, timeout=timeout)
-    waiter = UpgradeWaiter(manager, id, asked, session, lease)
-    manager.records.watch(spec)
-    if not manager.core.is_local:
-        manager.records.see(id, manager.state(spec))
-    return waiter
-
-
-def _abandon(found: Any, mode: str) -> None:
-    """Undo an upgrade whose caller was cancelled before it had its answer."""
-    if isinstance(found, UpgradeWaiter):
-        found.abandon()
-    else:
-        _undo(found, mode)
-
-
-def _undo(lease: Lease, mode: str) -> None:
-    """Make a lease what it was before an upgrade whose caller was cancelled."""
-
-    async def weaken() -> None:
-        try:
-            await downgrade(lease, mode)
-        except LeaseLost:
-            return  # expired meanwhile: there is nothing left to undo
-
-    lease._manager.core.run(weaken())
-
-
-async def downgrade(lease: Lease, mode: str) -> None:
-    """Make a lock's grant weaker."""
-    _check_mode_of(lease)
-    manager, spec, new = lease._manager, lease._spec, check_mode(mode)
-    weaker = await manager.decide(
-        spec.identity,
-        spec,
-        decide_downgrade,
-        lambda: (lease.id, lease.token, new),
-    )
-    if weaker is False:
-        raise ValueError(f"{mode} is stronger than {lease.mode}; use upgrade()")
-    if weaker is None:
-        manager.end(lease, EXPIRED)
-        lease._check()
-        return
-    manager.change(lease, weaker)
-
-
-def _check_mode_of(lease: Lease) -> None:
-    if not lease.mode:
-        raise TypeError("the permits of a semaphore have no mode to change")
+        result._weaken(self._mode)

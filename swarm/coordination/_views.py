@@ -231,16 +231,8 @@ class Locks(LeaseViews[LockTerms, HeldLock, QueuedLock]):
     _word = "lock"
 
     def _show_grant(self, name: str, grant: Grant, now: int) -> HeldLock:
-        return HeldLock(
-            resource=name,
-            lease_id=grant.id,
-            owner=grant.owner,
-            session=grant.session,
-            mode=grant.mode,
-            token=grant.token,
-            held_for=(now - grant.since) / MICRO,
-            expires_in=(grant.expires - now) / MICRO,
-        )
+        shown = _shown_grant(name, grant, now)
+        return HeldLock(mode=grant.mode, token=grant.token, **shown)
 
     def _show_request(self, name: str, request: Request, now: int) -> QueuedLock:
         return QueuedLock(
@@ -261,15 +253,7 @@ class Semaphores(LeaseViews[SemaphoreTerms, HeldPermits, QueuedPermits]):
     _word = "semaphore"
 
     def _show_grant(self, name: str, grant: Grant, now: int) -> HeldPermits:
-        return HeldPermits(
-            resource=name,
-            lease_id=grant.id,
-            owner=grant.owner,
-            session=grant.session,
-            permits=grant.permits,
-            held_for=(now - grant.since) / MICRO,
-            expires_in=(grant.expires - now) / MICRO,
-        )
+        return HeldPermits(permits=grant.permits, **_shown_grant(name, grant, now))
 
     def _show_request(self, name: str, request: Request, now: int) -> QueuedPermits:
         return QueuedPermits(
@@ -300,6 +284,17 @@ class Semaphores(LeaseViews[SemaphoreTerms, HeldPermits, QueuedPermits]):
         )
         if not await core.finish(outcome) and not was_open:
             raise NotFound(f"no semaphore is called {name!r}")
+
+
+def _shown_grant(name: str, grant: Grant, now: int) -> dict[str, Any]:
+    return {
+        "resource": name,
+        "lease_id": grant.id,
+        "owner": grant.owner,
+        "session": grant.session,
+        "held_for": (now - grant.since) / MICRO,
+        "expires_in": (grant.expires - now) / MICRO,
+    }
 
 
 def _records(

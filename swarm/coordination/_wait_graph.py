@@ -76,6 +76,9 @@ class AnyOf:
 
 Weights: TypeAlias = Callable[[], Iterable[tuple[Hashable | None, int]]]
 
+Cycle: TypeAlias = tuple[tuple[Hashable, Obstacle], ...]
+"""Each party of a cycle, and the obstacle for which it waits, in that order."""
+
 Steps: TypeAlias = dict[Hashable, tuple[Hashable, Obstacle]]
 """By which party's wait for which obstacle a search came to a party."""
 
@@ -190,16 +193,24 @@ class WaitGraph:
 
     def find_cycle(self, party: Hashable, obstacle: Obstacle) -> tuple[str, ...]:
         """Return the cycle this wait would close, one line for each party, or ()."""
+        found = self.search(party, obstacle)
+        if not found:
+            return ()
+        lines = tuple(
+            f"{who} waits for {thing.describe_wait()}" for who, thing in found
+        )
+        self.refused.append(lines)
+        return lines
+
+    def search(self, party: Hashable, obstacle: Obstacle) -> Cycle:
+        """Return the cycle this wait would close, beginning with `party`, or ()."""
         before, self.asking = self.asking, (party, obstacle)
         try:
-            cycle = self._find_cycle(party, obstacle)
+            return self._search(party, obstacle)
         finally:
             self.asking = before
-        if cycle:
-            self.refused.append(cycle)
-        return cycle
 
-    def _find_cycle(self, party: Hashable, obstacle: Obstacle) -> tuple[str, ...]:
+    def _search(self, party: Hashable, obstacle: Obstacle) -> Cycle:
         blockers = obstacle.blockers()
         if isinstance(blockers, tuple) and len(blockers) < _NEAR:  # fast path
             for blocker in blockers:
@@ -249,7 +260,7 @@ class _Search:
         self.came: Steps = {}
         self.has_choice = False
 
-    def run(self) -> tuple[str, ...]:
+    def run(self) -> Cycle:
         frontier = deque([(self.party, self.obstacle)])
         while frontier:
             if self.above is None and len(self.came) > _NEAR and self.is_free():
@@ -294,7 +305,7 @@ class _Search:
         """The parties that join the party, directly or not, as far as looked for."""
         return self.above or {}
 
-    def reduced(self) -> tuple[str, ...]:
+    def reduced(self) -> Cycle:
         """Return a cycle of parties that are stuck, if the party is one of them."""
         waits: dict[Hashable, Sequence[Obstacle]]
         waits = {other: self.graph.things(other) for other in self.came}
@@ -318,23 +329,18 @@ class _Search:
                     frontier.extend((blocker, wait) for wait in waits[blocker])
         return ()  # it waits for a cycle, and is no part of it
 
-    def spell(
-        self, waiter: Hashable, thing: Obstacle, last: Hashable
-    ) -> tuple[str, ...]:
+    def spell(self, waiter: Hashable, thing: Obstacle, last: Hashable) -> Cycle:
         """Return the cycle that the wait for `last` closes."""
-        lines = [self.tell(waiter, thing)]
+        steps = [(waiter, thing)]
         while waiter != self.party:
             waiter, thing = self.came[waiter]
-            lines.append(self.tell(waiter, thing))
-        lines.reverse()
+            steps.append((waiter, thing))
+        steps.reverse()
         while last != self.party:  # it joins the party, directly or not
             child, join = self.found[last]
-            lines.append(self.tell(last, join))
+            steps.append((last, join))
             last = child
-        return tuple(lines)
-
-    def tell(self, party: Hashable, thing: Obstacle) -> str:
-        return f"{party} waits for {thing.describe_wait()}"
+        return tuple(steps)
 
 
 class _Need:

@@ -1,6 +1,6 @@
 """Cycles over processes, found in the records of locks and semaphores alone."""
 
-from swarm.coordination._cycles import CycleLink, WaitIndex, find_cycle, victim_of
+from swarm.coordination._cycles import CycleLink, WaitIndex, victim_of
 from swarm.coordination._grants import Grant, Request
 from swarm.coordination._lease_state import FREE
 from swarm.coordination._semaphore_rules import SemaphoreState
@@ -10,7 +10,7 @@ from swarm.model import Path
 class World:
     def __init__(self):
         self.states = {}
-        self.index = WaitIndex()
+        self.index = WaitIndex(lambda path: self.states[path.name])
         self.count = 0
 
     def state(self, name, permits=0):
@@ -47,7 +47,7 @@ class World:
         return self
 
     def cycle(self, session):
-        return find_cycle(session, self.index, lambda path: self.states[path.name])
+        return self.index.find_cycle(session)
 
     def sessions(self, session):
         return [link.session for link in self.cycle(session)]
@@ -100,4 +100,4 @@ def test_a_request_that_has_left_closes_nothing():
     state.dequeue(next(iter(state.requests.values())))
     assert world.index.update(Path.of("locks", "y"), ()) == []
     assert world.cycle("B") == ()
-    assert list(world.index.waits("A")) == []
+    assert len(world.index) == 1
