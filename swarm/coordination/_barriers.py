@@ -10,7 +10,7 @@ its party in the wait-for graph, and is itself held up by no party that is known
 import asyncio
 import inspect
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, Final
+from typing import Any
 
 import attrs
 
@@ -35,8 +35,6 @@ from swarm.errors import (
 )
 from swarm.model import AgentIdentity, Commit, Displayable, Document, Path, repr_of
 
-_MANY: Final = 1_024
-
 
 @attrs.frozen
 class Arrival:
@@ -56,141 +54,21 @@ class Arrival:
         return self.index == 0
 
 
-class Barrier:
-    """One barrier of one swarm.
-
-    Attributes:
-        name: What it is called.
-        path: Where its document stands.
-        parties: How many arrivals trip it.
-        action: What runs before a party leaves.
-    """
-
-    def __init__(self, core: Core, name: str, path: Path, parties: int) -> None:
-        """Begin without an action."""
-        self._core = core
-        self.name: str = name
-        self.path: Path = path
-        self.parties: int = parties
-        self.action: Callable[[], object] | None = None
-
-    async def _arrive(self, waiter: "PartyWaiter") -> Ended | None:
-        """Arrive; return how the generation ended, or None: others are missing."""
-        identity = waiter.identity
-        ended = await self._core.commit_plan(
-            identity,
-            plan_arrive,
-            self.path,
-            self.parties,
-            waiter.id,
-            identity.agent_id,
-            waiter.session.name,
-            self.action is not None,
-        )
-        if ended is FULL:
-            ended = await self._act(waiter)
-        if ended is not None:
-            self._tell(ended, but=waiter.id)
-        return ended  # type: ignore[no-any-return]
-
-    async def _act(self, waiter: "PartyWaiter") -> Ended:
-        """Run the action, once, before a party leaves (B9)."""
-        identity, generation = waiter.identity, self.state().generation
-        assert self.action is not None  # or the rule would not have waited for it
-        try:
-            _check_done(self.action())
-        except BaseException as error:
-            why = f"its action raised {repr_of(error)}"
-            await self._break(identity, why, waiter.id)
-            raise
-        ended: Ended | None = await self._core.commit_plan(
-            identity, plan_trip, self.path, self.parties, generation
-        )
-        if ended is None:  # the action itself has reset it
-            raise self._broken(BrokenBarrier, "it was reset by its own action")
-        return ended
-
-    async def _break(
-        self,
-        author: AgentIdentity,
-        reason: str,
-        id: str = "",  # noqa: A002
-    ) -> bool:
-        """Break the generation that gathers now; return whether there was one."""
-        ended = await self._core.commit_plan(
-            author, plan_break, self.path, self.parties, reason, id
-        )
-        self._tell(ended, but=id)
-        return ended is not None
-
-    def _tell(self, ended: Ended | None, but: str = "") -> None:
-        """Tell the parties of this process how a generation ended (B2)."""
-        if ended is None:
-            return
-        for index, id in enumerate(ended.parties):  # noqa: A001
-            waiter = self._core.waiters.get(id)
-            if waiter is None or id == but or waiter.is_decided:
-                continue  # of another process, or the one whose call this is
-            if ended.reason:
-                error = waiter.error
-                if error is None or error.reason != ended.reason:
-                    error = self._broken(BrokenBarrier, ended.reason, ended)
-                waiter.fail(error)
-            else:
-                waiter.succeed(Arrival(ended.generation, index))
-
-    def arrival(self, ended: Ended, id: str) -> Arrival:  # noqa: A002
-        """Return how a party got through.
-
-        Raises:
-            BrokenBarrier: it did not.
-        """
-        if ended.reason:
-            raise self._broken(BrokenBarrier, ended.reason, ended)
-        return Arrival(ended.generation, ended.parties.index(id))
-
-    def _broken(
-        self, error: type[BrokenBarrier], reason: str, ended: Ended | None = None
-    ) -> BrokenBarrier:
-        generation = self.state().generation - 1 if ended is None else ended.generation
-        return error(
-            f"barrier {self.name!r} broke in generation {generation}: {reason}",
-            generation=generation,
-            reason=reason,
-        )
-
-    async def interrupt(self, identity: AgentIdentity, reason: str) -> None:
-        """Break the generation that gathers now, for an identity that may take part."""
-        core = self._core
-        core.rights.check_hold(identity, self.path)
-        await core.finish(self._break(identity, reason))
-
-    def state(self) -> BarrierState:
-        """Return the record as this process has it."""
-        state: BarrierState = self._core.look(load, self.path, self.parties)
-        return state
-
-    def saw(self, state: BarrierState) -> None:
-        """See a record that another process has written."""
-        self._tell(state.ended)
-
-
 class PartyWaiter(Waiter):
     """One party that has arrived at a barrier, and waits for the others.
 
     Attributes:
-        identity: The identity that arrived.
+        barrier: Where it has arrived.
     """
 
     is_held_up = False  # which party will come is not known
 
-    def __init__(self, barrier: Barrier, identity: AgentIdentity) -> None:
+    def __init__(self, barrier: "BarrierHandle") -> None:
         """Wait as the running turn or task."""
         core = barrier._core
         session = core.sessions.current()
-        super().__init__(core, core.new_id(), barrier.path, session)
-        self._barrier = barrier
-        self.identity: AgentIdentity = identity
+        super().__init__(core, core.new_id(), barrier._path, session)
+        self.barrier: BarrierHandle = barrier
 
     def too_late(self) -> str:
         """Return the reason of a barrier that this party breaks by its time-out."""
@@ -203,10 +81,10 @@ class PartyWaiter(Waiter):
     async def _time_out(self) -> None:
         if self.is_decided:
             return
-        barrier, reason = self._barrier, self.too_late()
-        ended = Ended(barrier.state().generation, ())
+        barrier, reason = self.barrier, self.too_late()
+        ended = Ended(barrier._state().generation, ())
         self.error = error = barrier._broken(BarrierTimeout, reason, ended)
-        if await barrier._break(self.identity, reason, self.id):
+        if await barrier._break(reason, self.id):
             self.fail(error)
 
     def withdraw(self) -> object:
@@ -216,7 +94,7 @@ class PartyWaiter(Waiter):
     async def _withdraw(self) -> None:
         try:
             why = f"{self.session} was cancelled"
-            await self._barrier._break(self.identity, why, self.id)
+            await self.barrier._break(why, self.id)
         except Closed:
             return  # and the barrier with it
 
@@ -229,22 +107,27 @@ class PartyWaiter(Waiter):
 
     def describe_wait(self) -> str:
         """Return what is waited for, since when, and how many have arrived."""
-        barrier = self._barrier
+        barrier = self.barrier
         waited = self._core.now() - self.since
         return (
-            f"barrier {barrier.name!r} ({barrier.state().count} of {barrier.parties} "
+            f"barrier {barrier.name!r} ({barrier._state().count} of {barrier.parties} "
             f"parties there), asked {waited:.1f} s ago"
         )
 
 
 class BarrierTerms:
-    """All barriers of one swarm."""
+    """All barriers of one swarm.
+
+    Attributes:
+        names: What each name was opened with.
+        actions: What runs before the parties leave, by the name of the barrier.
+    """
 
     def __init__(self, core: Core) -> None:
         """Share `core`."""
         self.core = core
         self.names: Names = Names(BARRIERS, "barrier", "parties")
-        self.barriers: dict[str, Barrier] = {}
+        self.actions: dict[str, Callable[[], object]] = {}
         core.watchers["barriers"] = self._saw
 
     def open(
@@ -276,37 +159,31 @@ class BarrierTerms:
             if is_new:
                 self.names.forget(name)
             raise
-        barrier = self.barriers.get(name)
-        if barrier is None or barrier.parties != number:
-            if len(self.barriers) >= _MANY:
-                self._forget_idle()
-            barrier = self.barriers[name] = Barrier(self.core, name, path, number)
-        if action is not None:
-            if barrier.action is not None and barrier.action != action:
-                raise ConfigMismatch(f"barrier {name!r} has another action")
-            barrier.action = action
-        return BarrierHandle(barrier, identity)
+        if action is not None and self.actions.setdefault(name, action) != action:
+            raise ConfigMismatch(f"barrier {name!r} has another action")
+        return BarrierHandle(self, identity, path, number)
 
-    def _forget_idle(self) -> None:
-        """Forget barriers without parties and without an action."""
-        busy = {waiter.path for waiter in self.core.waiters.values()}
-        self.barriers = {
-            name: barrier
-            for name, barrier in self.barriers.items()
-            if barrier.action is not None or barrier.path in busy
-        }
+    def forget(self, name: str) -> None:
+        """Forget a name: it can be opened for another number of parties."""
+        self.names.forget(name)
+        self.actions.pop(name, None)
+
+    def tell(self, ended: Ended | None) -> None:
+        """Tell the parties of this process how a generation ended."""
+        for id in () if ended is None else ended.parties:  # noqa: A001
+            waiter = self.core.waiters.get(id)
+            if waiter is not None:
+                waiter.barrier._tell(ended)
+                return
 
     def _saw(self, document: Document, commit: Commit) -> None:  # noqa: ARG002
-        barrier = self.barriers.get(str(document.path.name))
-        if barrier is None:
+        if not self.core.waiters:
             return
-        if document.is_deleted:
-            before: Any = document.previous
-            state = None if before is None else read_state(before)
-            if state is not None:
-                barrier.saw(state.next_generation("it was removed")[0])
-            return
-        barrier.saw(read_state(document))
+        if not document.is_deleted:
+            self.tell(read_state(document).ended)
+        elif document.previous is not None:
+            before = read_state(document.previous)
+            self.tell(before.next_generation("it was removed")[1])
 
     def path(self, name: str | None) -> Path | None:
         """Return where the document of a name stands; None: the folder."""
@@ -314,24 +191,29 @@ class BarrierTerms:
 
 
 class BarrierHandle(Displayable):
-    """One barrier, as one identity holds it."""
+    """One barrier, as one identity holds it.
 
-    __slots__ = ("_barrier", "_identity")
+    Attributes:
+        name: What it is called.
+        parties: How many arrivals trip it.
+    """
 
-    def __init__(self, barrier: Barrier, identity: AgentIdentity) -> None:
-        """Handle a barrier."""
-        self._barrier = barrier
+    __slots__ = ("_actions", "_core", "_identity", "_path", "name", "parties")
+
+    def __init__(
+        self,
+        terms: "BarrierTerms",
+        identity: AgentIdentity,
+        path: Path,
+        parties: int,
+    ) -> None:
+        """Handle the barrier at `path`, for so many parties."""
+        self._core = terms.core
+        self._actions = terms.actions
         self._identity = identity
-
-    @property
-    def name(self) -> str:
-        """What it is called."""
-        return self._barrier.name
-
-    @property
-    def parties(self) -> int:
-        """How many arrivals trip it."""
-        return self._barrier.parties
+        self._path = path
+        self.name: str = str(path.name)
+        self.parties: int = parties
 
     @property
     def waiting(self) -> int:
@@ -349,9 +231,8 @@ class BarrierHandle(Displayable):
         return self._seen().generation
 
     def _seen(self) -> BarrierState:
-        barrier = self._barrier
-        barrier._core.rights.check_see(self._identity, barrier.path)
-        return barrier.state()
+        self._core.rights.check_see(self._identity, self._path)
+        return self._state()
 
     async def wait(self, timeout: float | None = None) -> Arrival:
         """Arrive, and wait until all parties have.
@@ -371,16 +252,15 @@ class BarrierHandle(Displayable):
             Closed: the swarm is closed, or was meanwhile.
             Exception: what the action raised, if this was the last to arrive.
         """
-        barrier, identity = self._barrier, self._identity
-        core = barrier._core
+        core = self._core
         if timeout is not None:
             check_timeout(timeout)
-        core.rights.check_hold(identity, barrier.path)
+        core.rights.check_hold(self._identity, self._path)
         if core.pause is not None:
             await core.pause()
-        waiter = PartyWaiter(barrier, identity)
+        waiter = PartyWaiter(self)
         try:
-            ended: Any = core.run(barrier._arrive(waiter))
+            ended: Any = core.run(self._arrive(waiter))
             if isinstance(ended, asyncio.Task):
                 ended = await core.settle(ended, lambda _: waiter.withdraw())
         except BaseException:
@@ -388,11 +268,11 @@ class BarrierHandle(Displayable):
             raise
         if ended is not None:
             waiter.discard()
-            return barrier.arrival(ended, waiter.id)
+            return self._arrival(ended, waiter.id)
         if timeout is not None and timeout <= 0:
             waiter.discard()
-            await core.finish(barrier._break(identity, waiter.too_late(), waiter.id))
-            raise barrier._broken(BarrierTimeout, waiter.too_late())
+            await core.finish(self._break(waiter.too_late(), waiter.id))
+            raise self._broken(BarrierTimeout, waiter.too_late())
         arrival: Arrival = await waiter.wait(timeout)
         return arrival
 
@@ -402,7 +282,7 @@ class BarrierHandle(Displayable):
         Raises:
             AccessDenied: the policy does not let this identity take part.
         """
-        await self._barrier.interrupt(self._identity, "it was reset")
+        await self.abort("it was reset")
 
     async def abort(self, reason: str = "it was aborted") -> None:
         """Break the generation that gathers now, for this reason.
@@ -412,10 +292,97 @@ class BarrierHandle(Displayable):
         Raises:
             AccessDenied: the policy does not let this identity take part.
         """
-        await self._barrier.interrupt(self._identity, reason)
+        self._core.rights.check_hold(self._identity, self._path)
+        await self._core.finish(self._break(reason))
 
     def __repr__(self) -> str:
         return f"<barrier {self.name!r} of {self.parties}>"
+
+    # --- inside -------------------------------------------------------------------
+
+    async def _arrive(self, waiter: "PartyWaiter") -> Ended | None:
+        """Arrive; return how the generation ended, or None: others are missing."""
+        identity = self._identity
+        ended = await self._core.commit_plan(
+            identity,
+            plan_arrive,
+            self._path,
+            self.parties,
+            waiter.id,
+            identity.agent_id,
+            waiter.session.name,
+            self.name in self._actions,
+        )
+        if ended is FULL:
+            ended = await self._act(waiter)
+        if ended is not None:
+            self._tell(ended, but=waiter.id)
+        return ended  # type: ignore[no-any-return]
+
+    async def _act(self, waiter: "PartyWaiter") -> Ended:
+        """Run the action, once, before a party leaves (B9)."""
+        generation = self._state().generation
+        try:
+            _check_done(self._actions[self.name]())
+        except BaseException as error:
+            why = f"its action raised {repr_of(error)}"
+            await self._break(why, waiter.id)
+            raise
+        ended: Ended | None = await self._core.commit_plan(
+            self._identity, plan_trip, self._path, self.parties, generation
+        )
+        if ended is None:  # the action itself has reset it
+            raise self._broken(BrokenBarrier, "it was reset by its own action")
+        return ended
+
+    async def _break(self, reason: str, id: str = "") -> bool:  # noqa: A002
+        """Break the generation that gathers now; return whether there was one."""
+        ended = await self._core.commit_plan(
+            self._identity, plan_break, self._path, self.parties, reason, id
+        )
+        self._tell(ended, but=id)
+        return ended is not None
+
+    def _tell(self, ended: Ended | None, but: str = "") -> None:
+        """Tell the parties of this process how a generation ended (B2)."""
+        if ended is None:
+            return
+        for index, id in enumerate(ended.parties):  # noqa: A001
+            waiter = self._core.waiters.get(id)
+            if waiter is None or id == but or waiter.is_decided:
+                continue  # of another process, or the one whose call this is
+            if ended.reason:
+                error = waiter.error
+                if error is None or error.reason != ended.reason:
+                    error = self._broken(BrokenBarrier, ended.reason, ended)
+                waiter.fail(error)
+            else:
+                waiter.succeed(Arrival(ended.generation, index))
+
+    def _arrival(self, ended: Ended, id: str) -> Arrival:  # noqa: A002
+        """Return how a party got through.
+
+        Raises:
+            BrokenBarrier: it did not.
+        """
+        if ended.reason:
+            raise self._broken(BrokenBarrier, ended.reason, ended)
+        return Arrival(ended.generation, ended.parties.index(id))
+
+    def _broken(
+        self, error: type[BrokenBarrier], reason: str, ended: Ended | None = None
+    ) -> BrokenBarrier:
+        generation = self._state().generation - 1 if ended is None else ended.generation
+        return error(
+            f"barrier {self.name!r} broke in generation {generation}: {reason}",
+            generation=generation,
+            reason=reason,
+        )
+
+    def _state(self) -> BarrierState:
+        """Return the record as this process has it."""
+        state: BarrierState = self._core.look(load, self._path, self.parties)
+        return state
 
 
 def _check_done(result: object) -> None:

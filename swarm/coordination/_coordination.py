@@ -10,12 +10,11 @@ from typing import Any
 
 from swarm.coordination._barrier_rules import read_state
 from swarm.coordination._barriers import (
-    Barrier,
     BarrierHandle,
     BarrierTerms,
     PartyWaiter,
 )
-from swarm.coordination._core import Core, Life, NoAgents, Session
+from swarm.coordination._core import Core, Life, NoAgents, Session, Sessions
 from swarm.coordination._cycles import CycleLink, CycleWatch, describe_link
 from swarm.coordination._grants import AcquireSpec, Grant
 from swarm.coordination._handles import LockHandle, LockTerms, MultiAcquire
@@ -44,6 +43,7 @@ class Coordination:
 
     Attributes:
         lock: Returns an identity's handle on the lock of a name.
+        sessions: The turns and tasks that hold something or wait.
     """
 
     def __init__(
@@ -91,6 +91,7 @@ class Coordination:
             runtime,
             process,
         )
+        self.sessions: Sessions = core.sessions
         graph.joins = TaskJoins(core.sessions, core.life, _has_queue)
         self._locks = LockTerms(core, lock_ttl, lock_aging, lock_delay)
         self.lock: Callable[[AgentIdentity, str], LockHandle]
@@ -118,7 +119,7 @@ class Coordination:
 
         It belongs to the running turn or task, and is renewed until that ends.
         """
-        spec, session = self._locks.spec(name, identity), self._core.sessions.current()
+        spec, session = self._locks.spec(name, identity), self.sessions.current()
         return self._locks.manager.issue(spec, session, grant, is_entering=True)
 
     def acquire_all(
@@ -178,23 +179,9 @@ class Coordination:
     # --- what the system asks ---------------------------------------------------------
 
     @property
-    def turns(self) -> dict[Hashable, Session]:
-        """The turns that hold or held something; `end_turn` takes them out."""
-        return self._core.sessions.of_turns
-
-    def end_turn(self, turn: Hashable) -> None:
-        """Take from a turn that has ended whatever it still holds."""
-        self._core.sessions.end_turn(turn)
-
-    @property
     def leases(self) -> Mapping[str, Lease]:
         """What is held by this process, by id."""
         return self._core.leases
-
-    @property
-    def expected(self) -> Mapping[Session, None]:
-        """The tasks for which others may wait though they hold nothing."""
-        return self._core.sessions.expected
 
     def party(self, *, is_awaited: bool = False) -> Hashable:
         """Return what the running code is in the wait-for graph.
@@ -202,29 +189,25 @@ class Coordination:
         Args:
             is_awaited: Whether others may wait for it, though it holds nothing.
         """
-        session = self._core.sessions.current()
+        session = self.sessions.current()
         if is_awaited:
-            self._core.sessions.expect(session)
+            self.sessions.expect(session)
         return session.party
 
     def session(self, task: "asyncio.Task[Any] | None" = None) -> Session:
         """Return the session of a task that runs no turn; by default what runs now."""
-        sessions = self._core.sessions
+        sessions = self.sessions
         return sessions.current() if task is None else sessions.of_task(task)
-
-    def expect(self, session: Session) -> None:
-        """Note that others may wait for a session, though it holds nothing."""
-        self._core.sessions.expect(session)
 
     def awaited(self, task: "asyncio.Task[Any]") -> Hashable:
         """Return a task as a party of the graph, for which others wait."""
         session = self.session(task)
-        self.expect(session)
+        self.sessions.expect(session)
         return session.party
 
     def asking_task(self, obstacle: Obstacle) -> Session:  # noqa: ARG002
         """Return the session of the running task, as a party that asks."""
-        return self._core.sessions.current()
+        return self.sessions.current()
 
     def explain(self, identity: AgentIdentity = OWNER) -> list[str]:
         """Return, line by line, the holders and the waiters.
@@ -374,9 +357,8 @@ async def _break_barriers(terms: BarrierTerms, is_gone: Callable[[str], bool]) -
     """Break each generation in which a party of a process waits that has gone (B4)."""
     core = terms.core
     for path, parties, id in core.look(_arrived, is_gone):  # noqa: A001
-        name = str(path.name)
-        barrier = terms.barriers.get(name) or Barrier(core, name, path, parties)
-        await core.finish(barrier._break(TIME, "a process has gone", id))
+        barrier = BarrierHandle(terms, TIME, path, parties)
+        await core.finish(barrier._break("a process has gone", id))
 
 
 def _lose_all(core: Core, reason: str) -> None:

@@ -16,7 +16,7 @@ from swarm.coordination._barrier_rules import (
     plan_remove,
     read_state,
 )
-from swarm.coordination._barriers import Barrier, BarrierTerms
+from swarm.coordination._barriers import BarrierHandle, BarrierTerms
 from swarm.coordination._grants import MICRO, Grant, Request
 from swarm.coordination._handles import LockTerms
 from swarm.coordination._lease_rules import decide_remove
@@ -363,10 +363,8 @@ class Barriers(Displayable):
         core, path = self._terms.core, BARRIERS.child(name)
         core.rights.check_force(self._identity, path, "breaking a barrier")
         for found in core.look(_open, path, _always):
-            barrier = self._terms.barriers.get(name)
-            if barrier is None:
-                barrier = Barrier(core, name, path, found.parties)
-            if await core.finish(barrier._break(self._identity, reason)):
+            barrier = BarrierHandle(self._terms, self._identity, path, found.parties)
+            if await core.finish(barrier._break(reason)):
                 return
         raise NotFound(f"no party waits at a barrier called {name!r}")
 
@@ -382,12 +380,10 @@ class Barriers(Displayable):
         core, path = self._terms.core, BARRIERS.child(name)
         core.rights.check_force(self._identity, path, "removing a barrier")
         was_open = self._terms.names.number(name) is not None
-        self._terms.names.forget(name)
-        barrier = self._terms.barriers.pop(name, None)
+        self._terms.forget(name)
         removing = core.commit_plan(self._identity, plan_remove, path, reason)
         ended: Ended | None = await core.finish(removing)
-        if barrier is not None:
-            barrier._tell(ended)
+        self._terms.tell(ended)
         if ended is None and not was_open:
             raise NotFound(f"no barrier is called {name!r}")
 

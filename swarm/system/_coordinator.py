@@ -213,12 +213,13 @@ class Coordinator:
 
     def _offer_coordination(self) -> None:
         """Show agents the parts of coordination that each turn touches, directly."""
-        self.holding: Mapping[Hashable, object] = self.coordination.turns
+        self.holding: Mapping[Hashable, object] = self.coordination.sessions.of_turns
         self.leases: Mapping[str, object] = self.coordination.leases
-        self.turn_ended: Callable[[Hashable], None] = self.coordination.end_turn
-        self.expected: Mapping[Any, None] = self.coordination.expected
+        sessions = self.coordination.sessions
+        self.turn_ended: Callable[[Hashable], None] = sessions.end_turn
+        self.expected: Mapping[Any, None] = sessions.expected
         self.session: Callable[..., Hashable] = self.coordination.session
-        self.expect: Callable[[Any], None] = self.coordination.expect
+        self.expect: Callable[[Any], None] = sessions.expect
         self.asking_task: Callable[[Obstacle], Hashable | None]
         self.asking_task = self.coordination.asking_task
 

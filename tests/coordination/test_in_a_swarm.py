@@ -103,7 +103,7 @@ def check_empty(swarm: Swarm) -> None:
     """G13."""
     assert residue(swarm._coordinator.coordination) == (0, 0)
     assert len(swarm._coordinator.graph) == 0
-    assert not swarm._coordinator.coordination.turns
+    assert not swarm._coordinator.coordination.sessions.of_turns
 
 
 @virtual

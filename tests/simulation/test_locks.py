@@ -16,7 +16,7 @@ from swarm import (
     Swarm,
 )
 from swarm.coordination import Arrival, Lease, _barrier_rules, _barriers
-from swarm.coordination._barriers import Barrier, PartyWaiter
+from swarm.coordination._barriers import BarrierHandle, PartyWaiter
 from swarm.coordination._grants import goes_with
 from swarm.coordination._lease_state import LockState
 from swarm.coordination._semaphore_rules import SemaphoreState
@@ -102,7 +102,7 @@ def test_modes_that_are_held_together_wrongly_are_found(monkeypatch, one, other)
     def lenient(self, request):
         return all(
             goes_with(held.mode, request.mode) or {held.mode, request.mode} == modes
-            for held in self.held().values()
+            for held in self.grants.values()
             if held.id != request.upgrades
         )
 
@@ -260,7 +260,7 @@ def test_one_permit_too_many_is_found(monkeypatch):
     fits = SemaphoreState.fits
 
     def generous(self, request):
-        return fits(self, request) or len(self.held()) == 1
+        return fits(self, request) or len(self.grants) == 1
 
     monkeypatch.setattr(SemaphoreState, "fits", generous)
     breaks(permits)
@@ -329,7 +329,7 @@ def test_a_barrier_that_trips_too_early_is_found(monkeypatch):
 def test_an_index_given_twice_is_found(monkeypatch):
     """B3: as asyncio's own barrier does after a cancellation (gh-155233)."""
     monkeypatch.setattr(
-        Barrier, "arrival", lambda self, ended, _: Arrival(ended.generation, 0)
+        BarrierHandle, "_arrival", lambda self, ended, _: Arrival(ended.generation, 0)
     )
     breaks(meetings, WRONG)
 
