@@ -172,13 +172,8 @@ class Claiming:
                 timer.cancel()
 
     def _request(self) -> ClaimRequest:
-        return ClaimRequest(
-            self._manager.new_id("claim"),
-            self._identity.agent_id,
-            self._lease,
-            self._selector.addresses,
-            self._limit,
-        )
+        claim_id, agent = self._manager.new_id("claim"), self._identity.agent_id
+        return claim_id, agent, self._lease, self._selector.addresses, self._limit
 
     async def _try(self, record: TaskRecord) -> Claim | None:
         """Claim a task; return None when another process was faster."""

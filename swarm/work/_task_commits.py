@@ -9,8 +9,7 @@ from swarm.ports import Kernel, LocalKernel, Pause, Ruling, Runtime
 from swarm.work._handoff_record import handoff_path, scope_of
 from swarm.work._handoff_rules import decide_with_handoff
 from swarm.work._task_index import TaskIndex
-from swarm.work._task_record import task_path
-from swarm.work._task_rules import HandoffPending
+from swarm.work._task_record import HandoffPending, task_path
 
 R = TypeVar("R")
 

@@ -323,7 +323,7 @@ class TaskManager(TaskCommitter):
         self._since = revision
         self._ahead = now - int(self.clock.monotonic() * MICRO)
         for document in found:
-            self._put(document, str(document.path.name))
+            self._put(document)
         self._ring_next()
 
     def _follow(self, commit: Commit) -> None:
@@ -335,30 +335,35 @@ class TaskManager(TaskCommitter):
             folder = segments[1]
             if folder == "tasks":
                 if commit.revision > self._since:
-                    self._put(document, str(segments[2]))
+                    self._put(document)
                 elif self._early is not None:
                     self._early.append(commit)
                     return
             elif folder in self._folders and len(segments) > 2:
                 self._folders[folder](commit)
 
-    def _put(self, document: Document, task_id: str) -> None:
+    def _put(self, document: Document) -> None:
         """Take in a task's newest document."""
         record = load(document)
         if record is None:
+            task_id = str(document.path.name)
             self.index.remove(task_id)
         else:
+            task_id = record.spec.id
             if self.local is None:
                 # Kernel time is not before that of a record.
                 ahead = record.changed_at - int(self.clock.monotonic() * MICRO)
                 self._ahead = max(self._ahead, ahead)
-            if record.status is PENDING:
+            claim = record.claim
+            if claim is not None:
+                self.index.put(task_id, record, document.created, 0)
+                if claim.expires < self._rings_at:
+                    self._ring_before(claim.expires)
+            elif record.status is PENDING:
                 self._put_pending(task_id, record, document.created)
             else:
                 self.index.put(task_id, record, document.created, 0)
-                if record.claim is not None:
-                    self._ring_before(record.claim.expires)
-                elif record.status is CANCELLED and self.index.children(task_id):
+                if record.status is CANCELLED and self.index.children(task_id):
                     self.start(self._cancel_parts(task_id), "tasks: cancel the parts")
             if self.on_next_change is not None:
                 notice, self.on_next_change = self.on_next_change, None

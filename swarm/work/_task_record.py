@@ -396,11 +396,26 @@ def stale(record: TaskRecord | None, token: int) -> StaleClaim:
     )
 
 
+_make: Final = tuple.__new__  # a named tuple's own is a Python function
+
+
 def _fragment(body: bytes | None) -> orjson.Fragment | None:
     return None if body is None else orjson.Fragment(body)
 
 
 _fields = attrgetter(*(field.name for field in attrs.fields(TaskRecord)))
+
+
+class HandoffPending(Exception):
+    """The task has a handoff: its rule is to be asked by `decide_with_handoff`.
+
+    Attributes:
+        handoff: The id of the handoff.
+    """
+
+    def __init__(self, handoff: str) -> None:
+        """Tell of a handoff."""
+        self.handoff: str = handoff
 
 
 def stepped(
@@ -415,9 +430,15 @@ def stepped(
     """Return a record after a step; whoever asks may change it until its commit.
 
     `evolve`, written out: each transition makes a record.
+
+    Raises:
+        HandoffPending: The step ends a claim, and the task has a handoff, which this is
+            not asked about.
     """
-    attempt = record.attempt + (step == "claim")
-    entry = RecordEntry(step, status, now, agent, attempt, reason)
+    if claim is None and record.handoff is not None and record.claim is not None:
+        raise HandoffPending(record.handoff)
+    attempt = record.attempt + 1 if step == "claim" else record.attempt
+    entry = _make(RecordEntry, (step, status, now, agent, attempt, reason))
     history = record.history
     return TaskRecord(
         record.spec,
@@ -434,7 +455,7 @@ def stepped(
         None,
         record.handoff,
         record.is_escalated,
-        (*history[1 - KEPT_ENTRIES :], entry),
+        (*history[1 - KEPT_ENTRIES :], entry) if history else (entry,),
     )
 
 

@@ -21,7 +21,7 @@ Each `decide_*` is a rule of one record, for `Kernel.apply_one`: it gets the doc
 kernel time and a request, and returns the new record, its events and the outcome.
 """
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import orjson
 
@@ -52,7 +52,6 @@ from swarm.work._task_record import (
     ClaimRecord,
     Progress,
     TaskRecord,
-    TaskStatus,
     evolve,
     load,
     stale,
@@ -86,18 +85,6 @@ TABLE: Final[dict[str, tuple[frozenset[str], frozenset[str]]]] = {
 """Of each step: the statuses it may start from, and those it may lead to."""
 
 
-class HandoffPending(Exception):
-    """The task has a handoff: its rule is to be asked by `decide_with_handoff`.
-
-    Attributes:
-        handoff: The id of the handoff.
-    """
-
-    def __init__(self, handoff: str) -> None:
-        """Tell of a handoff."""
-        self.handoff: str = handoff
-
-
 def check_step(record: TaskRecord, step: str) -> None:
     """Refuse a step that cannot follow a task's status (J1)."""
     status, before = record.status, TABLE[step][0]
@@ -117,43 +104,12 @@ def require(document: Document | None, task_id: str) -> TaskRecord:
     return record
 
 
-def moved(
-    record: TaskRecord,
-    step: str,
-    status: TaskStatus,
-    now: int,
-    agent: str,
-    reason: str = "",
-) -> TaskRecord:
-    """Return a record after a step that ends its claim, if it has one.
-
-    Raises:
-        HandoffPending: The task has a handoff, which this is not asked about.
-    """
-    if record.handoff is not None and record.claim is not None:
-        raise HandoffPending(record.handoff)
-    return stepped(record, step, status, now, agent, reason)
-
-
 # --- what only the worker may do ------------------------------------------------------
 
 
-class ClaimRequest(NamedTuple):
-    """What a worker asks for.
-
-    Attributes:
-        id: The id of the claim it becomes.
-        agent: The worker.
-        lease: How long a renewal lasts.
-        addresses: The addresses of tasks that it may take.
-        timeout: How long it may take at most, or None.
-    """
-
-    id: str
-    agent: str
-    lease: int
-    addresses: frozenset[str]
-    timeout: int | None = None
+ClaimRequest: TypeAlias = tuple[str, str, int, frozenset[str], int | None]
+"""The id of the claim it becomes, the worker, how long a renewal lasts, the addresses
+of tasks that the worker may take, and how long it may take at most, or None."""
 
 
 def decide_claim(document: Document | None, now: int, request: ClaimRequest) -> Ruling:
@@ -248,7 +204,7 @@ def decide_complete(
     """Complete a task (J5)."""
     right, result = request
     record, claim = claimed(document, now, right)
-    new = moved(record, "complete", COMPLETE, now, claim.agent)
+    new = stepped(record, "complete", COMPLETE, now, claim.agent)
     new.result = result
     return new, ((TaskCompleted, right.task_id, claim.agent),), COMPLETE
 
@@ -274,7 +230,7 @@ def decide_give_back(
     record, claim = claimed(document, now, right)
     if record.cancel is not None:
         return _cancelled(record, now, claim.agent, record.cancel)
-    new = moved(record, step, PENDING, now, claim.agent, reason)
+    new = stepped(record, step, PENDING, now, claim.agent, reason)
     new.attempt -= 1
     if delay:
         new.run_at = now + delay
@@ -304,18 +260,18 @@ def after_failure(record: TaskRecord, now: int, failure: AttemptFailure) -> Ruli
     if failure.retry and attempt <= spec.max_retries:
         run_at = now + int(spec.backoff.delay(attempt, failure.chance) * MICRO)
         if record.deadline is None or run_at < record.deadline:
-            new = moved(record, "retry", PENDING, now, agent, error)
+            new = stepped(record, "retry", PENDING, now, agent, error)
             new.run_at = run_at
             return new, ((TaskRequeued, spec.id, error, attempt),), PENDING
     target = spec.escalate_to
     if target is None or record.is_escalated:
-        new = moved(record, "fail", FAILED, now, agent, error)
+        new = stepped(record, "fail", FAILED, now, agent, error)
         return new, ((TaskFailed, spec.id, error, attempt),), FAILED
     escalation = (TaskEscalated, spec.id, target, error)
     if target == "manual":
-        new = moved(record, "escalate", ESCALATED, now, agent, error)
+        new = stepped(record, "escalate", ESCALATED, now, agent, error)
         return new, (escalation,), ESCALATED
-    new = moved(record, "escalate", PENDING, now, agent, error)
+    new = stepped(record, "escalate", PENDING, now, agent, error)
     new.address, new.run_at, new.attempt, new.is_escalated = target, now, 0, True
     return new, (escalation,), PENDING
 
@@ -390,7 +346,7 @@ def decide_reopen(
     task_id, agent = request
     record = require(document, task_id)
     check_step(record, "reopen")
-    new = moved(record, "reopen", PENDING, now, agent)
+    new = stepped(record, "reopen", PENDING, now, agent)
     new.run_at, new.attempt, new.progress = now, 0, None
     return new, ((TaskRequeued, task_id, "reopen", 0),), PENDING
 
@@ -405,17 +361,17 @@ def decide_resolve(
     task_id, agent, result = request
     record = require(document, task_id)
     check_step(record, "resolve")
-    new = moved(record, "resolve", COMPLETE, now, agent)
+    new = stepped(record, "resolve", COMPLETE, now, agent)
     new.result = result
     return new, ((TaskCompleted, task_id, agent),), COMPLETE
 
 
 def _cancelled(record: TaskRecord, now: int, agent: str, reason: str) -> Ruling:
-    new = moved(record, "cancel", CANCELLED, now, agent, reason)
+    new = stepped(record, "cancel", CANCELLED, now, agent, reason)
     return new, ((TaskCancelled, record.spec.id, reason),), CANCELLED
 
 
 def _expired(record: TaskRecord, now: int) -> Ruling:
     reason = "the deadline of the task has passed"
-    new = moved(record, "expire", FAILED, now, "", reason)
+    new = stepped(record, "expire", FAILED, now, "", reason)
     return new, ((TaskFailed, record.spec.id, reason, record.attempt),), FAILED

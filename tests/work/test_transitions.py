@@ -24,7 +24,6 @@ from swarm.work._task_rules import (
     NEW,
     TABLE,
     AttemptFailure,
-    ClaimRequest,
     Right,
     decide_cancel,
     decide_claim,
@@ -74,7 +73,7 @@ class Bench:
 
     def claim(self, lease=30):
         self.claims += 1
-        request = ClaimRequest(f"c{self.claims}", "ada", lease * SECOND, ANY)
+        request = f"c{self.claims}", "ada", lease * SECOND, ANY, None
         found = self.ask(decide_claim, request)
         if found is not None:
             claim = self.record.claim

@@ -40,7 +40,6 @@ from swarm.work._submit_rules import Submission, decide_submit
 from swarm.work._task_record import TaskSpec, load, task_path
 from swarm.work._task_rules import (
     AttemptFailure,
-    ClaimRequest,
     Right,
     decide_claim,
     decide_complete,
@@ -104,7 +103,7 @@ class Office:
         self.settle(task_id, decide_submit, Submission(spec))
 
     def claim(self, name: str, task_id: str = "t-1") -> Right:
-        request = ClaimRequest(self.new_id("c"), name, LEASE, frozenset(("",)))
+        request = self.new_id("c"), name, LEASE, frozenset(("",)), None
         self.view.now += 2  # after the pause of a retry
         self.settle(task_id, decide_claim, request)
         return self.right(task_id)
