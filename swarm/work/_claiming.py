@@ -149,16 +149,19 @@ class Claiming:
             if manager.queue.remove(waiter) and not future.done():
                 future.set_result(None)
 
+        def look_at_gate(_: object) -> None:
+            if gate is None or future.done():
+                return
+            if gate.is_open():
+                gate.changed().add_done_callback(look_at_gate)
+            else:
+                give_up()
+
         timer: Timer | None = None
         if end is not None:
             timer = manager.clock.call_at(end, give_up)
+        look_at_gate(None)
         try:
-            while gate is not None and not future.done():
-                if gate.is_open():
-                    either: list[asyncio.Future[Any]] = [future, gate.changed()]
-                    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-                else:
-                    give_up()
             return await future
         except BaseException:
             manager.queue.remove(waiter)

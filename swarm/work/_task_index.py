@@ -399,7 +399,7 @@ class TaskIndex:
         return TaskStats(
             by_status={str(s): n for s, n in by_status(self.kinds).items()},
             by_kind=by_kind(self.kinds),
-            seconds_in={str(s): duration for s, duration in durations.items()},
+            seconds_in={str(s): durations[s] for s in TaskStatus if s in durations},
             failure_reasons=dict(self._reasons.most_common(20)),
             ready=sum(1 for _ in self.ready()),
             waiting=waiting or {},

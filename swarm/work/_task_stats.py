@@ -48,16 +48,15 @@ class TaskStats:
     waiting: Mapping[str, int] = attrs.field(factory=dict)
 
 
-def seconds_in(records: Iterable[TaskRecord]) -> dict[TaskStatus, Duration]:
+def seconds_in(records: Iterable[TaskRecord]) -> dict[str, Duration]:
     """Return how long tasks were in each status that they left."""
-    found: dict[TaskStatus, list[int]] = {}
+    found: dict[str, list[int]] = {}
     for record in records:
-        before, since = PENDING, record.created_at
+        before, since = str(PENDING), record.created_at
         for entry in record.history:
-            status = TaskStatus(entry.status)
-            if status is not before:
+            if entry.status != before:
                 found.setdefault(before, []).append(entry.at - since)
-                before, since = status, entry.at
+                before, since = entry.status, entry.at
     return {status: _duration(sorted(times)) for status, times in found.items()}
 
 
