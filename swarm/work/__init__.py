@@ -60,7 +60,8 @@ print(await task.explain())  # "nobody serves 'research.topic'", "retry 2 of 3 i
   priority, due time and order; `TaskOptions.aging` seconds of waiting make up for one
   step of priority.
 - Work of a person is a task of a kind `human.*`, which is completed by `resolve`.
-- `find` and `stats` show the tasks as this process knows them from the log. `explain`
+- `find` and `stats` show the tasks as this process knows them from the log; durations
+  are those of the newest 512 final tasks. `explain`
   knows the agents of all processes that serve a kind, and the claims that wait here.
 - `global.metrics`, `global.health` and `agents.<type>.<name>` are samples, written at
   most once a second while tasks change. Of processes that share the tree, one writes
@@ -98,6 +99,7 @@ from swarm.work._claim import Claim, run_attempt
 from swarm.work._claiming import Claiming
 from swarm.work._context import LIMIT as CONTEXT_LIMIT
 from swarm.work._context import Context, context_of
+from swarm.work._due import TaskSelector, addresses_of
 from swarm.work._gather import Gathered
 from swarm.work._handoff_manager import HandoffManager
 from swarm.work._handoff_record import HandoffRecord, HandoffStatus, load_handoff
@@ -115,7 +117,6 @@ from swarm.work._schedules import Schedules
 from swarm.work._serving import Binding, ServeOptions, as_json, served, serves
 from swarm.work._steps import idempotency_key
 from swarm.work._task_handle import Task, TaskInfo, TaskList
-from swarm.work._task_index import TaskSelector, addresses_of
 from swarm.work._task_keeper import TaskKeeper, TaskOptions, TaskWorker
 from swarm.work._task_manager import LiveClaim, TaskManager
 from swarm.work._task_record import Progress, RecordEntry, TaskRecord, TaskStatus

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Iterator
 
-from swarm.work._task_index import TaskIndex, TaskSelector
+from swarm.work._due import TaskSelector
+from swarm.work._task_index import TaskIndex
 from swarm.work._task_record import TaskRecord
 
 

@@ -10,8 +10,8 @@ from swarm.errors import SwarmError, TaskTimeout
 from swarm.model import AgentIdentity
 from swarm.ports import LocalKernel, Timer
 from swarm.work._claim import Claim, adopt
+from swarm.work._due import TaskSelector
 from swarm.work._task_commits import caught
-from swarm.work._task_index import TaskSelector
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import MICRO, TaskRecord
 from swarm.work._task_rules import ClaimRequest, Right, decide_claim, decide_give_back

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import attrs
 
-from swarm.work._task_index import TaskIndex, TaskSelector
+from swarm.work._due import TaskSelector
+from swarm.work._task_index import TaskIndex
 from swarm.work._task_record import MICRO, PENDING, TaskRecord
 from swarm.work._task_stats import by_status
 

@@ -11,9 +11,9 @@ from swarm.ports import unstructured
 from swarm.work import _pipeline_rules as rules
 from swarm.work._claim import Claim, carry_out
 from swarm.work._claiming import Claiming
+from swarm.work._due import TaskSelector
 from swarm.work._pipeline import Pipeline, Stage
 from swarm.work._pipeline_rules import RunView
-from swarm.work._task_index import TaskSelector
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import ANYBODY, TaskRecord
 from swarm.work._waiting import News

@@ -25,6 +25,7 @@ from swarm.model import (
 from swarm.ports import SubmitCall
 from swarm.work._claim import Claim
 from swarm.work._claiming import Claiming
+from swarm.work._due import TaskSelector, addresses_of
 from swarm.work._gather import Fan, Gathered, as_list, needed
 from swarm.work._schedule_rules import (
     TaskSchedule,
@@ -41,7 +42,6 @@ from swarm.work._submit_rules import (
     submission_of,
 )
 from swarm.work._task_handle import Caller, Rights, Task, TaskList, id_of, info_of
-from swarm.work._task_index import TaskSelector, addresses_of
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import MICRO, TaskStatus
 from swarm.work._task_stats import TaskStats
