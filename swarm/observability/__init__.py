@@ -78,9 +78,9 @@ from swarm.observability._coordination_facts import (
     wait_graph,
 )
 from swarm.observability._diff import Diff, diff
-from swarm.observability._facts import dead_letters, overview, subscriptions
+from swarm.observability._facts import overview
 from swarm.observability._masking import masked
-from swarm.observability._pipeline_facts import pipeline, pipelines, schedules
+from swarm.observability._pipeline_facts import pipeline, pipelines
 from swarm.observability._show import show
 from swarm.observability._telemetry import telemetry
 from swarm.observability._timeline import Timeline
@@ -103,7 +103,6 @@ __all__ = [
     "agents",
     "barriers",
     "checkpoints",
-    "dead_letters",
     "diff",
     "events",
     "folder",
@@ -116,11 +115,9 @@ __all__ = [
     "panel_of",
     "pipeline",
     "pipelines",
-    "schedules",
     "semaphores",
     "show",
     "state",
-    "subscriptions",
     "task",
     "tasks",
     "telemetry",

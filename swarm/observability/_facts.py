@@ -14,11 +14,10 @@ seconds.
 from collections import Counter
 from typing import Any, Final
 
-from swarm.bus import SubscriptionStats
 from swarm.model import Path, repr_of
 from swarm.observability._agent_facts import agent_counts, living_cells
-from swarm.observability._masking import masked, masked_text, shown_text
-from swarm.observability._source import FactSource, bounded, seconds, source_of
+from swarm.observability._masking import masked_text, shown_text
+from swarm.observability._source import FactSource, seconds, source_of
 from swarm.system import Surface
 
 _HEALTH: Final = Path.of("global", "health")
@@ -59,6 +58,7 @@ def overview(swarm: Surface) -> dict[str, Any]:
         "semaphores": nothing,
         "barriers": {"open": 0, "waiting": 0},
     }
+    listeners = source.ask(lambda surface: len(surface.events.subscriptions()), 0)
     report = coordinator.recovery
     return {
         "name": coordinator.name,
@@ -69,7 +69,7 @@ def overview(swarm: Surface) -> dict[str, Any]:
         "tasks": _task_counts(source),
         **source.ask(_coordination_counts, empty),
         "events": {
-            "subscriptions": len(_subscriptions(source)),
+            "subscriptions": listeners,
             "dead_letters": len(source.documents(_DEAD)),
             "compacted": coordinator.tail.compacted,
         },
@@ -147,51 +147,3 @@ def _failures(source: FactSource) -> dict[str, Any]:
             for failure in reversed(shown)
         ],
     }
-
-
-# --- subscriptions --------------------------------------------------------------------
-
-
-def _subscriptions(source: FactSource) -> list[Any]:
-    return source.ask(lambda surface: surface.events.subscriptions(), [])
-
-
-def subscriptions(swarm: Surface, *, limit: int = 200) -> list[dict[str, Any]]:
-    """Return the recipients of events, oldest first.
-
-    Returns:
-        Records `{"name", "pattern", "owner", "status", "processed", "waiting",
-        "errors", "dead", "dropped", "lost"}`.
-    """
-    source = source_of(swarm)
-    found = []
-    for each in _subscriptions(source)[: bounded(limit)]:
-        stats: SubscriptionStats = each.stats
-        found.append(
-            {
-                "name": each.name,
-                "pattern": each.pattern,
-                "owner": each.identity.agent_id,
-                "status": each.status,
-                "processed": stats.processed,
-                "waiting": stats.buffered + stats.in_flight,
-                "errors": stats.errors,
-                "dead": stats.dead,
-                "dropped": stats.dropped,
-                "lost": stats.lost,
-            }
-        )
-    return found
-
-
-def dead_letters(swarm: Surface, *, limit: int = 100) -> list[dict[str, Any]]:
-    """Return the events that subscriptions gave up, as they stand in the tree.
-
-    Returns:
-        Records `{"path", "at", "letter"}`: the document, masked.
-    """
-    source = source_of(swarm)
-    return [
-        {"path": d.path.text, "at": seconds(d.at), "letter": masked(d.value)}
-        for d in source.documents(_DEAD)[: bounded(limit)]
-    ]

@@ -1,4 +1,4 @@
-"""Facts about pipelines and schedules; see `_facts`."""
+"""Facts about pipelines; see `_facts`."""
 
 from typing import Any, Final
 
@@ -11,7 +11,6 @@ from swarm.system import Surface
 from swarm.work import RunView, load_run, read_run
 
 _PIPELINES: Final = Path.of("pipelines")
-_SCHEDULES: Final = Path.of("global", "schedules")
 _ERROR: Final = 500
 
 
@@ -96,29 +95,3 @@ def _run(seen: RunView) -> dict[str, Any]:
             for stage in record.stages
         ],
     }
-
-
-def schedules(swarm: Surface, *, limit: int = 100) -> list[dict[str, Any]]:
-    """Return the schedules that submit tasks, by name.
-
-    Returns:
-        Records `{"name", "kind", "cron", "every", "zone", "next_at", "count",
-        "missed"}`.
-    """
-    source = source_of(swarm)
-    found = []
-    for document in source.documents(_SCHEDULES)[: bounded(limit)]:
-        value = document.value
-        found.append(
-            {
-                "name": value["name"],
-                "kind": value["template"]["kind"],
-                "cron": value["cron"],
-                "every": seconds(value["every"]),
-                "zone": value["zone"],
-                "next_at": seconds(value["next_at"]),
-                "count": value["count"],
-                "missed": value["missed"],
-            }
-        )
-    return found

@@ -70,9 +70,9 @@ class SwarmConfig:
             what, value = f"SwarmConfig.{name}", getattr(self, name)
             if value is None and name in _OR_NONE:
                 continue
-            as_seconds(what, value)
-            is_finite = name == "ask_timeout" or value < float("inf")
-            is_long = value >= 0 if name in _OR_0 else value > 0
+            seconds = as_seconds(what, value)
+            is_finite = name == "ask_timeout" or seconds < float("inf")
+            is_long = seconds >= 0 if name in _OR_0 else seconds > 0
             if not (is_finite and is_long):
                 finite = "" if name == "ask_timeout" else "finite, "
                 least = "0 or more" if name in _OR_0 else "above 0"

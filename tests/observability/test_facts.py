@@ -172,33 +172,6 @@ async def test_checkpoints_are_listed_by_series_the_newest_first(swarm):
     assert facts.checkpoints(swarm, task_id="nothing") == []
 
 
-async def test_schedules_subscriptions_and_dead_letters_are_listed(swarm):
-    await swarm.tasks.schedule("daily", "report", every=3600)
-    (schedule,) = facts.schedules(swarm)
-    assert (schedule["name"], schedule["kind"], schedule["every"]) == (
-        "daily",
-        "report",
-        3600,
-    )
-
-    async def fail(_) -> None:
-        raise ValueError("no")
-
-    subscription = await swarm.events.on(
-        OrderPlaced, fail, name="billing", max_retries=0
-    )
-    await swarm.events.publish(OrderPlaced("o-1", "card"))
-    while subscription.stats.dead == 0:
-        await asyncio.sleep(0)
-    await swarm.events.dead_letters.list()
-    (seen,) = [each for each in facts.subscriptions(swarm) if each["name"] == "billing"]
-    assert (seen["pattern"], seen["dead"]) == ("OrderPlaced", 1)
-    (letter,) = facts.dead_letters(swarm)
-    assert letter["path"].startswith("dead_letters.billing")
-    assert '"***"' in json.dumps(letter).replace("\\", "")
-    assert '"card"' not in json.dumps(letter).replace("\\", "")
-
-
 async def test_failures_that_reached_no_asker_are_told_newest_first():
     class Failing(Agent):
         async def fail(self, url: str) -> None:
@@ -388,7 +361,6 @@ ALL = [
     "agents",
     "barriers",
     "checkpoints",
-    "dead_letters",
     "events",
     "folder",
     "handoffs",
@@ -397,10 +369,8 @@ ALL = [
     "overview",
     "pipeline",
     "pipelines",
-    "schedules",
     "semaphores",
     "state",
-    "subscriptions",
     "task",
     "tasks",
     "trace",
