@@ -55,10 +55,7 @@ class Recipient(ABC):
     """A receiver of events: a subscription, or a method of an agent.
 
     Attributes:
-        id: Unique in the swarm.
-        name: The given name, else the id.
-        identity: The identity that subscribed.
-        selector: Which events match.
+        name: The given name, else the id, which is unique in the swarm.
         _blocks: Whether publishers wait while it is full.
         _is_function: Whether the `CallQueue` calls it, with `call`.
         runs_user_code: Whether a function of the user decides what happens to an

@@ -41,8 +41,7 @@ class Route:
     function that leaves keeps its place, so that the places of the others hold.
 
     Attributes:
-        functions: The subscriptions of plain functions.
-        calls: The callable of each of them.
+        functions: The subscriptions of plain functions; `calls` are their callables.
         offers: A callable for each other recipient, which gives it an event.
         blocking: The streams whose publishers wait while they are full.
         measure: Returns the size of a payload whose fields hold no containers.

@@ -35,9 +35,11 @@ class Waits(Protocol):
         Raises:
             DeadlockError: The wait would close a cycle; nothing was noted.
         """
+        ...
 
     def leave(self, party: Hashable, obstacle: Any) -> None:
         """Note that the wait is over."""
+        ...
 
 
 class BusHost(System, Protocol):
@@ -46,34 +48,42 @@ class BusHost(System, Protocol):
     @property
     def runtime(self) -> Runtime:
         """Scheduling points and substitutes of a simulation."""
+        ...
 
     @property
     def interceptors(self) -> Interceptors | None:
         """What runs around publishing and handlers; None: nothing does."""
+        ...
 
     @property
     def is_direct(self) -> bool:
         """Whether there are neither scheduling points nor interceptors."""
+        ...
 
     @property
     def kernel(self) -> Kernel:
         """The kernel that events are committed to."""
+        ...
 
     @property
     def tail(self) -> Tail:
         """The log that events are read from."""
+        ...
 
     @property
     def origin(self) -> str:
         """The id of this process among others on the same tree; "": no others."""
+        ...
 
     @property
     def codec(self) -> Codec:
         """The encoder of JSON."""
+        ...
 
     @property
     def waits(self) -> Waits:
         """The wait-for graph."""
+        ...
 
     def party(self, *, is_awaited: bool = False) -> Hashable:
         """Return the running turn or task as a party of the wait-for graph.
@@ -81,15 +91,19 @@ class BusHost(System, Protocol):
         Args:
             is_awaited: Whether others may wait for it.
         """
+        ...
 
     def check(self) -> None:
         """Raise `Closed` or `WrongLoop` unless the system can be used from here."""
+        ...
 
     def escalate(self, error: BaseException) -> None:
         """End the system because of a failure that has no other receiver."""
+        ...
 
     def reader_of(self, identity: AgentIdentity) -> Callable[[Path], bool] | None:
         """Return whether the identity may read a path; None: it may read all."""
+        ...
 
     def check_right(
         self,
@@ -102,6 +116,7 @@ class BusHost(System, Protocol):
         Raises:
             AccessDenied: The policy does not allow it.
         """
+        ...
 
     def effects(
         self, identity: AgentIdentity, also: Also
@@ -111,6 +126,7 @@ class BusHost(System, Protocol):
         It commits at the end of its block, also without other writes, and raises
         `ConflictError` when it cannot.
         """
+        ...
 
 
 def owner_of(identity: AgentIdentity) -> str:

@@ -144,10 +144,8 @@ class _Failure:
 class FailureSink:
     """The failures of one swarm's subscriptions.
 
-    Attributes:
-        silent: Failures without an alert.
-        written: Dead letters written so far.
-        recent: The newest dead letters, for `explain`.
+    It counts failures without an alert (`silent`) and the dead letters `written`, of
+    which it keeps the newest for `explain`.
     """
 
     def __init__(self, host: BusHost, options: BusOptions) -> None:
@@ -184,12 +182,7 @@ class FailureSink:
     ) -> None:
         """Make a dead letter of an event that subscription `name` gave up.
 
-        Args:
-            name: The subscription.
-            identity: The identity that subscribed.
-            item: The event.
-            error: Why it was given up.
-            offsets: Commits the position beyond the event, if the subscription has one.
+        `offsets` commits the position beyond the event, if the subscription has one.
         """
         event = item.event
         make = partial(

@@ -251,12 +251,7 @@ class LogFeed:
     """
 
     def __init__(self, tail: Tail, after: Place, *, replayed_until: int = 0) -> None:
-        """Read the events later than the place `after`.
-
-        Args:
-            tail: The log.
-            after: The place of the last event that is not read.
-            replayed_until: The revision up to which events are marked as replayed.
+        """Read the events later than `after`; up to `replayed_until` they say so.
 
         Raises:
             Compacted: They are not all there any more.

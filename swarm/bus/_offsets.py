@@ -206,9 +206,7 @@ class OffsetProgress:
     def position(self, finished: list[Place], seen: Place) -> Position:
         """Return the position once `finished` is done as well.
 
-        Args:
-            finished: Places of events that will be done.
-            seen: The place up to which events were taken in, or did not match.
+        Up to `seen`, events were taken in or did not match.
         """
         number = len(finished)
         if not self.done and self.left[:number] == finished:  # all events in order
@@ -233,15 +231,9 @@ class OffsetProgress:
 
 
 class OffsetCommit(NamedTuple):
-    """One write of a position.
+    """One write of a position, and of the dead letters that end with it.
 
-    Attributes:
-        writes: The position, and the dead letters that end with it.
-        conditions: What must hold at the commit.
-        position: The position.
-        items: Events that it says are done and that `finished` has not noted.
-        letters: The dead letters that end.
-        finished: How many events `finished` had noted.
+    It says that `items` are done, which `OffsetCommitter.finished` has not noted.
     """
 
     writes: Sequence[Write]
@@ -313,12 +305,7 @@ class OffsetCommitter:
     def to_commit(
         self, items: Sequence[QueuedEvent] = (), letter: Write | None = None
     ) -> OffsetCommit:
-        """Return the write that says that `items` are done.
-
-        Args:
-            items: Events that were handled, or given up.
-            letter: The dead letter that an event became.
-        """
+        """Return the write that says that `items` are handled, or became `letter`."""
         letters = list(self._answered)
         letters += [item.letter for item in items if item.letter is not None]
         position = self._position(items)
@@ -470,11 +457,7 @@ class OffsetHolds:
         return len(self._holds)
 
     def hold(self, name: str, holder: str, position: Position) -> OffsetHold:
-        """Keep the log after `position`; the hold is to be `set`, or `let_go`.
-
-        Raises:
-            Compacted: It is not all there any more.
-        """
+        """Keep the log after `position`, or raise `Compacted`; then `set`, `let_go`."""
         hold = OffsetHold(name, holder, position, self._complain)
         self._tail.hold(hold)
         return hold
