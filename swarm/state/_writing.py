@@ -315,7 +315,8 @@ class WritableState(ReadableState):
             self._budget.left -= len(body) + 512  # LoopBudget.OPERATION
             if self._pause is not None:
                 await self._pause()
-            if self._direct.find_now(place) is not document:
+            now = self._direct.find_now(place)
+            if now is None or now.version != document.version:
                 raise _Overtaken
             made = self._direct.put_now(self._access.identity, place, body)
             assert made is not None  # a document stands there
