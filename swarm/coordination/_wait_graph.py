@@ -206,21 +206,18 @@ class WaitGraph:
         """Return the cycle this wait would close, beginning with `party`, or ()."""
         before, self.asking = self.asking, (party, obstacle)
         try:
-            return self._search(party, obstacle)
+            blockers = obstacle.blockers()
+            if isinstance(blockers, tuple) and len(blockers) < _NEAR:  # fast path
+                for blocker in blockers:
+                    if blocker == party or self.things(blocker):
+                        break
+                else:
+                    return ()
+            elif isinstance(blockers, AnyOf) and self.is_open(blockers, party):
+                return ()
+            return _Search(self, party, obstacle).run()
         finally:
             self.asking = before
-
-    def _search(self, party: Hashable, obstacle: Obstacle) -> Cycle:
-        blockers = obstacle.blockers()
-        if isinstance(blockers, tuple) and len(blockers) < _NEAR:  # fast path
-            for blocker in blockers:
-                if blocker == party or self.things(blocker):
-                    break
-            else:
-                return ()
-        elif isinstance(blockers, AnyOf) and self.is_open(blockers, party):
-            return ()
-        return _Search(self, party, obstacle).run()
 
     def is_open(self, any_of: AnyOf, party: Hashable) -> bool:
         """Return whether enough others than a party can move, as far as is known."""
