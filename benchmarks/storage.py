@@ -256,7 +256,7 @@ async def lag_naive(total: int) -> float:
                 os.fdatasync(file)
                 await asyncio.sleep(0)
 
-        many = max(1, total // 30_000)
+        many = max(5, total // 30_000)
         callers = asyncio.gather(*(caller(many) for _ in range(1_000)))
         lag = await lag_while(callers)
         os.close(file)
