@@ -125,13 +125,18 @@ class LogFollower:
             *("XREAD", "COUNT", _PAGE, "BLOCK", _BLOCK_MS),
             *("STREAMS", self._keys.log, last),
         )
+        entries = found[0][1] if found else ()
+        lag = replica.now() - entry_revision(entries[0][0]) if entries else 0
         try:
-            replica.take_entries(found[0][1] if found else ())
+            replica.take_entries(entries)
         except LogGap as gap:
             await self._reload(str(gap))
             return
         seconds = self._pace.rest(
-            is_empty=not found, news=replica.news, sent=self._committer.count
+            is_empty=not found,
+            news=replica.news,
+            sent=self._committer.count,
+            lag=lag / 1_000_000,
         )
         if replica.is_awaited or replica.hurried:
             replica.hurried = max(0, replica.hurried - 1)

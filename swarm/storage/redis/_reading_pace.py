@@ -20,6 +20,13 @@ _OWN: Final = 2
 _SLOWLY: Final = 32
 """How many more of them until a rest is a millisecond longer."""
 
+_SHORT: Final = 0.002
+"""Seconds of a rest, at most, while commits are read in time."""
+
+_LATE: Final = 0.002
+"""Seconds after which a commit, but for the rest, is read late: the machine has more
+to do than it can, and fewer readings bring all of it sooner."""
+
 
 class ReadingPace:
     """Counts what the readings of one process have brought."""
@@ -30,15 +37,18 @@ class ReadingPace:
         self._silent = 0.0
         self._news = 0
         self._sent = 0
+        self._rest = 0.0
 
-    def rest(self, *, is_empty: bool, news: int, sent: int) -> float:
+    def rest(self, *, is_empty: bool, news: int, sent: int, lag: float) -> float:
         """Return the seconds to rest after a reading.
 
         Args:
             is_empty: Whether the log had nothing for as long as the server waits.
             news: How many commits of other processes have ever come here.
             sent: How many commits this process has ever sent.
+            lag: Seconds since the first of the commits was made.
         """
+        is_late = lag > self._rest + _LATE
         has_news, self._news = news != self._news, news
         own, self._sent = sent - self._sent, sent
         self._alone = 0 if has_news or is_empty else self._alone + 1
@@ -47,8 +57,11 @@ class ReadingPace:
         elif own:
             self._silent = max(0.0, self._silent - _OWN * own)
         else:
-            longest = LISTENING + _SLOWLY * LONGEST / _MOMENT
+            most = LONGEST if is_late else max(_SHORT, self._rest - _MOMENT / _SLOWLY)
+            longest = LISTENING + _SLOWLY * most / _MOMENT
             self._silent = min(self._silent + 1, longest)
         if self._alone:
-            return min((self._alone - 1) * _MOMENT, LONGEST)
-        return max(0.0, self._silent - LISTENING) / _SLOWLY * _MOMENT
+            self._rest = min((self._alone - 1) * _MOMENT, LONGEST)
+        else:
+            self._rest = max(0.0, self._silent - LISTENING) / _SLOWLY * _MOMENT
+        return self._rest

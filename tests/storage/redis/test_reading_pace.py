@@ -3,21 +3,33 @@
 from swarm.storage.redis._reading_pace import LISTENING, LONGEST, ReadingPace
 
 
-def rests(pace: ReadingPace, readings: int, *, own_every: int = 0) -> list[float]:
+def rests(
+    pace: ReadingPace, readings: int, *, own_every: int = 0, lag: float = 0.0
+) -> list[float]:
     """Return the rests after readings that each bring a commit of another process."""
     start = pace._news
     found = []
     for n in range(1, readings + 1):
         sent = (n // own_every) if own_every else 0
-        found.append(pace.rest(is_empty=False, news=start + n, sent=sent))
+        found.append(pace.rest(is_empty=False, news=start + n, sent=sent, lag=lag))
     return found
 
 
-def test_a_process_that_only_listens_reads_a_busy_log_less_and_less_often():
-    found = rests(ReadingPace(), 1_000)
+def test_a_process_that_only_listens_rests_two_milliseconds_at_most():
+    assert max(rests(ReadingPace(), 1_000)) == 0.002
+
+
+def test_a_process_that_hears_of_commits_late_reads_less_and_less_often():
+    found = rests(ReadingPace(), 1_000, lag=0.02)
     assert not any(found[:LISTENING])
     assert found == sorted(found)
     assert found[-1] == LONGEST
+
+
+def test_a_process_that_is_late_no_more_rests_less_again():
+    pace = ReadingPace()
+    rests(pace, 1_000, lag=0.02)
+    assert rests(pace, 1_000)[-1] == 0.002
 
 
 def test_a_process_that_answers_every_second_commit_never_rests():
@@ -27,14 +39,14 @@ def test_a_process_that_answers_every_second_commit_never_rests():
 def test_a_quiet_log_is_read_at_once_again():
     pace = ReadingPace()
     rests(pace, 1_000)
-    assert pace.rest(is_empty=True, news=1_000, sent=0) == 0
+    assert pace.rest(is_empty=True, news=1_000, sent=0, lag=0) == 0
     assert not any(rests(pace, LISTENING))
 
 
 def test_a_process_that_is_alone_rests_until_another_one_commits():
     pace = ReadingPace()
-    found = [pace.rest(is_empty=False, news=0, sent=n) for n in range(1, 20)]
+    found = [pace.rest(is_empty=False, news=0, sent=n, lag=0) for n in range(1, 20)]
     assert found[0] == 0
     assert found == sorted(found)
     assert found[-1] == LONGEST
-    assert pace.rest(is_empty=False, news=1, sent=20) == 0
+    assert pace.rest(is_empty=False, news=1, sent=20, lag=0) == 0
