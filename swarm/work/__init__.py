@@ -61,8 +61,9 @@ print(await task.explain())  # "nobody serves 'research.topic'", "retry 2 of 3 i
   step of priority.
 - Work of a person is a task of a kind `human.*`, which is completed by `resolve`.
 - `find` and `stats` show the tasks as this process knows them from the log; durations
-  are those of the newest 512 final tasks. `explain`
-  knows the agents of all processes that serve a kind, and the claims that wait here.
+  are those of the newest 512 final tasks.
+- `explain` knows the agents of all processes that serve a kind, and the claims that
+  wait here.
 - `global.metrics`, `global.health` and `agents.<type>.<name>` are samples, written at
   most once a second while tasks change. Of processes that share the tree, one writes
   the metrics and health; they count since that process follows the log.
