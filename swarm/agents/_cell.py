@@ -459,7 +459,7 @@ class Cell(CellState):
         self.deliver_error(envelope, error)
         if envelope.state == ENDED:  # not put back to be delivered again
             envelope.forget()
-        self.handled += 1
+        self.handled: int = self.handled + 1
         if self.host.holding:
             self.host.turn_ended(envelope)
         if self.watchers:
@@ -503,7 +503,8 @@ class Cell(CellState):
 
     def worker_ended(self) -> None:
         """Go on with another worker; the task of this one is over."""
-        current, self.current = self.current, None
+        current = self.current
+        self.current: Envelope | None = None
         if current is not None:
             self.deliver_error(current, asyncio.CancelledError())
             current.state = State.ENDED
