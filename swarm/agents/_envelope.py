@@ -124,29 +124,37 @@ class Target(Protocol):
     @property
     def name(self) -> str:
         """The agent's name."""
+        ...
 
     @property
     def identity(self) -> AgentIdentity:
         """The agent's identity."""
+        ...
 
     @property
     def host(self) -> Host:
         """The system around the agent."""
+        ...
 
     def blockers(self, envelope: "Envelope") -> "Iterable[Envelope]":
         """Return the turns that must end before a request which has not begun can."""
+        ...
 
     def task_of(self, envelope: "Envelope") -> "asyncio.Task[Any] | None":
         """Return the task that runs a turn, or None when it does not run."""
+        ...
 
     def standing(self, envelope: "Envelope") -> Standing | None:
         """Return where a turn is suspended; None: it runs, or is no turn any more."""
+        ...
 
     def drop(self, envelope: "Envelope", error: BaseException | None = None) -> None:
         """Decide a request now: withdraw or cancel it."""
+        ...
 
     def wake(self) -> None:
         """Let the agent look for something to do."""
+        ...
 
 
 class Envelope:

@@ -25,18 +25,23 @@ class InterleavingAgent(Target, Protocol):
 
     def admit(self, mailbox: Mailbox[Envelope]) -> None:
         """Let waiting requests in as far as there is room."""
+        ...
 
     def take_up(self, envelope: Envelope) -> None:
         """Be about to run an interleaved turn."""
+        ...
 
     def deliver_error(self, envelope: Envelope, error: BaseException) -> None:
         """Give the error of a turn to its asker, or to the supervisor."""
+        ...
 
     def drop_outcome(self, envelope: Envelope) -> None:
         """Drop an outcome that no asker waits for any more."""
+        ...
 
     def notify(self) -> None:
         """Let every `until` look again."""
+        ...
 
 
 class InterleavedTurns:

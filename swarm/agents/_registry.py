@@ -98,12 +98,15 @@ class Elsewhere(Protocol):
 
     def get(self, name: str) -> Ref[Any] | None:
         """Return the agent of this name, or None."""
+        ...
 
     def records(self) -> list[AgentRecord]:
         """Return their records."""
+        ...
 
     def ref(self, record: AgentRecord) -> Ref[Any]:
         """Return a ref of the agent of a record."""
+        ...
 
 
 class Registry(Displayable):

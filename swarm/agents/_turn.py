@@ -41,15 +41,18 @@ def turns_of(worker: Worker) -> Generator[Any, Any, None]:
             if type(coroutine) is not PLAIN:
                 coroutine = wrap(coroutine)  # another awaitable marked as a coroutine
         envelope = call = cell = around = None  # a parked worker keeps no agent
-        worker.result = yield from coroutine
+        # `types.coroutine` allows it:
+        worker.result = yield from coroutine  # pyright: ignore[reportGeneralTypeIssues]
 
 
 def prepare(worker: Worker) -> Callable[[Any], Any]:
     """Give a worker a generator that runs turns; return what begins a turn."""
-    worker.turns = turns_of(worker)
-    worker.turns.send(None)
-    worker.step = worker.turns.send
-    return worker.step
+    turns: Any = turns_of(worker)
+    turns.send(None)
+    worker.turns = turns
+    step: Callable[[Any], Any] = turns.send
+    worker.step = step
+    return step
 
 
 async def wrap(awaitable: Any) -> Any:

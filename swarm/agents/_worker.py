@@ -75,27 +75,35 @@ class Runnable(Protocol):
 
     def run_turns(self) -> Any:
         """Run turns until one suspends; return what it awaits, or OVER: none does."""
+        ...
 
     def has_more(self) -> bool:
         """Return whether turns are queued that can run one loop turn later."""
+        ...
 
     def finish_turn(self, result: Any) -> None:
         """Take the result of the turn that had suspended."""
+        ...
 
     def fail_turn(self, error: BaseException) -> None:
         """Take the error of the turn that had suspended."""
+        ...
 
     def keep_worker(self) -> None:
         """Keep the worker for life: a turn left something bound to its task."""
+        ...
 
     def release_worker(self) -> None:
         """Be idle; the worker parks, or ends."""
+        ...
 
     def interrupted(self) -> None:
         """Take note that the worker's task was cancelled from outside its turns."""
+        ...
 
     def worker_ended(self) -> None:
         """Take note that the worker's task is over."""
+        ...
 
 
 class Worker:
