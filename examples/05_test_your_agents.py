@@ -85,7 +85,7 @@ async def counted_at_least_once() -> None:
 
 
 async def counted_exactly_once() -> None:
-    """What is written through `tx` and the acknowledgement are one commit."""
+    """Writes through `tx` and the acknowledgement are one commit."""
     async with Swarm() as swarm:
 
         async def add_up(sold: Event[Sold], tx: Any) -> None:

@@ -199,7 +199,7 @@ class NotFound(SwarmError, LookupError):
 
 
 class WaitTimeout(SwarmError, TimeoutError):
-    """What was waited for did not come about in time."""
+    """The awaited condition did not hold in time."""
 
 
 class NoSuchAgent(SwarmError, LookupError):

@@ -54,7 +54,7 @@ class Analyst(Agent):
     async def read(self, claim: Claim) -> dict[str, Any]:
         """Parse a file, at most once for each task, and hand the task on."""
         self.taken += 1
-        if self.pace:  # somebody watches
+        if self.pace:  # a person watches
             await claim.progress(30, "opening the file")
             await anyio.sleep(self.pace)
         if self.is_clumsy and claim.attempt == 1 and self.taken % _STUMBLES == 0:

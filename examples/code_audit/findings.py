@@ -35,7 +35,7 @@ class Function:
 
 @attrs.frozen
 class FileReport:
-    """What an analyst says of one file."""
+    """The report of an analyst on one file."""
 
     file: str
     lines: int
@@ -49,7 +49,7 @@ class FileReport:
 
 @attrs.frozen
 class Review:
-    """What the reviewer makes of all reports together."""
+    """The reviewer's summary of all reports."""
 
     folder: str
     files: int

@@ -1,4 +1,4 @@
-"""What every agent is, what it runs beside its turns, and how an agent is built.
+"""Base class of agents, their tasks beside turns, and building an agent.
 
 `swarm.Agent` adds what an agent holds of the swarm around it.
 """

@@ -28,7 +28,7 @@ from swarm.agents._worker import DEPTH, OVER, Worker, WorkerPool, swap_task
 from swarm.errors import NoSuchAgent, RemoteCancelled, WrongLoop
 
 SPARE: Final = 64
-"""How many unused mailboxes are kept for the next agent that needs one."""
+"""Number of unused mailboxes kept for the next agent that needs one."""
 
 BUDGET: Final = 256
 """The number of turns that one agent runs before other agents get a turn."""

@@ -36,7 +36,7 @@ Ts = TypeVarTuple("Ts")
 
 @attrs.define(kw_only=True, eq=False)
 class SpawnOptions:
-    """How an agent is spawned; see `Swarm.spawn`."""
+    """Options for spawning an agent; see `Swarm.spawn`."""
 
     name: str | None = None
     capabilities: Iterable[str] = ()

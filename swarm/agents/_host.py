@@ -1,4 +1,4 @@
-"""What agents need of the system around them."""
+"""The services that agents need from the system around them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping
@@ -111,7 +111,7 @@ class Host(System, Protocol):
 
     @property
     def stream_window(self) -> int:
-        """How many items a stream may be ahead of its reader."""
+        """Maximum number of items that a stream may be ahead of its reader."""
         ...
 
     @property
@@ -186,7 +186,7 @@ class Host(System, Protocol):
 
 
 class Holdings(Protocol):
-    """What an agent holds of the swarm, from one time that it is built to the next."""
+    """The resources of an agent in the swarm, kept until the agent is built again."""
 
     def is_in_use(self) -> bool:
         """Return whether something would end with it."""

@@ -1,4 +1,4 @@
-"""What may become of an agent: its statuses, and what follows from a failure."""
+"""Statuses of an agent, and the decisions that follow a failure."""
 
 import enum
 import inspect
@@ -12,7 +12,7 @@ from swarm.model import Backoff, check_choice, shown
 
 
 class Status(enum.StrEnum):
-    """What an agent is doing."""
+    """The status of an agent."""
 
     INITIALIZING = "initializing"
     IDLE = "idle"
@@ -24,7 +24,7 @@ class Status(enum.StrEnum):
 
 
 class Step(enum.StrEnum):
-    """What can happen to an agent."""
+    """An event in the life of an agent."""
 
     READY = "be ready"
     PAUSE = "pause"
@@ -130,7 +130,7 @@ class Restart:
 
 
 class RestartDecision(enum.Enum):
-    """What a supervisor does about an end."""
+    """The decision of a supervisor about an end."""
 
     RESTART = "restart"
     STOP = "stop"

@@ -23,7 +23,7 @@ class State(enum.IntEnum):
 
 
 class QueuedMessage(Protocol):
-    """What a mailbox holds."""
+    """An entry of a mailbox."""
 
     state: int
 

@@ -10,7 +10,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 INTERLEAVE: Final = "__swarm_interleave__"
 HOOKS: Final = frozenset({"started", "stopping", "stopped", "run"})
 SERVES: Final = "__swarm_serves__"
-"""How `swarm.work` marks a method that serves tasks; the mark has their kind."""
+"""The mark of `swarm.work` on a method that serves tasks; its value is their kind."""
 
 _CALLS: Final = "__swarm_calls__"
 _SHAPES: Final = 64

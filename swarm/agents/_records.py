@@ -34,7 +34,7 @@ def generated_path(kind: str, number: int, process: str = "") -> Path:
 
 @attrs.define(eq=False)
 class AgentRecord:
-    """What `global.registry.<agent>` says; written out only when bytes are needed.
+    """The record `global.registry.<agent>`; encoded only when bytes are needed.
 
     Never changed; not a frozen attrs class only because every spawn makes one.
 

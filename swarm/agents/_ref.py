@@ -85,7 +85,7 @@ class Ref(Displayable, Generic[A_co]):
 
     @property
     def status(self) -> Status:
-        """What the agent is doing now."""
+        """The agent's current status."""
         cell = self._cell
         if cell.status is Status.IDLE and cell.is_busy():
             return Status.BUSY
@@ -93,7 +93,7 @@ class Ref(Displayable, Generic[A_co]):
 
     @property
     def load(self) -> int:
-        """How many requests are queued or being handled."""
+        """Number of requests that are queued or being handled."""
         return self._cell.load()
 
     @property

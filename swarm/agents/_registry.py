@@ -269,7 +269,7 @@ class Registry(Displayable):
 
     @property
     def failure_count(self) -> int:
-        """How many failures there were that no asker received."""
+        """Number of failures that no asker received."""
         return self._table.failure_count
 
     @property

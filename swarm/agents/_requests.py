@@ -1,4 +1,4 @@
-"""What refs send besides asks: the checks and waits of requests, events, streams."""
+"""Requests of refs besides asks: checks and waits, events, streams."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -1,4 +1,4 @@
-"""How the code of a turn is run: plain, as a stream, with interceptors around it."""
+"""Running the code of a turn: plain, as a stream, with interceptors around it."""
 
 import logging
 import types
@@ -12,7 +12,7 @@ from swarm.model import Cause, with_trace
 from swarm.ports import AgentCall, HandleCall, Interceptors, drives
 
 PLAIN: Final = types.CoroutineType
-"""What calling an `async def` method makes."""
+"""The coroutine that a call of an `async def` method makes."""
 
 
 @types.coroutine
@@ -85,7 +85,7 @@ async def produce(agent: Any, envelope: Envelope) -> Any:
 
 
 class Credit:
-    """What a producer waits for: that the reader of its stream takes an item."""
+    """The wait of a producer until the reader of its stream takes an item."""
 
     __slots__ = ("_channel", "_host", "_since")
 

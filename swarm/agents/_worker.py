@@ -34,17 +34,17 @@ from typing import Any, Final, Protocol
 from swarm.ports import System, drives, one_loop_turn
 
 PARKED: Final = 256
-"""How many workers wait for work at most; a worker beyond that ends."""
+"""Maximum number of idle workers; a worker beyond that ends."""
 
 INLINE: Final = 1024
-"""How many first steps run in the call stacks of askers in one turn of the loop."""
+"""Maximum number of first steps per loop turn in the call stacks of askers."""
 
 DEPTH: Final = 16
-"""How many first steps may be nested; each takes some of the one stack."""
+"""Maximum depth of nested first steps; each takes some of the one stack."""
 
 
 OVER: Final[Any] = object()
-"""What the turns of a worker yield when a turn has ended."""
+"""The value that the turns of a worker yield when a turn has ended."""
 
 
 if sys.version_info >= (3, 12):

@@ -52,7 +52,7 @@ class BusHost(System, Protocol):
 
     @property
     def interceptors(self) -> Interceptors | None:
-        """What runs around publishing and handlers; None: nothing does."""
+        """The interceptors around publishing and handlers; None without any."""
         ...
 
     @property

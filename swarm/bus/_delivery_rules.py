@@ -26,7 +26,7 @@ _ALL: Final = "all events"
 
 
 class Fate(enum.Enum):
-    """What becomes of a failed event."""
+    """The decision about a failed event."""
 
     RETRIED = "retried"
     IGNORED = "ignored"

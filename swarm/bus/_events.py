@@ -403,7 +403,7 @@ _COMPLETED: Final = Path.of("global", "completed_tasks")
 _ACTIVE: Final = Path.of("global", "active_agents")
 
 KEPT_SECONDS: Final = 3600.0
-"""How long a completed task is remembered."""
+"""Seconds for which a completed task is remembered."""
 
 
 async def record_completed_tasks(event: Event[TaskCompleted], tx: Any) -> None:

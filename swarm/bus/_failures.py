@@ -165,7 +165,7 @@ class FailureSink:
 
     @property
     def forgotten(self) -> int:
-        """How many dead letters were pruned, or never written for lack of room."""
+        """Number of dead letters pruned, or never written for lack of room."""
         return self._folder.gone + self._overflowed
 
     def is_idle(self) -> bool:

@@ -21,7 +21,7 @@ from swarm.model import AgentIdentity, Event
 from swarm.ports import current_activity, one_loop_turn
 
 _TURN: Final = 128
-"""How many events a handler that never suspends gets in one turn of the loop."""
+"""Maximum number of events per loop turn for a handler that never suspends."""
 
 
 class FunctionSubscription(HandlerRecipient):

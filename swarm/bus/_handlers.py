@@ -39,7 +39,7 @@ from swarm.model import AgentIdentity, Event
 from swarm.ports import Timer, current_activity, one_loop_turn
 
 _TURN: Final = 64
-"""How many runs that do not suspend a worker makes in one turn of the loop."""
+"""Maximum number of runs per loop turn that a worker makes without suspending."""
 
 _SAVE_DELAY: Final = 0.05
 """Seconds after which the position of handled events is written down."""

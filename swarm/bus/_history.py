@@ -32,10 +32,10 @@ _AT: Final = attrgetter("at")
 _PLACE: Final = attrgetter("place")
 
 _SLACK: Final = 64
-"""How many dropped events a list holds before it is trimmed."""
+"""Number of dropped events that a list holds before it is trimmed."""
 
 _TURN: Final = 128
-"""How many commits a feed reads in one turn of the loop: about a millisecond."""
+"""Number of commits that a feed reads in one turn of the loop: about a millisecond."""
 
 _END: Final = 1 << 62
 """An index behind every event of a commit."""

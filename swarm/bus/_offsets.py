@@ -1,4 +1,4 @@
-"""How far a named subscription has come, and what the log keeps for it. Pure rules.
+"""Offsets of named subscriptions, and what the log keeps for them. Pure rules.
 
 The offset is a document at `subscriptions.<name>`. `OffsetProgress` knows the open
 events, `OffsetCommitter` writes the document down, and an `OffsetHold` keeps the part
@@ -41,7 +41,7 @@ POSITIONS: Final = Path.of("subscriptions")
 _LAST: Final = (1 << 63, 0)
 
 SAVE_AFTER: Final = 64
-"""How many events are handled before their offset is written down at once."""
+"""Number of handled events after which the offset is committed at once."""
 
 
 # --- the document -------------------------------------------------------------------
@@ -281,7 +281,7 @@ class OffsetCommitter:
         self._answered: dict[Path, None] = {}
         self._under_way = 0
         self.unsaved: int = 0
-        """How many events are done since the last write."""
+        """Number of events done since the last write."""
 
     @property
     def owner(self) -> str:

@@ -24,7 +24,7 @@ from swarm.ports import (
 )
 
 MOST_CALLS: Final = 16
-"""How often a handler is called in one attempt whose transaction conflicts."""
+"""Maximum number of calls of a handler in one attempt whose transaction conflicts."""
 
 _BACKOFF: Final = Backoff(0.001, 0.25)
 

@@ -14,7 +14,7 @@ FULL: Final = "full"
 """The answer to the last arrival where an action is to run before the trip (B9)."""
 
 IDLE: Final = 86_400_000_000
-"""How long an unused barrier remembers its generation: a day, in microseconds."""
+"""Microseconds for which an unused barrier remembers its generation: a day."""
 
 
 # Not frozen attrs classes only because each arrival makes two: see `_lease_state`.

@@ -38,7 +38,7 @@ from swarm.model import AgentIdentity, Commit, Displayable, Document, Path, repr
 
 @attrs.frozen
 class Arrival:
-    """How a party got through a barrier.
+    """The result of a party that passed a barrier.
 
     Attributes:
         generation: In which generation, counted from 0.
@@ -217,7 +217,7 @@ class BarrierHandle(Displayable):
 
     @property
     def waiting(self) -> int:
-        """How many have arrived in this generation.
+        """Number of arrivals in this generation.
 
         Raises:
             AccessDenied: the policy does not let this identity see it; so for the

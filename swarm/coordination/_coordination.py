@@ -180,7 +180,7 @@ class Coordination:
 
     @property
     def leases(self) -> Mapping[str, Lease]:
-        """What is held by this process, by id."""
+        """The grants that this process holds, by id."""
         return self._core.leases
 
     def party(self, *, is_awaited: bool = False) -> Hashable:

@@ -241,7 +241,7 @@ def task_name(task: "asyncio.Task[Any]") -> str:
 
 
 class Core:
-    """What locks, semaphores and barriers of one swarm share.
+    """The state that locks, semaphores and barriers of one swarm share.
 
     Attributes:
         kernel: Where the documents are.

@@ -123,7 +123,7 @@ class Lease(Displayable):
 
     @property
     def permits(self) -> int:
-        """How many permits; 1 for a lock."""
+        """Number of permits; 1 for a lock."""
         return self._grant.permits
 
     @property
@@ -133,7 +133,7 @@ class Lease(Displayable):
 
     @property
     def expires_in(self) -> float:
-        """How many seconds it lives unless it is renewed; 0 when it has gone."""
+        """Seconds that the lease lives unless it is renewed; 0 when it has ended."""
         return 0.0 if self._reason is not None else self._manager.seconds_left(self)
 
     @property
@@ -236,7 +236,7 @@ class Lease(Displayable):
 
     @property
     def kernel(self) -> object:
-        """Where it holds: it guards nothing elsewhere."""
+        """The swarm in which the lease holds: it guards nothing elsewhere."""
         return self._manager.core.kernel
 
     def conditions(self) -> Sequence[Condition]:

@@ -42,7 +42,7 @@ from swarm.model import TIME, AgentIdentity
 from swarm.ports import Ruling, decode_holders
 
 RENEWALS: Final = 3
-"""How often a lease is renewed within its time to live, so that two may come late."""
+"""Number of renewals within a lease's time to live, so that two may come late."""
 
 _EARLY: Final = 0.05
 """Seconds by which a rule's time may be ahead of a distant kernel's."""

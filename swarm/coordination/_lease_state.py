@@ -257,7 +257,7 @@ class LeaseState:
             heapify(queue)
 
     def head(self, mode: str) -> tuple[int, int, Request] | None:
-        """Return the first entry of those that want this mode, or None."""
+        """Return the first entry that wants this mode, or None."""
         queue = self.queues.get(mode)
         waits = self.requests
         while queue:

@@ -1,4 +1,4 @@
-"""What of locks and semaphores this process does not decide itself.
+"""Changes of locks and semaphores that this process did not decide itself.
 
 Another process commits a grant or an end, as the log says; and a record comes due of
 which no lease of this process would know.
@@ -17,7 +17,7 @@ from swarm.errors import Closed
 from swarm.model import TIME, Commit, Document, Path
 
 _NEAR: Final = 2
-"""How many requests at the head of a queue make their processes read on at once."""
+"""Number of requests at the head of a queue whose processes read on at once."""
 
 _FEW: Final = 8
 """Up to how many waiters and leases of a process are looked for in a record."""

@@ -62,7 +62,7 @@ class SemaphoreState(LeaseState):
 
     @property
     def free(self) -> int:
-        """How many permits are left; of the newest version only."""
+        """Number of free permits; of the newest version only."""
         return self.capacity - self.in_use
 
     def count(self, grant: Grant, by: int) -> None:

@@ -243,7 +243,7 @@ class SemaphoreHandle(Enterable):
 
     @property
     def capacity(self) -> int:
-        """How many permits there are.
+        """Number of permits.
 
         Raises:
             AccessDenied: the policy does not let this identity see it; so for the
@@ -253,14 +253,14 @@ class SemaphoreHandle(Enterable):
 
     @property
     def available(self) -> int:
-        """How many are left; below 0 after a resize while more are held."""
+        """Number of free permits; below 0 after a resize while more are held."""
         state, now = self._seen(), self._terms.core.kernel_now()
         held = sum(g.permits for g in state.tables()[0].values() if g.expires > now)
         return state.capacity - held
 
     @property
     def waiting(self) -> int:
-        """How many requests wait."""
+        """Number of waiting requests."""
         return len(self._seen().queue)
 
     def _seen(self) -> SemaphoreState:

@@ -1,4 +1,4 @@
-"""What can be seen of locks, semaphores and barriers, and changed by name."""
+"""Views of locks, semaphores and barriers, and changes by name."""
 
 # Some of what is private to users is shared by the files of this package.
 # ruff: noqa: SLF001

@@ -104,7 +104,7 @@ class Joins(Protocol):
 
 
 _REFUSED: Final = 16
-"""How many cycles that were found are kept."""
+"""Number of found cycles that are kept."""
 
 
 class WaitGraph:
@@ -241,7 +241,7 @@ class WaitGraph:
 
 
 _NEAR: Final = 8
-"""How many parties a search comes to before it asks which can wait for its own."""
+"""Number of parties visited before a search asks which can wait for its own."""
 
 
 class _Search:
@@ -341,7 +341,7 @@ class _Search:
 
 
 class _Need:
-    """What one obstacle needs, while the graph is reduced."""
+    """The needs of one obstacle while the graph is reduced."""
 
     __slots__ = ("musts", "party", "short")
 

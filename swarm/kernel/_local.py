@@ -52,7 +52,7 @@ _running: Final = current_activity.get
 _NORMAL: Final = int(Priority.NORMAL)
 _RECORD_BYTES: Final = 2 * DOCUMENT_BYTES
 _EVENT_BYTES: Final = 256
-"""What a payload is taken to keep in memory, besides the weight it is given."""
+"""Bytes that a payload is assumed to keep in memory besides its given weight."""
 
 
 class LocalTree:

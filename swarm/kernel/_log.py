@@ -12,7 +12,7 @@ _PART: Final = 64
 """The part of each bound that is let go of at a time: cheaper than one by one."""
 
 ENTRY_BYTES: Final = 192
-"""What an entry keeps in memory besides bodies and events, measured."""
+"""Bytes that an entry keeps in memory besides bodies and events, measured."""
 
 Entry: TypeAlias = Commit | Document
 """A commit; or, in its place, the one document that it made and nothing else. Most

@@ -10,7 +10,7 @@ from swarm.model import Document, Path, living
 
 
 class Moment(Protocol):
-    """What a live view needs of the kernel: its revision and its time."""
+    """The part of the kernel that a live view needs: its revision and its time."""
 
     @property
     def revision(self) -> int:

@@ -7,7 +7,7 @@ import attrs
 
 @attrs.frozen
 class Backoff:
-    """How long to wait before each new attempt: twice as long each time, with jitter.
+    """Waiting times between attempts: twice as long each time, with jitter.
 
     Attributes:
         first: Seconds before the first new attempt.

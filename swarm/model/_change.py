@@ -68,7 +68,7 @@ class Commit:
 
     @property
     def event_count(self) -> int:
-        """How many payloads it published, known without making them."""
+        """Number of published payloads, known without making them."""
         return len(self.announced or self._events)
 
     @property

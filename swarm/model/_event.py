@@ -76,7 +76,7 @@ class Event(Displayable, Generic[P_co]):
 
     @property
     def payload(self) -> P_co:
-        """What was published. A fresh copy each time if it holds what can change."""
+        """The published payload; a fresh copy each time if it is mutable."""
         payload = self._commit.events[self._index]
         return cast(P_co, private(payload))
 
@@ -94,7 +94,7 @@ class Event(Displayable, Generic[P_co]):
 
     @property
     def depth(self) -> int:
-        """How many events led to this one, one to the next."""
+        """Number of events in the causal chain that led to this one."""
         cause = self._commit.cause
         return 0 if cause is None else cause.depth
 
@@ -111,7 +111,7 @@ class Event(Displayable, Generic[P_co]):
 
     @property
     def cause(self) -> Cause:
-        """What handling it is done because of: so an event is its handlers' activity.
+        """The cause of everything that its handlers do: an event is their activity.
 
         The same for all of them, and made at need.
         """
@@ -169,5 +169,5 @@ class RecalledEvent(Event[P_co]):
 
     @property
     def payload(self) -> P_co:
-        """What was published. A fresh copy each time if it holds what can change."""
+        """The published payload; a fresh copy each time if it is mutable."""
         return cast(P_co, private(self._commit.events[0]))

@@ -110,7 +110,7 @@ ROOT: Final = Path((), "")
 
 
 class Wild:
-    """What a pattern has in place of a name: `*` or `**`."""
+    """A wildcard of a pattern: `*` or `**`."""
 
     __slots__ = ("text",)
 

@@ -20,7 +20,7 @@ from swarm.model._event_type import EVENT_TYPE
 from swarm.model._identity import AgentIdentity
 
 Measure: TypeAlias = Callable[[Any], int]
-"""How many bytes the text in a payload's fields takes; `UNKNOWN` if the fields hold
+"""Number of bytes of the text in a payload's fields; `UNKNOWN` if the fields hold
 more than text, numbers that JSON holds, booleans, None and times."""
 
 UNKNOWN: Final = 2**62

@@ -112,7 +112,7 @@ class StateEvent(Event[P_co]):
 
     @property
     def payload(self) -> P_co:
-        """What changed, read from the commit each time."""
+        """The changes, read from the commit each time."""
         return cast(P_co, _payload_of(self.document, self._old))
 
 
@@ -143,7 +143,7 @@ class ConfigEvent(StateEvent[P_co]):
 
     @property
     def payload(self) -> P_co:
-        """What changed, read from the commit each time."""
+        """The changes, read from the commit each time."""
         document = self.document
         path = document.path
         name = "" if path == CONFIG else path.relative_to(CONFIG).text

@@ -1,4 +1,4 @@
-"""What the swarm itself announces, one class for each kind of event."""
+"""Events that the swarm itself publishes, one class for each kind."""
 
 from swarm.model._event_type import event
 

@@ -41,7 +41,7 @@ DELETE: Final = Sentinel("DELETE")
 """In a merge: take this key away."""
 
 DOCUMENT_BYTES: Final = 256
-"""What a document keeps in memory besides the bytes of its body, measured."""
+"""Bytes that a document keeps in memory besides its body, measured."""
 
 _SHOWN: Final = 60  # characters of a value in a repr
 
@@ -107,7 +107,7 @@ class Document:
 
     @property
     def size(self) -> int:
-        """How many bytes it keeps in memory, near enough for a bound."""
+        """Approximate number of bytes that the value keeps in memory."""
         if self.record is None:
             return DOCUMENT_BYTES + (0 if self.body is None else len(self.body))
         weight: int = getattr(self.record, "weight", 0)

@@ -1,4 +1,4 @@
-"""What the code that runs belongs to: a turn, a delivery, or something correlated.
+"""The activity to which running code belongs: a turn, a delivery, or a correlation.
 
 One context variable for all of them, so that a commit finds its cause with one
 look, and a turn costs one write of it.

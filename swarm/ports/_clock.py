@@ -18,7 +18,7 @@ class Timer(Protocol):
 
 @runtime_checkable
 class Clock(Protocol):
-    """Where swarm takes the time from."""
+    """The source of time of a swarm."""
 
     def wall(self) -> int:
         """Return microseconds since 1970. May jump; only for people to read."""

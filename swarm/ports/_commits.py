@@ -1,4 +1,4 @@
-"""What a commit is made of: the view of a rule, its plan, and conditions."""
+"""Parts of a commit: the view of a rule, its plan, and conditions."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol, TypeAlias
@@ -80,7 +80,7 @@ KEEP: Final = Sentinel("KEEP")
 """In a ruling: the record stays as it is."""
 
 Ruling: TypeAlias = tuple[Any, Sequence[Announcement], Any]
-"""What the rule of one record decided: the record from now on (a frozen one with a
+"""The decision of the rule of one record: the new record (a frozen one with a
 `to_json()`, None: it goes, KEEP: it stays), the events to publish with it, and what
 the caller gets. A tuple, for one is made by every grant of a lock."""
 
@@ -143,7 +143,7 @@ class Holder:
 
 
 Condition: TypeAlias = Expect | ExpectFolder | Holder
-"""What must be so in the step that writes, or nothing is written. Conditions are data,
+"""A requirement of the step that writes, or nothing is written. Conditions are data,
 so that a kernel on a server can check them."""
 
 

@@ -1,4 +1,4 @@
-"""Where a suspended coroutine stands."""
+"""The position of a suspended coroutine."""
 
 import asyncio
 import types
@@ -38,7 +38,7 @@ _WRAPPERS: Final = frozenset(
 has no attribute for it."""
 
 Standing: TypeAlias = tuple[Any, Any]
-"""Where code is suspended: the future that it awaits, and its coroutine."""
+"""A suspension: the future that code awaits, and its coroutine."""
 
 
 def standing(task: "asyncio.Task[Any] | None") -> Standing | None:

@@ -1,4 +1,4 @@
-"""How interceptors are run: composed, at once, and around the body of a block."""
+"""Running interceptors: composed, at once, and around the body of a block."""
 
 import types
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence

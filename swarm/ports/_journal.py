@@ -20,7 +20,7 @@ class Entry(NamedTuple):
 
 @attrs.frozen(kw_only=True)
 class RecoveryReport:
-    """What opening a store found.
+    """The report of opening a store.
 
     Attributes:
         entries: Number of commits read from the journal, after the snapshot.
@@ -43,7 +43,7 @@ class RecoveryReport:
 
 @attrs.frozen(kw_only=True)
 class Recovered:
-    """What a store holds when it is opened.
+    """The content of a store when it is opened.
 
     Attributes:
         blocks: The blocks of the newest snapshot, in the order they were written.

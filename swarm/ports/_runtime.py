@@ -19,7 +19,7 @@ _ATTRIBUTE: Final = "swarm_runtime"
 
 
 class Runtime:
-    """What surrounds a swarm: production's by default, a simulation's if installed.
+    """The world around a swarm: production's by default, a simulation's if installed.
 
     Attributes:
         pause: A scheduling point, or None: no operation waits for others first.

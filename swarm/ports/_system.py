@@ -1,4 +1,4 @@
-"""What every part needs of the system around it."""
+"""The services that every part needs from the system around it."""
 
 import asyncio
 import sys
@@ -50,12 +50,12 @@ class System(Protocol):
 
     @property
     def clock(self) -> Clock:
-        """Where time comes from."""
+        """The source of time."""
         ...
 
     @property
     def entropy(self) -> Entropy:
-        """Where chance comes from."""
+        """The source of random numbers."""
         ...
 
     def start(
@@ -98,7 +98,7 @@ def may_be_eager() -> bool:
 
 
 class LoopBudget:
-    """What may be done in a row before other tasks get a turn of the event loop.
+    """The work that may be done before other tasks get a turn of the event loop.
 
     An operation that never suspends spends the budget, and awaits `turn` in front of
     the next one once the budget is used up. So a loop over such operations holds the
@@ -113,7 +113,7 @@ class LoopBudget:
 
     FULL: Final = 256 * 1024
     OPERATION: Final = 512
-    """What an operation spends besides the bytes it reads or writes."""
+    """The cost of an operation besides the bytes it reads or writes."""
 
     def __init__(self) -> None:
         """Begin with a full budget."""

@@ -31,7 +31,7 @@ from swarm.model import (
 from swarm.state._inside import put_inside
 
 Action: TypeAlias = Literal["read", "write", "delete", "hold", "spawn", "role", "kill"]
-"""What an identity may do at a place.
+"""The rights of an identity at a place.
 
 - "hold": at a lock, semaphore or barrier, acquire and give back, arrive, open its name;
   at a named subscription, keep its position and requeue or discard its dead letters.
@@ -58,7 +58,7 @@ _MANY_DECISIONS: Final = 16_384
 
 
 class Rights(enum.Enum):
-    """What a rule allows."""
+    """The rights that a rule allows."""
 
     READ = "r"
     WRITE = "rw"
@@ -343,7 +343,7 @@ class Policy:
 
 
 class Permissions:
-    """What a policy allows one identity. Decisions are cached: rules never change.
+    """The rights of one identity under a policy. They are cached: rules never change.
 
     Attributes:
         reads_all: Whether the identity may read every place.

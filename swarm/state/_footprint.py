@@ -1,4 +1,4 @@
-"""What was read, so that a commit can be refused when it has changed. Pure."""
+"""The documents that a function read, for a commit's condition. Pure."""
 
 from collections.abc import Iterable, Iterator
 

@@ -46,7 +46,7 @@ class StateHandle(WritableState, Displayable):
 
     @property
     def path(self) -> str:
-        """Where in the tree this handle's names begin; "" for the root."""
+        """The prefix of this handle's names in the tree; "" for the root."""
         return self._access.root.text
 
     def namespace(self, name: str) -> "StateHandle":

@@ -64,7 +64,7 @@ class Key(Generic[T]):
 
     @property
     def default(self) -> T:
-        """What `get` gives when nothing stands there: a copy, so that it stays so."""
+        """The value that `get` returns when there is no document: a copy each time."""
         return cast(T, deepcopy(self._default))
 
     def __repr__(self) -> str:

@@ -6,7 +6,7 @@ from swarm.model import ABSENT, JSON, Document, Path, Pattern, Segment, dig
 from swarm.ports import View
 
 Found = tuple[Document | None, list[Document]]
-"""What stands at a place: the document it is or lies in, or the documents below it."""
+"""The content of a place: the document it is or lies in, or the documents below it."""
 
 
 def rest_of(path: Path, document: Document) -> tuple[Segment, ...]:

@@ -15,7 +15,7 @@ from swarm.state._look import put_in, segments_of
 
 _CHUNK: Final = 1_024
 _COST: Final = 2 * LoopBudget.OPERATION
-"""What it costs to sort, match and name a document."""
+"""The cost of sorting, matching and naming a document."""
 
 
 async def in_path_order(

@@ -1,4 +1,4 @@
-"""What every handle on the state shares: the store, and an identity's way into it."""
+"""Shared parts of state handles: the store, and the access of an identity."""
 
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias, TypeVar
@@ -47,7 +47,7 @@ _CACHED: Final = 16_384
 T = TypeVar("T")
 
 Name: TypeAlias = "str | Key[Any]"
-"""How a place is named: a path's text, or a typed key."""
+"""The name of a place: a path's text, or a typed key."""
 
 PrepareEvent: TypeAlias = Callable[[object], tuple[object, int]]
 """Checks an event that is to be published: returns the payload, which cannot change
@@ -60,7 +60,7 @@ def _no_events(payload: object) -> tuple[object, int]:
 
 @attrs.define(eq=False)
 class Store:
-    """What the handles of one swarm have in common.
+    """The state that the handles of one swarm share.
 
     Attributes:
         kernel: Where the documents are.

@@ -1,4 +1,4 @@
-"""Where a swarm's tree lives: in memory, in files, in SQLite, or in several stores.
+"""Storage of a swarm's tree: in memory, in files, in SQLite, or in several stores.
 
 ```python
 async with Swarm("shop", "sqlite:///shop.db") as swarm:

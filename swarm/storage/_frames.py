@@ -101,7 +101,7 @@ def encode_batch(entries: Sequence[Entry], file_id: bytes, durable: int) -> byte
 
 @attrs.frozen
 class Scan:
-    """What reading a journal found.
+    """The result of reading a journal.
 
     Attributes:
         entries: The commits, in revision order.

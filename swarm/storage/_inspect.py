@@ -16,7 +16,7 @@ from swarm.storage._sqlite import SqliteJournal
 
 @attrs.frozen(kw_only=True)
 class StoredTree:
-    """What a store holds, read once.
+    """The content of a store, read once.
 
     Attributes:
         report: What reading it found.

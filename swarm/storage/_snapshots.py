@@ -55,7 +55,7 @@ _OWNED: Final = (
 
 
 class Shelf(Protocol):
-    """Where snapshots are kept, by name."""
+    """The place where snapshots are kept, by name."""
 
     async def save(self, name: str, blocks: Sequence[bytes]) -> None:
         """Keep the blocks under a name."""

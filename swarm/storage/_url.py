@@ -1,4 +1,4 @@
-"""Where a swarm keeps its tree: URLs, paths, and combinations of them."""
+"""Names of stores: URLs, paths, and combinations of them."""
 
 import importlib.util
 import math

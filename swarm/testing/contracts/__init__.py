@@ -8,15 +8,17 @@ Each test makes its own kernel through `make_kernel` and closes it at the end. T
 letters in the docstrings are the invariants of the semantics page.
 """
 
-from swarm.testing.contracts._commits import CommitContract
+from swarm.testing.contracts import _commits, _life, _log, _records
 from swarm.testing.contracts._coordination import CoordinationContract
-from swarm.testing.contracts._life import LifeContract
-from swarm.testing.contracts._log import LogContract
-from swarm.testing.contracts._records import RecordContract
 from swarm.testing.contracts._tasks import TaskContract
 
 __all__ = ["CoordinationContract", "KernelContract", "TaskContract"]
 
 
-class KernelContract(CommitContract, RecordContract, LogContract, LifeContract):
+class KernelContract(
+    _commits.CommitContract,
+    _records.RecordContract,
+    _log.LogContract,
+    _life.LifeContract,
+):
     """The tests that any implementation of `swarm.ports.Kernel` must pass."""

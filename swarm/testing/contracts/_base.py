@@ -109,7 +109,7 @@ async def settle() -> None:
 
 
 class ContractBase:
-    """Where the kernel under test comes from."""
+    """The source of the kernel under test."""
 
     @abstractmethod
     async def make_kernel(self, limits: Limits | None = None) -> Kernel:

@@ -38,7 +38,7 @@ from swarm.testing.contracts._base import (
 
 
 class CommitContract(ContractBase):
-    """How writing must be."""
+    """The contract of writing."""
 
     # --- revisions ------------------------------------------------------------
 
@@ -359,7 +359,7 @@ class CommitContract(ContractBase):
     # --- rules ----------------------------------------------------------------
 
     async def test_a_rule_decides_and_commits_in_one_step(self) -> None:
-        """What it saw is still so when it is written: no update is lost."""
+        """A commit writes only if its reads still hold: no update is lost."""
 
         def count(view: View, path: Path) -> Plan:
             document = view.find(path)

@@ -36,7 +36,7 @@ from swarm.testing.contracts._base import (
 
 
 class LifeContract(ContractBase):
-    """How time and the end must be."""
+    """The contract of time and of the end."""
 
     # --- expiry ---------------------------------------------------------------
 

@@ -35,7 +35,7 @@ from swarm.testing.contracts._base import (
 
 
 class LogContract(ContractBase):
-    """How reading must be."""
+    """The contract of reading."""
 
     # --- reading --------------------------------------------------------------
 

@@ -23,7 +23,7 @@ def _said(text: str) -> object:
 
 
 class RecordContract(ContractBase):
-    """How `apply_one` must be."""
+    """The contract of `apply_one`."""
 
     async def test_the_rule_of_one_record_is_asked_and_obeyed_in_one_step(self) -> None:
         """Its record is written, kept or deleted; its events ride in the commit."""
