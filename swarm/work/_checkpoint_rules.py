@@ -17,7 +17,7 @@ from swarm.work._stored import stored
 from swarm.work._task_record import TaskRecord
 
 KEPT: Final = 20
-"""How many checkpoints a series keeps unless told otherwise."""
+"""Default number of checkpoints that a series keeps."""
 
 _FOLDER: Final = Path.of("checkpoints")
 

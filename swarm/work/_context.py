@@ -25,7 +25,7 @@ Reader: TypeAlias = Callable[[Path], bool]
 """Whether a place may be read."""
 
 LIMIT: Final = 8_000
-"""How many characters a context has at most unless told otherwise."""
+"""Default maximum number of characters in a context."""
 
 _SHARES: Final = {
     "Task": 0.3,
@@ -43,7 +43,7 @@ _FOLDERS: Final = {"global", "agents", "shared", "locks", "semaphores", "barrier
 
 @attrs.frozen(kw_only=True)
 class Context:
-    """What to know of a task. `str()` is text for a prompt.
+    """The context of a task for its worker. `str()` is text for a prompt.
 
     Attributes:
         sections: The lines of each section, by its title.

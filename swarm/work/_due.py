@@ -11,7 +11,7 @@ Ticket: TypeAlias = tuple[int, int, TaskRecord]
 """The place of a task in a heap: its rank or time, its sequence, and its record."""
 
 _PATTERNS: Final = 64
-"""How many patterns of kinds an address keeps heaps for."""
+"""Maximum number of kind patterns for which an address keeps heaps."""
 
 
 class TaskSelector:

@@ -18,7 +18,7 @@ HANDOFFS: Final = Path.of("handoffs")
 
 
 class HandoffStatus(enum.StrEnum):
-    """How far a handoff has come."""
+    """The status of a handoff."""
 
     REQUESTED = "requested"
     ACCEPTED = "accepted"

@@ -51,7 +51,7 @@ from swarm.work._task_record import (
 from swarm.work._task_rules import hand_over
 
 HOPS: Final = 8
-"""How often one task is handed on at most, unless told otherwise (O10)."""
+"""Default maximum number of handoffs of one task (O10)."""
 
 _REGISTRY: Final = Path.of("global", "registry")
 _LOCKS: Final = Path.of("locks")
@@ -65,7 +65,7 @@ _PASSED: Final = (
 
 
 class Taken(NamedTuple):
-    """What the receiver of a handoff gets: its record, the task, the leases' grants."""
+    """The result of accepting a handoff: its record, the task, the leases' grants."""
 
     handoff: HandoffRecord
     task: TaskRecord

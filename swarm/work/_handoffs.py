@@ -43,7 +43,7 @@ Reader: TypeAlias = Callable[[Path], bool]
 """Whether a place may be read."""
 
 LEASE: Final = 30.0
-"""How many seconds an accepted claim lasts without renewal, unless told otherwise."""
+"""Default seconds for which an accepted claim lasts without renewal."""
 
 _TAKEN: Final = ("completed", "failed")
 

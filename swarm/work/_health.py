@@ -1,4 +1,4 @@
-"""What pending tasks wait for, and how the work of a swarm fares, in words. Pure."""
+"""Reasons why tasks are pending, and the health of a swarm's work, as text. Pure."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,16 +13,16 @@ from swarm.work._task_record import MICRO, PENDING, TaskRecord
 from swarm.work._task_stats import by_status
 
 FAILING: Final = 3
-"""How many of the newest tasks of a kind have to have failed, and none completed."""
+"""Number of newest tasks of a kind that must all have failed."""
 
 _BACKLOG: Final = 100
-"""How many late leases are critical."""
+"""Number of late leases that is critical."""
 
 _DESCRIBED: Final = 20
-"""How many running tasks are told of one by one."""
+"""Maximum number of running tasks that are listed one by one."""
 
 BY_PEOPLE: Final = "human."
-"""What the kinds of tasks begin with that people do."""
+"""Prefix of the kinds of tasks that people do."""
 
 
 # --- why a task is pending ------------------------------------------------------------
@@ -145,7 +145,7 @@ def described(index: TaskIndex, now: int, waiting: Counter[str]) -> list[str]:
 
 @attrs.frozen(kw_only=True)
 class Facts:
-    """What the health of a swarm is judged by.
+    """The facts by which the health of a swarm is judged.
 
     Attributes:
         now: Kernel time.

@@ -35,7 +35,7 @@ R = TypeVar("R")
 Rule = Callable[[Document | None, int, R], Ruling]
 
 _LONGEST_ERROR: Final = 2_000
-"""How many characters of an error a record keeps."""
+"""Maximum number of characters of an error that a record keeps."""
 
 
 class HeldClaim:
@@ -130,7 +130,7 @@ class HeldClaim:
 
     @property
     def kernel(self) -> object:
-        """Where it holds: nothing elsewhere can be guarded by it."""
+        """The swarm in which the claim holds: it guards nothing elsewhere."""
         return self.manager.kernel
 
     def __repr__(self) -> str:

@@ -27,7 +27,7 @@ StageStatus: TypeAlias = Literal["pending", "running", "completed", "failed", "s
 RunStatus: TypeAlias = Literal["running", "completed", "failed", "cancelled"]
 
 MAPPED: Final = 1_000
-"""How many items a stage maps over at most."""
+"""Maximum number of items that a stage maps over."""
 
 _OVER: Final = ("completed", "failed", "skipped")
 _FAILED: Final = {"failed", "escalated"}
@@ -141,7 +141,7 @@ Tasks: TypeAlias = Mapping[str, Sequence[StageTask]]
 
 @attrs.frozen(kw_only=True)
 class StageProgress:
-    """How far a stage has come.
+    """The status of a stage.
 
     Attributes:
         name: The stage.
@@ -297,7 +297,7 @@ class NextTask(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What tells it from the other tasks of its run, but for its round."""
+        """The part of its key that is its own in the run, without the round."""
         return self.stage if self.item is None else f"{self.stage}:{self.item}"
 
 

@@ -19,7 +19,7 @@ from swarm.work._task_record import ANYBODY, TaskRecord
 from swarm.work._waiting import News
 
 LEASE: Final = 30.0
-"""How many seconds a stage's claim lasts without renewal."""
+"""Seconds for which a stage's claim lasts without renewal."""
 
 
 class StageRunner(Protocol):
@@ -37,7 +37,7 @@ class StageRunner(Protocol):
 
 
 class _Server:
-    """What serves a stage here: how much is in work, and whether a task waits."""
+    """The server of a stage here: its running tasks, and whether a task waits."""
 
     __slots__ = ("busy", "waits")
 

@@ -54,7 +54,7 @@ _REMEMBERED: Final = 1_000
 """Of how many runs."""
 
 CHUNK: Final = 200
-"""How many tasks one commit begins or removes at most."""
+"""Maximum number of tasks that one commit begins or removes."""
 
 
 class RunView(NamedTuple):

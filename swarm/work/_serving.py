@@ -15,12 +15,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 SERVES: Final = "__swarm_serves__"
 INTERLEAVE: Final = "__swarm_interleave__"
-"""How `swarm.agents` knows a method that may run beside other turns."""
+"""The mark of a method that may run beside other turns; `swarm.agents` reads it."""
 
 
 @attrs.frozen
 class ServeOptions:
-    """How a method of an agent serves tasks.
+    """The options by which a method of an agent serves tasks.
 
     Attributes:
         kind: The kind of tasks, or a pattern of kinds.
@@ -94,7 +94,7 @@ def served(cls: type) -> list[tuple[Callable[..., Any], ServeOptions]]:
 
 
 class Binding:
-    """How the arguments of a method are made of a claim."""
+    """The way in which the arguments of a method are made of a claim."""
 
     __slots__ = ("_hints", "_signature", "_takes_claim")
 

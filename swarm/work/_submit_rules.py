@@ -44,7 +44,7 @@ _GROUPS: Final = {"to": "agent", "capability": "capability", "role": "role"}
 
 
 class Submission(NamedTuple):
-    """What is submitted.
+    """A submission.
 
     Attributes:
         spec: The task.

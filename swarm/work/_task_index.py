@@ -34,7 +34,7 @@ _NEWEST: Final = 512
 """How many final tasks durations and outcomes are of."""
 
 _REASONS: Final = 100
-"""How many different reasons of failures are counted."""
+"""Maximum number of different failure reasons that are counted."""
 
 
 class TaskIndex:

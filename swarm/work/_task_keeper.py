@@ -1,4 +1,4 @@
-"""What is kept true about tasks: metrics, health, the documents of agents, retention.
+"""Background upkeep of tasks: metrics, health, the documents of agents, retention.
 
 One look for all changes of the last second or so, in each process. What it writes, it
 writes only when it differs.
@@ -38,12 +38,12 @@ _TAKES_OVER: Final = 10 * MICRO
 """After how long without a write another process writes a shared document."""
 
 _BATCH: Final = 100
-"""How many tasks one commit removes."""
+"""Maximum number of tasks that one commit removes."""
 
 
 @attrs.frozen(kw_only=True)
 class TaskOptions:
-    """How a swarm keeps its tasks.
+    """Options for keeping tasks in a swarm.
 
     Attributes:
         keep: How many final tasks are kept, the newest.

@@ -28,7 +28,7 @@ VERSION: Final = 1
 """The version of the form of these records."""
 
 KEPT_ENTRIES: Final = 64
-"""How many entries of its history a record keeps; the oldest go first."""
+"""Maximum number of history entries that a record keeps; the oldest go first."""
 
 TASKS: Final = Path.of("global", "tasks")
 KEYS: Final = Path.of("global", "task_keys")
@@ -40,7 +40,7 @@ ANYBODY: Final = ""
 
 
 class TaskStatus(enum.StrEnum):
-    """How far a task has come. A retry waits as `pending`, with a `run_at`."""
+    """The status of a task. A retry waits as `pending`, with a `run_at`."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -96,7 +96,7 @@ class RecordEntry(NamedTuple):
 
 @attrs.define(eq=False, weakref_slot=False)
 class TaskSpec:
-    """What a task is: what its submitter said, once and for all.
+    """The immutable part of a task, as its submitter gave it.
 
     Attributes:
         id: The task's id.
@@ -134,7 +134,7 @@ class TaskSpec:
 
     @property
     def path(self) -> Path:
-        """Where the task's record stands."""
+        """The path of the task's record."""
         if self._path is None:
             self._path = task_path(self.id)
         return self._path
@@ -207,7 +207,7 @@ class ClaimRecord:
 
 
 class Progress(NamedTuple):
-    """How far an attempt has come.
+    """The progress of an attempt.
 
     Attributes:
         percent: From 0 to 100.
@@ -264,7 +264,7 @@ class TaskRecord:
 
     @property
     def weight(self) -> int:
-        """How many bytes it holds beyond those of any record, about."""
+        """Approximate number of bytes beyond those of an empty record."""
         spec = self.spec
         held = len(spec.payload) + len(spec.metadata) + len(self.partial or b"")
         return 512 + held + len(self.result or b"")

@@ -143,7 +143,7 @@ def last_end(record: TaskRecord, now: int, timeout: int | None = None) -> int:
 
 
 class Right(NamedTuple):
-    """What proves that a worker holds the live claim."""
+    """The proof that a worker holds the live claim."""
 
     task_id: str
     claim_id: str
@@ -238,7 +238,7 @@ def decide_give_back(
 
 
 class AttemptFailure(NamedTuple):
-    """What ended an attempt.
+    """The failure that ended an attempt.
 
     Attributes:
         error: In words.

@@ -47,7 +47,7 @@ from swarm.work._task_record import MICRO, TaskStatus
 from swarm.work._task_stats import TaskStats
 
 _SELECTORS: Final = 64
-"""How many patterns of kinds are remembered for claims."""
+"""Maximum number of kind patterns remembered for claims."""
 
 
 class Tasks(Displayable):
@@ -499,4 +499,4 @@ _DEFAULTS: Final = {
     if parameter.kind is inspect.Parameter.KEYWORD_ONLY
 }
 _ONCE_ONLY: Final = frozenset(("key", "once", "delay", "deadline", "parent"))
-"""What a schedule does not have."""
+"""The options of `submit` that a schedule does not have."""
