@@ -87,8 +87,8 @@ others at a time. Beyond either, requests raise `MailboxFull`. The arguments of 
 request, its result and each item of a stream are as large as a document may be
 (`Limits.document_bytes`); beyond that they are `LimitExceeded` at once, so send a large
 value by its path. Of a large exception the first 16,000 characters come back, as
-`RemoteError`. Processes trust each other: whoever reaches the server can act as any
-agent.
+`RemoteError`. Processes trust each other: a client that reaches the server can act as
+any agent.
 """
 
 from swarm.processes._answers import Answers

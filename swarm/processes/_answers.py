@@ -33,7 +33,7 @@ MICRO: Final = 1_000_000
 log: Final = logging.getLogger("swarm.processes")
 
 MOST: Final = 10_000
-"""How many requests of others this process has in hand at most."""
+"""Maximum number of requests of other processes handled at a time."""
 
 
 class Answers:
@@ -309,7 +309,7 @@ def _answered(sender: str, sent: "asyncio.Future[None]") -> None:
 
 
 class Credits:
-    """How many more items a stream may send; its reader gives some for each it took."""
+    """Number of items that a stream may still send; its reader adds to it."""
 
     __slots__ = ("_loop", "_waiting", "left")
 

@@ -13,17 +13,17 @@ import orjson
 from swarm.errors import RemoteError
 
 _TRACE: Final = 4_000
-"""How many characters of the traceback travel, from its end."""
+"""Number of characters of the traceback that are sent, from its end."""
 
 _LARGEST: Final = 16_000
-"""How many characters the text of an exception may have, and bytes its arguments and
-fields together; beyond, it comes back as `RemoteError`."""
+"""Maximum size of an exception: characters of its text, bytes of its arguments and fields
+together. A larger one comes back as `RemoteError`."""
 
 _NOTES: Final = 20
-"""How many notes travel, and as many hundred characters of each."""
+"""Maximum number of notes that are sent, and of hundreds of characters of each."""
 
 _DEPTH: Final = 32
-"""How deep the arguments and fields of an exception may nest, to travel."""
+"""Maximum depth of the arguments and fields of an exception that is sent."""
 
 _PLAIN: Final = (type(None), str, int, float, bool)
 

@@ -33,7 +33,7 @@ from swarm.processes._process_rules import (
 
 MICRO: Final = 1_000_000
 RENEWALS: Final = 3
-"""How often a document is renewed within its time to live."""
+"""Number of renewals of a document within its time to live."""
 
 log: Final = logging.getLogger("swarm.processes")
 

@@ -20,7 +20,7 @@ from swarm.processes._membership import Membership
 
 
 class Network:
-    """What the refs of agents in other processes share.
+    """The state that the refs of agents in other processes share.
 
     Attributes:
         host: The system around them.

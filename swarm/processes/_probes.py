@@ -24,7 +24,7 @@ SOON: Final = 0.5
 """Seconds without an answer after which a request is followed, and again each time."""
 
 _LONGEST: Final = 32
-"""How many requests a cycle has at most."""
+"""Maximum number of requests in a cycle."""
 
 
 class Probes:

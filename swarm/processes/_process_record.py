@@ -26,7 +26,7 @@ def process_of(id: str) -> str:  # noqa: A002
 
 @attrs.frozen
 class ProcessRecord:
-    """What `global.processes.<id>` says. The document ends unless it is renewed.
+    """The record `global.processes.<id>`. The document expires unless it is renewed.
 
     Attributes:
         id: Its id, which no other process of this swarm ever has.

@@ -15,13 +15,13 @@ from swarm.processes._process_record import (
 )
 
 GONE: Final = "process died"
-"""How an agent ended whose process is dead."""
+"""The end of an agent whose process is dead."""
 
 CLOSED: Final = "closed"
-"""How an agent ended whose process has left."""
+"""The end of an agent whose process has left."""
 
 _PAGE: Final = 400
-"""How many agents leave the registry in one commit."""
+"""Maximum number of agents removed from the registry in one commit."""
 
 
 def plan_join(view: View, record: ProcessRecord, ttl: int) -> Plan:

@@ -39,7 +39,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 TOLD: Final = 1_024
-"""How many told requests to one agent may be under way."""
+"""Maximum number of told requests to one agent that are under way."""
 
 
 class RemoteRef(Ref[A_co], Generic[A_co]):
@@ -107,7 +107,7 @@ class RemoteRef(Ref[A_co], Generic[A_co]):
 
     @property
     def status(self) -> Status:
-        """What the agent was doing when its status was last written down."""
+        """The agent's status when it was last committed."""
         record = self._network.record(self.name)
         if record is None or not (self._moves or self._is(record)):
             return Status.OFFLINE
@@ -115,7 +115,7 @@ class RemoteRef(Ref[A_co], Generic[A_co]):
 
     @property
     def load(self) -> int:
-        """How many requests of this process the agent has yet to answer."""
+        """Number of requests of this process that the agent has yet to answer."""
         return self._network.calls.load(self.name, self.process)
 
     @property

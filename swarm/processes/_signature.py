@@ -17,7 +17,7 @@ _BY_PATH: Final = "Write the value to a file or a store, and send its path"
 
 
 class Signature:
-    """What a method takes and returns, as far as its annotations say.
+    """The types of a method's parameters and result, as its annotations give them.
 
     Attributes:
         name: The method in messages: "Researcher.research".
@@ -31,7 +31,7 @@ class Signature:
         """Look at a public async method of an agent's class.
 
         Raises:
-            TypeError: It is none.
+            TypeError: The function is not a public method.
         """
         name = getattr(function, "__name__", "")
         if not inspect.isfunction(function) or not name:

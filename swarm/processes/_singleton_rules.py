@@ -8,7 +8,7 @@ from swarm.ports import Plan, View, Write
 from swarm.processes._process_rules import CLOSED, GONE
 
 _MOVES: Final = frozenset((GONE, CLOSED))
-"""How an agent ends that another process starts again."""
+"""The end of an agent that another process starts again."""
 
 
 def plan_claim(view: View, record: AgentRecord) -> Plan:

@@ -34,7 +34,7 @@ log: Final = logging.getLogger("swarm.processes")
 Standby: TypeAlias = tuple[
     Callable[..., Any], tuple[Any, ...], SpawnOptions, AgentIdentity
 ]
-"""How to start a singleton: factory, arguments, options and spawner."""
+"""The recipe for a singleton: factory, arguments, options and spawner."""
 
 
 class Singletons:

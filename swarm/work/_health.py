@@ -149,7 +149,7 @@ class Facts:
 
     Attributes:
         now: Kernel time.
-        patience: How long a due task may wait for somebody to serve its kind.
+        patience: Seconds that a due task may wait for an agent that serves its kind.
         oldest_due: For each address and kind with due tasks, since when one waits.
         is_served: Whether anybody known takes tasks of an address and kind.
         overdue_leases: How many leases ended long ago, and were not followed up.

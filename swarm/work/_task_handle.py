@@ -32,7 +32,7 @@ from swarm.work._task_record import (
 from swarm.work._task_rules import decide_cancel, decide_reopen, decide_resolve
 
 _BUFFER: Final = 1_024
-"""How many changes a slow watcher may be behind; the oldest are left out then."""
+"""Maximum lag of a slow watcher, in changes; the oldest are left out beyond it."""
 
 
 Action: TypeAlias = Literal["read", "write"]

@@ -31,7 +31,7 @@ _STRICT: Final = 2**64
 """More than any time: a step of priority that no age makes up for."""
 
 _NEWEST: Final = 512
-"""How many final tasks durations and outcomes are of."""
+"""Number of newest final tasks whose durations and outcomes are read."""
 
 _REASONS: Final = 100
 """Maximum number of different failure reasons that are counted."""

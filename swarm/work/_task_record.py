@@ -427,7 +427,7 @@ def stepped(
     reason: str = "",
     claim: ClaimRecord | None = None,
 ) -> TaskRecord:
-    """Return a record after a step; whoever asks may change it until its commit.
+    """Return a record after a step; its caller may change it until the commit.
 
     `evolve`, written out: each transition makes a record.
 

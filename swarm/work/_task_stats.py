@@ -1,7 +1,7 @@
 """Counts and durations of tasks, as `stats` shows them. Pure.
 
 The index counts the tasks by kind and status. Durations and outcomes are those of the
-newest final tasks, and are read from their histories when somebody asks.
+newest final tasks, and are read from their histories on request.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ from swarm.work._task_record import MICRO, PENDING, TaskRecord, TaskStatus
 
 @attrs.frozen(kw_only=True)
 class Duration:
-    """How long the newest final tasks have been in a status.
+    """Durations of the newest final tasks in a status.
 
     Attributes:
         count: How often one has left it.

@@ -1,4 +1,4 @@
-"""What managers wait with: a timer that starts a job, and news of a thing."""
+"""Waits of managers: a timer that starts a job, and news of a thing."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine

@@ -47,9 +47,11 @@ class TestOfOne(JournalContract):
 
 
 def member_of(journal: ReplicatedJournal, name: str) -> Fragile:
-    member = journal._member(name).journal
-    assert isinstance(member, Fragile)
-    return member
+    """Return the store of a member, once it has written all that it was given."""
+    member = journal._member(name)
+    member.submit(lambda: None).result()  # a quorum may be ahead of it
+    assert isinstance(member.journal, Fragile)
+    return member.journal
 
 
 def held(place: Path, name: str) -> list[Entry]:

@@ -44,7 +44,7 @@ _BEHIND: Final = 1_000_000
 their way. What the rule looked at has not changed, so nothing is granted twice."""
 
 _MISSED: Final = 64
-"""How many log entries that this process has not read yet a reply brings at most."""
+"""Maximum number of log entries in a reply that this process has not read yet."""
 
 _PAUSE: Final = 0.002
 """Seconds, at most, before a commit that has to wait for its turn is tried again."""

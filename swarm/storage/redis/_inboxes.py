@@ -17,7 +17,7 @@ from swarm.storage.redis._script import Keys
 from swarm.storage.redis._wire import Wire
 
 CAPACITY: Final = 10_000
-"""How many messages an inbox holds that its process has yet to read."""
+"""Maximum number of unread messages in an inbox."""
 
 _LIFE: Final = 600
 """Seconds after the last message in which an unread inbox is forgotten."""

@@ -108,7 +108,7 @@ class RecordingView:
 
 @attrs.define
 class Proposal:
-    """What a rule decided, and what it looked at.
+    """The decision of a rule, and the documents that it read.
 
     Attributes:
         view: What the rule looked at.

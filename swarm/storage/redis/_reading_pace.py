@@ -1,4 +1,4 @@
-"""How long a process rests between two readings of the log. Pure.
+"""The rest of a process between two readings of the log. Pure.
 
 Many processes on few cores cannot each read each commit on its own. Two kinds of
 readings can wait: of commits that this process has made itself, and of a busy log in
@@ -15,10 +15,10 @@ LISTENING: Final = 64
 """After so many readings with few commits of its own, a process only listens."""
 
 _OWN: Final = 2
-"""How many such readings a commit of its own makes up for."""
+"""Number of such readings that a commit of the process itself makes up for."""
 
 _SLOWLY: Final = 32
-"""How many more of them until a rest is a millisecond longer."""
+"""Number of such readings after which the rest is a millisecond longer."""
 
 _SHORT: Final = 0.002
 """Seconds of a rest, at most, while commits are read in time."""

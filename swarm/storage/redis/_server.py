@@ -1,4 +1,4 @@
-"""What is known of a server: who answers, and what survives its crash. Pure."""
+"""Facts about a server: its identity, and what survives its crash. Pure."""
 
 from collections.abc import Mapping
 from typing import Final

@@ -116,11 +116,11 @@ class Replies(asyncio.Protocol):
         except (hiredis.ProtocolError, IndexError):  # or more replies than commands
             self._transport.abort()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """Say that the connection is lost."""
         if not self._lost.done():
             self._lost.set_result(None)
-        self._before.connection_lost(error)
+        self._before.connection_lost(exc)
 
 
 class Wire:
