@@ -16,8 +16,8 @@ _TRACE: Final = 4_000
 """Number of characters of the traceback that are sent, from its end."""
 
 _LARGEST: Final = 16_000
-"""Maximum size of an exception: characters of its text, bytes of its arguments and fields
-together. A larger one comes back as `RemoteError`."""
+"""Maximum size of an exception: characters of its text, bytes of its arguments and
+fields together. A larger one comes back as `RemoteError`."""
 
 _NOTES: Final = 20
 """Maximum number of notes that are sent, and of hundreds of characters of each."""
