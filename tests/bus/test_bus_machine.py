@@ -415,6 +415,6 @@ class BusMachine(RuleBasedStateMachine):
 
 
 BusMachine.TestCase.settings = settings(
-    max_examples=120, stateful_step_count=30, deadline=None
+    max_examples=60, stateful_step_count=30, deadline=None
 )
 TestBus = BusMachine.TestCase

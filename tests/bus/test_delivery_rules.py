@@ -194,7 +194,7 @@ class DeliveryQueueMachine(RuleBasedStateMachine):
 
 
 DeliveryQueueMachine.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None
+    max_examples=80, stateful_step_count=40, deadline=None
 )
 TestDeliveryQueue = DeliveryQueueMachine.TestCase
 

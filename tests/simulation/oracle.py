@@ -15,7 +15,7 @@ BUDGET = 500
 """Within how many schedules a planted bug has to be found."""
 
 
-def holds(program: Program, *, schedules: int = 80, **options: Any) -> Report:
+def holds(program: Program, *, schedules: int = 60, **options: Any) -> Report:
     """Assert that no schedule breaks the program."""
     report = explore(program, schedules=schedules, **options)
     report.check()

@@ -72,7 +72,7 @@ async def locked(sim: Sim, cancel: bool = True) -> None:
 
 def test_a_lock_lets_one_in_at_a_time_and_leaves_no_waiter():
     """L1, L4, G6, G13: with growing tokens, whoever is cancelled whenever."""
-    holds(locked, schedules=120)
+    holds(locked, schedules=80)
 
 
 def test_a_lock_leaves_no_waiter_wherever_its_users_are_cancelled():
@@ -139,7 +139,7 @@ FAULTS = Faults(crash=True, freeze=True, expire="x", most=3)
 
 def test_no_holder_writes_after_its_lease_has_gone():
     """S16, L19: fencing, whatever happens to the holders."""
-    holds(fenced, schedules=150, faults=FAULTS)
+    holds(fenced, schedules=100, faults=FAULTS)
 
 
 def test_a_guard_that_is_not_checked_is_found(monkeypatch):
@@ -185,7 +185,7 @@ async def entered(sim: Sim) -> None:
 
 def test_no_body_begins_under_a_lease_that_has_gone():
     """L: lost between the grant and the first step of the body, it does not run."""
-    holds(entered, schedules=120, faults=Faults(expire="x", most=3))
+    holds(entered, schedules=80, faults=Faults(expire="x", most=3))
 
 
 async def limited(sim: Sim) -> None:
@@ -219,7 +219,7 @@ async def limited(sim: Sim) -> None:
 
 def test_a_semaphore_gives_no_more_than_it_has_and_gets_all_back():
     """M2: conservation of permits, with a cancelled user."""
-    holds(limited, schedules=120)
+    holds(limited, schedules=80)
 
 
 def test_a_semaphore_that_loses_a_permit_is_found(monkeypatch):
@@ -257,4 +257,4 @@ async def mustered(sim: Sim) -> None:
 
 def test_a_barrier_numbers_its_parties_and_its_generations():
     """B: no index twice, also after one that was cancelled (gh-155233)."""
-    holds(mustered, schedules=120)
+    holds(mustered, schedules=80)

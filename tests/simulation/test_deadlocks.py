@@ -68,17 +68,17 @@ async def no_circle(sim: Sim) -> None:
 
 def test_a_circle_of_asks_is_reported_at_once():
     """Q6: at the ask that closes it, at the time it does."""
-    holds(circle, schedules=100)
+    holds(circle, schedules=70)
 
 
 def test_crossing_asks_are_reported_when_they_meet():
     """Q6: one of them gets DeadlockError, the other its answer."""
-    holds(crossing, schedules=100)
+    holds(crossing, schedules=70)
 
 
 def test_asks_without_a_circle_are_never_called_a_deadlock():
     """Q6: no false alarms, with cancellations too."""
-    holds(no_circle, schedules=120)
+    holds(no_circle, schedules=80)
 
 
 def test_a_deadlock_that_is_not_seen_is_found(monkeypatch):

@@ -192,8 +192,8 @@ async def program(sim: Sim) -> None:
 
 
 def test_every_end_comes_whatever_agents_do_with_cancellations():
-    """Points 2 and 4 of the repair: 300 random programs."""
-    report = explore(program, schedules=300, max_time=200_000)
+    """Points 2 and 4 of the repair, in random programs."""
+    report = explore(program, schedules=120, max_time=200_000)
     report.check()
 
 

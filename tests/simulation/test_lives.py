@@ -61,12 +61,12 @@ async def supervised(sim: Sim) -> None:
 
 def test_a_team_that_fails_is_restarted_and_every_ask_is_decided():
     """Q1, Q2: one_for_all, with a failing tell."""
-    holds(supervised, schedules=120)
+    holds(supervised, schedules=80)
 
 
 def test_a_team_that_crashes_anywhere_is_restarted_and_every_ask_is_decided():
     """Q1, Q2: the same with crashes at every loop turn of every turn."""
-    holds(supervised, schedules=150, faults=Faults(crash=True, most=3))
+    holds(supervised, schedules=100, faults=Faults(crash=True, most=3))
 
 
 @slow
@@ -114,7 +114,7 @@ async def redelivered(sim: Sim) -> None:
 
 def test_what_is_in_hand_at_a_crash_is_delivered_again():
     """Q: in order, and what was completed is not done twice."""
-    holds(redelivered, schedules=120, faults=Faults(crash=True, most=3))
+    holds(redelivered, schedules=80, faults=Faults(crash=True, most=3))
 
 
 def test_a_message_lost_at_a_crash_is_found(monkeypatch):
@@ -170,7 +170,7 @@ async def _kill(ref: Ref[Clerk]) -> None:
 
 def test_spawn_stop_kill_ask_and_close_may_race():
     """G12, Q1, Q11: each has one outcome, and nothing is left."""
-    holds(races, schedules=150)
+    holds(races, schedules=100)
 
 
 def test_spawn_stop_kill_and_ask_may_be_cancelled_anywhere():
@@ -214,7 +214,7 @@ async def aborted(sim: Sim) -> None:
 
 def test_a_body_that_raises_leaves_nothing():
     """G12: agents are cancelled, askers are told, every task has ended."""
-    holds(aborted, schedules=120)
+    holds(aborted, schedules=80)
 
 
 def test_a_close_that_leaves_a_task_is_found(monkeypatch):
@@ -266,7 +266,7 @@ async def registered(sim: Sim) -> None:
 
 def test_the_registry_in_the_tree_follows_every_life():
     """Q11: there when spawn returns, gone when stop returns."""
-    holds(registered, schedules=80)
+    holds(registered, schedules=60)
 
 
 def test_a_departure_that_is_not_committed_is_found(monkeypatch):
@@ -341,9 +341,9 @@ async def ghosts(sim: Sim) -> None:
 
 def test_no_document_outlives_its_agent():
     """Q11: a late commit does not bring back what is gone."""
-    holds(ghosts, schedules=150)
+    holds(ghosts, schedules=100)
 
 
 def test_every_departure_is_committed_whatever_is_cancelled():
     """G15: stop cancelled, kill not awaited, close: each deletes one document."""
-    holds(departs, schedules=100)
+    holds(departs, schedules=70)

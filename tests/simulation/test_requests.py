@@ -79,7 +79,7 @@ async def asked(sim: Sim, cancel: bool = True) -> None:
 
 def test_every_ask_has_exactly_one_outcome():
     """Q1, Q4, Q6: the others are answered, turns do not overlap, nothing is left."""
-    holds(asked, schedules=120)
+    holds(asked, schedules=80)
 
 
 def test_every_ask_has_exactly_one_outcome_wherever_it_is_cancelled():
@@ -117,7 +117,7 @@ async def crashing(sim: Sim) -> None:
 def test_every_ask_has_exactly_one_outcome_when_agents_crash_freeze_and_are_slow():
     """Q1, Q2: answered, or told at once or in time that it will not be."""
     faults = Faults(crash=True, freeze=True, slow=True, most=3)
-    holds(crashing, schedules=150, faults=faults)
+    holds(crashing, schedules=100, faults=faults)
 
 
 @slow
@@ -218,7 +218,7 @@ async def told(sim: Sim, cancel: bool = True) -> None:
 
 def test_what_is_told_is_handled_once_and_what_is_not_is_not():
     """T1, T3, G7: through a mailbox that is always full, with cancelled senders."""
-    holds(told, schedules=120)
+    holds(told, schedules=80)
 
 
 def test_what_is_told_is_handled_once_wherever_the_sender_is_cancelled():
@@ -323,7 +323,7 @@ ALL_MESSAGES = Faults(drop=True, duplicate=True, delay=True, reorder=True, most=
 
 def test_a_sender_that_repeats_reaches_a_receiver_that_knows_repeats():
     """E: lost, doubled, late and overtaken messages; the protocol bears them all."""
-    holds(at_least_once, schedules=120, faults=ALL_MESSAGES)
+    holds(at_least_once, schedules=80, faults=ALL_MESSAGES)
 
 
 @pytest.mark.parametrize("kind", ["drop", "duplicate", "delay", "reorder"])
@@ -386,7 +386,7 @@ async def streamed(sim: Sim, leave: bool = True) -> None:
 
 def test_a_stream_is_in_order_and_loses_nothing():
     """T1, T2, T4, T5, T9: with cancelled reads and readers that leave."""
-    holds(streamed, schedules=100)
+    holds(streamed, schedules=70)
 
 
 def test_a_stream_leaves_nothing_wherever_its_reader_is_cancelled():

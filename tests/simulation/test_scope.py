@@ -71,7 +71,7 @@ async def parcels(sim: Sim) -> None:
 )
 def test_a_name_goes_on_from_life_to_life(faults: Faults | None) -> None:
     """E3, E5: a living agent handles each event, and nothing is left."""
-    holds(parcels, schedules=80, faults=faults)
+    holds(parcels, schedules=60, faults=faults)
 
 
 def test_what_outlives_its_agent_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,12 +65,12 @@ async def store(sim: Sim, count: int = 3) -> None:
 
 def test_single_keys_are_linearizable():
     """S1, S2: get, set, compare_and_set and delete of several agents."""
-    holds(store, schedules=120)
+    holds(store, schedules=80)
 
 
 def test_single_keys_are_linearizable_while_agents_crash_and_freeze():
     """S1: an operation whose agent dies in it happened once, or not at all."""
-    holds(store, schedules=100, faults=Faults(crash=True, freeze=True, most=3))
+    holds(store, schedules=70, faults=Faults(crash=True, freeze=True, most=3))
 
 
 @slow

@@ -70,7 +70,7 @@ async def mixed(sim: Sim) -> None:
 
 def test_transactions_are_strictly_serializable():
     """S5: any mix of reads and writes fits one order that respects real time."""
-    holds(mixed, schedules=120)
+    holds(mixed, schedules=80)
 
 
 @slow

@@ -78,7 +78,7 @@ WRONG = (AssertionError, StuckError, ExceptionGroup)
 
 def test_a_watch_is_the_log_without_gap_or_duplicate():
     """S11: ordered, unique, reliable, atomic, resumable; T4: cancel loses nothing."""
-    holds(watched, schedules=100)
+    holds(watched, schedules=70)
 
 
 def test_a_reader_that_skips_is_found(monkeypatch):

@@ -17,7 +17,7 @@ from swarm.testing import (
 )
 
 QUICK = settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     database=None,
     derandomize=True,

@@ -13,7 +13,7 @@ from tests.testing.planted import PROGRAMS
 from tests.testing.planted.locks import CarefulLock, HastyLock
 
 each = pytest.mark.parametrize("planted", PROGRAMS, ids=lambda p: p.name)
-QUICK = settings(max_examples=60, deadline=None, database=None, derandomize=True)
+QUICK = settings(max_examples=40, deadline=None, database=None, derandomize=True)
 LONG = settings(
     QUICK,
     max_examples=1000,
@@ -124,7 +124,7 @@ def machine_for(lock_type):
 
 MACHINE = settings(
     QUICK,
-    max_examples=100,
+    max_examples=60,
     stateful_step_count=20,
     report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),

@@ -99,4 +99,4 @@ async def apart(sim: Sim) -> None:
 
 def test_two_distant_processes_lose_no_task_and_share_none():
     """J1 to J5 after every commit, with cancelled workers and zombies."""
-    holds(apart, schedules=80, max_time=5000)
+    holds(apart, schedules=60, max_time=5000)
