@@ -5,7 +5,7 @@
 
 import sys
 import types
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
@@ -115,11 +115,8 @@ class Enterable(AsyncUse, Displayable):
     # Not slots: each call of `swarm.lock` makes one, and the class has the defaults.
     _manager: LeaseManager
     _usual: Any = None  # an `AcquireSpec`, once it is known
+    usual: Callable[[], AcquireSpec]  # what makes it, for a handle
     _entered: Entered[Lease] | None = None
-
-    def usual(self) -> AcquireSpec:
-        """Return what `async with` takes, if `_usual` is not known yet."""
-        raise NotImplementedError
 
     async def __aenter__(self) -> Lease:
         manager, spec = self._manager, self._usual
