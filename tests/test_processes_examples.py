@@ -55,6 +55,8 @@ def test_four_processes_audit_a_folder_while_another_one_watches(server, tmp_pat
         (folder / f"m{n}.py").write_text(CODE.replace("{n}", str(n)))
     report = tmp_path / "report.md"
     watching = start("examples.code_audit.processes", server.url)
+    assert watching.stdout is not None
+    assert watching.stdout.readline() == "watching the audit\n"
     audit = start(
         *("swarm", "run", "examples.code_audit.processes", "--storage", server.url),
         *("--processes", "4", "--name", "audit"),

@@ -48,6 +48,7 @@ async def watch(url: str) -> None:
     async with Swarm("audit", url) as swarm:
         done = asyncio.ensure_future(swarm.state.wait_until(DONE, bool))
         async with swarm.events.subscribe(Considered) as events:
+            show("watching the audit")
             telling = asyncio.ensure_future(tell(events))
             await done
             telling.cancel()
