@@ -92,7 +92,9 @@ class Route:
             at = self._others.index(recipient)
             del self._others[at]
             self.offers = (*self.offers[:at], *self.offers[at + 1 :])
-            self.blocking = tuple(each for each in self.blocking if each != recipient)
+            if recipient._blocks:
+                at = self.blocking.index(recipient)
+                self.blocking = (*self.blocking[:at], *self.blocking[at + 1 :])
         else:
             self.listening -= 1
             if self.count == self.done:
