@@ -332,13 +332,16 @@ class Tasks(Displayable):
                 capability, role, escalate_to, schema_version, metadata.
 
         Raises:
-            ValueError: There is not one of `cron` and `every`, or it means nothing.
+            ValueError: There is not one of `cron` and `every`, or it means nothing,
+                or there is a `zone` without `cron`.
             Exception: What `submit` raises.
         """
         if (cron is None) == (every is None):
             raise ValueError("a schedule has one of `cron` and `every`")
         if every is not None:
             check_seconds("every", every)
+            if zone != "UTC":
+                raise ValueError(f"zone={zone!r} goes with `cron`, not with `every`")
         else:
             check_cron(cron, zone)
         check_text("name", name)

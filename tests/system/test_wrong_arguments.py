@@ -82,3 +82,9 @@ def test_a_wrong_argument_of_a_class_is_named(make, error, says):
 def test_a_swarm_has_a_name():
     with pytest.raises(ValueError, match="the name of a swarm is empty"):
         Swarm("")
+
+
+async def test_a_zone_without_a_cron_expression_is_refused():
+    async with Swarm() as swarm:
+        with pytest.raises(ValueError, match="goes with `cron`"):
+            await swarm.tasks.schedule("s", "a.kind", every=5, zone="Mars")
