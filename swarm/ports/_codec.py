@@ -1,9 +1,10 @@
 """The codec: values to bytes and back, with everything refused that is not JSON."""
 
 import enum
+import gc
 import math
+import sys
 from collections.abc import Callable, Iterable
-from gc import get_referents
 from typing import Any, Final
 
 import attrs
@@ -94,9 +95,9 @@ class Codec:
             InvalidValue: The value is not JSON; says what and where.
             LimitExceeded: The value is too large or too deep; names the limit.
         """
-        inside = get_referents(value)
+        inside = _inside(value)
         if inside:
-            inside = get_referents(*inside)
+            inside = _inside(*inside)
             if inside or self._depth == 1:  # it is not flat
                 self._bound_depth(value, inside)
         try:
@@ -129,7 +130,7 @@ class Codec:
                     return
                 if len(level) > self._bytes:  # each takes a byte or more
                     raise self._endless(value, self._too_large(len(level)))
-            level = get_referents(*level)
+            level = _inside(*level)
             depth += 1
 
     def _check_depth(self, value: JSON) -> None:
@@ -185,6 +186,27 @@ _PLAIN: Final = frozenset((str, int, float, bool, type(None), list, tuple, dict)
 _CYCLE: Final = "the value contains itself"
 
 
+def _look_inside(*objects: object) -> list[Any]:
+    """Return what lies in dicts, lists, tuples and enum members, one step inside."""
+    found: list[Any] = []
+    for each in objects:
+        if isinstance(each, dict):
+            found += each
+            found += each.values()
+        elif isinstance(each, (list, tuple)):
+            found += each
+        elif isinstance(each, enum.Enum):
+            found.append(each.value)
+    return found
+
+
+# Before Python 3.12.6 the collector's view of the module `_asyncio` corrupts memory
+# (CPython issue 122695), and a value that is not JSON can lead there.
+_inside: Final[Callable[..., list[Any]]] = (
+    _look_inside if (3, 12) <= sys.version_info < (3, 12, 6) else gc.get_referents
+)
+
+
 def _refuse(value: object) -> None:
     raise TypeError(type(value).__name__)
 
@@ -206,7 +228,7 @@ def _is_finite(value: object) -> bool:
         for item in level:
             if item.__class__ is float and item - item != 0.0:
                 return _is_finite_walk(value)  # it may be a class attribute
-        level = get_referents(*level)
+        level = _inside(*level)
         if not level:
             return True
         if len(level) > _WIDE and not _PLAIN.issuperset(map(type, level)):

@@ -1,3 +1,4 @@
+import asyncio
 import collections
 import dataclasses
 import datetime
@@ -5,6 +6,7 @@ import decimal
 import enum
 import gc
 import math
+import sys
 import tracemalloc
 import uuid
 
@@ -17,9 +19,25 @@ from hypothesis import strategies as st
 from swarm.errors import InvalidValue, LimitExceeded
 from swarm.model import ABSENT, DELETE
 from swarm.ports import Codec, Limits
+from swarm.ports import _codec as codec_module
 from tests.support.strategies import values
 
 LIMITS = Limits()
+IS_OLD_312 = (3, 12) <= sys.version_info < (3, 12, 6)
+
+
+@pytest.fixture(
+    autouse=True,
+    scope="module",
+    params=[gc.get_referents, codec_module._look_inside],
+    ids=["collector", "own walk"],
+)
+def inside(request):
+    """Run each test with both ways to look inside: the second is for old 3.12."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param is codec_module._look_inside or not IS_OLD_312:
+            patch.setattr(codec_module, "_inside", request.param)
+        yield
 
 
 @dataclasses.dataclass
@@ -330,13 +348,28 @@ def test_refusing_an_object_does_not_walk_all_that_it_refers_to(monkeypatch):
             self.nodes = [Node() for _ in range(1_000)]
 
     walked = []
+    inside = codec_module._inside
 
     def counted(*objects):
-        found = gc.get_referents(*objects)
+        found = inside(*objects)
         walked.append(len(found))
         return found
 
-    monkeypatch.setattr("swarm.ports._codec.get_referents", counted)
+    monkeypatch.setattr(codec_module, "_inside", counted)
     with pytest.raises(InvalidValue, match="Root is not a JSON type"):
         Codec(Limits()).encode([Root()])
     assert sum(walked) < 10_000
+
+
+def test_a_value_that_leads_to_the_asyncio_module_is_refused_and_harms_nothing():
+    """CPython issue 122695: looking into `_asyncio` corrupted memory before 3.12.6."""
+
+    async def main():
+        for _ in range(10):
+            finished = iter(asyncio.get_running_loop().create_future())
+            del finished  # now on a list that the module's traversal visited
+            with pytest.raises(InvalidValue, match="not a JSON type"):
+                Codec(LIMITS).encode({"task": asyncio.current_task()})
+            gc.collect()
+
+    asyncio.run(main())
