@@ -87,8 +87,9 @@ asyncio.run(main())
 - `name=` keeps the position at `subscriptions.<name>`: the next subscription of the
   name goes on there. It is written down 50 ms after an event is handled, or after 64
   events; a crash repeats those in between (`exactly-once` writes it with the
-  effects). The log keeps what a name has yet to handle, up to `Limits.held_commits`
-  and `held_bytes`; `events.forget(name)` lets go of it.
+  effects). The log keeps what a name has yet to handle, also across restarts and in
+  every process on a server, up to `Limits.held_commits` and `held_bytes`; beyond that
+  the name raises `Compacted`. `events.forget(name)` lets go of it.
 - `group=` shares the events among several handlers: each goes to exactly one.
 - `batch=Batch(50, 0.1)` hands over lists.
 
@@ -135,6 +136,7 @@ from swarm.bus._events import Events, keep_active_agents, record_completed_tasks
 from swarm.bus._failures import DeadLetters
 from swarm.bus._functions import PostingRecipient
 from swarm.bus._history import Page, events_of
+from swarm.bus._holds import needed_after
 from swarm.bus._patterns import EventPattern, Selector, marked, may_see, on, select
 from swarm.bus._publisher import Publisher
 from swarm.bus._records import (
@@ -179,6 +181,7 @@ __all__ = [
     "keep_active_agents",
     "marked",
     "may_see",
+    "needed_after",
     "on",
     "record_completed_tasks",
     "select",

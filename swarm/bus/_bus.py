@@ -20,7 +20,7 @@ from swarm.bus._dead_letters import DeadLetter
 from swarm.bus._delivery_rules import QueuedEvent
 from swarm.bus._failures import FailureSink
 from swarm.bus._history import EventHistory, events_of, is_own_record
-from swarm.bus._offsets import OffsetHolds
+from swarm.bus._holds import OffsetHolds
 from swarm.bus._patterns import ABOUT, Selector, may_see
 from swarm.bus._records import (
     BusOptions,

@@ -1,8 +1,7 @@
-"""Offsets of named subscriptions, and what the log keeps for them. Pure rules.
+"""Offsets of named subscriptions. Pure rules, and the writer.
 
 The offset is a document at `subscriptions.<name>`. `OffsetProgress` knows the open
-events, `OffsetCommitter` writes the document down, and an `OffsetHold` keeps the part
-of the log that the subscription still needs, also while no subscription is active (H7).
+events, and `OffsetCommitter` writes the document down.
 """
 
 import copy
@@ -14,16 +13,14 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 import attrs
 
 from swarm.bus._delivery_rules import QueuedEvent
-from swarm.bus._records import has_doubled
 from swarm.errors import (
     ConflictError,
     InvalidPath,
-    Lost,
     SchemaVersionError,
     StateCorruption,
 )
-from swarm.model import AgentIdentity, Commit, Document, Event, Path
-from swarm.ports import Condition, Expect, Kernel, Tail, Write, one_loop_turn
+from swarm.model import AgentIdentity, Document, Path
+from swarm.ports import Condition, Expect, Kernel, Write, one_loop_turn
 
 R = TypeVar("R")
 
@@ -96,11 +93,13 @@ class Position:
         after: The place up to which every event was handled or given up.
         done: Spans after it of which every event was handled or given up.
         owner: The type of the agents that own it; "": the program.
+        is_held: Whether the log keeps what comes after it (H7).
     """
 
     after: Place
     done: tuple[Span, ...] = ()
     owner: str = ""
+    is_held: bool = True
 
     @property
     def needs(self) -> int:
@@ -116,6 +115,7 @@ class Position:
             "index": self.after[1],
             "done": [[list(place) for place in span] for span in self.done],
             "owner": self.owner,
+            "held": self.is_held,
         }
 
     @classmethod
@@ -133,7 +133,7 @@ class Position:
         spans = [[(int(seq), int(index)) for seq, index in s] for s in told["done"]]
         done = tuple((first, last) for first, last in spans)
         after = (int(told["seq"]), int(told["index"]))
-        return cls(after, done, str(told["owner"]))
+        return cls(after, done, str(told["owner"]), told.get("held") is not False)
 
     @classmethod
     def owner_of(cls, document: Document) -> str | None:
@@ -155,15 +155,17 @@ class OffsetProgress:
         done: The spans after it of which every event is done, in order.
         left: The places that are open, in order.
         owner: The owner of the position.
+        is_held: Whether the log keeps what comes after it.
     """
 
-    __slots__ = ("_taken", "after", "done", "left", "owner")
+    __slots__ = ("_taken", "after", "done", "is_held", "left", "owner")
 
     def __init__(self, start: Position) -> None:
         self.after: Place = start.after
         self.done: list[Span] = list(start.done)
         self.left: list[Place] = []
         self.owner: str = start.owner
+        self.is_held: bool = start.is_held
         self._taken: Place = start.after
 
     def take(self, place: Place) -> None:
@@ -212,14 +214,15 @@ class OffsetProgress:
         if not self.done and self.left[:number] == finished:  # all events in order
             last = max(self.after, finished[-1]) if finished else self.after
             is_all = number == len(self.left)
-            return Position(max(last, seen) if is_all else last, (), self.owner)
+            after = max(last, seen) if is_all else last
+            return Position(after, (), self.owner, self.is_held)
         then = copy.copy(self)
         then.done, then.left = self.done.copy(), self.left.copy()
         for place in finished:
             then.finish(place)
         after = then.after if then.left else max(then.after, seen)
         beyond = tuple(span for span in then.done if span[1] > after)
-        return Position(after, beyond, self.owner)
+        return Position(after, beyond, self.owner, self.is_held)
 
     def reach(self, position: Position) -> None:
         """Take over a position that was committed."""
@@ -261,14 +264,12 @@ class OffsetCommitter:
         progress: OffsetProgress,
         *,
         seen: Callable[[], Place],
-        moved: Callable[[Position], None],
         lost_name: Callable[[], None],
     ) -> None:
         """Go on from `progress`, which is `version` of the document at `path`.
 
-        `seen` returns the place up to which events were taken in. `moved` is called
-        with each position that was committed, `lost_name` when another subscription
-        has taken the name.
+        `seen` returns the place up to which events were taken in. `lost_name` is
+        called when another subscription has taken the name.
         """
         self._kernel = kernel
         self._identity = identity
@@ -276,7 +277,6 @@ class OffsetCommitter:
         self._version = version
         self._progress = progress
         self._seen = seen
-        self._moved = moved
         self._lost_name = lost_name
         self._answered: dict[Path, None] = {}
         self._under_way = 0
@@ -327,7 +327,6 @@ class OffsetCommitter:
         for path in commit.letters:
             self._answered.pop(path, None)
         self._progress.reach(self._position(()))
-        self._moved(commit.position)
 
     def needs(self) -> int:
         """Return the revision up to which no commit is needed once this is written."""
@@ -392,103 +391,3 @@ class OffsetCommitter:
     def _position(self, items: Iterable[QueuedEvent]) -> Position:
         finished = [item.event.place for item in items if item.letter is None]
         return self._progress.position(finished, self._seen())
-
-
-# --- what the log keeps ---------------------------------------------------------------
-
-Complain: TypeAlias = Callable[[str, Event[Any] | None, BaseException, str], object]
-
-
-class OffsetHold:
-    """The part of the log that one named subscription needs.
-
-    Fulfils `ports.RetentionHold`. It outlasts the subscription, for the next one of
-    its name.
-
-    Attributes:
-        name: The name.
-        holder: The id of the subscription it was made for, active or not.
-        after: The revision up to which nothing is needed any more.
-        save: Writes the position down, if the subscription is active.
-        missed: Counts how many of some commits an active subscription misses.
-    """
-
-    __slots__ = ("_complain", "_lost", "after", "holder", "missed", "name", "save")
-
-    def __init__(
-        self, name: str, holder: str, position: Position, complain: Complain
-    ) -> None:
-        self.name: str = name
-        self.holder: str = holder
-        self.after: int = position.needs
-        self.save: Callable[[], object] | None = None
-        self.missed: Callable[[Sequence[Commit]], int] | None = None
-        self._lost = 0
-        self._complain = complain
-
-    def move(self, position: Position) -> None:
-        """Need the events after `position`, which was committed."""
-        self.after = position.needs
-
-    def on_pressure(self) -> None:
-        """Write the position down if that frees a part of the log."""
-        if self.save is not None:
-            self.save()
-
-    def on_truncate(self, commits: Sequence[Commit]) -> None:
-        """Do without these commits."""
-        before, self.after = self.after, commits[-1].revision
-        lost = len(commits) if self.missed is None else self.missed(commits)
-        self._lost += lost
-        if has_doubled(self._lost - lost, self._lost):
-            error = Lost(self._lost, before, self.after + 1)
-            self._complain(self.name, None, error, "events-lost")
-
-
-class OffsetHolds:
-    """The retention holds of one swarm, by the names of the subscriptions."""
-
-    def __init__(self, tail: Tail, complain: Complain) -> None:
-        self._tail = tail
-        self._complain = complain
-        self._holds: dict[str, OffsetHold] = {}
-
-    def __len__(self) -> int:
-        return len(self._holds)
-
-    def hold(self, name: str, holder: str, position: Position) -> OffsetHold:
-        """Keep the log after `position`, or raise `Compacted`; then `set`, `let_go`."""
-        hold = OffsetHold(name, holder, position, self._complain)
-        self._tail.hold(hold)
-        return hold
-
-    def set(self, hold: OffsetHold) -> None:
-        """Let a hold replace the one of its name."""
-        self.release(hold.name)
-        self._holds[hold.name] = hold
-
-    def let_go(self, hold: OffsetHold) -> None:
-        """Release a hold that is not set."""
-        self._tail.release(hold)
-
-    def leave(self, name: str, holder: str) -> None:
-        """Note that a subscription has ended; what it needs stays needed."""
-        hold = self._holds.get(name)
-        if hold is not None and hold.holder == holder:
-            hold.save = hold.missed = None
-
-    def release(self, name: str, holder: str | None = None) -> None:
-        """Keep nothing for a name any more; or only if `holder` has its hold."""
-        hold = self._holds.get(name)
-        if hold is not None and holder in (None, hold.holder):
-            del self._holds[name]
-            self._tail.release(hold)
-
-    def describe(self) -> list[str]:
-        """Return, for `explain`, which holds have no active subscription."""
-        return [
-            f"subscription '{hold.name}' is not active: the log is kept for it after "
-            f"revision {hold.after} (events.forget lets go)"
-            for hold in self._holds.values()
-            if hold.save is None
-        ]

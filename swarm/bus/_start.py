@@ -189,12 +189,13 @@ class HandlerStart:
             owner = Position.owner_of(document)
             check_right(bus.host, self._identity, path, "write", owner)
         letters = await self._requeued(subscription)
+        is_held = self._options.delivery != "at-most-once"
         if document is not None and since is None:
-            position = Position.of(document)
+            position = attrs.evolve(Position.of(document), is_held=is_held)
         else:
-            here = (bus.host.tail.revision, -1)
-            position = Position(here if since is None else since, (), owner or "")
-        hold = bus.holds.hold(name, subscription.id, position)  # all of it is there
+            here = (bus.host.tail.revision, -1) if since is None else since
+            position = Position(here, (), owner or "", is_held)
+        hold = bus.holds.reserve(name, position)  # all of it is there
         subscription.begin_after(position.after)
         subscription.offsets = offsets = OffsetCommitter(
             bus.host.kernel,
@@ -203,23 +204,16 @@ class HandlerStart:
             version_of(document),
             OffsetProgress(position),
             seen=subscription.seen,
-            moved=hold.move,
             lost_name=lambda: lose_name(subscription),
         )
         try:
-            is_ours = await offsets.begin()
-        except BaseException:
-            bus.holds.let_go(hold)  # what was kept before stays kept
-            raise
-        if not is_ours:
-            bus.holds.let_go(hold)
-            return None
-        if self._options.delivery == "at-most-once":
-            bus.holds.let_go(hold)
-            bus.holds.release(name)
-        else:
-            hold.save, hold.missed = subscription.save_position, subscription.missed
-            bus.holds.set(hold)
+            if not await offsets.begin():
+                return None
+        finally:
+            bus.holds.let_go(hold)  # the position that stands keeps what it needs
+        bus.holds.join(
+            name, subscription.id, subscription.save_position, subscription.missed
+        )
         return position.after, letters
 
     async def _requeued(self, subscription: HandlerSubscription) -> list[DeadLetter]:
@@ -329,7 +323,6 @@ def lose_name(subscription: HandlerSubscription) -> None:
     if subscription.status != "cancelled":
         bus.failures.complain(name, None, StaleAck(), "subscription-taken-over")
         subscription.cancel()
-    bus.holds.release(name, subscription.id)
 
 
 async def forget(bus: Bus, name: str, identity: AgentIdentity) -> bool:
@@ -350,7 +343,6 @@ async def forget(bus: Bus, name: str, identity: AgentIdentity) -> bool:
             await kernel.commit(identity, [Write(path)], conditions=conditions)
         except ConflictError:
             continue  # its position was written meanwhile
-        bus.holds.release(name)
         return True
 
 

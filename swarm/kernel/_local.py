@@ -16,7 +16,7 @@ from swarm.kernel._expiries import Expiries
 from swarm.kernel._follow import Followers, LogReader
 from swarm.kernel._listeners import Listener, Listeners
 from swarm.kernel._log import ENTRY_BYTES, Entry, Log, held_by
-from swarm.kernel._restore import replay, restore, retained
+from swarm.kernel._restore import OpeningHold, replay, restore, retained
 from swarm.kernel._tree import Versions, make
 from swarm.kernel._views import LiveView, PastView
 from swarm.model import (
@@ -93,6 +93,7 @@ class LocalTree:
         self._followers = Followers(self._log)
         self._watchers = self._followers.watchers
         self._listeners = Listeners()
+        self._opened = OpeningHold(revision)
 
     # --- reading and committing -----------------------------------------------
 
@@ -321,12 +322,16 @@ class LocalTree:
 
     def hold(self, hold: RetentionHold) -> None:
         """Keep what `hold` needs, as far as the hard limits allow."""
-        self._enter()
+        self.check_use()
         self._log.hold(hold)
 
     def release(self, hold: RetentionHold) -> None:
         """Keep nothing for `hold` any more."""
         self._log.release(hold)
+
+    def release_opened(self) -> None:
+        """Keep no more than the holds need of what opening has found."""
+        self._log.release(self._opened)
 
     def listen(
         self,
@@ -355,6 +360,7 @@ class LocalTree:
         commits: Iterable[Commit],
         *,
         compacted: int,
+        needed: int | None = None,
     ) -> None:
         """Fill a new tree with a snapshot; `replay_now` adds what came after it.
 
@@ -363,8 +369,13 @@ class LocalTree:
             older: The versions before the oldest change in `commits`.
             commits: The retained part of the log.
             compacted: The newest revision before that part.
+            needed: Keep the log after this revision until `release_opened`, also
+                beyond its usual bounds; None: keep no more than these.
         """
         self._log = self._followers.log = Log(self.limits, compacted)
+        if needed is not None:
+            self._opened.after = max(needed, compacted)
+            self._log.hold(self._opened)
         commits = list(commits)
         self._note_ends(restore(self._versions, documents, older, commits))
         for commit in commits:

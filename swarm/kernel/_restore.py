@@ -1,6 +1,6 @@
 """Making a tree and its log again from what a store held. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from swarm.kernel._log import Entry, Log
 from swarm.kernel._tree import Versions
@@ -19,6 +19,26 @@ def retained(
         if document.previous is not None and document.previous.version <= compacted
     ]
     return list(versions.tree.by_text.values()), older, entries
+
+
+class OpeningHold:
+    """The part of the log that is kept from opening a store until its readers hold it.
+
+    Fulfils `ports.RetentionHold`.
+
+    Attributes:
+        after: The revision up to which nothing is needed.
+    """
+
+    def __init__(self, after: int) -> None:
+        self.after: int = after
+
+    def on_pressure(self) -> None:
+        """Need no less."""
+
+    def on_truncate(self, commits: Sequence[Commit]) -> None:
+        """Do without these commits."""
+        self.after = commits[-1].revision
 
 
 def restore(

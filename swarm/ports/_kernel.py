@@ -191,6 +191,13 @@ class Tail(Protocol):
         """Keep nothing for `hold` any more; harmless when it holds nothing."""
         ...
 
+    def release_opened(self) -> None:
+        """Keep no more than the holds need of what opening has found.
+
+        Opening cannot know the holds, so it keeps what they may need until then.
+        """
+        ...
+
     def listen(
         self,
         callback: Callable[[Commit], None],

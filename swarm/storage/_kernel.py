@@ -11,12 +11,15 @@ wall clock's microseconds, or well beyond the newest revision found, if that is 
 
 import gc
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 import attrs
 
+from swarm.bus import needed_after
 from swarm.errors import StorageFailed
 from swarm.kernel import MemoryKernel
 from swarm.model import AgentIdentity, Commit, Document, Path
@@ -116,12 +119,14 @@ class JournalledKernel(MemoryKernel):
     async def _load(self, recovered: Recovered) -> None:
         """Make the tree and its log again, a slice in each turn of the loop.
 
-        Only the newest commits fit into the log. Of those before, nothing is kept but
-        the documents that they left.
+        Only the newest commits fit into the log, and those that named subscriptions
+        have yet to handle. Of those before, nothing is kept but the documents that
+        they left.
         """
         entries = recovered.entries
-        beyond = max(0, len(entries) - self.limits.log_commits)
         cut = cut_of(recovered)
+        needed = needed_after(newest_positions(cut.documents, entries))
+        beyond = beyond_log(entries, needed, self.limits)
         standing = {document.path.text: document for document in cut.documents}
         for lines in _slices(entries[:beyond]):
             for made in decode_entries(lines, standing):
@@ -130,7 +135,7 @@ class JournalledKernel(MemoryKernel):
         if beyond:
             newest = entries[beyond - 1].revision
             cut = Cut(revision=newest, compacted=newest)
-        self.fill(attrs.evolve(cut, documents=list(standing.values())))
+        self.fill(attrs.evolve(cut, documents=list(standing.values())), needed)
         for lines in _slices(entries[beyond:]):
             for made in decode_entries(lines, self._by_text):
                 if isinstance(made, Document):
@@ -139,9 +144,15 @@ class JournalledKernel(MemoryKernel):
                     self.replay_now(made)
             await one_loop_turn()
 
-    def fill(self, cut: Cut) -> None:
-        """Fill the empty tree with a snapshot."""
-        self.restore_now(cut.documents, cut.older, cut.commits, compacted=cut.compacted)
+    def fill(self, cut: Cut, needed: int | None) -> None:
+        """Fill the empty tree with a snapshot; keep the log after `needed`."""
+        self.restore_now(
+            cut.documents,
+            cut.older,
+            cut.commits,
+            compacted=cut.compacted,
+            needed=needed,
+        )
 
     async def flush(self) -> None:
         """Wait until every commit so far is as safe as the store can make it.
@@ -285,6 +296,37 @@ class JournalledKernel(MemoryKernel):
         if commit is not None and self._waits:
             await writer.wait()
         return commit
+
+
+def newest_positions(
+    documents: Iterable[Document], entries: Sequence[Entry]
+) -> Iterable[Document]:
+    """Return the documents of named subscriptions after all entries.
+
+    Only the entries whose bytes name the folder are decoded.
+    """
+    found = {d.path.text: d for d in documents if d.path.segments[0] == "subscriptions"}
+    for entry in entries:
+        if b'"subscriptions' in entry.data:
+            for made in decode_entries([entry.data], found):
+                apply_to(found, made)
+    return found.values()
+
+
+def beyond_log(entries: Sequence[Entry], needed: int | None, limits: Limits) -> int:
+    """Return how many of the oldest entries the log has no place for.
+
+    Args:
+        entries: All entries, oldest first.
+        needed: The revision after which named subscriptions need them, or None.
+        limits: The limits of the log.
+    """
+    beyond = max(0, len(entries) - limits.log_commits)
+    if needed is None:
+        return beyond
+    unneeded = bisect_right(entries, needed, key=attrgetter("revision"))
+    most = max(limits.held_commits, limits.log_commits)
+    return max(min(beyond, unneeded), len(entries) - most)
 
 
 def _slices(entries: Sequence[Entry]) -> Iterator[list[bytes]]:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import attrs
 
+from swarm.bus import needed_after
 from swarm.errors import StorageFailed
 from swarm.kernel import MemoryKernel
 from swarm.model import TIME
@@ -116,7 +117,11 @@ async def open_kernel(
         kernel = MemoryKernel(clock, limits)
         if cut is not None:
             kernel.restore_now(
-                cut.documents, cut.older, cut.commits, compacted=cut.compacted
+                cut.documents,
+                cut.older,
+                cut.commits,
+                compacted=cut.compacted,
+                needed=needed_after(cut.documents),
             )
             kernel.resume_at(max(cut.revision + 1, clock.wall()))
             kernel.apply_now(TIME, decide_recovery)
@@ -143,7 +148,7 @@ async def open_kernel(
                 f"restore= begins a new store, but {storage} holds commits up to "
                 f"revision {report.revision}; use swarm.snapshots.restore() there"
             )
-        stored.fill(cut)
+        stored.fill(cut, needed_after(cut.documents))
         stored.resume_at(max(cut.revision + 1, clock.wall()))
         await stored.writer.call(place.journal.replace, encode_cut(cut), cut.revision)
     if cut is not None or report.revision:

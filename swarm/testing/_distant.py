@@ -198,6 +198,9 @@ class LaggingTail:
         """Keep nothing for `hold` any more."""
         self._log.release(hold)
 
+    def release_opened(self) -> None:
+        """Do nothing: the copy begins empty."""
+
     def listen(
         self,
         callback: Callable[[Commit], None],

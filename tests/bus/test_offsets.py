@@ -144,7 +144,6 @@ async def test_a_write_of_one_s_own_that_has_no_reply_yet_does_not_take_the_name
         0,
         OffsetProgress(Position((0, -1))),
         seen=lambda: (0, -1),
-        moved=lambda position: None,
         lost_name=lambda: lost.append(True),
     )
     assert await offsets.begin()

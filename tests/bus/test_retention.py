@@ -153,7 +153,7 @@ async def test_the_log_is_held_for_an_inactive_name_until_it_is_forgotten() -> N
         for number in range(50):
             await swarm.events.publish(Note(number))
         assert len(log_of(swarm)) > 50
-        assert "'clerk' is not active: the log is kept for it" in swarm.explain()
+        assert "'clerk' is not active here: the log is kept for it" in swarm.explain()
         sub = await swarm.events.on(Note, clerk.handle, name="clerk")
         await asyncio.sleep(1)
         assert clerk.seen == list(range(50))

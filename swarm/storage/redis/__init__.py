@@ -19,9 +19,9 @@ What differs from memory, and what is not there yet:
   those that go through asks after half a second.
 - `state.at(revision)` reaches back as far as the log tells what stood at every path:
   at least to the moment this process opened the swarm.
-- A process reads the newest `Limits.log_commits` of the log when it starts. A named
-  subscription whose position is further behind raises `Compacted`; where that can be,
-  give all processes a longer log.
+- A process reads the newest `Limits.log_commits` of the log when it starts, and what
+  named subscriptions have yet to handle, up to `Limits.held_commits` and `held_bytes`.
+  A name that is further behind raises `Compacted`.
 - A process that falls further behind than the log (`Limits.held_commits`) loads the
   tree again. Its watches and event streams raise `Lagged`.
 - A lost connection is made again. Commits are sent again under the same operation id,

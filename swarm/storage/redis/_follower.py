@@ -70,9 +70,13 @@ class LogFollower:
 
     async def open(self) -> None:
         """Load the tree, and follow the log from there."""
-        loaded = await load(self._wire.send, self._keys, self._limits.log_commits)
+        loaded = await load(self._wire.send, self._keys, self._limits)
         self._replica.restore_now(
-            loaded.documents.values(), (), loaded.commits, compacted=loaded.compacted
+            loaded.documents.values(),
+            (),
+            loaded.commits,
+            compacted=loaded.compacted,
+            needed=loaded.needed,
         )
         self._replica.resume_at(loaded.revision)
         self.first_view = loaded.known_from()
@@ -168,7 +172,7 @@ class LogFollower:
     async def _load_again(self, why: str) -> None:
         replica = self._replica
         before = replica.revision
-        loaded = await load(self._wire.send, self._keys, self._limits.log_commits)
+        loaded = await load(self._wire.send, self._keys, self._limits)
         if replica.revision != before or loaded.revision <= before:
             return
         log.error(

@@ -5,7 +5,9 @@ from typing import Any, Final
 
 import attrs
 
+from swarm.bus import needed_after
 from swarm.model import TIME, Commit, Document
+from swarm.ports import Limits
 from swarm.storage._records import decode_commit, decode_document
 from swarm.storage.redis._script import Keys
 
@@ -23,12 +25,14 @@ class Loaded:
         documents: Every document, by the text of its path.
         commits: The newest commits up to that revision.
         compacted: The revision before the first of them.
+        needed: The revision after which named subscriptions need the log, or None.
     """
 
     revision: int
     documents: dict[str, Document]
     commits: list[Commit]
     compacted: int
+    needed: int | None
 
     def known_from(self) -> int:
         """Return the oldest revision at which every document is known.
@@ -48,7 +52,7 @@ class Loaded:
         return known
 
 
-async def load(send: Send, keys: Keys, length: int) -> Loaded:
+async def load(send: Send, keys: Keys, limits: Limits) -> Loaded:
     """Read the tree: the revision, every document, then the log since that revision.
 
     Documents are read in pages while others commit, so each page is of another moment.
@@ -57,7 +61,7 @@ async def load(send: Send, keys: Keys, length: int) -> Loaded:
     Args:
         send: Sends a command and returns its reply.
         keys: The keys of the swarm.
-        length: How many of the newest commits to keep.
+        limits: How much of the log to read.
     """
     while True:
         first = int(await send("GET", keys.revision) or 0)
@@ -75,16 +79,40 @@ async def load(send: Send, keys: Keys, length: int) -> Loaded:
             else:
                 documents[document.path.text] = document
     revision = since[-1].revision if since else first
-    commits: list[Commit] = []
-    compacted = revision
-    entries = await send("XREVRANGE", keys.log, f"{revision}-0", "-", "COUNT", length)
-    for number, fields in reversed(entries):
-        if not commits:
-            compacted = int(fields[1])
-        commits.append(decode_commit(fields[5], entry_revision(number)))
+    needed = needed_after(documents.values())
+    entries = await _newest(send, keys, revision, needed, limits)
     return Loaded(
-        revision=revision, documents=documents, commits=commits, compacted=compacted
+        revision=revision,
+        documents=documents,
+        commits=[decode_commit(f[5], entry_revision(n)) for n, f in entries],
+        compacted=int(entries[0][1][1]) if entries else revision,
+        needed=needed,
     )
+
+
+async def _newest(
+    send: Send, keys: Keys, revision: int, needed: int | None, limits: Limits
+) -> list[Any]:
+    """Return the entries of the log up to a revision, oldest first.
+
+    Those are the newest ones, and those after `needed`, within the bounds of a log that
+    is held.
+    """
+    found: list[Any] = []
+    size, end = 0, f"{revision}-0"
+    wanted = limits.log_commits
+    while True:
+        page = await send("XREVRANGE", keys.log, end, "-", "COUNT", wanted)
+        found += page
+        size += sum(len(fields[5]) for _, fields in page)
+        if len(page) < wanted or needed is None:
+            break
+        oldest = entry_revision(page[-1][0])
+        wanted = min(_PAGE, limits.held_commits - len(found))
+        if oldest <= needed or wanted <= 0 or size > limits.held_bytes:
+            break
+        end = f"({oldest}-0"
+    return found[::-1]
 
 
 async def _scan(send: Send, keys: Keys) -> dict[str, Document]:
