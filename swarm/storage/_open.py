@@ -139,20 +139,24 @@ async def open_kernel(
         sync_every=place.sync_every,
     )
     report = await stored.open()
+    try:
+        if cut is not None:
+            if report.revision:
+                raise ValueError(  # noqa: TRY301  # the store is closed below
+                    f"restore= begins a new store, but {storage} holds commits up to "
+                    f"revision {report.revision}; use swarm.snapshots.restore() there"
+                )
+            stored.fill(cut, needed_after(cut.documents))
+            stored.resume_at(max(cut.revision + 1, clock.wall()))
+            blocks = encode_cut(cut)
+            await stored.writer.call(place.journal.replace, blocks, cut.revision)
+        if cut is not None or report.revision:
+            await stored.apply(TIME, decide_recovery)
+    except BaseException:
+        await stored.close()  # another opening may succeed
+        raise
     if isinstance(storage, Replicated):
         storage.bind(stored.heal)
-    if cut is not None:
-        if report.revision:
-            await stored.close()
-            raise ValueError(
-                f"restore= begins a new store, but {storage} holds commits up to "
-                f"revision {report.revision}; use swarm.snapshots.restore() there"
-            )
-        stored.fill(cut, needed_after(cut.documents))
-        stored.resume_at(max(cut.revision + 1, clock.wall()))
-        await stored.writer.call(place.journal.replace, encode_cut(cut), cut.revision)
-    if cut is not None or report.revision:
-        await stored.apply(TIME, decide_recovery)
     return Opened(
         kernel=stored,
         tail=stored,

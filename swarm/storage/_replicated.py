@@ -25,6 +25,7 @@ from swarm.errors import (
     StorageInUse,
     SwarmError,
 )
+from swarm.model import shown
 from swarm.ports import Entry, Journal, Recovered
 from swarm.storage._file import LONG, check_newest
 
@@ -88,10 +89,7 @@ class ReplicatedJournal:
         Raises:
             ValueError: The quorum is not between 1 and the number of members.
         """
-        if not 1 <= write_quorum <= len(members):
-            raise ValueError(
-                f"write_quorum must be from 1 to {len(members)}, not {write_quorum}"
-            )
+        check_quorum(write_quorum, len(members))
         self.on_alert: Callable[[str], object] | None = None
         self._quorum = write_quorum
         self._resolve = resolve
@@ -167,6 +165,11 @@ class ReplicatedJournal:
                 )
             if callable(self._resolve):
                 name = self._resolve(found)
+                if name not in found:
+                    raise ValueError(
+                        f"resolve= returned {shown(name)}; it returns one of the names "
+                        f"it was given: {', '.join(found)}"
+                    )
                 winner = found[name]
             notes.append(f"the histories had diverged; that of {name} is kept")
         return winner
@@ -368,6 +371,18 @@ class ReplicatedJournal:
                     self._leave_out(member, str(error))
                 member.is_open = member.is_healthy = False
             member.thread.shutdown()
+
+
+def check_quorum(write_quorum: int, members: int) -> None:
+    """Refuse a quorum that the members cannot make.
+
+    Raises:
+        ValueError: The quorum is not between 1 and the number of members.
+    """
+    if not 1 <= write_quorum <= members:
+        raise ValueError(
+            f"write_quorum must be from 1 to {members}, not {write_quorum}"
+        )
 
 
 def _is_same(one: Recovered, other: Recovered) -> bool:

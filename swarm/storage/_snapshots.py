@@ -22,6 +22,7 @@ from swarm.model import (
     SystemMaintenance,
     check_text,
     check_whole,
+    shown,
     to_datetime,
 )
 from swarm.ports import (
@@ -137,6 +138,9 @@ class JournalShelf:
 class Snapshot:
     """The whole tree at one revision.
 
+    The object keeps the bytes in memory: it can be restored after the snapshot was
+    pruned, and after its swarm was closed.
+
     Attributes:
         id: What `restore` takes.
         timestamp: When it was taken, in UTC.
@@ -160,7 +164,6 @@ class Snapshot:
         """Return what the snapshot holds, checked.
 
         Raises:
-            NotFound: It was pruned.
             StateCorruption: Its bytes are not those that were written.
         """
         blocks = await self._load()
@@ -377,11 +380,17 @@ class Snapshots:
         Raises:
             NotFound: There is no such snapshot.
             StateCorruption: It is damaged; nothing was changed.
+            TypeError: It is neither a snapshot nor an id.
             AccessDenied: This identity may not write everything.
         """
         self._check("write", "restore a snapshot")
         if isinstance(snapshot, str):
             snapshot = await self._manager.find(snapshot)
+        if not isinstance(snapshot, Snapshot):
+            raise TypeError(
+                "restore takes a snapshot that `create` or `list` returned, or its id, "
+                f"not {shown(snapshot)}"
+            )
         await self._manager.restore(self._identity, snapshot)
 
     async def prune(self, keep: int) -> int:

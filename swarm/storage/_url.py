@@ -10,10 +10,11 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 import attrs
 
 from swarm.errors import Closed, StorageUnsupported
+from swarm.model import check_choice, check_whole
 from swarm.ports import Clock, Inboxes, Journal, Kernel, Limits, Tail
 from swarm.storage._file import Durability, FileJournal
 from swarm.storage._frames import CODECS
-from swarm.storage._replicated import ReplicatedJournal, Resolver
+from swarm.storage._replicated import ReplicatedJournal, Resolver, check_quorum
 from swarm.storage._shown_url import shown_url
 from swarm.storage._sqlite import SqliteJournal
 
@@ -81,6 +82,12 @@ class Replicated:
         names = [str(member) for member in self.members]
         if len(set(names)) < len(names):
             raise StorageUnsupported("Replicated names a store twice")
+        if not names:
+            raise StorageUnsupported("Replicated takes at least one store")
+        check_whole("write_quorum", self.write_quorum, 1)
+        check_quorum(self.write_quorum, len(names))
+        if self.resolve is not None and not callable(self.resolve):
+            check_choice("resolve", self.resolve, ("last-write-wins",))
 
     async def sync(self) -> list[str]:
         """Bring the members that were left out up to the others.
@@ -250,6 +257,12 @@ def _redis(url: str) -> Place:
             f"that may lose them, and durability={durability} means nothing: "
             f"{shown_url(url)!r}"
         )
+    database = parts.path.strip("/")
+    if database and not database.isdecimal() and parts.scheme != "unix":
+        raise StorageUnsupported(
+            "the database of a server is a number, as in redis://localhost/0, not "
+            f"{database!r}: {shown_url(url)!r}"
+        )  # the client would take database 0
     rest = parts._replace(query=urlencode(options))
     return Place(server=rest.geturl(), prefix=prefix, durability=durability)
 

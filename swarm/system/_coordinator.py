@@ -498,6 +498,8 @@ class Coordinator:
         if self.membership is not None:
             others = len(self.membership.processes()) - 1
             told = f"{told}\nprocess: {self.membership.record}, others: {others}"
+        if self.store_failure is not None:
+            told = f"{told}\nstorage: the store has failed: {self.store_failure}"
         return f"{told}\nstorage: {self.server}" if self.server else told
 
     def ask_end(self, *, drain: bool = True) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self
 
 from swarm.errors import Closed, DeadlockError
 from swarm.kernel import MemoryKernel
-from swarm.model import OWNER, check_choice, check_text
+from swarm.model import OWNER, check_choice, check_text, shown
 from swarm.ports import (
     Clock,
     Entropy,
@@ -109,6 +109,14 @@ class Swarm(Surface):
             from swarm.storage import find_place
 
             find_place(storage)
+        if restore is not None:
+            from swarm.storage import Snapshot
+
+            if not isinstance(restore, Snapshot):
+                raise TypeError(
+                    "restore= takes a Snapshot, as `swarm.snapshots.create` or `list` "
+                    f"returns one, not {shown(restore)}"
+                )
         if config is not None and not isinstance(config, SwarmConfig):
             raise TypeError(
                 "config takes a SwarmConfig, as in SwarmConfig(ask_timeout=5), "

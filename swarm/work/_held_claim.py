@@ -322,11 +322,14 @@ class HeldClaim:
         if record is None or claim is None or claim.token != self.right.token:
             if self._is_settling or self._over is not None:
                 return
-            last = record.history[-1] if record is not None else None
-            if last is not None and last.step == "hand over":
-                self._finish(f"handed over to {last.agent!r}")
+            if record is None:
+                self.lose("it is gone")
+            elif not record.history:
+                self.lose("a snapshot without it was restored")
+            elif record.history[-1].step == "hand over":
+                self._finish(f"handed over to {record.history[-1].agent!r}")
             else:
-                self.lose("it is gone" if last is None else last.reason or last.step)
+                self.lose(record.history[-1].reason or record.history[-1].step)
             return
         is_new = record.cancel is not None and self._record.cancel is None
         self._record = record

@@ -131,8 +131,8 @@ class TaskIndex:
                 del self._children[record.spec.parent or ""]
 
     def _count_step(self, old: TaskRecord, record: TaskRecord) -> None:
-        if old.history is record.history:
-            return
+        if old.history is record.history or not record.history:
+            return  # a snapshot may give back a task as it was before its first step
         step, reason = record.history[-1].step, record.history[-1].reason
         self.handoffs += step == "hand over"
         if step in FAILURES:

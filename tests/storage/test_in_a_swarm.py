@@ -13,7 +13,9 @@ from swarm import (
     Agent,
     Closed,
     Hybrid,
+    NotFound,
     Replicated,
+    StaleClaim,
     StorageFailed,
     StorageInUse,
     StorageUnsupported,
@@ -25,7 +27,7 @@ from swarm import (
 from swarm.model import Path
 from swarm.observability import overview
 from swarm.ports import Limits
-from swarm.storage import FileJournal, open_kernel, read_store
+from swarm.storage import FileJournal, SqliteJournal, open_kernel, read_store
 from tests.support.virtual_loop import virtual
 
 
@@ -174,11 +176,32 @@ async def test_a_store_that_fails_leaves_the_swarm_readable(tmp_path, monkeypatc
     health = overview(swarm)["health"]
     assert health["status"] == "critical"
     assert "no space left" in health["issues"][0]
+    assert "the store has failed" in swarm.explain()
     with pytest.raises(BaseExceptionGroup) as caught:
         await swarm.close()
     assert caught.group_contains(StorageFailed, match="no space left")
     async with Swarm(storage=tmp_path / "x") as again:
         assert await again.state.get("kept") == 1
+
+
+@pytest.mark.parametrize("kind", ["file", "sqlite", "replicated"])
+async def test_a_store_that_fails_while_it_is_opened_can_be_opened_again(
+    tmp_path, monkeypatch, kind
+):
+    storage = storages(tmp_path)[kind]
+    async with Swarm(storage=storage) as swarm:
+        await swarm.state.set("kept", 1)
+    with monkeypatch.context() as patch:
+        for each in (FileJournal, SqliteJournal):
+            patch.setattr(each, "append", no_space_left)
+        with pytest.raises(StorageFailed):
+            await Swarm.open(storage=storage)
+    async with Swarm(storage=storage) as again:
+        assert await again.state.get("kept") == 1
+
+
+def no_space_left(journal, entries):
+    raise StorageFailed("no space left on device")
 
 
 async def test_a_hybrid_whose_store_fails_goes_on_in_memory_and_says_so(
@@ -252,6 +275,32 @@ async def test_a_fork_tries_another_continuation(tmp_path):
                 results[choice] = await fork.state.get("plan")
         assert results == {"ants": "ants", "bees": "bees"}
         assert await swarm.state.get("plan") == "draft"
+
+
+async def test_a_task_that_is_worked_on_goes_back_to_how_a_snapshot_has_it():
+    async with Swarm() as swarm:
+        task = await swarm.tasks.submit("job", {"n": 1})
+        snapshot = await swarm.snapshots.create()
+        later = await swarm.tasks.submit("later", {})
+        with pytest.raises(StaleClaim):
+            async with swarm.tasks.claim("job") as claim:
+                await swarm.snapshots.restore(snapshot)
+                assert (await task.record()).status == "pending"
+                await claim.complete("lost")
+        with pytest.raises(NotFound):
+            await later.record()
+        async with swarm.tasks.claim("job") as claim:
+            await claim.complete("done")
+        assert await task.result() == "done"
+
+
+@pytest.mark.parametrize("wrong", ["s1", 5, {"id": "s1"}])
+async def test_a_swarm_does_not_begin_with_a_thing_that_is_no_snapshot(wrong):
+    with pytest.raises(TypeError, match="restore= takes a Snapshot"):
+        Swarm("fork", restore=wrong)
+    async with Swarm() as swarm:
+        with pytest.raises((TypeError, NotFound), match=r"snapshot"):
+            await swarm.snapshots.restore(wrong)
 
 
 async def test_agents_need_the_right_to_everything_for_snapshots(tmp_path):

@@ -253,6 +253,14 @@ def test_combinations_that_cannot_be_are_refused():
         Replicated(["file:x", "file:x"], write_quorum=1)
     with pytest.raises(TypeError, match="list of stores"):
         Replicated("file:x", write_quorum=1)
+    with pytest.raises(ValueError, match="at least one store"):
+        Replicated([], write_quorum=1)
+    with pytest.raises(ValueError, match="from 1 to 2, not 3"):
+        Replicated(["file:x", "file:y"], write_quorum=3)
+    with pytest.raises(TypeError, match="write_quorum is a whole number"):
+        Replicated(["file:x", "file:y"], write_quorum=True)
+    with pytest.raises(ValueError, match="resolve is one of last-write-wins"):
+        Replicated(["file:x", "file:y"], write_quorum=1, resolve="newest")
     with pytest.raises(TypeError, match="storage is"):
         find_place(7)
 

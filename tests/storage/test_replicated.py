@@ -201,6 +201,13 @@ def test_a_resolver_chooses_among_diverged_histories(tmp_path: Path) -> None:
     assert held(tmp_path / "first", "c") == entries(1, 3) + entries(100, 101)
 
 
+def test_a_resolver_that_names_no_member_changes_nothing(tmp_path: Path) -> None:
+    diverge(tmp_path)
+    with pytest.raises(ValueError, match=r"'d'.*one of the names"):
+        replicated(tmp_path, resolve=lambda _: "d").open()
+    assert held(tmp_path, "a") == entries(1, 3) + entries(100, 101)
+
+
 def test_an_unacknowledged_tail_of_an_absent_member_is_dropped(tmp_path: Path) -> None:
     journal = replicated(tmp_path)
     journal.open()

@@ -22,7 +22,7 @@ import hiredis
 from redis.asyncio import ConnectionPool
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
-from swarm.errors import Closed, OutcomeUnknown, StorageFailed
+from swarm.errors import Closed, OutcomeUnknown, StorageFailed, StorageUnsupported
 from swarm.model import Backoff
 from swarm.ports import Clock, Entropy, Timer
 from swarm.storage._shown_url import shown_url
@@ -136,7 +136,8 @@ class Wire:
         """Connect to `url`, as redis-py takes it, once `open` is called.
 
         Raises:
-            ValueError: It is no address of a server, or has an option nobody knows.
+            StorageUnsupported: It is no address of a server, or has an option nobody
+                knows.
         """
         self.on_reconnect: Callable[[ServerInfo, ServerInfo], object] | None = None
         self.server: ServerInfo
@@ -149,7 +150,7 @@ class Wire:
             self._pool.connection_kwargs.setdefault("socket_connect_timeout", _CONNECT)
             self._pool.connection_class(**self._pool.connection_kwargs)
         except (TypeError, ValueError) as error:
-            raise ValueError(
+            raise StorageUnsupported(
                 f"{self._address} is no address of a Redis server, as "
                 f"redis://USER:PASSWORD@HOST:PORT/DB is one: {error}"
             ) from error
