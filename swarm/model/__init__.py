@@ -41,6 +41,7 @@ from swarm.model._change import (
     to_change,
 )
 from swarm.model._checks import (
+    LONGEST_SECONDS,
     as_seconds,
     check_choice,
     check_seconds,
@@ -131,6 +132,7 @@ __all__ = [
     "EPOCH",
     "EVENT_TYPE",
     "JSON",
+    "LONGEST_SECONDS",
     "MAX_PATH_BYTES",
     "MAX_PATTERN_CHARS",
     "ONE",

@@ -1,8 +1,8 @@
 """Delays that grow: before a restart, a retry of a handler, of a task. Pure."""
 
-import math
-
 import attrs
+
+from swarm.model._checks import LONGEST_SECONDS, as_seconds
 
 
 @attrs.frozen
@@ -12,6 +12,10 @@ class Backoff:
     Attributes:
         first: Seconds before the first new attempt.
         most: Seconds that are never exceeded.
+
+    Raises:
+        TypeError: A time is not a number of seconds.
+        ValueError: A time cannot be waited.
     """
 
     first: float = 0.1
@@ -19,8 +23,9 @@ class Backoff:
 
     def __attrs_post_init__(self) -> None:
         """Refuse times that cannot be waited."""
-        if not 0 <= self.first <= self.most < math.inf:
-            raise ValueError(f"Backoff needs 0 <= first <= most, not {self}")
+        first, most = as_seconds("first", self.first), as_seconds("most", self.most)
+        if not 0 <= first <= most <= LONGEST_SECONDS:
+            raise ValueError(f"Backoff needs 0 <= first <= most <= 1e+10, not {self}")
 
     def delay(self, attempt: int, chance: float) -> float:
         """Return the seconds before new attempt number `attempt`, counted from 1.

@@ -1,7 +1,7 @@
 """Checks of arguments, with one clear error each. Pure."""
 
-import math
 import reprlib
+from typing import Final
 
 _SHOWN = reprlib.Repr()
 _SHOWN.maxlevel = 4
@@ -54,15 +54,22 @@ def check_whole(what: str, value: object, least: int) -> None:
         raise ValueError(f"{what} is {least} or more, not {value}")
 
 
+LONGEST_SECONDS: Final = 10**10
+"""The longest time that an argument may mean: about 317 years.
+
+Kernel time, in microseconds since 1970, then fits into a date and into 64 bits.
+"""
+
+
 def check_seconds(what: str, value: object) -> None:
-    """Refuse a value that is not a finite number of seconds above 0.
+    """Refuse a value that is not a number of seconds from a microsecond on.
 
     Raises:
         TypeError: The value is not a number.
-        ValueError: The number is not finite, or not above 0.
+        ValueError: The number is below a microsecond, or above `LONGEST_SECONDS`.
     """
-    if not 0 < as_seconds(what, value) < math.inf:
-        raise ValueError(f"{what} is finite and above 0 seconds, not {value}")
+    if not 1e-6 <= as_seconds(what, value) <= LONGEST_SECONDS:
+        raise ValueError(f"{what} is from 0.000001 to 1e+10 seconds, not {value}")
 
 
 def as_seconds(what: str, value: object) -> float:

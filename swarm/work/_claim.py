@@ -8,10 +8,11 @@ from typing import Any, ParamSpec, Self, TypeVar, overload
 import orjson
 
 from swarm.errors import Closed, StaleClaim
-from swarm.model import JSON, AgentIdentity, check_seconds, shown
+from swarm.model import JSON, AgentIdentity, check_seconds, check_text, shown
 from swarm.ports import AttemptCall, InterceptedBlock, Interceptors
 from swarm.work._held_claim import HeldClaim
 from swarm.work._steps import StepLog
+from swarm.work._submit_rules import encoded
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import MICRO, Progress, TaskRecord
 from swarm.work._task_rules import (
@@ -39,8 +40,8 @@ class Claim(HeldClaim):
     A claim is also a guard of writes: `state.set(path, value, guard=claim)`.
 
     Each method raises `StaleClaim` when the claim is not the live one; nothing is
-    written then. `complete`, `fail`, `snooze` and `release` end the claim: what comes
-    after one of them raises `InvalidTransition`.
+    written then. `complete`, `fail`, `snooze` and `release` end the claim: another of
+    them after one raises `InvalidTransition`.
 
     Attributes:
         task_id: The task.
@@ -84,7 +85,7 @@ class Claim(HeldClaim):
         """
         if not isinstance(changes, dict):
             raise TypeError(f"an update is a dict of changes, not {shown(changes)}")
-        private = orjson.loads(self.manager.codec.encode(changes))
+        private = orjson.loads(encoded(self.manager.codec, "an update", changes))
         await self._ask(decide_update, (self.right, private))
 
     @overload
@@ -141,7 +142,7 @@ class Claim(HeldClaim):
             InvalidValue: The result is not a JSON value.
             LimitExceeded: The result is too large.
         """
-        body = self.manager.codec.encode(result)
+        body = encoded(self.manager.codec, "the result", result)
         await self._settle("complete", decide_complete, (self.right, body))
 
     async def fail(self, error: str | BaseException, *, retry: bool = True) -> None:
@@ -150,7 +151,12 @@ class Claim(HeldClaim):
         Args:
             error: What went wrong.
             retry: Whether another attempt may help.
+
+        Raises:
+            TypeError: An argument is not of its type.
         """
+        if not isinstance(retry, bool):
+            raise TypeError(f"retry is True or False, not {shown(retry)}")
         await self._settle("fail", decide_fail, self._failed(error, retry=retry))
 
     async def snooze(self, seconds: float, reason: str = "") -> None:
@@ -158,13 +164,20 @@ class Claim(HeldClaim):
 
         Raises:
             ValueError: The time is not finite and above 0.
+            TypeError: An argument is not of its type.
         """
         check_seconds("snooze", seconds)
+        check_text("the reason", reason)
         request = (self.right, "snooze", int(seconds * MICRO), reason)
         await self._settle("snooze", decide_give_back, request)
 
     async def release(self, reason: str = "") -> None:
-        """Give the task back; the attempt does not count. It may be claimed at once."""
+        """Give the task back; the attempt does not count. It may be claimed at once.
+
+        Raises:
+            TypeError: The reason is not text.
+        """
+        check_text("the reason", reason)
         request = (self.right, "release", 0, reason)
         await self._settle("release", decide_give_back, request)
 
@@ -280,7 +293,9 @@ async def carry_out(
         result = await run_attempt(
             claim.manager.interceptors, claim, lambda _: function(claim)
         )
-        claim.manager.codec.encode(result)  # what is no JSON value fails the attempt
+        encoded(
+            claim.manager.codec, "the result", result
+        )  # what is no JSON value fails the attempt
     except BaseException as error:
         is_ours = await claim.leave(error)
         if isinstance(error, Exception):

@@ -1,6 +1,7 @@
 """Schedules: when the next task of one is due, and the commit that submits it. Pure."""
 
 import datetime
+from collections.abc import Iterator
 from typing import Any, Final, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -96,16 +97,18 @@ def check_cron(cron: object, zone: object) -> None:
         raise ValueError(f"{zone!r} is not a time zone: {error}") from None
 
 
-def cron_after(cron: str, zone: str, at: int) -> int:
-    """Return the first time after `at` that a cron expression means; NEVER: none."""
+def cron_times(cron: str, zone: str, at: int) -> Iterator[int]:
+    """Yield the times after `at` that a cron expression means, earliest first."""
     from cronsim import CronSim
 
     start = to_datetime(at).astimezone(ZoneInfo(zone))
-    try:
-        found = next(CronSim(cron, start))
-    except StopIteration:
-        return NEVER
-    return (found - EPOCH) // datetime.timedelta(microseconds=1)
+    for found in CronSim(cron, start):
+        yield (found - EPOCH) // datetime.timedelta(microseconds=1)
+
+
+def cron_after(cron: str, zone: str, at: int) -> int:
+    """Return the first time after `at` that a cron expression means; NEVER: none."""
+    return next(cron_times(cron, zone, at), NEVER)
 
 
 def load_schedule(view: View, name: str) -> TaskSchedule | None:
@@ -145,7 +148,9 @@ def plan_fire(view: View, name: str) -> Plan:
         missed = (now - due) // schedule.every
         due += missed * schedule.every
     else:
-        while (later := schedule.after(due)) <= now:
+        for later in cron_times(schedule.cron or "", schedule.zone, due):
+            if later > now:
+                break
             due = later
             missed += 1
     kept = attrs.evolve(

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar, get_type_hints
 import attrs
 
 from swarm.errors import InvalidValue
-from swarm.model import JSON, Pattern, check_seconds, check_whole
+from swarm.model import JSON, Pattern, check_seconds, check_whole, shown
 from swarm.ports import structuring, unstructured
 from swarm.work._claim import Claim
 
@@ -64,6 +64,8 @@ def serves(
         InvalidPath: The kind is no pattern.
         ValueError: An argument means nothing.
     """
+    if not isinstance(kind, str):
+        raise TypeError(f'write @serves("a.kind"): the kind is text, not {shown(kind)}')
     Pattern.parse(kind)
     check_whole("concurrency", concurrency, 1)
     check_seconds("lease", lease)

@@ -23,6 +23,7 @@ from swarm.ports import (
     Write,
 )
 from swarm.work._held_claim import HeldClaim
+from swarm.work._submit_rules import encoded
 
 _SCALARS: Final = frozenset((str, int, float, bool, type(None)))
 _ARGUMENTS: Final = Codec(Limits(document_bytes=HARD_DOCUMENT_BYTES, depth=250))
@@ -160,7 +161,8 @@ class StepLog:
         try:
             mark = mark_of(args, kwargs)
         except TypeError:
-            self._claim.manager.codec.encode([args, kwargs])  # says what is wrong
+            codec, what = self._claim.manager.codec, f"the arguments of step {name!r}"
+            encoded(codec, what, [args, kwargs])  # says what is wrong
             raise
         recorded = self._recorded
         if recorded is None:
@@ -220,15 +222,15 @@ class StepLog:
                         result = await result
             finally:
                 current_step.reset(token)
-            body = manager.codec.encode(result)
+            body = encoded(manager.codec, "the result of a step", result)
             path = step_path(claim.folder_in(STEPS), name)
-            await self._commit(scope, path, step_body(mark, body))
+            try:
+                await self._commit(scope, path, step_body(mark, body))
+            except StaleClaim as error:
+                claim.lose(str(error))
+                raise
             assert self._recorded is not None  # `run` has loaded it
             self._recorded[name] = mark, body
-        except StaleClaim as error:
-            claim.lose(str(error))
-            failure = error
-            raise
         except Exception as error:
             failure = error
             raise

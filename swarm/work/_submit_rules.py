@@ -10,10 +10,11 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from swarm.errors import InvalidTransition, InvalidValue, LimitExceeded
+from swarm.errors import ConfigMismatch, InvalidTransition, InvalidValue, LimitExceeded
 from swarm.model import (
     EPOCH,
     JSON,
+    LONGEST_SECONDS,
     AgentIdentity,
     Announcement,
     Backoff,
@@ -39,6 +40,8 @@ from swarm.work._task_record import (
     task_path,
 )
 from swarm.work._task_rules import require
+
+_MOST_RETRIES: Final = 1_000_000_000
 
 _GROUPS: Final = {"to": "agent", "capability": "capability", "role": "role"}
 
@@ -95,6 +98,12 @@ def decide_submit_once(view: View, request: Submission, once: bool) -> Plan:
         if taken is not None:
             other = load(view.find(task_path(taken.value["task"])))
             if other is not None and (once or other.status not in FINAL):
+                if other.spec.kind != spec.kind:
+                    raise ConfigMismatch(
+                        f"the key {spec.key!r} is that of task {other.spec.id}, which "
+                        f"is a {other.spec.kind!r}, not a {spec.kind!r}: keys are "
+                        "shared by all kinds; put the kind into the key"
+                    )
                 return Plan(outcome=(other.spec.id, other.spec.kind))
         writes.append(Write(place, orjson.dumps({"task": spec.id})))
     if spec.parent is not None:
@@ -123,7 +132,7 @@ def submission_of(
     if type(kind) is not str:
         raise TypeError(f"a kind is text, not {shown(kind)}")
     Path.parse(kind)
-    body = _encode(codec, "payload", payload)
+    body = encoded(codec, "the payload", payload)
     path = Path(("global", "tasks", task_id), f"global.tasks.{task_id}")
     if not options:
         return Submission(TaskSpec(task_id, kind, body, requester, path=path))
@@ -134,27 +143,33 @@ def submission_of(
     if metadata is not None:
         if not isinstance(metadata, Mapping):
             raise TypeError(f"metadata is a dict, not {shown(metadata)}")
-        fields["metadata"] = _encode(codec, "metadata", dict(metadata))
+        fields["metadata"] = encoded(codec, "the metadata", dict(metadata))
     address = _address({word: options.get(word) for word in _GROUPS})
     spec = TaskSpec(
         task_id, kind, body, requester, address=address, path=path, **fields
     )
     delay = options.get("delay", 0)
-    if not 0 <= as_seconds("delay", delay) < 1e12:
-        raise ValueError(f"delay is finite and 0 seconds or more, not {delay}")
+    if not 0 <= as_seconds("delay", delay) <= LONGEST_SECONDS:
+        raise ValueError(f"delay is from 0 to 1e+10 seconds, not {delay}")
     return Submission(spec, int(delay * MICRO), *_deadline(options.get("deadline")))
 
 
-def _encode(codec: Codec, what: str, value: JSON) -> bytes:
+def encoded(codec: Codec, what: str, value: JSON) -> bytes:
+    """Return a value of a task as JSON.
+
+    Raises:
+        InvalidValue: The value is not JSON.
+        LimitExceeded: The value is too large.
+    """
     try:
         return codec.encode(value)
     except LimitExceeded as error:
         raise LimitExceeded(
-            f"the {what} of a task is too large: {error}; store the artefact "
+            f"{what} of a task is too large: {error}; store the artefact "
             "elsewhere, and pass a reference to it"
         ) from None
     except InvalidValue as error:
-        raise InvalidValue(f"the {what} of a task is {error}") from None
+        raise InvalidValue(f"{what} of a task is {error}") from None
 
 
 def _address(given: Mapping[str, Any]) -> str:
@@ -218,6 +233,8 @@ def _timeout(timeout: Any) -> int | None:
 
 def _max_retries(max_retries: Any) -> int:
     check_whole("max_retries", max_retries, 0)
+    if max_retries > _MOST_RETRIES:
+        raise ValueError(f"max_retries is at most {_MOST_RETRIES}, not {max_retries}")
     return int(max_retries)
 
 

@@ -21,6 +21,7 @@ from swarm.model import (
     to_datetime,
 )
 from swarm.work._claim import Claim
+from swarm.work._submit_rules import encoded
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import (
     Progress,
@@ -258,7 +259,8 @@ class Task(Displayable):
 
         A pending task is cancelled at once. A running one is asked to: its worker's
         scope is cancelled, and the task is cancelled when that has ended, or when the
-        lease has. A task that is over stays as it is.
+        lease has. A task that is over stays as it is. The parts of the task are
+        cancelled soon after it, each by a commit of its own.
 
         Returns:
             Its status now.
@@ -286,7 +288,7 @@ class Task(Displayable):
             InvalidTransition: It is running, or over.
             InvalidValue: The result is not a JSON value.
         """
-        body = self._caller.manager.codec.encode(result)
+        body = encoded(self._caller.manager.codec, "the result", result)
         await self._by_hand(decide_resolve, (self.id, self._identity.agent_id, body))
 
     async def watch(self) -> AsyncIterator[TaskInfo]:

@@ -351,6 +351,10 @@ class TaskIndex:
             waiting=waiting or {},
         )
 
+    def parents(self) -> list[str]:
+        """Return the ids of the tasks that have parts."""
+        return [task_id for task_id in self._children if task_id in self.records]
+
     def children(self, task_id: str) -> list[TaskRecord]:
         """Return the parts of a task, in the order of submission."""
         return [self.records[child] for child in self._children.get(task_id, ())]

@@ -324,6 +324,9 @@ class TaskManager(TaskCommitter):
         self._ahead = now - int(self.clock.monotonic() * MICRO)
         for document in found:
             self._put(document)
+        for task_id in self.index.parents():  # a process may have died in between
+            if self.index.records[task_id].status is CANCELLED:
+                self.start(self._cancel_parts(task_id), "tasks: cancel the parts")
         self._ring_next()
 
     def _follow(self, commit: Commit) -> None:

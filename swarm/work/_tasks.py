@@ -39,6 +39,7 @@ from swarm.work._submit_rules import (
     Submission,
     decide_submit,
     decide_submit_once,
+    encoded,
     submission_of,
 )
 from swarm.work._task_handle import Caller, Rights, Task, TaskList, id_of, info_of
@@ -123,7 +124,7 @@ class Tasks(Displayable):
             payload: What is to be worked on: a JSON value. Store large artefacts
                 elsewhere, and pass a reference.
             key: A unique key. While a task that is not final has it, that task is
-                returned, and nothing is submitted.
+                returned, and nothing is submitted; it must be of the same kind.
             once: Whether the key stays taken after the task's end, as long as its
                 record is kept.
             priority: How urgent it is; higher goes first.
@@ -151,6 +152,7 @@ class Tasks(Displayable):
             InvalidPath: The kind is not dotted words, or the key cannot be a name.
             InvalidTransition: The parent is over.
             NotFound: There is no such parent.
+            ConfigMismatch: A task of another kind has the key.
             TypeError: An argument is not of its type.
             ValueError: An argument means nothing.
         """
@@ -280,13 +282,14 @@ class Tasks(Displayable):
         """
         payloads = as_list(inputs)
         count = needed(need, len(payloads))
+        for payload in payloads:  # one that is wrong leaves no tasks behind
+            encoded(self.manager.codec, "the payload", payload)
         if key is None and parent is not None:
             key = f"{id_of(parent)}/{kind}"
         tasks = []
         for index, payload in enumerate(payloads):
             own = None
             if key is not None:
-                self.manager.codec.encode(payload)  # says what is wrong with it
                 own = f"{key}/{index}/{fingerprint(canonical(payload))[:12]}"
             tasks.append(
                 await self.submit(
@@ -415,6 +418,8 @@ class Tasks(Displayable):
         Raises:
             InvalidPath: The kind is no pattern.
         """
+        if type(kind) is not str:
+            check_text("a kind", kind)
         identity = self.identity
         capabilities = () if self._capabilities is None else self._capabilities()
         known = self._selectors.get(kind)
@@ -444,10 +449,10 @@ class Tasks(Displayable):
         parent: "Task | Claim | str | None" = None,
         limit: int = 100,
     ) -> TaskList:
-        """Return the tasks that fit all that is given, the newest first.
+        """Return the records of the tasks that fit all that is given, the newest first.
 
-        They are as this process knows them from the log. What the policy does not let
-        this identity read is left out.
+        They are as this process knows them from the log: `tasks.get(info.id)` is a
+        handle on one. What the policy does not let this identity read is left out.
 
         Args:
             kind: A kind, or a pattern of kinds.
@@ -468,6 +473,8 @@ class Tasks(Displayable):
         if status is not None:
             check_choice("status", status, tuple(TaskStatus))
         wanted = None if status is None else TaskStatus(status)
+        if kind is not None:
+            check_text("a kind", kind)
         selector = None if kind is None else TaskSelector(kind, ())
         index = self.manager.index
         if parent is not None:

@@ -36,7 +36,7 @@ async def test_a_wrong_argument_is_named(call, error, says):
     ("call", "error", "says"),
     [
         (lambda s, _: s.tasks.find(status="done"), ValueError, "status is one of pend"),
-        (lambda s, _: s.limiter("a", 1, per=0), ValueError, "per is finite and above"),
+        (lambda s, _: s.limiter("a", 1, per=0), ValueError, "per is from 0.000001 to"),
         (lambda s, _: s.limiter("a", 0, per=1), ValueError, "permits is 1 or more"),
         (lambda _, ref: ref.within("30"), TypeError, "a time-out is a number of sec"),
     ],

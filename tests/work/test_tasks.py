@@ -18,7 +18,7 @@ from swarm.errors import (
 )
 from swarm.model import Backoff, Path, Priority
 from swarm.work import idempotency_key
-from tests.support.work import ADA, BO, KERNELS, offices, quiet
+from tests.support.work import ADA, BO, KERNELS, Office, offices, quiet
 
 pytestmark = pytest.mark.parametrize("kind", KERNELS)
 
@@ -378,6 +378,40 @@ async def test_cancelling_a_parent_cancels_its_parts(kind):
             await tasks.submit("b", parent=parent)
         with pytest.raises(NotFound):
             await tasks.submit("b", parent="nothing")
+
+
+async def test_parts_of_a_cancelled_parent_are_cancelled_after_a_crash(kind):
+    async with offices(kind) as office:
+        tasks = office.tasks()
+        parent = await tasks.submit("a")
+        child = await tasks.submit("b", parent=parent)
+        await quiet()
+        cancelling = asyncio.ensure_future(parent.cancel())
+        # The process ends with that commit.
+        office.manager.on_next_change = lambda: office.manager.close()
+        await asyncio.wait([cancelling])
+        later = Office(office.memory, office.clock, kind)
+        await quiet(100)
+        (found,) = later.tasks().find(kind="b")
+        assert (found.id, found.status) == (child.id, "cancelled")
+        await later.manager.finish()
+        assert later.failures == []
+
+
+async def test_a_stale_claim_met_in_a_step_is_not_that_of_the_step(kind):
+    async with offices(kind) as office:
+        tasks = office.tasks()
+        other = await tasks.submit("a")
+        stale = await tasks.claim("a")
+        await office.pass_time(1)
+        await stale.complete(1)
+        task = await tasks.submit("b")
+        claim = await tasks.claim("b")
+        with pytest.raises(StaleClaim, match=other.id):
+            await claim.step("look", stale.progress, 50)
+        assert claim.is_live
+        await claim.complete(2)
+        assert await task.result() == 2
 
 
 async def test_snooze_and_release_do_not_count_the_attempt(kind):
