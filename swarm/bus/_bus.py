@@ -29,7 +29,7 @@ from swarm.bus._records import (
     SubscriptionStatus,
     has_doubled,
 )
-from swarm.errors import AccessDenied, Closed, LimitExceeded
+from swarm.errors import AccessDenied, Closed, Lagged, LimitExceeded
 from swarm.model import (
     DOCUMENT_EVENTS,
     EVENT_TYPE,
@@ -62,7 +62,7 @@ class Recipient(ABC):
             event, so that it must not be offered inside a commit.
         errors: How often `where`, or the handler, has raised.
         dropped: Events dropped unhandled.
-        lost: Commits that left the log before they were read.
+        lost: Commits that left the log before they were read; a gap counts as one.
     """
 
     # CPython keeps the attributes of an instance compact up to 28 of them. So what
@@ -191,6 +191,10 @@ class Recipient(ABC):
             error = LimitExceeded(f"{self.dropped} events dropped so far: {why}")
             self.bus.failures.complain(self.name, event, error, "events-lost")
 
+    def _lag_behind(self, error: Lagged) -> None:  # noqa: ARG002  # streams raise it
+        """Go on after commits that were missed in this process."""
+        self.lost += 1
+
     # --- life ---------------------------------------------------------------------
 
     def cancel(self) -> Settled:
@@ -307,6 +311,7 @@ class Bus:
         self._wants_documents = 0
         self._stop_listening: Callable[[], None] | None = None
         self._hears_documents = False
+        host.tail.on_gap(self._on_gap)
 
     # --- recipients ---------------------------------------------------------------
 
@@ -432,6 +437,14 @@ class Bus:
                     recipient._offer(event)
                 elif recipient._may_see(event) and recipient.selector.fits(event):
                     recipient._take_deep(event)
+
+    def _on_gap(self, last: int, first: int) -> None:
+        """Tell every recipient that commits were missed; one alert says so."""
+        error = Lagged(last, first)
+        if self._recipients:
+            self.failures.complain("every subscription", None, error, "events-lost")
+        for recipient in self:
+            recipient._lag_behind(error)
 
     def loop_error(self) -> LimitExceeded:
         """Return the error that ends an event loop: handlers publish in a circle."""

@@ -10,7 +10,7 @@ from swarm.bus._dead_letters import LETTERS
 from swarm.bus._offsets import POSITIONS, Place, Position
 from swarm.bus._patterns import Selector
 from swarm.bus._records import BusOptions
-from swarm.errors import Compacted
+from swarm.errors import Compacted, Lagged
 from swarm.model import (
     EPOCH,
     EVENT_TYPE,
@@ -95,21 +95,32 @@ class EventHistory:
         start = tail.before_newest(self._most)
         reader = self._reader
         if reader is None or reader.position < start:
-            if reader is not None:
-                reader.close()
-            if self._events or start > self.compacted:
-                self.moved = tail.revision
-            self._events, self._first = [], 0
-            self.compacted = max(self.compacted, start)
-            reader = self._reader = tail.follow_now(start)
-        while (commit := reader.next_nowait()) is not None:
-            self._events.extend(events_of(commit))
+            reader = self._begin(start)
+        try:
+            self._read_on(reader)
+        except Lagged:  # this process has loaded the tree and the log again
+            self._read_on(self._begin(start))
         self._forget(tail.compacted)
         oldest = self._clock.wall() - self._age
         while len(self) > self._most or (
             len(self) and self._events[self._first].at < oldest
         ):
             self._forget(self._events[self._first].seq)
+
+    def _begin(self, start: int) -> Reader:
+        """Drop every event, and read the log after `start`."""
+        if self._reader is not None:
+            self._reader.close()
+        if self._events or start > self.compacted:
+            self.moved = self._tail.revision
+        self._events, self._first = [], 0
+        self.compacted = max(self.compacted, start)
+        reader = self._reader = self._tail.follow_now(start)
+        return reader
+
+    def _read_on(self, reader: Reader) -> None:
+        while (commit := reader.next_nowait()) is not None:
+            self._events.extend(events_of(commit))
 
     def _forget(self, revision: int) -> None:
         """Drop the events of commits up to `revision`.

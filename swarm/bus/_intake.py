@@ -200,6 +200,10 @@ class Intake(LogRecipient, HandlerRecipient):
             self.lost += lost
             self.bus.failures.complain(self.name, None, error, "events-lost")
 
+    def _lag_behind(self, error: Lagged) -> None:
+        if self._feed is None or self.offsets is not None:  # else the feed counts it
+            super()._lag_behind(error)
+
     def _read_on(self) -> None:
         super()._read_on()
         self.notify()

@@ -384,6 +384,13 @@ class EventStream(LogRecipient, Subscription, Generic[E]):
         self.lost += lost
         self._stop_reading()
 
+    def _lag_behind(self, error: Lagged) -> None:
+        """Raise `error` once what is in the buffer was read."""
+        if self._lag is None:
+            self._fell_behind(error, 1)
+            self._look_again()
+            self._wake()
+
     def _read_on(self) -> None:
         """Read more, in the loop's next turn."""
         if self._feed is not None:

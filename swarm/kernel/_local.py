@@ -343,6 +343,9 @@ class LocalTree:
         """Call `callback` with each commit that concerns it; see `ports.Tail`."""
         return self._listeners.add(callback, documents=documents, folders=folders)
 
+    def on_gap(self, callback: Callable[[int, int], None]) -> None:
+        """Do nothing: this log has no gaps."""
+
     # --- what a store held ------------------------------------------------------
 
     def retained_now(self) -> tuple[list[Document], list[Document], list[Entry]]:

@@ -218,9 +218,12 @@ class Log:
         self._sizes.clear()
         self._head = self._size = self._due_length = 0
         self.compacted = compacted
-        hole = Commit(compacted, 0, TIME, ())
+
+    def tell_holds(self) -> None:
+        """Tell each hold that needs what `restart` let go of, as one commit."""
+        hole = Commit(self.compacted, 0, TIME, ())
         for hold in tuple(self._holds):
-            if hold.after < compacted:
+            if hold.after < self.compacted:
                 hold.on_truncate([hole])
 
     def entry(self, number: int) -> Commit:

@@ -221,6 +221,15 @@ class Tail(Protocol):
         """
         ...
 
+    def on_gap(self, callback: Callable[[int, int], None]) -> None:
+        """Call `callback(last, first)` when commits were missed in this process.
+
+        Those after revision `last` and before `first` never come here: a process that
+        was cut off for longer than the log of its server. The callback must neither
+        raise nor commit; the commits from `first` on come next.
+        """
+        ...
+
 
 class Kernel(Protocol):
     """The tree, the commit and the log.

@@ -211,6 +211,9 @@ class LaggingTail:
         """Call `callback` with each commit that concerns it, as it arrives."""
         return self._listeners.add(callback, documents=documents, folders=folders)
 
+    def on_gap(self, callback: Callable[[int, int], None]) -> None:
+        """Do nothing: each commit arrives, however late."""
+
     async def reach(self, revision: int) -> None:
         """Wait until a revision has arrived, or the end."""
         if self._revision < revision and not self._followers.is_closed:

@@ -23,7 +23,8 @@ What differs from memory, and what is not there yet:
   named subscriptions have yet to handle, up to `Limits.held_commits` and `held_bytes`.
   A name that is further behind raises `Compacted`.
 - A process that falls further behind than the log (`Limits.held_commits`) loads the
-  tree again. Its watches and event streams raise `Lagged`.
+  tree again. Its watches and event streams raise `Lagged`; its handlers go on, count it
+  (`stats.lost`), and a `system.alert` of kind `events-lost` says so.
 - A lost connection is made again. Commits are sent again under the same operation id,
   so none is made twice. After 30 seconds commands raise `StorageFailed`; a commit that
   may have reached the server raises `OutcomeUnknown`.

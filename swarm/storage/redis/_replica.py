@@ -50,6 +50,7 @@ class Replica(LocalTree):
         self._failure: Exception | None = None
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._ids = count()
+        self._on_gap: list[Callable[[int, int], None]] = []
 
     # --- time -------------------------------------------------------------------------
 
@@ -170,6 +171,10 @@ class Replica(LocalTree):
         self._followers.wake()
         jump = Commit(loaded.revision, loaded.revision, TIME, tuple(different))
         self._listeners.call(jump, has_events=False)
+        self._log.tell_holds()
+        if loaded.compacted > before:
+            for callback in self._on_gap:
+                callback(before, loaded.compacted + 1)
         for document in different:
             document.previous = None
         for commit in loaded.commits:
@@ -177,6 +182,10 @@ class Replica(LocalTree):
                 self._listeners.call(commit, has_events=commit.has_events)
         self._set_timer()
         self._wake()
+
+    def on_gap(self, callback: Callable[[int, int], None]) -> None:
+        """Call `callback(last, first)` when commits were missed here."""
+        self._on_gap.append(callback)
 
     def hurry(self) -> None:
         """Have the log be read on at once, as `ports.Tail` says."""

@@ -197,6 +197,49 @@ async def test_a_process_that_missed_a_part_of_the_log_loads_the_tree_again(serv
         assert await one.state.get("shared.n") == 400
 
 
+async def test_every_subscription_is_told_that_its_process_missed_events(server):
+    """H5, H7: a stream raises `Lagged`; handlers go on, and count it."""
+    name = next(NAMES)
+    async with (
+        Proxy(server.port) as proxy,
+        Swarm(name, server.url, config=SMALL) as one,
+        Swarm(name, proxy.url, config=SMALL) as other,
+    ):
+        seen: list[int] = []
+        alerts: list[SystemAlert] = []
+        told = asyncio.Event()
+
+        async def handle(ev) -> None:
+            seen.append(ev.payload.n)
+
+        async def alert(ev) -> None:
+            alerts.append(ev.payload)
+            told.set()
+
+        named = await other.events.on(Thing, handle, name="named")
+        plain = await other.events.on(Thing, lambda ev: None)
+        await other.events.on(SystemAlert, alert, where=lambda e: e.payload.subject)
+        other.events.query()
+        async with other.events.subscribe(Thing) as stream:
+            proxy.faults.is_open = False
+            proxy.cut()
+            for n in range(400):
+                await one.events.publish(Thing(n))
+            proxy.faults.is_open = True
+            async with asyncio.timeout(20):
+                await told.wait()
+                with pytest.raises(Lagged, match="the log now starts at"):
+                    async for _ in stream:
+                        pass
+                while seen[-1:] != [399]:
+                    await asyncio.sleep(0.01)
+        assert seen == list(range(seen[0], 400))
+        assert named.stats.lost == plain.stats.lost == 1
+        kinds = [(a.kind, a.subject) for a in alerts]
+        assert ("events-lost", "every subscription") in kinds
+        assert other.events.query(Thing)[-1].payload.n == 399
+
+
 async def test_the_end_of_the_server_s_memory_is_told_and_nothing_counts_on_it(
     tmp_path,
 ):
@@ -212,8 +255,11 @@ async def test_the_end_of_the_server_s_memory_is_told_and_nothing_counts_on_it(
                 told.set()
 
             await other.events.on(SystemAlert, hear)
+            named = await other.events.on(Thing, lambda ev: None, name="named")
             lease = await one.lock("x").acquire(ttl=60)
             version = (await one.state.set("shared.n", 1)).version
+            await one.events.publish(Thing(1))
+            other.events.query()
             server.kill()
             server.start()
             with pytest.raises((StaleLease, LeaseLost)):
@@ -222,6 +268,8 @@ async def test_the_end_of_the_server_s_memory_is_told_and_nothing_counts_on_it(
             async with asyncio.timeout(20):
                 await told.wait()
             assert "commits-lost" in alerts
+            assert [e.payload.n for e in other.events.query(Thing)] == []
+            assert named.stats.lost == 0
             async with other.lock("x").acquire(timeout=10) as theirs:
                 assert theirs.token > lease.token
                 written = await other.state.set("shared.n", 2, guard=theirs)
