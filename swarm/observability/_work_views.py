@@ -312,7 +312,7 @@ def _graph(shapes: Any, stages: Mapping[str, Any], text: Sequence[str]) -> Part:
 def pipelines_panel(pipelines: Pipelines) -> Panel:
     """Return the pipelines that this process serves."""
     manager = pipelines._manager
-    flows = list(manager._flows.values())[:20]
+    flows = list(manager.flows.values())[:20]
     rows = [(flow.name, ", ".join(flow.stages)) for flow in flows]
     table = Table(("pipeline", "stages"), rows)
     return Panel("pipelines served here", "", [table] if rows else [])

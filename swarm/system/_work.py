@@ -123,7 +123,9 @@ def pipeline_manager_of(coordinator: Coordinator) -> PipelineManager:
         runner = StageAgents(coordinator)
         coordinator.attachments.append(runner)
         keep = (coordinator.task_options or TaskOptions()).runs
-        manager = PipelineManager(manager_of(coordinator), runner, keep=keep)
+        manager = PipelineManager(
+            manager_of(coordinator), coordinator.tail, runner, keep=keep
+        )
         coordinator.pipelines = manager
     return manager
 

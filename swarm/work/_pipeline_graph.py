@@ -5,7 +5,7 @@ whole run, is derived from the tasks of its stages (P5). The stages of a shape s
 the order of their dependencies.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
@@ -30,8 +30,6 @@ MAPPED: Final = 1_000
 """Maximum number of items that a stage maps over."""
 
 _OVER: Final = ("completed", "failed", "skipped")
-_FAILED: Final = {"failed", "escalated"}
-_ACTIVE: Final = {"pending", "running"}
 _BACKOFF: Final = Backoff(0.1, 60.0)
 
 
@@ -117,6 +115,18 @@ def check_word(what: str, name: str) -> None:
 # --- what the tasks say -----------------------------------------------------------
 
 
+class NextTask(NamedTuple):
+    """A task of a run: its stage, and the place of its item; None: the whole input."""
+
+    stage: str
+    item: int | None = None
+
+    @property
+    def key(self) -> str:
+        """The part of its id that is its own in the run, without the round."""
+        return self.stage if self.item is None else f"{self.stage}:{self.item}"
+
+
 class StageTask(NamedTuple):
     """One task of a stage, as far as the pipeline is concerned.
 
@@ -135,8 +145,8 @@ class StageTask(NamedTuple):
     error: str = ""
 
 
-Tasks: TypeAlias = Mapping[str, Sequence[StageTask]]
-"""The tasks of each stage that has some, in the order of their items."""
+Find: TypeAlias = Callable[[NextTask], StageTask | None]
+"""Returns a task of a run; None: it has not begun."""
 
 
 @attrs.frozen(kw_only=True)
@@ -177,53 +187,46 @@ class StageProgress:
 
 
 def derive(
-    stages: Sequence[StageShape], tasks: Tasks, given: JSON, *, cancelled: bool = False
+    stages: Sequence[StageShape], find: Find, given: JSON, *, cancelled: bool = False
 ) -> dict[str, StageProgress]:
-    """Return how far each stage has come.
+    """Return how far each stage of a run that was started with `given` has come.
 
-    `given` is what the run was started with. In a cancelled run what has not begun is
-    skipped.
+    In a cancelled run what has not begun is skipped.
     """
     found: dict[str, StageProgress] = {}
     for stage in stages:
         before = [found[name] for name in stage.after]
-        mine = tasks.get(stage.name, ())
-        found[stage.name] = _progress(stage, mine, before, given, cancelled=cancelled)
+        if all(each.status == "completed" for each in before):
+            items = items_of(stage, before[0].output if before else given)
+            found[stage.name] = _progress(stage, items, find, cancelled=cancelled)
+            continue
+        blocked = cancelled or any(e.status in ("failed", "skipped") for e in before)
+        status: StageStatus = "skipped" if blocked else "pending"
+        found[stage.name] = StageProgress(name=stage.name, status=status)
     return found
 
 
 def _progress(
-    stage: StageShape,
-    mine: Sequence[StageTask],
-    before: Sequence[StageProgress],
-    given: JSON,
-    *,
-    cancelled: bool,
+    stage: StageShape, items: list[Any] | None, find: Find, *, cancelled: bool
 ) -> StageProgress:
-    ready = all(each.status == "completed" for each in before)
-    items = mapped_items(stage, before, given) if ready else None
-    is_off = cancelled and not mine and items != []  # an empty list has no tasks
-    if not ready or is_off:
-        blocked = cancelled or any(e.status in ("failed", "skipped") for e in before)
-        waits: StageStatus = "skipped" if blocked else "pending"
-        return StageProgress(name=stage.name, status=waits)
+    """Return how far a stage has come that may begin."""
     of = 1 if items is None else len(items)
-    statuses = [task.status for task in mine]
-    status = _status_of(statuses, of, cancelled=cancelled)
+    places = (None,) if items is None else range(of)
+    found = [find(NextTask(stage.name, item)) for item in places]
+    mine = [task for task in found if task is not None]
+    status = _status_of([task.status for task in mine], of, cancelled=cancelled)
     output: JSON = ABSENT
     if status == "completed":
         results = [orjson.loads(task.result or b"null") for task in mine]
         output = results[0] if items is None else results
-    started = filter(None, [task.started for task in mine])
-    has_failed = not _FAILED.isdisjoint(statuses)
     return StageProgress(
         name=stage.name,
         status=status,
         tasks=len(mine),
         of=of,
-        started_at=min(started, default=0),
-        ended_at=max([t.ended for t in mine], default=0) if status in _OVER else 0,
-        error=next(t.error for t in mine if t.status in _FAILED) if has_failed else "",
+        started_at=min((t.started for t in mine if t.started), default=0),
+        ended_at=max((t.ended for t in mine), default=0) if status in _OVER else 0,
+        error=next((t.error for t in mine if t.status == "failed"), ""),
         output=output,
     )
 
@@ -233,32 +236,22 @@ def _status_of(statuses: Sequence[str], of: int, *, cancelled: bool) -> StageSta
     found = set(statuses)
     if len(statuses) == of and found <= {"complete"}:
         return "completed"
-    if "running" in found:
-        return "running"
-    if "pending" in found:
+    if found & {"pending", "running"}:
         return "pending" if found == {"pending"} else "running"
-    if found & _FAILED:
+    if "failed" in found:
         return "failed"
     if "cancelled" in found or cancelled:
         return "skipped"
     return "running" if found else "pending"
 
 
-def mapped_items(
-    stage: StageShape, before: Sequence[StageProgress], given: JSON
-) -> list[Any] | None:
+def items_of(stage: StageShape, value: JSON) -> list[Any] | None:
     """Return the items a stage maps over; None when it gets its input whole.
 
     So does a mapping stage whose input cannot be mapped: it fails when it is run.
     """
-    if not stage.map:
-        return None
-    return as_items(before[0].output if before else given)
-
-
-def as_items(value: JSON) -> list[Any] | None:
-    """Return a value that can be mapped over; None for any other."""
-    return value if type(value) is list and len(value) <= MAPPED else None
+    fits = stage.map and type(value) is list and len(value) <= MAPPED
+    return value if fits else None
 
 
 def run_status(
@@ -282,50 +275,6 @@ def run_output(
     if len(last) == 1:
         return progress[last[0]].output
     return {name: progress[name].output for name in last}
-
-
-def has_active(tasks: Sequence[StageTask]) -> bool:
-    """Return whether one of these tasks is pending or running."""
-    return not _ACTIVE.isdisjoint([task.status for task in tasks])
-
-
-class NextTask(NamedTuple):
-    """A task that can begin: its stage, and the place of its item; None: the whole."""
-
-    stage: str
-    item: int | None = None
-
-    @property
-    def key(self) -> str:
-        """The part of its key that is its own in the run, without the round."""
-        return self.stage if self.item is None else f"{self.stage}:{self.item}"
-
-
-def next_tasks(
-    stages: Sequence[StageShape], tasks: Tasks, given: JSON, *, cancelled: bool = False
-) -> list[NextTask]:
-    """Return the tasks that can begin now: all that they depend on is completed (P1).
-
-    A mapping stage has at most `concurrency` tasks that are not final, and begins no
-    more once one of them has failed. A cancelled run begins nothing (P8).
-    """
-    if cancelled:
-        return []
-    progress = derive(stages, tasks, given)
-    found: list[NextTask] = []
-    for stage in stages:
-        before = [progress[name] for name in stage.after]
-        if any(each.status != "completed" for each in before):
-            continue
-        mine = tasks.get(stage.name, ())
-        items = mapped_items(stage, before, given)
-        if items is None:
-            found += [NextTask(stage.name)] if not mine else []
-        elif _FAILED.isdisjoint(statuses := [task.status for task in mine]):
-            active = sum(map(statuses.count, _ACTIVE))
-            end = min(len(items), len(mine) + stage.concurrency - active)
-            found += [NextTask(stage.name, item) for item in range(len(mine), end)]
-    return found
 
 
 # --- a run --------------------------------------------------------------------------

@@ -1,19 +1,22 @@
-"""The pipelines that one process serves: claims stages, has them done, goes on."""
+"""The pipelines that one process serves: begins the tasks of runs, and does them."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
 import orjson
 
 from swarm.errors import Closed, Contention, NotFound, SwarmError
-from swarm.model import JSON, OWNER, AgentIdentity
-from swarm.ports import unstructured
+from swarm.model import JSON, OWNER, AgentIdentity, Commit
+from swarm.ports import Tail, unstructured
 from swarm.work import _pipeline_rules as rules
 from swarm.work._claim import Claim, carry_out
 from swarm.work._claiming import Claiming
 from swarm.work._due import TaskSelector
 from swarm.work._pipeline import Pipeline, Stage
+from swarm.work._pipeline_graph import NextTask, RunRecord, StageShape
 from swarm.work._pipeline_rules import RunView
+from swarm.work._task_handle import settled
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import ANYBODY, TaskRecord
 from swarm.work._waiting import News
@@ -36,47 +39,44 @@ class StageRunner(Protocol):
         ...
 
 
-class _Server:
-    """The server of a stage here: its running tasks, and whether a task waits."""
-
-    __slots__ = ("busy", "waits")
-
-    def __init__(self) -> None:
-        self.busy = 0
-        self.waits = False
-
-
 class PipelineManager:
-    """The pipelines that one process of a swarm runs.
+    """The pipelines that one process of a swarm serves.
 
-    A pipeline that was started, resumed or registered here is served here: this process
-    claims the tasks of its stages, has their functions run, and begins the tasks that
-    become possible. Any number of processes may serve one pipeline.
+    For each run of such a pipeline one task here, its driver, begins the tasks of the
+    stages in their order. For each stage, another one claims tasks and has them done.
+    Any number of processes may serve one pipeline: a task begins only once.
     """
 
     def __init__(
-        self, tasks: TaskManager, runner: StageRunner, *, keep: int = 100
+        self, tasks: TaskManager, tail: Tail, runner: StageRunner, *, keep: int = 100
     ) -> None:
         """Serve pipelines by `runner`; keep so many runs that are over."""
         self.tasks: TaskManager = tasks
-        self.news: News = News(tasks)
+        self.flows: dict[str, Pipeline] = {}
+        self._news = News(tasks)
         self._runner = runner
         self._keep = keep
-        self._flows: dict[str, Pipeline] = {}
-        self._servers: dict[tuple[str, str], _Server] = {}
-        self._advancing: dict[str, bool] = {}
-        self._memories: rules.Memories = {}
-        tasks.on_change(self._changed)
+        self._servers: dict[str, list[asyncio.Task[Any]]] = {}
+        self._drivers: dict[str, asyncio.Task[Any]] = {}
+        tasks.on_change(self._task_changed)
+        folders = (rules.PIPELINES.name,)
+        tasks.on_close(tail.listen(self._follow, documents=True, folders=folders))
 
     def register(self, flow: Pipeline) -> None:
         """Serve a pipeline from now on; in place of another one of this name."""
-        self._flows[flow.name] = flow
-        for stage in flow.stages:
-            self._serve(flow.name, stage)
+        if self.flows.get(flow.name) is flow:
+            return
+        self.flows[flow.name] = flow
+        for server in self._servers.pop(flow.name, ()):
+            server.cancel()
+        self._servers[flow.name] = [
+            self.tasks.start(self._serve(flow, stage), f"pipelines: {stage!r}")
+            for stage in flow.stages.values()
+        ]
 
     def flow(self, name: str) -> Pipeline:
         """Return a pipeline that is served here."""
-        flow = self._flows.get(name)
+        flow = self.flows.get(name)
         if flow is None:
             raise NotFound(
                 f"this process does not know pipeline '{name}'; give it to "
@@ -98,9 +98,9 @@ class PipelineManager:
 
         timer = None
         if timeout is not None:
-            timer = clock.call_at(end, lambda: self.news.wake(run_id))
+            timer = clock.call_at(end, lambda: self._news.wake(run_id))
         try:
-            return await self.news.until(run_id, lambda: self.look(run_id), is_done)
+            return await self._news.until(run_id, lambda: self.look(run_id), is_done)
         finally:
             if timer is not None:
                 timer.cancel()
@@ -111,13 +111,6 @@ class PipelineManager:
         """Ask a rule about a run; return its outcome."""
         _, outcome = await self.tasks.kernel.apply(author, rule, *arguments)
         return outcome
-
-    def advance_soon(self, run_id: str) -> None:
-        """Begin what can begin in a run, in the background."""
-        is_new = run_id not in self._advancing
-        self._advancing[run_id] = True
-        if is_new:
-            self.tasks.start(self._advance(run_id), f"pipelines: advance {run_id}")
 
     async def remove(self, author: AgentIdentity, run_id: str) -> None:
         """Remove a run that is over, with its tasks."""
@@ -132,88 +125,128 @@ class PipelineManager:
         except SwarmError:
             return  # the swarm has ended, or it is tried again at the next start
 
-    # --- inside -----------------------------------------------------------------------
+    # --- beginning the tasks of a run -------------------------------------------------
 
-    def _changed(self, new: TaskRecord) -> None:
+    def _follow(self, commit: Commit) -> None:
+        """Drive a run from its start or resumption on; called amid a commit."""
+        for document in commit.documents:
+            if document.path.within(rules.PIPELINES):
+                record = rules.load_run(document)
+                if record is not None and record.name in self.flows:
+                    driver = self._drivers.pop(record.id, None)
+                    if driver is not None:  # it knows nothing of what began again
+                        driver.cancel()
+                    self.drive(record.id)
+                self._news.wake(str(document.path.name))
+
+    def _task_changed(self, new: TaskRecord) -> None:
         """Take in a task's new record; called in the middle of a commit."""
         if not new.spec.kind.startswith("pipeline.") or not new.is_settled():
             return
         run_id = orjson.loads(new.spec.metadata).get("pipeline")
-        if isinstance(run_id, str):
-            if new.spec.kind.split(".")[1] in self._flows:
-                self.advance_soon(run_id)
-            else:
-                self.news.wake(run_id)
+        if not isinstance(run_id, str) or run_id in self._drivers:
+            return
+        if (
+            new.spec.kind.split(".")[1] in self.flows
+        ):  # its driver's process may be gone
+            self.drive(run_id)
+        else:
+            self._news.wake(run_id)
 
-    async def _advance(self, run_id: str) -> None:
-        outlook: rules.Outlook = "idle"
+    def drive(self, run_id: str) -> None:
+        """Begin the tasks of a run as they become possible, unless that is done."""
+        if run_id not in self._drivers:
+            driving = self.tasks.start(self._drive(run_id), f"pipelines: {run_id}")
+            self._drivers[run_id] = driving
+
+    async def _drive(self, run_id: str) -> None:
+        """Begin the tasks of a run, until none is left that runs or can begin."""
         try:
-            while self._advancing[run_id]:
-                self._advancing[run_id] = False
-                outlook = "idle"  # also when this fails
-                try:
-                    outlook = await self.apply(
-                        OWNER, rules.advance, run_id, self._memories
-                    )
-                except Contention:
-                    await self.tasks.clock.sleep(0.1)
-                    outlook = "more"
-                if outlook == "more":
-                    self._advancing[run_id] = True
+            run = await self.tasks.kernel.read(rules.find_run, run_id)
+            stages: dict[str, asyncio.Task[bool]] = {}
+            async with asyncio.TaskGroup() as group:
+                for stage in run.stages:  # in the order of their dependencies
+                    before = [stages[name] for name in stage.after]
+                    doing = self._have_done(run, stage, before)
+                    stages[stage.name] = group.create_task(doing)
+        except* (Closed, NotFound):
+            pass  # the swarm has ended, or the run was removed
+        finally:
+            if self._drivers.get(run_id) is asyncio.current_task():
+                del self._drivers[run_id]
+                self._news.wake(run_id)
+
+    async def _have_done(
+        self, run: RunRecord, stage: StageShape, before: Sequence[asyncio.Task[bool]]
+    ) -> bool:
+        """Have a stage done after those before it; return whether it is completed."""
+        if before:
+            await asyncio.wait(before)
+        if not all(each.result() for each in before):
+            return False
+        count = await self.tasks.kernel.read(rules.count_items, run.id, stage)
+        if count is None:
+            return await self._complete(run.id, NextTask(stage.name))
+        items = iter(range(count))
+        is_completed = True
+
+        async def do_items() -> None:
+            nonlocal is_completed
+            for item in items:
+                if not await self._complete(run.id, NextTask(stage.name, item)):
+                    is_completed = False
+                if not is_completed:  # no further item begins
+                    return
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(stage.concurrency, count)):
+                group.create_task(do_items())
+        return is_completed
+
+    async def _complete(self, run_id: str, task: NextTask) -> bool:
+        """Begin a task, unless it is there; return whether it ends with a result."""
+        while True:
+            try:
+                task_id = await self.apply(OWNER, rules.begin, run_id, task)
+            except Contention:
+                await self.tasks.clock.sleep(0.1)
+            else:
+                if task_id is None:
+                    return False
+                return (await settled(self.tasks, task_id)).result is not None
+
+    # --- doing the tasks of stages ----------------------------------------------------
+
+    async def _serve(self, flow: Pipeline, stage: Stage) -> None:
+        """Claim the tasks of a stage and have them done, so many at a time."""
+        selector = TaskSelector(
+            rules.task_kind(flow.name, stage.shape.name), (ANYBODY,)
+        )
+        free = asyncio.Semaphore(stage.shape.concurrency)
+        try:
+            while True:
+                await free.acquire()
+                await self._runner.until_possible(stage)
+                claim = await Claiming(self.tasks, OWNER, selector, LEASE, None)
+                self.tasks.start(self._do(stage, claim, free), f"pipelines: {stage!r}")
         except Closed:
             return
-        finally:
-            del self._advancing[run_id]
-            if outlook == "idle":  # a look at a run that is going would be in vain
-                for known in [k for k in self._memories if k[0] == run_id]:
-                    del self._memories[known]
-                self.news.wake(run_id)
 
-    def _serve(self, name: str, stage: str) -> None:
-        """Have one task wait for work on a stage, unless enough is in work."""
-        server = self._servers.setdefault((name, stage), _Server())
-        known = self._flows[name].stages.get(stage)
-        if known is None or self.tasks.closed is not None:
-            return
-        if not server.waits and server.busy < known.shape.concurrency:
-            server.waits = True
-            job = self._serve_one(name, stage, server)
-            self.tasks.start(job, f"pipelines: {name}.{stage}")
-
-    async def _serve_one(self, name: str, stage: str, server: _Server) -> None:
-        """Claim one task of a stage and have it done; another one waits meanwhile."""
-        selector = TaskSelector(rules.task_kind(name, stage), (ANYBODY,))
+    async def _do(self, stage: Stage, claim: Claim, free: asyncio.Semaphore) -> None:
         try:
-            await self._runner.until_possible(self.flow(name).stage(stage))
-            claim = await Claiming(self.tasks, OWNER, selector, LEASE, None)
-        except (Closed, NotFound):
-            return  # the swarm has ended, or the pipeline has lost this stage
-        finally:
-            server.waits = False
-        server.busy += 1
-        try:
-            self._serve(name, stage)
-            await carry_out(claim, self._body(name, stage))
+            await carry_out(claim, self._body(stage))
         except SwarmError:
             return  # the claim was lost: the task is another worker's
         finally:
-            server.busy -= 1
-            self._serve(name, stage)
+            free.release()
 
-    def _body(self, name: str, stage_name: str) -> Callable[[Claim], Awaitable[JSON]]:
+    def _body(self, stage: Stage) -> Callable[[Claim], Awaitable[JSON]]:
         async def body(claim: Claim) -> JSON:
-            stage = self.flow(name).stage(stage_name)
             payload = claim.payload
-            given = await self.tasks.kernel.read(
-                rules.stage_input,
-                payload["run"],
-                stage_name,
-                payload["item"],
-                self._memories,
-            )
+            asked = payload["run"], stage.shape.name, payload["item"]
+            given = await self.tasks.kernel.read(rules.stage_input, *asked)
             args, kwargs = stage.typed(*given)
             await self._runner.until_possible(stage)
-            result = await self._runner.run(stage, args, kwargs)
-            return unstructured(result)
+            return unstructured(await self._runner.run(stage, args, kwargs))
 
         return body

@@ -1,4 +1,4 @@
-"""The rules of runs of pipelines: start, advance, resume, cancel, remove. Pure.
+"""The rules of runs of pipelines: start, begin a task, resume, cancel, remove. Pure.
 
 A run is a document at `pipelines.<id>` with the shape, the input and nothing of the
 progress. Each stage is a task, or one task for each item that it maps over. A task's
@@ -6,15 +6,14 @@ payload says which stage of which run it is, and not the input: that is the immu
 output of the stages before it (P4).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import count
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import attrs
 import orjson
 
 from swarm.errors import ConfigMismatch, InvalidTransition, NotFound
-from swarm.model import Document, Path, canonical
+from swarm.model import JSON, Document, Path, canonical
 from swarm.ports import Plan, View, Write
 from swarm.work._handoff_rules import decide_with_handoff
 from swarm.work._pipeline_graph import (
@@ -25,10 +24,8 @@ from swarm.work._pipeline_graph import (
     StageProgress,
     StageShape,
     StageTask,
-    as_items,
     derive,
-    has_active,
-    next_tasks,
+    items_of,
     run_status,
 )
 from swarm.work._stored import loaded, stored
@@ -45,16 +42,8 @@ from swarm.work._task_rules import decide_cancel
 
 PIPELINES: Final = Path.of("pipelines")
 
-Memories: TypeAlias = dict[tuple[str, int], dict[str, list[StageTask]]]
-"""The tasks of runs that a process serves, by run and its start, and by stage.
-
-Those that are completed are not looked at again."""
-
-_REMEMBERED: Final = 1_000
-"""Of how many runs."""
-
 CHUNK: Final = 200
-"""Maximum number of tasks that one commit begins or removes."""
+"""Maximum number of tasks that one commit removes."""
 
 
 class RunView(NamedTuple):
@@ -64,17 +53,13 @@ class RunView(NamedTuple):
         record: The run's record.
         progress: How far each stage has come.
         status: "running", "completed", "failed" or "cancelled".
-        tasks: The records of the tasks, by id.
+        tasks: The records of the tasks, by id, in the order of the stages.
     """
 
     record: RunRecord
     progress: Mapping[str, StageProgress]
     status: RunStatus
     tasks: Mapping[str, TaskRecord]
-
-
-Outlook: TypeAlias = Literal["more", "going", "idle"]
-"""Whether more tasks can begin at once, or some are not settled, or neither."""
 
 
 def run_path(run_id: str) -> Path:
@@ -95,41 +80,60 @@ def task_kind(name: str, stage: str) -> str:
 # --- looking ------------------------------------------------------------------------
 
 
-def look(view: View, run_id: str) -> RunView:
-    """Return a run and what follows from its tasks."""
+def find_run(view: View, run_id: str) -> RunRecord:
+    """Return a run's record."""
     record = load_run(view.find(run_path(run_id)))
     if record is None:
         raise NotFound(f"there is no run {run_id} of a pipeline")
-    found = {s.name: list(_records(view, record, s)) for s in record.stages}
-    stages = {name: list(map(_as_stage_task, mine)) for name, mine in found.items()}
+    return record
+
+
+def look(view: View, run_id: str) -> RunView:
+    """Return a run and what follows from its tasks."""
+    record = find_run(view, run_id)
+    tasks: dict[str, TaskRecord] = {}
+
+    def find(task: NextTask) -> StageTask | None:
+        found = _find(view, record, task)
+        if found is None:
+            return None
+        tasks[found.spec.id] = found
+        return _as_stage_task(found)
+
     cancelled = record.cancelled is not None
-    progress = derive(record.stages, stages, record.given, cancelled=cancelled)
-    tasks = {task.spec.id: task for mine in found.values() for task in mine}
-    return RunView(record, progress, run_status(progress, cancelled=cancelled), tasks)
+    progress = derive(record.stages, find, record.given, cancelled=cancelled)
+    status = run_status(progress, cancelled=cancelled)
+    return RunView(record, progress, status, tasks)
 
 
-def stage_input(
-    view: View, run_id: str, stage: str, item: int | None, memories: Memories
-) -> Any:
+def count_items(view: View, run_id: str, stage: StageShape) -> int | None:
+    """Return how many items a stage maps over; None when it gets its input whole."""
+    run = find_run(view, run_id)
+    if not stage.map:
+        return None
+    given = _output(view, run, stage.after[0]) if stage.after else run.given
+    items = items_of(stage, given)
+    return None if items is None else len(items)
+
+
+def stage_input(view: View, run_id: str, stage: str, item: int | None) -> Any:
     """Return the arguments of a stage's function, by position and by name (P4)."""
-    run = load_run(view.find(run_path(run_id)))
-    if run is None:
-        raise NotFound(f"there is no run {run_id} of a pipeline")
+    run = find_run(view, run_id)
     shape = run.stage(stage)
-    progress = derive(run.stages, _known_tasks(view, run, memories), run.given)
-    before = {name: progress[name].output for name in shape.after}
-    values = list(before.values()) or [run.given]
-    if shape.map:
-        items = as_items(values[0])
-        if items is None or item is None:
-            source = f"stage '{shape.after[0]}'" if shape.after else "the input"
-            raise TypeError(
-                f"stage '{stage}' maps over a list of at most {MAPPED:,} items, and "
-                f"{source} gave something else"
-            )
-        values = [items[item]]
-    named = before if len(before) > 1 else {}
-    return orjson.loads(orjson.dumps(([] if named else values, named)))  # a copy
+    if shape.map and item is None:
+        source = f"stage '{shape.after[0]}'" if shape.after else "the input"
+        raise TypeError(
+            f"stage '{stage}' maps over a list of at most {MAPPED:,} items, and "
+            f"{source} gave something else"
+        )
+    if len(shape.after) > 1:
+        return [], {name: _output(view, run, name) for name in shape.after}
+    value = run.given
+    if shape.after:
+        value = _output(view, run, shape.after[0], item)
+    elif item is not None:
+        value = run.given[item]
+    return orjson.loads(orjson.dumps([[value], {}]))  # a copy
 
 
 def surplus_runs(view: View, keep: int) -> list[str]:
@@ -149,58 +153,35 @@ def _find(view: View, run: RunRecord, task: NextTask) -> TaskRecord | None:
     return load(view.find(task_path(run.task_id(task))))
 
 
-def _records(view: View, run: RunRecord, stage: StageShape) -> Iterator[TaskRecord]:
-    """Yield the tasks of a stage: the one of its whole input, or those of its items."""
-    whole = _find(view, run, NextTask(stage.name))
+def _output(view: View, run: RunRecord, name: str, item: int | None = None) -> JSON:
+    """Return the output of a completed stage, or one item of it."""
+    whole = _find(view, run, NextTask(name))
     if whole is not None:
-        yield whole
-        return
-    for item in count() if stage.map else ():
-        task = _find(view, run, NextTask(stage.name, item))
-        if task is None:
-            return
-        yield task
+        output = _result(whole)
+        return output if item is None else output[item]
+    if item is not None:
+        return _result(_find(view, run, NextTask(name, item)))
+    results: list[JSON] = []
+    while (part := _find(view, run, NextTask(name, len(results)))) is not None:
+        results.append(_result(part))
+    return results
 
 
-def _known_tasks(
-    view: View, run: RunRecord, memories: Memories
-) -> dict[str, list[StageTask]]:
-    """Return the tasks of each stage; look only at those that were not completed."""
-    if len(memories) > _REMEMBERED:
-        memories.clear()
-    known = memories.setdefault((run.id, run.started_at), {})
-    for stage in run.stages:
-        mine = known.get(stage.name, [])
-        if not any(task.result is not None for task in mine):
-            known[stage.name] = list(map(_as_stage_task, _records(view, run, stage)))
-        elif stage.map:
-            known[stage.name] = list(_items(view, run, stage.name, mine))
-    return known
-
-
-def _items(
-    view: View, run: RunRecord, name: str, known: Sequence[StageTask]
-) -> Iterator[StageTask]:
-    for item in count():
-        if item < len(known) and known[item].result is not None:
-            yield known[item]
-            continue
-        task = _find(view, run, NextTask(name, item))
-        if task is None:
-            return
-        yield _as_stage_task(task)
+def _result(task: TaskRecord | None) -> Any:
+    if task is None or task.result is None:
+        raise NotFound("the output of a stage was removed")
+    return orjson.loads(task.result)
 
 
 def _as_stage_task(task: TaskRecord) -> StageTask:
     history = task.history
-    claims = (entry.at for entry in history if entry.step == "claim")
-    has_failed = task.status in (TaskStatus.FAILED, TaskStatus.ESCALATED)
+    has_failed = task.status is TaskStatus.FAILED
     return StageTask(
         task.status.value,
         task.result,
-        next(claims, 0),
-        history[-1].at if task.is_settled() and history else 0,
-        (task.errors() or [""])[-1] if has_failed else "",
+        started=next((entry.at for entry in history if entry.step == "claim"), 0),
+        ended=history[-1].at if task.is_settled() and history else 0,
+        error=task.errors()[-1] if has_failed and task.errors() else "",
     )
 
 
@@ -208,22 +189,20 @@ def _as_stage_task(task: TaskRecord) -> StageTask:
 
 
 def start(view: View, record: RunRecord) -> Plan:
-    """Plan a run and its first tasks.
+    """Plan a run.
 
     Starting a run that is there already, of the same shape and input, does nothing.
     """
     there = load_run(view.find(run_path(record.id)))
-    if there is not None:
-        check_same(there, record.name, record.stages)
-        if canonical(there.given) != canonical(record.given):
-            raise ConfigMismatch(
-                f"run {record.id} was started with another input; give this run "
-                "another id"
-            )
-        return Plan()
-    new = attrs.evolve(record, started_at=view.now)
-    plan = _begin(view, new, {})
-    return Plan([stored(run_path(new.id), new), *plan.writes], plan.events)
+    if there is None:
+        new = attrs.evolve(record, started_at=view.now)
+        return Plan([stored(run_path(new.id), new)])
+    check_same(there, record.name, record.stages)
+    if canonical(there.given) != canonical(record.given):
+        raise ConfigMismatch(
+            f"run {record.id} was started with another input; give this run another id"
+        )
+    return Plan()
 
 
 def check_same(record: RunRecord, name: str, shapes: Sequence[StageShape]) -> None:
@@ -235,16 +214,24 @@ def check_same(record: RunRecord, name: str, shapes: Sequence[StageShape]) -> No
         )
 
 
-def advance(view: View, run_id: str, memories: Memories) -> Plan:
-    """Plan the tasks that can begin now. The outcome is an `Outlook`."""
+def begin(view: View, run_id: str, task: NextTask) -> Plan:
+    """Plan a task of a run, unless it is there. All that it comes after is completed.
+
+    The outcome is its id; None: the run was cancelled or removed, and it is not there.
+    """
     record = load_run(view.find(run_path(run_id)))
     if record is None:
-        return Plan(outcome="idle")
-    return _begin(view, record, _known_tasks(view, record, memories))
+        return Plan()
+    task_id = record.task_id(task)
+    if view.find(task_path(task_id)) is not None:
+        return Plan(outcome=task_id)
+    if record.cancelled is not None:  # nothing begins any more (P8)
+        return Plan()
+    return Plan(*_submit(record, task, view.now), task_id)
 
 
 def resume(view: View, run_id: str) -> Plan:
-    """Plan that what has failed begins again, and what can begin does (P7).
+    """Plan that what has failed begins again (P7).
 
     What is completed stays, and what is running goes on.
     """
@@ -254,20 +241,22 @@ def resume(view: View, run_id: str) -> Plan:
             f"run {run_id} was cancelled ({record.cancelled or 'no reason given'}); "
             "start another one"
         )
-    rounds = dict(record.rounds)
     again: list[NextTask] = []
     for task in found.values():
         if task.status in (TaskStatus.FAILED, TaskStatus.CANCELLED):
             payload = orjson.loads(task.spec.payload)
             again.append(NextTask(payload["stage"], payload["item"]))
-            rounds[again[-1].key] = rounds.get(again[-1].key, 0) + 1
-    plan = _begin(view, record, _known_tasks(view, record, {}))
     if not again:
-        return plan
-    new = attrs.evolve(record, rounds=rounds)
-    writes, events = _submit(new, again, view.now)
-    writes += [stored(run_path(run_id), new), *plan.writes]
-    return Plan(writes, [*events, *plan.events])
+        return Plan()
+    rounds = {each.key: record.rounds.get(each.key, 0) + 1 for each in again}
+    new = attrs.evolve(record, rounds={**record.rounds, **rounds})
+    writes = [stored(run_path(run_id), new)]
+    events: list[object] = []
+    for each in again:
+        more, told = _submit(new, each, view.now)
+        writes += more
+        events += told
+    return Plan(writes, events)
 
 
 def cancel(view: View, run_id: str, agent: str, reason: str) -> Plan:
@@ -303,38 +292,21 @@ def remove(view: View, run_id: str) -> Plan:
     return Plan([*doomed, rest], (), True)
 
 
-def _begin(
-    view: View, record: RunRecord, tasks: Mapping[str, Sequence[StageTask]]
-) -> Plan:
-    """Plan the tasks that can begin. The outcome is an `Outlook`."""
-    cancelled = record.cancelled is not None
-    found = next_tasks(record.stages, tasks, record.given, cancelled=cancelled)
-    outlook: Outlook = "more" if len(found) > CHUNK else "going"
-    if not found and not any(map(has_active, tasks.values())):
-        outlook = "idle"
-    return Plan(*_submit(record, found[:CHUNK], view.now), outlook)
-
-
 def _submit(
-    record: RunRecord, tasks: Sequence[NextTask], now: int
+    record: RunRecord, task: NextTask, now: int
 ) -> tuple[list[Write], list[object]]:
-    """Return the writes of new tasks, and their events."""
-    writes: list[Write] = []
-    events: list[object] = []
-    for task in tasks:
-        stage = record.stage(task.stage)
-        payload = {"run": record.id, "stage": task.stage, "item": task.item}
-        spec = TaskSpec(
-            record.task_id(task),
-            task_kind(record.name, task.stage),
-            orjson.dumps(payload),
-            record.requester,
-            timeout=None if stage.timeout is None else int(stage.timeout * MICRO),
-            max_retries=stage.max_retries,
-            backoff=stage.backoff,
-            metadata=orjson.dumps({"pipeline": record.id}),
-        )
-        new, (make, *given) = submitted(Submission(spec), now)
-        writes.append(Write(task_path(spec.id), record=new))
-        events.append(make(*given))
-    return writes, events
+    """Return the write of a new task, and its event."""
+    stage = record.stage(task.stage)
+    payload = {"run": record.id, "stage": task.stage, "item": task.item}
+    spec = TaskSpec(
+        record.task_id(task),
+        task_kind(record.name, task.stage),
+        orjson.dumps(payload),
+        record.requester,
+        timeout=None if stage.timeout is None else int(stage.timeout * MICRO),
+        max_retries=stage.max_retries,
+        backoff=stage.backoff,
+        metadata=orjson.dumps({"pipeline": record.id}),
+    )
+    new, (make, *given) = submitted(Submission(spec), now)
+    return [Write(task_path(spec.id), record=new)], [make(*given)]

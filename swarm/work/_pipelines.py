@@ -178,7 +178,7 @@ class Pipelines(Displayable):
         )
         await manager.apply(self._identity, rules.start, record)
         tasks.start(manager.trim(), "pipelines: trim")
-        manager.advance_soon(record.id)  # a run that was there may have stood still
+        manager.drive(record.id)  # a run that was there may have stood still
         return PipelineRun(manager, await manager.look(record.id))
 
     async def resume(self, run_id: str, flow: Pipeline | None = None) -> PipelineRun:
@@ -203,7 +203,7 @@ class Pipelines(Displayable):
         self.register(known)
         await manager.tasks.ready()
         await manager.apply(self._identity, rules.resume, run_id)
-        manager.advance_soon(run_id)
+        manager.drive(run_id)
         return PipelineRun(manager, await manager.look(run_id))
 
     async def cancel(self, run_id: str, reason: str = "") -> None:
@@ -218,7 +218,6 @@ class Pipelines(Displayable):
         await self._owned(run_id)
         agent = self._identity.agent_id
         await self._manager.apply(self._identity, rules.cancel, run_id, agent, reason)
-        self._manager.news.wake(run_id)
 
     async def get(self, run_id: str) -> PipelineRun:
         """Return a run.

@@ -44,7 +44,7 @@ class Desk:
             office.kernel, manager.clock, manager.entropy, WaitGraph(), tail=tail
         )
         self.handoff_manager = HandoffManager(manager, tail, self.locks, **options)
-        self.pipeline_manager = PipelineManager(office.manager, PlainRunner())
+        self.pipeline_manager = PipelineManager(manager, tail, PlainRunner())
         self.commits: list[Commit] = []
         tail.listen(self.commits.append, documents=True)
 

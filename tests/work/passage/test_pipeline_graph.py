@@ -16,7 +16,7 @@ from swarm.work._pipeline_graph import (
     StageShape,
     StageTask,
     derive,
-    next_tasks,
+    items_of,
     ordered,
     run_output,
     run_status,
@@ -178,7 +178,7 @@ def test_a_stage_that_is_not_there_is_not_found():
 
 # --- derived status ------------------------------------------------------------------
 
-STATUSES = ("pending", "running", "complete", "failed", "cancelled", "escalated")
+STATUSES = ("pending", "running", "complete", "failed", "cancelled")
 
 
 class Run:
@@ -187,39 +187,44 @@ class Run:
     def __init__(self, shapes, given):
         self.shapes = ordered(shapes)
         self.given = given
-        self.tasks: dict[str, list[StageTask]] = {}
+        self.tasks: dict[NextTask, StageTask] = {}
         self.cancelled = False
         self.clock = 1
 
     def begin(self):
-        new = next_tasks(self.shapes, self.tasks, self.given, cancelled=self.cancelled)
+        """Begin the first task that is missing, of each stage that may begin."""
         progress = self.progress()
-        for task in new:
-            stage = next(s for s in self.shapes if s.name == task.stage)
-            assert not self.cancelled  # P8
-            for before in stage.after:  # P1
-                assert progress[before].status == "completed"
-            mine = self.tasks.setdefault(task.stage, [])
-            assert task.item in (None, len(mine))
-            mine.append(StageTask(status="pending"))
-            active = [t for t in mine if t.status in ("pending", "running")]
-            assert len(active) <= (stage.concurrency if stage.map else 1)
+        new = []
+        for stage in self.shapes:
+            before = [progress[name] for name in stage.after]
+            if self.cancelled or any(b.status != "completed" for b in before):
+                continue
+            items = items_of(stage, before[0].output if before else self.given)
+            places = [None] if items is None else range(len(items))
+            keys = [NextTask(stage.name, place) for place in places]
+            new += [key for key in keys if key not in self.tasks][:1]
+        self.tasks.update((key, StageTask(status="pending")) for key in new)
         return new
 
     def progress(self):
-        return derive(self.shapes, self.tasks, self.given, cancelled=self.cancelled)
+        find = self.tasks.get
+        return derive(self.shapes, find, self.given, cancelled=self.cancelled)
 
-    def move(self, stage, n, status, result):
-        task = self.tasks[stage][n]
+    def open(self):
+        over = ("complete", "failed", "cancelled")
+        return [key for key, task in self.tasks.items() if task.status not in over]
+
+    def move(self, key, status, result):
+        task = self.tasks[key]
         if task.status in ("complete", "failed", "cancelled"):
             return
         self.clock += 1
-        self.tasks[stage][n] = StageTask(
+        self.tasks[key] = StageTask(
             status=status,
             result=orjson.dumps(result) if status == "complete" else None,
             started=task.started or (self.clock if status == "running" else 0),
             ended=self.clock if status in ("complete", "failed", "cancelled") else 0,
-            error="boom" if status in ("failed", "escalated") else "",
+            error="boom" if status == "failed" else "",
         )
 
 
@@ -232,17 +237,11 @@ def test_outputs_never_change_and_a_run_ends(shapes, data):
     outputs: dict[str, object] = {}
     for _ in range(data.draw(st.integers(0, 30))):
         run.begin()
-        open_ = [
-            (stage, n)
-            for stage, tasks in run.tasks.items()
-            for n, task in enumerate(tasks)
-            if task.status not in ("complete", "failed", "cancelled")
-        ]
-        if open_:
-            stage, n = data.draw(st.sampled_from(open_))
+        if run.open():
+            key = data.draw(st.sampled_from(run.open()))
             status = data.draw(st.sampled_from(STATUSES))
             result = data.draw(st.lists(st.integers(0, 9), max_size=3))
-            run.move(stage, n, status, result)
+            run.move(key, status, result)
         if data.draw(st.integers(0, 9)) == 9:
             run.cancelled = True
         progress = run.progress()
@@ -262,19 +261,27 @@ def test_outputs_never_change_and_a_run_ends(shapes, data):
 
 
 def _finish_all(run) -> bool:
-    moved = False
-    for stage, tasks in run.tasks.items():
-        for n, task in enumerate(tasks):
-            if task.status not in ("complete", "failed", "cancelled"):
-                run.move(stage, n, "complete", [1, 2])
-                moved = True
-    return moved
+    left = run.open()
+    for key in left:
+        run.move(key, "complete", [1, 2])
+    return bool(left)
+
+
+def in_run(tasks):
+    """Return what finds the tasks of stages, as lists by name: of items if several."""
+
+    def find(task):
+        mine = tasks.get(task.stage, ())
+        place = task.item or 0
+        return mine[place] if place < len(mine) else None
+
+    return find
 
 
 def test_a_failed_stage_skips_what_comes_after_it_and_nothing_else():
     shapes = (*line("a", "b", "c"), StageShape(name="d"))
     tasks = {"a": [StageTask(status="failed", error="boom")], "d": [done()]}
-    progress = derive(shapes, tasks, None)
+    progress = derive(shapes, in_run(tasks), None)
     assert {n: p.status for n, p in progress.items()} == {
         "a": "failed",
         "b": "skipped",
@@ -287,8 +294,7 @@ def test_a_failed_stage_skips_what_comes_after_it_and_nothing_else():
 
 def test_an_empty_list_is_mapped_at_once():
     shapes = line("a", "b", map=True)
-    assert next_tasks(shapes, {}, []) == []
-    progress = derive(shapes, {}, [])
+    progress = derive(shapes, in_run({}), [])
     assert progress["b"].output == []
     assert run_status(progress) == "completed"
 
@@ -296,30 +302,30 @@ def test_an_empty_list_is_mapped_at_once():
 def test_cancelling_does_not_take_back_an_empty_output():
     """P4."""
     shapes = (*line("a", map=True), StageShape(name="b", after=("a",)))
-    progress = derive(shapes, {"b": [done("b")]}, [], cancelled=True)
+    progress = derive(shapes, in_run({"b": [done("b")]}), [], cancelled=True)
     assert progress["b"].output == "b"
 
 
 def test_what_cannot_be_mapped_is_given_whole():
+    (shape,) = line("a", map=True)
+    for value in ("text", {"k": 1}, [0] * (MAPPED + 1)):
+        assert items_of(shape, value) is None
+    assert items_of(shape, [0] * MAPPED) == [0] * MAPPED
+
+
+def test_a_stage_of_which_an_item_is_missing_is_running():
     shapes = line("a", map=True)
-    for given_ in ("text", {"k": 1}, [0] * (MAPPED + 1)):
-        assert next_tasks(shapes, {}, given_) == [NextTask("a", None)]
-
-
-def test_a_mapping_stage_has_a_bounded_number_of_items_in_work():
-    shapes = line("a", map=True, concurrency=2)
-    tasks = {"a": [done(1), StageTask(status="running")]}
-    assert next_tasks(shapes, tasks, [1, 2, 3, 4]) == [NextTask("a", 2)]
-    tasks["a"][1] = StageTask(status="failed")
-    assert next_tasks(shapes, tasks, [1, 2, 3, 4]) == []
+    find = {NextTask("a", 0): done(1), NextTask("a", 2): done(3)}.get
+    each = derive(shapes, find, [1, 2, 3])["a"]
+    assert (each.status, each.tasks, each.of) == ("running", 2, 3)
 
 
 def test_the_output_is_that_of_the_last_stages():
     shapes = line("a", "b")
     tasks = {"a": [done(1)], "b": [done(2)]}
-    assert run_output(shapes, derive(shapes, tasks, None)) == 2
+    assert run_output(shapes, derive(shapes, in_run(tasks), None)) == 2
     shapes = (StageShape(name="a"), StageShape(name="b"))
-    assert run_output(shapes, derive(shapes, tasks, None)) == {"a": 1, "b": 2}
+    assert run_output(shapes, derive(shapes, in_run(tasks), None)) == {"a": 1, "b": 2}
 
 
 # --- drawings ----------------------------------------------------------------------
@@ -356,7 +362,7 @@ def test_a_run_is_drawn_with_its_progress():
         "a": [StageTask(status="complete", result=b"1", started=1, ended=1_500_001)],
         "b": [StageTask(status="failed", error='no "good"')],
     }
-    progress = derive(shapes, tasks, None)
+    progress = derive(shapes, in_run(tasks), None)
     assert draw_text("run-1 (failed)", shapes, progress) == (
         "run-1 (failed)\n"
         "  a  completed          1.5 s  first\n"

@@ -195,6 +195,61 @@ async def test_only_the_failed_items_are_done_again(kind):
         assert calls == [1, 2, 3, 2]
 
 
+async def test_what_follows_a_resumed_stage_does_not_wait_for_other_branches(kind):
+    """P7: one branch goes on from its failure while another one still runs."""
+    async with desks(kind) as desk:
+        stuck = asyncio.Event()
+        broken = True
+        ends = []
+
+        async def slow(value):
+            await stuck.wait()
+
+        async def flaky(value):
+            if broken:
+                raise ValueError("boom")
+
+        async def after(value):
+            ends.append("after")
+
+        flow = Pipeline(
+            "f",
+            [
+                Stage("slow", slow),
+                Stage("flaky", flaky, after=[], max_retries=0),
+                Stage("after", after),
+            ],
+        )
+        pipelines = desk.pipelines()
+        run = await pipelines.start(flow, id="run-1")
+        await quiet(60)
+        broken = False
+        await pipelines.resume("run-1")
+        await quiet(80)
+        assert ends == ["after"]
+        stuck.set()
+        assert await run.result() == {"slow": None, "after": None}
+
+
+async def test_a_process_without_the_pipeline_hears_of_the_end_of_a_run(kind):
+    """P8: also when the run is cancelled while none of its tasks runs."""
+    async with desks(kind, 2) as (here, there):
+        flow = Pipeline("f", [Stage("double", double)])
+        run = await here.pipelines().start(flow, 1, id="run-1")
+        assert await (await there.pipelines().get("run-1")).result() == 2
+        here.pipeline_manager.drive = lambda _: None  # it begins no task
+        run = await here.pipelines().start(flow, 1, id="run-2")
+        waiting = asyncio.ensure_future((await there.pipelines().get("run-2")).result())
+        await quiet(40)
+        await here.pipelines().cancel("run-2", "not needed")
+        await quiet(40)
+        assert waiting.done()
+        with pytest.raises(TaskError, match="was cancelled: not needed"):
+            await waiting
+        await run.refresh()
+        assert run.status == "cancelled"
+
+
 async def test_another_process_goes_on_with_what_a_dead_one_was_running(kind):
     """P7: after a crash only the running stage runs again."""
     async with desks(kind, 2) as (here, there):
@@ -473,7 +528,7 @@ async def test_a_cancelled_wait_leaves_nothing_behind(kind):
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting
-            assert desk.pipeline_manager.news._waiting == {}
+            assert desk.pipeline_manager._news._waiting == {}
         stuck.set()
         assert await run.result() is None
 

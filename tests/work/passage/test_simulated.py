@@ -12,7 +12,7 @@ from swarm.kernel import MemoryKernel
 from swarm.model import Backoff
 from swarm.ports import LoopClock, Plan
 from swarm.testing import Faults, Sim
-from swarm.work import Claim, Handoff, Pipeline, Stage
+from swarm.work import Claim, Handoff, Pipeline, PipelineManager, Stage
 from swarm.work import _checkpoint_rules as checkpoint_rules
 from swarm.work import _handoff_rules as handoff_rules
 from swarm.work import _pipeline_rules as pipeline_rules
@@ -335,13 +335,13 @@ def test_planted_a_save_without_the_token_is_found(monkeypatch):
 
 def test_planted_a_stage_that_waits_for_nothing_is_found(monkeypatch):
     """P1."""
+    have_done = PipelineManager._have_done
 
-    def eager(stages, tasks, given, *, cancelled=False):
-        free = [attrs.evolve(stage, after=()) for stage in stages]
-        return next_tasks(free, tasks, given, cancelled=cancelled)
+    async def eager(self, run, stage, before):
+        plain = attrs.evolve(stage, map=False)
+        return await have_done(self, run, plain, ())
 
-    next_tasks = pipeline_rules.next_tasks
-    monkeypatch.setattr(pipeline_rules, "next_tasks", eager)
+    monkeypatch.setattr(PipelineManager, "_have_done", eager)
     found(running, "P1:")
 
 
