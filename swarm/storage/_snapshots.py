@@ -51,6 +51,10 @@ _OWNED: Final = (
     Path.of("global", "processes"),
 )
 
+_GOES_ON: Final = (*_OWNED, Path.of("subscriptions"), Path.of("dead_letters"))
+"""Folders that restoring into a running swarm leaves as they are. Its events are not
+undone, so what was delivered stays delivered, and a position is one of this log."""
+
 
 # --- where they are kept ------------------------------------------------------------
 
@@ -229,7 +233,7 @@ class SnapshotManager:
     async def restore(self, author: AgentIdentity, snapshot: Snapshot) -> None:
         """Give every document the value it had, in one commit."""
         cut = await snapshot.read()
-        await self._kernel.apply(author, decide_restore, cut, snapshot.id)
+        await self._kernel.apply(author, decide_restore, cut, snapshot.id, _GOES_ON)
 
     async def _reason(self, name: str) -> object:
         blocks = await self._shelf.load(name)
@@ -252,17 +256,24 @@ class SnapshotManager:
         )
 
 
-def decide_restore(view: View, cut: Cut, name: str) -> Plan:
+def decide_restore(
+    view: View, cut: Cut, name: str, kept: Sequence[Path] = _OWNED
+) -> Plan:
     """Return the writes that give the tree the snapshot's documents.
 
-    Rights that end with their holders, and the registry of living agents, stay as
-    they are. So revisions go on, and no lease comes back to life.
+    The folders in `kept` stay as they are: at least the rights that end with their
+    holders, and the registry of living agents. So revisions go on, and no lease comes
+    back to life.
     """
-    wanted = {d.path.text: d for d in cut.documents if not _is_owned(d.path)}
+
+    def is_kept(path: Path) -> bool:
+        return any(path.within(folder) for folder in kept)
+
+    wanted = {d.path.text: d for d in cut.documents if not is_kept(d.path)}
     writes = [
         Write(document.path)
         for document in view.documents(ROOT)
-        if document.path.text not in wanted and not _is_owned(document.path)
+        if document.path.text not in wanted and not is_kept(document.path)
     ]
     for document in wanted.values():
         there = view.find(document.path)
@@ -286,10 +297,6 @@ def decide_recovery(view: View) -> Plan:
     ]
     told = SystemMaintenance("recovered", f"{len(writes)} rights of the last run ended")
     return Plan(writes, (told,), len(writes), is_unbounded=True)
-
-
-def _is_owned(path: Path) -> bool:
-    return any(path.within(folder) for folder in _OWNED)
 
 
 def _is_alike(one: Document, other: Document) -> bool:
@@ -372,7 +379,8 @@ class Snapshots:
         """Give every document the value it had in a snapshot, in one commit.
 
         Revisions, events and history go on: the past is not undone but written anew.
-        Locks, semaphores, barriers and the registry of agents stay as they are.
+        Locks, semaphores, barriers, the registry of agents, the positions of named
+        subscriptions and dead letters stay as they are.
 
         Args:
             snapshot: What `create` or `list` returned, or its id.

@@ -294,6 +294,42 @@ async def test_a_task_that_is_worked_on_goes_back_to_how_a_snapshot_has_it():
         assert await task.result() == "done"
 
 
+@pytest.mark.parametrize("storage", ["memory://", "sqlite:///{}/run.db"])
+async def test_restoring_leaves_named_subscriptions_and_dead_letters_alone(
+    tmp_path, storage
+):
+    async def note(event):
+        if event.payload.n == 2:
+            raise ValueError("two")
+
+    async def done(subscription, processed, dead):
+        async with asyncio.timeout(10):
+            while (
+                subscription.stats.processed < processed
+                or subscription.stats.dead < dead
+            ):
+                await asyncio.sleep(0)
+
+    async with Swarm(storage=storage.format(tmp_path)) as swarm:
+        early = await swarm.events.on(Thing, note, name="early", max_retries=0)
+        await swarm.events.publish(Thing(1))
+        await done(early, 1, 0)
+        snapshot = await swarm.snapshots.create()
+        late = await swarm.events.on(Thing, note, name="late", max_retries=0)
+        await swarm.events.publish(Thing(2))
+        await done(early, 1, 1)
+        await done(late, 0, 1)
+        await swarm.snapshots.restore(snapshot)
+        await swarm.events.publish(Thing(3))
+        await done(early, 2, 1)
+        await done(late, 1, 1)
+        await swarm.events.publish(Thing(4))
+        await done(early, 3, 1)
+        await done(late, 2, 1)
+        letters = await swarm.events.dead_letters.list()
+        assert {letter.subscription for letter in letters} == {"early", "late"}
+
+
 @pytest.mark.parametrize("wrong", ["s1", 5, {"id": "s1"}])
 async def test_a_swarm_does_not_begin_with_a_thing_that_is_no_snapshot(wrong):
     with pytest.raises(TypeError, match="restore= takes a Snapshot"):

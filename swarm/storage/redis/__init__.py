@@ -31,6 +31,9 @@ What differs from memory, and what is not there yet:
 - A process that only listens to a busy log hears of a commit up to 2 ms later, and up
   to 8 ms later while the machine has more to do than it can. Whose request is next in
   the queue of a lock or semaphore hears of it at once.
+- A snapshot holds the documents and not the log. History begins anew where it is
+  restored, and events that a named subscription had not handled are not in it: there
+  `swarm.events.forget(name)` lets the subscription begin anew, after a `Compacted`.
 - The server decides what survives its crash. `swarm.explain()` tells it, and
   `?durability=power` refuses a server that may lose an acknowledged commit: it takes
   `appendonly yes` and `appendfsync always`.
