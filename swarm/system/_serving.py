@@ -35,6 +35,7 @@ from swarm.work import (
     Server,
     TaskSelector,
     as_json,
+    encoded,
     is_addressed,
     run_attempt,
     served,
@@ -42,11 +43,10 @@ from swarm.work import (
 
 _NOT_ITS_FAULT: Final = (
     asyncio.CancelledError,
-    NoSuchAgent,
-    AgentDied,
-    Closed,
     InvalidTransition,  # another agent was faster
 )
+_AT_ITS_END: Final = (NoSuchAgent, AgentDied, Closed)
+"""What the call of an agent raises that takes no more requests."""
 
 
 class Serving:
@@ -158,9 +158,12 @@ class Serving:
             result = await run_attempt(claim.manager.interceptors, claim, work)
             retry = False
             result = as_json(result)
-            claim.manager.codec.encode(result)
-        except (NoSuchAgent, Closed):
-            error = asyncio.CancelledError()  # nothing was begun: it is given back
+            encoded(claim.manager.codec, "the result", result)
+        except (NoSuchAgent, Closed) as refused:
+            if self.cell.accepting and not self._servers.is_ending:
+                error = refused  # by another agent, which the method asked
+            else:
+                error = asyncio.CancelledError()  # nothing was begun: it is given back
         except BaseException as raised:  # noqa: BLE001  # the attempt ends by it
             error = raised
         with suppress(StaleClaim, Closed):
@@ -279,6 +282,9 @@ class Receivers:
             result = as_json(await ref.ask(hook, offer))
         except BaseException as raised:  # noqa: BLE001  # the attempt ends by it
             error = raised
+        is_gone = self._is_ending or not cell.accepting
+        if offer.claim is None and is_gone and isinstance(error, _AT_ITS_END):
+            error = asyncio.CancelledError()  # the hook has decided nothing
         await _end(offer, error, result)
         current = asyncio.current_task()
         if current is not None and current.cancelling():
@@ -306,7 +312,7 @@ async def _end(offer: Handoff, error: BaseException | None, result: Any) -> None
     if claim is None:
         with suppress(SwarmError):
             await offer.reject(f"{type(error).__name__}: {error}")
-    elif not isinstance(error, SwarmError):
+    elif not isinstance(error, StaleClaim):
         log.error(
             "%r failed after it had ended its claim",
             offer,

@@ -13,6 +13,9 @@ from swarm.work._claim import Claim
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_CLAIM: Final = (Claim, "Claim", "swarm.Claim")
+_ANYTHING: Final = (Any, inspect.Parameter.empty)
+
 SERVES: Final = "__swarm_serves__"
 INTERLEAVE: Final = "__swarm_interleave__"
 """The mark of a method that may run beside other turns; `swarm.agents` reads it."""
@@ -45,8 +48,9 @@ def serves(
     """Have a method of an agent take tasks of a kind, as turns.
 
     The method takes the `Claim`, or the keys of the payload as its parameters, which
-    are checked against their annotations. What it returns completes the task; what it
-    raises fails the attempt, not the agent.
+    are checked against their annotations. A single parameter that is annotated as a
+    `Claim`, or is named `claim` without an annotation, is the claim. What the method
+    returns completes the task; what it raises fails the attempt, not the agent.
 
     With a concurrency of 1, tasks are turns like any other. With more, they run beside
     other turns, as with `@interleave`. An agent that is paused takes none; one that
@@ -60,7 +64,8 @@ def serves(
             as well.
 
     Raises:
-        TypeError: The method is not async, or an argument is not of its type.
+        TypeError: The method is not async, takes a claim and more, or an argument is
+            not of its type.
         InvalidPath: The kind is no pattern.
         ValueError: An argument means nothing.
     """
@@ -76,6 +81,12 @@ def serves(
     def mark(method: F) -> F:
         if not inspect.iscoroutinefunction(method):
             raise TypeError(f"@serves is for async methods; {method!r} is not one")
+        named = inspect.signature(method).parameters.values()
+        if len(named) > 2 and any(p.annotation in _CLAIM for p in named):
+            raise TypeError(
+                f"{method.__qualname__} takes the claim, or the payload's keys, "
+                "not both"
+            )
         setattr(method, SERVES, options)
         if concurrency > 1:
             setattr(method, INTERLEAVE, True)
@@ -110,15 +121,18 @@ class Binding:
         except (NameError, TypeError):  # a name that exists only for type checkers
             self._hints = {}
         first = parameters[0] if len(parameters) == 1 else None
+        hint = None if first is None else self._hints.get(first.name, first.annotation)
         self._takes_claim = first is not None and (
-            first.name == "claim" or self._hints.get(first.name) is Claim
+            hint in _CLAIM
+            # A hint that is still text is for type checkers only.
+            or (first.name == "claim" and (hint in _ANYTHING or isinstance(hint, str)))
         )
 
     def arguments(self, claim: Claim) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments to call the method with."""
         if self._takes_claim:
             return (claim,), {}
-        payload = claim.payload
+        payload, culprit = claim.payload, ""
         try:
             if isinstance(payload, dict):
                 bound = self._signature.bind(**payload)
@@ -129,11 +143,12 @@ class Binding:
             for name, value in bound.arguments.items():
                 hint = self._hints.get(name, Any)
                 if hint is not Any:
+                    culprit = f"{name}: "
                     bound.arguments[name] = structuring().structure(value, hint)
         except Exception as error:
             raise InvalidValue(
                 f"the payload of a task of kind {claim.kind!r} does not fit "
-                f"{self._signature}: {error}"
+                f"{self._signature}: {culprit}{error}"
             ) from error
         return bound.args, bound.kwargs
 

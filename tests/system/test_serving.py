@@ -13,6 +13,8 @@ from swarm import (
     Backoff,
     Claim,
     Closed,
+    Handoff,
+    NoSuchAgent,
     Ref,
     Restart,
     StaleClaim,
@@ -115,6 +117,73 @@ async def test_concurrent_tasks_run_beside_each_other():
         await slow.ask(Slow.open)
         for task in tasks:
             assert await task.result(timeout=5) == 1
+
+
+async def test_an_error_names_the_key_and_the_result_that_are_wrong():
+    class Odd(Agent):
+        @serves("odd")
+        async def work(self) -> object:
+            return object()
+
+    async with Swarm() as swarm:
+        await swarm.spawn(Typed)
+        await swarm.spawn(Odd)
+        task = await swarm.tasks.submit("typed", {"topic": "a", "depth": "2"})
+        with pytest.raises(TaskError, match="depth: int expected, not str"):
+            await task.result(timeout=5)
+        task = await swarm.tasks.submit("odd")
+        with pytest.raises(TaskError, match="the result of a task is not a JSON"):
+            await task.result(timeout=5)
+
+
+async def test_a_parameter_is_the_claim_only_when_it_says_so():
+    class Insurer(Agent):
+        @serves("insure")
+        async def insure(self, claim: str) -> str:
+            return claim
+
+        @serves("bare")
+        async def bare(self, claim):
+            return claim.kind
+
+    async with Swarm() as swarm:
+        await swarm.spawn(Insurer)
+        task = await swarm.tasks.submit("insure", {"claim": "hail"})
+        assert await task.result(timeout=5) == "hail"
+        task = await swarm.tasks.submit("bare")
+        assert await task.result(timeout=5) == "bare"
+    with pytest.raises(TypeError, match="the claim, or the payload's keys, not both"):
+
+        class Both(Agent):
+            @serves("both")
+            async def both(self, claim: Claim, topic: str) -> None: ...
+
+
+@pytest.mark.parametrize("error", [NoSuchAgent, Closed])
+async def test_an_attempt_fails_that_meets_the_end_of_another_agent(error):
+    class Asker(Agent):
+        @serves("ask")
+        async def work(self, claim: Claim) -> None:
+            raise error("the other one is gone")
+
+        async def handoff(self, offer: Handoff) -> None:
+            raise error("the other one is gone")
+
+    class Sender(Agent):
+        @serves("offer")
+        async def work(self, claim: Claim) -> str:
+            offer = await self.handoffs.offer(claim, to="asker", timeout=60)
+            return await offer.outcome()
+
+    async with Swarm() as swarm:
+        await swarm.spawn(Asker, name="asker")
+        await swarm.spawn(Sender)
+        task = await swarm.tasks.submit("ask", max_retries=1, backoff=Backoff(0, 0))
+        with pytest.raises(TaskError) as caught:
+            await task.result(timeout=5)
+        assert len(caught.value.errors) == 2
+        task = await swarm.tasks.submit("offer")
+        assert await task.result(timeout=5) == "rejected"
 
 
 async def test_what_a_method_raises_fails_the_attempt_and_not_the_agent():
