@@ -97,16 +97,14 @@ def context_of(
     return Context(sections=sections, limit=limit)
 
 
-def visible(value: JSON, may_read: Reader) -> tuple[JSON, tuple[str, ...]]:
+def visible(value: JSON, may_read: Reader) -> JSON:
     """Return a value without the keys that name places the agent may not read.
 
-    Only a dict has such keys: those that spell a path below one of the folders of the
-    tree. The second value is the keys that were left out.
+    Only a dict has such keys: those that spell a path below a folder of the tree.
     """
     if type(value) is not dict:
-        return value, ()
-    hidden = tuple(key for key in value if _names_hidden_place(key, may_read))
-    return {k: v for k, v in value.items() if k not in hidden}, hidden
+        return value
+    return {k: v for k, v in value.items() if not _names_hidden_place(k, may_read)}
 
 
 def _names_hidden_place(key: str, may_read: Reader) -> bool:
@@ -143,7 +141,7 @@ def _done(view: View, task: TaskRecord, may_read: Reader) -> Iterator[str]:
     if task.handoff is not None and may_read(handoff_path(task.handoff)):
         record = load_handoff(view.find(handoff_path(task.handoff)))
         if record is not None:
-            completed, _ = visible(record.completed, may_read)
+            completed = visible(record.completed, may_read)
             yield f"handed on by {record.sender}: {_json(completed)}"
             yield from (f"remaining: {record.remaining}",) if record.remaining else ()
             yield from (f"notes: {record.notes}",) if record.notes else ()

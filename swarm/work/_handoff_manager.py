@@ -1,6 +1,6 @@
 """The handoffs of one swarm in one process: follows the log, expires offers."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from swarm.coordination import Coordination
@@ -45,15 +45,11 @@ class HandoffManager:
         self.on_change: Callable[[HandoffRecord], None] | None = None
         self.news: News = News(tasks)
         self._open: dict[str, HandoffRecord] = {}
-        self._heard: set[str] | None = set()  # what the log told before the first look
         self._alarm = JobTimer(tasks, self._expire)
         folders = ("handoffs",)
         tasks.on_close(tail.listen(self._follow, documents=True, folders=folders))
-        local = tasks.kernel.local
-        if local is not None:
-            self._take_in(local.read_now(_all))
-        else:
-            tasks.start(self._load(), "handoffs: load")
+        for document in tail.read_now(_all):
+            self._put(document)
 
     def open_offers(self) -> list[HandoffRecord]:
         """Return the offers that no agent has accepted yet, as far as is known."""
@@ -85,24 +81,13 @@ class HandoffManager:
 
     # --- following the log ------------------------------------------------------------
 
-    async def _load(self) -> None:
-        self._take_in(await self.tasks.kernel.read(_all))
-
-    def _take_in(self, documents: Iterable[Document]) -> None:
-        heard, self._heard = self._heard or (), None
-        for document in documents:
-            if document.path.name not in heard:
-                self._put(document)
-
     def _follow(self, commit: Commit) -> None:
         for document in commit.documents:
-            if document.path.segments[0] == "handoffs":
+            if document.path.within(HANDOFFS):
                 self._put(document)
 
     def _put(self, document: Document) -> None:
         handoff_id = str(document.path.name)
-        if self._heard is not None:
-            self._heard.add(handoff_id)
         record = load_handoff(document)
         if record is not None and self.on_change is not None:
             self.on_change(record)

@@ -4,6 +4,7 @@ Kernel time is in microseconds, as everywhere in records.
 """
 
 import enum
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
@@ -70,8 +71,8 @@ class HandoffRecord:
         previous: The id of the task's handoff before it, or "".
         trail: The agents that had the task before, oldest first; the sender is last.
         correlation: The correlation id of all that belongs to it.
-        receiver: The name of the agent that accepted, or "".
-        receiver_claim: The id of that agent's claim, or "".
+        receiver: The name of the agent that accepted, or "". Its claim has the
+            handoff's id.
         declined: The agents of a group that do not want it.
         decided_at: When it was accepted or came to nothing, in kernel time; 0: open.
         ended_at: When the receiver's claim ended, in kernel time; 0: not yet.
@@ -97,7 +98,6 @@ class HandoffRecord:
     trail: tuple[str, ...] = ()
     correlation: str = ""
     receiver: str = ""
-    receiver_claim: str = ""
     declined: tuple[str, ...] = ()
     decided_at: int = 0
     ended_at: int = 0
@@ -124,13 +124,12 @@ def load_handoff(document: Document | None) -> HandoffRecord | None:
     return loaded(document, HandoffRecord)
 
 
-def scope_of(document: Document | None) -> AbstractContextManager[object]:
-    """Return what a commit about a handoff is made in: it gives its correlation id."""
-    record = load_handoff(document)
-    is_under_way = record is not None and record.status in (
-        HandoffStatus.REQUESTED,
-        HandoffStatus.ACCEPTED,
-    )
-    if record is None or not is_under_way:
-        return nullcontext()
-    return correlated(record.correlation)
+def scope_of(
+    documents: Iterable[Document | None],
+) -> AbstractContextManager[object]:
+    """Return a scope with the correlation id of the first handoff under way, if any."""
+    for document in documents:
+        record = load_handoff(document)
+        if record is not None and FOLLOWING.get(record.status):
+            return correlated(record.correlation)
+    return nullcontext()

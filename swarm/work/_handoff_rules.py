@@ -130,7 +130,9 @@ def offer(view: View, record: HandoffRecord, hops: int = HOPS) -> Plan:
                     message=f"task {task_id} is offered to {before.to} already "
                     f"(handoff {before.id}); withdraw that first"
                 )
-            _end(before, HandoffStatus.EXPIRED, now, "expired", writes, events)
+            late = _end(before, HandoffStatus.EXPIRED, now, "expired")
+            writes += late.writes
+            events += late.events
         trail = before.trail if before.status in _PASSED else before.trail[:-1]
     if not addressees(view, record.to, (record.sender,)):
         raise NoSuchAgent(
@@ -155,33 +157,31 @@ def offer(view: View, record: HandoffRecord, hops: int = HOPS) -> Plan:
     return Plan(writes, events, offered)
 
 
-def accept(
-    view: View, handoff_id: str, receiver: AgentIdentity, claim_id: str, lease: int
-) -> Plan:
+def accept(view: View, handoff_id: str, receiver: AgentIdentity, lease: int) -> Plan:
     """Plan that a task passes to a receiver: owner, token, leases, handoff (O4).
 
-    The attempt stays the same one; its time limit begins anew. An offer whose time is
-    up expires instead.
+    The new claim has the handoff's id. The attempt stays the same one; its time limit
+    begins anew. An offer whose time is up expires instead.
     """
     record = _addressed(view, handoff_id, receiver)
     now, name = view.now, receiver.agent_id
     if _is_late(record, now):
         return expire(view, handoff_id)
-    passed = record.followed(
-        HandoffStatus.ACCEPTED, receiver=name, receiver_claim=claim_id, decided_at=now
-    )
+    passed = record.followed(HandoffStatus.ACCEPTED, receiver=name, decided_at=now)
     task, _ = _owned(view, record, now)
-    new, told = hand_over(task, now, ClaimRecord(claim_id, name, now, 0, lease))
-    taken = evolve(new, handoff=record.id)
+    taken, told = hand_over(task, now, ClaimRecord(record.id, name, now, 0, lease))
     writes, events = [_write_task(taken), _write(passed)], [_payload(told)]
-    before = _in_force(view, record, record.claim_id)
+    before = _in_force(view, record.claim_id)
     if before is not None:
-        reason = f"handed on to {name}"
-        _end(before, HandoffStatus.COMPLETED, now, reason, writes, events)
+        end = _end(before, HandoffStatus.COMPLETED, now, f"handed on to {name}")
+        writes += end.writes
+        events += end.events
     grants: list[Grant] = []
     for n, held in enumerate(record.leases):
         path = _LOCKS.child(held.name)
-        grant = Grant(f"{claim_id}-{n}", name, f"handoff {record.id}", now, now + lease)
+        grant = Grant(
+            f"{record.id}-{n}", name, f"handoff {record.id}", now, now + lease
+        )
         moved = (held.name, held.id, held.token)
         state, about = hand_over_lock(view.find(path), now, moved, grant)
         writes.append(Write(path, record=state))
@@ -206,7 +206,7 @@ def reject(view: View, handoff_id: str, receiver: AgentIdentity, reason: str) ->
     waiting = attrs.evolve(record, declined=declined)
     if addressees(view, record.to, (*declined, record.sender)):
         return Plan([_write(waiting)], (), waiting)
-    return _over(waiting, HandoffStatus.REJECTED, now, reason)
+    return _end(waiting, HandoffStatus.REJECTED, now, reason)
 
 
 def withdraw(view: View, handoff_id: str, sender: AgentIdentity, reason: str) -> Plan:
@@ -217,7 +217,7 @@ def withdraw(view: View, handoff_id: str, sender: AgentIdentity, reason: str) ->
             f"handoff {handoff_id} was offered by '{record.sender}'; "
             f"'{sender.agent_id}' cannot withdraw it"
         )
-    return _over(record, HandoffStatus.WITHDRAWN, view.now, reason)
+    return _end(record, HandoffStatus.WITHDRAWN, view.now, reason)
 
 
 def expire(view: View, handoff_id: str) -> Plan:
@@ -225,7 +225,7 @@ def expire(view: View, handoff_id: str) -> Plan:
     record = load_handoff(view.find(handoff_path(handoff_id)))
     if record is None or not _is_late(record, view.now):
         return Plan(outcome=record)
-    return _over(record, HandoffStatus.EXPIRED, view.now, "expired")
+    return _end(record, HandoffStatus.EXPIRED, view.now, "expired")
 
 
 # --- a task that has a handoff --------------------------------------------------------
@@ -253,34 +253,30 @@ def decide_with_handoff(
     writes = [Write(path, record=record)]
     if old is not None:
         record.handoff = old.handoff
-        if old.claim is not None and record.claim is None:
-            more, told = follow_task(view, old, record, now)
-            return Plan([*writes, *more], [*events, *told], outcome)
+        for end in follow_task(view, old, record):
+            writes += end.writes
+            events += end.events
     return Plan(writes, events, outcome)
 
 
-def follow_task(
-    view: View, old: TaskRecord, new: TaskRecord, now: int
-) -> tuple[Sequence[Write], Sequence[object]]:
-    """Return what the end of a task's claim does to its handoff: writes and events.
+def follow_task(view: View, old: TaskRecord, new: TaskRecord) -> list[Plan]:
+    """Plan what the end of a task's claim does to its handoffs.
 
     An offer that the claim made is withdrawn. A handoff that led to the claim is
     completed with the task, and failed by any other end (O8, O9).
     """
-    claim, record = old.claim, _newest(view, old)
-    writes: list[Write] = []
-    events: list[object] = []
-    if claim is None or record is None:
-        return writes, events
+    ends: list[Plan] = []
+    if old.claim is None or new.claim is not None:
+        return ends
+    offered, led_here = _newest(view, old), _in_force(view, old.claim.id)
     reason = f"the task is {new.status}"
-    if record.status is HandoffStatus.REQUESTED and record.claim_id == claim.id:
-        _end(record, HandoffStatus.WITHDRAWN, now, reason, writes, events)
-    led_here = _in_force(view, record, claim.id)
-    if led_here is not None:
-        is_done = new.status is TaskStatus.COMPLETE
-        end = HandoffStatus.COMPLETED if is_done else HandoffStatus.FAILED
-        _end(led_here, end, now, "" if is_done else reason, writes, events)
-    return writes, events
+    if offered is not None and offered.status is HandoffStatus.REQUESTED:
+        ends.append(_end(offered, HandoffStatus.WITHDRAWN, view.now, reason))
+    if led_here is not None and new.status is TaskStatus.COMPLETE:
+        ends.append(_end(led_here, HandoffStatus.COMPLETED, view.now, ""))
+    elif led_here is not None:
+        ends.append(_end(led_here, HandoffStatus.FAILED, view.now, reason))
+    return ends
 
 
 # --- for others ---------------------------------------------------------------------
@@ -298,11 +294,13 @@ def referenced(view: View, task_id: str) -> tuple[int, ...]:
 
 def leftovers(view: View, task: TaskRecord) -> list[Write]:
     """Return the deletions of a task's handoffs, for the commit that removes it."""
-    each = _newest(view, task)
     doomed: list[Write] = []
-    while each is not None:
-        doomed.append(Write(handoff_path(each.id)))
-        each = _before(view, each)
+    handoff_id = task.handoff
+    while handoff_id:
+        path = handoff_path(handoff_id)
+        doomed.append(Write(path))
+        record = load_handoff(view.find(path))
+        handoff_id = None if record is None else record.previous
     return doomed
 
 
@@ -348,51 +346,25 @@ def _newest(view: View, task: TaskRecord) -> HandoffRecord | None:
     return load_handoff(view.find(handoff_path(task.handoff)))
 
 
-def _before(view: View, record: HandoffRecord) -> HandoffRecord | None:
-    if not record.previous:
-        return None
-    return load_handoff(view.find(handoff_path(record.previous)))
+def _in_force(view: View, claim_id: str) -> HandoffRecord | None:
+    """Return the accepted handoff that led to a claim, or None."""
+    record = load_handoff(view.find(handoff_path(claim_id)))
+    is_taken = record is not None and record.status is HandoffStatus.ACCEPTED
+    return record if is_taken else None
 
 
-def _in_force(view: View, record: HandoffRecord, claim_id: str) -> HandoffRecord | None:
-    """Return the handoff that led to a claim: this one, one before it, or None."""
-    each: HandoffRecord | None = record
-    while each is not None:
-        is_taken = each.status is HandoffStatus.ACCEPTED
-        if is_taken and each.receiver_claim == claim_id:
-            return each
-        if each.claim_id != claim_id:
-            return None
-        each = _before(view, each)
-    return None
-
-
-def _over(record: HandoffRecord, status: HandoffStatus, now: int, reason: str) -> Plan:
-    writes: list[Write] = []
-    events: list[object] = []
-    ended = _end(record, status, now, reason, writes, events)
-    return Plan(writes, events, ended)
-
-
-def _end(
-    record: HandoffRecord,
-    status: HandoffStatus,
-    now: int,
-    reason: str,
-    writes: list[Write],
-    events: list[object],
-) -> HandoffRecord:
-    """Add the write and the one event of a status that nothing follows (O3)."""
+def _end(record: HandoffRecord, status: HandoffStatus, now: int, reason: str) -> Plan:
+    """Plan a status that nothing follows, with its one event (O3)."""
     is_accepted = record.status is HandoffStatus.ACCEPTED
     when = {"ended_at" if is_accepted else "decided_at": now}
     ended = record.followed(status, reason=reason, **when)
-    writes.append(_write(ended))
+    event: object
     if is_accepted:
-        events.append(HandoffCompleted(ended.id, ended.task_id, status.value))
+        event = HandoffCompleted(ended.id, ended.task_id, status.value)
     else:
         why = reason or status.value
-        events.append(HandoffRejected(ended.id, ended.task_id, why, status.value))
-    return ended
+        event = HandoffRejected(ended.id, ended.task_id, why, status.value)
+    return Plan([_write(ended)], [event], ended)
 
 
 def _write(record: HandoffRecord) -> Write:

@@ -71,8 +71,7 @@ class Handoff(Displayable):
         sender: The name of the agent that offers the task.
         to: The address it goes to, such as "agent:bo" or "capability:review".
         receiver: The name of the agent that accepted, or None.
-        completed: What is done.
-        withheld: The keys of `completed` that are left out.
+        completed: What is done; without the keys of places that may not be read.
         remaining: What is left to do.
         notes: More about it.
         checkpoint: The checkpoint to go on from, or None.
@@ -114,10 +113,9 @@ class Handoff(Displayable):
     def _show(self, seen: Seen) -> None:
         record, task, checkpoint = seen
         completed = orjson.loads(orjson.dumps(record.completed))  # a private copy
-        self.withheld: tuple[str, ...] = ()
         may_read = self._may_read
         if may_read is not None:
-            completed, self.withheld = visible(completed, may_read)
+            completed = visible(completed, may_read)
             if not may_read(task_series(record.task_id)):
                 checkpoint = None
             if not may_read(task_path(record.task_id)):
@@ -159,13 +157,12 @@ class Handoff(Displayable):
         manager, tasks, me = self._manager, self._manager.tasks, self._identity
         for held in self._record.leases:
             manager.locks.check_hold(me, held.name)
-        request = me, tasks.new_id("claim"), int(lease * MICRO)
         before = tasks.clock.monotonic()
         grants: Sequence[Grant] = ()
 
         async def taking() -> tuple[int, TaskRecord | None]:
             nonlocal grants
-            revision, outcome = await self._decide(rules.accept, *request)
+            revision, outcome = await self._decide(rules.accept, me, int(lease * MICRO))
             if not isinstance(outcome, rules.Taken):
                 return 0, None
             grants = outcome.grants

@@ -56,8 +56,8 @@ class TaskCommitter:
         try:
             return await self.kernel.apply_one(author, path, rule, request)
         except HandoffPending as error:
-            document = await self.kernel.find(handoff_path(error.handoff))
-            with scope_of(document):
+            paths = map(handoff_path, error.handoffs)
+            with scope_of([await self.kernel.find(path) for path in paths]):
                 commit, outcome = await self.kernel.apply(
                     author, decide_with_handoff, path, rule, request
                 )
@@ -76,7 +76,7 @@ class TaskCommitter:
         try:
             return local.apply_one_now(author, path, rule, request)
         except HandoffPending as error:
-            with scope_of(local.find_now(handoff_path(error.handoff))):
+            with scope_of(map(local.find_now, map(handoff_path, error.handoffs))):
                 commit, outcome = local.apply_now(
                     author, decide_with_handoff, path, rule, request
                 )

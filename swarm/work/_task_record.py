@@ -410,12 +410,12 @@ class HandoffPending(Exception):
     """The task has a handoff: its rule is to be asked by `decide_with_handoff`.
 
     Attributes:
-        handoff: The id of the handoff.
+        handoffs: The ids of the one that led to the claim, if any, and the newest one.
     """
 
-    def __init__(self, handoff: str) -> None:
-        """Tell of a handoff."""
-        self.handoff: str = handoff
+    def __init__(self, *handoffs: str) -> None:
+        """Tell of handoffs."""
+        self.handoffs: tuple[str, ...] = handoffs
 
 
 def stepped(
@@ -436,7 +436,7 @@ def stepped(
             not asked about.
     """
     if claim is None and record.handoff is not None and record.claim is not None:
-        raise HandoffPending(record.handoff)
+        raise HandoffPending(record.claim.id, record.handoff)
     attempt = record.attempt + 1 if step == "claim" else record.attempt
     entry = _make(RecordEntry, (step, status, now, agent, attempt, reason))
     history = record.history

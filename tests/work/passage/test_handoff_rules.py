@@ -130,8 +130,7 @@ class Office:
         return handoff_id
 
     def accept(self, handoff_id: str, name: str) -> Any:
-        claim_id = self.new_id("c")
-        plan = rules.accept(self.view, handoff_id, who(name), claim_id, LEASE)
+        plan = rules.accept(self.view, handoff_id, who(name), LEASE)
         return self.view.apply(plan)
 
     def reject(self, handoff_id: str, name: str, reason: str = "busy") -> Any:
@@ -535,7 +534,7 @@ class HandoffMachine(RuleBasedStateMachine):
         assert len(in_force) <= 1
         for record in in_force:  # O8: a handoff in force is that of the live claim
             assert claim is not None
-            assert record.receiver_claim == claim.id
+            assert record.id == claim.id
 
     def teardown(self) -> None:
         if not hasattr(self, "office"):

@@ -308,7 +308,7 @@ def test_planted_an_acceptance_that_leaves_the_old_token_valid_is_found(monkeypa
 
 def test_planted_a_handoff_that_is_not_settled_with_its_task_is_found(monkeypatch):
     """O8."""
-    monkeypatch.setattr(handoff_rules, "follow_task", lambda *_: ((), ()))
+    monkeypatch.setattr(handoff_rules, "follow_task", lambda *_: ())
     found(handing_on, "O5:", "O8:")
 
 

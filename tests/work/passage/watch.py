@@ -84,7 +84,7 @@ class Watch:
                 mine = claim is not None and claim.id == record.claim_id
                 self.must(mine, "O5: an offer outlived the claim that made it")
             elif record.status is HandoffStatus.ACCEPTED:
-                mine = claim is not None and claim.id == record.receiver_claim
+                mine = claim is not None and claim.id == record.id
                 self.must(mine, "O8: a handoff outlived its receiver's claim")
         self.must(max(offers.values(), default=0) <= 1, "O1: two offers of one task")
 
