@@ -3,9 +3,10 @@
 from collections.abc import Callable, Collection
 from typing import TypeAlias
 
-from swarm.model import Commit, Segment
+from swarm.model import Commit, Document, Segment
 
 Listener: TypeAlias = Callable[[Commit], None]
+DocumentListener: TypeAlias = Callable[[Document], None]
 Folders: TypeAlias = Collection[Segment] | None
 
 
@@ -17,16 +18,21 @@ class Listeners:
         on_documents: Those to call with a commit that holds only documents.
         by_folder: Those to call with a commit that changes a document in a top-level
             folder, by the folder's name.
+        by_document: For the folders whose listeners all take a document in place of
+            the commit that made just this one: what to call with it.
     """
 
-    __slots__ = ("_known", "by_folder", "on_documents", "on_events")
+    __slots__ = ("_known", "by_document", "by_folder", "on_documents", "on_events")
 
     def __init__(self) -> None:
         """Begin without listeners."""
-        self._known: dict[object, tuple[Listener, bool, Folders]] = {}
+        self._known: dict[
+            object, tuple[Listener, bool, Folders, DocumentListener | None]
+        ] = {}
         self.on_events: tuple[Listener, ...] = ()
         self.on_documents: tuple[Listener, ...] = ()
         self.by_folder: dict[Segment, tuple[Listener, ...]] = {}
+        self.by_document: dict[Segment, tuple[DocumentListener, ...]] = {}
 
     def add(
         self,
@@ -34,10 +40,11 @@ class Listeners:
         *,
         documents: bool,
         folders: Folders,
+        each: DocumentListener | None = None,
     ) -> Callable[[], None]:
         """Add a listener, see `ports.Tail.listen`; return what removes it."""
         key = object()
-        self._known[key] = callback, documents, folders
+        self._known[key] = callback, documents, folders, each
         self._sort()
 
         def remove() -> None:
@@ -48,14 +55,19 @@ class Listeners:
 
     def _sort(self) -> None:
         known = self._known.values()
-        everywhere = [(call, documents) for call, documents, at in known if at is None]
+        everywhere = [(call, docs) for call, docs, at, _ in known if at is None]
         self.on_events = tuple(call for call, _ in everywhere)
         self.on_documents = tuple(call for call, documents in everywhere if documents)
         self.by_folder = {
-            name: tuple(call for call, _, at in known if at is not None and name in at)
-            for _, _, folders in known
+            name: tuple(c for c, _, at, _ in known if at is not None and name in at)
+            for _, _, folders, _ in known
             for name in folders or ()
         }
+        self.by_document = {}
+        for name in self.by_folder:
+            each = [e for _, _, at, e in known if at is not None and name in at]
+            if None not in each:
+                self.by_document[name] = tuple(e for e in each if e is not None)
 
     def call(self, commit: Commit, *, has_events: bool) -> None:
         """Call each listener that a commit concerns, once."""

@@ -14,8 +14,8 @@ from swarm.kernel._batches import in_order
 from swarm.kernel._conditions import check_conditions
 from swarm.kernel._expiries import Expiries
 from swarm.kernel._follow import Followers, LogReader
-from swarm.kernel._listeners import Listener, Listeners
-from swarm.kernel._log import ENTRY_BYTES, Entry, Log, held_by
+from swarm.kernel._listeners import DocumentListener, Listener, Listeners
+from swarm.kernel._log import ENTRY_BYTES, Log, held_by
 from swarm.kernel._restore import OpeningHold, replay, restore, retained
 from swarm.kernel._tree import Versions, make
 from swarm.kernel._views import LiveView, PastView
@@ -51,6 +51,8 @@ R = TypeVar("R")
 _running: Final = current_activity.get
 _NORMAL: Final = int(Priority.NORMAL)
 _RECORD_BYTES: Final = 2 * DOCUMENT_BYTES
+_KEPT_RECORD: Final = ENTRY_BYTES + _RECORD_BYTES
+_KEPT_BODY: Final = ENTRY_BYTES + DOCUMENT_BYTES
 _EVENT_BYTES: Final = 256
 """Bytes that a payload is assumed to keep in memory besides its given weight."""
 
@@ -213,29 +215,52 @@ class LocalTree:
         now = self._base + int(self._monotonic() * 1_000_000)
         old = self._by_text.get(path.text)
         record, events, outcome = rule(old, now, request)
-        if record is not KEEP and not (record is None and old is None):
-            revision = self.revision + 1
-            at = self._wall()
-            if at < self._at:
-                at = self._at  # H3
-            made = self._versions.write_record(path, old, record, revision, at, author)
-            last = made.previous
+        revision = self.revision + 1
+        at = self._wall()
+        if at < self._at:
+            at = self._at  # H3
+        if record is KEEP or (record is None and old is None):
+            if not events:
+                return 0, outcome
+            size = ENTRY_BYTES + _EVENT_BYTES
+            self._log_commit(revision, at, author, (), (), size, None, events)
+            return revision, outcome
+        made = self._versions.write_record(path, old, record, revision, at, author)
+        last = made.previous
+        if last is None:
             size = ENTRY_BYTES
-            if last is not None:
-                held = last.record  # `last.size`, written out
-                if held is not None:
-                    size += _RECORD_BYTES + getattr(held, "weight", 0)
-                else:
-                    size += DOCUMENT_BYTES + len(last.body or b"")
+        elif (held := last.record) is not None:  # `last.size`, written out
+            size = _KEPT_RECORD + getattr(held, "weight", 0)
+        else:
+            size = _KEPT_BODY + len(last.body or b"")
+        listeners = self._listeners
+        folder = path.segments[0]
+        inside = listeners.by_folder.get(folder)
+        each = None if inside is None else listeners.by_document.get(folder)
+        if (listeners.on_events if events else listeners.on_documents) or (
+            inside is not None and each is None and inside != (unheard,)
+        ):
             self._log_commit(
                 revision, at, author, (made,), (), size, None, events, unheard
             )
             return revision, outcome
-        if not events:
-            return 0, outcome
-        revision = self.revision + 1
-        size = ENTRY_BYTES + _EVENT_BYTES
-        self._log_commit(revision, self._next_at(), author, (), (), size, None, events)
+        # Nobody asks for the commit itself: it is made when it is read.
+        cause = None if _running() is None else current_cause()
+        if cause is not None and not cause.root:
+            cause.root = revision
+        self._at = at
+        self.revision = revision
+        entry = (made, events, cause) if events or cause is not None else made
+        if self._log.add(entry, size, at):
+            self._forget_surplus()
+        followers = self._followers
+        if followers.waiters:
+            followers.wake()
+        if self._watchers.count:
+            followers.route((made,))
+        if each is not None:
+            for listener in each:
+                listener(made)
         return revision, outcome
 
     def commit_now(
@@ -339,16 +364,21 @@ class LocalTree:
         *,
         documents: bool,
         folders: Collection[Segment] | None = None,
+        each: DocumentListener | None = None,
     ) -> Callable[[], None]:
         """Call `callback` with each commit that concerns it; see `ports.Tail`."""
-        return self._listeners.add(callback, documents=documents, folders=folders)
+        return self._listeners.add(
+            callback, documents=documents, folders=folders, each=each
+        )
 
     def on_gap(self, callback: Callable[[int, int], None]) -> None:
         """Do nothing: this log has no gaps."""
 
     # --- what a store held ------------------------------------------------------
 
-    def retained_now(self) -> tuple[list[Document], list[Document], list[Entry]]:
+    def retained_now(
+        self,
+    ) -> tuple[list[Document], list[Document], list[Commit | Document]]:
         """Return the newest documents, the versions before the log, and its entries.
 
         `restore_now` makes the tree and its log of them again.
@@ -508,11 +538,6 @@ class LocalTree:
             self._versions.undo(made)
             raise
         return tuple(made)
-
-    def _next_at(self) -> int:
-        """Return wall time, but never less than the last commit's (H3)."""
-        at = self._wall()
-        return at if at > self._at else self._at  # noqa: FURB136 - a call less
 
     def _log_commit(
         self,

@@ -1,10 +1,11 @@
 """The bounded log: the newest commits, oldest out first. Pure."""
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from typing import Final, TypeAlias, cast
 
 from swarm.errors import Compacted
-from swarm.model import TIME, Commit, Document
+from swarm.model import TIME, Announcement, Cause, Commit, Document
 from swarm.ports import Limits, RetentionHold
 
 _TRIM: Final = 1_024
@@ -14,16 +15,42 @@ _PART: Final = 64
 ENTRY_BYTES: Final = 192
 """Bytes that an entry keeps in memory besides bodies and events, measured."""
 
-Entry: TypeAlias = Commit | Document
-"""A commit; or, in its place, the one document that it made and nothing else. Most
-commits are of this kind, and most are never read, so their `Commit` is made on
+Single: TypeAlias = tuple[Document, Sequence[Announcement], Cause | None]
+"""A commit of one document, with its events and its cause."""
+
+Entry: TypeAlias = Commit | Single | Document
+"""A commit; or, in its place, the one document that it made, alone or with events.
+Most commits are of this kind, and most are never read, so their `Commit` is made on
 reading."""
 
 
-def to_commit(document: Document) -> Commit:
-    """Return the commit that made this document and nothing else."""
+def to_commit(entry: Entry) -> Commit:
+    """Return an entry of the log as a commit."""
+    if type(entry) is Commit:
+        return entry
+    document, announced, cause = entry if type(entry) is tuple else (entry, (), None)
+    assert type(document) is Document
     made, size = (document,), held_by(document)
-    return Commit(document.version, document.at, document.author, made, (), size)
+    return Commit(
+        document.version,
+        document.at,
+        document.author,
+        made,
+        (),
+        size,
+        cause,
+        None,
+        announced,
+    )
+
+
+def documents_of(entry: Entry) -> tuple[Document, ...]:
+    """Return the documents that an entry of the log made."""
+    if type(entry) is Commit:
+        return entry.documents
+    document = entry[0] if type(entry) is tuple else entry
+    assert type(document) is Document
+    return (document,)
 
 
 def held_by(document: Document) -> int:
@@ -150,7 +177,7 @@ class Log:
         for hold in tuple(self._holds):
             lost = [entry for entry in gone if _stamp(entry)[1] > hold.after]
             if lost:
-                hold.on_truncate([_as_commit(entry) for entry in lost])
+                hold.on_truncate([to_commit(entry) for entry in lost])
             elif hold.after < kept_by:
                 hold.on_pressure()
         return gone
@@ -230,10 +257,9 @@ class Log:
         """Return the entry of this number as a commit; it must be there."""
         at = number - self._offset
         entry = self._entries[at]
-        if type(entry) is Document:
-            entry = self._entries[at] = to_commit(entry)
-        assert type(entry) is Commit
-        return entry
+        assert entry is not None  # it has not been let go of
+        commit = self._entries[at] = to_commit(entry)
+        return commit
 
     def entries(self) -> list[Entry]:
         """Return what it holds, oldest first."""
@@ -264,15 +290,12 @@ class Log:
 
 def _stamp(entry: Entry | None) -> tuple[int, int]:
     """Return when an entry was written, and its revision."""
-    if type(entry) is Document:
-        return entry.at, entry.version
-    assert type(entry) is Commit
-    return entry.at, entry.revision
+    if type(entry) is Commit:
+        return entry.at, entry.revision
+    document = entry[0] if type(entry) is tuple else entry
+    assert type(document) is Document
+    return document.at, document.version
 
 
 def _revision(entry: Entry | None) -> int:
     return _stamp(entry)[1]
-
-
-def _as_commit(entry: Entry) -> Commit:
-    return to_commit(entry) if isinstance(entry, Document) else entry

@@ -2,20 +2,21 @@
 
 from collections.abc import Iterable, Sequence
 
-from swarm.kernel._log import Entry, Log
+from swarm.kernel._log import Log, documents_of, to_commit
 from swarm.kernel._tree import Versions
 from swarm.model import Commit, Document
 
 
 def retained(
     versions: Versions, log: Log
-) -> tuple[list[Document], list[Document], list[Entry]]:
+) -> tuple[list[Document], list[Document], list[Commit | Document]]:
     """Return the newest documents, the versions before the log, and its entries."""
-    entries, compacted = log.entries(), log.compacted
+    compacted = log.compacted
+    entries = [to_commit(e) if isinstance(e, tuple) else e for e in log.entries()]
     older = [
         document.previous
         for entry in entries
-        for document in (entry.documents if isinstance(entry, Commit) else (entry,))
+        for document in documents_of(entry)
         if document.previous is not None and document.previous.version <= compacted
     ]
     return list(versions.tree.by_text.values()), older, entries
@@ -58,7 +59,8 @@ def restore(
             document.previous = last.get(document.path.text)
             last[document.path.text] = document
     standing = [_newest(last.get(d.path.text), d) for d in documents]
-    versions.tree.fill(standing)
+    for document in standing:
+        versions.tree.put(document)
     for document in last.values():
         if document.is_deleted:
             versions.tombstones[document.path.text] = document

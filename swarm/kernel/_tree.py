@@ -7,11 +7,11 @@ document away and putting it back, which a lock does each time it is free: the f
 are tidied up when a new path is made, and when they are read.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final, TypeAlias, cast
 
 from swarm.errors import PathConflict
-from swarm.kernel._log import Entry
+from swarm.kernel._log import Entry, documents_of
 from swarm.model import AgentIdentity, Document, Path, Segment, living
 
 Folder: TypeAlias = dict[Segment, "Folder | str"]
@@ -24,7 +24,7 @@ _FEW: Final = 64  # leaves without a document that are not worth tidying up
 class Tree:
     """The newest version of every document."""
 
-    __slots__ = ("_gone", "_root", "by_text")
+    __slots__ = ("_folder", "_gone", "_root", "_way", "by_text")
 
     def __init__(self) -> None:
         """Hold nothing."""
@@ -32,6 +32,9 @@ class Tree:
         self._root: Folder = {}
         # The paths that are still leaves of folders, and have no document any more.
         self._gone: dict[str, Path] = {}
+        # The folder of the newest path, most times that of the next one as well.
+        self._way: tuple[Segment, ...] | None = None
+        self._folder: Folder = {}
 
     def __len__(self) -> int:
         return len(self.by_text)
@@ -54,34 +57,22 @@ class Tree:
         Raises:
             PathConflict: The path is a folder, or goes through a document.
         """
-        text = document.path.text
+        path = document.path
+        text = path.text
         if text not in self.by_text and self._gone.pop(text, None) is None:
             if self._gone:
                 self.tidy()
-            self._make_room(document.path)
+            segments = path.segments
+            last = segments[-1]
+            if (
+                segments[:-1] == self._way
+                and last not in self._folder
+                and type(last) is str
+            ):
+                self._folder[last] = text
+            else:
+                self._make_room(path)
         self.by_text[text] = document
-
-    def fill(self, documents: Iterable[Document]) -> None:
-        """Put many documents; faster than `put` when those of a folder are together.
-
-        Raises:
-            PathConflict: A path is a folder, or goes through a document.
-        """
-        by_text = self.by_text
-        way: tuple[Segment, ...] | None = None
-        folder: Folder = {}
-        for document in documents:
-            path = document.path
-            last = path.segments[-1]
-            if path.segments[:-1] == way and last not in folder and type(last) is str:
-                folder[last] = path.text
-                by_text[path.text] = document
-                continue
-            self.put(document)
-            way = path.segments[:-1]
-            folder = self._root
-            for segment in way:
-                folder = cast(Folder, folder[segment])  # a leaf is below it
 
     def remove(self, path: Path) -> None:
         """Take the document at `path` away, and the folders that it leaves empty."""
@@ -103,6 +94,7 @@ class Tree:
             if not folder:
                 self._prune(way)
         self._gone.clear()
+        self._way = None
 
     def documents(self, folder: Path) -> Iterator[Document]:
         """Yield the documents below `folder`, in path order."""
@@ -147,7 +139,8 @@ class Tree:
         for depth, segment in enumerate(path.segments):
             below = node.get(segment)
             if below is None:
-                _grow(node, path.segments[depth:], path)
+                self._folder = _grow(node, path.segments[depth:], path)
+                self._way = path.segments[:-1]
                 return
             if isinstance(below, str):
                 raise PathConflict(f"{path} cannot be written: {below} is a document")
@@ -171,8 +164,8 @@ class Tree:
                 yield from self._below(node)
 
 
-def _grow(node: Folder, segments: tuple[Segment, ...], path: Path) -> None:
-    """Make the folders on the way, and the leaf at its end."""
+def _grow(node: Folder, segments: tuple[Segment, ...], path: Path) -> Folder:
+    """Make the folders on the way, and the leaf at its end; return the last folder."""
     if int in map(type, segments):
         raise PathConflict(
             f"{path} cannot be written: there is no document around its index"
@@ -182,6 +175,7 @@ def _grow(node: Folder, segments: tuple[Segment, ...], path: Path) -> None:
         node[segment] = below
         node = below
     node[segments[-1]] = path.text
+    return node
 
 
 class Versions:
@@ -323,8 +317,7 @@ class Versions:
 
     def forget(self, entry: Entry) -> None:
         """Release the versions that only this entry of the log kept."""
-        documents = (entry,) if isinstance(entry, Document) else entry.documents
-        for document in documents:
+        for document in documents_of(entry):
             document.previous = None
             if document.body is None and document.record is None:
                 text = document.path.text

@@ -204,6 +204,7 @@ class Tail(Protocol):
         *,
         documents: bool,
         folders: Collection[Segment] | None = None,
+        each: Callable[[Document], None] | None = None,
     ) -> Callable[[], None]:
         """Call `callback` with each commit that holds events, as it gets into the log.
 
@@ -215,6 +216,8 @@ class Tail(Protocol):
             documents: Whether it gets commits that hold only documents, too.
             folders: Names of top-level folders: only the commits that change a
                 document in one of them, with or without events. Others cost it nothing.
+            each: With folders: called with the document of a commit that made just
+                one, in place of `callback`, where that spares making the commit.
 
         Returns:
             A function that removes the listener; idempotent.

@@ -207,9 +207,12 @@ class LaggingTail:
         *,
         documents: bool,
         folders: Collection[Segment] | None = None,
+        each: Callable[[Document], None] | None = None,
     ) -> Callable[[], None]:
         """Call `callback` with each commit that concerns it, as it arrives."""
-        return self._listeners.add(callback, documents=documents, folders=folders)
+        return self._listeners.add(
+            callback, documents=documents, folders=folders, each=each
+        )
 
     def on_gap(self, callback: Callable[[int, int], None]) -> None:
         """Do nothing: each commit arrives, however late."""

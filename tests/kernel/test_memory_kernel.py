@@ -3,12 +3,21 @@ import gc
 import tracemalloc
 import weakref
 
+import attrs
 import pytest
 
 from swarm.errors import Compacted
 from swarm.kernel import MemoryKernel
-from swarm.model import Path
-from swarm.ports import Codec, Kernel, Limits, Runtime, install_runtime
+from swarm.model import Cause, Commit, Document, Path, event
+from swarm.ports import (
+    Activity,
+    Codec,
+    Kernel,
+    Limits,
+    Runtime,
+    current_activity,
+    install_runtime,
+)
 from swarm.testing import DistantKernel
 from swarm.testing.contracts import KernelContract
 from swarm.testing.contracts._base import ADA, contents, drop, put
@@ -58,6 +67,53 @@ async def test_quiescence_leaves_no_residue():
     assert kernel._tree._root == {"last": "last"}
     assert len(kernel._log) == 1
     await kernel.close()
+
+
+@event("noted")
+class Noted:
+    n: int
+
+
+async def test_a_commit_of_one_document_is_made_when_it_is_read():
+    """Its document, events and cause are what they would be with a listener."""
+    kernel = MemoryKernel(FakeClock())
+    heard: list[Document] = []
+    commits: list[Commit] = []
+    kernel.listen(commits.append, documents=True, folders=("a",), each=heard.append)
+    path = Path.parse("a.b")
+    token = current_activity.set(Activity(Cause("origin")))
+    try:
+        revision, _ = kernel.apply_one_now(ADA, path, _note, 1)
+    finally:
+        current_activity.reset(token)
+    assert [document.version for document in heard] == [revision]
+    assert type(kernel._log.entries()[0]) is tuple
+    _, _, [commit] = kernel.retained_now()
+    read = kernel.follow_now(0).next_nowait()
+    for each in (commit, read):
+        assert each.revision == revision
+        assert each.documents == (heard[0],)
+        assert each.events == (Noted(1),)
+        assert each.cause.correlation_id == "origin"
+    assert read.cause.root == revision
+    assert commits == []
+    stop = kernel.listen(lambda _: None, documents=False, folders=("a",))
+    kernel.apply_one_now(ADA, path, _note, 2)
+    stop()
+    assert [commit.events for commit in commits] == [(Noted(2),)]
+    assert len(heard) == 1
+
+
+def _note(document, now, n):
+    return Note(n), ((Noted, n),), None
+
+
+@attrs.frozen
+class Note:
+    n: int
+
+    def to_json(self):
+        return {"n": self.n}
 
 
 async def test_a_version_that_left_the_log_is_freed():

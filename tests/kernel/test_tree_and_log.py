@@ -46,25 +46,6 @@ def brute_select(documents, pattern):
     return sorted(Path.of(*hit) for hit in found)
 
 
-@given(st.lists(few_paths, max_size=12))
-def test_filling_a_tree_does_what_putting_one_by_one_does(paths):
-    one, other = Tree(), Tree()
-    documents = [document(tuple(path), n) for n, path in enumerate(paths)]
-    refused = None
-    try:
-        for each in documents:
-            one.put(each)
-    except PathConflict as error:
-        refused = str(error)
-    if refused is None:
-        other.fill(documents)
-    else:
-        with pytest.raises(PathConflict) as caught:
-            other.fill(documents)
-        assert str(caught.value) == refused
-    assert list(other.documents(ROOT)) == list(one.documents(ROOT))
-
-
 class TreeMachine(RuleBasedStateMachine):
     """The tree against a flat dictionary from tuples of segments to values."""
 
