@@ -53,7 +53,7 @@ def check_store(store_path: Path, *, target: Path | None, as_json: bool) -> int:
     Returns:
         0; 1 when there is no store; 5 when the store is damaged.
     """
-    from swarm.storage import read_store, salvage
+    from swarm.storage import check_snapshots, read_store, salvage
 
     if target is not None:
         try:
@@ -72,6 +72,7 @@ def check_store(store_path: Path, *, target: Path | None, as_json: bool) -> int:
     except StateCorruption as error:
         hint = "--salvage TARGET writes what can be read into a new store"
         raise StateCorruption(f"{error}\n{hint}") from None
+    snapshots = check_snapshots(store_path)
     report = store.report
     last = store.commits[-1].at if store.commits else 0
     told = {
@@ -82,6 +83,7 @@ def check_store(store_path: Path, *, target: Path | None, as_json: bool) -> int:
         "openings": report.epoch,
         "documents": len(store.documents()),
         "commits": len(store.commits),
+        "snapshots": snapshots,
         "last_commit": to_datetime(last).isoformat() if last else None,
     }
     if as_json:

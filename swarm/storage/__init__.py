@@ -57,7 +57,7 @@ refused, unless `resolve=` says which history to keep.
 """
 
 from swarm.storage._file import FileJournal
-from swarm.storage._inspect import StoredTree, read_store, store_of
+from swarm.storage._inspect import StoredTree, check_snapshots, read_store, store_of
 from swarm.storage._kernel import JournalledKernel
 from swarm.storage._open import Opened, open_kernel
 from swarm.storage._replicated import ReplicatedJournal
@@ -85,6 +85,7 @@ __all__ = [
     "SqliteJournal",
     "Storage",
     "StoredTree",
+    "check_snapshots",
     "find_place",
     "open_kernel",
     "read_store",

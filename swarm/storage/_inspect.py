@@ -10,7 +10,8 @@ from swarm.errors import Compacted, NotFound
 from swarm.model import ABSENT, JSON, Commit, Document, Path, dig
 from swarm.ports import Recovered, RecoveryReport
 from swarm.storage._file import FileJournal
-from swarm.storage._records import apply_to, cut_of, decode_commit
+from swarm.storage._records import apply_to, cut_of, decode_commit, decode_cut
+from swarm.storage._replicated import MARK
 from swarm.storage._sqlite import SqliteJournal
 
 
@@ -103,6 +104,35 @@ def read_store(place: Folder) -> StoredTree:
     if place.is_file():
         return store_of(SqliteJournal(place.absolute()).inspect())
     return store_of(FileJournal(place).inspect())
+
+
+def check_snapshots(place: Folder) -> int:
+    """Verify the named snapshots of a store, and return how many there are.
+
+    Raises:
+        NotFound: There is no store.
+        StateCorruption: One of the snapshots is damaged; the error names it.
+        SchemaVersionError: A newer version of swarm wrote it.
+    """
+    if not place.is_file():
+        return _check_saved(FileJournal(place))
+    journal = SqliteJournal(place.absolute())
+    with journal.looking():
+        return _check_saved(journal)
+
+
+def _check_saved(journal: FileJournal | SqliteJournal) -> int:
+    checked = 0
+    for name in journal.saved():
+        if name == MARK:  # the store was a member once
+            continue
+        try:
+            blocks = journal.load(name)
+        except NotFound:  # its owner has pruned it meanwhile
+            continue
+        decode_cut(blocks, f"snapshot {name}")
+        checked += 1
+    return checked
 
 
 def store_of(found: Recovered) -> StoredTree:

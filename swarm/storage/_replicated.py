@@ -37,7 +37,8 @@ Resolver: TypeAlias = (
 """Which of several diverged histories counts: the one with the highest revision, or
 the one whose name a function returns."""
 
-_MARK: Final = "replica"
+MARK: Final = "replica"
+"""The name of what a member keeps about its last opening as one."""
 _BEHIND: Final = 64
 """Batches that a member may lag behind the quorum."""
 
@@ -178,7 +179,7 @@ class ReplicatedJournal:
         """Return whether a member was opened outside since it was last a member."""
         journal = self._member(name).journal
         try:
-            (mark,) = journal.load(_MARK)
+            (mark,) = journal.load(MARK)
         except NotFound:
             return found.report.revision > 0
         told: dict[str, int] = orjson.loads(mark)
@@ -201,7 +202,7 @@ class ReplicatedJournal:
             if winner.entries:
                 member.submit(journal.append, winner.entries).result()
         mark = orjson.dumps({"epoch": found.report.epoch})
-        member.submit(journal.save, _MARK, [mark]).result()
+        member.submit(journal.save, MARK, [mark]).result()
         member.is_healthy = True
 
     def _member(self, name: str) -> _Member:
@@ -321,7 +322,7 @@ class ReplicatedJournal:
                 member.is_open = True
                 member.submit(member.journal.replace, whole, revision).result()
                 mark = orjson.dumps({"epoch": found.report.epoch})
-                member.submit(member.journal.save, _MARK, [mark]).result()
+                member.submit(member.journal.save, MARK, [mark]).result()
             except SwarmError as error:
                 self._leave_out(member, str(error))
             else:
@@ -338,7 +339,7 @@ class ReplicatedJournal:
     def saved(self) -> list[str]:
         """Return the names of the snapshots that a healthy member has, in order."""
         names = self._first().submit(self._first().journal.saved).result()
-        return [name for name in names if name != _MARK]
+        return [name for name in names if name != MARK]
 
     def load(self, name: str) -> list[bytes]:
         """Return a named snapshot from the first healthy member that has it whole."""

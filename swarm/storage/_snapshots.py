@@ -7,6 +7,7 @@ change, so what is encoded later is still what stood there at the snapshot's rev
 
 import datetime
 import hashlib
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Literal, Protocol
 
@@ -37,7 +38,10 @@ from swarm.ports import (
 )
 from swarm.state import Policy
 from swarm.storage._records import Cut, cut_now, decode_cut, encode_cut, read_meta
+from swarm.storage._replicated import MARK
 from swarm.storage._writer import JournalWriter
+
+log = logging.getLogger("swarm")
 
 _AT_ONCE: Final = 8
 """Blocks that are summed up in one turn of the loop: about a millisecond."""
@@ -124,7 +128,8 @@ class JournalShelf:
 
     async def saved(self) -> list[str]:
         """Return the names, in order."""
-        return await self._call(self._journal.saved)
+        names = await self._call(self._journal.saved)
+        return [name for name in names if name != MARK]  # it was a member once
 
     async def load(self, name: str) -> Sequence[bytes]:
         """Return the blocks kept under a name."""
@@ -199,8 +204,8 @@ class SnapshotManager:
         for block in encode_cut(cut):
             blocks.append(block)
             await one_loop_turn()
-        # Ids sort by age: the revision has the same width until the year 2286.
-        name = f"s{cut.revision:016d}-{self._entropy.identifier()[:6]}"
+        # Ids sort by age: both numbers have the same width until the year 2286.
+        name = f"s{cut.revision:016d}-{at:016d}-{self._entropy.identifier()[:6]}"
         await self._shelf.save(name, blocks)
         return await self._of(name, blocks)
 
@@ -236,7 +241,11 @@ class SnapshotManager:
         await self._kernel.apply(author, decide_restore, cut, snapshot.id, _GOES_ON)
 
     async def _reason(self, name: str) -> object:
-        blocks = await self._shelf.load(name)
+        try:
+            blocks = await self._shelf.load(name)
+        except StateCorruption as error:
+            log.warning("snapshot %s is not pruned: %s", name, error)
+            return None
         return read_meta(blocks, f"snapshot {name}")["reason"]
 
     async def _of(self, name: str, blocks: Sequence[bytes]) -> Snapshot:
@@ -368,6 +377,7 @@ class Snapshots:
         """Return the snapshots there are, newest first, at most `limit`.
 
         Raises:
+            StateCorruption: One of them is damaged; the error names it.
             AccessDenied: This identity may not read everything.
         """
         if limit is not None:

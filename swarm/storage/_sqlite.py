@@ -110,13 +110,23 @@ class SqliteJournal:
             StateCorruption: It is damaged.
             SchemaVersionError: A newer version of swarm wrote it.
         """
+        with self.looking():
+            return self._read()
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """Read the database in this block, without any change.
+
+        Raises:
+            NotFound: There is no database.
+        """
         if not self.path.is_file():
             raise NotFound(f"there is no database at {self.path}")
         with _told_by_sqlite(self.path):
             self._database = self._connect(f"{self.path.as_uri()}?mode=ro")
             try:
                 self._run("BEGIN")  # its owner may go on meanwhile
-                return self._read()
+                yield
             finally:
                 self._disconnect()
 
@@ -145,7 +155,10 @@ class SqliteJournal:
                 else:
                     notes.append(f"the row of revision {newest} is left out")
             try:
-                blocks = self._blocks(_BASE)
+                if self._run(
+                    "SELECT 1 FROM blocks WHERE snapshot = ?", (_BASE,)
+                ).fetchone():
+                    blocks = self._blocks(_BASE)
             except StateCorruption as error:
                 notes.append(f"the snapshot is left out: {error}")
         except sqlite3.Error as error:

@@ -623,5 +623,8 @@ class Coordinator:
         if self.membership is not None:
             await self._leave(self.membership)
         if self._release is not None:
-            await self._release()
+            try:
+                await self._release()
+            except Exception as error:  # noqa: BLE001  # raised where the end is awaited
+                self.report(error)
         self.phase = Phase.CLOSED

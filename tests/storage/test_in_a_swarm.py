@@ -204,6 +204,20 @@ def no_space_left(journal, entries):
     raise StorageFailed("no space left on device")
 
 
+async def test_a_store_that_cannot_be_closed_well_is_told(tmp_path, monkeypatch):
+    def close(journal):
+        closed(journal)
+        raise StorageFailed("could not write CURRENT")
+
+    closed = FileJournal.close
+    swarm = await Swarm.open(storage=Hybrid(secondary=tmp_path / "x"))
+    await swarm.state.set("kept", 1)
+    monkeypatch.setattr(FileJournal, "close", close)
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await swarm.close()
+    assert caught.group_contains(StorageFailed, match="could not write CURRENT")
+
+
 async def test_a_hybrid_whose_store_fails_goes_on_in_memory_and_says_so(
     tmp_path, monkeypatch
 ):

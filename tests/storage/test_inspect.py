@@ -94,6 +94,26 @@ async def test_a_damaged_store_has_its_own_exit_status(tmp_path, capsys):
     assert "there is no file store" in capsys.readouterr().err
 
 
+async def test_the_named_snapshots_of_a_store_are_checked_as_well(tmp_path, capsys):
+    await make(tmp_path / "x")
+    async with Swarm(storage=tmp_path / "x") as swarm:
+        await swarm.state.set("plan", "y" * 1_000)
+        kept = await swarm.snapshots.create("kept")
+        damaged = await swarm.snapshots.create("damaged")
+    assert main(["doctor", str(tmp_path / "x"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["snapshots"] == 2
+    file = tmp_path / "x" / f"saved-{damaged.id}"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    assert main(["doctor", str(tmp_path / "x")]) == 5
+    assert damaged.id in capsys.readouterr().err
+    async with Swarm(storage=tmp_path / "x") as swarm:
+        with pytest.raises(StateCorruption, match=damaged.id):
+            await swarm.snapshots.list()
+        await swarm.snapshots.restore(kept.id)
+
+
 async def test_a_store_without_its_current_file_is_damaged_not_absent(tmp_path):
     await make(tmp_path / "x")
     (tmp_path / "x" / "CURRENT").unlink()

@@ -132,6 +132,39 @@ async def test_snapshots_are_listed_newest_first_and_pruned(tmp_path, kind):
     await store.kernel.close()
 
 
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_of_two_snapshots_of_one_revision_the_later_is_the_newer(tmp_path, kind):
+    store = await opened({**stores(tmp_path), "memory": "memory://"}[kind])
+    snapshots = snapshots_of(store)
+    await store.kernel.commit(ADA, [put("n", 1)])
+    for n in range(8):
+        await snapshots.create(f"number {n}")
+    reasons = [snapshot.reason for snapshot in await snapshots.list()]
+    assert reasons == [f"number {n}" for n in reversed(range(8))]
+    await store.kernel.close()
+
+
+async def test_a_damaged_snapshot_does_not_end_the_schedule(tmp_path):
+    store = await opened(tmp_path / "store")
+    first = await store.snapshots.create("scheduled")
+    for _ in range(3):
+        await store.snapshots.create("scheduled")
+    (tmp_path / "store" / f"saved-{first.id}").write_bytes(b"damaged")
+    assert await store.snapshots.prune(1, "scheduled") == 2
+    await store.kernel.close()
+
+
+async def test_a_store_that_was_a_member_once_lists_its_snapshots(tmp_path):
+    storage = Replicated([tmp_path / "a", tmp_path / "b"], write_quorum=2)
+    store = await opened(storage)
+    taken = await snapshots_of(store).create("kept")
+    await store.kernel.close()
+    store = await opened(tmp_path / "a")
+    assert [s.id for s in await snapshots_of(store).list()] == [taken.id]
+    assert await snapshots_of(store).prune(0) == 1
+    await store.kernel.close()
+
+
 async def test_a_large_snapshot_leaves_turns_to_other_tasks():
     store = await opened("memory://")
     for n in range(64):
