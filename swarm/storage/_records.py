@@ -225,8 +225,18 @@ def _author_json(author: AgentIdentity) -> bytes:
 
 def encode_document(document: Document) -> bytes:
     """Return a document, with its version and author, as one line of JSON."""
-    return orjson.dumps(
-        [document.version, document.at, _author(document.author), *_written(document)]
+    body = document.body or document.json
+    expires = document.expires
+    return b"[%d,%d,%b,%b,%d,%d,%b%b%b]" % (
+        document.version,
+        document.at,
+        _author_json(document.author),
+        orjson.dumps(document.path.text),
+        document.created,
+        document.priority,
+        b"null" if expires is None else b"%d" % expires,
+        b"," if body else b"",
+        body,
     )
 
 
@@ -236,14 +246,18 @@ def decode_document(line: bytes, number: int = 0) -> Document:
     Raises:
         StateCorruption: The line tells no document.
     """
-    documents = _decode_documents(line, number)
+    documents = decode_documents(line, number)
     if len(documents) != 1:
         raise StateCorruption(f"this is not one document: {line[:80]!r}")
     return documents[0]
 
 
-def _decode_documents(lines: bytes, number: int = 0) -> list[Document]:
-    """Return the document of each line; within a line JSON has no line break."""
+def decode_documents(lines: bytes, number: int = 0) -> list[Document]:
+    """Return the document of each line; `number` as for `decode_commit`.
+
+    Raises:
+        StateCorruption: A line tells no document.
+    """
     found: list[Document] = []
     dumps, parse = orjson.dumps, Path.parse
     names, author = None, TIME
@@ -395,9 +409,9 @@ def decode_cut(blocks: Sequence[bytes], name: str) -> Cut:
     commits: list[Commit] = []
     for block in blocks[1:]:
         if block[:1] == _DOCUMENTS:
-            documents += _decode_documents(block[1:])
+            documents += decode_documents(block[1:])
         elif block[:1] == _OLDER:
-            older += _decode_documents(block[1:])
+            older += decode_documents(block[1:])
         elif block[:1] == _COMMITS:
             commits += map(decode_commit, block[1:].splitlines())
     if len(documents) != meta["documents"] or len(commits) != meta["commits"]:

@@ -9,7 +9,7 @@ from typing import Any
 from redis import Redis
 
 from swarm.model import Commit
-from swarm.storage._records import decode_commit
+from swarm.storage.redis._entries import decode_entry
 from swarm.testing import KVModel, Ok, check_linearizable
 from swarm.testing.judges import PENDING, Operation
 
@@ -37,7 +37,8 @@ def read_log(port: int, name: str) -> list[Commit]:
         revision = int(number.partition(b"-")[0])
         assert int(fields[b"p"]) == before, "the log has a hole"
         before = revision
-        commits.append(decode_commit(fields[b"c"], revision))
+        row = [part for field in fields.items() for part in field]
+        commits.append(decode_entry(row, revision))
     return commits
 
 

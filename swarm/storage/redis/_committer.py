@@ -8,14 +8,13 @@ from typing import Any, Final
 from swarm.errors import Contention, OutcomeUnknown, StorageFailed
 from swarm.model import AgentIdentity, Commit
 from swarm.ports import Clock, Entropy, Limits, current_activity, current_cause
-from swarm.storage._records import encode_commit
+from swarm.storage.redis._entries import pack_commit
+from swarm.storage.redis._loading import newest_revision
 from swarm.storage.redis._proposals import (
     Proposal,
     RecordingView,
-    ancestors,
     checked_writes,
     made_document,
-    packed_document,
 )
 from swarm.storage.redis._replica import LogGap, Replica, number_commit
 from swarm.storage.redis._script import (
@@ -52,6 +51,12 @@ _PAUSE: Final = 0.002
 _LATEST: Final = KEPT // 2
 """Microseconds after which the server refuses an operation as too old."""
 
+_MANY: Final = 32
+"""Number of outcomes that this process lets the server forget at a time."""
+
+_OFTEN: Final = 60.0
+"""Seconds after which the server is told to keep the outcomes for longer."""
+
 Decide = Callable[[RecordingView], Proposal]
 
 
@@ -82,9 +87,12 @@ class Committer:
         self._limits = limits
         self._script = ""
         self._origin = entropy.identifier("op-")
+        self._operations = ""
         # What one process decides again goes one after the other: many tasks that want
         # one lock would conflict with each other, each as often as there are others.
         self._retries = asyncio.Lock()
+        self._acknowledged: list[int] = []
+        self._kept_at = -_OFTEN
         self.count: int = 0
 
     async def open(self) -> None:
@@ -98,6 +106,7 @@ class Committer:
         # Swarms of one seed draw the same ids; the server tells them apart.
         client = await self._wire.send("CLIENT", "ID")
         self._origin = f"{self._origin}-{server}-{client}"
+        self._operations = f"{self._keys.operations}{self._origin}"
 
     async def decide(
         self, author: AgentIdentity, decide: Decide
@@ -168,7 +177,7 @@ class Committer:
 
     async def _is_newest(self) -> bool:
         """Return whether the replica had everything; if not, wait until it has."""
-        newest = int(await self._wire.send("GET", self._keys.revision) or 0)
+        newest = await newest_revision(self._wire.send, self._keys)
         if newest <= self._replica.revision:
             return True
         await self._replica.reach(newest)
@@ -188,48 +197,45 @@ class Committer:
         Returns:
             The status, the newest revision, and the one before a commit.
         """
-        view, replica = proposal.view, self._replica
-        made = () if commit is None else commit.documents
+        view, replica, keys = proposal.view, self._replica, self._keys
         window = (0, proposal.at + _LATEST)
         if view.has_time:
             window = (proposal.at - _AHEAD, proposal.at + _BEHIND)
-        self.count += 1
-        operation = f"{self._keys.operation}{self._origin}-{self.count}"
-        keys = *self._keys[:5], operation, self._keys.turn
+        self.count = number = self.count + 1
+        operation = f"{self._origin}-{number}".encode()
+        sent = self._clock.monotonic()
+        is_first = sent - self._kept_at >= _OFTEN
+        if is_first:
+            self._kept_at = sent
         parts = pack(
             view.versions,
             view.folders,
             window,
-            b"" if commit is None else encode_commit(commit),
-            [packed_document(document) for document in made],
-            ancestors(made),
-            self._limits.held_commits,
-            replica.revision,
-            most,
-            self._origin,
-            attempt >= _TURN,
+            pack_commit(commit),
+            self._forgettable(),
+            origin=self._origin,
+            number=number,
+            floor=replica.revision,
+            most=most,
+            length=self._limits.held_commits,
+            is_asking=attempt >= _TURN,
+            is_first=is_first,
         )
-        sent = self._clock.monotonic()
+        places = 4, keys.documents, keys.versions, keys.log, self._operations
+        changes = commit is not None
         if commit is not None:
-            replica.sent[operation.encode()] = commit
+            replica.sent[operation] = commit
+        send = self._wire.send
         try:
-            reply = await self._wire.send(
-                "EVALSHA",
-                self._script,
-                7,
-                *keys,
-                *parts,
-                changes=commit is not None,
+            reply = await send(
+                "EVALSHA", self._script, *places, *parts, changes=changes
             )
         except StorageFailed as error:
             if "NOSCRIPT" not in str(error):
                 raise
-            reply = await self._wire.send(
-                *("EVAL", COMMIT, 7, *keys, *parts),
-                changes=commit is not None,
-            )
+            reply = await send("EVAL", COMMIT, *places, *parts, changes=changes)
         finally:
-            replica.sent.pop(operation.encode(), None)
+            replica.sent.pop(operation, None)
         server = int(reply[3])
         replica.saw_time(sent, self._clock.monotonic(), server)
         status, revision = int(reply[0]), int(reply[1])
@@ -241,6 +247,7 @@ class Committer:
                 replica.on_wait()
         if status == DONE:
             if commit is not None:
+                self._acknowledged.append(number)
                 number_commit(commit, revision)
             return status, revision, int(reply[2])
         if commit is not None and server - proposal.at > KEPT:
@@ -250,3 +257,10 @@ class Committer:
                 "state before you try again"
             )
         return status, revision, 0
+
+    def _forgettable(self) -> list[int]:
+        """Return the operations whose outcome the server may forget, now and then."""
+        if len(self._acknowledged) < _MANY:
+            return []
+        found, self._acknowledged = self._acknowledged, []
+        return found

@@ -14,7 +14,7 @@ from swarm.errors import Closed, StorageFailed, SwarmError
 from swarm.model import OWNER, Commit, SystemAlert
 from swarm.ports import Clock, Limits
 from swarm.storage.redis._committer import Committer
-from swarm.storage.redis._loading import entry_revision, load
+from swarm.storage.redis._loading import entry_revision, load, newest_revision
 from swarm.storage.redis._proposals import Proposal, RecordingView
 from swarm.storage.redis._reading_pace import ReadingPace
 from swarm.storage.redis._replica import LogGap, Replica
@@ -94,7 +94,7 @@ class LogFollower:
         """Wait until the replica has everything committed before this call."""
         while True:
             await self.settled()
-            newest = int(await self._wire.send("GET", self._keys.revision) or 0)
+            newest = await newest_revision(self._wire.send, self._keys)
             if self.suspect is None:
                 await self._replica.reach(newest)
                 return
@@ -223,7 +223,7 @@ class LogFollower:
 
     async def _has(self, revision: int) -> bool:
         """Return whether the server has a commit, as far as it tells."""
-        newest = int(await self._wire.send("GET", self._keys.revision) or 0)
+        newest = await newest_revision(self._wire.send, self._keys)
         if newest <= revision:
             return newest == revision
         key, number = self._keys.log, f"{revision}-0"

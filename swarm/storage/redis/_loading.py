@@ -8,7 +8,8 @@ import attrs
 from swarm.bus import needed_after
 from swarm.model import TIME, Commit, Document
 from swarm.ports import Limits
-from swarm.storage._records import decode_commit, decode_document
+from swarm.storage._records import decode_document
+from swarm.storage.redis._entries import BEFORE, decode_entry
 from swarm.storage.redis._script import Keys
 
 _PAGE: Final = 1_000
@@ -64,16 +65,13 @@ async def load(send: Send, keys: Keys, limits: Limits) -> Loaded:
         limits: How much of the log to read.
     """
     while True:
-        first = int(await send("GET", keys.revision) or 0)
+        first = await newest_revision(send, keys)
         documents = await _scan(send, keys)
         since = await _since(send, keys, first)
         if since is not None:
             break
     for commit in since:
         for document in commit.documents:
-            there = documents.get(document.path.text)
-            if there is not None and there.version >= document.version:
-                continue
             if document.is_deleted:
                 documents.pop(document.path.text, None)
             else:
@@ -84,10 +82,15 @@ async def load(send: Send, keys: Keys, limits: Limits) -> Loaded:
     return Loaded(
         revision=revision,
         documents=documents,
-        commits=[decode_commit(f[5], entry_revision(n)) for n, f in entries],
-        compacted=int(entries[0][1][1]) if entries else revision,
+        commits=[decode_entry(f, entry_revision(n)) for n, f in entries],
+        compacted=int(entries[0][1][BEFORE]) if entries else revision,
         needed=needed,
     )
+
+
+async def newest_revision(send: Send, keys: Keys) -> int:
+    """Return the newest revision of the server; 0: there is no commit."""
+    return int(await send("HGET", keys.versions, "") or 0)
 
 
 async def _newest(
@@ -104,7 +107,7 @@ async def _newest(
     while True:
         page = await send("XREVRANGE", keys.log, end, "-", "COUNT", wanted)
         found += page
-        size += sum(len(fields[5]) for _, fields in page)
+        size += sum(sum(map(len, fields)) for _, fields in page)
         if len(page) < wanted or needed is None:
             break
         oldest = entry_revision(page[-1][0])
@@ -116,15 +119,20 @@ async def _newest(
 
 
 async def _scan(send: Send, keys: Keys) -> dict[str, Document]:
+    """Return the documents by path.
+
+    One that changes while its page is read may be of another version than it says, or
+    missing; the log brings it up to date.
+    """
     documents: dict[str, Document] = {}
     cursor = b"0"
     while True:
         cursor, flat = await send("HSCAN", keys.documents, cursor, "COUNT", _PAGE)
-        for value in flat[1::2]:
-            number, _, line = value.partition(b" ")
-            document = decode_document(line, int(number))
-            there = documents.get(document.path.text)
-            if there is None or there.version < document.version:
+        paths, lines = flat[::2], flat[1::2]
+        numbers = await send("HMGET", keys.versions, *paths) if paths else ()
+        for line, number in zip(lines, numbers, strict=True):
+            if number is not None:
+                document = decode_document(line, int(number))
                 documents[document.path.text] = document
         if cursor == b"0":
             return documents
@@ -137,10 +145,10 @@ async def _since(send: Send, keys: Keys, first: int) -> list[Commit] | None:
     while True:
         page = await send("XRANGE", keys.log, f"({last}-0", "+", "COUNT", _PAGE)
         for number, fields in page:
-            if int(fields[1]) != last:
+            if int(fields[BEFORE]) != last:
                 return None
             last = entry_revision(number)
-            commits.append(decode_commit(fields[5], last))
+            commits.append(decode_entry(fields, last))
         if len(page) < _PAGE:
             return commits
 

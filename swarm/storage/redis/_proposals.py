@@ -6,18 +6,16 @@ the server checks.
 """
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import Any
 
 import attrs
 
 from swarm.errors import PathConflict
 from swarm.kernel import in_order
-from swarm.model import ROOT, AgentIdentity, Document, Path, Segment
+from swarm.model import AgentIdentity, Document, Path
 from swarm.ports import Limits, View, Write
-from swarm.storage._records import encode_document
+from swarm.storage.redis._entries import folders_above
 from swarm.storage.redis._replica import Replica
-from swarm.storage.redis._script import Written
 
 
 def bare(document: Document) -> Document:
@@ -39,16 +37,6 @@ def bare(document: Document) -> Document:
         document.expires,
         document.previous,
     )
-
-
-@lru_cache(maxsize=4_096)
-def _texts(segments: tuple[Segment, ...]) -> tuple[str, ...]:
-    return tuple(Path.of(*segments[:n]).text for n in range(1, len(segments) + 1))
-
-
-def folders_above(segments: tuple[Segment, ...]) -> tuple[str, ...]:
-    """Return the texts of the paths above a place, but for the root."""
-    return _texts(segments[:-1])
 
 
 class RecordingView:
@@ -89,7 +77,7 @@ class RecordingView:
     def note_absent(self, path: Path) -> None:
         """Note that neither the path nor one above it is a document."""
         versions = self.versions
-        for above in folders_above(path.segments):
+        for above in folders_above(path):
             versions[above] = 0
         versions[path.text] = 0
 
@@ -163,7 +151,7 @@ def _check_room(
     segments = path.segments
     if any(isinstance(segment, int) for segment in segments):
         raise PathConflict(f"{path} cannot be written: it holds an index")
-    for above in folders_above(segments):
+    for above in folders_above(path):
         there = replica.document_at(above)
         if above in made or (there is not None and above not in gone):
             raise PathConflict(f"{path} cannot be written: {above} is a document")
@@ -194,21 +182,3 @@ def made_document(write: Write, author: AgentIdentity, replica: Replica) -> Docu
         write.priority,
         write.expires,
     )
-
-
-def packed_document(document: Document) -> Written:
-    """Return a document as the script takes it."""
-    line = b"" if document.is_deleted else encode_document(document)
-    return Written(document.path.text, line)
-
-
-def ancestors(documents: Sequence[Document]) -> list[str]:
-    """Return the folders above the documents, the root first."""
-    if not documents:
-        return []
-    if len(documents) == 1:
-        return [ROOT.text, *folders_above(documents[0].path.segments)]
-    found = {ROOT.text: None}
-    for document in documents:
-        found.update(dict.fromkeys(folders_above(document.path.segments)))
-    return list(found)

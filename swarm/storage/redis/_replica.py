@@ -14,7 +14,7 @@ from swarm.errors import Closed
 from swarm.kernel import LocalTree, restore
 from swarm.model import TIME, Commit, Document
 from swarm.ports import Clock, Condition, Limits
-from swarm.storage._records import decode_commit
+from swarm.storage.redis._entries import BEFORE, OPERATION, decode_entry
 from swarm.storage.redis._loading import Loaded, difference, entry_revision
 
 _HURRIED: Final = 4
@@ -118,13 +118,13 @@ class Replica(LocalTree):
             revision = entry_revision(number)
             if revision <= self.revision:
                 continue
-            before = int(fields[1])
+            before = int(fields[BEFORE])
             if before != self.revision:
                 raise LogGap(f"the log goes on after revision {before}")
-            commit = self.sent.get(fields[3])
+            commit = self.sent.get(fields[OPERATION])
             if commit is None:
                 self.news += 1
-                commit = decode_commit(fields[5], revision)
+                commit = decode_entry(fields, revision)
             else:
                 number_commit(commit, revision)
             self.take(commit)

@@ -14,15 +14,17 @@ DONE: Final = 1
 WRONG_TIME: Final = 2
 TAKEN: Final = 3
 
-TURN: Final = 100
-"""Milliseconds for which one process alone may write a document, after conflicts."""
+_TURN: Final = ".turn"
+
+TURN: Final = 100_000
+"""Microseconds for which one process alone may write a document, after conflicts."""
 
 KEPT: Final = 600_000_000
 """Microseconds for which the server remembers the outcome of an operation."""
 
 COMMIT: Final = """
 local call, args = redis.call, ARGV
-local known = call('GET', KEYS[6])
+local known = call('HGET', KEYS[4], args[7])
 if known then
   local new, old, time = string.match(known, '(%S+) (%S+) (%S+)')
   return {1, new, old, time}
@@ -30,75 +32,106 @@ end
 local clock = call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local function text(n) return string.format('%.0f', n) end
-local old = call('GET', KEYS[1]) or '0'
-local floor, most = args[3], args[4]
+local function each(command, key, list, first, last)
+  for at = first, last, 4000 do
+    call(command, key, unpack(list, at, math.min(at + 3999, last)))
+  end
+end
+local time, count, at = text(now), args[10] + args[11], 12
+local seen
+if count <= 4000 then
+  seen = call('HMGET', KEYS[2], unpack(args, at, at + count - 1))
+else
+  seen = {}
+  for from = at, at + count - 1, 4000 do
+    local to = math.min(from + 3999, at + count - 1)
+    local found = call('HMGET', KEYS[2], unpack(args, from, to))
+    for n = 1, #found do seen[from - at + n] = found[n] end
+  end
+end
+local old, floor = seen[1] or '0', args[3]
 local function missed()
-  if most == '0' or old == floor then return {} end
-  return call('XRANGE', KEYS[5], '(' .. floor .. '-0', '+', 'COUNT', most)
+  if args[4] == '0' or old == floor then return {} end
+  return call('XRANGE', KEYS[3], '(' .. floor .. '-0', '+', 'COUNT', args[4])
 end
-if now < tonumber(args[1]) or now > tonumber(args[2]) then
-  return {2, old, '', text(now)}
+if now < args[1] + 0 or now > args[2] + 0 then return {2, old, '', time} end
+local owner, ends, reserved
+if seen[2] then
+  owner, ends, reserved = string.match(seen[2], '(%S+) (%S+) (.*)')
+  if now > ends + 0 then owner = nil end
 end
-local turn = call('GET', KEYS[7])
-local owner, reserved = string.match(turn or '', '(%S+) (.*)')
-local at = 8
-for _ = 1, tonumber(args[7]) do
-  if (call('HGET', KEYS[3], args[at]) or '0') ~= args[at + 1] then
-    if args[6] == '1' and (not turn or owner == args[5]) then
-      call('SET', KEYS[7], args[5] .. ' ' .. args[at], 'PX', '%turn')
+for n = 3, args[10] + 0 do
+  if (seen[n] or '0') ~= args[at + count + n - 3] then
+    if args[6] == '1' and (not owner or owner == args[5]) then
+      local turn = args[5] .. ' ' .. text(now + %turn) .. ' ' .. args[at + n - 1]
+      call('HSET', KEYS[2], '.turn', turn)
     end
-    return {0, old, args[at], text(now), missed()}
+    return {0, old, args[at + n - 1], time, missed()}
   end
-  at = at + 2
 end
-local count = tonumber(args[at])
-at = at + 1
-for _ = 1, count do
-  local changed = call('HGET', KEYS[4], args[at])
-  if changed and tonumber(changed) > tonumber(args[at + 1]) then
-    return {0, old, args[at], text(now), missed()}
+for n = args[10] + 1, count do
+  if seen[n] and seen[n] + 0 > args[at + count + n - 3] + 0 then
+    return {0, old, args[at + n - 1], time, missed()}
   end
-  at = at + 2
 end
-local entry, length = args[at], args[at + 1]
-if entry == '' then return {1, old, old, text(now), missed()} end
-if turn and owner ~= args[5] then
-  for n = 1, tonumber(args[at + 2]) do
-    if args[at + 2 * n + 1] == reserved then
-      return {3, old, reserved, text(now), missed()}
+at = at + 2 * count - 2
+local head, written, deleted = args[at], args[at + 1] + 0, args[at + 2] + 0
+local folders = args[at + 3] + 0
+at = at + 4
+if head == '' and written + deleted == 0 then
+  return {1, old, old, time, missed()}
+end
+local gone = at + 2 * written
+if owner and owner ~= args[5] then
+  for n = at, gone + deleted - 1, 1 do
+    if args[n] == reserved and (n >= gone or (n - at) % 2 == 0) then
+      return {3, old, reserved, time, missed()}
     end
   end
 end
 local news = missed()
-local new = math.max(tonumber(old), tonumber(floor)) + 1
-if now > new then new = now end
-local name = text(new)
-count = tonumber(args[at + 2])
-at = at + 3
-for _ = 1, count do
-  local path, body = args[at], args[at + 1]
-  if body == '' then
-    call('HDEL', KEYS[2], path)
-    call('HDEL', KEYS[3], path)
-  else
-    call('HSET', KEYS[2], path, name .. ' ' .. body)
-    call('HSET', KEYS[3], path, name)
-  end
-  at = at + 2
+local new, name = math.max(old + 0, floor + 0) + 1
+if now > new then name = time else name = text(new) end
+local rows, versions = {}, {'', name}
+each('HSET', KEYS[1], args, at, gone - 1)
+for n = at, gone - 1, 2 do
+  rows[#rows + 1] = args[n + 1]
+  versions[#versions + 1] = args[n]
+  versions[#versions + 1] = name
 end
-for n = at, #args do call('HSET', KEYS[4], args[n], name) end
-if owner == args[5] then call('DEL', KEYS[7]) end
-call('SET', KEYS[1], name)
-call('XADD', KEYS[5], 'MAXLEN', '~', length, name .. '-0',
-     'p', old, 'o', KEYS[6], 'c', entry)
-call('SET', KEYS[6], name .. ' ' .. old .. ' ' .. text(now), 'EX', '%d')
-return {1, name, old, text(now), news}
-""".replace("%d", str(KEPT // 1_000_000)).replace("%turn", str(TURN))
-"""KEYS: revision, documents, versions, folders, log, operation, turn.
+at = gone
+if deleted > 0 then
+  each('HDEL', KEYS[1], args, at, at + deleted - 1)
+  each('HDEL', KEYS[2], args, at, at + deleted - 1)
+  at = at + deleted
+  table.insert(rows, 1, args[at])
+  at = at + 1
+end
+for n = at, at + folders - 1 do
+  versions[#versions + 1] = args[n]
+  versions[#versions + 1] = name
+end
+at = at + folders
+each('HSET', KEYS[2], versions, 1, #versions)
+if owner == args[5] then call('HDEL', KEYS[2], '.turn') end
+call('XADD', KEYS[3], 'MAXLEN', '~', args[9], name .. '-0', 'p', old,
+     'o', args[5] .. '-' .. args[7], 'd', table.concat(rows, '\\n'), 'h', head)
+call('HSET', KEYS[4], args[7], name .. ' ' .. old .. ' ' .. time)
+if args[8] == '1' then call('EXPIRE', KEYS[4], %kept) end
+each('HDEL', KEYS[4], args, at, #args)
+return {1, name, old, time, news}
+""".replace("%kept", str(KEPT // 1_000_000)).replace("%turn", str(TURN))
+"""KEYS: documents, versions, log, operations of the process.
+
+Each field of the versions is one fact: "" has the newest revision; a path, the version
+of its document; a path and a dot, the revision of the last change below this folder;
+".turn", which process alone may write which document, and until when.
 
 A process whose commits met conflicts asks for the turn: until it has committed, or its
 time is up, no other process writes the document that had changed. So a process that
 is slower than others is not put off for ever.
+
+The operations hold the outcome of each commit until the process has acknowledged it.
 
 The reply: the status; the newest revision; the one before the commit, or what has
 changed; the server's time; the log entries that the caller asked for.
@@ -108,83 +141,110 @@ changed; the server's time; the log entries that the caller asked for.
 class Keys(NamedTuple):
     """The keys of one swarm; they share a hash slot."""
 
-    revision: str
     documents: str
     versions: str
-    folders: str
     log: str
     snapshots: str
-    turn: str
-    operation: str
+    operations: str
 
     @classmethod
     def of(cls, prefix: str, name: str) -> "Keys":
-        """Return the keys of the swarm `name`; `operation` is a beginning."""
+        """Return the keys of the swarm `name`; `operations` is a beginning."""
         slot = f"{{{prefix}:{name}}}"
         return cls(
-            f"{slot}:rev",
             f"{slot}:docs",
             f"{slot}:vers",
-            f"{slot}:folders",
             f"{slot}:log",
             f"{slot}:snaps",
-            f"{slot}:turn",
             f"{slot}:op:",
         )
 
 
-class Written(NamedTuple):
-    """One document of a commit, packed.
+class Packed(NamedTuple):
+    """The documents of a commit, packed.
 
     Attributes:
-        path: Where it stands.
-        body: Its line; b"" deletes it.
+        written: The path and the line of each document, in turns.
+        deleted: The paths of the deleted documents.
+        lines: The lines of the deleted documents, joined.
+        folders: The fields of the folders above all of them.
+        head: What else the log entry tells, or b"".
     """
 
-    path: str
-    body: bytes
+    written: Sequence[Part] = ()
+    deleted: Sequence[str] = ()
+    lines: bytes = b""
+    folders: Sequence[str] = ()
+    head: bytes = b""
+
+
+NOTHING: Final = Packed()
+"""A commit that only checks its conditions."""
+
+
+def folder_field(folder: str) -> str:
+    """Return the field that tells when something below a folder changed last."""
+    return f"{folder}."
 
 
 def pack(
     versions: Mapping[str, int],
     folders: Mapping[str, int],
     window: tuple[int, int],
-    entry: bytes,
-    writes: Sequence[Written],
-    ancestors: Sequence[str],
-    length: int,
+    packed: Packed,
+    acknowledged: Sequence[int],
+    *,
+    origin: str,
+    number: int,
     floor: int,
     most: int,
-    origin: str,
+    length: int,
     is_asking: bool,
+    is_first: bool,
 ) -> list[Part]:
     """Return the arguments of the script.
 
     Args:
         versions: The version that each of these paths must have; 0: absent.
-        folders: The revision after which nothing at or below each may have changed.
+        folders: The revision after which nothing below each may have changed.
         window: Between which server times the commit holds.
-        entry: The log entry; b"": only check.
-        writes: The documents.
-        ancestors: The folders above them.
-        length: How many entries the log keeps, about.
+        packed: What it writes.
+        acknowledged: Operations of the process whose outcome may be forgotten.
+        origin: The process, in one word.
+        number: The number of the operation.
         floor: The newest revision that the caller knows. The commit's is higher, also
             on a server that has lost commits.
         most: How many log entries after `floor` the reply may bring.
-        origin: The process, in one word.
+        length: How many entries the log keeps, about.
         is_asking: Whether it asks for the turn in case of a conflict.
+        is_first: Whether the memory of operations has to be kept for longer.
     """
-    parts: list[Part] = [*window, floor, most, origin, int(is_asking), len(versions)]
-    for path, version in versions.items():
-        parts += (path, version)
-    parts.append(len(folders))
-    for folder, revision in folders.items():
-        parts += (folder, revision)
-    parts.append(entry)
-    if not entry:
-        return parts
-    parts += (length, len(writes))
-    for written in writes:
-        parts += written
-    parts += ancestors
+    parts: list[Part] = [
+        *window,
+        floor,
+        most,
+        origin,
+        1 if is_asking else 0,
+        number,
+        1 if is_first else 0,
+        length,
+        len(versions) + 2,
+        len(folders),
+        "",
+        _TURN,
+        *versions,
+    ]
+    if folders:
+        parts += map(folder_field, folders)
+    parts += versions.values()
+    if folders:
+        parts += folders.values()
+    written, deleted, lines, above, head = packed
+    parts += (head, len(written) >> 1, len(deleted), len(above))
+    parts += written
+    if deleted:
+        parts += deleted
+        parts.append(lines)
+    parts += above
+    parts += acknowledged
     return parts

@@ -63,7 +63,10 @@ async def test_a_process_that_is_always_overtaken_gets_its_turn(pair, monkeypatc
 async def test_the_turn_of_a_process_that_has_died_ends(pair):
     quick, gone = pair
     keys = quick._committer._keys
-    await gone._wire.send("SET", keys.turn, f"op-of-the-dead {PATH.text}", "PX", 50)
+    seconds, micros = await gone._wire.send("TIME")
+    soon = int(seconds) * 1_000_000 + int(micros) + 50_000
+    turn = f"op-of-the-dead {soon} {PATH.text}"
+    await gone._wire.send("HSET", keys.versions, ".turn", turn)
     _, value = await quick.apply(OWNER, add_one)
     assert value == 1
 
@@ -78,3 +81,15 @@ async def test_a_reply_brings_what_its_process_has_not_read_yet(pair):
     _, value = await late.apply(OWNER, add_one)
     assert value == 4
     assert late.tail.revision == (await quick.find(PATH)).version
+
+
+async def test_the_server_keeps_few_outcomes_of_a_process(pair):
+    """It forgets those whose replies have come, and has no key for each commit."""
+    busy, _ = pair
+    keys = await busy._wire.send("DBSIZE")
+    for _ in range(200):
+        await busy.put(OWNER, PATH, b"1")
+    operations = busy._committer._operations
+    assert await busy._wire.send("HLEN", operations) <= 64
+    assert 0 < await busy._wire.send("TTL", operations) <= 600
+    assert await busy._wire.send("DBSIZE") == keys

@@ -1,0 +1,112 @@
+"""Commits as entries of the log on a server, and back. Pure.
+
+An entry has four fields: the revision before, the operation, the line of each document
+(the server keeps the same lines by path), and what else there is to tell.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import orjson
+
+from swarm.errors import StateCorruption
+from swarm.model import AgentIdentity, Cause, Commit, Document, Path, Segment
+from swarm.ports import payload_from_json, payload_to_json
+from swarm.storage._records import decode_documents, encode_document
+from swarm.storage.redis._script import NOTHING, Packed, folder_field
+
+BEFORE: Final = 1
+OPERATION: Final = 3
+_LINES: Final = 5
+_HEAD: Final = 7
+"""Places of the fields in an entry, which is a list of names and values."""
+
+
+def pack_commit(commit: Commit | None) -> Packed:
+    """Return what the script writes for a commit; None: it only checks."""
+    if commit is None:
+        return NOTHING
+    documents = commit.documents
+    head = b""
+    if commit.has_events or commit.cause is not None or commit.key is not None:
+        head = _encode_head(commit)
+    if len(documents) == 1:  # fast path
+        (document,) = documents
+        path, line = document.path, encode_document(document)
+        above = _fields_above(path.segments[:-1])
+        if document.is_deleted:
+            return Packed((), (path.text,), line, above, head)
+        return Packed((path.text, line), (), b"", above, head)
+    written: list[str | bytes | int] = []
+    deleted: list[str] = []
+    lines: list[bytes] = []
+    fields: dict[str, None] = {}
+    for document in documents:
+        line = encode_document(document)
+        if document.is_deleted:
+            deleted.append(document.path.text)
+            lines.append(line)
+        else:
+            written += (document.path.text, line)
+        fields.update(dict.fromkeys(_fields_above(document.path.segments[:-1])))
+    return Packed(written, deleted, b"\n".join(lines), list(fields), head)
+
+
+def folders_above(path: Path) -> tuple[str, ...]:
+    """Return the texts of the paths above a place, but for the root."""
+    return _texts(path.segments[:-1])
+
+
+@lru_cache(maxsize=4_096)
+def _texts(segments: tuple[Segment, ...]) -> tuple[str, ...]:
+    return tuple(Path.of(*segments[:n]).text for n in range(1, len(segments) + 1))
+
+
+@lru_cache(maxsize=4_096)
+def _fields_above(folder: tuple[Segment, ...]) -> tuple[str, ...]:
+    return tuple(map(folder_field, ("", *_texts(folder))))
+
+
+def _encode_head(commit: Commit) -> bytes:
+    author, cause = commit.author, commit.cause
+    told: dict[str, Any] = {
+        "a": (author.agent_id, author.type, author.session, author.role)
+    }
+    if commit.has_events:
+        told["e"] = [payload_to_json(payload) for payload in commit.events]
+    if commit.key is not None:
+        told["k"] = commit.key
+    if cause is not None:
+        told["c"] = (
+            cause.correlation_id,
+            cause.causation_id,
+            cause.trace,
+            cause.depth,
+        )
+    return orjson.dumps(told)
+
+
+def decode_entry(fields: Sequence[bytes], revision: int) -> Commit:
+    """Return the commit that an entry tells. Its documents know no `previous` yet.
+
+    Raises:
+        StateCorruption: The entry tells no commit.
+    """
+    lines, head = fields[_LINES], fields[_HEAD]
+    documents: Sequence[Document] = decode_documents(lines, revision) if lines else ()
+    size = sum(document.size for document in documents) + len(head)
+    if not head:
+        author = documents[0].author
+        return Commit(revision, revision, author, tuple(documents), (), size)
+    try:
+        told = orjson.loads(head)
+        author = AgentIdentity(*told["a"])
+        events = [(payload_from_json, *each) for each in told.get("e", ())]
+        cause = Cause(*told["c"]) if "c" in told else None
+    except (KeyError, TypeError, ValueError) as error:
+        raise StateCorruption(f"this is not a commit: {head[:80]!r}") from error
+    if cause is not None:
+        cause.root = revision
+    made, key = tuple(documents), told.get("k")
+    return Commit(revision, revision, author, made, (), size, cause, key, events)
