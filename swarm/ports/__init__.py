@@ -80,7 +80,7 @@ from swarm.ports._payloads import (
 )
 from swarm.ports._retry import retry_conflicts
 from swarm.ports._runtime import Pause, Runtime, current_runtime, install_runtime
-from swarm.ports._structure import structuring, unstructured
+from swarm.ports._structure import misfit, structuring, unstructured
 from swarm.ports._system import (
     LoopBudget,
     System,
@@ -156,6 +156,7 @@ __all__ = [
     "install_runtime",
     "is_cancelled",
     "may_be_eager",
+    "misfit",
     "one_loop_turn",
     "payload_from_json",
     "payload_to_json",

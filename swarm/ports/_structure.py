@@ -1,9 +1,10 @@
 """Typed values to JSON and back: attrs classes, dataclasses, enums, datetimes."""
 
+from collections.abc import Callable
 from datetime import date, datetime
 from enum import Enum
 from functools import cache
-from typing import Any
+from typing import Any, get_origin
 
 from swarm.errors import LimitExceeded
 
@@ -21,7 +22,52 @@ def structuring() -> Any:
         converter.register_unstructure_hook(moment, moment.isoformat)
     for kind in (str, int, bool, float):
         converter.register_structure_hook(kind, _strictly)
+    _refuse_text_as_arrays(converter)
     return converter
+
+
+def _refuse_text_as_arrays(converter: Any) -> None:
+    """Have lists, tuples and sets made of arrays only: cattrs would split a text."""
+    from cattrs.cols import is_any_set, is_sequence
+
+    making: list[Any] = []
+
+    def is_array(kind: Any) -> bool:
+        if any(kind is each for each in making):
+            return False
+        origin = get_origin(kind) or kind
+        return origin is tuple or is_sequence(kind) or is_any_set(kind)
+
+    def hook_for(kind: Any) -> Callable[[Any, Any], Any]:
+        making.append(kind)  # so that this finds the hook of cattrs
+        try:
+            inner: Callable[[Any, Any], Any] = converter.get_structure_hook(
+                kind, cache_result=False
+            )
+        finally:
+            making.remove(kind)
+
+        def structure(value: Any, kind: Any) -> Any:
+            if isinstance(value, str | bytes | dict):
+                raise TypeError(f"an array expected, not {type(value).__name__}")
+            return inner(value, kind)
+
+        return structure
+
+    converter.register_structure_hook_factory(is_array, hook_for)
+
+
+def misfit(error: Exception) -> str:
+    """Return in words why a value could not be made of JSON, and where."""
+    from cattrs import BaseValidationError, transform_error
+
+    if isinstance(error, BaseValidationError):
+        return "; ".join(transform_error(error, format_exception=_in_words))
+    return str(error)
+
+
+def _in_words(error: BaseException, _: type | None) -> str:
+    return "is missing" if isinstance(error, KeyError) else str(error)
 
 
 def unstructured(value: Any) -> Any:

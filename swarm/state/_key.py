@@ -5,8 +5,8 @@ from copy import deepcopy
 from typing import Any, Final, Generic, TypeVar, cast
 
 from swarm.errors import InvalidValue, SchemaVersionError
-from swarm.model import ABSENT, JSON, Path, shown, told
-from swarm.ports import structuring
+from swarm.model import ABSENT, JSON, Path, shown
+from swarm.ports import misfit, structuring
 
 T = TypeVar("T")
 
@@ -132,7 +132,8 @@ def _convert(value: Any, kind: Any, path: str, *, structure: bool) -> Any:
         plain = converter.unstructure(value, unstructure_as=kind)
         converter.structure(plain, kind)
     except Exception as error:
-        raise InvalidValue(f"{_mismatch(path, kind, value)}: {told(error)}") from error
+        why = f"{_mismatch(path, kind, value)}: {misfit(error)}"
+        raise InvalidValue(why) from error
     return plain
 
 

@@ -8,7 +8,7 @@ import attrs
 
 from swarm.errors import NotFound
 from swarm.model import Backoff, Displayable, check_text
-from swarm.ports import structuring
+from swarm.ports import misfit, structuring
 from swarm.work._pipeline_graph import StageProgress, StageShape, check_word, ordered
 
 _BACKOFF: Final = Backoff(0.1, 60.0)
@@ -60,6 +60,7 @@ class Stage:
 
         Raises:
             TypeError: The function is not an async function.
+            ValueError: A function that is not an agent's method is for an agent.
         """
         if not inspect.iscoroutinefunction(function):
             raise TypeError(f"stage {name!r} needs an async function, not {function!r}")
@@ -79,6 +80,12 @@ class Stage:
             max_retries=max_retries,
             backoff=backoff,
         )
+        if not self.is_method and (agent, capability, role) != (None, None, None):
+            raise ValueError(
+                f"stage {name!r}: agent, capability and role are for methods of "
+                f"agents, and {self.shape.label} is called by the process that runs "
+                "the pipeline"
+            )
         signature = inspect.signature(function)
         parameters = list(signature.parameters.values())[self.is_method :]
         self._signature = signature.replace(parameters=parameters)
@@ -90,7 +97,7 @@ class Stage:
     @property
     def is_method(self) -> bool:
         """Whether the function is a method, to be asked of an agent."""
-        return "." in self.shape.label
+        return "." in self.shape.label and not inspect.ismethod(self.function)
 
     def placed(self, before: str | None) -> StageShape:
         """Return its shape in a pipeline, after `before` unless it says otherwise."""
@@ -132,7 +139,8 @@ class Stage:
                     bound.arguments[name] = structuring().structure(value, hint)
                 except Exception as error:
                     raise TypeError(
-                        f"stage '{self.shape.name}': {name} is no {hint}: {error}"
+                        f"stage '{self.shape.name}': {name} is no {hint}: "
+                        f"{misfit(error)}"
                     ) from error
         return bound.args, bound.kwargs
 
@@ -153,11 +161,14 @@ class Pipeline(Displayable):
         """Define a pipeline.
 
         Raises:
-            TypeError: A stage's function cannot take what the stages before it give.
+            TypeError: The stages are not a list of `Stage`, or the function of one
+                cannot take what the stages before it give.
             ValueError: The stages form a cycle, or a name is used twice or unknown.
         """
         check_text("a pipeline's name", name)
         check_word("a pipeline", name)
+        if not all(isinstance(stage, Stage) for stage in stages):
+            raise TypeError(f"a pipeline is made of a list of Stage, not {stages!r}")
         self.name: str = name
         self.stages: dict[str, Stage] = {stage.shape.name: stage for stage in stages}
         before: str | None = None

@@ -2,13 +2,14 @@
 
 import inspect
 from collections.abc import Callable
+from types import GenericAlias
 from typing import Any, Final, TypeVar, get_type_hints
 
 import attrs
 
 from swarm.errors import InvalidValue
 from swarm.model import JSON, Pattern, check_seconds, check_whole, shown
-from swarm.ports import structuring, unstructured
+from swarm.ports import misfit, structuring, unstructured
 from swarm.work._claim import Claim
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -121,6 +122,10 @@ class Binding:
         except (NameError, TypeError):  # a name that exists only for type checkers
             self._hints = {}
         first = parameters[0] if len(parameters) == 1 else None
+        for parameter in parameters:  # `**rest: int` is a dict of them
+            each: Any = self._hints.get(parameter.name, Any)
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                self._hints[parameter.name] = GenericAlias(dict, (str, each))
         hint = None if first is None else self._hints.get(first.name, first.annotation)
         self._takes_claim = first is not None and (
             hint in _CLAIM
@@ -148,7 +153,7 @@ class Binding:
         except Exception as error:
             raise InvalidValue(
                 f"the payload of a task of kind {claim.kind!r} does not fit "
-                f"{self._signature}: {culprit}{error}"
+                f"{self._signature}: {culprit}{misfit(error)}"
             ) from error
         return bound.args, bound.kwargs
 

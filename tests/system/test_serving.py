@@ -146,12 +146,21 @@ async def test_a_parameter_is_the_claim_only_when_it_says_so():
         async def bare(self, claim):
             return claim.kind
 
+        @serves("rest")
+        async def rest(self, tags: list[str], **sizes: int) -> int:
+            return sum(sizes.values())
+
     async with Swarm() as swarm:
         await swarm.spawn(Insurer)
         task = await swarm.tasks.submit("insure", {"claim": "hail"})
         assert await task.result(timeout=5) == "hail"
         task = await swarm.tasks.submit("bare")
         assert await task.result(timeout=5) == "bare"
+        task = await swarm.tasks.submit("rest", {"tags": ["a"], "x": 1, "y": 2})
+        assert await task.result(timeout=5) == 3
+        task = await swarm.tasks.submit("rest", {"tags": "ab"})
+        with pytest.raises(TaskError, match="tags: an array expected, not str"):
+            await task.result(timeout=5)
     with pytest.raises(TypeError, match="the claim, or the payload's keys, not both"):
 
         class Both(Agent):

@@ -169,6 +169,31 @@ def test_arguments_become_what_their_annotations_name():
     )
 
 
+def test_an_argument_that_does_not_fit_is_told_by_its_place():
+    @attrs.frozen
+    class Draft:
+        title: str
+        tags: list[str]
+
+    async def edit(draft: Draft) -> Draft:
+        return draft
+
+    edit.__annotations__["draft"] = Draft
+    stage = Stage("edit", edit)
+    with pytest.raises(TypeError, match=r"is missing @ \$.title"):
+        stage.typed([{"tags": []}], {})
+    with pytest.raises(TypeError, match=r"an array expected, not str @ \$.tags"):
+        stage.typed([{"title": "bees", "tags": "ab"}], {})
+
+
+def test_what_is_no_stage_or_no_method_is_refused_where_one_is_meant():
+    with pytest.raises(TypeError, match="made of a list of Stage"):
+        Pipeline("f", [take])
+    with pytest.raises(ValueError, match="are for methods of agents, and take is"):
+        Stage("a", take, agent="bo")
+    assert not Stage("a", Writer().write).is_method
+
+
 def test_a_stage_that_is_not_there_is_not_found():
     """P2."""
     flow = Pipeline("f", [Stage("a", take)])
@@ -335,20 +360,20 @@ def test_a_definition_is_drawn():
     flow = Pipeline(
         "content",
         [
-            Stage("research", take, capability="research"),
+            Stage("research", Writer.write, capability="research"),
             Stage("check", take, map=True, concurrency=2),
             Stage("write", Writer.write, agent="bo"),
         ],
     )
     assert flow.text() == (
         "content\n"
-        "  research  take          first           by capability research\n"
+        "  research  Writer.write  first           by capability research\n"
         "  check     take          after research  for each item, 2 at a time\n"
         "  write     Writer.write  after check     by agent bo"
     )
     assert flow.mermaid() == (
         "flowchart LR\n"
-        '    s0["research<br/>take"]\n'
+        '    s0["research<br/>Writer.write"]\n'
         '    s1[["check<br/>take"]]\n'
         '    s2["write<br/>Writer.write"]\n'
         "    s0 --> s1\n"
