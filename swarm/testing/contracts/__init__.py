@@ -10,9 +10,10 @@ letters in the docstrings are the invariants of the semantics page.
 
 from swarm.testing.contracts import _commits, _life, _log, _records
 from swarm.testing.contracts._coordination import CoordinationContract
+from swarm.testing.contracts._passage import PassageContract
 from swarm.testing.contracts._tasks import TaskContract
 
-__all__ = ["CoordinationContract", "KernelContract", "TaskContract"]
+__all__ = ["CoordinationContract", "KernelContract", "PassageContract", "TaskContract"]
 
 
 class KernelContract(

@@ -71,12 +71,6 @@ class Process:
         return await self.hold(mode, **options)
 
 
-async def settle() -> None:
-    """Let every operation that can be done, be done, round trips included."""
-    for _ in range(60):
-        await asyncio.sleep(0)
-
-
 def start(awaitable: Awaitable[Any]) -> "asyncio.Task[Any]":
     """Run something in a task of its own."""
     return asyncio.ensure_future(awaitable)
@@ -108,6 +102,11 @@ class CoordinationContract(ContractBase):
         """Return the same tree for another process; by default the same kernel."""
         return kernel
 
+    async def settle(self) -> None:
+        """Let every operation that can be done, be done, round trips included."""
+        for _ in range(60):
+            await asyncio.sleep(0)
+
     @asynccontextmanager
     async def processes(self) -> AsyncIterator[tuple[Process, Process]]:
         """Give two processes; at the end nothing may be held or waited for."""
@@ -119,7 +118,7 @@ class CoordinationContract(ContractBase):
         ]
         try:
             yield pair[0], pair[1]
-            await settle()
+            await self.settle()
             assert await kernel.read(_people) == []
             for process in pair:
                 assert not process.coordination.leases
@@ -130,12 +129,12 @@ class CoordinationContract(ContractBase):
             await kernel.close()
             if other is not kernel:
                 await other.close()
-            await settle()
+            await self.settle()
 
     async def wait(self, seconds: float) -> None:
         """Let time pass, and everything happen that it brings."""
         await self.pass_time(self._kernel, seconds)
-        await settle()
+        await self.settle()
 
     # --- locks and permits ------------------------------------------------------------
 
@@ -147,10 +146,10 @@ class CoordinationContract(ContractBase):
         async with self.processes() as (one, other):
             lease = await one.hold(kind)
             waiter = start(other.want(kind))
-            await settle()
+            await self.settle()
             assert not waiter.done()
             await lease.release()
-            await settle()
+            await self.settle()
             theirs = waiter.result()
             assert theirs.token > lease.token
             with pytest.raises(LeaseLost):
@@ -178,7 +177,7 @@ class CoordinationContract(ContractBase):
                 for number in range(6):
                     process = (other, one)[number % 2]
                     tasks.append(start(use(process, number)))
-                    await settle()
+                    await self.settle()
                 await lease.release()
                 await asyncio.gather(*tasks)
                 assert order == list(range(6))
@@ -191,7 +190,7 @@ class CoordinationContract(ContractBase):
         async with self.processes() as (one, other):
             lease = await one.hold(kind, ttl=2)
             waiter = start(other.want(kind))
-            await settle()
+            await self.settle()
             await self.wait(2.1)
             assert not lease.is_live
             theirs = waiter.result()
@@ -207,7 +206,7 @@ class CoordinationContract(ContractBase):
         async with self.processes() as (one, other):
             lease = await one.hold(kind, ttl=2)
             waiter = start(other.want(kind))
-            await settle()
+            await self.settle()
             one.coordination.close()
             await self.wait(2.1)
             assert waiter.done(), "nobody looked after the lease"
@@ -226,9 +225,9 @@ class CoordinationContract(ContractBase):
                     await asyncio.Event().wait()
 
             holder = start(body())
-            await settle()
+            await self.settle()
             waiter = start(other.want(kind))
-            await settle()
+            await self.settle()
             if kind == "semaphore":
                 permits = other.coordination.semaphores(OWNER)
                 (held,) = permits.held()
@@ -237,7 +236,7 @@ class CoordinationContract(ContractBase):
                 locks = other.coordination.locks(OWNER)
                 (lock,) = locks.held()
                 await locks.force_release(lock.lease_id, reason="needed")
-            await settle()
+            await self.settle()
             error = await outcome(holder)
             assert isinstance(error, LeaseLost)
             if kind != "semaphore":
@@ -257,13 +256,13 @@ class CoordinationContract(ContractBase):
                     await asyncio.sleep(0)
                 waiter.cancel()
                 behind = start(one.hold(kind))
-                await settle()
+                await self.settle()
                 if kind == "shared":
                     assert behind.done()
                 await lease.release()
                 assert await outcome(waiter) == "cancelled"
                 await (await behind).release()
-                await settle()
+                await self.settle()
 
     @pytest.mark.parametrize("kind", KINDS)
     async def test_a_grant_and_a_cancellation_at_once_lose_nothing(
@@ -275,17 +274,17 @@ class CoordinationContract(ContractBase):
                 lease = await one.hold(kind)
                 waiter = start(other.want(kind))
                 behind = start(one.want(kind))
-                await settle()
+                await self.settle()
                 release = start(lease.release())
                 for _ in range(turns):
                     await asyncio.sleep(0)
                 waiter.cancel()
                 await release
-                await settle()
+                await self.settle()
                 if not waiter.cancelled():
                     await waiter.result().release()
                 await (await behind).release()
-                await settle()
+                await self.settle()
 
     @pytest.mark.parametrize("kind", KINDS)
     async def test_a_time_out_leaves_nothing_behind(self, kind: str) -> None:
@@ -293,7 +292,7 @@ class CoordinationContract(ContractBase):
         async with self.processes() as (one, other):
             lease = await one.hold(kind)
             waiter = start(other.want(kind, timeout=1))
-            await settle()
+            await self.settle()
             await self.wait(1.1)
             assert isinstance(await outcome(waiter), LockTimeout)
             with pytest.raises(LockTimeout):
@@ -315,7 +314,7 @@ class CoordinationContract(ContractBase):
             for _ in range(2):
                 await start(forgetful())
                 waiter = start(other.want(kind))
-                await settle()
+                await self.settle()
                 await waiter.result().release()
 
     async def test_a_body_is_renewed_while_the_other_process_waits(self) -> None:
@@ -328,7 +327,7 @@ class CoordinationContract(ContractBase):
                     await go.wait()
 
             holder = start(body())
-            await settle()
+            await self.settle()
             waiter = start(other.want("exclusive"))
             for _ in range(12):
                 await self.wait(1)
@@ -343,13 +342,13 @@ class CoordinationContract(ContractBase):
             lease = await one.hold("upgradeable")
             reader = await other.hold("shared")
             upgrade = start(lease.upgrade())
-            await settle()
+            await self.settle()
             assert not upgrade.done()
             await reader.release()
             await upgrade
             assert lease.mode == "exclusive"
             waiter = start(other.hold("shared"))
-            await settle()
+            await self.settle()
             assert not waiter.done()
             await lease.downgrade()
             await (await waiter).release()
@@ -366,7 +365,7 @@ class CoordinationContract(ContractBase):
                     for _ in range(turns):
                         await asyncio.sleep(0)
                     upgrade.cancel()
-                    await settle()
+                    await self.settle()
                     assert lease.is_live
                     if upgrade.cancelled():
                         assert lease.mode == "upgradeable"
@@ -379,18 +378,18 @@ class CoordinationContract(ContractBase):
                     if reader is not None:
                         await reader.release()
                     await lease.release()
-                    await settle()
+                    await self.settle()
 
     async def test_a_resize_reaches_waiters_in_the_other_process(self) -> None:
         """M12: more let them in; fewer are told."""
         async with self.processes() as (one, other):
             lease = await one.semaphore(2).acquire(2)
             waiter = start(other.semaphore(2).acquire(1))
-            await settle()
+            await self.settle()
             await one.semaphore(2).resize(3)
             small = await waiter
             large = start(other.semaphore(2).acquire(3))
-            await settle()
+            await self.settle()
             await one.semaphore(2).resize(2)
             assert isinstance(await outcome(large), ValueError)
             await small.release()
@@ -401,10 +400,10 @@ class CoordinationContract(ContractBase):
         async with self.processes() as (one, other):
             lease = await other.semaphore(2).acquire(2)
             waiter = start(other.semaphore(2).acquire())
-            await settle()
+            await self.settle()
             one.semaphore(2)
             await one.coordination.semaphores(OWNER).remove("s")
-            await settle()
+            await self.settle()
             assert isinstance(await outcome(waiter), NotFound)
             assert not lease.is_live
             assert one.semaphore(3).capacity == 3
@@ -422,7 +421,7 @@ class CoordinationContract(ContractBase):
             tasks = []
             for number in range(6):
                 tasks.append(start(use((one, other)[number % 2], number)))
-                await settle()
+                await self.settle()
             for expected in ([0, 1], [0, 1, 2, 3], [0, 1, 2, 3, 4, 5]):
                 assert begun == expected
                 await self.wait(10.1)
@@ -436,7 +435,7 @@ class CoordinationContract(ContractBase):
         async with self.processes() as (one, other):
             for generation in range(3):
                 tasks = [start(p.barrier(3).wait()) for p in (one, other)]
-                await settle()
+                await self.settle()
                 assert one.barrier(3).waiting == other.barrier(3).waiting == 2
                 tasks.append(start((one, other)[generation % 2].barrier(3).wait()))
                 arrivals = await asyncio.gather(*tasks)
@@ -448,9 +447,9 @@ class CoordinationContract(ContractBase):
         """B2, B4, B7: for one reason; the next generation is whole."""
         async with self.processes() as (one, other):
             first = start(one.barrier(3).wait(1 if how == "time-out" else None))
-            await settle()
+            await self.settle()
             second = start(other.barrier(3).wait())
-            await settle()
+            await self.settle()
             barriers = other.coordination.barriers(OWNER)
             if how == "cancel":
                 first.cancel()
@@ -462,7 +461,7 @@ class CoordinationContract(ContractBase):
                 await barriers.force_break("b", reason="enough")
             else:
                 await barriers.remove("b")
-            await settle()
+            await self.settle()
             told, also = await outcome(first), await outcome(second)
             assert isinstance(also, BrokenBarrier)
             if how == "cancel":
@@ -480,12 +479,12 @@ class CoordinationContract(ContractBase):
         async with self.processes() as (one, other):
             for turns in range(12):
                 first = start(one.barrier(2).wait())
-                await settle()
+                await self.settle()
                 second = start(other.barrier(2).wait())
                 for _ in range(turns):
                     await asyncio.sleep(0)
                 second.cancel()
-                await settle()
+                await self.settle()
                 if not first.done():
                     await other.barrier(2).reset()
                 await outcome(first)

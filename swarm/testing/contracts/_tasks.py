@@ -6,218 +6,30 @@
         async def pass_time(self, kernel, seconds): ...
         clock = ...                                 # set by `make_kernel`
 
-Two processes share one kernel, each with its own index, heartbeats, waiters and claims.
-What one commits, the other sees. At the end of each test the history of every task must
-be a legal path, with an event for each transition.
+What one process commits, the other sees.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
-from typing import Any
+from contextlib import suppress
 
-import orjson
 import pytest
 
-from swarm.coordination import Coordination, WaitGraph
-from swarm.errors import (
-    InvalidTransition,
-    StaleClaim,
-    StepMismatch,
-    TaskError,
+from swarm.errors import InvalidTransition, StaleClaim, StepMismatch, TaskError
+from swarm.model import Path, Priority
+from swarm.ports import Write
+from swarm.testing.contracts._base import ADA, BO
+from swarm.testing.contracts._work import (
+    AT_ONCE,
+    WorkContract,
+    WorkingProcess,
+    tasks_in,
+    waiting_claim,
 )
-from swarm.model import (
-    OWNER,
-    AgentIdentity,
-    Backoff,
-    Commit,
-    Path,
-    Priority,
-    TaskCancelled,
-    TaskCompleted,
-    TaskFailed,
-)
-from swarm.ports import Clock, Codec, Entropy, Kernel, Limits, Tail, View, Write
-from swarm.testing.contracts._base import ADA, BO, ContractBase
-from swarm.work import (
-    TRANSITIONS,
-    Checkpoints,
-    Claim,
-    HandoffManager,
-    Handoffs,
-    Schedules,
-    TaskManager,
-    TaskRecord,
-    Tasks,
-    load_task,
-)
-
-AT_ONCE = Backoff(0, 0)
+from swarm.work import Claim
 
 
-class WorkingProcess:
-    """One of two processes, with its own tasks and handoffs.
-
-    Attributes:
-        kernel: The kernel as this process has it.
-        manager: Its tasks.
-    """
-
-    def __init__(self, kernel: Kernel, tail: Tail, clock: Clock, seed: int) -> None:
-        """Work on the tasks in `kernel`."""
-        self.kernel: Kernel = kernel
-        self._running: set[asyncio.Task[Any]] = set()
-        self._failures: list[BaseException] = []
-        entropy = Entropy(seed)
-        self.manager: TaskManager = TaskManager(
-            kernel, tail, Codec(Limits()), clock, entropy, self.start
-        )
-        self.locks: Coordination = Coordination(
-            kernel, clock, entropy, WaitGraph(), tail=tail
-        )
-        self._handoffs = HandoffManager(self.manager, tail, self.locks)
-        self._schedules = Schedules(self.manager)
-
-    def start(self, work: Coroutine[Any, Any, Any], name: str) -> "asyncio.Task[Any]":
-        """Run something beside the test; its failure fails the test."""
-        task = asyncio.get_running_loop().create_task(work, name=name)
-        self._running.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: "asyncio.Task[Any]") -> None:
-        self._running.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._failures.append(error)
-
-    def tasks(self, identity: AgentIdentity = OWNER) -> Tasks:
-        """Return the tasks as an identity of this process works with them."""
-        return Tasks(self.manager, identity)
-
-    def handoffs(self, identity: AgentIdentity) -> Handoffs:
-        """Return the handoffs as an identity of this process works with them."""
-        return Handoffs(self._handoffs, identity)
-
-    def checkpoints(self, identity: AgentIdentity) -> Checkpoints:
-        """Return the checkpoints as an identity of this process works with them."""
-        return Checkpoints(self.manager, identity)
-
-    def freeze(self) -> None:
-        """Hear of nothing and renew nothing from now on, as a frozen process."""
-        self.manager.close()
-        self.manager.deadlines.close()
-
-    async def end(self) -> None:
-        """Give back what is claimed, and end what runs beside the test."""
-        await self.manager.finish()
-        self.locks.close()
-        for task in tuple(self._running):
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
-        assert self._failures == []
-
-
-def check_history(record: TaskRecord, commits: list[Commit]) -> None:
-    """Check that a task has come to its status by legal transitions, once each (J1)."""
-    status = "pending"
-    for entry in record.history:
-        before, after = TRANSITIONS[entry.step]
-        assert status in before, f"{entry.step} of a task that is {status}"
-        assert entry.status in after, f"{entry.step} has led to {entry.status}"
-        status = entry.status
-    assert record.status == status
-    assert record.attempt <= record.spec.max_retries + 1
-    assert (record.claim is not None) == (status == "running")
-    told = [
-        event
-        for commit in commits
-        for event in commit.events
-        if isinstance(event, TaskCompleted | TaskFailed | TaskCancelled)
-        and event.task_id == record.spec.id
-    ]
-    assert len(told) == (status in ("complete", "failed", "cancelled"))
-
-
-def waiting_claim(
-    process: WorkingProcess, kind: str, identity: AgentIdentity = ADA
-) -> "asyncio.Task[Claim]":
-    """Begin to claim a task."""
-
-    async def claim() -> Claim:
-        return await process.tasks(identity).claim(kind)
-
-    return asyncio.ensure_future(claim())
-
-
-def _tasks_in(view: View) -> list[TaskRecord]:
-    documents = view.documents(Path.of("global", "tasks"))
-    return [record for each in documents if (record := load_task(each)) is not None]
-
-
-class TaskContract(ContractBase):
+class TaskContract(WorkContract):
     """The tests that two processes with tasks on one kernel must pass."""
-
-    clock: Clock
-    lease: float = 30.0
-    """Seconds that a claim lasts in tests in which it ends."""
-
-    async def another(self, kernel: Kernel) -> Kernel:
-        """Return the same tree for another process; by default the same kernel."""
-        return kernel
-
-    async def settle(self) -> None:
-        """Let every operation that can be done, be done, round trips included."""
-        for _ in range(100):
-            await asyncio.sleep(0)
-
-    async def wait(self, seconds: float) -> None:
-        """Let time pass, and everything happen that it brings."""
-        await self.pass_time(self._kernel, seconds)
-        await self.settle()
-
-    @asynccontextmanager
-    async def processes(self) -> AsyncIterator[tuple[WorkingProcess, WorkingProcess]]:
-        """Give two processes; at the end each task's history must be legal."""
-        kernel = self._kernel = await self.make_kernel()
-        self._kernels = [kernel]
-        other = await self._another()
-        pair = [
-            WorkingProcess(each, self.tail_of(each), self.clock, seed)
-            for seed, each in enumerate((kernel, other))
-        ]
-        commits: list[Commit] = []
-        self.tail_of(kernel).listen(commits.append, documents=True)
-        for identity in (ADA, BO):
-            await self._register(kernel, identity)
-        try:
-            yield pair[0], pair[1]
-            await self.settle()
-            for record in await kernel.read(_tasks_in):
-                check_history(record, commits)
-        finally:
-            for process in pair:
-                await process.end()
-            for each in self._kernels:
-                await each.close()
-            await self.settle()
-
-    async def _another(self) -> Kernel:
-        kernel = await self.another(self._kernel)
-        if kernel is not self._kernel:
-            self._kernels.append(kernel)
-        return kernel
-
-    async def _register(self, kernel: Kernel, identity: AgentIdentity) -> None:
-        agent = {
-            "id": identity.agent_id,
-            "type": identity.type,
-            "session": identity.session,
-            "role": identity.role,
-            "capabilities": [],
-            "status": "idle",
-        }
-        path = Path.of("global", "registry", identity.agent_id)
-        await kernel.put(OWNER, path, orjson.dumps(agent))
 
     # --- tasks come and go ------------------------------------------------------------
 
@@ -510,7 +322,7 @@ class TaskContract(ContractBase):
                 assert isinstance(number, int)
                 await claim.complete(number * 2)
             assert list(await results) == [2, 4, 6]
-            assert len(await one.kernel.read(_tasks_in)) == 3
+            assert len(await one.kernel.read(tasks_in)) == 3
 
     async def test_a_schedule_submits_one_task_for_each_time(self) -> None:
         async with self.processes() as (one, other):
@@ -519,37 +331,4 @@ class TaskContract(ContractBase):
             await self.settle()
             for _ in range(2):
                 await self.wait(2.05)
-            assert len(await one.kernel.read(_tasks_in)) == 2
-
-    async def test_a_handoff_moves_the_task_and_its_token_to_the_other_process(
-        self,
-    ) -> None:
-        """O4: the claim of its sender is stale from then on."""
-        async with self.processes() as (one, other):
-            task = await one.tasks().submit("a")
-            claim = await one.tasks(ADA).claim("a")
-            offer = await one.handoffs(ADA).offer(claim, to="bo", remaining="the rest")
-            await self.settle()
-            theirs = await other.handoffs(BO).get(offer.id)
-            taken = await theirs.accept()
-            assert await offer.outcome() == "accepted"
-            assert taken.token > claim.token
-            with pytest.raises(StaleClaim):
-                await claim.complete("mine")
-            await taken.complete("ours")
-            assert await task.result() == "ours"
-
-    async def test_a_checkpoint_of_a_stale_worker_is_refused(self) -> None:
-        """C2: and the next worker goes on from the newest one."""
-        async with self.processes() as (one, other):
-            await one.tasks().submit("a", backoff=AT_ONCE)
-            claim = await one.tasks(ADA).claim("a")
-            saved = await one.checkpoints(ADA).save({"n": 1}, "first", task=claim)
-            await claim.release()
-            newer = await other.tasks(BO).claim("a")
-            with pytest.raises((StaleClaim, InvalidTransition)):
-                await one.checkpoints(ADA).save({"n": 2}, "late", task=claim)
-            found = await other.checkpoints(BO).latest(task=newer)
-            assert found is not None
-            assert (found.seq, found.state) == (saved.seq, {"n": 1})
-            await newer.complete()
+            assert len(await one.kernel.read(tasks_in)) == 2

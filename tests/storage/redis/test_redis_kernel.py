@@ -6,7 +6,7 @@ from itertools import count
 import pytest
 
 from swarm.ports import Entropy, Kernel, Limits, LoopClock
-from swarm.testing.contracts import CoordinationContract, KernelContract, TaskContract
+from swarm.testing.contracts import KernelContract
 from tests.support.redis_server import find_server, running
 
 pytestmark = pytest.mark.skipif(
@@ -50,33 +50,3 @@ class OnRedis:
 
 class TestRedisKernel(OnRedis, KernelContract):
     """The contract of every kernel."""
-
-
-@pytest.mark.slow  # real time passes: two minutes
-@pytest.mark.timeout(180)
-class TestTwoProcesses(OnRedis, CoordinationContract):
-    """Two coordinations, each with a connection and a replica of its own."""
-
-    @pytest.fixture(autouse=True)
-    def _settle(self, monkeypatch) -> None:
-        async def settle() -> None:
-            await asyncio.sleep(0.1)
-
-        monkeypatch.setattr("swarm.testing.contracts._coordination.settle", settle)
-
-    async def another(self, kernel: Kernel) -> Kernel:
-        return await self.open_kernel()
-
-
-@pytest.mark.slow  # real time passes: half a minute
-@pytest.mark.timeout(60)
-class TestTwoWorkingProcesses(OnRedis, TaskContract):
-    """Two processes with tasks, each with a connection and a replica of its own."""
-
-    lease = 2.0
-
-    async def another(self, kernel: Kernel) -> Kernel:
-        return await self.open_kernel()
-
-    async def settle(self) -> None:
-        await asyncio.sleep(0.1)
