@@ -1,6 +1,6 @@
 """The kernels that contracts run on, by a parameter: `world`.
 
-    @pytest.mark.parametrize("world", [*LOCAL, REDIS], indirect=True)
+    @pytest.mark.parametrize("world", [*LOCAL, *STORES, REDIS], indirect=True)
     class TestTasks(EveryKernel, TaskContract): ...
 
 Time stands still until a test moves it, but on a real server, where it passes.
@@ -22,7 +22,9 @@ from swarm.testing import DistantKernel
 from tests.support.clock import FakeClock
 from tests.support.redis_server import find_server
 
-LOCAL = ["memory", "distant", "bytes", "file", "sqlite"]
+LOCAL = ["memory", "distant", "bytes"]
+STORES = ["file", "sqlite"]
+SLOW_STORES = [pytest.param(name, marks=pytest.mark.slow) for name in STORES]
 NO_SERVER = pytest.mark.skipif(find_server() is None, reason="there is no redis-server")
 REDIS = pytest.param("redis", marks=NO_SERVER)
 SLOW_REDIS = pytest.param(

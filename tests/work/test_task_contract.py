@@ -3,10 +3,10 @@
 import pytest
 
 from swarm.testing.contracts import PassageContract, TaskContract
-from tests.support.kernels import LOCAL, REDIS, SLOW_REDIS, EveryKernel
+from tests.support.kernels import LOCAL, REDIS, SLOW_REDIS, STORES, EveryKernel
 
 
-@pytest.mark.parametrize("world", LOCAL, indirect=True)
+@pytest.mark.parametrize("world", [*LOCAL, *STORES], indirect=True)
 class TestTasks(EveryKernel, TaskContract):
     """Tasks that are submitted, claimed, rescued and gathered."""
 
@@ -18,6 +18,6 @@ class TestTasksOnRedis(EveryKernel, TaskContract):
     lease = 2.0
 
 
-@pytest.mark.parametrize("world", [*LOCAL, REDIS], indirect=True)
+@pytest.mark.parametrize("world", [*LOCAL, *STORES, REDIS], indirect=True)
 class TestPassage(EveryKernel, PassageContract):
     """Handoffs, checkpoints and pipelines."""

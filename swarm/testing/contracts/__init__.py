@@ -10,10 +10,17 @@ letters in the docstrings are the invariants of the semantics page.
 
 from swarm.testing.contracts import _commits, _life, _log, _records
 from swarm.testing.contracts._coordination import CoordinationContract
+from swarm.testing.contracts._events import EventContract
 from swarm.testing.contracts._passage import PassageContract
 from swarm.testing.contracts._tasks import TaskContract
 
-__all__ = ["CoordinationContract", "KernelContract", "PassageContract", "TaskContract"]
+__all__ = [
+    "CoordinationContract",
+    "EventContract",
+    "KernelContract",
+    "PassageContract",
+    "TaskContract",
+]
 
 
 class KernelContract(
