@@ -22,6 +22,7 @@ from swarm.model import (
     check_text,
     check_whole,
 )
+from swarm.work._task_record import TaskRecord, TaskStatus
 
 StageStatus: TypeAlias = Literal["pending", "running", "completed", "failed", "skipped"]
 RunStatus: TypeAlias = Literal["running", "completed", "failed", "cancelled"]
@@ -115,7 +116,7 @@ def check_word(what: str, name: str) -> None:
 # --- what the tasks say -----------------------------------------------------------
 
 
-class NextTask(NamedTuple):
+class StageTask(NamedTuple):
     """A task of a run: its stage, and the place of its item; None: the whole input."""
 
     stage: str
@@ -127,25 +128,7 @@ class NextTask(NamedTuple):
         return self.stage if self.item is None else f"{self.stage}:{self.item}"
 
 
-class StageTask(NamedTuple):
-    """One task of a stage, as far as the pipeline is concerned.
-
-    Attributes:
-        status: The task's status.
-        result: The task's result as JSON, once the task is complete.
-        started: When work on it first began, in microseconds; 0: not yet.
-        ended: When it became final, in microseconds; 0: not yet.
-        error: The last error's text, or "".
-    """
-
-    status: str
-    result: bytes | None = None
-    started: int = 0
-    ended: int = 0
-    error: str = ""
-
-
-Find: TypeAlias = Callable[[NextTask], StageTask | None]
+Find: TypeAlias = Callable[[StageTask], TaskRecord | None]
 """Returns a task of a run; None: it has not begun."""
 
 
@@ -212,9 +195,12 @@ def _progress(
     """Return how far a stage has come that may begin."""
     of = 1 if items is None else len(items)
     places = (None,) if items is None else range(of)
-    found = [find(NextTask(stage.name, item)) for item in places]
+    found = [find(StageTask(stage.name, item)) for item in places]
     mine = [task for task in found if task is not None]
     status = _status_of([task.status for task in mine], of, cancelled=cancelled)
+    started = [e.at for task in mine for e in task.history if e.step == "claim"]
+    failed = [task for task in mine if task.status is TaskStatus.FAILED]
+    errors = [error for task in failed for error in task.errors()[-1:]]
     output: JSON = ABSENT
     if status == "completed":
         results = [orjson.loads(task.result or b"null") for task in mine]
@@ -224,9 +210,9 @@ def _progress(
         status=status,
         tasks=len(mine),
         of=of,
-        started_at=min((t.started for t in mine if t.started), default=0),
-        ended_at=max((t.ended for t in mine), default=0) if status in _OVER else 0,
-        error=next((t.error for t in mine if t.status == "failed"), ""),
+        started_at=min(started, default=0),
+        ended_at=max((t.changed_at for t in mine), default=0) if status in _OVER else 0,
+        error=errors[0] if errors else "",
         output=output,
     )
 
@@ -309,7 +295,7 @@ class RunRecord:
         """Return the shape of a stage of the run."""
         return next(stage for stage in self.stages if stage.name == name)
 
-    def task_id(self, task: NextTask) -> str:
+    def task_id(self, task: StageTask) -> str:
         """Return the id of the newest task of a stage, or of one of its items."""
         round_ = self.rounds.get(task.key, 0)
         return f"{self.id}:{task.key}" + (f"~{round_}" if round_ else "")

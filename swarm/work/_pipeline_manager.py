@@ -14,7 +14,7 @@ from swarm.work._claim import Claim, carry_out
 from swarm.work._claiming import Claiming
 from swarm.work._due import TaskSelector
 from swarm.work._pipeline import Pipeline, Stage
-from swarm.work._pipeline_graph import NextTask, RunRecord, StageShape
+from swarm.work._pipeline_graph import RunRecord, StageShape, StageTask
 from swarm.work._pipeline_rules import RunView
 from swarm.work._task_handle import settled
 from swarm.work._task_manager import TaskManager
@@ -186,14 +186,14 @@ class PipelineManager:
             return False
         count = await self.tasks.kernel.read(rules.count_items, run.id, stage)
         if count is None:
-            return await self._complete(run.id, NextTask(stage.name))
+            return await self._complete(run.id, StageTask(stage.name))
         items = iter(range(count))
         is_completed = True
 
         async def do_items() -> None:
             nonlocal is_completed
             for item in items:
-                if not await self._complete(run.id, NextTask(stage.name, item)):
+                if not await self._complete(run.id, StageTask(stage.name, item)):
                     is_completed = False
                 if not is_completed:  # no further item begins
                     return
@@ -203,7 +203,7 @@ class PipelineManager:
                 group.create_task(do_items())
         return is_completed
 
-    async def _complete(self, run_id: str, task: NextTask) -> bool:
+    async def _complete(self, run_id: str, task: StageTask) -> bool:
         """Begin a task, unless it is there; return whether it ends with a result."""
         while True:
             try:

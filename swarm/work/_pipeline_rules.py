@@ -18,7 +18,6 @@ from swarm.ports import Plan, View, Write
 from swarm.work._handoff_rules import decide_with_handoff
 from swarm.work._pipeline_graph import (
     MAPPED,
-    NextTask,
     RunRecord,
     RunStatus,
     StageProgress,
@@ -93,12 +92,11 @@ def look(view: View, run_id: str) -> RunView:
     record = find_run(view, run_id)
     tasks: dict[str, TaskRecord] = {}
 
-    def find(task: NextTask) -> StageTask | None:
+    def find(task: StageTask) -> TaskRecord | None:
         found = _find(view, record, task)
-        if found is None:
-            return None
-        tasks[found.spec.id] = found
-        return _as_stage_task(found)
+        if found is not None:
+            tasks[found.spec.id] = found
+        return found
 
     cancelled = record.cancelled is not None
     progress = derive(record.stages, find, record.given, cancelled=cancelled)
@@ -149,20 +147,20 @@ def surplus_runs(view: View, keep: int) -> list[str]:
     return surplus
 
 
-def _find(view: View, run: RunRecord, task: NextTask) -> TaskRecord | None:
+def _find(view: View, run: RunRecord, task: StageTask) -> TaskRecord | None:
     return load(view.find(task_path(run.task_id(task))))
 
 
 def _output(view: View, run: RunRecord, name: str, item: int | None = None) -> JSON:
     """Return the output of a completed stage, or one item of it."""
-    whole = _find(view, run, NextTask(name))
+    whole = _find(view, run, StageTask(name))
     if whole is not None:
         output = _result(whole)
         return output if item is None else output[item]
     if item is not None:
-        return _result(_find(view, run, NextTask(name, item)))
+        return _result(_find(view, run, StageTask(name, item)))
     results: list[JSON] = []
-    while (part := _find(view, run, NextTask(name, len(results)))) is not None:
+    while (part := _find(view, run, StageTask(name, len(results)))) is not None:
         results.append(_result(part))
     return results
 
@@ -171,18 +169,6 @@ def _result(task: TaskRecord | None) -> Any:
     if task is None or task.result is None:
         raise NotFound("the output of a stage was removed")
     return orjson.loads(task.result)
-
-
-def _as_stage_task(task: TaskRecord) -> StageTask:
-    history = task.history
-    has_failed = task.status is TaskStatus.FAILED
-    return StageTask(
-        task.status.value,
-        task.result,
-        started=next((entry.at for entry in history if entry.step == "claim"), 0),
-        ended=history[-1].at if task.is_settled() and history else 0,
-        error=task.errors()[-1] if has_failed and task.errors() else "",
-    )
 
 
 # --- changing -----------------------------------------------------------------------
@@ -214,7 +200,7 @@ def check_same(record: RunRecord, name: str, shapes: Sequence[StageShape]) -> No
         )
 
 
-def begin(view: View, run_id: str, task: NextTask) -> Plan:
+def begin(view: View, run_id: str, task: StageTask) -> Plan:
     """Plan a task of a run, unless it is there. All that it comes after is completed.
 
     The outcome is its id; None: the run was cancelled or removed, and it is not there.
@@ -241,11 +227,11 @@ def resume(view: View, run_id: str) -> Plan:
             f"run {run_id} was cancelled ({record.cancelled or 'no reason given'}); "
             "start another one"
         )
-    again: list[NextTask] = []
+    again: list[StageTask] = []
     for task in found.values():
         if task.status in (TaskStatus.FAILED, TaskStatus.CANCELLED):
             payload = orjson.loads(task.spec.payload)
-            again.append(NextTask(payload["stage"], payload["item"]))
+            again.append(StageTask(payload["stage"], payload["item"]))
     if not again:
         return Plan()
     rounds = {each.key: record.rounds.get(each.key, 0) + 1 for each in again}
@@ -293,7 +279,7 @@ def remove(view: View, run_id: str) -> Plan:
 
 
 def _submit(
-    record: RunRecord, task: NextTask, now: int
+    record: RunRecord, task: StageTask, now: int
 ) -> tuple[list[Write], list[object]]:
     """Return the write of a new task, and its event."""
     stage = record.stage(task.stage)

@@ -28,20 +28,20 @@ PATIENCE = 30
 """Seconds after which a delivery that does not come fails a test."""
 
 
-@event("contract.ordered")
-class Ordered:
+@event("contract.made")
+class OrderMade:
     """An order."""
 
     number: int
 
 
-@event("contract.ordered.again")
-class OrderedAgain(Ordered):
+@event("contract.made.again")
+class OrderRepeated(OrderMade):
     """A subclass: a subscription of its base gets it, too."""
 
 
 @event("contract.paid")
-class Paid:
+class OrderPaid:
     """Another event."""
 
     number: int
@@ -63,7 +63,7 @@ class Sink:
         self.numbers.append(number)
         self._news.set()
 
-    async def handle(self, event: Event[Ordered]) -> None:
+    async def handle(self, event: Event[OrderMade]) -> None:
         """Keep the event's number."""
         self.put(event.payload.number)
 
@@ -112,15 +112,15 @@ class EventContract:
     async def test_what_is_published_is_in_the_history_of_every_process(self) -> None:
         """E1: under the revision that its publisher got."""
         async with self.swarms() as (one, other):
-            first = await one.events.publish(Ordered(1))
-            second = await other.events.publish(Paid(2))
+            first = await one.events.publish(OrderMade(1))
+            second = await other.events.publish(OrderPaid(2))
             assert first.seq < second.seq
             found = other.events.query("contract.*")
             assert [(e.seq, e.payload) for e in found] == [
-                (first.seq, Ordered(1)),
-                (second.seq, Paid(2)),
+                (first.seq, OrderMade(1)),
+                (second.seq, OrderPaid(2)),
             ]
-            assert [e.seq for e in other.events.query(Paid)] == [second.seq]
+            assert [e.seq for e in other.events.query(OrderPaid)] == [second.seq]
             assert [e.seq for e in other.events.query("contract.*", limit=1)] == [
                 first.seq
             ]
@@ -131,11 +131,11 @@ class EventContract:
         """E8: in whichever process it is repeated, also at the same time."""
         async with self.swarms() as (one, other):
             receipts = await asyncio.gather(
-                *[s.events.publish(Ordered(1), key="k") for s in (one, other) * 3]
+                *[s.events.publish(OrderMade(1), key="k") for s in (one, other) * 3]
             )
             assert len({receipt.seq for receipt in receipts}) == 1
             assert Counter(r.duplicate for r in receipts) == {False: 1, True: 5}
-            assert len(one.events.query(Ordered)) == 1
+            assert len(one.events.query(OrderMade)) == 1
 
     async def test_state_and_event_are_one_commit_or_none(self) -> None:
         """S5, E1."""
@@ -143,13 +143,13 @@ class EventContract:
         async def write(swarm: Swarm, number: int, *, fails: bool) -> None:
             async with swarm.state.transaction() as tx:
                 await tx.set("shared.order", number)
-                tx.publish(Ordered(number))
+                tx.publish(OrderMade(number))
                 if fails:
                     raise ValueError("boom")
 
         async with (
             self.swarms() as (one, other),
-            other.events.subscribe(Ordered) as stream,
+            other.events.subscribe(OrderMade) as stream,
         ):
             with pytest.raises(ValueError, match="boom"):
                 await write(one, 1, fails=True)
@@ -166,13 +166,13 @@ class EventContract:
         async with self.swarms() as (one, other):
             sink = Sink()
 
-            async def fail(event: Event[Ordered]) -> None:
+            async def fail(event: Event[OrderMade]) -> None:
                 sink.put(event.payload.number)
                 raise ValueError("boom")
 
-            subscription = await other.events.on(Ordered, fail)
-            await one.events.publish(Ordered(1))
-            await one.events.publish(Ordered(2))
+            subscription = await other.events.on(OrderMade, fail)
+            await one.events.publish(OrderMade(1))
+            await one.events.publish(OrderMade(2))
             await sink.count(2)
             assert sink.numbers == [1, 2]
             assert subscription.stats.received == 2
@@ -182,15 +182,18 @@ class EventContract:
     async def test_a_stream_gets_every_event_in_the_order_of_history(self) -> None:
         """E3: whichever process published them."""
         async with self.swarms() as (one, other):
-            async with other.events.subscribe(Ordered) as stream:
+            async with other.events.subscribe(OrderMade) as stream:
                 await asyncio.gather(
-                    *[(one, other)[n % 2].events.publish(Ordered(n)) for n in range(20)]
+                    *[
+                        (one, other)[n % 2].events.publish(OrderMade(n))
+                        for n in range(20)
+                    ]
                 )
                 async with asyncio.timeout(PATIENCE):
                     got = [await anext(stream) for _ in range(20)]
             seqs = [e.seq for e in got]
             assert seqs == sorted(set(seqs))
-            assert seqs == [e.seq for e in one.events.query(Ordered)]
+            assert seqs == [e.seq for e in one.events.query(OrderMade)]
             assert sorted(e.payload.number for e in got) == list(range(20))
 
     async def test_patterns_match_in_every_process(self) -> None:
@@ -198,13 +201,13 @@ class EventContract:
         async with self.swarms() as (one, other):
             sinks = [Sink() for _ in range(4)]
             on = other.events.on
-            await on(Ordered, sinks[0].handle)
-            await on("contract.ordered.*", sinks[1].handle)
-            await on([Paid, OrderedAgain], sinks[2].handle)
+            await on(OrderMade, sinks[0].handle)
+            await on("contract.made.*", sinks[1].handle)
+            await on([OrderPaid, OrderRepeated], sinks[2].handle)
             await on(
                 "contract.**", sinks[3].handle, where=lambda e: e.payload.number > 2
             )
-            for payload in (Ordered(1), OrderedAgain(2), Paid(3)):
+            for payload in (OrderMade(1), OrderRepeated(2), OrderPaid(3)):
                 await one.events.publish(payload)
             for sink, numbers in zip(sinks, ([1, 2], [2], [2, 3], [3]), strict=True):
                 await sink.count(len(numbers))
@@ -216,7 +219,7 @@ class EventContract:
             sink = Sink()
             fails = Counter({2: 2})
 
-            async def handle(event: Event[Ordered]) -> None:
+            async def handle(event: Event[OrderMade]) -> None:
                 number = event.payload.number
                 if fails[number]:
                     fails[number] -= 1
@@ -224,10 +227,10 @@ class EventContract:
                 sink.put(number)
 
             await other.events.on(
-                Ordered, handle, delivery="at-least-once", backoff=AT_ONCE
+                OrderMade, handle, delivery="at-least-once", backoff=AT_ONCE
             )
             for number in (1, 2, 3):
-                await one.events.publish(Ordered(number))
+                await one.events.publish(OrderMade(number))
             await sink.count(3)
             assert sink.numbers == [1, 2, 3]
 
@@ -236,26 +239,26 @@ class EventContract:
         async with self.swarms() as (one, other):
             sink, tries = Sink(), Sink()
 
-            async def handle(event: Event[Ordered]) -> None:
+            async def handle(event: Event[OrderMade]) -> None:
                 tries.put(event.payload.number)
                 if len(tries.numbers) <= 3:
                     raise ValueError("boom")
                 await sink.handle(event)
 
             await other.events.on(
-                Ordered,
+                OrderMade,
                 handle,
                 delivery="at-least-once",
                 max_retries=2,
                 backoff=AT_ONCE,
                 name="billing",
             )
-            await one.events.publish(Ordered(1))
-            await one.events.publish(Ordered(2))
+            await one.events.publish(OrderMade(1))
+            await one.events.publish(OrderMade(2))
             await sink.count(1)
             assert tries.numbers == [1, 1, 1, 2]
             letters = await other.events.dead_letters.list()
-            assert [letter.event.payload for letter in letters] == [Ordered(1)]
+            assert [letter.event.payload for letter in letters] == [OrderMade(1)]
             await other.events.dead_letters.requeue(letters[0].id)
             await sink.count(2)
             assert sink.numbers == [2, 1]
@@ -265,7 +268,7 @@ class EventContract:
         async with self.swarms() as (one, other):
             sink, tries = Sink(), Counter[int]()
 
-            async def handle(event: Event[Ordered], tx: Transaction) -> None:
+            async def handle(event: Event[OrderMade], tx: Transaction) -> None:
                 number = event.payload.number
                 tries[number] += 1
                 count = await tx.get("shared.total", 0)
@@ -275,10 +278,10 @@ class EventContract:
                 sink.put(number)
 
             await other.events.on(
-                Ordered, handle, delivery="exactly-once", backoff=AT_ONCE
+                OrderMade, handle, delivery="exactly-once", backoff=AT_ONCE
             )
             for number in (1, 2, 3):
-                await one.events.publish(Ordered(number))
+                await one.events.publish(OrderMade(number))
             total = await one.state.wait_until(
                 "shared.total", lambda value: value == 6, timeout=PATIENCE
             )
@@ -288,15 +291,15 @@ class EventContract:
         """E5: in another process, or the same one; it is active in one at a time."""
         async with self.swarms() as (one, other):
             sink = Sink()
-            first = await one.events.on(Ordered, sink.handle, name="billing")
+            first = await one.events.on(OrderMade, sink.handle, name="billing")
             with pytest.raises(NameTaken):
-                await one.events.on(Ordered, sink.handle, name="billing")
-            await other.events.publish(Ordered(1))
+                await one.events.on(OrderMade, sink.handle, name="billing")
+            await other.events.publish(OrderMade(1))
             await sink.count(1)
             await first.cancel()
-            await other.events.publish(Ordered(2))
-            await other.events.on(Ordered, sink.handle, name="billing")
-            await one.events.publish(Ordered(3))
+            await other.events.publish(OrderMade(2))
+            await other.events.on(OrderMade, sink.handle, name="billing")
+            await one.events.publish(OrderMade(3))
             await sink.count(3)
             assert sink.numbers == [1, 2, 3]
 
@@ -305,27 +308,27 @@ class EventContract:
         async with self.swarms() as (one, other):
             sink = Sink()
             for _ in range(3):
-                await other.events.on(Ordered, sink.handle, group="workers")
+                await other.events.on(OrderMade, sink.handle, group="workers")
             for number in range(20):
-                await one.events.publish(Ordered(number))
+                await one.events.publish(OrderMade(number))
             await sink.count(20)
             assert sorted(sink.numbers) == list(range(20))
 
     async def test_replay_hands_over_the_past_and_then_the_present(self) -> None:
         """E3: without a gap or a duplicate."""
         async with self.swarms() as (one, other):
-            first = await one.events.publish(Ordered(1))
-            await one.events.publish(Ordered(2))
+            first = await one.events.publish(OrderMade(1))
+            await one.events.publish(OrderMade(2))
             sink, since = Sink(), first.seq - 1
-            await other.events.replay(Ordered, since=since, handler=sink.handle)
+            await other.events.replay(OrderMade, since=since, handler=sink.handle)
             await sink.count(2)
             assert sink.numbers == [1, 2]
-            await one.events.publish(Ordered(3))
+            await one.events.publish(OrderMade(3))
             await sink.count(3)
             assert sink.numbers == [1, 2, 3]
             with pytest.raises((ValueError, Compacted)):
                 await other.events.replay(
-                    Ordered, since=2**62, handler=sink.handle, follow=False
+                    OrderMade, since=2**62, handler=sink.handle, follow=False
                 )
 
     async def test_a_paused_subscription_goes_on_in_order(self) -> None:
@@ -333,11 +336,11 @@ class EventContract:
         async with self.swarms() as (one, other):
             sink = Sink()
             subscription = await other.events.on(
-                Ordered, sink.handle, delivery="at-least-once"
+                OrderMade, sink.handle, delivery="at-least-once"
             )
             subscription.pause()
             for number in (1, 2, 3):
-                await one.events.publish(Ordered(number))
+                await one.events.publish(OrderMade(number))
             assert sink.numbers == []
             subscription.resume()
             await sink.count(3)
@@ -349,13 +352,13 @@ class EventContract:
         async with self.swarms() as (one, other):
             subscribe = other.events.subscribe
             async with (
-                subscribe(Ordered, buffer=2, overflow="error") as strict,
-                subscribe(Ordered, buffer=2, overflow="drop-oldest") as lenient,
-                subscribe(Paid) as marks,
+                subscribe(OrderMade, buffer=2, overflow="error") as strict,
+                subscribe(OrderMade, buffer=2, overflow="drop-oldest") as lenient,
+                subscribe(OrderPaid) as marks,
             ):
                 for number in range(5):
-                    await one.events.publish(Ordered(number))
-                await one.events.publish(Paid(0))
+                    await one.events.publish(OrderMade(number))
+                await one.events.publish(OrderPaid(0))
                 async with asyncio.timeout(PATIENCE):
                     await anext(marks)  # all before it has arrived there
                     got = [(await anext(lenient)).payload.number for _ in range(2)]
@@ -367,15 +370,15 @@ class EventContract:
         """E19: the correlation id goes along, from process to process."""
         async with self.swarms() as (one, other):
 
-            async def pay(event: Event[Ordered]) -> None:
-                await other.events.publish(Paid(event.payload.number))
+            async def pay(event: Event[OrderMade]) -> None:
+                await other.events.publish(OrderPaid(event.payload.number))
 
-            await other.events.on(Ordered, pay)
-            async with one.events.subscribe(Paid) as paid:
-                receipt = await one.events.publish(Ordered(1))
+            await other.events.on(OrderMade, pay)
+            async with one.events.subscribe(OrderPaid) as paid:
+                receipt = await one.events.publish(OrderMade(1))
                 async with asyncio.timeout(PATIENCE):
                     got = await anext(paid)
-            (cause,) = one.events.query(Ordered)
+            (cause,) = one.events.query(OrderMade)
             assert cause.seq == receipt.seq
             assert got.causation_id == cause.id
             assert got.correlation_id == cause.correlation_id
@@ -384,14 +387,14 @@ class EventContract:
         """E1: on what keeps anything; and a named subscriber gets what it missed."""
         sink = Sink()
         async with self.opened() as first:
-            subscription = await first.events.on(Ordered, sink.handle, name="billing")
-            await first.events.publish(Ordered(1))
+            subscription = await first.events.on(OrderMade, sink.handle, name="billing")
+            await first.events.publish(OrderMade(1))
             await sink.count(1)
             await subscription.cancel()
-            await first.events.publish(Ordered(2))
+            await first.events.publish(OrderMade(2))
         async with self.opened() as second:
-            if not second.events.query(Ordered):
+            if not second.events.query(OrderMade):
                 pytest.skip("this storage keeps nothing")
-            await second.events.on(Ordered, sink.handle, name="billing")
+            await second.events.on(OrderMade, sink.handle, name="billing")
             await sink.count(2)
             assert sink.numbers == [1, 2]

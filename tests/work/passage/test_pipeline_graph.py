@@ -12,7 +12,6 @@ from swarm.errors import InvalidTransition, NotFound
 from swarm.work._pipeline import Pipeline, Stage, draw_mermaid, draw_text
 from swarm.work._pipeline_graph import (
     MAPPED,
-    NextTask,
     StageShape,
     StageTask,
     derive,
@@ -21,6 +20,7 @@ from swarm.work._pipeline_graph import (
     run_output,
     run_status,
 )
+from swarm.work._task_record import RecordEntry, TaskRecord, TaskSpec, TaskStatus
 
 
 async def take(value):
@@ -44,8 +44,24 @@ def line(*names: str, **options) -> tuple[StageShape, ...]:
     return tuple(shapes)
 
 
-def done(result: object = None) -> StageTask:
-    return StageTask(status="complete", result=orjson.dumps(result), started=1, ended=2)
+def made(status: str, *, result=None, started=0, ended=0, error="") -> TaskRecord:
+    """Return a task of a stage that began and ended at these times."""
+    history = [RecordEntry("claim", "running", started)] if started else []
+    if ended or error:
+        step = "complete" if status == "complete" else "fail"
+        history.append(RecordEntry(step, status, ended, reason=error))
+    return TaskRecord(
+        TaskSpec("t", "pipeline.p.s"),
+        TaskStatus(status),
+        1,
+        1,
+        result=result,
+        history=tuple(history),
+    )
+
+
+def done(result: object = None) -> TaskRecord:
+    return made("complete", result=orjson.dumps(result), started=1, ended=2)
 
 
 # --- shape -----------------------------------------------------------------------
@@ -212,7 +228,7 @@ class Run:
     def __init__(self, shapes, given):
         self.shapes = ordered(shapes)
         self.given = given
-        self.tasks: dict[NextTask, StageTask] = {}
+        self.tasks: dict[StageTask, TaskRecord] = {}
         self.cancelled = False
         self.clock = 1
 
@@ -226,9 +242,9 @@ class Run:
                 continue
             items = items_of(stage, before[0].output if before else self.given)
             places = [None] if items is None else range(len(items))
-            keys = [NextTask(stage.name, place) for place in places]
+            keys = [StageTask(stage.name, place) for place in places]
             new += [key for key in keys if key not in self.tasks][:1]
-        self.tasks.update((key, StageTask(status="pending")) for key in new)
+        self.tasks.update((key, made(status="pending")) for key in new)
         return new
 
     def progress(self):
@@ -244,10 +260,10 @@ class Run:
         if task.status in ("complete", "failed", "cancelled"):
             return
         self.clock += 1
-        self.tasks[key] = StageTask(
+        self.tasks[key] = made(
             status=status,
             result=orjson.dumps(result) if status == "complete" else None,
-            started=task.started or (self.clock if status == "running" else 0),
+            started=self.clock if status == "running" else 0,
             ended=self.clock if status in ("complete", "failed", "cancelled") else 0,
             error="boom" if status == "failed" else "",
         )
@@ -305,7 +321,7 @@ def in_run(tasks):
 
 def test_a_failed_stage_skips_what_comes_after_it_and_nothing_else():
     shapes = (*line("a", "b", "c"), StageShape(name="d"))
-    tasks = {"a": [StageTask(status="failed", error="boom")], "d": [done()]}
+    tasks = {"a": [made(status="failed", error="boom")], "d": [done()]}
     progress = derive(shapes, in_run(tasks), None)
     assert {n: p.status for n, p in progress.items()} == {
         "a": "failed",
@@ -340,7 +356,7 @@ def test_what_cannot_be_mapped_is_given_whole():
 
 def test_a_stage_of_which_an_item_is_missing_is_running():
     shapes = line("a", map=True)
-    find = {NextTask("a", 0): done(1), NextTask("a", 2): done(3)}.get
+    find = {StageTask("a", 0): done(1), StageTask("a", 2): done(3)}.get
     each = derive(shapes, find, [1, 2, 3])["a"]
     assert (each.status, each.tasks, each.of) == ("running", 2, 3)
 
@@ -384,8 +400,8 @@ def test_a_definition_is_drawn():
 def test_a_run_is_drawn_with_its_progress():
     shapes = line("a", "b")
     tasks = {
-        "a": [StageTask(status="complete", result=b"1", started=1, ended=1_500_001)],
-        "b": [StageTask(status="failed", error='no "good"')],
+        "a": [made(status="complete", result=b"1", started=1, ended=1_500_001)],
+        "b": [made(status="failed", error='no "good"')],
     }
     progress = derive(shapes, in_run(tasks), None)
     assert draw_text("run-1 (failed)", shapes, progress) == (
