@@ -51,9 +51,10 @@ into a running swarm is one commit that writes the past anew. `Swarm(..., restor
 begins another swarm, in memory or a new store, from the same past.
 
 `Replicated` opens when enough members answer to know each acknowledged commit, gives
-all of them the history with the highest revision, and leaves out a member that fails
-until it is healed. Members that were opened by themselves and hold other commits are
-refused, unless `resolve=` says which history to keep.
+all of them the newest history, and leaves out a member that fails until it is healed.
+A member that lost its disk does not answer for commits. Members that were opened by
+themselves and hold other commits are refused, unless `resolve=` says which history to
+keep.
 """
 
 from swarm.storage._file import FileJournal

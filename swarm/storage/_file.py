@@ -403,6 +403,7 @@ class FileJournal:
         """Delete a named snapshot; harmless when there is none."""
         if name in self.saved():
             self._disk.remove(self.folder / f"saved-{name}")
+            self._disk.sync_folder(self.folder)
 
     # --- the end --------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from swarm.ports import (
 )
 from swarm.storage._kernel import JournalledKernel
 from swarm.storage._records import Cut, encode_cut
-from swarm.storage._replicated import ReplicatedJournal
+from swarm.storage._replicated import MARK, ReplicatedJournal
 from swarm.storage._snapshots import (
     JournalShelf,
     MemoryShelf,
@@ -140,6 +140,8 @@ async def open_kernel(
     )
     report = await stored.open()
     try:
+        if not isinstance(place.journal, ReplicatedJournal):
+            await stored.writer.call(place.journal.remove, MARK)  # a member no more
         if cut is not None:
             if report.revision:
                 raise ValueError(  # noqa: TRY301  # the store is closed below

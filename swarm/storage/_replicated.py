@@ -4,38 +4,39 @@ Each member has a thread of its own. A batch goes to all members in the same ord
 counts once `write_quorum` of them have it. A member that fails, or falls far behind,
 is left out until `heal`.
 
-Opening needs so many members that at least one has seen each acknowledged commit. The
-longest history, which is the one with the highest revision, is given to the others.
-Revisions begin at the wall clock at each opening, so the highest is also the newest.
-What a member has beyond the common history was never acknowledged, unless the member
-was opened by itself in between: then the histories have diverged.
+Opening needs so many members that at least one has seen each acknowledged commit. Each
+opening has a term, above those of all openings before that could acknowledge anything,
+and every member keeps the term of its newest commit, as in Raft. The history with the
+newest term, and of those the longest, is given to the others: neither a clock that was
+set back nor two openings in one moment can put an unacknowledged commit first. What a
+member has beyond that history was never acknowledged, unless the member was opened by
+itself in between: then the histories have diverged.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import attrs
 import orjson
 
 from swarm.errors import (
     NotFound,
-    StateCorruption,
     StorageFailed,
     StorageInUse,
     SwarmError,
 )
-from swarm.model import shown
 from swarm.ports import Entry, Journal, Recovered
 from swarm.storage._file import LONG, check_newest
+from swarm.storage._histories import (
+    MemberHistory,
+    Resolver,
+    choose,
+    lacking,
+    next_mark,
+)
 
 T = TypeVar("T")
-
-Resolver: TypeAlias = (
-    Literal["last-write-wins"] | Callable[[Mapping[str, Recovered]], str]
-)
-"""Which of several diverged histories counts: the one with the highest revision, or
-the one whose name a function returns."""
 
 MARK: Final = "replica"
 """The name of what a member keeps about its last opening as one."""
@@ -93,6 +94,8 @@ class ReplicatedJournal:
         check_quorum(write_quorum, len(members))
         self.on_alert: Callable[[str], object] | None = None
         self._quorum = write_quorum
+        self._needed = len(members) - write_quorum + 1  # to open
+        self._mark: dict[str, int] = {}  # of this opening
         self._resolve = resolve
         self._members = [
             _Member(name, journal, ThreadPoolExecutor(1, f"swarm-{name}"))
@@ -107,25 +110,20 @@ class ReplicatedJournal:
     # --- opening --------------------------------------------------------------------
 
     def open(self) -> Recovered:
-        """Open a quorum of the members and give all of them the longest history."""
-        found, errors = self._open_members()
-        needed = len(self._members) - self._quorum + 1
-        if len(found) < needed:
-            self._close_members()
-            for error in errors.values():
-                if isinstance(error, StorageInUse):
-                    raise error
-            why = "; ".join(f"{name}: {error}" for name, error in errors.items())
-            raise StorageFailed(
-                f"{len(found)} of {len(self._members)} members could be opened, and "
-                f"{needed} are needed: {why}"
-            ) from next(iter(errors.values()))
+        """Open a quorum of the members and give all of them the history that counts."""
+        members, errors = self._open_members()
+        notes = [f"member {name} is left out: {e}" for name, e in errors.items()]
         try:
-            notes = [f"member {name} is left out: {e}" for name, e in errors.items()]
-            winner = self._choose(found, notes)
+            if len(members) < self._needed:
+                self._refuse(len(members), errors)
+            name, had_diverged = choose(members, self._needed, self._resolve)
+            if had_diverged:
+                notes.append(f"the histories had diverged; that of {name} is kept")
+            self._mark = next_mark(members, name)
+            winner = members[name].found
             for member in self._members:
                 if member.is_open:
-                    self._bring_up(member, found[member.name], winner, notes)
+                    self._bring_up(member, members[member.name], winner, notes)
         except BaseException:
             self._close_members()
             raise
@@ -135,75 +133,68 @@ class ReplicatedJournal:
         report = attrs.evolve(winner.report, notes=tuple(notes))
         return attrs.evolve(winner, report=report)
 
-    def _open_members(self) -> tuple[dict[str, Recovered], dict[str, SwarmError]]:
-        opening = [(m, m.submit(m.journal.open)) for m in self._members]
-        found: dict[str, Recovered] = {}
+    def _refuse(self, count: int, errors: Mapping[str, SwarmError]) -> NoReturn:
+        for error in errors.values():
+            if isinstance(error, StorageInUse):
+                raise error
+        why = "; ".join(f"{name}: {error}" for name, error in errors.items())
+        raise StorageFailed(
+            f"{count} of {len(self._members)} members could be opened, and "
+            f"{self._needed} are needed: {why}"
+        ) from next(iter(errors.values()))
+
+    def _open_members(self) -> tuple[dict[str, MemberHistory], dict[str, SwarmError]]:
+        opening = [(m, m.submit(_open_marked, m.journal)) for m in self._members]
+        members: dict[str, MemberHistory] = {}
         errors: dict[str, SwarmError] = {}
         for member, future in opening:
             try:
-                found[member.name] = future.result()
+                members[member.name] = future.result()
                 member.is_open = True
             except SwarmError as error:
                 errors[member.name] = error
-        return found, errors
-
-    def _choose(self, found: Mapping[str, Recovered], notes: list[str]) -> Recovered:
-        """Return the history that counts.
-
-        Raises:
-            StateCorruption: Histories have diverged, and there is no resolver.
-        """
-        name = max(found, key=lambda each: found[each].report.revision)
-        winner = found[name]
-        alone = [each for each in found if self._was_alone(each, found[each])]
-        strays = [each for each in found if not _is_part(found[each], winner)]
-        if alone and strays:
-            if self._resolve is None:
-                raise StateCorruption(
-                    f"the members {', '.join(sorted({name, *strays}))} hold different "
-                    f"commits, and {', '.join(alone)} was opened by itself: pass "
-                    "resolve='last-write-wins' or a function that names the one to keep"
-                )
-            if callable(self._resolve):
-                name = self._resolve(found)
-                if name not in found:
-                    raise ValueError(
-                        f"resolve= returned {shown(name)}; it returns one of the names "
-                        f"it was given: {', '.join(found)}"
-                    )
-                winner = found[name]
-            notes.append(f"the histories had diverged; that of {name} is kept")
-        return winner
-
-    def _was_alone(self, name: str, found: Recovered) -> bool:
-        """Return whether a member was opened outside since it was last a member."""
-        journal = self._member(name).journal
-        try:
-            (mark,) = journal.load(MARK)
-        except NotFound:
-            return found.report.revision > 0
-        told: dict[str, int] = orjson.loads(mark)
-        return told["epoch"] + 1 != found.report.epoch
+        return members, errors
 
     def _bring_up(
-        self, member: _Member, found: Recovered, winner: Recovered, notes: list[str]
+        self,
+        member: _Member,
+        history: MemberHistory,
+        winner: Recovered,
+        notes: list[str],
     ) -> None:
-        """Give a member the winner's history, unless it has it."""
-        journal = member.journal
-        if found is not winner and not _is_same(found, winner):
+        """Give a member the commits that it lacks, or leave it out if it fails.
+
+        A member that has others is written anew. In the middle of that it may lack
+        what it has acknowledged, which its mark says.
+        """
+        found = history.found
+        missing = [] if found is winner else lacking(found, winner)
+        try:
+            if missing is None or not history.mark:
+                self._save_mark(member, whole=0)
+            if missing is None:
+                base = winner.report.revision
+                if winner.entries:
+                    base = winner.entries[0].revision - 1
+                replace = member.journal.replace
+                member.submit(replace, winner.blocks, base).result()
+                missing = winner.entries
+            if missing:
+                member.submit(member.journal.append, missing).result()
+            self._save_mark(member)
+        except SwarmError as error:
+            notes.append(f"member {member.name} is left out: {error}")
+            return
+        if found.report.revision != winner.report.revision:
             notes.append(
                 f"member {member.name} was brought from revision "
                 f"{found.report.revision} to {winner.report.revision}"
             )
-            base = winner.report.revision
-            if winner.entries:
-                base = winner.entries[0].revision - 1
-            member.submit(journal.replace, winner.blocks, base).result()
-            if winner.entries:
-                member.submit(journal.append, winner.entries).result()
-        mark = orjson.dumps({"epoch": found.report.epoch})
-        member.submit(journal.save, MARK, [mark]).result()
         member.is_healthy = True
+
+    def _save_mark(self, member: _Member, *, whole: int = 1) -> None:
+        told = orjson.dumps({**self._mark, "whole": whole})
+        member.submit(member.journal.save, MARK, [told]).result()
 
     def _member(self, name: str) -> _Member:
         return next(member for member in self._members if member.name == name)
@@ -318,11 +309,11 @@ class ReplicatedJournal:
                 if member.is_open:
                     member.submit(member.journal.close).result()
                     member.is_open = False
-                found = member.submit(member.journal.open).result()
+                member.submit(member.journal.open).result()
                 member.is_open = True
+                self._save_mark(member, whole=0)
                 member.submit(member.journal.replace, whole, revision).result()
-                mark = orjson.dumps({"epoch": found.report.epoch})
-                member.submit(member.journal.save, MARK, [mark]).result()
+                self._save_mark(member)
             except SwarmError as error:
                 self._leave_out(member, str(error))
             else:
@@ -386,23 +377,14 @@ def check_quorum(write_quorum: int, members: int) -> None:
         )
 
 
-def _is_same(one: Recovered, other: Recovered) -> bool:
-    return (
-        one.report.revision == other.report.revision
-        and list(one.blocks) == list(other.blocks)
-        and list(one.entries) == list(other.entries)
-    )
-
-
-def _is_part(one: Recovered, longer: Recovered) -> bool:
-    """Return whether a history is a beginning of another, as far as both tell it.
-
-    A snapshot hides the commits before it. A history that ends before the first
-    retained commit of the longer one is taken for a beginning of it.
-    """
-    mine = {entry.revision: entry.data for entry in one.entries}
-    its = {entry.revision: entry.data for entry in longer.entries}
-    first = min(its, default=longer.report.revision + 1)
-    return all(
-        revision < first or its.get(revision) == data for revision, data in mine.items()
-    )
+def _open_marked(journal: Journal) -> MemberHistory:
+    """Open a member and read its mark."""
+    found = journal.open()
+    try:
+        (mark,) = journal.load(MARK)
+    except NotFound:
+        return MemberHistory(found, {})
+    except BaseException:
+        journal.close()
+        raise
+    return MemberHistory(found, orjson.loads(mark))

@@ -38,7 +38,6 @@ from swarm.ports import (
 )
 from swarm.state import Policy
 from swarm.storage._records import Cut, cut_now, decode_cut, encode_cut, read_meta
-from swarm.storage._replicated import MARK
 from swarm.storage._writer import JournalWriter
 
 log = logging.getLogger("swarm")
@@ -128,8 +127,7 @@ class JournalShelf:
 
     async def saved(self) -> list[str]:
         """Return the names, in order."""
-        names = await self._call(self._journal.saved)
-        return [name for name in names if name != MARK]  # it was a member once
+        return await self._call(self._journal.saved)
 
     async def load(self, name: str) -> Sequence[bytes]:
         """Return the blocks kept under a name."""

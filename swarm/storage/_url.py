@@ -14,7 +14,8 @@ from swarm.model import check_choice, check_whole
 from swarm.ports import Clock, Inboxes, Journal, Kernel, Limits, Tail
 from swarm.storage._file import Durability, FileJournal
 from swarm.storage._frames import CODECS
-from swarm.storage._replicated import ReplicatedJournal, Resolver, check_quorum
+from swarm.storage._histories import Resolver
+from swarm.storage._replicated import ReplicatedJournal, check_quorum
 from swarm.storage._shown_url import shown_url
 from swarm.storage._sqlite import SqliteJournal
 
@@ -68,6 +69,7 @@ class Replicated:
         resolve: What to do when members hold different commits: None refuses to
             open, "last-write-wins" keeps the history with the highest revision, and
             a function is given the histories by name and returns the name to keep.
+            Also opens when so many members are empty that commits may be missing.
     """
 
     members: Sequence["str | Path"]

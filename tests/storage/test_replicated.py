@@ -1,5 +1,6 @@
 """The replicated journal: quorums, members that fail, histories that diverge."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from swarm.errors import StateCorruption, StorageFailed
 from swarm.ports import Entry, Journal, Recovered
 from swarm.storage._file import FileJournal
-from swarm.storage._replicated import ReplicatedJournal
+from swarm.storage._replicated import MARK, ReplicatedJournal
 from swarm.storage._sqlite import SqliteJournal
 from swarm.testing.contracts._journal import JournalContract, entries
 
@@ -165,6 +166,7 @@ def diverge(place: Path) -> None:
     journal.close()
     alone = FileJournal(place / "a")
     alone.open()
+    alone.remove(MARK)  # as opening it by itself does
     alone.append(entries(100, 101))
     alone.close()
     others = {**three(place), "a": Unreachable()}
@@ -223,6 +225,75 @@ def test_an_unacknowledged_tail_of_an_absent_member_is_dropped(tmp_path: Path) -
     assert list(found.entries) == entries(1, 3) + entries(900, 901)
     journal.close()
     assert held(tmp_path, "a") == entries(1, 3) + entries(900, 901)
+
+
+@pytest.mark.parametrize("revision", [901, 5_000])
+def test_a_tail_that_was_not_acknowledged_never_wins(
+    tmp_path: Path, revision: int
+) -> None:
+    """Its revision may be as high or higher: openings in one moment, or a clock that
+    was set back."""
+    journal = replicated(tmp_path)
+    journal.open()
+    journal.append(entries(1, 3))
+    journal.close()
+    journal = ReplicatedJournal({**three(tmp_path), "c": Unreachable()}, 2)
+    journal.open()
+    member_of(journal, "b").fails = True
+    with pytest.raises(StorageFailed):
+        journal.append([Entry(revision, b"only a has it")])
+    journal.close()
+    journal = ReplicatedJournal({**three(tmp_path), "a": Unreachable()}, 2)
+    journal.open()
+    journal.append(entries(901, 901))
+    journal.close()
+    journal = replicated(tmp_path)
+    assert list(journal.open().entries) == entries(1, 3) + entries(901, 901)
+    journal.close()
+    assert held(tmp_path, "a") == held(tmp_path, "b")
+
+
+def test_members_that_lost_everything_do_not_answer_for_commits(tmp_path: Path) -> None:
+    journal = replicated(tmp_path)
+    journal.open()
+    journal.append(entries(1, 3))
+    journal.close()
+    for name in "ab":
+        shutil.rmtree(tmp_path / name)
+    with pytest.raises(StorageFailed, match=r"1 of .* and 2 are needed: a, b lost it"):
+        replicated(tmp_path).open()
+    journal = replicated(tmp_path, resolve="last-write-wins")
+    assert list(journal.open().entries) == entries(1, 3)
+    assert journal.healthy == ["a", "b", "c"]
+    journal.close()
+
+
+def test_one_store_becomes_several(tmp_path: Path) -> None:
+    alone = Fragile(tmp_path / "a")
+    alone.open()
+    alone.append(entries(1, 3))
+    alone.close()
+    journal = replicated(tmp_path)
+    assert list(journal.open().entries) == entries(1, 3)
+    journal.close()
+    assert held(tmp_path, "c") == entries(1, 3)
+
+
+def test_a_member_that_fails_when_it_is_brought_up_is_left_out(tmp_path: Path) -> None:
+    journal = replicated(tmp_path)
+    journal.open()
+    journal.append(entries(1, 3))
+    member_of(journal, "a").fails = True
+    journal.append(entries(4, 5))
+    journal.close()
+    journal = replicated(tmp_path)
+    journal._member("a").journal.fails = True  # type: ignore[attr-defined]
+    found = journal.open()
+    assert any(
+        "member a is left out: the disk is gone" in n for n in found.report.notes
+    )
+    assert journal.healthy == ["b", "c"]
+    journal.close()
 
 
 @pytest.mark.parametrize("quorum", [0, 4, -1])
