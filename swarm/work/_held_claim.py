@@ -232,8 +232,6 @@ class HeldClaim:
     ) -> None:
         """Ask a rule that ends the claim; for sure, whatever cancellation comes."""
         if self._over is not None:
-            if self.manager.closed is not None and not self._is_lost:
-                raise self.manager.closed
             if self._is_settled:
                 raise InvalidTransition(f"{self!r} has ended; it cannot {step}")
             raise self._stale()
@@ -306,7 +304,11 @@ class HeldClaim:
             self._finish(reason)
             self._cancel_body_soon()
 
-    def _stale(self) -> StaleClaim:
+    def _stale(self) -> Exception:
+        """Return the error of a claim that has ended."""
+        closed = self.manager.closed
+        if closed is not None and not self._is_lost and not self._is_settled:
+            return closed
         if self._is_lost:
             return StaleClaim(
                 f"claim {self.token} of task {self.task_id} ({self.kind}) was lost: "

@@ -414,6 +414,18 @@ async def test_a_stale_claim_met_in_a_step_is_not_that_of_the_step(kind):
         assert await task.result() == 2
 
 
+async def test_a_claim_that_a_closed_swarm_has_given_back_says_that_it_is_closed(kind):
+    async with offices(kind) as office:
+        await office.tasks().submit("a")
+        claim = await office.tasks().claim("a")
+        await office.manager.finish()
+        for use in (claim.progress, claim.update, claim.complete):
+            with pytest.raises(Closed):
+                await use({} if use == claim.update else 1)
+        with pytest.raises(Closed):
+            await claim.step("a", len, [])
+
+
 async def test_snooze_and_release_do_not_count_the_attempt(kind):
     async with offices(kind) as office:
         tasks = office.tasks()
