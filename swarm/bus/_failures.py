@@ -27,7 +27,14 @@ from swarm.bus._dead_letters import (
 from swarm.bus._delivery_rules import QueuedEvent
 from swarm.bus._offsets import OffsetCommitter
 from swarm.bus._records import BusOptions
-from swarm.errors import AccessDenied, Closed, ConflictError, NotFound, SwarmError
+from swarm.errors import (
+    AccessDenied,
+    Closed,
+    ConflictError,
+    NotFound,
+    StorageFailed,
+    SwarmError,
+)
 from swarm.model import (
     OWNER,
     AgentIdentity,
@@ -301,6 +308,9 @@ class FailureSink:
                 self._folder.give_back()
         except Closed:
             self.silent += 1
+        except StorageFailed as error:  # logged by every commit that it concerns
+            self.silent += 1
+            log.error("a failure of a subscription is not committed: %s", error)  # noqa: TRY400
         except SwarmError:
             self.silent += 1
             log.exception("a failure of a subscription could not be committed")

@@ -21,6 +21,7 @@ from swarm.bus._patterns import Selector
 from swarm.bus._records import (
     Handler,
     HandlerOptions,
+    has_doubled,
     is_async,
     refuse_awaitable,
     requires,
@@ -34,7 +35,7 @@ from swarm.bus._runs import (
     intercepted_run,
     results_of,
 )
-from swarm.errors import AckTimeout
+from swarm.errors import AckTimeout, StorageFailed
 from swarm.model import AgentIdentity, Event
 from swarm.ports import Timer, current_activity, one_loop_turn
 
@@ -43,6 +44,9 @@ _TURN: Final = 64
 
 _SAVE_DELAY: Final = 0.05
 """Seconds after which the position of handled events is written down."""
+
+_SAVE_AGAIN: Final = 1.0
+"""Seconds after which that is tried again, if the store has refused."""
 
 
 # --- contexts -------------------------------------------------------------------------
@@ -136,6 +140,8 @@ class HandlerSubscription(Intake):
     """
 
     _has_ended_program = False
+    _refused = 0
+    """How often, one after the other, the store refused to keep the position."""
 
     def __init__(
         self,
@@ -310,11 +316,10 @@ class HandlerSubscription(Intake):
                 if offsets is not None:
                     offsets.finished(items)
         if offsets is not None and offsets.unsaved:
-            if offsets.unsaved >= SAVE_AFTER:
-                await offsets.save()
+            if offsets.unsaved >= SAVE_AFTER and not self._refused:
+                await self._save()
             elif self._save_timer is None:
-                later = self.bus.host.loop.call_later
-                self._save_timer = later(_SAVE_DELAY, self._save_in_time)
+                self._save_later(_SAVE_DELAY)
 
     async def hand_over(
         self, member: Member, run: HandlerRun
@@ -428,12 +433,29 @@ class HandlerSubscription(Intake):
             return
         self._is_saving = True
         name = f"subscription {self.name} position"
-        self.bus.host.start(
-            self.offsets.save(), name, essential=True, ended=self._saved
-        )
+        self.bus.host.start(self._save(), name, essential=True, ended=self._saved)
 
     def _saved(self) -> None:
         self._is_saving = False
+
+    async def _save(self) -> None:
+        """Write the position down; try again later if the store refuses."""
+        if self.offsets is None:
+            return
+        try:
+            await self.offsets.save()
+        except StorageFailed as error:
+            self._refused += 1
+            if has_doubled(self._refused - 1, self._refused):
+                self.bus.failures.complain(self.name, None, error, "position-unsaved")
+            if self._save_timer is None and self._status != "cancelled":
+                self._save_later(_SAVE_AGAIN)
+        else:
+            self._refused = 0
+
+    def _save_later(self, seconds: float) -> None:
+        later = self.bus.host.loop.call_later
+        self._save_timer = later(seconds, self._save_in_time)
 
     def _save_in_time(self) -> None:
         self._save_timer = None
@@ -533,7 +555,6 @@ class HandlerSubscription(Intake):
     async def _wind_up(self, tasks: "set[asyncio.Task[Any]]") -> None:
         """Once no run is left, write the position, and count waiting events."""
         await ended(tasks)
-        if self.offsets is not None:
-            await self.offsets.save()
+        await self._save()
         self.dropped += self.queue.clear()
         self.notify()

@@ -374,13 +374,18 @@ class OffsetCommitter:
         """Return whether another subscription has the name; end this one then.
 
         While a write of this subscription is under way, that one may have been first.
+        A position that is older, or gone, is written again: a server has lost the
+        newest, or another process forgot the name of an active subscription.
         """
         document = await self._kernel.find(self._path)
-        is_own = document is not None and document.version <= self._version
-        if is_own or self._under_way:
+        if self._under_way:
             return False
-        self._lost_name()
-        return True
+        version = version_of(document)
+        if version > self._version:
+            self._lost_name()
+            return True
+        self._version = version
+        return False
 
     def _end(self, item: QueuedEvent) -> None:
         if item.letter is None:

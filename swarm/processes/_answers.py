@@ -144,11 +144,11 @@ class Answers:
             if cell.has_room(call):
                 self._tell_at_once(ref, activity, call.function, args, kwargs)
                 return None
-            asked = ref.tell(call.function, *args, **kwargs)
-            return self._reply(sender, message, activity, signature, asked)
+            ask = partial(ref.tell, call.function, *args, **kwargs)
+            return self._reply(sender, message, activity, signature, ask)
         if kind == "ask":
-            asked = ref.ask(call.function, *args, **kwargs)
-            return self._reply(sender, message, activity, signature, asked)
+            ask = partial(ref.ask, call.function, *args, **kwargs)
+            return self._reply(sender, message, activity, signature, ask)
         items = ref.stream(call.function, *args, **kwargs)
         return self._stream(sender, message, activity, signature, items)
 
@@ -193,13 +193,13 @@ class Answers:
         message: dict[str, Any],
         activity: Activity,
         signature: Signature,
-        asked: Coroutine[Any, Any, Any],
+        ask: Callable[[], Coroutine[Any, Any, Any]],
     ) -> None:
         """Ask the agent, and answer with what comes of it."""
         id = message["id"]  # noqa: A001
         current_activity.set(activity)  # in the context of this task only
         try:
-            value = await asked
+            value = await ask()
             if message["ask"] == "ask":
                 value = signature.encode_result(message["to"], value, self._codec)
         except asyncio.CancelledError:

@@ -4,13 +4,14 @@ One look for all changes of the last second or so, in each process. What it writ
 writes only when it differs.
 """
 
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import attrs
 import orjson
 
-from swarm.errors import Closed, SwarmError
+from swarm.errors import Closed, StorageFailed, SwarmError
 from swarm.model import OWNER, AgentIdentity, Path, to_datetime
 from swarm.ports import Plan, View, Write, one_loop_turn
 from swarm.work import _checkpoint_rules as checkpoint_rules
@@ -33,6 +34,8 @@ from swarm.work._waiting import JobTimer
 METRICS: Final = Path.of("global", "metrics")
 HEALTH: Final = Path.of("global", "health")
 DEAD_LETTERS: Final = Path.of("dead_letters")
+
+log: Final = logging.getLogger("swarm.work")
 
 _TAKES_OVER: Final = 10 * MICRO
 """After how long without a write another process writes a shared document."""
@@ -132,6 +135,9 @@ class TaskKeeper:
             pause = await self.look()
         except Closed:
             return
+        except StorageFailed as error:  # the store may come back
+            log.warning("the tasks are not looked after: %s", error)
+            pause = _TAKES_OVER / MICRO
         finally:
             self._is_looking = False
         # Something may have changed meanwhile.

@@ -31,6 +31,9 @@ from swarm.storage.redis._wire import Wire
 _LONGEST: Final = 10.0
 """Seconds of conflicts after which a commit fails."""
 
+_LEAST: Final = 10
+"""Attempts before that, however long each takes: a server may have been stopped."""
+
 _TURN: Final = 3
 """Attempts after which a commit that met conflicts asks for the turn."""
 
@@ -56,6 +59,11 @@ _MANY: Final = 32
 
 _OFTEN: Final = 60.0
 """Seconds after which the server is told to keep the outcomes for longer."""
+
+_UNSEEN: Final = (
+    "the commit was made, as revision {}, but this process cannot read the log, so it "
+    "does not know the state that it led to ({})"
+)
 
 Decide = Callable[[RecordingView], Proposal]
 
@@ -114,7 +122,7 @@ class Committer:
         """Decide on the replica and commit, again after each conflict.
 
         Raises:
-            Contention: It met conflicts for ten seconds.
+            Contention: It met conflicts for ten seconds, in ten attempts or more.
             OutcomeUnknown: The connection was lost for too long.
             Exception: What `decide` raised on the newest state.
         """
@@ -124,7 +132,7 @@ class Committer:
         end = self._clock.monotonic() + _LONGEST
         async with self._retries:
             attempt = 1
-            while self._clock.monotonic() < end:
+            while self._clock.monotonic() < end or attempt < _LEAST:
                 found = await self._attempt(author, decide, attempt)
                 if found is not None:
                     return found
@@ -165,7 +173,10 @@ class Committer:
             if before == replica.revision:
                 replica.take(commit)
             else:
-                await replica.reach(revision)
+                try:
+                    await replica.reach(revision)
+                except StorageFailed as error:
+                    raise OutcomeUnknown(_UNSEEN.format(revision, error)) from error
             return commit, proposal.outcome
         if status == CONFLICT:
             if revision <= view.revision:  # all that it has was looked at

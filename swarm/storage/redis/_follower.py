@@ -14,6 +14,7 @@ from swarm.errors import Closed, StorageFailed, SwarmError
 from swarm.model import OWNER, Commit, SystemAlert
 from swarm.ports import Clock, Limits
 from swarm.storage.redis._committer import Committer
+from swarm.storage.redis._entries import BEFORE
 from swarm.storage.redis._loading import entry_revision, load, newest_revision
 from swarm.storage.redis._proposals import Proposal, RecordingView
 from swarm.storage.redis._reading_pace import ReadingPace
@@ -112,8 +113,9 @@ class LogFollower:
             while True:
                 try:
                     await self._read_on()
-                except StorageFailed as error:  # the commands of callers raise it
+                except StorageFailed as error:
                     log.warning("the log cannot be read: %s", error)
+                    self._replica.fail_waiting(error)
                     await self._clock.sleep(_AGAIN)
         except Exception as error:  # noqa: BLE001  # raised in every task that waits
             log.critical("the log cannot be followed any more: %s", error)
@@ -134,7 +136,7 @@ class LogFollower:
         try:
             replica.take_entries(entries)
         except LogGap as gap:
-            await self._reload(str(gap))
+            await (self.recover() if gap.is_lost else self._reload(str(gap)))
             return
         seconds = self._pace.rest(
             is_empty=not found,
@@ -230,5 +232,5 @@ class LogFollower:
         if not revision or await self._wire.send("XRANGE", key, number, number):
             return True
         oldest = await self._wire.send("XRANGE", key, "-", "+", "COUNT", 1)
-        # An older entry in the log would be there: it has let go of later ones only.
-        return bool(oldest) and entry_revision(oldest[0][0]) > revision
+        # If the log has only let go of it, what is left goes on after it, or later.
+        return bool(oldest) and int(oldest[0][1][BEFORE]) >= revision

@@ -22,7 +22,17 @@ _HURRIED: Final = 4
 
 
 class LogGap(Exception):
-    """The log does not go on where the replica ends."""
+    """The log does not go on where the replica ends.
+
+    Attributes:
+        is_lost: Whether the server has lost commits that are here. Otherwise it has
+            let go of later ones, which are not here.
+    """
+
+    def __init__(self, before: int, revision: int) -> None:
+        """Say where the log goes on, and which revision is the newest here."""
+        super().__init__(f"the log goes on after revision {before}")
+        self.is_lost: bool = before < revision
 
 
 class Replica(LocalTree):
@@ -120,7 +130,7 @@ class Replica(LocalTree):
                 continue
             before = int(fields[BEFORE])
             if before != self.revision:
-                raise LogGap(f"the log goes on after revision {before}")
+                raise LogGap(before, self.revision)
             commit = self.sent.get(fields[OPERATION])
             if commit is None:
                 self.news += 1
@@ -220,6 +230,10 @@ class Replica(LocalTree):
     def fail(self, error: Exception) -> None:
         """Take nothing more: raise this in every task that waits for a revision."""
         self._failure = error
+        self.fail_waiting(error)
+
+    def fail_waiting(self, error: Exception) -> None:
+        """Raise this in every task that waits for a revision now."""
         for _, _, future in self._waiting:
             if not future.done():
                 future.set_exception(error)

@@ -25,6 +25,8 @@ _REFUSALS: Final = {
     "redis://USER:PASSWORD@HOST",
     "MISCONF": "it cannot write to its disk, and takes no writes until it can",
     "NOPERM": "the user may not do that",
+    "WRONGTYPE": "another program has written to a key of this swarm; give the swarm "
+    "a ?prefix= of its own",
 }
 
 

@@ -8,6 +8,7 @@ import itertools
 import subprocess
 
 import pytest
+import redis.asyncio
 
 from swarm import (
     ConflictError,
@@ -277,6 +278,39 @@ async def test_the_end_of_the_server_s_memory_is_told_and_nothing_counts_on_it(
             assert await one.state.get("shared.n") == 2
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("first", ["an event", "a write"])
+async def test_a_server_that_was_emptied_is_noticed_by_whatever_comes_first(
+    server, first
+):
+    """E5, G2: handlers go on, and no revision is given out twice."""
+    name = next(NAMES)
+    async with (
+        redis.asyncio.Redis.from_url(server.url) as client,
+        Swarm(name, server.url) as one,
+        Swarm(name, server.url) as other,
+    ):
+        seen: list[int] = []
+        alerts: list[str] = []
+        await other.events.on(Thing, lambda ev: seen.append(ev.payload.n), name="n")
+        await other.events.on(SystemAlert, lambda ev: alerts.append(ev.payload.kind))
+        before = (await one.events.publish(Thing(0))).seq
+        await one.state.set("shared.n", 1)
+        await client.flushall()
+        if first == "a write":
+            assert await one.state.increment("shared.n", 1) == 1
+        after = (await one.events.publish(Thing(1))).seq
+        assert after > before
+        async with asyncio.timeout(20):
+            while "commits-lost" not in alerts or seen[-1:] != [1]:
+                await asyncio.sleep(0.01)
+        await one.events.publish(Thing(2))
+        async with asyncio.timeout(20):
+            while seen != [0, 1, 2]:
+                await asyncio.sleep(0.01)
+        assert "subscription-taken-over" not in alerts
+        assert await other.state.get("shared.n", 0) == (first == "a write")
 
 
 async def test_a_body_that_holds_a_lock_is_cancelled_when_the_lock_was_lost(tmp_path):

@@ -1,15 +1,23 @@
 """What a server refuses is one clear error, and nothing is lost by it."""
 
+import asyncio
+from contextlib import suppress
+
 import pytest
 import redis.asyncio
 
-from swarm import StorageFailed, StorageUnsupported, Swarm
+from swarm import Event, StorageFailed, StorageUnsupported, Swarm, event
 from swarm.storage.redis._server import describe_server
 from tests.support.redis_server import find_server, running
 
 pytestmark = pytest.mark.skipif(
     find_server() is None, reason="there is no redis-server"
 )
+
+
+@event("refusals.thing")
+class Thing:
+    n: int
 
 
 async def test_a_server_without_memory_writes_nothing_and_still_reads_and_deletes(
@@ -30,6 +38,58 @@ async def test_a_server_without_memory_writes_nothing_and_still_reads_and_delete
             await client.config_set("maxmemory", 0)
             await swarm.state.set("shared.second", "y")
             assert await swarm.state.keys("shared.**") == ["shared.second"]
+
+
+async def test_handlers_go_on_after_a_server_had_no_memory(tmp_path):
+    """E5, E7: positions are written once there is room; nothing is handled anew."""
+    with running(tmp_path) as server:
+        async with (
+            redis.asyncio.Redis.from_url(server.url) as client,
+            Swarm("full", server.url) as swarm,
+        ):
+            seen: list[int] = []
+
+            async def handle(event: Event[Thing]) -> None:
+                if not seen:
+                    await client.config_set("maxmemory", 1_000_000)
+                seen.append(event.payload.n)
+
+            handler = await swarm.events.on(Thing, handle, name="named")
+            for n in range(3):
+                await swarm.events.publish(Thing(n))
+            async with asyncio.timeout(20):
+                while not handler._refused:  # type: ignore[attr-defined]
+                    await asyncio.sleep(0.01)
+            await client.config_set("maxmemory", 0)
+            async with asyncio.timeout(20):
+                while handler._refused:  # type: ignore[attr-defined]
+                    await asyncio.sleep(0.01)
+            await handler.cancel()
+            await swarm.events.publish(Thing(3))
+            await swarm.events.on(Thing, handle, name="named")
+            async with asyncio.timeout(20):
+                while len(seen) < 4:
+                    await asyncio.sleep(0.01)
+        assert seen == [0, 1, 2, 3]
+
+
+async def test_a_key_of_another_type_is_one_clear_error_and_nobody_waits(tmp_path):
+    with running(tmp_path) as server:
+        async with redis.asyncio.Redis.from_url(server.url) as client:
+            swarm = await Swarm.open("mine", server.url, on_failure="log")
+            await swarm.state.set("shared.n", 1)
+            [key] = [k async for k in client.scan_iter("*:log")]
+            await client.set(key, "theirs")
+            async with asyncio.timeout(20):
+                with pytest.raises(StorageFailed, match=r"another program.*\?prefix="):
+                    await swarm.state.set("shared.n", 2)
+                with pytest.raises(StorageFailed, match=r"another program.*\?prefix="):
+                    while True:
+                        await swarm.state.get("shared.n")
+                with pytest.raises(StorageFailed, match="another program"):
+                    await Swarm.open("mine", server.url)
+                with suppress(StorageFailed, ExceptionGroup):
+                    await swarm.close()
 
 
 async def test_a_wrong_password_is_no_absent_server(tmp_path):
