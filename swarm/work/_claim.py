@@ -114,7 +114,8 @@ class Claim(HeldClaim):
         inside it, `idempotency_key()` names the step for the outside service.
 
         Steps of one task may run at the same time. One that is running already is
-        waited for. A function that raises has recorded nothing.
+        waited for. A function that raises or is cancelled has recorded nothing; once
+        it has returned, its result is recorded though the step is cancelled.
 
         Args:
             name: The step's name, unique within the task.

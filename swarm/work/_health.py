@@ -77,6 +77,8 @@ def why(
     if word == "agent" and is_alive is not None and not is_alive(name):
         return "its addressee is not alive" if brief else f"{whom} is not alive"
     serving = [server for server in servers if server.selector.takes(spec.kind)]
+    if not serving and spec.kind.startswith(BY_PEOPLE):
+        return "it waits for a person, who resolves it"
     if not serving:
         return f"nobody serves {kind}"
     fitting = [s for s in serving if record.address in s.selector.addresses]

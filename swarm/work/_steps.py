@@ -225,12 +225,14 @@ class StepLog:
             body = encoded(manager.codec, "the result of a step", result)
             path = step_path(claim.folder_in(STEPS), name)
             try:
-                await self._commit(scope, path, step_body(mark, body))
+                # What the function has done is paid for: no cancellation loses it.
+                if manager.local is None or manager.pause is not None:
+                    await manager.to_its_end(self._commit(scope, path, mark, body))
+                else:
+                    await self._commit(scope, path, mark, body)
             except StaleClaim as error:
                 claim.lose(str(error))
                 raise
-            assert self._recorded is not None  # `run` has loaded it
-            self._recorded[name] = mark, body
         except Exception as error:
             failure = error
             raise
@@ -271,20 +273,27 @@ class StepLog:
         )
         return await around(call, proceed)
 
-    async def _commit(self, scope: StepScope, path: Path, body: bytes) -> None:
+    async def _commit(
+        self, scope: StepScope, path: Path, mark: bytes, result: bytes
+    ) -> tuple[int, None]:
         """Record a step, with all that was added to it, while the claim is live."""
         claim = self._claim
         manager = claim.manager
         local = manager.local
+        body = step_body(mark, result)
+        assert self._recorded is not None  # `run` has loaded it
         if local is not None and not scope.writes:
             if manager.pause is not None:
                 await manager.pause()
             claim.check_now(local)
             local.put_now(claim.identity, path, body)
-            return
+            self._recorded[scope.name] = mark, result
+            return 0, None
         conditions = [*claim.conditions(), *scope.conditions]
         writes = [Write(path, body), *scope.writes]
         await manager.kernel.commit(claim.identity, writes, conditions=conditions)
+        self._recorded[scope.name] = mark, result
+        return 0, None
 
 
 def _steps_in(view: View, folder: Path) -> list[tuple[str, bytes]]:

@@ -97,9 +97,16 @@ class TaskCommitter:
         """Do what `apply_one` does, to its end, also when the caller is cancelled."""
         if self.local is not None:
             return self.apply_now(author, self.path_of(task_id), rule, request)
-        commit = self.start(
-            caught(self.apply_one(author, task_id, rule, request)), "tasks: clean up"
-        )
+        return await self.to_its_end(self.apply_one(author, task_id, rule, request))
+
+    async def to_its_end(
+        self, commits: Coroutine[Any, Any, tuple[int, Any]]
+    ) -> tuple[int, Any]:
+        """Return what a coroutine that commits returns; it is never cancelled.
+
+        A caller that is cancelled meanwhile gets its cancellation after the commit.
+        """
+        commit = self.start(caught(commits), "tasks: for sure")
         cancelled: asyncio.CancelledError | None = None
         while not commit.done():
             try:

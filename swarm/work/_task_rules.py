@@ -85,14 +85,19 @@ TABLE: Final[dict[str, tuple[frozenset[str], frozenset[str]]]] = {
 """Of each step: the statuses it may start from, and those it may lead to."""
 
 
+_BY_HAND: Final = {"reopen": "retry()", "resolve": "resolve()"}
+"""The methods of a task by which a person takes a step."""
+
+
 def check_step(record: TaskRecord, step: str) -> None:
     """Refuse a step that cannot follow a task's status (J1)."""
     status, before = record.status, TABLE[step][0]
     if status not in before:
         final = ", which is final: submit another task" if status in FINAL else ""
+        method = _BY_HAND.get(step, step)
         raise InvalidTransition(
-            f"task {record.spec.id} ({record.spec.kind}) is {status}{final}; a step "
-            f"'{step}' is possible only when it is {' or '.join(sorted(before))}"
+            f"task {record.spec.id} ({record.spec.kind}) is {status}{final}; "
+            f"{method} is possible only when it is {' or '.join(sorted(before))}"
         )
 
 

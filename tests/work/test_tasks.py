@@ -398,6 +398,28 @@ async def test_parts_of_a_cancelled_parent_are_cancelled_after_a_crash(kind):
         assert later.failures == []
 
 
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_step_that_is_cancelled_runs_its_function_once(kind, turns):
+    async with offices(kind) as office:
+        await office.tasks().submit("a")
+        claim = await office.tasks().claim("a")
+        paid = []
+
+        def pay():
+            paid.append(1)
+            return len(paid)
+
+        step = asyncio.ensure_future(claim.step("pay", pay))
+        await quiet(turns)
+        step.cancel()
+        await asyncio.wait([step])
+        assert await claim.step("pay", pay) == 1
+        await claim.release()
+        claim = await office.tasks().claim("a")
+        assert await claim.step("pay", pay) == 1
+        assert paid == [1]
+
+
 async def test_a_stale_claim_met_in_a_step_is_not_that_of_the_step(kind):
     async with offices(kind) as office:
         tasks = office.tasks()

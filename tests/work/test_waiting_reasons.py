@@ -24,3 +24,11 @@ async def test_the_counts_are_those_of_asking_about_each_task():
         assert len(counts) >= 4
         assert counts == {reason: alone.count(reason) for reason in alone}
         assert sum(manager.waiting_reasons(2).values()) == 2
+
+
+@virtual
+async def test_a_task_for_a_person_waits_for_one():
+    async with Swarm() as swarm:
+        task = await swarm.tasks.submit("human.approve", {"what": "the draft"})
+        assert await task.explain() == "it waits for a person, who resolves it"
+        assert list(swarm.tasks.stats().waiting) == [await task.explain()]
