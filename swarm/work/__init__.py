@@ -67,6 +67,8 @@ print(await task.explain())  # "nobody serves 'research.topic'", "retry 2 of 3 i
 - `global.metrics`, `global.health` and `agents.<type>.<name>` are samples, written at
   most once a second while tasks change. Of processes that share the tree, one writes
   the metrics and health; they count since that process follows the log.
+- An agent says itself which tokens or memory it uses: `self.state.set("resources", …)`
+  puts them beside the status and progress that the samples tell of it.
 
 A task is handed on under its claim, and its worker saves checkpoints to go on from:
 

@@ -120,8 +120,7 @@ class Checkpoints:
         check_whole("keep", keep, 1)
         if parent is not None:
             check_whole("parent", parent, 0)
-        if task is not None and not isinstance(task, Claim):
-            raise TypeError(f"a checkpoint of a task needs its claim, not {task!r}")
+        _check_claim(task)
         scope = current_step.get()
         if scope is not None and scope.claim is not task:
             scope = None
@@ -207,6 +206,7 @@ class Checkpoints:
             StaleClaim: The claim is not the live one; nothing was removed.
         """
         check_whole("keep", keep, 1)
+        _check_claim(task)
         conditions = () if task is None else tuple(task.conditions())
         series = self._series(task)
         task_id = None if task is None else task.task_id
@@ -226,6 +226,13 @@ class Checkpoints:
         if task is not None and may_read is not None and not may_read(series):
             raise AccessDenied(f"'{self._identity}' may not read {series}")
         return series
+
+
+def _check_claim(task: object) -> None:
+    if task is not None and not isinstance(task, Claim):
+        raise TypeError(
+            f"a change of a task's checkpoints needs its claim, not {task!r}"
+        )
 
 
 def task_id_of(task: HasTask | str) -> str:

@@ -309,6 +309,8 @@ class Handoffs:
         claim.conditions()  # refuses a claim that is known to be lost
         manager, tasks = self._manager, self._manager.tasks
         done = orjson.loads(tasks.codec.encode({} if completed is None else completed))
+        if not isinstance(leases, Sequence):
+            raise TypeError(f"leases is a list of leases of locks, not {leases!r}")
         handed = tuple(map(_lease_name, leases))
 
         async def proceed(call: HandoffCall) -> Handoff:
@@ -345,6 +347,7 @@ class Handoffs:
             NotFound: There is none of this id.
             AccessDenied: This agent may not read it.
         """
+        check_text("the id of a handoff", handoff_id)
         path = handoff_path(handoff_id)
         if self._may_read is not None and not self._may_read(path):
             raise AccessDenied(f"'{self._identity}' may not read {path}")

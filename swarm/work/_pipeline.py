@@ -59,13 +59,15 @@ class Stage:
             backoff: The delays before retries.
 
         Raises:
-            TypeError: The function is not an async function.
+            TypeError: The function is not an async function, or `after` not a list.
             ValueError: A function that is not an agent's method is for an agent.
         """
         if not inspect.iscoroutinefunction(function):
             raise TypeError(f"stage {name!r} needs an async function, not {function!r}")
-        if isinstance(after, str):
-            raise TypeError(f"stage {name!r}: `after` is a list of stage names")
+        if isinstance(after, str) or not isinstance(after, Sequence | None):
+            raise TypeError(
+                f"stage {name!r}: `after` is a list of names, not {after!r}"
+            )
         self.function: Callable[..., Coroutine[Any, Any, Any]] = function
         self._after = after
         self.shape: StageShape = StageShape(
@@ -167,7 +169,8 @@ class Pipeline(Displayable):
         """
         check_text("a pipeline's name", name)
         check_word("a pipeline", name)
-        if not all(isinstance(stage, Stage) for stage in stages):
+        is_list = isinstance(stages, Sequence)
+        if not is_list or not all(isinstance(stage, Stage) for stage in stages):
             raise TypeError(f"a pipeline is made of a list of Stage, not {stages!r}")
         self.name: str = name
         self.stages: dict[str, Stage] = {stage.shape.name: stage for stage in stages}

@@ -97,6 +97,10 @@ def _check_stage(stage: StageShape) -> None:
     check_whole(f"{where}: max_retries", stage.max_retries, 0)
     if stage.timeout is not None:
         check_seconds(f"{where}: timeout", stage.timeout)
+    if not isinstance(stage.backoff, Backoff):
+        raise TypeError(f"{where}: backoff is a Backoff, not {stage.backoff!r}")
+    if not isinstance(stage.map, bool):
+        raise TypeError(f"{where}: map is True or False, not {stage.map!r}")
     if len(set(stage.after)) < len(stage.after):
         raise ValueError(f"{where}: a stage is named twice in `after`")
     if stage.map and len(stage.after) > 1:

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 import orjson
 
 from swarm.errors import Closed, Contention, NotFound, SwarmError
-from swarm.model import JSON, OWNER, AgentIdentity, Commit
+from swarm.model import JSON, OWNER, AgentIdentity, Commit, check_text
 from swarm.ports import Tail, unstructured
 from swarm.work import _pipeline_rules as rules
 from swarm.work._claim import Claim, carry_out
@@ -86,6 +86,7 @@ class PipelineManager:
 
     async def look(self, run_id: str) -> RunView:
         """Return a run as it is."""
+        check_text("the id of a run", run_id)
         return await self.tasks.kernel.read(rules.look, run_id)
 
     async def over(self, run_id: str, timeout: float | None = None) -> RunView:

@@ -198,8 +198,9 @@ class Pipelines(Displayable):
         """
         manager = self._manager
         record = (await self._owned(run_id)).record
-        known = flow or manager.flow(record.name)
-        rules.check_same(record, known.name, known.shapes)
+        known = manager.flow(record.name) if flow is None else flow
+        if isinstance(known, Pipeline):
+            rules.check_same(record, known.name, known.shapes)
         self.register(known)
         await manager.tasks.ready()
         await manager.apply(self._identity, rules.resume, run_id)

@@ -203,6 +203,8 @@ async def test_bad_arguments_are_one_typed_error(kind):
             await mine.save(1, 2)
         with pytest.raises(TypeError, match="needs its claim"):
             await mine.save(1, task="t-1")
+        with pytest.raises(TypeError, match="needs its claim"):
+            await mine.prune(task="t-1")
         with pytest.raises(ValueError, match="keep is 1 or more"):
             await mine.save(1, keep=0)
         with pytest.raises(ValueError, match="parent is 0 or more"):

@@ -399,6 +399,10 @@ async def test_bad_arguments_are_one_typed_error(kind):
             await handoffs.offer(claim, to="bo", notes=3)
         with pytest.raises(NotFound, match="no checkpoint 4"):
             await handoffs.offer(claim, to="bo", checkpoint=4)
+        with pytest.raises(TypeError, match="leases is a list"):
+            await handoffs.offer(claim, to="bo", leases=3)
+        with pytest.raises(TypeError, match="id of a handoff is text"):
+            await handoffs.get(3)
         with pytest.raises(NotFound, match="no handoff h-9"):
             await handoffs.get("h-9")
         offer = await handoffs.offer(claim, to="bo")

@@ -20,7 +20,15 @@ from swarm import (
 )
 from swarm.errors import TaskError
 from swarm.model import Backoff
-from swarm.work import Handoff, Handoffs, HandoffStatus, Pipeline, Stage
+from swarm.work import (
+    Claim,
+    Handoff,
+    Handoffs,
+    HandoffStatus,
+    Pipeline,
+    Stage,
+    serves,
+)
 from tests.support.virtual_loop import virtual
 
 
@@ -380,6 +388,31 @@ async def make_context(swarm):
     await claim.progress(10, "outlined")
     await swarm.checkpoints.save({"chapter": 1}, "first chapter", task=claim)
     return task, other
+
+
+@virtual
+async def test_the_place_of_an_agent_tells_its_status_work_and_resources():
+    """The schema: `agents.<type>.<session>`; what it uses, the agent says itself."""
+
+    class Counter(Agent):
+        @serves("count", concurrency=2)
+        async def count(self, claim: Claim) -> None:
+            await self.state.set("resources", {"tokens_used": 7})
+            await claim.progress(40, "counting", eta=12.0)
+            await asyncio.sleep(10)
+
+    async with Swarm() as swarm:
+        await swarm.spawn(Counter, name="ada")
+        tasks = [await swarm.tasks.submit("count") for _ in range(2)]
+        await asyncio.sleep(3)
+        told = await swarm.state.get("agents.counter.ada")
+        assert told["status"] == "busy"
+        assert told["current_task"]["id"] == tasks[0].id
+        assert [task["id"] for task in told["task_queue"]] == [tasks[1].id]
+        assert told["progress"]["current"] == 40
+        assert told["progress"]["message"] == "counting"
+        assert told["errors"] == {"count": 0, "last": None}
+        assert told["resources"] == {"tokens_used": 7}
 
 
 @virtual

@@ -163,6 +163,23 @@ def test_a_function_that_takes_no_argument_is_refused():
         Pipeline("f", [Stage("a", nothing)])
 
 
+@pytest.mark.parametrize(
+    ("define", "message"),
+    [
+        (lambda: Stage("a", take, after="b"), "`after` is a list of names, not 'b'"),
+        (lambda: Stage("a", take, after=3), "`after` is a list of names, not 3"),
+        (lambda: Pipeline("f", 3), "made of a list of Stage, not 3"),
+        (lambda: Pipeline("f", Stage("a", take)), "made of a list of Stage"),
+        (lambda: Pipeline("f", ["a"]), "made of a list of Stage"),
+        (lambda: Pipeline("f", [Stage("a", take, backoff=3)]), "backoff is a Backoff"),
+        (lambda: Pipeline("f", [Stage("a", take, map="yes")]), "map is True or False"),
+    ],
+)
+def test_an_argument_of_a_wrong_type_is_one_clear_error(define, message):
+    with pytest.raises(TypeError, match=message):
+        define()
+
+
 def test_a_function_that_is_not_async_is_refused():
     with pytest.raises(TypeError, match="needs an async function"):
         Stage("a", len)

@@ -543,6 +543,10 @@ async def test_bad_arguments_are_one_typed_error(kind):
             await pipelines.start(flow, 1, id="a:b")
         with pytest.raises(TypeError, match="id of a run is text"):
             await pipelines.start(flow, 1, id=3)
+        with pytest.raises(TypeError, match="id of a run is text"):
+            await pipelines.get(3)
         run = await pipelines.start(flow, 1)
+        with pytest.raises(TypeError, match="a Pipeline is registered"):
+            await pipelines.resume(run.id, "f")
         with pytest.raises(ValueError, match="timeout is from"):
             await run.result(timeout=-1)
