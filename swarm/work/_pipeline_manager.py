@@ -57,6 +57,7 @@ class PipelineManager:
         self._runner = runner
         self._keep = keep
         self._servers: dict[str, list[asyncio.Task[Any]]] = {}
+        self._free: dict[tuple[str, str, int], asyncio.Semaphore] = {}
         self._drivers: dict[str, asyncio.Task[Any]] = {}
         tasks.on_change(self._task_changed)
         folders = (rules.PIPELINES.name,)
@@ -220,15 +221,20 @@ class PipelineManager:
 
     async def _serve(self, flow: Pipeline, stage: Stage) -> None:
         """Claim the tasks of a stage and have them done, so many at a time."""
-        selector = TaskSelector(
-            rules.task_kind(flow.name, stage.shape.name), (ANYBODY,)
-        )
-        free = asyncio.Semaphore(stage.shape.concurrency)
+        name, shape = flow.name, stage.shape
+        selector = TaskSelector(rules.task_kind(name, shape.name), (ANYBODY,))
+        new = asyncio.Semaphore(shape.concurrency)
+        # One for all definitions of the stage: the tasks of an earlier one may run.
+        free = self._free.setdefault((name, shape.name, shape.concurrency), new)
         try:
             while True:
                 await free.acquire()
-                await self._runner.until_possible(stage)
-                claim = await Claiming(self.tasks, OWNER, selector, LEASE, None)
+                try:
+                    await self._runner.until_possible(stage)
+                    claim = await Claiming(self.tasks, OWNER, selector, LEASE, None)
+                except BaseException:
+                    free.release()
+                    raise
                 self.tasks.start(self._do(stage, claim, free), f"pipelines: {stage!r}")
         except Closed:
             return
