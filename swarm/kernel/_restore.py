@@ -76,7 +76,10 @@ def _newest(logged: Document | None, standing: Document) -> Document:
 
 def replay(versions: Versions, commit: Commit) -> None:
     """Make the documents of a commit the newest ones; deletions first."""
-    for document in sorted(commit.documents, key=_is_standing):
+    documents: Sequence[Document] = commit.documents
+    if len(documents) > 1:
+        documents = sorted(documents, key=_is_standing)
+    for document in documents:
         text = document.path.text
         document.previous = versions.newest(text)
         if not document.is_deleted:

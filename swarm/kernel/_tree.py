@@ -127,6 +127,8 @@ class Tree:
 
     def is_folder(self, path: Path) -> bool:
         """Return whether there are documents below `path`."""
+        if path.text in self._gone:
+            return False
         self.tidy()
         node: Folder | str | None = self._root
         for segment in path.segments:

@@ -13,8 +13,7 @@ from swarm.storage.redis._loading import newest_revision
 from swarm.storage.redis._proposals import (
     Proposal,
     RecordingView,
-    checked_writes,
-    made_document,
+    made_documents,
 )
 from swarm.storage.redis._replica import LogGap, Replica, number_commit
 from swarm.storage.redis._script import (
@@ -95,6 +94,7 @@ class Committer:
         self._limits = limits
         self._script = ""
         self._origin = entropy.identifier("op-")
+        self._origin_bytes = b""
         self._operations = ""
         # What one process decides again goes one after the other: many tasks that want
         # one lock would conflict with each other, each as often as there are others.
@@ -114,6 +114,7 @@ class Committer:
         # Swarms of one seed draw the same ids; the server tells them apart.
         client = await self._wire.send("CLIENT", "ID")
         self._origin = f"{self._origin}-{server}-{client}"
+        self._origin_bytes = self._origin.encode()
         self._operations = f"{self._keys.operations}{self._origin}"
 
     async def decide(
@@ -147,14 +148,13 @@ class Committer:
         view = RecordingView(replica)
         try:
             proposal = decide(view)
-            writes = checked_writes(proposal, replica, self._limits)
+            made = made_documents(proposal, author, replica, self._limits)
         except Exception:
             if await self._is_newest():
                 raise
             return None
-        if not (writes or proposal.events or view.versions or view.folders):
+        if not (made or proposal.events or view.versions or view.folders):
             return None, proposal.outcome
-        made = tuple(made_document(write, author, replica) for write in writes)
         commit: Commit | None = None
         if made or proposal.events:
             cause = None if current_activity.get() is None else current_cause()
@@ -213,7 +213,7 @@ class Committer:
         if view.has_time:
             window = (proposal.at - _AHEAD, proposal.at + _BEHIND)
         self.count = number = self.count + 1
-        operation = f"{self._origin}-{number}".encode()
+        operation = b"%b-%d" % (self._origin_bytes, number)
         sent = self._clock.monotonic()
         is_first = sent - self._kept_at >= _OFTEN
         if is_first:

@@ -198,10 +198,11 @@ class RedisKernel:
         """Write one whole document; None when `path` lies inside another one."""
 
         def decide(view: RecordingView) -> Proposal:
-            around = view.find(path)
-            is_inside = around is not None and around.path != path
-            writes = () if is_inside else (Write(path, body),)
-            return Proposal(view, self.tail.now(), writes)
+            if path.text not in self.tail.documents_by_text:
+                around = view.find(path)
+                if around is not None:
+                    return Proposal(view, self.tail.now())
+            return Proposal(view, self.tail.now(), (Write(path, body),))
 
         if not self._is_ready():
             await self._make_ready()

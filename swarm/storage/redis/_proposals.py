@@ -6,7 +6,7 @@ the server checks.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -16,6 +16,8 @@ from swarm.model import AgentIdentity, Document, Path
 from swarm.ports import Limits, View, Write
 from swarm.storage.redis._entries import folders_above
 from swarm.storage.redis._replica import Replica
+
+make: Final = object.__new__
 
 
 def bare(document: Document) -> Document:
@@ -117,46 +119,64 @@ class Proposal:
     is_bounded: bool = True
 
 
-def checked_writes(proposal: Proposal, replica: Replica, limits: Limits) -> list[Write]:
-    """Return the writes that have an effect, and note on what they depend.
+def made_documents(
+    proposal: Proposal, author: AgentIdentity, replica: Replica, limits: Limits
+) -> tuple[Document, ...]:
+    """Return the documents of a commit, and note on what they depend.
+
+    Their revision is not known yet. A deletion of what is not there has no effect.
 
     Raises:
         PathConflict: A write would make a path both document and folder.
         LimitExceeded: The batch is too large.
     """
     writes = in_order(proposal.writes, limits if proposal.is_bounded else None)
-    gone = {w.path.text for w in writes if w.body is None and w.record is None}
-    kept: list[Write] = []
+    gone: set[str] = set()
     made: set[str] = set()
-    view = proposal.view
+    documents: list[Document] = []
+    view, by_text = proposal.view, replica.documents_by_text
+    if len(writes) > 1:
+        gone.update(w.path.text for w in writes if w.body is None and w.record is None)
     for write in writes:
-        text = write.path.text
-        there = replica.document_at(text)
-        view.versions.setdefault(text, 0 if there is None else there.version)
-        if text in gone:
-            if there is not None:
-                kept.append(write)
-            continue
-        kept.append(write)
-        if there is None:
-            _check_room(write.path, gone, made, view, replica)
+        path, body, record = write.path, write.body, write.record
+        text = path.text
+        there = by_text.get(text)
+        if there is not None:
+            view.versions.setdefault(text, there.version)
+        else:
+            view.versions.setdefault(text, 0)
+            if body is None and record is None:
+                continue
+            _check_room(path, gone, made, view, replica)
             made.add(text)
-    return kept
+        document = make(Document)  # field by field, at two thirds of the cost of a call
+        document.path = path
+        document.body = body
+        document.record = record
+        document.version = 0
+        document.created = 0 if there is None else there.created
+        document.at = 0
+        document.author = author
+        document.priority = write.priority
+        document.expires = write.expires
+        document.previous = None
+        documents.append(document)
+    return tuple(documents)
 
 
 def _check_room(
     path: Path, gone: set[str], made: set[str], view: RecordingView, replica: Replica
 ) -> None:
     """Check that a new document is neither inside another one nor a folder."""
-    segments = path.segments
-    if any(isinstance(segment, int) for segment in segments):
+    if int in map(type, path.segments):
         raise PathConflict(f"{path} cannot be written: it holds an index")
+    by_text = replica.documents_by_text
     for above in folders_above(path):
-        there = replica.document_at(above)
+        there = by_text.get(above)
         if above in made or (there is not None and above not in gone):
             raise PathConflict(f"{path} cannot be written: {above} is a document")
         view.versions.setdefault(above, 0 if there is None else there.version)
-    below = replica.read_now(_below, path)
+    below = replica.read_now(_below, path) if replica.is_folder(path) else ()
     if any(document.path.text not in gone for document in below) or any(
         Path.parse(text).within(path) for text in made
     ):
@@ -166,19 +186,3 @@ def _check_room(
 
 def _below(view: View, folder: Path) -> list[Document]:
     return view.below(folder)
-
-
-def made_document(write: Write, author: AgentIdentity, replica: Replica) -> Document:
-    """Return the document that a write makes; its revision is not yet known."""
-    there = replica.document_at(write.path.text)
-    return Document(
-        write.path,
-        write.body,
-        write.record,
-        0,
-        0 if there is None else there.created,
-        0,
-        author,
-        write.priority,
-        write.expires,
-    )

@@ -5,14 +5,14 @@ what the server has committed.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any, Final
 
 from swarm.errors import Closed
 from swarm.kernel import LocalTree, restore
-from swarm.model import TIME, Commit, Document
+from swarm.model import TIME, Commit, Document, Path
 from swarm.ports import Clock, Condition, Limits
 from swarm.storage.redis._entries import BEFORE, OPERATION, decode_entry
 from swarm.storage.redis._loading import Loaded, difference, entry_revision
@@ -39,6 +39,7 @@ class Replica(LocalTree):
     """A tree that follows a log. `ports.Tail` is what the event bus has of it.
 
     Attributes:
+        documents_by_text: The newest version of each document, by the text of its path.
         sent: The commits of this process that are under way, by their operation: the
             log can tell of one before its reply does.
         on_due: Called when documents have come to their end.
@@ -50,6 +51,7 @@ class Replica(LocalTree):
     def __init__(self, clock: Clock, limits: Limits | None) -> None:
         """Start empty."""
         super().__init__(clock, limits)
+        self.documents_by_text: Mapping[str, Document] = self._by_text
         self.sent: dict[bytes, Commit] = {}
         self.on_due: Callable[[], object] | None = None
         self.on_wait: Callable[[], object] | None = None
@@ -145,12 +147,18 @@ class Replica(LocalTree):
             return
         self.replay_now(commit)
         self.revision = commit.revision
-        if any(document.expires is not None for document in commit.documents):
-            self._set_timer()
-        self._followers.wake()
-        self._followers.route(commit.documents)
+        documents, followers = commit.documents, self._followers
+        for document in documents:
+            if document.expires is not None:
+                self._set_timer()
+                break
+        if followers.waiters:
+            followers.wake()
+        if self._watchers.count:
+            followers.route(documents)
         self._listeners.call(commit, has_events=commit.has_events)
-        self._wake()
+        if self._waiting:
+            self._wake()
 
     def reload(self, loaded: Loaded) -> None:
         """Go on from a state of the server that does not follow from this one.
@@ -250,6 +258,10 @@ class Replica(LocalTree):
     def document_at(self, text: str) -> Document | None:
         """Return the document with exactly this path."""
         return self._by_text.get(text)
+
+    def is_folder(self, path: Path) -> bool:
+        """Return whether there are documents below a path."""
+        return self._tree.is_folder(path)
 
 
 def number_commit(commit: Commit, revision: int) -> None:
