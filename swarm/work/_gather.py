@@ -1,15 +1,21 @@
 """Fan-out and fan-in: many tasks of a kind, and their results in order."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from swarm.errors import GatherError, NotFound, TaskError
 from swarm.model import check_choice, check_whole
+from swarm.ports import LocalKernel
 from swarm.work._task_handle import Task, error_of, result_of
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import TaskRecord
+
+T = TypeVar("T")
+
+_ROUND: Final = 64
+"""Number of tasks of a distant kernel that are submitted or cancelled together."""
 
 
 class Gathered(list[Any]):
@@ -64,7 +70,10 @@ class Fan:
                 if self._is_over():
                     break
                 ends.append(self._manager.observe(task.id, partial(self._note, index)))
-                self._note(index, await self._manager.find(task.id))
+                record = self._manager.index.records.get(task.id)
+                if record is None:
+                    record = await self._manager.find(task.id)
+                self._note(index, record)
             if not self._is_over():
                 await self._future
         finally:
@@ -118,9 +127,35 @@ class Fan:
 
     async def cancel_rest(self) -> None:
         """Cancel the tasks that are not needed any more."""
-        for index, task in enumerate(self._tasks):
-            if index not in self._settled:
-                await task.cancel("enough of the gathered tasks are complete")
+        reason = "enough of the gathered tasks are complete"
+        calls = [
+            partial(task.cancel, reason)
+            for index, task in enumerate(self._tasks)
+            if index not in self._settled
+        ]
+        await in_rounds(calls, self._manager.local)
+
+
+async def in_rounds(
+    calls: Sequence[Callable[[], Awaitable[T]]], local: LocalKernel | None
+) -> list[T]:
+    """Return what some calls return, in order; a distant kernel is asked together.
+
+    The first error is raised once its round has ended.
+    """
+    size = 1 if local is not None else _ROUND
+    results: list[T] = []
+    for start in range(0, len(calls), size):
+        some = calls[start : start + size]
+        if len(some) == 1:
+            results.append(await some[0]())
+            continue
+        asked = (call() for call in some)
+        for outcome in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+            results.append(outcome)
+    return results
 
 
 def as_list(inputs: Iterable[Any]) -> list[Any]:

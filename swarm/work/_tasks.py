@@ -3,6 +3,7 @@
 import datetime
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from operator import is_
 from typing import Any, Final, Literal
 
@@ -26,7 +27,7 @@ from swarm.ports import SubmitCall
 from swarm.work._claim import Claim
 from swarm.work._claiming import Claiming
 from swarm.work._due import TaskSelector, addresses_of
-from swarm.work._gather import Fan, Gathered, as_list, needed
+from swarm.work._gather import Fan, Gathered, as_list, in_rounds, needed
 from swarm.work._schedule_rules import (
     TaskSchedule,
     check_cron,
@@ -286,16 +287,23 @@ class Tasks(Displayable):
             encoded(self.manager.codec, "the payload", payload)
         if key is None and parent is not None:
             key = f"{id_of(parent)}/{kind}"
-        tasks = []
+        calls = []
         for index, payload in enumerate(payloads):
             own = None
             if key is not None:
                 own = f"{key}/{index}/{fingerprint(canonical(payload))[:12]}"
-            tasks.append(
-                await self.submit(
-                    kind, payload, key=own, once=True, parent=parent, **options
+            calls.append(
+                partial(
+                    self.submit,
+                    kind,
+                    payload,
+                    key=own,
+                    once=True,
+                    parent=parent,
+                    **options,
                 )
             )
+        tasks = await in_rounds(calls, self.manager.local)
         fan = Fan(self.manager, tasks, count)
         try:
             gathered = await fan.wait()
