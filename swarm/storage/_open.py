@@ -42,7 +42,8 @@ class Opened:
         tail: The newest part of its log in this process.
         snapshots: Takes and restores snapshots.
         report: What opening a store on disk found, or None.
-        server: The server that holds the tree, and what survives its crash, or "".
+        server: Returns which server holds the tree, and what survives its crash, or
+            "".
         inboxes: How its processes reach each other; None: there is only this one.
     """
 
@@ -50,7 +51,7 @@ class Opened:
     tail: Tail
     snapshots: SnapshotManager
     report: RecoveryReport | None = None
-    server: str = ""
+    server: Callable[[], str] = str
     inboxes: Inboxes | None = None
 
     @property
@@ -205,7 +206,7 @@ async def _on_server(
         kernel=kernel,
         tail=kernel.tail,
         snapshots=SnapshotManager(kernel, kernel.shelf, clock, entropy),
-        server=str(kernel.server),
+        server=lambda: str(kernel.server),
         inboxes=kernel.inboxes,
     )
 

@@ -90,7 +90,8 @@ class Coordinator:
         task: The coordinator's own task; it is done when the swarm has ended.
         snapshots: Takes and restores snapshots; made when first used, in memory.
         recovery: What opening the store found; None: the swarm is in memory only.
-        server: The server that holds the tree, and what survives its crash, or "".
+        server: Returns which server holds the tree, and what survives its crash, or
+            "".
         commits_at_once: Whether there is `apply_now`: the tree is in this process.
         phase: How far the swarm has come.
         membership: This process among others; None: no other one shares the tree.
@@ -190,7 +191,7 @@ class Coordinator:
         self.attachments: list[Attachment] = [EventAgents(self.bus, recipient)]
         self.snapshots: SnapshotManager | None = None
         self.recovery: RecoveryReport | None = None
-        self.server: str = ""
+        self.server: Callable[[], str] = str
         self.phase: Phase = Phase.OPEN
         self.failures: list[BaseException] = []
         self.store_failure: StorageFailed | None = None
@@ -500,7 +501,8 @@ class Coordinator:
             told = f"{told}\nprocess: {self.membership.record}, others: {others}"
         if self.store_failure is not None:
             told = f"{told}\nstorage: the store has failed: {self.store_failure}"
-        return f"{told}\nstorage: {self.server}" if self.server else told
+        server = self.server()
+        return f"{told}\nstorage: {server}" if server else told
 
     def ask_end(self, *, drain: bool = True) -> None:
         """Ask for the end of the swarm, without waiting for it; idempotent.

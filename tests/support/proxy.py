@@ -69,6 +69,11 @@ class Proxy:
         self.cut()
         await asyncio.sleep(0)
 
+    def lead_to(self, server_port: int) -> None:
+        """Be the way to another server from now on."""
+        self._server_port = server_port
+        self.cut()
+
     def cut(self) -> None:
         """Cut every connection."""
         for writer in self._open:

@@ -1,5 +1,6 @@
 """A real Redis server for tests: started here, on loopback, ended by its process."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -32,8 +33,14 @@ class Server:
     """One server process, which can be killed and started again."""
 
     def __init__(
-        self, folder: Path, *, durable: bool = False, host: str = "127.0.0.1"
+        self,
+        folder: Path,
+        *,
+        durable: bool = False,
+        host: str = "127.0.0.1",
+        environment: dict[str, str] | None = None,
     ) -> None:
+        self._environment = {**os.environ, **(environment or {})}
         self.port = free_port()
         self.url = f"redis://{host}:{self.port}/0"
         self._host = host
@@ -55,6 +62,7 @@ class Server:
             [executable, *options],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            env=self._environment,
         )
         for _ in range(500):
             with socket.socket() as probe:

@@ -34,9 +34,12 @@ What differs from memory, and what is not there yet:
 - A snapshot holds the documents and not the log. History begins anew where it is
   restored, and events that a named subscription had not handled are not in it: there
   `swarm.events.forget(name)` lets the subscription begin anew, after a `Compacted`.
+- Time is the server's clock. If that is set back, leases and times to live last longer
+  by as much; if it is set forward, they end, and processes that were not heard of for
+  so long are taken for dead. Tokens and revisions only grow, whatever the clock does.
 - The server decides what survives its crash. `swarm.explain()` tells it, and
   `?durability=power` refuses a server that may lose an acknowledged commit: it takes
-  `appendonly yes` and `appendfsync always`.
+  `appendonly yes` and `appendfsync always`, also when another server takes over.
 - The server is Redis 6.2 or newer, or Valkey. One that has no memory left
   (`maxmemory`, with `noeviction`) refuses commits with `StorageFailed`, whole; reading
   and deleting go on.

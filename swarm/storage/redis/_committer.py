@@ -236,7 +236,7 @@ class Committer:
         changes = commit is not None
         if commit is not None:
             replica.sent[operation] = commit
-        send = self._wire.send
+        send, server_before = self._wire.send, self._wire.server
         try:
             reply = await send(
                 "EVALSHA", self._script, *places, *parts, changes=changes
@@ -261,7 +261,9 @@ class Committer:
                 self._acknowledged.append(number)
                 number_commit(commit, revision)
             return status, revision, int(reply[2])
-        if commit is not None and server - proposal.at > KEPT:
+        # Sent once only, it was refused, however far the server's clock has jumped.
+        is_unsure = self._wire.server is not server_before
+        if commit is not None and is_unsure and server - proposal.at > KEPT:
             raise OutcomeUnknown(
                 "the server no longer knows whether a commit that was sent "
                 f"{(server - proposal.at) // 1_000_000} seconds ago was made; read the "

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from swarm.errors import Closed, Compacted, StorageUnsupported, WrongLoop
+from swarm.errors import Closed, Compacted, WrongLoop
 from swarm.kernel import LogReader
 from swarm.model import AgentIdentity, Commit, Document, Path, Pattern
 from swarm.ports import (
@@ -26,7 +26,6 @@ from swarm.ports import (
     View,
     Write,
 )
-from swarm.storage._shown_url import shown_url
 from swarm.storage.redis._committer import Committer
 from swarm.storage.redis._follower import LogFollower
 from swarm.storage.redis._inboxes import RedisInboxes
@@ -81,12 +80,10 @@ class RedisKernel:
         """
         limits = Limits() if limits is None else limits
         self._loop = asyncio.get_running_loop()
-        self._address = shown_url(url)
         self._reads_at_once = reads == "replica"
-        self._durability = durability
         self._is_closed = False
         keys = Keys.of(prefix, name)
-        self._wire = Wire(url, clock, entropy)
+        self._wire = Wire(url, clock, entropy, durability)
         self._reading = Wire(url, clock, entropy)
         self.tail: Replica = Replica(clock, limits)
         self.shelf: RedisShelf = RedisShelf(self._wire, keys)
@@ -121,7 +118,6 @@ class RedisKernel:
         """
         try:
             await self._wire.open()
-            self._check_durability()
             await self._reading.open()
             await self._committer.open()
             await self._follower.open()
@@ -129,14 +125,6 @@ class RedisKernel:
         except BaseException:
             await self.close()
             raise
-
-    def _check_durability(self) -> None:
-        if self._durability and self.server.durability != self._durability:
-            raise StorageUnsupported(
-                f"{self._address} was opened with durability={self._durability}, and "
-                f"this is {self.server}. Set `appendonly yes` and `appendfsync always` "
-                "in redis.conf, or leave durability= away"
-            )
 
     async def close(self) -> None:
         """Refuse everything from now on and wake every reader; idempotent."""

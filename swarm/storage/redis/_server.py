@@ -5,7 +5,11 @@ from typing import Final
 
 import attrs
 
+from swarm.errors import StorageFailed, StorageUnsupported, SwarmError
+
 DURABILITIES: Final = {
+    "none": "it throws documents away when its memory is full (maxmemory-policy); set "
+    "the policy to noeviction",
     "power": "nothing acknowledged is lost in a crash (appendfsync always)",
     "everysec": "a crash loses about the last second (appendfsync everysec)",
     "system": "a power cut loses what the system has not written (appendfsync no)",
@@ -67,6 +71,33 @@ class ServerInfo:
         )
 
 
+def unfit(server: ServerInfo, address: str, durability: str) -> SwarmError | None:
+    """Return why a server cannot hold a swarm, or None.
+
+    Args:
+        server: The server.
+        address: Its address, as it is shown.
+        durability: The durability that it must have; "": any.
+    """
+    if server.is_too_old:
+        return StorageFailed(
+            f"the server at {address} is Redis {server.version}; swarm needs "
+            f"{OLDEST[0]}.{OLDEST[1]} or newer"
+        )
+    if not server.is_ready:
+        return StorageFailed(
+            f"the server at {address} takes no writes: it is a replica, or is still "
+            "loading its data"
+        )
+    if durability and server.durability != durability:
+        return StorageUnsupported(
+            f"{address} was opened with durability={durability}, and this is {server}. "
+            "Set `appendonly yes` and `appendfsync always` in redis.conf, or leave "
+            "durability= away"
+        )
+    return None
+
+
 def read_info(text: str) -> dict[str, str]:
     """Return the fields of a reply to INFO."""
     lines = (line.partition(":") for line in text.splitlines() if ":" in line)
@@ -80,7 +111,8 @@ def describe_server(
 
     Args:
         info: The fields of INFO.
-        config: `appendonly`, `appendfsync` and `save`; None: the server refused.
+        config: `appendonly`, `appendfsync`, `save`, `maxmemory` and
+            `maxmemory-policy`; None: the server refused.
         connection: The server's id of the connection.
     """
     return ServerInfo(
@@ -96,6 +128,9 @@ def describe_server(
 def _durability(config: Mapping[str, str] | None) -> str:
     if config is None or "appendonly" not in config:
         return "unknown"
+    is_bounded = config.get("maxmemory", "0") != "0"
+    if is_bounded and config.get("maxmemory-policy", "").startswith("allkeys"):
+        return "none"
     if config["appendonly"] != "yes":
         return "snapshot" if config.get("save") else "memory"
     named = {"always": "power", "everysec": "everysec", "no": "system"}

@@ -27,11 +27,11 @@ from swarm.model import Backoff
 from swarm.ports import Clock, Entropy, Timer
 from swarm.storage._shown_url import shown_url
 from swarm.storage.redis._server import (
-    OLDEST,
     ServerInfo,
     describe_server,
     explain_refusal,
     read_info,
+    unfit,
 )
 
 _READ: Final = 256 * 1024
@@ -132,8 +132,16 @@ class Wire:
             was and as it is, before the commands without a reply are sent again.
     """
 
-    def __init__(self, url: str, clock: Clock, entropy: Entropy) -> None:
+    def __init__(
+        self, url: str, clock: Clock, entropy: Entropy, durability: str = ""
+    ) -> None:
         """Connect to `url`, as redis-py takes it, once `open` is called.
+
+        Args:
+            url: The address.
+            clock: Where time comes from.
+            entropy: Where jitter comes from.
+            durability: What every server there must have; "": any.
 
         Raises:
             StorageUnsupported: It is no address of a server, or has an option nobody
@@ -142,6 +150,7 @@ class Wire:
         self.on_reconnect: Callable[[ServerInfo, ServerInfo], object] | None = None
         self.server: ServerInfo
         self._address = shown_url(url)
+        self._durability = durability
         self._clock = clock
         self._entropy = entropy
         self._loop = asyncio.get_running_loop()
@@ -172,6 +181,7 @@ class Wire:
 
         Raises:
             StorageFailed: There is no server, or it refuses.
+            StorageUnsupported: It does not give the durability asked for.
         """
         connection, self.server = await self._connect(None)
         self._attach(connection)
@@ -259,6 +269,7 @@ class Wire:
 
         Raises:
             StorageFailed: There is no server, it refuses, or it is not ready.
+            StorageUnsupported: It does not give the durability asked for.
         """
         connection: Any = self._pool.connection_class(**self._pool.connection_kwargs)
         try:
@@ -286,20 +297,11 @@ class Wire:
                 f"no Redis server answers at {self._address}: {why}. Start one with "
                 "`redis-server`, or name another address"
             ) from error
-        if server.is_too_old:
+        refusal = unfit(server, self._address, self._durability)
+        if refusal is not None:
             with suppress(*_LOST):
                 await connection.disconnect()
-            raise StorageFailed(
-                f"the server at {self._address} is Redis {server.version}; swarm needs "
-                f"{OLDEST[0]}.{OLDEST[1]} or newer"
-            )
-        if not server.is_ready:
-            with suppress(*_LOST):
-                await connection.disconnect()
-            raise StorageFailed(
-                f"the server at {self._address} takes no writes: it is a replica, or "
-                "is still loading its data"
-            )
+            raise refusal
         return connection, server
 
     async def _again(self) -> None:
@@ -329,10 +331,10 @@ class Wire:
         while True:
             try:
                 return await self._connect(self.server)
-            except StorageFailed as error:
+            except (StorageFailed, StorageUnsupported) as error:
                 attempt += 1
                 if self._clock.monotonic() - began > _PATIENCE:
-                    self._fail(error)
+                    self._fail(StorageFailed(str(error)))
             chance = self._entropy.jitter(0.0, 1.0)
             await self._clock.sleep(_BACKOFF.delay(attempt, chance))
 
@@ -393,6 +395,7 @@ async def _greet(connection: Any) -> ServerInfo:
         ("INFO", "persistence"),
         ("CONFIG", "GET", "append*"),
         ("CONFIG", "GET", "save"),
+        ("CONFIG", "GET", "maxmemory*"),
     )
     number, *rest = replies
     if isinstance(number, hiredis.ReplyError) and str(number).startswith("NOAUTH"):

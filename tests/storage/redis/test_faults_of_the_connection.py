@@ -6,6 +6,7 @@ A proxy stands between each swarm and a real server.
 import asyncio
 import itertools
 import subprocess
+from contextlib import suppress
 
 import pytest
 import redis.asyncio
@@ -338,6 +339,44 @@ async def test_durability_is_told_and_can_be_demanded(server, tmp_path):
     with running(tmp_path, durable=True) as durable:
         async with Swarm("x", f"{durable.url}?durability=power") as swarm:
             assert "durability power" in swarm.explain()
+
+
+async def test_a_server_that_takes_over_must_be_as_durable(tmp_path, monkeypatch):
+    """Durability that was asked for is not lost by a failover."""
+    monkeypatch.setattr("swarm.storage.redis._wire._PATIENCE", 0.3)
+    with (
+        running(tmp_path / "a", durable=True) as first,
+        running(tmp_path / "b") as second,
+    ):
+        async with (
+            redis.asyncio.Redis.from_url(second.url) as client,
+            Proxy(first.port) as proxy,
+            Swarm("moved", f"{proxy.url}?durability=power") as swarm,
+        ):
+            await swarm.state.set("shared.n", 1)
+            proxy.lead_to(second.port)
+            with pytest.raises(StorageFailed, match="appendfsync always"):
+                await swarm.state.set("shared.n", 2)
+            await client.config_set("appendonly", "yes")
+            await client.config_set("appendfsync", "always")
+            async with asyncio.timeout(20):
+                while True:
+                    with suppress(StorageFailed):
+                        await swarm.state.set("shared.n", 3)
+                        break
+                    await asyncio.sleep(0.05)
+            assert await swarm.state.get("shared.n") == 3
+
+
+async def test_a_server_that_may_throw_documents_away_is_told(tmp_path):
+    with running(tmp_path) as server:
+        async with redis.asyncio.Redis.from_url(server.url) as client:
+            await client.config_set("maxmemory-policy", "allkeys-lru")
+            async with Swarm("x", server.url) as swarm:
+                assert "durability memory" in swarm.explain()
+            await client.config_set("maxmemory", 100_000_000)
+            async with Swarm("x", server.url) as swarm:
+                assert "throws documents away" in swarm.explain()
 
 
 async def test_reading_the_replica_asks_nobody_and_sees_one_s_own_writes(server):
