@@ -162,7 +162,7 @@ def replay(
 
 @app.command
 def inspect(
-    path: Path,
+    path: str,
     place: str | None = None,
     /,
     *,
@@ -175,7 +175,7 @@ def inspect(
     Parameters
     ----------
     path
-        A folder, or a SQLite file.
+        A folder, a SQLite file, or its URL.
     place
         A path in the tree; by default all of it.
     at
@@ -192,7 +192,7 @@ def inspect(
 
 @app.command
 def doctor(
-    path: Path | None = None,
+    path: str | None = None,
     /,
     *,
     salvage: Path | None = None,
@@ -208,7 +208,7 @@ def doctor(
     Parameters
     ----------
     path
-        The store: a folder, or a SQLite file. Without it: a swarm.
+        The store: a folder, a SQLite file, or its URL. Without it: a swarm.
     salvage
         Write what can be read of a damaged store into a new one.
     swarm

@@ -1,5 +1,6 @@
 """The `swarm` command: from arguments to an exit code."""
 
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     All commands need the extra `cli`, but for `swarm demo [FOLDER]` without options.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what it cannot show is escaped
+        sys.stdout.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         from cyclopts import CycloptsError

@@ -50,6 +50,8 @@ def find_main(target: str) -> Main:
     """
     where, _, name = target.partition(":")
     name = name or "main"
+    if not where.strip("."):
+        raise UsageError(f"{target!r} names no file and no module")
     module = _import_file(File(where)) if where.endswith(".py") else _import(where)
     main = getattr(module, name, None)
     if main is None:

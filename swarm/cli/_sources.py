@@ -7,7 +7,6 @@ import urllib.request
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
 import orjson
@@ -15,7 +14,7 @@ import orjson
 from swarm.errors import SwarmError
 from swarm.kernel import MemoryKernel
 from swarm.ports import Clock, Inboxes, Kernel, Limits, Tail, Timer
-from swarm.storage import StoredTree, read_store
+from swarm.storage import StoredTree, find_path, read_store
 from swarm.system import Swarm
 
 _TIMEOUT: Final = 10.0
@@ -244,11 +243,14 @@ async def open_source(target: str | None, name: str) -> AsyncIterator[Source]:
 
 def _stored(target: str | None) -> Swarm | None:
     """Return a swarm on a copy of the store at a path; None: there is no such path."""
-    if target is None or not Path(target).exists():
+    if target is None:
         return None
-    tree = read_store(Path(target))
+    path = find_path(target)
+    if not path.exists():
+        return None
+    tree = read_store(path)
     clock = StoppedClock(tree.commits[-1].at if tree.commits else 0)
-    return Swarm(Path(target).stem, StoredServer(tree), clock=clock)
+    return Swarm(path.stem, StoredServer(tree), clock=clock)
 
 
 def _running(target: str | None) -> Any:

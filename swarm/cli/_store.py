@@ -12,7 +12,7 @@ from swarm.model import ABSENT, to_datetime
 
 
 def inspect(
-    store_path: Path,
+    store_place: str,
     place: str | None,
     *,
     at: int | None,
@@ -24,9 +24,9 @@ def inspect(
     Returns:
         0; 1 when there is no such place or store; 5 when the store is damaged.
     """
-    from swarm.storage import read_store
+    from swarm.storage import find_path, read_store
 
-    store = read_store(store_path)
+    store = read_store(find_path(store_place))
     if diff is not None:
         for path, old, new in store.diff(*diff):
             _print_change(path, old, new, as_json=as_json)
@@ -47,13 +47,15 @@ def inspect(
     return 0
 
 
-def check_store(store_path: Path, *, target: Path | None, as_json: bool) -> int:
+def check_store(store_place: str, *, target: Path | None, as_json: bool) -> int:
     """Print whether a store is whole, and what it holds.
 
     Returns:
         0; 1 when there is no store; 5 when the store is damaged.
     """
-    from swarm.storage import check_snapshots, read_store, salvage
+    from swarm.storage import check_snapshots, find_path, read_store, salvage
+
+    store_path = find_path(store_place)
 
     if target is not None:
         try:

@@ -70,7 +70,7 @@ from swarm.storage._snapshots import (
     Snapshots,
 )
 from swarm.storage._sqlite import SqliteJournal
-from swarm.storage._url import Hybrid, Replicated, Storage, find_place
+from swarm.storage._url import Hybrid, Replicated, Storage, find_path, find_place
 
 __all__ = [
     "FileJournal",
@@ -87,6 +87,7 @@ __all__ = [
     "Storage",
     "StoredTree",
     "check_snapshots",
+    "find_path",
     "find_place",
     "open_kernel",
     "read_store",

@@ -172,6 +172,21 @@ def find_place(storage: Storage) -> Place:
     return _from_url(storage)
 
 
+def find_path(storage: str) -> Path:
+    """Return the folder or file of a store that a URL or a path names.
+
+    Raises:
+        StorageUnsupported: The URL names no store on disk, or has an unknown option.
+    """
+    if urlsplit(storage).scheme not in ("file", "sqlite"):
+        return Path(storage)
+    journal = find_place(storage).journal
+    if isinstance(journal, SqliteJournal):
+        return journal.path
+    assert isinstance(journal, FileJournal)
+    return journal.folder
+
+
 def _replicated(storage: Replicated) -> ReplicatedJournal:
     members: dict[str, Journal] = {}
     for each in storage.members:

@@ -1,6 +1,8 @@
 """`swarm inspect` and `swarm doctor`: what a store holds, read only."""
 
+import io
 import json
+import sys
 
 import pytest
 
@@ -68,6 +70,29 @@ async def test_a_store_is_read_without_changing_it(place, tmp_path, capsys):
     assert told["whole"]
     assert told["closed_properly"]
     assert names(tmp_path) == before
+
+
+async def test_a_store_is_named_by_its_url_as_well(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for url in ("file:a%20b", "sqlite:///run.db"):
+        async with Swarm(storage=url) as swarm:
+            await swarm.state.set("shared.plan", "done")
+        assert main(["inspect", url, "shared.plan"]) == 0
+        assert capsys.readouterr().out == '"done"\n'
+        assert main(["doctor", f"{url}?durability=process"]) == 0
+        assert "whole: True" in capsys.readouterr().out
+
+
+async def test_a_terminal_that_cannot_show_a_letter_gets_its_number(
+    tmp_path, monkeypatch
+):
+    async with Swarm(storage=tmp_path / "x") as swarm:
+        await swarm.state.set("shared.name", "Zoë")
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, "ascii"))
+    assert main(["inspect", str(tmp_path / "x"), "shared.name"]) == 0
+    sys.stdout.flush()
+    assert written.getvalue() == b'"Zo\\xeb"\n'
 
 
 async def test_what_the_store_forgot_is_said(place):
