@@ -17,8 +17,6 @@ from contextlib import contextmanager
 from operator import attrgetter
 from typing import Any, Final, TypeVar
 
-import attrs
-
 from swarm.bus import needed_after
 from swarm.errors import StorageFailed
 from swarm.kernel import MemoryKernel
@@ -38,10 +36,11 @@ from swarm.ports import (
 )
 from swarm.storage._records import (
     Cut,
-    apply_to,
+    apply_lines,
     cut_now,
     cut_of,
     decode_entries,
+    decode_standing,
     encode_commit,
     encode_cut,
 )
@@ -49,12 +48,13 @@ from swarm.storage._replicated import ReplicatedJournal
 from swarm.storage._writer import JournalWriter
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 _LEAP: Final = 1 << 20
 """More commits than can be given out and lost while the disk is behind."""
 
-_SLICE: Final = 128
-"""Commits that are replayed before the event loop gets a turn."""
+_SLICE: Final = 256
+"""Commits or documents that are read before the event loop gets a turn."""
 
 log: Final = logging.getLogger("swarm")
 
@@ -127,17 +127,13 @@ class JournalledKernel(MemoryKernel):
         cut = cut_of(recovered)
         needed = needed_after(newest_positions(cut.documents, entries))
         beyond = beyond_log(entries, needed, self.limits)
-        standing = {document.path.text: document for document in cut.documents}
-        for lines in _slices(entries[:beyond]):
-            for made in decode_entries(lines, standing):
-                apply_to(standing, made)
-            await one_loop_turn()
         if beyond:
             newest = entries[beyond - 1].revision
-            cut = Cut(revision=newest, compacted=newest)
-        self.fill(attrs.evolve(cut, documents=list(standing.values())), needed)
-        for lines in _slices(entries[beyond:]):
-            for made in decode_entries(lines, self._by_text):
+            documents = await _standing(cut.documents, entries[:beyond])
+            cut = Cut(revision=newest, compacted=newest, documents=documents)
+        self.fill(cut, needed)
+        for part in _slices(entries[beyond:]):
+            for made in decode_entries([each.data for each in part], self._by_text):
                 if isinstance(made, Document):
                     self.replay_document_now(made)
                 else:
@@ -305,12 +301,12 @@ def newest_positions(
 
     Only the entries whose bytes name the folder are decoded.
     """
-    found = {d.path.text: d for d in documents if d.path.segments[0] == "subscriptions"}
-    for entry in entries:
-        if b'"subscriptions' in entry.data:
-            for made in decode_entries([entry.data], found):
-                apply_to(found, made)
-    return found.values()
+    found: dict[str, Document | bytes] = {
+        d.path.text: d for d in documents if d.path.segments[0] == "subscriptions"
+    }
+    told = (each.data for each in entries if b'"subscriptions' in each.data)
+    apply_lines(told, found)
+    return decode_standing(found.values())
 
 
 def beyond_log(entries: Sequence[Entry], needed: int | None, limits: Limits) -> int:
@@ -329,9 +325,24 @@ def beyond_log(entries: Sequence[Entry], needed: int | None, limits: Limits) -> 
     return max(min(beyond, unneeded), len(entries) - most)
 
 
-def _slices(entries: Sequence[Entry]) -> Iterator[list[bytes]]:
-    for first in range(0, len(entries), _SLICE):
-        yield [entry.data for entry in entries[first : first + _SLICE]]
+async def _standing(
+    documents: Iterable[Document], entries: Sequence[Entry]
+) -> list[Document]:
+    """Return the documents that stand after these commits, a slice in each turn."""
+    standing: dict[str, Document | bytes] = {each.path.text: each for each in documents}
+    for part in _slices(entries):
+        apply_lines((each.data for each in part), standing)
+        await one_loop_turn()
+    found: list[Document] = []
+    for rows in _slices(list(standing.values())):
+        found += decode_standing(rows)
+        await one_loop_turn()
+    return found
+
+
+def _slices(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    for first in range(0, len(items), _SLICE):
+        yield items[first : first + _SLICE]
 
 
 @contextmanager

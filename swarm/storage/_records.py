@@ -29,6 +29,9 @@ SCHEMA: Final = 1
 """The version of the records in this module."""
 
 _BLOCK: Final = 64 * 1024  # bytes of lines in one block: about a millisecond
+_ONE_DOCUMENT: Final = b'],"k":null,"d":[["'
+"""The bytes between the author and the path, where one document was all there was."""
+_COMMAS: Final = 4  # between the path of a document and its body
 _META, _DOCUMENTS, _OLDER, _COMMITS = b"M", b"D", b"P", b"C"
 
 
@@ -159,16 +162,55 @@ def decode_entries(
     return found
 
 
-def apply_to(documents: dict[str, Document], made: Commit | Document) -> None:
-    """Give documents, by path, the state after a commit or the one document it made."""
-    if isinstance(made, Document):
-        documents[made.path.text] = made
-        return
-    for document in made.documents:
+def apply_to(documents: dict[str, Any], commit: Commit) -> None:
+    """Give documents, by path, the state after a commit."""
+    for document in commit.documents:
         if document.is_deleted:
             documents.pop(document.path.text, None)
         else:
             documents[document.path.text] = document
+
+
+def apply_lines(lines: Iterable[bytes], standing: dict[str, Document | bytes]) -> None:
+    """Give documents, by path, the state after the commits that lines tell.
+
+    A commit that only wrote one document stays a line, as many are replaced by a later
+    one; `decode_standing` decodes those that are left.
+
+    Raises:
+        StateCorruption: A line tells no commit.
+    """
+    for line in lines:
+        author, _, rest = line.partition(_ONE_DOCUMENT)
+        text, _, row = rest.partition(b'"')
+        # Also decoded: a deletion, which has no body, and what is not plain in a path.
+        if (
+            b"]" in author
+            or b"\\" in text
+            or not text.isascii()
+            or len(row.split(b",", _COMMAS)) <= _COMMAS
+        ):
+            apply_to(standing, decode_commit(line))
+        else:
+            standing[text.decode()] = line
+
+
+def decode_standing(standing: Iterable[Document | bytes]) -> list[Document]:
+    """Return the documents that `apply_lines` left, those that were decoded first.
+
+    Raises:
+        StateCorruption: A line tells no document.
+    """
+    found: list[Document] = []
+    lines: list[bytes] = []
+    for each in standing:
+        if isinstance(each, bytes):
+            lines.append(each)
+        else:
+            found.append(each)
+    for made in decode_entries(lines, {}):
+        found += [made] if isinstance(made, Document) else made.documents
+    return found
 
 
 def _loads_all(lines: Sequence[bytes]) -> list[Any]:
