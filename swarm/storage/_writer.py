@@ -28,7 +28,7 @@ _LONGEST: Final = 3600.0
 ROOM: Final = 20_000
 """Commits of up to 4 KiB that may wait for the disk before writers have to wait."""
 
-_WOKEN: Final = 128
+_WOKEN: Final = 64
 """Tasks that are woken in one turn of the loop, lest a thousand hold it for long."""
 
 

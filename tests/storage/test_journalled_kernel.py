@@ -20,8 +20,12 @@ from swarm.ports import Entry, Journal, Kernel, Limits, LoopClock, UnknownEvent
 from swarm.storage._file import FileJournal
 from swarm.storage._kernel import JournalledKernel
 from swarm.storage._records import (
+    apply_lines,
+    apply_to,
+    decode_commit,
     decode_document,
     decode_entries,
+    decode_standing,
     encode_commit,
     encode_document,
 )
@@ -377,7 +381,6 @@ def test_a_store_gives_what_memory_gives_over_restarts_and_checkpoints(
 
 def test_records_of_every_kind_round_trip():
     from swarm.model import Cause, Commit
-    from swarm.storage._records import decode_commit, encode_commit
 
     author = AgentIdentity("a", "b", "c", "d")
     document = Document(
@@ -403,7 +406,6 @@ def test_records_of_every_kind_round_trip():
 
 def test_the_short_way_of_encoding_says_what_the_long_one_says(monkeypatch):
     from swarm.model import Cause, Commit
-    from swarm.storage._records import decode_commit, encode_commit
 
     author = AgentIdentity('a"d', "b", "c", "d")
     for body, expires, key in ((b'{"x":[1,null]}', None, None), (None, 5, 'k"')):
@@ -444,3 +446,38 @@ def test_a_line_that_is_not_one_document_is_refused(make) -> None:
     assert decode_document(line).value == 1
     with pytest.raises(StateCorruption, match="not one document"):
         decode_document(make(line))
+
+
+NAMES = st.text("ab],[\"\\'k:ü ", min_size=1, max_size=6)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.tuples(NAMES, NAMES, NAMES, NAMES),
+            st.lists(NAMES, min_size=1, max_size=2),
+            st.sampled_from(
+                [None, b"null", b'"]]}"', b'{"a":[1],"k":null,"d":[["x",1]]}']
+            ),
+            st.booleans(),
+        ),
+        max_size=8,
+    )
+)
+def test_documents_that_stay_lines_are_those_that_decoding_every_line_leaves(told):
+    want: dict[str, Document] = {}
+    lines = []
+    for n, (names, segments, body, is_pair) in enumerate(told, 1):
+        author = AgentIdentity(*names)
+        made = [Document(Path.of(*segments), body, None, n, n, n, author)]
+        if is_pair:
+            made.append(Document(Path.of("b", "c"), b"[2]", None, n, n, n, author))
+        lines.append(encode_commit(Commit(n, n, author, tuple(made))))
+        apply_to(want, decode_commit(lines[-1]))
+    standing: dict[str, Document | bytes] = {}
+    apply_lines(lines, standing)
+    found = decode_standing(standing.values())
+    assert {encode_document(d) for d in found} == set(
+        map(encode_document, want.values())
+    )
+    assert set(standing) == set(want)
