@@ -13,12 +13,10 @@ from swarm.ports import Expect, Plan, View
 from swarm.work import _checkpoint_rules as rules
 from swarm.work._checkpoint_rules import Checkpoint
 from swarm.work._claim import Claim
+from swarm.work._context import Reader
 from swarm.work._handoff_rules import referenced
 from swarm.work._steps import current_step
 from swarm.work._task_manager import TaskManager
-
-Reader = Callable[[Path], bool]
-"""Whether a place may be read."""
 
 
 class HasTask(Protocol):

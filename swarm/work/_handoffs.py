@@ -1,7 +1,7 @@
 """Handoffs: how an agent offers a task to another one, and how that one takes it."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
 import orjson
@@ -12,7 +12,6 @@ from swarm.model import (
     JSON,
     AgentIdentity,
     Displayable,
-    Path,
     check_choice,
     check_seconds,
     check_text,
@@ -25,7 +24,7 @@ from swarm.work._checkpoint_rules import find as find_checkpoint
 from swarm.work._checkpoints import task_id_of
 from swarm.work._claim import Claim, adopt
 from swarm.work._claiming import take
-from swarm.work._context import visible
+from swarm.work._context import Reader, visible
 from swarm.work._handoff_manager import HandoffManager
 from swarm.work._handoff_record import (
     HANDOFFS,
@@ -38,9 +37,6 @@ from swarm.work._handoff_record import (
 from swarm.work._task_record import MICRO, TaskRecord, load, task_path
 
 Outcome: TypeAlias = Literal["accepted", "rejected", "expired", "withdrawn"]
-
-Reader: TypeAlias = Callable[[Path], bool]
-"""Whether a place may be read."""
 
 LEASE: Final = 30.0
 """Default seconds for which an accepted claim lasts without renewal."""
@@ -381,13 +377,24 @@ class Handoffs:
         wanted = None if status is None else HandoffStatus(status)
         task_id = None if task is None else task_id_of(task)
         check_whole("limit", limit, 1)
-        found = await self._manager.tasks.kernel.read(_matching, task_id, wanted)
         may_read = self._may_read
+
+        def look(view: View) -> list[Seen]:
+            records = [
+                record
+                for document in view.documents(HANDOFFS)
+                if may_read is None or may_read(document.path)
+                if (record := load_handoff(document)) is not None
+                if task_id in (None, record.task_id)
+                if wanted in (None, record.status)
+            ]
+            records.sort(key=lambda record: (-record.requested_at, record.id))
+            return [_seen(view, record) for record in records[:limit]]
+
+        found = await self._manager.tasks.kernel.read(look)
         return [
-            Handoff(self._manager, self._identity, may_read, seen)
-            for seen in found
-            if may_read is None or may_read(handoff_path(seen.record.id))
-        ][:limit]
+            Handoff(self._manager, self._identity, may_read, seen) for seen in found
+        ]
 
 
 def _lease_name(lease: Any) -> LeaseName:
@@ -426,17 +433,3 @@ def _seen(view: View, record: HandoffRecord) -> Seen:
     return Seen(
         record, task, None if seq is None else find_checkpoint(view, series, seq)
     )
-
-
-def _matching(
-    view: View, task_id: str | None, status: HandoffStatus | None
-) -> list[Seen]:
-    records = [load_handoff(document) for document in view.documents(HANDOFFS)]
-    found = [
-        _seen(view, record)
-        for record in records
-        if record is not None
-        and task_id in (None, record.task_id)
-        and status in (None, record.status)
-    ]
-    return sorted(found, key=lambda seen: (-seen.record.requested_at, seen.record.id))

@@ -270,6 +270,68 @@ def test_a_process_that_dies_loses_no_task_that_it_was_handing_on():
     holds(two_processes, schedules=50, max_time=5000)
 
 
+async def one_run_of_two_processes(sim: Sim) -> None:
+    """Two processes serve one run; at some time the first one dies or is resumed."""
+    clock = LoopClock()
+    memory = MemoryKernel(clock)
+    watch = Watch(memory)
+    sim.always(watch.is_sound)
+    rng = sim.rng
+    here, there = (Desk(Office(memory, clock, "distant")) for _ in range(2))
+    ends: list[str] = []
+
+    async def some(value: int) -> list[int]:
+        await asyncio.sleep(rng.choice([0, 1]))
+        if rng.random() < 0.3:
+            raise ValueError("boom")
+        ends.append("some")
+        return [value, value + 1, value + 2]
+
+    async def double(value: int) -> int:
+        await asyncio.sleep(rng.choice([0, 1, 5]))
+        return 2 * value
+
+    async def total(values: list[int]) -> int:
+        if rng.random() < 0.3:
+            raise ValueError("boom")
+        return sum(values)
+
+    flow = Pipeline(
+        "sums",
+        [
+            Stage("some", some, max_retries=1, backoff=SOON, timeout=3),
+            Stage("double", double, map=True, concurrency=2, timeout=6, backoff=SOON),
+            Stage("total", total, max_retries=0),
+        ],
+    )
+    there.pipelines().register(flow)
+    await here.pipelines().start(flow, 1, id="r")
+    await asyncio.sleep(rng.choice([0, 0.001, 1, 2, 4, 100]))
+    here.close()
+    here.office.manager.close()  # the process is dead; its leases are not
+    for _ in range(30):
+        run = await there.pipelines().get("r")
+        outcome = await quietly(run.result(timeout=rng.choice([1, 5, 60])))
+        if outcome == 12:
+            break
+        assert isinstance(outcome, SwarmError), outcome
+        await there.pipelines().resume("r")
+    assert await run.result(timeout=900) == 12
+    assert len(ends) <= 2  # the dead process may have ended it, and committed nothing
+    assert not watch.wrong, watch.wrong
+    there.close()
+    there.office.manager.close()
+    for task in (*here.office.running, *there.office.running):
+        task.cancel()
+        await quietly(task)
+    await memory.close()
+
+
+def test_a_run_goes_on_when_one_of_the_processes_that_serve_it_dies():
+    """P1, P7 with every commit a round trip away."""
+    holds(one_run_of_two_processes, schedules=50, max_time=9000)
+
+
 # --- planted bugs -------------------------------------------------------------------
 
 
@@ -355,7 +417,9 @@ def test_planted_a_resume_that_begins_everything_again_is_found(monkeypatch):
     found(running, "P7:")
 
 
-@pytest.mark.parametrize("program", [handing_on, saving, running, two_processes])
+@pytest.mark.parametrize(
+    "program", [handing_on, saving, running, two_processes, one_run_of_two_processes]
+)
 def test_the_programs_hold_on_the_stock_order(program):
     holds(program, schedules=5)
 
