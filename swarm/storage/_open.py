@@ -201,7 +201,11 @@ async def _on_server(
                 f"commits up to revision {kernel.tail.revision}; use "
                 "swarm.snapshots.restore() there"
             )
-        await kernel.apply(TIME, decide_restore, cut, cut.reason)
+        try:
+            await kernel.apply(TIME, decide_restore, cut, cut.reason)
+        except BaseException:
+            await kernel.close()
+            raise
     return Opened(
         kernel=kernel,
         tail=kernel.tail,

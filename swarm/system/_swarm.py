@@ -237,6 +237,17 @@ class Swarm(Surface):
             membership=None if joined is None else joined.membership,
             interceptors=self._interceptors,
         )
+        try:
+            await self._begin(joined, stored)
+        except BaseException:
+            self._is_opened = False
+            self._coordinator.ask_end(drain=False)
+            await self._coordinator.wait_ended()  # nothing stays open
+            raise
+        return self._coordinator
+
+    async def _begin(self, joined: "Joined | None", stored: "Opened | None") -> None:
+        """Begin what a swarm does beside its body, in the coordinator."""
         if joined is not None:
             from swarm.system._processes import Connection
 
@@ -257,7 +268,6 @@ class Swarm(Surface):
         for interceptor in self._interceptors_given:
             interceptor.opened(self)
         note_opened(self._coordinator)
-        return self._coordinator
 
     def _load_work(self) -> tuple[Attachment, ...]:
         """Return the parts that agents are attached to which serve or take handoffs."""

@@ -13,6 +13,7 @@ from swarm import (
     Agent,
     Closed,
     Hybrid,
+    Interceptor,
     NotFound,
     Replicated,
     StaleClaim,
@@ -202,6 +203,39 @@ async def test_a_store_that_fails_while_it_is_opened_can_be_opened_again(
 
 def no_space_left(journal, entries):
     raise StorageFailed("no space left on device")
+
+
+async def test_opening_that_is_cancelled_leaves_nothing_open(tmp_path, monkeypatch):
+    reached = asyncio.Event()
+
+    async def wait_for_ever(coordinator):
+        reached.set()
+        await asyncio.Event().wait()
+
+    before = asyncio.all_tasks()
+    with monkeypatch.context() as patch:
+        patch.setattr("swarm.system._work.wake", wait_for_ever)
+        opening = asyncio.ensure_future(Swarm.open(storage=tmp_path / "x"))
+        await reached.wait()
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+    assert asyncio.all_tasks() == before
+    async with Swarm(storage=tmp_path / "x") as swarm:
+        await swarm.state.set("kept", 1)
+
+
+async def test_a_swarm_whose_interceptor_refuses_it_leaves_nothing_open(tmp_path):
+    class Refusing(Interceptor):
+        def opened(self, swarm):
+            raise ValueError("not this one")
+
+    before = asyncio.all_tasks()
+    with pytest.raises(ValueError, match="not this one"):
+        await Swarm.open(storage=tmp_path / "x", interceptors=[Refusing()])
+    assert asyncio.all_tasks() == before
+    async with Swarm(storage=tmp_path / "x") as swarm:
+        await swarm.state.set("kept", 1)
 
 
 async def test_a_store_that_cannot_be_closed_well_is_told(tmp_path, monkeypatch):
