@@ -73,6 +73,7 @@ class Membership:
         self.on_joined: Callable[[], Awaitable[object]] = _nothing
         self.on_renewed: list[Callable[[], object]] = [self._look]
         self._seen: set[str] = set()
+        self._uncleaned: set[str] = set()
         self._start: Callable[[Coroutine[Any, Any, Any], str], object] | None = None
         self._ignore: Callable[[], None] | None = None
         self._is_lost = False
@@ -164,7 +165,10 @@ class Membership:
         return bool(is_alive)
 
     def _look(self) -> None:
-        """Find the processes that have gone unheard."""
+        """Find the processes that have gone unheard, or were not cleaned up after."""
+        uncleaned, self._uncleaned = self._uncleaned, set()
+        for process in uncleaned:
+            self._begin_cleaning(process)
         alive = set(self.processes())
         gone, self._seen = self._seen - alive, alive
         for process in gone - {self.id}:
@@ -231,7 +235,11 @@ class Membership:
         self._seen.discard(process)
         for told in self.on_gone:
             told(process)
-        if is_dead and self._start is not None:
+        if is_dead:
+            self._begin_cleaning(process)
+
+    def _begin_cleaning(self, process: str) -> None:
+        if self._start is not None:
             self._start(self._clean_up(process), f"process {process} died")
 
     async def _clean_up(self, process: str) -> None:
@@ -242,6 +250,7 @@ class Membership:
             await self.clean_up(lambda other: other == process)
         except SwarmError as error:
             log.warning("cleaning up after process %s failed: %s", process, error)
+            self._uncleaned.add(process)
 
     async def _clean_up_earlier(self) -> None:
         """Do the same for processes that died while no other was there."""

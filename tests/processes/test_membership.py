@@ -11,9 +11,11 @@ from swarm import (
     LeaseLost,
     LockTimeout,
     NameTaken,
+    StorageFailed,
     Swarm,
     SwarmConfig,
 )
+from swarm.processes._process_rules import plan_cleanup
 from swarm.testing import MemoryServer, explore
 from tests.support.virtual_loop import virtual
 
@@ -84,6 +86,33 @@ async def test_agents_of_a_process_that_dies_leave_the_registry():
         server.reconnect(0)
         await settle()
         assert await names(two) == ["ada", "bo"]  # it has joined again
+
+
+@virtual
+async def test_what_the_store_refuses_to_clean_up_is_cleaned_up_later():
+    server = MemoryServer()
+    one, two = swarms(server)
+    async with one, two:
+        await one.spawn(Worker, name="ada")
+        await two.spawn(Worker, name="bo")
+        membership = two._coordinator.membership
+        kernel, refusals = membership._kernel, []
+
+        class Full:
+            async def apply(self, author, rule, *arguments):
+                if rule is plan_cleanup and not refusals:
+                    refusals.append(arguments)
+                    raise StorageFailed("full")
+                return await kernel.apply(author, rule, *arguments)
+
+        membership._kernel = Full()
+        await cut_off(server, one, 0)
+        assert await names(two) == ["ada", "bo"]
+        await asyncio.sleep(9.0 / 3)
+        await settle()
+        assert refusals
+        assert await names(two) == ["bo"]
+        server.reconnect(0)
 
 
 @virtual
