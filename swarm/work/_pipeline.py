@@ -2,14 +2,14 @@
 
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final, get_type_hints
+from typing import Any, Final
 
 import attrs
 
 from swarm.errors import NotFound
 from swarm.model import Backoff, Displayable, check_text
-from swarm.ports import misfit, structuring
 from swarm.work._pipeline_graph import StageProgress, StageShape, check_word, ordered
+from swarm.work._typed_call import TypedCall
 
 _BACKOFF: Final = Backoff(0.1, 60.0)
 
@@ -24,7 +24,7 @@ class Stage:
     of that class; another function is called by the process that runs the pipeline.
     """
 
-    __slots__ = ("_after", "_hints", "_signature", "function", "shape")
+    __slots__ = ("_after", "_call", "function", "shape")
 
     def __init__(
         self,
@@ -88,13 +88,7 @@ class Stage:
                 f"agents, and {self.shape.label} is called by the process that runs "
                 "the pipeline"
             )
-        signature = inspect.signature(function)
-        parameters = list(signature.parameters.values())[self.is_method :]
-        self._signature = signature.replace(parameters=parameters)
-        try:
-            self._hints = get_type_hints(function)
-        except (NameError, TypeError):  # a name that only type checkers know
-            self._hints = {}
+        self._call = TypedCall(function, is_method=self.is_method)
 
     @property
     def is_method(self) -> bool:
@@ -116,9 +110,9 @@ class Stage:
         """
         try:
             if len(after) > 1:
-                self._signature.bind(**dict.fromkeys(after))
+                self._call.signature.bind(**dict.fromkeys(after))
             else:
-                self._signature.bind(None)
+                self._call.signature.bind(None)
         except TypeError as error:
             several = f"the outputs of {', '.join(after)} by name"
             gets = several if len(after) > 1 else "one argument"
@@ -133,18 +127,10 @@ class Stage:
         Raises:
             TypeError: An argument is not of its type.
         """
-        bound = self._signature.bind(*args, **kwargs)
-        for name, value in bound.arguments.items():
-            hint = self._hints.get(name, Any)
-            if hint is not Any and hint is not object:
-                try:
-                    bound.arguments[name] = structuring().structure(value, hint)
-                except Exception as error:
-                    raise TypeError(
-                        f"stage '{self.shape.name}': {name} is no {hint}: "
-                        f"{misfit(error)}"
-                    ) from error
-        return bound.args, bound.kwargs
+        try:
+            return self._call.arguments(args, kwargs)
+        except TypeError as error:
+            raise TypeError(f"stage '{self.shape.name}': {error}") from error
 
     def __repr__(self) -> str:
         return f"Stage({self.shape.name!r}, {self.shape.label})"

@@ -148,10 +148,8 @@ class PipelineManager:
         run_id = orjson.loads(new.spec.metadata).get("pipeline")
         if not isinstance(run_id, str) or run_id in self._drivers:
             return
-        if (
-            new.spec.kind.split(".")[1] in self.flows
-        ):  # its driver's process may be gone
-            self.drive(run_id)
+        if new.spec.kind.split(".")[1] in self.flows:
+            self.drive(run_id)  # the process that drove it may be gone
         else:
             self._news.wake(run_id)
 
@@ -166,6 +164,7 @@ class PipelineManager:
         try:
             run = await self.tasks.kernel.read(rules.find_run, run_id)
             stages: dict[str, asyncio.Task[bool]] = {}
+            # A group of asyncio: each stage waits for the tasks of those before it.
             async with asyncio.TaskGroup() as group:
                 for stage in run.stages:  # in the order of their dependencies
                     before = [stages[name] for name in stage.after]

@@ -2,15 +2,15 @@
 
 import inspect
 from collections.abc import Callable
-from types import GenericAlias
-from typing import Any, Final, TypeVar, get_type_hints
+from typing import Any, Final, TypeVar
 
 import attrs
 
 from swarm.errors import InvalidValue
 from swarm.model import JSON, Pattern, check_seconds, check_whole, shown
-from swarm.ports import misfit, structuring, unstructured
+from swarm.ports import unstructured
 from swarm.work._claim import Claim
+from swarm.work._typed_call import TypedCall
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -110,23 +110,14 @@ def served(cls: type) -> list[tuple[Callable[..., Any], ServeOptions]]:
 class Binding:
     """The way in which the arguments of a method are made of a claim."""
 
-    __slots__ = ("_hints", "_signature", "_takes_claim")
+    __slots__ = ("_call", "_takes_claim")
 
     def __init__(self, method: Callable[..., Any]) -> None:
         """Look at a method's parameters."""
-        signature = inspect.signature(method)
-        parameters = list(signature.parameters.values())[1:]
-        self._signature = signature.replace(parameters=parameters)
-        try:
-            self._hints = get_type_hints(method)
-        except (NameError, TypeError):  # a name that exists only for type checkers
-            self._hints = {}
+        call = self._call = TypedCall(method, is_method=True)
+        parameters = list(call.signature.parameters.values())
         first = parameters[0] if len(parameters) == 1 else None
-        for parameter in parameters:  # `**rest: int` is a dict of them
-            each: Any = self._hints.get(parameter.name, Any)
-            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-                self._hints[parameter.name] = GenericAlias(dict, (str, each))
-        hint = None if first is None else self._hints.get(first.name, first.annotation)
+        hint = None if first is None else call.hints.get(first.name, first.annotation)
         self._takes_claim = first is not None and (
             hint in _CLAIM
             # A hint that is still text is for type checkers only.
@@ -137,25 +128,16 @@ class Binding:
         """Return the arguments to call the method with."""
         if self._takes_claim:
             return (claim,), {}
-        payload, culprit = claim.payload, ""
+        payload = claim.payload
+        args = [] if payload is None or isinstance(payload, dict) else [payload]
+        kwargs = payload if isinstance(payload, dict) else {}
         try:
-            if isinstance(payload, dict):
-                bound = self._signature.bind(**payload)
-            elif payload is None:
-                bound = self._signature.bind()
-            else:
-                bound = self._signature.bind(payload)
-            for name, value in bound.arguments.items():
-                hint = self._hints.get(name, Any)
-                if hint is not Any:
-                    culprit = f"{name}: "
-                    bound.arguments[name] = structuring().structure(value, hint)
-        except Exception as error:
+            return self._call.arguments(args, kwargs)
+        except TypeError as error:
             raise InvalidValue(
                 f"the payload of a task of kind {claim.kind!r} does not fit "
-                f"{self._signature}: {culprit}{misfit(error)}"
+                f"{self._call.signature}: {error}"
             ) from error
-        return bound.args, bound.kwargs
 
 
 def as_json(result: Any) -> JSON:

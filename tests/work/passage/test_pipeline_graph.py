@@ -194,7 +194,7 @@ def test_arguments_become_what_their_annotations_name():
 
     stage = Stage("one", one)
     assert stage.typed([["a"]], {}) == ((["a"],), {})
-    with pytest.raises(TypeError, match=r"stage 'one': facts is no list\[str\]"):
+    with pytest.raises(TypeError, match=r"stage 'one': facts: str expected, not int"):
         stage.typed([[1]], {})
     assert Stage("two", two).typed([], {"left": "x", "right": 1}) == (
         ("x",),
@@ -225,6 +225,19 @@ def test_what_is_no_stage_or_no_method_is_refused_where_one_is_meant():
     with pytest.raises(ValueError, match="are for methods of agents, and take is"):
         Stage("a", take, agent="bo")
     assert not Stage("a", Writer().write).is_method
+
+
+def test_arguments_that_are_gathered_have_the_type_of_each():
+    async def join(**outputs: int):
+        return outputs
+
+    async def several(*values: float):
+        return values
+
+    assert Stage("join", join).typed([], {"a": 1, "b": 2}) == ((), {"a": 1, "b": 2})
+    with pytest.raises(TypeError, match="stage 'join': outputs: int expected, not str"):
+        Stage("join", join).typed([], {"a": "1"})
+    assert Stage("several", several).typed([1], {}) == ((1.0,), {})
 
 
 def test_a_stage_that_is_not_there_is_not_found():
