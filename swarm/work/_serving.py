@@ -55,7 +55,8 @@ def serves(
 
     With a concurrency of 1, tasks are turns like any other. With more, they run beside
     other turns, as with `@interleave`. An agent that is paused takes none; one that
-    stops takes no more, and finishes what it has.
+    stops takes no more, and finishes what it has. A serial method that waits for a task
+    which only its own agent serves waits until the time limit of the attempt.
 
     Args:
         kind: The kind of tasks, or a pattern of kinds: "research.*".

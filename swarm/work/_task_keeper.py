@@ -174,7 +174,7 @@ class TaskKeeper:
         surplus = [
             record
             for record in manager.index.surplus(now, options.keep, age)
-            if b'"pipeline"' not in record.spec.metadata
+            if not _is_of_run(record)
         ]
         for first in range(0, len(surplus), _BATCH):
             batch = surplus[first : first + _BATCH]
@@ -307,6 +307,12 @@ def plan_removal(view: View, tasks: Iterable[TaskRecord]) -> Plan:
                 doomed.append(Write(taken.path))
         writes.update((write.path, write) for write in doomed)
     return Plan(tuple(writes.values()))
+
+
+def _is_of_run(record: TaskRecord) -> bool:
+    """Return whether a task is removed with its run of a pipeline."""
+    spec = record.spec
+    return spec.kind.startswith("pipeline.") and b'"pipeline"' in spec.metadata
 
 
 def _count(view: View, folder: Path) -> int:

@@ -44,6 +44,19 @@ async def test_metrics_are_kept_true(kind):
 
 
 @both
+async def test_metadata_of_the_user_keep_no_task_for_ever(kind):
+    async with offices(kind) as office:
+        keeper_of(office, keep=2)
+        tasks = office.tasks()
+        for _ in range(5):
+            await tasks.submit("a", metadata={"pipeline": "mine"})
+            await (await tasks.claim("a")).complete()
+        await office.pass_time(2)
+        await quiet(100)
+        assert len(tasks.find(kind="a")) == 2
+
+
+@both
 async def test_changes_are_seen_soon_also_when_a_later_look_is_planned(kind):
     async with offices(kind) as office:
         keeper_of(office)
