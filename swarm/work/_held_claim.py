@@ -41,6 +41,15 @@ _LONGEST_ERROR: Final = 2_000
 class HeldClaim:
     """A claim of this process, and the task that runs under it.
 
+    A claim is live until it has ended, and ends once:
+
+    - *settled*: its own worker has completed, failed, snoozed or released it;
+    - *lost*: the log or the clock says that it holds no more. Its body is cancelled;
+    - given back or handed over: its agent, its swarm or its sender is done with it.
+
+    While it is being settled, what the log says of it is its own doing, and no
+    heartbeat is sent.
+
     Attributes:
         task_id: The task.
         attempt: The number of the attempt, from 1.
@@ -52,20 +61,19 @@ class HeldClaim:
         deadline: When it is to be renewed, in monotonic seconds.
     """
 
-    # What most claims never set is not kept in each.
+    # Defaults of the class: what most claims never set is not kept in each.
     offer: Any = None
     is_served: bool = False
-    _over: str | None = None
+    _over: str | None = None  # how the claim ended, in words; None: it is live
     _is_lost = False
     _is_settling = False
     _is_settled = False
-    _payload: Any = ABSENT
-    # The task that is cancelled when the claim is lost, and how often that was asked
-    # of it before. A lent task only waits for the code that works under the claim.
+    _payload: Any = ABSENT  # decoded when it is first asked for
+    # The body is the task that is cancelled when the claim is lost.
     _body: "asyncio.Task[Any] | None" = None
-    _cancelling = 0
-    _is_lent = False
-    _is_struck = False
+    _cancelling = 0  # how many cancellations were asked of the body before it began
+    _is_lent = False  # whether the body only waits for the code that works
+    _is_struck = False  # whether the body was cancelled from here
 
     def __init__(
         self,

@@ -14,7 +14,6 @@ from swarm.errors import DeadlockError, StaleClaim, StepMismatch
 from swarm.model import Path, canonical, check_text
 from swarm.ports import (
     HARD_DOCUMENT_BYTES,
-    Around,
     Codec,
     Condition,
     Limits,
@@ -68,7 +67,11 @@ current_step: ContextVar[StepScope | None] = ContextVar("swarm_step", default=No
 
 
 def _way(start: StepScope, end: StepScope) -> list[str] | None:
-    """Return by which waits one step waits for another; None: it does not."""
+    """Return by which waits one step waits for another; None: it does not.
+
+    The steps of a task wait for each other along `awaits`: a step that another one runs
+    inside its function, and a step that is running and is asked for once more.
+    """
     if start is end:
         return []
     for each in start.awaits:
@@ -79,7 +82,12 @@ def _way(start: StepScope, end: StepScope) -> list[str] | None:
 
 
 async def _end_of(wanted: StepScope) -> None:
-    """Wait until a running step has ended."""
+    """Wait until a running step has ended.
+
+    Raises:
+        DeadlockError: That step waits for the step in which this is asked.
+        Exception: What that step raised.
+    """
     scope = current_step.get()
     cycle = None if scope is None else _way(wanted, scope)
     if cycle is not None:
@@ -139,6 +147,8 @@ class StepLog:
     """The steps of one task, as the holder of its live claim knows them.
 
     Only the holder writes steps, so what was read once and recorded here since is all.
+    A call of a step is one of three: recorded, and the result is returned; running, and
+    its end is waited for; or new, and the function is run and its result recorded.
     """
 
     def __init__(self, claim: HeldClaim) -> None:
@@ -171,7 +181,9 @@ class StepLog:
             running = self._running.get(name)
             if running is None:
                 return await self._record(name, mark, function, args, kwargs)
-            await _end_of(running)  # then it is recorded, or was cancelled
+            # It is recorded then, or was cancelled and is to be run here. Its failure
+            # is raised here as well.
+            await _end_of(running)
         if found[0] != mark:
             raise StepMismatch(
                 f"step {name!r} of task {self._claim.task_id} was recorded with other "
@@ -200,6 +212,11 @@ class StepLog:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
+        """Run the function of a new step, and record its result; return that.
+
+        Those that wait for the step learn of its end: with its error, or that they may
+        look again.
+        """
         claim = self._claim
         manager = claim.manager
         scope = StepScope(claim, name)
@@ -208,20 +225,8 @@ class StepLog:
         outer = current_step.get()
         if outer is not None:
             outer.awaits.append(scope)
-        token = current_step.set(scope)
         try:
-            try:
-                around = manager.interceptors
-                if around is not None and around.step is not None:
-                    result = await self._intercepted(
-                        around.step, name, function, args, kwargs
-                    )
-                else:
-                    result = function(*args, **kwargs)
-                    if result.__class__ not in _SCALARS and inspect.isawaitable(result):
-                        result = await result
-            finally:
-                current_step.reset(token)
+            result = await self._call(scope, function, args, kwargs)
             body = encoded(manager.codec, "the result of a step", result)
             path = step_path(claim.folder_in(STEPS), name)
             try:
@@ -249,29 +254,37 @@ class StepLog:
                     waiting.exception()  # those that wait may have been cancelled
         return result if result.__class__ in _SCALARS else orjson.loads(body)
 
-    async def _intercepted(
+    async def _call(
         self,
-        around: Around,
-        name: str,
+        scope: StepScope,
         function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        """Run the function with interceptors around; return what is to be recorded."""
+        """Run the function inside its step, with interceptors around if there are."""
+        around = self._claim.manager.interceptors
+        token = current_step.set(scope)
+        try:
+            if around is None or around.step is None:
+                result = function(*args, **kwargs)
+                if result.__class__ not in _SCALARS and inspect.isawaitable(result):
+                    result = await result
+                return result
 
-        async def proceed(call: StepCall) -> Any:
-            result = function(*call.args, **call.kwargs)
-            return await result if inspect.isawaitable(result) else result
+            async def proceed(call: StepCall) -> Any:
+                result = function(*call.args, **call.kwargs)
+                return await result if inspect.isawaitable(result) else result
 
-        claim = self._claim
-        call = StepCall(
-            agent=claim.identity,
-            task_id=claim.task_id,
-            name=name,
-            args=args,
-            kwargs=kwargs,
-        )
-        return await around(call, proceed)
+            call = StepCall(
+                agent=self._claim.identity,
+                task_id=self._claim.task_id,
+                name=scope.name,
+                args=args,
+                kwargs=kwargs,
+            )
+            return await around.step(call, proceed)
+        finally:
+            current_step.reset(token)
 
     async def _commit(
         self, scope: StepScope, path: Path, mark: bytes, result: bytes
