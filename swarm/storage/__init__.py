@@ -58,11 +58,16 @@ keep.
 """
 
 from swarm.storage._file import FileJournal
-from swarm.storage._inspect import StoredTree, check_snapshots, read_store, store_of
+from swarm.storage._inspect import (
+    StoredTree,
+    check_snapshots,
+    read_store,
+    salvage,
+    store_of,
+)
 from swarm.storage._kernel import JournalledKernel
 from swarm.storage._open import Opened, open_kernel
 from swarm.storage._replicated import ReplicatedJournal
-from swarm.storage._salvage import salvage
 from swarm.storage._snapshots import (
     MemoryShelf,
     Snapshot,

@@ -31,7 +31,7 @@ from swarm.errors import (
     StorageFailed,
 )
 from swarm.ports import Entry, Recovered, RecoveryReport
-from swarm.storage._disk import Disk
+from swarm.storage._disk import Disk, StoreLock
 from swarm.storage._frames import (
     FORMAT,
     HEADER_SIZE,
@@ -43,7 +43,6 @@ from swarm.storage._frames import (
     read_head,
     scan_batches,
 )
-from swarm.storage._lock import StoreLock
 
 Durability: TypeAlias = Literal["power", "process", "interval"]
 

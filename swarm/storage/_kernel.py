@@ -37,6 +37,7 @@ from swarm.ports import (
 from swarm.storage._records import (
     Cut,
     apply_lines,
+    apply_to,
     cut_now,
     cut_of,
     decode_entries,
@@ -328,14 +329,24 @@ def beyond_log(entries: Sequence[Entry], needed: int | None, limits: Limits) -> 
 async def _standing(
     documents: Iterable[Document], entries: Sequence[Entry]
 ) -> list[Document]:
-    """Return the documents that stand after these commits, a slice in each turn."""
+    """Return the documents that stand after these commits, a slice in each turn.
+
+    Where paths come again and again, lines are decoded last, as few of them are left.
+    """
     standing: dict[str, Document | bytes] = {each.path.text: each for each in documents}
+    are_new = False  # most paths of the slice before
     for part in _slices(entries):
-        apply_lines((each.data for each in part), standing)
+        lines, count = [each.data for each in part], len(standing)
+        if are_new:
+            for made in decode_entries(lines, {}):
+                apply_to(standing, made)
+        else:
+            apply_lines(lines, standing)
+        are_new = 2 * (len(standing) - count) > len(lines)
         await one_loop_turn()
     found: list[Document] = []
-    for rows in _slices(list(standing.values())):
-        found += decode_standing(rows)
+    for left in _slices(list(standing.values())):
+        found += decode_standing(left)
         await one_loop_turn()
     return found
 

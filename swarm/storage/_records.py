@@ -162,9 +162,12 @@ def decode_entries(
     return found
 
 
-def apply_to(documents: dict[str, Any], commit: Commit) -> None:
-    """Give documents, by path, the state after a commit."""
-    for document in commit.documents:
+def apply_to(documents: dict[str, Any], made: Commit | Document) -> None:
+    """Give documents, by path, the state after a commit or the one document it made."""
+    if isinstance(made, Document):
+        documents[made.path.text] = made
+        return
+    for document in made.documents:
         if document.is_deleted:
             documents.pop(document.path.text, None)
         else:

@@ -27,10 +27,9 @@ from swarm.errors import (
     SwarmError,
 )
 from swarm.ports import Entry, Recovered, RecoveryReport
-from swarm.storage._disk import Disk
+from swarm.storage._disk import Disk, StoreLock
 from swarm.storage._file import LONG, check_newest
 from swarm.storage._frames import FORMAT, decode_blocks, encode_blocks
-from swarm.storage._lock import StoreLock
 
 _APPLICATION: Final = 0x5357524D  # "SWRM"
 _BASE: Final = ""  # the name of the snapshot that the entries begin after

@@ -481,3 +481,16 @@ def test_documents_that_stay_lines_are_those_that_decoding_every_line_leaves(tol
         map(encode_document, want.values())
     )
     assert set(standing) == set(want)
+
+
+async def test_a_journal_longer_than_the_log_opens_whatever_its_paths_are(tmp_path):
+    journal, limits = FileJournal(tmp_path), Limits(log_commits=5)
+    async with opened(journal, limits, waits=False) as kernel:
+        for n in range(700):  # new paths, and then the same ones again
+            await kernel.commit(ADA, [put(f"a.k{n}", n)])
+        for n in range(700):
+            await kernel.commit(ADA, [drop(f"a.k{n}") if n % 3 else put("b.c", n)])
+        want = await contents(kernel)
+    async with opened(journal, limits) as kernel:
+        assert await contents(kernel) == want
+        assert len(want) == 235
