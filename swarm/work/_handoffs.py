@@ -272,6 +272,8 @@ class Handoffs:
 
         The task stays with this agent, under its claim, until the offer is accepted.
         From then on the claim is stale, and leaving its block does nothing.
+        When this is cancelled, the offer may have been made: `find` has it then, and it
+        expires.
 
         Args:
             claim: The claim on the task.
