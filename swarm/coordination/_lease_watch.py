@@ -44,8 +44,10 @@ class RecordWatch:
             return
         if document.body and len(core.waiters) + len(core.leases) <= _FEW:
             summary = summarize(document)
-            if any(id in core.waiters for id in summary.waiting[:_NEAR]):  # noqa: A001
-                core.hurry()
+            for place, id in enumerate(summary.waiting):  # noqa: A001
+                if id in core.waiters:
+                    core.hurry(max(0, place + 1 - _NEAR))
+                    break
             if self._is_as_before(document.path, summary):
                 due = self._due.get(document.path.text)
                 if due is not None:

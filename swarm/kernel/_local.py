@@ -342,7 +342,7 @@ class LocalTree:
         """Return the revision after which the newest `count` commits come, or all."""
         return self._log.before_newest(count)
 
-    def hurry(self) -> None:
+    def hurry(self, turns: int = 0) -> None:
         """Do nothing: this log is never late."""
 
     def hold(self, hold: RetentionHold) -> None:

@@ -172,10 +172,14 @@ class Tail(Protocol):
         """Return the revision after which the newest `count` commits come, or all."""
         ...
 
-    def hurry(self) -> None:
+    def hurry(self, turns: int = 0) -> None:
         """Have the next commits come here at once: this process may act on them.
 
         A process that only listens reads a busy log on a server less often.
+
+        Args:
+            turns: How many others act before this process does, so that the commits
+                may come later.
         """
         ...
 

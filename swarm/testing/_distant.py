@@ -187,7 +187,7 @@ class LaggingTail:
         """Return the revision after which the newest `count` commits come, or all."""
         return self._log.before_newest(count)
 
-    def hurry(self) -> None:
+    def hurry(self, turns: int = 0) -> None:
         """Do nothing: each commit takes its time."""
 
     def hold(self, hold: RetentionHold) -> None:

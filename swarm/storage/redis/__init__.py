@@ -28,9 +28,10 @@ What differs from memory, and what is not there yet:
 - A lost connection is made again. Commits are sent again under the same operation id,
   so none is made twice. After 30 seconds commands raise `StorageFailed`; a commit that
   may have reached the server raises `OutcomeUnknown`.
-- A process that only listens to a busy log hears of a commit up to 2 ms later, and up
-  to 8 ms later while the machine has more to do than it can. Whose request is next in
-  the queue of a lock or semaphore hears of it at once.
+- A process that only listens to a busy log hears of a commit up to 2 ms later. While
+  the machine has more to do than it can, that becomes 8 ms, and 50 ms in a process
+  without watches and subscriptions. A process whose request is next in the queue of a
+  lock or semaphore hears of it at once; one far behind in the queue up to 20 ms later.
 - A snapshot holds the documents and not the log. History begins anew where it is
   restored, and events that a named subscription had not handled are not in it: there
   `swarm.events.forget(name)` lets the subscription begin anew, after a `Compacted`.

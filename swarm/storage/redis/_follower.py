@@ -138,11 +138,14 @@ class LogFollower:
         except LogGap as gap:
             await (self.recover() if gap.is_lost else self._reload(str(gap)))
             return
+        turns, replica.turns = replica.turns, 0
         seconds = self._pace.rest(
             is_empty=not found,
             news=replica.news,
             sent=self._committer.count,
             lag=lag / 1_000_000,
+            turns=turns,
+            is_watched=replica.is_watched,
         )
         if replica.is_awaited or replica.hurried:
             replica.hurried = max(0, replica.hurried - 1)

@@ -1,8 +1,8 @@
 """The rest of a process between two readings of the log. Pure.
 
-Many processes on few cores cannot each read each commit on its own. Two kinds of
-readings can wait: of commits that this process has made itself, and of a busy log in
-which this process hardly ever does something.
+Many processes on few cores cannot each read each commit on its own. Three kinds of
+readings can wait: of commits that this process has made itself, of a busy log in which
+this process hardly ever does something, and of one in which others act first.
 """
 
 from typing import Final
@@ -19,6 +19,15 @@ _OWN: Final = 2
 
 _SLOWLY: Final = 32
 """Number of such readings after which the rest is a millisecond longer."""
+
+IDLE: Final = 0.05
+"""Seconds of a rest, at most, of a process that reads late and that nothing watches."""
+
+_IDLY: Final = 16
+"""How much faster the rest of such a process becomes longer."""
+
+FAR: Final = 0.02
+"""Seconds of a rest, at most, while others act first."""
 
 _SHORT: Final = 0.002
 """Seconds of a rest, at most, while commits are read in time."""
@@ -38,8 +47,18 @@ class ReadingPace:
         self._news = 0
         self._sent = 0
         self._rest = 0.0
+        self._rested = 0.0
 
-    def rest(self, *, is_empty: bool, news: int, sent: int, lag: float) -> float:
+    def rest(
+        self,
+        *,
+        is_empty: bool,
+        news: int,
+        sent: int,
+        lag: float,
+        turns: int = 0,
+        is_watched: bool = True,
+    ) -> float:
         """Return the seconds to rest after a reading.
 
         Args:
@@ -47,21 +66,30 @@ class ReadingPace:
             news: How many commits of other processes have ever come here.
             sent: How many commits this process has ever sent.
             lag: Seconds since the first of the commits was made.
+            turns: How many others act before this process does; 0: not known.
+            is_watched: Whether readers of the log or subscriptions are here.
         """
-        is_late = lag > self._rest + _LATE
+        is_late = lag > self._rested + _LATE
         has_news, self._news = news != self._news, news
         own, self._sent = sent - self._sent, sent
         self._alone = 0 if has_news or is_empty else self._alone + 1
         if is_empty:
             self._silent = 0.0
         elif own:
-            self._silent = max(0.0, self._silent - _OWN * own)
+            busy = min(self._silent, LISTENING + _SLOWLY * LONGEST / _MOMENT)
+            self._silent = max(0.0, busy - _OWN * own)
         else:
             most = LONGEST if is_late else max(_SHORT, self._rest - _MOMENT / _SLOWLY)
+            step = 1
+            if is_late and not is_watched and self._rest >= LONGEST:
+                most, step = IDLE, _IDLY
             longest = LISTENING + _SLOWLY * most / _MOMENT
-            self._silent = min(self._silent + 1, longest)
+            self._silent = min(self._silent + step, longest)
         if self._alone:
             self._rest = min((self._alone - 1) * _MOMENT, LONGEST)
         else:
             self._rest = max(0.0, self._silent - LISTENING) / _SLOWLY * _MOMENT
-        return self._rest
+        self._rested = self._rest
+        if turns and not is_watched:
+            self._rested = max(self._rest, min(turns * _MOMENT, FAR))
+        return self._rested

@@ -45,6 +45,8 @@ class Replica(LocalTree):
         on_due: Called when documents have come to their end.
         on_wait: Called when a task begins to wait for a later revision.
         hurried: How many of the next readings of the log follow at once (`hurry`).
+        turns: How many others act before this process does, as the last commits say;
+            0: that is not known.
         news: How many commits of other processes have come here.
     """
 
@@ -56,6 +58,7 @@ class Replica(LocalTree):
         self.on_due: Callable[[], object] | None = None
         self.on_wait: Callable[[], object] | None = None
         self.hurried: int = 0
+        self.turns: int = 0
         self.news: int = 0
         self._offset: int | None = None
         self._error = 0
@@ -90,6 +93,13 @@ class Replica(LocalTree):
     def is_awaited(self) -> bool:
         """Whether a task waits for a later revision."""
         return bool(self._waiting)
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether a reader of the log, or a subscription to events, is here."""
+        return bool(
+            self._followers.waiters or self._watchers.count or self._listeners.on_events
+        )
 
     def next_due(self) -> int | None:
         """Return when the next document ends, in kernel time, or None."""
@@ -205,8 +215,11 @@ class Replica(LocalTree):
         """Call `callback(last, first)` when commits were missed here."""
         self._on_gap.append(callback)
 
-    def hurry(self) -> None:
-        """Have the log be read on at once, as `ports.Tail` says."""
+    def hurry(self, turns: int = 0) -> None:
+        """Have the log be read on at once, or soon, as `ports.Tail` says."""
+        if turns:
+            self.turns = min(turns, self.turns or turns)
+            return
         self.hurried = _HURRIED
         if self.on_wait is not None:
             self.on_wait()

@@ -1,17 +1,25 @@
 """How often a process reads the log: pure, without a server."""
 
-from swarm.storage.redis._reading_pace import LISTENING, LONGEST, ReadingPace
+from swarm.storage.redis._reading_pace import FAR, IDLE, LISTENING, LONGEST, ReadingPace
 
 
 def rests(
-    pace: ReadingPace, readings: int, *, own_every: int = 0, lag: float = 0.0
+    pace: ReadingPace,
+    readings: int,
+    *,
+    own_every: int = 0,
+    lag: float = 0.0,
+    is_watched: bool = True,
 ) -> list[float]:
     """Return the rests after readings that each bring a commit of another process."""
     start = pace._news
     found = []
     for n in range(1, readings + 1):
         sent = (n // own_every) if own_every else 0
-        found.append(pace.rest(is_empty=False, news=start + n, sent=sent, lag=lag))
+        rest = pace.rest(
+            is_empty=False, news=start + n, sent=sent, lag=lag, is_watched=is_watched
+        )
+        found.append(rest)
     return found
 
 
@@ -50,3 +58,26 @@ def test_a_process_that_is_alone_rests_until_another_one_commits():
     assert found == sorted(found)
     assert found[-1] == LONGEST
     assert pace.rest(is_empty=False, news=1, sent=20, lag=0) == 0
+
+
+def test_a_process_that_nothing_watches_rests_longer_while_it_is_late():
+    found = rests(ReadingPace(), 1_000, lag=1.0, is_watched=False)
+    assert found == sorted(found)
+    assert found[-1] == IDLE
+
+
+def test_a_commit_of_its_own_ends_the_long_rest_of_a_process():
+    pace = ReadingPace()
+    rests(pace, 1_000, lag=1.0, is_watched=False)
+    assert pace.rest(is_empty=False, news=1_001, sent=1, lag=1.0) < LONGEST
+
+
+def test_a_process_rests_longer_the_more_others_act_before_it():
+    pace = ReadingPace()
+    found = [
+        pace.rest(
+            is_empty=False, news=n, sent=n, lag=0.0, turns=turns, is_watched=False
+        )
+        for n, turns in enumerate((0, 1, 2, 8, 1_000, 0), start=1)
+    ]
+    assert found == [0.0, 0.001, 0.002, 0.008, FAR, 0.0]
