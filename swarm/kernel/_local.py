@@ -132,21 +132,20 @@ class LocalTree:
         at = self._wall()
         if at < self._at:
             at = self._at  # H3
+        document = make(Document)  # field by field, as in `apply_one_now`
+        document.path = path
+        document.body = body
+        document.record = None
+        document.version = revision
+        document.created = revision if old is None else old.created
+        document.at = at
+        document.author = author
+        document.priority = _NORMAL
+        document.expires = None
+        document.previous = old
         if old is not None:
-            document = make(Document)  # field by field, as in `Versions.write_record`
-            document.path = path
-            document.body = body
-            document.record = None
-            document.version = revision
-            document.created = old.created
-            document.at = at
-            document.author = author
-            document.priority = _NORMAL
-            document.expires = None
-            document.previous = old
             self._by_text[text] = document
         else:
-            document = Document(path, body, None, revision, revision, at, author)
             try:
                 self._versions.begin(document)
             except PathConflict:
@@ -213,7 +212,8 @@ class LocalTree:
         if self._ends:
             self._expire_due()
         now = self._base + int(self._monotonic() * 1_000_000)
-        old = self._by_text.get(path.text)
+        text = path.text
+        old = self._by_text.get(text)
         record, events, outcome = rule(old, now, request)
         revision = self.revision + 1
         at = self._wall()
@@ -225,20 +225,37 @@ class LocalTree:
             size = ENTRY_BYTES + _EVENT_BYTES
             self._log_commit(revision, at, author, (), (), size, None, events)
             return revision, outcome
-        made = self._versions.write_record(path, old, record, revision, at, author)
-        last = made.previous
-        if last is None:
+        made = make(Document)  # field by field, at two thirds of the cost of a call
+        made.path = path
+        made.body = None
+        made.record = record
+        made.version = revision
+        made.created = revision if old is None else old.created
+        made.at = at
+        made.author = author
+        made.priority = 1
+        made.expires = None
+        made.previous = old
+        if old is None:
+            self._versions.begin(made)
+            old = made.previous
+        elif record is None:
+            self._versions.end(made)
+        else:
+            self._by_text[text] = made
+        if old is None:
             size = ENTRY_BYTES
-        elif (held := last.record) is not None:  # `last.size`, written out
+        elif (held := old.record) is not None:  # `old.size`, written out
             size = _KEPT_RECORD + getattr(held, "weight", 0)
         else:
-            size = _KEPT_BODY + len(last.body or b"")
+            size = _KEPT_BODY + len(old.body or b"")
         listeners = self._listeners
         folder = path.segments[0]
-        inside = listeners.by_folder.get(folder)
-        each = None if inside is None else listeners.by_document.get(folder)
+        each = listeners.by_document.get(folder)
         if (listeners.on_events if events else listeners.on_documents) or (
-            inside is not None and each is None and inside != (unheard,)
+            each is None
+            and (inside := listeners.by_folder.get(folder)) is not None
+            and inside != (unheard,)
         ):
             self._log_commit(
                 revision, at, author, (made,), (), size, None, events, unheard
@@ -600,9 +617,11 @@ class LocalTree:
             old = self._by_text.get(write.path.text)
             if old is None:
                 return None
-            return self._versions.write_record(
-                write.path, old, None, revision, at, author
+            gone = Document(
+                write.path, None, None, revision, old.created, at, author, previous=old
             )
+            self._versions.end(gone)
+            return gone
         return self._versions.put(
             write.path,
             write.body,

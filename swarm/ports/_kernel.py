@@ -55,6 +55,10 @@ class LocalKernel(Protocol):
         """Do what `find` does, at once."""
         ...
 
+    def now(self) -> int:
+        """Return kernel time in microseconds; it never goes back."""
+        ...
+
     def put_now(
         self, author: AgentIdentity, path: Path, body: bytes
     ) -> Document | None:

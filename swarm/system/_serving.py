@@ -35,7 +35,6 @@ from swarm.work import (
     Server,
     TaskSelector,
     as_json,
-    encoded,
     is_addressed,
     run_attempt,
     served,
@@ -158,7 +157,8 @@ class Serving:
             result = await run_attempt(claim.manager.interceptors, claim, work)
             retry = False
             result = as_json(result)
-            encoded(claim.manager.codec, "the result", result)
+            if claim.is_live:
+                await claim.complete(result)
         except (NoSuchAgent, Closed) as refused:
             if self.cell.accepting and not self._servers.is_ending:
                 error = refused  # by another agent, which the method asked

@@ -119,7 +119,6 @@ from swarm.work._schedule_rules import TaskSchedule
 from swarm.work._schedules import Schedules
 from swarm.work._serving import Binding, ServeOptions, as_json, served, serves
 from swarm.work._steps import idempotency_key
-from swarm.work._submit_rules import encoded
 from swarm.work._task_handle import Task, TaskInfo, TaskList
 from swarm.work._task_keeper import TaskKeeper, TaskOptions, TaskWorker
 from swarm.work._task_manager import LiveClaim, TaskManager
@@ -176,7 +175,6 @@ __all__ = [
     "addresses_of",
     "as_json",
     "context_of",
-    "encoded",
     "idempotency_key",
     "is_addressed",
     "load_handoff",

@@ -44,8 +44,6 @@ class Claim(HeldClaim):
     them after one raises `InvalidTransition`.
 
     Attributes:
-        task_id: The task.
-        attempt: The number of the attempt, from 1.
         offer: The handoff that it was accepted from, or None.
     """
 
@@ -143,8 +141,12 @@ class Claim(HeldClaim):
             InvalidValue: The result is not a JSON value.
             LimitExceeded: The result is too large.
         """
-        body = encoded(self.manager.codec, "the result", result)
-        await self._settle("complete", decide_complete, (self.right, body))
+        manager = self.manager
+        request = self.right, encoded(manager.codec, "the result", result)
+        if manager.is_direct and self._over is None:
+            self._settle_now("complete", decide_complete, request)
+        else:
+            await self._settle("complete", decide_complete, request)
 
     async def fail(self, error: str | BaseException, *, retry: bool = True) -> None:
         """End the attempt by an error: the task is retried, escalated, or failed.

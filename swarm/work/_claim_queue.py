@@ -32,23 +32,26 @@ class ClaimQueue:
 
     A task goes to the claim that has waited longest among those it fits; that is
     looked up by its address and by the distinct patterns of kinds that are waited for.
+
+    Attributes:
+        waiting: The claims, by their place.
     """
 
     def __init__(self, index: TaskIndex) -> None:
         """Hand out the tasks of `index`."""
         self._index = index
-        self._waiting: dict[int, ClaimWaiter] = {}
+        self.waiting: dict[int, ClaimWaiter] = {}
         # By address and pattern; the claims of each in their order.
         self._lanes: dict[str, dict[str, dict[int, ClaimWaiter]]] = {}
         self._seq = 0
 
     def __len__(self) -> int:
         """Return how many claims wait."""
-        return len(self._waiting)
+        return len(self.waiting)
 
     def __iter__(self) -> Iterator[ClaimWaiter]:
         """Yield the claims that wait."""
-        return iter(tuple(self._waiting.values()))
+        return iter(tuple(self.waiting.values()))
 
     def next_seq(self) -> int:
         """Return the place of a claim that begins to wait now."""
@@ -57,7 +60,7 @@ class ClaimQueue:
 
     def add(self, selector: TaskSelector, seq: int) -> ClaimWaiter:
         """Let a claim wait, in the place that it got when it first did."""
-        waiter = self._waiting[seq] = ClaimWaiter(selector, seq)
+        waiter = self.waiting[seq] = ClaimWaiter(selector, seq)
         for address in selector.addresses:
             lane = self._lanes.setdefault(address, {})
             queue = lane.setdefault(selector.kinds, {})
@@ -69,7 +72,7 @@ class ClaimQueue:
 
     def remove(self, waiter: ClaimWaiter) -> bool:
         """Let a claim wait no more; return whether it did."""
-        if self._waiting.pop(waiter.seq, None) is None:
+        if self.waiting.pop(waiter.seq, None) is None:
             return False
         kinds = waiter.selector.kinds
         for address in waiter.selector.addresses:

@@ -8,13 +8,13 @@ from typing import Any, Protocol
 
 from swarm.errors import SwarmError, TaskTimeout
 from swarm.model import AgentIdentity
-from swarm.ports import LocalKernel, Timer
+from swarm.ports import Timer
 from swarm.work._claim import Claim, adopt
 from swarm.work._due import TaskSelector
 from swarm.work._task_commits import caught
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import MICRO, TaskRecord
-from swarm.work._task_rules import ClaimRequest, Right, decide_claim, decide_give_back
+from swarm.work._task_rules import ClaimRequest, decide_claim, decide_give_back
 
 
 class Gate(Protocol):
@@ -76,10 +76,15 @@ class Claiming:
         return self._claimed().__await__()
 
     async def __aenter__(self) -> Claim:
-        claim = await self.acquire()
+        manager = self._manager
+        claim = None
+        if manager.is_direct and manager.closed is None:
+            claim = self._claim_next()
         if claim is None:
-            raise self._too_late()
-        if self._manager.interceptors is None:
+            claim = await self.acquire()
+            if claim is None:
+                raise self._too_late()
+        if manager.interceptors is None:
             claim.enter()
         else:
             await claim.__aenter__()
@@ -118,24 +123,29 @@ class Claiming:
         if manager.pause is not None:
             await manager.pause()
         end = None if timeout is None else manager.clock.monotonic() + timeout
-        index = manager.index
-        if index.has_later:
-            manager.promote()
-        record = index.pick(selector)
+        is_local = manager.local is not None
+        claim = self._claim_next() if is_local else None
         seq = 0
-        while True:
+        while claim is None:
+            if manager.index.later:
+                manager.promote()
+            record = manager.index.pick(selector)
             if record is None:
                 seq = seq or manager.queue.next_seq()
                 record = await self._wait(seq, end, gate)
                 if record is None:
                     return None
-            if manager.local is None:
-                claim = await self._try(record)
-            else:
-                claim = self._try_now(manager.local, record)
-            if claim is not None:
-                return claim
-            record = index.pick(selector)
+            claim = self._try_now(record) if is_local else await self._try(record)
+        return claim
+
+    def _claim_next(self) -> Claim | None:
+        """Claim the first task that there is, of a kernel that answers at once."""
+        self._is_used = True
+        manager = self._manager
+        if manager.index.later:
+            manager.promote()
+        record = manager.index.first(self._selector)
+        return None if record is None else self._try_now(record)
 
     async def _wait(
         self, seq: int, end: float | None, gate: Gate | None
@@ -175,8 +185,13 @@ class Claiming:
                 timer.cancel()
 
     def _request(self) -> ClaimRequest:
-        claim_id, agent = self._manager.new_id("claim"), self._identity.agent_id
-        return claim_id, agent, self._lease, self._selector.addresses, self._limit
+        return (
+            self._manager.new_id("claim"),
+            self._identity.agent_id,
+            self._lease,
+            self._selector.addresses,
+            self._limit,
+        )
 
     async def _try(self, record: TaskRecord) -> Claim | None:
         """Claim a task; return None when another process was faster."""
@@ -184,7 +199,7 @@ class Claiming:
         before = manager.clock.monotonic()
         try:
             asking = manager.apply_one(
-                identity, record.spec.id, decide_claim, self._request()
+                identity, record.spec.path, decide_claim, self._request()
             )
             revision, found = await take(manager, identity, asking)
         except BaseException:
@@ -195,12 +210,12 @@ class Claiming:
             return None
         return adopt(manager, identity, found, revision, before)
 
-    def _try_now(self, local: LocalKernel, record: TaskRecord) -> Claim | None:
+    def _try_now(self, record: TaskRecord) -> Claim | None:
         """Do what `_try` does, at once."""
         manager, identity = self._manager, self._identity
         before = manager.clock.monotonic()
         try:
-            _, found = local.apply_one_now(
+            _, found = manager.apply_now(
                 identity, record.spec.path, decide_claim, self._request()
             )
         except BaseException:
@@ -245,9 +260,9 @@ async def _undo(
     revision, found = await commit
     if not isinstance(found, TaskRecord) or found.claim is None:
         return
-    right = Right(found.spec.id, found.claim.id, found.claim.token or revision)
-    request = (right, "release", 0, "its worker was cancelled")
+    found.claim.token = found.claim.token or revision
+    request = (found.claim, "release", 0, "its worker was cancelled")
     try:
-        await manager.apply_one(identity, found.spec.id, decide_give_back, request)
+        await manager.apply_one(identity, found.spec.path, decide_give_back, request)
     except SwarmError:
         return  # the lease bounds what is left

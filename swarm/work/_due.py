@@ -1,6 +1,6 @@
 """Which task is next: what a worker takes, and the due tasks of one address. Pure."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from heapq import heapify, heappop, heappush
 from typing import Final, TypeAlias
 
@@ -69,10 +69,10 @@ class DueTasks:
     claim costs O(log n), however many tasks and kinds there are.
     """
 
-    __slots__ = ("_is_valid", "_wild", "heaps")
+    __slots__ = ("_records", "_wild", "heaps")
 
-    def __init__(self, is_valid: Callable[[TaskRecord], bool]) -> None:
-        self._is_valid = is_valid
+    def __init__(self, records: Mapping[str, TaskRecord]) -> None:
+        self._records = records  # a ticket of another record is void
         self.heaps: dict[str, list[Ticket]] = {}
         # For each pattern: the selector, the heap, and the tickets that are in it.
         self._wild: dict[str, tuple[TaskSelector, list[Ticket], set[int]]] = {}
@@ -94,10 +94,11 @@ class DueTasks:
         heap = self.heaps.get(kind)
         if heap is None:
             return None
-        is_valid = self._is_valid
+        records = self._records
         while heap:
             ticket = heap[0]
-            if is_valid(ticket[2]):
+            record = ticket[2]
+            if records.get(record.spec.id) is record:
                 return ticket
             heappop(heap)
         del self.heaps[kind]
@@ -132,7 +133,7 @@ class DueTasks:
 
     def compact(self) -> None:
         for kind, heap in tuple(self.heaps.items()):
-            kept = [ticket for ticket in heap if self._is_valid(ticket[2])]
+            kept = [t for t in heap if self._records.get(t[2].spec.id) is t[2]]
             if kept:
                 heapify(kept)
                 self.heaps[kind] = kept

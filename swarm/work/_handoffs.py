@@ -318,7 +318,7 @@ class Handoffs:
                 task_id=claim.task_id,
                 sender=self._identity.agent_id,
                 to=rules.parse_address(call.to),
-                claim_id=claim.right.claim_id,
+                claim_id=claim.right.id,
                 token=claim.token,
                 expires_at=int(timeout * MICRO),
                 completed=done,

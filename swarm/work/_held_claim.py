@@ -24,7 +24,6 @@ from swarm.work._task_record import (
 )
 from swarm.work._task_rules import (
     AttemptFailure,
-    Right,
     claimed,
     decide_fail,
     decide_give_back,
@@ -51,14 +50,12 @@ class HeldClaim:
     heartbeat is sent.
 
     Attributes:
-        task_id: The task.
-        attempt: The number of the attempt, from 1.
         identity: The agent that holds it.
         manager: The tasks of the process it belongs to.
         right: What proves that this is the live claim, for rules.
         offer: The handoff that it was accepted from, or None.
         is_served: Whether the swarm asks the worker for the work, and ends the claim.
-        deadline: When it is to be renewed, in monotonic seconds.
+        beats_at: When it is to be renewed, in kernel time.
     """
 
     # Defaults of the class: what most claims never set is not kept in each.
@@ -80,22 +77,34 @@ class HeldClaim:
         manager: TaskManager,
         identity: AgentIdentity,
         record: TaskRecord,
-        claim: ClaimRecord,
+        right: ClaimRecord,
         before: float,
     ) -> None:
         """Stand for a claim that was asked for at `before`, in monotonic seconds."""
-        self.task_id: str = record.spec.id
-        self.attempt: int = record.attempt
         self.manager: TaskManager = manager
         self.identity: AgentIdentity = identity
+        self.right: ClaimRecord = right
         self._record = record
-        self._claim = claim
-        self.right: Right = Right(self.task_id, claim.id, claim.token)
-        lease = claim.lease / MICRO
-        self._local_end = before + lease
-        self.deadline: float = before + lease / 3
-        manager.claims[self.task_id] = self
-        manager.deadlines.add(lease / 3, self)
+        self._renewed = before
+        self.beats_at: int = right.since + right.lease // 3
+        manager.claims[record.spec.id] = self
+        if self.beats_at < manager.rings_at:
+            manager.ring_before(self.beats_at)
+
+    @property
+    def task_id(self) -> str:
+        """The id of the task."""
+        return self._record.spec.id
+
+    @property
+    def path(self) -> Path:
+        """The path of the task's record."""
+        return self._record.spec.path
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt, from 1."""
+        return self._record.attempt
 
     @property
     def kind(self) -> str:
@@ -150,15 +159,15 @@ class HeldClaim:
         if self._over is not None:
             raise self._stale()
         right = self.right
-        path = self._record.spec.path
-        return (Holder(path, right.claim_id, right.token, StaleClaim),)
+        path = self.path
+        return (Holder(path, right.id, right.token, StaleClaim),)
 
     def check_now(self, local: LocalKernel) -> None:
         """Refuse what `conditions` would refuse, in the step that is to write."""
         if self._over is not None:
             raise self._stale()
         document = local.find_now(self._record.spec.path)
-        claimed(document, self.manager.now(), self.right)
+        claimed(document, local.now(), self.right)
 
     def folder_in(self, root: Path) -> Path:
         """Return the task's own folder in a top-level one."""
@@ -184,7 +193,8 @@ class HeldClaim:
             if not self._is_lent:
                 raise RuntimeError(f"a body runs already under {self!r}")
             self._leave_body(None)
-        self._is_lent = task is not None
+        if task is not None or self._is_lent:
+            self._is_lent = task is not None
         self._body = body = current_task() if task is None else task
         assert body is not None  # this is called in a coroutine
         self._cancelling = body.cancelling()
@@ -222,11 +232,8 @@ class HeldClaim:
             raise self._stale()
         manager = self.manager
         try:
-            if manager.local is not None and manager.pause is None:
-                path = self._record.spec.path
-                return manager.apply_now(self.identity, path, rule, request)[1]
             _, outcome = await manager.apply_one(
-                self.identity, self.task_id, rule, request
+                self.identity, self.path, rule, request
             )
         except StaleClaim as error:
             # A heartbeat that crosses the end of the claim tells nothing about it.
@@ -243,15 +250,14 @@ class HeldClaim:
             if self._is_settled:
                 raise InvalidTransition(f"{self!r} has ended; it cannot {step}")
             raise self._stale()
+        manager = self.manager
+        if manager.is_direct:
+            self._settle_now(step, rule, request)
+            return
         self._is_settling = True
         try:
-            manager = self.manager
             if for_sure:
-                await manager.for_sure(self.identity, self.task_id, rule, request)
-            elif manager.local is not None and manager.pause is None:
-                # `_ask`, with a coroutine less.
-                path = self._record.spec.path
-                manager.apply_now(self.identity, path, rule, request)
+                await manager.for_sure(self.identity, self.path, rule, request)
             else:
                 await self._ask(rule, request)
         except StaleClaim as error:
@@ -261,6 +267,24 @@ class HeldClaim:
             self._is_settling = False
         self._is_settled = True
         self._finish(step)
+
+    def _settle_now(self, step: str, rule: Rule[R], request: R) -> None:
+        """Do what `_settle` does for a live claim, at once."""
+        manager, spec = self.manager, self._record.spec
+        claims = manager.claims
+        other = claims.pop(spec.id, None)  # its own end is no news to it
+        try:
+            manager.apply_now(self.identity, spec.path, rule, request)
+        except BaseException as error:
+            if other is not None:
+                claims[spec.id] = other
+            if isinstance(error, StaleClaim):
+                self.lose(str(error))
+            raise
+        if other is not None and other is not self:
+            claims[spec.id] = other
+        self._is_settled = True
+        self._over = step
 
     async def _give_back(self, reason: str) -> None:
         """Give the task back, or end it if it is to be cancelled, for sure."""
@@ -283,7 +307,7 @@ class HeldClaim:
             return
         self._is_settling = True
         if self._record.handoff is None:
-            apply, task = self.manager.apply_one, (self.identity, self.task_id)
+            apply, task = self.manager.apply_one, (self.identity, self.path)
             with suppress(SwarmError):  # the lease bounds what is left
                 if has_failed:
                     await apply(*task, decide_fail, self._failed(reason))
@@ -294,7 +318,7 @@ class HeldClaim:
 
     def _failed(
         self, error: str | BaseException, *, retry: bool = True
-    ) -> tuple[Right, AttemptFailure]:
+    ) -> tuple[ClaimRecord, AttemptFailure]:
         """Return the request to end the attempt by an error."""
         chance = self.manager.entropy.jitter(0.0, 1.0)
         return self.right, AttemptFailure(in_words(error), retry, chance)
@@ -343,27 +367,26 @@ class HeldClaim:
             return
         is_new = record.cancel is not None and self._record.cancel is None
         self._record = record
-        self._claim = claim
         if is_new:
             self._cancel_body_soon()
 
-    def is_decided(self) -> bool:
-        """Return whether it has ended, and is renewed no more."""
-        return self._over is not None
+    def beat(self, now: int) -> None:
+        """Renew the claim; give it up when it could not be renewed in time (J7).
 
-    def expire(self) -> None:
-        """Renew the claim; give it up when it could not be renewed in time (J7)."""
-        manager = self.manager
-        now = manager.clock.monotonic()
-        if now >= self._local_end and not self._is_settling:
-            self.lose("it could not be renewed in time")
+        It is renewed a little early rather than by a ring of the timer of its own.
+        """
+        lease, manager = self.right.lease, self.manager
+        if self.beats_at > now + lease // 12:
             return
-        pause = self._claim.lease / MICRO / 3
-        self.deadline = now + pause
-        manager.deadlines.add(pause, self)
+        passed = manager.clock.monotonic() - self._renewed
+        left = lease - int(passed * MICRO)
         if self._is_settling:  # the kernel is asked already whether it holds
-            return
-        manager.start(self._renew(), "tasks: heartbeat")
+            self.beats_at = now + lease // 3
+        elif left <= 0:
+            self.lose("it could not be renewed in time")
+        else:
+            self.beats_at = now + min(left, lease // 3)
+            manager.start(self._renew(), "tasks: heartbeat")
 
     async def _renew(self) -> None:
         before = self.manager.clock.monotonic()
@@ -371,7 +394,7 @@ class HeldClaim:
             await self._ask(decide_renew, self.right)
         except SwarmError:
             return  # lost, or tried again at the next heartbeat
-        self._local_end = before + self._claim.lease / MICRO
+        self._renewed = before
 
 
 def in_words(error: str | BaseException) -> str:

@@ -161,13 +161,14 @@ def plan_fire(view: View, name: str) -> Plan:
     )
     shown = to_datetime(due).isoformat()
     metadata = orjson.loads(schedule.template.metadata)
+    task_id = f"{name}@{shown}"
+    path = task_path(task_id)
     spec = attrs.evolve(
         schedule.template,
-        id=f"{name}@{shown}",
+        id=task_id,
         metadata=orjson.dumps({**metadata, "schedule": name, "due": shown}),
-        path=None,
+        path=path,
     )
-    path = task_path(spec.id)
     if view.find(path) is not None:
         return Plan((_write(kept),), (), kept)
     record, _ = submitted(Submission(spec), now)

@@ -154,6 +154,7 @@ class StepLog:
     def __init__(self, claim: HeldClaim) -> None:
         """Know of none yet."""
         self._claim = claim
+        self._folder = claim.folder_in(STEPS)
         self._recorded: dict[str, tuple[bytes, bytes]] | None = None
         self._running: dict[str, StepScope] = {}
 
@@ -195,7 +196,7 @@ class StepLog:
         claim = self._claim
         recorded: dict[str, tuple[bytes, bytes]] = {}
         if claim.may_have_steps():
-            found = await claim.manager.kernel.read(_steps_in, claim.folder_in(STEPS))
+            found = await claim.manager.kernel.read(_steps_in, self._folder)
             for name, body in found:
                 value = orjson.loads(body)
                 mark = canonical(value["arguments"])
@@ -228,7 +229,7 @@ class StepLog:
         try:
             result = await self._call(scope, function, args, kwargs)
             body = encoded(manager.codec, "the result of a step", result)
-            path = step_path(claim.folder_in(STEPS), name)
+            path = step_path(self._folder, name)
             try:
                 # What the function has done is paid for: no cancellation loses it.
                 if manager.local is None or manager.pause is not None:

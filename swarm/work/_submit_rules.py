@@ -70,6 +70,7 @@ def submitted(request: Submission, now: int) -> tuple[TaskRecord, Announcement]:
     record = TaskRecord(
         spec, PENDING, now, now + delay, deadline, 0, None, spec.address
     )
+    record.weight += len(spec.payload) + len(spec.metadata)
     return record, (TaskCreated, spec.id, spec.kind)
 
 

@@ -24,6 +24,7 @@ class TaskCommitter:
         kernel: Where the records are.
         local: The kernel's direct form, or None: it is a round trip away.
         pause: The scheduling point of a simulation, or None.
+        is_direct: Whether the kernel answers at once, without a scheduling point.
         runtime: What surrounds the swarm.
         index: What this process knows of the tasks.
         start: Runs a coroutine in an owned task.
@@ -37,18 +38,18 @@ class TaskCommitter:
         self.local: LocalKernel | None = kernel.local
         self.runtime: Runtime = runtime
         self.pause: Pause | None = runtime.pause
+        self.is_direct: bool = self.local is not None and self.pause is None
         self.index: TaskIndex = index
         self.start: Start = start
 
     async def apply_one(
         self,
         author: AgentIdentity,
-        task_id: str,
+        path: Path,
         rule: Callable[[Document | None, int, R], Ruling],
         request: R,
     ) -> tuple[int, Any]:
-        """Ask a rule about one task and commit what it decides."""
-        path = self.path_of(task_id)
+        """Ask a rule about the task at a path and commit what it decides."""
         if self.local is not None:
             if self.pause is not None:
                 await self.pause()
@@ -90,14 +91,14 @@ class TaskCommitter:
     async def for_sure(
         self,
         author: AgentIdentity,
-        task_id: str,
+        path: Path,
         rule: Callable[[Document | None, int, R], Ruling],
         request: R,
     ) -> tuple[int, Any]:
         """Do what `apply_one` does, to its end, also when the caller is cancelled."""
         if self.local is not None:
-            return self.apply_now(author, self.path_of(task_id), rule, request)
-        return await self.to_its_end(self.apply_one(author, task_id, rule, request))
+            return self.apply_now(author, path, rule, request)
+        return await self.to_its_end(self.apply_one(author, path, rule, request))
 
     async def to_its_end(
         self, commits: Coroutine[Any, Any, tuple[int, Any]]

@@ -336,8 +336,9 @@ class Task(Displayable):
         """Ask a rule that a task's requester may ask, or one that may write it."""
         caller = self._caller
         await caller.check_ownership(self.id)
-        _, outcome = await caller.manager.apply_one(
-            self._identity, self.id, rule, request
+        manager = caller.manager
+        _, outcome = await manager.apply_one(
+            self._identity, manager.path_of(self.id), rule, request
         )
         return outcome
 

@@ -18,6 +18,9 @@ from typing import Final
 
 from swarm.work._due import DueTasks, TaskSelector, Ticket
 from swarm.work._task_record import (
+    ANYBODY,
+    COMPLETE,
+    ESCALATED,
     FAILURES,
     FINAL,
     PENDING,
@@ -42,8 +45,7 @@ class TaskIndex:
 
     Attributes:
         records: Each task's newest record, by its id.
-        kinds: How many tasks have each status, by kind.
-        total_ended: How many tasks ended since this process follows the log, by status.
+        later: The tickets of tasks that are not due yet: a heap.
         handoffs: How many were handed over since then.
     """
 
@@ -56,19 +58,23 @@ class TaskIndex:
         """
         self.records: dict[str, TaskRecord] = {}
         self._step = _STRICT if aging is None else aging
-        self._lanes: dict[str, DueTasks] = {}
-        self._later: list[Ticket] = []
+        # The due tasks by address; most tasks are for anybody.
+        self._open = DueTasks(self.records)
+        self._addressed: dict[str, DueTasks] = {}
+        self.later: list[Ticket] = []
         self._reserved: dict[str, Ticket] = {}
-        self._void = 0
+        self._stale = 0  # how many tickets may be void
         self._deadlines: list[tuple[int, TaskRecord]] = []
         self._running: dict[str, TaskRecord] = {}
-        self.kinds: dict[str, dict[TaskStatus, int]] = {}
-        self.total_ended: Counter[TaskStatus] = Counter()
+        self._escalated: dict[str, TaskRecord] = {}
+        self._finished: dict[str, TaskRecord] = {}
+        # How many tasks of each kind there are, and how many of them are final.
+        self._known: dict[str, int] = {}
+        self._ended: dict[str, dict[TaskStatus, int]] = {}
+        self._uncounted: Counter[TaskStatus] = Counter()  # of those, the ones not ours
         self.handoffs: int = 0
         self._reasons: Counter[str] = Counter()
-        self._by_agent: dict[str, list[TaskRecord]] | None = None
         self._retried: dict[str, int] = {}
-        self._finished: dict[str, TaskRecord] = {}
         self._children: dict[str, dict[str, None]] = {}
 
     def __len__(self) -> int:
@@ -77,113 +83,149 @@ class TaskIndex:
 
     # --- following the log ------------------------------------------------------------
 
-    def put(self, task_id: str, record: TaskRecord, seq: int, now: int) -> None:
-        """Take in a task's newest record; `seq` is its place among those created."""
+    def put(self, task_id: str, record: TaskRecord, seq: int = 0, now: int = 0) -> None:
+        """Take in a task's newest record.
+
+        A pending one is due at `now` or later; `seq` is its place among those created.
+        """
         records = self.records
         old = records.get(task_id)
-        if old is record:
-            return
         records[task_id] = record
         status = record.status
-        spec = record.spec
-        counts = self.kinds.get(spec.kind)
-        if counts is None:
-            counts = self.kinds[spec.kind] = dict.fromkeys(TaskStatus, 0)
-        counts[status] += 1
         if old is None:
+            spec, known = record.spec, self._known
+            known[spec.kind] = known.get(spec.kind, 0) + 1
             if spec.parent is not None:
                 self._children.setdefault(spec.parent, {})[task_id] = None
+            if status in FINAL:
+                self._uncounted[status] -= 1
+        elif old is record:
+            return
+        elif old.status is RUNNING:
+            if status is not RUNNING:
+                del self._running[task_id]
+            if self._retried:
+                self._retried.pop(task_id, None)
+        elif old.status is PENDING:
+            if self._reserved:
+                self._reserved.pop(task_id, None)
+        elif old.status is ESCALATED:
+            del self._escalated[task_id]
         else:
-            self._leave(task_id, old)
-            counts[old.status] -= 1
-            if old.status is not PENDING or status is not RUNNING:
-                self._count_step(old, record)
+            self._ended[old.spec.kind][old.status] -= 1
         if status is RUNNING:
             self._running[task_id] = record
-            self._by_agent = None
-        elif status is PENDING:
+            if old is not None and old.status is RUNNING:
+                self._count_step(old, record)
+            return
+        if status is PENDING:
             if record.deadline is not None:
                 self._add_deadline(record.deadline, record)
+            if old is not None:
+                self._note_stale()
             if record.run_at > now:
-                self._push_later(record.run_at, seq, record)
+                heappush(self.later, (record.run_at, seq, record))
             else:
                 self._make_ready(record, seq)
-        elif status in FINAL:
+        elif status is ESCALATED:
+            self._escalated[task_id] = record
+        else:
             self._finished[task_id] = record
-            if old is not None:
-                self.total_ended[status] += 1
+            kind = record.spec.kind
+            ended = self._ended.get(kind)
+            if ended is None:
+                ended = self._ended[kind] = dict.fromkeys(FINAL, 0)
+            ended[status] += 1
+        if old is not None and status is not COMPLETE:
+            self._count_step(old, record)
 
     def remove(self, task_id: str) -> None:
         """Take in that a task is gone."""
         record = self.records.pop(task_id, None)
         if record is None:
             return
-        self._leave(task_id, record)
+        self._running.pop(task_id, None)
+        self._reserved.pop(task_id, None)
+        self._escalated.pop(task_id, None)
+        self._retried.pop(task_id, None)
         self._finished.pop(task_id, None)
-        counts = self.kinds[record.spec.kind]
-        counts[record.status] -= 1
-        if not any(counts.values()):
-            del self.kinds[record.spec.kind]
-        siblings = self._children.get(record.spec.parent or "")
+        kind, parent = record.spec.kind, record.spec.parent
+        if record.status in FINAL:
+            self._ended[kind][record.status] -= 1
+            self._uncounted[record.status] += 1
+        self._note_stale()
+        self._known[kind] -= 1
+        if not self._known[kind]:
+            del self._known[kind]
+            self._ended.pop(kind, None)
+        siblings = self._children.get(parent or "")
         if siblings is not None:
             siblings.pop(task_id, None)
             if not siblings:
-                del self._children[record.spec.parent or ""]
+                del self._children[parent or ""]
 
     def _count_step(self, old: TaskRecord, record: TaskRecord) -> None:
         if old.history is record.history or not record.history:
             return  # a snapshot may give back a task as it was before its first step
-        step, reason = record.history[-1].step, record.history[-1].reason
-        self.handoffs += step == "hand over"
-        if step in FAILURES:
-            reason = reason.partition("\n")[0][:120]
+        last = record.history[-1]
+        if last.step == "hand over":
+            self.handoffs += 1
+        elif last.step in FAILURES:
+            reason = last.reason.partition("\n")[0][:120]
             if reason in self._reasons or len(self._reasons) < _REASONS:
                 self._reasons[reason] += 1
 
-    def _leave(self, task_id: str, old: TaskRecord) -> None:
-        """Take a task out of the place that its last record had."""
-        if old.status is RUNNING:
-            del self._running[task_id]
-            self._by_agent = None
-            if self._retried:
-                self._retried.pop(task_id, None)
-        elif old.status is PENDING and self._reserved.pop(task_id, None) is None:
-            self._void += 1
-            if self._void > 64 + len(self.records):
-                self._compact()
+    def total_ended(self, status: TaskStatus) -> int:
+        """Return how many tasks ended so since this process follows the log."""
+        ended = sum(counts[status] for counts in self._ended.values())
+        return ended + self._uncounted[status]
+
+    def kinds(self) -> dict[str, dict[TaskStatus, int]]:
+        """Return how many tasks have each status, by kind."""
+        found = {}
+        for kind in self._known:
+            found[kind] = dict.fromkeys(TaskStatus, 0) | self._ended.get(kind, {})
+        for records in (self._running, self._escalated):
+            for record in records.values():
+                found[record.spec.kind][record.status] += 1
+        for kind, counts in found.items():
+            counts[PENDING] = self._known[kind] - sum(counts.values())
+        return found
+
+    # --- tickets ----------------------------------------------------------------------
+
+    def _note_stale(self) -> None:
+        """Note that a task may have left a void ticket that is never looked at."""
+        self._stale += 1
+        if self._stale > 64 + len(self.records):
+            self._compact()
+
+    def _make_ready(self, record: TaskRecord, seq: int) -> None:
+        address = record.address
+        lane = self._addressed.get(address) if address else self._open
+        if lane is None:
+            lane = self._addressed[address] = DueTasks(self.records)
+        lane.add((record.run_at - record.spec.priority * self._step, seq, record))
 
     def _compact(self) -> None:
         """Let go of all void tickets."""
-        self._void = 0
-        self._later = [e for e in self._later if self._is_newest(e[2])]
-        heapify(self._later)
-        for address, lane in tuple(self._lanes.items()):
+        self._stale = 0
+        self.later = [e for e in self.later if self._is_newest(e[2])]
+        heapify(self.later)
+        self._open.compact()
+        for address, lane in tuple(self._addressed.items()):
             lane.compact()
             if not lane.heaps:
-                del self._lanes[address]
-
-    def _push_later(self, at: int, seq: int, record: TaskRecord) -> None:
-        heappush(self._later, (at, seq, record))
-
-    def _make_ready(self, record: TaskRecord, seq: int) -> None:
-        lane = self._lanes.get(record.address)
-        if lane is None:
-            lane = self._lanes[record.address] = DueTasks(self._is_newest)
-        lane.add((record.run_at - record.spec.priority * self._step, seq, record))
+                del self._addressed[address]
 
     def _is_newest(self, record: TaskRecord) -> bool:
         return self.records.get(record.spec.id) is record
 
     # --- claims -----------------------------------------------------------------------
 
-    @property
-    def has_later(self) -> bool:
-        """Whether a pending task may have become due."""
-        return bool(self._later)
-
     def promote(self, now: int) -> list[TaskRecord]:
         """Let the tasks whose time has come be claimed; return them."""
-        later = self._later
+        later = self.later
         promoted: list[TaskRecord] = []
         while later and later[0][0] <= now:
             _, seq, record = heappop(later)
@@ -194,28 +236,31 @@ class TaskIndex:
 
     def next_due(self) -> int | None:
         """Return when the next pending task may be claimed, or None."""
-        later = self._later
+        later = self.later
         while later and not self._is_newest(later[0][2]):
             heappop(later)
         return later[0][0] if later else None
 
+    def first(self, selector: TaskSelector) -> TaskRecord | None:
+        """Return the next task for a worker, or None; others here may have it, too."""
+        best = self._open.first(selector) if ANYBODY in selector.addresses else None
+        if self._addressed:
+            for address in selector.addresses:
+                lane = self._addressed.get(address)
+                ticket = None if lane is None else lane.first(selector)
+                if ticket is not None and (best is None or ticket < best):
+                    best = ticket
+        return None if best is None else best[2]
+
     def pick(self, selector: TaskSelector) -> TaskRecord | None:
         """Return the next task for a worker, and keep it from others here; or None."""
-        best: Ticket | None = None
-        home: DueTasks | None = None
-        lanes, addresses = self._lanes, selector.addresses
-        for address in lanes if len(lanes) < len(addresses) else addresses:
-            lane = lanes.get(address)
-            if lane is None or address not in addresses:
-                continue
-            ticket = lane.first(selector)
-            if ticket is not None and (best is None or ticket < best):
-                best, home = ticket, lane
-        if best is None or home is None:
+        record = self.first(selector)
+        if record is None:
             return None
-        record = best[2]
-        heappop(home.heaps[record.spec.kind])  # it is the head
-        self._reserved[record.spec.id] = best
+        address = record.address
+        lane = self._addressed[address] if address else self._open
+        ticket = heappop(lane.heaps[record.spec.kind])  # it is the head
+        self._reserved[record.spec.id] = ticket
         return record
 
     def give_back(self, record: TaskRecord) -> bool:
@@ -229,7 +274,7 @@ class TaskIndex:
         """Let others here have a picked task from `at` on, unless the log has news."""
         ticket = self._unreserve(record)
         if ticket is not None:
-            self._push_later(at, ticket[1], record)
+            heappush(self.later, (at, ticket[1], record))
 
     def _unreserve(self, record: TaskRecord) -> Ticket | None:
         """Return the ticket of a task that is still picked, for another place."""
@@ -241,7 +286,7 @@ class TaskIndex:
 
     def ready(self) -> Iterator[TaskRecord]:
         """Yield every task that can be claimed now, in no order."""
-        for lane in self._lanes.values():
+        for lane in (self._open, *self._addressed.values()):
             for heap in lane.heaps.values():
                 for ticket in heap:
                     if self._is_newest(ticket[2]):
@@ -309,18 +354,21 @@ class TaskIndex:
 
     def running_of(self, agent: str) -> list[TaskRecord]:
         """Return the tasks that an agent works on, the oldest claim first."""
-        if self._by_agent is None:
-            self._by_agent = {}
-            for record in self._running.values():
-                if record.claim is not None:
-                    self._by_agent.setdefault(record.claim.agent, []).append(record)
-        return self._by_agent.get(agent, [])
+        return [r for r in self._running.values() if r.claim and r.claim.agent == agent]
+
+    def running_by_agent(self) -> dict[str, list[TaskRecord]]:
+        """Return the tasks that each agent works on, as `running_of` does."""
+        found: dict[str, list[TaskRecord]] = {}
+        for record in self._running.values():
+            if record.claim is not None:
+                found.setdefault(record.claim.agent, []).append(record)
+        return found
 
     def oldest_due(self) -> dict[tuple[str, str], int]:
         """Return since when a task waits, for each address and kind that is due."""
         return {
             (address, kind): head[2].run_at
-            for address, lane in self._lanes.items()
+            for address, lane in ((ANYBODY, self._open), *self._addressed.items())
             for kind in tuple(lane.heaps)
             if (head := lane.head(kind)) is not None
         }
@@ -342,9 +390,10 @@ class TaskIndex:
     def stats(self, waiting: dict[str, int] | None = None) -> TaskStats:
         """Return counts and durations; `waiting` is why tasks are pending."""
         durations = seconds_in(self.newest_final())
+        kinds = self.kinds()
         return TaskStats(
-            by_status={str(s): n for s, n in by_status(self.kinds).items()},
-            by_kind=by_kind(self.kinds),
+            by_status={str(s): n for s, n in by_status(kinds).items()},
+            by_kind=by_kind(kinds),
             seconds_in={str(s): durations[s] for s in TaskStatus if s in durations},
             failure_reasons=dict(self._reasons.most_common(20)),
             ready=sum(1 for _ in self.ready()),

@@ -5,7 +5,7 @@ writes only when it differs.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import attrs
@@ -155,8 +155,9 @@ class TaskKeeper:
         health, next_at = health_of(self._facts(now, letters))
         shown = {**health, "last_check": to_datetime(now).isoformat()}
         await self._write(HEALTH, shown, "last_check", shared=True)
+        running = manager.index.running_by_agent()
         for worker in self.workers():
-            await self._tell_of(worker)
+            await self._tell_of(worker, running.get(worker.identity.agent_id, ()))
         if are_left:
             return options.sample
         ends = [next_at, manager.index.next_surplus(int(options.keep_seconds * MICRO))]
@@ -193,11 +194,11 @@ class TaskKeeper:
         index = self._manager.index
         running = seconds_in(index.newest_final()).get(TaskStatus.RUNNING)
         return {
-            "total_tasks_completed": index.total_ended[TaskStatus.COMPLETE],
-            "total_tasks_failed": index.total_ended[TaskStatus.FAILED],
+            "total_tasks_completed": index.total_ended(TaskStatus.COMPLETE),
+            "total_tasks_failed": index.total_ended(TaskStatus.FAILED),
             "total_handoffs": index.handoffs,
             "average_task_duration": None if running is None else running.mean,
-            "by_kind": by_kind(index.kinds),
+            "by_kind": by_kind(index.kinds()),
             "last_updated": to_datetime(now).isoformat(),
         }
 
@@ -243,11 +244,10 @@ class TaskKeeper:
 
     # --- agents -----------------------------------------------------------------------
 
-    async def _tell_of(self, worker: TaskWorker) -> None:
+    async def _tell_of(self, worker: TaskWorker, current: Sequence[TaskRecord]) -> None:
         """Write the documents of an agent that has worked on tasks."""
         identity = worker.identity
         name = identity.agent_id
-        current = self._manager.index.running_of(name)
         if not current and name not in self._told:
             return
         self._told.add(name)

@@ -17,11 +17,11 @@ from typing import Any, Final, Protocol
 import anyio
 
 from swarm.errors import Closed, SwarmError
+from swarm.kernel import to_commit
 from swarm.model import OWNER, TIME, AgentIdentity, Commit, Document, Segment, living
 from swarm.ports import (
     Clock,
     Codec,
-    Deadlines,
     Entropy,
     Interceptors,
     Kernel,
@@ -77,6 +77,15 @@ class LiveClaim(Protocol):
         """Whether the swarm asks the worker for the work, and ends the claim."""
         ...
 
+    @property
+    def beats_at(self) -> int:
+        """When it is to be renewed, in kernel time."""
+        ...
+
+    def beat(self, now: int) -> None:
+        """Renew it, or give it up; `now` is kernel time."""
+        ...
+
     async def close(self, reason: str, *, has_failed: bool = False) -> None:
         """Give the task back for a worker that is gone."""
         ...
@@ -91,7 +100,6 @@ class TaskManager(TaskCommitter):
         entropy: Where ids and jitter come from.
         interceptors: What runs around submits, attempts, steps and handoffs, or None.
         queue: The claims that wait for a task.
-        deadlines: When live claims are to be renewed.
         claims: The claims of this process, by the id of their task.
         prefix: What the ids that this process makes begin with.
         servers: The agents of this process that serve tasks.
@@ -99,6 +107,7 @@ class TaskManager(TaskCommitter):
         is_shared: Whether other processes may share the tree.
         is_alive: Whether there is an agent of a name; None: that is not known.
         on_next_change: Called in the middle of the next commit that changes a task.
+        rings_at: When the timer rings for what comes due, in kernel time.
         closed: The error of everything that is asked for after the end, or None.
     """
 
@@ -126,7 +135,6 @@ class TaskManager(TaskCommitter):
         self.clock: Clock = clock
         self.entropy: Entropy = entropy
         self.interceptors: Interceptors | None = interceptors
-        self.deadlines: Deadlines = Deadlines(clock)
         self.queue: ClaimQueue = ClaimQueue(index)
         self.claims: dict[str, LiveClaim] = {}
         self.servers: Iterable[Server] = ()
@@ -145,8 +153,10 @@ class TaskManager(TaskCommitter):
         self._ahead = 0
         self._ids = 0
         self._timer: Timer | None = None
-        self._rings_at = NEVER
-        self._unlisten = tail.listen(self._follow, documents=True, folders=("global",))
+        self.rings_at: int = NEVER
+        self._unlisten = tail.listen(
+            self._follow, documents=True, folders=("global",), each=self._follow_one
+        )
         self._early: list[Commit] | None = []
         if self.local is not None:
             self._take_in(*self.local.read_now(_all_tasks))
@@ -159,7 +169,7 @@ class TaskManager(TaskCommitter):
     def now(self) -> int:
         """Return kernel time, or a little less where it is a round trip away."""
         if self.local is not None:
-            return self.local.read_now(_now)
+            return self.local.now()
         return int(self.clock.monotonic() * MICRO) + self._ahead
 
     def new_id(self, prefix: str) -> str:
@@ -180,7 +190,7 @@ class TaskManager(TaskCommitter):
 
     def promote(self) -> None:
         """Hand out the tasks whose time has come."""
-        if self.index.has_later:
+        if self.index.later:
             for record in self.index.promote(self.now()):
                 self.queue.offer(record)
 
@@ -197,7 +207,7 @@ class TaskManager(TaskCommitter):
         """
         at = self.now() + _LAG
         self.index.defer(record, at)
-        self._ring_before(at)
+        self.ring_before(at)
 
     # --- for those who wait -----------------------------------------------------------
 
@@ -277,24 +287,28 @@ class TaskManager(TaskCommitter):
         What a kernel that does not answer keeps from it ends with its lease.
         """
         self.close()
-        self.deadlines.close()
         with anyio.move_on_after(_PATIENCE):
             for claim in tuple(self.claims.values()):
                 await claim.close("the swarm was closed")
         self.claims.clear()
+        self._stop_timer()
+
+    def freeze(self) -> None:
+        """Follow the log no more and renew nothing, as a frozen process does."""
+        self.close()
+        self._stop_timer()
 
     def close(self, error: Exception | None = None) -> None:
         """Wake every waiter with `Closed`, and follow the log no more.
 
-        Live claims can still be ended, until `finish`.
+        Live claims are renewed and can be ended, until `finish`.
         """
         if self.closed is not None:
             return
         self.closed = error or Closed("the swarm is closed")
         self._unlisten()
-        self._rings_at = -NEVER
-        if self._timer is not None:
-            self._timer.cancel()
+        self._stop_timer()
+        self._ring_next()
         if self._loaded is not None and not self._loaded.done():
             self._loaded.set_exception(self.closed)
             self._loaded.exception()
@@ -323,7 +337,7 @@ class TaskManager(TaskCommitter):
         self._since = revision
         self._ahead = now - int(self.clock.monotonic() * MICRO)
         for document in found:
-            self._put(document)
+            self._take(document)
         for task_id in self.index.parents():  # a process may have died in between
             if self.index.records[task_id].status is CANCELLED:
                 self.start(self._cancel_parts(task_id), "tasks: cancel the parts")
@@ -333,93 +347,119 @@ class TaskManager(TaskCommitter):
         """Take in a commit; called in the middle of it, so nothing here commits."""
         for document in commit.documents:
             segments = document.path.segments
-            if segments[0] != "global":
+            if segments[0] != "global" or len(segments) < 3:
                 continue
             folder = segments[1]
             if folder == "tasks":
                 if commit.revision > self._since:
-                    self._put(document)
+                    self._take(document)
                 elif self._early is not None:
                     self._early.append(commit)
                     return
-            elif folder in self._folders and len(segments) > 2:
+            elif folder in self._folders:
                 self._folders[folder](commit)
 
-    def _put(self, document: Document) -> None:
-        """Take in a task's newest document."""
+    def _take(self, document: Document) -> None:
+        """Take in a task's newest document, or that it is gone."""
         record = load(document)
-        if record is None:
-            task_id = str(document.path.name)
-            self.index.remove(task_id)
-        else:
-            task_id = record.spec.id
+        if record is not None:
             if self.local is None:
                 # Kernel time is not before that of a record.
                 ahead = record.changed_at - int(self.clock.monotonic() * MICRO)
                 self._ahead = max(self._ahead, ahead)
-            claim = record.claim
-            if claim is not None:
-                self.index.put(task_id, record, document.created, 0)
-                if claim.expires < self._rings_at:
-                    self._ring_before(claim.expires)
-            elif record.status is PENDING:
-                self._put_pending(task_id, record, document.created)
-            else:
-                self.index.put(task_id, record, document.created, 0)
-                if record.status is CANCELLED and self.index.children(task_id):
-                    self.start(self._cancel_parts(task_id), "tasks: cancel the parts")
-            if self.on_next_change is not None:
-                notice, self.on_next_change = self.on_next_change, None
-                notice()
-            for listener in self._listeners:
-                listener(record)
+            self._put(record, document.created)
+            return
+        task_id = str(document.path.name)
+        self.index.remove(task_id)
+        self._tell(task_id, None)
+
+    def _follow_one(self, document: Document) -> None:
+        """Do what `_follow` does, with a commit that made this document only."""
+        record = document.record
+        if record.__class__ is not TaskRecord:
+            self._follow(to_commit(document))
+            return
+        claim = record.claim
+        if claim is not None and not claim.token:
+            claim.token = document.version
+        self._put(record, document.created)
+
+    def _put(self, record: TaskRecord, seq: int) -> None:
+        """Take in a task's newest record; `seq` is its place among those created."""
+        task_id = record.spec.id
+        status, claim = record.status, record.claim
+        if claim is not None:
+            self.index.put(task_id, record)
+            if claim.expires < self.rings_at:
+                self.ring_before(claim.expires)
+        elif status is PENDING:
+            run_at = record.run_at
+            now = run_at if run_at == record.created_at else self.now()
+            self.index.put(task_id, record, seq, now)
+            if record.deadline is not None:
+                self.ring_before(record.deadline)
+            if run_at > now:
+                self.ring_before(run_at)
+            elif self.queue.waiting:
+                self.queue.offer(record)
+        else:
+            self.index.put(task_id, record)
+            if status is CANCELLED and self.index.children(task_id):
+                self.start(self._cancel_parts(task_id), "tasks: cancel the parts")
+        if self.on_next_change is not None:
+            notice, self.on_next_change = self.on_next_change, None
+            notice()
+        for listener in self._listeners:
+            listener(record)
+        if task_id in self.claims or task_id in self._observers:
+            self._tell(task_id, record)
+
+    def _tell(self, task_id: str, record: TaskRecord | None) -> None:
+        """Tell a live claim of a task, and those that observe the task."""
         live = self.claims.get(task_id)
         if live is not None:
             live.follow(record)
-        observers = self._observers.get(task_id)
-        if observers is not None:
-            for observer in tuple(observers.values()):
-                observer(record)
-
-    def _put_pending(self, task_id: str, record: TaskRecord, seq: int) -> None:
-        """Offer a task that nobody works on, or have the timer ring for it."""
-        run_at = record.run_at
-        now = run_at if run_at == record.created_at else self.now()
-        self.index.put(task_id, record, seq, now)
-        if record.deadline is not None:
-            self._ring_before(record.deadline)
-        if run_at > now:
-            self._ring_before(run_at)
-        elif self.queue:
-            self.queue.offer(record)
+        for observer in tuple(self._observers.get(task_id, {}).values()):
+            observer(record)
 
     # --- what comes due ---------------------------------------------------------------
 
-    def _ring_before(self, at: int) -> None:
+    def ring_before(self, at: int) -> None:
         """Have the timer ring at a time, unless it rings before that."""
-        if at >= self._rings_at:
+        if at >= self.rings_at:
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._rings_at = at
+        self.rings_at = at
         seconds = (at - self.now() + 2) / MICRO
         when = self.clock.monotonic() + max(0.0, seconds)
         self._timer = self.clock.call_at(when, self._on_time)
 
+    def _stop_timer(self) -> None:
+        self.rings_at = NEVER
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def _ring_next(self) -> None:
-        for at in (self.index.next_due(), self.index.next_end()):
-            if at is not None:
-                self._ring_before(at)
+        for claim in self.claims.values():
+            self.ring_before(claim.beats_at)
+        if self.closed is None:
+            for at in (self.index.next_due(), self.index.next_end()):
+                if at is not None:
+                    self.ring_before(at)
 
     def _on_time(self) -> None:
-        self._timer = None
-        self._rings_at = NEVER
+        self._stop_timer()
         now = self.now()
-        for record in self.index.promote(now):
-            self.queue.offer(record)
-        ended = self.index.ended(now, now + _AGAIN)
-        if ended:
-            self.start(self._end(ended), "tasks: what is over")
+        for claim in tuple(self.claims.values()):
+            claim.beat(now)
+        if self.closed is None:
+            for record in self.index.promote(now):
+                self.queue.offer(record)
+            ended = self.index.ended(now, now + _AGAIN)
+            if ended:
+                self.start(self._end(ended), "tasks: what is over")
         self._ring_next()
 
     async def _end(self, ended: list[TaskRecord]) -> None:
@@ -443,13 +483,9 @@ class TaskManager(TaskCommitter):
         """Ask a rule; of what fails the index tells again, unless the task is gone."""
         if self.closed is None:
             try:
-                await self.apply_one(author, task_id, rule, request)
+                await self.apply_one(author, self.path_of(task_id), rule, request)
             except SwarmError:
                 return
-
-
-def _now(view: View) -> int:
-    return view.now
 
 
 def _all_tasks(view: View) -> tuple[int, int, list[Document]]:

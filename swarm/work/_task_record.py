@@ -35,6 +35,9 @@ KEYS: Final = Path.of("global", "task_keys")
 
 _BACKOFF: Final = Backoff(0.1, 60.0)
 
+_WEIGHT: Final = 512
+"""Bytes of a record beyond an empty one, before those of what it holds."""
+
 ANYBODY: Final = ""
 """The address of a task that any worker may take."""
 
@@ -67,6 +70,11 @@ SETTLED: Final = FINAL | {ESCALATED}
 def task_path(task_id: str) -> Path:
     """Return where a task's record stands."""
     return TASKS.child(task_id)
+
+
+def _place(task_id: str) -> Path:
+    """Return where a task's record stands; the spec of a schedule has no id yet."""
+    return TASKS.child(task_id) if task_id else TASKS
 
 
 def key_path(key: str) -> Path:
@@ -114,6 +122,7 @@ class TaskSpec:
             or another address.
         schema_version: The version of the form of its payload.
         metadata: More about it, as JSON.
+        path: The path of the task's record.
     """
 
     id: str
@@ -130,14 +139,7 @@ class TaskSpec:
     escalate_to: str | None = None
     schema_version: str = "1.0.0"
     metadata: bytes = b"{}"
-    _path: Path | None = attrs.field(default=None, alias="path")
-
-    @property
-    def path(self) -> Path:
-        """The path of the task's record."""
-        if self._path is None:
-            self._path = task_path(self.id)
-        return self._path
+    path: Path = attrs.Factory(lambda self: _place(self.id), takes_self=True)
 
     def folder_in(self, root: Path) -> Path:
         """Return the task's own folder in a top-level one, such as `checkpoints`."""
@@ -169,7 +171,7 @@ class TaskSpec:
 
 
 _SPEC_FIELDS: Final = tuple(
-    field.name for field in attrs.fields(TaskSpec) if field.name != "_path"
+    field.name for field in attrs.fields(TaskSpec) if field.name != "path"
 )
 
 
@@ -186,6 +188,8 @@ class ClaimRecord:
         until: Beyond when no renewal reaches: the attempt's time is up then.
         token: The fencing token: the revision of the commit that made the claim.
             0: not yet known, which is the version of the first document it is in.
+
+    With its id and token, it is also the proof that a worker shows to a rule.
     """
 
     id: str
@@ -240,6 +244,7 @@ class TaskRecord:
         handoff: The id of its newest handoff, whatever became of it, or None.
         is_escalated: Whether its first workers have given up on it.
         history: Its transitions, oldest first; at most `KEPT_ENTRIES`.
+        weight: Approximate number of bytes beyond those of an empty record.
     """
 
     spec: TaskSpec
@@ -257,17 +262,11 @@ class TaskRecord:
     handoff: str | None = None
     is_escalated: bool = False
     history: tuple[RecordEntry, ...] = ()
+    weight: int = _WEIGHT
 
     def __lt__(self, other: Self) -> bool:
         """Order the tasks of one commit in heaps."""
         return self.spec.id < other.spec.id
-
-    @property
-    def weight(self) -> int:
-        """Approximate number of bytes beyond those of an empty record."""
-        spec = self.spec
-        held = len(spec.payload) + len(spec.metadata) + len(self.partial or b"")
-        return 512 + held + len(self.result or b"")
 
     @property
     def changed_at(self) -> int:
@@ -282,16 +281,17 @@ class TaskRecord:
         """Return the errors of the attempts that failed, oldest first."""
         return [e.reason for e in self.history if e.step in FAILURES]
 
-    def check_holder(self, id: str, token: int, now: int) -> None:  # noqa: A002
-        """Refuse a write under a claim that is not the live one (J4)."""
+    def check_holder(self, id: str, token: int, now: int) -> ClaimRecord:  # noqa: A002
+        """Return the live claim; refuse a write under another one (J4)."""
         claim = self.claim
         if (
             claim is None
             or claim.id != id
             or claim.expires <= now
-            or (claim.token and claim.token != token)
+            or (claim.token != token and claim.token)
         ):
             raise stale(self, token)
+        return claim
 
     def to_json(self) -> dict[str, Any]:
         """Return the document."""
@@ -328,7 +328,7 @@ class TaskRecord:
         spec = {field: value[field] for field in _SPEC_FIELDS}
         spec["address"] = value["submitted_to"]
         claim, progress = value["claim"], value["progress"]
-        return cls(
+        record = cls(
             TaskSpec.from_json(spec),
             TaskStatus(value["status"]),
             value["created_at"],
@@ -345,6 +345,15 @@ class TaskRecord:
             value["is_escalated"],
             tuple(RecordEntry(**entry) for entry in value["history"]),
         )
+        record.weight = weight_of(record)
+        return record
+
+
+def weight_of(record: TaskRecord) -> int:
+    """Return how many bytes a record holds beyond those of an empty one, about."""
+    spec = record.spec
+    held = len(spec.payload) + len(spec.metadata) + len(record.partial or b"")
+    return _WEIGHT + held + len(record.result or b"")
 
 
 FAILURES: Final = frozenset(("retry", "fail", "escalate", "expire"))
@@ -361,7 +370,7 @@ def load(document: Document | None) -> TaskRecord | None:
             return None
         record = document.record = TaskRecord.from_json(document.value)
     claim = record.claim
-    if claim is not None and not claim.token:
+    if claim is not None and claim.token == 0:
         claim.token = document.version
     return record
 
@@ -396,7 +405,8 @@ def stale(record: TaskRecord | None, token: int) -> StaleClaim:
     )
 
 
-_make: Final = tuple.__new__  # a named tuple's own is a Python function
+make: Final = object.__new__
+make_tuple: Final = tuple.__new__  # a named tuple's own is a Python function
 
 
 def _fragment(body: bytes | None) -> orjson.Fragment | None:
@@ -404,6 +414,20 @@ def _fragment(body: bytes | None) -> orjson.Fragment | None:
 
 
 _fields = attrgetter(*(field.name for field in attrs.fields(TaskRecord)))
+_kept = attrgetter(
+    "spec",
+    "created_at",
+    "run_at",
+    "deadline",
+    "attempt",
+    "address",
+    "progress",
+    "partial",
+    "result",
+    "is_escalated",
+    "history",
+    "weight",
+)
 
 
 class HandoffPending(Exception):
@@ -429,34 +453,43 @@ def stepped(
 ) -> TaskRecord:
     """Return a record after a step; its caller may change it until the commit.
 
-    `evolve`, written out: each transition makes a record.
+    It is written field by field, for each transition makes a record: that is cheaper
+    than a call with as many arguments.
 
     Raises:
         HandoffPending: The step ends a claim, and the task has a handoff, which this is
             not asked about.
     """
-    if claim is None and record.handoff is not None and record.claim is not None:
-        raise HandoffPending(record.claim.id, record.handoff)
-    attempt = record.attempt + 1 if step == "claim" else record.attempt
-    entry = _make(RecordEntry, (step, status, now, agent, attempt, reason))
-    history = record.history
-    return TaskRecord(
-        record.spec,
-        status,
-        record.created_at,
-        record.run_at,
-        record.deadline,
+    handoff = record.handoff
+    if handoff is not None and claim is None and record.claim is not None:
+        raise HandoffPending(record.claim.id, handoff)
+    new: TaskRecord = make(TaskRecord)
+    (
+        new.spec,
+        new.created_at,
+        new.run_at,
+        new.deadline,
         attempt,
-        claim,
-        record.address,
-        record.progress,
-        record.partial,
-        record.result,
-        None,
-        record.handoff,
-        record.is_escalated,
-        (*history[1 - KEPT_ENTRIES :], entry) if history else (entry,),
-    )
+        new.address,
+        new.progress,
+        new.partial,
+        new.result,
+        new.is_escalated,
+        history,
+        new.weight,
+    ) = _kept(record)
+    if step == "claim":
+        attempt += 1
+    entry = make_tuple(RecordEntry, (step, status, now, agent, attempt, reason))
+    if len(history) >= KEPT_ENTRIES:
+        history = history[1 - KEPT_ENTRIES :]
+    new.status = status
+    new.attempt = attempt
+    new.claim = claim
+    new.cancel = None
+    new.handoff = handoff
+    new.history = (*history, entry)
+    return new
 
 
 def evolve(record: TaskRecord, **changes: Any) -> TaskRecord:

@@ -56,6 +56,7 @@ from swarm.work._task_record import (
     load,
     stale,
     stepped,
+    weight_of,
     why_over,
 )
 
@@ -131,11 +132,16 @@ def decide_claim(document: Document | None, now: int, request: ClaimRequest) -> 
     if record.deadline is not None and record.deadline <= now:
         return *_expired(record, now)[:2], None
     until = last_end(record, now, timeout)
-    claim = ClaimRecord(id_, agent, now, min(until, now + lease), lease, until)
+    end = now + lease
+    claim = ClaimRecord(id_, agent, now, min(until, end), lease, until)
     new = stepped(record, "claim", RUNNING, now, agent, "", claim)
     new.progress = None
-    begun = record.spec.id, agent, new.attempt
-    return new, ((TaskAssigned, *begun), (TaskStarted, *begun)), new
+    task_id, attempt = record.spec.id, new.attempt
+    events = (
+        (TaskAssigned, task_id, agent, attempt),
+        (TaskStarted, task_id, agent, attempt),
+    )
+    return new, events, new
 
 
 def last_end(record: TaskRecord, now: int, timeout: int | None = None) -> int:
@@ -147,26 +153,24 @@ def last_end(record: TaskRecord, now: int, timeout: int | None = None) -> int:
     return until if record.deadline is None else min(until, record.deadline)
 
 
-class Right(NamedTuple):
-    """The proof that a worker holds the live claim."""
-
-    task_id: str
-    claim_id: str
-    token: int
-
-
 def claimed(
-    document: Document | None, now: int, right: Right
+    document: Document | None, now: int, right: ClaimRecord
 ) -> tuple[TaskRecord, ClaimRecord]:
     """Return the record that a live claim is of, and its claim."""
     record = load(document)
-    if record is None or record.claim is None:
+    claim = None if record is None else record.claim
+    if (
+        record is None
+        or claim is None
+        or claim.id != right.id
+        or claim.token != right.token
+        or claim.expires <= now
+    ):
         raise stale(record, right.token)
-    record.check_holder(right.claim_id, right.token, now)
-    return record, record.claim
+    return record, claim
 
 
-def decide_renew(document: Document | None, now: int, right: Right) -> Ruling:
+def decide_renew(document: Document | None, now: int, right: ClaimRecord) -> Ruling:
     """Let a claim live longer. Outcome: its end, and why the task is to be cancelled.
 
     A renewal never shortens a lease (J7).
@@ -182,40 +186,43 @@ def decide_renew(document: Document | None, now: int, right: Right) -> Ruling:
 
 
 def decide_progress(
-    document: Document | None, now: int, request: tuple[Right, Progress]
+    document: Document | None, now: int, request: tuple[ClaimRecord, Progress]
 ) -> Ruling:
     """Note how far an attempt has come."""
     right, progress = request
     record, _ = claimed(document, now, right)
-    event = (TaskProgress, right.task_id, progress.percent, progress.message)
+    event = (TaskProgress, record.spec.id, progress.percent, progress.message)
     return evolve(record, progress=progress), (event,), None
 
 
 def decide_update(
-    document: Document | None, now: int, request: tuple[Right, dict[str, Any]]
+    document: Document | None, now: int, request: tuple[ClaimRecord, dict[str, Any]]
 ) -> Ruling:
     """Merge keys into the partial result."""
     right, changes = request
     record, _ = claimed(document, now, right)
     partial = {} if record.partial is None else orjson.loads(record.partial)
     new = evolve(record, partial=orjson.dumps({**partial, **changes}))
+    new.weight = weight_of(new)
     percent = 0.0 if record.progress is None else record.progress.percent
-    return new, ((TaskProgress, right.task_id, percent, "partial result"),), None
+    return new, ((TaskProgress, record.spec.id, percent, "partial result"),), None
 
 
 def decide_complete(
-    document: Document | None, now: int, request: tuple[Right, bytes]
+    document: Document | None, now: int, request: tuple[ClaimRecord, bytes]
 ) -> Ruling:
     """Complete a task (J5)."""
     right, result = request
     record, claim = claimed(document, now, right)
-    new = stepped(record, "complete", COMPLETE, now, claim.agent)
+    agent = claim.agent
+    new = stepped(record, "complete", COMPLETE, now, agent)
     new.result = result
-    return new, ((TaskCompleted, right.task_id, claim.agent),), COMPLETE
+    new.weight += len(result)
+    return new, ((TaskCompleted, record.spec.id, agent),), COMPLETE
 
 
 def decide_fail(
-    document: Document | None, now: int, request: "tuple[Right, AttemptFailure]"
+    document: Document | None, now: int, request: "tuple[ClaimRecord, AttemptFailure]"
 ) -> Ruling:
     """End an attempt by an error: retry, fail or escalate. Outcome: the status."""
     right, failure = request
@@ -223,11 +230,11 @@ def decide_fail(
 
 
 def decide_give_back(
-    document: Document | None, now: int, request: tuple[Right, str, int, str]
+    document: Document | None, now: int, request: tuple[ClaimRecord, str, int, str]
 ) -> Ruling:
     """Return a task to the queue without counting the attempt (J13).
 
-    A task that is to be cancelled is cancelled (J12). The request holds the right, the
+    A task that is to be cancelled is cancelled (J12). The request holds the claim, the
     step ("snooze" or "release"), for how long the task is not to be claimed, and the
     reason. Outcome: the status.
     """
@@ -239,7 +246,7 @@ def decide_give_back(
     new.attempt -= 1
     if delay:
         new.run_at = now + delay
-    return new, ((TaskRequeued, right.task_id, step, new.attempt),), PENDING
+    return new, ((TaskRequeued, record.spec.id, step, new.attempt),), PENDING
 
 
 class AttemptFailure(NamedTuple):
@@ -368,6 +375,7 @@ def decide_resolve(
     check_step(record, "resolve")
     new = stepped(record, "resolve", COMPLETE, now, agent)
     new.result = result
+    new.weight = weight_of(new)
     return new, ((TaskCompleted, task_id, agent),), COMPLETE
 
 

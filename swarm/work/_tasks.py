@@ -45,7 +45,7 @@ from swarm.work._submit_rules import (
 )
 from swarm.work._task_handle import Caller, Rights, Task, TaskList, id_of, info_of
 from swarm.work._task_manager import TaskManager
-from swarm.work._task_record import MICRO, TaskStatus
+from swarm.work._task_record import MICRO, TaskStatus, task_path
 from swarm.work._task_stats import TaskStats
 
 _SELECTORS: Final = 64
@@ -175,7 +175,7 @@ class Tasks(Displayable):
             metadata,
         )  # in the order of the signature, as the defaults are
         options: dict[str, Any] = {}
-        if not all(map(is_, given, _DEFAULTS.values())):
+        if not all(map(is_, given, _USUAL)):
             both = zip(_DEFAULTS.items(), given, strict=True)
             options = {
                 name: value for (name, usual), value in both if value is not usual
@@ -200,17 +200,15 @@ class Tasks(Displayable):
         task_id = manager.new_id("task")
         codec, me = manager.codec, self.identity
         submission = submission_of(codec, me, task_id, kind, payload, options)
-        local = manager.local
-        if local is not None and not options and manager.pause is None:
-            # `_commit` of most tasks, with a coroutine less.
+        if manager.is_direct and not options:  # `_commit`, with a coroutine less
             path = submission.spec.path
-            _, made = local.apply_one_now(me, path, decide_submit, submission)
+            _, made = manager.apply_now(me, path, decide_submit, submission)
             if made is not None:
                 return Task(self._caller, task_id, kind)
         found = await self._commit(submission, once)
         while found is None:  # another process, of the same seed, was there before
             task_id = manager.new_id("task")
-            spec = attrs.evolve(submission.spec, id=task_id, path=None)
+            spec = attrs.evolve(submission.spec, id=task_id, path=task_path(task_id))
             found = await self._commit(submission._replace(spec=spec), once)
         return Task(self._caller, *found)
 
@@ -236,16 +234,9 @@ class Tasks(Displayable):
             )
             task: tuple[str, str] | None = found
             return task
-        if manager.local is not None:
-            if manager.pause is not None:
-                await manager.pause()
-            _, outcome = manager.local.apply_one_now(
-                self.identity, spec.path, decide_submit, submission
-            )
-        else:
-            _, outcome = await manager.kernel.apply_one(
-                self.identity, spec.path, decide_submit, submission
-            )
+        _, outcome = await manager.apply_one(
+            self.identity, spec.path, decide_submit, submission
+        )
         return None if outcome is None else (spec.id, spec.kind)
 
     async def gather(
@@ -516,5 +507,6 @@ _DEFAULTS: Final = {
     for name, parameter in inspect.signature(Tasks.submit).parameters.items()
     if parameter.kind is inspect.Parameter.KEYWORD_ONLY
 }
+_USUAL: Final = tuple(_DEFAULTS.values())
 _ONCE_ONLY: Final = frozenset(("key", "once", "delay", "deadline", "parent"))
 """The options of `submit` that a schedule does not have."""

@@ -112,7 +112,7 @@ class TaskWatch:
         """J2: each task is in exactly one place of the index."""
         index = self.manager.index
         ready = {record.spec.id for record in index.ready()}
-        later = {e[2].spec.id for e in index._later if index._is_newest(e[2])}
+        later = {e[2].spec.id for e in index.later if index._is_newest(e[2])}
         for task_id, record in self.tasks.items():
             if index.records.get(task_id) is not record:
                 continue

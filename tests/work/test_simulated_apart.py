@@ -10,7 +10,7 @@ from swarm.model import OWNER, AgentIdentity, Backoff
 from swarm.ports import Codec, Entropy, Limits, LoopClock
 from swarm.testing import DistantKernel, Sim
 from swarm.work import Claim, TaskManager, Tasks
-from swarm.work._task_record import FINAL
+from swarm.work._task_record import FINAL, NEVER
 from tests.simulation.oracle import holds
 from tests.work.task_watch import TaskWatch
 
@@ -52,7 +52,7 @@ class Process:
         await asyncio.sleep(dice.choice([0, 0, 0.1, 1]))
         chance = dice.random()
         if chance < 0.2:
-            claim.expire = claim.follow = lambda *_: None  # a zombie
+            claim.beats_at, claim.follow = NEVER, lambda *_: None  # a zombie
             await asyncio.sleep(10)
         elif chance < 0.3:
             raise ValueError("boom")

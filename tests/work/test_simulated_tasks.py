@@ -19,7 +19,14 @@ from swarm.work import (
     _task_rules,
 )
 from swarm.work._task_index import TaskIndex
-from swarm.work._task_record import FINAL, TaskRecord, TaskStatus
+from swarm.work._task_record import (
+    FINAL,
+    NEVER,
+    TaskRecord,
+    TaskStatus,
+    load,
+    stale,
+)
 from tests.simulation.oracle import breaks, holds, nothing_left
 from tests.work.task_watch import TaskWatch
 
@@ -29,7 +36,7 @@ FAULTS = Faults(crash="w*", freeze="w*", slow="w*", jump=True, most=3)
 
 def become_a_zombie(claim: Claim) -> None:
     """Stop the claim's heartbeat, and let it hear of nothing: its process is frozen."""
-    claim.expire = claim.follow = lambda *_: None
+    claim.beats_at, claim.follow = NEVER, lambda *_: None
 
 
 class Worker(Agent):
@@ -140,7 +147,13 @@ def found(*claims: str) -> None:
 
 def test_planted_a_retry_that_is_forgotten_is_found(monkeypatch):
     """J2."""
-    monkeypatch.setattr(TaskIndex, "_push_later", lambda *_: None)
+
+    def put(self, *arguments):
+        original(self, *arguments)
+        self.later.clear()
+
+    original = TaskIndex.put
+    monkeypatch.setattr(TaskIndex, "put", put)
     found("J2:")
 
 
@@ -169,6 +182,14 @@ def test_planted_a_task_that_is_offered_while_it_runs_is_found(monkeypatch):
 
 def test_planted_a_store_that_does_not_look_at_the_token_is_found(monkeypatch):
     """J4."""
+
+    def claimed(document, now, right):
+        record = load(document)
+        if record is None or record.claim is None:
+            raise stale(record, right.token)
+        return record, record.claim
+
+    monkeypatch.setattr(_task_rules, "claimed", claimed)
     monkeypatch.setattr(TaskRecord, "check_holder", lambda *_: None)
     monkeypatch.setattr(_claim.Claim, "lose", lambda *_: None)
     found("J1:", "J4:", "J5:", "J8:")

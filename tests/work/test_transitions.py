@@ -13,6 +13,7 @@ from swarm.work._submit_rules import Submission, decide_submit
 from swarm.work._task_record import (
     FINAL,
     KEPT_ENTRIES,
+    ClaimRecord,
     Progress,
     TaskRecord,
     TaskSpec,
@@ -24,7 +25,6 @@ from swarm.work._task_rules import (
     NEW,
     TABLE,
     AttemptFailure,
-    Right,
     decide_cancel,
     decide_claim,
     decide_complete,
@@ -50,7 +50,7 @@ class Bench:
         self.version = 0
         self.claims = 0
         self.document = None
-        self.right = Right("t", "none", 0)
+        self.right = ClaimRecord("none", "", 0, 0, 0)
         self.events = []
         spec = TaskSpec("t", "a.b", b'{"x":1}', **options)
         self.ask(decide_submit, Submission(spec, 0, 3_000 * SECOND))
@@ -76,8 +76,7 @@ class Bench:
         request = f"c{self.claims}", "ada", lease * SECOND, ANY, None
         found = self.ask(decide_claim, request)
         if found is not None:
-            claim = self.record.claim
-            self.right = Right("t", claim.id, claim.token)
+            self.right = self.record.claim
         return found
 
 
@@ -98,7 +97,7 @@ STEPS = {
     "cancel": lambda b: b.ask(decide_cancel, ("t", "bo", "why")),
     "reopen": lambda b: b.ask(decide_reopen, ("t", "bo")),
     "resolve": lambda b: b.ask(decide_resolve, ("t", "bo", b"2")),
-    "rescue": lambda b: b.ask(decide_overdue, (b.right.claim_id, 0.5)),
+    "rescue": lambda b: b.ask(decide_overdue, (b.right.id, 0.5)),
     "expire": lambda b: b.ask(decide_overdue, (None, 0.5)),
     "wait": lambda b: setattr(b, "now", b.now + 20 * SECOND),
     "wait long": lambda b: setattr(b, "now", b.now + 1_000 * SECOND),

@@ -112,8 +112,7 @@ class WorkingProcess:
 
     def freeze(self) -> None:
         """Hear of nothing and renew nothing from now on, as a frozen process."""
-        self.manager.close()
-        self.manager.deadlines.close()
+        self.manager.freeze()
 
     async def end(self) -> None:
         """Give back what is claimed, and end what runs beside the test."""

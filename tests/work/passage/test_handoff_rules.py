@@ -37,10 +37,9 @@ from swarm.work._handoff_record import (
 )
 from swarm.work._stored import stored
 from swarm.work._submit_rules import Submission, decide_submit
-from swarm.work._task_record import TaskSpec, load, task_path
+from swarm.work._task_record import ClaimRecord, TaskSpec, load, task_path
 from swarm.work._task_rules import (
     AttemptFailure,
-    Right,
     decide_claim,
     decide_complete,
     decide_fail,
@@ -102,27 +101,33 @@ class Office:
         )
         self.settle(task_id, decide_submit, Submission(spec))
 
-    def claim(self, name: str, task_id: str = "t-1") -> Right:
+    def claim(self, name: str, task_id: str = "t-1") -> ClaimRecord:
         request = self.new_id("c"), name, LEASE, frozenset(("",)), None
         self.view.now += 2  # after the pause of a retry
         self.settle(task_id, decide_claim, request)
         return self.right(task_id)
 
-    def right(self, task_id: str = "t-1") -> Right:
-        claim = self.task(task_id).claim
-        return Right(task_id, claim.id, claim.token)
+    def right(self, task_id: str = "t-1") -> ClaimRecord:
+        return self.task(task_id).claim
 
     def task(self, task_id: str = "t-1") -> Any:
         return load(self.view.find(task_path(task_id)))
 
-    def offer(self, right: Right, sender: str, to: str, hops: int = HOPS) -> str:
+    def offer(
+        self,
+        right: ClaimRecord,
+        sender: str,
+        to: str,
+        hops: int = HOPS,
+        task_id: str = "t-1",
+    ) -> str:
         handoff_id = self.new_id("h")
         record = HandoffRecord(
             id=handoff_id,
-            task_id=right.task_id,
+            task_id=task_id,
             sender=sender,
             to=rules.parse_address(to),
-            claim_id=right.claim_id,
+            claim_id=right.id,
             token=right.token,
             expires_at=OFFER,
         )
@@ -221,7 +226,7 @@ def test_only_a_live_claim_offers_a_task(office):
     with pytest.raises(StaleClaim):
         office.offer(right, "ada", "bo")
     with pytest.raises(StaleClaim):
-        office.offer(right._replace(task_id="t-9"), "ada", "bo")
+        office.offer(right, "ada", "bo", task_id="t-9")
 
 
 @pytest.mark.parametrize("to", ["dora", "capability:fly", "role:king", "ada"])
@@ -249,7 +254,7 @@ def test_the_sender_cannot_hand_over_what_it_has_lost(office):
     office.view.now += LEASE
     with pytest.raises(StaleClaim):
         office.accept(handoff, "bo")
-    office.settle("t-1", decide_overdue, (right.claim_id, 0.0))
+    office.settle("t-1", decide_overdue, (right.id, 0.0))
     assert office.task().status == "pending"
     assert office.handoff(handoff).status == "withdrawn"
 
@@ -260,7 +265,7 @@ def test_the_death_of_the_receiver_leads_back_to_the_queue(office):
     handoff = office.offer(right, "ada", "bo")
     office.accept(handoff, "bo")
     office.view.now += LEASE
-    office.settle("t-1", decide_overdue, (office.right().claim_id, 0.0))
+    office.settle("t-1", decide_overdue, (office.right().id, 0.0))
     assert office.task().status == "pending"
     assert office.handoff(handoff).status == "failed"
     assert office.view.events[-1][1].outcome == "failed"
@@ -400,8 +405,8 @@ class HandoffMachine(RuleBasedStateMachine):
         self.office = Office()
         self.office.submit(max_retries=10)
         self.owner: str | None = None
-        self.right: Right | None = None
-        self.zombies: list[Right] = []
+        self.right: ClaimRecord | None = None
+        self.zombies: list[ClaimRecord] = []
         self.open: tuple[str, str] | None = None
         self.all: list[str] = []
         self.final = False

@@ -263,8 +263,7 @@ async def test_a_process_without_handoffs_keeps_the_correlation_id(kind):
             claim = await claimed(desk)
             offer = await desk.handoffs(ADA).offer(claim, to="bo")
         await offer_of(desk, BO, offer).accept(lease=5)
-        desk.office.manager.close()  # frozen, and its handoffs with it
-        desk.office.manager.deadlines.close()
+        desk.office.manager.freeze()  # and its handoffs with it
         other = Office(desk.office.memory, desk.office.clock, kind)
         await other.manager.ready()
         await desk.pass_time(6)

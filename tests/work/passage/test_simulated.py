@@ -16,6 +16,7 @@ from swarm.work import Claim, Handoff, Pipeline, PipelineManager, Stage
 from swarm.work import _checkpoint_rules as checkpoint_rules
 from swarm.work import _handoff_rules as handoff_rules
 from swarm.work import _pipeline_rules as pipeline_rules
+from swarm.work._task_record import NEVER
 from tests.simulation.oracle import breaks, holds, nothing_left, quietly
 from tests.support.work import Office
 from tests.work.passage.desks import ADA, BO, Desk
@@ -27,7 +28,7 @@ FAULTS = Faults(crash="p*", freeze="p*", slow="p*", jump=True, most=3)
 
 def become_a_zombie(claim: Claim) -> None:
     """Stop the claim's heartbeat, and let it hear of nothing: its process is frozen."""
-    claim.expire = claim.follow = lambda *_: None
+    claim.beats_at, claim.follow = NEVER, lambda *_: None
 
 
 class Passer(Agent):
