@@ -321,7 +321,9 @@ def _refuse_cycles(manager: LeaseManager, spec: AcquireSpec) -> None:
 class Limiter:
     """At most so many begun in any so many seconds, first come, first served.
 
-    A permit of a limiter is never given back: it ends when its time is over.
+    A permit of a limiter is never given back: it ends when its time is over. Times are
+    those of the grants on the clock of the store. A body begins as much later as the
+    news of its grant takes, so two of them may begin a little closer than the grants.
     """
 
     __slots__ = ("_blank", "_identity", "_path", "_per", "_terms", "name")

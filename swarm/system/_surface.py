@@ -362,6 +362,10 @@ class Surface(Displayable):
         Acquisitions wait in order, first come first served:
         `async with swarm.limiter("api", 60, per=60).acquire(): ...`
 
+        The window is that of the grants. On a store or a server a body begins as much
+        later as the news of its grant takes; leave a margin for a service that is
+        strict.
+
         Args:
             name: Any text, one name.
             permits: How many may begin in the window.
