@@ -44,6 +44,9 @@ QUEUED: Final = "queued"
 _TOLD: Final = 5
 """The number of holders that an error names."""
 
+DEAD: Final = "its process was taken for dead"
+"""Why a request that is still waited for was taken out of a queue by others."""
+
 EXPIRED: Final = "it expired"
 
 RELEASED: Final = "it was released"

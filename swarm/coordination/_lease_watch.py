@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from swarm.coordination._grants import MICRO, AcquireSpec, RecordSummary, summarize
-from swarm.coordination._lease_rules import EXPIRED, decide_sweep
+from swarm.coordination._lease_rules import DEAD, EXPIRED, decide_sweep
 from swarm.coordination._lease_state import LeaseState, look
 from swarm.errors import Closed
 from swarm.model import TIME, Commit, Document, Path
@@ -94,7 +94,10 @@ class RecordWatch:
                 return
             grant = held.get(waiter.upgrades or id)
             if grant is None or (waiter.upgrades and grant.mode != "exclusive"):
-                lost = _reason(waiter.upgrades or id, commit, "removed")
+                # Only a semaphore can be removed, and time removes none.
+                is_swept = waiter.spec.mode or (commit and commit.author == TIME)
+                cause = DEAD if is_swept and not waiter.upgrades else "removed"
+                lost = _reason(waiter.upgrades or id, commit, cause)
                 why = state.refusal(waiter.spec) or lost
                 waiter.fail(waiter.error or waiter.in_vain(why))
                 return

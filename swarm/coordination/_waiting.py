@@ -21,7 +21,7 @@ from typing import Any
 
 from swarm.coordination._core import Core, Session
 from swarm.coordination._grants import AcquireSpec, Grant, Request
-from swarm.coordination._lease_rules import decide_withdraw
+from swarm.coordination._lease_rules import DEAD, decide_withdraw
 from swarm.coordination._lease_state import LockState, load
 from swarm.coordination._wait_graph import AnyOf
 from swarm.errors import (
@@ -264,6 +264,8 @@ class LeaseWaiter(Waiter):
     def in_vain(self, reason: str) -> Exception:
         """Return the error of a request that ended for this reason."""
         spec = self.spec
+        if reason == DEAD:
+            return LeaseLost(f"{self.session} waited in vain: {reason}")
         if reason.startswith("removed"):
             return NotFound(f"{self.manager.word} {spec.name!r} was {reason}")
         if spec.mode:

@@ -147,6 +147,30 @@ async def test_a_waiter_of_a_dead_process_does_not_block_the_queue():
 
 
 @virtual
+@pytest.mark.parametrize("kind", ["lock", "semaphore"])
+async def test_a_request_that_others_took_out_of_the_queue_is_lost_not_removed(kind):
+    """It may have been made after the process was lost, before it joined again."""
+    server = MemoryServer()
+    one, two = swarms(server)
+
+    def asked(swarm):
+        if kind == "lock":
+            return swarm.lock("x").acquire(ttl=1000)
+        return swarm.semaphore("x", capacity=1).acquire(ttl=1000)
+
+    async with one, two:
+        held = await asked(two)
+        waiting = asyncio.ensure_future(asked(one))
+        await settle()
+        origin = one._coordinator.origin
+        await two._coordinator.coordination.forget(lambda process: process == origin)
+        with pytest.raises(LeaseLost, match="taken for dead"):
+            await waiting
+        await held.release()
+        await (await asked(one)).release()
+
+
+@virtual
 async def test_a_lease_of_a_dead_process_ends_at_its_own_time():
     server = MemoryServer()
     one, two = swarms(server)
