@@ -36,20 +36,10 @@ _BACKOFF: Final = Backoff(0.1, 60.0)
 
 @attrs.frozen(kw_only=True)
 class StageShape:
-    """The stored part of a stage: everything but its function.
+    """The stored part of a stage: what `Stage` is given, but for its function.
 
     Attributes:
-        name: Its name, unique in the pipeline.
-        after: The stages whose outputs it gets.
         label: The function's name, for people.
-        agent: The one agent that does it, or None.
-        capability: What an agent must be able to do, or None.
-        role: The role an agent must have, or None.
-        map: Whether it is called once for each item of its input.
-        concurrency: How many items are in work at a time.
-        timeout: Seconds an attempt may take, or None.
-        max_retries: How often a failed attempt is tried again.
-        backoff: The delays before retries.
     """
 
     name: str

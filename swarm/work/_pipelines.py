@@ -66,6 +66,9 @@ class PipelineRun(Displayable):
         A run with several last stages returns their outputs by name. Cancelling the
         wait leaves the run as it is.
 
+        An agent that waits here in a turn does no stage of the run meanwhile: a stage
+        that only this agent can do waits for the end of the turn.
+
         Args:
             timeout: Seconds to wait; None: as long as it takes.
 
