@@ -224,7 +224,8 @@ def finish(cell: Cell, reason: str) -> None:
     lost = 0
 
     def error() -> BaseException:
-        return cell.host.closed_error() or died(cell, f"was {reason}")
+        how = "failed" if reason == "failed" else f"was {reason}"
+        return cell.host.closed_error() or died(cell, how)
 
     queued = [] if cell.hook is None else [cell.hook]
     cell.hook = None

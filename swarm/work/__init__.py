@@ -18,8 +18,9 @@ Rules:
 - Each transition is one commit with its event (`task.created` to `task.cancelled`) and
   an entry of the task's history. `_task_rules.py` draws which may follow which.
 - A claim is a lease with a fencing token, renewed by itself while its agent lives. An
-  agent that ends gives its tasks back; one that fails has failed the attempts. A
-  worker whose lease is over gets `StaleClaim`, and nothing it does has an effect.
+  agent that ends gives its tasks back; one that fails has failed the attempts, and so
+  has one that is killed while it serves a task. A worker whose lease is over gets
+  `StaleClaim`, and nothing it does has an effect.
 - An attempt may run more than once: when a process dies, its tasks are rescued after
   their lease. What must not be done twice is a durable step (`Claim.step`).
 - A failed attempt is followed by another one after a pause, `max_retries` times; then
@@ -49,7 +50,7 @@ The commits and events of a served task have its id as their correlation id.
 ```python
 await swarm.tasks.gather("research.topic", inputs, need="all")  # or "first", or 3
 await swarm.tasks.schedule("daily", "report.daily", cron="0 7 * * *")  # or every=60.0
-swarm.tasks.find(kind="research.*", status="failed", limit=20)
+swarm.tasks.find(kind="research.*", status="failed", limit=20)  # records; `get(id)`
 print(await task.explain())  # "nobody serves 'research.topic'", "retry 2 of 3 in 12 s"
 ```
 

@@ -195,6 +195,24 @@ async def test_an_attempt_fails_that_meets_the_end_of_another_agent(error):
         assert await task.result(timeout=5) == "rejected"
 
 
+async def test_the_attempt_of_an_agent_that_fails_says_so():
+    class Frail(Agent):
+        @serves("wait", concurrency=2)
+        async def wait(self, claim: Claim) -> None:
+            await asyncio.Event().wait()
+
+        async def fail(self) -> None:
+            raise ValueError
+
+    async with Swarm() as swarm:
+        frail = await swarm.spawn(Frail, name="frail", restart=Restart("temporary"))
+        task = await swarm.tasks.submit("wait", max_retries=0)
+        await swarm.state.wait_until(f"global.tasks.{task.id}.status", "running".__eq__)
+        await frail.tell(Frail.fail)
+        with pytest.raises(TaskError, match="agent 'frail' failed before it answered"):
+            await task.result(timeout=5)
+
+
 async def test_what_a_method_raises_fails_the_attempt_and_not_the_agent():
     class Flaky(Agent):
         def __init__(self):
