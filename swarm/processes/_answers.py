@@ -72,16 +72,18 @@ class Answers:
         """Begin to serve a request; one that cannot be served is answered at once."""
         id = message["id"]  # noqa: A001
         try:
-            steps = self._serve(sender, message)
+            work = self._serve(sender, message)
         except Exception as error:  # noqa: BLE001  # the caller's
             self._fail(sender, id, error)
             return
-        if steps is None:
+        if work is None:
             self._answer(sender, id, None)
             return
         key = sender, id
         task = self._host.start(
-            steps, f"request of process {sender}", ended=lambda: self._over(key)
+            self._answer_with(sender, id, work),
+            f"request of process {sender}",
+            ended=lambda: self._over(key),
         )
         self.requests[key] = task
 
@@ -114,8 +116,8 @@ class Answers:
 
     def _serve(
         self, sender: str, message: dict[str, Any]
-    ) -> Coroutine[Any, Any, None] | None:
-        """Return the coroutine that serves a request; None: it is done already.
+    ) -> Callable[[], Coroutine[Any, Any, Any]] | None:
+        """Return what serves a request and gives the answer; None: it is done already.
 
         Raises:
             Exception: It cannot be served.
@@ -123,7 +125,7 @@ class Answers:
         cell = self._cell(message)
         kind = message["ask"]
         if kind == "life":
-            return self._live(sender, message, cell)
+            return partial(self._live, message, cell)
         if len(self.requests) >= MOST:
             raise MailboxFull(
                 f"the process of agent {cell} has {MOST} requests of others in hand"
@@ -140,17 +142,15 @@ class Answers:
         ref: Ref[Any] = PassedRef(cell, timeout)  # the caller's side has intercepted
         cause = message["cause"]
         activity = Activity(None if cause is None else Cause(*cause))
-        if kind == "tell":
-            if cell.has_room(call):
-                self._tell_at_once(ref, activity, call.function, args, kwargs)
-                return None
-            ask = partial(ref.tell, call.function, *args, **kwargs)
-            return self._reply(sender, message, activity, signature, ask)
-        if kind == "ask":
-            ask = partial(ref.ask, call.function, *args, **kwargs)
-            return self._reply(sender, message, activity, signature, ask)
-        items = ref.stream(call.function, *args, **kwargs)
-        return self._stream(sender, message, activity, signature, items)
+        if kind == "tell" and cell.has_room(call):
+            self._tell_at_once(ref, activity, call.function, args, kwargs)
+            return None
+        if kind == "stream":
+            items = ref.stream(call.function, *args, **kwargs)
+            return partial(self._stream, sender, message, activity, signature, items)
+        ask = partial(ref.ask if kind == "ask" else ref.tell, call.function)
+        ask = partial(ask, *args, **kwargs)
+        return partial(self._ask, message, activity, signature, ask)
 
     def _cell(self, message: dict[str, Any]) -> Cell:
         """Return the agent that a request is for.
@@ -187,27 +187,35 @@ class Answers:
         finally:
             current_activity.reset(token)
 
-    async def _reply(
+    async def _answer_with(
         self,
         sender: str,
-        message: dict[str, Any],
-        activity: Activity,
-        signature: Signature,
-        ask: Callable[[], Coroutine[Any, Any, Any]],
+        id: int,  # noqa: A002
+        work: Callable[[], Coroutine[Any, Any, Any]],
     ) -> None:
-        """Ask the agent, and answer with what comes of it."""
-        id = message["id"]  # noqa: A001
-        current_activity.set(activity)  # in the context of this task only
+        """Answer with what comes of some work: its result, or its error."""
         try:
-            value = await ask()
-            if message["ask"] == "ask":
-                value = signature.encode_result(message["to"], value, self._codec)
+            value = await work()
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001  # the caller's
             self._fail(sender, id, error)
         else:
             self._answer(sender, id, value)
+
+    async def _ask(
+        self,
+        message: dict[str, Any],
+        activity: Activity,
+        signature: Signature,
+        ask: Callable[[], Coroutine[Any, Any, Any]],
+    ) -> Any:
+        """Ask the agent; return the result as JSON."""
+        current_activity.set(activity)  # in the context of this task only
+        value = await ask()
+        if message["ask"] == "tell":
+            return None
+        return signature.encode_result(message["to"], value, self._codec)
 
     async def _stream(
         self,
@@ -222,48 +230,18 @@ class Answers:
         credit = Credits(self._host.loop, message["window"])
         self.credits[sender, id] = credit.give
         current_activity.set(activity)
-        try:
-            async with items:
-                async for item in items:
-                    value = signature.encode_result(message["to"], item, self._codec)
-                    sent = self._post.send(sender, "item", {"id": id, "value": value})
-                    sent.add_done_callback(partial(_answered, sender))
-                    await credit.spend()
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:  # noqa: BLE001  # the reader's
-            self._fail(sender, id, error)
-        else:
-            self._answer(sender, id, None)
+        async with items:
+            async for item in items:
+                value = signature.encode_result(message["to"], item, self._codec)
+                sent = self._post.send(sender, "item", {"id": id, "value": value})
+                sent.add_done_callback(partial(_answered, sender))
+                await credit.spend()
 
     # --- the life of an agent ---------------------------------------------------------
 
-    async def _live(self, sender: str, message: dict[str, Any], cell: Cell) -> None:
+    async def _live(self, message: dict[str, Any], cell: Cell) -> Any:
         """Stop, kill, pause or resume an agent, or wait for its end."""
-        id = message["id"]  # noqa: A001
-        try:
-            self._check(message, cell)
-            value = await self._do(message, cell)
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:  # noqa: BLE001  # the caller's
-            self._fail(sender, id, error)
-        else:
-            self._answer(sender, id, value)
-
-    def _check(self, message: dict[str, Any], cell: Cell) -> None:
-        """Refuse a caller that may not end or pause an agent of others.
-
-        Raises:
-            AccessDenied: The policy does not allow it.
-        """
-        caller, what = AgentIdentity(*message["by"]), message["method"]
-        if what == "ended" or caller in (OWNER, cell.identity, cell.spawner):
-            return
-        forced = what == "kill" or (what == "stop" and message["args"] is not None)
-        self._host.check_end(caller, cell.path, forced=forced)
-
-    async def _do(self, message: dict[str, Any], cell: Cell) -> Any:
+        self._check(message, cell)
         supervisor, what = self._supervisor, message["method"]
         if what == "stop":
             await supervisor.stop(cell, message["args"])
@@ -276,6 +254,18 @@ class Answers:
         else:
             return await supervisor.ended(cell)
         return None
+
+    def _check(self, message: dict[str, Any], cell: Cell) -> None:
+        """Refuse a caller that may not end or pause an agent of others.
+
+        Raises:
+            AccessDenied: The policy does not allow it.
+        """
+        caller, what = AgentIdentity(*message["by"]), message["method"]
+        if what == "ended" or caller in (OWNER, cell.identity, cell.spawner):
+            return
+        forced = what == "kill" or (what == "stop" and message["args"] is not None)
+        self._host.check_end(caller, cell.path, forced=forced)
 
     # --- answering --------------------------------------------------------------------
 

@@ -227,9 +227,7 @@ class Calls:
             error = self.no_such(call.agent, call.process)
         elif isinstance(error, MailboxFull):
             error = MailboxFull(f"agent '{call.agent}' cannot be reached: {error}")
-        self.open.pop(call.id, None)
-        call.fail(error)
-        _mark_seen(call)
+        self._end(call, error)
 
     def no_such(self, agent: str, process: str) -> NoSuchAgent:
         """Return the error of a request to a process that has gone."""
@@ -302,43 +300,31 @@ class Calls:
     def _gone(self, process: str) -> None:
         self._post.forget(process)
         for call in [c for c in self.open.values() if c.process == process]:
-            del self.open[call.id]
-            call.fail(
-                AgentDied(
-                    f"agent '{call.agent}' died with its process {process} before it "
-                    f"answered {call.what}"
-                )
-            )
-            _mark_seen(call)
+            who = f"agent '{call.agent}' died with its process {process} before it"
+            self._end(call, AgentDied(f"{who} answered {call.what}"))
 
     def _lost(self) -> None:
         """Fail everything: the answers go to a process that this one is no more."""
-        calls, self.open = self.open, {}
-        for call in calls.values():
-            call.fail(
-                AgentDied(
-                    f"this process was taken for dead before agent '{call.agent}' "
-                    f"answered {call.what}"
-                )
-            )
-            _mark_seen(call)
+        for call in tuple(self.open.values()):
+            when = f"before agent '{call.agent}' answered {call.what}"
+            self._end(call, AgentDied(f"this process was taken for dead {when}"))
 
     def close(self) -> None:
         """Fail everything: the swarm is closed."""
-        calls, self.open = self.open, {}
-        for call in calls.values():
-            call.fail(self.host.closed_error() or Closed("the swarm is closed"))
-            _mark_seen(call)
+        for call in tuple(self.open.values()):
+            error = self.host.closed_error() or Closed("the swarm is closed")
+            self._end(call, error)
+
+    def _end(self, call: RemoteCall, error: BaseException) -> None:
+        """Fail a request, without a complaint of the loop if no caller waits for it."""
+        self.open.pop(call.id, None)
+        call.fail(error)
+        if not call.reply.cancelled():
+            call.reply.exception()
 
 
 def _nothing() -> None:
     """Do nothing."""
-
-
-def _mark_seen(call: RemoteCall) -> None:
-    """Let an error that no caller waits for go without a complaint of the loop."""
-    if call.reply.done() and not call.reply.cancelled():
-        call.reply.exception()
 
 
 def _now(view: View) -> int:

@@ -182,17 +182,10 @@ class RemoteRef(Ref[A_co], Generic[A_co]):
     ) -> R:
         """Have the agent run `method` as a turn and return what it returns.
 
-        Cancelling the wait withdraws the request, or cancels its turn.
-
         Raises:
-            TypeError: No public async method, or an argument cannot travel.
-            NoSuchAgent: The agent has ended, or its process has; nothing was done.
-            AgentDied: The agent or its process ended first.
-            AskTimeout: No answer in time.
             MailboxFull: Its process has too much to read; nothing was sent.
             RemoteError: The method raised what this process does not know.
-            Closed: The swarm is closed.
-            Exception: What the method raised.
+            Exception: As `Ref.ask` raises.
         """
         signature = signature_of(method)
         signature.check(streams=False)
@@ -213,15 +206,9 @@ class RemoteRef(Ref[A_co], Generic[A_co]):
     ) -> None:
         """Queue `method` at the agent; return once its mailbox has taken it.
 
-        Cancelling the wait withdraws the request if it is not in the mailbox yet.
-
         Raises:
-            TypeError: No public async method, or an argument cannot travel.
-            NoSuchAgent: The agent has ended, or its process has; nothing was done.
-            AgentDied: The agent or its process ended first.
-            AskTimeout: No room in time.
             MailboxFull: Its process has too much to read; nothing was sent.
-            Closed: The swarm is closed.
+            Exception: As `Ref.tell` raises.
         """
         signature = signature_of(method)
         local = await self._enter()
@@ -243,9 +230,7 @@ class RemoteRef(Ref[A_co], Generic[A_co]):
 
         Raises:
             MailboxFull: 1,024 requests of this process to it are under way.
-            TypeError: No public async method, or an argument cannot travel.
-            NoSuchAgent: The agent has ended, or its process has.
-            Closed: The swarm is closed.
+            Exception: As `Ref.tell_nowait` raises.
         """
         signature = signature_of(method)
         self._network.host.check()
@@ -279,19 +264,17 @@ class RemoteRef(Ref[A_co], Generic[A_co]):
         """Return what the agent's async generator `method` yields, as it comes.
 
         Raises:
-            TypeError: No public async generator, or an argument cannot travel.
-            NoSuchAgent: The agent has ended, or its process has.
+            Exception: As `Ref.stream` raises.
         """
         signature = signature_of(method)
         signature.check(streams=True)
         local = self._find()
         if local is not None:
             return local.stream(method, *args, **kwargs)
-        arguments = self._encoded(signature, args, kwargs)
-        host = self._network.host
-        timeout = host.ask_timeout if self._timeout is None else self._timeout
+        calls, timeout = self._network.calls, self._wait
+        arguments = signature.encode(self.name, args, kwargs, calls.codec)
         begin = partial(self._send, "stream", signature, arguments, NEVER)
-        return RemoteStream(self._network.calls, self.name, signature, begin, timeout)
+        return RemoteStream(calls, self.name, signature, begin, timeout)
 
     @property
     def proxy(self) -> A_co:
@@ -348,27 +331,13 @@ class RemoteRef(Ref[A_co], Generic[A_co]):
 
         return await around(asked, proceed)
 
-    async def _result(
-        self,
-        kind: str,
-        signature: Signature,
-        cause: Cause | None,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
-        calls = self._network.calls
-        call = self._request(kind, signature, cause, args, kwargs)
-        told = await calls.result(call)
+    async def _result(self, kind: str, signature: Signature, *request: Any) -> Any:
+        call = self._request(kind, signature, *request)
+        told = await self._network.calls.result(call)
         return signature.decode_result(self.name, told) if kind == "ask" else None
 
-    def _tell_now(
-        self,
-        signature: Signature,
-        cause: Cause | None,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> None:
-        call = self._request("tell", signature, cause, args, kwargs)
+    def _tell_now(self, *request: Any) -> None:
+        call = self._request("tell", *request)
         call.reply.add_done_callback(partial(_warn, call))
 
     def _call_of(
@@ -387,10 +356,11 @@ class RemoteRef(Ref[A_co], Generic[A_co]):
             trace=current_trace(),
         )
 
-    def _encoded(
-        self, signature: Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> bytes:
-        return signature.encode(self.name, args, kwargs, self._network.calls.codec)
+    @property
+    def _wait(self) -> float:
+        """The seconds for which a request waits."""
+        timeout = self._timeout
+        return self._network.host.ask_timeout if timeout is None else timeout
 
     def _request(
         self,
@@ -400,11 +370,8 @@ class RemoteRef(Ref[A_co], Generic[A_co]):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> RemoteCall:
-        arguments = self._encoded(signature, args, kwargs)
-        timeout = self._timeout
-        if timeout is None:
-            timeout = self._network.host.ask_timeout
-        return self._send(kind, signature, arguments, timeout, cause)
+        arguments = signature.encode(self.name, args, kwargs, self._network.calls.codec)
+        return self._send(kind, signature, arguments, self._wait, cause)
 
     def _send(
         self,
@@ -434,8 +401,8 @@ class RemoteRef(Ref[A_co], Generic[A_co]):
     def _order(self, what: str, argument: float | None = None) -> RemoteCall:
         network = self._network
         call = network.calls.new(self._process, self.name, what)
-        message = {"ask": "life", "method": what, "args": argument, "since": 0}
-        message["since"] = 0 if self._moves else self._since
+        since = 0 if self._moves else self._since
+        message = {"ask": "life", "method": what, "args": argument, "since": since}
         network.calls.send(call, message)
         return call
 

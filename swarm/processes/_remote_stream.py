@@ -4,7 +4,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from types import TracebackType
 from typing import Any, Generic, TypeVar
 from weakref import WeakMethod
 
@@ -112,14 +111,6 @@ class RemoteStream(Stream[T], Generic[T]):
         if self._call_ is None:
             self._ask()
         return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """End the stream and cancel the agent's turn; idempotent, does not wait."""
