@@ -267,8 +267,8 @@ class LocalTree:
             cause.root = revision
         self._at = at
         self.revision = revision
-        entry = (made, events, cause) if events or cause is not None else made
-        if self._log.add(entry, size, at):
+        log = self._log
+        if log.add((made, events, cause) if events or cause else made, size, at):
             self._forget_surplus()
         followers = self._followers
         if followers.waiters:

@@ -97,7 +97,7 @@ class Claiming:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> Coroutine[Any, Any, bool]:
-        claim, self._claim = self._claim, None
+        claim = self._claim
         assert claim is not None  # the block was entered
         if self._manager.interceptors is None:
             return claim.leave(error)

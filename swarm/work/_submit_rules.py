@@ -32,11 +32,11 @@ from swarm.work._task_record import (
     FINAL,
     MICRO,
     NEVER,
-    PENDING,
     TaskRecord,
     TaskSpec,
     key_path,
     load,
+    new_record,
     task_path,
 )
 from swarm.work._task_rules import require
@@ -67,10 +67,7 @@ def submitted(request: Submission, now: int) -> tuple[TaskRecord, Announcement]:
     spec, delay, relative, deadline = request
     if relative is not None:
         deadline = min(now + relative, NEVER if deadline is None else deadline)
-    record = TaskRecord(
-        spec, PENDING, now, now + delay, deadline, 0, None, spec.address
-    )
-    record.weight += len(spec.payload) + len(spec.metadata)
+    record = new_record(spec, now, now + delay, deadline)
     return record, (TaskCreated, spec.id, spec.kind)
 
 

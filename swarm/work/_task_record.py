@@ -42,6 +42,9 @@ ANYBODY: Final = ""
 """The address of a task that any worker may take."""
 
 
+make: Final = object.__new__
+
+
 class TaskStatus(enum.StrEnum):
     """The status of a task. A retry waits as `pending`, with a `run_at`."""
 
@@ -349,6 +352,26 @@ class TaskRecord:
         return record
 
 
+def new_record(
+    spec: TaskSpec, now: int, run_at: int, deadline: int | None
+) -> TaskRecord:
+    """Return the record of a task that is submitted now; written out as `stepped`."""
+    new: TaskRecord = make(TaskRecord)
+    new.spec = spec
+    new.status = PENDING
+    new.created_at = now
+    new.run_at = run_at
+    new.deadline = deadline
+    new.attempt = 0
+    new.address = spec.address
+    new.claim = new.progress = new.partial = new.result = None
+    new.cancel = new.handoff = None
+    new.is_escalated = False
+    new.history = ()
+    new.weight = _WEIGHT + len(spec.payload) + len(spec.metadata)
+    return new
+
+
 def weight_of(record: TaskRecord) -> int:
     """Return how many bytes a record holds beyond those of an empty one, about."""
     spec = record.spec
@@ -405,7 +428,6 @@ def stale(record: TaskRecord | None, token: int) -> StaleClaim:
     )
 
 
-make: Final = object.__new__
 make_tuple: Final = tuple.__new__  # a named tuple's own is a Python function
 
 

@@ -419,11 +419,11 @@ class Tasks(Displayable):
         """
         if type(kind) is not str:
             check_text("a kind", kind)
-        identity = self.identity
-        capabilities = () if self._capabilities is None else self._capabilities()
         known = self._selectors.get(kind)
+        capabilities = () if self._capabilities is None else self._capabilities()
         if known is not None and known[0] == capabilities:
             return known[1]
+        identity = self.identity
         if len(self._selectors) >= _SELECTORS:
             self._selectors.clear()
         selector = TaskSelector(kind, addresses_of(identity, capabilities))
