@@ -367,13 +367,24 @@ class Core:
         """Do an operation, and return what it came to; cancelled, it goes on."""
         outcome = self.run(operation)
         if isinstance(outcome, asyncio.Task):
-            return await asyncio.shield(outcome)
+            return await self.outcome(outcome)
         return outcome
+
+    async def outcome(self, task: "asyncio.Task[R]") -> R:
+        """Return what a task comes to; the task goes on when the caller is cancelled.
+
+        `asyncio.shield` does the same with two more callbacks of the loop.
+        """
+        if not task.done():
+            ended: asyncio.Future[None] = self.loop.create_future()
+            task.add_done_callback(partial(_wake, ended))
+            await ended
+        return task.result()
 
     async def settle(self, task: "asyncio.Task[R]", undo: Callable[[R], object]) -> R:
         """Return what a task comes to; cancelled meanwhile, have it undone."""
         try:
-            return await asyncio.shield(task)
+            return await self.outcome(task)
         except asyncio.CancelledError:
             task.add_done_callback(partial(_undo, undo))
             raise
@@ -493,6 +504,11 @@ class Core:
         error = Closed(*why.args)
         error.__cause__ = why.__cause__
         return error
+
+
+def _wake(ended: "asyncio.Future[None]", _: "asyncio.Task[Any]") -> None:
+    if not ended.done():
+        ended.set_result(None)
 
 
 def _undo(undo: Callable[[Any], object], task: "asyncio.Task[Any]") -> None:

@@ -172,7 +172,7 @@ class Lease(Displayable):
         """
         pending = self._give_back()
         if pending is not None:
-            await asyncio.shield(pending)
+            await self._manager.core.outcome(pending)
 
     async def renew(self, ttl: float | None = None) -> None:
         """Let it live at least `ttl` seconds from now; default: as long as at first.
@@ -420,7 +420,7 @@ class Lease(Displayable):
             LeaseLost: it was lost, and the body raised nothing else.
         """
         try:
-            await asyncio.shield(pending)
+            await self._manager.core.outcome(pending)
         except LeaseLost:
             if error is None:
                 raise
