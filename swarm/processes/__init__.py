@@ -63,6 +63,9 @@ processes. Requests go to the other process's inbox; what differs from a local `
 - `tell` returns once the mailbox has taken the request. `tell_nowait` raises
   `MailboxFull` while 1,024 are under way, and logs what the agent did not take.
 - A stream is at most twice `SwarmConfig.stream_window` items ahead.
+- What the server refuses on its way (it has no memory left, or the inbox is full) is
+  `StorageFailed` or `MailboxFull` for the sender, and `StorageFailed` for the reader of
+  a stream. An answer that is refused is `AskTimeout`.
 - Deadlines, cancellation, correlation and trace travel; so does the identity of the
   caller, by which the policy judges `kill` and `stop`.
 - `spawn(replace=True)` replaces an agent of the same process only.

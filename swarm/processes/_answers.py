@@ -224,18 +224,25 @@ class Answers:
         activity: Activity,
         signature: Signature,
         items: Any,
-    ) -> None:
-        """Send what a stream yields, as far as its reader gives credit."""
-        id = message["id"]  # noqa: A001
+    ) -> int:
+        """Send what a stream yields, as far as its reader gives credit.
+
+        Returns:
+            The number of items. The reader counts them: the server may refuse one.
+        """
+        id, count = message["id"], 0  # noqa: A001
         credit = Credits(self._host.loop, message["window"])
         self.credits[sender, id] = credit.give
         current_activity.set(activity)
         async with items:
             async for item in items:
                 value = signature.encode_result(message["to"], item, self._codec)
-                sent = self._post.send(sender, "item", {"id": id, "value": value})
+                count += 1
+                told = {"id": id, "value": value, "n": count}
+                sent = self._post.send(sender, "item", told)
                 sent.add_done_callback(partial(_answered, sender))
                 await credit.spend()
+        return count
 
     # --- the life of an agent ---------------------------------------------------------
 

@@ -17,6 +17,7 @@ from swarm.errors import (
     MailboxFull,
     NoSuchAgent,
     NotFound,
+    StorageFailed,
 )
 from swarm.model import OWNER, AgentIdentity, Cause
 from swarm.ports import Codec, Tail, View, current_activity, current_cause
@@ -41,6 +42,7 @@ class RemoteCall:
         since: When it was sent.
         reply: The JSON of the answer, or the error.
         on_item: Called with each item of a stream, as JSON.
+        items: How many have come.
         at: When it was sent, in kernel time.
         party: The turn or task that waits for the answer; None: no party waits for it.
         is_told: Whether no answer is wanted but that the mailbox has taken it.
@@ -54,6 +56,7 @@ class RemoteCall:
         "deadline",
         "id",
         "is_told",
+        "items",
         "on_item",
         "party",
         "process",
@@ -82,6 +85,7 @@ class RemoteCall:
         self.reply: asyncio.Future[Any] = calls.host.loop.create_future()
         self.on_item: Callable[[Any], object] | None = None
         self.is_told: bool = False
+        self.items: int = 0
         self.at: int = 0
         self.party: Hashable | None = None
 
@@ -286,6 +290,8 @@ class Calls:
             return
         del self.open[call.id]
         failure = message.get("error")
+        if failure is None and call.on_item is not None:
+            self._check_items(call, message["value"])
         if failure is None:
             call.answer(message.get("value"))
         else:
@@ -295,7 +301,16 @@ class Calls:
     def _came(self, sender: str, message: dict[str, Any]) -> None:
         call = self.open.get(message["id"])
         if call is not None and call.process == sender and call.on_item is not None:
-            call.on_item(message["value"])
+            call.items += 1
+            if self._check_items(call, message["n"]):
+                call.on_item(message["value"])
+
+    def _check_items(self, call: RemoteCall, count: int) -> bool:
+        """Return whether all items of a stream have come; fail it if not."""
+        if call.items != count:
+            text = f"an item of {call.what} of agent '{call.agent}' was lost on its way"
+            self.drop(call, StorageFailed(text))
+        return call.items == count
 
     def _gone(self, process: str) -> None:
         self._post.forget(process)

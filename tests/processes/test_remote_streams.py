@@ -5,8 +5,9 @@ import gc
 
 import pytest
 
-from swarm import AgentDied, AskTimeout, NoSuchAgent, Stream
+from swarm import AgentDied, AskTimeout, NoSuchAgent, StorageFailed, Stream
 from swarm.testing import MemoryServer, explore
+from swarm.testing._server import MemoryInboxes
 from tests.support.processes import CONFIG, OutOfStock, Shop, pair, settle, swarms
 from tests.support.virtual_loop import virtual
 
@@ -46,6 +47,35 @@ async def test_a_slow_reader_holds_the_agent_up():
             seen = await notes(ada)
             assert len(seen) <= 2 * WINDOW + 2
             assert [await anext(stream) for _ in range(99)] == list(range(1, 100))
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_an_item_that_the_server_refuses_leaves_no_hole(monkeypatch, number):
+    """The reader gets the items before it, and then an error."""
+    sent = []
+
+    def refuse(self, process, message):
+        sent.append(b'"kind":"item"' in message)
+        if sum(sent) == number and sent[-1]:
+            refused = asyncio.get_running_loop().create_future()
+            refused.set_exception(StorageFailed("full"))
+            return refused
+        return send(self, process, message)
+
+    send = MemoryInboxes.send
+    monkeypatch.setattr(MemoryInboxes, "send", refuse)
+
+    @virtual
+    async def scenario():
+        async with pair() as (_, one, two):
+            ada = await remote(one, two)
+            seen = []
+            with pytest.raises(StorageFailed, match="was lost on its way"):
+                async for n in ada.stream(Shop.count, 3):
+                    seen.append(n)
+            assert seen == list(range(number - 1))
+
+    scenario()
 
 
 @virtual
