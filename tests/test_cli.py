@@ -141,9 +141,16 @@ def test_a_watched_demo_serves_a_dashboard_until_an_interrupt(code, tmp_path):
     assert not list(tmp_path.glob("swarm/*"))  # its runtime file has gone
 
 
-def test_a_killed_demo_goes_on_where_it_was(tmp_path):
-    """What was read is not read again: its tasks and steps are in the folder."""
-    words = ("demo", "--resume", "work", "--report", "out.md")
+@pytest.mark.parametrize(
+    ("place", "kept"),
+    [
+        ("sqlite:///audit.db", "audit.db"),
+        pytest.param("work #1", "work #1", marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_demo_goes_on_where_it_was(tmp_path, place, kept):
+    """What was read is not read again: its tasks and steps are in the store."""
+    words = ("demo", "--resume", place, "--report", "out.md")
     command = [sys.executable, "-m", "swarm", *words]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     said = iter(process.stderr.readline, "")
@@ -151,6 +158,7 @@ def test_a_killed_demo_goes_on_where_it_was(tmp_path):
     process.kill()
     process.wait(timeout=30)
     process.stderr.close()
+    assert (tmp_path / kept).exists()
     done = run(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Most complex functions" in (tmp_path / "out.md").read_text()

@@ -8,6 +8,7 @@ can be killed at any moment and gone on with: nothing that was finished is done 
 
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import anyio
 
@@ -31,13 +32,14 @@ async def audit(
     *,
     show: Show,
     analysts: int = 4,
-    resume: Path | None = None,
+    resume: Path | str | None = None,
     watched: bool = False,
 ) -> tuple[str, str]:
     """Audit `folder`; return a sentence about it, and the report.
 
     The report is written to the file `report` as well, unless that is None. With
-    `resume`, the work is kept in that folder, and what is there already goes on.
+    `resume`, the work is kept in that folder, or in the store of that URL, and what is
+    there already goes on.
     If it is watched, a dashboard is served, the analysts take their time, and the swarm
     stays until it is cancelled.
 
@@ -48,9 +50,10 @@ async def audit(
     if not await anyio.Path(folder).is_dir():
         raise NothingToAudit(f"{folder} is not a folder")
     folder = Path(await anyio.Path(folder).resolve())
-    # What is written survives the end of the process, not that of the machine.
-    kept = f"file:{resume}?durability=process"
-    storage = "memory://" if resume is None else kept
+    storage = "memory://" if resume is None else str(resume)
+    if resume is not None and not storage.startswith(("file:", "sqlite:")):
+        # What is written survives the end of the process, not that of the machine.
+        storage = f"file:{quote(storage)}?durability=process"
     async with Swarm("audit", storage) as swarm:
         if watched:
             await swarm.dashboard(actions=True, tell=show)

@@ -72,7 +72,7 @@ def demo(
     *,
     report: Annotated[Path, Parameter(allow_leading_hyphen=True)] = REPORT,
     analysts: AtLeastOne = ANALYSTS,
-    resume: Path | None = None,
+    resume: str | None = None,
     dashboard: Annotated[bool, Flag] = False,
 ) -> int:
     """Let a swarm of agents audit a folder of Python code and write a report.
@@ -88,8 +88,8 @@ def demo(
     analysts
         How many analysts read side by side.
     resume
-        Keep the work in this folder, and go on with what is there: run it, kill it in
-        the middle, and run it again.
+        Keep the work in this folder, or in the store of this URL, and go on with what
+        is there: run it, kill it in the middle, and run it again.
     dashboard
         Serve a dashboard of the swarm, take time, and stay until Ctrl-C.
     """

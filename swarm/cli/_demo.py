@@ -28,15 +28,16 @@ def run_demo(
     report: Path | None,
     analysts: int,
     out: TextIO,
-    resume: Path | None = None,
+    resume: str | None = None,
     *,
     watched: bool = False,
 ) -> int:
     """Audit `folder` and return the exit status; progress and errors go to `out`.
 
     The report goes to the file `report`; None: to standard output. The work is kept in
-    the folder `resume`, and goes on there; None: it is kept nowhere. If the swarm is
-    watched, it serves a dashboard and stays until an interrupt.
+    the folder `resume`, or in the store of that URL, and goes on there; None: it is
+    kept nowhere. If the swarm is watched, it serves a dashboard and stays until an
+    interrupt.
     """
     program = _load()
     where = Path(asyncio.__file__).parent if folder is None else folder
