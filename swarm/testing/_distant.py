@@ -8,7 +8,14 @@ from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from swarm.errors import Closed, WrongLoop
-from swarm.kernel import Followers, Listeners, Log, LogReader, MemoryKernel
+from swarm.kernel import (
+    Followers,
+    Listeners,
+    Log,
+    LogReader,
+    MemoryKernel,
+    to_commit,
+)
 from swarm.model import AgentIdentity, Commit, Document, Path, Pattern, Segment
 from swarm.ports import Condition, Plan, RetentionHold, Ruling, View, Write
 
@@ -142,7 +149,11 @@ class LaggingTail:
         self._kernel = kernel
         self._delay = delay
         self._loop = asyncio.get_running_loop()
-        self._log = Log(kernel.limits, kernel.revision)
+        self._log = Log(kernel.limits, kernel.compacted)
+        for commit in kernel.retained_now()[2]:
+            self._log.append(
+                commit if isinstance(commit, Commit) else to_commit(commit)
+            )
         self._followers = Followers(self._log)
         self._coming: deque[Commit] = deque()
         self._listeners = Listeners()
@@ -199,7 +210,7 @@ class LaggingTail:
         self._log.release(hold)
 
     def release_opened(self) -> None:
-        """Do nothing: the copy begins empty."""
+        """Do nothing: the copy begins with all that the kernel's log has."""
 
     def listen(
         self,

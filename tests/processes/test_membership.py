@@ -14,12 +14,18 @@ from swarm import (
     StorageFailed,
     Swarm,
     SwarmConfig,
+    event,
 )
 from swarm.processes._process_rules import plan_cleanup
 from swarm.testing import MemoryServer, explore
 from tests.support.virtual_loop import virtual
 
 CONFIG = SwarmConfig(process_ttl=9.0, ask_timeout=60.0)
+
+
+@event("shop.sold")
+class Sold:
+    n: int
 
 
 class Worker(Agent):
@@ -312,3 +318,23 @@ def test_what_follows_from_a_death_is_the_same_under_every_schedule():
             assert await names(three) == ["ada"]
 
     explore(program, schedules=15).check()
+
+
+@virtual
+async def test_a_named_subscription_goes_on_in_a_process_that_begins_later():
+    """H5: what was published meanwhile is in the log that it finds."""
+    server = MemoryServer()
+    one, two = swarms(server)
+    seen = []
+
+    async def handle(event):
+        seen.append(event.payload.n)
+
+    async with one:
+        await (await one.events.on(Sold, handle, name="clerk")).cancel()
+        for n in range(5):
+            await one.events.publish(Sold(n))
+        async with two:
+            await two.events.on(Sold, handle, name="clerk")
+            await settle()
+            assert seen == list(range(5))
