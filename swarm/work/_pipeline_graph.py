@@ -85,6 +85,8 @@ def _check_stage(stage: StageShape) -> None:
     check_word(where, stage.name)
     check_whole(f"{where}: concurrency", stage.concurrency, 1)
     check_whole(f"{where}: max_retries", stage.max_retries, 0)
+    if stage.max_retries > 1_000_000_000:  # as for any task: a record holds 64 bits
+        raise ValueError(f"{where}: max_retries is at most 1000000000")
     if stage.timeout is not None:
         check_seconds(f"{where}: timeout", stage.timeout)
     if not isinstance(stage.backoff, Backoff):

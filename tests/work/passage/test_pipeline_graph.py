@@ -113,6 +113,7 @@ def test_a_cycle_is_found_exactly_when_there_is_one(shapes):
         ((StageShape(name="a:b"),), "a name is letters, digits"),
         ((StageShape(name="a", concurrency=0),), "concurrency is 1 or more"),
         ((StageShape(name="a", max_retries=-1),), "max_retries is 0 or more"),
+        ((StageShape(name="a", max_retries=10**20),), "max_retries is at most"),
         ((StageShape(name="a", timeout=0),), "timeout is from 0.000001 to"),
         ((StageShape(name="a", agent="x", role="y"),), "one of agent, capability"),
         ((StageShape(name="a", after=("a",)),), "cycle: a -> a"),
