@@ -150,7 +150,7 @@ def test_a_watched_demo_serves_a_dashboard_until_an_interrupt(code, tmp_path):
 )
 def test_a_killed_demo_goes_on_where_it_was(tmp_path, place, kept):
     """What was read is not read again: its tasks and steps are in the store."""
-    words = ("demo", "--resume", place, "--report", "out.md")
+    words = ("demo", "--storage", place, "--report", "out.md")
     command = [sys.executable, "-m", "swarm", *words]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     said = iter(process.stderr.readline, "")
@@ -159,10 +159,13 @@ def test_a_killed_demo_goes_on_where_it_was(tmp_path, place, kept):
     process.wait(timeout=30)
     process.stderr.close()
     assert (tmp_path / kept).exists()
-    done = run(*words, cwd=tmp_path)
+    refused = run(*words, cwd=tmp_path)
+    assert refused.returncode == 1
+    assert f"swarm demo: {place} holds an audit; --resume goes on" in refused.stderr
+    done = run(*words, "--resume", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Most complex functions" in (tmp_path / "out.md").read_text()
-    again = run(*words, cwd=tmp_path)
+    again = run(*words, "--resume", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "reviewed" not in again.stderr  # it was finished: there is nothing to do
 

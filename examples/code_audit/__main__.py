@@ -13,4 +13,8 @@ if __name__ == "__main__":
     folder, *rest = sys.argv[1:] or ["."]
     report = Path(rest[0] if rest else "code-audit-report.md")
     work = Path(rest[1]) if len(rest) > 1 else None
-    print(asyncio.run(audit(Path(folder), report, show=print, resume=work))[0])
+    print(
+        asyncio.run(audit(Path(folder), report, show=print, storage=work, resume=True))[
+            0
+        ]
+    )

@@ -2,7 +2,7 @@
 
 Each file is a task, taken by one of the analysts, of which one fails now and then. What
 an analyst has parsed it hands on to the reviewer. The first stage waits for all files,
-the second merges the findings, the third writes the report. Kept in a folder, the run
+the second merges the findings, the third writes the report. Kept in a store, the run
 can be killed at any moment and gone on with: nothing that was finished is done again.
 """
 
@@ -26,35 +26,43 @@ class NothingToAudit(Exception):
     """The folder is not there, or holds no Python files."""
 
 
+class AuditThere(Exception):
+    """The store holds an audit, and the new one is not to go on with it."""
+
+
 async def audit(
     folder: Path,
     report: Path | None,
     *,
     show: Show,
     analysts: int = 4,
-    resume: Path | str | None = None,
+    storage: Path | str | None = None,
+    resume: bool = False,
     watched: bool = False,
 ) -> tuple[str, str]:
     """Audit `folder`; return a sentence about it, and the report.
 
-    The report is written to the file `report` as well, unless that is None. With
-    `resume`, the work is kept in that folder, or in the store of that URL, and what is
-    there already goes on.
+    The report is written to the file `report` as well, unless that is None. The
+    work is kept in `storage`: a folder, or the URL of a store; None: nowhere. With
+    `resume`, what is there already goes on.
     If it is watched, a dashboard is served, the analysts take their time, and the swarm
     stays until it is cancelled.
 
     Raises:
         NothingToAudit: There is no such folder, or no Python file in it.
+        AuditThere: `storage` holds an audit already, and `resume` is false.
         ImportError: It is to be watched, and the dashboard is not installed.
     """
     if not await anyio.Path(folder).is_dir():
         raise NothingToAudit(f"{folder} is not a folder")
     folder = Path(await anyio.Path(folder).resolve())
-    storage = "memory://" if resume is None else str(resume)
-    if resume is not None and not storage.startswith(("file:", "sqlite:")):
+    url = "memory://" if storage is None else str(storage)
+    if "://" not in url and not url.startswith("file:"):
         # What is written survives the end of the process, not that of the machine.
-        storage = f"file:{quote(storage)}?durability=process"
-    async with Swarm("audit", storage) as swarm:
+        url = f"file:{quote(url)}?durability=process"
+    async with Swarm("audit", url) as swarm:
+        if not resume and await is_there(swarm):
+            raise AuditThere(f"{storage} holds an audit; --resume goes on with it")
         if watched:
             await swarm.dashboard(actions=True, tell=show)
         pace = 3 if watched else 0
@@ -104,6 +112,15 @@ async def audit_in(
         await swarm.state.set("shared.audit.report", signed, guard=lease)
     where = "" if report is None else f"; the report is in {report}"
     return f"{written['summary']}{where}", text
+
+
+async def is_there(swarm: Swarm) -> bool:
+    """Return whether the store of a swarm holds an audit, finished or not."""
+    try:
+        await swarm.pipelines.get(_RUN)
+    except NotFound:
+        return False
+    return True
 
 
 async def start(swarm: Swarm, files: list[str], show: Show) -> PipelineRun:

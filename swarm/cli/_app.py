@@ -72,7 +72,8 @@ def demo(
     *,
     report: Annotated[Path, Parameter(allow_leading_hyphen=True)] = REPORT,
     analysts: AtLeastOne = ANALYSTS,
-    resume: str | None = None,
+    storage: str | None = None,
+    resume: Annotated[bool, Flag] = False,
     dashboard: Annotated[bool, Flag] = False,
 ) -> int:
     """Let a swarm of agents audit a folder of Python code and write a report.
@@ -87,9 +88,11 @@ def demo(
         Where to write the report; - is standard output.
     analysts
         How many analysts read side by side.
+    storage
+        Keep the work in the store of this URL, or in this folder.
     resume
-        Keep the work in this folder, or in the store of this URL, and go on with what
-        is there: run it, kill it in the middle, and run it again.
+        Go on with the work in the store: kill an audit in the middle, and run it again
+        with --resume.
     dashboard
         Serve a dashboard of the swarm, take time, and stay until Ctrl-C.
     """
@@ -97,7 +100,15 @@ def demo(
 
     place = None if str(report) == "-" else report
     try:
-        return run_demo(folder, place, analysts, sys.stderr, resume, watched=dashboard)
+        return run_demo(
+            folder,
+            place,
+            analysts,
+            sys.stderr,
+            storage,
+            resume=resume,
+            watched=dashboard,
+        )
     except KeyboardInterrupt:
         if not dashboard:
             raise

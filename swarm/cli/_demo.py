@@ -28,15 +28,16 @@ def run_demo(
     report: Path | None,
     analysts: int,
     out: TextIO,
-    resume: str | None = None,
+    storage: str | None = None,
     *,
+    resume: bool = False,
     watched: bool = False,
 ) -> int:
     """Audit `folder` and return the exit status; progress and errors go to `out`.
 
     The report goes to the file `report`; None: to standard output. The work is kept in
-    the folder `resume`, or in the store of that URL, and goes on there; None: it is
-    kept nowhere. If the swarm is watched, it serves a dashboard and stays until an
+    the folder or store `storage`; None: it is kept nowhere. `resume` goes on with what
+    is there. If the swarm is watched, it serves a dashboard and stays until an
     interrupt.
     """
     program = _load()
@@ -46,6 +47,9 @@ def run_demo(
     def show(text: str) -> None:
         print(text, file=out, flush=True)
 
+    if resume and storage is None:
+        show("swarm demo: --resume goes on with the work of a store; add --storage URL")
+        return 1
     if report is not None and (problem := _why_not_writable(report)):
         show(f"swarm demo: {problem}")
         return 1
@@ -55,6 +59,7 @@ def run_demo(
             report,
             show=show,
             analysts=analysts,
+            storage=storage,
             resume=resume,
             watched=watched,
         )
@@ -64,7 +69,7 @@ def run_demo(
             show(sentence)
         else:
             print(sentence)
-    except* (program.NothingToAudit, OSError, ImportError) as group:
+    except* (program.NothingToAudit, program.AuditThere, OSError, ImportError) as group:
         problems += map(str, leaves(group))
     for problem in problems:
         show(f"swarm demo: {problem}")
