@@ -96,7 +96,7 @@ class ReplicatedJournal:
         self._quorum = write_quorum
         self._needed = len(members) - write_quorum + 1  # to open
         self._mark: dict[str, int] = {}  # of this opening
-        self._resolve = resolve
+        self._resolve: Resolver | None = resolve
         self._members = [
             _Member(name, journal, ThreadPoolExecutor(1, f"swarm-{name}"))
             for name, journal in members.items()

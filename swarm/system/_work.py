@@ -53,6 +53,7 @@ def manager_of(coordinator: Coordinator) -> TaskManager:
             runtime=coordinator.runtime,
             aging=options.aging,
             interceptors=coordinator.interceptors,
+            is_reopened=coordinator.recovery is not None,
         )
         keeper = TaskKeeper(manager, Schedules(manager), options)
         keeper.workers = lambda: map(_worker, tuple(coordinator.table.cells.values()))

@@ -45,7 +45,7 @@ from swarm.work._task_record import (
     TaskRecord,
     load,
 )
-from swarm.work._task_rules import decide_cancel, decide_overdue
+from swarm.work._task_rules import decide_cancel, decide_orphaned, decide_overdue
 
 Observer = Callable[[TaskRecord | None], None]
 """Called with a task's new record in the middle of a commit; None: it is gone."""
@@ -123,11 +123,13 @@ class TaskManager(TaskCommitter):
         runtime: Runtime | None = None,
         aging: float | None = None,
         interceptors: Interceptors | None = None,
+        is_reopened: bool = False,
     ) -> None:
         """Follow the log from now on; `start` runs a coroutine in an owned task.
 
         `aging` is how many seconds a task has to wait to make up for one step of
-        priority; None: no wait does.
+        priority; None: no wait does. `is_reopened` says that the claims in the tree are
+        those of a process that has ended: their tasks need not wait for their leases.
         """
         index = TaskIndex(None if aging is None else int(aging * MICRO))
         super().__init__(kernel, runtime or current_runtime(), index, start)
@@ -149,6 +151,7 @@ class TaskManager(TaskCommitter):
         self._folders: dict[Segment, Callable[[Commit], None]] = {}
         self._closing: list[Callable[[], object]] = []
         self._loaded: asyncio.Future[None] | None = None
+        self._is_reopened = is_reopened
         self._since = NEVER
         self._ahead = 0
         self._ids = 0
@@ -341,6 +344,11 @@ class TaskManager(TaskCommitter):
         for task_id in self.index.parents():  # a process may have died in between
             if self.index.records[task_id].status is CANCELLED:
                 self.start(self._cancel_parts(task_id), "tasks: cancel the parts")
+        if self._is_reopened:
+            # A task with a handoff keeps its lease, in which an offer may be accepted.
+            orphans = [r for r in self.index.running() if r.handoff is None]
+            ending = self._end(orphans, decide_orphaned)
+            self.start(ending, "tasks: of a process that has ended")
         self._ring_next()
 
     def _follow(self, commit: Commit) -> None:
@@ -459,15 +467,15 @@ class TaskManager(TaskCommitter):
                 self.queue.offer(record)
             ended = self.index.ended(now, now + _AGAIN)
             if ended:
-                self.start(self._end(ended), "tasks: what is over")
+                self.start(self._end(ended, decide_overdue), "tasks: what is over")
         self._ring_next()
 
-    async def _end(self, ended: list[TaskRecord]) -> None:
+    async def _end(self, ended: list[TaskRecord], rule: Any) -> None:
         """Commit what follows of leases and deadlines that are over."""
         for record in ended:
             claim_id = None if record.claim is None else record.claim.id
             request = claim_id, self.entropy.jitter(0.0, 1.0)
-            await self._try(TIME, record.spec.id, decide_overdue, request)
+            await self._try(TIME, record.spec.id, rule, request)
 
     async def _cancel_parts(self, task_id: str) -> None:
         """Cancel what is not final below a task that was cancelled."""

@@ -329,6 +329,22 @@ def decide_overdue(
     return _expired(record, now)
 
 
+def decide_orphaned(
+    document: Document | None, now: int, request: tuple[str, float]
+) -> Ruling:
+    """End an attempt whose process has ended, before its lease does.
+
+    The request holds the id of the claim and a chance from 0 to 1. Outcome: the status,
+    or None: the claim is over already.
+    """
+    claim_id, chance = request
+    record = load(document)
+    if record is None or record.claim is None or record.claim.id != claim_id:
+        return KEEP, (), None
+    error = f"the process of {record.claim.agent!r} ended"
+    return after_failure(record, now, AttemptFailure(error, True, chance))
+
+
 def decide_cancel(
     document: Document | None, now: int, request: tuple[str, str, str]
 ) -> Ruling:

@@ -96,7 +96,7 @@ def decode_entry(fields: Sequence[bytes], revision: int) -> Commit:
     lines, head = fields[_LINES], fields[_HEAD]
     documents: Sequence[Document] = decode_documents(lines, revision) if lines else ()
     size = sum(document.size for document in documents) + len(head)
-    if not head:
+    if not head and documents:
         author = documents[0].author
         return Commit(revision, revision, author, tuple(documents), (), size)
     try:

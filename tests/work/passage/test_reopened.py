@@ -1,5 +1,8 @@
 """A program that ends and is started again on the same store goes on."""
 
+import asyncio
+import sys
+
 import pytest
 
 from swarm import Agent, Handoff, Pipeline, Stage, Swarm, TaskError
@@ -79,3 +82,30 @@ async def test_an_open_offer_reaches_its_receiver_after_the_restart(tmp_path):
         assert await task.result() == ["the rest", {"pages": 2}, [1, 2]]
         [offer] = await swarm.handoffs.find()
         assert (offer.status, offer.receiver) == ("completed", "bo")
+
+
+@pytest.mark.parametrize("url", ["file:{}", "sqlite:///{}/s.db"])
+async def test_a_task_of_a_process_that_was_killed_is_rescued_at_opening(tmp_path, url):
+    """The store has one process: a claim of another is nobody's, so none waits for it.
+
+    The kill is a child process that ends without a word. The lease is an hour.
+    """
+    url = url.format(tmp_path)
+    program = f"""
+import asyncio, os
+from swarm import Swarm
+async def main():
+    async with Swarm("s", {url!r}) as swarm:
+        await swarm.tasks.submit("part", 1, key="one")
+        async with swarm.tasks.claim("part", lease=3600):
+            os._exit(9)
+asyncio.run(main())
+"""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program)
+    assert await process.wait() == 9
+    async with Swarm("s", url) as swarm:
+        async with swarm.tasks.claim("part", timeout=30) as claim:
+            assert claim.attempt == 2
+        [record] = swarm.tasks.find(kind="part")
+        assert record.status == "complete"
+        assert "ended" in record.errors[0]
