@@ -64,7 +64,7 @@ async def total(numbers: list[int]) -> int:
 class PassageContract(WorkContract):
     """The tests that handoffs, checkpoints and pipelines on one kernel must pass."""
 
-    lease = 1.5
+    lease: float = 1.5
 
     # --- handoffs ---------------------------------------------------------------------
 
