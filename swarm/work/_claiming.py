@@ -2,7 +2,7 @@
 
 import asyncio
 import warnings
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -198,10 +198,16 @@ class Claiming:
         manager, identity = self._manager, self._identity
         before = manager.clock.monotonic()
         try:
-            asking = manager.apply_one(
-                identity, record.spec.path, decide_claim, self._request()
+            path, request = record.spec.path, self._request()
+            revision, found = await take(
+                manager,
+                identity,
+                manager.apply_one,
+                identity,
+                path,
+                decide_claim,
+                request,
             )
-            revision, found = await take(manager, identity, asking)
         except BaseException:
             manager.pass_on(record)
             raise
@@ -232,7 +238,8 @@ class Claiming:
 async def take(
     manager: TaskManager,
     identity: AgentIdentity,
-    taking: Coroutine[Any, Any, tuple[int, TaskRecord | None]],
+    taking: Callable[..., Coroutine[Any, Any, tuple[int, TaskRecord | None]]],
+    *arguments: Any,
 ) -> tuple[int, TaskRecord | None]:
     """Return what `taking` does: the revision and the record of a task with a claim.
 
@@ -240,8 +247,8 @@ async def take(
     given back (G3). Where the kernel is local, that cannot be.
     """
     if manager.local is not None:
-        return await taking
-    commit = manager.start(caught(taking), "tasks: claim")
+        return await taking(*arguments)
+    commit = manager.start(caught(taking, arguments), "tasks: claim")
     try:
         revision, found = await asyncio.shield(commit)
     except asyncio.CancelledError:

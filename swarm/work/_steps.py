@@ -233,7 +233,7 @@ class StepLog:
             try:
                 # What the function has done is paid for: no cancellation loses it.
                 if manager.local is None or manager.pause is not None:
-                    await manager.to_its_end(self._commit(scope, path, mark, body))
+                    await manager.to_its_end(self._commit, scope, path, mark, body)
                 else:
                     await self._commit(scope, path, mark, body)
             except StaleClaim as error:

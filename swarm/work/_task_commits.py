@@ -98,16 +98,18 @@ class TaskCommitter:
         """Do what `apply_one` does, to its end, also when the caller is cancelled."""
         if self.local is not None:
             return self.apply_now(author, path, rule, request)
-        return await self.to_its_end(self.apply_one(author, path, rule, request))
+        return await self.to_its_end(self.apply_one, author, path, rule, request)
 
     async def to_its_end(
-        self, commits: Coroutine[Any, Any, tuple[int, Any]]
+        self,
+        commits: Callable[..., Coroutine[Any, Any, tuple[int, Any]]],
+        *arguments: Any,
     ) -> tuple[int, Any]:
-        """Return what a coroutine that commits returns; it is never cancelled.
+        """Return what a function that commits returns; it is never cancelled.
 
         A caller that is cancelled meanwhile gets its cancellation after the commit.
         """
-        commit = self.start(caught(commits), "tasks: for sure")
+        commit = self.start(caught(commits, arguments), "tasks: for sure")
         cancelled: asyncio.CancelledError | None = None
         while not commit.done():
             try:
@@ -122,12 +124,15 @@ class TaskCommitter:
         return revision, outcome
 
 
-async def caught(committing: Coroutine[Any, Any, tuple[int, Any]]) -> tuple[int, Any]:
-    """Return what a coroutine returns, an error in place of the outcome.
+async def caught(
+    committing: Callable[..., Coroutine[Any, Any, tuple[int, Any]]],
+    arguments: tuple[Any, ...],
+) -> tuple[int, Any]:
+    """Return what a function returns, an error in place of the outcome.
 
     The error is for the caller that waits: a failed task of the swarm ends the swarm.
     """
     try:
-        return await committing
+        return await committing(*arguments)
     except Exception as error:  # noqa: BLE001  # raised by the caller that waits
         return 0, error

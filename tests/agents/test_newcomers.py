@@ -47,7 +47,7 @@ class Learner(Agent):
         (lambda s, r: r.ok(), r"ref\.ask\(Learner\.ok.*ref\.proxy\.ok"),
         (lambda s, r: s.agents.find("research"), r"capability="),
         (lambda s, r: s.spawn(Learner, capabilities="x"), "list"),
-        (lambda s, r: s.spawn(Learner, shutdown=0), "above 0"),
+        (lambda s, r: s.spawn(Learner, shutdown=0), "shutdown is from 0.000001"),
         (lambda s, r: s.spawn(Learner, shutdown="5"), "shutdown is a number"),
         (lambda s, r: s.spawn(Learner, mailbox=True), "mailbox"),
         (lambda s, r: s.agents.find(status="busyy"), "a status is one of.*busy,"),
