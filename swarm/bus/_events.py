@@ -379,7 +379,9 @@ class Events(Publishing, Displayable):
         The log keeps nothing for the name any more. Its dead letters stay.
 
         Raises:
-            InvalidTransition: The subscription is active; cancel it first.
+            InvalidTransition: The subscription is active in this process; cancel it
+                first. One that is active in another process goes on, and writes its
+                position again.
             AccessDenied: The position belongs to agents of another type, and this
                 identity may not delete it.
             InvalidPath: The name cannot be a name in the tree.

@@ -141,7 +141,7 @@ class HandlerSubscription(Intake):
 
     _has_ended_program = False
     _refused = 0
-    """How often, one after the other, the store refused to keep the position."""
+    """Number of times in a row that the store refused to keep the position."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What the log keeps for named subscriptions, active or not (semantics.md, H7).
+"""The parts of the log that are kept for named subscriptions, active or not (H7).
 
 A hold follows from the document at `subscriptions.<name>`. So every process that shares
 the tree keeps the same, and so does a store that is opened again.

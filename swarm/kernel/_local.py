@@ -17,7 +17,7 @@ from swarm.kernel._follow import Followers, LogReader
 from swarm.kernel._listeners import DocumentListener, Listener, Listeners
 from swarm.kernel._log import ENTRY_BYTES, Log, held_by
 from swarm.kernel._restore import OpeningHold, replay, restore, retained
-from swarm.kernel._tree import Versions, make
+from swarm.kernel._tree import Versions, make, next_version
 from swarm.kernel._views import LiveView, PastView
 from swarm.model import (
     DOCUMENT_BYTES,
@@ -28,7 +28,6 @@ from swarm.model import (
     Document,
     Path,
     Pattern,
-    Priority,
     Segment,
 )
 from swarm.ports import (
@@ -49,7 +48,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _running: Final = current_activity.get
-_NORMAL: Final = int(Priority.NORMAL)
 _RECORD_BYTES: Final = 2 * DOCUMENT_BYTES
 _KEPT_RECORD: Final = ENTRY_BYTES + _RECORD_BYTES
 _KEPT_BODY: Final = ENTRY_BYTES + DOCUMENT_BYTES
@@ -132,17 +130,7 @@ class LocalTree:
         at = self._wall()
         if at < self._at:
             at = self._at  # H3
-        document = make(Document)  # field by field, as in `apply_one_now`
-        document.path = path
-        document.body = body
-        document.record = None
-        document.version = revision
-        document.created = revision if old is None else old.created
-        document.at = at
-        document.author = author
-        document.priority = _NORMAL
-        document.expires = None
-        document.previous = old
+        document = next_version(old, path, body, None, revision, at, author)
         if old is not None:
             self._by_text[text] = document
         else:
@@ -215,27 +203,18 @@ class LocalTree:
         text = path.text
         old = self._by_text.get(text)
         record, events, outcome = rule(old, now, request)
+        keeps = record is KEEP or (record is None and old is None)
+        if keeps and not events:
+            return 0, outcome
         revision = self.revision + 1
         at = self._wall()
         if at < self._at:
             at = self._at  # H3
-        if record is KEEP or (record is None and old is None):
-            if not events:
-                return 0, outcome
+        if keeps:
             size = ENTRY_BYTES + _EVENT_BYTES
             self._log_commit(revision, at, author, (), (), size, None, events)
             return revision, outcome
-        made = make(Document)  # field by field, at two thirds of the cost of a call
-        made.path = path
-        made.body = None
-        made.record = record
-        made.version = revision
-        made.created = revision if old is None else old.created
-        made.at = at
-        made.author = author
-        made.priority = 1
-        made.expires = None
-        made.previous = old
+        made = next_version(old, path, None, record, revision, at, author)
         if old is None:
             self._versions.begin(made)
             old = made.previous
@@ -617,9 +596,7 @@ class LocalTree:
             old = self._by_text.get(write.path.text)
             if old is None:
                 return None
-            gone = Document(
-                write.path, None, None, revision, old.created, at, author, previous=old
-            )
+            gone = next_version(old, write.path, None, None, revision, at, author)
             self._versions.end(gone)
             return gone
         return self._versions.put(

@@ -12,12 +12,13 @@ from typing import Any, Final, TypeAlias, cast
 
 from swarm.errors import PathConflict
 from swarm.kernel._log import Entry, documents_of
-from swarm.model import AgentIdentity, Document, Path, Segment, living
+from swarm.model import AgentIdentity, Document, Path, Priority, Segment, living
 
 Folder: TypeAlias = dict[Segment, "Folder | str"]
 
 make: Final = object.__new__
 
+_NORMAL: Final = int(Priority.NORMAL)
 _FEW: Final = 64  # leaves without a document that are not worth tidying up
 
 
@@ -180,6 +181,35 @@ def _grow(node: Folder, segments: tuple[Segment, ...], path: Path) -> Folder:
     return node
 
 
+def next_version(
+    old: Document | None,
+    path: Path,
+    body: bytes | None,
+    record: Any,
+    revision: int,
+    at: int,
+    author: AgentIdentity,
+    priority: int = _NORMAL,
+    expires: int | None = None,
+) -> Document:
+    """Return the version that a commit makes of the document at `path`.
+
+    It is made field by field, at two thirds of the cost of calling the class.
+    """
+    made = make(Document)
+    made.path = path
+    made.body = body
+    made.record = record
+    made.version = revision
+    made.created = revision if old is None else old.created
+    made.at = at
+    made.author = author
+    made.priority = priority
+    made.expires = expires
+    made.previous = old
+    return made
+
+
 class Versions:
     """The tree and its past: every version refers to the one before.
 
@@ -217,27 +247,14 @@ class Versions:
         Raises:
             PathConflict: The path is a folder, or goes through a document.
         """
-        text = path.text
-        old = self._by_text.get(text)
-        if old is not None:
-            new = Document(
-                path,
-                body,
-                record,
-                revision,
-                old.created,
-                at,
-                author,
-                priority,
-                expires,
-                old,
-            )
-            self._by_text[text] = new
-            return new
-        new = Document(
-            path, body, record, revision, revision, at, author, priority, expires
+        old = self._by_text.get(path.text)
+        new = next_version(
+            old, path, body, record, revision, at, author, priority, expires
         )
-        self.begin(new)
+        if old is None:
+            self.begin(new)
+        else:
+            self._by_text[path.text] = new
         return new
 
     def begin(self, new: Document) -> None:

@@ -45,7 +45,7 @@ _NOT_ITS_FAULT: Final = (
     InvalidTransition,  # another agent was faster
 )
 _AT_ITS_END: Final = (NoSuchAgent, AgentDied, Closed)
-"""What the call of an agent raises that takes no more requests."""
+"""Errors of a call to an agent that takes no more requests."""
 
 
 class Serving:

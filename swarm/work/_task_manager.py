@@ -347,8 +347,9 @@ class TaskManager(TaskCommitter):
         if self._is_reopened:
             # A task with a handoff keeps its lease, in which an offer may be accepted.
             orphans = [r for r in self.index.running() if r.handoff is None]
-            ending = self._end(orphans, decide_orphaned)
-            self.start(ending, "tasks: of a process that has ended")
+            if orphans:
+                ending = self._end(orphans, decide_orphaned)
+                self.start(ending, "tasks: of a process that has ended")
         self._ring_next()
 
     def _follow(self, commit: Commit) -> None:

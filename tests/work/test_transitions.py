@@ -30,6 +30,7 @@ from swarm.work._task_rules import (
     decide_complete,
     decide_fail,
     decide_give_back,
+    decide_orphaned,
     decide_overdue,
     decide_progress,
     decide_renew,
@@ -98,6 +99,7 @@ STEPS = {
     "reopen": lambda b: b.ask(decide_reopen, ("t", "bo")),
     "resolve": lambda b: b.ask(decide_resolve, ("t", "bo", b"2")),
     "rescue": lambda b: b.ask(decide_overdue, (b.right.id, 0.5)),
+    "orphan": lambda b: b.ask(decide_orphaned, (b.right.id, 0.5)),
     "expire": lambda b: b.ask(decide_overdue, (None, 0.5)),
     "wait": lambda b: setattr(b, "now", b.now + 20 * SECOND),
     "wait long": lambda b: setattr(b, "now", b.now + 1_000 * SECOND),
@@ -303,3 +305,18 @@ def test_a_record_survives_its_json():
 def test_every_status_but_the_final_ones_can_be_left():
     froms = set().union(*(fro for fro, _ in TABLE.values())) - {NEW}
     assert froms == set(TaskStatus) - FINAL
+
+
+def test_the_attempt_of_a_process_that_ended_is_over_before_its_lease():
+    """J6: the attempt has failed whatever its lease; another attempt has not."""
+    bench = Bench(backoff=Backoff(0, 0))
+    bench.claim(lease=1_000)
+    first = bench.right
+    assert bench.ask(decide_orphaned, (first.id, 0.5)) == "pending"
+    assert "the process of 'ada' ended" in str(bench.record.history[-1])
+    with pytest.raises(StaleClaim):
+        bench.ask(decide_renew, first)
+    bench.claim(lease=1_000)
+    document = bench.document
+    assert bench.ask(decide_orphaned, (first.id, 0.5)) is None
+    assert bench.document is document

@@ -24,7 +24,7 @@ IDLE: Final = 0.05
 """Seconds of a rest, at most, of a process that reads late and that nothing watches."""
 
 _IDLY: Final = 16
-"""How much faster the rest of such a process becomes longer."""
+"""Factor by which the rest of such a process grows faster."""
 
 FAR: Final = 0.02
 """Seconds of a rest, at most, while others act first."""

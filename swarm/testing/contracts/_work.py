@@ -161,6 +161,20 @@ def tasks_in(view: View) -> list[TaskRecord]:
     return [record for each in documents if (record := load_task(each)) is not None]
 
 
+async def register(kernel: Kernel, identity: AgentIdentity) -> None:
+    """Let an agent be known as living, with the capability "review"."""
+    agent = {
+        "id": identity.agent_id,
+        "type": identity.type,
+        "session": identity.session,
+        "role": identity.role,
+        "capabilities": ["review"],
+        "status": "idle",
+    }
+    path = Path.of("global", "registry", identity.agent_id)
+    await kernel.put(OWNER, path, orjson.dumps(agent))
+
+
 class WorkContract(ContractBase):
     """Two processes that work on one kernel, for the contracts of their work."""
 
@@ -195,7 +209,7 @@ class WorkContract(ContractBase):
         commits: list[Commit] = []
         self.tail_of(kernel).listen(commits.append, documents=True)
         for identity in (ADA, BO, CY):
-            await self._register(kernel, identity)
+            await register(kernel, identity)
         try:
             yield pair[0], pair[1]
             await self.settle()
@@ -213,15 +227,3 @@ class WorkContract(ContractBase):
         if kernel is not self._kernel:
             self._kernels.append(kernel)
         return kernel
-
-    async def _register(self, kernel: Kernel, identity: AgentIdentity) -> None:
-        agent = {
-            "id": identity.agent_id,
-            "type": identity.type,
-            "session": identity.session,
-            "role": identity.role,
-            "capabilities": ["review"],
-            "status": "idle",
-        }
-        path = Path.of("global", "registry", identity.agent_id)
-        await kernel.put(OWNER, path, orjson.dumps(agent))

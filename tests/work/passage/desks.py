@@ -4,10 +4,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import orjson
-
 from swarm.coordination import Coordination, WaitGraph
-from swarm.model import OWNER, AgentIdentity, Commit, Path
+from swarm.model import OWNER, AgentIdentity, Commit
+from swarm.testing.contracts._work import register
 from swarm.work._checkpoints import Checkpoints
 from swarm.work._handoff_manager import HandoffManager
 from swarm.work._handoffs import Handoffs
@@ -60,16 +59,7 @@ class Desk:
     async def register(self, *identities: AgentIdentity) -> None:
         """Let agents be known as living."""
         for identity in identities:
-            agent = {
-                "id": identity.agent_id,
-                "type": identity.type,
-                "session": identity.session,
-                "role": identity.role,
-                "capabilities": ["review"],
-                "status": "idle",
-            }
-            path = Path.of("global", "registry", identity.agent_id)
-            await self.kernel.put(OWNER, path, orjson.dumps(agent))
+            await register(self.kernel, identity)
 
     def told(self, *names: str) -> list[object]:
         """Return the events of these types so far, in order."""
