@@ -2,9 +2,9 @@
 
 Processes are started in groups of their own, so that Ctrl-C at the terminal reaches
 only the starter, which passes it on. A process that dies is started again with growing
-pauses; one that dies too often ends the program. A pipe tells the processes when their
-starter has been killed; then they drain. The storage is passed on by the environment:
-its URL may have a password, and every user can read command lines.
+pauses; four deaths in a row, each within 30 s, end the program. A pipe tells the
+processes when their starter has been killed; then they drain. The storage is passed on
+by the environment: its URL may have a password, and every user can read command lines.
 """
 
 import asyncio
@@ -113,8 +113,8 @@ class _Starter:
         """Run one process, and another one in its place when it dies."""
         deaths = 0
         while not self._ending.is_set():
-            began = self._clock.monotonic()
             process = await self._start(number)
+            began = self._clock.monotonic()
             code = await process.wait()
             del self._alive[number]
             if code in (DONE, WORK_LEFT) or self._ending.is_set():

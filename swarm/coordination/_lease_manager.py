@@ -36,6 +36,7 @@ from swarm.coordination._lease_rules import (
 )
 from swarm.coordination._lease_state import LeaseState, load
 from swarm.coordination._lease_watch import RecordWatch
+from swarm.coordination._semaphore_rules import tell_window
 from swarm.coordination._waiting import LeaseWaiter
 from swarm.errors import Closed, DeadlockError, LeaseLost, LockTimeout, WouldBlock
 from swarm.model import TIME, AgentIdentity
@@ -375,9 +376,16 @@ class LeaseManager:
         """Return the record as this process has it."""
         return load(self.core.find(spec.path), spec.blank)
 
+    def label(self, spec: AcquireSpec) -> str:
+        """Return the kind and name of what a request asks for, for texts."""
+        return f"{'limiter' if spec.is_window else self.word} {spec.name!r}"
+
     def situation(self, spec: AcquireSpec) -> str:
         """Return the holders, for an error to say."""
-        return tell_holders(self.state(spec), self.core.kernel_now())
+        state, now = self.state(spec), self.core.kernel_now()
+        if spec.is_window:
+            return tell_window(state, spec.ttl, now)
+        return tell_holders(state, now)
 
     # --- telling ----------------------------------------------------------------------
 
@@ -480,6 +488,6 @@ class LeaseManager:
     def too_late(self, spec: AcquireSpec) -> LockTimeout:
         """Return the error of a request that was not granted in time."""
         return LockTimeout(
-            f"{self.word} {spec.name!r} was not granted within "
-            f"{spec.timeout} s: {self.situation(spec)}"
+            f"{self.label(spec)} was not granted within {spec.timeout} s: "
+            f"{self.situation(spec)}"
         )

@@ -5,7 +5,14 @@ Strictly first come, first served: a small request never overtakes a large one (
 
 from typing import Any, Self
 
-from swarm.coordination._grants import AcquireSpec, Gone, Grant, IsOver, Request
+from swarm.coordination._grants import (
+    MICRO,
+    AcquireSpec,
+    Gone,
+    Grant,
+    IsOver,
+    Request,
+)
 from swarm.coordination._lease_rules import grant_next, swept
 from swarm.coordination._lease_state import LeaseState
 from swarm.errors import ConfigMismatch
@@ -166,3 +173,13 @@ def check_capacity(state: SemaphoreState, blank: SemaphoreState, name: str) -> N
             f"semaphore {name!r} was opened with {state.declared} permits; "
             f"this call asks for {blank.declared}"
         )
+
+
+def tell_window(state: SemaphoreState, per: float, now: int) -> str:
+    """Return how many have begun with a limiter, and when the next may."""
+    begun = sum(grant.permits for grant in state.tables()[0].values())
+    wait = max(0, state.first_end()[0] - now) / MICRO if begun else 0.0
+    return (
+        f"{begun} of at most {state.capacity} began in the last {per} s, and the next "
+        f"may in {wait:.1f} s (the first of all that wait)"
+    )

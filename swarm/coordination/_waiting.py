@@ -267,7 +267,7 @@ class LeaseWaiter(Waiter):
         if reason == DEAD:
             return LeaseLost(f"{self.session} waited in vain: {reason}")
         if reason.startswith("removed"):
-            return NotFound(f"{self.manager.word} {spec.name!r} was {reason}")
+            return NotFound(f"{self.manager.label(spec)} was {reason}")
         if spec.mode:
             return LeaseLost(
                 f"the lease of lock {spec.name!r} was lost while it waited to become "
@@ -358,7 +358,8 @@ class LeaseWaiter(Waiter):
         spec, manager = self.spec, self.manager
         waited = self._core.now() - self.since
         how = spec.mode or f"{spec.permits} permits"
+        terms = "" if spec.is_window else f" ({how})"
         return (
-            f"{manager.word} {spec.name!r} ({how}), asked {waited:.1f} s ago; "
+            f"{manager.label(spec)}{terms}, asked {waited:.1f} s ago; "
             f"{manager.situation(spec)}"
         )

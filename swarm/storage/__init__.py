@@ -50,8 +50,9 @@ Options stand in the URL: `durability=power` (the default), `process` or, for fi
 into a running swarm is one commit that writes the past anew. `Swarm(..., restore=...)`
 begins another swarm, in memory or a new store, from the same past.
 
-`Replicated` opens when enough members answer to know each acknowledged commit, gives
-all of them the newest history, and leaves out a member that fails until it is healed.
+`Replicated` opens when enough members answer to know each acknowledged commit, and
+gives all of them the newest history. A member that fails, or is more than 64 batches
+behind the quorum, is left out with an alert until `await storage.sync()` brings it up.
 A member that lost its disk does not answer for commits. Members that were opened by
 themselves and hold other commits are refused, unless `resolve=` says which history to
 keep.

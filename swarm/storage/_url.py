@@ -63,6 +63,8 @@ class Hybrid:
 class Replicated:
     """Several stores, of which a quorum acknowledges each commit.
 
+    A member that fails, or is more than 64 batches behind, is left out until `sync()`.
+
     Attributes:
         members: URLs or paths of the stores.
         write_quorum: How many must have a commit before it counts.

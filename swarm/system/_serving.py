@@ -22,6 +22,7 @@ from swarm.system._work import (
     handoff_manager_of,
     handoffs_of,
     manager_of,
+    server_of,
     tasks_of,
 )
 from swarm.work import (
@@ -213,7 +214,7 @@ class Servers:
         """Yield the agents that serve tasks, as those who look see them."""
         for cell, servings in self._servings.items():
             for serving in servings:
-                yield Server(cell.name, serving.selector, serving.free)
+                yield server_of(cell.name, cell.status, serving.selector, serving.free)
 
 
 class Receivers:

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from swarm.agents import Cell, Ref
+from swarm.agents import Cell, Ref, Status
 from swarm.errors import NoSuchAgent
 from swarm.model import OWNER, AgentIdentity, Path, check_whole, repr_of
 from swarm.ports import View
@@ -66,12 +66,20 @@ def manager_of(coordinator: Coordinator) -> TaskManager:
 
 
 def _servers_elsewhere(coordinator: Coordinator) -> Iterator[Server]:
-    """Yield the agents of other processes that serve tasks; all count as free."""
+    """Yield the agents of other processes that serve tasks; idle ones count as free."""
     for record in coordinator.registry.others():
         addresses = addresses_of(record.identity, record.capabilities)
         for kind in record.serves:
             name = record.identity.agent_id
-            yield Server(name, TaskSelector(kind, addresses), 1)
+            yield server_of(name, record.status, TaskSelector(kind, addresses), 1)
+
+
+def server_of(name: str, status: Status, selector: TaskSelector, free: int) -> Server:
+    """Return an agent that serves tasks, as those who look see it."""
+    if status is Status.IDLE:
+        return Server(name, selector, free)
+    full = "restarting" if status is Status.ERROR else str(status)
+    return Server(name, selector, 0, full)
 
 
 def _worker(cell: Cell) -> TaskWorker:

@@ -22,8 +22,9 @@ Rules:
   has one that is killed while it serves a task. A worker whose lease is over gets
   `StaleClaim`, and nothing it does has an effect.
 - An attempt may run more than once: when a process dies, its tasks are rescued after
-  their lease, or as soon as its store is opened again. What must not be done twice is
-  a durable step (`Claim.step`).
+  their lease, or as soon as its store is opened again; one with an open handoff waits
+  for its lease, as the offer may be accepted. What must not be done twice is a durable
+  step (`Claim.step`).
 - A failed attempt is followed by another one after a pause, `max_retries` times; then
   the task has failed, or is escalated to a person, an agent, a capability or a role.
 

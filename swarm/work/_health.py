@@ -36,11 +36,13 @@ class Server:
         agent: Its name.
         selector: Which tasks it takes.
         free: How many more it would take now.
+        full: How it is while it takes none, such as "paused".
     """
 
     agent: str
     selector: TaskSelector
     free: int
+    full: str = "at capacity"
 
 
 def why(
@@ -88,7 +90,7 @@ def why(
         return f"it is for {whom}, and nobody of that address serves {kind}"
     if any(server.free > 0 for server in fitting):
         return "due: it is claimed next"
-    return "all servers are at capacity"
+    return f"all servers are {' or '.join(sorted({s.full for s in fitting}))}"
 
 
 def count_reasons(

@@ -338,3 +338,7 @@ async def test_a_named_subscription_goes_on_in_a_process_that_begins_later():
             await two.events.on(Sold, handle, name="clerk")
             await settle()
             assert seen == list(range(5))
+            past = []
+            await two.events.replay(since=0, handler=past.append)
+            sold = [each.payload.n for each in past if each.type == "shop.sold"]
+            assert sold == seen

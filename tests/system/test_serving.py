@@ -24,6 +24,7 @@ from swarm import (
     TaskOptions,
     serves,
 )
+from swarm.testing import MemoryServer
 
 
 class Researcher(Agent):
@@ -114,9 +115,25 @@ async def test_concurrent_tasks_run_beside_each_other():
             await asyncio.sleep(0)
         assert swarm.tasks.stats().by_status["running"] == 3
         assert await tasks[4].explain() == "all servers are at capacity"
+        await (await swarm.spawn(Slow)).pause()
+        assert await tasks[4].explain() == "all servers are at capacity or paused"
+        slow.pause()  # its turns go on
+        assert await tasks[4].explain() == "all servers are paused"
+        await slow.resume()
         await slow.ask(Slow.open)
         for task in tasks:
             assert await task.result(timeout=5) == 1
+
+
+async def test_a_task_says_that_the_agent_of_another_process_is_paused():
+    server = MemoryServer()
+    async with Swarm("a", server) as one, Swarm("a", server) as two:
+        ref = await one.spawn(Slow)
+        await ref.pause()
+        task = await two.tasks.submit("slow")
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert await task.explain() == "all servers are paused"
 
 
 async def test_an_error_names_the_key_and_the_result_that_are_wrong():

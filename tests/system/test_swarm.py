@@ -10,6 +10,7 @@ import pytest
 from swarm import (
     Agent,
     Closed,
+    LockTimeout,
     Policy,
     Ref,
     Restart,
@@ -547,6 +548,28 @@ async def test_a_limiter_lets_so_many_begin_in_a_window():
             async with swarm.limiter("api", 2, per=10).acquire():
                 begun.append(round(loop.time() - start))
     assert begun == [0, 0, 10, 10, 20]
+
+
+@virtual
+async def test_the_time_out_of_a_limiter_names_it_and_says_when_the_next_may_begin():
+    """A limiter has no holders: its permits end with their time."""
+    async with Swarm() as swarm:
+        limiter = swarm.limiter("api", 2, per=10)
+        for _ in range(2):
+            await limiter.acquire()
+        await asyncio.sleep(3)
+        with pytest.raises(LockTimeout) as caught:
+            await limiter.acquire(timeout=1)
+        assert str(caught.value) == (
+            "limiter 'api' was not granted within 1 s: 2 of at most 2 began in the "
+            "last 10 s, and the next may in 6.0 s (the first of all that wait)"
+        )
+        waiting = asyncio.ensure_future(limiter.acquire().__aenter__())
+        await asyncio.sleep(1)
+        assert "waits for limiter 'api', asked 1.0 s ago; 2 of at most 2" in str(
+            swarm.explain()
+        )
+        await waiting
 
 
 @virtual
