@@ -81,16 +81,7 @@ class TaskWatch:
         self.must(old.status not in FINAL, "J5: a final task has changed")
         if new.history[-1:] == old.history[-1:]:
             return  # progress, a renewal, a cancellation that is asked for
-        entry = new.history[-1]
-        fro, to = TABLE[entry.step]
-        self.must(old.status in fro and new.status in to, f"J1: {entry.step} of {old}")
-        self.must(NEW not in fro, "J1: a task was made twice")
-        self.must(events == list(EVENTS[entry.step]), f"J1: {events} of {entry.step}")
-        self.must(
-            new.attempt <= new.spec.max_retries + 1, "J8: more attempts than allowed"
-        )
-        claim = new.claim
-        self.must((claim is not None) == (new.status == "running"), "J2: a claim")
+        entry, claim = new.history[-1], new.claim
         if entry.step == "claim":
             self.must(old.claim is None, "J3: a task was claimed twice")
             self.must(new.attempt == old.attempt + 1, "J3: an attempt was not counted")
@@ -98,6 +89,14 @@ class TaskWatch:
                 claim.token > self.tokens.get(task_id, 0), "J3: a token is no larger"
             )
             self.tokens[task_id] = claim.token
+        fro, to = TABLE[entry.step]
+        self.must(old.status in fro and new.status in to, f"J1: {entry.step} of {old}")
+        self.must(NEW not in fro, "J1: a task was made twice")
+        self.must(events == list(EVENTS[entry.step]), f"J1: {events} of {entry.step}")
+        self.must(
+            new.attempt <= new.spec.max_retries + 1, "J8: more attempts than allowed"
+        )
+        self.must((claim is not None) == (new.status == "running"), "J2: a claim")
         if entry.step == "complete":
             result = orjson.loads(new.result)
             if isinstance(result, dict) and "token" in result:

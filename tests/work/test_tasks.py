@@ -160,6 +160,7 @@ async def test_a_delayed_task_wakes_a_claim_when_it_is_due(kind):
 
 
 async def test_tasks_are_claimed_by_priority_then_due_time_then_order(kind):
+    """J10."""
     async with offices(kind) as office:
         tasks = office.tasks()
         for name, options in {
@@ -276,6 +277,21 @@ async def test_a_missed_heartbeat_rescues_the_task(kind):
         assert record.status == "pending"
         assert "heartbeat" in record.errors[0]
         assert not claim.is_live
+
+
+async def test_every_task_is_rescued_by_a_process_that_serves_none_of_their_kinds(kind):
+    """J15: not one waits behind another, and none fails for want of a worker here."""
+    async with offices(kind, count=2) as (one, two):
+        for n in range(300):
+            await one.tasks().submit(f"k{n}", timeout=None)
+            claim = await one.tasks().claim(f"k{n}", lease=30)
+            claim.beats_at, claim.follow = 2**62, lambda *_: None
+        one.manager.close()
+        await two.pass_time(31)
+        await quiet(3_000)
+        found = two.tasks().find(limit=1_000)
+        assert len(found) == 300
+        assert {(r.status, r.attempt) for r in found} == {("pending", 1)}
 
 
 async def test_a_claim_is_renewed_by_itself(kind):

@@ -73,6 +73,24 @@ async def test_a_commit_whose_reply_was_lost_is_made_once(server):
         assert len(await swarm.state.history("shared.n")) == 2
 
 
+async def test_a_step_of_a_task_whose_reply_was_lost_is_made_once(server):
+    """J14, O9: submitting, claiming and completing are repeated by their id."""
+    async with Proxy(server.port) as proxy, Swarm(next(NAMES), proxy.url) as swarm:
+        proxy.drop_reply_if = once(is_commit)
+        task = await swarm.tasks.submit("job", {"n": 1})
+        proxy.drop_reply_if = once(is_commit)
+        claim = await swarm.tasks.claim("job")
+        assert (claim.task_id, claim.attempt) == (task.id, 1)
+        proxy.drop_reply_if = once(is_commit)
+        await claim.complete("done")
+        assert proxy.cuts == 3
+        record = await task.record()
+        assert (record.status, record.result) == ("complete", "done")
+        steps = [entry.step for entry in record.history]
+        assert steps == ["claim", "complete"]
+        assert len(swarm.tasks.find()) == 1
+
+
 async def test_a_commit_that_never_reached_the_server_is_sent_again(server):
     async with Proxy(server.port) as proxy, Swarm(next(NAMES), proxy.url) as swarm:
         proxy.drop_request_if = once(is_commit)

@@ -36,7 +36,7 @@ async def claimed(desk, identity=ADA, **options):
 
 
 async def test_an_accepted_task_has_a_new_owner_and_the_old_claim_is_stale(kind):
-    """O4."""
+    """O4, O9: it is completed by its new owner, and once."""
     async with desks(kind) as desk:
         claim = await claimed(desk)
         offer = await desk.handoffs(ADA).offer(
@@ -62,11 +62,32 @@ async def test_an_accepted_task_has_a_new_owner_and_the_old_claim_is_stale(kind)
         await new.complete("done")
         await offer.refresh()
         assert (offer.status, offer.receiver) == ("completed", "bo")
+        for late in (new.complete("again"), claim.complete("old")):
+            with pytest.raises((StaleClaim, InvalidTransition)):
+                await late
+        assert await desk.tasks().get(claim.task_id).result() == "done"
         assert [type(e).__name__ for e in desk.told(*HANDOFF_EVENTS)] == [
             "HandoffRequested",
             "HandoffAccepted",
             "HandoffCompleted",
         ]
+
+
+async def test_what_is_handed_over_is_a_copy(kind):
+    """O7."""
+    async with desks(kind) as desk:
+        claim = await claimed(desk)
+        completed = {"facts": [1]}
+        offer = await desk.handoffs(ADA).offer(claim, to="bo", completed=completed)
+        completed["facts"].append(2)
+        offer.completed["facts"].append(3)
+        received = await desk.handoffs(BO).get(offer.id)
+        assert received.completed == {"facts": [1]}
+        received.completed["facts"].append(4)
+        received.payload["topic"] = "ants"
+        again = await desk.handoffs(BO).get(offer.id)
+        assert (again.completed, again.payload) == ({"facts": [1]}, {"topic": "bees"})
+        assert (await again.accept()).payload == {"topic": "bees"}
 
 
 async def test_leaving_the_block_of_a_task_that_was_handed_on_does_nothing(kind):

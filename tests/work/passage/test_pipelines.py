@@ -17,6 +17,7 @@ from swarm.errors import (
 from swarm.model import Backoff
 from swarm.work import TaskStatus
 from swarm.work._pipeline import Pipeline, Stage
+from swarm.work._task_record import NEVER
 from tests.work.passage.desks import ADA, BO, KERNELS, desks, quiet
 
 pytestmark = pytest.mark.parametrize("kind", KERNELS)
@@ -305,6 +306,32 @@ async def test_another_process_goes_on_with_what_a_dead_one_was_running(kind):
         await there.pass_time(10)
         assert await run.result() == 2
         assert calls == ["first", "second", "second"]
+
+
+async def test_a_process_that_lost_a_stage_completes_nothing(kind):
+    """P3: the stage has the output of the claim that is live."""
+    async with desks(kind, 2) as (here, there):
+        stuck, outputs = asyncio.Event(), iter(["late", "in time"])
+
+        async def write(topic):
+            output = next(outputs)
+            if output == "late":
+                await stuck.wait()
+            return output
+
+        flow = Pipeline("f", [Stage("write", write)])
+        await here.pipelines().start(flow, "bees", id="run-1")
+        await quiet(80)
+        (claim,) = here.office.manager.claims.values()
+        claim.beats_at, claim.follow = NEVER, lambda *_: None  # its process is frozen
+        run = await there.pipelines().resume("run-1", flow)
+        await there.pass_time(31)
+        await there.pass_time(10)
+        assert await run.result() == "in time"
+        stuck.set()
+        await quiet(80)
+        assert (await there.pipelines().get("run-1")).stage("write").output == "in time"
+        assert len(there.told("TaskCompleted")) == 1
 
 
 async def test_a_cancelled_run_begins_nothing_more(kind):
