@@ -9,8 +9,9 @@ its party in the wait-for graph, and is itself held up by no party that is known
 
 import asyncio
 import inspect
+import math
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -34,6 +35,8 @@ from swarm.errors import (
     ConfigMismatch,
 )
 from swarm.model import AgentIdentity, Commit, Displayable, Document, Path, repr_of
+
+_FOLDER: Final = "barriers"
 
 
 @attrs.frozen
@@ -128,7 +131,8 @@ class BarrierTerms:
         self.core = core
         self.names: Names = Names(BARRIERS, "barrier", "parties")
         self.actions: dict[str, Callable[[], object]] = {}
-        core.watchers["barriers"] = self._saw
+        core.watchers[_FOLDER] = self._saw
+        core.keep_up(self._may_rest)
 
     def open(
         self,
@@ -175,6 +179,13 @@ class BarrierTerms:
             if waiter is not None:
                 waiter.barrier._tell(ended)
                 return
+
+    def _may_rest(self) -> float | None:
+        """Return infinity if no party waits here; see `ports.Tail.keep_up`."""
+        waiters = self.core.waiters.values()
+        if any(waiter.path.segments[0] == _FOLDER for waiter in waiters):
+            return None
+        return math.inf
 
     def _saw(self, document: Document, commit: Commit) -> None:  # noqa: ARG002
         if not self.core.waiters:

@@ -284,7 +284,8 @@ class Core:
         self.is_local: bool = self._local is not None
         self._replica: Any = tail if self._local is None else self._local
         self.find: Callable[[Path], Document | None] = self._replica.find_now
-        self.hurry: Callable[..., None] = tail.hurry
+        self.keep_up: Callable[[Callable[[], float | None]], None] = tail.keep_up
+        self.hurry: Callable[[], None] = tail.hurry
         self.apply_now: Callable[..., tuple[int, Any]] | None = None
         if self._local is not None:
             self.apply_now = self._local.apply_one_now

@@ -133,6 +133,8 @@ class LeaseManager:
             found = self._queued(spec, session, id, is_entering)
         if not self.core.is_local:
             self.records.see(id, self.state(spec))  # the log was ahead of the answer
+            if not isinstance(found, Lease):
+                self.records.joined(spec)
         return found
 
     def _queued(

@@ -7,20 +7,22 @@ which no lease of this process would know.
 # Some of what is private to users is shared by the files of this package.
 # ruff: noqa: SLF001
 
+import math
 from collections.abc import Iterable
 from typing import Any, Final
 
 from swarm.coordination._grants import MICRO, AcquireSpec, RecordSummary, summarize
 from swarm.coordination._lease_rules import DEAD, EXPIRED, decide_sweep
 from swarm.coordination._lease_state import LeaseState, look
+from swarm.coordination._turn_pace import TurnPace
 from swarm.errors import Closed
 from swarm.model import TIME, Commit, Document, Path
 
-_NEAR: Final = 2
-"""Number of requests at the head of a queue whose processes read on at once."""
-
 _FEW: Final = 8
 """Up to how many waiters and leases of a process are looked for in a record."""
+
+_PACES: Final = 64
+"""Maximum number of queues whose pace is remembered."""
 
 
 class RecordWatch:
@@ -31,7 +33,10 @@ class RecordWatch:
         self._manager: Any = manager
         self._core = manager.core
         self._due: dict[str, DueRecord] = {}
-        manager.core.watchers[f"{manager.word}s"] = self.saw
+        self._paces: dict[str, TurnPace] = {}
+        manager.core.keep_up(self._may_rest)
+        self._folder = f"{manager.word}s"
+        manager.core.watchers[self._folder] = self.saw
 
     def saw(self, document: Document, commit: Commit) -> None:
         """See a record that another process has written; must not commit.
@@ -44,10 +49,7 @@ class RecordWatch:
             return
         if document.body and len(core.waiters) + len(core.leases) <= _FEW:
             summary = summarize(document)
-            for place, id in enumerate(summary.waiting):  # noqa: A001
-                if id in core.waiters:
-                    core.hurry(max(0, place + 1 - _NEAR))
-                    break
+            self._note_place(document.path.text, summary)
             if self._is_as_before(document.path, summary):
                 due = self._due.get(document.path.text)
                 if due is not None:
@@ -63,6 +65,39 @@ class RecordWatch:
         due = self._due.get(document.path.text)
         if due is not None:
             self.watch(due.spec)
+
+    def _note_place(self, text: str, summary: RecordSummary) -> None:
+        """Note how many requests are ahead of the first one of this process."""
+        waiters, paces = self._core.waiters, self._paces
+        for place, id in enumerate(summary.waiting):  # noqa: A001
+            if id in waiters:
+                if text in paces:
+                    paces[text].moved(place, self._core.now())
+                    return
+                if len(paces) >= _PACES:
+                    paces.clear()
+                paces[text] = TurnPace(place, self._core.now())
+                return
+
+    def joined(self, spec: AcquireSpec) -> None:
+        """Note that a request of this process has begun to wait."""
+        document = self._core.find(spec.path)
+        if document is not None:
+            self._note_place(spec.path.text, summarize(document))
+        self._core.hurry()
+
+    def _may_rest(self) -> float | None:
+        """Return for how long no waiter of these records needs news; see `Tail`."""
+        waiters, least = self._core.waiters, math.inf
+        if len(waiters) > _FEW:
+            return None
+        for waiter in waiters.values():
+            if waiter.path.segments[0] == self._folder:
+                pace = self._paces.get(waiter.path.text)
+                if pace is None:
+                    return None
+                least = min(least, pace.rest(self._core.now()))
+        return least
 
     def _is_as_before(self, path: Path, summary: RecordSummary) -> bool:
         """Return whether all of this process wait on, and hold what they held."""

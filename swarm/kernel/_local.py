@@ -338,7 +338,10 @@ class LocalTree:
         """Return the revision after which the newest `count` commits come, or all."""
         return self._log.before_newest(count)
 
-    def hurry(self, turns: int = 0) -> None:
+    def hurry(self) -> None:
+        """Do nothing: this log is never late."""
+
+    def keep_up(self, rest: Callable[[], float | None]) -> None:
         """Do nothing: this log is never late."""
 
     def hold(self, hold: RetentionHold) -> None:

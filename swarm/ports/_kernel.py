@@ -176,14 +176,20 @@ class Tail(Protocol):
         """Return the revision after which the newest `count` commits come, or all."""
         ...
 
-    def hurry(self, turns: int = 0) -> None:
-        """Have the next commits come here at once: this process may act on them.
+    def hurry(self) -> None:
+        """Have what was committed come here now: something here begins to wait.
 
         A process that only listens reads a busy log on a server less often.
+        """
+        ...
+
+    def keep_up(self, rest: Callable[[], float | None]) -> None:
+        """Ask `rest` for how long the log may go unread here, again and again.
 
         Args:
-            turns: How many others act before this process does, so that the commits
-                may come later.
+            rest: Returns seconds. 0: the next commit may be the one that is waited
+                for. None: something here waits, so the rest is as short as is fair to
+                other processes. Infinity: nothing waits.
         """
         ...
 

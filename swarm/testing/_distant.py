@@ -198,7 +198,10 @@ class LaggingTail:
         """Return the revision after which the newest `count` commits come, or all."""
         return self._log.before_newest(count)
 
-    def hurry(self, turns: int = 0) -> None:
+    def hurry(self) -> None:
+        """Do nothing: each commit takes its time."""
+
+    def keep_up(self, rest: Callable[[], float | None]) -> None:
         """Do nothing: each commit takes its time."""
 
     def hold(self, hold: RetentionHold) -> None:

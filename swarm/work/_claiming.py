@@ -153,6 +153,7 @@ class Claiming:
         """Wait for a task to try for; a cancelled wait passes on what it was given."""
         manager = self._manager
         waiter = manager.queue.add(self._selector, seq)
+        manager.hurry()
         future = waiter.future
 
         def give_up() -> None:

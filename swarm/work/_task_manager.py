@@ -9,6 +9,7 @@ them wins, and the others find nothing left to do.
 """
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
@@ -108,6 +109,8 @@ class TaskManager(TaskCommitter):
         is_alive: Whether there is an agent of a name; None: that is not known.
         on_next_change: Called in the middle of the next commit that changes a task.
         rings_at: When the timer rings for what comes due, in kernel time.
+        hurry: Has the log be read on, since something begins to wait.
+        waits: How many wait for a commit, besides claims and observers.
         closed: The error of everything that is asked for after the end, or None.
     """
 
@@ -160,6 +163,9 @@ class TaskManager(TaskCommitter):
         self._unlisten = tail.listen(
             self._follow, documents=True, folders=("global",), each=self._follow_one
         )
+        tail.keep_up(self._may_rest)
+        self.hurry: Callable[[], None] = tail.hurry
+        self.waits: int = 0
         self._early: list[Commit] | None = []
         if self.local is not None:
             self._take_in(*self.local.read_now(_all_tasks))
@@ -219,6 +225,7 @@ class TaskManager(TaskCommitter):
         observers = self._observers.setdefault(task_id, {})
         key = object()
         observers[key] = observer
+        self.hurry()
 
         def end() -> None:
             observers.pop(key, None)
@@ -226,6 +233,11 @@ class TaskManager(TaskCommitter):
                 del self._observers[task_id]
 
         return end
+
+    def _may_rest(self) -> float | None:
+        """Return infinity if nothing waits for a task; see `ports.Tail.keep_up`."""
+        is_waited_for = self.queue.waiting or self._observers or self.waits
+        return None if is_waited_for else math.inf
 
     def on_change(self, listener: Callable[[TaskRecord], None]) -> None:
         """Call `listener` with the new record of every task that changes."""

@@ -63,7 +63,12 @@ class News:
                 found = await look()
                 if is_done(found):
                     return found
-                await news.wait()
+                self._tasks.waits += 1
+                self._tasks.hurry()
+                try:
+                    await news.wait()
+                finally:
+                    self._tasks.waits -= 1
             finally:  # leaves nothing behind: the others, if any, look again
                 self.wake(key)
         raise self._tasks.closed

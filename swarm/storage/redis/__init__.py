@@ -29,9 +29,11 @@ What differs from memory, and what is not there yet:
   so none is made twice. After 30 seconds commands raise `StorageFailed`; a commit that
   may have reached the server raises `OutcomeUnknown`.
 - A process that only listens to a busy log hears of a commit up to 2 ms later. While
-  the machine has more to do than it can, that becomes 8 ms, and 50 ms in a process
-  without watches and subscriptions. A process whose request is next in the queue of a
-  lock or semaphore hears of it at once; one far behind in the queue up to 20 ms later.
+  the machine has more to do than it can, that becomes 8 ms. In a process where nothing
+  waits for a commit (no watch, subscription, claim, result, lock or barrier) it is
+  50 ms: so long can it take there until a lease that was taken away is gone. A
+  process far behind in the queue of a lock or semaphore hears of it up to 50 ms later;
+  the one whose request is next hears within a millisecond.
 - A snapshot holds the documents and not the log. History begins anew where it is
   restored, and events that a named subscription had not handled are not in it: there
   `swarm.events.forget(name)` lets the subscription begin anew, after a `Compacted`.

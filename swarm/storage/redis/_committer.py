@@ -255,9 +255,8 @@ class Committer:
             with suppress(LogGap):  # the follower meets it, and loads the tree again
                 replica.take_entries(reply[4])
             # After a conflict the next reply brings what is newer still.
-            has_news = replica.news > news and status != CONFLICT and not replica.turns
-            if has_news and replica.on_wait is not None:
-                replica.on_wait()
+            if replica.news > news and status != CONFLICT:
+                replica.hurry()
         if status == DONE:
             if commit is not None:
                 self._acknowledged.append(number)

@@ -12,7 +12,7 @@ from typing import Final
 
 from swarm.errors import Closed, StorageFailed, SwarmError
 from swarm.model import OWNER, Commit, SystemAlert
-from swarm.ports import Clock, Limits
+from swarm.ports import Clock, Limits, Timer
 from swarm.storage.redis._committer import Committer
 from swarm.storage.redis._entries import BEFORE
 from swarm.storage.redis._loading import entry_revision, load, newest_revision
@@ -64,6 +64,8 @@ class LogFollower:
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._resting: asyncio.Future[None] | None = None
+        self._rests_until = 0.0
+        self._alarm: Timer
         self._pace = ReadingPace()
         replica.on_wait = self._read_soon
         wire.on_reconnect = self._reconnected
@@ -138,18 +140,14 @@ class LogFollower:
         except LogGap as gap:
             await (self.recover() if gap.is_lost else self._reload(str(gap)))
             return
-        turns, replica.turns = replica.turns, 0
         seconds = self._pace.rest(
             is_empty=not found,
             news=replica.news,
             sent=self._committer.count,
             lag=lag / 1_000_000,
-            turns=turns,
-            is_watched=replica.is_watched,
+            longest=replica.longest_rest(),
         )
-        if replica.is_awaited or replica.hurried:
-            replica.hurried = max(0, replica.hurried - 1)
-        elif seconds:
+        if seconds and not replica.is_awaited:
             await self._rest(seconds)
 
     async def _rest(self, seconds: float) -> None:
@@ -159,15 +157,26 @@ class LogFollower:
         what other processes have committed in between; then reading goes on.
         """
         self._resting = self._loop.create_future()
-        timer = self._clock.call_at(self._clock.monotonic() + seconds, self._read_soon)
+        self._set_alarm(seconds)
         try:
             await self._resting
         finally:
-            timer.cancel()
+            self._alarm.cancel()
 
-    def _read_soon(self) -> None:
-        if self._resting is not None and not self._resting.done():
-            self._resting.set_result(None)
+    def _set_alarm(self, seconds: float) -> None:
+        self._rests_until = self._clock.monotonic() + seconds
+        self._alarm = self._clock.call_at(self._rests_until, self._read_soon)
+
+    def _read_soon(self, seconds: float = 0.0) -> None:
+        """Rest for so long at most from now on."""
+        resting = self._resting
+        if resting is None or resting.done():
+            return
+        if not seconds:
+            resting.set_result(None)
+        elif self._clock.monotonic() + seconds < self._rests_until:
+            self._alarm.cancel()
+            self._set_alarm(seconds)
 
     async def _reload(self, why: str) -> None:
         """Load the tree again, unless the replica has caught up meanwhile."""

@@ -1,15 +1,15 @@
 """The rest of a process between two readings of the log. Pure.
 
-Many processes on few cores cannot each read each commit on its own. Three kinds of
-readings can wait: of commits that this process has made itself, of a busy log in which
-this process hardly ever does something, and of one in which others act first.
+Many processes on few cores cannot each read each commit on its own. Commits come sooner
+to the processes that wait for them if the others read many at a time.
 """
 
+import math
 from typing import Final
 
 _MOMENT: Final = 0.001
 LONGEST: Final = 0.008
-"""Seconds of a rest, at most."""
+"""Seconds of a rest, at most, of a process in which something waits."""
 
 LISTENING: Final = 64
 """After so many readings with few commits of its own, a process only listens."""
@@ -21,13 +21,7 @@ _SLOWLY: Final = 32
 """Number of such readings after which the rest is a millisecond longer."""
 
 IDLE: Final = 0.05
-"""Seconds of a rest, at most, of a process that reads late and that nothing watches."""
-
-_IDLY: Final = 16
-"""Factor by which the rest of such a process grows faster."""
-
-FAR: Final = 0.02
-"""Seconds of a rest, at most, while others act first."""
+"""Seconds of a rest, at most, of a process in which nothing waits."""
 
 _SHORT: Final = 0.002
 """Seconds of a rest, at most, while commits are read in time."""
@@ -44,6 +38,7 @@ class ReadingPace:
         """Begin without a reading."""
         self._alone = 0
         self._silent = 0.0
+        self._idle = 0.0
         self._news = 0
         self._sent = 0
         self._rest = 0.0
@@ -56,8 +51,7 @@ class ReadingPace:
         news: int,
         sent: int,
         lag: float,
-        turns: int = 0,
-        is_watched: bool = True,
+        longest: float | None = None,
     ) -> float:
         """Return the seconds to rest after a reading.
 
@@ -66,13 +60,24 @@ class ReadingPace:
             news: How many commits of other processes have ever come here.
             sent: How many commits this process has ever sent.
             lag: Seconds since the first of the commits was made.
-            turns: How many others act before this process does; 0: not known.
-            is_watched: Whether readers of the log or subscriptions are here.
+            longest: The longest rest that what waits here allows, or None; see
+                `ports.Tail.keep_up`.
         """
         is_late = lag > self._rested + _LATE
         has_news, self._news = news != self._news, news
         own, self._sent = sent - self._sent, sent
         self._alone = 0 if has_news or is_empty else self._alone + 1
+        if longest is None:
+            self._rested = self._shared_rest(own, is_empty=is_empty, is_late=is_late)
+        else:
+            idle = self._idle_rest(own, is_empty=is_empty)
+            self._rested = idle if longest == math.inf else min(longest, IDLE)
+        return self._rested
+
+    def _shared_rest(self, own: int, *, is_empty: bool, is_late: bool) -> float:
+        """Return the rest of a process in which something waits."""
+        if self._alone:
+            return min((self._alone - 1) * _MOMENT, LONGEST)
         if is_empty:
             self._silent = 0.0
         elif own:
@@ -80,16 +85,18 @@ class ReadingPace:
             self._silent = max(0.0, busy - _OWN * own)
         else:
             most = LONGEST if is_late else max(_SHORT, self._rest - _MOMENT / _SLOWLY)
-            step = 1
-            if is_late and not is_watched and self._rest >= LONGEST:
-                most, step = IDLE, _IDLY
             longest = LISTENING + _SLOWLY * most / _MOMENT
-            self._silent = min(self._silent + step, longest)
-        if self._alone:
-            self._rest = min((self._alone - 1) * _MOMENT, LONGEST)
+            self._silent = min(self._silent + 1, longest)
+        self._rest = max(0.0, self._silent - LISTENING) / _SLOWLY * _MOMENT
+        return self._rest
+
+    def _idle_rest(self, own: int, *, is_empty: bool) -> float:
+        """Return the rest of a process in which nothing waits.
+
+        A process that has just committed goes on to act, so it rests shortly at first.
+        """
+        if is_empty or (own and not self._alone):
+            self._idle = 0.0
         else:
-            self._rest = max(0.0, self._silent - LISTENING) / _SLOWLY * _MOMENT
-        self._rested = self._rest
-        if turns and not is_watched:
-            self._rested = max(self._rest, min(turns * _MOMENT, FAR))
-        return self._rested
+            self._idle = min(IDLE, 2 * self._idle or _MOMENT)
+        return self._idle

@@ -5,10 +5,11 @@ what the server has committed.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from heapq import heappop, heappush
 from itertools import count
-from typing import Any, Final
+from typing import Any
 
 from swarm.errors import Closed
 from swarm.kernel import LocalTree, restore
@@ -16,9 +17,6 @@ from swarm.model import TIME, Commit, Document, Path
 from swarm.ports import Clock, Condition, Limits
 from swarm.storage.redis._entries import BEFORE, OPERATION, decode_entry
 from swarm.storage.redis._loading import Loaded, difference, entry_revision
-
-_HURRIED: Final = 4
-"""Readings: more than one, for a reply may have brought what they read."""
 
 
 class LogGap(Exception):
@@ -43,10 +41,8 @@ class Replica(LocalTree):
         sent: The commits of this process that are under way, by their operation: the
             log can tell of one before its reply does.
         on_due: Called when documents have come to their end.
-        on_wait: Called when a task begins to wait for a later revision.
-        hurried: How many of the next readings of the log follow at once (`hurry`).
-        turns: How many others act before this process does, as the last commits say;
-            0: that is not known.
+        on_wait: Called when something begins to wait for later commits, with the
+            seconds for which it does without them.
         news: How many commits of other processes have come here.
     """
 
@@ -56,9 +52,7 @@ class Replica(LocalTree):
         self.documents_by_text: Mapping[str, Document] = self._by_text
         self.sent: dict[bytes, Commit] = {}
         self.on_due: Callable[[], object] | None = None
-        self.on_wait: Callable[[], object] | None = None
-        self.hurried: int = 0
-        self.turns: int = 0
+        self.on_wait: Callable[[float], object] | None = None
         self.news: int = 0
         self._offset: int | None = None
         self._error = 0
@@ -66,6 +60,7 @@ class Replica(LocalTree):
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._ids = count()
         self._on_gap: list[Callable[[int, int], None]] = []
+        self._rests: list[Callable[[], float | None]] = []
 
     # --- time -------------------------------------------------------------------------
 
@@ -94,12 +89,20 @@ class Replica(LocalTree):
         """Whether a task waits for a later revision."""
         return bool(self._waiting)
 
-    @property
-    def is_watched(self) -> bool:
-        """Whether a reader of the log, or a subscription to events, is here."""
-        return bool(
-            self._followers.waiters or self._watchers.count or self._listeners.on_events
-        )
+    def longest_rest(self) -> float | None:
+        """Return for how many seconds the log may go unread, as `keep_up` has it.
+
+        None: a reader of the log, a subscription or something else here waits.
+        """
+        if self._followers.waiters or self._watchers.count or self._listeners.on_events:
+            return None
+        longest = math.inf
+        for rest in self._rests:
+            seconds = rest()
+            if seconds is None:
+                return None
+            longest = min(longest, seconds)
+        return longest
 
     def next_due(self) -> int | None:
         """Return when the next document ends, in kernel time, or None."""
@@ -215,14 +218,16 @@ class Replica(LocalTree):
         """Call `callback(last, first)` when commits were missed here."""
         self._on_gap.append(callback)
 
-    def hurry(self, turns: int = 0) -> None:
-        """Have the log be read on at once, or soon, as `ports.Tail` says."""
-        if turns:
-            self.turns = min(turns, self.turns or turns)
-            return
-        self.hurried = _HURRIED
+    def hurry(self) -> None:
+        """Have the log be read on as soon as what waits here needs it."""
         if self.on_wait is not None:
-            self.on_wait()
+            seconds = self.longest_rest()
+            if seconds != math.inf:
+                self.on_wait(seconds or 0.0)
+
+    def keep_up(self, rest: Callable[[], float | None]) -> None:
+        """Ask `rest` after each reading for how long the next may wait."""
+        self._rests.append(rest)
 
     async def reach(self, revision: int) -> None:
         """Wait until the replica has a revision.
@@ -239,7 +244,7 @@ class Replica(LocalTree):
         future = self._loop.create_future()
         heappush(self._waiting, (revision, next(self._ids), future))
         if self.on_wait is not None:
-            self.on_wait()
+            self.on_wait(0.0)
         await future
 
     def _wake(self) -> None:

@@ -1,6 +1,8 @@
 """How often a process reads the log: pure, without a server."""
 
-from swarm.storage.redis._reading_pace import FAR, IDLE, LISTENING, LONGEST, ReadingPace
+import math
+
+from swarm.storage.redis._reading_pace import IDLE, LISTENING, LONGEST, ReadingPace
 
 
 def rests(
@@ -9,7 +11,7 @@ def rests(
     *,
     own_every: int = 0,
     lag: float = 0.0,
-    is_watched: bool = True,
+    longest: float | None = None,
 ) -> list[float]:
     """Return the rests after readings that each bring a commit of another process."""
     start = pace._news
@@ -17,7 +19,7 @@ def rests(
     for n in range(1, readings + 1):
         sent = (n // own_every) if own_every else 0
         rest = pace.rest(
-            is_empty=False, news=start + n, sent=sent, lag=lag, is_watched=is_watched
+            is_empty=False, news=start + n, sent=sent, lag=lag, longest=longest
         )
         found.append(rest)
     return found
@@ -60,24 +62,20 @@ def test_a_process_that_is_alone_rests_until_another_one_commits():
     assert pace.rest(is_empty=False, news=1, sent=20, lag=0) == 0
 
 
-def test_a_process_that_nothing_watches_rests_longer_while_it_is_late():
-    found = rests(ReadingPace(), 1_000, lag=1.0, is_watched=False)
-    assert found == sorted(found)
+def test_a_process_in_which_nothing_waits_soon_rests_long():
+    found = rests(ReadingPace(), 10, longest=math.inf)
+    assert found[:3] == [0.001, 0.002, 0.004]
     assert found[-1] == IDLE
 
 
 def test_a_commit_of_its_own_ends_the_long_rest_of_a_process():
     pace = ReadingPace()
-    rests(pace, 1_000, lag=1.0, is_watched=False)
-    assert pace.rest(is_empty=False, news=1_001, sent=1, lag=1.0) < LONGEST
+    rests(pace, 10, longest=math.inf)
+    rest = pace.rest(is_empty=False, news=11, sent=1, lag=1.0, longest=math.inf)
+    assert rest == 0
 
 
-def test_a_process_rests_longer_the_more_others_act_before_it():
-    pace = ReadingPace()
-    found = [
-        pace.rest(
-            is_empty=False, news=n, sent=n, lag=0.0, turns=turns, is_watched=False
-        )
-        for n, turns in enumerate((0, 1, 2, 8, 1_000, 0), start=1)
-    ]
-    assert found == [0.0, 0.001, 0.002, 0.008, FAR, 0.0]
+def test_a_process_that_says_how_long_it_can_do_without_news_rests_for_that_long():
+    for longest in (0.0, 0.003, 0.02):
+        assert set(rests(ReadingPace(), 5, longest=longest)) == {longest}
+    assert set(rests(ReadingPace(), 5, longest=60.0)) == {IDLE}

@@ -1,0 +1,41 @@
+"""How soon a process has to hear of its turn in a queue. Pure."""
+
+from typing import Final
+
+_SHARE: Final = 0.5
+"""The part of the time until its turn for which a process need not hear anything."""
+
+_NEXT: Final = 0.001
+"""Seconds, at most, for which the process whose turn is next need not."""
+
+
+class TurnPace:
+    """Measures how fast the queue of one record moves, by one place in it.
+
+    Attributes:
+        place: How many requests are ahead; 0: the next grant is this one.
+    """
+
+    __slots__ = ("_at", "_each", "place")
+
+    def __init__(self, place: int, now: float) -> None:
+        """Begin at a place, without a turn that was measured."""
+        self.place: int = place
+        self._at = now
+        self._each = 0.0
+
+    def moved(self, place: int, now: float) -> None:
+        """Note the newest place; further back than before is a request of its own."""
+        if place == self.place:
+            return
+        if place < self.place:
+            each = (now - self._at) / (self.place - place)
+            self._each = (self._each + each) / 2 if self._each else each
+        self.place, self._at = place, now
+
+    def rest(self, now: float) -> float:
+        """Return the seconds for which nothing need be heard."""
+        each = max(self._each, now - self._at)
+        if not self.place:
+            return min(_NEXT, each * _SHARE) if self._each else 0.0
+        return self.place * each * _SHARE
