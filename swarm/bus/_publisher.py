@@ -41,6 +41,7 @@ from swarm.ports import (
     current_activity,
     current_cause,
     current_trace,
+    misfit,
     structuring,
 )
 
@@ -173,8 +174,9 @@ class Publisher:
     def _settled(self, payload: Any, weight: int) -> tuple[Any, int]:
         """Return an isolated payload and its size in bytes (G9).
 
-        A payload with more than short text and numbers in its fields has to be JSON,
-        so that every store and process can hold it.
+        A payload with more than text and numbers in its fields, or with others than
+        its class says, has to be JSON that the class can be made of again, so that
+        every store and process can hold it.
         """
         if weight == UNKNOWN:
             weight = len(self._written(payload))
@@ -187,15 +189,15 @@ class Publisher:
         return (payload if is_fixed(payload) else _copied(payload)), weight
 
     def _written(self, payload: Any) -> bytes:
-        """Return a payload as JSON.
+        """Return a payload as JSON that its class can be made of again.
 
         Raises:
-            InvalidValue: JSON cannot hold it.
+            InvalidValue: JSON cannot hold it, or a field is not what its class says.
             LimitExceeded: It nests too deep, or is too large for any document.
         """
         try:
             told = structuring().unstructure(payload, unstructure_as=type(payload))
-            return self._bus.host.codec.encode(told)
+            written = self._bus.host.codec.encode(told)
         except RecursionError:
             raise LimitExceeded(
                 f"the payload of this {event_type(payload)} nests too deep (Limits."
@@ -209,6 +211,14 @@ class Publisher:
                 "the payload of an event has to be JSON, for stores and other "
                 f"processes; {event_type(payload)}: {text_of(error)}"
             ) from error
+        try:
+            structuring().structure(told, type(payload))
+        except Exception as error:
+            raise InvalidValue(
+                "the fields of an event have to be what its class says, for stores and "
+                f"other processes make it again; {event_type(payload)}: {misfit(error)}"
+            ) from error
+        return written
 
     def _check_depth(self) -> None:
         cause = current_cause()
@@ -264,7 +274,8 @@ class Publishing:
 
         Raises:
             TypeError: The payload is not an event.
-            InvalidValue: JSON cannot hold the payload, or it cannot be copied.
+            InvalidValue: JSON cannot hold the payload, a field is of another type
+                than its class says, or the payload cannot be copied.
             AccessDenied: Only the swarm itself announces this event: one of the state,
                 of agents, of locks or of the configuration.
             StaleLease: The guard is a lease that does not hold any more.

@@ -1,18 +1,28 @@
 """Payloads: their size, about, and whether they can change. Pure.
 
-Both are found from the values, because annotations are not checked: a field
+Both are found from the values, because Python does not check annotations: a field
 annotated `tuple[str, ...]` may well hold a list. Most fields hold numbers and short
-text, which JSON holds and nothing changes. So a function that looks for exactly that
-is compiled for each class, once, as attrs does for `__init__`. Only other payloads are
-written as JSON when they are published, to see that they can be, and walked.
+text, as they are annotated, which JSON holds and nothing changes. So a function that
+looks for exactly that is compiled for each class, once, as attrs does for `__init__`.
+Only other payloads are written as JSON when they are published, and read again, to see
+that they can be, and walked.
 """
 
 import copy
 import datetime
 import enum
 import keyword
+import types
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import (
+    Any,
+    Final,
+    TypeAlias,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import attrs
 
@@ -21,14 +31,18 @@ from swarm.model._identity import AgentIdentity
 
 Measure: TypeAlias = Callable[[Any], int]
 """Number of bytes of the text in a payload's fields; `UNKNOWN` if the fields hold
-more than text, numbers that JSON holds, booleans, None and times."""
+more than text, numbers that JSON holds, booleans, None and times, or another of these
+than their annotations say."""
 
 UNKNOWN: Final = 2**62
 """More than any payload weighs: the values of the fields have to be walked."""
 
 _MEASURE: Final = "__swarm_measure__"
-_SMALL_ATOMS: Final = frozenset((bool, type(None), datetime.datetime, datetime.date))
-_ATOMS: Final = frozenset((int, float, str, bytes, *_SMALL_ATOMS))
+_SMALL_ATOMS: Final[frozenset[type]] = frozenset(
+    (bool, type(None), datetime.datetime, datetime.date)
+)
+_FLAT: Final[frozenset[type]] = frozenset((int, float, str, *_SMALL_ATOMS))
+_ATOMS: Final[frozenset[type]] = _FLAT | {bytes}
 """Classes (not their subclasses) whose instances never change and hold nothing."""
 
 
@@ -47,40 +61,53 @@ def measure_of(cls: type[Any]) -> Measure:
 
 # Up to 2**29 Python compares numbers in one step. From 2**63 on, JSON may not hold
 # them; nor does it hold NaN and infinity, which minus themselves are not 0.
-_HEAD: Final = "def measure(payload, atoms=atoms, long=long, unknown=unknown):"
-_FIELD: Final = """
-    value = {field}
-    cls = value.__class__
-    if cls is int:
+_HEAD: Final = "def measure(payload, long=long, unknown=unknown):"
+_TESTS: Final = {
+    int: """is int:
         if (value > 536870912 or value < -536870912) and value.bit_length() > 63:
-            return unknown
-    elif cls is str:
-        size += len(value) if value.isascii() else long(value)
-    elif cls is float:
+            return unknown""",
+    str: """is str:
+        size += len(value) if value.isascii() else long(value)""",
+    float: """is float:
         if value - value:
-            return unknown
-    elif cls not in atoms:
-        return unknown"""
+            return unknown""",
+}
 
 
 def _compile(cls: type[Any]) -> Measure:
     """Return a function that looks at one field after the other, written out."""
     lines = [_HEAD, "    size = 0"]
-    for each in attrs.fields(cls):
+    names: dict[str, Any] = {"long": _length, "unknown": UNKNOWN}
+    try:
+        hints = get_type_hints(cls)
+    except Exception:  # noqa: BLE001  # it names what is not there at run time
+        hints = dict.fromkeys(attrs.fields_dict(cls))
+    for number, each in enumerate(attrs.fields(cls)):
         is_plain = each.name.isidentifier() and not keyword.iskeyword(each.name)
         field = (
             f"payload.{each.name}" if is_plain else f"getattr(payload, {each.name!r})"
         )
-        lines.append(_FIELD.format(field=field))
+        taken = _flat_classes(hints.get(each.name, Any))
+        tests = [test for kind, test in _TESTS.items() if kind in taken]
+        names[f"atoms{number}"] = taken & _SMALL_ATOMS
+        tests.append(f"not in atoms{number}:\n        return unknown")
+        lines += [f"    value = {field}", "    cls = value.__class__"]
+        lines += [f"    {'el' * (n > 0)}if cls {test}" for n, test in enumerate(tests)]
     lines.append("    return size")
-    names: dict[str, Any] = {
-        "atoms": _SMALL_ATOMS,
-        "long": _length,
-        "unknown": UNKNOWN,
-    }
     exec("\n".join(lines), names)  # of names that attrs has compiled too
     measure: Measure = names["measure"]
     return measure
+
+
+def _flat_classes(hint: object) -> frozenset[type]:
+    """Return the classes of flat values that fit an annotation, as far as is known."""
+    if hint is Any or hint is object:
+        return _FLAT
+    if get_origin(hint) in (Union, types.UnionType):
+        return frozenset().union(*map(_flat_classes, get_args(hint)))
+    if hint is float:
+        return frozenset((float, int))
+    return frozenset(each for each in _FLAT if each is hint)
 
 
 # --- for everything else ---------------------------------------------------

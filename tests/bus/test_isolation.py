@@ -9,7 +9,7 @@ import threading
 import uuid
 from collections import OrderedDict, namedtuple
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import pytest
@@ -42,12 +42,21 @@ class Inner:
     numbers: tuple[int, ...] = ()
 
 
+@event("iso.plain")
+class Plain:
+    n: int = 0
+    maybe: int | str | None = None
+    share: float = 0.0
+    word: Literal["a", "b"] = "a"
+    items: list[str] = attrs.field(factory=list)
+
+
 @event("iso.claims")
 class Claims:
-    """Annotations that values need not follow."""
+    """An annotation that a value need not follow: a list becomes a tuple."""
 
     names: tuple[str, ...] = ()
-    number: int = 0
+    text: str = ""
 
 
 @attrs.define
@@ -204,6 +213,43 @@ async def test_annotations_are_not_trusted() -> None:
         with pytest.raises(LimitExceeded, match="payload_bytes"):
             await swarm.events.publish(Claims((), huge))
         assert len(swarm.events.query(Claims)) == 1
+
+
+@pytest.mark.parametrize("storage", ["memory://", "sqlite"])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        Plain(n="five"),
+        Plain(n=True),
+        Plain(n=2.5),
+        Plain(n=None),
+        Plain(n=[1]),
+        Plain(maybe=2.5),
+        Plain(share="all"),
+        Plain(word="c"),
+        Plain(items=[1]),
+    ],
+    ids=str,
+)
+async def test_a_field_of_another_type_than_its_class_says_is_refused(
+    payload: Any, storage: str, tmp_path: Path
+) -> None:
+    """A process that reads it could not make its class of it: no handler gets it."""
+    if storage == "sqlite":
+        storage = f"sqlite:///{tmp_path}/s.db"
+    async with Swarm(storage=storage) as swarm:
+        with pytest.raises(InvalidValue, match=r"what its class says.*iso\.plain"):
+            await swarm.events.publish(payload)
+        assert not swarm.events.query(Plain)
+
+
+async def test_what_fits_a_field_is_read_again_as_it_was(tmp_path: Path) -> None:
+    fits = [Plain(5, None, 1, "b", ["x"]), Plain(maybe="x", share=0.5), Plain(maybe=3)]
+    for _ in range(2):
+        async with Swarm(storage=tmp_path / "s.db") as swarm:
+            for payload in fits:
+                await swarm.events.publish(payload, key=repr(payload))
+            assert [each.payload for each in swarm.events.query(Plain)] == fits
 
 
 @pytest.mark.parametrize("storage", ["memory://", "sqlite"])

@@ -196,7 +196,7 @@ class Fixed:
     a: int
     b: float | None
     c: datetime.datetime
-    d: Color
+    d: float
     e: bool = True
 
 
@@ -246,13 +246,14 @@ def test_a_payload_that_is_too_large(payload: Any) -> None:
 
 def test_the_size_of_a_payload_counts_text_and_bytes() -> None:
     """Numbers and the like cost nothing, text its length; the rest is unknown."""
-    fixed = Fixed(1, None, datetime.datetime.now(datetime.UTC), 2.0)  # type: ignore[arg-type]
+    fixed = Fixed(1, None, datetime.datetime.now(datetime.UTC), 2)
     assert measure_of(Fixed)(fixed) == 0
     assert measure_of(Text)(Text("ä" * 10)) == 20
     assert measure_of(Ping)(Ping(2**63 - 1)) == 0
     assert measure_of(Ping)(Ping(2**63)) == UNKNOWN
     assert measure_of(Text)(Text("\ud800")) == UNKNOWN
     assert measure_of(Fixed)(attrs.evolve(fixed, d=math.inf)) == UNKNOWN
+    assert measure_of(Fixed)(attrs.evolve(fixed, a="1")) == UNKNOWN
     everything = Everything("a" * 100, b"b" * 100, ["c" * 100], {"d": "e" * 99})
     assert measure_of(Everything)(everything) == UNKNOWN
 
