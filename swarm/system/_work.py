@@ -265,7 +265,7 @@ async def wake(coordinator: Coordinator) -> None:
     """
     for folder in await coordinator.kernel.read(_folders_with_documents):
         _FOLDERS[folder](coordinator)
-    await manager_of(coordinator).ready()
+    manager_of(coordinator)
 
 
 def _folders_with_documents(view: View) -> list[Path]:

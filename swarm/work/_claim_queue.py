@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 
-from swarm.work._due import TaskSelector
+from swarm.work._due import TaskSelector, Ticket
 from swarm.work._task_index import TaskIndex
 from swarm.work._task_record import TaskRecord
 
@@ -14,7 +14,7 @@ class ClaimWaiter:
     Attributes:
         selector: Which tasks it takes.
         seq: Its place among those that wait.
-        future: The task that it is to try for; None: it came too late.
+        future: The ticket of the task that it is to try for; None: it is too late.
     """
 
     __slots__ = ("future", "selector", "seq")
@@ -23,7 +23,7 @@ class ClaimWaiter:
         """Wait for a task that `selector` takes."""
         self.selector: TaskSelector = selector
         self.seq: int = seq
-        self.future: asyncio.Future[TaskRecord | None]
+        self.future: asyncio.Future[Ticket | None]
         self.future = asyncio.get_running_loop().create_future()
 
 
@@ -99,7 +99,7 @@ class ClaimQueue:
                 return
             self.remove(waiter)
             waiter.future.set_result(picked)
-            if picked is record:
+            if picked[2] is record:
                 return
 
     def close(self, error: Exception) -> None:

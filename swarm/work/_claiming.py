@@ -10,7 +10,7 @@ from swarm.errors import SwarmError, TaskTimeout
 from swarm.model import AgentIdentity
 from swarm.ports import Timer
 from swarm.work._claim import Claim, adopt
-from swarm.work._due import TaskSelector
+from swarm.work._due import TaskSelector, Ticket
 from swarm.work._task_commits import caught
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import MICRO, TaskRecord
@@ -79,16 +79,14 @@ class Claiming:
         manager = self._manager
         claim = None
         if manager.is_direct and manager.closed is None:
-            claim = self._claim_next()
+            claim = self._claim_first()
         if claim is None:
-            claim = await self.acquire()
-            if claim is None:
-                raise self._too_late()
+            claim = await self._claimed()
+        self._claim = claim
         if manager.interceptors is None:
             claim.enter()
         else:
             await claim.__aenter__()
-        self._claim = claim
         return claim
 
     def __aexit__(
@@ -106,54 +104,77 @@ class Claiming:
     async def _claimed(self) -> Claim:
         claim = await self.acquire()
         if claim is None:
-            raise self._too_late()
+            raise TaskTimeout(
+                f"no task of {self._selector.kinds!r} came within {self._timeout} s"
+            )
         return claim
-
-    def _too_late(self) -> TaskTimeout:
-        return TaskTimeout(
-            f"no task of {self._selector.kinds!r} came within {self._timeout} s"
-        )
 
     async def acquire(self, gate: Gate | None = None) -> Claim | None:
         """Return the claim; None: the time is up, or the gate has closed."""
         self._is_used = True
-        manager, selector, timeout = self._manager, self._selector, self._timeout
-        if manager.closed is not None or manager.local is None:
-            await manager.ready()
+        manager, timeout = self._manager, self._timeout
+        if manager.closed is not None:
+            raise manager.closed
         if manager.pause is not None:
             await manager.pause()
         end = None if timeout is None else manager.clock.monotonic() + timeout
-        is_local = manager.local is not None
-        claim = self._claim_next() if is_local else None
+        claim = None if manager.local is None else self._claim_first()
         seq = 0
         while claim is None:
-            if manager.index.later:
-                manager.promote()
-            record = manager.index.pick(selector)
-            if record is None:
+            manager.promote()
+            ticket = manager.index.pick(self._selector)
+            if ticket is None:
                 seq = seq or manager.queue.next_seq()
-                record = await self._wait(seq, end, gate)
-                if record is None:
+                ticket = await self._wait(seq, end, gate)
+                if ticket is None:
                     return None
-            claim = self._try_now(record) if is_local else await self._try(record)
+            claim = await self._try(ticket)
         return claim
 
-    def _claim_next(self) -> Claim | None:
+    def _claim_first(self) -> Claim | None:
         """Claim the first task that there is, of a kernel that answers at once."""
         self._is_used = True
-        manager = self._manager
-        if manager.index.later:
+        manager, identity = self._manager, self._identity
+        local, index = manager.local, manager.index
+        assert local is not None  # callers have looked
+        if index.later:
             manager.promote()
-        record = manager.index.first(self._selector)
-        return None if record is None else self._try_now(record)
+        record = index.first(self._selector)
+        if record is None:
+            return None
+        before = manager.clock.monotonic()
+        _, found = local.apply_one_now(
+            identity, record.spec.path, decide_claim, self._request()
+        )
+        if found is None:  # its deadline has passed
+            return None
+        # `adopt`, written out: the index has followed the commit, and set the token.
+        claim_class = manager.runtime.substitute(Claim)
+        return claim_class(manager, identity, found, found.claim, before)
+
+    async def _try(self, ticket: Ticket) -> Claim | None:
+        """Claim a task; return None when another process was faster."""
+        manager, identity = self._manager, self._identity
+        before = manager.clock.monotonic()
+        path, request = ticket[2].spec.path, self._request()
+        ask = manager.apply_one, identity, path, decide_claim, request
+        try:
+            revision, found = await take(manager, identity, *ask)
+        except BaseException:
+            manager.pass_on(ticket)
+            raise
+        if found is None:
+            manager.defer(ticket)
+            return None
+        return adopt(manager, identity, found, revision, before)
 
     async def _wait(
         self, seq: int, end: float | None, gate: Gate | None
-    ) -> TaskRecord | None:
+    ) -> Ticket | None:
         """Wait for a task to try for; a cancelled wait passes on what it was given."""
         manager = self._manager
         waiter = manager.queue.add(self._selector, seq)
-        manager.hurry()
+        manager.tail.hurry()
         future = waiter.future
 
         def give_up() -> None:
@@ -193,47 +214,6 @@ class Claiming:
             self._selector.addresses,
             self._limit,
         )
-
-    async def _try(self, record: TaskRecord) -> Claim | None:
-        """Claim a task; return None when another process was faster."""
-        manager, identity = self._manager, self._identity
-        before = manager.clock.monotonic()
-        try:
-            path, request = record.spec.path, self._request()
-            revision, found = await take(
-                manager,
-                identity,
-                manager.apply_one,
-                identity,
-                path,
-                decide_claim,
-                request,
-            )
-        except BaseException:
-            manager.pass_on(record)
-            raise
-        if found is None:
-            manager.defer(record)
-            return None
-        return adopt(manager, identity, found, revision, before)
-
-    def _try_now(self, record: TaskRecord) -> Claim | None:
-        """Do what `_try` does, at once."""
-        manager, identity = self._manager, self._identity
-        before = manager.clock.monotonic()
-        try:
-            _, found = manager.apply_now(
-                identity, record.spec.path, decide_claim, self._request()
-            )
-        except BaseException:
-            manager.pass_on(record)
-            raise
-        if found is None:
-            manager.defer(record)
-            return None
-        # `adopt`, written out: the index has followed the commit, and set the token.
-        claim_class = manager.runtime.substitute(Claim)
-        return claim_class(manager, identity, found, found.claim, before)
 
 
 async def take(

@@ -18,7 +18,7 @@ from swarm.work._pipeline_graph import RunRecord, StageShape, StageTask
 from swarm.work._pipeline_rules import RunView
 from swarm.work._task_handle import settled
 from swarm.work._task_manager import TaskManager
-from swarm.work._task_record import ANYBODY, TaskRecord
+from swarm.work._task_record import ANYBODY, SETTLED, TaskRecord
 from swarm.work._waiting import News
 
 LEASE: Final = 30.0
@@ -59,7 +59,7 @@ class PipelineManager:
         self._servers: dict[str, list[asyncio.Task[Any]]] = {}
         self._free: dict[tuple[str, str, int], asyncio.Semaphore] = {}
         self._drivers: dict[str, asyncio.Task[Any]] = {}
-        tasks.on_change(self._task_changed)
+        tasks.observe(None, self._task_changed)
         folders = (rules.PIPELINES.name,)
         tasks.on_close(tail.listen(self._follow, documents=True, folders=folders))
 
@@ -141,9 +141,11 @@ class PipelineManager:
                     self.drive(record.id)
                 self._news.wake(str(document.path.name))
 
-    def _task_changed(self, new: TaskRecord) -> None:
+    def _task_changed(self, new: TaskRecord | None) -> None:
         """Take in a task's new record; called in the middle of a commit."""
-        if not new.spec.kind.startswith("pipeline.") or not new.is_settled():
+        if new is None or new.status not in SETTLED:
+            return
+        if not new.spec.kind.startswith("pipeline."):
             return
         run_id = orjson.loads(new.spec.metadata).get("pipeline")
         if not isinstance(run_id, str) or run_id in self._drivers:

@@ -169,7 +169,6 @@ class Pipelines(Displayable):
             check_text("the id of a run", id)
             if not id or ":" in id:
                 raise ValueError(f"the id of a run is not empty, without ':': {id!r}")
-        await tasks.ready()
         value = unstructured(given)
         tasks.codec.encode(value)  # refuses what is no JSON value
         record = RunRecord(
@@ -205,7 +204,6 @@ class Pipelines(Displayable):
         if isinstance(known, Pipeline):
             rules.check_same(record, known.name, known.shapes)
         self.register(known)
-        await manager.tasks.ready()
         await manager.apply(self._identity, rules.resume, run_id)
         manager.drive(run_id)
         return PipelineRun(manager, await manager.look(run_id))

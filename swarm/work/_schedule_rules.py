@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import attrs
 import orjson
 
-from swarm.model import EPOCH, Path, TaskCreated, to_datetime
+from swarm.model import EPOCH, Document, Path, TaskCreated, to_datetime
 from swarm.ports import Plan, View, Write
 from swarm.work._submit_rules import (
     Submission,
@@ -117,6 +117,13 @@ def load_schedule(view: View, name: str) -> TaskSchedule | None:
     document = view.find(path)
     if document is None or document.path != path:
         return None
+    return schedule_in(document)
+
+
+def schedule_in(document: Document) -> TaskSchedule | None:
+    """Return the schedule in a document, or None: it is gone."""
+    if document.is_deleted:
+        return None
     return TaskSchedule.from_json(orjson.loads(document.json))
 
 
@@ -187,9 +194,6 @@ def _write(schedule: TaskSchedule) -> Write:
     return Write(schedule_path(schedule.name), orjson.dumps(schedule.to_json()))
 
 
-def all_schedules(view: View) -> tuple[int, list[TaskSchedule]]:
-    """Return kernel time and every schedule."""
-    return view.now, [
-        TaskSchedule.from_json(orjson.loads(document.json))
-        for document in view.documents(SCHEDULES)
-    ]
+def all_schedules(view: View) -> list[Document]:
+    """Return the document of every schedule."""
+    return list(view.documents(SCHEDULES))

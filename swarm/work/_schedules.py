@@ -1,8 +1,13 @@
 """The schedules of a swarm: each process waits for the next time, one submits."""
 
 from swarm.errors import Closed, SwarmError
-from swarm.model import OWNER, Commit
-from swarm.work._schedule_rules import TaskSchedule, all_schedules, plan_fire
+from swarm.model import OWNER, Document
+from swarm.work._schedule_rules import (
+    TaskSchedule,
+    all_schedules,
+    plan_fire,
+    schedule_in,
+)
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import MICRO, NEVER
 from swarm.work._waiting import JobTimer
@@ -26,35 +31,22 @@ class Schedules:
         self.known: dict[str, TaskSchedule] = {}
         self._manager = manager
         self._alarm = JobTimer(manager, self._fire)
-        self._is_reading = False
-        self._is_stale = True
-        manager.follow_folder("schedules", self._changed)
-        self._refresh()
+        manager.on_schedule = self._put
+        for document in manager.tail.read_now(all_schedules):
+            self._put(document)
 
     def overdue(self, now: int, patience: int) -> list[str]:
         """Return the schedules whose next task is late by more than `patience`."""
         return [n for n, s in self.known.items() if s.next_at + patience < now]
 
-    def _changed(self, _: Commit) -> None:
-        self._refresh()
-
-    def _refresh(self) -> None:
-        """Read the schedules again, once for all changes until then."""
-        self._is_stale = True
-        if not self._is_reading:
-            self._is_reading = True
-            self._manager.start(self._read(), "tasks: schedules")
-
-    async def _read(self) -> None:
-        try:
-            while self._is_stale and self._manager.closed is None:
-                self._is_stale = False
-                _, found = await self._manager.kernel.read(all_schedules)
-                self.known = {schedule.name: schedule for schedule in found}
-        except Closed:
-            return
-        finally:
-            self._is_reading = False
+    def _put(self, document: Document) -> None:
+        """Take in a schedule's new document; called in the middle of its commit."""
+        name = str(document.path.name)
+        schedule = schedule_in(document)
+        if schedule is None:
+            self.known.pop(name, None)
+        else:
+            self.known[name] = schedule
         self._arm()
 
     def _arm(self, least: float = 0.0) -> None:

@@ -325,7 +325,6 @@ class Task(Displayable):
     async def explain(self) -> str:
         """Return in words what the task waits for, or what became of it."""
         self._caller.check_right(self.id, "read")
-        await self._caller.manager.ready()
         return self._caller.manager.why(await self._caller.find(self.id))
 
     @property

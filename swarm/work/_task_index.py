@@ -5,7 +5,7 @@ whichever process, comes here in the order of the log. So it may be behind the t
 what it proposes is decided by the rules of `_task_rules.py` in a commit.
 
 A pending task has one ticket: among those that are due, among those that come later, or
-kept for a claim that has picked it. A ticket is void once its task has another record;
+with the claim that has picked it. A ticket is void once its task has another record;
 void tickets are dropped when they come to the front of a heap, or all together when
 they are too many.
 """
@@ -62,7 +62,6 @@ class TaskIndex:
         self._open = DueTasks(self.records)
         self._addressed: dict[str, DueTasks] = {}
         self.later: list[Ticket] = []
-        self._reserved: dict[str, Ticket] = {}
         self._stale = 0  # how many tickets may be void
         self._deadlines: list[tuple[int, TaskRecord]] = []
         self._running: dict[str, TaskRecord] = {}
@@ -74,7 +73,6 @@ class TaskIndex:
         self._uncounted: Counter[TaskStatus] = Counter()  # of those, the ones not ours
         self.handoffs: int = 0
         self._reasons: Counter[str] = Counter()
-        self._retried: dict[str, int] = {}
         self._children: dict[str, dict[str, None]] = {}
 
     def __len__(self) -> int:
@@ -104,14 +102,9 @@ class TaskIndex:
         elif old.status is RUNNING:
             if status is not RUNNING:
                 del self._running[task_id]
-            if self._retried:
-                self._retried.pop(task_id, None)
-        elif old.status is PENDING:
-            if self._reserved:
-                self._reserved.pop(task_id, None)
         elif old.status is ESCALATED:
             del self._escalated[task_id]
-        else:
+        elif old.status is not PENDING:
             self._ended[old.spec.kind][old.status] -= 1
         if status is RUNNING:
             self._running[task_id] = record
@@ -145,9 +138,7 @@ class TaskIndex:
         if record is None:
             return
         self._running.pop(task_id, None)
-        self._reserved.pop(task_id, None)
         self._escalated.pop(task_id, None)
-        self._retried.pop(task_id, None)
         self._finished.pop(task_id, None)
         kind, parent = record.spec.kind, record.spec.parent
         if record.status in FINAL:
@@ -252,37 +243,29 @@ class TaskIndex:
                     best = ticket
         return None if best is None else best[2]
 
-    def pick(self, selector: TaskSelector) -> TaskRecord | None:
-        """Return the next task for a worker, and keep it from others here; or None."""
+    def pick(self, selector: TaskSelector) -> Ticket | None:
+        """Take the ticket of a worker's next task away from others here; or None.
+
+        The claim that gets it gives it back, or defers it, if it cannot have the task.
+        """
         record = self.first(selector)
         if record is None:
             return None
         address = record.address
         lane = self._addressed[address] if address else self._open
-        ticket = heappop(lane.heaps[record.spec.kind])  # it is the head
-        self._reserved[record.spec.id] = ticket
-        return record
+        return heappop(lane.heaps[record.spec.kind])  # it is the head
 
-    def give_back(self, record: TaskRecord) -> bool:
-        """Let others here have a task that was picked and not claimed."""
-        ticket = self._unreserve(record)
-        if ticket is not None:
-            self._make_ready(record, ticket[1])
-        return ticket is not None
+    def give_back(self, ticket: Ticket) -> bool:
+        """Let others here have a task that was picked; return whether it is pending."""
+        is_newest = self._is_newest(ticket[2])
+        if is_newest:
+            self._make_ready(ticket[2], ticket[1])
+        return is_newest
 
-    def defer(self, record: TaskRecord, at: int) -> None:
+    def defer(self, ticket: Ticket, at: int) -> None:
         """Let others here have a picked task from `at` on, unless the log has news."""
-        ticket = self._unreserve(record)
-        if ticket is not None:
-            heappush(self.later, (at, ticket[1], record))
-
-    def _unreserve(self, record: TaskRecord) -> Ticket | None:
-        """Return the ticket of a task that is still picked, for another place."""
-        task_id = record.spec.id
-        ticket = self._reserved.get(task_id)
-        if ticket is None or ticket[2] is not record:
-            return None
-        return self._reserved.pop(task_id)
+        if self._is_newest(ticket[2]):
+            heappush(self.later, (at, ticket[1], ticket[2]))
 
     def ready(self) -> Iterator[TaskRecord]:
         """Yield every task that can be claimed now, in no order."""
@@ -313,34 +296,23 @@ class TaskIndex:
 
     def next_end(self) -> int | None:
         """Return when the next lease or deadline ends, or None."""
-        deadlines, retried = self._deadlines, self._retried
+        deadlines = self._deadlines
         while deadlines and not self._is_newest(deadlines[0][1]):
             heappop(deadlines)
-        ends = [retried.get(r.spec.id) or end for end, r in self._leases()]
+        ends = [end for end, _ in self._leases()]
         return min(ends + [at for at, _ in deadlines[:1]], default=None)
 
-    def ended(self, now: int, again: int) -> list[TaskRecord]:
-        """Return the tasks whose lease, or else whose deadline, is over.
-
-        Args:
-            now: Kernel time.
-            again: From when on a task is returned again, if what is to be done about it
-                has come to nothing.
-        """
-        retried = self._retried
-        found = [
-            record
-            for end, record in self._leases()
-            if end <= now and retried.get(record.spec.id, 0) <= now
-        ]
-        retried.update((record.spec.id, again) for record in found)
-        deadlines = self._deadlines
-        while deadlines and deadlines[0][0] <= now:
-            record = heappop(deadlines)[1]
-            if self._is_newest(record):
-                found.append(record)
-                self._add_deadline(again, record)
-        return found
+    def ended(self, now: int) -> list[TaskRecord]:
+        """Return the tasks whose lease, or else whose deadline, is over."""
+        late: list[tuple[int, TaskRecord]] = []
+        while self._deadlines and self._deadlines[0][0] <= now:
+            entry = heappop(self._deadlines)
+            if self._is_newest(entry[1]):
+                late.append(entry)
+        for entry in late:  # each is returned again until its end is committed
+            heappush(self._deadlines, entry)
+        ended = [record for end, record in self._leases() if end <= now]
+        return ended + [record for _, record in late]
 
     # --- looking ----------------------------------------------------------------------
 

@@ -120,17 +120,19 @@ class TaskKeeper:
         self._is_refused = False
         self._written: dict[Path, bytes] = {}
         self._told: set[str] = set()
-        manager.on_next_change = self._changed
+        self._ignore = manager.observe(None, self._changed)
 
-    def _changed(self) -> None:
-        """Look in a while; called in the middle of a commit."""
+    def _changed(self, _: TaskRecord | None) -> None:
+        """Look in a while; called in the middle of a commit, once until then."""
+        self._ignore()
         self._is_soon = True
         if not self._is_looking:
             self._alarm.set(self._options.sample)
 
     async def _look(self) -> None:
         self._is_looking, self._is_soon = True, False
-        self._manager.on_next_change = self._changed
+        self._ignore()
+        self._ignore = self._manager.observe(None, self._changed)
         try:
             pause = await self.look()
         except Closed:
@@ -146,7 +148,6 @@ class TaskKeeper:
     async def look(self) -> float | None:
         """Bring everything up to date; return after how long to look again, or None."""
         manager, options = self._manager, self._options
-        await manager.ready()
         now = manager.now()
         self._is_refused = False
         are_left = await self._prune(now)

@@ -8,7 +8,6 @@ One timer rings for all that comes due. Every process commits what follows; the 
 them wins, and the others find nothing left to do.
 """
 
-import asyncio
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -18,8 +17,7 @@ from typing import Any, Final, Protocol
 import anyio
 
 from swarm.errors import Closed, SwarmError
-from swarm.kernel import to_commit
-from swarm.model import OWNER, TIME, AgentIdentity, Commit, Document, Segment, living
+from swarm.model import OWNER, TIME, AgentIdentity, Commit, Document, living
 from swarm.ports import (
     Clock,
     Codec,
@@ -33,6 +31,7 @@ from swarm.ports import (
     current_runtime,
 )
 from swarm.work._claim_queue import ClaimQueue
+from swarm.work._due import Ticket
 from swarm.work._health import Server, count_reasons, described, why
 from swarm.work._task_commits import Start, TaskCommitter
 from swarm.work._task_index import TaskIndex
@@ -49,13 +48,14 @@ from swarm.work._task_record import (
 from swarm.work._task_rules import decide_cancel, decide_orphaned, decide_overdue
 
 Observer = Callable[[TaskRecord | None], None]
-"""Called with a task's new record in the middle of a commit; None: it is gone."""
+"""Called with a task's new record in the middle of a commit; None: the task is gone, or
+the swarm has ended."""
 
 _PATIENCE: Final = 5.0
 """Seconds that the end waits for the kernel to take back what is claimed."""
 
 _LAG: Final = MICRO // 20
-"""After how long a task is tried again that was not due on the kernel's clock."""
+"""After how long a task is tried again that could not be claimed."""
 
 _AGAIN: Final = MICRO
 """After how long what came due is tried again, when its commit has failed."""
@@ -96,6 +96,7 @@ class TaskManager(TaskCommitter):
     """All tasks, as one process of the swarm works with them.
 
     Attributes:
+        tail: The log and the tree, as this process has them.
         codec: What encodes payloads and results.
         clock: Where time comes from.
         entropy: Where ids and jitter come from.
@@ -107,9 +108,8 @@ class TaskManager(TaskCommitter):
         elsewhere: Returns those of other processes, as their documents tell.
         is_shared: Whether other processes may share the tree.
         is_alive: Whether there is an agent of a name; None: that is not known.
-        on_next_change: Called in the middle of the next commit that changes a task.
+        on_schedule: Called with each new document of a schedule, in its commit.
         rings_at: When the timer rings for what comes due, in kernel time.
-        hurry: Has the log be read on, since something begins to wait.
         waits: How many wait for a commit, besides claims and observers.
         closed: The error of everything that is asked for after the end, or None.
     """
@@ -136,6 +136,7 @@ class TaskManager(TaskCommitter):
         """
         index = TaskIndex(None if aging is None else int(aging * MICRO))
         super().__init__(kernel, runtime or current_runtime(), index, start)
+        self.tail: Tail = tail
         self.codec: Codec = codec
         self.clock: Clock = clock
         self.entropy: Entropy = entropy
@@ -146,52 +147,48 @@ class TaskManager(TaskCommitter):
         self.elsewhere: Callable[[], Iterable[Server]] = tuple
         self.is_shared: bool = False
         self.is_alive: Callable[[str], bool] | None = None
-        self.on_next_change: Callable[[], object] | None = None
+        self.on_schedule: Callable[[Document], None] | None = None
         self.prefix: str = entropy.identifier()[:12]
         self.closed: Exception | None = None
-        self._observers: dict[str, dict[object, Observer]] = {}
-        self._listeners: list[Callable[[TaskRecord], None]] = []
-        self._folders: dict[Segment, Callable[[Commit], None]] = {}
+        self._observers: dict[str | None, dict[object, Observer]] = {}
         self._closing: list[Callable[[], object]] = []
-        self._loaded: asyncio.Future[None] | None = None
-        self._is_reopened = is_reopened
-        self._since = NEVER
-        self._ahead = 0
         self._ids = 0
         self._timer: Timer | None = None
+        self._ends_at = 0  # before which nothing that is over is looked for
         self.rings_at: int = NEVER
         self._unlisten = tail.listen(
-            self._follow, documents=True, folders=("global",), each=self._follow_one
+            self._follow, documents=True, folders=("global",), each=self._take
         )
         tail.keep_up(self._may_rest)
-        self.hurry: Callable[[], None] = tail.hurry
         self.waits: int = 0
-        self._early: list[Commit] | None = []
-        if self.local is not None:
-            self._take_in(*self.local.read_now(_all_tasks))
-        else:
-            self._loaded = asyncio.get_running_loop().create_future()
-            self.start(self._load(self._loaded), "tasks: load")
+        for document in tail.read_now(_all_tasks):
+            self._take(document)
+        self._recover(is_reopened=is_reopened)
+        self._ring_next()
+
+    def _recover(self, *, is_reopened: bool) -> None:
+        """Go on with what a process left undone when it died."""
+        index = self.index
+        for task_id in index.parents():
+            if index.records[task_id].status is CANCELLED:
+                self.start(self._cancel_parts(task_id), "tasks: cancel the parts")
+        if is_reopened:
+            # A task with a handoff keeps its lease, in which an offer may be accepted.
+            orphans = [r for r in index.running() if r.handoff is None]
+            if orphans:
+                ending = self._end(orphans, decide_orphaned)
+                self.start(ending, "tasks: of a process that has ended")
 
     # --- for those who commit ---------------------------------------------------------
 
     def now(self) -> int:
-        """Return kernel time, or a little less where it is a round trip away."""
-        if self.local is not None:
-            return self.local.now()
-        return int(self.clock.monotonic() * MICRO) + self._ahead
+        """Return kernel time, as well as this process knows it."""
+        return self.tail.read_now(_now) if self.local is None else self.local.now()
 
     def new_id(self, prefix: str) -> str:
         """Return an id that no other process makes."""
-        self._ids += 1
-        return f"{prefix}-{self.prefix}-{self._ids}"
-
-    async def ready(self) -> None:
-        """Wait until this process knows the tasks."""
-        if self.closed is not None:
-            raise self.closed
-        if self._loaded is not None:
-            await asyncio.shield(self._loaded)
+        self._ids = number = self._ids + 1
+        return f"{prefix}-{self.prefix}-{number}"
 
     async def find(self, task_id: str) -> TaskRecord | None:
         """Return a task's newest record, or None: there is no such task."""
@@ -203,29 +200,33 @@ class TaskManager(TaskCommitter):
             for record in self.index.promote(self.now()):
                 self.queue.offer(record)
 
-    def pass_on(self, record: TaskRecord) -> None:
+    def pass_on(self, ticket: Ticket) -> None:
         """Let others here have a task that was picked and not claimed."""
-        if self.closed is None and self.index.give_back(record):
-            self.queue.offer(record)
+        if self.closed is None and self.index.give_back(ticket):
+            self.queue.offer(ticket[2])
 
-    def defer(self, record: TaskRecord) -> None:
+    def defer(self, ticket: Ticket) -> None:
         """Keep a task that could not be claimed from others, until there is news.
 
         Another process was faster, most times, and the log will tell. Or the kernel's
         clock is behind: the task is tried again a little later.
         """
         at = self.now() + _LAG
-        self.index.defer(record, at)
+        self.index.defer(ticket, at)
         self.ring_before(at)
 
     # --- for those who wait -----------------------------------------------------------
 
-    def observe(self, task_id: str, observer: Observer) -> Callable[[], None]:
-        """Call `observer` with each new record of a task; return what ends it."""
+    def observe(self, task_id: str | None, observer: Observer) -> Callable[[], None]:
+        """Call `observer` with each new record of a task; return what ends it.
+
+        None in place of an id: of every task.
+        """
         observers = self._observers.setdefault(task_id, {})
         key = object()
         observers[key] = observer
-        self.hurry()
+        if task_id is not None:
+            self.tail.hurry()
 
         def end() -> None:
             observers.pop(key, None)
@@ -236,20 +237,12 @@ class TaskManager(TaskCommitter):
 
     def _may_rest(self) -> float | None:
         """Return infinity if nothing waits for a task; see `ports.Tail.keep_up`."""
-        is_waited_for = self.queue.waiting or self._observers or self.waits
-        return None if is_waited_for else math.inf
-
-    def on_change(self, listener: Callable[[TaskRecord], None]) -> None:
-        """Call `listener` with the new record of every task that changes."""
-        self._listeners.append(listener)
+        waits = self.queue.waiting or self.waits or self._observers.keys() - {None}
+        return None if waits else math.inf
 
     def on_close(self, callback: Callable[[], object]) -> None:
         """Call `callback` when this is closed."""
         self._closing.append(callback)
-
-    def follow_folder(self, name: str, callback: Callable[[Commit], None]) -> None:
-        """Call `callback` with each commit that writes below `global.<name>`."""
-        self._folders[name] = callback
 
     # --- for those who look -----------------------------------------------------------
 
@@ -324,9 +317,6 @@ class TaskManager(TaskCommitter):
         self._unlisten()
         self._stop_timer()
         self._ring_next()
-        if self._loaded is not None and not self._loaded.done():
-            self._loaded.set_exception(self.closed)
-            self._loaded.exception()
         self.queue.close(self.closed)
         for callback in self._closing:
             callback()
@@ -337,86 +327,30 @@ class TaskManager(TaskCommitter):
 
     # --- following the log ------------------------------------------------------------
 
-    async def _load(self, loaded: "asyncio.Future[None]") -> None:
-        records = await self.kernel.read(_all_tasks)
-        early = self._early or []
-        self._take_in(*records)
-        for commit in early:
-            self._follow(commit)
-        self._loaded = None
-        if not loaded.done():
-            loaded.set_result(None)
-
-    def _take_in(self, revision: int, now: int, found: list[Document]) -> None:
-        self._early = None
-        self._since = revision
-        self._ahead = now - int(self.clock.monotonic() * MICRO)
-        for document in found:
-            self._take(document)
-        for task_id in self.index.parents():  # a process may have died in between
-            if self.index.records[task_id].status is CANCELLED:
-                self.start(self._cancel_parts(task_id), "tasks: cancel the parts")
-        if self._is_reopened:
-            # A task with a handoff keeps its lease, in which an offer may be accepted.
-            orphans = [r for r in self.index.running() if r.handoff is None]
-            if orphans:
-                ending = self._end(orphans, decide_orphaned)
-                self.start(ending, "tasks: of a process that has ended")
-        self._ring_next()
-
     def _follow(self, commit: Commit) -> None:
         """Take in a commit; called in the middle of it, so nothing here commits."""
         for document in commit.documents:
-            segments = document.path.segments
-            if segments[0] != "global" or len(segments) < 3:
-                continue
-            folder = segments[1]
-            if folder == "tasks":
-                if commit.revision > self._since:
-                    self._take(document)
-                elif self._early is not None:
-                    self._early.append(commit)
-                    return
-            elif folder in self._folders:
-                self._folders[folder](commit)
+            self._take(document)
 
     def _take(self, document: Document) -> None:
-        """Take in a task's newest document, or that it is gone."""
-        record = load(document)
-        if record is not None:
-            if self.local is None:
-                # Kernel time is not before that of a record.
-                ahead = record.changed_at - int(self.clock.monotonic() * MICRO)
-                self._ahead = max(self._ahead, ahead)
-            self._put(record, document.created)
-            return
-        task_id = str(document.path.name)
-        self.index.remove(task_id)
-        self._tell(task_id, None)
-
-    def _follow_one(self, document: Document) -> None:
-        """Do what `_follow` does, with a commit that made this document only."""
+        """Take in a document of a commit: a task's newest record, most times."""
         record = document.record
         if record.__class__ is not TaskRecord:
-            self._follow(to_commit(document))
-            return
-        claim = record.claim
-        if claim is not None and not claim.token:
-            claim.token = document.version
-        self._put(record, document.created)
-
-    def _put(self, record: TaskRecord, seq: int) -> None:
-        """Take in a task's newest record; `seq` is its place among those created."""
+            record = self._read(document)
+            if record is None:
+                return
         task_id = record.spec.id
         status, claim = record.status, record.claim
         if claim is not None:
+            if not claim.token:
+                claim.token = document.version
             self.index.put(task_id, record)
             if claim.expires < self.rings_at:
                 self.ring_before(claim.expires)
         elif status is PENDING:
             run_at = record.run_at
             now = run_at if run_at == record.created_at else self.now()
-            self.index.put(task_id, record, seq, now)
+            self.index.put(task_id, record, document.created, now)
             if record.deadline is not None:
                 self.ring_before(record.deadline)
             if run_at > now:
@@ -427,21 +361,33 @@ class TaskManager(TaskCommitter):
             self.index.put(task_id, record)
             if status is CANCELLED and self.index.children(task_id):
                 self.start(self._cancel_parts(task_id), "tasks: cancel the parts")
-        if self.on_next_change is not None:
-            notice, self.on_next_change = self.on_next_change, None
-            notice()
-        for listener in self._listeners:
-            listener(record)
-        if task_id in self.claims or task_id in self._observers:
+        if task_id in self.claims or self._observers:
             self._tell(task_id, record)
 
+    def _read(self, document: Document) -> TaskRecord | None:
+        """Return the task in a document that has no record of one, or None."""
+        top, *below = document.path.segments
+        if top != "global" or len(below) < 2:
+            return None
+        if below[0] == "tasks":
+            record = load(document)
+            if record is None:
+                task_id = str(document.path.name)
+                self.index.remove(task_id)
+                self._tell(task_id, None)
+            return record
+        if below[0] == "schedules" and self.on_schedule is not None:
+            self.on_schedule(document)
+        return None
+
     def _tell(self, task_id: str, record: TaskRecord | None) -> None:
-        """Tell a live claim of a task, and those that observe the task."""
+        """Tell a live claim of a task, and the observers."""
         live = self.claims.get(task_id)
         if live is not None:
             live.follow(record)
-        for observer in tuple(self._observers.get(task_id, {}).values()):
-            observer(record)
+        for key in (task_id, None):
+            for observer in tuple(self._observers.get(key, {}).values()):
+                observer(record)
 
     # --- what comes due ---------------------------------------------------------------
 
@@ -466,9 +412,11 @@ class TaskManager(TaskCommitter):
         for claim in self.claims.values():
             self.ring_before(claim.beats_at)
         if self.closed is None:
-            for at in (self.index.next_due(), self.index.next_end()):
-                if at is not None:
-                    self.ring_before(at)
+            due, end = self.index.next_due(), self.index.next_end()
+            if due is not None:
+                self.ring_before(due)
+            if end is not None:
+                self.ring_before(max(end, self._ends_at))
 
     def _on_time(self) -> None:
         self._stop_timer()
@@ -478,12 +426,21 @@ class TaskManager(TaskCommitter):
         if self.closed is None:
             for record in self.index.promote(now):
                 self.queue.offer(record)
-            ended = self.index.ended(now, now + _AGAIN)
+            ended = self.index.ended(now) if now >= self._ends_at else ()
             if ended:
-                self.start(self._end(ended, decide_overdue), "tasks: what is over")
+                self._ends_at = NEVER
+                self.start(self._end_overdue(ended), "tasks: what is over")
         self._ring_next()
 
-    async def _end(self, ended: list[TaskRecord], rule: Any) -> None:
+    async def _end_overdue(self, ended: Sequence[TaskRecord]) -> None:
+        """End what is over; what is over still is tried again a little later."""
+        await self._end(ended, decide_overdue)
+        if self.closed is None:
+            end, now = self.index.next_end(), self.now()
+            self._ends_at = now + _AGAIN if end is not None and end <= now else 0
+            self._ring_next()
+
+    async def _end(self, ended: Sequence[TaskRecord], rule: Any) -> None:
         """Commit what follows of leases and deadlines that are over."""
         for record in ended:
             claim_id = None if record.claim is None else record.claim.id
@@ -509,5 +466,9 @@ class TaskManager(TaskCommitter):
                 return
 
 
-def _all_tasks(view: View) -> tuple[int, int, list[Document]]:
-    return view.revision, view.now, list(view.documents(TASKS))
+def _all_tasks(view: View) -> list[Document]:
+    return list(view.documents(TASKS))
+
+
+def _now(view: View) -> int:
+    return view.now

@@ -64,7 +64,7 @@ class News:
                 if is_done(found):
                     return found
                 self._tasks.waits += 1
-                self._tasks.hurry()
+                self._tasks.tail.hurry()
                 try:
                     await news.wait()
                 finally:

@@ -42,6 +42,29 @@ class TaskWatch:
         self.rescued = 0
         self.wrong: list[str] = []
         self.kernel.listen(self.see, documents=True)
+        self.picked: dict[str, TaskRecord] = {}
+        if swarm is not None:
+            self.note_picks(self.manager.index)
+
+    def note_picks(self, index: Any) -> None:
+        """Note which tickets are with a claim that tries for their task."""
+        pick, give_back, defer = index.pick, index.give_back, index.defer
+
+        def picks(selector: Any) -> Any:
+            ticket = pick(selector)
+            if ticket is not None:
+                self.picked[ticket[2].spec.id] = ticket[2]
+            return ticket
+
+        def gives(ticket: Any) -> bool:
+            self.picked.pop(ticket[2].spec.id, None)
+            return give_back(ticket)
+
+        def defers(ticket: Any, at: int) -> None:
+            self.picked.pop(ticket[2].spec.id, None)
+            defer(ticket, at)
+
+        index.pick, index.give_back, index.defer = picks, gives, defers
 
     def must(self, holds: object, claim: str) -> None:
         if not holds:
@@ -108,7 +131,7 @@ class TaskWatch:
             self.must(spent or "final" in entry.reason, "J8: failed before its time")
 
     def check_index(self) -> None:
-        """J2: each task is in exactly one place of the index."""
+        """J2: each task is in exactly one place of the index, or with a claim."""
         index = self.manager.index
         ready = {record.spec.id for record in index.ready()}
         later = {e[2].spec.id for e in index.later if index._is_newest(e[2])}
@@ -118,7 +141,7 @@ class TaskWatch:
             places = [
                 task_id in ready,
                 task_id in later,
-                task_id in index._reserved,
+                self.picked.get(task_id) is record,
                 record.status != "pending",
             ]
             self.must(sum(places) == 1, f"J2: {task_id} is in {sum(places)} places")

@@ -149,7 +149,6 @@ async def test_a_claim_times_out(kind):
 async def test_a_delayed_task_wakes_a_claim_when_it_is_due(kind):
     async with offices(kind) as office:
         tasks = office.tasks()
-        await office.manager.ready()
         task = await tasks.submit("a", delay=10)
         waiting = asyncio.ensure_future(tasks.claim("a")._claimed())
         await office.pass_time(9)
@@ -403,7 +402,7 @@ async def test_parts_of_a_cancelled_parent_are_cancelled_after_a_crash(kind):
         await quiet()
         cancelling = asyncio.ensure_future(parent.cancel())
         # The process ends with that commit.
-        office.manager.on_next_change = lambda: office.manager.close()
+        office.manager.observe(parent.id, lambda _: office.manager.close())
         await asyncio.wait([cancelling])
         later = Office(office.memory, office.clock, kind)
         await quiet(100)
@@ -663,7 +662,6 @@ async def test_a_watch_shows_every_change_until_the_end(kind):
 async def test_find_and_stats_show_the_tasks(kind):
     async with offices(kind) as office:
         tasks = office.tasks()
-        await office.manager.ready()
         await tasks.submit("a.x", 1)
         await tasks.submit("a.y", 2)
         await tasks.submit("b", 3)

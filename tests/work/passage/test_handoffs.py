@@ -286,7 +286,6 @@ async def test_a_process_without_handoffs_keeps_the_correlation_id(kind):
         await offer_of(desk, BO, offer).accept(lease=5)
         desk.office.manager.freeze()  # and its handoffs with it
         other = Office(desk.office.memory, desk.office.clock, kind)
-        await other.manager.ready()
         await desk.pass_time(6)
         await quiet(100)
         ids = [

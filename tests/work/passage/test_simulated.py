@@ -344,7 +344,7 @@ def found(program, *claims: str) -> None:
 
 
 def test_planted_two_offers_of_one_task_are_found(monkeypatch):
-    """O1."""
+    """O1; at the end of the claim, the older of two offers is overlooked (O5)."""
 
     def overlooks_open_offers(view, task):
         found = newest(view, task)
@@ -352,7 +352,7 @@ def test_planted_two_offers_of_one_task_are_found(monkeypatch):
 
     newest = handoff_rules._newest
     monkeypatch.setattr(handoff_rules, "_newest", overlooks_open_offers)
-    found(handing_on, "O1:")
+    found(handing_on, "O1:", "O5:")
 
 
 def test_planted_an_acceptance_that_leaves_the_old_token_valid_is_found(monkeypatch):
