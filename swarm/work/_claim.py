@@ -10,7 +10,7 @@ import orjson
 from swarm.errors import Closed, StaleClaim
 from swarm.model import JSON, AgentIdentity, check_seconds, check_text, shown
 from swarm.ports import AttemptCall, InterceptedBlock, Interceptors
-from swarm.work._held_claim import HeldClaim
+from swarm.work._held_claim import LIVE, LOST, SETTLING, HeldClaim
 from swarm.work._steps import StepLog
 from swarm.work._submit_rules import encoded
 from swarm.work._task_manager import TaskManager
@@ -128,8 +128,8 @@ class Claim(HeldClaim):
             InvalidValue: An argument or the result is not a JSON value.
             Exception: What the function raised.
         """
-        if self._over is not None:
-            raise self._stale()
+        if self._state is not LIVE:
+            self.check_live()
         if self._steps is None:
             self._steps = StepLog(self)
         return await self._steps.run(name, function, args, kwargs)
@@ -143,7 +143,7 @@ class Claim(HeldClaim):
         """
         manager = self.manager
         request = self.right, encoded(manager.codec, "the result", result)
-        if manager.is_direct and self._over is None:
+        if manager.is_direct and self._state is LIVE:
             self._settle_now("complete", decide_complete, request)
         else:
             await self._settle("complete", decide_complete, request)
@@ -228,9 +228,10 @@ class Claim(HeldClaim):
             StaleClaim: The claim was lost, and the body raised nothing else.
         """
         is_ours = self._leave_body(error)
-        if self._over is not None:
-            if self._is_lost and (error is None or is_ours):
-                raise self._stale() from error
+        state = self._state
+        if state is LOST and (error is None or is_ours):
+            raise self._stale() from error
+        if state is not LIVE and state is not SETTLING:
             return is_ours
         try:
             if error is None:

@@ -5,6 +5,7 @@ worker does with it is in `_claim.py`.
 """
 
 import asyncio
+import enum
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
@@ -37,17 +38,29 @@ _LONGEST_ERROR: Final = 2_000
 """Maximum number of characters of an error that a record keeps."""
 
 
-class HeldClaim:
-    """A claim of this process, and the task that runs under it.
-
-    A claim is live until it has ended, and ends once:
-
-    - *settled*: its own worker has completed, failed, snoozed or released it;
-    - *lost*: the log or the clock says that it holds no more. Its body is cancelled;
-    - given back or handed over: its agent, its swarm or its sender is done with it.
+class ClaimState(enum.Enum):
+    """The state of a claim: live until it has ended, once.
 
     While it is being settled, what the log says of it is its own doing, and no
     heartbeat is sent.
+    """
+
+    LIVE = "live"
+    SETTLING = "being settled"
+    SETTLED = "completed, failed, snoozed or released by its own worker"
+    LOST = "held no more, as the log or the clock says; its body is cancelled"
+    LEFT = "given back or handed over for its worker"
+
+
+LIVE: Final = ClaimState.LIVE
+SETTLING: Final = ClaimState.SETTLING
+SETTLED: Final = ClaimState.SETTLED
+LOST: Final = ClaimState.LOST
+LEFT: Final = ClaimState.LEFT
+
+
+class HeldClaim:
+    """A claim of this process, and the task that runs under it.
 
     Attributes:
         identity: The agent that holds it.
@@ -61,10 +74,7 @@ class HeldClaim:
     # Defaults of the class: what most claims never set is not kept in each.
     offer: Any = None
     is_served: bool = False
-    _over: str | None = None  # how the claim ended, in words; None: it is live
-    _is_lost = False
-    _is_settling = False
-    _is_settled = False
+    _end: str = ""  # how it has ended, in words
     _payload: Any = ABSENT  # decoded when it is first asked for
     # The body is the task that is cancelled when the claim is lost.
     _body: "asyncio.Task[Any] | None" = None
@@ -84,6 +94,7 @@ class HeldClaim:
         self.manager: TaskManager = manager
         self.identity: AgentIdentity = identity
         self.right: ClaimRecord = right
+        self._state = LIVE
         self._record = record
         self._renewed = before
         self.beats_at: int = right.since + right.lease // 3
@@ -138,7 +149,7 @@ class HeldClaim:
     @property
     def is_live(self) -> bool:
         """Whether it still holds, as far as is known here."""
-        return self._over is None
+        return self._state is LIVE or self._state is SETTLING
 
     @property
     def cancel_requested(self) -> str | None:
@@ -151,21 +162,18 @@ class HeldClaim:
         return self.manager.kernel
 
     def __repr__(self) -> str:
-        state = "live" if self._over is None else self._over
+        state = "live" if self.is_live else self._end
         return f"<Claim of task {self.task_id} ({self.kind}), {state}>"
 
     def conditions(self) -> Sequence[Condition]:
         """Return what a write guarded by this claim requires (`ports.Guard`)."""
-        if self._over is not None:
-            raise self._stale()
+        self.check_live()
         right = self.right
-        path = self.path
-        return (Holder(path, right.id, right.token, StaleClaim),)
+        return (Holder(self.path, right.id, right.token, StaleClaim),)
 
     def check_now(self, local: LocalKernel) -> None:
         """Refuse what `conditions` would refuse, in the step that is to write."""
-        if self._over is not None:
-            raise self._stale()
+        self.check_live()
         document = local.find_now(self._record.spec.path)
         claimed(document, local.now(), self.right)
 
@@ -187,8 +195,8 @@ class HeldClaim:
         A given task only waits for the code that works under the claim. A block that
         this code enters takes its place.
         """
-        if self._over is not None:
-            raise self._stale()
+        if self._state is not LIVE:
+            self.check_live()
         if self._body is not None:
             if not self._is_lent:
                 raise RuntimeError(f"a body runs already under {self!r}")
@@ -226,18 +234,21 @@ class HeldClaim:
 
     # --- asking the rules -------------------------------------------------------------
 
+    def check_live(self) -> None:
+        """Refuse what a claim that has ended cannot do."""
+        if not self.is_live:
+            raise self._stale()
+
     async def _ask(self, rule: Rule[R], request: R) -> Any:
         """Ask a rule that only the live claim may ask; return its outcome."""
-        if self._over is not None:
-            raise self._stale()
-        manager = self.manager
+        self.check_live()
         try:
-            _, outcome = await manager.apply_one(
+            _, outcome = await self.manager.apply_one(
                 self.identity, self.path, rule, request
             )
         except StaleClaim as error:
             # A heartbeat that crosses the end of the claim tells nothing about it.
-            if rule is not decide_renew or not self._is_settling:
+            if rule is not decide_renew or self._state is not SETTLING:
                 self.lose(str(error))
             raise
         return outcome
@@ -246,45 +257,34 @@ class HeldClaim:
         self, step: str, rule: Rule[R], request: R, *, for_sure: bool = False
     ) -> None:
         """Ask a rule that ends the claim; for sure, whatever cancellation comes."""
-        if self._over is not None:
-            if self._is_settled:
-                raise InvalidTransition(f"{self!r} has ended; it cannot {step}")
-            raise self._stale()
+        if self._state is SETTLED:
+            raise InvalidTransition(f"{self!r} has ended; it cannot {step}")
+        self.check_live()
         manager = self.manager
-        if manager.is_direct:
-            self._settle_now(step, rule, request)
-            return
-        self._is_settling = True
+        apply = manager.for_sure if for_sure else manager.apply_one
+        self._state = SETTLING
         try:
-            if for_sure:
-                await manager.for_sure(self.identity, self.path, rule, request)
-            else:
-                await self._ask(rule, request)
-        except StaleClaim as error:
-            self.lose(str(error))
+            await apply(self.identity, self.path, rule, request)
+        except BaseException as error:
+            self._not_settled(error)
             raise
-        finally:
-            self._is_settling = False
-        self._is_settled = True
-        self._finish(step)
+        self._finish(SETTLED, step)
 
     def _settle_now(self, step: str, rule: Rule[R], request: R) -> None:
         """Do what `_settle` does for a live claim, at once."""
-        manager, spec = self.manager, self._record.spec
-        claims = manager.claims
-        other = claims.pop(spec.id, None)  # its own end is no news to it
+        self._state = SETTLING
         try:
-            manager.apply_now(self.identity, spec.path, rule, request)
+            self.manager.apply_now(self.identity, self._record.spec.path, rule, request)
         except BaseException as error:
-            if other is not None:
-                claims[spec.id] = other
-            if isinstance(error, StaleClaim):
-                self.lose(str(error))
+            self._not_settled(error)
             raise
-        if other is not None and other is not self:
-            claims[spec.id] = other
-        self._is_settled = True
-        self._over = step
+        self._finish(SETTLED, step)
+
+    def _not_settled(self, error: BaseException) -> None:
+        if self._state is SETTLING:
+            self._state = LIVE
+        if isinstance(error, StaleClaim):
+            self.lose(str(error))
 
     async def _give_back(self, reason: str) -> None:
         """Give the task back, or end it if it is to be cancelled, for sure."""
@@ -293,7 +293,7 @@ class HeldClaim:
 
     async def give_up(self, reason: str) -> None:
         """Give the task back for a worker that is gone; harmless when it has ended."""
-        if self._over is None:
+        if self.is_live:
             with suppress(SwarmError):  # the lease bounds what is left
                 await self._give_back(reason)
 
@@ -303,9 +303,9 @@ class HeldClaim:
         The attempt counts only when the worker has failed. A task that may be handed on
         is left to its handoff, until the lease is over.
         """
-        if self._over is not None:
+        if not self.is_live:
             return
-        self._is_settling = True
+        self._state = SETTLING
         if self._record.handoff is None:
             apply, task = self.manager.apply_one, (self.identity, self.path)
             with suppress(SwarmError):  # the lease bounds what is left
@@ -314,7 +314,7 @@ class HeldClaim:
                 else:
                     released = (self.right, "release", 0, reason)
                     await apply(*task, decide_give_back, released)
-        self._finish(reason)
+        self._finish(LEFT, reason)
 
     def _failed(
         self, error: str | BaseException, *, retry: bool = True
@@ -323,28 +323,28 @@ class HeldClaim:
         chance = self.manager.entropy.jitter(0.0, 1.0)
         return self.right, AttemptFailure(in_words(error), retry, chance)
 
-    def _finish(self, how: str) -> None:
-        self._over = how
-        claims = self.manager.claims
-        if claims.get(self.task_id) is self:
-            del claims[self.task_id]
+    def _finish(self, state: ClaimState, how: str) -> None:
+        self._state = state
+        self._end = how
+        claims, task_id = self.manager.claims, self._record.spec.id
+        if claims.get(task_id) is self:
+            del claims[task_id]
 
     def lose(self, reason: str) -> None:
         """Take in that it is not the live claim any more: cancel the body."""
-        if self._over is None:
-            self._is_lost = True
-            self._finish(reason)
+        if self.is_live:
+            self._finish(LOST, reason)
             self._cancel_body_soon()
 
     def _stale(self) -> Exception:
         """Return the error of a claim that has ended."""
         closed = self.manager.closed
-        if closed is not None and not self._is_lost and not self._is_settled:
+        if closed is not None and self._state is LEFT:
             return closed
-        if self._is_lost:
+        if self._state is LOST:
             return StaleClaim(
                 f"claim {self.token} of task {self.task_id} ({self.kind}) was lost: "
-                f"{self._over}"
+                f"{self._end}"
             )
         return stale(self.manager.index.records.get(self.task_id), self.token)
 
@@ -354,14 +354,14 @@ class HeldClaim:
         """Take in the task's new record; called in the middle of a commit."""
         claim = None if record is None else record.claim
         if record is None or claim is None or claim.token != self.right.token:
-            if self._is_settling or self._over is not None:
+            if self._state is not LIVE:
                 return
             if record is None:
                 self.lose("it is gone")
             elif not record.history:
                 self.lose("a snapshot without it was restored")
             elif record.history[-1].step == "hand over":
-                self._finish(f"handed over to {record.history[-1].agent!r}")
+                self._finish(LEFT, f"handed over to {record.history[-1].agent!r}")
             else:
                 self.lose(record.history[-1].reason or record.history[-1].step)
             return
@@ -380,7 +380,7 @@ class HeldClaim:
             return
         passed = manager.clock.monotonic() - self._renewed
         left = lease - int(passed * MICRO)
-        if self._is_settling:  # the kernel is asked already whether it holds
+        if self._state is SETTLING:  # the kernel is asked already whether it holds
             self.beats_at = now + lease // 3
         elif left <= 0:
             self.lose("it could not be renewed in time")

@@ -361,7 +361,10 @@ class TaskManager(TaskCommitter):
             self.index.put(task_id, record)
             if status is CANCELLED and self.index.children(task_id):
                 self.start(self._cancel_parts(task_id), "tasks: cancel the parts")
-        if task_id in self.claims or self._observers:
+        live = self.claims.get(task_id)
+        if live is not None:
+            live.follow(record)
+        if self._observers:
             self._tell(task_id, record)
 
     def _read(self, document: Document) -> TaskRecord | None:
@@ -374,6 +377,9 @@ class TaskManager(TaskCommitter):
             if record is None:
                 task_id = str(document.path.name)
                 self.index.remove(task_id)
+                live = self.claims.get(task_id)
+                if live is not None:
+                    live.follow(None)
                 self._tell(task_id, None)
             return record
         if below[0] == "schedules" and self.on_schedule is not None:
@@ -381,10 +387,7 @@ class TaskManager(TaskCommitter):
         return None
 
     def _tell(self, task_id: str, record: TaskRecord | None) -> None:
-        """Tell a live claim of a task, and the observers."""
-        live = self.claims.get(task_id)
-        if live is not None:
-            live.follow(record)
+        """Tell the observers of a task, and those of every task."""
         for key in (task_id, None):
             for observer in tuple(self._observers.get(key, {}).values()):
                 observer(record)

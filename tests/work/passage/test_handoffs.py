@@ -212,7 +212,7 @@ async def test_the_task_returns_to_the_queue_when_its_receiver_is_silent(kind):
         claim = await claimed(here)
         offer = await here.handoffs(ADA).offer(claim, to="bo")
         dead = await offer_of(there, BO, offer).accept(lease=5)
-        dead._finish("silent")
+        dead.lose("silent")
         there.office.manager.close()
         await here.pass_time(6)
         await here.pass_time(1)
