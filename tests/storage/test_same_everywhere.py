@@ -1,29 +1,42 @@
-"""The same program gives the same results on every kind of storage."""
+"""The same program gives the same results and log on every kind of storage (D12).
+
+In between a store is closed and opened again, or left as a killed process leaves it.
+"""
 
 import asyncio
 import itertools
+import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
+import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from swarm import Hybrid, Replicated, StateHandle, Swarm, SwarmError
+from swarm.kernel import _local, _tree
+from swarm.model import Commit
+from swarm.model import Path as TreePath
+from swarm.ports import Plan
+from swarm.state import _rules, _writing
+from swarm.storage import _kernel, _records
+from tests.support.clock import FakeClock
 from tests.support.redis_server import Server, find_server, running
 
-KEYS = st.sampled_from(["shared.a", "shared.b", "shared.c.d"])
-VALUES = st.one_of(
-    st.none(),
-    st.booleans(),
+KEYS = ["shared.a", "shared.c.d", 'shared["c.d"]']
+ALIKE = st.sampled_from([None, False, 0, True, 1, 1.0, [], {}])
+"""Values that a store may take for one another, and few, so that they meet."""
+
+WIDE = st.one_of(
     st.integers(-(2**63), 2**63 - 1),
     st.floats(allow_nan=False, allow_infinity=False),
     st.text(max_size=4),
-    st.just([]),
-    st.just({}),
     st.just({"x": [1, 1.0, True]}),
 )
+VALUES = ALIKE | WIDE
 
 
 class Program:
@@ -56,6 +69,8 @@ class Program:
             options["expected_version"] = self.version(self.count - 3)
         elif how == "merge":
             options["merge"] = True
+        elif how == "ttl":
+            options["ttl"] = 5
         written = await state.set(key, value, **options)
         self.versions[written.version] = self.count
         return written.value
@@ -93,37 +108,152 @@ OPERATIONS: dict[str, Operation] = {
     "drop": Program.drop,
     "keys": Program.keys,
 }
-HOW = st.sampled_from(["plain", "absent", "version", "merge"])
-STEPS = st.lists(
-    st.one_of(
-        st.tuples(st.just("set"), KEYS, VALUES, HOW),
-        st.tuples(st.just("get"), KEYS),
-        st.tuples(st.just("delete"), KEYS),
-        st.tuples(st.just("increment"), KEYS, st.integers(-3, 3)),
-        st.tuples(st.just("swap"), KEYS, VALUES, VALUES),
-        st.tuples(st.just("many"), st.dictionaries(KEYS, VALUES, max_size=3)),
-        st.tuples(st.just("drop"), st.lists(KEYS, max_size=3)),
+
+
+@st.composite
+def programs(draw: Any, how: list[str], *others: st.SearchStrategy[Any]) -> Any:
+    """Draw 40 operations on one key, or two or three."""
+    keys = st.sampled_from(KEYS[: draw(st.integers(1, 3))])
+    writes = st.one_of(
+        st.tuples(st.just("set"), keys, VALUES, st.sampled_from(how)),
+        st.tuples(st.just("increment"), keys, st.integers(-3, 3)),
+        st.tuples(st.just("swap"), keys, ALIKE, VALUES),
+    )
+    operations = st.one_of(
+        writes,
+        writes,
+        writes,
+        st.tuples(st.just("get"), keys),
+        st.tuples(st.just("delete"), keys),
+        st.tuples(st.just("many"), st.dictionaries(keys, VALUES, max_size=3)),
+        st.tuples(st.just("drop"), st.lists(keys, max_size=3)),
         st.tuples(st.just("keys")),
-        st.tuples(st.just("restart")),
-    ),
-    max_size=40,
+        st.tuples(st.sampled_from(["restart", "kill"])),
+        *others,
+    )
+    # Without a least size, Hypothesis draws five of them on average.
+    return draw(st.lists(operations, min_size=40, max_size=40))
+
+
+HOW = ["plain", "absent", "version", "merge"]
+STEPS = programs(HOW)
+TIMED_STEPS = programs(
+    [*HOW, "ttl", "ttl"], st.tuples(st.just("wait"), st.sampled_from([4, 6]))
 )
+"""A server has a clock of its own, which a test cannot move."""
 
 
-async def play(storage: Any, steps: list[tuple[Any, ...]], *, restarts: bool) -> Any:
-    """Return what each step returned, and the values at the end."""
+class World:
+    """Where a program runs: a storage, and what closing and killing mean there."""
+
+    def __init__(self) -> None:
+        self.clock: Any = FakeClock()
+
+    async def open(self) -> Swarm:
+        return await Swarm.open("same", "memory://", clock=self.clock)
+
+    async def restart(self, swarm: Swarm) -> Swarm:
+        return swarm
+
+    async def kill(self, swarm: Swarm) -> Swarm:
+        return swarm
+
+    async def end(self) -> None:
+        """Close what was left open."""
+
+
+class Stored(World):
+    """A store in a folder. What a process leaves that is killed are its files."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        super().__init__()
+        self.folder, self.kind = folder, kind
+        self.folders = itertools.count(1)
+        self.here = folder / "0"
+        self.here.mkdir()
+
+    async def open(self) -> Swarm:
+        here = self.here
+        storage: Any = {
+            "file": here / "files",
+            "sqlite": here / "run.db",
+            "hybrid": Hybrid(secondary=here / "second"),
+            "replicated": Replicated([here / "a", here / "b.db"], write_quorum=1),
+        }[self.kind]
+        return await Swarm.open("same", storage, clock=self.clock)
+
+    async def restart(self, swarm: Swarm) -> Swarm:
+        await swarm.close()
+        return await self.open()
+
+    async def kill(self, swarm: Swarm) -> Swarm:
+        if self.kind in ("hybrid", "replicated"):  # what nobody has waited for
+            await swarm.flush()
+        there = self.folder / str(next(self.folders))
+        shutil.copytree(self.here, there)
+        await swarm.close()
+        self.here = there
+        return await self.open()
+
+
+class Served(World):
+    """A server. What a process leaves that is killed is a process that says nothing."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url = url
+        self.left: list[Swarm] = []
+
+    async def open(self) -> Swarm:
+        return await Swarm.open("same", self.url)
+
+    async def restart(self, swarm: Swarm) -> Swarm:
+        await swarm.close()
+        return await self.open()
+
+    async def kill(self, swarm: Swarm) -> Swarm:
+        self.left.append(swarm)
+        return await self.open()
+
+    async def end(self) -> None:
+        for swarm in self.left:
+            await swarm.close()
+
+
+async def play(world: World, steps: list[tuple[Any, ...]]) -> Any:
+    """Return what each step returned, the values at the end, and the log."""
     program = Program()
     told = []
-    swarm = await Swarm.open("same", storage)
+    swarm = await world.open()
     for step in steps:
-        if step[0] != "restart":
+        if step[0] == "restart":
+            swarm = await world.restart(swarm)
+        elif step[0] == "kill":
+            swarm = await world.kill(swarm)
+        elif step[0] == "wait":
+            world.clock.advance(step[1])
+            await swarm.flush()  # of what has ended
+        else:
             told.append(await program.step(swarm.state, step))
-        elif restarts:
-            await swarm.close()
-            swarm = await Swarm.open("same", storage)
     end = {path: value async for path, value in swarm.state.scan("shared.**")}
+    log = await changes(swarm, program.versions)
     await swarm.close()
-    return told, end
+    await world.end()
+    return told, end, log
+
+
+async def changes(swarm: Swarm, written: dict[int, int]) -> list[tuple[Any, ...]]:
+    """Return the whole log of the program, with its versions as they are told."""
+    await swarm.state.set("shared.end", True)
+    found = []
+    async with swarm.state.watch("shared.**", since=0) as log:
+        async for change in log:
+            if change.path == "shared.end":
+                return found
+            versions = (written.get(change.old_version), written.get(change.revision))
+            values = (change.old_value, change.value)
+            found.append((change.path, change.kind, versions, values))
+    raise AssertionError("the log has ended")
 
 
 PREFIXES = (f"same{n}" for n in itertools.count(1))
@@ -138,55 +268,148 @@ def server(tmp_path_factory):
         yield server
 
 
-def storages(folder: Path, server: Server | None) -> dict[str, Any]:
-    url = "" if server is None else server.url
-    return {
-        "redis": f"{url}?prefix={next(PREFIXES)}",
-        "file": folder / "files",
-        "sqlite": folder / "run.db",
-        "hybrid": Hybrid(secondary=folder / "second"),
-        "replicated": Replicated([folder / "a", folder / "b.db"], write_quorum=1),
-    }
-
-
-def check(
-    folder: Path, server: Server | None, kind: str, steps: list[tuple[Any, ...]]
-) -> None:
-    if kind == "redis" and server is None:
-        pytest.skip("there is no redis-server")
-
+def check(world: World, steps: list[tuple[Any, ...]], mutant: Any = None) -> None:
     async def program() -> None:
-        want = await play("memory://", steps, restarts=False)
-        told = await play(storages(folder, server)[kind], steps, restarts=True)
+        want = await play(World(), steps)
+        with pytest.MonkeyPatch.context() as patch:
+            if mutant is not None:
+                mutant(patch)
+            told = await play(world, steps)
         assert repr(told) == repr(want)
 
     asyncio.run(program())
 
 
-KINDS = ["file", "sqlite", "hybrid", "replicated", "redis"]
+def check_server(server: Server | None, steps: list[tuple[Any, ...]]) -> None:
+    if server is None:
+        pytest.skip("there is no redis-server")
+    check(Served(f"{server.url}?prefix={next(PREFIXES)}"), steps)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@settings(
-    max_examples=25,
+KINDS = ["file", "sqlite", "hybrid", "replicated"]
+some = settings(
+    max_examples=10,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
+many = settings(some, max_examples=2_000)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@some
+@given(steps=TIMED_STEPS)
+def test_every_store_gives_what_memory_gives(tmp_path_factory, kind, steps):
+    check(Stored(tmp_path_factory.mktemp("same"), kind), steps)
+
+
+@some
 @given(steps=STEPS)
-def test_every_store_gives_what_memory_gives(tmp_path_factory, server, kind, steps):
-    check(tmp_path_factory.mktemp("same"), server, kind, steps)
+def test_a_server_gives_what_memory_gives(server, steps):
+    check_server(server, steps)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("kind", KINDS)
-@settings(
-    max_examples=2_000,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@many
+@given(steps=TIMED_STEPS)
+def test_two_thousand_programs_give_the_same_everywhere(tmp_path_factory, kind, steps):
+    check(Stored(tmp_path_factory.mktemp("same"), kind), steps)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@many
 @given(steps=STEPS)
-def test_two_thousand_programs_give_the_same_everywhere(
-    tmp_path_factory, server, kind, steps
-):
-    check(tmp_path_factory.mktemp("same"), server, kind, steps)
+def test_two_thousand_programs_give_the_same_on_a_server(server, steps):
+    check_server(server, steps)
+
+
+# --- wrong stores ---------------------------------------------------------------------
+
+
+def compares_as_python(patch):
+    """1, 1.0 and True are one value."""
+    patch.setattr(_rules, "_is_same", lambda one, other: one == other)
+
+
+def keeps_the_end_of_what_was_there(patch):
+    def next_version(old, *arguments):
+        new = original(old, *arguments)
+        if old is not None and new.expires is None and not new.is_deleted:
+            new.expires = old.expires
+        return new
+
+    original = _local.next_version
+    for module in (_local, _tree):
+        patch.setattr(module, "next_version", next_version)
+
+
+def writes_again_what_is_not_swapped(patch):
+    def plan(view, path, old, new, codec):
+        plan, there = original(view, path, old, new, codec), view.find(path)
+        if plan.outcome or there is None or there.path != path:
+            return plan
+        again = original(view, path, there.value, there.value, codec)
+        return Plan(again.writes, outcome=False)
+
+    original = _rules.plan_compare_and_set
+    patch.setattr(_writing, "plan_compare_and_set", plan)
+
+
+def read_otherwise(change):
+    """Return a mutant that reads each document of a store with a change."""
+
+    def decode(lines, known):
+        found = []
+        for each in _records.decode_entries(lines, known):
+            if isinstance(each, Commit):
+                each.documents = tuple(map(change, each.documents))
+            found.append(each if isinstance(each, Commit) else change(each))
+        return found
+
+    return lambda patch: patch.setattr(_kernel, "decode_entries", decode)
+
+
+def through_doubles(document):
+    if document.body is not None and isinstance(document.value, int):
+        number = int(float(document.value))
+        return attrs.evolve(document, body=orjson.dumps(min(number, 2**63 - 1)))
+    return document
+
+
+def without_quotes(document):
+    text = document.path.text.replace('["', ".").replace('"]', "")
+    return attrs.evolve(document, path=TreePath.parse(text))
+
+
+WRONG = {
+    "compares as Python": compares_as_python,
+    "keeps the end of what was there": keeps_the_end_of_what_was_there,
+    "writes again what is not swapped": writes_again_what_is_not_swapped,
+    "reads numbers as doubles": read_otherwise(through_doubles),
+    "reads paths without their quotes": read_otherwise(without_quotes),
+    "forgets when a document ends": read_otherwise(
+        lambda document: attrs.evolve(document, expires=None)
+    ),
+    "numbers versions anew": read_otherwise(
+        lambda document: attrs.evolve(document, version=document.version + 1)
+    ),
+    "forgets when a document was made": read_otherwise(
+        lambda document: attrs.evolve(document, created=document.version)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_store_is_caught(tmp_path_factory, name):
+    """Within the number of programs that a good one has to pass."""
+
+    @settings(many, derandomize=True, database=None, phases=[Phase.generate])
+    @given(steps=TIMED_STEPS)
+    def programs(steps):
+        folder = tmp_path_factory.mktemp("wrong")
+        check(Stored(folder, "file"), steps, WRONG[name])
+
+    with pytest.raises((AssertionError, SwarmError, ExceptionGroup)):
+        programs()
