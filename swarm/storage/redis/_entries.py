@@ -4,6 +4,7 @@ An entry has four fields: the revision before, the operation, the line of each d
 (the server keeps the same lines by path), and what else there is to tell.
 """
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -13,7 +14,7 @@ import orjson
 from swarm.errors import StateCorruption
 from swarm.model import AgentIdentity, Cause, Commit, Document, Path, Segment
 from swarm.ports import payload_from_json, payload_to_json
-from swarm.storage._records import decode_documents, encode_document
+from swarm.storage._records import decode_document, decode_documents, encode_document
 from swarm.storage.redis._script import NOTHING, Packed, folder_field
 
 BEFORE: Final = 1
@@ -87,6 +88,48 @@ def _encode_head(commit: Commit) -> bytes:
     return orjson.dumps(told)
 
 
+_TEXT: Final = rb'"(?:[^"\\\\]|\\\\.)*"'
+_HEAD_OF_LINE: Final = re.compile(
+    rb"\[\d+,\d+,(\[%b(?:,%b)*\]),(%b),(\d+),(-?\d+),(null|\d+)(,?)"
+    % (_TEXT, _TEXT, _TEXT)
+)
+
+
+def decode_line(line: bytes, revision: int) -> Document | None:
+    """Return the document that one line tells; None: these are several lines.
+
+    The body is taken as it is: a process only follows most documents, and parses none
+    of these.
+    """
+    if b"\n" in line:
+        return None
+    told = _HEAD_OF_LINE.match(line)
+    if told is None:
+        return decode_document(line, revision)
+    names, text, created, priority, expires, has_body = told.groups()
+    return Document(
+        _path(text),
+        line[told.end() : -1] if has_body else None,
+        None,
+        revision,
+        int(created) or revision,
+        revision,
+        _identity(names),
+        int(priority),
+        None if expires == b"null" else int(expires),
+    )
+
+
+@lru_cache(maxsize=4_096)
+def _path(text: bytes) -> Path:
+    return Path.parse(orjson.loads(text))
+
+
+@lru_cache(maxsize=4_096)
+def _identity(names: bytes) -> AgentIdentity:
+    return AgentIdentity(*orjson.loads(names))
+
+
 def decode_entry(fields: Sequence[bytes], revision: int) -> Commit:
     """Return the commit that an entry tells. Its documents know no `previous` yet.
 
@@ -94,7 +137,10 @@ def decode_entry(fields: Sequence[bytes], revision: int) -> Commit:
         StateCorruption: The entry tells no commit.
     """
     lines, head = fields[_LINES], fields[_HEAD]
-    documents: Sequence[Document] = decode_documents(lines, revision) if lines else ()
+    documents: Sequence[Document] = ()
+    if lines:
+        found = decode_line(lines, revision)
+        documents = decode_documents(lines, revision) if found is None else (found,)
     size = sum(document.size for document in documents) + len(head)
     if not head and documents:
         author = documents[0].author

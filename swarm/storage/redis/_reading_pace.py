@@ -93,9 +93,11 @@ class ReadingPace:
     def _idle_rest(self, own: int, *, is_empty: bool) -> float:
         """Return the rest of a process in which nothing waits.
 
-        A process that has just committed goes on to act, so it rests shortly at first.
+        One that has just committed may go on to act, so it rests shortly at first.
         """
-        if is_empty or (own and not self._alone):
+        if own and not self._alone:
+            self._idle = _MOMENT
+        elif is_empty:
             self._idle = 0.0
         else:
             self._idle = min(IDLE, 2 * self._idle or _MOMENT)

@@ -72,7 +72,7 @@ def test_a_commit_of_its_own_ends_the_long_rest_of_a_process():
     pace = ReadingPace()
     rests(pace, 10, longest=math.inf)
     rest = pace.rest(is_empty=False, news=11, sent=1, lag=1.0, longest=math.inf)
-    assert rest == 0
+    assert rest == 0.001
 
 
 def test_a_process_that_says_how_long_it_can_do_without_news_rests_for_that_long():
