@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from functools import partial
+from random import Random
+from typing import Any
 
 import attrs
 import pytest
@@ -12,7 +15,7 @@ from swarm.kernel import MemoryKernel
 from swarm.model import Backoff
 from swarm.ports import LoopClock, Plan
 from swarm.testing import Faults, Sim
-from swarm.work import Claim, Handoff, Pipeline, PipelineManager, Stage
+from swarm.work import Claim, Handoff, Pipeline, PipelineManager, Pipelines, Stage
 from swarm.work import _checkpoint_rules as checkpoint_rules
 from swarm.work import _handoff_rules as handoff_rules
 from swarm.work import _pipeline_rules as pipeline_rules
@@ -144,6 +147,49 @@ def test_a_worker_goes_on_from_the_newest_checkpoint_and_a_stale_one_saves_none(
 # --- pipelines ----------------------------------------------------------------------
 
 
+def sums(rng: Random, ends: list[str], double: Callable[..., Any]) -> Pipeline:
+    """Return a pipeline that fails now and then, and whose output is 12.
+
+    Args:
+        rng: What decides how long its stages take and which attempts fail.
+        ends: Takes the name of the first stage whenever that has ended.
+        double: The function or method of the second stage, which doubles a number.
+    """
+
+    async def some(value: int) -> list[int]:
+        await asyncio.sleep(rng.choice([0, 1]))
+        if rng.random() < 0.2:
+            raise ValueError("boom")
+        ends.append("some")
+        return [value, value + 1, value + 2]
+
+    async def total(values: list[int]) -> int:
+        if rng.random() < 0.4:
+            raise ValueError("boom")
+        return sum(values)
+
+    return Pipeline(
+        "sums",
+        [
+            Stage("some", some, max_retries=2, backoff=SOON, timeout=3),
+            Stage("double", double, map=True, concurrency=2, timeout=6, backoff=SOON),
+            Stage("total", total, max_retries=0),
+        ],
+    )
+
+
+async def until_done(rng: Random, pipelines: Pipelines, id: str) -> None:
+    """Wait for a run of `sums`, and resume it whenever it has not ended well."""
+    for _ in range(30):
+        run = await pipelines.get(id)
+        outcome = await quietly(run.result(timeout=rng.choice([1, 5, 60])))
+        if outcome == 12:
+            break
+        assert isinstance(outcome, SwarmError), outcome
+        await pipelines.resume(id)
+    assert await run.result(timeout=900) == 12
+
+
 async def running(sim: Sim) -> None:
     """A pipeline of agents' methods and functions is run, and resumed now and then."""
     async with Swarm() as swarm:
@@ -152,41 +198,15 @@ async def running(sim: Sim) -> None:
         rng = sim.rng
         ends: list[str] = []
 
-        async def some(value: int) -> list[int]:
-            await asyncio.sleep(rng.choice([0, 1]))
-            if rng.random() < 0.2:
-                raise ValueError("boom")
-            ends.append("some")
-            return [value, value + 1, value + 2]
-
         class Doubler(Agent):
             async def double(self, value: int) -> int:
                 await asyncio.sleep(rng.choice([0, 1]))
                 return 2 * value
 
-        async def total(values: list[int]) -> int:
-            if rng.random() < 0.4:
-                raise ValueError("boom")
-            return sum(values)
-
-        flow = Pipeline(
-            "sums",
-            [
-                Stage("some", some, max_retries=2, backoff=SOON),
-                Stage("double", Doubler.double, map=True, concurrency=2, backoff=SOON),
-                Stage("total", total, max_retries=0),
-            ],
-        )
         for n in range(2):
             await swarm.spawn(Doubler, name=f"p{n}", restart=Restart(max=9))
-        run = await swarm.pipelines.start(flow, 1, id="run-1")
-        for _ in range(30):
-            outcome = await quietly(run.result(timeout=rng.choice([1, 5, 60])))
-            if outcome == 12:
-                break
-            assert isinstance(outcome, SwarmError), outcome
-            run = await swarm.pipelines.resume("run-1")
-        assert await run.result(timeout=900) == 12
+        await swarm.pipelines.start(sums(rng, ends, Doubler.double), 1, id="run-1")
+        await until_done(rng, swarm.pipelines, "run-1")
         assert ends.count("some") == 1  # P7: it was completed once
         assert not watch.wrong, watch.wrong
     nothing_left(swarm)
@@ -281,43 +301,17 @@ async def one_run_of_two_processes(sim: Sim) -> None:
     here, there = (Desk(Office(memory, clock, "distant")) for _ in range(2))
     ends: list[str] = []
 
-    async def some(value: int) -> list[int]:
-        await asyncio.sleep(rng.choice([0, 1]))
-        if rng.random() < 0.3:
-            raise ValueError("boom")
-        ends.append("some")
-        return [value, value + 1, value + 2]
-
     async def double(value: int) -> int:
         await asyncio.sleep(rng.choice([0, 1, 5]))
         return 2 * value
 
-    async def total(values: list[int]) -> int:
-        if rng.random() < 0.3:
-            raise ValueError("boom")
-        return sum(values)
-
-    flow = Pipeline(
-        "sums",
-        [
-            Stage("some", some, max_retries=1, backoff=SOON, timeout=3),
-            Stage("double", double, map=True, concurrency=2, timeout=6, backoff=SOON),
-            Stage("total", total, max_retries=0),
-        ],
-    )
+    flow = sums(rng, ends, double)
     there.pipelines().register(flow)
     await here.pipelines().start(flow, 1, id="r")
     await asyncio.sleep(rng.choice([0, 0.001, 1, 2, 4, 100]))
     here.close()
     here.office.manager.close()  # the process is dead; its leases are not
-    for _ in range(30):
-        run = await there.pipelines().get("r")
-        outcome = await quietly(run.result(timeout=rng.choice([1, 5, 60])))
-        if outcome == 12:
-            break
-        assert isinstance(outcome, SwarmError), outcome
-        await there.pipelines().resume("r")
-    assert await run.result(timeout=900) == 12
+    await until_done(rng, there.pipelines(), "r")
     assert len(ends) <= 2  # the dead process may have ended it, and committed nothing
     assert not watch.wrong, watch.wrong
     there.close()
