@@ -349,7 +349,8 @@ def plan_arrival(view: View, cell: Cell) -> Plan:
     if document is not None and _is_elsewhere(document, cell):
         raise NameTaken(
             f"an agent called '{cell.name}' lives in another process, "
-            f"{process_in(document)}"
+            f"{process_in(document)}: spawn it without a name or with singleton=True; "
+            "if that process has died, its agents leave within SwarmConfig.process_ttl"
         )
     name, kind, role = cell.name, cell.identity.type, cell.identity.role
     return Plan(

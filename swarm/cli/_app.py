@@ -45,8 +45,9 @@ def run(
     """Run `async def main(swarm)` of a program, in one process or in several.
 
     Several processes share a tree on a server; one that dies is started again. The
-    first Ctrl-C lets agents finish what is queued, the second cancels them, the third
-    leaves.
+    names of its agents are free again after `process_ttl`: spawn agents without a name,
+    or as singletons. The first Ctrl-C lets agents finish what is queued, the second
+    cancels them, the third leaves.
 
     Parameters
     ----------
