@@ -277,6 +277,8 @@ class Receivers:
         offer.host = asyncio.current_task()
         error: BaseException | None = None
         result: Any = None
+        # What the turn leads to is correlated like what the sender's attempt led to.
+        current_activity.set(Activity(Cause(offer.correlation_id)))
         try:
             ref = PassedRef[Any](cell, float("inf"))
             hook: Any = type(cell.agent).handoff

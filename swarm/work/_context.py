@@ -13,7 +13,7 @@ import attrs
 import orjson
 
 from swarm.errors import AccessDenied, NotFound
-from swarm.model import JSON, AgentIdentity, Path
+from swarm.model import JSON, OWNER, AgentIdentity, Path
 from swarm.ports import View
 from swarm.work import _checkpoint_rules as checkpoints
 from swarm.work._handoff_record import handoff_path, load_handoff
@@ -90,7 +90,7 @@ def context_of(
         "Others at work": list(islice(others, 2 * _OTHERS)),
         "To update": [
             f"progress, partial and final result: through the claim of task {task_id}",
-            f"notes of your own: below {own}",
+            *([f"notes of your own: below {own}"] if identity != OWNER else ()),
             "what others need: below shared",
         ],
     }

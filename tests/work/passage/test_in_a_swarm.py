@@ -276,6 +276,40 @@ async def test_an_agent_goes_on_from_its_checkpoint_after_a_restart():
 
 
 @virtual
+async def test_what_each_receiver_of_a_chain_does_has_the_id_of_the_task():
+    """O3: a served task, handed on twice, is one correlation to its end."""
+
+    class Writer(Agent):
+        @serves("report")
+        async def work(self, claim: Claim) -> None:
+            await self.shared.set(f"by.{self.name}", 1)
+            await (await self.handoffs.offer(claim, to="bo")).outcome()
+
+    class Passer(Agent):
+        async def handoff(self, offer: Handoff) -> str | None:
+            claim = await offer.accept()
+            await self.shared.set(f"by.{self.name}", 1)
+            if self.name == "cy":
+                return "done"
+            passed = await self.handoffs.offer(claim, to="cy")
+            await passed.outcome()
+            return None
+
+    async with Swarm() as swarm:
+        await swarm.spawn(Writer, name="ada")
+        for name in ("bo", "cy"):
+            await swarm.spawn(Passer, name=name)
+        task = await swarm.tasks.submit("report")
+        assert await task.result() == "done"
+        ids = {
+            event.source.agent_id: event.correlation_id
+            for event in swarm.events.query("state.created")
+            if event.payload.path.startswith("shared.by.")
+        }
+        assert ids == dict.fromkeys(("ada", "bo", "cy"), task.id)
+
+
+@virtual
 async def test_checkpoints_and_handoffs_go_with_their_task():
     async with Swarm(config=SwarmConfig(tasks=TaskOptions(keep_seconds=5))) as swarm:
         await swarm.spawn(Receiver, name="bo")
