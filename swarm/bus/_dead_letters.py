@@ -23,6 +23,7 @@ from swarm.model import (
     RecalledEvent,
     class_name,
     find_event_class,
+    kept_json,
 )
 from swarm.ports import UnknownEvent, payload_from_json, payload_to_json
 
@@ -110,7 +111,7 @@ class WrittenEvent:
             depth=event.depth,
             trace=event.trace,
             key=event.key,
-            body=None if told is None else orjson.dumps(told),
+            body=None if told is None else kept_json(told),
             live=event,
         )
 
@@ -164,7 +165,7 @@ class WrittenEvent:
         Raises:
             KeyError, TypeError: It is not an event.
         """
-        body = None if told["unwritten"] else orjson.dumps(told["payload"])
+        body = None if told["unwritten"] else kept_json(told["payload"])
         source = AgentIdentity(**told["source"])
         return cls(**{name: told[name] for name in _PLAIN}, source=source, body=body)
 

@@ -385,9 +385,17 @@ class LocalTree:
         self._enter()
         return retained(self._versions, self._log)
 
+    def fill_now(self, documents: Collection[Document]) -> None:
+        """Put documents into a new tree, in place of those of the same path.
+
+        The log does not retain them.
+        """
+        self._tree.fill(documents)
+        self._note_ends([each for each in documents if each.expires is not None])
+
     def restore_now(
         self,
-        documents: Iterable[Document],
+        documents: Collection[Document],
         older: Iterable[Document],
         commits: Iterable[Commit],
         *,
@@ -397,7 +405,8 @@ class LocalTree:
         """Fill a new tree with a snapshot; `replay_now` adds what came after it.
 
         Args:
-            documents: The newest version of every document.
+            documents: The newest version of every document, but for those that
+                `fill_now` put there before.
             older: The versions before the oldest change in `commits`.
             commits: The retained part of the log.
             compacted: The newest revision before that part.
@@ -408,8 +417,9 @@ class LocalTree:
         if needed is not None:
             self._opened.after = max(needed, compacted)
             self._log.hold(self._opened)
+        self.fill_now(documents)
         commits = list(commits)
-        self._note_ends(restore(self._versions, documents, older, commits))
+        restore(self._versions, older, commits)
         for commit in commits:
             self._append(commit)
 
@@ -428,6 +438,7 @@ class LocalTree:
             self._versions.begin(document)
             old = document.previous
         else:
+            document.path = old.path  # one object for all versions
             document.previous = old
             self._by_text[text] = document
         if document.expires is not None:

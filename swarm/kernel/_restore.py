@@ -43,14 +43,11 @@ class OpeningHold:
 
 
 def restore(
-    versions: Versions,
-    documents: Iterable[Document],
-    older: Iterable[Document],
-    commits: Iterable[Commit],
-) -> list[Document]:
-    """Fill an empty tree; return the documents that stand in it.
+    versions: Versions, older: Iterable[Document], commits: Iterable[Commit]
+) -> None:
+    """Give the documents of a tree the past that the log retains.
 
-    Versions that are both in a commit and in `documents` become one object, and each
+    Versions that are both in a commit and in the tree become one object, and each
     refers to the one before.
     """
     last = {document.path.text: document for document in older}
@@ -58,20 +55,13 @@ def restore(
         for document in commit.documents:
             document.previous = last.get(document.path.text)
             last[document.path.text] = document
-    standing = [_newest(last.get(d.path.text), d) for d in documents]
-    for document in standing:
-        versions.tree.put(document)
-    for document in last.values():
+    by_text = versions.tree.by_text
+    for text, document in last.items():
         if document.is_deleted:
-            versions.tombstones[document.path.text] = document
+            versions.tombstones[text] = document
+        elif text in by_text and by_text[text].version == document.version:
+            by_text[text] = document
     versions.sort_tombstones()
-    return standing
-
-
-def _newest(logged: Document | None, standing: Document) -> Document:
-    if logged is None or logged.version != standing.version:
-        return standing
-    return logged
 
 
 def replay(versions: Versions, commit: Commit) -> None:

@@ -7,7 +7,7 @@ document away and putting it back, which a lock does each time it is free: the f
 are tidied up when a new path is made, and when they are read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, TypeAlias, cast
 
 from swarm.errors import PathConflict
@@ -74,6 +74,27 @@ class Tree:
             else:
                 self._make_room(path)
         self.by_text[text] = document
+
+    def fill(self, documents: Iterable[Document]) -> None:
+        """Do what `put` does, for many documents; of one folder, if they are many.
+
+        Raises:
+            PathConflict: A path is a folder, or goes through a document.
+        """
+        by_text = self.by_text
+        way, folder = self._way, self._folder
+        for document in documents:
+            path = document.path
+            text, segments = path.text, path.segments
+            last = segments[-1]
+            if text in by_text:
+                by_text[text] = document
+            elif segments[:-1] == way and last not in folder and type(last) is str:
+                folder[last] = text
+                by_text[text] = document
+            else:
+                self.put(document)
+                way, folder = self._way, self._folder
 
     def remove(self, path: Path) -> None:
         """Take the document at `path` away, and the folders that it leaves empty."""

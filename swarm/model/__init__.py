@@ -81,6 +81,7 @@ from swarm.model._path import (
     PatternSegment,
     Segment,
     match,
+    parse_paths,
     sort_key,
 )
 from swarm.model._payload import (
@@ -120,6 +121,7 @@ from swarm.model._value import (
     canonical,
     checksum,
     dig,
+    kept_json,
     to_datetime,
 )
 
@@ -207,11 +209,13 @@ __all__ = [
     "find_event_class",
     "is_fixed",
     "is_reserved",
+    "kept_json",
     "kind_of",
     "living",
     "match",
     "measure_of",
     "narrow",
+    "parse_paths",
     "private",
     "refuse_text",
     "repr_of",

@@ -53,6 +53,14 @@ def to_datetime(at: int) -> datetime.datetime:
     return EPOCH + datetime.timedelta(microseconds=at)
 
 
+def kept_json(value: JSON) -> bytes:
+    """Return a value as JSON, in an object of the right size.
+
+    What orjson returns keeps its buffer of 4 KiB occupied for as long as it lives.
+    """
+    return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)[:-1]
+
+
 @attrs.define(eq=False)
 class Document:
     """One version of one document. Never changed once it is committed.
@@ -96,7 +104,7 @@ class Document:
         if self.body is None:
             if self.record is None:
                 return b""
-            self.body = orjson.dumps(self.record.to_json())
+            self.body = kept_json(self.record.to_json())
         return self.body
 
     @property

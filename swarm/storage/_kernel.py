@@ -12,7 +12,7 @@ wall clock's microseconds, or well beyond the newest revision found, if that is 
 import gc
 import logging
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
 from typing import Any, Final, TypeVar
@@ -35,15 +35,16 @@ from swarm.ports import (
     one_loop_turn,
 )
 from swarm.storage._records import (
+    DOCUMENTS,
+    STORED,
     Cut,
-    apply_lines,
-    apply_to,
+    cut_from,
     cut_now,
-    cut_of,
+    cut_parts,
     decode_entries,
-    decode_standing,
     encode_commit,
     encode_cut,
+    newest_documents,
 )
 from swarm.storage._replicated import ReplicatedJournal
 from swarm.storage._writer import JournalWriter
@@ -53,6 +54,9 @@ T = TypeVar("T")
 
 _LEAP: Final = 1 << 20
 """More commits than can be given out and lost while the disk is behind."""
+
+_FOLDER: Final = Path.of("subscriptions")
+_NAMED: Final = b'"subscriptions'
 
 _SLICE: Final = 256
 """Commits or documents that are read before the event loop gets a turn."""
@@ -125,24 +129,67 @@ class JournalledKernel(MemoryKernel):
         they left.
         """
         entries = recovered.entries
-        cut = cut_of(recovered)
-        needed = needed_after(newest_positions(cut.documents, entries))
+        cut = Cut(revision=0)
+        if recovered.blocks:
+            cut = await self._load_snapshot(recovered.blocks)
+        needed = needed_after(await self._positions(entries))
         beyond = beyond_log(entries, needed, self.limits)
         if beyond:
+            await self._pass_over(entries[:beyond])
             newest = entries[beyond - 1].revision
-            documents = await _standing(cut.documents, entries[:beyond])
-            cut = Cut(revision=newest, compacted=newest, documents=documents)
+            cut = Cut(revision=newest, compacted=newest)
         self.fill(cut, needed)
         for part in _slices(entries[beyond:]):
-            for made in decode_entries([each.data for each in part], self._by_text):
+            for made in decode_entries([each.data for each in part]):
                 if isinstance(made, Document):
                     self.replay_document_now(made)
                 else:
                     self.replay_now(made)
             await one_loop_turn()
 
+    async def _load_snapshot(self, blocks: Sequence[bytes]) -> Cut:
+        """Put the documents of a snapshot into the tree, and return the rest of it."""
+        past = []
+        for kind, records in cut_parts(blocks, STORED):
+            if kind == DOCUMENTS:
+                self.fill_now(records)
+            else:
+                past.append((kind, records))
+            await one_loop_turn()
+        return cut_from(blocks, STORED, past)
+
+    async def _positions(self, entries: Sequence[Entry]) -> list[Document]:
+        """Return the documents of named subscriptions after all entries.
+
+        Only the entries whose bytes name the folder are decoded.
+        """
+        seen: set[str] = set()
+        found: list[Document] = []
+        for lines in _lines(entries):
+            if _NAMED in b"".join(lines):  # a third of the cost of a look at each line
+                named = [line for line in lines if _NAMED in line]
+                found += newest_documents(named, seen)
+            await one_loop_turn()
+        found += [d for d in self._tree.below(_FOLDER) if d.path.text not in seen]
+        return found
+
+    async def _pass_over(self, entries: Sequence[Entry]) -> None:
+        """Give the tree the state after commits that the log has no place for."""
+        seen: set[str] = set()
+        found: list[list[Document]] = []
+        for lines in _lines(entries):
+            found.append(newest_documents(lines, seen))
+            await one_loop_turn()
+        for documents in found:
+            for document in documents:
+                if document.body is None and document.path.text in self._by_text:
+                    self._tree.remove(document.path)
+        while found:
+            self.fill_now([each for each in found.pop() if each.body is not None])
+            await one_loop_turn()
+
     def fill(self, cut: Cut, needed: int | None) -> None:
-        """Fill the empty tree with a snapshot; keep the log after `needed`."""
+        """Fill the new tree with a snapshot; keep the log after `needed`."""
         self.restore_now(
             cut.documents,
             cut.older,
@@ -295,21 +342,6 @@ class JournalledKernel(MemoryKernel):
         return commit
 
 
-def newest_positions(
-    documents: Iterable[Document], entries: Sequence[Entry]
-) -> Iterable[Document]:
-    """Return the documents of named subscriptions after all entries.
-
-    Only the entries whose bytes name the folder are decoded.
-    """
-    found: dict[str, Document | bytes] = {
-        d.path.text: d for d in documents if d.path.segments[0] == "subscriptions"
-    }
-    told = (each.data for each in entries if b'"subscriptions' in each.data)
-    apply_lines(told, found)
-    return decode_standing(found.values())
-
-
 def beyond_log(entries: Sequence[Entry], needed: int | None, limits: Limits) -> int:
     """Return how many of the oldest entries the log has no place for.
 
@@ -326,46 +358,31 @@ def beyond_log(entries: Sequence[Entry], needed: int | None, limits: Limits) -> 
     return max(min(beyond, unneeded), len(entries) - most)
 
 
-async def _standing(
-    documents: Iterable[Document], entries: Sequence[Entry]
-) -> list[Document]:
-    """Return the documents that stand after these commits, a slice in each turn.
-
-    Where paths come again and again, lines are decoded last, as few of them are left.
-    """
-    standing: dict[str, Document | bytes] = {each.path.text: each for each in documents}
-    are_new = False  # most paths of the slice before
-    for part in _slices(entries):
-        lines, count = [each.data for each in part], len(standing)
-        if are_new:
-            for made in decode_entries(lines, {}):
-                apply_to(standing, made)
-        else:
-            apply_lines(lines, standing)
-        are_new = 2 * (len(standing) - count) > len(lines)
-        await one_loop_turn()
-    found: list[Document] = []
-    for left in _slices(list(standing.values())):
-        found += decode_standing(left)
-        await one_loop_turn()
-    return found
-
-
 def _slices(items: Sequence[T]) -> Iterator[Sequence[T]]:
     for first in range(0, len(items), _SLICE):
         yield items[first : first + _SLICE]
+
+
+def _lines(entries: Sequence[Entry]) -> Iterator[list[bytes]]:
+    """Yield the bytes of entries, the newest slice first."""
+    for end in range(len(entries), 0, -_SLICE):
+        yield [each.data for each in entries[max(0, end - _SLICE) : end]]
 
 
 @contextmanager
 def _garbage_collected_later() -> Iterator[None]:
     """Pause the garbage collector: nothing that is read from a store is in a cycle.
 
-    It would look through all documents again and again while their number grows.
+    It would look through all documents again and again while their number grows. At
+    the end all objects go to its oldest generation, which it looks through least.
     """
     is_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        if not gc.get_freeze_count():  # else `unfreeze` would undo the program's own
+            gc.freeze()
+            gc.unfreeze()
         if is_on:
             gc.enable()

@@ -13,7 +13,7 @@ import attrs
 import orjson
 
 from swarm.errors import ConfigMismatch, InvalidTransition, NotFound
-from swarm.model import JSON, Document, Path, canonical
+from swarm.model import JSON, Document, Path, canonical, kept_json
 from swarm.ports import Plan, View, Write
 from swarm.work._handoff_rules import decide_with_handoff
 from swarm.work._pipeline_graph import (
@@ -287,12 +287,12 @@ def _submit(
     spec = TaskSpec(
         record.task_id(task),
         task_kind(record.name, task.stage),
-        orjson.dumps(payload),
+        kept_json(payload),
         record.requester,
         timeout=None if stage.timeout is None else int(stage.timeout * MICRO),
         max_retries=stage.max_retries,
         backoff=stage.backoff,
-        metadata=orjson.dumps({"pipeline": record.id}),
+        metadata=kept_json({"pipeline": record.id}),
     )
     new, (make, *given) = submitted(Submission(spec), now)
     return [Write(task_path(spec.id), record=new)], [make(*given)]

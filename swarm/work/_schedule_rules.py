@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import attrs
 import orjson
 
-from swarm.model import EPOCH, Document, Path, TaskCreated, to_datetime
+from swarm.model import EPOCH, Document, Path, TaskCreated, kept_json, to_datetime
 from swarm.ports import Plan, View, Write
 from swarm.work._submit_rules import (
     Submission,
@@ -173,7 +173,7 @@ def plan_fire(view: View, name: str) -> Plan:
     spec = attrs.evolve(
         schedule.template,
         id=task_id,
-        metadata=orjson.dumps({**metadata, "schedule": name, "due": shown}),
+        metadata=kept_json({**metadata, "schedule": name, "due": shown}),
         path=path,
     )
     if view.find(path) is not None:
@@ -191,7 +191,7 @@ def plan_unschedule(view: View, name: str) -> Plan:
 
 
 def _write(schedule: TaskSchedule) -> Write:
-    return Write(schedule_path(schedule.name), orjson.dumps(schedule.to_json()))
+    return Write(schedule_path(schedule.name), kept_json(schedule.to_json()))
 
 
 def all_schedules(view: View) -> list[Document]:

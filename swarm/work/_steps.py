@@ -11,7 +11,7 @@ import attrs
 import orjson
 
 from swarm.errors import DeadlockError, StaleClaim, StepMismatch
-from swarm.model import Path, canonical, check_text
+from swarm.model import Path, canonical, check_text, kept_json
 from swarm.ports import (
     HARD_DOCUMENT_BYTES,
     Codec,
@@ -200,7 +200,7 @@ class StepLog:
             for name, body in found:
                 value = orjson.loads(body)
                 mark = canonical(value["arguments"])
-                recorded[name] = mark, orjson.dumps(value["result"])
+                recorded[name] = mark, kept_json(value["result"])
         if self._recorded is None:
             self._recorded = recorded
         return self._recorded

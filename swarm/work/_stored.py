@@ -2,10 +2,8 @@
 
 from typing import Any, Final, TypeVar
 
-import orjson
-
 from swarm.errors import SchemaVersionError
-from swarm.model import Document, Path
+from swarm.model import Document, Path, kept_json
 from swarm.ports import Write, structuring
 
 T = TypeVar("T")
@@ -17,7 +15,7 @@ VERSION: Final = 1
 def stored(path: Path, record: Any) -> Write:
     """Return what writes a record, which is never changed from then on."""
     value = structuring().unstructure(record)
-    return Write(path, orjson.dumps({**value, "version": VERSION}), record)
+    return Write(path, kept_json({**value, "version": VERSION}), record)
 
 
 def loaded(document: Document | None, cls: type[T]) -> T | None:

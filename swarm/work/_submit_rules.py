@@ -8,8 +8,6 @@ import datetime
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-import orjson
-
 from swarm.errors import ConfigMismatch, InvalidTransition, InvalidValue, LimitExceeded
 from swarm.model import (
     EPOCH,
@@ -25,6 +23,7 @@ from swarm.model import (
     check_seconds,
     check_text,
     check_whole,
+    kept_json,
     shown,
 )
 from swarm.ports import KEEP, Codec, Plan, Ruling, View, Write
@@ -103,7 +102,7 @@ def decide_submit_once(view: View, request: Submission, once: bool) -> Plan:
                         "shared by all kinds; put the kind into the key"
                     )
                 return Plan(outcome=(other.spec.id, other.spec.kind))
-        writes.append(Write(place, orjson.dumps({"task": spec.id})))
+        writes.append(Write(place, kept_json({"task": spec.id})))
     if spec.parent is not None:
         parent = require(view.find(task_path(spec.parent)), spec.parent)
         if parent.status in FINAL:

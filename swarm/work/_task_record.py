@@ -15,7 +15,7 @@ import attrs
 import orjson
 
 from swarm.errors import SchemaVersionError, StaleClaim
-from swarm.model import OWNER, AgentIdentity, Backoff, Document, Path
+from swarm.model import OWNER, AgentIdentity, Backoff, Document, Path, kept_json
 from swarm.ports import decode_holders
 
 MICRO: Final = 1_000_000
@@ -165,8 +165,8 @@ class TaskSpec:
         return cls(
             **{
                 **value,
-                "payload": orjson.dumps(value["payload"]),
-                "metadata": orjson.dumps(value["metadata"]),
+                "payload": kept_json(value["payload"]),
+                "metadata": kept_json(value["metadata"]),
                 "requester": AgentIdentity(**value["requester"]),
                 "backoff": Backoff(*value["backoff"]),
             }
@@ -341,8 +341,8 @@ class TaskRecord:
             None if claim is None else ClaimRecord.from_json(claim),
             value["address"],
             None if progress is None else Progress(**progress),
-            None if value["partial"] is None else orjson.dumps(value["partial"]),
-            orjson.dumps(value["result"]) if value["status"] == COMPLETE else None,
+            None if value["partial"] is None else kept_json(value["partial"]),
+            kept_json(value["result"]) if value["status"] == COMPLETE else None,
             value["cancel"],
             value["handoff"],
             value["is_escalated"],

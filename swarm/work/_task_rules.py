@@ -37,6 +37,7 @@ from swarm.model import (
     TaskProgress,
     TaskRequeued,
     TaskStarted,
+    kept_json,
 )
 from swarm.ports import KEEP, Ruling
 from swarm.work._task_record import (
@@ -202,7 +203,7 @@ def decide_update(
     right, changes = request
     record, _ = claimed(document, now, right)
     partial = {} if record.partial is None else orjson.loads(record.partial)
-    new = evolve(record, partial=orjson.dumps({**partial, **changes}))
+    new = evolve(record, partial=kept_json({**partial, **changes}))
     new.weight = weight_of(new)
     percent = 0.0 if record.progress is None else record.progress.percent
     return new, ((TaskProgress, record.spec.id, percent, "partial result"),), None

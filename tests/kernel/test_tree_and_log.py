@@ -54,15 +54,24 @@ class TreeMachine(RuleBasedStateMachine):
         self.tree = Tree()
         self.flat = {}
 
-    @rule(path=few_paths, value=few_values)
-    def put(self, path, value):
-        path = tuple(path)
-        blocked = any(type(s) is int for s in path) or any(
+    def is_blocked(self, path):
+        return any(type(s) is int for s in path) or any(
             path != other
             and (path[: len(other)] == other or other[: len(path)] == path)
             for other in self.flat
         )
-        if blocked:
+
+    @rule(folder=few_paths, names=st.permutations("abc"), value=few_values)
+    def fill(self, folder, names, value):
+        """Several documents of one folder, which are there or can be."""
+        made = [path for name in names if not self.is_blocked(path := (*folder, name))]
+        self.tree.fill([document(path, value) for path in made])
+        self.flat.update(dict.fromkeys(made, value))
+
+    @rule(path=few_paths, value=few_values)
+    def put(self, path, value):
+        path = tuple(path)
+        if self.is_blocked(path):
             with pytest.raises(PathConflict):
                 self.tree.put(document(path, value))
         else:

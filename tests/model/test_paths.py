@@ -5,7 +5,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from swarm.errors import InvalidPath, LimitExceeded
-from swarm.model import ANY_NUMBER, ONE, ROOT, Path, Pattern, match, sort_key
+from swarm.model import (
+    ANY_NUMBER,
+    ONE,
+    ROOT,
+    Path,
+    Pattern,
+    match,
+    parse_paths,
+    sort_key,
+)
 from swarm.model._path import format_segments
 from tests.support.strategies import names, paths, pattern_segments, segments
 
@@ -20,6 +29,20 @@ def test_formatting_and_parsing_a_path_goes_round(parts):
     assert hash(again) == hash(path)
     assert str(again) == path.text
     assert Path.parse(again.text).text == path.text
+
+
+@given(st.lists(paths.map(lambda parts: Path.of(*parts).text)))
+def test_many_paths_are_parsed_as_each_by_itself(texts):
+    found = parse_paths(texts)
+    assert found == [Path.parse(text) for text in texts]
+    assert [path.segments for path in found] == [Path.parse(t).segments for t in texts]
+    assert list(map(hash, found)) == [hash(Path.parse(text)) for text in texts]
+
+
+@pytest.mark.parametrize("bad", ["", "a.", ".a", "a..b", "a b", "*", "a[", "a\n"])
+def test_one_text_among_many_that_is_no_path_is_refused(bad):
+    with pytest.raises(InvalidPath):
+        parse_paths(["a.b", bad, "a.c"])
 
 
 @given(paths, paths)

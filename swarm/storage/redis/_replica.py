@@ -189,9 +189,8 @@ class Replica(LocalTree):
         for document in different:
             if document.is_deleted:
                 self._versions.tree.remove(document.path)
-        self._note_ends(
-            restore(self._versions, loaded.documents.values(), (), loaded.commits)
-        )
+        self.fill_now(loaded.documents.values())
+        restore(self._versions, (), loaded.commits)
         for commit in loaded.commits:
             if self._append(commit):
                 self._forget_surplus()
