@@ -164,15 +164,21 @@ class Broken(FileJournal):
         super().append(entries)
 
 
-async def test_a_store_that_fails_leaves_the_swarm_readable(tmp_path, monkeypatch):
-    monkeypatch.setattr("swarm.storage._url.FileJournal", Broken)
-    swarm = await Swarm.open(storage=tmp_path / "x")
+@pytest.mark.parametrize("kind", ["file", "sqlite"])
+async def test_a_store_that_fails_leaves_the_swarm_readable(
+    tmp_path, monkeypatch, kind
+):
+    """D3: nothing counts any more, health is critical, a restart finds what did."""
+    storage = storages(tmp_path)[kind]
+    swarm = await Swarm.open(storage=storage)
     await swarm.state.set("kept", 1)
-    swarm._coordinator.kernel.journal.fails = True
+    with monkeypatch.context() as patch:
+        for each in (FileJournal, SqliteJournal):
+            patch.setattr(each, "append", no_space_left)
+        with pytest.raises(StorageFailed, match="no space left"):
+            await swarm.state.set("kept", 2)
     with pytest.raises(StorageFailed, match="no space left"):
-        await swarm.state.set("kept", 2)
-    with pytest.raises(StorageFailed, match="no space left"):
-        await swarm.events.publish(Thing(1))
+        await swarm.events.publish(Thing(1))  # also once there is space again
     assert await swarm.state.get("kept") == 2  # seen at once, but not safe
     health = overview(swarm)["health"]
     assert health["status"] == "critical"
@@ -181,7 +187,7 @@ async def test_a_store_that_fails_leaves_the_swarm_readable(tmp_path, monkeypatc
     with pytest.raises(BaseExceptionGroup) as caught:
         await swarm.close()
     assert caught.group_contains(StorageFailed, match="no space left")
-    async with Swarm(storage=tmp_path / "x") as again:
+    async with Swarm(storage=storage) as again:
         assert await again.state.get("kept") == 1
 
 

@@ -337,28 +337,51 @@ def test_a_write_that_the_system_refuses_anywhere_loses_nothing(
     assert failures > 10
 
 
-def test_a_flipped_bit_in_a_database_is_noticed(tmp_path: Path) -> None:
-    journal = SqliteJournal(tmp_path / "run.db")
+def check_damaged_database(folder: Path, step: int) -> None:
+    """Flip a bit of every `step`-th byte, and cut at every `step`-th length."""
+    journal = SqliteJournal(folder / "run.db")
     journal.open()
     journal.append(entries(1, 2, 400))
     journal.checkpoint([b"a block " * 100], 2)
     journal.append(entries(3, 6, 400))
     journal.close()
-    whole = (tmp_path / "run.db").read_bytes()
-    hurt = tmp_path / "hurt.db"
+    whole = (folder / "run.db").read_bytes()
+    path = folder / "hurt" / "run.db"
+    path.parent.mkdir()
     noticed = 0
-    for at in range(0, len(whole), 61):
-        hurt.write_bytes(whole[:at] + bytes([whole[at] ^ 0x04]) + whole[at + 1 :])
-        journal = SqliteJournal(hurt)
-        try:
-            found = journal.open()
-        except (StateCorruption, SchemaVersionError, StorageFailed):
-            noticed += 1
-            continue
-        assert list(found.blocks) == [b"a block " * 100]
-        assert list(found.entries) == entries(3, 6, 400)
-        journal.close()
-    assert noticed > 60
+    for at in range(0, len(whole), step):
+        flipped = whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :]
+        for hurt in (flipped, whole[:at]):
+            for beside in path.parent.iterdir():
+                beside.unlink()
+            path.write_bytes(hurt)
+            journal = SqliteJournal(path)
+            try:
+                found = journal.open()
+            except (StateCorruption, SchemaVersionError, StorageFailed):
+                noticed += 1
+                assert path.read_bytes() == hurt, at
+                assert not contents(path.parent).get("run.db-wal"), at
+                continue
+            if at or hurt == flipped:  # else it is a new, empty store
+                assert list(found.blocks) == [b"a block " * 100], at
+                assert list(found.entries) == entries(3, 6, 400), at
+            journal.close()
+    assert noticed > len(whole) // step
+
+
+def test_a_database_with_a_flipped_bit_or_a_cut_is_refused_untouched(
+    tmp_path: Path,
+) -> None:
+    """D7."""
+    check_damaged_database(tmp_path, step=101)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_database_is_checked_byte_by_byte(tmp_path: Path) -> None:
+    """D7."""
+    check_damaged_database(tmp_path, step=1)
 
 
 def test_inspecting_changes_nothing(tmp_path: Path) -> None:

@@ -8,6 +8,9 @@ written (persistence: finding 2).
 
 import os
 import random
+import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -265,6 +268,99 @@ def test_power_cuts_show_what_sqlite_loses_without_a_sync_of_each_transaction(
     cuts.run("process", 6)
     assert cuts.bad
     assert {bad.partition(":")[0] for bad in cuts.bad} == {"lost"}  # never worse
+
+
+# --- calls of the system that fail ----------------------------------------------------
+
+FAILING_WRITER = """
+import os, sys
+from pathlib import Path
+from swarm.errors import StorageFailed
+from swarm.ports import Entry
+from swarm.storage._sqlite import SqliteJournal
+
+journal = SqliteJournal(Path(sys.argv[1]))
+acknowledged = 0
+try:
+    journal.open()
+except StorageFailed:
+    sys.exit(print("acknowledged 0"))
+try:
+    for n in range(1, 31):
+        journal.append([Entry(n, b"%d" % n * 900)])
+        acknowledged = n
+        if n == 5:
+            journal.checkpoint([b"five" * 5_000], 5)
+except StorageFailed:
+    try:
+        journal.append([Entry(99, b"")])
+        acknowledged = 99
+    except StorageFailed:
+        pass
+print("acknowledged", acknowledged)
+"""
+
+
+def run_with_a_failing_call(path: Path, calls: str, error: str, number: int) -> int:
+    """Have the n-th of these calls fail; return the revision acknowledged last."""
+    tracer = shutil.which("strace")
+    if tracer is None:
+        pytest.skip("having a call of the system fail needs strace")
+    inject = f"inject={calls}:error={error}:when={number}"
+    ran = subprocess.run(
+        [
+            *(tracer, "-f", "-e", f"trace={calls}", "-e", inject, "-o", os.devnull),
+            *(sys.executable, "-c", FAILING_WRITER, str(path)),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "ptrace" in ran.stderr:
+        pytest.skip("the system does not let strace trace")
+    assert ran.returncode == 0, ran.stderr
+    return int(ran.stdout.removeprefix("acknowledged "))
+
+
+def check_failing_call(folder: Path, calls: str, error: str, number: int) -> bool:
+    """Return whether the call has failed; nothing acknowledged is lost by it."""
+    path = folder / f"{number}.db"
+    acknowledged = run_with_a_failing_call(path, calls, error, number)
+    journal = SqliteJournal(path)
+    found = journal.open()
+    journal.close()
+    assert acknowledged <= found.report.revision <= acknowledged + 1
+    base = 5 if found.blocks else 0
+    revisions = [entry.revision for entry in found.entries]
+    assert revisions == list(range(base + 1, found.report.revision + 1))
+    assert all(e.data == b"%d" % e.revision * 900 for e in found.entries)
+    return acknowledged < 30
+
+
+FAILURES = [("fsync,fdatasync", "EIO"), ("pwrite64", "ENOSPC"), ("pwrite64", "EIO")]
+
+
+@pytest.mark.parametrize(("calls", "error"), FAILURES)
+def test_sqlite_acknowledges_nothing_after_a_failed_call(
+    quick_folder: Path, calls: str, error: str
+) -> None:
+    """D3."""
+    for number in (5, 11):
+        assert check_failing_call(quick_folder, calls, error, number)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("calls", "error"), FAILURES)
+def test_sqlite_acknowledges_nothing_after_any_failed_call(
+    quick_folder: Path, calls: str, error: str
+) -> None:
+    """D3."""
+    failed = [
+        check_failing_call(quick_folder, calls, error, number)
+        for number in range(1, 41)
+    ]
+    assert sum(failed) > 30
 
 
 # --- broken writers -------------------------------------------------------------------
