@@ -9,18 +9,33 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from swarm import event
+from swarm.storage import read_store
 from swarm.storage._file import FileJournal
+from swarm.storage._inspect import check_snapshots
 from swarm.storage._records import decode_commit, decode_cut
 from swarm.storage._replicated import ReplicatedJournal
 from swarm.storage._sqlite import SqliteJournal
 
 KINDS = ["file", "sqlite", "hybrid", "replicated"]
 
-WRITERS = """
+FORKING = """
+for _ in sys.stdin:  # a line asks for another process
+    child = os.fork()
+    if not child:
+        asyncio.run(main())
+    say(f"started {child}\\n")
+    os.waitpid(child, 0)
+    say("ended\\n")
+"""
+
+WRITERS = (
+    """
 import asyncio, os, sys
 from pathlib import Path as Folder
 from swarm.model import AgentIdentity, Path
@@ -56,15 +71,9 @@ async def main():
                 await kernel.flush()
             say(f"{n} {count}\\n")
     await asyncio.gather(*(work(n) for n in range(4)))
-
-for _ in sys.stdin:  # a line asks for another process
-    child = os.fork()
-    if not child:
-        asyncio.run(main())
-    say(f"started {child}\\n")
-    os.waitpid(child, 0)
-    say("ended\\n")
 """
+    + FORKING
+)
 
 
 def journal_of(kind: str, place: Path):
@@ -101,13 +110,15 @@ def read_back(kind: str, place: Path) -> dict[str, int]:
     return counts
 
 
-def kill_at_random(kind: str, place: Path, kills: int, seed: int) -> None:
-    """Kill so many writers of one store, and read it back after each."""
-    chance = random.Random(seed)
-    acknowledged: dict[str, int] = {}
-    recovering = 0
+def killed(
+    program: str, *arguments: str, kills: int, chance: random.Random, most: int = 120
+) -> Iterator[list[str]]:
+    """Kill so many processes that run a program; yield what each has told.
+
+    A fifth is killed as soon as it says "opening", the others after some lines more.
+    """
     with subprocess.Popen(
-        [sys.executable, "-c", WRITERS, kind, str(place)],
+        [sys.executable, "-c", program, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -117,10 +128,9 @@ def kill_at_random(kind: str, place: Path, kills: int, seed: int) -> None:
         assert parent.stdout is not None
         for _ in range(kills):
             print(file=parent.stdin, flush=True)
-            # Some are killed while they recover, the others after some commits.
-            lines = 0 if chance.random() < 0.2 else chance.randint(1, 120)
+            lines = 0 if chance.random() < 0.2 else chance.randint(1, most)
             child, is_opening, told = 0, False, []
-            while not (child and is_opening) or len(told) <= lines and lines:
+            while not (child and is_opening) or len(told) < lines:
                 line = parent.stdout.readline()
                 assert line not in ("", "ended\n"), "the start was refused"
                 if line.startswith("started"):
@@ -132,14 +142,22 @@ def kill_at_random(kind: str, place: Path, kills: int, seed: int) -> None:
             os.kill(child, signal.SIGKILL)
             while (line := parent.stdout.readline()) != "ended\n":
                 told.append(line)
-            recovering += "opened\n" not in told
-            for line in filter("opened\n".__ne__, told):
-                name, count = line.split()
-                acknowledged[name] = max(acknowledged.get(name, 0), int(count))
-            found = read_back(kind, place)
-            for name, count in acknowledged.items():
-                assert found.get(name, 0) >= count
+            yield told
         parent.stdin.close()
+
+
+def kill_at_random(kind: str, place: Path, kills: int, seed: int) -> None:
+    """Kill so many writers of one store, and read it back after each."""
+    acknowledged: dict[str, int] = {}
+    recovering, chance = 0, random.Random(seed)
+    for told in killed(WRITERS, kind, str(place), kills=kills, chance=chance):
+        recovering += "opened\n" not in told
+        for line in filter("opened\n".__ne__, told):
+            name, count = line.split()
+            acknowledged[name] = max(acknowledged.get(name, 0), int(count))
+        found = read_back(kind, place)
+        for name, count in acknowledged.items():
+            assert found.get(name, 0) >= count
     assert acknowledged
     assert recovering >= 0.12 * kills
 
@@ -157,3 +175,95 @@ def test_nothing_acknowledged_is_lost_when_the_process_is_killed(tmp_path, kind)
 def test_a_thousand_kills_lose_nothing(tmp_path, kind):
     """D1."""
     kill_at_random(kind, tmp_path, kills=1_000, seed=2)
+
+
+# --- snapshots, pruning and restoring -------------------------------------------------
+
+SNAPSHOTS = (
+    """
+import asyncio, os, sys
+from swarm import Swarm, SwarmConfig, event
+from swarm.ports import Limits
+from tests.storage.test_kills import Counted
+
+def say(text):
+    os.write(1, text.encode())
+
+async def main():
+    say("opening\\n")
+    config = SwarmConfig(limits=Limits(log_commits=100, held_commits=100))
+    async with Swarm("kills", sys.argv[1], config=config) as swarm:
+        swarm._coordinator.kernel.journal._long = 20_000
+        while True:
+            n = 1 + await swarm.state.get("shared.a.n", 0)
+            async with swarm.state.transaction() as tx:
+                await tx.set("shared.a", {"n": n})
+                await tx.set("shared.b", {"n": n, "pad": "x" * (n % 300)})
+                tx.publish(Counted(n))
+            say(f"{n}\\n")
+            if n % 3 == 0:
+                await swarm.snapshots.create(str(n))
+                await swarm.snapshots.prune(keep=3)
+            if n % 7 == 0:
+                newest = (await swarm.snapshots.list())[0]
+                await swarm.snapshots.restore(newest)
+                say(f"{newest.reason}\\n")
+
+"""
+    + FORKING
+)
+
+
+def check_whole(store: Path) -> int:
+    """Return the count of a store: no mix of two moments, and no hole in its log."""
+    if not store.exists():
+        return 0
+    assert check_snapshots(store) <= 5  # three, one that is made, one that goes
+    tree = read_store(store)
+    for commit in tree.commits:
+        written = {d.path.text: d for d in commit.documents}
+        assert ("shared.a" in written) == ("shared.b" in written)
+        if "shared.a" not in written:
+            continue
+        a, b = (written[f"shared.{x}"] for x in "ab")
+        assert a.value["n"] == b.value["n"]
+        told = [e.n for e in commit.events if type(e).__name__ == "Counted"]
+        assert told in ([a.value["n"]], [])  # a restore publishes none
+    revisions = [commit.revision for commit in tree.commits]
+    assert revisions == sorted(set(revisions))
+    count = tree.documents().get("shared.a")
+    return 0 if count is None else count.value["n"]
+
+
+@event("killed.counted")
+class Counted:
+    n: int
+
+
+def kill_amid_snapshots(store: Path, url: str, kills: int, seed: int) -> None:
+    chance = random.Random(seed)
+    for told in killed(SNAPSHOTS, url, kills=kills, chance=chance, most=40):
+        count = check_whole(store)
+        if told:  # the newest that counts, or what follows it
+            newest = int(told[-1])
+            assert count in (newest, newest + 1, newest - newest % 3), (told, count)
+
+
+STORES = {"files": "file:{}/files", "run.db": "sqlite:///{}/run.db"}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", STORES)
+def test_a_kill_amid_a_snapshot_or_restore_leaves_the_old_or_the_new(tmp_path, name):
+    """D8, D9, D20."""
+    url = STORES[name].format(tmp_path)
+    kill_amid_snapshots(tmp_path / name, url, kills=20, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", STORES)
+def test_three_hundred_kills_amid_snapshots_leave_no_mix(tmp_path, name):
+    """D8, D9, D20."""
+    url = STORES[name].format(tmp_path)
+    kill_amid_snapshots(tmp_path / name, url, kills=300, seed=2)
