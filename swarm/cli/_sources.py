@@ -21,6 +21,11 @@ _TIMEOUT: Final = 10.0
 """Seconds that a running swarm may take to answer."""
 
 
+_PAGES: Final = ("http", "https")
+_ON_DISK: Final = ("file", "sqlite")
+"""Kinds of URLs: of a dashboard, and of a store that is read and left as it is."""
+
+
 class SourceError(Exception):
     """There is nothing to look at, or it refused."""
 
@@ -224,14 +229,15 @@ async def open_source(target: str | None, name: str) -> AsyncIterator[Source]:
         SourceError: There is none, or there are several.
         SwarmError: The store or the server cannot be read.
     """
-    is_page = target is not None and target.startswith(("http://", "https://"))
-    if target is not None and "://" in target and not is_page:
+    kind = target.partition("://")[0] if target is not None and "://" in target else ""
+    if target is not None and kind and kind not in (*_PAGES, *_ON_DISK, "memory"):
         async with Swarm(name, target) as swarm:
+            await _check_used(swarm)
             yield SwarmSource(swarm, may_act=True)
-    elif (stored := _stored(target)) is not None:
+    elif kind not in _PAGES and (stored := _stored(target)) is not None:
         async with stored as swarm:
             yield SwarmSource(swarm, may_act=False)
-    elif target is not None and is_page:
+    elif target is not None and kind in _PAGES:
         parts = urllib.parse.urlsplit(target)
         token = urllib.parse.parse_qs(parts.query).get("token", [""])[0]
         base = urllib.parse.urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
@@ -239,6 +245,19 @@ async def open_source(target: str | None, name: str) -> AsyncIterator[Source]:
     else:
         found = _running(target)
         yield LiveSource(found.url, found.token)
+
+
+async def _check_used(swarm: Swarm) -> None:
+    """Refuse a tree with no document but that of this process: its name is mistyped.
+
+    Raises:
+        SourceError: The tree holds nothing.
+    """
+    if len(await swarm.state.keys(limit=2)) <= 1:
+        raise SourceError(
+            f"there is no swarm {swarm.name!r} on this server: it has no process and "
+            "no document; --name says which one"
+        )
 
 
 def _stored(target: str | None) -> Swarm | None:

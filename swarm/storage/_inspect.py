@@ -44,9 +44,15 @@ class StoredTree:
 
         Raises:
             Compacted: The store no longer reaches back to `revision`.
+            NotFound: It is later than the newest revision of the store.
         """
         if revision is None:
             return dict(self._newest)
+        if revision > self.report.revision:
+            raise NotFound(
+                f"revision {revision} is still to come; the newest of this store is "
+                f"{self.report.revision}"
+            )
         if revision < self.compacted:
             raise Compacted(revision, self.compacted + 1)
         there = dict(self._base)

@@ -180,7 +180,13 @@ def find_path(storage: str) -> Path:
     Raises:
         StorageUnsupported: The URL names no store on disk, or has an unknown option.
     """
-    if urlsplit(storage).scheme not in ("file", "sqlite"):
+    scheme = urlsplit(storage).scheme
+    if scheme not in ("file", "sqlite"):
+        if scheme and storage.startswith(f"{scheme}://"):
+            raise StorageUnsupported(
+                f"a URL {scheme}://... names no store on disk: give a folder, a SQLite "
+                "file, or a URL file:FOLDER or sqlite:///FILE"
+            )
         return Path(storage)
     journal = find_place(storage).journal
     if isinstance(journal, SqliteJournal):

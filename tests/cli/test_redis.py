@@ -44,3 +44,10 @@ async def test_a_tree_on_redis_is_shown_and_changed(tmp_path, capsys):
             words = ("tasks", "cancel", other.id, "--reason", "not wanted")
             await command(capsys, *words, *place)
             assert (await other.record()).status == "cancelled"
+
+
+async def test_a_name_that_no_swarm_on_the_server_has_is_an_error(tmp_path, capsys):
+    with running(tmp_path) as server:
+        words = ["doctor", "-s", server.url, "--name", "shpo"]
+        assert await asyncio.to_thread(main, words) == 1
+        assert "there is no swarm 'shpo' on this server" in capsys.readouterr().err

@@ -71,15 +71,22 @@ def store():
         ("inspect sqlite://run.db", USAGE, "sqlite:///relative.db"),
         ("inspect file:nowhere", FAILED, "there is no file store in"),
         ("inspect store --at soon", USAGE, "--at"),
+        (f"inspect store --at {2**62}", FAILED, "is still to come; the newest of"),
+        (f"inspect store --diff 1 {2**62}", FAILED, "is still to come; the newest"),
+        ("inspect redis://localhost", USAGE, "redis://... names no store on disk"),
         ("inspect store --diff 1", USAGE, "requires 2"),
         ("inspect store a..b", FAILED, "a..b"),
         ("inspect store shared.none", FAILED, "shared.none"),
         ("doctor nowhere", FAILED, "there is no file store in nowhere"),
+        ("doctor memory://", USAGE, "memory://... names no store on disk"),
         ("doctor text.txt", STORE, "text.txt is damaged"),
         ("doctor store --salvage empty", FAILED, "empty is there already"),
         ("top --once", FAILED, "no swarm is running here"),
         ("top --once -s nobody", FAILED, "no swarm or store 'nobody'"),
         ("top --interval soon", USAGE, "--interval"),
+        ("top --once -s memory://", USAGE, "memory://... names no store on disk"),
+        ("top --once -s ftp://x", USAGE, "not 'ftp://x'"),
+        ("events -s sqlite:///new.db", FAILED, "no swarm or store 'sqlite:///new.db'"),
         ("events -s text.txt", STORE, "text.txt is damaged"),
         ("events -s store --types a..b", FAILED, "a..b"),
         ("events --limit many", USAGE, "--limit"),
@@ -106,6 +113,20 @@ def test_a_wrong_input_is_one_line_and_a_code(line, code, said, store, capsys):
     hints = ("swarm: see `swarm --help`", "--salvage TARGET")
     told = [each for each in shown.err.splitlines() if not each.startswith(hints)]
     assert len(told) == 1
+
+
+def test_the_url_of_a_store_is_read_and_the_store_left_as_it_was(capsys):
+    """It was opened: made anew where there was none, and changed where one was."""
+
+    async def fill() -> None:
+        async with Swarm("shop", "sqlite:///shop.db") as swarm:
+            await swarm.tasks.submit("work")
+
+    asyncio.run(fill())
+    before = Path("shop.db").read_bytes()
+    assert main(["tasks", "list", "-s", "sqlite:///shop.db"]) == DONE
+    assert "work" in capsys.readouterr().out
+    assert Path("shop.db").read_bytes() == before
 
 
 def test_an_empty_option_is_no_target(store, capsys):
