@@ -134,6 +134,15 @@ class Journal(Protocol):
         """
         ...
 
+    def head(self, name: str) -> bytes:
+        """Return the first block of a named snapshot; the others are not read.
+
+        Raises:
+            NotFound: There is no snapshot of this name.
+            StateCorruption: The block is damaged.
+        """
+        ...
+
     def remove(self, name: str) -> None:
         """Delete a named snapshot; harmless when there is none."""
         ...

@@ -46,8 +46,8 @@ class Disk:
         with _may_fail("open", path):
             return os.open(path, flags | _NOFOLLOW, 0o600)
 
-    def read(self, path: Path) -> bytes:
-        """Return what a file holds.
+    def read(self, path: Path, size: int = -1) -> bytes:
+        """Return what a file holds, at most its first `size` bytes if that is given.
 
         Raises:
             StateCorruption: The file is missing.
@@ -59,7 +59,7 @@ class Disk:
             except FileNotFoundError as error:
                 raise StateCorruption(f"{path} is missing") from error
             with os.fdopen(descriptor, "rb") as file:
-                return file.read()
+                return file.read(size)
 
     def write(self, descriptor: int, data: bytes) -> None:
         """Write all of the data to an open file."""

@@ -37,6 +37,7 @@ from swarm.storage._frames import (
     HEADER_SIZE,
     Scan,
     decode_blocks,
+    decode_first_block,
     encode_batch,
     encode_blocks,
     file_head,
@@ -48,6 +49,9 @@ Durability: TypeAlias = Literal["power", "process", "interval"]
 
 LONG: Final = 64 * 1024 * 1024
 """Bytes that a journal may always grow to before a checkpoint."""
+
+_FIRST: Final = 128 * 1024
+"""Bytes of a snapshot within which its first block ends."""
 
 _KEPT_TORN: Final = 3
 _CURRENT: Final = "CURRENT"
@@ -391,12 +395,22 @@ class FileJournal:
 
     def load(self, name: str) -> list[bytes]:
         """Return the blocks of a named snapshot, verified."""
-        if name not in self.saved():
-            raise NotFound(f"there is no snapshot {name!r} in {self.folder}")
-        path = self.folder / f"saved-{name}"
+        path = self._saved_path(name)
         data = self._disk.read(path)
         read_head(data, str(path), is_journal=False)
         return decode_blocks(data, str(path))
+
+    def head(self, name: str) -> bytes:
+        """Return the first block of a named snapshot, verified by itself."""
+        path = self._saved_path(name)
+        data = self._disk.read(path, _FIRST)
+        read_head(data, str(path), is_journal=False)
+        return decode_first_block(data, str(path))
+
+    def _saved_path(self, name: str) -> Path:
+        if name not in self.saved():
+            raise NotFound(f"there is no snapshot {name!r} in {self.folder}")
+        return self.folder / f"saved-{name}"
 
     def remove(self, name: str) -> None:
         """Delete a named snapshot; harmless when there is none."""

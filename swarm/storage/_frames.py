@@ -39,6 +39,7 @@ _ENTRY: Final = struct.Struct("<QI")  # revision, length
 _FRAME_SIZE: Final = _FRAME.size + _CRC.size
 
 _BLOCK: Final = struct.Struct("<BII")  # codec, raw length, stored length
+_BLOCK_HEAD: Final = _BLOCK.size + _CRC.size
 _END: Final = 255
 _RAW: Final = 0
 _ZLIB: Final = 1
@@ -134,7 +135,7 @@ def scan_batches(data: bytes, file_id: bytes, base: int, name: str) -> Scan:
             raise StateCorruption(
                 f"{name}: at byte {at}, revision {first} follows revision {newest}"
             )
-        batch = _entries(data[at + _FRAME_SIZE : end])
+        batch = _entries(data, at + _FRAME_SIZE, end)
         revisions = [revision for revision, _ in batch]
         if not all(map(lt, revisions, revisions[1:])):
             raise StateCorruption(f"{name}: revisions out of order at byte {at}")
@@ -159,7 +160,7 @@ def read_batches(data: bytes) -> Iterator[tuple[int, int, list[Entry]]]:
             at = data.find(_MAGIC, at + 1)
             continue
         end = frame[2]
-        yield at, end, _entries(data[at + _FRAME_SIZE : end])
+        yield at, end, _entries(data, at + _FRAME_SIZE, end)
         at = data.find(_MAGIC, end)
 
 
@@ -181,16 +182,15 @@ def _read_frame(
     return (first, durable, end) if crc == real else None
 
 
-def _entries(payload: bytes) -> list[Entry]:
+def _entries(data: bytes, at: int, end: int) -> list[Entry]:
     found: list[Entry] = []
     unpack, size = _ENTRY.unpack_from, _ENTRY.size
     make = tuple.__new__  # half the time of calling `Entry`
-    at, end = 0, len(payload)
     while at < end:
-        revision, length = unpack(payload, at)
+        revision, length = unpack(data, at)
         start = at + size
         at = start + length
-        found.append(make(Entry, (revision, payload[start:at])))
+        found.append(make(Entry, (revision, data[start:at])))
     return found
 
 
@@ -259,19 +259,8 @@ def decode_blocks(data: bytes, name: str, at: int = HEADER_SIZE) -> list[bytes]:
     blocks: list[bytes] = []
     whole = hashlib.blake2b(digest_size=16)
     while True:
-        if at + _BLOCK.size + _CRC.size > len(data):
-            raise StateCorruption(f"{name}: cut short at byte {at}")
-        head = data[at : at + _BLOCK.size]
-        kind, raw, length = _BLOCK.unpack(head)
-        crc = data[at + _BLOCK.size : at + _BLOCK.size + _CRC.size]
-        start = at + _BLOCK.size + _CRC.size
-        stored = data[start : start + length]
-        if (
-            len(stored) < length
-            or _CRC.pack(zlib.crc32(stored, zlib.crc32(head))) != crc
-        ):
-            raise StateCorruption(f"{name}: damaged at byte {at}")
-        at = start + length
+        kind, raw, crc, stored = _read_block(data, at, name)
+        at += _BLOCK_HEAD + len(stored)
         if kind == _END:
             if raw != len(blocks) or stored != whole.digest() or at != len(data):
                 raise StateCorruption(f"{name}: blocks are missing or out of place")
@@ -280,6 +269,29 @@ def decode_blocks(data: bytes, name: str, at: int = HEADER_SIZE) -> list[bytes]:
         whole.update(crc)
         whole.update(block)
         blocks.append(block)
+
+
+def decode_first_block(data: bytes, name: str, at: int = HEADER_SIZE) -> bytes:
+    """Return the first block of a snapshot; what comes after it is not looked at.
+
+    Raises:
+        StateCorruption: A byte of the block differs from what was written.
+    """
+    kind, raw, _, stored = _read_block(data, at, name)
+    return _decompress(stored, kind, raw, name)
+
+
+def _read_block(data: bytes, at: int, name: str) -> tuple[int, int, bytes, bytes]:
+    """Return codec, raw length, checksum and stored bytes of a block, verified."""
+    start = at + _BLOCK_HEAD
+    if start > len(data):
+        raise StateCorruption(f"{name}: cut short at byte {at}")
+    head, crc = data[at : at + _BLOCK.size], data[at + _BLOCK.size : start]
+    kind, raw, length = _BLOCK.unpack(head)
+    stored = data[start : start + length]
+    if len(stored) < length or _CRC.pack(zlib.crc32(stored, zlib.crc32(head))) != crc:
+        raise StateCorruption(f"{name}: damaged at byte {at}")
+    return kind, raw, crc, stored
 
 
 def _compress(block: bytes, kind: int) -> bytes:

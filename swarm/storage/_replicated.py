@@ -334,11 +334,18 @@ class ReplicatedJournal:
 
     def load(self, name: str) -> list[bytes]:
         """Return a named snapshot from the first healthy member that has it whole."""
+        return self._from_any(lambda journal: journal.load(name), name)
+
+    def head(self, name: str) -> bytes:
+        """Return the first block of a named snapshot, likewise."""
+        return self._from_any(lambda journal: journal.head(name), name)
+
+    def _from_any(self, read: Callable[[Journal], T], name: str) -> T:
         error: SwarmError = NotFound(f"there is no snapshot {name!r}")
         for member in self._members:
             if member.is_healthy:
                 try:
-                    return list(member.submit(member.journal.load, name).result())
+                    return member.submit(read, member.journal).result()
                 except SwarmError as failed:
                     error = failed
         raise error

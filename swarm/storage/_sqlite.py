@@ -29,7 +29,12 @@ from swarm.errors import (
 from swarm.ports import Entry, Recovered, RecoveryReport
 from swarm.storage._disk import Disk, StoreLock
 from swarm.storage._file import LONG, check_newest
-from swarm.storage._frames import FORMAT, decode_blocks, encode_blocks
+from swarm.storage._frames import (
+    FORMAT,
+    decode_blocks,
+    decode_first_block,
+    encode_blocks,
+)
 
 _APPLICATION: Final = 0x5357524D  # "SWRM"
 _BASE: Final = ""  # the name of the snapshot that the entries begin after
@@ -351,12 +356,19 @@ class SqliteJournal:
             size += len(data)
         return size
 
-    def _blocks(self, name: str) -> list[bytes]:
+    def _stored(self, name: str, count: int = -1) -> list[bytes]:
+        """Return the blocks of a snapshot as they are stored, or the first `count`."""
         rows = self._run(
-            "SELECT data FROM blocks WHERE snapshot = ? ORDER BY number", (name,)
+            "SELECT data FROM blocks WHERE snapshot = ? ORDER BY number LIMIT ?",
+            (name, count),
         )
-        data = b"".join(row[0] for row in rows)
-        return decode_blocks(data, f"{self.path}, snapshot {name or 'of the start'}", 0)
+        return [data for (data,) in rows]
+
+    def _blocks(self, name: str) -> list[bytes]:
+        return decode_blocks(b"".join(self._stored(name)), self._shown(name), 0)
+
+    def _shown(self, name: str) -> str:
+        return f"{self.path}, snapshot {name or 'of the start'}"
 
     def save(self, name: str, blocks: Iterable[bytes]) -> None:
         """Keep a named snapshot, in one transaction."""
@@ -373,6 +385,13 @@ class SqliteJournal:
         if name not in self.saved():
             raise NotFound(f"there is no snapshot {name!r} in {self.path}")
         return self._blocks(name)
+
+    def head(self, name: str) -> bytes:
+        """Return the first block of a named snapshot, verified by itself."""
+        blocks = self._stored(name, 1)
+        if not blocks:
+            raise NotFound(f"there is no snapshot {name!r} in {self.path}")
+        return decode_first_block(blocks[0], self._shown(name), 0)
 
     def remove(self, name: str) -> None:
         """Delete a named snapshot; harmless when there is none."""

@@ -46,6 +46,14 @@ class RedisShelf:
             blocks.append(packed[begin:at])
         return blocks
 
+    async def head(self, name: str) -> bytes:
+        """Return the first block of a snapshot; the server sends all of them.
+
+        Raises:
+            NotFound: There is no snapshot of this name.
+        """
+        return (await self.load(name))[0]
+
     async def remove(self, name: str) -> None:
         """Delete a snapshot; harmless when there is none."""
         await self._send("HDEL", self._key, name, changes=True)

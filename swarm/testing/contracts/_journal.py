@@ -126,6 +126,7 @@ class JournalContract:
         journal.checkpoint([b"base"], 1)
         assert journal.saved() == ["a", "b"]
         assert list(journal.load("a")) == [b"A1", b"A2"]
+        assert journal.head("a") == b"A1"
         journal.remove("b")
         journal.remove("never there")
         journal.close()
@@ -134,6 +135,8 @@ class JournalContract:
         assert again.saved() == ["a"]
         with pytest.raises(NotFound, match="'b'"):
             again.load("b")
+        with pytest.raises(NotFound, match="'b'"):
+            again.head("b")
         again.close()
 
     def test_a_second_opener_is_refused(self, tmp_path: Path) -> None:
