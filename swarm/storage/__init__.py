@@ -47,7 +47,8 @@ Options stand in the URL: `durability=power` (the default), `process` or, for fi
 
 `swarm.snapshots` takes, lists, restores and prunes snapshots of the whole tree;
 `SwarmConfig(snapshot_every=..., snapshot_keep=...)` takes them on a schedule. Restoring
-into a running swarm is one commit that writes the past anew. `Swarm(..., restore=...)`
+into a running swarm is one commit that writes the past anew. Listing reads only how
+each snapshot begins, and says which is damaged there. `Swarm(..., restore=...)`
 begins another swarm, in memory or a new store, from the same past.
 
 `Replicated` opens when enough members answer to know each acknowledged commit, and

@@ -22,13 +22,16 @@ from swarm.ports import (
 from swarm.storage._kernel import JournalledKernel
 from swarm.storage._records import Cut, encode_cut
 from swarm.storage._replicated import MARK, ReplicatedJournal
+from swarm.storage._restore_rules import (
+    Restoration,
+    decide_recovery,
+    decide_restore,
+)
 from swarm.storage._snapshots import (
     JournalShelf,
     MemoryShelf,
     Snapshot,
     SnapshotManager,
-    decide_recovery,
-    decide_restore,
 )
 from swarm.storage._url import Place, Replicated, Storage, TreeServer, find_place
 
@@ -202,7 +205,9 @@ async def _on_server(
                 "swarm.snapshots.restore() there"
             )
         try:
-            await kernel.apply(TIME, decide_restore, cut, cut.reason)
+            restoration = Restoration(cut.reason)
+            restoration.give_back(cut.documents)
+            await kernel.apply(TIME, decide_restore, restoration)
         except BaseException:
             await kernel.close()
             raise

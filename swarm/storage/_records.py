@@ -389,6 +389,11 @@ def _gather(kind: bytes, lines: Iterable[bytes]) -> Iterator[bytes]:
         yield b"".join(block)
 
 
+def with_checksum(head: bytes, checksum: str) -> bytes:
+    """Return the first block of a snapshot, which also tells its checksum."""
+    return _META + orjson.dumps({**orjson.loads(head[1:]), "checksum": checksum})
+
+
 def read_meta(blocks: Sequence[bytes], name: str) -> dict[str, Any]:
     """Return what the first block of a snapshot tells about it.
 

@@ -8,19 +8,26 @@ change, so what is encoded later is still what stood there at the snapshot's rev
 import datetime
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Literal, Protocol
+import re
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
+from typing import Final, Literal, Protocol, TypeVar
 
 import attrs
 
-from swarm.errors import AccessDenied, NotFound, StateCorruption
+from swarm.errors import (
+    AccessDenied,
+    Closed,
+    LimitExceeded,
+    NotFound,
+    SchemaVersionError,
+    StateCorruption,
+)
 from swarm.kernel import MemoryKernel
 from swarm.model import (
     ROOT,
     AgentIdentity,
     Document,
-    Path,
-    SystemMaintenance,
     check_text,
     check_whole,
     shown,
@@ -31,32 +38,35 @@ from swarm.ports import (
     Entropy,
     Journal,
     Kernel,
-    Plan,
     View,
-    Write,
     one_loop_turn,
 )
 from swarm.state import Policy
-from swarm.storage._records import Cut, cut_now, decode_cut, encode_cut, read_meta
+from swarm.storage._records import (
+    Cut,
+    cut_from,
+    cut_now,
+    cut_parts,
+    encode_cut,
+    read_meta,
+    with_checksum,
+)
+from swarm.storage._restore_rules import Restoration, decide_restore
 from swarm.storage._writer import JournalWriter
+
+T = TypeVar("T")
 
 log = logging.getLogger("swarm")
 
 _AT_ONCE: Final = 8
 """Blocks that are summed up in one turn of the loop: about a millisecond."""
 
-_ENDED: Final = ("locks", "semaphores", "barriers")
-"""Folders of rights that end with their holders; restoring gives none back."""
+_SLICE: Final = 512
+"""Documents that are compared in one turn of the loop: less than a millisecond."""
 
-_OWNED: Final = (
-    *(Path.of(name) for name in _ENDED),
-    Path.of("global", "registry"),
-    Path.of("global", "processes"),
-)
+_LONGEST_REASON: Final = 4_096  # characters
 
-_GOES_ON: Final = (*_OWNED, Path.of("subscriptions"), Path.of("dead_letters"))
-"""Folders that restoring into a running swarm leaves as they are. Its events are not
-undone, so what was delivered stays delivered, and a position is one of this log."""
+_ID: Final = re.compile(r"s([0-9]{16})-([0-9]{16})-.*")  # revision and time
 
 
 # --- where they are kept ------------------------------------------------------------
@@ -80,6 +90,10 @@ class Shelf(Protocol):
             NotFound: There are none.
             StateCorruption: They are damaged.
         """
+        ...
+
+    async def head(self, name: str) -> bytes:
+        """Return the first block kept under a name; raises as `load`."""
         ...
 
     async def remove(self, name: str) -> None:
@@ -108,6 +122,10 @@ class MemoryShelf:
             raise NotFound(f"there is no snapshot {name!r}")
         return self._kept[name]
 
+    async def head(self, name: str) -> bytes:
+        """Return the first block kept under a name."""
+        return (await self.load(name))[0]
+
     async def remove(self, name: str) -> None:
         """Delete; harmless when there is nothing of this name."""
         self._kept.pop(name, None)
@@ -133,6 +151,10 @@ class JournalShelf:
         """Return the blocks kept under a name."""
         return await self._call(self._journal.load, name)
 
+    async def head(self, name: str) -> bytes:
+        """Return the first block kept under a name."""
+        return await self._call(self._journal.head, name)
+
     async def remove(self, name: str) -> None:
         """Delete; harmless when there is nothing of this name."""
         await self._call(self._journal.remove, name)
@@ -145,8 +167,9 @@ class JournalShelf:
 class Snapshot:
     """The whole tree at one revision.
 
-    The object keeps the bytes in memory: it can be restored after the snapshot was
-    pruned, and after its swarm was closed.
+    What `create` returned keeps the bytes in memory: it can be restored after the
+    snapshot was pruned, and after its swarm was closed. What `list` returned is read
+    from its store when it is restored, so its swarm must be open then.
 
     Attributes:
         id: What `restore` takes.
@@ -154,7 +177,10 @@ class Snapshot:
         event_sequence: The revision of the last commit in it.
         reason: Why it was taken: what the caller said, or "scheduled".
         documents: How many documents it holds.
-        checksum: BLAKE2b over its bytes, in hex.
+        checksum: BLAKE2b over its bytes, in hex; "" of a listed one that an older
+            version of swarm took.
+        damage: Why it cannot be restored, or "". Listing reads only how a snapshot
+            begins, so damage behind that is found when it is restored.
     """
 
     id: str
@@ -163,20 +189,34 @@ class Snapshot:
     reason: str
     documents: int
     checksum: str
+    damage: str = ""
     _load: Callable[[], Awaitable[Sequence[bytes]]] = attrs.field(
         alias="load", repr=False, eq=False
     )
 
     async def read(self) -> Cut:
-        """Return what the snapshot holds, checked.
+        """Return what the snapshot holds, checked, over several turns of the loop.
 
         Raises:
             StateCorruption: Its bytes are not those that were written.
+            NotFound: It was listed, and pruned since.
+            Closed: It was listed by a swarm that is closed.
         """
-        blocks = await self._load()
-        if await _digest(blocks) != self.checksum:
-            raise StateCorruption(f"snapshot {self.id} has changed since it was listed")
-        return decode_cut(blocks, f"snapshot {self.id}")
+        try:
+            blocks = await self._load()
+        except Closed as error:
+            raise Closed(
+                f"snapshot {self.id} was listed by a swarm that is closed: list it "
+                "while its swarm is open, or keep what `create` returned"
+            ) from error
+        name = f"snapshot {self.id}"
+        if self.checksum and await _digest(blocks) != self.checksum:
+            raise StateCorruption(f"{name} has changed since it was listed")
+        parts = []
+        for part in cut_parts(blocks, name):
+            parts.append(part)
+            await one_loop_turn()
+        return cut_from(blocks, name, parts)
 
 
 class SnapshotManager:
@@ -202,23 +242,40 @@ class SnapshotManager:
         for block in encode_cut(cut):
             blocks.append(block)
             await one_loop_turn()
+        blocks[0] = with_checksum(blocks[0], await _digest(blocks))
         # Ids sort by age: both numbers have the same width until the year 2286.
         name = f"s{cut.revision:016d}-{at:016d}-{self._entropy.identifier()[:6]}"
         await self._shelf.save(name, blocks)
-        return await self._of(name, blocks)
+
+        async def load() -> Sequence[bytes]:
+            return blocks
+
+        return _snapshot(name, blocks[0], load)
 
     async def list(self, limit: int | None = None) -> list[Snapshot]:
         """Return the snapshots, newest first."""
         names = (await self._shelf.saved())[::-1]
-        return [await self.find(name) for name in names[:limit]]
+        found: list[Snapshot] = []
+        for name in names[:limit]:
+            try:
+                found.append(await self.find(name))
+            except NotFound:  # it was pruned meanwhile
+                continue
+            except (StateCorruption, SchemaVersionError) as error:
+                found.append(
+                    _damaged(name, str(error), partial(self._shelf.load, name))
+                )
+        return found
 
     async def find(self, name: str) -> Snapshot:
-        """Return one snapshot.
+        """Return one snapshot, of which only the beginning is read.
 
         Raises:
             NotFound: There is none of this id.
+            StateCorruption: Its beginning is damaged.
         """
-        return await self._of(name, await self._shelf.load(name))
+        head = await self._shelf.head(name)
+        return _snapshot(name, head, partial(self._shelf.load, name))
 
     async def prune(self, keep: int, reason: str | None = None) -> int:
         """Delete all but the `keep` newest, by default of every reason.
@@ -236,82 +293,68 @@ class SnapshotManager:
     async def restore(self, author: AgentIdentity, snapshot: Snapshot) -> None:
         """Give every document the value it had, in one commit."""
         cut = await snapshot.read()
-        await self._kernel.apply(author, decide_restore, cut, snapshot.id, _GOES_ON)
+        since, documents = await self._kernel.read(_newest)
+        restoration = Restoration(snapshot.id, since)
+        for part in _slices(documents):
+            restoration.replace(part)
+            await one_loop_turn()
+        for part in _slices(cut.documents):
+            restoration.give_back(part)
+            await one_loop_turn()
+        for paths in _slices(list(restoration.before)):
+            restoration.drop(paths)
+            await one_loop_turn()
+        await self._kernel.apply(author, decide_restore, restoration)
 
     async def _reason(self, name: str) -> object:
         try:
-            blocks = await self._shelf.load(name)
-        except StateCorruption as error:
+            return (await self.find(name)).reason
+        except (NotFound, StateCorruption) as error:
             log.warning("snapshot %s is not pruned: %s", name, error)
             return None
-        return read_meta(blocks, f"snapshot {name}")["reason"]
-
-    async def _of(self, name: str, blocks: Sequence[bytes]) -> Snapshot:
-        meta = read_meta(blocks, f"snapshot {name}")
-
-        async def load() -> Sequence[bytes]:
-            return blocks
-
-        return Snapshot(
-            id=name,
-            timestamp=to_datetime(meta["at"]),
-            event_sequence=meta["revision"],
-            reason=meta["reason"],
-            documents=meta["documents"],
-            checksum=await _digest(blocks),
-            load=load,
-        )
 
 
-def decide_restore(
-    view: View, cut: Cut, name: str, kept: Sequence[Path] = _OWNED
-) -> Plan:
-    """Return the writes that give the tree the snapshot's documents.
-
-    The folders in `kept` stay as they are: at least the rights that end with their
-    holders, and the registry of living agents. So revisions go on, and no lease comes
-    back to life.
-    """
-
-    def is_kept(path: Path) -> bool:
-        return any(path.within(folder) for folder in kept)
-
-    wanted = {d.path.text: d for d in cut.documents if not is_kept(d.path)}
-    writes = [
-        Write(document.path)
-        for document in view.documents(ROOT)
-        if document.path.text not in wanted and not is_kept(document.path)
-    ]
-    for document in wanted.values():
-        there = view.find(document.path)
-        if there is None or not _is_alike(there, document):
-            writes.append(
-                Write(
-                    document.path,
-                    document.json,
-                    expires=document.expires,
-                    priority=document.priority,
-                )
-            )
-    told = SystemMaintenance("restored", f"snapshot {name}, {len(writes)} documents")
-    return Plan(writes, (told,), len(writes), is_unbounded=True)
-
-
-def decide_recovery(view: View) -> Plan:
-    """Return the end of every right that a process held which is no more."""
-    writes = [
-        Write(document.path) for folder in _OWNED for document in view.documents(folder)
-    ]
-    told = SystemMaintenance("recovered", f"{len(writes)} rights of the last run ended")
-    return Plan(writes, (told,), len(writes), is_unbounded=True)
-
-
-def _is_alike(one: Document, other: Document) -> bool:
-    return (
-        one.path == other.path
-        and one.json == other.json
-        and one.expires == other.expires
+def _snapshot(
+    name: str, head: bytes, load: Callable[[], Awaitable[Sequence[bytes]]]
+) -> Snapshot:
+    """Return the snapshot that begins with this block."""
+    meta = read_meta([head], f"snapshot {name}")
+    return Snapshot(
+        id=name,
+        timestamp=to_datetime(meta["at"]),
+        event_sequence=meta["revision"],
+        reason=meta["reason"],
+        documents=meta["documents"],
+        checksum=meta.get("checksum", ""),
+        load=load,
     )
+
+
+def _damaged(
+    name: str, damage: str, load: Callable[[], Awaitable[Sequence[bytes]]]
+) -> Snapshot:
+    """Return a snapshot of which nothing is known but its id."""
+    found = _ID.fullmatch(name)
+    revision, at = map(int, found.groups()) if found else (0, 0)
+    return Snapshot(
+        id=name,
+        timestamp=to_datetime(at),
+        event_sequence=revision,
+        reason="",
+        documents=0,
+        checksum="",
+        damage=damage,
+        load=load,
+    )
+
+
+def _newest(view: View) -> tuple[int, Sequence[Document]]:
+    return view.revision, view.below(ROOT)
+
+
+def _slices(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    for first in range(0, len(items), _SLICE):
+        yield items[first : first + _SLICE]
 
 
 def _look(view: View, reason: str, at: int) -> Cut:
@@ -326,9 +369,12 @@ def _look(view: View, reason: str, at: int) -> Cut:
 
 
 async def _digest(blocks: Sequence[bytes]) -> str:
-    """Return the checksum of a snapshot, made over several turns of the loop."""
+    """Return the checksum of a snapshot, made over several turns of the loop.
+
+    The first block is not in it: it tells the checksum.
+    """
     whole = hashlib.blake2b(digest_size=16)
-    for number, block in enumerate(blocks, 1):
+    for number, block in enumerate(blocks[1:], 1):
         whole.update(block)
         if number % _AT_ONCE == 0:
             await one_loop_turn()
@@ -363,19 +409,30 @@ class Snapshots:
 
         The event loop goes on meanwhile; later commits are not in the snapshot.
 
+        Args:
+            reason: Why, for people; at most 4,096 characters.
+
         Raises:
             AccessDenied: This identity may not read everything.
             StorageFailed: It could not be written.
+            LimitExceeded: The reason is too long.
         """
         check_text("the reason", reason)
+        if len(reason) > _LONGEST_REASON:
+            raise LimitExceeded(
+                f"the reason of a snapshot has at most {_LONGEST_REASON:,} characters, "
+                f"not {len(reason):,}"
+            )
         self._check("read", "take a snapshot")
         return await self._manager.create(reason)
 
     async def list(self, limit: int | None = None) -> list[Snapshot]:
         """Return the snapshots there are, newest first, at most `limit`.
 
+        Only how each begins is read. One that is damaged there is in the list: its
+        `damage` says how.
+
         Raises:
-            StateCorruption: One of them is damaged; the error names it.
             AccessDenied: This identity may not read everything.
         """
         if limit is not None:
@@ -385,6 +442,9 @@ class Snapshots:
 
     async def restore(self, snapshot: str | Snapshot) -> None:
         """Give every document the value it had in a snapshot, in one commit.
+
+        Reading and comparing leave turns to other tasks. The commit itself is one step
+        of the loop, of some microseconds for each document that differs.
 
         Revisions, events and history go on: the past is not undone but written anew.
         Locks, semaphores, barriers, the registry of agents, the positions of named

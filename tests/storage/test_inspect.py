@@ -134,8 +134,10 @@ async def test_the_named_snapshots_of_a_store_are_checked_as_well(tmp_path, caps
     assert main(["doctor", str(tmp_path / "x")]) == 5
     assert damaged.id in capsys.readouterr().err
     async with Swarm(storage=tmp_path / "x") as swarm:
+        listed = await swarm.snapshots.list()
+        assert [each.reason for each in listed] == ["damaged", "kept"]
         with pytest.raises(StateCorruption, match=damaged.id):
-            await swarm.snapshots.list()
+            await swarm.snapshots.restore(listed[0])
         await swarm.snapshots.restore(kept.id)
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from swarm.errors import (
     AccessDenied,
+    Closed,
+    LimitExceeded,
     NotFound,
     StateCorruption,
     StorageFailed,
@@ -179,13 +181,86 @@ async def test_a_large_snapshot_leaves_turns_to_other_tasks():
 
     counting = asyncio.ensure_future(count())
     snapshots = snapshots_of(store)
-    await snapshots.create()
+    snapshot = await snapshots.create()
     taken, turns = turns, 0
-    await snapshots.list()
+    await snapshots.restore(snapshot)
     counting.cancel()
     assert taken >= 64  # each block is encoded in a turn of its own
-    assert turns >= 8
+    assert turns >= 64  # and decoded
     await store.kernel.close()
+
+
+async def test_restoring_undoes_what_is_written_while_it_compares():
+    store = await opened("memory://")
+    kernel, snapshots = store.kernel, snapshots_of(store)
+    await kernel.commit(ADA, [put(f"k.a{n}", n) for n in range(900)])
+    snapshot = await snapshots.create()
+    before = {path: value for path, (value, _) in (await contents(kernel)).items()}
+    is_restored = False
+
+    async def write() -> None:
+        n = 0
+        while not is_restored:
+            n += 1
+            await kernel.commit(ADA, [put(f"k.a{n % 900}", "x"), put(f"k.b{n}", n)])
+            await kernel.commit(ADA, [drop(f"k.a{7 * n % 900}"), drop(f"k.b{n // 2}")])
+            await kernel.commit(ADA, [put("locks.x", n), drop("k.a0")])
+            await kernel.commit(ADA, [put("k.a0", n)])
+            await asyncio.sleep(0)
+
+    async def restore() -> None:
+        nonlocal is_restored
+        await snapshots.restore(snapshot)
+        is_restored = True
+        now = await contents(kernel)
+        now.pop("locks.x", None)
+        assert {path: value for path, (value, _) in now.items()} == before
+
+    await asyncio.gather(write(), restore())
+    await kernel.close()
+
+
+async def test_a_snapshot_that_is_damaged_at_its_beginning_is_listed_as_damaged(
+    tmp_path,
+):
+    store = await opened(tmp_path / "store")
+    snapshots = snapshots_of(store)
+    await store.kernel.commit(ADA, [put("a", 1)])
+    taken = [await snapshots.create(f"number {n}") for n in range(2)]
+    path = tmp_path / "store" / f"saved-{taken[0].id}"
+    data = bytearray(path.read_bytes())
+    data[60] ^= 1
+    path.write_bytes(data)
+    whole, damaged = await snapshots.list()
+    assert (whole, whole.damage) == (taken[1], "")
+    assert str(path) in damaged.damage
+    assert damaged.event_sequence == taken[0].event_sequence
+    assert damaged.timestamp == taken[0].timestamp
+    with pytest.raises(StateCorruption, match="damaged at byte"):
+        await snapshots.restore(damaged)
+    await store.kernel.close()
+
+
+async def test_a_listed_snapshot_is_restored_while_its_swarm_is_open(tmp_path):
+    store = await opened(tmp_path / "store")
+    await store.kernel.commit(ADA, [put("a", 1)])
+    await snapshots_of(store).create()
+    (listed,) = await snapshots_of(store).list()
+    fork = await opened("memory://", restore=listed)
+    assert (await contents(fork.kernel))["a"][0] == 1
+    await snapshots_of(store).prune(0)
+    with pytest.raises(NotFound, match=listed.id):
+        await opened("memory://", restore=listed)
+    await store.kernel.close()
+    with pytest.raises(Closed, match="listed by a swarm that is closed"):
+        await opened("memory://", restore=listed)
+
+
+async def test_the_reason_of_a_snapshot_is_bounded():
+    store = await opened("memory://")
+    await snapshots_of(store).create("x" * 4_096)
+    with pytest.raises(LimitExceeded, match="at most 4,096 characters, not 4,097"):
+        await snapshots_of(store).create("x" * 4_097)
 
 
 @pytest.mark.parametrize("kind", ["memory", "file", "sqlite"])
