@@ -75,6 +75,7 @@ class Lease(Displayable):
     _inside: Session | None = None  # whose body runs under it
     _body: "asyncio.Task[Any] | None" = None  # the task in which it runs
     _is_renewing: bool = False
+    _is_leaving: bool = False  # whether its release is a round trip away
     _on_loss: Callable[[Exception], object] | None = None  # told besides `lost`
     _reason: str | None = None
     _gone: "asyncio.Future[str] | None" = None

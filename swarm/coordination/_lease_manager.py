@@ -246,6 +246,7 @@ class LeaseManager:
                 self.end(lease, RELEASED)
                 return None
         lease._is_renewing = False
+        lease._is_leaving = True
         return core.run(self._release(lease, first))
 
     async def _release(self, lease: Lease, first: Any) -> None:
@@ -260,6 +261,8 @@ class LeaseManager:
             )
         except Closed:
             answer = True
+        finally:
+            lease._is_leaving = False
         if answer:
             self.end(lease, RELEASED)
         else:

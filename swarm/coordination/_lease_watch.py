@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from swarm.coordination._grants import MICRO, AcquireSpec, RecordSummary, summarize
-from swarm.coordination._lease_rules import DEAD, EXPIRED, decide_sweep
+from swarm.coordination._lease_rules import DEAD, EXPIRED, RELEASED, decide_sweep
 from swarm.coordination._lease_state import LeaseState, look
 from swarm.coordination._turn_pace import TurnPace
 from swarm.errors import Closed
@@ -146,6 +146,9 @@ class RecordWatch:
         if grant is not None:
             if grant.token > lease.token:
                 manager.change(lease, grant)
+        elif lease._is_leaving and commit is not None and commit.author != TIME:
+            # Its own release, of which the log may tell before the answer does.
+            manager.end(lease, _reason(id, commit, RELEASED))
         elif lease._grant.expires <= core.kernel_now():
             manager.end(lease, EXPIRED)
         else:

@@ -156,6 +156,28 @@ class CoordinationContract(ContractBase):
                 await lease.release()
             await theirs.release()
 
+    @pytest.mark.parametrize("kind", KINDS)
+    async def test_a_lease_released_by_its_body_is_not_lost(self, kind: str) -> None:
+        async with self.processes() as (one, _):
+            async with await one.hold(kind) as lease:
+                gone = start(lease.lost())
+                await self.settle()
+                await lease.release()
+                await self.settle()
+            assert await outcome(gone) is None
+            assert "it was released" in repr(lease)
+
+    async def test_a_lock_taken_away_during_its_release_says_so(self) -> None:
+        async with self.processes() as (one, other):
+            lease = await one.hold("exclusive")
+            locks = other.coordination.locks(OWNER)
+            forcing = start(locks.force_release(lease.id, reason="needed"))
+            releasing = start(lease.release())
+            await self.settle()
+            await outcome(forcing)
+            lost = await outcome(releasing)
+            assert lost is None or "needed" in str(lost)
+
     async def test_requests_of_two_processes_are_served_in_order(self) -> None:
         """L6, M5."""
         async with self.processes() as (one, other):
