@@ -50,7 +50,7 @@ async def main() -> None:
         try:
             await run.result()
         except TaskError as error:
-            print(error)
+            print(*error.errors)
         print("written:", run.stage("write").output)
 
         # What is completed stays; only the review is done again.
@@ -66,7 +66,7 @@ asyncio.run(main())
 # >   research  Researcher.research  first
 # >   write     Writer.write         after research
 # >   review    Reviewer.review      after write     by agent cy
-# > run content-1 of pipeline 'content': stage 'review' failed: RuntimeError: no
+# > RuntimeError: no
 # > written: bees dance and bees sting.
 # > {'text': 'bees dance and bees sting.', 'verdict': 'publish'}
 # > {'research': 'completed', 'write': 'completed', 'review': 'completed'}

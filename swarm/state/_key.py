@@ -25,7 +25,8 @@ class Key(Generic[T]):
     enums, datetimes and the like are structured by cattrs.
 
     A key with a `version` stores it as `schema_version` in the object, and reads
-    older objects through `migrations`, one step from each version to the next.
+    older objects through `migrations`, one step from each version to the next. An
+    object that was stored without a version has version 0.
     """
 
     __slots__ = ("_default", "_migrations", "_type", "_version", "path")
@@ -99,7 +100,7 @@ class Key(Generic[T]):
         assert self._version is not None
         if type(value) is not dict:
             raise InvalidValue(f"{self.path} holds no object")
-        stored = value.pop(SCHEMA_VERSION, None)
+        stored = value.pop(SCHEMA_VERSION, 0)
         if type(stored) is not int or stored > self._version:
             raise SchemaVersionError(
                 f"{self.path} has schema version {stored}; "

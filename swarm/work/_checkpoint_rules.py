@@ -115,9 +115,12 @@ def restorable(
 def migrate(
     checkpoint: Checkpoint, version: int, migrations: Mapping[int, Any]
 ) -> JSON:
-    """Return the checkpoint's state, brought to a schema version step by step (C8)."""
-    stored_version, state = checkpoint.schema_version, checkpoint.state
-    if stored_version is None or stored_version > version:
+    """Return the checkpoint's state, brought to a schema version step by step (C8).
+
+    A state that was saved without a version has version 0.
+    """
+    stored_version, state = checkpoint.schema_version or 0, checkpoint.state
+    if stored_version > version:
         raise SchemaVersionError(
             f"checkpoint {checkpoint.seq} has schema version {stored_version}; this "
             f"program reads up to {version}"

@@ -70,7 +70,8 @@ class Checkpoints:
 
         Args:
             version: The version of the states that are saved, from 1.
-            migrations: From each older version, a function to the next one's state.
+            migrations: From each older version, a function to the next one's state;
+                a state that was saved without a version has version 0.
 
         Raises:
             ValueError: A step between two versions is missing.

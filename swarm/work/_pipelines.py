@@ -88,6 +88,7 @@ class PipelineRun(Displayable):
             )
         failed = [p for p in self.stages.values() if p.status == "failed"]
         what = "; ".join(f"stage '{p.name}' failed: {p.error}" for p in failed)
+        what += f"; pipelines.resume({self.id!r}) begins it again" if failed else ""
         if self.status == "cancelled":
             what = f"was cancelled: {self._record.cancelled}"
         raise TaskError(

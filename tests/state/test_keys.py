@@ -177,6 +177,13 @@ async def test_older_objects_are_migrated_step_by_step(state):
     assert made.value == User("Mo", "Peep")
 
 
+async def test_an_object_without_a_version_is_migrated_from_version_0(state):
+    """A program that begins to count versions has stored some without."""
+    await state.set("user", {"name": "Bo Peep"})
+    key = Key("user", User, version=1, migrations={0: split})
+    assert await state.get(key) == User("Bo", "Peep")
+
+
 @pytest.mark.parametrize("version", [4, 0, -1, None, "3", True, 2.0])
 async def test_a_version_that_cannot_be_read_is_refused(state, version):
     """A newer program's record, or one that no migration reaches."""

@@ -151,11 +151,12 @@ def test_the_state_is_migrated_one_version_at_a_time():
         migrate(old, 0, steps)
 
 
-def test_a_checkpoint_without_a_version_is_not_read_as_one_with_a_version():
+def test_a_checkpoint_without_a_version_has_version_0():
     view = DictView()
     view.apply(saved(view, {"n": 1}))
-    with pytest.raises(SchemaVersionError, match="version None"):
+    with pytest.raises(SchemaVersionError, match="from 0 to 1"):
         migrate(find(view, SERIES), 1, {})
+    assert migrate(find(view, SERIES), 1, {0: lambda s: {**s, "m": 2}})["m"] == 2
 
 
 def test_a_task_and_an_agent_never_share_a_series():

@@ -189,7 +189,8 @@ async def test_a_failed_stage_fails_the_run_and_resuming_does_only_that_again(ki
         flow = Pipeline("f", [*stages, Stage("third", first)])
         pipelines = desk.pipelines()
         run = await pipelines.start(flow, "bees", id="run-1")
-        with pytest.raises(TaskError, match="stage 'second' failed: ValueError: boom"):
+        said = "'second' failed: ValueError: boom; pipelines.resume.'run-1'. begins it"
+        with pytest.raises(TaskError, match=said):
             await run.result()
         assert [s.status for s in run.stages.values()] == [
             "completed",
