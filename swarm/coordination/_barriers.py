@@ -7,7 +7,6 @@ its party in the wait-for graph, and is itself held up by no party that is known
 # Some of what is private to users is shared by the files of this package.
 # ruff: noqa: SLF001
 
-import asyncio
 import inspect
 import math
 from collections.abc import Callable, Hashable, Iterable
@@ -26,6 +25,7 @@ from swarm.coordination._barrier_rules import (
     read_state,
 )
 from swarm.coordination._core import Core
+from swarm.coordination._operation import ShieldedOperation
 from swarm.coordination._terms import BARRIERS, Names, check_action, check_timeout
 from swarm.coordination._waiting import Waiter
 from swarm.errors import (
@@ -272,8 +272,8 @@ class BarrierHandle(Displayable):
         waiter = PartyWaiter(self)
         try:
             ended: Any = core.run(self._arrive(waiter))
-            if isinstance(ended, asyncio.Task):
-                ended = await core.settle(ended, lambda _: waiter.withdraw())
+            if isinstance(ended, ShieldedOperation):
+                ended = await ended.outcome(lambda _: waiter.withdraw())
         except BaseException:
             waiter.discard()
             raise

@@ -16,10 +16,10 @@ knows whether the kernel answers at once or is a round trip away.
 import asyncio
 import math
 from collections.abc import Callable, Coroutine, Hashable
-from functools import partial
 from heapq import heapify, heappop, heappush
 from typing import Any, Final, Protocol, TypeVar
 
+from swarm.coordination._operation import ShieldedOperation
 from swarm.coordination._terms import CoordinationRights
 from swarm.coordination._wait_graph import WaitGraph
 from swarm.errors import Closed
@@ -306,7 +306,7 @@ class Core:
         self.watchers: dict[str, Callable[[Document, Commit], None]] = {}
         self.on_commit: Callable[[Commit], object] | None = None
         self.has_others: bool = self._local is None or self.look(_has_people)
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._operations: set[ShieldedOperation[Any]] = set()
         self._closed: Exception | None = None
         self.origin: str = origin or entropy.identifier()
         self._count = 0
@@ -345,18 +345,15 @@ class Core:
         listener = self.listener
         return self._local.apply_now(author, plan, *arguments, unheard=listener)[1]
 
-    def run(self, operation: Coroutine[Any, Any, R]) -> "R | asyncio.Task[R]":
-        """Do an operation; return what it came to, or the task that does it.
+    def run(self, operation: Coroutine[Any, Any, R]) -> R | ShieldedOperation[R]:
+        """Do an operation; return what it came to, or the operation that has begun.
 
         With a kernel that answers at once it is over when this returns. With one that
-        is a round trip away it runs in a task of its own, whatever happens to the
-        caller, so that it cannot be cancelled halfway.
+        is a round trip away it goes on by itself, whatever happens to the caller, so
+        that it cannot be cancelled halfway.
         """
         if self._local is None:
-            task = self.loop.create_task(operation, name="swarm lease")
-            self._tasks.add(task)
-            task.add_done_callback(self._done)
-            return task
+            return ShieldedOperation(operation, self.loop, self._operations)
         try:
             operation.send(None)
         except StopIteration as end:
@@ -367,33 +364,11 @@ class Core:
     async def finish(self, operation: Coroutine[Any, Any, R]) -> R:
         """Do an operation, and return what it came to; cancelled, it goes on."""
         outcome = self.run(operation)
-        if isinstance(outcome, asyncio.Task):
-            return await self.outcome(outcome)
-        return outcome
-
-    async def outcome(self, task: "asyncio.Task[R]") -> R:
-        """Return what a task comes to; the task goes on when the caller is cancelled.
-
-        `asyncio.shield` does the same with two more callbacks of the loop.
-        """
-        if not task.done():
-            ended: asyncio.Future[None] = self.loop.create_future()
-            task.add_done_callback(partial(_wake, ended))
-            await ended
-        return task.result()
-
-    async def settle(self, task: "asyncio.Task[R]", undo: Callable[[R], object]) -> R:
-        """Return what a task comes to; cancelled meanwhile, have it undone."""
-        try:
-            return await self.outcome(task)
-        except asyncio.CancelledError:
-            task.add_done_callback(partial(_undo, undo))
-            raise
-
-    def _done(self, task: "asyncio.Task[Any]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # seen: a caller that waits for it gets it
+        return (
+            await outcome.outcome()
+            if isinstance(outcome, ShieldedOperation)
+            else outcome
+        )
 
     def set_alarm(self, owner: Any, delay: float) -> None:
         """Have `owner._ring` called after so many seconds, and not when it was to be.
@@ -486,8 +461,8 @@ class Core:
         self._ignore()
         self._alarms.clear()
         self._arm()
-        for task in self._tasks:
-            task.cancel()
+        for operation in tuple(self._operations):
+            operation.cancel()
         for waiter in tuple(self.waiters.values()):
             waiter.fail(self._new_error())
         for lease in self.leases.values():
@@ -505,16 +480,6 @@ class Core:
         error = Closed(*why.args)
         error.__cause__ = why.__cause__
         return error
-
-
-def _wake(ended: "asyncio.Future[None]", _: "asyncio.Task[Any]") -> None:
-    if not ended.done():
-        ended.set_result(None)
-
-
-def _undo(undo: Callable[[Any], object], task: "asyncio.Task[Any]") -> None:
-    if not task.cancelled() and task.exception() is None:
-        undo(task.result())
 
 
 def _has_people(view: View) -> bool:

@@ -23,6 +23,7 @@ from swarm.coordination._lease_rules import (
     pending_upgrade,
     tell_rivals,
 )
+from swarm.coordination._operation import ShieldedOperation
 from swarm.coordination._terms import check_timeout
 from swarm.coordination._waiting import LeaseWaiter
 from swarm.errors import (
@@ -173,7 +174,7 @@ class Lease(Displayable):
         """
         pending = self._give_back()
         if pending is not None:
-            await self._manager.core.outcome(pending)
+            await pending.outcome()
 
     async def renew(self, ttl: float | None = None) -> None:
         """Let it live at least `ttl` seconds from now; default: as long as at first.
@@ -218,9 +219,8 @@ class Lease(Displayable):
             self._check()
         mode, session, id = self.mode, core.sessions.current(), core.new_id()  # noqa: A001
         asked: Any = core.run(self._upgrade(timeout, session, id))
-        if isinstance(asked, asyncio.Task):
-            undo = partial(self._abandon_upgrade, mode)
-            asked = await core.settle(asked, undo)
+        if isinstance(asked, ShieldedOperation):
+            asked = await asked.outcome(partial(self._abandon_upgrade, mode))
         if asked is not None:
             await asked.granted()
 
@@ -378,11 +378,11 @@ class Lease(Displayable):
             self._is_renewing = True
             self._manager.set_alarm(self)
 
-    def _leave(self, error: BaseException | None) -> "asyncio.Task[None] | None":
+    def _leave(self, error: BaseException | None) -> ShieldedOperation[None] | None:
         """Do what leaving its body, by this error or none, does.
 
         Returns:
-            The task that releases it; None: it is released.
+            The operation that releases it; None: it is released.
         """
         body, is_struck = self._body, self._is_struck
         depth = self._depth - 1
@@ -394,7 +394,7 @@ class Lease(Displayable):
             if self._count > 1:
                 self._count -= 1
             elif depth <= 0:
-                pending: asyncio.Task[None] | None
+                pending: ShieldedOperation[None] | None
                 try:
                     pending = self._manager.release(self)
                 except LeaseLost:
@@ -413,7 +413,7 @@ class Lease(Displayable):
         return None
 
     async def _left(
-        self, pending: "asyncio.Task[None]", error: BaseException | None
+        self, pending: ShieldedOperation[None], error: BaseException | None
     ) -> None:
         """Wait until it is released, at the end of a body that ended by `error`.
 
@@ -421,7 +421,7 @@ class Lease(Displayable):
             LeaseLost: it was lost, and the body raised nothing else.
         """
         try:
-            await self._manager.core.outcome(pending)
+            await pending.outcome()
         except LeaseLost:
             if error is None:
                 raise
@@ -445,8 +445,8 @@ class Lease(Displayable):
         if self._reason is not None:
             raise LeaseLost(f"{self._called} has gone: {self._reason}")
 
-    def _give_back(self) -> "asyncio.Task[None] | None":
-        """Do what `release` does; return the task that does it, if any."""
+    def _give_back(self) -> ShieldedOperation[None] | None:
+        """Do what `release` does; return the operation that does it, if any."""
         if self._reason is CLOSED:
             return None  # everything has been released
         if self._reason is not None:
@@ -454,7 +454,7 @@ class Lease(Displayable):
         if self._count > 1:
             self._count -= 1
             return None
-        pending: asyncio.Task[None] | None = self._manager.release(self)
+        pending: ShieldedOperation[None] | None = self._manager.release(self)
         return pending
 
     def _again(self, *, is_renewing: bool) -> None:

@@ -8,7 +8,6 @@ of this process; what another process commits is seen by `_lease_watch`.
 # Some of what is private to users is shared by the files of this package.
 # ruff: noqa: SLF001
 
-import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -36,6 +35,7 @@ from swarm.coordination._lease_rules import (
 )
 from swarm.coordination._lease_state import LeaseState, load
 from swarm.coordination._lease_watch import RecordWatch
+from swarm.coordination._operation import ShieldedOperation
 from swarm.coordination._semaphore_rules import tell_window
 from swarm.coordination._waiting import LeaseWaiter
 from swarm.errors import Closed, DeadlockError, LeaseLost, LockTimeout, WouldBlock
@@ -80,7 +80,7 @@ class LeaseManager:
         self,
         spec: AcquireSpec,
         is_entering: bool = False,
-    ) -> "Lease | LeaseWaiter | asyncio.Task[Any]":
+    ) -> "Lease | LeaseWaiter | ShieldedOperation[Any]":
         """Return a lease granted at once, or what to pass to `granted`.
 
         `is_entering` says whether a body follows: then it is renewed from the start.
@@ -164,14 +164,14 @@ class LeaseManager:
 
     def granted(self, asked: Any) -> Awaitable[Lease]:
         """Await the lease that `ask` could not return; raises as `acquire` does."""
-        if isinstance(asked, asyncio.Task):
+        if isinstance(asked, ShieldedOperation):
             return self._granted_later(asked)
         waiting: Awaitable[Lease] = asked.granted()
         return waiting
 
-    async def _granted_later(self, task: "asyncio.Task[Any]") -> Lease:
+    async def _granted_later(self, asking: ShieldedOperation[Any]) -> Lease:
         """Await the answer of a kernel that is a round trip away, then the lease."""
-        asked = await self.core.settle(task, self._abandon)
+        asked = await asking.outcome(self._abandon)
         return asked if isinstance(asked, Lease) else await self.granted(asked)
 
     def _abandon(self, found: Lease | LeaseWaiter) -> None:
@@ -221,8 +221,8 @@ class LeaseManager:
 
     # --- what the holder of a lease does ----------------------------------------------
 
-    def release(self, lease: Lease) -> "asyncio.Task[None] | None":
-        """End a grant; return the task that does it, None when it has ended.
+    def release(self, lease: Lease) -> ShieldedOperation[None] | None:
+        """End a grant; return the operation that does it, None when it has ended.
 
         Raises:
             LeaseLost: it had ended before.
