@@ -76,8 +76,11 @@ class Listeners:
         if self.by_folder and commit.documents:
             self.call_by_folder(commit)
 
-    def call_by_folder(self, commit: Commit) -> None:
-        """Call each listener to a folder in which the commit has changed a document."""
+    def call_by_folder(self, commit: Commit, unheard: Listener | None = None) -> None:
+        """Call each listener to a folder in which the commit has changed a document.
+
+        `unheard` is a listener that is not called.
+        """
         by_folder, documents = self.by_folder, commit.documents
         if len(documents) == 1:
             for listener in by_folder.get(documents[0].path.segments[0], ()):
@@ -89,4 +92,5 @@ class Listeners:
                 dict.fromkeys(by_folder.get(document.path.segments[0], ()))
             )
         for listener in concerned:
-            listener(commit)
+            if listener is not unheard:
+                listener(commit)

@@ -596,7 +596,7 @@ class LocalTree:
                     if listener is not unheard:
                         listener(commit)
             else:
-                listeners.call_by_folder(commit)
+                listeners.call_by_folder(commit, unheard)
         return commit
 
     def _forget_surplus(self) -> None:

@@ -14,6 +14,7 @@ from swarm.ports import (
     Codec,
     Kernel,
     Limits,
+    Plan,
     Runtime,
     current_activity,
     install_runtime,
@@ -256,3 +257,24 @@ async def test_the_log_counts_about_what_it_keeps_in_memory():
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert kernel._log._size / 2.5 < held < kernel._log._size * 1.25
+
+
+async def test_the_listener_named_by_a_caller_hears_none_of_its_commits():
+    """Not even one of several documents; the other listeners hear of it."""
+    kernel = MemoryKernel(FakeClock())
+    heard: list[str] = []
+
+    def own(_: Commit) -> None:
+        heard.append("own")
+
+    def other(_: Commit) -> None:
+        heard.append("other")
+
+    for listener in (own, other):
+        kernel.listen(listener, documents=True, folders=("a", "b"))
+    for paths in (("a.x",), ("a.y", "b.y")):
+        kernel.apply_now(
+            ADA, lambda _, at: Plan([put(path, 1) for path in at]), paths, unheard=own
+        )
+    assert heard == ["other", "other"]
+    await kernel.close()
