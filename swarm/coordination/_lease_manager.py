@@ -88,6 +88,7 @@ class LeaseManager:
         Raises:
             LockTimeout: it would have to wait, and has no time to.
             DeadlockError: the session has it, in a weaker mode.
+            ValueError: a resize has left fewer permits than it asks for.
             Closed: the swarm is closed.
         """
         core = self.core
@@ -126,6 +127,8 @@ class LeaseManager:
         )
         if answer is None:
             raise self.too_late(spec)
+        if answer.__class__ is str and answer != QUEUED:
+            raise ValueError(f"{self.label(spec)}: {answer}")
         found: Lease | LeaseWaiter
         if isinstance(answer, Grant):
             found = self.issue(spec, session, answer, is_entering)

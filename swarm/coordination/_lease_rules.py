@@ -79,10 +79,11 @@ def decide_acquire(
     """Decide about a new request, which is to be known by `id`.
 
     The answer is its grant; or QUEUED; or None when it would have to wait and is not
-    patient (L8).
+    patient (L8); or a text that says why it can never be granted (M7).
     """
     spec, id, session, is_patient = request  # noqa: A001
-    if document is None:  # fast path
+    if document is None and (spec.permits == 1 or not spec.blank.refusal(spec)):
+        # Fast path.
         owner, life = spec.identity.agent_id, now + spec.life
         grant = Grant(id, owner, session, now, life, spec.mode, spec.permits)
         state: Any = spec.blank.first(grant)
@@ -96,6 +97,8 @@ def decide_acquire(
         state = state.successor()
         state.add(grant)
         return state, state.announce("acquired", spec.name, grant), grant
+    if spec.permits > 1 and (refusal := state.refusal(spec)):
+        return KEEP, (), refusal
     if not is_patient:
         return KEEP, (), None
     state = state.successor()

@@ -162,7 +162,7 @@ def decide_resize(
     return grant_next(state, now, spec, before, (), gone)
 
 
-def check_capacity(state: SemaphoreState, blank: SemaphoreState, name: str) -> None:
+def check_capacity(state: SemaphoreState, blank: SemaphoreState, label: str) -> None:
     """Refuse a record that was opened with another capacity than `blank` (G14).
 
     Raises:
@@ -170,7 +170,7 @@ def check_capacity(state: SemaphoreState, blank: SemaphoreState, name: str) -> N
     """
     if state.declared != blank.declared:
         raise ConfigMismatch(
-            f"semaphore {name!r} was opened with {state.declared} permits; "
+            f"{label} was opened with {state.declared} permits; "
             f"this call asks for {blank.declared}"
         )
 

@@ -1,7 +1,5 @@
 """Semaphores and limiters, as users hold them and look at them."""
 
-# Some of what is private to users is shared by the files of this package.
-
 from collections.abc import Generator
 from types import TracebackType
 from typing import Any, Final
@@ -89,15 +87,16 @@ class SemaphoreTerms:
             InvalidPath: the name is empty or too long.
         """
         is_new = self.names.number(name) is None
-        terms = None if per is None else f"per={per}"
-        path, number = self.names.declare(name, capacity, terms)
+        window = None if per is None else to_micro(per)
+        path, number = self.names.declare(name, capacity, window)
         blank = SemaphoreState(number, number)
         try:
             if is_new:
                 self.core.rights.check_hold(identity, path)
             document = self.core.find(path)
             if document is not None:
-                check_capacity(load(document, blank), blank, name)
+                word = "semaphore" if per is None else "limiter"
+                check_capacity(load(document, blank), blank, f"{word} {name!r}")
         except Exception:
             if is_new:
                 self.forget(name)
@@ -339,7 +338,6 @@ class Limiter:
         """Limit to `number` in any `per` seconds."""
         check_whole("permits", number, 1)
         check_seconds("per", per)
-        to_micro(per)
         self._path, self._blank = terms.open(identity, name, number, per)
         self._terms = terms
         self._identity = identity

@@ -1,9 +1,9 @@
 """The terms of a request: which names, arguments and identities are allowed. Pure."""
 
 import inspect
-from collections.abc import Hashable
 from typing import Any, Final
 
+from swarm.coordination._grants import MICRO
 from swarm.errors import AccessDenied, ConfigMismatch
 from swarm.model import OWNER, AgentIdentity, Path, Priority, as_seconds, check_text
 from swarm.state import Policy
@@ -83,17 +83,17 @@ class Names:
         self._folder = folder
         self._word = word
         self._unit = unit
-        self._known: dict[str, tuple[Path, int, Hashable]] = {}
+        self._known: dict[str, tuple[Path, int, int | None]] = {}
 
     def declare(
-        self, name: str, number: int | None, terms: Hashable = None
+        self, name: str, number: int | None, per: int | None = None
     ) -> tuple[Path, int]:
         """Return where the document of a name stands, and its number.
 
         Args:
             name: The name.
             number: Its number of permits or parties; None: the known one.
-            terms: What else it is opened with, which has to be the same each time.
+            per: The window of a limiter in microseconds; the same each time.
 
         Raises:
             ConfigMismatch: it was opened with another number.
@@ -107,10 +107,11 @@ class Names:
             raise ValueError(f"{unit} is an integer from 1, not {number!r}")
         if before is not None:
             path, _, agreed = self._known[name]
-            if (number is not None and before != number) or agreed != terms:
+            if (number is not None and before != number) or agreed != per:
                 raise ConfigMismatch(
-                    f"{word} {name!r} was opened with {unit}={before}"
-                    f"{_told(agreed)}, now with {unit}={number}{_told(terms)}"
+                    f"{word if agreed is None else 'limiter'} {name!r} was opened with "
+                    f"{unit}={before}{_told(agreed)}, now with "
+                    f"{unit}={number}{_told(per)}"
                 )
             return path, before
         if number is None:
@@ -118,7 +119,7 @@ class Names:
         path = self._folder.child(name)
         if len(self._known) >= _KEPT:
             del self._known[next(iter(self._known))]
-        self._known[name] = path, number, terms
+        self._known[name] = path, number, per
         return path, number
 
     def number(self, name: str) -> int | None:
@@ -132,8 +133,8 @@ class Names:
         self._known.pop(name, None)
 
 
-def _told(terms: Hashable) -> str:
-    return "" if terms is None else f", {terms}"
+def _told(per: int | None) -> str:
+    return "" if per is None else f", per={per / MICRO:g} s"
 
 
 def check_timeout(timeout: object) -> None:

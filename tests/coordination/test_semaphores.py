@@ -193,6 +193,37 @@ async def test_resizing_up_wakes_and_down_waits():
         world.check_empty()
 
 
+@pytest.mark.parametrize("has_holder", [False, True])
+@virtual
+async def test_a_request_made_before_a_resize_does_not_wait_for_ever(has_holder):
+    """M7: it is refused when it is entered, and blocks no request behind it."""
+    async with World() as world:
+        semaphore = world.semaphore("s", 4)
+        lease = await semaphore.acquire() if has_holder else None
+        asked = semaphore.acquire(3)
+        await semaphore.resize(2)
+        with pytest.raises(ValueError, match="resized"):
+            await asked
+        async with semaphore.acquire(timeout=0):
+            pass
+        if lease is not None:
+            await lease.release()
+
+
+@virtual
+async def test_a_request_made_before_a_resize_gets_no_more_than_there_is():
+    """M1, M7: back at its first capacity, a free semaphore has no document."""
+    async with World() as world:
+        semaphore = world.semaphore("s", 2)
+        await semaphore.resize(8)
+        asked = semaphore.acquire(6)
+        await semaphore.resize(2)
+        with pytest.raises(ValueError, match="resized"):
+            await asked
+        assert semaphore.available == 2
+        world.check_empty()
+
+
 @virtual
 async def test_a_resized_semaphore_is_opened_with_what_it_was_opened_with():
     """G14: `capacity=` names the configuration, not the moment."""

@@ -121,10 +121,15 @@ async def test_a_limiter_begins_so_many_in_any_window_in_order():
         await limiter.acquire()
         with pytest.raises(LockTimeout):
             await limiter.acquire(timeout=1)
-        for number, per in ((3, 60), (2, 30)):
-            with pytest.raises(ConfigMismatch):
+        world.all.limiter(OWNER, "openai", 2, per=60.0)
+        for number, per in ((3, 60), (2, 30.5)):
+            with pytest.raises(ConfigMismatch) as caught:
                 world.all.limiter(OWNER, "openai", number, per=per)
-        with pytest.raises(ConfigMismatch):
+            assert str(caught.value) == (
+                "limiter 'openai' was opened with capacity=2, per=60 s, now with "
+                f"capacity={number}, per={per} s"
+            )
+        with pytest.raises(ConfigMismatch, match=r"now with capacity=2$"):
             world.semaphore("openai", 2)
         with pytest.raises(ValueError):
             world.all.limiter(OWNER, "other", 2, per=0)
