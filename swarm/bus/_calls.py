@@ -162,9 +162,12 @@ class CallQueue:
 
     def put_arrival(self, event: Event[Any], recipient: Any) -> None:
         """Call `recipient._arrive(event)` soon: it calls functions of the user."""
-        self._pending.append((event, recipient, 0))
+        pending = self._pending
+        pending.append((event, recipient, 0))
         if not self._is_scheduled:
             self._schedule()
+        elif len(pending) > self._backlog:
+            self._drop_oldest()
 
     def _drop_oldest(self) -> None:
         event, route, number = self._pending.popleft()

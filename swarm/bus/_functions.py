@@ -61,6 +61,11 @@ class FunctionSubscription(HandlerRecipient):
         self.bus.calls.put(event, self._own_route())
         return True
 
+    def _miss(self, event: Event[Any]) -> None:
+        """Drop an event that waited too long for `where`."""
+        self._received += 1
+        super()._miss(event)
+
     def _own_route(self) -> Route:
         if self._own is None:
             self._own = Route()

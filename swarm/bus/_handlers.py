@@ -313,7 +313,8 @@ class HandlerSubscription(Intake):
                 self._failed(run, results)
             else:
                 queue.done(run, self.now())
-                if offsets is not None:
+                # The other deliveries have committed the position beyond them.
+                if offsets is not None and self.options.delivery == "at-least-once":
                     offsets.finished(items)
         if offsets is not None and offsets.unsaved:
             if offsets.unsaved >= SAVE_AFTER and not self._refused:
@@ -374,7 +375,7 @@ class HandlerSubscription(Intake):
             return
         chance = partial(self.bus.host.entropy.jitter, 0.0, 1.0)
         outcomes = queue.failed(run, results, self.now(), chance)
-        if self.offsets is not None:
+        if self.offsets is not None and self.options.delivery != "at-most-once":
             dead = {item for item, _, fate in outcomes if fate is Fate.DEAD}
             left = dead.union(run.queue.items)
             self.offsets.finished(item for item in run.items if item not in left)

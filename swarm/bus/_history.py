@@ -37,7 +37,7 @@ _SLACK: Final = 64
 _TURN: Final = 128
 """Number of commits that a feed reads in one turn of the loop: about a millisecond."""
 
-_END: Final = 1 << 62
+END: Final = 1 << 62
 """An index behind every event of a commit."""
 
 
@@ -235,7 +235,7 @@ def _cursor(after: int | Event[Any] | None) -> Place | None:
     if isinstance(after, Event):
         return after.place
     check_whole("after_seq", after, 0)
-    return (after, _END)
+    return (after, END)
 
 
 def _microseconds(time: datetime | int | None) -> int | None:
@@ -307,7 +307,7 @@ class LogFeed:
         lost = first - self._reader.position
         self._reader.close()
         self._reader = tail.follow_now(first)
-        self._after = (first, _END)
+        self._after = (first, END)
         return lost
 
     def close(self) -> None:

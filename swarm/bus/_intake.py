@@ -8,11 +8,11 @@ from swarm.bus._bus import Bus, HandlerRecipient, Recipient
 from swarm.bus._contracts import Settled
 from swarm.bus._dead_letters import DeadLetter
 from swarm.bus._delivery_rules import DeliveryQueue, HandlerRun, QueuedEvent
-from swarm.bus._history import LogFeed, events_of, just_before
+from swarm.bus._history import END, LogFeed, events_of, just_before
 from swarm.bus._offsets import OffsetCommitter, Place
 from swarm.bus._patterns import Selector
 from swarm.bus._records import HandlerOptions, SubscriptionStats
-from swarm.errors import Lagged
+from swarm.errors import Compacted, Lagged
 from swarm.model import AgentIdentity, Commit, Event
 
 
@@ -46,7 +46,16 @@ class LogRecipient(Recipient):
 
     def _leave(self, event: Event[Any]) -> None:
         """Leave an event and those after it in the log for later."""
-        self._feed = LogFeed(self.bus.host.tail, just_before(event))
+        tail, after = self.bus.host.tail, just_before(event)
+        try:
+            self._feed = feed = LogFeed(tail, after)
+        except Compacted:  # it waited for `where` longer than the log keeps it
+            first, lost = tail.compacted, tail.compacted - after[0]
+            self._feed = feed = LogFeed(tail, (first, END))
+            self._fell_behind(Lagged(after[0], first + 1), lost)
+        if self._feed is feed and self._has_room():  # no event taken leads to more
+            feed.is_waiting = True
+            self.bus.host.loop.call_soon(self._read_on)
 
     def _arrive(self, event: Event[Any]) -> None:
         """Take in an event after its commit, unless it was read from the log."""

@@ -100,8 +100,9 @@ class BusOptions:
         history_seconds: The age of the oldest event they reach.
         depth: The number of events that may lead one to the next before the bus
             assumes an event loop.
-        inline_backlog: The number of events that wait for plain functions. Beyond it
-            the oldest are dropped, with an alert each time the loss has doubled.
+        inline_backlog: The number of events that wait for plain functions, and for
+            `where`. Beyond it the oldest are dropped, with an alert each time the loss
+            has doubled; but a subscription that reads the log reads them from there.
     """
 
     dedupe_keys: int = 10_000

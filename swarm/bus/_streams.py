@@ -332,7 +332,10 @@ class EventStream(LogRecipient, Subscription, Generic[E]):
         """Go on without an event that waited too long to arrive, or read it later."""
         self._arriving -= 1
         if self._feed is None and self._lag is None:
-            self._make_room(event)
+            self._do_without(event)
+        self._look_again()
+        if self._lag is not None:
+            self._wake()
 
     def _take_or_leave(self, event: Event[E]) -> bool:
         """Take in an event, or leave it in the log for later, or drop it."""
@@ -350,17 +353,21 @@ class EventStream(LogRecipient, Subscription, Generic[E]):
 
     def _make_room(self, event: Event[E]) -> bool:
         """Do what `overflow` says; return whether there is room now."""
+        if self._overflow in ("drop-oldest", "latest") and self._buffer:
+            self._buffer.popleft()
+            self.dropped += 1
+            return True
+        self._do_without(event)
+        return False
+
+    def _do_without(self, event: Event[E]) -> None:
+        """Leave an event in the log, end the stream, or drop it, as `overflow` says."""
         if self._overflow == "block":
             self._leave(event)
-            return False
-        if self._overflow == "error":
+        elif self._overflow == "error":
             self._fall_behind(event.seq)
-            return False
-        self.dropped += 1
-        if self._overflow == "drop-newest" or not self._buffer:
-            return False
-        self._buffer.popleft()
-        return True
+        else:
+            self.dropped += 1
 
     def _fall_behind(self, seq: int) -> None:
         """End, so that `since` can go on with the whole commit there is no room for.

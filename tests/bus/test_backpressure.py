@@ -1,15 +1,17 @@
 """Publishers wait for full streams, first come, first served, and for nothing else."""
 
 import asyncio
+import contextlib
 from collections import Counter
 from functools import partial
 from typing import Any
 
+import attrs
 import pytest
 
-from swarm import Event, Swarm, SystemAlert, event
+from swarm import BusOptions, Event, Lagged, Swarm, SwarmConfig, SystemAlert, event
 from swarm.bus._streams import FairWaitQueue
-from swarm.ports import LoopClock
+from swarm.ports import Limits, LoopClock
 from tests.support.virtual_loop import turns, virtual
 
 
@@ -320,3 +322,136 @@ async def test_publishers_wait_for_a_full_stream_whose_where_is_not_asked_yet() 
         assert got == list(range(10))
         await task
     nobody_waits(swarm)
+
+
+# --- events that wait for `where` -----------------------------------------------------
+
+SHORT = SwarmConfig(events=BusOptions(inline_backlog=10))
+
+
+def is_wanted(event: Event[Any]) -> bool:
+    return bool(event.payload.value % 3 == 0)
+
+
+async def write(swarm: Swarm, *numbers: int) -> None:
+    """Make commits that wait for no stream."""
+    for number in numbers:
+        await swarm.state.set("a", number)
+
+
+@pytest.mark.parametrize("is_coroutine", [False, True])
+@virtual
+async def test_too_many_events_for_where_are_dropped_and_counted(is_coroutine) -> None:
+    """E4, E17, E18: the oldest go, and `where` is not called with them."""
+    async with Swarm(config=SHORT) as swarm:
+        got: list[int] = []
+
+        def note(event: Event[Any]) -> None:
+            got.append(event.payload.value)
+
+        async def handle(event: Event[Any]) -> None:
+            note(event)
+
+        handler = handle if is_coroutine else note
+        sub = await swarm.events.on("state.*", handler, where=is_wanted)
+        await write(swarm, *range(25))
+        assert len(swarm._coordinator.bus.calls._pending) == 10
+        await asyncio.sleep(1)
+        assert got == [15, 18, 21, 24]
+        assert balanced(sub).dropped == 15
+
+
+@pytest.mark.parametrize("name", [None, "n"])
+@virtual
+async def test_too_many_events_for_where_are_read_from_the_log(name) -> None:
+    """E5, E18: for a handler that gets each event at least once."""
+    async with Swarm(config=SHORT) as swarm:
+        got: list[int] = []
+        sub = await swarm.events.on(
+            "state.*",
+            lambda e: got.append(e.payload.value),
+            where=is_wanted,
+            delivery="at-least-once",
+            name=name,
+        )
+        for first in (0, 25, 50):
+            await write(swarm, *range(first, first + 25))
+            await asyncio.sleep(1)
+            assert got == list(range(0, first + 25, 3))
+        assert balanced(sub).processed == len(got)
+
+
+@virtual
+async def test_events_for_where_that_left_the_log_are_lost_and_counted() -> None:
+    """H5: the others are read from the log, and no commit fails."""
+    config = attrs.evolve(SHORT, limits=Limits(log_commits=15))
+    async with Swarm(config=config) as swarm:
+        got: list[int] = []
+        sub = await swarm.events.on(
+            "state.*",
+            lambda e: got.append(e.payload.value),
+            where=is_wanted,
+            delivery="at-least-once",
+        )
+        stream = swarm.events.subscribe("state.*", where=is_wanted)
+        async with stream:
+            await write(swarm, *range(50))
+            await asyncio.sleep(1)
+            with pytest.raises(Lagged):
+                await anext(stream)
+        assert got == list(range(got[0], 50, 3))
+        assert balanced(sub).lost >= got[0] - 3 > 30
+
+
+@pytest.mark.parametrize(
+    ("overflow", "expected"),
+    [
+        ("block", [0, 3, 6, 9, 12, 15, 18, 21, 24]),
+        ("drop-newest", [0, 15, 18, 21, 24]),
+        ("drop-oldest", [0, 15, 18, 21, 24]),
+        ("latest", [24]),
+        ("error", [0]),
+    ],
+)
+@virtual
+async def test_a_stream_does_with_too_many_events_for_where_as_it_says(
+    overflow: Any, expected: list[int]
+) -> None:
+    """E18: what is in the buffer stays there, and a reader that waits hears of it."""
+    async with (
+        Swarm(config=SHORT) as swarm,
+        swarm.events.subscribe("state.*", where=is_wanted, overflow=overflow) as stream,
+    ):
+        await write(swarm, 0)
+        await asyncio.sleep(1)
+        await write(swarm, *range(1, 25))
+        await asyncio.sleep(1)
+        got = []
+        with contextlib.suppress(TimeoutError, Lagged):
+            while True:
+                got.append((await asyncio.wait_for(anext(stream), 1)).payload.value)
+        assert got == expected
+        missed = 0 if overflow in ("block", "error") else 14
+        replaced = 4 if overflow == "latest" else 0
+        assert balanced(stream).dropped == missed + replaced
+
+
+@pytest.mark.parametrize("overflow", ["block", "error"])
+@virtual
+async def test_a_reader_that_waits_hears_of_too_many_events_for_where(
+    overflow: Any,
+) -> None:
+    """E18: also while nothing is in the buffer."""
+    async with (
+        Swarm(config=SHORT) as swarm,
+        swarm.events.subscribe("state.*", where=is_wanted, overflow=overflow) as stream,
+    ):
+        reader = asyncio.ensure_future(anext(stream))
+        await turns()
+        await write(swarm, *(3 * number + 1 for number in range(11)), 33)
+        await write(swarm, *(3 * number + 1 for number in range(11)))
+        if overflow == "error":
+            with pytest.raises(Lagged):
+                await reader
+        else:
+            assert (await reader).payload.value == 33

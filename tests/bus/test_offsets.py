@@ -1,6 +1,7 @@
 """The offsets of a named subscription, against plain sets of handled events."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -116,6 +117,46 @@ def test_one_stuck_event_leaves_a_short_position(delivery: str) -> None:
             await asyncio.sleep(1)
             position = await swarm.state.get("subscriptions.stuck")
             assert position["done"] == []
+
+    scenario()
+
+
+@pytest.mark.parametrize("on_error", [None, "dead-letter", "ignore"])
+@pytest.mark.parametrize("delivery", ["at-most-once", "exactly-once"])
+def test_an_event_that_was_acknowledged_is_not_written_again(
+    delivery: Any, on_error: Any
+) -> None:
+    """E4, E7: one write of the position for each event, and one for a dead letter."""
+    is_dead = on_error == "dead-letter"
+
+    @virtual
+    async def scenario() -> None:
+        async with Swarm() as swarm:
+
+            async def handle(_: Event[Tick]) -> None:
+                if on_error:
+                    raise ValueError
+
+            async def effect(event: Event[Tick], tx: object) -> None:
+                await handle(event)
+
+            sub = await swarm.events.on(
+                Tick,
+                effect if delivery == "exactly-once" else handle,
+                delivery=delivery,
+                name="n",
+                max_retries=0,
+                on_error=on_error or "dead-letter",
+            )
+            before = len(await swarm.state.history("subscriptions.n", limit=99))
+            for number in range(3):
+                await swarm.events.publish(Tick(number))
+                await asyncio.sleep(1)
+            assert sub.stats.dead == (3 if is_dead else 0)
+            assert sub.stats.processed + sub.stats.dead == 3
+            writes = 6 if is_dead and delivery == "at-most-once" else 3
+            after = await swarm.state.history("subscriptions.n", limit=99)
+            assert len(after) - before == writes
 
     scenario()
 
