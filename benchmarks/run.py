@@ -28,7 +28,7 @@ from typing import Any
 from row import Row
 
 HERE = Path(__file__).resolve()
-FILES = ("agents", "events", "locks", "state", "tasks", "storage", "startup")
+FILES = "agents events locks state tasks storage recovery startup".split()
 SCRIPTS = ("simulation", "linearizability")
 QUICK_SCALE, QUICK_PAIRS, PAIRS = 0.2, 3, 7
 
