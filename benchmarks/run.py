@@ -28,7 +28,16 @@ from typing import Any
 from row import Row
 
 HERE = Path(__file__).resolve()
-FILES = "agents events locks state tasks storage recovery startup".split()
+FILES = [
+    "agents",
+    "events",
+    "locks",
+    "state",
+    "tasks",
+    "storage",
+    "recovery",
+    "startup",
+]
 SCRIPTS = ("simulation", "linearizability")
 QUICK_SCALE, QUICK_PAIRS, PAIRS = 0.2, 3, 7
 

@@ -12,9 +12,9 @@ from swarm.ports import Entry, Recovered, RecoveryReport
 from swarm.storage._file import FileJournal
 from swarm.storage._frames import HEADER_SIZE, decode_blocks, read_batches
 from swarm.storage._records import (
+    STORED,
     Cut,
     apply_to,
-    cut_of,
     decode_commit,
     decode_cut,
     encode_cut,
@@ -151,7 +151,7 @@ def _check_saved(journal: FileJournal | SqliteJournal) -> int:
 
 def store_of(found: Recovered) -> StoredTree:
     """Return what a journal holds."""
-    cut = cut_of(found)
+    cut = decode_cut(found.blocks, STORED) if found.blocks else Cut(revision=0)
     newest = {document.path.text: document for document in cut.documents}
     changed = {d.path.text for commit in cut.commits for d in commit.documents}
     base = {path: d for path, d in newest.items() if path not in changed}
@@ -230,7 +230,7 @@ def _readable(entries: Sequence[Entry], notes: list[str]) -> Iterator[Commit]:
 
 def _cut_of(blocks: Sequence[bytes], notes: list[str]) -> Cut:
     try:
-        return decode_cut(blocks, "the snapshot") if blocks else Cut(revision=0)
+        return decode_cut(blocks, STORED) if blocks else Cut(revision=0)
     except SwarmError as error:
         notes.append(f"the snapshot is left out: {error}")
         return Cut(revision=0)
