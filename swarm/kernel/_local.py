@@ -127,7 +127,8 @@ class LocalTree:
         text = path.text
         old = self._by_text.get(text)
         revision = self.revision + 1
-        at = self._wall()
+        wall = self._wall
+        at = wall()
         if at < self._at:
             at = self._at  # H3
         document = next_version(old, path, body, None, revision, at, author)
@@ -199,7 +200,9 @@ class LocalTree:
             self._refuse()
         if self._ends:
             self._expire_due()
-        now = self._base + int(self._monotonic() * 1_000_000)
+        # Read before they are called: a method that is no function is found slowly.
+        monotonic, wall = self._monotonic, self._wall
+        now = self._base + int(monotonic() * 1e6)
         text = path.text
         old = self._by_text.get(text)
         record, events, outcome = rule(old, now, request)
@@ -207,7 +210,7 @@ class LocalTree:
         if keeps and not events:
             return 0, outcome
         revision = self.revision + 1
-        at = self._wall()
+        at = wall()
         if at < self._at:
             at = self._at  # H3
         if keeps:

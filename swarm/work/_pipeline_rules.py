@@ -13,7 +13,7 @@ import attrs
 import orjson
 
 from swarm.errors import ConfigMismatch, InvalidTransition, NotFound
-from swarm.model import JSON, Document, Path, canonical, kept_json
+from swarm.model import JSON, Document, Path, TaskCreated, canonical, kept_json
 from swarm.ports import Plan, View, Write
 from swarm.work._handoff_rules import decide_with_handoff
 from swarm.work._pipeline_graph import (
@@ -28,13 +28,13 @@ from swarm.work._pipeline_graph import (
     run_status,
 )
 from swarm.work._stored import loaded, stored
-from swarm.work._submit_rules import Submission, submitted
 from swarm.work._task_record import (
     MICRO,
     TaskRecord,
     TaskSpec,
     TaskStatus,
     load,
+    new_record,
     task_path,
 )
 from swarm.work._task_rules import decide_cancel
@@ -294,5 +294,5 @@ def _submit(
         backoff=stage.backoff,
         metadata=kept_json({"pipeline": record.id}),
     )
-    new, (make, *given) = submitted(Submission(spec), now)
-    return [Write(task_path(spec.id), record=new)], [make(*given)]
+    new = new_record(now, spec)
+    return [Write(task_path(spec.id), record=new)], [TaskCreated(spec.id, spec.kind)]

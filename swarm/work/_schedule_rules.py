@@ -10,11 +10,7 @@ import orjson
 
 from swarm.model import EPOCH, Document, Path, TaskCreated, kept_json, to_datetime
 from swarm.ports import Plan, View, Write
-from swarm.work._submit_rules import (
-    Submission,
-    submitted,
-)
-from swarm.work._task_record import NEVER, TaskSpec, task_path
+from swarm.work._task_record import NEVER, TaskSpec, new_record, task_path
 
 SCHEDULES: Final = Path.of("global", "schedules")
 
@@ -178,7 +174,7 @@ def plan_fire(view: View, name: str) -> Plan:
     )
     if view.find(path) is not None:
         return Plan((_write(kept),), (), kept)
-    record, _ = submitted(Submission(spec), now)
+    record = new_record(now, spec)
     events = (TaskCreated(spec.id, spec.kind),)
     return Plan((_write(kept), Write(path, record=record)), events, kept)
 

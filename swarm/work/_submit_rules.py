@@ -6,7 +6,7 @@ looks at the task's key and parent as well, and is for `Kernel.apply`.
 
 import datetime
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, TypeAlias
 
 from swarm.errors import ConfigMismatch, InvalidTransition, InvalidValue, LimitExceeded
 from swarm.model import (
@@ -14,7 +14,6 @@ from swarm.model import (
     JSON,
     LONGEST_SECONDS,
     AgentIdentity,
-    Announcement,
     Backoff,
     Document,
     Path,
@@ -30,12 +29,11 @@ from swarm.ports import KEEP, Codec, Plan, Ruling, View, Write
 from swarm.work._task_record import (
     FINAL,
     MICRO,
-    NEVER,
-    TaskRecord,
     TaskSpec,
     key_path,
     load,
     new_record,
+    plain_spec,
     task_path,
 )
 from swarm.work._task_rules import require
@@ -45,37 +43,17 @@ _MOST_RETRIES: Final = 1_000_000_000
 _GROUPS: Final = {"to": "agent", "capability": "capability", "role": "role"}
 
 
-class Submission(NamedTuple):
-    """A submission.
-
-    Attributes:
-        spec: The task.
-        delay: How long it may not be claimed yet.
-        deadline: After how long it fails unless it is complete, or None.
-        until: When it does, in kernel time, or None; the earlier of both counts.
-    """
-
-    spec: TaskSpec
-    delay: int = 0
-    deadline: int | None = None
-    until: int | None = None
-
-
-def submitted(request: Submission, now: int) -> tuple[TaskRecord, Announcement]:
-    """Return a new task's record, and the event that says so."""
-    spec, delay, relative, deadline = request
-    if relative is not None:
-        deadline = min(now + relative, NEVER if deadline is None else deadline)
-    record = new_record(spec, now, now + delay, deadline)
-    return record, (TaskCreated, spec.id, spec.kind)
+Submission: TypeAlias = tuple[TaskSpec, int, int | None, int | None]
+"""The task; how long it may not be claimed yet; after how long it fails unless it is
+complete, or None; when it does, in kernel time, or None: the earlier of both counts."""
 
 
 def decide_submit(document: Document | None, now: int, request: Submission) -> Ruling:
     """Make a task. Outcome: its id; None: another task has this id."""
     if document is not None:
         return KEEP, (), None
-    record, event = submitted(request, now)
-    return record, (event,), request.spec.id
+    spec = request[0]
+    return new_record(now, *request), ((TaskCreated, spec.id, spec.kind),), spec.id
 
 
 def decide_submit_once(view: View, request: Submission, once: bool) -> Plan:
@@ -84,7 +62,7 @@ def decide_submit_once(view: View, request: Submission, once: bool) -> Plan:
     A rule for `Kernel.apply`. With `once`, a key stays taken after its task's end.
     Outcome: the id and kind of the task that there is now; None: the id is taken.
     """
-    spec = request.spec
+    spec = request[0]
     path = task_path(spec.id)
     writes = []
     if view.find(path) is not None:
@@ -109,9 +87,8 @@ def decide_submit_once(view: View, request: Submission, once: bool) -> Plan:
             raise InvalidTransition(
                 f"task {spec.parent} is {parent.status}; it gets no more parts"
             )
-    record, (make, *given) = submitted(request, view.now)
-    writes.append(Write(path, record=record))
-    return Plan(writes, (make(*given),), (spec.id, spec.kind))
+    writes.append(Write(path, record=new_record(view.now, *request)))
+    return Plan(writes, (TaskCreated(spec.id, spec.kind),), (spec.id, spec.kind))
 
 
 # --- the options of submit ------------------------------------------------------------
@@ -132,7 +109,7 @@ def submission_of(
     body = encoded(codec, "the payload", payload)
     path = Path(("global", "tasks", task_id), f"global.tasks.{task_id}")
     if not options:
-        return Submission(TaskSpec(task_id, kind, body, requester, path=path))
+        return plain_spec(task_id, kind, body, requester, path), 0, None, None
     fields = {
         name: check(options[name]) for name, check in _CHECKS.items() if name in options
     }
@@ -148,7 +125,7 @@ def submission_of(
     delay = options.get("delay", 0)
     if not 0 <= as_seconds("delay", delay) <= LONGEST_SECONDS:
         raise ValueError(f"delay is from 0 to 1e+10 seconds, not {delay}")
-    return Submission(spec, int(delay * MICRO), *_deadline(options.get("deadline")))
+    return spec, int(delay * MICRO), *_deadline(options.get("deadline"))
 
 
 def encoded(codec: Codec, what: str, value: JSON) -> bytes:

@@ -234,7 +234,12 @@ class TaskIndex:
 
     def first(self, selector: TaskSelector) -> TaskRecord | None:
         """Return the next task for a worker, or None; others here may have it, too."""
-        best = self._open.first(selector) if ANYBODY in selector.addresses else None
+        best = None
+        if ANYBODY in selector.addresses:
+            if selector.is_literal:
+                best = self._open.head(selector.kinds)
+            else:
+                best = self._open.first(selector)
         if self._addressed:
             for address in selector.addresses:
                 lane = self._addressed.get(address)

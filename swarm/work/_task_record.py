@@ -173,6 +173,46 @@ class TaskSpec:
         )
 
 
+def plain_spec(
+    task_id: str, kind: str, payload: bytes, requester: AgentIdentity, path: Path
+) -> TaskSpec:
+    """Return a task with the usual options, at two thirds of the cost of the class."""
+    new: TaskSpec = make(TaskSpec)
+    new.id = task_id
+    new.kind = kind
+    new.payload = payload
+    new.requester = requester
+    new.path = path
+    (
+        new.priority,
+        new.address,
+        new.key,
+        new.parent,
+        new.timeout,
+        new.max_retries,
+        new.backoff,
+        new.escalate_to,
+        new.schema_version,
+        new.metadata,
+    ) = _USUAL  # in its order
+    return new
+
+
+_USUAL: Final = attrgetter(
+    "priority",
+    "address",
+    "key",
+    "parent",
+    "timeout",
+    "max_retries",
+    "backoff",
+    "escalate_to",
+    "schema_version",
+    "metadata",
+)(TaskSpec("", ""))
+"""The options of a task that was given none."""
+
+
 _SPEC_FIELDS: Final = tuple(
     field.name for field in attrs.fields(TaskSpec) if field.name != "path"
 )
@@ -353,14 +393,28 @@ class TaskRecord:
 
 
 def new_record(
-    spec: TaskSpec, now: int, run_at: int, deadline: int | None
+    now: int,
+    spec: TaskSpec,
+    delay: int = 0,
+    relative: int | None = None,
+    deadline: int | None = None,
 ) -> TaskRecord:
-    """Return the record of a task that is submitted now; written out as `stepped`."""
+    """Return the record of a task that is submitted now; written out as `stepped`.
+
+    Args:
+        now: Kernel time.
+        spec: The task.
+        delay: How long it may not be claimed yet.
+        relative: After how long it fails unless it is complete, or None.
+        deadline: When it does, or None; the earlier of both counts.
+    """
+    if relative is not None:
+        deadline = min(now + relative, NEVER if deadline is None else deadline)
     new: TaskRecord = make(TaskRecord)
     new.spec = spec
     new.status = PENDING
     new.created_at = now
-    new.run_at = run_at
+    new.run_at = now + delay
     new.deadline = deadline
     new.attempt = 0
     new.address = spec.address

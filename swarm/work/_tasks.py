@@ -4,7 +4,6 @@ import datetime
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from operator import is_
 from typing import Any, Final, Literal
 
 import attrs
@@ -175,7 +174,7 @@ class Tasks(Displayable):
             metadata,
         )  # in the order of the signature, as the defaults are
         options: dict[str, Any] = {}
-        if not all(map(is_, given, _USUAL)):
+        if given != _USUAL:
             both = zip(_DEFAULTS.items(), given, strict=True)
             options = {
                 name: value for (name, usual), value in both if value is not usual
@@ -200,16 +199,18 @@ class Tasks(Displayable):
         task_id = manager.new_id("task")
         codec, me = manager.codec, self.identity
         submission = submission_of(codec, me, task_id, kind, payload, options)
-        if manager.is_direct and not options:  # `_commit`, with a coroutine less
-            path = submission.spec.path
-            _, made = manager.apply_now(me, path, decide_submit, submission)
+        local = manager.local
+        if local is not None and manager.is_direct and not options:
+            # `_commit`, with a coroutine less.
+            path = submission[0].path
+            _, made = local.apply_one_now(me, path, decide_submit, submission)
             if made is not None:
                 return Task(self._caller, task_id, kind)
         found = await self._commit(submission, once)
         while found is None:  # another process, of the same seed, was there before
             task_id = manager.new_id("task")
-            spec = attrs.evolve(submission.spec, id=task_id, path=task_path(task_id))
-            found = await self._commit(submission._replace(spec=spec), once)
+            spec = attrs.evolve(submission[0], id=task_id, path=task_path(task_id))
+            found = await self._commit((spec, *submission[1:]), once)
         return Task(self._caller, *found)
 
     async def _submit_on(self, call: SubmitCall) -> Task:
@@ -227,7 +228,7 @@ class Tasks(Displayable):
 
         None: its id is taken.
         """
-        manager, spec = self.manager, submission.spec
+        manager, spec = self.manager, submission[0]
         if spec.key is not None or spec.parent is not None:
             _, found = await manager.kernel.apply(
                 self.identity, decide_submit_once, submission, once
@@ -354,7 +355,7 @@ class Tasks(Displayable):
         options = {n: v for n, v in options.items() if v is not _DEFAULTS[n]}
         template = submission_of(
             self.manager.codec, self.identity, "", kind, payload, options
-        ).spec
+        )[0]
         schedule = TaskSchedule(
             name=name,
             template=template,

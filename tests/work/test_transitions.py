@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from swarm.errors import InvalidTransition, NotFound, StaleClaim
 from swarm.model import OWNER, Backoff, Document
 from swarm.ports import KEEP
-from swarm.work._submit_rules import Submission, decide_submit
+from swarm.work._submit_rules import decide_submit
 from swarm.work._task_record import (
     FINAL,
     KEPT_ENTRIES,
@@ -54,7 +54,7 @@ class Bench:
         self.right = ClaimRecord("none", "", 0, 0, 0)
         self.events = []
         spec = TaskSpec("t", "a.b", b'{"x":1}', **options)
-        self.ask(decide_submit, Submission(spec, 0, 3_000 * SECOND))
+        self.ask(decide_submit, (spec, 0, 3_000 * SECOND, None))
 
     @property
     def record(self):

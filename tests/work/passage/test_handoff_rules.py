@@ -36,7 +36,7 @@ from swarm.work._handoff_record import (
     load_handoff,
 )
 from swarm.work._stored import stored
-from swarm.work._submit_rules import Submission, decide_submit
+from swarm.work._submit_rules import decide_submit
 from swarm.work._task_record import ClaimRecord, TaskSpec, load, task_path
 from swarm.work._task_rules import (
     AttemptFailure,
@@ -99,7 +99,7 @@ class Office:
             backoff=Backoff(0.000001, 0.000001),
             **options,
         )
-        self.settle(task_id, decide_submit, Submission(spec))
+        self.settle(task_id, decide_submit, (spec, 0, None, None))
 
     def claim(self, name: str, task_id: str = "t-1") -> ClaimRecord:
         request = self.new_id("c"), name, LEASE, frozenset(("",)), None
