@@ -129,9 +129,9 @@ class RecordWatch:
                 return
             grant = held.get(waiter.upgrades or id)
             if grant is None or (waiter.upgrades and grant.mode != "exclusive"):
-                # Only a semaphore can be removed, and time removes none.
-                is_swept = waiter.spec.mode or (commit and commit.author == TIME)
-                cause = DEAD if is_swept and not waiter.upgrades else "removed"
+                cause = "removed"
+                if not waiter.upgrades and not self._is_removed(waiter.spec, commit):
+                    cause = DEAD
                 lost = _reason(waiter.upgrades or id, commit, cause)
                 why = state.refusal(waiter.spec) or lost
                 waiter.fail(waiter.error or waiter.in_vain(why))
@@ -153,6 +153,18 @@ class RecordWatch:
             manager.end(lease, EXPIRED)
         else:
             manager.end(lease, _reason(id, commit, "it was taken away"))
+
+    def _is_removed(self, spec: AcquireSpec, commit: Commit | None) -> bool:
+        """Return whether a record was removed; else time took requests out of it.
+
+        Only a semaphore can be removed. The log may be ahead of the answer to a
+        request: then no commit tells, but the record is there or not.
+        """
+        if spec.mode:
+            return False
+        if commit is None:
+            return self._core.find(spec.path) is None
+        return commit.author != TIME
 
     def watch(self, spec: AcquireSpec) -> None:
         """Look again when a record is due that no lease of this process looks after.

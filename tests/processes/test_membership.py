@@ -177,6 +177,22 @@ async def test_a_request_that_others_took_out_of_the_queue_is_lost_not_removed(k
 
 
 @virtual
+async def test_a_request_that_is_gone_before_its_answer_comes_is_lost_not_removed():
+    """The log can be ahead of the answer; then no commit tells what became of it."""
+    server = MemoryServer()
+    one, two = swarms(server)
+    async with one, two:
+        held = await two.semaphore("x", capacity=1).acquire(ttl=1000)
+        waiting = asyncio.ensure_future(one.semaphore("x", capacity=1).acquire())
+        await settle()
+        (waiter,) = one._coordinator.coordination._core.waiters.values()
+        waiter.manager.records.see(waiter.id, waiter.manager.blank)
+        with pytest.raises(LeaseLost, match="taken for dead"):
+            await waiting
+        await held.release()
+
+
+@virtual
 async def test_a_lease_of_a_dead_process_ends_at_its_own_time():
     server = MemoryServer()
     one, two = swarms(server)
