@@ -101,11 +101,38 @@ test_the_second_waits_for_the_first()
 - `--swarm-schedules` and `--swarm-seed` set how much is explored.
 - The fixture `swarm` opens a swarm for a test under pytest-asyncio or anyio.
 - `sim_loop_factory()` gives the virtual loop to pytest-asyncio and to anyio's plugin.
-- With Hypothesis: `schedules()` draws the order together with your data and shrinks
-  both. `SwarmStateMachine` is a stateful test whose operations overlap.
+- `SwarmStateMachine` is a stateful Hypothesis test whose operations overlap.
   `check_concurrent` needs only operations and a model.
 - Tracebacks leave out the frames of swarm; `--full-trace` or the ini option
   `swarm_full_trace` shows them.
+
+With Hypothesis, `schedules()` draws the order together with your data and shrinks
+both. `run` returns how one run ended; `unwrap` raises what made it fail.
+
+```python
+import asyncio
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarm import Swarm
+from swarm.testing import run, schedules
+
+
+@given(amounts=st.lists(st.integers(-9, 9), max_size=4), schedule=schedules())
+def test_the_balance_is_the_sum(amounts, schedule) -> None:
+    async def program() -> None:
+        async with Swarm() as swarm:
+            add = [swarm.state.increment("balance", each) for each in amounts]
+            await asyncio.gather(*add)
+            balance = await swarm.state.get("balance", default=0)
+            assert balance == sum(amounts)
+
+    run(program, schedule=schedule).unwrap()
+
+
+test_the_balance_is_the_sum()
+```
 
 # From a run to a test
 

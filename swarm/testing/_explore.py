@@ -51,6 +51,8 @@ def run(
 ) -> Run:
     """Run a coroutine function once on virtual time and return how it ended.
 
+    A failure is in the `error` of the result, and `unwrap()` raises it.
+
     Args:
         function: called without arguments, or with `sim=` if it has that parameter.
         schedule: a `Schedule`, or what Hypothesis drew from `schedules()`; the

@@ -86,7 +86,7 @@ class HeldSchedule:
 def schedules(
     draw: Callable[[st.SearchStrategy[Any]], Any], *, max_decision: int = 60
 ) -> DrawnSchedule | HeldSchedule:
-    """Draw a schedule for `run(program, schedule=...)`.
+    """Draw a schedule for `run(program, schedule=...).unwrap()`.
 
     Half of them are a few holds drawn up front, which shrink fastest; half are
     drawn decision by decision, which reach furthest. After 2,000 decisions a run
