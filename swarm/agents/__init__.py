@@ -97,7 +97,8 @@ room of their own. The first step of an ask to an idle agent runs in the call st
 its asker, at most 512 in one turn of the loop and 16 deep. The registry remembers the
 last 32 failures. The tree belongs to one event loop: elsewhere use `swarm.portal()`.
 Under the default policy an agent may kill and replace only agents that it spawned, and
-may ask any agent to stop or pause; under the strict one only the conductor may. For
+may ask any agent to stop or pause; under the strict one only the conductor may. That
+holds for turns, `run()`, `start_soon`, handlers, and tasks that a turn left behind. For
 pyright, a method of a generic agent is spelled with its type: `ask(Box[int].get)`.
 """
 
@@ -107,11 +108,18 @@ from swarm.agents._envelope import (
     NEVER,
     Envelope,
     asking_party,
+    caller,
     calling_turn,
     request_of,
     running_turn,
 )
-from swarm.agents._group import Group, SpawnOptions, intercepted_spawn
+from swarm.agents._group import (
+    Group,
+    RestartGroup,
+    SpawnOptions,
+    intercepted_spawn,
+    refuse_unknown,
+)
 from swarm.agents._host import Holdings, Host
 from swarm.agents._lifecycle import Restart, Status, Strategy
 from swarm.agents._mailbox import Mailbox
@@ -155,6 +163,7 @@ __all__ = [
     "Ref",
     "Registry",
     "Restart",
+    "RestartGroup",
     "SpawnOptions",
     "Status",
     "Strategy",
@@ -163,6 +172,7 @@ __all__ = [
     "WorkerPool",
     "around_turns",
     "asking_party",
+    "caller",
     "calling_turn",
     "info_of",
     "intercepted_spawn",
@@ -171,6 +181,7 @@ __all__ = [
     "poster",
     "process_in",
     "record_in",
+    "refuse_unknown",
     "registry_path",
     "request_of",
     "resolve_name",

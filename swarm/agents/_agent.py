@@ -19,7 +19,7 @@ from swarm.agents._ref import Ref
 from swarm.agents._worker import Worker
 from swarm.errors import InvalidTransition, RemoteCancelled
 from swarm.model import AgentIdentity, Displayable, as_seconds, check_seconds, shown
-from swarm.ports import Timer
+from swarm.ports import Timer, current_identity
 
 
 def own_worker(cell: Cell) -> None:
@@ -69,6 +69,7 @@ async def _run_child(
     error: BaseException | None = None
     task = asyncio.current_task()
     instance = cell.agent
+    current_identity.set(cell.identity)
     try:
         await _called(name, function, args)
     except GeneratorExit:

@@ -18,7 +18,14 @@ from swarm.agents._protocol import ResolvedMethod
 from swarm.coordination import Obstacle
 from swarm.errors import AskTimeout
 from swarm.model import AgentIdentity, Cause
-from swarm.ports import Standing, current_activity, current_task, frames_of
+from swarm.ports import (
+    Activity,
+    Standing,
+    current_activity,
+    current_identity,
+    current_task,
+    frames_of,
+)
 
 
 class Channel:
@@ -354,6 +361,20 @@ def calling_turn() -> Envelope | None:
     """
     turn: Envelope | None = current_turn.get()
     return turn if turn is not None and turn.is_turn() else None
+
+
+def caller() -> AgentIdentity:
+    """Return the identity of the running code: its agent's, or the program's.
+
+    Code of an agent is its turns and handlers, its `run()` and `start_soon`, and the
+    tasks that these have made, also after a turn has ended.
+    """
+    activity = current_activity.get()
+    while isinstance(activity, Activity):
+        activity = activity.outer
+    if isinstance(activity, Envelope):
+        return activity.cell.identity
+    return current_identity.get()
 
 
 def running_turn() -> Envelope | None:

@@ -7,7 +7,7 @@ from typing import Final
 from swarm.agents._agent import bind, build
 from swarm.agents._cell import Cell, log
 from swarm.agents._envelope import Envelope
-from swarm.agents._group import Group
+from swarm.agents._group import RestartGroup
 from swarm.agents._host import Host, Supervision
 from swarm.agents._life import begin, close_instance, halt, release, until_still
 from swarm.agents._lifecycle import (
@@ -49,7 +49,7 @@ class Failures:
         self._host: Host = supervisor.host
         self._table = table
         self._changed = changed
-        self.groups: dict[Cell, Group] = {}
+        self.groups: dict[Cell, RestartGroup] = {}
         self._times: dict[Cell, Times] = {}
 
     def forget(self, cell: Cell) -> None:
@@ -57,7 +57,7 @@ class Failures:
         self._times.pop(cell, None)
         group = self.groups.pop(cell, None)
         if group is not None:
-            group._forget(cell)
+            group.forget(cell)
 
     def failed(
         self, cell: Cell, error: BaseException, envelope: Envelope | None = None
@@ -145,15 +145,17 @@ class Failures:
         delay = restart.backoff.delay(len(times), chance)
         group = self.groups.get(cell)
         if group is None:
-            group = self.groups[cell] = Group(self._supervisor, "", "one_for_one")
-            group._add(cell)
-        group._member_failed(cell, error, delay)
+            group = self.groups[cell] = RestartGroup(
+                self._supervisor, "", "one_for_one"
+            )
+            group.add(cell)
+        group.member_failed(cell, error, delay)
 
     def give_up(self, cell: Cell, error: BaseException) -> None:
         """Pass the failure of a halted agent on to its group, or to the system."""
         group = self.groups.get(cell)
         if group is not None:
-            group._give_up(error)
+            group.give_up(error)
         else:
             self._supervisor.end(cell, "failed")
             self._host.escalate(error)

@@ -1,7 +1,7 @@
 """Groups: agents that fail and are restarted together."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Any, TypeVar, TypeVarTuple, get_args
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import Any, Never, TypeAlias, TypeVar, TypeVarTuple, get_args
 
 import attrs
 
@@ -21,12 +21,12 @@ from swarm.agents._lifecycle import (
 from swarm.agents._ref import Ref
 from swarm.errors import ConfigMismatch
 from swarm.model import (
-    OWNER,
     AgentIdentity,
     Backoff,
     check_choice,
     check_seconds,
     check_text,
+    check_timeout,
 )
 from swarm.ports import Around, SpawnCall
 
@@ -89,6 +89,30 @@ async def intercepted_spawn(
     return await around(call, proceed)
 
 
+def refuse_unknown(factory: object, unknown: Mapping[str, object]) -> None:
+    """Refuse options that `spawn` does not have, and say how a factory gets arguments.
+
+    Raises:
+        TypeError: There are some.
+    """
+    if not unknown:
+        return
+    made = getattr(factory, "__name__", "factory")
+    given = ", ".join(f"{name}={value!r}" for name, value in unknown.items())
+    raise TypeError(
+        f"spawn has no option {', '.join(map(repr, unknown))}; give {made} its "
+        "arguments by position, as in spawn(Class, 2), or "
+        f"spawn(functools.partial({made}, {given}))"
+    )
+
+
+Spawn: TypeAlias = Callable[
+    [Callable[..., Any], tuple[Any, ...], SpawnOptions, "RestartGroup"],
+    Awaitable[Ref[Any]],
+]
+"""Spawns a member for the identity that holds a group."""
+
+
 class Group:
     """Agents supervised together, in the order in which they were spawned.
 
@@ -97,47 +121,35 @@ class Group:
     Beyond either limit the group has failed: the group around it restarts its members
     as one; without one they end, and the failure ends the swarm.
 
-    Attributes:
-        name: Its name; a group within a group is called `outer/inner`.
-        strategy: The members that are restarted: "one_for_one" only the failed one,
-            "one_for_all" all, "rest_for_one" the failed one and the later ones.
-        configuration: Strategy, limit and window, for `ConfigMismatch`.
+    A handle, equal to every other handle on the group. It spawns as the identity that
+    it was made for, under the same policy as that identity's `spawn`.
     """
 
-    def __init__(
-        self,
-        supervisor: Supervision,
-        name: str,
-        strategy: Strategy,
-        most: int | None = None,
-        within: float = 60.0,
-        parent: "Group | None" = None,
-    ) -> None:
-        """Begin empty; made by `Swarm.group` and `Group.group`."""
-        check_choice("strategy", strategy, get_args(Strategy))
-        if most is not None:
-            check_intensity(f"group '{name}'", most, within)
-        self.name: str = name
-        self.strategy: Strategy = strategy
-        self.configuration: tuple[Strategy, int | None, float] = (
-            strategy,
-            most,
-            within,
-        )
-        self._supervisor = supervisor
-        self._most = most
-        self._within = within
-        self._parent = parent
-        self._members: list[Cell | Group] = []
-        self._times = NO_TIMES
-        self._pending: dict[Cell | Group, str] = {}
-        self._delay = 0.0
-        self._restoring = False
+    __slots__ = ("_group", "_spawn")
+
+    def __init__(self, group: "RestartGroup", spawn: Spawn) -> None:
+        """Hold a group; made by `Swarm.group` and `Group.group`."""
+        self._group = group
+        self._spawn = spawn
+
+    @property
+    def name(self) -> str:
+        """Its name; a group within a group is called `outer/inner`."""
+        return self._group.name
+
+    @property
+    def strategy(self) -> Strategy:
+        """The members that are restarted.
+
+        "one_for_one" only the failed one, "one_for_all" all, "rest_for_one" the failed
+        one and the later ones.
+        """
+        return self._group.strategy
 
     @property
     def members(self) -> tuple[Ref[Any], ...]:
         """The agents in it and in the groups within it."""
-        return tuple(Ref(cell) for cell in self._cells())
+        return tuple(Ref(cell) for cell in self._group.cells())
 
     async def spawn(
         self,
@@ -151,20 +163,13 @@ class Group:
         restart: Restart | None = Restart(),  # noqa: B008  # frozen
         shutdown: float = 5.0,
         replace: bool = False,
+        **unknown: Never,
     ) -> Ref[A]:
-        """Spawn a member; see `Swarm.spawn`.
+        """Spawn a member; the options and errors are those of `Swarm.spawn`.
 
-        Args:
-            factory: What builds the agent, now and at every restart.
-            *args: What the factory is called with.
-            name: Its name; `<type>-<n>` when None.
-            capabilities: What it can do, for `Registry.find`.
-            role: What a policy knows it as; its type when None.
-            mailbox: How many requests may be queued.
-            restart: When it is restarted; None: its failure is the group's.
-            shutdown: Seconds that its end may take before its code is left behind.
-            replace: Whether to stop an agent that has this name.
+        `restart=None`: the failure of the member is the group's.
         """
+        refuse_unknown(factory, unknown)
         options = SpawnOptions(
             name=name,
             capabilities=capabilities,
@@ -174,18 +179,7 @@ class Group:
             shutdown=shutdown,
             replace=replace,
         )
-        interceptors = self._supervisor.host.interceptors
-        if interceptors is not None and interceptors.spawn is not None:
-            ref: Ref[A] = await intercepted_spawn(
-                interceptors.spawn, OWNER, factory, args, options, self._spawn
-            )
-            return ref
-        return await self._spawn(factory, args, options)
-
-    async def _spawn(
-        self, factory: Callable[..., Any], args: tuple[Any, ...], options: SpawnOptions
-    ) -> Ref[Any]:
-        return Ref(await self._supervisor.spawn(factory, args, options, self))
+        return await self._spawn(factory, args, options, self._group)
 
     def group(
         self,
@@ -196,40 +190,100 @@ class Group:
         within: float = 60.0,
     ) -> "Group":
         """Return the group of this name within this one; see `Swarm.group`."""
-        full = f"{self.name}/{name}"
-        group = Group(self._supervisor, full, strategy, max, within, self)
-        known: Group = self._supervisor.group(group)
-        return known
+        inner = self._group.inner(name, strategy, max, within)
+        return Group(inner, self._spawn)
 
     async def stop(self, timeout: float | None = None) -> None:
         """Stop every member, the last spawned first; see `Ref.stop`."""
-        for cell in reversed(list(self._cells())):
-            await self._supervisor.stop(cell, timeout)
+        check_timeout(timeout)
+        supervisor = self._group.supervisor
+        for cell in reversed(list(self._group.cells())):
+            await supervisor.stop(cell, timeout)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Group) and other._group is self._group
+
+    def __hash__(self) -> int:
+        return hash(self._group)
 
     def __repr__(self) -> str:
         return f"<Group {self.name!r} {self.strategy}>"
 
-    # --- for the supervisor -----------------------------------------------------------
 
-    def _cells(self) -> Iterator[Cell]:
+class RestartGroup:
+    """A group as the supervisor knows it: its members, and which are to be restarted.
+
+    Attributes:
+        name: Its name.
+        strategy: The members that are restarted.
+        configuration: Strategy, limit and window, for `ConfigMismatch`.
+        supervisor: The supervisor of the members.
+    """
+
+    def __init__(
+        self,
+        supervisor: Supervision,
+        name: str,
+        strategy: Strategy,
+        most: int | None = None,
+        within: float = 60.0,
+        parent: "RestartGroup | None" = None,
+    ) -> None:
+        """Begin empty."""
+        check_choice("strategy", strategy, get_args(Strategy))
+        if most is not None:
+            check_intensity(f"group '{name}'", most, within)
+        self.name: str = name
+        self.strategy: Strategy = strategy
+        self.configuration: tuple[Strategy, int | None, float] = (
+            strategy,
+            most,
+            within,
+        )
+        self.supervisor: Supervision = supervisor
+        self._most = most
+        self._within = within
+        self._parent = parent
+        self._members: list[Cell | RestartGroup] = []
+        self._times = NO_TIMES
+        self._pending: dict[Cell | RestartGroup, str] = {}
+        self._delay = 0.0
+        self._restoring = False
+
+    def inner(
+        self, name: str, strategy: Strategy, most: int, within: float
+    ) -> "RestartGroup":
+        """Return the group of this name within this one.
+
+        Raises:
+            ConfigMismatch: It is there with another configuration.
+            Closed: The swarm is closed.
+        """
+        self.supervisor.host.check()
+        full = f"{self.name}/{name}"
+        group = RestartGroup(self.supervisor, full, strategy, most, within, self)
+        known: RestartGroup = self.supervisor.group(group)
+        return known
+
+    def cells(self) -> Iterator[Cell]:
         """Yield the agents in it and in the groups within it."""
         for member in tuple(self._members):
             yield from _cells_of(member)
 
-    def _add(self, cell: "Cell | Group") -> None:
+    def add(self, cell: "Cell | RestartGroup") -> None:
         """Take an agent in; a group is a member of its parent while it has members."""
         if not self._members and self._parent is not None:
-            self._parent._add(self)
+            self._parent.add(self)
         self._members.append(cell)
 
-    def _forget(self, cell: "Cell | Group") -> None:
+    def forget(self, cell: "Cell | RestartGroup") -> None:
         """Let an agent go that has ended."""
         self._members.remove(cell)
         self._pending.pop(cell, None)
         if not self._members and self._parent is not None:
-            self._parent._forget(self)
+            self._parent.forget(self)
 
-    def _check_same(self, other: "Group") -> None:
+    def check_same(self, other: "RestartGroup") -> None:
         """Raise `ConfigMismatch` unless the other group is configured alike."""
         if self.configuration != other.configuration:
             raise ConfigMismatch(
@@ -237,11 +291,14 @@ class Group:
                 f"{self.configuration}, not {other.configuration}"
             )
 
-    def _member_failed(
-        self, member: "Cell | Group", error: BaseException, delay: float | None = None
+    def member_failed(
+        self,
+        member: "Cell | RestartGroup",
+        error: BaseException,
+        delay: float | None = None,
     ) -> None:
         """Restart the members that a failure affects, `delay` seconds from now."""
-        host = self._supervisor.host
+        host = self.supervisor.host
         if member not in self._members:  # its last agent has ended meanwhile
             host.escalate(error)
             return
@@ -249,7 +306,7 @@ class Group:
             ok, self._times = admit(self._times, host.now(), self._most, self._within)
             if not ok:
                 error.add_note(f"group '{self.name}' failed {self._most} times before")
-                self._give_up(error)
+                self.give_up(error)
                 return
         if delay is None:
             chance = host.entropy.jitter(0.0, 1.0)
@@ -262,20 +319,20 @@ class Group:
             self._restoring = True
             host.start(self._restore(), f"group '{self.name}' restart")
 
-    def _give_up(self, error: BaseException) -> None:
+    def give_up(self, error: BaseException) -> None:
         """Fail as a whole: to the group around it, or to the system."""
         self._pending.clear()
         if self._parent is not None:
             _halt(self)
-            self._parent._member_failed(self, error)
+            self._parent.member_failed(self, error)
             return
-        for cell in reversed(list(self._cells())):
-            self._supervisor.end(cell, "failed")
-        self._supervisor.host.escalate(error)
+        for cell in reversed(list(self.cells())):
+            self.supervisor.end(cell, "failed")
+        self.supervisor.host.escalate(error)
 
     async def _restore(self) -> None:
         """Restart the pending, in order, once their code is still and time is up."""
-        clock = self._supervisor.host.clock
+        clock = self.supervisor.host.clock
         try:
             while self._pending:
                 for unit in tuple(self._pending):
@@ -291,17 +348,17 @@ class Group:
                     if unit in self._pending:
                         reason = self._pending.pop(unit)
                         for cell in _cells_of(unit):
-                            await self._supervisor.revive(cell, reason)
+                            await self.supervisor.revive(cell, reason)
                         break
         finally:
             self._restoring = False
 
 
-def _cells_of(member: "Cell | Group") -> list[Cell]:
-    return [member] if isinstance(member, Cell) else list(member._cells())
+def _cells_of(member: "Cell | RestartGroup") -> list[Cell]:
+    return [member] if isinstance(member, Cell) else list(member.cells())
 
 
-def _halt(member: "Cell | Group") -> None:
+def _halt(member: "Cell | RestartGroup") -> None:
     for cell in _cells_of(member):
         if cell.status in (Status.INITIALIZING, Status.IDLE, Status.PAUSED):
             halt(cell)

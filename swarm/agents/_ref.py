@@ -38,7 +38,7 @@ from swarm.agents._requests import (
     wait_for_room,
 )
 from swarm.errors import DeadlockError, MailboxFull
-from swarm.model import AgentIdentity, Cause, Displayable, as_seconds, with_trace
+from swarm.model import AgentIdentity, Cause, Displayable, check_timeout, with_trace
 from swarm.ports import (
     AgentCall,
     current_cause,
@@ -57,7 +57,10 @@ T = TypeVar("T")
 class Ref(Displayable, Generic[A_co]):
     """A handle on an agent. Immutable, cheap, equal to every other ref of the agent.
 
-    It stays good while the agent is restarted. Once the agent has ended, requests
+    The ref of a singleton that processes share follows its name to wherever the agent
+    lives: it equals only the other refs that `spawn(singleton=True)` returned.
+
+    A ref stays good while the agent is restarted. Once the agent has ended, requests
     raise `NoSuchAgent` at once, even if another agent took the name.
 
     `NoSuchAgent` always means that nothing was done; `AgentDied` that the request had
@@ -150,8 +153,7 @@ class Ref(Displayable, Generic[A_co]):
         """
         if seconds is None:
             return Ref(self._cell, NEVER)
-        if not as_seconds("a time-out", seconds) >= 0:
-            raise ValueError(f"a time-out is 0 seconds or more, not {seconds!r}")
+        check_timeout(seconds)
         return Ref(self._cell, float(seconds))
 
     @waits_in("envelope")
@@ -412,13 +414,13 @@ class Ref(Displayable, Generic[A_co]):
         Raises:
             AccessDenied: The calling agent may not stop this one, or, with a
                 time-out, may not kill it.
+            ValueError: The time-out is negative or NaN.
             DeadlockError: The agent waits, directly or not, for the calling turn.
             Exception: What `stopping()` raised, or a told request on the way there,
                 which ends the agent on the spot; it has ended all the same.
         """
         self._cell.check_loop()
-        if timeout is not None:
-            as_seconds("timeout", timeout)
+        check_timeout(timeout)
         await self._cell.supervisor.stop(self._cell, timeout)
 
     async def ended(self) -> str:

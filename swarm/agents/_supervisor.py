@@ -10,9 +10,9 @@ from weakref import WeakValueDictionary
 
 from swarm.agents._agent import Actor, bind, build
 from swarm.agents._cell import Cell
-from swarm.agents._envelope import Envelope, asking_party, calling_turn
+from swarm.agents._envelope import Envelope, asking_party, caller, calling_turn
 from swarm.agents._failures import Failures
-from swarm.agents._group import Group, SpawnOptions
+from swarm.agents._group import RestartGroup, SpawnOptions
 from swarm.agents._host import Host
 from swarm.agents._life import (
     Completion,
@@ -48,11 +48,11 @@ class Supervisor:
         self.table: AgentTable = table
         self._replaced: dict[Cell, None] = {}  # their names are others' already
         self._failures = Failures(self, table, self._publish_later)
-        self._named: WeakValueDictionary[str, Group] = WeakValueDictionary()
+        self._named: WeakValueDictionary[str, RestartGroup] = WeakValueDictionary()
         # A simulation has its own: one whose messages and turns can go wrong.
         self._cell_type: type[Cell] = host.runtime.substitute(Cell)
 
-    def group_of(self, cell: Cell) -> Group | None:
+    def group_of(self, cell: Cell) -> RestartGroup | None:
         """Return the innermost group that an agent is in, or None."""
         return self._failures.groups.get(cell)
 
@@ -63,7 +63,7 @@ class Supervisor:
         factory: Callable[..., Any],
         args: tuple[Any, ...],
         options: SpawnOptions,
-        group: Group | None = None,
+        group: RestartGroup | None = None,
         spawner: AgentIdentity = OWNER,
     ) -> Cell:
         """Build an agent, run `started`, announce it; all or nothing."""
@@ -75,7 +75,7 @@ class Supervisor:
         if cell.heir_of is not None:
             self._replaced[cell.heir_of] = None
         if group is not None:
-            group._add(cell)
+            group.add(cell)
             self._failures.groups[cell] = group
         try:
             if cell.heir_of is not None:
@@ -174,12 +174,9 @@ class Supervisor:
         Raises:
             AccessDenied: The policy does not allow it.
         """
-        turn = calling_turn()
-        if turn is None:
-            return
-        caller = turn.cell.identity
-        if turn.cell is not cell and cell.spawner != caller:
-            self.host.check_end(caller, cell.path, forced=forced)
+        identity = caller()
+        if identity not in (OWNER, cell.identity, cell.spawner):
+            self.host.check_end(identity, cell.path, forced=forced)
 
     async def _publish(self, cell: Cell) -> None:
         """Write down a status that changed."""
@@ -412,14 +409,14 @@ class Supervisor:
 
     # --- groups -----------------------------------------------------------------------
 
-    def group(self, group: Group) -> Group:
+    def group(self, group: RestartGroup) -> RestartGroup:
         """Return the group of this name, which is new or has the same configuration.
 
         Raises:
             ConfigMismatch: There is one with another configuration.
         """
         known = self._named.setdefault(group.name, group)
-        known._check_same(group)
+        known.check_same(group)
         return known
 
 

@@ -15,10 +15,10 @@ from swarm.bus._contracts import Settled, ended, is_from_outside
 from swarm.bus._dead_letters import DeadLetter
 from swarm.bus._patterns import Selector
 from swarm.bus._records import HandlerOptions, SubscriptionStats
-from swarm.bus._runs import escalate, intercepted_handler
+from swarm.bus._runs import called_as, escalate, intercepted_handler
 from swarm.errors import Closed, MailboxFull
 from swarm.model import AgentIdentity, Event
-from swarm.ports import current_activity, one_loop_turn
+from swarm.ports import current_activity, current_identity, one_loop_turn
 
 _TURN: Final = 128
 """Maximum number of events per loop turn for a handler that never suspends."""
@@ -45,9 +45,10 @@ class FunctionSubscription(HandlerRecipient):
     ) -> None:
         super().__init__(bus, selector, identity, None)
         self.handler = handler
-        self.call: Call = intercepted_handler(
+        call = intercepted_handler(
             bus.host, self.name, identity, handler, is_async=False
         )
+        self.call: Call = called_as(identity, call)
         self.routes: dict[Route, int] = {}
         self._active: Call = self.call
         self._options = options
@@ -247,6 +248,7 @@ class CoroutineSubscription(HandlerRecipient):
         A run that has changed context variables is the last of its task.
         """
         queue, call, set_activity = self._queue, self._call, current_activity.set
+        current_identity.set(self.identity)
         left = _TURN
         while self._status != "cancelled":
             if not queue or self._status == "paused":

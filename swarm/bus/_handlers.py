@@ -37,7 +37,7 @@ from swarm.bus._runs import (
 )
 from swarm.errors import AckTimeout, StorageFailed
 from swarm.model import AgentIdentity, Event
-from swarm.ports import Timer, current_activity, one_loop_turn
+from swarm.ports import Timer, current_activity, current_identity, one_loop_turn
 
 _TURN: Final = 64
 """Maximum number of runs per loop turn that a worker makes without suspending."""
@@ -261,6 +261,7 @@ class HandlerSubscription(Intake):
         """Make one run after the other, until cancelled."""
         task = asyncio.current_task()
         assert task is not None  # it is this one
+        current_identity.set(member.identity)
         left = _TURN
         try:
             while self._status != "cancelled" and member in self._members:

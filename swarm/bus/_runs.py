@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
+from functools import wraps
 from typing import Any, Final, TypeAlias
 
 from swarm.bus._contracts import FATAL, BusHost, is_from_outside
@@ -11,7 +12,7 @@ from swarm.bus._intake import Intake
 from swarm.bus._offsets import OffsetCommit
 from swarm.bus._records import refuse_awaitable
 from swarm.errors import ConflictError, Contention, StaleAck
-from swarm.model import AgentIdentity, Backoff, Cause, Event, with_trace
+from swarm.model import OWNER, AgentIdentity, Backoff, Cause, Event, with_trace
 from swarm.ports import (
     Activity,
     Condition,
@@ -20,6 +21,7 @@ from swarm.ports import (
     Write,
     current_activity,
     current_cause,
+    current_identity,
     run_at_once,
 )
 
@@ -255,6 +257,24 @@ async def intercepted_run(
         trace=events[0].trace,
     )
     return await around(call, proceed)
+
+
+def called_as(
+    identity: AgentIdentity, function: Callable[[Event[Any]], Any]
+) -> Callable[[Event[Any]], Any]:
+    """Return a plain function that runs as the identity that has subscribed it."""
+    if identity == OWNER:
+        return function
+
+    @wraps(function)
+    def call(event: Event[Any]) -> Any:
+        token = current_identity.set(identity)
+        try:
+            return function(event)
+        finally:
+            current_identity.reset(token)
+
+    return call
 
 
 def intercepted_handler(

@@ -83,6 +83,17 @@ def as_seconds(what: str, value: object) -> float:
     return value
 
 
+def check_timeout(value: object) -> None:
+    """Refuse a time-out that is no time from 0 seconds on; None is no time-out.
+
+    Raises:
+        TypeError: The value is neither a number nor None.
+        ValueError: The number is negative or NaN.
+    """
+    if value is not None and not as_seconds("a time-out", value) >= 0:
+        raise ValueError(f"a time-out is 0 seconds or more, not {value!r}")
+
+
 def check_text(what: str, value: object) -> None:
     """Refuse a value that is not text.
 

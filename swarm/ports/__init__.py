@@ -21,6 +21,7 @@ from swarm.ports._activity import (
     correlated,
     current_activity,
     current_cause,
+    current_identity,
     current_trace,
 )
 from swarm.ports._clock import Clock, LoopClock, Timer
@@ -146,6 +147,7 @@ __all__ = [
     "correlated",
     "current_activity",
     "current_cause",
+    "current_identity",
     "current_runtime",
     "current_task",
     "current_trace",

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 
-from swarm.model import Cause
+from swarm.model import OWNER, AgentIdentity, Cause
 
 
 class Activity:
@@ -17,13 +17,15 @@ class Activity:
 
     Attributes:
         cause: What its commits are consequences of; made at need.
+        outer: The activity in the middle of which it runs, or None.
     """
 
-    __slots__ = ("cause",)
+    __slots__ = ("cause", "outer")
 
-    def __init__(self, cause: Cause | None) -> None:
+    def __init__(self, cause: Cause | None, outer: Any = None) -> None:
         """Run because of `cause`."""
         self.cause: Cause | None = cause
+        self.outer: Any = outer
 
     def is_turn(self) -> bool:
         """Return False: it is not a party of the wait-for graph."""
@@ -32,6 +34,11 @@ class Activity:
 
 current_activity: Final[ContextVar[Any]] = ContextVar("swarm_activity", default=None)
 """The turn or `Activity` whose code is running, or None; child tasks inherit it."""
+
+current_identity: Final[ContextVar[AgentIdentity]] = ContextVar(
+    "swarm_identity", default=OWNER
+)
+"""The agent whose handler or child task is running; a turn says its agent itself."""
 
 
 def current_cause() -> Cause | None:
@@ -76,7 +83,9 @@ def correlated(
     outer = current_cause()
     depth = 0 if outer is None else outer.depth
     token = current_activity.set(
-        Activity(Cause(correlation_id, None, trace, depth=depth))
+        Activity(
+            Cause(correlation_id, None, trace, depth=depth), current_activity.get()
+        )
     )
     try:
         yield

@@ -22,8 +22,8 @@ from swarm.errors import (
     NoSuchAgent,
     NotFound,
 )
-from swarm.model import OWNER, AgentIdentity, Cause
-from swarm.ports import Activity, Codec, Tail, View, current_activity
+from swarm.model import AgentIdentity, Cause
+from swarm.ports import Activity, Codec, Tail, View, current_activity, current_identity
 from swarm.processes._failures import failure_to_json
 from swarm.processes._post import Post
 from swarm.processes._signature import Signature, signature_of
@@ -247,8 +247,8 @@ class Answers:
     # --- the life of an agent ---------------------------------------------------------
 
     async def _live(self, message: dict[str, Any], cell: Cell) -> Any:
-        """Stop, kill, pause or resume an agent, or wait for its end."""
-        self._check(message, cell)
+        """Stop, kill, pause or resume an agent as the caller, or wait for its end."""
+        current_identity.set(AgentIdentity(*message["by"]))  # in this task only
         supervisor, what = self._supervisor, message["method"]
         if what == "stop":
             await supervisor.stop(cell, message["args"])
@@ -261,18 +261,6 @@ class Answers:
         else:
             return await supervisor.ended(cell)
         return None
-
-    def _check(self, message: dict[str, Any], cell: Cell) -> None:
-        """Refuse a caller that may not end or pause an agent of others.
-
-        Raises:
-            AccessDenied: The policy does not allow it.
-        """
-        caller, what = AgentIdentity(*message["by"]), message["method"]
-        if what == "ended" or caller in (OWNER, cell.identity, cell.spawner):
-            return
-        forced = what == "kill" or (what == "stop" and message["args"] is not None)
-        self._host.check_end(caller, cell.path, forced=forced)
 
     # --- answering --------------------------------------------------------------------
 

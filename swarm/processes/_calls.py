@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from swarm.agents import NEVER, Host, asking_party, calling_turn
+from swarm.agents import NEVER, Host, asking_party, caller, calling_turn
 from swarm.errors import (
     AgentDied,
     AskTimeout,
@@ -19,7 +19,7 @@ from swarm.errors import (
     NotFound,
     StorageFailed,
 )
-from swarm.model import OWNER, AgentIdentity, Cause
+from swarm.model import AgentIdentity, Cause
 from swarm.ports import Codec, Tail, View, current_activity, current_cause
 from swarm.processes._failures import failure_from_json
 from swarm.processes._membership import Membership
@@ -195,7 +195,7 @@ class Calls:
         call.at = self._tail.read_now(_now)
         message["until"] = self._until(call)
         message["cause"] = self._cause(call, cause)
-        message["by"] = _identity(self.caller())
+        message["by"] = _identity(caller())
         self.open[call.id] = call
         try:
             sent = self._post.send(call.process, "request", message)
@@ -203,11 +203,6 @@ class Calls:
             self.open.pop(call.id, None)
             raise
         sent.add_done_callback(lambda done: self._sent(call, done))
-
-    def caller(self) -> AgentIdentity:
-        """Return the identity of the code that runs: of its agent, or the program's."""
-        turn = calling_turn()
-        return OWNER if turn is None else turn.cell.identity
 
     def _until(self, call: RemoteCall) -> int | None:
         """Return a deadline in kernel time, which all processes share."""

@@ -24,7 +24,7 @@ from swarm.agents import (
     Stream,
 )
 from swarm.errors import AgentDied, MailboxFull, NoSuchAgent
-from swarm.model import AgentIdentity, Cause, as_seconds, with_trace
+from swarm.model import AgentIdentity, Cause, check_timeout, with_trace
 from swarm.ports import AgentCall, current_cause, current_trace, run_at_once
 from swarm.processes._calls import RemoteCall, encoded, log
 from swarm.processes._network import Network
@@ -45,7 +45,8 @@ TOLD: Final = 1_024
 class RemoteRef(Ref[A_co], Generic[A_co]):
     """A handle on an agent that may live in another process.
 
-    It is used as a `Ref`. Arguments and results travel as JSON, typed by the method's
+    It is used as a `Ref`. The ref of a singleton follows the name, and equals only refs
+    that do the same. Arguments and results travel as JSON, typed by the method's
     annotations. In particular:
 
     - `TypeError` says which argument cannot travel; nothing was sent.
@@ -165,8 +166,7 @@ class RemoteRef(Ref[A_co], Generic[A_co]):
 
     def within(self, seconds: float | None) -> "Ref[A_co]":
         """Return a ref whose requests wait at most `seconds`; None: for ever."""
-        if seconds is not None and not as_seconds("a time-out", seconds) >= 0:
-            raise ValueError(f"a time-out is 0 seconds or more, not {seconds!r}")
+        check_timeout(seconds)
         timeout = NEVER if seconds is None else float(seconds)
         record = AgentRecord(
             self._identity, (), self._since, Status.IDLE, self._process
@@ -437,8 +437,7 @@ class RemoteRef(Ref[A_co], Generic[A_co]):
             AgentDied: Its process ended first.
             Exception: What `stopping()` raised.
         """
-        if timeout is not None:
-            as_seconds("timeout", timeout)
+        check_timeout(timeout)
         local = await self._enter()
         if local is not None:
             await local.stop(timeout)

@@ -1,8 +1,8 @@
 """`Surface`: everything that one identity can do with an open swarm."""
 
 from asyncio.events import _get_running_loop
-from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterable
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, Never, Self, TypeVar, TypeVarTuple
 
 from swarm.agents import (
@@ -11,9 +11,11 @@ from swarm.agents import (
     Ref,
     Registry,
     Restart,
+    RestartGroup,
     SpawnOptions,
     Strategy,
     intercepted_spawn,
+    refuse_unknown,
 )
 from swarm.bus import Events, SubscriptionScope
 from swarm.coordination import (
@@ -218,8 +220,7 @@ class Surface(Displayable):
             WrongLoop: Called from another event loop.
             Exception: What the factory or `started` raised.
         """
-        if unknown:
-            raise TypeError(_keywords_of(factory, unknown))
+        refuse_unknown(factory, unknown)
         options = SpawnOptions(
             name=name,
             capabilities=capabilities,
@@ -230,16 +231,31 @@ class Surface(Displayable):
             replace=replace,
             singleton=singleton,
         )
-        interceptors = self._coordinator.interceptors
-        if interceptors is not None and interceptors.spawn is not None:
-            ref: Ref[A] = await intercepted_spawn(
-                interceptors.spawn, self._identity, factory, args, options, self._spawn
-            )
-            return ref
         return await self._spawn(factory, args, options)
 
     async def _spawn(
-        self, factory: Callable[..., Any], args: tuple[Any, ...], options: SpawnOptions
+        self,
+        factory: Callable[..., Any],
+        args: tuple[Any, ...],
+        options: SpawnOptions,
+        group: RestartGroup | None = None,
+    ) -> Ref[Any]:
+        """Spawn an agent as this identity, with interceptors around."""
+        spawn = partial(self._spawn_now, group)
+        interceptors = self._coordinator.interceptors
+        if interceptors is None or interceptors.spawn is None:
+            return await spawn(factory, args, options)
+        ref: Ref[Any] = await intercepted_spawn(
+            interceptors.spawn, self._identity, factory, args, options, spawn
+        )
+        return ref
+
+    async def _spawn_now(
+        self,
+        group: RestartGroup | None,
+        factory: Callable[..., Any],
+        args: tuple[Any, ...],
+        options: SpawnOptions,
     ) -> Ref[Any]:
         """Spawn after the interceptors."""
         coordinator, spawner = self._coordinator, self._identity
@@ -247,15 +263,16 @@ class Surface(Displayable):
             options.check()
             name = options.name
             assert name is not None  # check() has seen to it
+            if group is not None:
+                raise TypeError(f"'{name}' is in a group, and cannot be a singleton")
             if coordinator.singletons is not None:
                 spawning = (factory, args, options, spawner)
                 return await coordinator.singletons.spawn(name, spawning)
             there = coordinator.registry.get(name)
             if there is not None:
                 return there
-        return Ref(
-            await coordinator.supervisor.spawn(factory, args, options, spawner=spawner)
-        )
+        supervisor = coordinator.supervisor
+        return Ref(await supervisor.spawn(factory, args, options, group, spawner))
 
     def group(
         self,
@@ -265,7 +282,7 @@ class Surface(Displayable):
         max: int = 3,  # noqa: A002  # the word of DESIGN
         within: float = 60.0,
     ) -> Group:
-        """Return the group of this name, made if it is not there.
+        """Return a handle on the group of this name, made if it is not there.
 
         Args:
             name: Its name.
@@ -280,7 +297,8 @@ class Surface(Displayable):
             Closed: The swarm is closed.
         """
         supervisor = self._open().supervisor
-        return supervisor.group(Group(supervisor, name, strategy, max, within))
+        group = RestartGroup(supervisor, name, strategy, max, within)
+        return Group(supervisor.group(group), self._spawn)
 
     def lock(self, name: str) -> LockHandle:
         """Return a handle on the lock called `name`: any text, one name.
@@ -502,17 +520,6 @@ def coordinator_of(surface: Surface) -> Coordinator | None:
     """Return the coordinator of a swarm, also of one that has ended; None: not open."""
     found: Coordinator | None = vars(surface).get("_coordinator")
     return found
-
-
-def _keywords_of(factory: object, unknown: Mapping[str, object]) -> str:
-    """Say how a factory gets arguments that were given by keyword."""
-    made = getattr(factory, "__name__", "factory")
-    given = ", ".join(f"{name}={value!r}" for name, value in unknown.items())
-    return (
-        f"spawn has no option {', '.join(map(repr, unknown))}; give {made} its "
-        "arguments by position, as in spawn(Class, 2), or "
-        f"spawn(functools.partial({made}, {given}))"
-    )
 
 
 class AgentSurfaces:

@@ -255,7 +255,7 @@ async def test_a_group_within_a_group_fails_as_one():
             outer = swarm.group("outer", strategy="one_for_one", max=1, within=1000)
             inner = outer.group("inner", strategy="one_for_one", max=1, within=1000)
             restart = Restart(max=99, within=1000, backoff=FAST)
-            assert outer.group("inner", max=1, within=1000) is inner
+            assert outer.group("inner", max=1, within=1000) == inner
             a = await inner.spawn(Fragile, lives, "a", restart=restart)
             b = await inner.spawn(Fragile, lives, "b", restart=restart)
             c = await outer.spawn(Fragile, lives, "c", restart=restart)

@@ -51,6 +51,7 @@ async def test_one_process_runs_it_and_the_others_get_a_ref_to_it():
         answers = {await ref.ask(Leader.lead) for ref in refs}
         assert len(answers) == 1
         assert refs[0] == refs[2]
+        assert refs[0] not in (one.agents["boss"], two.agents["boss"])
         assert await one.state.get("shared.lives") == 1
 
 

@@ -14,7 +14,7 @@ from swarm import (
     Ref,
     Swarm,
 )
-from swarm.agents import Backoff, Group, Restart, Supervisor
+from swarm.agents import Backoff, Restart, RestartGroup, Supervisor
 from swarm.agents._registry import plan_departure
 from swarm.ports import Plan
 from swarm.system._coordinator import Coordinator, Phase
@@ -78,13 +78,13 @@ def test_a_team_that_crashes_is_restarted_in_many_schedules():
 
 def test_a_supervisor_that_forgets_a_member_is_found(monkeypatch):
     """One_for_all: those beside it are restarted too."""
-    failed = Group._member_failed
+    failed = RestartGroup.member_failed
 
     def alone(self, member, error, delay=None):
         self.strategy = "one_for_one"
         failed(self, member, error, delay)
 
-    monkeypatch.setattr(Group, "_member_failed", alone)
+    monkeypatch.setattr(RestartGroup, "member_failed", alone)
     breaks(supervised, WRONG)
 
 
