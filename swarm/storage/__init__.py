@@ -70,8 +70,8 @@ from swarm.storage._inspect import (
 from swarm.storage._kernel import JournalledKernel
 from swarm.storage._open import Opened, open_kernel
 from swarm.storage._replicated import ReplicatedJournal
+from swarm.storage._shelves import MemoryShelf
 from swarm.storage._snapshots import (
-    MemoryShelf,
     Snapshot,
     SnapshotManager,
     Snapshots,

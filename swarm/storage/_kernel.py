@@ -36,6 +36,7 @@ from swarm.ports import (
 )
 from swarm.storage._records import (
     DOCUMENTS,
+    SLICE,
     STORED,
     Cut,
     cut_from,
@@ -45,21 +46,18 @@ from swarm.storage._records import (
     encode_commit,
     encode_cut,
     newest_documents,
+    slices,
 )
 from swarm.storage._replicated import ReplicatedJournal
 from swarm.storage._writer import JournalWriter
 
 R = TypeVar("R")
-T = TypeVar("T")
 
 _LEAP: Final = 1 << 20
 """More commits than can be given out and lost while the disk is behind."""
 
 _FOLDER: Final = Path.of("subscriptions")
 _NAMED: Final = b'"subscriptions'
-
-_SLICE: Final = 256
-"""Commits or documents that are read before the event loop gets a turn."""
 
 log: Final = logging.getLogger("swarm")
 
@@ -138,8 +136,10 @@ class JournalledKernel(MemoryKernel):
             await self._pass_over(entries[:beyond])
             newest = entries[beyond - 1].revision
             cut = Cut(revision=newest, compacted=newest)
-        self.fill(cut, needed)
-        for part in _slices(entries[beyond:]):
+        self.restore_now(
+            (), cut.older, cut.commits, compacted=cut.compacted, needed=needed
+        )
+        for part in slices(entries[beyond:]):
             for made in decode_entries([each.data for each in part]):
                 if isinstance(made, Document):
                     self.replay_document_now(made)
@@ -187,16 +187,6 @@ class JournalledKernel(MemoryKernel):
         while found:
             self.fill_now([each for each in found.pop() if each.body is not None])
             await one_loop_turn()
-
-    def fill(self, cut: Cut, needed: int | None) -> None:
-        """Fill the new tree with a snapshot; keep the log after `needed`."""
-        self.restore_now(
-            cut.documents,
-            cut.older,
-            cut.commits,
-            compacted=cut.compacted,
-            needed=needed,
-        )
 
     async def flush(self) -> None:
         """Wait until every commit so far is as safe as the store can make it.
@@ -358,15 +348,10 @@ def beyond_log(entries: Sequence[Entry], needed: int | None, limits: Limits) -> 
     return max(min(beyond, unneeded), len(entries) - most)
 
 
-def _slices(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    for first in range(0, len(items), _SLICE):
-        yield items[first : first + _SLICE]
-
-
 def _lines(entries: Sequence[Entry]) -> Iterator[list[bytes]]:
     """Yield the bytes of entries, the newest slice first."""
-    for end in range(len(entries), 0, -_SLICE):
-        yield [each.data for each in entries[max(0, end - _SLICE) : end]]
+    for end in range(len(entries), 0, -SLICE):
+        yield [each.data for each in entries[max(0, end - SLICE) : end]]
 
 
 @contextmanager

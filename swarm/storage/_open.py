@@ -18,18 +18,18 @@ from swarm.ports import (
     Limits,
     RecoveryReport,
     Tail,
+    one_loop_turn,
 )
 from swarm.storage._kernel import JournalledKernel
-from swarm.storage._records import Cut, encode_cut
+from swarm.storage._records import Cut, encode_cut, slices
 from swarm.storage._replicated import MARK, ReplicatedJournal
 from swarm.storage._restore_rules import (
     Restoration,
     decide_recovery,
     decide_restore,
 )
+from swarm.storage._shelves import JournalShelf, MemoryShelf
 from swarm.storage._snapshots import (
-    JournalShelf,
-    MemoryShelf,
     Snapshot,
     SnapshotManager,
 )
@@ -118,59 +118,71 @@ async def open_kernel(
     if place.server:
         return await _on_server(place, name, clock, entropy, limits, cut, reads)
     if place.journal is None:
-        kernel = MemoryKernel(clock, limits)
-        if cut is not None:
-            kernel.restore_now(
-                cut.documents,
-                cut.older,
-                cut.commits,
-                compacted=cut.compacted,
-                needed=needed_after(cut.documents),
-            )
-            kernel.resume_at(max(cut.revision + 1, clock.wall()))
-            kernel.apply_now(TIME, decide_recovery)
-        shelf = MemoryShelf()
-        return Opened(
-            kernel=kernel,
-            tail=kernel,
-            snapshots=SnapshotManager(kernel, shelf, clock, entropy),
-        )
-    stored = JournalledKernel(
+        return await _in_memory(clock, entropy, limits, cut)
+    kernel = JournalledKernel(
         place.journal,
         clock,
         limits,
         waits=place.waits,
         sync_every=place.sync_every,
     )
-    report = await stored.open()
+    report = await kernel.open()
     try:
         if not isinstance(place.journal, ReplicatedJournal):
-            await stored.writer.call(place.journal.remove, MARK)  # a member no more
+            await kernel.writer.call(place.journal.remove, MARK)  # a member no more
         if cut is not None:
             if report.revision:
                 raise ValueError(  # noqa: TRY301  # the store is closed below
                     f"restore= begins a new store, but {storage} holds commits up to "
                     f"revision {report.revision}; use swarm.snapshots.restore() there"
                 )
-            stored.fill(cut, needed_after(cut.documents))
-            stored.resume_at(max(cut.revision + 1, clock.wall()))
+            await _begin_with(kernel, cut, clock)
             blocks = encode_cut(cut)
-            await stored.writer.call(place.journal.replace, blocks, cut.revision)
+            await kernel.writer.call(place.journal.replace, blocks, cut.revision)
         if cut is not None or report.revision:
-            await stored.apply(TIME, decide_recovery)
+            await kernel.apply(TIME, decide_recovery)
     except BaseException:
-        await stored.close()  # another opening may succeed
+        await kernel.close()  # another opening may succeed
         raise
     if isinstance(storage, Replicated):
-        storage.bind(stored.heal)
+        storage.bind(kernel.heal)
+    shelf = JournalShelf(kernel.writer, place.journal)
     return Opened(
-        kernel=stored,
-        tail=stored,
-        snapshots=SnapshotManager(
-            stored, JournalShelf(stored.writer, place.journal), clock, entropy
-        ),
+        kernel=kernel,
+        tail=kernel,
+        snapshots=SnapshotManager(kernel, shelf, clock, entropy),
         report=report,
     )
+
+
+async def _in_memory(
+    clock: Clock, entropy: Entropy, limits: Limits, cut: Cut | None
+) -> Opened:
+    """Return a tree that is gone with the process."""
+    kernel = MemoryKernel(clock, limits)
+    if cut is not None:
+        await _begin_with(kernel, cut, clock)
+        kernel.apply_now(TIME, decide_recovery)
+    return Opened(
+        kernel=kernel,
+        tail=kernel,
+        snapshots=SnapshotManager(kernel, MemoryShelf(), clock, entropy),
+    )
+
+
+async def _begin_with(kernel: MemoryKernel, cut: Cut, clock: Clock) -> None:
+    """Fill a new tree with a snapshot, a slice in each turn of the loop."""
+    for part in slices(cut.documents):
+        kernel.fill_now(part)
+        await one_loop_turn()
+    kernel.restore_now(
+        (),
+        cut.older,
+        cut.commits,
+        compacted=cut.compacted,
+        needed=needed_after(cut.documents),
+    )
+    kernel.resume_at(max(cut.revision + 1, clock.wall()))
 
 
 async def _on_server(

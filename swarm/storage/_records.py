@@ -8,7 +8,7 @@ program has registered under their type, checked field by field, or stay JSON.
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import attrs
 import orjson
@@ -25,8 +25,13 @@ from swarm.model import (
 )
 from swarm.ports import payload_from_json, payload_to_json
 
+T = TypeVar("T")
+
 SCHEMA: Final = 1
 """The version of the records in this module."""
+
+SLICE: Final = 256
+"""Records that are decoded or compared before the event loop gets a turn."""
 
 _BLOCK: Final = 64 * 1024  # bytes of lines in one block: about a millisecond
 _FIELDS: Final = 5  # of a commit of one document
@@ -36,6 +41,12 @@ _META, DOCUMENTS, _OLDER, _COMMITS = b"M", b"D", b"P", b"C"
 
 STORED: Final = "the snapshot of the store"
 """The name of the snapshot that a journal begins after."""
+
+
+def slices(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield the items, so many at a time."""
+    for first in range(0, len(items), SLICE):
+        yield items[first : first + SLICE]
 
 
 # --- single records ------------------------------------------------------------------

@@ -9,9 +9,9 @@ import datetime
 import hashlib
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final, Literal, Protocol, TypeVar
+from typing import Final, Literal, TypeAlias
 
 import attrs
 
@@ -36,7 +36,6 @@ from swarm.model import (
 from swarm.ports import (
     Clock,
     Entropy,
-    Journal,
     Kernel,
     View,
     one_loop_turn,
@@ -49,115 +48,22 @@ from swarm.storage._records import (
     cut_parts,
     encode_cut,
     read_meta,
+    slices,
     with_checksum,
 )
 from swarm.storage._restore_rules import Restoration, decide_restore
-from swarm.storage._writer import JournalWriter
+from swarm.storage._shelves import Shelf
 
-T = TypeVar("T")
+_Load: TypeAlias = Callable[[], Awaitable[Sequence[bytes]]]
 
 log = logging.getLogger("swarm")
 
 _AT_ONCE: Final = 8
 """Blocks that are summed up in one turn of the loop: about a millisecond."""
 
-_SLICE: Final = 512
-"""Documents that are compared in one turn of the loop: less than a millisecond."""
-
 _LONGEST_REASON: Final = 4_096  # characters
 
 _ID: Final = re.compile(r"s([0-9]{16})-([0-9]{16})-.*")  # revision and time
-
-
-# --- where they are kept ------------------------------------------------------------
-
-
-class Shelf(Protocol):
-    """The place where snapshots are kept, by name."""
-
-    async def save(self, name: str, blocks: Sequence[bytes]) -> None:
-        """Keep the blocks under a name."""
-        ...
-
-    async def saved(self) -> list[str]:
-        """Return the names, in order."""
-        ...
-
-    async def load(self, name: str) -> Sequence[bytes]:
-        """Return the blocks kept under a name.
-
-        Raises:
-            NotFound: There are none.
-            StateCorruption: They are damaged.
-        """
-        ...
-
-    async def head(self, name: str) -> bytes:
-        """Return the first block kept under a name; raises as `load`."""
-        ...
-
-    async def remove(self, name: str) -> None:
-        """Delete; harmless when there is nothing of this name."""
-        ...
-
-
-class MemoryShelf:
-    """Keeps snapshots in memory. Fulfils `Shelf`."""
-
-    def __init__(self) -> None:
-        """Keep nothing yet."""
-        self._kept: dict[str, Sequence[bytes]] = {}
-
-    async def save(self, name: str, blocks: Sequence[bytes]) -> None:
-        """Keep the blocks under a name."""
-        self._kept[name] = blocks
-
-    async def saved(self) -> list[str]:
-        """Return the names, in order."""
-        return sorted(self._kept)
-
-    async def load(self, name: str) -> Sequence[bytes]:
-        """Return the blocks kept under a name."""
-        if name not in self._kept:
-            raise NotFound(f"there is no snapshot {name!r}")
-        return self._kept[name]
-
-    async def head(self, name: str) -> bytes:
-        """Return the first block kept under a name."""
-        return (await self.load(name))[0]
-
-    async def remove(self, name: str) -> None:
-        """Delete; harmless when there is nothing of this name."""
-        self._kept.pop(name, None)
-
-
-class JournalShelf:
-    """Keeps snapshots beside a journal, in its thread. Fulfils `Shelf`."""
-
-    def __init__(self, writer: JournalWriter, journal: Journal) -> None:
-        """Use the journal by way of its writer."""
-        self._call = writer.call
-        self._journal = journal
-
-    async def save(self, name: str, blocks: Sequence[bytes]) -> None:
-        """Keep the blocks under a name."""
-        await self._call(self._journal.save, name, blocks)
-
-    async def saved(self) -> list[str]:
-        """Return the names, in order."""
-        return await self._call(self._journal.saved)
-
-    async def load(self, name: str) -> Sequence[bytes]:
-        """Return the blocks kept under a name."""
-        return await self._call(self._journal.load, name)
-
-    async def head(self, name: str) -> bytes:
-        """Return the first block kept under a name."""
-        return await self._call(self._journal.head, name)
-
-    async def remove(self, name: str) -> None:
-        """Delete; harmless when there is nothing of this name."""
-        await self._call(self._journal.remove, name)
 
 
 # --- snapshots ----------------------------------------------------------------------
@@ -190,9 +96,7 @@ class Snapshot:
     documents: int
     checksum: str
     damage: str = ""
-    _load: Callable[[], Awaitable[Sequence[bytes]]] = attrs.field(
-        alias="load", repr=False, eq=False
-    )
+    _load: _Load = attrs.field(alias="load", repr=False, eq=False)
 
     async def read(self) -> Cut:
         """Return what the snapshot holds, checked, over several turns of the loop.
@@ -295,13 +199,13 @@ class SnapshotManager:
         cut = await snapshot.read()
         since, documents = await self._kernel.read(_newest)
         restoration = Restoration(snapshot.id, since)
-        for part in _slices(documents):
+        for part in slices(documents):
             restoration.replace(part)
             await one_loop_turn()
-        for part in _slices(cut.documents):
+        for part in slices(cut.documents):
             restoration.give_back(part)
             await one_loop_turn()
-        for paths in _slices(list(restoration.before)):
+        for paths in slices(list(restoration.before)):
             restoration.drop(paths)
             await one_loop_turn()
         await self._kernel.apply(author, decide_restore, restoration)
@@ -314,9 +218,7 @@ class SnapshotManager:
             return None
 
 
-def _snapshot(
-    name: str, head: bytes, load: Callable[[], Awaitable[Sequence[bytes]]]
-) -> Snapshot:
+def _snapshot(name: str, head: bytes, load: _Load) -> Snapshot:
     """Return the snapshot that begins with this block."""
     meta = read_meta([head], f"snapshot {name}")
     return Snapshot(
@@ -330,9 +232,7 @@ def _snapshot(
     )
 
 
-def _damaged(
-    name: str, damage: str, load: Callable[[], Awaitable[Sequence[bytes]]]
-) -> Snapshot:
+def _damaged(name: str, damage: str, load: _Load) -> Snapshot:
     """Return a snapshot of which nothing is known but its id."""
     found = _ID.fullmatch(name)
     revision, at = map(int, found.groups()) if found else (0, 0)
@@ -352,18 +252,13 @@ def _newest(view: View) -> tuple[int, Sequence[Document]]:
     return view.revision, view.below(ROOT)
 
 
-def _slices(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    for first in range(0, len(items), _SLICE):
-        yield items[first : first + _SLICE]
-
-
 def _look(view: View, reason: str, at: int) -> Cut:
     """Return what a kernel elsewhere holds; its log stays there."""
     return Cut(
         revision=view.revision,
         at=at,
         reason=reason,
-        documents=list(view.documents(ROOT)),
+        documents=view.below(ROOT),
         compacted=view.revision,
     )
 
