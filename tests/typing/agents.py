@@ -7,7 +7,7 @@ error (`warn_unused_ignores`, `reportUnnecessaryTypeIgnoreComment`).
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true
 
 from collections.abc import AsyncIterator
-from typing import Generic, TypeVar, assert_type
+from typing import Any, Generic, TypeVar, assert_type
 
 from swarm import (
     Agent,
@@ -127,3 +127,12 @@ class Keeper(Agent):
             assert_type(lease, Lease)
         other = await self.swarm.spawn(Researcher, "large")
         assert_type(other, Ref[Researcher])
+
+
+async def the_portal(swarm: Swarm, ada: Ref[Researcher]) -> None:
+    portal = swarm.portal()
+    assert_type(portal.call(swarm.state.revision), int)
+    assert_type(portal.call(ada.ask, Researcher.research, "bees"), list[str])
+    portal.call_sync(ada.tell_nowait, Researcher.research, "bees")
+    assert_type(portal.call_sync(swarm.agents.get, "ada"), Ref[Any] | None)
+    portal.call_sync(swarm.agents.get, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
