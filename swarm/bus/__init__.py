@@ -50,8 +50,9 @@ asyncio.run(main())
   the field, on every store. A payload that can change is copied.
 - `key=` publishes once: an event of the same type, publisher and key of the last two
   minutes makes it a duplicate. `guard=` publishes only while a lease holds.
-- `state.*`, `agent.*`, `lock.*` and `system.config_changed` are announced by the
-  swarm in the commit that they tell of; publishing one raises `AccessDenied`.
+- The `state.*`, `agent.*`, `lock.*`, `task.*` and `handoff.*` events of swarm and
+  `system.config_changed` are announced by the swarm in the commit that they tell of;
+  publishing one raises `AccessDenied`.
 
 ## Subscribing
 

@@ -277,7 +277,7 @@ class Publishing:
             InvalidValue: JSON cannot hold the payload, a field is of another type
                 than its class says, or the payload cannot be copied.
             AccessDenied: Only the swarm itself announces this event: one of the state,
-                of agents, of locks or of the configuration.
+                of agents, locks, tasks, handoffs or the configuration.
             StaleLease: The guard is a lease that does not hold any more.
             LimitExceeded: The payload is larger than `BusOptions.payload_bytes`, or
                 more than `BusOptions.depth` events led to this one.

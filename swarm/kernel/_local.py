@@ -64,6 +64,8 @@ class LocalTree:
     Attributes:
         limits: The bounds of its documents, commits and log.
         revision: The newest revision.
+        refusal: Returns the error of a use that is refused, with the name of the swarm
+            and the cause of its end; None: it belongs to no swarm.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class LocalTree:
         self._watchers = self._followers.watchers
         self._listeners = Listeners()
         self._opened = OpeningHold(revision)
+        self.refusal: Callable[[], Exception] | None = None
 
     # --- reading and committing -----------------------------------------------
 
@@ -478,6 +481,8 @@ class LocalTree:
             self._expire_due()
 
     def _refuse(self) -> None:
+        if self.refusal is not None:
+            raise self.refusal()
         if self._loop is None:
             raise Closed("the swarm is closed")
         raise WrongLoop

@@ -2,7 +2,22 @@
 
 from typing import Any, Final
 
-from swarm.model._announcements import AgentHealthChanged
+from swarm.model._announcements import (
+    AgentHealthChanged,
+    HandoffAccepted,
+    HandoffCompleted,
+    HandoffRejected,
+    HandoffRequested,
+    TaskAssigned,
+    TaskCancelled,
+    TaskCompleted,
+    TaskCreated,
+    TaskEscalated,
+    TaskFailed,
+    TaskProgress,
+    TaskRequeued,
+    TaskStarted,
+)
 from swarm.model._event_type import event_type
 from swarm.model._state_event import DOCUMENT_EVENTS
 from swarm.model._system_events import (
@@ -25,9 +40,22 @@ RESERVED: Final = (
     LockReleased,
     LockExpired,
     LockContention,
+    TaskCreated,
+    TaskAssigned,
+    TaskStarted,
+    TaskProgress,
+    TaskCompleted,
+    TaskFailed,
+    TaskCancelled,
+    TaskRequeued,
+    TaskEscalated,
+    HandoffRequested,
+    HandoffAccepted,
+    HandoffRejected,
+    HandoffCompleted,
 )
-"""Each of these states a fact of the commit that it is part of. Alerts and events of
-tasks and handoffs are statements of agents, so agents can publish them."""
+"""Each of these states a fact of the commit that it is part of. Alerts are statements
+of programs and agents, so these can publish them."""
 
 _NAMES: Final = frozenset(map(event_type, RESERVED))
 

@@ -161,6 +161,9 @@ class Coordinator:
             self.kernel, self.codec, policy, self.clock, self.entropy
         )
         self.tail: Tail = tail
+        for part in (self._unfenced, tail):
+            if hasattr(part, "refusal"):
+                part.refusal = self.refusal
         self.bus: Bus = Bus(self, config.events)
         self.publisher: Publisher = Publisher(self.bus)
         self.store.prepare_event = self.publisher.prepare
@@ -478,10 +481,17 @@ class Coordinator:
         except RuntimeError:
             here = None
         if here is not self.loop:
-            raise WrongLoop(
-                f"swarm '{self.name}' belongs to another event loop; from another "
-                "thread use swarm.portal()"
-            )
+            raise self._wrong_loop()
+
+    def _wrong_loop(self) -> WrongLoop:
+        return WrongLoop(
+            f"swarm '{self.name}' belongs to another event loop; from another "
+            "thread use swarm.portal()"
+        )
+
+    def refusal(self) -> Closed | WrongLoop:
+        """Return the error of a use that the kernel refuses."""
+        return self.closed_error() or self._wrong_loop()
 
     def at_close(self, callback: Callable[[], object]) -> None:
         """Call `callback` when the swarm ends."""

@@ -50,6 +50,11 @@ class Basket:
     items: list[str]
 
 
+@event("test.shipped")
+class Shipped:
+    order: str
+
+
 class Shop(Agent):
     def __init__(self) -> None:
         self.seen: list[Event[Placed]] = []
@@ -57,7 +62,7 @@ class Shop(Agent):
     @on(Placed)
     async def placed(self, event: Event[Placed]) -> None:
         self.seen.append(event)
-        await self.swarm.events.publish(TaskCompleted(str(event.payload.number)))
+        await self.swarm.events.publish(Shipped(str(event.payload.number)))
 
     async def order(self, number: int) -> None:
         await self.swarm.events.publish(Placed(number))
@@ -316,7 +321,7 @@ async def test_correlation_flows_everywhere() -> None:
         await asyncio.sleep(1)
         placed = swarm.events.query(Placed)
         assert len({e.correlation_id for e in placed}) == 1
-        done = swarm.events.query(TaskCompleted)
+        done = swarm.events.query(Shipped)
         assert {e.correlation_id for e in done} == {placed[0].correlation_id}
         assert {e.causation_id for e in done} == {e.id for e in placed}
         assert all(e.depth == 1 and e.seq > placed[0].seq for e in done)
@@ -324,7 +329,7 @@ async def test_correlation_flows_everywhere() -> None:
             await ada.tell(Shop.order, 9)
         await asyncio.sleep(1)
         found = swarm.events.query(correlation_id="request-7")
-        assert [e.type for e in found].count("task.completed") == 2
+        assert [e.type for e in found].count("test.shipped") == 2
         assert {e.trace for e in found} == {TRACE}
         await swarm.events.publish(Placed(1))
         assert swarm.events.query(Placed)[-1].causation_id is None
@@ -593,9 +598,12 @@ async def test_reactions() -> None:
         await swarm.events.react(Placed, lambda e: seen.append(e.type), name="mine")
         shop = await swarm.spawn(Shop, name="shop")
         await swarm.events.publish(Placed(7))
+        task = await swarm.tasks.submit("ship")
+        async with swarm.tasks.claim("ship"):
+            pass
         await asyncio.sleep(1)
         assert await swarm.state.get("global.active_agents") == {"shop": "shop"}
-        assert await swarm.state.get("global.completed_tasks.7") is True
+        assert await swarm.state.get(f"global.completed_tasks.{task.id}") is True
         await shop.stop()
         await asyncio.sleep(1)
         assert await swarm.state.get("global.active_agents", None) is None

@@ -54,6 +54,11 @@ class Closer(Agent):
         raise error
 
 
+async def enter(something) -> None:
+    async with something:
+        pass
+
+
 # --- asking and waiting ---------------------------------------------------------------
 
 
@@ -333,10 +338,6 @@ async def test_a_closed_swarm_is_closed_everywhere():
 
     async def handler(_) -> None: ...
 
-    async def enter(something) -> None:
-        async with something:
-            pass
-
     attempts = {
         "spawn": lambda: swarm.spawn(Worker),
         "ask": lambda: ref.ask(Worker.echo),
@@ -372,17 +373,33 @@ async def test_a_closed_swarm_is_closed_everywhere():
 
 
 @virtual
-async def test_a_swarm_that_failed_is_closed_everywhere():
+async def test_a_swarm_that_failed_is_closed_everywhere_with_the_cause():
     """Also before anybody calls close()."""
     swarm = await Swarm.open()
     ref = await swarm.spawn(Worker)
+    tasks, held = swarm.tasks, swarm.lock("x")
     await ref.tell(Worker.fail)
     await asyncio.sleep(5)
-    for attempt in (swarm.state.get("x"), swarm.state.set("x", 1)):
-        with pytest.raises(Closed):
-            await attempt
-    with pytest.raises(Closed):
-        await swarm.events.publish(Ping())
+    attempts = {
+        "get": lambda: swarm.state.get("x"),
+        "set": lambda: swarm.state.set("x", 1),
+        "keys": swarm.state.keys,
+        "transaction": lambda: enter(swarm.state.transaction()),
+        "watch": lambda: enter(swarm.state.watch("x")),
+        "publish": lambda: swarm.events.publish(Ping()),
+        "on": lambda: swarm.events.on(Ping, print),
+        "subscribe": lambda: enter(swarm.events.subscribe(Ping)),
+        "spawn": lambda: swarm.spawn(Worker),
+        "ask": lambda: ref.ask(Worker.echo),
+        "lock": lambda: held.acquire(),
+        "submit": lambda: tasks.submit("x"),
+        "claim": lambda: enter(tasks.claim("x")),
+    }
+    for name, attempt in attempts.items():
+        with pytest.raises(Closed, match="by an unhandled failure: ValueError") as info:
+            await attempt()
+            pytest.fail(f"{name} still works")
+        assert isinstance(info.value.__cause__, ValueError), name
     with pytest.raises(ExceptionGroup):
         await swarm.close()
     await swarm.close()

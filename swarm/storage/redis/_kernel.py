@@ -50,6 +50,7 @@ class RedisKernel:
         tail: The newest part of the log in this process: `ports.Tail`.
         shelf: Where snapshots are kept: on the server, for every process.
         inboxes: How the processes reach each other: `ports.Inboxes`.
+        refusal: Returns the error of a use that is refused; None: a plain one.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class RedisKernel:
         """
         limits = Limits() if limits is None else limits
         self._loop = asyncio.get_running_loop()
+        self.refusal: Callable[[], Exception] | None = None
         self._reads_at_once = reads == "replica"
         self._is_closed = False
         keys = Keys.of(prefix, name)
@@ -145,10 +147,14 @@ class RedisKernel:
         return None
 
     def _enter(self) -> None:
-        if asyncio.get_running_loop() is not self._loop:
-            raise WrongLoop
+        is_here = asyncio.get_running_loop() is self._loop
+        if is_here and not self._is_closed:
+            return
+        if self.refusal is not None:
+            raise self.refusal()
         if self._is_closed:
             raise Closed("the swarm is closed")
+        raise WrongLoop
 
     async def _fresh(self) -> None:
         """Have the replica be new enough to be read, and swept."""
