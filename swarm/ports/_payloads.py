@@ -1,6 +1,6 @@
 """Event payloads as JSON, and back, for stores and other processes."""
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -54,14 +54,21 @@ def payload_to_json(payload: Any) -> Told:
         return "", "", payload if cls in _PLAIN else None
     if isinstance(payload, UnknownEvent):
         return event_type(cls), "", payload.data
-    told: Any = {f.name: getattr(payload, f.name) for f in attrs.fields(cls)}
+    of_type, defined, names = _described(cls)
+    told: Any = {name: getattr(payload, name) for name in names}
     if not _PLAIN.issuperset(map(type, told.values())):
         try:
             told = structuring().unstructure(payload, unstructure_as=cls)
             told = orjson.loads(_CODEC.encode(told))
         except Exception:  # noqa: BLE001  # any of it may be code of the user
             told = None
-    return event_type(cls), class_name(cls), told
+    return of_type, defined, told
+
+
+@lru_cache(maxsize=1_024)
+def _described(cls: type[Any]) -> tuple[str, str, tuple[str, ...]]:
+    """Return the event type of a class, where it was defined, and its fields."""
+    return event_type(cls), class_name(cls), tuple(f.name for f in attrs.fields(cls))
 
 
 def payload_from_json(name: str, defined: str, told: JSON) -> Any:

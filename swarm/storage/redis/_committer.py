@@ -250,7 +250,7 @@ class Committer:
         server = int(reply[3])
         replica.saw_time(sent, self._clock.monotonic(), server)
         status, revision = int(reply[0]), int(reply[1])
-        if len(reply) > 4:
+        if len(reply) > 4 and reply[4]:
             news = replica.news
             with suppress(LogGap):  # the follower meets it, and loads the tree again
                 replica.take_entries(reply[4])

@@ -35,6 +35,11 @@ from swarm.storage.redis._server import (
 )
 
 _READ: Final = 256 * 1024
+
+_TOGETHER: Final = 16
+"""Commands after which a turn of the loop sends them: the server begins with these
+while the turn makes the next ones."""
+
 _PATIENCE: Final = 30.0
 """Seconds for which commands wait for a lost connection."""
 
@@ -210,7 +215,7 @@ class Wire:
         is_alone = not self._waiting
         self._waiting.append(sent)
         self._outgoing.append(sent)
-        if is_alone:
+        if is_alone or len(self._outgoing) >= _TOGETHER:
             self._flush()
         elif not self._is_flushing:
             self._is_flushing = True
