@@ -482,7 +482,7 @@ async def everything_read(reader, world, since):
 @settings(max_examples=40, deadline=None)
 @given(reading)
 def test_no_way_to_read_shows_what_the_policy_denies(rules):
-    """S15: by no method of a handle, a past state or a transaction."""
+    """S15, X5: by no method of a handle, a past state or a transaction."""
     import asyncio
 
     policy = Policy(rules)

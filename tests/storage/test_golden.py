@@ -27,6 +27,7 @@ def copy(store: Path, folder: Path) -> Path:
 async def test_a_store_of_an_earlier_version_opens_with_all_that_was_in_it(
     tmp_path, store
 ):
+    """D18."""
     async with Swarm("golden", url(copy(store, tmp_path))) as swarm:
         assert await swarm.state.get("shared.title") == "Ants"
         odd = await swarm.state.get("shared.odd")

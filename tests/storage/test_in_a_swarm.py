@@ -93,6 +93,7 @@ async def test_locks_end_with_the_process_and_tokens_go_on(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_lock_that_a_killed_process_held_is_free_again(tmp_path, kind):
+    """D15."""
     storage = storages(tmp_path)[kind]
     swarm = await Swarm.open(storage=storage)
     lease = await swarm.lock("x").acquire(ttl=1_000)
@@ -142,6 +143,7 @@ async def test_a_task_survives_the_process_that_submitted_it(tmp_path, kind):
 
 
 async def test_a_second_swarm_on_a_store_is_refused(tmp_path):
+    """D16."""
     async with Swarm(storage=tmp_path / "x") as first:
         with pytest.raises(StorageInUse, match="process"):
             await Swarm.open(storage=tmp_path / "x")
@@ -488,6 +490,7 @@ async def write_many(storage, folder, operations):
 
 @pytest.mark.parametrize("kind", ["files", "run.db"])
 async def test_files_memory_and_descriptors_stay_bounded(tmp_path, kind):
+    """D19."""
     storage = Hybrid(secondary=tmp_path / "s" / kind)
     await write_many(storage, tmp_path, operations=20_000)
 
@@ -496,5 +499,6 @@ async def test_files_memory_and_descriptors_stay_bounded(tmp_path, kind):
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("kind", ["files", "run.db"])
 async def test_ten_million_operations_leave_everything_bounded(tmp_path, kind):
+    """D19."""
     storage = Hybrid(secondary=tmp_path / "s" / kind)
     await write_many(storage, tmp_path, operations=10_000_000)

@@ -118,6 +118,7 @@ async def test_a_restart_keeps_documents_versions_authors_and_history(make):
 
 
 async def test_revisions_are_never_used_twice(make):
+    """D13."""
     seen: set[int] = set()
     for _ in range(3):
         async with opened(make()) as kernel:

@@ -101,6 +101,7 @@ def damaged(files: dict[str, bytes], folder: Path) -> Iterator[tuple[str, bytes]
 def test_every_damaged_byte_and_length_is_noticed_or_harmless(
     tmp_path: Path, clean: bool
 ) -> None:
+    """D6."""
     file_store(tmp_path / "whole", clean=clean)
     files = contents(tmp_path / "whole")
     want = [entries(4, 5, 2) + entries(6, 6, 2)]
@@ -134,6 +135,7 @@ def test_every_damaged_byte_and_length_is_noticed_or_harmless(
 
 
 def test_a_torn_tail_is_kept_aside_and_reported(tmp_path: Path) -> None:
+    """D6."""
     file_store(tmp_path, clean=False)
     path = next(tmp_path.glob("journal-*"))
     path.write_bytes(path.read_bytes() + b"half a frame")
@@ -164,6 +166,7 @@ def test_a_broken_frame_before_a_synced_one_is_damage(tmp_path: Path) -> None:
 def test_a_missing_file_is_damage_and_nothing_is_made(
     tmp_path: Path, missing: str
 ) -> None:
+    """D17."""
     file_store(tmp_path, clean=True)
     (tmp_path / missing).unlink()
     before = contents(tmp_path)
@@ -173,6 +176,7 @@ def test_a_missing_file_is_damage_and_nothing_is_made(
 
 
 def test_a_file_from_the_future_is_refused_untouched(tmp_path: Path) -> None:
+    """D18."""
     file_store(tmp_path, clean=True)
     path = tmp_path / "CURRENT"
     text = path.read_bytes().partition(b" ")[2].replace(b'"format":1', b'"format":9')
@@ -232,6 +236,7 @@ class FailingDisk(Disk):
 
 @pytest.mark.parametrize("fail_at", range(1, 30))
 def test_nothing_is_acknowledged_after_a_failure(tmp_path: Path, fail_at: int) -> None:
+    """D3."""
     journal = FileJournal(tmp_path, disk=FailingDisk(fail_at))
     acknowledged = 0
     try:
@@ -287,6 +292,7 @@ def test_a_database_is_opened_after_a_death_while_it_was_made(
 
 
 def test_a_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    """D17."""
     path = tmp_path / "store.db"
     with sqlite3.connect(path) as database:
         database.execute("CREATE TABLE theirs (id INTEGER)")
@@ -442,6 +448,7 @@ def test_a_database_is_inspected_while_its_owner_writes(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_stops_a_database_and_loses_nothing(tmp_path: Path) -> None:
+    """D3, D17."""
     journal = SqliteJournal(tmp_path / "run.db")
     journal.open()
     journal.append(entries(1, 3))
@@ -460,6 +467,7 @@ def test_a_full_disk_stops_a_database_and_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked() -> None:
+    """X4."""
     import zstandard
 
     bomb = zstandard.ZstdCompressor().compress(bytes(200 * 1024 * 1024))
@@ -485,5 +493,6 @@ def test_a_bomb_is_refused_before_it_is_unpacked() -> None:
     ],
 )
 def test_a_hostile_commit_is_refused(line: bytes) -> None:
+    """X3."""
     with pytest.raises(StateCorruption, match="not a commit"):
         decode_commit(line)

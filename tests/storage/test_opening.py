@@ -75,6 +75,7 @@ async def test_every_kind_of_store_keeps_what_was_committed(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", ["memory", *KINDS])
 async def test_a_snapshot_is_restored_in_one_commit(tmp_path, kind):
+    """D9."""
     storage = {**stores(tmp_path), "memory": "memory://"}[kind]
     store = await opened(storage)
     kernel = store.kernel

@@ -165,6 +165,7 @@ class QuickDisk(Disk):
 def test_a_power_cut_loses_nothing_acknowledged_and_leaves_a_prefix(
     tmp_path: Path, mode: str
 ) -> None:
+    """D2."""
     cuts = FileCuts(tmp_path, FileJournal, mode)
     cuts.run(14)
     assert cuts.bad == []
@@ -245,6 +246,7 @@ def quick_folder(tmp_path: Path) -> Iterator[Path]:
 def test_a_power_cut_of_sqlite_loses_nothing_acknowledged(
     quick_folder: Path, mode: str
 ) -> None:
+    """D2."""
     cuts = SqliteCuts(quick_folder, mode)
     cuts.run(mode, 8)
     assert cuts.bad == []
@@ -464,6 +466,7 @@ class AppendsBehindTornTails(FileJournal):
 def test_a_broken_writer_is_caught_by_power_cuts(
     tmp_path: Path, mutant: type[FileJournal]
 ) -> None:
+    """D4."""
     cuts = FileCuts(tmp_path, mutant, "power")
     cuts.stops = True
     try:
@@ -505,6 +508,7 @@ def test_trying_a_failed_sync_again_is_caught(
 
 
 def test_appending_behind_a_torn_tail_is_caught(tmp_path: Path) -> None:
+    """D4."""
     journal = AppendsBehindTornTails(tmp_path)
     journal.open()
     journal.append([Entry(1, b"1")])

@@ -299,12 +299,14 @@ many = settings(some, max_examples=2_000)
 @some
 @given(steps=TIMED_STEPS)
 def test_every_store_gives_what_memory_gives(tmp_path_factory, kind, steps):
+    """D12."""
     check(Stored(tmp_path_factory.mktemp("same"), kind), steps)
 
 
 @some
 @given(steps=STEPS)
 def test_a_server_gives_what_memory_gives(server, steps):
+    """D12."""
     check_server(server, steps)
 
 
@@ -403,7 +405,7 @@ WRONG = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_store_is_caught(tmp_path_factory, name):
-    """Within the number of programs that a good one has to pass."""
+    """D4: within the number of programs that a good one has to pass."""
 
     @settings(many, derandomize=True, database=None, phases=[Phase.generate])
     @given(steps=TIMED_STEPS)

@@ -66,7 +66,7 @@ class Clock:
 async def test_a_step_of_the_server_s_clock_repeats_no_revision_and_no_grant(
     tmp_path, seconds
 ):
-    """G2, L2, S16: whether leases end early or late, tokens decide."""
+    """G2, L2, S16, D15: whether leases end early or late, tokens decide."""
     clock = Clock(tmp_path)
     server = clock.server(tmp_path / "server")
     server.start()

@@ -183,7 +183,7 @@ class Run:
 
 @pytest.mark.timeout(120)
 def test_nothing_is_lost_or_done_twice_while_everything_fails(tmp_path):
-    """S5, L9, J6, E7: one round of every fault."""
+    """S5, L9, J6, E7, D11, D13: one round of every fault."""
     asyncio.run(Run(tmp_path, seed=1).go(rounds=1))
 
 

@@ -252,6 +252,7 @@ def test_the_lock_of_a_killed_process_ends_and_its_writes_stay(server):
 
 @pytest.mark.timeout(120)
 def test_nothing_acknowledged_is_lost_when_the_server_is_killed(tmp_path):
+    """D11."""
     server = Server(tmp_path, durable=True)
     server.start()
 
