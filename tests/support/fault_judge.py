@@ -147,6 +147,31 @@ def judge_tasks(records: list[list[Any]], commits: list[Commit]) -> int:
     return len(submitted)
 
 
+def judge_handoffs(commits: list[Commit]) -> int:
+    """Return how many handoffs were accepted: each once, with a newer token."""
+    accepted: Counter[str] = Counter()
+    tokens: dict[str, int] = {}
+    status: dict[str, str] = {}
+    for commit in commits:
+        for payload in commit.events:
+            if type(payload).__name__ == "HandoffAccepted":
+                accepted[payload.handoff_id] += 1
+        for document in commit.documents:
+            place, value = document.path.text, None
+            if not document.is_deleted:
+                value = document.value
+            if place.startswith("handoffs.") and value is not None:
+                status[place] = value["status"]
+            elif place.startswith("global.tasks.") and value and value["claim"]:
+                token = value["claim"]["token"] or commit.revision
+                assert token >= tokens.get(place, 0), place
+                tokens[place] = token
+    assert set(accepted.values()) <= {1}
+    open_ones = {place for place, last in status.items() if last == "requested"}
+    assert not open_ones
+    return len(accepted)
+
+
 def judge_events(records: list[list[Any]], audited: dict[str, int]) -> int:
     """Every event that was published took effect exactly once."""
     published = [words[0] for _, kind, *words in records if kind == "published"]

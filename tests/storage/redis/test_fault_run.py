@@ -16,6 +16,7 @@ from swarm import Swarm
 from tests.support.fault_judge import (
     judge_barriers,
     judge_events,
+    judge_handoffs,
     judge_lock,
     judge_registers,
     judge_tasks,
@@ -173,6 +174,7 @@ class Run:
             "registers": judge_registers(records),
             "guarded": judge_lock(records, commits),
             "tasks": judge_tasks(records, commits),
+            "handoffs": judge_handoffs(commits),
             "events": judge_events(records, self.audited),
             "barriers": judge_barriers(records),
         }
