@@ -21,6 +21,7 @@ from swarm.model import (
     to_datetime,
 )
 from swarm.work._claim import Claim
+from swarm.work._handoff_record import HandoffStatus, handoff_path, load_handoff
 from swarm.work._submit_rules import encoded
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import (
@@ -325,7 +326,15 @@ class Task(Displayable):
     async def explain(self) -> str:
         """Return in words what the task waits for, or what became of it."""
         self._caller.check_right(self.id, "read")
-        return self._caller.manager.why(await self._caller.find(self.id))
+        manager, record = self._caller.manager, await self._caller.find(self.id)
+        told = manager.why(record)
+        if record.claim is None or record.handoff is None:
+            return told
+        offer = load_handoff(await manager.kernel.find(handoff_path(record.handoff)))
+        if offer is None or offer.status is not HandoffStatus.REQUESTED:
+            return told
+        kind, _, name = offer.to.partition(":")
+        return f"{told}; it waits for a handoff to {kind} {name!r}"
 
     @property
     def _identity(self) -> AgentIdentity:

@@ -131,6 +131,18 @@ class _Later:
         await (await self._handoffs.get(self._id)).reject(reason)
 
 
+async def test_a_task_says_that_it_waits_for_a_handoff(kind):
+    async with desks(kind) as desk:
+        claim = await claimed(desk)
+        task = desk.tasks().get(claim.task_id)
+        offer = await desk.handoffs(ADA).offer(claim, to="bo")
+        assert "; it waits for a handoff to agent 'bo'" in await task.explain()
+        await offer_of(desk, BO, offer).reject("no")
+        assert "handoff" not in await task.explain()
+        await desk.handoffs(ADA).offer(claim, to="cy")
+        assert "handoff to agent 'cy'" in await task.explain()
+
+
 async def test_a_rejected_task_stays_with_its_sender(kind):
     """O5."""
     async with desks(kind) as desk:
