@@ -209,6 +209,23 @@ def test_a_claim_whose_lease_is_over_can_do_nothing(step):
     assert bench.document is document
 
 
+@pytest.mark.parametrize("step", WORKERS)
+def test_a_claim_of_the_same_id_with_an_older_token_can_do_nothing(step):
+    """J4: ids of claims repeat in a process that has the seed of another one."""
+    bench = Bench()
+    bench.claim()
+    old = bench.right
+    STEPS["release"](bench)
+    bench.claims = 0
+    bench.claim()
+    assert bench.right.id == old.id
+    assert bench.right.token > old.token
+    bench.right, document = old, bench.document
+    with pytest.raises(StaleClaim):
+        STEPS[step](bench)
+    assert bench.document is document
+
+
 @pytest.mark.parametrize("step", ["cancel", "reopen", "resolve"])
 def test_a_task_that_is_not_there_is_not_found(step):
     bench = Bench()
