@@ -209,31 +209,27 @@ class LocalTree:
         text = path.text
         old = self._by_text.get(text)
         record, events, outcome = rule(old, now, request)
-        keeps = record is KEEP or (record is None and old is None)
-        if keeps and not events:
-            return 0, outcome
+        if record is KEEP or (record is None and old is None):
+            return self._announce(author, events) if events else 0, outcome
         revision = self.revision + 1
         at = wall()
         if at < self._at:
             at = self._at  # H3
-        if keeps:
-            size = ENTRY_BYTES + _EVENT_BYTES
-            self._log_commit(revision, at, author, (), (), size, None, events)
-            return revision, outcome
         made = next_version(old, path, None, record, revision, at, author)
         if old is None:
             self._versions.begin(made)
             old = made.previous
-        elif record is None:
-            self._versions.end(made)
+            size = ENTRY_BYTES if old is None else ENTRY_BYTES + old.size
         else:
-            self._by_text[text] = made
-        if old is None:
-            size = ENTRY_BYTES
-        elif (held := old.record) is not None:  # `old.size`, written out
-            size = _KEPT_RECORD + getattr(held, "weight", 0)
-        else:
-            size = _KEPT_BODY + len(old.body or b"")
+            if record is None:
+                self._versions.end(made)
+            else:
+                self._by_text[text] = made
+            held = old.record
+            if held is not None:  # `old.size`, written out
+                size = _KEPT_RECORD + getattr(held, "weight", 0)
+            else:
+                size = _KEPT_BODY + len(old.body or b"")
         listeners = self._listeners
         folder = path.segments[0]
         each = listeners.by_document.get(folder)
@@ -293,6 +289,13 @@ class LocalTree:
         return self._log_commit(
             self.revision + 1, at, author, (), tuple(events), size, key
         )
+
+    def _announce(self, author: AgentIdentity, events: Sequence[Announcement]) -> int:
+        """Log a commit of events alone; return its revision."""
+        revision, at = self.revision + 1, max(self._wall(), self._at)  # H3
+        size = ENTRY_BYTES + _EVENT_BYTES
+        self._log_commit(revision, at, author, (), (), size, None, events)
+        return revision
 
     def now(self) -> int:
         """Return kernel time in microseconds; it never goes back."""

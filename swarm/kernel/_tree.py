@@ -60,8 +60,9 @@ class Tree:
         """
         path = document.path
         text = path.text
-        if text not in self.by_text and self._gone.pop(text, None) is None:
-            if self._gone:
+        gone = self._gone
+        if text not in self.by_text and (not gone or gone.pop(text, None) is None):
+            if gone:
                 self.tidy()
             segments = path.segments
             last = segments[-1]

@@ -95,23 +95,27 @@ class TaskIndex:
             known[spec.kind] = known.get(spec.kind, 0) + 1
             if spec.parent is not None:
                 self._children.setdefault(spec.parent, {})[task_id] = None
-            if status in FINAL:
+            if status is not PENDING and status in FINAL:
                 self._uncounted[status] -= 1
         elif old is record:
             return
-        elif old.status is RUNNING:
-            if status is not RUNNING:
-                del self._running[task_id]
-        elif old.status is ESCALATED:
-            del self._escalated[task_id]
-        elif old.status is not PENDING:
-            self._ended[old.spec.kind][old.status] -= 1
+        else:
+            before = old.status
+            if before is RUNNING:
+                if status is not RUNNING:
+                    del self._running[task_id]
+                if status is not COMPLETE:
+                    self._count_step(old, record)
+            elif before is PENDING:
+                if status is not RUNNING:
+                    self._count_step(old, record)
+            elif before is ESCALATED:
+                del self._escalated[task_id]
+            else:
+                self._ended[old.spec.kind][before] -= 1
         if status is RUNNING:
             self._running[task_id] = record
-            if old is not None and old.status is RUNNING:
-                self._count_step(old, record)
-            return
-        if status is PENDING:
+        elif status is PENDING:
             if record.deadline is not None:
                 self._add_deadline(record.deadline, record)
             if old is not None:
@@ -129,8 +133,6 @@ class TaskIndex:
             if ended is None:
                 ended = self._ended[kind] = dict.fromkeys(FINAL, 0)
             ended[status] += 1
-        if old is not None and status is not COMPLETE:
-            self._count_step(old, record)
 
     def remove(self, task_id: str) -> None:
         """Take in that a task is gone."""
