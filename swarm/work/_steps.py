@@ -155,7 +155,8 @@ class StepLog:
         """Know of none yet."""
         self._claim = claim
         self._folder = claim.folder_in(STEPS)
-        self._recorded: dict[str, tuple[bytes, bytes]] | None = None
+        self._recorded: dict[str, tuple[bytes, bytes]] = {}
+        self._is_loaded = not claim.may_have_steps()
         self._running: dict[str, StepScope] = {}
 
     async def run(
@@ -175,9 +176,9 @@ class StepLog:
             codec, what = self._claim.manager.codec, f"the arguments of step {name!r}"
             encoded(codec, what, [args, kwargs])  # says what is wrong
             raise
+        if not self._is_loaded:
+            await self._load()
         recorded = self._recorded
-        if recorded is None:
-            recorded = await self._load()
         while (found := recorded.get(name)) is None:
             running = self._running.get(name)
             if running is None:
@@ -192,18 +193,14 @@ class StepLog:
             )
         return orjson.loads(found[1])
 
-    async def _load(self) -> dict[str, tuple[bytes, bytes]]:
-        claim = self._claim
-        recorded: dict[str, tuple[bytes, bytes]] = {}
-        if claim.may_have_steps():
-            found = await claim.manager.kernel.read(_steps_in, self._folder)
-            for name, body in found:
-                value = orjson.loads(body)
-                mark = canonical(value["arguments"])
-                recorded[name] = mark, kept_json(value["result"])
-        if self._recorded is None:
-            self._recorded = recorded
-        return self._recorded
+    async def _load(self) -> None:
+        """Read the steps that earlier claims of the task have recorded."""
+        found = await self._claim.manager.kernel.read(_steps_in, self._folder)
+        for name, body in found:
+            value = orjson.loads(body)
+            earlier = canonical(value["arguments"]), kept_json(value["result"])
+            self._recorded.setdefault(name, earlier)
+        self._is_loaded = True
 
     async def _record(
         self,
@@ -231,11 +228,14 @@ class StepLog:
             body = encoded(manager.codec, "the result of a step", result)
             path = step_path(self._folder, name)
             try:
-                # What the function has done is paid for: no cancellation loses it.
-                if manager.local is None or manager.pause is not None:
-                    await manager.to_its_end(self._commit, scope, path, mark, body)
+                local = manager.local
+                if local is not None and manager.is_direct and not scope.writes:
+                    claim.check_now(local)
+                    local.put_now(claim.identity, path, step_body(mark, body))
+                    self._recorded[name] = mark, body
                 else:
-                    await self._commit(scope, path, mark, body)
+                    # What the function has done is paid for: no cancellation loses it.
+                    await manager.to_its_end(self._commit, scope, path, mark, body)
             except StaleClaim as error:
                 claim.lose(str(error))
                 raise
@@ -292,20 +292,10 @@ class StepLog:
     ) -> tuple[int, None]:
         """Record a step, with all that was added to it, while the claim is live."""
         claim = self._claim
-        manager = claim.manager
-        local = manager.local
-        body = step_body(mark, result)
-        assert self._recorded is not None  # `run` has loaded it
-        if local is not None and not scope.writes:
-            if manager.pause is not None:
-                await manager.pause()
-            claim.check_now(local)
-            local.put_now(claim.identity, path, body)
-            self._recorded[scope.name] = mark, result
-            return 0, None
         conditions = [*claim.conditions(), *scope.conditions]
-        writes = [Write(path, body), *scope.writes]
-        await manager.kernel.commit(claim.identity, writes, conditions=conditions)
+        writes = [Write(path, step_body(mark, result)), *scope.writes]
+        kernel = claim.manager.kernel
+        await kernel.commit(claim.identity, writes, conditions=conditions)
         self._recorded[scope.name] = mark, result
         return 0, None
 
