@@ -10,7 +10,7 @@ its party in the wait-for graph, and is itself held up by no party that is known
 import inspect
 import math
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
@@ -176,7 +176,7 @@ class BarrierTerms:
         """Tell the parties of this process how a generation ended."""
         for id in () if ended is None else ended.parties:  # noqa: A001
             waiter = self.core.waiters.get(id)
-            if waiter is not None:
+            if isinstance(waiter, PartyWaiter):
                 waiter.barrier._tell(ended)
                 return
 
@@ -271,7 +271,7 @@ class BarrierHandle(Displayable):
             await core.pause()
         waiter = PartyWaiter(self)
         try:
-            ended: Any = core.run(self._arrive(waiter))
+            ended = core.run(self._arrive(waiter))
             if isinstance(ended, ShieldedOperation):
                 ended = await ended.outcome(lambda _: waiter.withdraw())
         except BaseException:
@@ -364,7 +364,7 @@ class BarrierHandle(Displayable):
                 continue  # of another process, or the one whose call this is
             if ended.reason:
                 error = waiter.error
-                if error is None or error.reason != ended.reason:
+                if not isinstance(error, BrokenBarrier) or error.reason != ended.reason:
                     error = self._broken(BrokenBarrier, ended.reason, ended)
                 waiter.fail(error)
             else:

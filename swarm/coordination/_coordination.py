@@ -32,6 +32,7 @@ from swarm.coordination._terms import (
 )
 from swarm.coordination._views import Barriers, Locks, Semaphores
 from swarm.coordination._wait_graph import Obstacle, WaitGraph
+from swarm.coordination._waiting import LeaseWaiter
 from swarm.errors import BrokenBarrier, DeadlockError, DeadlockTimeout, LeaseLost
 from swarm.model import OWNER, TIME, AgentIdentity, Path, Priority, check_text
 from swarm.ports import Clock, Entropy, Kernel, Runtime, Tail, View
@@ -80,9 +81,10 @@ class Coordination:
                 seconds.
             process: This process, if others share the kernel.
         """
+        newest: Any = getattr(kernel, "tail", kernel) if tail is None else tail
         core = self._core = Core(
             kernel,
-            getattr(kernel, "tail", kernel) if tail is None else tail,
+            newest,
             clock,
             entropy,
             graph,
@@ -285,12 +287,11 @@ class Coordination:
         """
         return describe_link(self._core, grant, request)
 
-    def grants_elsewhere(self, obstacle: Any) -> list[str]:
+    def grants_elsewhere(self, obstacle: object) -> list[str]:
         """Return the grants of other processes that hold up a request for a lock."""
-        waiter: Any = self._core.waiters.get(getattr(obstacle, "id", ""))
-        if waiter is None or waiter is not obstacle:
+        if not isinstance(obstacle, LeaseWaiter):
             return []
-        if not isinstance(obstacle.spec, AcquireSpec):  # it is at a barrier
+        if self._core.waiters.get(obstacle.id) is not obstacle:
             return []
         state = self._state_at(obstacle.spec.path)
         request = state.requests.get(obstacle.id)
@@ -301,7 +302,7 @@ class Coordination:
 
     def holder_of(self, grant: str) -> Hashable | None:
         """Return the party of this process that holds a grant, or None."""
-        lease: Lease | None = self._core.leases.get(grant)
+        lease = self._core.leases.get(grant)
         if lease is None:
             return None
         return (lease._session if lease._inside is None else lease._inside).party
@@ -309,7 +310,7 @@ class Coordination:
     def refuse(self, request: str, lines: tuple[str, ...]) -> None:
         """Fail a request of this process, which closes a cycle."""
         waiter = self._core.waiters.get(request)
-        if waiter is not None and not waiter.is_over():
+        if isinstance(waiter, LeaseWaiter) and not waiter.is_over():
             is_bounded = waiter.spec.timeout is not None
             kind = DeadlockTimeout if is_bounded else DeadlockError
             waiter.give_up(kind(cycle=lines))
@@ -324,7 +325,7 @@ def _stays(id: str) -> bool:  # noqa: A002, ARG001
     return False
 
 
-def _has_queue(lease: Any) -> bool:
+def _has_queue(lease: Lease) -> bool:
     return bool(lease._manager.state(lease._spec).requests)
 
 

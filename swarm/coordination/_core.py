@@ -1,4 +1,4 @@
-"""The base of locks, semaphores and barriers: sessions, commits, alarms.
+"""The base of locks, semaphores and barriers: sessions and commits.
 
 A session is the turn of an agent, or else an asyncio task; child tasks of a turn are
 sessions of their own, since one may well wait for what another holds. When a session
@@ -14,11 +14,10 @@ knows whether the kernel answers at once or is a round trip away.
 # ruff: noqa: SLF001
 
 import asyncio
-import math
 from collections.abc import Callable, Coroutine, Hashable
-from heapq import heapify, heappop, heappush
-from typing import Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
+from swarm.coordination._alarms import Alarmed, AlarmHeap
 from swarm.coordination._operation import ShieldedOperation
 from swarm.coordination._terms import CoordinationRights
 from swarm.coordination._wait_graph import WaitGraph
@@ -31,18 +30,18 @@ from swarm.ports import (
     LocalKernel,
     Runtime,
     Standing,
-    Timer,
+    Tail,
     View,
     current_activity,
     current_runtime,
     task_getter,
 )
 
+if TYPE_CHECKING:
+    from swarm.coordination._lease import Lease
+    from swarm.coordination._waiting import Waiter
+
 R = TypeVar("R")
-
-_MARGIN: Final = 2e-6  # lest rounding ring us just before the time
-
-_SPARE: Final = 256  # alarms that are never worth a sweep
 
 FOLDERS: Final = frozenset(("locks", "semaphores", "barriers"))
 
@@ -112,8 +111,8 @@ class Session:
         self.name: str = name
         self.task: asyncio.Task[Any] | None = task
         self.party: Hashable = self if party is None else party
-        self.leases: dict[str, Any] = {}
-        self.bodies: dict[Any, None] = {}
+        self.leases: dict[str, Lease] = {}
+        self.bodies: dict[Lease, None] = {}
         self.is_turn: bool = party is not None
         self.is_expected: bool = False
 
@@ -254,6 +253,7 @@ class Core:
         watchers: By folder: what to do about a document that another process wrote.
         pause: A scheduling point to await in front of an operation, or None.
         now: Monotonic seconds.
+        set_alarm: Sets the alarm of a lease, a waiter or a record; see `AlarmHeap.set`.
         find: Returns the document at a path as this process has it.
         is_local: Whether the kernel answers at once.
         apply_now: The kernel's own `apply_one_now`, if it answers at once.
@@ -266,7 +266,7 @@ class Core:
     def __init__(
         self,
         kernel: Kernel,
-        tail: Any,
+        tail: Tail,
         clock: Clock,
         entropy: Entropy,
         graph: WaitGraph,
@@ -282,7 +282,7 @@ class Core:
         self.kernel = kernel
         self._local: LocalKernel | None = kernel.local
         self.is_local: bool = self._local is not None
-        self._replica: Any = tail if self._local is None else self._local
+        self._replica: Tail | LocalKernel = tail if self._local is None else self._local
         self.find: Callable[[Path], Document | None] = self._replica.find_now
         self.keep_up: Callable[[Callable[[], float | None]], None] = tail.keep_up
         self.hurry: Callable[[], None] = tail.hurry
@@ -291,18 +291,14 @@ class Core:
             self.apply_now = self._local.apply_one_now
         self.graph = graph
         self.now: Callable[[], float] = clock.monotonic
-        self._clock = clock
-        self._alarms: list[tuple[float, int, Any]] = []  # a heap
-        self._alarm_count = 0
-        self._most_alarms = _SPARE
-        self._timer: Timer | None = None
-        self._rings_at = math.inf
+        self._alarms = AlarmHeap(clock)
+        self.set_alarm: Callable[[Alarmed, float], None] = self._alarms.set
         self.life = life
         self.rights = rights
         self.sessions: Sessions = Sessions(self._session_ended, life.running_turn)
         self.sessions.process = origin
-        self.waiters: dict[str, Any] = {}
-        self.leases: dict[str, Any] = {}
+        self.waiters: dict[str, Waiter] = {}
+        self.leases: dict[str, Lease] = {}
         self.watchers: dict[str, Callable[[Document, Commit], None]] = {}
         self.on_commit: Callable[[Commit], object] | None = None
         self.has_others: bool = self._local is None or self.look(_has_people)
@@ -370,48 +366,6 @@ class Core:
             else outcome
         )
 
-    def set_alarm(self, owner: Any, delay: float) -> None:
-        """Have `owner._ring` called after so many seconds, and not when it was to be.
-
-        With `owner._alarm = 0` it is not called. Most are set anew or dropped long
-        before: those stay in the heap until it has twice as many as it needs.
-        """
-        self._alarm_count = owner._alarm = number = self._alarm_count + 1
-        at = self.now() + delay + _MARGIN
-        alarms = self._alarms
-        heappush(alarms, (at, number, owner))
-        if at < self._rings_at:
-            self._arm()
-        elif len(alarms) > self._most_alarms:
-            alarms[:] = [each for each in alarms if each[2]._alarm == each[1]]
-            heapify(alarms)
-            self._most_alarms = _SPARE + 2 * len(alarms)
-
-    def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._rings_at = math.inf
-        if self._alarms:
-            self._rings_at = self._alarms[0][0]
-            self._timer = self._clock.call_at(self._rings_at, self._ring)
-
-    def _ring(self) -> None:
-        self._timer, self._rings_at = None, -math.inf  # `_arm` follows
-        alarms, now = self._alarms, self.now()
-        try:
-            while alarms:
-                at, number, owner = alarms[0]
-                is_set = owner._alarm == number
-                if is_set and at > now:
-                    break
-                heappop(alarms)
-                if is_set:
-                    owner._alarm = 0
-                    owner._ring()
-        finally:
-            self._arm()
-
     # --- looking ----------------------------------------------------------------------
 
     def look(self, look: Callable[..., R], *arguments: Any) -> R:
@@ -447,7 +401,7 @@ class Core:
             else:
                 lease._manager.orphan(lease, f"{session} ended without releasing it")
 
-    def move(self, lease: Any, session: Session) -> None:
+    def move(self, lease: "Lease", session: Session) -> None:
         """Have another session hold a lease."""
         del lease._session.leases[lease.id]
         lease._session = session
@@ -460,7 +414,6 @@ class Core:
         self._closed = Closed("the swarm is closed") if error is None else error
         self._ignore()
         self._alarms.clear()
-        self._arm()
         for operation in tuple(self._operations):
             operation.cancel()
         for waiter in tuple(self.waiters.values()):

@@ -205,7 +205,7 @@ class CycleWatch:
 
 def describe_link(core: Core, grant: str, request: str) -> str | None:
     """Return what a session waits for while it holds a grant, if it does both."""
-    waiter: Any = core.waiters.get(request)
+    waiter = core.waiters.get(request)
     lease = core.leases.get(grant)
     if waiter is None or lease is None or waiter.is_over():
         return None

@@ -14,7 +14,7 @@ import attrs
 from swarm.coordination._core import Core
 from swarm.coordination._grants import MICRO, AcquireSpec, Mode, check_mode, to_micro
 from swarm.coordination._lease import Lease
-from swarm.coordination._lease_manager import LeaseManager
+from swarm.coordination._lease_manager import Asked, LeaseManager
 from swarm.coordination._lease_state import FREE, load
 from swarm.coordination._terms import (
     CACHED,
@@ -125,11 +125,10 @@ class Enterable(AsyncUse, Displayable):
         if manager.core.pause is not None:
             await manager.core.pause()
         # `acquire`, without a coroutine of its own
-        asked: Any = manager.ask(spec, True)
-        lease: Lease
-        if asked.__class__ is Lease:
+        asked = manager.ask(spec, True)
+        if isinstance(asked, Lease):
             lease = asked
-        elif asked.__class__ is LeaseWaiter:
+        elif isinstance(asked, LeaseWaiter):
             lease = await asked.granted()
         else:
             lease = await manager.granted(asked)
@@ -222,7 +221,7 @@ class MultiAcquire(AsyncUse):
                     await pause()
                 for lease in taken:
                     lease._check()
-                asked: Any = manager.ask(spec, is_entering)
+                asked = manager.ask(spec, is_entering)
                 if not isinstance(asked, Lease):
                     asked = await self._granted(asked, taken)
                 taken.append(asked)
@@ -234,7 +233,7 @@ class MultiAcquire(AsyncUse):
             raise
         return Leases(taken)
 
-    async def _granted(self, asked: Any, taken: list[Lease]) -> Lease:
+    async def _granted(self, asked: Asked, taken: list[Lease]) -> Lease:
         """Wait for one more, as long as those that are held already are not lost."""
         if isinstance(asked, LeaseWaiter):
             for lease in taken:

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from swarm.coordination._core import Life, Session, Sessions, task_name
+from swarm.coordination._lease import Lease
 from swarm.coordination._wait_graph import Obstacle, Steps
 from swarm.ports import (
     Standing,
@@ -63,7 +64,9 @@ class TaskJoins:
 
     __slots__ = ("_has_queue", "_life", "_sessions")
 
-    def __init__(self, sessions: Sessions, life: Life, has_queue: Any) -> None:
+    def __init__(
+        self, sessions: Sessions, life: Life, has_queue: Callable[[Lease], bool]
+    ) -> None:
         """Look when asked to; `has_queue(lease)` says whether others wait for it."""
         self._sessions = sessions
         self._life = life

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, NoReturn, Self, SupportsIndex
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, SupportsIndex
 
 import attrs
 
@@ -35,6 +35,9 @@ from swarm.errors import (
 )
 from swarm.model import TIME, Displayable
 from swarm.ports import Condition, Holder, current_task
+
+if TYPE_CHECKING:
+    from swarm.coordination._lease_manager import LeaseManager
 
 CLOSED: Final = "the swarm is closed"
 
@@ -87,13 +90,13 @@ class Lease(Displayable):
 
     def __init__(
         self,
-        manager: Any,
+        manager: "LeaseManager",
         spec: AcquireSpec,
         session: Session,
         grant: Grant,
     ) -> None:
-        """Stand for a grant of this `LeaseManager`, which imports this module."""
-        self._manager: Any = manager
+        """Stand for a grant of this manager."""
+        self._manager: LeaseManager = manager
         self._spec = spec
         self._session = session
         self._grant = grant
@@ -218,7 +221,7 @@ class Lease(Displayable):
             await core.pause()
             self._check()
         mode, session, id = self.mode, core.sessions.current(), core.new_id()  # noqa: A001
-        asked: Any = core.run(self._upgrade(timeout, session, id))
+        asked = core.run(self._upgrade(timeout, session, id))
         if isinstance(asked, ShieldedOperation):
             asked = await asked.outcome(partial(self._abandon_upgrade, mode))
         if asked is not None:
@@ -551,7 +554,7 @@ class UpgradeWaiter(LeaseWaiter):
 
     def __init__(
         self,
-        manager: Any,
+        manager: "LeaseManager",
         id: str,  # noqa: A002
         spec: AcquireSpec,
         session: Session,

@@ -10,7 +10,7 @@ of this process; what another process commits is seen by `_lease_watch`.
 
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from swarm.coordination._core import Core, Session
 from swarm.coordination._grants import (
@@ -44,6 +44,9 @@ from swarm.ports import Ruling, decode_holders
 
 RENEWALS: Final = 3
 """Number of renewals within a lease's time to live, so that two may come late."""
+
+Asked: TypeAlias = LeaseWaiter | ShieldedOperation[Lease | LeaseWaiter]
+"""What `LeaseManager.ask` returns of a request that was not granted at once."""
 
 _EARLY: Final = 0.05
 """Seconds by which a rule's time may be ahead of a distant kernel's."""
@@ -80,7 +83,7 @@ class LeaseManager:
         self,
         spec: AcquireSpec,
         is_entering: bool = False,
-    ) -> "Lease | LeaseWaiter | ShieldedOperation[Any]":
+    ) -> Lease | Asked:
         """Return a lease granted at once, or what to pass to `granted`.
 
         `is_entering` says whether a body follows: then it is renewed from the start.
@@ -165,14 +168,16 @@ class LeaseManager:
         asked = self.ask(spec)
         return asked if isinstance(asked, Lease) else await self.granted(asked)
 
-    def granted(self, asked: Any) -> Awaitable[Lease]:
+    def granted(self, asked: Asked) -> Awaitable[Lease]:
         """Await the lease that `ask` could not return; raises as `acquire` does."""
         if isinstance(asked, ShieldedOperation):
             return self._granted_later(asked)
         waiting: Awaitable[Lease] = asked.granted()
         return waiting
 
-    async def _granted_later(self, asking: ShieldedOperation[Any]) -> Lease:
+    async def _granted_later(
+        self, asking: ShieldedOperation[Lease | LeaseWaiter]
+    ) -> Lease:
         """Await the answer of a kernel that is a round trip away, then the lease."""
         asked = await asking.outcome(self._abandon)
         return asked if isinstance(asked, Lease) else await self.granted(asked)
@@ -440,17 +445,19 @@ class LeaseManager:
         core = self.core
         for id, reason in moved.gone:  # noqa: A001
             lease = core.leases.get(id)
-            waiter: Any = core.waiters.get(id)
+            waiter = core.waiters.get(id)
             if lease is not None:
                 self.end(lease, reason)
-            elif waiter is not None and not waiter.is_decided:
+            elif isinstance(waiter, LeaseWaiter) and not waiter.is_decided:
                 waiter.fail(waiter.in_vain(reason))
         for id, grant in moved.granted:  # noqa: A001
             if not grant.token:
                 grant.token = revision
             waiter = core.waiters.get(id)  # None: it is of another process
             # The log may have told it before; a grant to one that leaves is passed on.
-            if waiter is not None and (waiter.has_left or not waiter.is_decided):
+            if isinstance(waiter, LeaseWaiter) and (
+                waiter.has_left or not waiter.is_decided
+            ):
                 self.grant(waiter, grant)
         if moved.opens_at:
             self.records.watch(spec)

@@ -9,14 +9,18 @@ which no lease of this process would know.
 
 import math
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from swarm.coordination._grants import MICRO, AcquireSpec, RecordSummary, summarize
 from swarm.coordination._lease_rules import DEAD, EXPIRED, RELEASED, decide_sweep
 from swarm.coordination._lease_state import LeaseState, look
 from swarm.coordination._turn_pace import TurnPace
+from swarm.coordination._waiting import LeaseWaiter
 from swarm.errors import Closed
 from swarm.model import TIME, Commit, Document, Path
+
+if TYPE_CHECKING:
+    from swarm.coordination._lease_manager import LeaseManager
 
 _FEW: Final = 8
 """Up to how many waiters and leases of a process are looked for in a record."""
@@ -28,9 +32,9 @@ _PACES: Final = 64
 class RecordWatch:
     """Watches the records of one manager."""
 
-    def __init__(self, manager: Any) -> None:
-        """Tell waiters and holders of a `LeaseManager`, which imports this module."""
-        self._manager: Any = manager
+    def __init__(self, manager: "LeaseManager") -> None:
+        """Tell waiters and holders of this manager."""
+        self._manager: LeaseManager = manager
         self._core = manager.core
         self._due: dict[str, DueRecord] = {}
         self._paces: dict[str, TurnPace] = {}
@@ -123,8 +127,8 @@ class RecordWatch:
         """Tell a waiter or a holder of this process what a record says of it."""
         manager, core = self._manager, self._core
         held, waits = state.tables()
-        waiter: Any = core.waiters.get(id)
-        if waiter is not None:
+        waiter = core.waiters.get(id)
+        if isinstance(waiter, LeaseWaiter):
             if waiter.is_decided or id in waits:
                 return
             grant = held.get(waiter.upgrades or id)

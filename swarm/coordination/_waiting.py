@@ -17,7 +17,7 @@ import asyncio
 import math
 from abc import abstractmethod
 from collections.abc import Awaitable, Hashable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from swarm.coordination._core import Core, Session
 from swarm.coordination._grants import AcquireSpec, Grant, Request
@@ -33,6 +33,10 @@ from swarm.errors import (
 )
 from swarm.model import TIME, Path
 from swarm.ports import one_loop_turn
+
+if TYPE_CHECKING:
+    from swarm.coordination._lease import Lease
+    from swarm.coordination._lease_manager import LeaseManager
 
 
 class Waiter:
@@ -53,7 +57,7 @@ class Waiter:
     is_decided: bool = False
     has_left: bool = False
     is_held_up: bool = True
-    error: Any = None
+    error: Exception | None = None
 
     def __init__(
         self,
@@ -205,19 +209,19 @@ class LeaseWaiter(Waiter):
 
     def __init__(
         self,
-        manager: Any,
+        manager: "LeaseManager",
         id: str,  # noqa: A002
         spec: AcquireSpec,
         session: Session,
         is_entering: bool = False,
     ) -> None:
-        """Wait for what a `LeaseManager` grants, which imports this module."""
+        """Wait for what this manager grants."""
         super().__init__(manager.core, id, spec.path, session)
-        self.manager: Any = manager
+        self.manager: LeaseManager = manager
         self.spec: AcquireSpec = spec
         self.is_entering: bool = is_entering
 
-    def granted(self) -> Awaitable[Any]:
+    def granted(self) -> "Awaitable[Lease]":
         """Wait until it is granted; see `Waiter.wait`."""
         timeout = self.spec.timeout
         return self.wait(timeout, DeadlockError if timeout is None else DeadlockTimeout)
@@ -257,7 +261,7 @@ class LeaseWaiter(Waiter):
                 await manager.force(TIME, spec, self.id, "its waiter gave up")
         return bool(taken)
 
-    def pass_on(self, result: Any) -> None:
+    def pass_on(self, result: "Lease") -> None:
         """Give back what was granted when it was cancelled (L4)."""
         self.manager.pass_on(result)
 
