@@ -185,7 +185,7 @@ class StateHandle(WritableState, Displayable):
 
     def watch(
         self,
-        pattern: str = "**",
+        pattern: Name = "**",
         *,
         since: int | None = None,
         initial: bool = False,
@@ -194,7 +194,8 @@ class StateHandle(WritableState, Displayable):
         """Return a watch on the places that match: `async with` it, then iterate.
 
         Args:
-            pattern: Which places; without wildcards, the place and all below it.
+            pattern: Which places; without wildcards, or a typed key: the place and all
+                below it.
             since: See everything after this revision; default: after entering.
             initial: See first what is there on entering, as `created` changes of the
                 revisions that wrote it, and then what changes, without a gap.
@@ -210,13 +211,13 @@ class StateHandle(WritableState, Displayable):
         return Watch(
             self._kernel,
             self._access,
-            self._access.pattern(pattern),
+            self._access.pattern(pattern.path if isinstance(pattern, Key) else pattern),
             since,
             initial=initial,
             coalesce=coalesce,
         )
 
-    async def history(self, path: str, *, limit: int = 20) -> ChangeList:
+    async def history(self, path: Name, *, limit: int = 20) -> ChangeList:
         """Return the newest `limit` changes at `path` that the log still holds.
 
         Oldest first, without a gap: each change of a document begins at the version

@@ -20,7 +20,7 @@ from swarm.ports import LoopBudget
 from swarm.state._key import Key
 from swarm.state._look import candidates, find, find_many, rest_of
 from swarm.state._places import assembled, places_in
-from swarm.state._store import Access, Name
+from swarm.state._store import Access, N, Name
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -97,10 +97,11 @@ class ReadableState(ABC):
             return None
         return versioned(path, document, rest)
 
-    async def get_many(self, paths: Iterable[str]) -> dict[str, JSON]:
+    async def get_many(self, paths: Iterable[N]) -> dict[N, JSON]:
         """Return what stands at each of `paths`, all at one revision.
 
-        Paths where nothing stands are left out.
+        Paths where nothing stands are left out. Typed keys are paths, too: the values
+        are of their types.
 
         Raises:
             InvalidPath: One of them is not a path.
@@ -110,7 +111,7 @@ class ReadableState(ABC):
         refuse_text("get_many", paths)
         names = {path: self._access.to_read(path) for path in paths}
         found = await self._look(find_many, names.values())
-        values: dict[str, JSON] = {}
+        values: dict[N, JSON] = {}
         for (path, place), (document, below) in zip(names.items(), found, strict=True):
             if document is not None:
                 self._budget.left -= LoopBudget.OPERATION + len(document.json)
@@ -121,6 +122,9 @@ class ReadableState(ABC):
                 values[path] = await assembled(place, below, self._budget)
             if self._budget.left < 0:
                 await self._budget.turn()
+        for path, value in values.items():
+            if isinstance(path, Key):
+                values[path] = path.structure(value)
         return values
 
     async def keys(

@@ -49,6 +49,8 @@ T = TypeVar("T")
 Name: TypeAlias = "str | Key[Any]"
 """The name of a place: a path's text, or a typed key."""
 
+N = TypeVar("N", bound=Name)
+
 PrepareEvent: TypeAlias = Callable[[object], tuple[object, int]]
 """Checks an event that is to be published: returns the payload, which cannot change
 any more, and its weight in bytes. It raises what `Events.publish` raises."""

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeAlias, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar, overload
 
 from swarm.errors import Closed, Compacted, ConflictError
 from swarm.model import ABSENT, AsyncUse, Path
@@ -181,6 +181,10 @@ class Transaction(AsyncUse, ReadableState):
         expires = None if until is None else self._open().now + until
         await self._put(path, value, expires)
 
+    @overload
+    async def update(self, path: Key[T], change: Callable[[T], T]) -> T: ...
+    @overload
+    async def update(self, path: str, change: Callable[[Any], Any]) -> Any: ...
     async def update(self, path: Name, change: Callable[[Any], Any]) -> Any:
         """Replace the value at `path` by what the synchronous `change` makes of it.
 
@@ -202,7 +206,7 @@ class Transaction(AsyncUse, ReadableState):
         await self._put(path, new, keep_expiry=True)
         return new
 
-    async def increment(self, path: str, by: int = 1) -> int:
+    async def increment(self, path: str | Key[int], by: int = 1) -> int:
         """Add `by` to the integer at `path` (0 if there is none); return the sum."""
         found = await self.get_many([path])
         number = counted(path, found.get(path, ABSENT), by)

@@ -46,7 +46,7 @@ from swarm.state._rules import (
     plan_touch,
     plan_update,
 )
-from swarm.state._store import Access, Name, Store, microseconds
+from swarm.state._store import Access, N, Name, Store, microseconds
 from swarm.state._validation import validated
 
 R = TypeVar("R")
@@ -229,9 +229,11 @@ class WritableState(ReadableState):
         return versioned(path, made, rest_of(place, made))
 
     async def set_many(
-        self, values: Mapping[str, JSON], *, guard: Guard | None = None
-    ) -> dict[str, Versioned[Any]]:
+        self, values: Mapping[N, JSON], *, guard: Guard | None = None
+    ) -> dict[N, Versioned[Any]]:
         """Write all of these in one commit, or none; return their new versions.
+
+        The paths are texts or typed keys.
 
         Raises:
             PathConflict: Two of them cannot stand together, or with what is there.
@@ -241,13 +243,16 @@ class WritableState(ReadableState):
         """
         if not isinstance(values, Mapping):
             raise TypeError(f"set_many takes a dict by path, not {shown(values)}")
-        puts = [(self._access.to_write(path), value) for path, value in values.items()]
+        puts = [
+            (self._access.to_write(path), _plain(path, value))
+            for path, value in values.items()
+        ]
         commit, _ = await self._apply(
             plan_many, puts, (), self._store.codec, guard=guard
         )
         made = () if commit is None else commit.documents
         by_path = {document.path.segments: document for document in made}
-        versions: dict[str, Versioned[Any]] = {}
+        versions: dict[N, Versioned[Any]] = {}
         for path, (place, _value) in zip(values, puts, strict=True):
             for n in range(len(place.segments), 0, -1):
                 document = by_path.get(place.segments[:n])
@@ -256,6 +261,22 @@ class WritableState(ReadableState):
                     break
         return versions
 
+    @overload
+    async def update(
+        self,
+        path: Key[T],
+        change: Callable[[T], T | Awaitable[T]],
+        *,
+        guard: Guard | None = None,
+    ) -> Versioned[T]: ...
+    @overload
+    async def update(
+        self,
+        path: str,
+        change: Callable[[Any], Any | Awaitable[Any]],
+        *,
+        guard: Guard | None = None,
+    ) -> Versioned[Any]: ...
     async def update(
         self,
         path: Name,
@@ -300,7 +321,7 @@ class WritableState(ReadableState):
         if new.__class__ not in _PLAIN and inspect.isawaitable(new):
             new = await new
         version = 0 if document is None else document.version
-        plain = path.unstructure(new) if isinstance(path, Key) else new
+        plain = _plain(path, new)
         if (
             document is not None
             and document.path.text == place.text
@@ -335,7 +356,7 @@ class WritableState(ReadableState):
         return versioned(path, made, rest_of(place, made))
 
     async def compare_and_set(
-        self, path: str, old: JSON, new: JSON, *, guard: Guard | None = None
+        self, path: Name, old: JSON, new: JSON, *, guard: Guard | None = None
     ) -> bool:
         """Write `new` if exactly `old` stands at `path`; return whether it was written.
 
@@ -343,12 +364,13 @@ class WritableState(ReadableState):
         that nothing stands there; None means a null does.
 
         Raises:
-            InvalidValue: One of the values is not JSON.
+            InvalidValue: One of the values is not JSON, or not of the key's type.
         """
         place = self._access.to_write(path)
         codec = self._store.codec
         if old is not ABSENT:
-            old = orjson.loads(codec.encode(old))
+            old = orjson.loads(codec.encode(_plain(path, old)))
+        new = _plain(path, new)
         codec.encode(new)
         _, was_equal = await self._apply(
             plan_compare_and_set, place, old, new, codec, guard=guard
@@ -356,7 +378,7 @@ class WritableState(ReadableState):
         return bool(was_equal)
 
     async def increment(
-        self, path: str, by: int = 1, *, guard: Guard | None = None
+        self, path: str | Key[int], by: int = 1, *, guard: Guard | None = None
     ) -> int:
         """Add `by` to the integer at `path` (0 where nothing stands); return the sum.
 
@@ -399,7 +421,7 @@ class WritableState(ReadableState):
         return bool(count)
 
     async def delete_many(
-        self, paths: Iterable[str], *, guard: Guard | None = None
+        self, paths: Iterable[Name], *, guard: Guard | None = None
     ) -> int:
         """Take all of these away in one commit; return how many there were.
 
@@ -489,6 +511,11 @@ def _expected(expected: int | Versioned[Any] | None, *, if_absent: bool) -> int 
     if expected is not None and (type(expected) is not int or expected < 0):
         raise ValueError(f"a version is an integer from 0, not {expected!r}")
     return expected
+
+
+def _plain(path: Name, value: Any) -> JSON:
+    """Return a value as it is stored."""
+    return path.unstructure(value) if isinstance(path, Key) else value
 
 
 def _typed(path: Name, value: JSON) -> Any:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from swarm.bus import BusOptions
-from swarm.model import as_seconds, check_whole
+from swarm.model import as_seconds, check_whole, shown
 from swarm.ports import Limits
 
 if TYPE_CHECKING:  # a hello world does not load it
@@ -66,6 +66,14 @@ class SwarmConfig:
 
     def __attrs_post_init__(self) -> None:
         """Refuse values that make no sense."""
+        for name, kind in (("limits", Limits), ("events", BusOptions)):
+            if not isinstance(getattr(self, name), kind):
+                raise _wrong(name, kind.__name__, getattr(self, name))
+        if self.tasks is not None:
+            from swarm.work import TaskOptions
+
+            if not isinstance(self.tasks, TaskOptions):
+                raise _wrong("tasks", "TaskOptions", self.tasks)
         for name in (*_ABOVE_0, *_OR_0, *_OR_NONE):
             what, value = f"SwarmConfig.{name}", getattr(self, name)
             if value is None and name in _OR_NONE:
@@ -80,3 +88,7 @@ class SwarmConfig:
                 raise ValueError(f"{what} must be {finite}{least}{also}, not {value!r}")
         for name in ("stream_window", "snapshot_keep"):
             check_whole(f"SwarmConfig.{name}", getattr(self, name), 1)
+
+
+def _wrong(name: str, kind: str, given: object) -> TypeError:
+    return TypeError(f"SwarmConfig.{name} takes {kind}(...), not {shown(given)}")

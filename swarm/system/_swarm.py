@@ -103,6 +103,8 @@ class Swarm(Surface):
         check_text("the name of a swarm", name)
         if not name:
             raise ValueError("the name of a swarm is empty")
+        if not (seed is None or type(seed) in (int, str)):
+            raise TypeError(f"seed takes a whole number or text, not {shown(seed)}")
         check_choice("on_failure", on_failure, ("end", "log"))
         check_choice("reads", reads, ("newest", "replica"))
         if storage != _MEMORY:
@@ -144,12 +146,15 @@ class Swarm(Surface):
         self._body: Body | None = None
         self._is_opened = False
 
-    def __getattr__(self, name: str) -> Coordinator:
-        if name == "_coordinator":
-            raise Closed(
-                f"swarm '{self._name}' is not open; use `async with` or open()"
-            )
-        raise AttributeError(f"a swarm has no attribute '{name}'")
+    if not TYPE_CHECKING:  # else each misspelled name would be an attribute
+
+        def __getattr__(self, name: str) -> Coordinator:
+            if name == "_coordinator":
+                raise Closed(
+                    f"swarm '{self._name}' is not open; use `async with` or open()"
+                )
+            # A property raised AttributeError, or there is none: that error again.
+            return object.__getattribute__(self, name)
 
     def __repr__(self) -> str:
         coordinator: Coordinator | None = vars(self).get("_coordinator")

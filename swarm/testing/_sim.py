@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Unpack
 
+from swarm.model import check_text, shown
 from swarm.ports import one_loop_turn
 from swarm.testing._errors import InvariantError, SimulationError
 from swarm.testing._options import SearchOptions
@@ -111,8 +112,9 @@ class Sim:
 
         Raises:
             InvariantError: from the run, not from here; it names the condition.
+            TypeError: The condition is no function.
         """
-        label = name or _label(condition)
+        label = _label("always", condition, name)
 
         def check() -> None:
             if not condition():
@@ -131,8 +133,9 @@ class Sim:
 
         Raises:
             InvariantError: from the run, not from here; it names the condition.
+            TypeError: The condition is no function.
         """
-        label = name or _label(condition)
+        label = _label("eventually", condition, name)
         deadline = self._loop.time() + within
         entry = (label, condition, deadline)
 
@@ -149,8 +152,18 @@ class Sim:
         self._loop.monitors.append(check)
 
     def sometimes(self, name: str, condition: object = True) -> None:
-        """Record a goal; an exploration fails if no schedule ever meets it."""
-        self.goals[name] = self.goals.get(name, False) or bool(condition)
+        """Record a goal; an exploration fails if no schedule ever meets it.
+
+        Args:
+            name: What the goal is called.
+            condition: Whether it is met now: a value, or a function that returns one.
+
+        Raises:
+            TypeError: The name is not text.
+        """
+        check_text("the name of a goal, which comes first,", name)
+        met = condition() if callable(condition) else condition
+        self.goals[name] = self.goals.get(name, False) or bool(met)
 
     def finish(self) -> None:
         """Check what had to become true before the program ended."""
@@ -162,9 +175,17 @@ class Sim:
                 )
 
 
-def _label(condition: Callable[[], object]) -> str:
-    name: str = getattr(condition, "__qualname__", type(condition).__name__)
+def _label(method: str, condition: object, name: str) -> str:
+    """Return what a condition is called: its name, or what its function has."""
+    if not callable(condition):
+        raise TypeError(
+            f"sim.{method} takes a function that is called after each step, as in "
+            f"sim.{method}(lambda: ...), not {shown(condition)}"
+        )
+    if name:
+        return name
+    called: str = getattr(condition, "__qualname__", type(condition).__name__)
     code = getattr(condition, "__code__", None)
-    if code is None or "<lambda>" not in name:
-        return name.rsplit(".", 1)[-1]
+    if code is None or "<lambda>" not in called:
+        return called.rsplit(".", 1)[-1]
     return f"line {code.co_firstlineno}"

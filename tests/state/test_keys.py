@@ -4,8 +4,10 @@ import enum
 import attrs
 import pytest
 
+from swarm import Swarm
 from swarm.errors import InvalidPath, InvalidValue, NotFound, SchemaVersionError
 from swarm.state import Key
+from tests.support.virtual_loop import virtual
 
 
 class Colour(enum.Enum):
@@ -203,3 +205,29 @@ async def test_a_versioned_key_holds_objects(state):
     await state.set("n", 1)
     with pytest.raises(InvalidValue, match="no object"):
         await state.get(key)
+
+
+@attrs.frozen
+class Outline:
+    title: str
+
+
+@virtual
+async def test_a_key_can_stand_wherever_a_path_can():
+    """Its values are converted both ways by every method."""
+    count, plan = Key("plan.count", int), Key("plan.whole", Outline)
+    async with Swarm() as swarm:
+        state = swarm.state
+        made = await state.set_many({count: 1, plan: Outline("bees")})
+        assert made[plan].value == Outline("bees")
+        assert await state.get("plan.whole") == {"title": "bees"}
+        assert await state.get_many([count, plan]) == {count: 1, plan: Outline("bees")}
+        assert await state.compare_and_set(plan, Outline("bees"), Outline("ants"))
+        assert await state.increment(count) == 2
+        assert [c.value for c in await state.history(count)] == [1, 2]
+        async with state.watch(count) as changes:
+            await state.set(count, 3)
+            assert (await anext(changes)).value == 3
+        with pytest.raises(InvalidValue, match=r"plan\.count"):
+            await state.set_many({count: "three"})
+        assert await state.delete_many([count, plan]) == 2

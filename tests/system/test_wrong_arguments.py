@@ -53,7 +53,7 @@ async def test_a_wrong_argument_of_a_plain_method_is_named(call, error, says):
 async def test_a_stop_with_a_wrong_time_out_stops_nothing():
     async with Swarm() as swarm:
         ref = await swarm.spawn(Worker, name="ada")
-        with pytest.raises(TypeError, match="timeout is a number of seconds"):
+        with pytest.raises(TypeError, match=r"time-?out is a number of seconds"):
             await ref.stop("x")
         assert swarm.agents.get("ada") is not None
 
@@ -69,6 +69,14 @@ async def test_a_stop_with_a_wrong_time_out_stops_nothing():
         (lambda: Swarm(interceptors=Interceptor()), TypeError, "takes a list"),
         (lambda: SwarmConfig(process_ttl="x"), TypeError, "process_ttl is a number"),
         (lambda: SwarmConfig(lock_ttl=None), TypeError, "lock_ttl is a number"),
+        (
+            lambda: SwarmConfig(tasks=3),
+            TypeError,
+            r"tasks takes TaskOptions\(...\), no",
+        ),
+        (lambda: SwarmConfig(limits=3), TypeError, r"limits takes Limits\(...\), not"),
+        (lambda: SwarmConfig(events=3), TypeError, r"events takes BusOptions\(...\), "),
+        (lambda: Swarm(seed=1.5), TypeError, "seed takes a whole number or text, not"),
         (lambda: SwarmConfig(stream_window=0), ValueError, "stream_window is 1 or"),
         (lambda: find_place("sqlite:run.db"), StorageUnsupported, "sqlite:///relat"),
         (lambda: find_place("sqlite:/run.db"), StorageUnsupported, "sqlite:///relat"),
@@ -88,3 +96,16 @@ async def test_a_zone_without_a_cron_expression_is_refused():
     async with Swarm() as swarm:
         with pytest.raises(ValueError, match="goes with `cron`"):
             await swarm.tasks.schedule("s", "a.kind", every=5, zone="Mars")
+
+
+async def test_an_error_inside_a_property_of_a_swarm_is_not_hidden():
+    class Own(Swarm):
+        @property
+        def plan(self):
+            return self.state.nothing
+
+    async with Own() as swarm:
+        with pytest.raises(AttributeError, match=r"StateHandle.*'nothing'"):
+            _ = swarm.plan
+        with pytest.raises(AttributeError, match=r"'Own'.*'absent'"):
+            _ = swarm.absent

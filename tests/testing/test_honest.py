@@ -161,6 +161,30 @@ def test_a_goal_is_looked_for_in_all_schedules():
         explore(program).check()
 
 
+def test_a_goal_may_be_a_function_which_is_called():
+    async def program(sim):
+        sim.sometimes("never", lambda: False)
+
+    with pytest.raises(GoalError, match="never met in 1 schedules: never"):
+        explore(program).check()
+
+
+@pytest.mark.parametrize(
+    ("use", "says"),
+    [
+        (lambda sim: sim.sometimes(lambda: False, "x"), "name of a goal.* is text"),
+        (lambda sim: sim.always(False, "x"), "sim.always takes a function"),
+        (lambda sim: sim.eventually(False, within=1), "sim.eventually takes a functi"),
+    ],
+)
+def test_conditions_are_checked_where_they_are_given(use, says):
+    async def program(sim):
+        use(sim)
+
+    with pytest.raises(TypeError, match=says):
+        explore(program).check()
+
+
 # --- proofs and judges ----------------------------------------------------------------
 
 

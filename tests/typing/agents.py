@@ -135,4 +135,4 @@ async def the_portal(swarm: Swarm, ada: Ref[Researcher]) -> None:
     assert_type(portal.call(ada.ask, Researcher.research, "bees"), list[str])
     portal.call_sync(ada.tell_nowait, Researcher.research, "bees")
     assert_type(portal.call_sync(swarm.agents.get, "ada"), Ref[Any] | None)
-    portal.call_sync(swarm.agents.get, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    portal.call_sync(swarm.agents.get, 1)  # type: ignore[arg-type]
