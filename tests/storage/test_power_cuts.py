@@ -85,6 +85,7 @@ class Judge:
         self.chance = random.Random(7)
         self.acknowledged = 0
         self.submitted = 0
+        self.saved: list[str] = []
         self.bad: list[str] = []
         self.count = 0
         self.stops = False  # at the first bad image
@@ -111,6 +112,11 @@ class Judge:
         except Exception as error:
             self.bad.append(f"refused: {error}")
             return
+        names = journal.saved()
+        if any(journal.load(name) != [name.encode() * 300] for name in names):
+            self.bad.append("other data in a named snapshot")
+        if self.mode == "power" and set(self.saved) - set(names):
+            self.bad.append(f"lost: of the snapshots {self.saved} only {names}")
         journal.close()
         base = int(found.blocks[0]) if found.blocks else 0
         revisions = [entry.revision for entry in found.entries]
@@ -144,6 +150,11 @@ class FileCuts(Judge):
                 journal.open()
             if batch % 4 == 3:
                 journal.checkpoint([b"%d" % revision], revision)
+            if batch % 5 == 2:
+                journal.save(f"s{batch}", [b"s%d" % batch * 300])
+                self.saved.append(f"s{batch}")
+            if batch % 5 == 4:
+                journal.remove(self.saved.pop(0))
             size = self.chance.randint(1, 6)
             entries = [
                 Entry(n, b"%d" % n * 90)
