@@ -111,7 +111,8 @@ def test_work_that_is_left_is_exit_code_3(program):
     start = program(
         "async def main(swarm):\n    await swarm.tasks.submit('later', {})\n"
     )
-    assert end(start())[0] == 3
+    code, _, err = end(start())
+    assert (code, err) == (3, "swarm run: 1 task is left undone\n")
 
 
 SERVE = """

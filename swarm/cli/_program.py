@@ -133,8 +133,8 @@ def _failed(error: BaseException) -> int:
     return FAILED
 
 
-def _say(error: BaseException, code: int) -> int:
-    print(f"swarm run: {error}", file=sys.stderr, flush=True)
+def _say(what: object, code: int) -> int:
+    print(f"swarm run: {what}", file=sys.stderr, flush=True)
     return code
 
 
@@ -178,7 +178,10 @@ class _Program:
                 raise
         if self._asked > 1:
             return INTERRUPTED
-        return WORK_LEFT if self._work_left else DONE
+        if not self._work_left:
+            return DONE
+        tasks = "1 task is" if self._work_left == 1 else f"{self._work_left} tasks are"
+        return _say(f"{tasks} left undone", WORK_LEFT)
 
     async def _run_in_swarm(self) -> None:
         async with Swarm(self._name, self._storage) as swarm:
