@@ -142,7 +142,8 @@ asks the same of the same agents, overlapping where the recorded inputs overlapp
 fails when the recorded failure comes back: an error that reached the program, a failure
 of an agent, or, for an error of the program's own, the same state and answers. The test
 is plain code around `Rerun`, to be edited. It says what was not recorded: above all
-what agents get from elsewhere.
+what agents get from elsewhere. It imports the program, so what runs that belongs under
+`if __name__ == "__main__":`.
 
 # What counts as a failure
 

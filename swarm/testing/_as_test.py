@@ -295,7 +295,8 @@ def _docstring(
     yield ""
     yield "Not recorded, so not repeated: what agents get from elsewhere (I/O, chance,"
     yield "clocks), locks, claims, handlers and streams of the program, agents that it"
-    yield "stopped or killed, the storage, the policy and interceptors."
+    yield "stopped or killed, the storage, the policy and interceptors. The program is"
+    yield 'imported: what runs it belongs under `if __name__ == "__main__":`.'
     yield '"""'
     turns = [line for line in run.lines if line["do"] == "turn"]
     if turns:
