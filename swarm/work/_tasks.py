@@ -174,6 +174,7 @@ class Tasks(Displayable):
             metadata,
         )  # in the order of the signature, as the defaults are
         options: dict[str, Any] = {}
+        # Compared as one tuple: a value that equals the default means the default.
         if given != _USUAL:
             both = zip(_DEFAULTS.items(), given, strict=True)
             options = {

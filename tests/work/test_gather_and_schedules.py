@@ -131,6 +131,20 @@ async def test_two_processes_submit_one_task_for_each_time(kind):
         assert len(two.tasks().find(kind="a")) == 5
 
 
+async def test_a_process_follows_schedules_from_before_until_they_are_removed(kind):
+    async with offices(kind) as office:
+        tasks = office.tasks()
+        await tasks.schedule("tick", "a", every=60)
+        await tasks.schedule("tock", "b", every=60)
+        Schedules(office.manager)
+        await office.pass_time(60.1)
+        assert await tasks.unschedule("tick")
+        await quiet()
+        await office.pass_time(60.1)
+        assert len(tasks.find(kind="a")) == 1
+        assert len(tasks.find(kind="b")) == 2
+
+
 async def test_times_that_were_missed_get_one_task_and_are_counted(kind):
     async with offices(kind) as office:
         Schedules(office.manager)

@@ -13,6 +13,7 @@ from swarm.errors import (
     NotFound,
     StaleClaim,
     StepMismatch,
+    StorageFailed,
     TaskError,
     TaskTimeout,
 )
@@ -276,6 +277,27 @@ async def test_a_missed_heartbeat_rescues_the_task(kind):
         assert record.status == "pending"
         assert "heartbeat" in record.errors[0]
         assert not claim.is_live
+
+
+async def test_a_rescue_that_fails_is_tried_again_a_second_later(kind, monkeypatch):
+    async with offices(kind) as office:
+        tasks, tries = office.tasks(), []
+        task = await tasks.submit("a", timeout=None)
+        claim = await tasks.claim("a", lease=30)
+        claim.beats_at = 2**62  # nothing renews it
+        apply_one = office.manager.apply_one
+
+        async def fails(*arguments):
+            tries.append(arguments)
+            raise StorageFailed("the disk is full")
+
+        monkeypatch.setattr(office.manager, "apply_one", fails)
+        await office.pass_time(31)
+        await office.pass_time(0.5)
+        assert len(tries) == 1
+        monkeypatch.setattr(office.manager, "apply_one", apply_one)
+        await office.pass_time(0.6)
+        assert (await task.record()).status == "pending"
 
 
 async def test_every_task_is_rescued_by_a_process_that_serves_none_of_their_kinds(kind):
