@@ -213,7 +213,7 @@ class SnapshotManager:
     async def _reason(self, name: str) -> object:
         try:
             return (await self.find(name)).reason
-        except (NotFound, StateCorruption) as error:
+        except (NotFound, SchemaVersionError, StateCorruption) as error:
             log.warning("snapshot %s is not pruned: %s", name, error)
             return None
 
