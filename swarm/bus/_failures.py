@@ -25,7 +25,7 @@ from swarm.bus._dead_letters import (
     text_of,
 )
 from swarm.bus._delivery_rules import QueuedEvent
-from swarm.bus._offsets import OffsetCommitter
+from swarm.bus._offset_committer import OffsetCommitter
 from swarm.bus._records import BusOptions
 from swarm.errors import (
     AccessDenied,

@@ -1,4 +1,4 @@
-"""The log as history: queries, and feeds for subscriptions that read the past. Pure."""
+"""The log as history: queries, and feeds for subscriptions that read the past."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Generator, Iterator

@@ -9,7 +9,8 @@ from swarm.bus._contracts import Settled
 from swarm.bus._dead_letters import DeadLetter
 from swarm.bus._delivery_rules import DeliveryQueue, HandlerRun, QueuedEvent
 from swarm.bus._history import END, LogFeed, events_of, just_before
-from swarm.bus._offsets import OffsetCommitter, Place
+from swarm.bus._offset_committer import OffsetCommitter
+from swarm.bus._offsets import Place
 from swarm.bus._patterns import Selector
 from swarm.bus._records import HandlerOptions, SubscriptionStats
 from swarm.errors import Compacted, Lagged

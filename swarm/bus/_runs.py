@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 from swarm.bus._contracts import FATAL, BusHost, is_from_outside
 from swarm.bus._delivery_rules import HandlerRun
 from swarm.bus._intake import Intake
-from swarm.bus._offsets import OffsetCommit
+from swarm.bus._offset_committer import OffsetCommit
 from swarm.bus._records import refuse_awaitable
 from swarm.errors import ConflictError, Contention, StaleAck
 from swarm.model import OWNER, AgentIdentity, Backoff, Cause, Event, with_trace

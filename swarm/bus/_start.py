@@ -14,8 +14,8 @@ from swarm.bus._dead_letters import DeadLetter, letters_path
 from swarm.bus._failures import oldest_first
 from swarm.bus._functions import CoroutineSubscription, FunctionSubscription
 from swarm.bus._handlers import HandlerSubscription, Member
+from swarm.bus._offset_committer import OffsetCommitter
 from swarm.bus._offsets import (
-    OffsetCommitter,
     OffsetProgress,
     Place,
     Position,

@@ -134,7 +134,7 @@ def load(view: View, path: Path, parties: int) -> BarrierState:
     """Return the record at `path`.
 
     Raises:
-        ConfigMismatch: it was opened with another number of parties (B12).
+        ConfigMismatch: It was opened with another number of parties (B12).
     """
     document = view.find(path)
     if document is None:

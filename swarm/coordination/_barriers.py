@@ -144,12 +144,12 @@ class BarrierTerms:
         """Return a handle on the barrier called `name`.
 
         Raises:
-            ConfigMismatch: it was opened for another number of parties, or with
+            ConfigMismatch: It was opened for another number of parties, or with
                 another action.
-            ValueError: the number of parties is no number of them, or missing.
-            TypeError: the action is no function, or an asynchronous one; or the name
+            ValueError: The number of parties is no number of them, or missing.
+            TypeError: The action is no function, or an asynchronous one; or the name
                 is no text.
-            AccessDenied: it is new, and the policy does not let the identity hold it.
+            AccessDenied: It is new, and the policy does not let the identity hold it.
         """
         if action is not None:
             check_action(action)
@@ -231,7 +231,7 @@ class BarrierHandle(Displayable):
         """Number of arrivals in this generation.
 
         Raises:
-            AccessDenied: the policy does not let this identity see it; so for the
+            AccessDenied: The policy does not let this identity see it; so for the
                 next one.
         """
         return self._seen().count
@@ -255,13 +255,13 @@ class BarrierHandle(Displayable):
             timeout: Seconds to wait for the others; None: for ever.
 
         Raises:
-            BrokenBarrier: the generation broke: for all of them, for one reason.
+            BrokenBarrier: The generation broke: for all of them, for one reason.
             BarrierTimeout: (one of those) it was this call whose time was up.
-            ValueError: the timeout is less than 0, or NaN.
-            TypeError: the timeout is no number.
-            AccessDenied: the policy does not let this identity take part.
-            Closed: the swarm is closed, or was meanwhile.
-            Exception: what the action raised, if this was the last to arrive.
+            ValueError: The timeout is less than 0, or NaN.
+            TypeError: The timeout is no number.
+            AccessDenied: The policy does not let this identity take part.
+            Closed: The swarm is closed, or was meanwhile.
+            Exception: What the action raised, if this was the last to arrive.
         """
         core = self._core
         if timeout is not None:
@@ -291,7 +291,7 @@ class BarrierHandle(Displayable):
         """Break the generation that gathers now, if it has parties.
 
         Raises:
-            AccessDenied: the policy does not let this identity take part.
+            AccessDenied: The policy does not let this identity take part.
         """
         await self.abort("it was reset")
 
@@ -301,7 +301,7 @@ class BarrierHandle(Displayable):
         Like `reset`: parties that come later gather in the next generation.
 
         Raises:
-            AccessDenied: the policy does not let this identity take part.
+            AccessDenied: The policy does not let this identity take part.
         """
         self._core.rights.check_hold(self._identity, self._path)
         await self._core.finish(self._break(reason))
@@ -374,7 +374,7 @@ class BarrierHandle(Displayable):
         """Return how a party got through.
 
         Raises:
-            BrokenBarrier: it did not.
+            BrokenBarrier: It did not.
         """
         if ended.reason:
             raise self._broken(BrokenBarrier, ended.reason, ended)
@@ -400,7 +400,7 @@ def _check_done(result: object) -> None:
     """Refuse an action that has only begun: no party leaves before it has ended (B9).
 
     Raises:
-        TypeError: it returned an awaitable.
+        TypeError: It returned an awaitable.
     """
     if inspect.isawaitable(result):
         close = getattr(result, "close", None)

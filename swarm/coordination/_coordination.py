@@ -112,7 +112,7 @@ class Coordination:
         """Refuse an identity that may not hold a lock.
 
         Raises:
-            AccessDenied: the policy does not let it.
+            AccessDenied: The policy does not let it.
         """
         self._locks.spec(name, identity)
 
@@ -200,12 +200,6 @@ class Coordination:
         """Return the session of a task that runs no turn; by default what runs now."""
         sessions = self.sessions
         return sessions.current() if task is None else sessions.of_task(task)
-
-    def awaited(self, task: "asyncio.Task[Any]") -> Hashable:
-        """Return a task as a party of the graph, for which others wait."""
-        session = self.session(task)
-        self.sessions.expect(session)
-        return session.party
 
     def asking_task(self, obstacle: Obstacle) -> Session:  # noqa: ARG002
         """Return the session of the running task, as a party that asks."""

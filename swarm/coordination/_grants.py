@@ -42,7 +42,7 @@ def check_mode(mode: str) -> Mode:
     """Return a mode of a lock.
 
     Raises:
-        ValueError: the value is no mode.
+        ValueError: The value is no mode.
     """
     if mode in MODES:
         return cast(Mode, mode)
@@ -205,8 +205,8 @@ def to_micro(seconds: float) -> int:
     """Return a time to live in kernel time.
 
     Raises:
-        TypeError: the value is not a number.
-        ValueError: the value is not above 0, or has no end.
+        TypeError: The value is not a number.
+        ValueError: The value is not above 0, or has no end.
     """
     if not 0 < as_seconds("a ttl", seconds) < _LONGEST:
         raise ValueError(

@@ -46,7 +46,7 @@ class Leases(tuple[Lease, ...]):
         """Give all back, the last first.
 
         Raises:
-            LeaseLost: one had gone before; the others were released.
+            LeaseLost: One had gone before; the others were released.
         """
         lost: LeaseLost | None = None
         for lease in reversed(self):
@@ -71,7 +71,7 @@ class Leases(tuple[Lease, ...]):
         """Return what a write guarded by all of them requires.
 
         Raises:
-            StaleLease: one has gone.
+            StaleLease: One has gone.
         """
         return [condition for lease in self for condition in lease.conditions()]
 
@@ -301,8 +301,8 @@ class LockTerms:
         """Return where a lock's document stands.
 
         Raises:
-            InvalidPath: the name is empty or too long.
-            TypeError: the name is no text.
+            InvalidPath: The name is empty or too long.
+            TypeError: The name is no text.
         """
         path = self.paths.get(name)
         if path is None:
@@ -319,7 +319,7 @@ class LockTerms:
         For each name, the request of the last identity that asked is remembered.
 
         Raises:
-            AccessDenied: the policy does not let the identity hold it.
+            AccessDenied: The policy does not let the identity hold it.
         """
         known = self.usuals
         spec = known.get(name)
@@ -349,9 +349,9 @@ class LockTerms:
         """Return what is asked for.
 
         Raises:
-            AccessDenied: the policy does not let the identity hold it.
-            TypeError: an argument has the wrong type.
-            ValueError: an argument has a value that means nothing.
+            AccessDenied: The policy does not let the identity hold it.
+            TypeError: An argument has the wrong type.
+            ValueError: An argument has a value that means nothing.
         """
         path = self.path(name)
         self.core.rights.check_hold(identity, path)
@@ -431,14 +431,14 @@ class LockHandle(Enterable):
                 renewed until the outermost ends.
 
         Raises:
-            LockTimeout: it was not granted in time.
-            DeadlockError: a party that it would wait for waits for the caller. With a
+            LockTimeout: It was not granted in time.
+            DeadlockError: A party that it would wait for waits for the caller. With a
                 `timeout` it is a `LockTimeout` as well.
-            Closed: the swarm is closed, or was meanwhile.
-            AccessDenied: the policy does not let this identity hold it.
-            ValueError: there is no such mode, or the ttl is no time to live, or the
+            Closed: The swarm is closed, or was meanwhile.
+            AccessDenied: The policy does not let this identity hold it.
+            ValueError: There is no such mode, or the ttl is no time to live, or the
                 timeout no time to wait.
-            TypeError: an argument has the wrong type.
+            TypeError: An argument has the wrong type.
         """
         is_usual = mode == "exclusive" and ttl is None and timeout is None
         if is_usual and priority is Priority.NORMAL and renew and not reentrant:
@@ -466,7 +466,7 @@ class LockHandle(Enterable):
         """Return a lease at once; arguments as for `acquire`.
 
         Raises:
-            WouldBlock: it is held, or others wait for it; or it is in a store or on a
+            WouldBlock: It is held, or others wait for it; or it is in a store or on a
                 server, where nothing is granted at once. Nothing was changed.
         """
         spec = self._terms.spec(
@@ -478,7 +478,7 @@ class LockHandle(Enterable):
         """Return whether it is held, in any mode.
 
         Raises:
-            AccessDenied: the policy does not let this identity see it.
+            AccessDenied: The policy does not let this identity see it.
         """
         core, path = self._terms.core, self._terms.path(self.name)
         core.rights.check_see(self._identity, path)

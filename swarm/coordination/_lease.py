@@ -155,7 +155,7 @@ class Lease(Displayable):
         """Refuse to be copied or pickled: there would be two of one right.
 
         Raises:
-            TypeError: always.
+            TypeError: Always.
         """
         raise TypeError(
             f"{self._called} cannot be copied or pickled; others can be given the "
@@ -173,7 +173,7 @@ class Lease(Displayable):
         """Give it back. In memory it never suspends; elsewhere it cannot be called off.
 
         Raises:
-            LeaseLost: it had gone before, and the present holder is undisturbed.
+            LeaseLost: It had gone before, and the present holder is undisturbed.
         """
         pending = self._give_back()
         if pending is not None:
@@ -185,8 +185,8 @@ class Lease(Displayable):
         It never comes to an earlier end, and never back to life.
 
         Raises:
-            LeaseLost: it has gone.
-            ValueError: the ttl is not a positive, finite number of seconds.
+            LeaseLost: It has gone.
+            ValueError: The ttl is not a positive, finite number of seconds.
         """
         self._check()
         manager = self._manager
@@ -204,14 +204,14 @@ class Lease(Displayable):
             timeout: Seconds to wait for the others to release; None: for ever.
 
         Raises:
-            DeadlockError: another holder waits to upgrade as well, or waits for
+            DeadlockError: Another holder waits to upgrade as well, or waits for
                 something else that is held here. The lease stays as it was, as it
                 does after the next two, and when this is cancelled.
-            LockTimeout: the others have not released in time.
-            LeaseLost: it has gone, or went while this waited.
-            RuntimeError: it is being upgraded already.
-            TypeError: it is of a semaphore, or the timeout is no number.
-            ValueError: the timeout is less than 0, or NaN.
+            LockTimeout: The others have not released in time.
+            LeaseLost: It has gone, or went while this waited.
+            RuntimeError: It is being upgraded already.
+            TypeError: It is of a semaphore, or the timeout is no number.
+            ValueError: The timeout is less than 0, or NaN.
         """
         self._check()
         self._check_mode()
@@ -231,9 +231,9 @@ class Lease(Displayable):
         """Make it weaker, at once, and let in the requests that fit then.
 
         Raises:
-            LeaseLost: it has gone.
-            ValueError: the mode is stronger, or no mode.
-            TypeError: it is of a semaphore.
+            LeaseLost: It has gone.
+            ValueError: The mode is stronger, or no mode.
+            TypeError: It is of a semaphore.
         """
         self._check()
         await self._manager.core.finish(self._downgrade(mode))
@@ -247,7 +247,7 @@ class Lease(Displayable):
         """Return what a write guarded by this lease requires (`ports.Guard`).
 
         Raises:
-            StaleLease: it has gone.
+            StaleLease: It has gone.
         """
         if self._reason is not None:
             raise StaleLease(f"{self._called} has gone: {self._reason}")
@@ -329,8 +329,8 @@ class Lease(Displayable):
         """Renew it from now on, and cancel this task when it is lost.
 
         Raises:
-            LeaseLost: it has gone.
-            RuntimeError: a body runs under it in another task.
+            LeaseLost: It has gone.
+            RuntimeError: A body runs under it in another task.
         """
         self._check()
         core = self._manager.core
@@ -349,7 +349,7 @@ class Lease(Displayable):
         """Release it.
 
         Raises:
-            LeaseLost: it was lost, and the body raised nothing else.
+            LeaseLost: It was lost, and the body raised nothing else.
         """
         pending = self._leave(error)
         if pending is not None:
@@ -359,7 +359,7 @@ class Lease(Displayable):
         """Do what entering it in the running session does.
 
         Raises:
-            LeaseLost: it has gone already: no body begins under it.
+            LeaseLost: It has gone already: no body begins under it.
         """
         if self._reason is not None:
             self._check()
@@ -421,7 +421,7 @@ class Lease(Displayable):
         """Wait until it is released, at the end of a body that ended by `error`.
 
         Raises:
-            LeaseLost: it was lost, and the body raised nothing else.
+            LeaseLost: It was lost, and the body raised nothing else.
         """
         try:
             await pending.outcome()
@@ -440,8 +440,8 @@ class Lease(Displayable):
         """Refuse to do anything with a lease that has gone.
 
         Raises:
-            LeaseLost: it has.
-            Closed: the swarm is closed.
+            LeaseLost: It has.
+            Closed: The swarm is closed.
         """
         if self._reason is CLOSED:
             raise Closed(CLOSED)
@@ -537,7 +537,7 @@ class Lease(Displayable):
         """Wait until it has gone; return why, or None when it was released.
 
         Raises:
-            Closed: the swarm is closed.
+            Closed: The swarm is closed.
         """
         reason = self._reason
         if reason is None:

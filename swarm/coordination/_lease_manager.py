@@ -89,10 +89,10 @@ class LeaseManager:
         `is_entering` says whether a body follows: then it is renewed from the start.
 
         Raises:
-            LockTimeout: it would have to wait, and has no time to.
-            DeadlockError: the session has it, in a weaker mode.
-            ValueError: a resize has left fewer permits than it asks for.
-            Closed: the swarm is closed.
+            LockTimeout: It would have to wait, and has no time to.
+            DeadlockError: The session has it, in a weaker mode.
+            ValueError: A resize has left fewer permits than it asks for.
+            Closed: The swarm is closed.
         """
         core = self.core
         session = core.sessions.current()
@@ -159,9 +159,9 @@ class LeaseManager:
         """Return a lease, once it is granted.
 
         Raises:
-            LockTimeout: it was not granted in time.
-            DeadlockError: a party that it would wait for waits for the caller.
-            Closed: the swarm is closed.
+            LockTimeout: It was not granted in time.
+            DeadlockError: A party that it would wait for waits for the caller.
+            Closed: The swarm is closed.
         """
         if self.core.pause is not None:
             await self.core.pause()
@@ -193,7 +193,7 @@ class LeaseManager:
         """Return a lease, granted now; the timeout of `spec` is 0.
 
         Raises:
-            WouldBlock: it is held in a mode that does not go with this one, or others
+            WouldBlock: It is held in a mode that does not go with this one, or others
                 wait for it; or it is in a store or on a server, where each grant
                 waits to be written. Nothing was changed.
         """
@@ -233,7 +233,7 @@ class LeaseManager:
         """End a grant; return the operation that does it, None when it has ended.
 
         Raises:
-            LeaseLost: it had ended before.
+            LeaseLost: It had ended before.
         """
         core, spec, grant = self.core, lease._spec, lease._grant
         first: Any = None

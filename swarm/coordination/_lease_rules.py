@@ -299,7 +299,7 @@ def hand_over_lock(
     on. `lease` is the name of the lock, and the lease's id and token.
 
     Raises:
-        StaleLease: the lease is no live holder.
+        StaleLease: The lease is no live holder.
     """
     name, id, token = lease  # noqa: A001
     state = load(document, FREE)

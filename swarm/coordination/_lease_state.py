@@ -115,7 +115,7 @@ class LeaseState:
         """Refuse a guard that is no live holder (S16).
 
         Raises:
-            StaleLease: it is not; nothing is written.
+            StaleLease: It is not; nothing is written.
         """
         held, _ = self.tables()
         grant = held.get(id)
@@ -421,7 +421,7 @@ def load(document: Document | None, blank: LeaseState) -> Any:
     return _decoded(document, blank)
 
 
-def look(document: Document | None, blank: LeaseState) -> Any:
+def peek(document: Document | None, blank: LeaseState) -> Any:
     """Return the very version in a document, to be read only."""
     if document is None or document.is_deleted:
         return blank

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from swarm.coordination._grants import MICRO, AcquireSpec, RecordSummary, summarize
 from swarm.coordination._lease_rules import DEAD, EXPIRED, RELEASED, decide_sweep
-from swarm.coordination._lease_state import LeaseState, look
+from swarm.coordination._lease_state import LeaseState, peek
 from swarm.coordination._turn_pace import TurnPace
 from swarm.coordination._waiting import LeaseWaiter
 from swarm.errors import Closed
@@ -61,8 +61,8 @@ class RecordWatch:
                 return
         blank = self._manager.blank
         # The one before first: it is decoded still, and forgotten by the next.
-        before = look(document.previous, blank)
-        state = look(document, blank)
+        before = peek(document.previous, blank)
+        state = peek(document, blank)
         for id in changed_ids(before, state):  # noqa: A001
             self.see(id, state, commit.revision, commit)
         self._manager.pass_returned_soon()

@@ -166,7 +166,7 @@ def check_capacity(state: SemaphoreState, blank: SemaphoreState, label: str) -> 
     """Refuse a record that was opened with another capacity than `blank` (G14).
 
     Raises:
-        ConfigMismatch: the capacities differ.
+        ConfigMismatch: The capacities differ.
     """
     if state.declared != blank.declared:
         raise ConfigMismatch(

@@ -50,8 +50,9 @@ class SemaphoreTerms:
         For each name, the request of the last identity that asked is remembered.
 
         Raises:
-            ConfigMismatch: it was opened with another capacity.
-            ValueError: the capacity is no number of permits, or is missing.
+            ConfigMismatch: It was opened with another capacity.
+            ValueError: The capacity is less than 1, or is missing.
+            TypeError: The capacity is not a whole number.
         """
         spec = self._usual.get(name)
         if spec is not None and spec.identity is identity:
@@ -82,9 +83,10 @@ class SemaphoreTerms:
         """Return where a semaphore's document stands, and the record of a free one.
 
         Raises:
-            ConfigMismatch: it was opened with another capacity.
-            ValueError: the capacity is no number of permits, or is missing.
-            InvalidPath: the name is empty or too long.
+            ConfigMismatch: It was opened with another capacity.
+            ValueError: The capacity is less than 1, or is missing.
+            TypeError: The capacity is not a whole number.
+            InvalidPath: The name is empty or too long.
         """
         is_new = self.names.number(name) is None
         window = None if per is None else to_micro(per)
@@ -186,13 +188,14 @@ class SemaphoreHandle(Enterable):
             renew: Whether to renew the lease while a body runs under it.
 
         Raises:
-            AccessDenied: the policy does not let this identity hold it.
-            ValueError: there are never that many permits, or no longer; or the ttl is
+            AccessDenied: The policy does not let this identity hold it.
+            ValueError: There are never that many permits, or no longer; or the ttl is
                 no time to live, or the timeout no time to wait.
-            LockTimeout: they were not granted in time.
-            DeadlockError: too few can come back, for their holders wait for the
+            TypeError: The permits are not a whole number.
+            LockTimeout: They were not granted in time.
+            DeadlockError: Too few can come back, for their holders wait for the
                 caller. With a `timeout` it is a `LockTimeout` as well.
-            Closed: the swarm is closed, or was meanwhile.
+            Closed: The swarm is closed, or was meanwhile.
         """
         is_one = permits.__class__ is int and permits == 1
         if is_one and ttl is None and timeout is None and renew:
@@ -206,9 +209,10 @@ class SemaphoreHandle(Enterable):
         """Return a lease at once; arguments as for `acquire`.
 
         Raises:
-            WouldBlock: too few are left, or others wait; or it is in a store or on a
+            WouldBlock: Too few are left, or others wait; or it is in a store or on a
                 server, where nothing is granted at once. Nothing was changed.
-            ValueError: there are never that many permits.
+            ValueError: There are never that many permits.
+            TypeError: The permits are not a whole number.
         """
         spec = self._spec(permits, ttl, 0, renew=renew)
         return self._manager.acquire_nowait(spec)
@@ -223,8 +227,7 @@ class SemaphoreHandle(Enterable):
     ) -> AcquireSpec:
         terms = self._terms
         terms.core.rights.check_hold(self._identity, self._path)
-        if type(permits) is not int or permits < 1:
-            raise ValueError(f"permits is an integer from 1, not {permits!r}")
+        check_whole("permits", permits, 1)
         if permits > 1 and permits > (capacity := self._state().capacity):
             raise ValueError(
                 f"semaphore {self.name!r} has {capacity} permits; {permits} "
@@ -245,7 +248,7 @@ class SemaphoreHandle(Enterable):
         """Number of permits.
 
         Raises:
-            AccessDenied: the policy does not let this identity see it; so for the
+            AccessDenied: The policy does not let this identity see it; so for the
                 next two.
         """
         return self._seen().capacity
@@ -280,11 +283,11 @@ class SemaphoreHandle(Enterable):
         capacity to open it with stays what it was.
 
         Raises:
-            ValueError: the value is no number of permits.
-            AccessDenied: the policy does not let this identity write there.
+            ValueError: The capacity is less than 1.
+            TypeError: The capacity is not a whole number.
+            AccessDenied: The policy does not let this identity write there.
         """
-        if type(capacity) is not int or capacity < 1:
-            raise ValueError(f"capacity is an integer from 1, not {capacity!r}")
+        check_whole("capacity", capacity, 1)
         core, manager = self._terms.core, self._manager
         core.rights.check_force(self._identity, self._path, "resizing a semaphore")
         if core.pause is not None:
@@ -351,11 +354,11 @@ class Limiter:
             timeout: Seconds to wait; None: for ever; 0: not at all.
 
         Raises:
-            LockTimeout: the turn did not come in time.
-            AccessDenied: the policy does not let this identity hold it.
-            Closed: the swarm is closed, or was meanwhile.
-            ValueError: the timeout is less than 0, or NaN.
-            TypeError: the timeout is no number.
+            LockTimeout: The turn did not come in time.
+            AccessDenied: The policy does not let this identity hold it.
+            Closed: The swarm is closed, or was meanwhile.
+            ValueError: The timeout is less than 0, or NaN.
+            TypeError: The timeout is no number.
         """
         self._terms.core.rights.check_hold(self._identity, self._path)
         spec = self._terms.spec(

@@ -5,7 +5,15 @@ from typing import Any, Final
 
 from swarm.coordination._grants import MICRO
 from swarm.errors import AccessDenied, ConfigMismatch
-from swarm.model import OWNER, AgentIdentity, Path, Priority, as_seconds, check_text
+from swarm.model import (
+    OWNER,
+    AgentIdentity,
+    Path,
+    Priority,
+    as_seconds,
+    check_text,
+    check_whole,
+)
 from swarm.state import Policy
 
 LOCKS: Final = Path.of("locks")
@@ -40,7 +48,7 @@ class CoordinationRights:
         """Refuse an identity that may not acquire what stands at `path`.
 
         Raises:
-            AccessDenied: the policy does not allow it; so for the next two.
+            AccessDenied: The policy does not allow it; so for the next two.
         """
         if identity is OWNER or (identity, path.text) in self._granted:
             return
@@ -96,15 +104,15 @@ class Names:
             per: The window of a limiter in microseconds; the same each time.
 
         Raises:
-            ConfigMismatch: it was opened with another number.
-            ValueError: the number is not a whole number from 1, or is missing.
-            InvalidPath: the name is empty or too long.
-            TypeError: the name is no text.
+            ConfigMismatch: It was opened with another number.
+            ValueError: The number is less than 1, or is missing.
+            InvalidPath: The name is empty or too long.
+            TypeError: The name is no text, or the number is not a whole number.
         """
         word, unit = self._word, self._unit
         before = self.number(name)
-        if number is not None and (type(number) is not int or number < 1):
-            raise ValueError(f"{unit} is an integer from 1, not {number!r}")
+        if number is not None:
+            check_whole(unit, number, 1)
         if before is not None:
             path, _, agreed = self._known[name]
             if (number is not None and before != number) or agreed != per:
@@ -141,8 +149,8 @@ def check_timeout(timeout: object) -> None:
     """Refuse a value that is no time to wait: seconds, or None.
 
     Raises:
-        TypeError: the value is not a number.
-        ValueError: the value is less than 0, or NaN.
+        TypeError: The value is not a number.
+        ValueError: The value is less than 0, or NaN.
     """
     if timeout is not None and not as_seconds("a timeout", timeout) >= 0:
         raise ValueError(f"a timeout is 0 seconds or more, not {timeout!r}")
@@ -152,8 +160,8 @@ def check_priority(priority: object) -> Priority:
     """Return a priority.
 
     Raises:
-        TypeError: the value is not a number.
-        ValueError: the value is a number that no priority has.
+        TypeError: The value is not a number.
+        ValueError: The value is a number that no priority has.
     """
     if not isinstance(priority, int) or isinstance(priority, bool):
         raise TypeError(
@@ -166,7 +174,7 @@ def check_action(action: Any) -> None:
     """Refuse a value that is no plain function without arguments.
 
     Raises:
-        TypeError: the value is not such a function.
+        TypeError: The value is not such a function.
     """
     call = getattr(action, "__call__", None)  # noqa: B004  # of an object that has one
     if call is None:

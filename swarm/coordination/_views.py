@@ -177,8 +177,8 @@ class LeaseViews(Displayable, Generic[T, H, Q]):
         `LeaseLost` with the reason.
 
         Raises:
-            NotFound: there is no such lease, or it has gone.
-            AccessDenied: it is another agent's, and the policy does not let this one
+            NotFound: There is no such lease, or it has gone.
+            AccessDenied: It is another agent's, and the policy does not let this one
                 write there: by default only the program itself may.
         """
         core, identity, name = self._terms.core, self._identity, None
@@ -271,8 +271,8 @@ class Semaphores(LeaseViews[SemaphoreTerms, HeldPermits, QueuedPermits]):
         Its holders lose their permits, and the requests that wait get `NotFound`.
 
         Raises:
-            AccessDenied: the policy does not let this identity write there.
-            NotFound: no semaphore of this name is open.
+            AccessDenied: The policy does not let this identity write there.
+            NotFound: No semaphore of this name is open.
         """
         core, path = self._terms.core, SEMAPHORES.child(name)
         core.rights.check_force(self._identity, path, "removing a semaphore")
@@ -357,8 +357,8 @@ class Barriers(Displayable):
         """Break the generation that gathers now: all its parties get `BrokenBarrier`.
 
         Raises:
-            NotFound: no party waits at a barrier of this name.
-            AccessDenied: the policy does not let this identity write there.
+            NotFound: No party waits at a barrier of this name.
+            AccessDenied: The policy does not let this identity write there.
         """
         core, path = self._terms.core, BARRIERS.child(name)
         core.rights.check_force(self._identity, path, "breaking a barrier")
@@ -374,8 +374,8 @@ class Barriers(Displayable):
         The parties that wait get `BrokenBarrier`.
 
         Raises:
-            NotFound: no barrier of this name is open.
-            AccessDenied: the policy does not let this identity write there.
+            NotFound: No barrier of this name is open.
+            AccessDenied: The policy does not let this identity write there.
         """
         core, path = self._terms.core, BARRIERS.child(name)
         core.rights.check_force(self._identity, path, "removing a barrier")

@@ -133,7 +133,7 @@ class WaitGraph:
         """Note that `party` waits for `obstacle`; end it with `leave`.
 
         Raises:
-            DeadlockError: the wait would close a cycle, which the error spells out.
+            DeadlockError: The wait would close a cycle, which the error spells out.
                 Nothing was noted.
         """
         cycle = self.find_cycle(party, obstacle)
@@ -168,7 +168,7 @@ class WaitGraph:
             obstacle: What it waits for.
 
         Raises:
-            DeadlockError: the wait would close a cycle.
+            DeadlockError: The wait would close a cycle.
         """
         if party is not None:
             self.enter(party, obstacle)
@@ -209,7 +209,7 @@ class WaitGraph:
             blockers = obstacle.blockers()
             if isinstance(blockers, tuple) and len(blockers) < _NEAR:  # fast path
                 for blocker in blockers:
-                    if blocker == party or self.things(blocker):
+                    if blocker == party or self.waits_and_joins(blocker):
                         break
                 else:
                     return ()
@@ -223,13 +223,13 @@ class WaitGraph:
         """Return whether enough others than a party can move, as far as is known."""
         needed = any_of.needed
         for other, weight in any_of.items():
-            if other is None or (other != party and not self.things(other)):
+            if other is None or (other != party and not self.waits_and_joins(other)):
                 needed -= weight
             if needed <= 0:
                 return True
         return needed <= 0
 
-    def things(self, party: Hashable) -> Sequence[Obstacle]:
+    def waits_and_joins(self, party: Hashable) -> Sequence[Obstacle]:
         """Return what a party waits for, joins included, as far as is known."""
         joins = self.joins
         noted = self._waits.get(party)
@@ -274,7 +274,7 @@ class _Search:
                 if blocker in self.came or blocker == self.party:
                     continue
                 self.came[blocker] = (waiter, thing)
-                things = self.graph.things(blocker)
+                things = self.graph.waits_and_joins(blocker)
                 if things and not self.graph.has(blocker):  # it joins others
                     if self.is_free():
                         return ()
@@ -305,7 +305,7 @@ class _Search:
     def reduced(self) -> Cycle:
         """Return a cycle of parties that are stuck, if the party is one of them."""
         waits: dict[Hashable, Sequence[Obstacle]]
-        waits = {other: self.graph.things(other) for other in self.came}
+        waits = {other: self.graph.waits_and_joins(other) for other in self.came}
         waits[self.party] = (*self.graph.waits(self.party), self.obstacle)
         for joining, (_, join) in self.found.items():
             if not self.graph.has(joining):

@@ -163,8 +163,8 @@ class Waiter:
             error: What is raised when the wait would close a cycle.
 
         Raises:
-            DeadlockError: a party that it would wait for waits for it.
-            Exception: what it was failed with.
+            DeadlockError: A party that it would wait for waits for it.
+            Exception: What it was failed with.
         """
         core, future, party = self._core, self._future, self.session.party
         graph = core.graph

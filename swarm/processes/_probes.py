@@ -131,7 +131,7 @@ class Probes:
             if party in seen:
                 continue
             seen.add(party)
-            for thing in graph.things(party):
+            for thing in graph.waits_and_joins(party):
                 told = [*lines, f"{party} waits for {thing.describe_wait()}"]
                 yield thing, told
                 blockers = thing.blockers()

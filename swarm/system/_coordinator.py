@@ -442,10 +442,6 @@ class Coordinator:
         """Return the running turn or task as a party of the wait-for graph."""
         return self.coordination.party(is_awaited=is_awaited)
 
-    def party_of(self, task: asyncio.Task[Any]) -> Hashable:
-        """Return a task as a party of the wait-for graph that others wait for."""
-        return self.coordination.awaited(task)
-
     def effects(self, identity: AgentIdentity, also: Also) -> Transaction:
         """Return a transaction of the state that commits what `also` says as well."""
         access = Access(self.store.policy, identity, ROOT)

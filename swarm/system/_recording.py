@@ -47,7 +47,6 @@ KEPT_BY_SWARM: Final = frozenset(
         "locks",
         "semaphores",
         "barriers",
-        "limiters",
         "handoffs",
         "checkpoints",
         "pipelines",

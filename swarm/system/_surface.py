@@ -364,7 +364,8 @@ class Surface(Displayable):
 
         Raises:
             ConfigMismatch: It was opened with another capacity.
-            ValueError: The capacity is no number of permits, or is missing.
+            ValueError: The capacity is less than 1, or is missing.
+            TypeError: The capacity is not a whole number.
             InvalidPath: The name is empty or too long.
         """
         return self._open().coordination.semaphore(self._identity, name, capacity)

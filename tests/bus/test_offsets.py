@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm import Event, Swarm, event
+from swarm.bus._offset_committer import OffsetCommitter
 from swarm.bus._offsets import (
-    OffsetCommitter,
     OffsetProgress,
     Place,
     Position,

@@ -12,7 +12,8 @@ from swarm.bus._calls import CallQueue
 from swarm.bus._delivery_rules import DeliveryQueue
 from swarm.bus._functions import CoroutineSubscription
 from swarm.bus._handlers import HandlerSubscription
-from swarm.bus._offsets import OffsetCommitter, OffsetProgress
+from swarm.bus._offset_committer import OffsetCommitter
+from swarm.bus._offsets import OffsetProgress
 from swarm.testing import (
     Fault,
     Faults,
