@@ -110,7 +110,6 @@ from swarm.agents._envelope import (
     asking_party,
     caller,
     calling_turn,
-    request_of,
     running_turn,
 )
 from swarm.agents._group import (
@@ -183,7 +182,6 @@ __all__ = [
     "record_in",
     "refuse_unknown",
     "registry_path",
-    "request_of",
     "resolve_name",
     "running_turn",
     "surfaces_of",

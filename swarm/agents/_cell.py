@@ -21,24 +21,17 @@ from swarm.agents._cell_state import CellState
 from swarm.agents._envelope import NO_KEYWORDS, Asked, Envelope
 from swarm.agents._interleaved import InterleavedTurns
 from swarm.agents._lifecycle import Status
-from swarm.agents._mailbox import Mailbox, State
+from swarm.agents._mailbox import ADMITTED, DECIDED, ENDED, QUEUED, RUNNING, Mailbox
 from swarm.agents._protocol import ResolvedMethod
 from swarm.agents._turn import prepare
 from swarm.agents._worker import DEPTH, OVER, Worker, WorkerPool, swap_task
 from swarm.errors import NoSuchAgent, RemoteCancelled, WrongLoop
-
-SPARE: Final = 64
-"""Number of unused mailboxes kept for the next agent that needs one."""
 
 BUDGET: Final = 256
 """The number of turns that one agent runs before other agents get a turn."""
 
 PENDING: Final[Any] = object()
 """No answer yet."""
-
-QUEUED: Final = State.QUEUED.value
-RUNNING: Final = State.RUNNING.value
-ENDED: Final = State.ENDED.value
 
 log: Final = logging.getLogger("swarm.agents")
 
@@ -47,12 +40,12 @@ class Cell(CellState):
     """One agent: takes requests, runs turns, and decides the outcomes.
 
     Attributes:
-        heir_of: The agent that this one replaces, until that one is gone.
+        replaces: The agent that this one replaces, until that one is gone.
     """
 
     __slots__ = ()
 
-    heir_of: "Cell | None" = None
+    replaces: "Cell | None" = None
 
     # --- requests ---------------------------------------------------------------------
 
@@ -83,22 +76,17 @@ class Cell(CellState):
     def open_mailbox(self) -> Mailbox[Envelope]:
         """Return the mailbox, made if there is none."""
         if self.mailbox is None:
-            spare = self.host.spare
-            if spare:
-                self.mailbox = spare.pop()
-                self.mailbox.limit = self.capacity
-            else:
-                self.mailbox = Mailbox(self.capacity)
+            self.mailbox = Mailbox(self.capacity)
         return self.mailbox
 
     def post(self, envelope: Envelope) -> bool:
         """Take a request; return whether it got into the mailbox at once."""
         if envelope.call.interleaves:
-            if self.aside is None:
-                self.aside: InterleavedTurns | None = InterleavedTurns(
+            if self.beside is None:
+                self.beside: InterleavedTurns | None = InterleavedTurns(
                     self, self.capacity
                 )
-            return self.aside.post(envelope)
+            return self.beside.post(envelope)
         mailbox = self.mailbox
         if mailbox is None:
             mailbox = self.open_mailbox()
@@ -120,7 +108,7 @@ class Cell(CellState):
         """Return the mailbox that a request would be put into, if there is one."""
         if not call.interleaves:
             return self.mailbox
-        return None if self.aside is None else self.aside.box
+        return None if self.beside is None else self.beside.box
 
     def put_back(self, envelope: Envelope) -> None:
         """Queue a request that was in hand once more, in front of the others."""
@@ -236,17 +224,17 @@ class Cell(CellState):
         Nothing happens to a request that is decided: an answer, a deadline and a
         cancellation that race are told apart here (G5, Q1).
         """
-        if envelope.state >= State.DECIDED:
+        if envelope.state >= DECIDED:
             return
         if error is not None:
             envelope.settle(error)
-        if envelope.state == State.RUNNING:
-            envelope.state = State.DECIDED
+        if envelope.state == RUNNING:
+            envelope.state = DECIDED
             self.cancel_turn(envelope)
             return
         mailbox = self.box_for(envelope.call)
         if envelope is self.hook:
-            envelope.state = State.ENDED
+            envelope.state = ENDED
             self.hook = None
         elif mailbox is not None:
             mailbox.withdraw(envelope)
@@ -258,13 +246,13 @@ class Cell(CellState):
         while (envelope := mailbox.admit()) is not None:
             room = envelope.room
             if room is None:
-                envelope.state = State.QUEUED
+                envelope.state = QUEUED
             elif room.done():  # its sender was cancelled in this very loop turn
-                envelope.state = State.ENDED
+                envelope.state = ENDED
                 continue
             else:
                 room.set_result(None)
-                envelope.state = State.ADMITTED
+                envelope.state = ADMITTED
             mailbox.queue.append(envelope)
         self.wake()
 
@@ -277,15 +265,15 @@ class Cell(CellState):
             if not self.cancelling and self.worker is not None:
                 self.cancelling = True
                 self.worker.task.cancel()
-        elif self.aside is not None and envelope in self.aside.running:
-            self.aside.running[envelope].cancel()
+        elif self.beside is not None and envelope in self.beside.running:
+            self.beside.running[envelope].cancel()
 
     # --- serial turns -----------------------------------------------------------------
 
     def wake(self) -> None:
         """Let the agent look for something to do."""
-        if self.aside is not None and self.open and self.aside.box.queue:
-            self.aside.begin()
+        if self.beside is not None and self.open and self.beside.box.queue:
+            self.beside.begin()
         if not self.serving and self.has_more():
             self._serve_soon()
 
@@ -442,14 +430,7 @@ class Cell(CellState):
         else:
             envelope.state = ENDED
             reply.set_result(result)
-        envelope.args = ()
-        envelope.kwargs = NO_KEYWORDS
-        self.current = None
-        self.handled += 1
-        if self.host.holding:
-            self.host.turn_ended(envelope)
-        if self.watchers:
-            self.notify()
+        self._turn_ended(envelope)
 
     def fail_turn(self, error: BaseException) -> None:
         """Give the error of the current turn to its asker, or to the supervisor."""
@@ -457,8 +438,14 @@ class Cell(CellState):
         assert envelope is not None  # it has just ended
         self.current = None
         self.deliver_error(envelope, error)
+        self._turn_ended(envelope)
+
+    def _turn_ended(self, envelope: Envelope) -> None:
+        """Book the end of a turn; the fast paths do the same where they are."""
         if envelope.state == ENDED:  # not put back to be delivered again
-            envelope.forget()
+            envelope.args = ()
+            envelope.kwargs = NO_KEYWORDS
+        self.current = None
         self.handled: int = self.handled + 1
         if self.host.holding:
             self.host.turn_ended(envelope)
@@ -483,9 +470,6 @@ class Cell(CellState):
             and mailbox.waiting is None
         ):
             self.mailbox = None  # most of what an agent weighs
-            spare = self.host.spare
-            if len(spare) < SPARE:
-                spare.append(mailbox)
         if not self.keeps:
             self.worker = None
             if worker is not None and worker.cell is None:
@@ -507,7 +491,7 @@ class Cell(CellState):
         self.current: Envelope | None = None
         if current is not None:
             self.deliver_error(current, asyncio.CancelledError())
-            current.state = State.ENDED
+            current.state = ENDED
             self.host.turn_ended(current)
         self.worker = None
         self.keeps: bool = False
@@ -522,13 +506,13 @@ class Cell(CellState):
         """Give the error of a turn to its asker, or to the supervisor."""
         if self.returning and envelope in self.returning:
             self.returning.remove(envelope)
-            if envelope.state == State.RUNNING:
+            if envelope.state == RUNNING:
                 self.put_back(envelope)
                 return
-        if envelope.state != State.RUNNING:
+        if envelope.state != RUNNING:
             self.drop_outcome(envelope, error)
             return
-        envelope.state = State.ENDED
+        envelope.state = ENDED
         self.failures: int = self.failures + 1
         where = f"in {envelope.call.name} of agent {self}"
         if isinstance(error, asyncio.CancelledError):
@@ -546,7 +530,7 @@ class Cell(CellState):
         self, envelope: Envelope, error: BaseException | None = None
     ) -> None:
         """Drop an outcome that no asker waits for any more, and count it (Q3)."""
-        envelope.state = State.ENDED
+        envelope.state = ENDED
         self.late: int = self.late + 1
         if error is not None and not isinstance(error, asyncio.CancelledError):
             log.warning(

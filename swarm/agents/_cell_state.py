@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from contextvars import Context
-from typing import Any
+from typing import Any, Final
 
 from swarm.agents._envelope import Envelope
 from swarm.agents._host import Holdings, Host, Supervision
@@ -16,6 +16,16 @@ from swarm.agents._worker import Worker
 from swarm.model import OWNER, AgentIdentity, Path
 from swarm.ports import Standing, standing
 
+_GATES: Final[dict[Status, tuple[bool, bool, bool]]] = {
+    Status.INITIALIZING: (True, False, False),
+    Status.IDLE: (True, True, False),
+    Status.PAUSED: (True, False, False),
+    Status.DRAINING: (False, True, False),
+    Status.ERROR: (True, False, False),
+    Status.OFFLINE: (False, False, True),
+}
+"""Whether an agent is `accepting`, `open` and `killed`, by its status."""
+
 
 class CellState:
     """The fields of one agent, from spawn to its end, across restarts.
@@ -26,7 +36,7 @@ class CellState:
         mailbox: The serial requests; None while there are none.
         current: The serial turn that runs.
         began: When it began.
-        aside: The interleaved requests and turns; None while there are none.
+        beside: The interleaved requests and turns; None while there are none.
         cancelling: Whether the agent itself has cancelled the current turn.
         serving: Whether a callback or worker serves the mailbox, or is about to.
         worker: The worker that serves it now, or that it keeps for life.
@@ -59,7 +69,7 @@ class CellState:
 
     # What few agents ever have costs the others no memory: it is in `__dict__`.
     returning: set[Envelope] | None = None
-    aside: InterleavedTurns | None = None
+    beside: InterleavedTurns | None = None
     children: dict[asyncio.Task[Any], str] | None = None
     timers: set[Any] | None = None
     stack: AsyncExitStack | None = None
@@ -98,9 +108,7 @@ class CellState:
         self.capabilities: tuple[str, ...] = capabilities
         self.shutdown: float = shutdown
         self.calls: dict[Any, ResolvedMethod] = calls_of(type(agent))
-        self.status: Status = Status.INITIALIZING
-        self.accepting: bool = True
-        self.open: bool = False
+        self.become(Status.INITIALIZING)
         self.mailbox: Mailbox[Envelope] | None = None
         self.worker: Worker | None = None
         self.current: Envelope | None = None
@@ -112,7 +120,6 @@ class CellState:
         self.serving: bool = False
         self.keeps: bool = False
         self.cancelling: bool = False
-        self.killed: bool = False
         self.is_gone: bool = False
         self.registered: bool = False
         self.handled: int = 0
@@ -120,6 +127,11 @@ class CellState:
         self.began: float = self.host.now()
         self.beat: float = self.began
         self.reason: str = ""
+
+    def become(self, status: Status) -> None:
+        """Take a status, and accept, serve or end accordingly."""
+        self.status: Status = status
+        self.accepting, self.open, self.killed = _GATES[status]
 
     @property
     def name(self) -> str:
@@ -137,13 +149,13 @@ class CellState:
         current = () if self.current is None else (self.current,)
         if not envelope.call.interleaves or self.status is Status.INITIALIZING:
             return current
-        return () if self.aside is None else self.aside.blockers(envelope)
+        return () if self.beside is None else self.beside.blockers(envelope)
 
     def task_of(self, envelope: Envelope) -> asyncio.Task[Any] | None:
         """Return the task that runs a turn, or None when it does not run."""
         if envelope is self.current:
             return None if self.worker is None else self.worker.task
-        return None if self.aside is None else self.aside.running.get(envelope)
+        return None if self.beside is None else self.beside.running.get(envelope)
 
     def standing(self, envelope: Envelope) -> Standing | None:
         """Return where a turn is suspended; None: it runs, or is no turn any more."""
@@ -197,13 +209,13 @@ class CellState:
     def turns(self) -> list[Envelope]:
         """Return the turns that run, the serial one first."""
         turns = [] if self.current is None else [self.current]
-        if self.aside is not None:
-            turns.extend(self.aside.running)
+        if self.beside is not None:
+            turns.extend(self.beside.running)
         return turns
 
     def is_busy(self) -> bool:
         """Return whether a turn runs."""
-        return self.current is not None or bool(self.aside and self.aside.running)
+        return self.current is not None or bool(self.beside and self.beside.running)
 
     def is_working(self) -> bool:
         """Return whether the agent still has something to do of its own accord."""
@@ -226,4 +238,4 @@ class CellState:
         load = int(self.current is not None)
         if self.mailbox is not None:
             load += len(self.mailbox) + len(self.mailbox.waiting or ())
-        return load if self.aside is None else load + self.aside.load()
+        return load if self.beside is None else load + self.beside.load()

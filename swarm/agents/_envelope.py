@@ -5,15 +5,12 @@ wait-for graph. For the asker the same object is the obstacle, from start to end
 """
 
 import asyncio
-import sys
-import types
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextvars import ContextVar
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Hashable, Iterable
+from typing import Any, Final, Protocol
 
 from swarm.agents._host import Host
-from swarm.agents._mailbox import State
+from swarm.agents._mailbox import DECIDED, ENDED, RUNNING, WAITING
 from swarm.agents._protocol import ResolvedMethod
 from swarm.coordination import Obstacle
 from swarm.errors import AskTimeout
@@ -24,7 +21,6 @@ from swarm.ports import (
     current_activity,
     current_identity,
     current_task,
-    frames_of,
 )
 
 
@@ -117,8 +113,6 @@ class Channel:
                 reader.set_result(None)
 
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 NO_KEYWORDS: Final[dict[str, Any]] = {}
 NEVER: Final = float("inf")
 
@@ -173,7 +167,7 @@ class Envelope:
         args: Positional arguments.
         kwargs: Keyword arguments.
         since: When the request was sent; for an interleaved turn, when it began.
-        state: How far the request has come (`State`).
+        state: How far the request has come (`_mailbox.py`).
         deadline: When the asker gives up, in monotonic seconds; infinite for never.
         reply: The future of the answer, once an asker waits for it.
         channel: The buffer of a stream.
@@ -204,16 +198,16 @@ class Envelope:
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs or NO_KEYWORDS
         self.since: float = since
-        self.state: int = 0
+        self.state: int = WAITING
         self.cause: Cause | None = None
 
     def is_decided(self) -> bool:
         """Return whether the outcome is known."""
-        return self.state >= 4  # DECIDED; the enum's name would cost more than the test
+        return self.state >= DECIDED
 
     def is_turn(self) -> bool:
         """Return whether the turn runs, even if only to wind down."""
-        return 3 <= self.state < 5  # RUNNING, DECIDED
+        return RUNNING <= self.state < ENDED
 
     def forget(self) -> None:
         """Release the arguments of a turn that is over; others may keep the object."""
@@ -222,7 +216,7 @@ class Envelope:
 
     def expire(self) -> None:
         """Give the asker `AskTimeout` and withdraw the request."""
-        started = self.state == State.RUNNING
+        started = self.state == RUNNING
         stage = "did not finish" if started else "had not begun"
         waited = self.cell.host.now() - self.since
         name, method = self.cell.name, self.call.name
@@ -234,7 +228,7 @@ class Envelope:
         if self.channel is not None:
             self.channel.finish(error)
             return
-        waiter = self.room if self.state == State.WAITING else None
+        waiter = self.room if self.state == WAITING else None
         if waiter is None:
             waiter = self.reply  # an ask that waits for room waits for its reply
         if waiter is not None and not waiter.done():
@@ -242,7 +236,7 @@ class Envelope:
 
     def blockers(self) -> "Iterable[Envelope]":
         """Return the turns that must end before this request can."""
-        if self.state >= State.RUNNING:
+        if self.state >= RUNNING:
             return (self,)
         return self.cell.blockers(self)
 
@@ -279,7 +273,7 @@ class Asked(Envelope):
         self.args: tuple[Any, ...] = args
         self.kwargs: dict[str, Any] = kwargs
         self.since: float = since
-        self.state: int = 0
+        self.state: int = WAITING
         self.cause: Cause | None = None
         self.deadline: float = deadline
         self.reply: asyncio.Future[Any] | None = None
@@ -346,12 +340,8 @@ class WaitDeadline:
         envelope = self._envelope
         cell, method = envelope.cell, envelope.call.name
         text = self._text.format(agent=cell.name, method=method, seconds=self._timeout)
-        started = envelope.state == State.RUNNING
+        started = envelope.state == RUNNING
         cell.drop(envelope, AskTimeout(text, started=started))
-
-
-current_turn: Final[ContextVar[Any]] = current_activity
-"""The turn (or other activity) whose code is running; child tasks inherit it."""
 
 
 def calling_turn() -> Envelope | None:
@@ -359,7 +349,7 @@ def calling_turn() -> Envelope | None:
 
     None for the program's own code, and for a child task whose turn has ended.
     """
-    turn: Envelope | None = current_turn.get()
+    turn: Envelope | None = current_activity.get()
     return turn if turn is not None and turn.is_turn() else None
 
 
@@ -394,55 +384,8 @@ def asking_party(host: Host, obstacle: Obstacle) -> Hashable | None:
     A turn is one party, and each task that it starts is another: the turn waits for
     them only when it joins them.
     """
-    turn = current_turn.get()
+    turn = current_activity.get()
     if turn is not None and turn.is_turn():
         is_own = turn.cell.task_of(turn) is current_task()
         return turn if is_own else host.session()
     return host.asking_task(obstacle) if host.leases or host.expected else None
-
-
-_ASKING: Final[dict[types.CodeType, str]] = {}
-"""Coroutines that wait for a request, and the variable that holds the request."""
-
-
-def waits_in(name: str) -> Callable[[F], F]:
-    """Register a coroutine function that waits for its variable `name`."""
-
-    def mark(function: F) -> F:
-        _ASKING[function.__code__] = name
-        return function
-
-    return mark
-
-
-def _calling_frames() -> Iterator[types.FrameType]:
-    """Yield the frames of the running code, innermost first."""
-    frame = sys._getframe().f_back  # noqa: SLF001  # documented
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
-
-def request_of(task: "asyncio.Task[Any]") -> Envelope | None:
-    """Return the open request that a task waits for.
-
-    The request is read from the task's frames, because a task that no party waited for
-    when it asked notes nothing in the graph. A task that runs without being the
-    current one is in the first step of what it asked for: then its frames are the
-    callers of this function.
-    """
-    coroutine = task.get_coro()
-    if getattr(task, "_fut_waiter", None) is not None:
-        frames = frames_of(coroutine)
-    elif getattr(coroutine, "cr_running", False):
-        frames = _calling_frames()
-    else:
-        return None  # about to run
-    found = None
-    for frame in frames:
-        name = _ASKING.get(frame.f_code)
-        if name is not None:  # an intercepted ask has another one inside
-            found = frame.f_locals.get(name, found)
-    if isinstance(found, Envelope) and found.state < State.DECIDED:
-        return found
-    return None

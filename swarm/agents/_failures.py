@@ -184,7 +184,7 @@ class Failures:
                 self.note(cell, error, RestartDecision.RESTART)
             cell.surfaces = cell.context = None
             cell.is_interrupted = False
-            cell.status = follow(cell.status, Step.RESTART, cell.name)
+            cell.become(follow(cell.status, Step.RESTART, cell.name))
             cell.restarts += 1
             agent = build(cell.factory, cell.args)
             cell.agent = agent

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Any, Protocol
 
-from swarm.agents._mailbox import Mailbox
 from swarm.agents._worker import WorkerPool
 from swarm.coordination import Obstacle, WaitGraph
 from swarm.model import AgentIdentity, Path
@@ -57,11 +56,6 @@ class Host(System, Protocol):
     @property
     def pool(self) -> WorkerPool:
         """The tasks in which agents run."""
-        ...
-
-    @property
-    def spare(self) -> list[Mailbox[Any]]:
-        """Mailboxes that no agent uses now."""
         ...
 
     @property

@@ -9,17 +9,18 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, Protocol
 
-from swarm.agents._envelope import Envelope, Target, current_turn
-from swarm.agents._mailbox import Mailbox, State
+from swarm.agents._envelope import Envelope, Target
+from swarm.agents._mailbox import ENDED, QUEUED, RUNNING, WAITING, Mailbox
 from swarm.agents._turn import produce
 from swarm.coordination import AnyOf
+from swarm.ports import current_activity
 
 
 class InterleavingAgent(Target, Protocol):
     """The agent that interleaved turns belong to, as they need it (a `Cell`)."""
 
     agent: Any
-    aside: Any
+    beside: Any
     handled: int
     open: bool
 
@@ -72,7 +73,7 @@ class InterleavedTurns:
         box = self.box
         while (envelope := box.take()) is not None:
             if envelope.reply is not None and envelope.reply.done():
-                envelope.state = State.ENDED  # its asker was cancelled just now
+                envelope.state = ENDED  # its asker was cancelled just now
                 continue
             self.run(envelope)
             if box.waiting is not None:
@@ -83,7 +84,7 @@ class InterleavedTurns:
         cell = self._cell
         cell.take_up(envelope)
         self.box.limit -= 1
-        envelope.state = State.RUNNING
+        envelope.state = RUNNING
         self.running[envelope] = cell.host.start(
             self._turn(envelope),
             f"agent {cell} {envelope.call.name}",
@@ -95,7 +96,7 @@ class InterleavedTurns:
         cell = self._cell
         host = cell.host
         envelope.since = host.now()
-        current_turn.set(envelope)
+        current_activity.set(envelope)
         call, around = envelope.call, host.around_turn
         try:
             if around is not None:
@@ -113,11 +114,11 @@ class InterleavedTurns:
                 cell.deliver_error(envelope, error)
         else:
             reply = envelope.reply
-            if envelope.state != State.RUNNING or (reply and reply.done()):
+            if envelope.state != RUNNING or (reply and reply.done()):
                 cell.drop_outcome(envelope)
             elif reply is not None:
                 reply.set_result(result)
-                envelope.state = State.ENDED
+                envelope.state = ENDED
         finally:
             self._ended(envelope)
 
@@ -131,8 +132,8 @@ class InterleavedTurns:
         if envelope not in self.running:
             return  # it was left behind
         cell, box = self._cell, self.box
-        if envelope.state != State.QUEUED:
-            envelope.state = State.ENDED
+        if envelope.state != QUEUED:
+            envelope.state = ENDED
             envelope.forget()
         cell.handled += 1
         cell.host.turn_ended(envelope)
@@ -141,7 +142,7 @@ class InterleavedTurns:
         if cell.open:
             cell.admit(box)
         if not self.running and not box.queue and box.waiting is None:
-            cell.aside = None
+            cell.beside = None
         cell.notify()
 
     def leave_behind(self, capacity: int) -> None:
@@ -151,7 +152,7 @@ class InterleavedTurns:
 
     def blockers(self, envelope: Envelope) -> Iterable[Any]:
         """Return the turns of which one must end before there is room for a request."""
-        if envelope.state != State.WAITING or self.box.has_room():
+        if envelope.state != WAITING or self.box.has_room():
             return ()  # it is in, or is about to be posted
         return AnyOf(dict.fromkeys(self.running, 1), 1) if self.running else ()
 

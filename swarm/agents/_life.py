@@ -11,7 +11,7 @@ from swarm.agents._cell import Cell, log
 from swarm.agents._envelope import Asked, Envelope, asking_party, calling_turn
 from swarm.agents._host import Host
 from swarm.agents._lifecycle import Status, Step, follow
-from swarm.agents._mailbox import State
+from swarm.agents._mailbox import DECIDED, ENDED, QUEUED, RUNNING
 from swarm.agents._protocol import ResolvedMethod
 from swarm.errors import AgentDied, ShutdownTimeout
 from swarm.ports import frames_of
@@ -91,8 +91,7 @@ async def begin(cell: Cell) -> None:
         await run_hook(cell, cls.started)
     if cell.status is not Status.INITIALIZING:  # ended or failed while it waited
         raise died(cell, f"was {cell.reason or 'interrupted'}")
-    cell.status = follow(cell.status, Step.READY, cell.name)
-    cell.open = True
+    cell.become(follow(cell.status, Step.READY, cell.name))
     cell.notify()
     run = getattr(cls, "run", None)
     if run is not None:
@@ -172,7 +171,7 @@ def _hook(cell: Cell, function: Callable[..., Any]) -> Asked:
             cell.calls[cls, function] = call
     envelope = Asked(cell, call, (), {}, float("inf"), cell.host.now())
     envelope.reply = cell.host.loop.create_future()
-    envelope.state = State.QUEUED
+    envelope.state = QUEUED
     return envelope
 
 
@@ -185,13 +184,12 @@ def halt(cell: Cell) -> None:
     A request in hand fails with `AgentDied`, or goes back into the mailbox, as the
     agent's `Restart` says.
     """
-    cell.status = follow(cell.status, Step.FAIL, cell.name)
-    cell.open = False
+    cell.become(follow(cell.status, Step.FAIL, cell.name))
     redeliver = cell.restart is not None and cell.restart.in_hand == "redeliver"
     if cell.hook is not None:
         cell.drop(cell.hook, died(cell, "is being restarted"))
     for turn in cell.turns():
-        if turn.state != State.RUNNING:
+        if turn.state != RUNNING:
             continue
         if redeliver and turn.channel is None and not turn.call.is_hook:
             if cell.returning is None:
@@ -215,9 +213,7 @@ def finish(cell: Cell, reason: str) -> None:
 
     Askers get `AgentDied`, or `Closed` when the whole swarm ends (Q2, G12).
     """
-    cell.status = Status.OFFLINE
-    cell.accepting = cell.open = False
-    cell.killed = True
+    cell.become(Status.OFFLINE)
     cell.reason = reason
     if cell.returning is not None:
         cell.returning = None
@@ -229,17 +225,20 @@ def finish(cell: Cell, reason: str) -> None:
 
     queued = [] if cell.hook is None else [cell.hook]
     cell.hook = None
-    for box in (cell.mailbox, None if cell.aside is None else cell.aside.box):
+    for box in (
+        cell.mailbox,
+        None if cell.beside is None else cell.beside.box,
+    ):
         queued += () if box is None else box.clear()
     for envelope in queued:
         lost += envelope.is_tell
         envelope.settle(error())
-        envelope.state = State.ENDED
+        envelope.state = ENDED
     for turn in cell.turns():
-        if turn.state == State.RUNNING:
+        if turn.state == RUNNING:
             lost += turn.is_tell
             turn.settle(error())
-            turn.state = State.DECIDED
+            turn.state = DECIDED
     if lost:
         noun = "told request is" if lost == 1 else "told requests are"
         extra = {"agent": cell.name}
@@ -269,8 +268,8 @@ def cancel_code(cell: Cell) -> None:
     if cell.current is not None and cell.worker is not None:
         cell.cancelling = True
         cell.worker.task.cancel()
-    if cell.aside is not None:
-        for task in tuple(cell.aside.running.values()):
+    if cell.beside is not None:
+        for task in tuple(cell.beside.running.values()):
             task.cancel()
     for task in tuple(cell.children or ()):
         task.cancel()
@@ -303,9 +302,9 @@ def leave_behind(cell: Cell) -> None:
     for turn in cell.turns():
         task = cell.task_of(turn)
         where.append(f"{turn.call.name} {_line_of(task)}")
-        if turn.state == State.RUNNING:
+        if turn.state == RUNNING:
             turn.settle(died(cell, "left its turn behind"))
-        turn.state = State.ENDED
+        turn.state = ENDED
         host.turn_ended(turn)
         if task is not None:
             host.leave_behind(task)
@@ -318,8 +317,8 @@ def leave_behind(cell: Cell) -> None:
         cell.worker = cell.current = cell.context = None
         cell.serving = cell.keeps = cell.cancelling = False
     cell.children = None
-    if cell.aside is not None:
-        cell.aside.leave_behind(cell.capacity)
+    if cell.beside is not None:
+        cell.beside.leave_behind(cell.capacity)
     stuck = "; ".join(where)
     error = ShutdownTimeout(
         f"agent {cell} did not end within {cell.shutdown:.3g} s: {stuck} ignores its "
@@ -396,7 +395,7 @@ def has_life(cell: Cell) -> bool:
         or cell.children is not None
         or cell.timers is not None
         or cell.mailbox is not None
-        or cell.aside is not None
+        or cell.beside is not None
         or (cell.surfaces is not None and cell.surfaces.is_in_use())
         or has_hooks(type(cell.agent))
     )

@@ -20,11 +20,10 @@ from swarm.agents._cell import PENDING, Cell
 from swarm.agents._envelope import (
     NEVER,
     Asked,
+    Envelope,
     Told,
     asking_party,
     calling_turn,
-    current_turn,
-    waits_in,
 )
 from swarm.agents._lifecycle import Status
 from swarm.agents._protocol import ResolvedMethod, misplaced, resolve, resolve_name
@@ -41,6 +40,7 @@ from swarm.errors import DeadlockError, MailboxFull
 from swarm.model import AgentIdentity, Cause, Displayable, check_timeout, with_trace
 from swarm.ports import (
     AgentCall,
+    current_activity,
     current_cause,
     current_trace,
     may_be_eager,
@@ -156,7 +156,6 @@ class Ref(Displayable, Generic[A_co]):
         check_timeout(seconds)
         return Ref(self._cell, float(seconds))
 
-    @waits_in("envelope")
     async def ask(
         self,
         method: Callable[Concatenate[A_co, P], Coroutine[Any, Any, R]],
@@ -204,7 +203,9 @@ class Ref(Displayable, Generic[A_co]):
             timeout = host.ask_timeout
         now = host.now()
         envelope = Asked(cell, call, args, kwargs, now + timeout, now)
-        turn = current_turn.get()
+        if type(self) is PassedRef:  # cheaper than `isinstance`
+            self.sent(envelope)
+        turn = current_activity.get()
         party: Hashable | None = None
         inherits = False
         if cause is not None:
@@ -222,7 +223,7 @@ class Ref(Displayable, Generic[A_co]):
             if (
                 cell.current is None
                 and cell.mailbox is None
-                and cell.aside is None
+                and cell.beside is None
                 and cell.open
             ):
                 host.graph.note(party, envelope)  # an idle agent waits for nothing
@@ -300,9 +301,11 @@ class Ref(Displayable, Generic[A_co]):
         envelope = Told(cell, call, args, kwargs)
         if cause is not None:
             envelope.cause = cause
-        elif current_turn.get() is not None:
+        elif current_activity.get() is not None:
             envelope.cause = current_cause()
         if not cell.post(envelope):
+            if isinstance(self, PassedRef):
+                self.sent(envelope)
             await wait_for_room(envelope, self._timeout)
 
     def tell_nowait(
@@ -348,7 +351,7 @@ class Ref(Displayable, Generic[A_co]):
         envelope = Told(cell, call, args, kwargs)
         if cause is not None:
             envelope.cause = cause
-        elif current_turn.get() is not None:
+        elif current_activity.get() is not None:
             envelope.cause = current_cause()
         cell.post(envelope)
 
@@ -483,9 +486,10 @@ class PassedRef(Ref[A_co]):
 
     Attributes:
         cause: What the requests are consequences of; None: the running code's cause.
+        request: The last request that waits or has waited, or None.
     """
 
-    __slots__ = ("cause",)
+    __slots__ = ("cause", "request")
 
     def __init__(
         self, cell: Cell, timeout: float | None, cause: Cause | None = None
@@ -493,6 +497,11 @@ class PassedRef(Ref[A_co]):
         """Point at an agent; made where interceptors have run, or are not to run."""
         super().__init__(cell, timeout)
         self.cause: Cause | None = cause
+        self.request: Envelope | None = None
+
+    def sent(self, envelope: Envelope) -> None:
+        """Take note of the request that is about to wait."""
+        self.request = envelope
 
 
 def _call_of(

@@ -325,7 +325,7 @@ def info_of(cell: Cell) -> AgentInfo:
         turn=None if cell.current is None else cell.current.call.name,
         turn_age=None if cell.current is None else cell.host.now() - cell.began,
         aside=tuple(
-            turn.call.name for turn in (cell.aside.running if cell.aside else ())
+            turn.call.name for turn in (cell.beside.running if cell.beside else ())
         ),
         waits_for=tuple(
             wait.describe_wait() for turn in cell.turns() for wait in graph.waits(turn)
@@ -381,12 +381,12 @@ def plan_status(view: View, cell: Cell) -> Plan:
 
 
 def plan_departure(view: View, cell: Cell, table: AgentTable) -> Plan:
-    """Remove an agent's document, unless an heir has it, and announce its end."""
+    """Remove an agent's document, unless its successor has it, and announce its end."""
     if _is_elsewhere(view.find(cell.path), cell):
         return Plan()  # its arrival had yet to be committed, and will not be
-    heir = table.cells.get(cell.name)
-    is_inherited = heir is not None and heir.registered
-    writes = () if is_inherited else (Write(cell.path),)
+    successor = table.cells.get(cell.name)
+    is_kept = successor is not None and successor.registered
+    writes = () if is_kept else (Write(cell.path),)
     return Plan(writes, (AgentStopped(cell.name, cell.reason),))
 
 

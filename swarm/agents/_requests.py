@@ -17,14 +17,12 @@ from swarm.agents._envelope import (
     WaitDeadline,
     asking_party,
     calling_turn,
-    current_turn,
-    waits_in,
 )
-from swarm.agents._mailbox import State
+from swarm.agents._mailbox import ADMITTED, QUEUED, RUNNING, WAITING
 from swarm.agents._protocol import ResolvedMethod, resolve
 from swarm.errors import AgentDied, AskTimeout, Closed
 from swarm.model import AsyncUse, Cause, Event
-from swarm.ports import current_cause, current_task
+from swarm.ports import current_activity, current_cause, current_task
 
 
 def refuse(cell: Cell) -> NoReturn:
@@ -79,7 +77,7 @@ def inherit(turn: Envelope, envelope: Asked) -> bool:
     Returns:
         Whether the deadline is the turn's.
     """
-    inherited = turn.deadline if turn.state == State.RUNNING else NEVER
+    inherited = turn.deadline if turn.state == RUNNING else NEVER
     if min(inherited, envelope.deadline) <= envelope.since:
         raise too_late(envelope)
     if inherited < envelope.deadline:
@@ -91,7 +89,6 @@ def inherit(turn: Envelope, envelope: Asked) -> bool:
 _NO_ROOM = "the mailbox of agent '{agent}' had no room within {seconds:.3g} s"
 
 
-@waits_in("envelope")
 async def wait_for_room(envelope: Told, timeout: float | None) -> None:
     """Wait until a tell is in the mailbox; cancelled, it is not (T3)."""
     cell = envelope.cell
@@ -107,7 +104,7 @@ async def wait_for_room(envelope: Told, timeout: float | None) -> None:
             waiting.expire()
         elif (
             turn is not None
-            and turn.state == State.RUNNING
+            and turn.state == RUNNING
             and turn.deadline < waiting.deadline
         ):
             waiting.deadline = turn.deadline
@@ -119,8 +116,8 @@ async def wait_for_room(envelope: Told, timeout: float | None) -> None:
     except BaseException:
         cell.drop(envelope)
         raise
-    if envelope.state == State.ADMITTED:
-        envelope.state = State.QUEUED
+    if envelope.state == ADMITTED:
+        envelope.state = QUEUED
         cell.wake()  # an interleaved turn is not looked for again by itself
 
 
@@ -145,7 +142,7 @@ class Posted(Envelope):
         self.args = (event,)
         self.kwargs = NO_KEYWORDS
         self.since = 0.0
-        self.state = 0
+        self.state = WAITING
         self._cause: Cause | None = None
         self._event = event
         self._undelivered = undelivered
@@ -237,6 +234,11 @@ class Stream(AsyncUse, AsyncIterator[T], Generic[T]):
     def __repr__(self) -> str:
         return f"<Stream of {self._call.name} of '{self._cell.name}'>"
 
+    @property
+    def request(self) -> Envelope | None:
+        """The request, once it is sent."""
+        return self._envelope
+
     def _open(self) -> Envelope:
         cell = self._cell
         host = cell.host
@@ -245,7 +247,7 @@ class Stream(AsyncUse, AsyncIterator[T], Generic[T]):
             raise cell.refusal()
         turn = calling_turn()
         deadline = NEVER
-        if turn is not None and turn.state == State.RUNNING:
+        if turn is not None and turn.state == RUNNING:
             deadline = turn.deadline
         envelope = Streamed(cell, self._call, *self._args, host.now())
         envelope.deadline = deadline
@@ -264,7 +266,7 @@ class Stream(AsyncUse, AsyncIterator[T], Generic[T]):
         envelope = self._envelope or self._open()
         channel = envelope.channel
         assert channel is not None  # _open gave it one
-        channel.reader = (current_turn.get(), current_task())
+        channel.reader = (current_activity.get(), current_task())
         try:
             while not channel.buffer:
                 if channel.ended:
@@ -314,7 +316,6 @@ class Stream(AsyncUse, AsyncIterator[T], Generic[T]):
             loop.call_soon_threadsafe(envelope.cell.drop, envelope)
 
 
-@waits_in("envelope")
 async def _wait(envelope: Envelope, channel: Channel, timeout: float) -> None:
     """Wait until there is something to look at; not a method, so as not to hold it."""
     host = envelope.cell.host

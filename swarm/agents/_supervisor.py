@@ -72,14 +72,14 @@ class Supervisor:
         self.host.check(spawning=True)
         cell = self._prepare(factory, args, options, spawner)
         self.table.cells[cell.name] = cell
-        if cell.heir_of is not None:
-            self._replaced[cell.heir_of] = None
+        if cell.replaces is not None:
+            self._replaced[cell.replaces] = None
         if group is not None:
             group.add(cell)
             self._failures.groups[cell] = group
         try:
-            if cell.heir_of is not None:
-                await self._succeed(cell)
+            if cell.replaces is not None:
+                await self._replace(cell)
             await begin(cell)
             self.host.attach(cell)
             cell.registered = True
@@ -146,24 +146,24 @@ class Supervisor:
         )
         cell.spawner = spawner
         if old is not None:
-            cell.heir_of = old
+            cell.replaces = old
         bind(agent, cell)
         return cell
 
-    async def _succeed(self, cell: Cell) -> None:
+    async def _replace(self, cell: Cell) -> None:
         """Stop the agent that a newcomer replaces, and the agents before it.
 
         Raises:
             AgentDied: The newcomer itself was ended meanwhile.
             Exception: What the predecessor's end raised.
         """
-        while (old := cell.heir_of) is not None and not cell.killed:
+        while (old := cell.replaces) is not None and not cell.killed:
             end = Ending(old, "to end")
             with self.host.graph.waiting(asking_party(self.host, end), end):
                 self._begin_stop(old, own=False)
                 await cell.until(partial(_is_settled, old, cell), also=old)
             if old.is_gone:
-                cell.heir_of = old.heir_of
+                cell.replaces = old.replaces
                 _raise_failure(old)
         if cell.killed:
             raise died(cell, f"was {cell.reason}")
@@ -191,20 +191,15 @@ class Supervisor:
     def pause(self, cell: Cell) -> Completion:
         """Take up nothing more until `resume`."""
         self.check_end(cell, forced=False)
-        cell.status = follow(cell.status, Step.PAUSE, cell.name)
-        cell.open = False
+        cell.become(follow(cell.status, Step.PAUSE, cell.name))
         return self._settled(cell, cell.is_busy)
 
     def resume(self, cell: Cell) -> Completion:
         """Go on."""
         self.check_end(cell, forced=False)
-        cell.status = follow(cell.status, Step.RESUME, cell.name)
-        self._open(cell)
-        return self._settled(cell, lambda: False)
-
-    def _open(self, cell: Cell) -> None:
-        cell.open = True
+        cell.become(follow(cell.status, Step.RESUME, cell.name))
         cell.wake()
+        return self._settled(cell, lambda: False)
 
     def _settled(self, cell: Cell, unless: Callable[[], bool]) -> Completion:
         """Write the status down; complete once `unless` no longer holds."""
@@ -241,7 +236,7 @@ class Supervisor:
         self._forget(cell, reason)
         if cell.ending is None:
             cell.ending = self.host.start(
-                self._bury(cell), f"agent {cell} end", essential=True
+                self._complete_end(cell), f"agent {cell} end", essential=True
             )
 
     def end_all(self, reason: str) -> None:
@@ -256,7 +251,7 @@ class Supervisor:
         self._stop_timer(cell, None)
         self._failures.forget(cell)
 
-    async def _bury(self, cell: Cell) -> None:
+    async def _complete_end(self, cell: Cell) -> None:
         """Wait for an agent's tasks, close what it has open, remove its document."""
         try:
             await until_still(cell)
@@ -331,10 +326,9 @@ class Supervisor:
             if self._ends_at_once(cell):
                 return
             cell.stops_itself = own
-            cell.status = follow(cell.status, Step.DRAIN, cell.name)
-            cell.accepting = False
+            cell.become(follow(cell.status, Step.DRAIN, cell.name))
             cell.notify()
-            self._open(cell)
+            cell.wake()
             cell.ending = self.host.start(
                 self._drain(cell), f"agent {cell} end", essential=True
             )
@@ -373,7 +367,7 @@ class Supervisor:
             if reason == "stopped" and self._restarts_itself(cell):
                 return
             self.end(cell, reason)
-        await self._bury(cell)
+        await self._complete_end(cell)
 
     def _restarts_itself(self, cell: Cell) -> bool:
         """Restart a permanent agent that only its own turn has asked to stop."""
@@ -381,7 +375,6 @@ class Supervisor:
         if not permanent or cell.killed or not cell.stops_itself:
             return False
         cell.ending = None
-        cell.accepting = True
         self._stop_timer(cell, None)
         halt(cell)
         self._failures.restart(cell, AgentDied(f"agent {cell} stopped by itself"))
@@ -420,9 +413,9 @@ class Supervisor:
         return known
 
 
-def _is_settled(old: Cell, heir: Cell) -> bool:
-    """Return whether an heir need not wait any more for the agent it replaces."""
-    return old.is_gone or heir.killed
+def _is_settled(old: Cell, new: Cell) -> bool:
+    """Return whether an agent need not wait any more for the one that it replaces."""
+    return old.is_gone or new.killed
 
 
 def _raise_failure(cell: Cell) -> None:

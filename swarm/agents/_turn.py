@@ -5,11 +5,11 @@ import types
 from collections.abc import Callable, Generator, Hashable, Iterable
 from typing import Any, Final, TypeAlias
 
-from swarm.agents._envelope import Asked, Channel, Envelope, asking_party, current_turn
+from swarm.agents._envelope import Asked, Channel, Envelope, asking_party
 from swarm.agents._host import Host
 from swarm.agents._worker import OVER, Worker
 from swarm.model import Cause, with_trace
-from swarm.ports import AgentCall, HandleCall, Interceptors, drives
+from swarm.ports import AgentCall, HandleCall, Interceptors, current_activity, drives
 
 PLAIN: Final = types.CoroutineType
 """The coroutine that a call of an `async def` method makes."""
@@ -26,7 +26,7 @@ def turns_of(worker: Worker) -> Generator[Any, Any, None]:
     """
     while True:
         envelope = yield OVER
-        current_turn.set(envelope)
+        current_activity.set(envelope)
         call, cell = envelope.call, envelope.cell
         around = cell.host.around_turn
         if around is not None:

@@ -9,9 +9,11 @@ from typing import Any, Final
 from swarm.agents import (
     AgentTable,
     Cell,
+    Envelope,
     Host,
     PassedRef,
     Ref,
+    Stream,
     Supervisor,
     resolve_name,
 )
@@ -41,6 +43,7 @@ class Answers:
 
     Attributes:
         requests: The tasks that serve them, by sender and number.
+        sources: What asks, tells or streams for each of them, likewise.
         credits: How to let a stream go on, likewise.
     """
 
@@ -61,6 +64,7 @@ class Answers:
         self._tail = tail
         self._codec = codec
         self.requests: dict[tuple[str, int], asyncio.Task[Any]] = {}
+        self.sources: dict[tuple[str, int], PassedRef[Any] | Stream[Any]] = {}
         self.credits: dict[tuple[str, int], Callable[[int], None]] = {}
         post.handlers["request"] = self._take
         post.handlers["cancel"] = self._cancel
@@ -89,6 +93,7 @@ class Answers:
 
     def _over(self, key: tuple[str, int]) -> None:
         self.requests.pop(key, None)
+        self.sources.pop(key, None)
         self.credits.pop(key, None)
 
     def _cancel(self, sender: str, message: dict[str, Any]) -> None:
@@ -100,6 +105,15 @@ class Answers:
         give = self.credits.get((sender, message["id"]))
         if give is not None:
             give(message["more"])
+
+    def request(self, sender: str, id: int) -> Envelope | None:  # noqa: A002
+        """Return the request to an agent that serves one of another process.
+
+        None: it has not been sent to the agent, or is decided.
+        """
+        source = self.sources.get((sender, id))
+        request = None if source is None else source.request
+        return None if request is None or request.is_decided() else request
 
     def forget(self, process: str) -> None:
         """Cancel the requests of a process that has gone."""
@@ -139,15 +153,17 @@ class Answers:
             signature.check(streams=kind == "stream")
         args, kwargs = signature.decode(cell.name, *message["args"])
         timeout = self._left(message)
-        ref: Ref[Any] = PassedRef(cell, timeout)  # the caller's side has intercepted
-        cause = message["cause"]
+        ref = PassedRef[Any](cell, timeout)  # the caller's side has intercepted
+        cause, key = message["cause"], (sender, message["id"])
         activity = Activity(None if cause is None else Cause(*cause))
         if kind == "tell" and cell.has_room(call):
             self._tell_at_once(ref, activity, call.function, args, kwargs)
             return None
         if kind == "stream":
             items = ref.stream(call.function, *args, **kwargs)
+            self.sources[key] = items
             return partial(self._stream, sender, message, activity, signature, items)
+        self.sources[key] = ref
         ask = partial(ref.ask if kind == "ask" else ref.tell, call.function)
         ask = partial(ask, *args, **kwargs)
         return partial(self._ask, message, activity, signature, ask)

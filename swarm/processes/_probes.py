@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Hashable, Iterable, Iterator
 from typing import Any, Final
 
-from swarm.agents import Host, request_of
+from swarm.agents import Host
 from swarm.coordination import AnyOf, Coordination, Obstacle
 from swarm.errors import DeadlockError
 from swarm.ports import Timer
@@ -111,8 +111,7 @@ class Probes:
         if "grant" in goal:
             holder = self._coordination.holder_of(goal["grant"])
             return () if holder is None else (holder,)
-        task = self._answers.requests.get((sender, goal["call"]))
-        envelope = None if task is None else request_of(task)
+        envelope = self._answers.request(sender, goal["call"])
         return () if envelope is None else envelope.blockers()
 
     def _search(

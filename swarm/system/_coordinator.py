@@ -1,8 +1,8 @@
 """The coordinator: the task that puts the parts of a swarm together and ends them.
 
 Each swarm has one such task, named after it. The coordinator owns the store, the locks,
-the bus and every other task of the swarm; it does what comes due, and it brings the end
-about. It is not a queue in front of the store: operations are direct calls.
+the bus and every other task of the swarm, and brings the end about. It is not a queue
+in front of the store: operations are direct calls.
 """
 
 import asyncio
@@ -22,7 +22,6 @@ from swarm.agents import (
     Cell,
     Envelope,
     Holdings,
-    Mailbox,
     Registry,
     Supervisor,
     WorkerPool,
@@ -49,7 +48,6 @@ from swarm.ports import (
     current_runtime,
 )
 from swarm.state import Access, Policy, Store, Transaction
-from swarm.system._agenda import Agenda, Appointment
 from swarm.system._attachments import AgentLife, Attachment, EventAgents
 from swarm.system._config import SwarmConfig
 from swarm.system._ending import Drain
@@ -147,7 +145,6 @@ class Coordinator:
         self.entropy: Entropy = Entropy(seed)
         self.deadlines: Deadlines = Deadlines(self.clock)
         self.graph: WaitGraph = WaitGraph()
-        self.spare: list[Mailbox[Any]] = []
         timeout = config.ask_timeout
         self.ask_timeout: float = math.inf if timeout is None else float(timeout)
         self.stream_window: int = config.stream_window
@@ -208,9 +205,7 @@ class Coordinator:
         self.pool: WorkerPool = WorkerPool(self, context)
         self.tasks: OwnedTasks = OwnedTasks(self.loop, context, self.escalate)
         self._closing: list[Callable[[], object]] = []
-        self._agenda = Agenda(self.clock, self._wake)
-        self._wakeup: asyncio.Future[None] = self.loop.create_future()
-        self._is_asked_to_end = False
+        self._end_asked: asyncio.Future[None] = self.loop.create_future()
         self.task: asyncio.Task[None] = self.loop.create_task(
             self._run(), name=f"swarm {name}"
         )
@@ -315,13 +310,6 @@ class Coordinator:
         if isinstance(activity, Envelope):
             return activity.is_turn() and activity.cell.host is self
         return self.tasks.include_caller()
-
-    def at(self, when: float, job: Callable[[], object]) -> Appointment:
-        """Have the coordinator do a job once `now()` reaches `when`.
-
-        A job is a plain function; one that has to wait starts a task.
-        """
-        return self._agenda.add(when, job)
 
     def apply_now(
         self, author: AgentIdentity, rule: Callable[..., Plan], *arguments: Any
@@ -499,9 +487,7 @@ class Coordinator:
         """Return, as text, the state of the coordinator."""
         if self.phase is not Phase.OPEN:
             return f"coordinator: {self.phase.value}"
-        when = self._agenda.next_due()
-        due = "nothing due" if when is None else f"due in {when - self.now():.1f} s"
-        told = f"coordinator: task '{self.task.get_name()}', {due}"
+        told = f"coordinator: task '{self.task.get_name()}'"
         if self.membership is not None:
             others = len(self.membership.processes()) - 1
             told = f"{told}\nprocess: {self.membership.record}, others: {others}"
@@ -520,8 +506,8 @@ class Coordinator:
             self._end_all()
         elif self.phase is Phase.OPEN:
             self.phase = Phase.DRAINING
-        self._is_asked_to_end = True
-        self._wake()
+        if not self._end_asked.done():
+            self._end_asked.set_result(None)
         cancel, self.cancel_body = self.cancel_body, None
         if cancel is not None:
             cancel()
@@ -552,17 +538,10 @@ class Coordinator:
                     self.ask_end(drain=False)
         return cancelled
 
-    def _wake(self) -> None:
-        if not self._wakeup.done():
-            self._wakeup.set_result(None)
-
     async def _run(self) -> None:
-        """Do what comes due until the end is asked for, then end the swarm."""
+        """Wait until the end is asked for, then end the swarm."""
         try:
-            while not self._is_asked_to_end:
-                await self._wakeup
-                self._wakeup = self.loop.create_future()
-                self._agenda.do_due()
+            await self._end_asked
             if self.phase is Phase.DRAINING:
                 await self._drain()
         except asyncio.CancelledError:
@@ -612,7 +591,6 @@ class Coordinator:
         A task that ignores its cancellations is left behind, with an error.
         """
         self._end_all()
-        self._agenda.close()
         for callback in self._closing:
             callback()
         self._closing.clear()

@@ -32,16 +32,13 @@ def schedule_snapshots(coordinator: Coordinator, every: float, keep: int) -> Non
     """Take a snapshot every so many seconds, and keep the newest of them."""
     manager = _manager_of(coordinator)
 
-    async def take() -> None:
-        await manager.create(SCHEDULED)
-        await manager.prune(keep, SCHEDULED)
-        again()
+    async def take_each() -> None:
+        while True:
+            await coordinator.clock.sleep(every)
+            await manager.create(SCHEDULED)
+            await manager.prune(keep, SCHEDULED)
 
-    def again() -> None:
-        when = coordinator.now() + every
-        coordinator.at(when, lambda: coordinator.start(take(), "scheduled snapshot"))
-
-    again()
+    coordinator.start(take_each(), "scheduled snapshots")
 
 
 async def flush(coordinator: Coordinator) -> None:

@@ -7,7 +7,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from swarm.agents._mailbox import Mailbox, State
+from swarm.agents._mailbox import (
+    ADMITTED,
+    DECIDED,
+    ENDED,
+    QUEUED,
+    RUNNING,
+    WAITING,
+    Mailbox,
+)
 from swarm.ports import Deadlines
 
 
@@ -16,7 +24,7 @@ class Slip:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.state: int = State.WAITING
+        self.state: int = WAITING
         self.confirmed = True
 
 
@@ -38,7 +46,7 @@ class MailboxMachine(RuleBasedStateMachine):
         while (slip := self.box.admit()) is not None:
             expected = self.waiting.pop(0)
             assert slip is expected
-            slip.state = State.QUEUED
+            slip.state = QUEUED
             self.box.queue.append(slip)
             self.queued.append(slip)
 
@@ -59,7 +67,7 @@ class MailboxMachine(RuleBasedStateMachine):
             taken = self.box.take()
         assert taken is (self.queued.pop(0) if self.queued else None)
         if taken is not None:
-            taken.state = State.RUNNING
+            taken.state = RUNNING
         self.admit()
 
     @rule(slip=slips)
@@ -68,12 +76,12 @@ class MailboxMachine(RuleBasedStateMachine):
             if slip in place:
                 place.remove(slip)
                 self.box.withdraw(slip)
-                assert slip.state == State.ENDED
+                assert slip.state == ENDED
         self.admit()
 
     @rule(slip=slips)
     def put_back(self, slip: Slip) -> None:
-        if slip.state == State.RUNNING:
+        if slip.state == RUNNING:
             self.box.put_back(slip)
             self.queued.insert(0, slip)
 
@@ -91,7 +99,7 @@ class MailboxMachine(RuleBasedStateMachine):
     def clear(self) -> None:
         assert self.box.clear() == self.queued + self.waiting
         for slip in self.queued + self.waiting:
-            slip.state = State.ENDED
+            slip.state = ENDED
         self.queued, self.waiting = [], []
 
     @invariant()
@@ -125,9 +133,9 @@ def test_a_message_whose_sender_is_not_awake_is_not_taken():
     box: Mailbox[Slip] = Mailbox(1)
     slip = Slip(0)
     box.put(slip)
-    slip.state = State.ADMITTED
+    slip.state = ADMITTED
     assert box.take() is None
-    slip.state = State.QUEUED
+    slip.state = QUEUED
     assert box.take() is slip
 
 
@@ -182,11 +190,11 @@ class Entry:
         self.expired_at: float | None = None
 
     def is_decided(self) -> bool:
-        return self.state >= State.DECIDED
+        return self.state >= DECIDED
 
     def expire(self) -> None:
         self.expired_at = self.clock.now
-        self.state = State.DECIDED
+        self.state = DECIDED
 
 
 class DeadlineMachine(RuleBasedStateMachine):
@@ -219,13 +227,13 @@ class DeadlineMachine(RuleBasedStateMachine):
     def crowd(self, timeout: float) -> None:
         for number in range(80):
             entry = Entry(self.clock, self.clock.now + timeout + number)
-            entry.state = State.DECIDED
+            entry.state = DECIDED
             self.deadlines.add(timeout + number, entry)
 
     @rule(entry=entries)
     def decide(self, entry: Entry) -> None:
         if entry.expired_at is None:
-            entry.state = State.DECIDED
+            entry.state = DECIDED
             self.decided.add(entry)
 
     @rule(seconds=st.floats(0, 20))
@@ -244,7 +252,7 @@ class DeadlineMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_grows_without_bound(self) -> None:
-        live = sum(entry.state < State.DECIDED for entry in self.all)
+        live = sum(entry.state < DECIDED for entry in self.all)
         assert len(self.deadlines) <= 70 * 257 + 4 * live
         assert len(self.clock.timers) <= 66
 
@@ -265,8 +273,8 @@ def test_a_thousand_asks_of_one_timeout_keep_only_the_live_ones():
     for _ in range(10_000):
         entry = Entry(clock, clock.now + 60)
         deadlines.add(60, entry)
-        entry.state = State.DECIDED
+        entry.state = DECIDED
         inherited = Entry(clock, clock.now + 50)
         deadlines.inherit(inherited)
-        inherited.state = State.DECIDED
+        inherited.state = DECIDED
     assert len(deadlines) <= 2 * 257

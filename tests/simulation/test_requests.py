@@ -12,7 +12,7 @@ from swarm.agents import _requests as requests_module
 from swarm.agents._cell import Cell
 from swarm.agents._envelope import Channel
 from swarm.agents._interleaved import InterleavedTurns
-from swarm.agents._mailbox import State
+from swarm.agents._mailbox import ENDED, QUEUED
 from swarm.errors import RemoteCancelled
 from swarm.testing import Faults, Sim, StuckError, sweep_cancel
 from tests.simulation.actors import Clerk, Diary
@@ -143,8 +143,8 @@ def test_turns_that_overlap_are_found(monkeypatch):
     """Q6: one turn at a time."""
 
     def aside(self, envelope):
-        self.aside = self.aside or InterleavedTurns(self, 9)
-        self.aside.run(envelope)
+        self.beside = self.beside or InterleavedTurns(self, 9)
+        self.beside.run(envelope)
         return True
 
     monkeypatch.setattr(Cell, "post", aside)
@@ -245,7 +245,7 @@ def test_a_mailbox_that_drops_a_letter_on_cancel_is_found(monkeypatch):
     def careless(self, letter):
         withdraw(self, letter)
         if self.queue:
-            self.queue.pop().state = State.ENDED
+            self.queue.pop().state = ENDED
 
     monkeypatch.setattr(Mailbox, "withdraw", careless)
     breaks(told, (*WRONG, Exception))
@@ -257,13 +257,13 @@ def test_a_cancelled_sender_whose_message_stays_is_found(monkeypatch):
     async def stays(envelope, timeout):
         envelope.room = envelope.cell.host.loop.create_future()
         await envelope.room
-        envelope.state = State.QUEUED
+        envelope.state = QUEUED
 
     def admitted(self, mailbox):
         while (envelope := mailbox.admit()) is not None:
             if envelope.room is not None and not envelope.room.done():
                 envelope.room.set_result(None)
-            envelope.state = State.QUEUED
+            envelope.state = QUEUED
             mailbox.queue.append(envelope)
         self.wake()
 

@@ -400,16 +400,13 @@ async def test_a_swarm_shows_itself_in_one_short_line():
 
 
 @virtual
-async def test_explain_shows_the_coordinator_and_when_it_is_due():
+async def test_explain_shows_the_coordinator():
     """DESIGN 2: one task, named after its swarm."""
     async with Swarm("demo") as swarm:
-        coordinator = swarm._coordinator
-        assert "coordinator: task 'swarm demo', nothing due" in swarm.explain()
+        assert "coordinator: task 'swarm demo'" in swarm.explain().splitlines()
         assert "swarm 'demo' (open): 0 agents" in swarm.explain()
         await swarm.spawn(Worker)
         assert "swarm 'demo' (open): 1 agent\n" in swarm.explain()
-        coordinator.at(coordinator.now() + 3, lambda: None)
-        assert "due in 3.0 s" in swarm.explain()
     assert "coordinator: closed" in swarm.explain()
 
 
@@ -480,20 +477,6 @@ async def test_two_coordinators_share_one_kernel():
     await ended(one)
     await second.state.set("shared.x", 2)
     await ended(two)
-
-
-@virtual
-async def test_the_coordinator_does_what_comes_due_in_order():
-    """One timer for all jobs; a job that was taken back is not done."""
-    async with Swarm() as swarm:
-        coordinator = swarm._coordinator
-        start, done = coordinator.now(), []
-        for seconds in (3, 1, 2):
-            coordinator.at(start + seconds, lambda n=seconds: done.append(n))
-        coordinator.at(start + 1.5, lambda: done.append(1.5)).cancel()
-        await asyncio.sleep(2.5)
-        assert done == [1, 2]
-    assert done == [1, 2]
 
 
 @virtual

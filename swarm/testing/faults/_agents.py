@@ -118,7 +118,7 @@ class FaultyCell(Cell):
 
     def tasks(self) -> list[Any]:
         """Return what runs this agent's code: its tasks, and itself."""
-        aside = () if self.aside is None else self.aside.running.values()
+        aside = () if self.beside is None else self.beside.running.values()
         known = (self, *aside, *(self.children or ()))
         return [*known] if self.worker is None else [self.worker.task, *known]
 
