@@ -118,7 +118,7 @@ from swarm.work._pipeline_manager import PipelineManager, StageRunner
 from swarm.work._pipeline_rules import RunView, load_run
 from swarm.work._pipeline_rules import look as read_run
 from swarm.work._pipelines import PipelineRun, Pipelines
-from swarm.work._schedule_rules import TaskSchedule
+from swarm.work._schedule_view import TaskSchedule
 from swarm.work._schedules import Schedules
 from swarm.work._serving import Binding, ServeOptions, as_json, served, serves
 from swarm.work._steps import idempotency_key

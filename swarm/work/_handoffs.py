@@ -7,11 +7,12 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 import orjson
 
 from swarm.coordination import Grant, Lease
-from swarm.errors import AccessDenied, InvalidTransition, NotFound
+from swarm.errors import AccessDenied, InvalidTransition, NotFound, TaskTimeout
 from swarm.model import (
     JSON,
     AgentIdentity,
     Displayable,
+    as_seconds,
     check_choice,
     check_seconds,
     check_text,
@@ -202,16 +203,27 @@ class Handoff(Displayable):
         check_text("a reason", reason)
         await self._decide(rules.withdraw, self._identity, reason)
 
-    async def outcome(self) -> Outcome:
+    async def outcome(self, timeout: float | None = None) -> Outcome:
         """Wait until the offer is decided; return how.
 
         The sender keeps the task until it is "accepted". Cancelling the wait leaves the
         offer open.
 
+        Args:
+            timeout: Seconds to wait; None: as long as it takes.
+
         Raises:
+            TaskTimeout: The offer was not decided in time; it stays open.
             Closed: The swarm is closed.
         """
-        self._note(await self._manager.decided(self.id))
+        if timeout is not None:
+            as_seconds("timeout", timeout)
+        record = await self._manager.decided(self.id, timeout)
+        if record.status is HandoffStatus.REQUESTED:
+            raise TaskTimeout(
+                f"the handoff of task {self.task_id} was not decided within {timeout} s"
+            )
+        self._note(record)
         status = self.status.value
         return cast(Outcome, "accepted" if status in _TAKEN else status)
 
@@ -365,20 +377,21 @@ class Handoffs:
         *,
         task: Any = None,
         status: HandoffStatus | str | None = None,
-        limit: int = 100,
+        limit: int | None = 100,
     ) -> list[Handoff]:
         """Return the handoffs that fit and may be read, newest first.
 
         Args:
             task: A task: its id, claim or handle.
             status: How far they have come.
-            limit: How many at most.
+            limit: How many at most; None: all.
         """
         if status is not None:
             check_choice("status", status, tuple(HandoffStatus))
         wanted = None if status is None else HandoffStatus(status)
         task_id = None if task is None else task_id_of(task)
-        check_whole("limit", limit, 1)
+        if limit is not None:
+            check_whole("limit", limit, 0)
         may_read = self._may_read
 
         def look(view: View) -> list[Seen]:

@@ -87,6 +87,14 @@ def find_run(view: View, run_id: str) -> RunRecord:
     return record
 
 
+def look_at_all(view: View) -> list[RunView]:
+    """Return every run, newest first."""
+    records = [load_run(document) for document in view.documents(PIPELINES)]
+    found = [record for record in records if record is not None]
+    found.sort(key=lambda record: (-record.started_at, record.id))
+    return [look(view, record.id) for record in found]
+
+
 def look(view: View, run_id: str) -> RunView:
     """Return a run and what follows from its tasks."""
     record = find_run(view, run_id)

@@ -1,13 +1,18 @@
 """Runs of pipelines as users start, find, resume and wait for them."""
 
-from swarm.errors import NotFound, TaskError, TaskTimeout
+from collections.abc import Generator
+from typing import Any, get_args
+
+from swarm.errors import AccessDenied, NotFound, TaskError, TaskTimeout
 from swarm.model import (
     JSON,
     OWNER,
     AgentIdentity,
     Displayable,
+    check_choice,
     check_seconds,
     check_text,
+    check_whole,
 )
 from swarm.ports import unstructured
 from swarm.work import _pipeline_rules as rules
@@ -59,6 +64,10 @@ class PipelineRun(Displayable):
             NotFound: It was removed.
         """
         self._show(await self._manager.look(self.id))
+
+    def __await__(self) -> Generator[Any, None, JSON]:
+        """Wait for the end of the run and return its output, as `result` does."""
+        return self.result().__await__()
 
     async def result(self, timeout: float | None = None) -> JSON:
         """Wait for the end of the run; return the output of its last stage.
@@ -231,6 +240,36 @@ class Pipelines(Displayable):
         if self._rights is not None and self._identity != OWNER:
             self._rights(self._identity, rules.run_path(run_id), "read")
         return PipelineRun(self._manager, await self._manager.look(run_id))
+
+    async def find(
+        self, *, status: RunStatus | None = None, limit: int | None = 100
+    ) -> list[PipelineRun]:
+        """Return the runs that fit and may be read, newest first.
+
+        Args:
+            status: "running", "completed", "failed" or "cancelled"; None: each.
+            limit: How many at most; None: all.
+        """
+        if status is not None:
+            check_choice("status", status, get_args(RunStatus))
+        if limit is not None:
+            check_whole("limit", limit, 0)
+        seen = await self._manager.tasks.kernel.read(rules.look_at_all)
+        found = [
+            PipelineRun(self._manager, run)
+            for run in seen
+            if status in (None, run.status) and self._may_read(run.record.id)
+        ]
+        return found[:limit]
+
+    def _may_read(self, run_id: str) -> bool:
+        if self._rights is None or self._identity == OWNER:
+            return True
+        try:
+            self._rights(self._identity, rules.run_path(run_id), "read")
+        except AccessDenied:
+            return False
+        return True
 
     async def remove(self, run_id: str) -> None:
         """Remove a run that is over, with its outputs.

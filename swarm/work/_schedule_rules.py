@@ -21,7 +21,7 @@ def schedule_path(name: str) -> Path:
 
 
 @attrs.frozen(kw_only=True)
-class TaskSchedule:
+class ScheduleRecord:
     """Tasks that are submitted again and again. Times are kernel time.
 
     Attributes:
@@ -68,7 +68,7 @@ class TaskSchedule:
             return at + self.every - (at - self.next_at) % self.every
         return cron_after(self.cron or "", self.zone, at)
 
-    def is_like(self, other: "TaskSchedule") -> bool:
+    def is_like(self, other: "ScheduleRecord") -> bool:
         """Return whether both submit the same tasks at the same times."""
         return (self.cron, self.every, self.zone) == (
             other.cron,
@@ -107,7 +107,7 @@ def cron_after(cron: str, zone: str, at: int) -> int:
     return next(cron_times(cron, zone, at), NEVER)
 
 
-def load_schedule(view: View, name: str) -> TaskSchedule | None:
+def load_schedule(view: View, name: str) -> ScheduleRecord | None:
     """Return a schedule, or None: there is none of this name."""
     path = schedule_path(name)
     document = view.find(path)
@@ -116,14 +116,14 @@ def load_schedule(view: View, name: str) -> TaskSchedule | None:
     return schedule_in(document)
 
 
-def schedule_in(document: Document) -> TaskSchedule | None:
+def schedule_in(document: Document) -> ScheduleRecord | None:
     """Return the schedule in a document, or None: it is gone."""
     if document.is_deleted:
         return None
-    return TaskSchedule.from_json(orjson.loads(document.json))
+    return ScheduleRecord.from_json(orjson.loads(document.json))
 
 
-def plan_schedule(view: View, schedule: TaskSchedule) -> Plan:
+def plan_schedule(view: View, schedule: ScheduleRecord) -> Plan:
     """Keep a schedule; one that is there with the same terms goes on. Outcome: it."""
     known = load_schedule(view, schedule.name)
     if known is not None and known.is_like(schedule):
@@ -186,7 +186,7 @@ def plan_unschedule(view: View, name: str) -> Plan:
     return Plan((Write(schedule_path(name)),), (), True)
 
 
-def _write(schedule: TaskSchedule) -> Write:
+def _write(schedule: ScheduleRecord) -> Write:
     return Write(schedule_path(schedule.name), kept_json(schedule.to_json()))
 
 

@@ -3,7 +3,7 @@
 from swarm.errors import Closed, SwarmError
 from swarm.model import OWNER, Document
 from swarm.work._schedule_rules import (
-    TaskSchedule,
+    ScheduleRecord,
     all_schedules,
     plan_fire,
     schedule_in,
@@ -28,7 +28,7 @@ class Schedules:
 
     def __init__(self, manager: TaskManager) -> None:
         """Follow the schedules of the manager's kernel."""
-        self.known: dict[str, TaskSchedule] = {}
+        self.known: dict[str, ScheduleRecord] = {}
         self._manager = manager
         self._alarm = JobTimer(manager, self._fire)
         manager.on_schedule = self._put

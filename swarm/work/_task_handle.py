@@ -3,7 +3,7 @@
 import asyncio
 import datetime
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
 import attrs
@@ -83,8 +83,14 @@ class Caller:
 
     def may_read(self, task_id: str) -> bool:
         """Return whether the identity may read a task."""
+        return self.may_see(task_path(task_id))
+
+    def may_see(self, path: Path) -> bool:
+        """Return whether the identity may read a place."""
+        if self._rights is None or self.identity == OWNER:
+            return True
         try:
-            self.check_right(task_id, "read")
+            self._rights(self.identity, path, "read")
         except AccessDenied:
             return False
         return True
@@ -231,6 +237,20 @@ class Task(Displayable):
     def task_id(self) -> str:
         """The task's id, by the name that a `Claim` and a `Handoff` have for it."""
         return self.id
+
+    @property
+    def status(self) -> TaskStatus | None:
+        """How far the task has come, as this process knows; None: nothing is known.
+
+        It is at hand without waiting; on a server `record` may know of a later one.
+        """
+        self._caller.check_right(self.id, "read")
+        record = self._caller.manager.index.records.get(self.id)
+        return None if record is None else record.status
+
+    def __await__(self) -> Generator[Any, None, JSON]:
+        """Wait for the task's end and return its result, as `result` does."""
+        return self.result().__await__()
 
     async def record(self) -> TaskInfo:
         """Return the task as it is now."""

@@ -28,12 +28,15 @@ from swarm.work._claiming import Claiming
 from swarm.work._due import TaskSelector, addresses_of
 from swarm.work._gather import Fan, Gathered, as_list, in_rounds, needed
 from swarm.work._schedule_rules import (
-    TaskSchedule,
+    ScheduleRecord,
+    all_schedules,
     check_cron,
     plan_schedule,
     plan_unschedule,
+    schedule_in,
     schedule_path,
 )
+from swarm.work._schedule_view import TaskSchedule, schedule_view
 from swarm.work._steps import fingerprint
 from swarm.work._submit_rules import (
     Submission,
@@ -357,7 +360,7 @@ class Tasks(Displayable):
         template = submission_of(
             self.manager.codec, self.identity, "", kind, payload, options
         )[0]
-        schedule = TaskSchedule(
+        schedule = ScheduleRecord(
             name=name,
             template=template,
             cron=cron,
@@ -368,8 +371,17 @@ class Tasks(Displayable):
         _, kept = await self.manager.kernel.apply(
             self.identity, plan_schedule, schedule
         )
-        found: TaskSchedule = kept
-        return found
+        return schedule_view(kept)
+
+    async def schedules(self) -> list[TaskSchedule]:
+        """Return the schedules that this identity may read, by name."""
+        found = await self.manager.kernel.read(all_schedules)
+        records = map(schedule_in, found)
+        return [
+            schedule_view(record)
+            for record in sorted(filter(None, records), key=lambda r: r.name)
+            if self._caller.may_see(schedule_path(record.name))
+        ]
 
     async def unschedule(self, name: str) -> bool:
         """Remove a schedule; return whether there was one."""
@@ -448,7 +460,7 @@ class Tasks(Displayable):
         requester: str | None = None,
         assignee: str | None = None,
         parent: "Task | Claim | str | None" = None,
-        limit: int = 100,
+        limit: int | None = 100,
     ) -> TaskList:
         """Return the records of the tasks that fit all that is given, the newest first.
 
@@ -461,7 +473,7 @@ class Tasks(Displayable):
             requester: The name of the agent that submitted them.
             assignee: The name of the agent that works on them.
             parent: The task that they are parts of.
-            limit: How many at most.
+            limit: How many at most; None: all.
 
         Raises:
             InvalidPath: The kind is no pattern.
@@ -470,7 +482,8 @@ class Tasks(Displayable):
         """
         if self.manager.closed is not None:
             raise self.manager.closed
-        check_whole("limit", limit, 0)
+        if limit is not None:
+            check_whole("limit", limit, 0)
         if status is not None:
             check_choice("status", status, tuple(TaskStatus))
         wanted = None if status is None else TaskStatus(status)
@@ -484,7 +497,7 @@ class Tasks(Displayable):
             records = list(index.records.values())
         found = TaskList()
         for record in reversed(records):
-            if len(found) >= limit:
+            if len(found) == limit:
                 break
             spec, claim = record.spec, record.claim
             if (
