@@ -150,6 +150,20 @@ def test_a_torn_tail_is_kept_aside_and_reported(tmp_path: Path) -> None:
     again.close()
 
 
+@pytest.mark.parametrize("more", [b"x", b"half a frame" * 9])
+def test_a_journal_that_grew_after_a_clean_end_is_damage(
+    tmp_path: Path, more: bytes
+) -> None:
+    """D6: after a crash the same bytes are an unfinished write."""
+    file_store(tmp_path, clean=True)
+    path = next(tmp_path.glob("journal-*"))
+    path.write_bytes(path.read_bytes() + more)
+    before = contents(tmp_path)
+    with pytest.raises(StateCorruption, match="changed since the store was closed"):
+        FileJournal(tmp_path).open()
+    assert contents(tmp_path) == before
+
+
 def test_a_broken_frame_before_a_synced_one_is_damage(tmp_path: Path) -> None:
     file_store(tmp_path, clean=False)
     path = next(tmp_path.glob("journal-*"))

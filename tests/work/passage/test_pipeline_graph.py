@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarm.errors import InvalidTransition, NotFound
+from swarm.work import _pipeline_rules as rules
 from swarm.work._pipeline import Pipeline, Stage, draw_mermaid, draw_text
 from swarm.work._pipeline_graph import (
     MAPPED,
+    RunRecord,
     StageShape,
     StageTask,
     derive,
@@ -21,6 +23,7 @@ from swarm.work._pipeline_graph import (
     run_status,
 )
 from swarm.work._task_record import RecordEntry, TaskRecord, TaskSpec, TaskStatus
+from tests.work.passage.views import ADA, DictView
 
 
 async def take(value):
@@ -376,6 +379,19 @@ def test_cancelling_does_not_take_back_an_empty_output():
     shapes = (*line("a", map=True), StageShape(name="b", after=("a",)))
     progress = derive(shapes, in_run({"b": [done("b")]}), [], cancelled=True)
     assert progress["b"].output == "b"
+
+
+def test_no_stage_begins_once_the_run_is_cancelled():
+    """P8: whoever drives the run, and has not heard of it."""
+    view = DictView()
+    record = RunRecord(id="r", name="f", stages=line("a", "b"), given=1, requester=ADA)
+    view.apply(rules.start(view, record))
+    assert view.apply(rules.begin(view, "r", StageTask("a"))) == "r:a"
+    view.apply(rules.cancel(view, "r", "ada", "why"))
+    plan = rules.begin(view, "r", StageTask("b"))
+    assert (list(plan.writes), plan.outcome) == ([], None)
+    again = rules.begin(view, "r", StageTask("a"))
+    assert (list(again.writes), again.outcome) == ([], "r:a")
 
 
 def test_what_cannot_be_mapped_is_given_whole():

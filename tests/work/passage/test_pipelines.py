@@ -150,6 +150,30 @@ async def test_what_is_no_list_fails_a_mapping_stage(kind):
             await run.result()
 
 
+async def test_each_attempt_gets_the_input_as_it_was_given(kind):
+    """P4: also when the one before has changed its own copy."""
+    async with desks(kind) as desk:
+        seen = []
+
+        async def grow(words):
+            seen.append(list(words))
+            words.append("more")
+            if len(seen) in (1, 3):
+                raise ValueError("boom")
+            return words
+
+        options = {"max_retries": 2, "backoff": SOON}
+        flow = Pipeline("f", [Stage(name, grow, **options) for name in ("one", "two")])
+        run = await desk.pipelines().start(flow, ["a"])
+        for _ in range(6):
+            await quiet()
+            await desk.pass_time(0.01)
+        assert await run.result() == ["a", "more", "more"]
+        assert seen == [["a"], ["a"], ["a", "more"], ["a", "more"]]
+        again = await desk.pipelines().get(run.id)
+        assert again.stage("one").output == ["a", "more"]
+
+
 async def test_a_failed_attempt_is_tried_again(kind):
     async with desks(kind) as desk:
         calls = []
