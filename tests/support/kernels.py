@@ -130,7 +130,8 @@ class OnRedis(InMemory):
         await asyncio.sleep(seconds)
 
     async def settle(self) -> None:
-        await asyncio.sleep(0.1)
+        # Twice as long as a process in which nothing waits leaves the log unread.
+        await asyncio.sleep(0.2)
 
 
 WORLDS = {
