@@ -95,16 +95,14 @@ class ModelDisk:
         """Yield what a cut at this moment may leave: worst, best, and between."""
         for kind in ("worst", "best", "random", "random"):
             names = dict(self.synced)
-            keep = {"worst": 0, "best": len(self.changes)}.get(
-                kind, chance.randint(0, len(self.changes))
-            )
-            for change in self.changes[:keep]:
-                change(names)
             known: dict[str, Reaches] = {
                 "worst": lambda _: False,
                 "best": lambda _: True,
             }
             reaches = known.get(kind, lambda _: chance.random() < 0.5)
+            for number, change in enumerate(self.changes):  # names, too, in any order
+                if reaches(number):
+                    change(names)
             yield {name: inode.image(reaches) for name, inode in names.items()}
 
 
