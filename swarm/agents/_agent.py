@@ -251,8 +251,16 @@ class Actor(Displayable):
 
         Raises:
             InvalidTransition: The agent has ended.
+            TypeError: It is a coroutine, not a function.
         """
         cell = _living(self)
+        if not callable(function):
+            if inspect.iscoroutine(function):
+                function.close()
+            raise TypeError(
+                "start_soon takes a function and its arguments, as in "
+                f"self.start_soon(self.poll, 5), not {shown(function)}"
+            )
         name = getattr(function, "__qualname__", repr(function))
         start_child(cell, name, function, *args)
 
@@ -409,6 +417,9 @@ def _check_class(cls: type) -> None:
             f"{cls.__name__}.run is an agent's main activity, `async def run(self)`; "
             "a method that is to be asked for needs another name"
         )
+    for name in ("started", "stopping", "stopped"):
+        if not inspect.iscoroutinefunction(inspect.unwrap(getattr(cls, name))):
+            raise TypeError(f"{cls.__name__}.{name} is a hook: make it `async def`")
     setattr(cls, "__swarm_checked__", True)  # noqa: B010  # no attribute of `type`
 
 
