@@ -139,9 +139,10 @@ class StoreLock:
     The system gives the lock up when the process ends, however it ends.
     """
 
-    def __init__(self, path: Path, disk: Disk) -> None:
-        """Lock by means of the file at `path`."""
+    def __init__(self, path: Path, disk: Disk, store: Path) -> None:
+        """Lock the store at `store` by means of the file at `path`."""
         self._path = path
+        self._store = store
         self._disk = disk
         self._descriptor = -1
 
@@ -159,7 +160,7 @@ class StoreLock:
             holder = os.read(descriptor, 256).decode(errors="replace").strip()
             os.close(descriptor)
             raise StorageInUse(
-                f"the store of {self._path} is open in {holder or 'another process'}"
+                f"the store {self._store} is open in {holder or 'another process'}"
             ) from error
         os.ftruncate(descriptor, 0)
         holder = f"process {os.getpid()} on {socket.gethostname()}\n"

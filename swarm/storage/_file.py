@@ -85,7 +85,7 @@ class FileJournal:
         self._codec = compress
         self._disk = Disk() if disk is None else disk
         self._long = long
-        self._lock = StoreLock(folder / "LOCK", self._disk)
+        self._lock = StoreLock(folder / "LOCK", self._disk, folder)
         self._file = -1
         self._file_id = b""
         self._number = 0

@@ -73,7 +73,7 @@ class SqliteJournal:
         self._codec = compress
         self._long = long
         self._disk = Disk()
-        self._lock = StoreLock(path.with_name(path.name + ".lock"), self._disk)
+        self._lock = StoreLock(path.with_name(path.name + ".lock"), self._disk, path)
         self._database: sqlite3.Connection | None = None
         self._meta: dict[str, Any] = {}
         self._size = 0
