@@ -131,6 +131,9 @@ class CellState:
     def become(self, status: Status) -> None:
         """Take a status, and accept, serve or end accordingly."""
         self.status: Status = status
+        self.accepting: bool
+        self.open: bool
+        self.killed: bool
         self.accepting, self.open, self.killed = _GATES[status]
 
     @property

@@ -350,21 +350,15 @@ class Core:
         """
         if self._local is None:
             return ShieldedOperation(operation, self.loop, self._operations)
-        try:
-            operation.send(None)
-        except StopIteration as end:
-            result: R = end.value
-            return result
-        raise AssertionError("an operation waited for more than its commits")
+        return _at_once(operation)
 
     async def finish(self, operation: Coroutine[Any, Any, R]) -> R:
         """Do an operation, and return what it came to; cancelled, it goes on."""
-        outcome = self.run(operation)
-        return (
-            await outcome.outcome()
-            if isinstance(outcome, ShieldedOperation)
-            else outcome
-        )
+        if self._local is None:
+            return await ShieldedOperation(
+                operation, self.loop, self._operations
+            ).outcome()
+        return _at_once(operation)
 
     # --- looking ----------------------------------------------------------------------
 
@@ -441,3 +435,13 @@ def _has_people(view: View) -> bool:
 
 def _now(view: View) -> int:
     return view.now
+
+
+def _at_once(operation: Coroutine[Any, Any, R]) -> R:
+    """Return what an operation on a kernel that answers at once comes to."""
+    try:
+        operation.send(None)
+    except StopIteration as end:
+        result: R = end.value
+        return result
+    raise AssertionError("an operation waited for more than its commits")

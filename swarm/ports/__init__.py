@@ -72,7 +72,14 @@ from swarm.ports._interceptors import (
     SubmitCall,
 )
 from swarm.ports._journal import Entry, Journal, Recovered, RecoveryReport
-from swarm.ports._kernel import Kernel, LocalKernel, Reader, RetentionHold, Tail
+from swarm.ports._kernel import (
+    Kernel,
+    LocalKernel,
+    Reader,
+    Refusing,
+    RetentionHold,
+    Tail,
+)
 from swarm.ports._payloads import (
     UnknownEvent,
     payload_from_json,
@@ -127,6 +134,7 @@ __all__ = [
     "Reader",
     "Recovered",
     "RecoveryReport",
+    "Refusing",
     "RetentionHold",
     "Ruling",
     "Runtime",

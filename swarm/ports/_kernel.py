@@ -1,7 +1,7 @@
 """The kernel contract: what the memory kernel and every later one must do."""
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from swarm.model import AgentIdentity, Commit, Document, Path, Pattern, Segment
 from swarm.ports._commits import Condition, Plan, Ruling, View, Write
@@ -133,6 +133,17 @@ class RetentionHold(Protocol):
     def on_truncate(self, commits: Sequence[Commit]) -> None:
         """Go on without these: the log, at its hard limit, has let go of them."""
         ...
+
+
+@runtime_checkable
+class Refusing(Protocol):
+    """A kernel or log that can say why it refuses to be used after its end.
+
+    Attributes:
+        refusal: Returns the error to raise; None: a plain `Closed`.
+    """
+
+    refusal: Callable[[], Exception] | None
 
 
 class Tail(Protocol):

@@ -42,6 +42,7 @@ from swarm.ports import (
     Pause,
     Plan,
     RecoveryReport,
+    Refusing,
     Runtime,
     Tail,
     current_activity,
@@ -159,7 +160,7 @@ class Coordinator:
         )
         self.tail: Tail = tail
         for part in (self._unfenced, tail):
-            if hasattr(part, "refusal"):
+            if isinstance(part, Refusing):
                 part.refusal = self.refusal
         self.bus: Bus = Bus(self, config.events)
         self.publisher: Publisher = Publisher(self.bus)
