@@ -234,7 +234,7 @@ class LeaseWaiter(Waiter):
 
     async def _time_out(self) -> None:
         error = self.manager.too_late(self.spec)
-        self.error = error
+        self.error: Exception | None = error
         if await self._withdraw():
             self.fail(error)
 
