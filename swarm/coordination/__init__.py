@@ -45,7 +45,8 @@ lock counts while its session is known to wait).
 
 **Views.** `swarm.locks`, `swarm.semaphores` and `swarm.barriers` show what is `held`
 and what is in the `queue`; they take a lease away (`force_release`), break a barrier
-(`force_break`) and forget a name (`remove`). Which identity may hold, change or see
+(`force_break`) and forget a semaphore or barrier (`remove`); a lock that nobody holds
+is nothing to forget. Which identity may hold, change or see
 something is the policy's to say (`hold`, `write`, `read` at the document): by default
 agents hold what they like, and only the program itself changes what belongs to others.
 

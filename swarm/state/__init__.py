@@ -44,7 +44,8 @@ falls behind the log raises `Lagged`.
 
 **Access.** A `Policy` is rules of role, pattern and rights; access is denied unless a
 rule allows it. `Policy.default()`: agents read all, write `shared` and their own
-`agents.<type>.<session>`, hold any lock, and spawn agents in their own role.
+`agents.<type>.<session>`, hold any lock, and spawn agents in
+their own role, or in one that no rule names.
 `Policy.strict()`: the five-role matrix. `policy.explain(identity, path, action)` says
 why; actions are read, write, delete, hold, spawn, role and kill. The program itself may
 do everything. Validators see each document before it is written. Folders of swarm's

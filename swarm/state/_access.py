@@ -205,8 +205,8 @@ class Policy:
 
         They may hold any lock, semaphore or barrier, but take none from others. They
         may name subscriptions, except those of the program and of other types. They
-        may spawn agents in their own role and end these; other agents they may ask to
-        stop or pause, but not kill.
+        may spawn agents in their own role, or in one that no rule names, and end these;
+        other agents they may ask to stop or pause, but not kill.
         """
         return cls(
             [

@@ -42,9 +42,10 @@ what each agent does, holds and waits for.
 **The end.** When the body of the block ends, agents and handlers finish what is queued,
 for at most `SwarmConfig.drain_timeout` seconds; the youngest agent stops first. When
 the body raises, everything is cancelled at once. `await self.swarm.end()` asks for the
-end from inside; `close()` from inside would wait for itself and is a `DeadlockError`.
-Code that ignores its cancellation is left behind with a `ShutdownTimeout`, and
-`close()` returns. A closed swarm raises `Closed` everywhere.
+end from inside. `close()` of the swarm itself, awaited by code of one of its agents,
+would wait for itself and is a `DeadlockError`; `self.swarm` has no `close`. Code that
+ignores its cancellation is left behind with a `ShutdownTimeout`, and `close()` returns.
+What asks or changes something then raises `Closed`; the registry is empty.
 
 **Interceptors.** `Swarm(interceptors=[...])` runs code of yours around spawns, asks,
 tells, turns, publishing, handlers, submits, attempts, steps and handoffs; see
@@ -57,7 +58,8 @@ swarm; `swarm replay run.jsonl --as-test` makes a test of a run that failed.
 is cancelled, and the block raises an `ExceptionGroup` (`close()` does without a block).
 An exception of the body joins the group, a cancellation of the body gives way to it,
 and `SystemExit` or `KeyboardInterrupt` of the body win over it; the failures are logged
-then. With `on_failure="log"` failures are logged, and the other agents go on.
+then. With `on_failure="log"` failures of agents are logged, and the others go on; a
+`ShutdownTimeout` is still raised at the end.
 
 **Identity.** `swarm` acts as the program, which may do everything. `self.swarm` inside
 an agent has the same methods and acts as that agent, within the `Policy`.
