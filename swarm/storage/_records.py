@@ -110,7 +110,7 @@ def decode_commit(line: bytes) -> Commit:
         if "c" in told:
             cause = Cause(*told["c"])
             cause.root = revision
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, StateCorruption) as error:
         raise StateCorruption(f"this is not a commit: {line[:80]!r}") from error
     size = sum(document.size for document in documents) + len(line)
     key = told.get("k")

@@ -148,6 +148,7 @@ def test_a_member_that_comes_back_is_healed(tmp_path: Path) -> None:
     journal.open()
     member_of(journal, "b").fails = True
     journal.append(entries(1, 5))
+    member_of(journal, "b")  # has failed by now
     assert journal.heal([b"state at 5"], 5) == ["b"]
     member_of(journal, "b").fails = False
     journal.append(entries(6, 7))

@@ -150,7 +150,7 @@ class Committer:
             proposal = decide(view)
             made = made_documents(proposal, author, replica, self._limits)
         except Exception:
-            if await self._is_newest():
+            if await self._is_newest(view.revision):
                 raise
             return None
         if not (made or proposal.events or view.versions or view.folders):
@@ -186,10 +186,13 @@ class Committer:
             await self._clock.sleep(self._entropy.jitter(0.0, _PAUSE))
         return None
 
-    async def _is_newest(self) -> bool:
-        """Return whether the replica had everything; if not, wait until it has."""
+    async def _is_newest(self, revision: int) -> bool:
+        """Return whether nothing came after a revision; if so, have the replica get it.
+
+        The replica may have got it already, while the server was asked.
+        """
         newest = await newest_revision(self._wire.send, self._keys)
-        if newest <= self._replica.revision:
+        if newest <= revision:
             return True
         await self._replica.reach(newest)
         return False

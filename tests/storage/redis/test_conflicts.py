@@ -5,9 +5,11 @@ from itertools import count
 
 import pytest
 
+from swarm.errors import ConflictError
 from swarm.model import OWNER, Path
 from swarm.ports import Entropy, LoopClock, Plan, Write
 from swarm.storage.redis import RedisKernel
+from swarm.storage.redis._reading_pace import ReadingPace
 from tests.support.redis_server import find_server, running
 
 pytestmark = pytest.mark.skipif(
@@ -40,6 +42,33 @@ async def pair(server):
 def add_one(view) -> Plan:
     value = int(view.find(PATH).json) + 1
     return Plan((Write(PATH, str(value).encode()),), (), value)
+
+
+async def test_what_came_while_a_refusal_was_checked_is_looked_at(pair, monkeypatch):
+    """What a rule refuses is refused on the newest state, not on what it had seen."""
+    late, quick = pair
+    send, asked = late._wire.send, 0
+
+    async def catching_up(*command, **options):
+        nonlocal asked
+        asked += 1
+        await late.tail.reach(quick.tail.revision)
+        return await send(*command, **options)
+
+    def refuse_nought(view) -> Plan:
+        if (plan := add_one(view)).outcome == 1:
+            raise ConflictError(message="it is nought")
+        return plan
+
+    monkeypatch.setattr(ReadingPace, "rest", lambda self, **told: 3600.0)
+    async with asyncio.timeout(20):
+        await late.tail.reach(quick.tail.revision)
+        while (resting := late._follower._resting) is None or resting.done():
+            await asyncio.sleep(0.001)
+    await quick.apply(OWNER, add_one)
+    monkeypatch.setattr(late._wire, "send", catching_up)
+    _, value = await late.apply(OWNER, refuse_nought)
+    assert (value, asked > 0) == (2, True)
 
 
 async def test_a_process_that_is_always_overtaken_gets_its_turn(pair, monkeypatch):
