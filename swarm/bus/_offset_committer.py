@@ -1,4 +1,4 @@
-"""What writes down how far a named subscription has come."""
+"""The commits of the position of a named subscription."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager

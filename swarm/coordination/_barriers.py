@@ -374,7 +374,7 @@ class BarrierHandle(Displayable):
         """Return how a party got through.
 
         Raises:
-            BrokenBarrier: It did not.
+            BrokenBarrier: The generation broke.
         """
         if ended.reason:
             raise self._broken(BrokenBarrier, ended.reason, ended)

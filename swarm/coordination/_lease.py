@@ -440,7 +440,7 @@ class Lease(Displayable):
         """Refuse to do anything with a lease that has gone.
 
         Raises:
-            LeaseLost: It has.
+            LeaseLost: The lease has gone.
             Closed: The swarm is closed.
         """
         if self._reason is CLOSED:

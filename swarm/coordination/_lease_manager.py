@@ -46,7 +46,7 @@ RENEWALS: Final = 3
 """Number of renewals within a lease's time to live, so that two may come late."""
 
 Asked: TypeAlias = LeaseWaiter | ShieldedOperation[Lease | LeaseWaiter]
-"""What `LeaseManager.ask` returns of a request that was not granted at once."""
+"""The result of `LeaseManager.ask` for a request that was not granted at once."""
 
 _EARLY: Final = 0.05
 """Seconds by which a rule's time may be ahead of a distant kernel's."""

@@ -1,4 +1,4 @@
-"""How soon a process has to hear of its turn in a queue. Pure."""
+"""The pace at which a process that waits in a queue has to read the log. Pure."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What restoring a snapshot, or opening a store, changes in the tree. Pure."""
+"""The changes that restoring a snapshot, or opening a store, makes. Pure."""
 
 from collections.abc import Iterable
 from typing import Final

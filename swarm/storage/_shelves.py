@@ -1,4 +1,4 @@
-"""Where snapshots are kept, by name: in memory, or beside a journal."""
+"""Places that keep snapshots by name: in memory, or beside a journal."""
 
 from collections.abc import Sequence
 from typing import Protocol

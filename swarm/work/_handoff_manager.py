@@ -59,8 +59,6 @@ class HandoffManager:
         self, handoff_id: str, timeout: float | None = None
     ) -> HandoffRecord:
         """Wait until an offer is decided, or time is up; return its record."""
-        clock = self.tasks.clock
-        end = float("inf") if timeout is None else clock.monotonic() + timeout
 
         async def look() -> HandoffRecord:
             document = await self.tasks.kernel.find(handoff_path(handoff_id))
@@ -69,18 +67,12 @@ class HandoffManager:
                 raise NotFound(f"there is no handoff {handoff_id}")
             return record
 
-        def is_done(record: HandoffRecord) -> bool:
-            is_open = record.status is HandoffStatus.REQUESTED
-            return not is_open or clock.monotonic() >= end
-
-        timer = None
-        if timeout is not None:
-            timer = clock.call_at(end, lambda: self.news.wake(handoff_id))
-        try:
-            return await self.news.until(handoff_id, look, is_done)
-        finally:
-            if timer is not None:
-                timer.cancel()
+        return await self.news.until(
+            handoff_id,
+            look,
+            lambda record: record.status is not HandoffStatus.REQUESTED,
+            timeout,
+        )
 
     async def decide(
         self, author: AgentIdentity, record: HandoffRecord, rule: Any, *arguments: Any

@@ -12,10 +12,10 @@ from swarm.model import (
     JSON,
     AgentIdentity,
     Displayable,
-    as_seconds,
     check_choice,
     check_seconds,
     check_text,
+    check_timeout,
     check_whole,
 )
 from swarm.ports import HandoffCall, Plan, View, correlated, current_cause
@@ -216,8 +216,7 @@ class Handoff(Displayable):
             TaskTimeout: The offer was not decided in time; it stays open.
             Closed: The swarm is closed.
         """
-        if timeout is not None:
-            as_seconds("timeout", timeout)
+        check_timeout(timeout)
         record = await self._manager.decided(self.id, timeout)
         if record.status is HandoffStatus.REQUESTED:
             raise TaskTimeout(

@@ -92,20 +92,12 @@ class PipelineManager:
 
     async def over(self, run_id: str, timeout: float | None = None) -> RunView:
         """Wait until nothing of a run runs or can begin, or time is up; return it."""
-        clock = self.tasks.clock
-        end = float("inf") if timeout is None else clock.monotonic() + timeout
-
-        def is_done(seen: RunView) -> bool:
-            return seen.status != "running" or clock.monotonic() >= end
-
-        timer = None
-        if timeout is not None:
-            timer = clock.call_at(end, lambda: self._news.wake(run_id))
-        try:
-            return await self._news.until(run_id, lambda: self.look(run_id), is_done)
-        finally:
-            if timer is not None:
-                timer.cancel()
+        return await self._news.until(
+            run_id,
+            lambda: self.look(run_id),
+            lambda seen: seen.status != "running",
+            timeout,
+        )
 
     async def apply(
         self, author: AgentIdentity, rule: Callable[..., Any], *arguments: Any

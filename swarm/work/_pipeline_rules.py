@@ -89,10 +89,7 @@ def find_run(view: View, run_id: str) -> RunRecord:
 
 def look_at_all(view: View) -> list[RunView]:
     """Return every run, newest first."""
-    records = [load_run(document) for document in view.documents(PIPELINES)]
-    found = [record for record in records if record is not None]
-    found.sort(key=lambda record: (-record.started_at, record.id))
-    return [look(view, record.id) for record in found]
+    return [look(view, record.id) for record in reversed(_by_start(view))]
 
 
 def look(view: View, run_id: str) -> RunView:
@@ -144,15 +141,21 @@ def stage_input(view: View, run_id: str, stage: str, item: int | None) -> Any:
 
 def surplus_runs(view: View, keep: int) -> list[str]:
     """Return the oldest runs that are over, as many as there are more than `keep`."""
-    found = [load_run(document) for document in view.documents(PIPELINES)]
-    runs = sorted((r.started_at, r.id) for r in found if r is not None)
+    runs = _by_start(view)
     surplus: list[str] = []
-    for _, run_id in runs:
+    for run in runs:
         if len(surplus) >= len(runs) - keep:
             break
-        if look(view, run_id).status != "running":
-            surplus.append(run_id)
+        if look(view, run.id).status != "running":
+            surplus.append(run.id)
     return surplus
+
+
+def _by_start(view: View) -> list[RunRecord]:
+    """Return the record of every run, oldest first."""
+    found = [load_run(document) for document in view.documents(PIPELINES)]
+    runs = [record for record in found if record is not None]
+    return sorted(runs, key=lambda record: (record.started_at, record.id))
 
 
 def _find(view: View, run: RunRecord, task: StageTask) -> TaskRecord | None:

@@ -3,10 +3,9 @@
 from collections.abc import Generator
 from typing import Any, get_args
 
-from swarm.errors import AccessDenied, NotFound, TaskError, TaskTimeout
+from swarm.errors import NotFound, TaskError, TaskTimeout
 from swarm.model import (
     JSON,
-    OWNER,
     AgentIdentity,
     Displayable,
     check_choice,
@@ -20,7 +19,7 @@ from swarm.work._pipeline import Pipeline, draw_mermaid, draw_text
 from swarm.work._pipeline_graph import RunRecord, RunStatus, StageProgress, run_output
 from swarm.work._pipeline_manager import PipelineManager
 from swarm.work._pipeline_rules import RunView
-from swarm.work._task_handle import Rights
+from swarm.work._task_handle import Caller, Rights
 
 
 class PipelineRun(Displayable):
@@ -128,7 +127,7 @@ class Pipelines(Displayable):
     Of the runs that are over, the newest are kept (`TaskOptions.runs`).
     """
 
-    __slots__ = ("_identity", "_manager", "_rights")
+    __slots__ = ("_caller", "_identity", "_manager")
 
     def __init__(
         self,
@@ -139,7 +138,7 @@ class Pipelines(Displayable):
         """Act as `identity`; without rights, everything is allowed."""
         self._manager = manager
         self._identity = identity
-        self._rights = rights
+        self._caller = Caller(manager.tasks, identity, rights)
 
     def __repr__(self) -> str:
         return f"<Pipelines of '{self._identity.agent_id}'>"
@@ -237,8 +236,7 @@ class Pipelines(Displayable):
         Raises:
             NotFound: There is none of this id.
         """
-        if self._rights is not None and self._identity != OWNER:
-            self._rights(self._identity, rules.run_path(run_id), "read")
+        self._caller.check(rules.run_path(run_id), "read")
         return PipelineRun(self._manager, await self._manager.look(run_id))
 
     async def find(
@@ -258,18 +256,10 @@ class Pipelines(Displayable):
         found = [
             PipelineRun(self._manager, run)
             for run in seen
-            if status in (None, run.status) and self._may_read(run.record.id)
+            if status in (None, run.status)
+            and self._caller.may_see(rules.run_path(run.record.id))
         ]
         return found[:limit]
-
-    def _may_read(self, run_id: str) -> bool:
-        if self._rights is None or self._identity == OWNER:
-            return True
-        try:
-            self._rights(self._identity, rules.run_path(run_id), "read")
-        except AccessDenied:
-            return False
-        return True
 
     async def remove(self, run_id: str) -> None:
         """Remove a run that is over, with its outputs.
@@ -284,7 +274,6 @@ class Pipelines(Displayable):
     async def _owned(self, run_id: str) -> RunView:
         """Return a run that this identity may change: its own, or by right."""
         seen = await self._manager.look(run_id)
-        me = self._identity
-        if self._rights is not None and me not in (OWNER, seen.record.requester):
-            self._rights(me, rules.run_path(run_id), "write")
+        if self._identity != seen.record.requester:
+            self._caller.check(rules.run_path(run_id), "write")
         return seen

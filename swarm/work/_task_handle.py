@@ -16,8 +16,8 @@ from swarm.model import (
     AgentIdentity,
     Displayable,
     Path,
-    as_seconds,
     check_text,
+    check_timeout,
     to_datetime,
 )
 from swarm.work._claim import Claim
@@ -59,16 +59,21 @@ class Caller:
         """Act as `identity`; without rights, everything is allowed."""
         self.manager: TaskManager = manager
         self.identity: AgentIdentity = identity
-        self._rights = rights
+        self._rights = None if identity == OWNER else rights
+
+    def check(self, path: Path, action: Action) -> None:
+        """Refuse what the policy does not let this identity do at a place."""
+        if self._rights is not None:
+            self._rights(self.identity, path, action)
 
     def check_right(self, task_id: str, action: Action) -> None:
         """Refuse what the policy does not let this identity do with a task."""
-        if self._rights is not None and self.identity != OWNER:
-            self._rights(self.identity, task_path(task_id), action)
+        if self._rights is not None:
+            self.check(task_path(task_id), action)
 
     async def check_ownership(self, task_id: str) -> None:
         """Refuse an identity that neither submitted a task nor may write it."""
-        if self._rights is None or self.identity == OWNER:
+        if self._rights is None:
             return
         record = await self.find(task_id)
         if record.spec.requester != self.identity:
@@ -87,10 +92,8 @@ class Caller:
 
     def may_see(self, path: Path) -> bool:
         """Return whether the identity may read a place."""
-        if self._rights is None or self.identity == OWNER:
-            return True
         try:
-            self._rights(self.identity, path, "read")
+            self.check(path, "read")
         except AccessDenied:
             return False
         return True
@@ -240,7 +243,7 @@ class Task(Displayable):
 
     @property
     def status(self) -> TaskStatus | None:
-        """How far the task has come, as this process knows; None: nothing is known.
+        """The newest status that this process knows of; None: the task is unknown here.
 
         It is at hand without waiting; on a server `record` may know of a later one.
         """
@@ -270,8 +273,7 @@ class Task(Displayable):
             TaskTimeout: It did not end in time.
         """
         self._caller.check_right(self.id, "read")
-        if timeout is not None:
-            as_seconds("timeout", timeout)
+        check_timeout(timeout)
         record = await settled(self._caller.manager, self.id, timeout)
         return result_of(record)
 

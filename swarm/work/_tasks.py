@@ -15,11 +15,11 @@ from swarm.model import (
     Backoff,
     Displayable,
     Priority,
-    as_seconds,
     canonical,
     check_choice,
     check_seconds,
     check_text,
+    check_timeout,
     check_whole,
 )
 from swarm.ports import SubmitCall
@@ -420,8 +420,8 @@ class Tasks(Displayable):
         """
         if lease != 30.0:
             check_seconds("lease", lease)
-        if timeout is not None and not as_seconds("timeout", timeout) >= 0:
-            raise ValueError(f"timeout is 0 seconds or more, not {timeout}")
+        if timeout is not None:
+            check_timeout(timeout)
         selector = self.selector(kind)
         return Claiming(self.manager, self.identity, selector, lease, timeout)
 

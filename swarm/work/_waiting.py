@@ -1,6 +1,7 @@
 """Waits of managers: a timer that starts a job, and news of a thing."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -53,9 +54,29 @@ class News:
         tasks.on_close(self._close)
 
     async def until(
+        self,
+        key: str,
+        look: Callable[[], Awaitable[T]],
+        is_done: Callable[[T], bool],
+        timeout: float | None = None,
+    ) -> T:
+        """Look until the thing is done, or time is up; return what was seen last."""
+        clock = self._tasks.clock
+        end = math.inf if timeout is None else clock.monotonic() + timeout
+        timer = None
+        if timeout is not None:
+            timer = clock.call_at(end, lambda: self.wake(key))
+        try:
+            return await self._until(
+                key, look, lambda seen: is_done(seen) or clock.monotonic() >= end
+            )
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def _until(
         self, key: str, look: Callable[[], Awaitable[T]], is_done: Callable[[T], bool]
     ) -> T:
-        """Look until it is done; return what was seen."""
         while self._tasks.closed is None:
             # Before the look, so that no news is missed.
             news = self._waiting.setdefault(key, asyncio.Event())

@@ -30,6 +30,17 @@ async def test_numbers_that_no_record_can_hold_are_refused(kind, options):
         assert tasks.find() == []
 
 
+@pytest.mark.parametrize("timeout", [-1, float("nan")])
+async def test_a_wait_of_less_than_no_time_is_refused(kind, timeout):
+    async with offices(kind) as office:
+        tasks = office.tasks()
+        task = await tasks.submit("a")
+        with pytest.raises(ValueError, match="a time-out is 0 seconds or more"):
+            await task.result(timeout)
+        with pytest.raises(ValueError, match="a time-out is 0 seconds or more"):
+            tasks.claim("a", timeout=timeout)
+
+
 async def test_a_claim_is_not_snoozed_beyond_what_a_date_can_say(kind):
     async with offices(kind) as office:
         tasks = office.tasks()
