@@ -53,6 +53,7 @@ class Proxy:
         self._random = random.Random(seed)
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
@@ -67,7 +68,8 @@ class Proxy:
         assert self._server is not None
         self._server.close()
         self.cut()
-        await asyncio.sleep(0)
+        if self._serving:  # one may still be opening its way to the server
+            await asyncio.wait(self._serving)
 
     def lead_to(self, server_port: int) -> None:
         """Be the way to another server from now on."""
@@ -94,6 +96,19 @@ class Proxy:
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        self._open.add(writer)
+        try:
+            await self._pass_on(reader, writer)
+        finally:
+            self._open.discard(writer)
+            self._serving.discard(task)
+
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         if not self.faults.is_open:
             writer.transport.abort()
             return
@@ -102,8 +117,11 @@ class Proxy:
         except OSError:
             writer.transport.abort()
             return
+        if writer.transport.is_closing():  # cut meanwhile
+            down.transport.abort()
+            return
         pair = (writer, down)
-        self._open.update(pair)
+        self._open.add(down)
         cut = asyncio.Event()
         with suppress(OSError, asyncio.CancelledError):
             passing = [
@@ -119,7 +137,7 @@ class Proxy:
         for each in pair:
             if all(each is not down for down, _ in self.held):
                 each.transport.abort()
-        self._open.difference_update(pair)
+        self._open.discard(down)
 
     async def _requests(self, reader, down, cut) -> None:
         while data := await reader.read(65536):
