@@ -23,7 +23,7 @@ from swarm.agents._protocol import calls_of
 from swarm.agents._records import AgentFailure
 from swarm.agents._registry import AgentTable
 from swarm.errors import RemoteCancelled
-from swarm.model import repr_of
+from swarm.model import repr_of, to_datetime
 
 _FRAMES: Final = 20
 """The number of frames of a traceback that are kept, as text."""
@@ -207,7 +207,7 @@ class Failures:
         failure = AgentFailure(
             agent=cell.name,
             error=error,
-            at=self._host.clock.wall(),
+            at=to_datetime(self._host.clock.wall()),
             decision=decision.value,
             trace=trace,
         )

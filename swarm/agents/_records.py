@@ -7,7 +7,14 @@ import attrs
 
 from swarm.agents._lifecycle import Status
 from swarm.errors import StaleLease
-from swarm.model import AgentIdentity, Displayable, Document, Path, to_datetime
+from swarm.model import (
+    AgentIdentity,
+    Displayable,
+    Document,
+    Path,
+    from_datetime,
+    to_datetime,
+)
 from swarm.ports import decode_holders
 
 REGISTRY: Final = Path.of("global", "registry")
@@ -74,11 +81,10 @@ class AgentRecord:
     def from_json(cls, value: dict[str, Any]) -> "AgentRecord":
         """Return the record that `to_json` described."""
         name, kind = value["id"], value["type"]
-        started_at = datetime.fromisoformat(value["started_at"])
         return cls(
             AgentIdentity(name, kind, value["session"], value["role"]),
             tuple(value["capabilities"]),
-            round(started_at.timestamp() * 1_000_000),
+            from_datetime(datetime.fromisoformat(value["started_at"])),
             Status(value["status"]),
             value.get("process", ""),
             tuple(value.get("serves", ())),
@@ -138,7 +144,7 @@ class AgentInfo(Displayable):
         failures: How many turns raised, and how often `run` or a hook did.
         restarts: How often it was built anew.
         late: How many outcomes came after their asker had gone.
-        started_at: When it was spawned, in microseconds since 1970.
+        started_at: When it was spawned, in UTC.
         heartbeat_age: Seconds since it began a turn or called `heartbeat()`.
         turn: The method of the turn that runs, such as "Researcher.research".
         turn_age: Seconds since that turn began.
@@ -155,7 +161,7 @@ class AgentInfo(Displayable):
     failures: int
     restarts: int
     late: int
-    started_at: int
+    started_at: datetime
     heartbeat_age: float
     turn: str | None
     turn_age: float | None
@@ -176,7 +182,7 @@ class AgentFailure:
     Attributes:
         agent: The agent's name.
         error: What was raised.
-        at: When, in microseconds since 1970.
+        at: When, in UTC.
         decision: What followed: "restart", "stop" or "escalate".
         trace: The traceback as text; that of `error` itself is dropped when the
             supervisor has dealt with it, for it would keep the handler's locals.
@@ -184,6 +190,6 @@ class AgentFailure:
 
     agent: str
     error: BaseException
-    at: int
+    at: datetime
     decision: str
     trace: str = attrs.field(default="", repr=False)

@@ -34,6 +34,7 @@ from swarm.model import (
     check_choice,
     repr_of,
     shown,
+    to_datetime,
     type_name,
 )
 from swarm.ports import Plan, View, Write
@@ -320,7 +321,7 @@ def info_of(cell: Cell) -> AgentInfo:
         failures=cell.failures,
         restarts=cell.restarts,
         late=cell.late,
-        started_at=cell.started_at,
+        started_at=to_datetime(cell.started_at),
         heartbeat_age=ref.heartbeat_age,
         turn=None if cell.current is None else cell.current.call.name,
         turn_age=None if cell.current is None else cell.host.now() - cell.began,

@@ -5,6 +5,7 @@ read them. In its own process the event stays as it is.
 """
 
 import traceback
+from datetime import datetime
 from typing import Any, Final
 
 import attrs
@@ -23,7 +24,9 @@ from swarm.model import (
     RecalledEvent,
     class_name,
     find_event_class,
+    from_datetime,
     kept_json,
+    to_datetime,
 )
 from swarm.ports import UnknownEvent, payload_from_json, payload_to_json
 
@@ -120,6 +123,11 @@ class WrittenEvent:
         """The event's id."""
         return f"{self.seq}.{self.index}"
 
+    @property
+    def timestamp(self) -> datetime:
+        """When it happened, in UTC."""
+        return to_datetime(self.at)
+
     def recall(self) -> Event[Any]:
         """Return the event.
 
@@ -186,7 +194,7 @@ class DeadLetter:
         written: The event as it was written down.
         error: The last error of its handler.
         attempts: The number of its runs; 0: none began.
-        at: When it was given up, in microseconds since 1970.
+        at: When it was given up, in UTC.
         is_durable: Whether the subscription has a name of its own.
         is_requeued: Whether the event is to be tried again, until that is decided.
         owner: The type of the agent that subscribed; "": the program.
@@ -196,7 +204,7 @@ class DeadLetter:
     written: WrittenEvent
     error: ErrorInfo
     attempts: int
-    at: int
+    at: datetime
     is_durable: bool = False
     is_requeued: bool = False
     owner: str = ""
@@ -234,7 +242,7 @@ class DeadLetter:
             "event": self.written.to_json(),
             "error": attrs.asdict(self.error),
             "attempts": self.attempts,
-            "at": self.at,
+            "at": from_datetime(self.at),
             "durable": self.is_durable,
             "requeued": self.is_requeued,
             "owner": self.owner,
@@ -257,7 +265,7 @@ class DeadLetter:
             written=WrittenEvent.from_json(told["event"]),
             error=ErrorInfo(**told["error"]),
             attempts=told["attempts"],
-            at=told["at"],
+            at=to_datetime(told["at"]),
             is_durable=told["durable"],
             is_requeued=told["requeued"],
             owner=told["owner"],

@@ -43,6 +43,7 @@ from swarm.model import (
     Event,
     Path,
     SystemAlert,
+    to_datetime,
 )
 from swarm.ports import (
     Activity,
@@ -197,7 +198,7 @@ class FailureSink:
             subscription=name,
             error=ErrorInfo.of(error),
             attempts=item.failures,
-            at=self._host.clock.wall(),
+            at=to_datetime(self._host.clock.wall()),
             is_durable=offsets is not None,
             owner=owner_of(identity),
         )

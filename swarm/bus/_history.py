@@ -12,7 +12,6 @@ from swarm.bus._patterns import Selector
 from swarm.bus._records import BusOptions
 from swarm.errors import Compacted, Lagged
 from swarm.model import (
-    EPOCH,
     EVENT_TYPE,
     Commit,
     Displayable,
@@ -21,6 +20,7 @@ from swarm.model import (
     Path,
     check_whole,
     document_events,
+    from_datetime,
 )
 from swarm.ports import Clock, Reader, Tail
 
@@ -244,10 +244,7 @@ def _microseconds(time: datetime | int | None) -> int | None:
     if not isinstance(time, datetime):
         check_whole("a time, unless it is a datetime,", time, 0)
         return time
-    if time.tzinfo is None:
-        raise ValueError("a time needs a time zone; use an aware datetime")
-    delta = time - EPOCH
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+    return from_datetime(time)
 
 
 # --- feeds --------------------------------------------------------------------------

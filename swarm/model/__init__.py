@@ -122,6 +122,7 @@ from swarm.model._value import (
     canonical,
     checksum,
     dig,
+    from_datetime,
     kept_json,
     to_datetime,
 )
@@ -209,6 +210,7 @@ __all__ = [
     "event_classes",
     "event_type",
     "find_event_class",
+    "from_datetime",
     "is_fixed",
     "is_reserved",
     "kept_json",

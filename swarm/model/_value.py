@@ -53,6 +53,17 @@ def to_datetime(at: int) -> datetime.datetime:
     return EPOCH + datetime.timedelta(microseconds=at)
 
 
+def from_datetime(time: datetime.datetime) -> int:
+    """Return an aware datetime as integer microseconds since 1970.
+
+    Raises:
+        ValueError: It has no time zone.
+    """
+    if time.tzinfo is None:
+        raise ValueError(f"{time} has no time zone; use an aware datetime")
+    return (time - EPOCH) // datetime.timedelta(microseconds=1)
+
+
 def kept_json(value: JSON) -> bytes:
     """Return a value as JSON, in an object of the right size.
 

@@ -151,7 +151,7 @@ def agent_fact(cell: Cell, source: FactSource | None = None) -> dict[str, Any]:
         "failures": info.failures,
         "restarts": info.restarts,
         "late": info.late,
-        "started_at": seconds(info.started_at),
+        "started_at": info.started_at.timestamp(),
         "heartbeat_age": info.heartbeat_age,
         "turn": info.turn,
         "turn_age": info.turn_age,

@@ -140,7 +140,7 @@ def _failures(source: FactSource) -> dict[str, Any]:
             {
                 "agent": failure.agent,
                 "error": shown_text(repr_of(failure.error), _ERROR),
-                "at": seconds(failure.at),
+                "at": failure.at.timestamp(),
                 "decision": failure.decision,
                 "trace": shown_text(failure.trace[-4_000:], 4_000),
             }

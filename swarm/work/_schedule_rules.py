@@ -1,6 +1,5 @@
 """Schedules: when the next task of one is due, and the commit that submits it. Pure."""
 
-import datetime
 from collections.abc import Iterator
 from typing import Any, Final, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -8,7 +7,15 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import attrs
 import orjson
 
-from swarm.model import EPOCH, Document, Path, TaskCreated, kept_json, to_datetime
+from swarm.model import (
+    EPOCH,
+    Document,
+    Path,
+    TaskCreated,
+    from_datetime,
+    kept_json,
+    to_datetime,
+)
 from swarm.ports import Plan, View, Write
 from swarm.work._task_record import NEVER, TaskSpec, new_record, task_path
 
@@ -99,7 +106,7 @@ def cron_times(cron: str, zone: str, at: int) -> Iterator[int]:
 
     start = to_datetime(at).astimezone(ZoneInfo(zone))
     for found in CronSim(cron, start):
-        yield (found - EPOCH) // datetime.timedelta(microseconds=1)
+        yield from_datetime(found)
 
 
 def cron_after(cron: str, zone: str, at: int) -> int:

@@ -10,7 +10,6 @@ from typing import Any, Final, TypeAlias
 
 from swarm.errors import ConfigMismatch, InvalidTransition, InvalidValue, LimitExceeded
 from swarm.model import (
-    EPOCH,
     JSON,
     LONGEST_SECONDS,
     AgentIdentity,
@@ -22,6 +21,7 @@ from swarm.model import (
     check_seconds,
     check_text,
     check_whole,
+    from_datetime,
     kept_json,
     shown,
 )
@@ -169,9 +169,7 @@ def _deadline(
     if not isinstance(deadline, datetime.datetime):
         check_seconds("deadline", deadline)
         return int(deadline * MICRO), None
-    if deadline.tzinfo is None:
-        raise ValueError("a deadline is an aware datetime; give it a time zone")
-    return None, (deadline - EPOCH) // datetime.timedelta(microseconds=1)
+    return None, from_datetime(deadline)
 
 
 # --- one option each ------------------------------------------------------------------
