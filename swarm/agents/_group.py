@@ -63,6 +63,11 @@ class SpawnOptions:
             raise TypeError(f"restart takes a Restart or None, not {self.restart!r}")
         if isinstance(self.capabilities, str):
             raise TypeError("capabilities is a list of names, not one text")
+        self.capabilities = tuple(self.capabilities)
+        for capability in self.capabilities:
+            check_text("a capability", capability)
+        if self.role is not None:
+            check_text("a role", self.role)
         if self.singleton and (self.name is None or self.replace):
             raise TypeError("a singleton has a name=, and replaces no other agent")
 

@@ -27,6 +27,7 @@ from swarm.model import (
     from_datetime,
     kept_json,
     to_datetime,
+    valid_text,
 )
 from swarm.ports import UnknownEvent, payload_from_json, payload_to_json
 
@@ -53,7 +54,7 @@ class ErrorInfo:
     @classmethod
     def of(cls, error: BaseException) -> "ErrorInfo":
         """Write an error down, whatever its own `__str__` does."""
-        lines = "".join(traceback.format_exception(error))
+        lines = valid_text("".join(traceback.format_exception(error)))
         return cls(type(error).__name__, text_of(error), lines[-_TRACEBACK:])
 
     def __str__(self) -> str:
@@ -63,7 +64,7 @@ class ErrorInfo:
 def text_of(error: BaseException) -> str:
     """Return the text of an error; its `__str__` may be user code that raises."""
     try:
-        return str(error)[:_MESSAGE]
+        return valid_text(str(error)[:_MESSAGE])
     except Exception:  # noqa: BLE001  # the failure is reported without its text
         return "<its text cannot be had: __str__ raised>"
 

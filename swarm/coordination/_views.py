@@ -24,7 +24,7 @@ from swarm.coordination._lease_state import load
 from swarm.coordination._semaphores import SemaphoreTerms
 from swarm.coordination._terms import BARRIERS, LOCKS, SEMAPHORES
 from swarm.errors import NotFound
-from swarm.model import OWNER, AgentIdentity, Displayable, Document, Path
+from swarm.model import OWNER, AgentIdentity, Displayable, Document, Path, check_text
 from swarm.ports import View
 
 T = TypeVar("T", LockTerms, SemaphoreTerms)
@@ -181,6 +181,7 @@ class LeaseViews(Displayable, Generic[T, H, Q]):
             AccessDenied: It is another agent's, and the policy does not let this one
                 write there: by default only the program itself may.
         """
+        check_text("the reason", reason)
         core, identity, name = self._terms.core, self._identity, None
         lease = core.leases.get(lease_id)
         if lease is None:  # of another process

@@ -52,6 +52,7 @@ from swarm.model._checks import (
     repr_of,
     shown,
     told,
+    valid_text,
 )
 from swarm.model._displayable import Displayable
 from swarm.model._event import Event, RecalledEvent
@@ -229,5 +230,6 @@ __all__ = [
     "to_datetime",
     "told",
     "type_name",
+    "valid_text",
     "with_trace",
 ]

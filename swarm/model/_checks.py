@@ -3,6 +3,8 @@
 import reprlib
 from typing import Final
 
+from swarm.errors import InvalidValue, LimitExceeded
+
 _SHOWN = reprlib.Repr()
 _SHOWN.maxlevel = 4
 _SHOWN.maxstring = _SHOWN.maxother = 80
@@ -16,7 +18,7 @@ def shown(value: object) -> str:
 def repr_of(value: object) -> str:
     """Return `repr(value)`, or the name of its class if that cannot be made."""
     try:
-        return repr(value)
+        return valid_text(repr(value))
     except Exception:  # noqa: BLE001  # the value may nest too deep
         return f"<{type(value).__name__} that cannot be shown>"
 
@@ -25,10 +27,20 @@ def told(error: BaseException) -> str:
     """Return an error in words, also one whose own text cannot be made."""
     name = type(error).__name__
     try:
-        text = str(error)
+        text = valid_text(str(error))
     except Exception:  # noqa: BLE001  # it may refer to a value that nests too deep
         return f"{name}, whose text cannot be shown"
     return f"{name}: {text}" if text else name
+
+
+def valid_text(text: str) -> str:
+    """Return a text as JSON can hold it: lone surrogates are escaped.
+
+    Errors about file names hold them (PEP 383).
+    """
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def check_choice(what: str, value: object, choices: tuple[str, ...]) -> None:
@@ -94,14 +106,28 @@ def check_timeout(value: object) -> None:
         raise ValueError(f"a time-out is 0 seconds or more, not {value!r}")
 
 
+LONGEST_TEXT: Final = 65_536
+"""Maximum number of characters of a name, reason or message."""
+
+
 def check_text(what: str, value: object) -> None:
-    """Refuse a value that is not text.
+    """Refuse a value that is not text that a document can hold.
 
     Raises:
         TypeError: The value is not text.
+        InvalidValue: The text is not valid Unicode: no JSON can hold it.
+        LimitExceeded: The text is longer than `LONGEST_TEXT`.
     """
     if not isinstance(value, str):
         raise TypeError(f"{what} is text, not {shown(value)}")
+    if len(value) > LONGEST_TEXT:
+        raise LimitExceeded(
+            f"{what} has at most {LONGEST_TEXT:,} characters, not {len(value):,}"
+        )
+    if valid_text(value) != value:
+        raise InvalidValue(
+            f"{what} is not valid Unicode (a lone surrogate): {shown(value)}"
+        )
 
 
 def refuse_text(what: str, values: object) -> None:

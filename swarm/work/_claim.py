@@ -68,8 +68,7 @@ class Claim(HeldClaim):
             raise TypeError(f"the percentage is a number, not {shown(percent)}")
         if not 0 <= percent <= 100:
             raise ValueError(f"the percentage is from 0 to 100, not {percent}")
-        if not isinstance(message, str):
-            raise TypeError(f"the message is text, not {shown(message)}")
+        check_text("the message", message)
         if eta is not None:
             check_seconds("eta", eta)
         request = (self.right, Progress(float(percent), message, eta))
@@ -80,11 +79,13 @@ class Claim(HeldClaim):
 
         Raises:
             InvalidValue: The changes are not a dict of JSON values.
+            LimitExceeded: The partial result would be too large for a document.
         """
         if not isinstance(changes, dict):
             raise TypeError(f"an update is a dict of changes, not {shown(changes)}")
-        private = orjson.loads(encoded(self.manager.codec, "an update", changes))
-        await self._ask(decide_update, (self.right, private))
+        codec = self.manager.codec
+        private = orjson.loads(encoded(codec, "an update", changes))
+        await self._ask(decide_update, (self.right, private, codec))
 
     @overload
     async def step(

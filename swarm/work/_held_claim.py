@@ -13,7 +13,16 @@ from typing import Any, Final, TypeVar
 import orjson
 
 from swarm.errors import InvalidTransition, StaleClaim, SwarmError
-from swarm.model import ABSENT, JSON, AgentIdentity, Document, Path, shown, told
+from swarm.model import (
+    ABSENT,
+    JSON,
+    AgentIdentity,
+    Document,
+    Path,
+    shown,
+    told,
+    valid_text,
+)
 from swarm.ports import Condition, Holder, LocalKernel, Ruling, current_task
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import (
@@ -404,4 +413,4 @@ def in_words(error: str | BaseException) -> str:
         error = told(error)
     elif not isinstance(error, str):
         raise TypeError(f"an error is text or an exception, not {shown(error)}")
-    return error[:_LONGEST_ERROR]
+    return valid_text(error[:_LONGEST_ERROR])

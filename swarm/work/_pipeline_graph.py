@@ -87,6 +87,9 @@ def _check_stage(stage: StageShape) -> None:
     check_whole(f"{where}: max_retries", stage.max_retries, 0)
     if stage.max_retries > 1_000_000_000:  # as for any task: a record holds 64 bits
         raise ValueError(f"{where}: max_retries is at most 1000000000")
+    for word in ("agent", "capability", "role"):
+        if getattr(stage, word) is not None:
+            check_text(f"{where}: {word}", getattr(stage, word))
     if stage.timeout is not None:
         check_seconds(f"{where}: timeout", stage.timeout)
     if not isinstance(stage.backoff, Backoff):

@@ -25,6 +25,7 @@ from swarm.work._held_claim import HeldClaim
 from swarm.work._submit_rules import encoded
 
 _SCALARS: Final = frozenset((str, int, float, bool, type(None)))
+_FAITHFUL: Final = _SCALARS - {float}
 _ARGUMENTS: Final = Codec(Limits(document_bytes=HARD_DOCUMENT_BYTES, depth=250))
 
 _SHORT: Final = 64
@@ -132,8 +133,9 @@ def step_body(mark: bytes, result: bytes) -> bytes:
 def mark_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     """Return as JSON what tells a step's arguments from others: they, or their hash."""
     for argument in (*args, *kwargs.values()) if kwargs else args:
-        if argument.__class__ not in _SCALARS:
-            _ARGUMENTS.encode(argument)  # orjson does not survive deep tuples
+        if argument.__class__ not in _FAITHFUL:
+            # orjson does not survive deep tuples, and writes NaN as null.
+            _ARGUMENTS.encode(argument)
     mark = canonical([args, kwargs])
     return mark if len(mark) <= _SHORT else b'"%b"' % fingerprint(mark).encode()
 

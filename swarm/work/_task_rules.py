@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import orjson
 
-from swarm.errors import InvalidTransition, NotFound
+from swarm.errors import InvalidTransition, LimitExceeded, NotFound
 from swarm.model import (
     Announcement,
     Document,
@@ -37,9 +37,8 @@ from swarm.model import (
     TaskProgress,
     TaskRequeued,
     TaskStarted,
-    kept_json,
 )
-from swarm.ports import KEEP, Ruling
+from swarm.ports import KEEP, Codec, Ruling
 from swarm.work._task_record import (
     CANCELLED,
     COMPLETE,
@@ -197,13 +196,20 @@ def decide_progress(
 
 
 def decide_update(
-    document: Document | None, now: int, request: tuple[ClaimRecord, dict[str, Any]]
+    document: Document | None,
+    now: int,
+    request: tuple[ClaimRecord, dict[str, Any], Codec],
 ) -> Ruling:
-    """Merge keys into the partial result."""
-    right, changes = request
+    """Merge keys into the partial result; the codec says how large that may be."""
+    right, changes, codec = request
     record, _ = claimed(document, now, right)
     partial = {} if record.partial is None else orjson.loads(record.partial)
-    new = evolve(record, partial=kept_json({**partial, **changes}))
+    try:
+        new = evolve(record, partial=codec.encode({**partial, **changes}))
+    except LimitExceeded as error:
+        raise LimitExceeded(
+            f"the partial result of task {record.spec.id} is too large: {error}"
+        ) from None
     new.weight = weight_of(new)
     percent = 0.0 if record.progress is None else record.progress.percent
     return new, ((TaskProgress, record.spec.id, percent, "partial result"),), None

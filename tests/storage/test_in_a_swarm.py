@@ -14,8 +14,10 @@ from swarm import (
     Closed,
     Hybrid,
     Interceptor,
+    InvalidValue,
     NotFound,
     Replicated,
+    Restart,
     StaleClaim,
     StorageFailed,
     StorageInUse,
@@ -23,7 +25,9 @@ from swarm import (
     Swarm,
     SwarmConfig,
     SystemAlert,
+    TaskError,
     event,
+    serves,
 )
 from swarm.model import Path
 from swarm.observability import overview
@@ -502,3 +506,34 @@ async def test_ten_million_operations_leave_everything_bounded(tmp_path, kind):
     """D19."""
     storage = Hybrid(secondary=tmp_path / "s" / kind)
     await write_many(storage, tmp_path, operations=10_000_000)
+
+
+@pytest.mark.parametrize("kind", ["file", "sqlite"])
+async def test_text_that_is_no_unicode_leaves_the_store_in_order(tmp_path, kind):
+    """An error about a file name may hold a lone surrogate (PEP 383)."""
+    text = "no file \udcff"
+
+    class Reader(Agent):
+        @serves("read")
+        async def read(self) -> None:
+            raise FileNotFoundError(text)
+
+    async def fail(event) -> None:
+        raise FileNotFoundError(text)
+
+    async with Swarm("s", storages(tmp_path)[kind]) as swarm:
+        with pytest.raises(InvalidValue, match="a capability is not valid Unicode"):
+            await swarm.spawn(Reader, capabilities=[text])
+        with pytest.raises(InvalidValue, match="a role is not valid Unicode"):
+            await swarm.spawn(Reader, role=text)
+        lease = await swarm.lock("a").acquire()
+        with pytest.raises(InvalidValue, match="the reason is not valid Unicode"):
+            await swarm.locks.force_release(lease.id, reason=text)
+        await swarm.events.on("task.failed", fail, name="failing")
+        await swarm.spawn(Reader, name="ada", restart=Restart(max=9))
+        with pytest.raises(TaskError, match=r"no file \\udcff"):
+            await (await swarm.tasks.submit("read", max_retries=0)).result(5)
+        await swarm.state.set("still", "here")
+        while not (letters := await swarm.events.dead_letters.list()):
+            await asyncio.sleep(0)
+        assert letters[0].error.message == r"no file \udcff"

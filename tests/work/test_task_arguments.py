@@ -115,3 +115,67 @@ async def test_a_wrong_end_of_a_claim_is_refused_and_the_claim_lives_on(kind):
             await claim.step("a", len, object())
         await claim.complete(1)
         assert await task.result() == 1
+
+
+LONE = "\ud800"
+
+
+@pytest.mark.parametrize("option", ["to", "capability", "role", "schema_version"])
+async def test_text_that_no_json_can_hold_is_refused(kind, option):
+    async with offices(kind) as office:
+        tasks = office.tasks()
+        with pytest.raises(InvalidValue, match=f"{option} is not valid Unicode"):
+            await tasks.submit("a", **{option: LONE})
+        with pytest.raises(LimitExceeded, match=f"{option} has at most 65,536 char"):
+            await tasks.submit("a", **{option: "x" * 70_000})
+        assert tasks.find() == []
+
+
+async def test_a_reason_or_message_that_no_json_can_hold_is_refused(kind):
+    async with offices(kind) as office:
+        tasks = office.tasks()
+        task = await tasks.submit("a")
+        claim = await tasks.claim("a")
+        for refused in (
+            claim.progress(1, LONE),
+            claim.snooze(1, LONE),
+            claim.release(LONE),
+            task.cancel(LONE),
+        ):
+            with pytest.raises(InvalidValue, match="is not valid Unicode"):
+                await refused
+        await claim.complete()
+
+
+async def test_an_error_about_a_file_whose_name_is_not_unicode_fails_the_attempt(kind):
+    async with offices(kind) as office:
+        tasks = office.tasks()
+        for error in (FileNotFoundError(2, "no file", LONE), f"no {LONE}"):
+            await tasks.submit("a", max_retries=0)
+            claim = await tasks.claim("a")
+            await claim.fail(error)
+            (told,) = tasks.find()[0].errors
+            assert "\\ud800" in told
+
+
+async def test_a_partial_result_is_no_larger_than_a_document(kind):
+    async with offices(kind) as office:
+        tasks = office.tasks()
+        await tasks.submit("a")
+        claim = await tasks.claim("a")
+        await claim.update({"a": "x" * 700_000})
+        with pytest.raises(LimitExceeded, match=r"the partial result .* is too large"):
+            await claim.update({"b": "x" * 700_000})
+        assert claim.partial.keys() == {"a"}
+        await claim.complete()
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+async def test_a_number_that_json_cannot_hold_is_no_argument_of_a_step(kind, number):
+    async with offices(kind) as office:
+        tasks = office.tasks()
+        await tasks.submit("a")
+        claim = await tasks.claim("a")
+        with pytest.raises(InvalidValue, match=r"the arguments of step 's'"):
+            await claim.step("s", abs, number)
+        await claim.complete()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from swarm.errors import InvalidTransition, NotFound, StaleClaim
 from swarm.model import OWNER, Backoff, Document
-from swarm.ports import KEEP
+from swarm.ports import KEEP, Codec, Limits
 from swarm.work._submit_rules import decide_submit
 from swarm.work._task_record import (
     FINAL,
@@ -91,7 +91,7 @@ STEPS = {
     "fail": lambda b: fail(b),
     "fail for good": lambda b: fail(b, retry=False),
     "progress": lambda b: b.ask(decide_progress, (b.right, Progress(5.0))),
-    "update": lambda b: b.ask(decide_update, (b.right, {"x": 1})),
+    "update": lambda b: b.ask(decide_update, (b.right, {"x": 1}, Codec(Limits()))),
     "renew": lambda b: b.ask(decide_renew, b.right),
     "snooze": lambda b: b.ask(decide_give_back, (b.right, "snooze", SECOND, "")),
     "release": lambda b: b.ask(decide_give_back, (b.right, "release", 0, "")),
