@@ -13,6 +13,11 @@ PROCESSES: Final = Path.of("global", "processes")
 """The folder of their documents."""
 
 
+_WIDTH: Final = 4
+_CYCLE: Final = 36**_WIDTH
+"""Microseconds of the time that an id tells apart."""
+
+
 @lru_cache(4_096)
 def process_path(process: str) -> Path:
     """Return where the document of a process stands."""
@@ -53,13 +58,14 @@ class ProcessRecord:
         return f"{self.id} (pid {self.pid} on {self.host})"
 
 
-def new_process_id(revision: int) -> str:
+def new_process_id(revision: int, now: int) -> str:
     """Return an id for a process that joins after a revision; no two share one.
 
     The commit of the join has a higher revision, and holds only if no other process
-    has joined or left since, so no later process can see the same revision.
+    has joined or left since, so no later process can see the same revision. One that
+    does, because the server has lost commits, sees it at another time.
     """
-    return f"p{_base36(revision)}"
+    return f"p{_base36(revision)}{_base36(now % _CYCLE):0>{_WIDTH}}"
 
 
 def processes_in(view: View) -> Iterator[str]:

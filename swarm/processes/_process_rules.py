@@ -33,9 +33,10 @@ def plan_join(view: View, record: ProcessRecord, ttl: int) -> Plan:
         ttl: How long its document lives unless it is renewed, in microseconds.
     """
     list(view.documents(PROCESSES))  # a condition: no other has joined meanwhile
-    joined = attrs.evolve(record, id=new_process_id(view.revision))
+    now = view.now
+    joined = attrs.evolve(record, id=new_process_id(view.revision, now))
     path = process_path(joined.id)
-    return Plan((Write(path, None, joined, view.now + ttl),), outcome=joined)
+    return Plan((Write(path, None, joined, now + ttl),), outcome=joined)
 
 
 def plan_renewal(view: View, record: ProcessRecord, ttl: int) -> Plan:

@@ -118,8 +118,12 @@ class Same:
 
 def test_the_process_of_an_id_is_what_stands_before_its_number():
     assert process_of("p1-17") == "p1"
-    assert new_process_id(0) == "p0"
-    assert new_process_id(36) == "p10"
+
+
+def test_the_id_of_a_process_is_new_although_the_server_has_lost_all_commits():
+    assert new_process_id(0, 36) == "p00010"
+    assert new_process_id(0, 37) == "p00011"
+    assert new_process_id(36, 37) == "p100011"
 
 
 async def test_a_rule_notices_that_another_process_has_joined():

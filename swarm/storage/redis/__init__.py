@@ -45,7 +45,9 @@ What differs from memory, and what is not there yet:
   `appendonly yes` and `appendfsync always`, also when another server takes over.
 - The server is Redis 6.2 or newer, or Valkey. One that has no memory left
   (`maxmemory`, with `noeviction`) refuses commits with `StorageFailed`, whole; reading
-  and deleting go on.
+  and deleting go on. One that throws documents away instead (`allkeys-...`) is refused;
+  one that throws away what has an end (`volatile-...`) may forget that a commit was
+  made whose reply was lost, and messages to agents elsewhere.
 - When another server has taken over without the newest commits, the swarm says so
   (`system.alert`, kind `commits-lost`) and goes on from what there is. Leases, claims
   and positions that were lost are over before anything more is written.

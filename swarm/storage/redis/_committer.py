@@ -219,8 +219,6 @@ class Committer:
         operation = b"%b-%d" % (self._origin_bytes, number)
         sent = self._clock.monotonic()
         is_first = sent - self._kept_at >= _OFTEN
-        if is_first:
-            self._kept_at = sent
         parts = pack(
             view.versions,
             view.folders,
@@ -262,6 +260,8 @@ class Committer:
                 replica.hurry()
         if status == DONE:
             if commit is not None:
+                if is_first:
+                    self._kept_at = sent
                 self._acknowledged.append(number)
                 number_commit(commit, revision)
             return status, revision, int(reply[2])

@@ -1,5 +1,6 @@
 """Facts about a server: its identity, and what survives its crash. Pure."""
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -34,9 +35,21 @@ _REFUSALS: Final = {
 }
 
 
+_IN_SCRIPT: Final = re.compile(r"ERR Error running script.*: -([A-Z]+) ")
+
+
+def refusal_code(text: str) -> str:
+    """Return the code of an error.
+
+    Redis before 7 wraps the error of a command of the script into one of the script.
+    """
+    wrapped = _IN_SCRIPT.match(text)
+    return text.partition(" ")[0] if wrapped is None else wrapped[1]
+
+
 def explain_refusal(text: str) -> str:
     """Return what a server says, and what it means where that is not plain."""
-    meaning = _REFUSALS.get(text.partition(" ")[0])
+    meaning = _REFUSALS.get(refusal_code(text))
     return f"the server says: {text}" + (f" ({meaning})" if meaning else "")
 
 
@@ -89,6 +102,8 @@ def unfit(server: ServerInfo, address: str, durability: str) -> SwarmError | Non
             f"the server at {address} takes no writes: it is a replica, or is still "
             "loading its data"
         )
+    if server.durability == "none":
+        return StorageUnsupported(f"{address} cannot hold a swarm: this is {server}")
     if durability and server.durability != durability:
         return StorageUnsupported(
             f"{address} was opened with durability={durability}, and this is {server}. "

@@ -31,6 +31,7 @@ from swarm.storage.redis._server import (
     describe_server,
     explain_refusal,
     read_info,
+    refusal_code,
     unfit,
 )
 
@@ -109,7 +110,7 @@ class Replies(asyncio.Protocol):
             while (reply := parser.gets()) is not False:
                 future = waiting[0].reply
                 if isinstance(reply, hiredis.ReplyError):
-                    if str(reply).startswith(_LATER):
+                    if refusal_code(str(reply)) in _LATER:
                         self._transport.abort()
                         return
                     if not future.done():
@@ -160,7 +161,8 @@ class Wire:
         self._entropy = entropy
         self._loop = asyncio.get_running_loop()
         try:
-            self._pool = ConnectionPool.from_url(url, protocol=2)
+            self._pool = ConnectionPool.from_url(url)
+            self._pool.connection_kwargs["protocol"] = 2  # whatever the address says
             self._pool.connection_kwargs.setdefault("socket_connect_timeout", _CONNECT)
             self._pool.connection_class(**self._pool.connection_kwargs)
         except (TypeError, ValueError) as error:

@@ -386,17 +386,6 @@ async def test_a_server_that_takes_over_must_be_as_durable(tmp_path, monkeypatch
             assert await swarm.state.get("shared.n") == 3
 
 
-async def test_a_server_that_may_throw_documents_away_is_told(tmp_path):
-    with running(tmp_path) as server:
-        async with redis.asyncio.Redis.from_url(server.url) as client:
-            await client.config_set("maxmemory-policy", "allkeys-lru")
-            async with Swarm("x", server.url) as swarm:
-                assert "durability memory" in swarm.explain()
-            await client.config_set("maxmemory", 100_000_000)
-            async with Swarm("x", server.url) as swarm:
-                assert "throws documents away" in swarm.explain()
-
-
 async def test_reading_the_replica_asks_nobody_and_sees_one_s_own_writes(server):
     name = next(NAMES)
     async with (

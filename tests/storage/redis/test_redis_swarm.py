@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import redis.asyncio
 
 from swarm import (
     AccessDenied,
@@ -58,6 +59,19 @@ async def pair(server):
     name = next(NAMES)
     async with Swarm(name, server.url) as one, Swarm(name, server.url) as other:
         yield one, other
+
+
+async def test_the_server_forgets_the_operations_of_processes_that_lost_a_race(server):
+    """Each process has a key of its own for outcomes; it ends ten minutes later."""
+    name = next(NAMES)
+    opening = (Swarm.open(name, server.url) for _ in range(6))
+    swarms = await asyncio.gather(*opening)
+    for swarm in swarms:
+        await swarm.close()
+    async with redis.asyncio.Redis.from_url(server.url) as client:
+        keys = await client.keys(f"*:{name}}}:op:*")
+        assert len(keys) == 6
+        assert all([0 < await client.ttl(key) <= 600 for key in keys])
 
 
 async def test_a_swarm_and_its_agents_have_a_repr_in_every_thread(pair):

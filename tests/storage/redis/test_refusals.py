@@ -7,7 +7,11 @@ import pytest
 import redis.asyncio
 
 from swarm import Event, StorageFailed, StorageUnsupported, Swarm, event
-from swarm.storage.redis._server import describe_server
+from swarm.storage.redis._server import (
+    describe_server,
+    explain_refusal,
+    refusal_code,
+)
 from tests.support.redis_server import find_server, running
 
 pytestmark = pytest.mark.skipif(
@@ -131,3 +135,34 @@ async def test_a_wrong_address_is_refused_and_shown(end):
 )
 def test_a_server_that_lacks_commands_is_known_by_its_version(told, is_too_old):
     assert describe_server(told, None, 1).is_too_old is is_too_old
+
+
+def test_a_refusal_inside_the_script_is_known_from_servers_before_redis_7():
+    text = (
+        "ERR Error running script (call to f_653c): @user_script:13: @user_script: 13: "
+        "-OOM command not allowed when used memory > 'maxmemory'."
+    )
+    assert refusal_code(text) == "OOM"
+    assert "nothing was written" in explain_refusal(text)
+    assert refusal_code("READONLY You can't write") == "READONLY"
+    assert refusal_code("ERR value is: -OOM no") == "ERR"
+
+
+async def test_a_server_that_throws_documents_away_is_refused(tmp_path):
+    with running(tmp_path) as server:
+        async with redis.asyncio.Redis.from_url(server.url) as client:
+            await client.config_set("maxmemory-policy", "allkeys-lru")
+            async with Swarm("x", server.url) as swarm:  # it has no bound
+                assert "durability memory" in swarm.explain()
+            await client.config_set("maxmemory", 100_000_000)
+            with pytest.raises(StorageUnsupported, match="set the policy to noevic"):
+                await Swarm.open("x", server.url)
+
+
+async def test_the_options_of_the_client_that_concern_replies_change_nothing(tmp_path):
+    with running(tmp_path) as server:
+        url = f"{server.url}?protocol=3&decode_responses=true"
+        async with Swarm("x", url) as one, Swarm("x", server.url) as other:
+            await other.state.set("shared.n", 1)
+            async with asyncio.timeout(20):
+                await one.state.wait_until("shared.n", bool)
