@@ -10,7 +10,7 @@ import orjson
 from swarm.errors import Closed, StaleClaim
 from swarm.model import JSON, AgentIdentity, check_seconds, check_text, shown
 from swarm.ports import AttemptCall, InterceptedBlock, Interceptors
-from swarm.work._held_claim import LIVE, LOST, SETTLING, HeldClaim
+from swarm.work._held_claim import LIVE, LOST, HeldClaim
 from swarm.work._steps import StepLog
 from swarm.work._submit_rules import encoded
 from swarm.work._task_manager import TaskManager
@@ -230,9 +230,10 @@ class Claim(HeldClaim):
         """
         is_ours = self._leave_body(error)
         state = self._state
-        if state is LOST and (error is None or is_ours):
+        is_cancelled = is_ours and self.cancel_requested is not None
+        if state is LOST and not is_cancelled and (error is None or is_ours):
             raise self._stale() from error
-        if state is not LIVE and state is not SETTLING:
+        if state is not LIVE:  # being ended: by another task, which waits for that
             return is_ours
         try:
             if error is None:

@@ -269,6 +269,8 @@ class HeldClaim:
         """Ask a rule that ends the claim; for sure, whatever cancellation comes."""
         if self._state is SETTLED:
             raise InvalidTransition(f"{self!r} has ended; it cannot {step}")
+        if self._state is SETTLING:
+            raise InvalidTransition(f"{self!r} is being ended; it cannot {step}")
         self.check_live()
         manager = self.manager
         apply = manager.for_sure if for_sure else manager.apply_one
