@@ -7,9 +7,9 @@ from typing import Any, ParamSpec, Self, TypeVar, overload
 
 import orjson
 
-from swarm.errors import Closed, StaleClaim
+from swarm.errors import Closed, RemoteCancelled, StaleClaim
 from swarm.model import JSON, AgentIdentity, check_seconds, check_text, shown
-from swarm.ports import AttemptCall, InterceptedBlock, Interceptors
+from swarm.ports import AttemptCall, InterceptedBlock, Interceptors, current_task
 from swarm.work._held_claim import LIVE, LOST, HeldClaim
 from swarm.work._steps import StepLog
 from swarm.work._submit_rules import encoded
@@ -292,7 +292,8 @@ async def carry_out(
     """Run `function(claim)` under a claim, and end the attempt by its outcome.
 
     Its result completes the task; an exception fails the attempt and is returned; a
-    cancellation gives the task back.
+    cancellation gives the task back. One that nobody asked for, such as that of a
+    future which the function awaits, is an error of the function.
     """
     claim.enter()
     try:
@@ -302,7 +303,12 @@ async def carry_out(
         encoded(
             claim.manager.codec, "the result", result
         )  # what is no JSON value fails the attempt
-    except BaseException as error:
+    except BaseException as raised:
+        error = raised
+        body = current_task()
+        is_asked = body is not None and body.cancelling()
+        if isinstance(error, asyncio.CancelledError) and not is_asked:
+            error = RemoteCancelled(f"{claim!r} was cancelled from inside")
         is_ours = await claim.leave(error)
         if isinstance(error, Exception):
             return error

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 import attrs
 import orjson
 
-from swarm.errors import InvalidTransition
+from swarm.errors import InvalidTransition, LimitExceeded
 from swarm.model import (
     ABSENT,
     JSON,
@@ -26,6 +26,9 @@ from swarm.work._task_record import TaskRecord, TaskStatus
 
 StageStatus: TypeAlias = Literal["pending", "running", "completed", "failed", "skipped"]
 RunStatus: TypeAlias = Literal["running", "completed", "failed", "cancelled"]
+
+LONGEST_WORD: Final = 64
+"""Maximum number of bytes of a name: the kinds of tasks are made of two of them."""
 
 MAPPED: Final = 1_000
 """Maximum number of items that a stage maps over."""
@@ -105,7 +108,11 @@ def _check_stage(stage: StageShape) -> None:
 
 
 def check_word(what: str, name: str) -> None:
-    """Refuse a name that is not one word of letters, digits, "_" and "-"."""
+    """Refuse a name that is not one short word of letters, digits, "_" and "-"."""
+    if len(name.encode()) > LONGEST_WORD:
+        raise LimitExceeded(
+            f"{what}: a name has at most {LONGEST_WORD} bytes, not {len(name.encode())}"
+        )
     if not name.replace("_", "a").replace("-", "a").isalnum():
         raise ValueError(
             f"{what}: a name is letters, digits, '_' and '-', not {name!r}"

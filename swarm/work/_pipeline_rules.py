@@ -17,6 +17,7 @@ from swarm.model import JSON, Document, Path, TaskCreated, canonical, kept_json
 from swarm.ports import Plan, View, Write
 from swarm.work._handoff_rules import decide_with_handoff
 from swarm.work._pipeline_graph import (
+    LONGEST_WORD,
     MAPPED,
     RunRecord,
     RunStatus,
@@ -64,6 +65,11 @@ class RunView(NamedTuple):
 def run_path(run_id: str) -> Path:
     """Return where a run's record stands."""
     return PIPELINES.child(run_id)
+
+
+def check_id(run_id: str) -> None:
+    """Refuse an id that is too long for the ids of the tasks of its run."""
+    task_path(f"{run_id}:{'x' * LONGEST_WORD}:{MAPPED}~{MAPPED}")
 
 
 def load_run(document: Document | None) -> RunRecord | None:

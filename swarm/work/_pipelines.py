@@ -171,6 +171,7 @@ class Pipelines(Displayable):
         Raises:
             ConfigMismatch: A run of this id has another shape or input.
             InvalidValue: The input is not a JSON value.
+            LimitExceeded: The input is too large, or the id too long.
         """
         self.register(flow)
         manager, tasks = self._manager, self._manager.tasks
@@ -178,6 +179,7 @@ class Pipelines(Displayable):
             check_text("the id of a run", id)
             if not id or ":" in id:
                 raise ValueError(f"the id of a run is not empty, without ':': {id!r}")
+            rules.check_id(id)
         value = unstructured(given)
         tasks.codec.encode(value)  # refuses what is no JSON value
         record = RunRecord(

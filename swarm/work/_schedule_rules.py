@@ -1,6 +1,7 @@
 """Schedules: when the next task of one is due, and the commit that submits it. Pure."""
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -21,6 +22,9 @@ from swarm.work._task_record import NEVER, TaskSpec, new_record, task_path
 
 SCHEDULES: Final = Path.of("global", "schedules")
 
+COUNTED: Final = 1_000
+"""Up to how many missed times of a cron expression are counted together."""
+
 
 def schedule_path(name: str) -> Path:
     """Return where a schedule stands."""
@@ -39,7 +43,8 @@ class ScheduleRecord:
         zone: The time zone that the cron expression is in.
         next_at: When the next task is due.
         count: How many tasks were submitted.
-        missed: How many were not, because no process was there when they were due.
+        missed: How many were not, because no process was there when they were due;
+            of a cron expression, at most `COUNTED` for each time that it fires late.
     """
 
     name: str
@@ -100,18 +105,47 @@ def check_cron(cron: object, zone: object) -> None:
         raise ValueError(f"{zone!r} is not a time zone: {error}") from None
 
 
-def cron_times(cron: str, zone: str, at: int) -> Iterator[int]:
-    """Yield the times after `at` that a cron expression means, earliest first."""
+def cron_times(
+    cron: str, zone: str, at: int, *, reverse: bool = False
+) -> Iterator[int]:
+    """Yield the times after `at` that a cron expression means, earliest first.
+
+    With `reverse`, the times before it, latest first.
+    """
     from cronsim import CronSim
 
     start = to_datetime(at).astimezone(ZoneInfo(zone))
-    for found in CronSim(cron, start):
+    for found in CronSim(cron, start, reverse):
         yield from_datetime(found)
 
 
 def cron_after(cron: str, zone: str, at: int) -> int:
     """Return the first time after `at` that a cron expression means; NEVER: none."""
     return next(cron_times(cron, zone, at), NEVER)
+
+
+def cron_until(cron: str, zone: str, due: int, now: int) -> tuple[int, int]:
+    """Return the last time from `due` to `now`, and how many came before it.
+
+    They are counted up to `COUNTED`: years of minutes would take minutes to count.
+    """
+    last, missed = due, 0
+    for later in islice(cron_times(cron, zone, due), COUNTED):
+        if later > now:
+            return last, missed
+        last, missed = later, missed + 1
+    return next(cron_times(cron, zone, now + 1, reverse=True)), COUNTED
+
+
+def task_id_at(name: str, due: str) -> str:
+    """Return the id of the task that a schedule submits for a time in ISO format."""
+    return f"{name}@{due}"
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that is too long for a path of a schedule or of its tasks."""
+    schedule_path(name)
+    task_path(task_id_at(name, to_datetime(1).isoformat()))
 
 
 def load_schedule(view: View, name: str) -> ScheduleRecord | None:
@@ -158,11 +192,7 @@ def plan_fire(view: View, name: str) -> Plan:
         missed = (now - due) // schedule.every
         due += missed * schedule.every
     else:
-        for later in cron_times(schedule.cron or "", schedule.zone, due):
-            if later > now:
-                break
-            due = later
-            missed += 1
+        due, missed = cron_until(schedule.cron or "", schedule.zone, due, now)
     kept = attrs.evolve(
         schedule,
         next_at=schedule.after(due),
@@ -171,7 +201,7 @@ def plan_fire(view: View, name: str) -> Plan:
     )
     shown = to_datetime(due).isoformat()
     metadata = orjson.loads(schedule.template.metadata)
-    task_id = f"{name}@{shown}"
+    task_id = task_id_at(name, shown)
     path = task_path(task_id)
     spec = attrs.evolve(
         schedule.template,

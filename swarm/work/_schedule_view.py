@@ -23,7 +23,8 @@ class TaskSchedule:
         zone: The time zone that the cron expression is in.
         next_at: When the next task is due; None: never again.
         count: How many tasks were submitted.
-        missed: How many were not, because no process was there when they were due.
+        missed: How many were not, because no process was there when they were due;
+            of a cron expression, at most 1,000 are counted at a time.
     """
 
     name: str

@@ -31,6 +31,7 @@ from swarm.work._schedule_rules import (
     ScheduleRecord,
     all_schedules,
     check_cron,
+    check_name,
     plan_schedule,
     plan_unschedule,
     schedule_in,
@@ -352,7 +353,7 @@ class Tasks(Displayable):
         else:
             check_cron(cron, zone)
         check_text("name", name)
-        schedule_path(name)
+        check_name(name)
         wrong = options.keys() - _DEFAULTS.keys() | options.keys() & _ONCE_ONLY
         if wrong:
             raise TypeError(f"a schedule has no option {min(wrong)!r}")

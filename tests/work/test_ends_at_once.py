@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from swarm.errors import InvalidTransition
-from tests.support.work import KERNELS, offices, quiet
+from tests.support.work import KERNELS, offices
 
 pytestmark = pytest.mark.parametrize("kind", KERNELS)
 

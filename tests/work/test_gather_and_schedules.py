@@ -3,7 +3,7 @@ import datetime
 
 import pytest
 
-from swarm.errors import GatherError
+from swarm.errors import GatherError, LimitExceeded
 from swarm.work import Schedules
 from tests.support.work import KERNELS, offices, quiet
 
@@ -203,3 +203,10 @@ async def test_a_schedule_that_means_nothing_is_one_typed_error(kind, arguments,
     async with offices(kind) as office:
         with pytest.raises(error):
             await office.tasks().schedule(**{"name": "x", "kind": "a", **arguments})
+
+
+async def test_a_schedule_whose_tasks_could_have_no_id_is_refused(kind):
+    async with offices(kind) as office:
+        with pytest.raises(LimitExceeded, match="a path is at most 512 bytes"):
+            await office.tasks().schedule("n" * 480, "a", every=60)
+        assert await office.tasks().schedules() == []

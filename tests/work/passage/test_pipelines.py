@@ -10,6 +10,7 @@ from swarm.errors import (
     Closed,
     ConfigMismatch,
     InvalidTransition,
+    LimitExceeded,
     NotFound,
     TaskError,
     TaskTimeout,
@@ -629,3 +630,40 @@ async def test_bad_arguments_are_one_typed_error(kind):
             await pipelines.resume(run.id, "f")
         with pytest.raises(ValueError, match="timeout is from"):
             await run.result(timeout=-1)
+
+
+async def test_names_too_long_for_the_tasks_of_a_run_are_refused(kind):
+    """A name that makes no kind of a task would end the swarm later."""
+    async with desks(kind) as desk:
+        with pytest.raises(LimitExceeded, match="at most 64 bytes, not 65"):
+            Pipeline("f", [Stage("d" * 65, double)])
+        with pytest.raises(LimitExceeded, match="at most 64 bytes, not 65"):
+            Pipeline("f" * 65, [Stage("d", double)])
+        word = "d" * 64
+        flow = Pipeline(word, [Stage("d", double), Stage(word, double)])
+        with pytest.raises(LimitExceeded, match="a path is at most 512 bytes"):
+            await desk.pipelines().start(flow, 1, id="r" * 450)
+        assert await desk.pipelines().find() == []
+        assert await (await desk.pipelines().start(flow, 1, id="r" * 400)).result() == 4
+
+
+async def test_a_stage_that_is_cancelled_from_inside_has_failed(kind):
+    """It was claimed again at once, for ever: a cancelled attempt does not count."""
+    async with desks(kind) as desk:
+        calls = 0
+
+        async def awaits_what_is_cancelled(_: int) -> None:
+            nonlocal calls
+            calls += 1
+            gone = asyncio.get_running_loop().create_future()
+            gone.cancel()
+            await gone
+
+        stage = Stage("s", awaits_what_is_cancelled, max_retries=2, backoff=SOON)
+        run = await desk.pipelines().start(Pipeline("f", [stage]), 1)
+        result = asyncio.create_task(run.result())
+        while not result.done():
+            await desk.pass_time(1)
+        with pytest.raises(TaskError, match="was cancelled from inside"):
+            await result
+        assert calls == 3
