@@ -24,6 +24,7 @@ from swarm.model import (
     AgentIdentity,
     Backoff,
     check_choice,
+    check_name,
     check_seconds,
     check_text,
     check_timeout,
@@ -262,8 +263,10 @@ class RestartGroup:
 
         Raises:
             ConfigMismatch: It is there with another configuration.
+            ValueError: The name is empty.
             Closed: The swarm is closed.
         """
+        check_name("the name of a group", name)
         self.supervisor.host.check()
         full = f"{self.name}/{name}"
         group = RestartGroup(self.supervisor, full, strategy, most, within, self)

@@ -130,6 +130,18 @@ def check_text(what: str, value: object) -> None:
         )
 
 
+def check_name(what: str, value: object) -> None:
+    """Refuse a value that is not text, or is empty.
+
+    Raises:
+        TypeError: The value is not text.
+        ValueError: The value is empty.
+    """
+    check_text(what, value)
+    if not value:
+        raise ValueError(f"{what} is not empty")
+
+
 def refuse_text(what: str, values: object) -> None:
     """Refuse one text where many are meant: its characters would be taken for them.
 

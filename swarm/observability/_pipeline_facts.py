@@ -5,10 +5,9 @@ from typing import Any, Final
 from swarm.errors import SwarmError
 from swarm.model import Path
 from swarm.observability._masking import masked, shown_text
-from swarm.observability._source import FactSource, bounded, seconds, source_of
-from swarm.ports import View
+from swarm.observability._source import bounded, seconds, source_of
 from swarm.system import Surface
-from swarm.work import RunView, load_run, read_run
+from swarm.work import RunView, read_run, read_runs
 
 _PIPELINES: Final = Path.of("pipelines")
 _ERROR: Final = 500
@@ -24,18 +23,10 @@ def pipelines(swarm: Surface, *, limit: int = 50) -> list[dict[str, Any]]:
         "tasks", "of", "agent", "started_at", "ended_at", "error"}`.
     """
     source = source_of(swarm)
-    found: list[RunView] = source.read(_runs, source, bounded(limit), default=[])
+    found: list[RunView] = source.read(
+        read_runs, source.sees, None, bounded(limit), default=[]
+    )
     return [_run(seen) for seen in found]
-
-
-def _runs(view: View, source: FactSource, limit: int) -> list[RunView]:
-    records = [
-        record
-        for document in view.documents(_PIPELINES)
-        if source.sees(document.path) and (record := load_run(document)) is not None
-    ]
-    records.sort(key=lambda record: -record.started_at)
-    return [read_run(view, record.id) for record in records[:limit]]
 
 
 def pipeline(swarm: Surface, run_id: str) -> dict[str, Any] | None:
@@ -58,12 +49,9 @@ def pipeline(swarm: Surface, run_id: str) -> dict[str, Any] | None:
 def run_fact(seen: RunView) -> dict[str, Any]:
     """Return a run as `pipeline` shows it."""
     record = _run(seen)
-    of_stage: dict[str, list[str]] = {}
-    for task_id, found in seen.tasks.items():
-        of_stage.setdefault(found.spec.kind.rpartition(".")[2], []).append(task_id)
     for stage in record["stages"]:
         progress = seen.progress[stage["name"]]
-        stage["task_ids"] = of_stage.get(stage["name"], [])[:100]
+        stage["task_ids"] = [task.spec.id for task in progress.records[:100]]
         if progress.status == "completed":
             stage["output"] = masked(progress.output, name=stage["name"])
     return {**record, "given": masked(seen.record.given)}
@@ -88,8 +76,8 @@ def _run(seen: RunView) -> dict[str, Any]:
                 "status": progress[stage.name].status,
                 "tasks": progress[stage.name].tasks,
                 "of": progress[stage.name].of,
-                "started_at": seconds(progress[stage.name].started_at or None),
-                "ended_at": seconds(progress[stage.name].ended_at or None),
+                "started_at": seconds(progress[stage.name].started_at),
+                "ended_at": seconds(progress[stage.name].ended_at),
                 "error": shown_text(progress[stage.name].error, _ERROR),
             }
             for stage in record.stages

@@ -1,6 +1,7 @@
 """The source of facts: a swarm, as one identity may see it."""
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from swarm.errors import Closed, Compacted, Lagged
@@ -166,6 +167,8 @@ def bounded(limit: int) -> int:
     return min(limit, MOST)
 
 
-def seconds(at: int | None) -> float | None:
-    """Return kernel time as seconds since 1970; None for no time."""
+def seconds(at: int | datetime | None) -> float | None:
+    """Return a time, or kernel time, as seconds since 1970; None for no time."""
+    if isinstance(at, datetime):
+        return at.timestamp()
     return None if at is None else at / MICRO

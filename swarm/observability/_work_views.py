@@ -8,7 +8,6 @@ from itertools import islice
 from typing import Any, Final
 
 from swarm.errors import SwarmError
-from swarm.model import to_datetime
 from swarm.observability._graph_svg import GraphEdge, GraphNode, graph_svg
 from swarm.observability._masking import clipped, masked, masked_text, shown_text
 from swarm.observability._panels import (
@@ -235,7 +234,7 @@ def checkpoint_panel(checkpoint: Checkpoint) -> Panel:
         ("description", seen["description"]),
         ("agent", seen["agent"]),
         ("task", seen["task"]),
-        ("at", to_datetime(checkpoint.at).isoformat(timespec="seconds")),
+        ("at", checkpoint.at.isoformat(timespec="seconds")),
         ("step", seen["step"]),
         ("state", as_json(seen["state"], 2_000)),
     ]
@@ -285,7 +284,7 @@ def run_panel(run: PipelineRun) -> Panel:
         number = f"{each.tasks}/{each.of}" if shape.map and each.of is not None else ""
         took = ""
         if each.started_at and each.ended_at:
-            took = f"{(each.ended_at - each.started_at) / MICRO:.3g} s"
+            took = f"{(each.ended_at - each.started_at).total_seconds():.3g} s"
         output = as_json(masked(each.output)) if each.status == "completed" else ""
         told = masked_text(each.error) or output
         rows.append((shape.name, Badge(each.status), number, took, told))

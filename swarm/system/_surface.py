@@ -28,7 +28,14 @@ from swarm.coordination import (
     SemaphoreHandle,
     Semaphores,
 )
-from swarm.model import ROOT, AgentIdentity, Displayable, Path, Priority
+from swarm.model import (
+    ROOT,
+    AgentIdentity,
+    Displayable,
+    Path,
+    Priority,
+    check_name,
+)
 from swarm.state import StateHandle, home
 from swarm.system._coordinator import Coordinator, Phase
 from swarm.system._explain import Explanation, explain_agents
@@ -293,10 +300,11 @@ class Surface(Displayable):
 
         Raises:
             ConfigMismatch: It is there with another configuration.
-            ValueError: The configuration means nothing.
+            ValueError: The name is empty, or the configuration means nothing.
             Closed: The swarm is closed.
         """
         supervisor = self._open().supervisor
+        check_name("the name of a group", name)
         group = RestartGroup(supervisor, name, strategy, max, within)
         return Group(supervisor.group(group), self._spawn)
 

@@ -14,6 +14,7 @@ from swarm.ports import View
 from swarm.system._coordinator import Coordinator
 from swarm.work import (
     CONTEXT_LIMIT,
+    Caller,
     Checkpoints,
     Context,
     HandoffManager,
@@ -139,22 +140,26 @@ def pipeline_manager_of(coordinator: Coordinator) -> PipelineManager:
     return manager
 
 
+def caller_of(coordinator: Coordinator, identity: AgentIdentity) -> Caller:
+    """Return an identity with its rights, as the work of a swarm asks for them."""
+    return Caller(manager_of(coordinator), identity, coordinator.check_right)
+
+
 def handoffs_of(coordinator: Coordinator, identity: AgentIdentity) -> Handoffs:
     """Return the handoffs of a swarm, as one identity works with them."""
-    may_read = coordinator.reader_of(identity)
-    return Handoffs(handoff_manager_of(coordinator), identity, may_read)
+    manager = handoff_manager_of(coordinator)
+    return Handoffs(manager, caller_of(coordinator, identity))
 
 
 def checkpoints_of(coordinator: Coordinator, identity: AgentIdentity) -> Checkpoints:
     """Return the checkpoints of a swarm, as one identity works with them."""
-    may_read = coordinator.reader_of(identity)
-    return Checkpoints(manager_of(coordinator), identity, may_read)
+    return Checkpoints(caller_of(coordinator, identity))
 
 
 def pipelines_of(coordinator: Coordinator, identity: AgentIdentity) -> Pipelines:
     """Return the pipelines of a swarm, as one identity works with them."""
     manager = pipeline_manager_of(coordinator)
-    return Pipelines(manager, identity, coordinator.check_right)
+    return Pipelines(manager, caller_of(coordinator, identity))
 
 
 async def context_for(
@@ -166,11 +171,10 @@ async def context_for(
     """Return what an agent should know of a task, as far as it may read it."""
     limit = CONTEXT_LIMIT if limit is None else limit
     check_whole("limit", limit, 500)
-    may_read = coordinator.reader_of(identity) or (lambda _: True)
-    manager = manager_of(coordinator)
-    running = list(manager.index.running())
-    return await manager.kernel.read(
-        context_of, task_id_of(task), identity, may_read, running, limit
+    caller = caller_of(coordinator, identity)
+    running = list(caller.manager.index.running())
+    return await caller.manager.kernel.read(
+        context_of, task_id_of(task), caller, running, limit
     )
 
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import attrs
 
-from swarm.model import Displayable
+from swarm.model import Displayable, shown
 from swarm.testing._errors import GoalError, InconclusiveError
 from swarm.testing._failure import Failure
 from swarm.testing._program import Outcome
 from swarm.testing._schedule import Schedule
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class Run(Displayable):
     """The end of one schedule.
 
@@ -56,6 +56,12 @@ class Run(Displayable):
     def blob(self) -> str:
         """The line to give to `replay`."""
         return self.schedule.blob
+
+    def __repr__(self) -> str:
+        ended = f"returned {shown(self.value)}"
+        if self.error is not None:
+            ended = f"raised {shown(self.error)}"
+        return f"<Run of {self.steps} steps, {self.time:g} s, {ended}>"
 
     def unwrap(self) -> Any:
         """Return the value, or raise the program's own exception."""

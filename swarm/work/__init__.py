@@ -115,14 +115,15 @@ from swarm.work._health import Server
 from swarm.work._pipeline import Pipeline, Stage
 from swarm.work._pipeline_graph import StageProgress
 from swarm.work._pipeline_manager import PipelineManager, StageRunner
-from swarm.work._pipeline_rules import RunView, load_run
+from swarm.work._pipeline_rules import RunView
 from swarm.work._pipeline_rules import look as read_run
+from swarm.work._pipeline_rules import runs as read_runs
 from swarm.work._pipelines import PipelineRun, Pipelines
 from swarm.work._schedule_view import TaskSchedule
 from swarm.work._schedules import Schedules
 from swarm.work._serving import Binding, ServeOptions, as_json, served, serves
 from swarm.work._steps import idempotency_key
-from swarm.work._task_handle import Task, TaskInfo, TaskList
+from swarm.work._task_handle import Caller, Task, TaskInfo, TaskList
 from swarm.work._task_keeper import TaskKeeper, TaskOptions, TaskWorker
 from swarm.work._task_manager import LiveClaim, TaskManager
 from swarm.work._task_record import Progress, RecordEntry, TaskRecord, TaskStatus
@@ -135,6 +136,7 @@ __all__ = [
     "CONTEXT_LIMIT",
     "TRANSITIONS",
     "Binding",
+    "Caller",
     "Checkpoint",
     "Checkpoints",
     "Claim",
@@ -181,10 +183,10 @@ __all__ = [
     "idempotency_key",
     "is_addressed",
     "load_handoff",
-    "load_run",
     "load_task",
     "read_checkpoints",
     "read_run",
+    "read_runs",
     "run_attempt",
     "served",
     "serves",

@@ -5,15 +5,25 @@ an agent keeps of itself. Each checkpoint is a document of its own in it and is 
 by its number.
 """
 
+import datetime
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
 
 from swarm.errors import ConflictError, NotFound, SchemaVersionError, StateCorruption
-from swarm.model import JSON, Displayable, Document, Path, checksum, to_datetime
+from swarm.model import (
+    JSON,
+    Displayable,
+    Document,
+    Path,
+    checksum,
+    kept_json,
+    to_datetime,
+)
 from swarm.ports import Plan, View, Write
-from swarm.work._stored import stored
+from swarm.work._handoff_rules import referenced
+from swarm.work._stored import VERSION
 from swarm.work._task_record import TaskRecord
 
 KEPT: Final = 20
@@ -32,7 +42,7 @@ def agent_series(name: str) -> Path:
     return _FOLDER.child(f"agent:{name}")
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class Checkpoint(Displayable):
     """A state that work can go on from. Immutable; `state` is a private copy.
 
@@ -46,7 +56,6 @@ class Checkpoint(Displayable):
         schema_version: The version of the state's schema, or None.
         step: The durable step it stands for, or "".
         hash: SHA-256 of the state's canonical JSON, in hex.
-        at: When it was saved, in microseconds since 1970.
     """
 
     seq: int = 0
@@ -58,7 +67,12 @@ class Checkpoint(Displayable):
     schema_version: int | None = None
     step: str = ""
     hash: str
-    at: int = 0
+    _at: int = 0
+
+    @property
+    def at(self) -> datetime.datetime:
+        """When it was saved, in UTC."""
+        return to_datetime(self._at)
 
     @property
     def is_valid(self) -> bool:
@@ -67,8 +81,12 @@ class Checkpoint(Displayable):
 
     def __str__(self) -> str:
         what = f": {self.description}" if self.description else ""
-        when = to_datetime(self.at).isoformat(timespec="seconds")
+        when = self.at.isoformat(timespec="seconds")
         return f"checkpoint {self.seq} by {self.agent} at {when}{what}"
+
+    def __repr__(self) -> str:
+        of = f"task {self.task}" if self.task is not None else f"agent '{self.agent}'"
+        return f"<Checkpoint {self.seq} of {of}, {self.description!r}>"
 
 
 # --- reading ------------------------------------------------------------------------
@@ -148,15 +166,12 @@ def append(
     view: View,
     series: Path,
     new: Checkpoint,
-    *,
     parent: int | None = None,
     keep: int = KEPT,
-    referenced: Collection[int] = (),
 ) -> Plan:
     """Plan the next checkpoint of a series, and the end of the oldest ones (C1, C7).
 
-    The first write is the checkpoint; it is the outcome as well. Those that are
-    `referenced` by a handoff in force stay.
+    The first write is the checkpoint; it is the outcome as well.
     """
     numbers = sequence(view, series)
     newest = numbers[-1] if numbers else 0
@@ -171,14 +186,17 @@ def append(
             ),
         )
     made = attrs.evolve(new, seq=newest + 1, parent=newest, at=view.now)
-    writes = [stored(series.child(str(made.seq)), made)]
-    writes += _removals(series, [*numbers, made.seq], keep, referenced)
+    value = {
+        field.alias: getattr(made, field.name) for field in attrs.fields(Checkpoint)
+    }
+    path = series.child(str(made.seq))
+    writes = [Write(path, kept_json({**value, "version": VERSION}))]
+    stay = referenced(view, new.task)
+    writes += _removals(series, [*numbers, made.seq], keep, stay)
     return Plan(writes, (), made)
 
 
-def prune(
-    view: View, series: Path, keep: int, referenced: Collection[int] = ()
-) -> Plan:
+def prune(view: View, series: Path, keep: int, task_id: str | None = None) -> Plan:
     """Plan the end of all but the newest `keep` checkpoints (C7).
 
     The newest valid one stays, and so do those that a handoff in force refers to. The
@@ -186,7 +204,7 @@ def prune(
     """
     found = checkpoints(view, series)
     valid = [checkpoint.seq for checkpoint in found if checkpoint.is_valid]
-    stay = {*referenced, *valid[-1:]}
+    stay = {*referenced(view, task_id), *valid[-1:]}
     doomed = _removals(series, [checkpoint.seq for checkpoint in found], keep, stay)
     return Plan(doomed, (), len(doomed))
 

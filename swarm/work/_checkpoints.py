@@ -3,20 +3,20 @@
 import builtins
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import attrs
 
-from swarm.errors import AccessDenied, StaleClaim
-from swarm.model import JSON, AgentIdentity, Path, check_text, check_whole, checksum
-from swarm.ports import Expect, Plan, View
+from swarm.errors import StaleClaim
+from swarm.model import JSON, Path, check_text, check_whole, checksum
+from swarm.ports import Expect, View
 from swarm.work import _checkpoint_rules as rules
 from swarm.work._checkpoint_rules import Checkpoint
 from swarm.work._claim import Claim
-from swarm.work._context import Reader
-from swarm.work._handoff_rules import referenced
 from swarm.work._steps import current_step
-from swarm.work._task_manager import TaskManager
+from swarm.work._task_handle import Caller
+
+T = TypeVar("T")
 
 
 class HasTask(Protocol):
@@ -38,28 +38,26 @@ class Checkpoints:
     A save for a task needs the live claim: a stale worker is never the latest. Inside
     a durable step it is committed with the step's result, or not at all; of steps that
     run at the same time, one may save.
+
+    Reading the series of a task that does not exist raises `NotFound`.
     """
 
-    __slots__ = ("_identity", "_manager", "_may_read", "_migrations", "_version")
+    __slots__ = ("_caller", "_migrations", "_version")
 
     def __init__(
         self,
-        manager: TaskManager,
-        identity: AgentIdentity,
-        may_read: Reader | None = None,
+        caller: Caller,
         *,
         version: int | None = None,
         migrations: Mapping[int, Callable[[Any], Any]] | None = None,
     ) -> None:
-        """Act as `identity`, which may read where `may_read` says so; None: all."""
-        self._manager = manager
-        self._identity = identity
-        self._may_read = may_read
+        """Act for a caller."""
+        self._caller = caller
         self._version = version
         self._migrations = dict(migrations or {})
 
     def __repr__(self) -> str:
-        return f"<Checkpoints of '{self._identity.agent_id}'>"
+        return f"<Checkpoints of '{self._caller.identity.agent_id}'>"
 
     def versioned(
         self,
@@ -82,13 +80,7 @@ class Checkpoints:
             raise ValueError(
                 "migrations lead from each version to the next, up to the newest"
             )
-        return Checkpoints(
-            self._manager,
-            self._identity,
-            self._may_read,
-            version=version,
-            migrations=migrations,
-        )
+        return Checkpoints(self._caller, version=version, migrations=migrations)
 
     async def save(
         self,
@@ -123,19 +115,20 @@ class Checkpoints:
         scope = current_step.get()
         if scope is not None and scope.claim is not task:
             scope = None
-        self._manager.codec.encode(state)  # refuses what is no JSON value
+        manager, me = self._caller.manager, self._caller.identity
+        manager.codec.encode(state)  # refuses what is no JSON value
         new = Checkpoint(
             task=None if task is None else task.task_id,
-            agent=self._identity.agent_id,
+            agent=me.agent_id,
             description=description,
             state=state,
             hash=checksum(state),
             schema_version=self._version,
             step="" if scope is None else scope.name,
         )
-        kernel, request = self._manager.kernel, (self._series(task), new, parent, keep)
+        kernel, request = manager.kernel, (self._series(task), new, parent, keep)
         if scope is not None:
-            plan = await kernel.read(_append, *request)
+            plan = await kernel.read(rules.append, *request)
             scope.writes = (*scope.writes, *plan.writes)
             scope.conditions = (*scope.conditions, Expect(plan.writes[0].path, 0))
             made: Checkpoint = plan.outcome
@@ -143,7 +136,7 @@ class Checkpoints:
             conditions = () if task is None else tuple(task.conditions())
             try:
                 _, made = await kernel.apply(
-                    self._identity, _append, *request, conditions=conditions
+                    me, rules.append, *request, conditions=conditions
                 )
             except StaleClaim as error:
                 if task is not None:
@@ -158,9 +151,10 @@ class Checkpoints:
             task: The task: its id, claim or handle; None: the agent's own series.
 
         Raises:
+            NotFound: There is no such task.
             AccessDenied: The agent may not read the task's checkpoints.
         """
-        return await self._manager.kernel.read(rules.find, self._readable(task))
+        return await self._read(rules.find, task)
 
     async def restore(
         self, seq: int | None = None, *, task: HasTask | str | None = None
@@ -172,16 +166,15 @@ class Checkpoints:
             task: The task: its id, claim or handle; None: the agent's own series.
 
         Raises:
-            NotFound: There is no such checkpoint.
+            NotFound: There is no such checkpoint, or no such task.
             StateCorruption: The hash does not fit the state.
             SchemaVersionError: No migration leads from its version to this one.
             AccessDenied: The agent may not read the task's checkpoints.
         """
         if seq is not None:
             check_whole("the number of a checkpoint", seq, 1)
-        series = self._readable(task)
-        found = await self._manager.kernel.read(rules.checkpoints, series)
-        checkpoint = rules.restorable(found, series, seq)
+        found = await self._read(rules.checkpoints, task)
+        checkpoint = rules.restorable(found, self._series(task), seq)
         if self._version is None:
             return checkpoint.state
         return rules.migrate(checkpoint, self._version, self._migrations)
@@ -192,9 +185,10 @@ class Checkpoints:
         """Return the checkpoints of a series, oldest first.
 
         Raises:
+            NotFound: There is no such task.
             AccessDenied: The agent may not read the task's checkpoints.
         """
-        return await self._manager.kernel.read(rules.checkpoints, self._readable(task))
+        return await self._read(rules.checkpoints, task)
 
     async def prune(self, keep: int = 10, *, task: Claim | None = None) -> int:
         """Remove all but the newest `keep` checkpoints; return how many went.
@@ -207,24 +201,29 @@ class Checkpoints:
         check_whole("keep", keep, 1)
         _check_claim(task)
         conditions = () if task is None else tuple(task.conditions())
-        series = self._series(task)
         task_id = None if task is None else task.task_id
-        _, count = await self._manager.kernel.apply(
-            self._identity, _prune, series, keep, task_id, conditions=conditions
+        caller, series = self._caller, self._series(task)
+        _, count = await caller.manager.kernel.apply(
+            caller.identity, rules.prune, series, keep, task_id, conditions=conditions
         )
         return int(count)
 
     def _series(self, task: HasTask | str | None) -> Path:
         if task is None:
-            return rules.agent_series(self._identity.agent_id)
+            return rules.agent_series(self._caller.identity.agent_id)
         return rules.task_series(task_id_of(task))
 
-    def _readable(self, task: HasTask | str | None) -> Path:
-        series = self._series(task)
-        may_read = self._may_read
-        if task is not None and may_read is not None and not may_read(series):
-            raise AccessDenied(f"'{self._identity}' may not read {series}")
-        return series
+    async def _read(
+        self, look: Callable[[View, Path], T], task: HasTask | str | None
+    ) -> T:
+        """Return what there is in a series: an agent's own, or one it may read."""
+        series, caller = self._series(task), self._caller
+        if task is not None:
+            caller.check(series, "read")
+        found = await caller.manager.kernel.read(look, series)
+        if task is not None and not found:
+            await caller.find(task_id_of(task))  # refuses a task that does not exist
+        return found
 
 
 def _check_claim(task: object) -> None:
@@ -240,15 +239,3 @@ def task_id_of(task: HasTask | str) -> str:
     if not isinstance(found, str):
         raise TypeError(f"a task is given by its id, claim or handle, not {task!r}")
     return found
-
-
-def _append(
-    view: View, series: Path, new: Checkpoint, parent: int | None, keep: int
-) -> Plan:
-    kept = () if new.task is None else referenced(view, new.task)
-    return rules.append(view, series, new, parent=parent, keep=keep, referenced=kept)
-
-
-def _prune(view: View, series: Path, keep: int, task_id: str | None) -> Plan:
-    kept = () if task_id is None else referenced(view, task_id)
-    return rules.prune(view, series, keep, kept)

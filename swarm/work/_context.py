@@ -12,14 +12,15 @@ from typing import Any, Final, TypeAlias
 import attrs
 import orjson
 
-from swarm.errors import AccessDenied, NotFound
 from swarm.model import JSON, OWNER, AgentIdentity, Path
 from swarm.ports import View
 from swarm.work import _checkpoint_rules as checkpoints
 from swarm.work._handoff_record import handoff_path, load_handoff
 from swarm.work._pipeline_rules import look, run_path
 from swarm.work._steps import STEPS
-from swarm.work._task_record import TaskRecord, load, task_path
+from swarm.work._task_handle import Caller
+from swarm.work._task_record import TaskRecord, task_path
+from swarm.work._task_rules import require
 
 Reader: TypeAlias = Callable[[Path], bool]
 """Whether a place may be read."""
@@ -64,8 +65,7 @@ class Context:
 def context_of(
     view: View,
     task_id: str,
-    identity: AgentIdentity,
-    may_read: Reader,
+    caller: Caller,
     running: Iterable[TaskRecord],
     limit: int = LIMIT,
 ) -> Context:
@@ -77,11 +77,9 @@ def context_of(
         NotFound: There is no such task.
         AccessDenied: The agent may not read it.
     """
-    if not may_read(task_path(task_id)):
-        raise AccessDenied(f"'{identity}' may not read task {task_id}")
-    task = load(view.find(task_path(task_id)))
-    if task is None:
-        raise NotFound(f"there is no task {task_id!r} (any more)")
+    identity, may_read = caller.identity, caller.may_see
+    caller.check(task_path(task_id), "read")
+    task = require(view.find(task_path(task_id)), task_id)
     others = _others(view, task, identity, may_read, running)
     own = f"agents.{identity.type}.{identity.session}"
     sections = {

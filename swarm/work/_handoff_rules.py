@@ -282,9 +282,9 @@ def follow_task(view: View, old: TaskRecord, new: TaskRecord) -> list[Plan]:
 # --- for others ---------------------------------------------------------------------
 
 
-def referenced(view: View, task_id: str) -> tuple[int, ...]:
+def referenced(view: View, task_id: str | None) -> tuple[int, ...]:
     """Return the checkpoints that the handoffs in force of a task refer to (C7)."""
-    task = load(view.find(task_path(task_id)))
+    task = None if task_id is None else load(view.find(task_path(task_id)))
     record = None if task is None else _newest(view, task)
     if record is None or record.checkpoint is None:
         return ()

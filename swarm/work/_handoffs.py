@@ -2,15 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias, cast
 
 import orjson
 
 from swarm.coordination import Grant, Lease
-from swarm.errors import AccessDenied, InvalidTransition, NotFound, TaskTimeout
+from swarm.errors import InvalidTransition, NotFound, TaskTimeout
 from swarm.model import (
     JSON,
-    AgentIdentity,
     Displayable,
     check_choice,
     check_seconds,
@@ -25,7 +24,7 @@ from swarm.work._checkpoint_rules import find as find_checkpoint
 from swarm.work._checkpoints import task_id_of
 from swarm.work._claim import Claim, adopt
 from swarm.work._claiming import take
-from swarm.work._context import Reader, visible
+from swarm.work._context import visible
 from swarm.work._handoff_manager import HandoffManager
 from swarm.work._handoff_record import (
     HANDOFFS,
@@ -35,6 +34,7 @@ from swarm.work._handoff_record import (
     handoff_path,
     load_handoff,
 )
+from swarm.work._task_handle import Caller
 from swarm.work._task_record import MICRO, TaskRecord, load, task_path
 
 Outcome: TypeAlias = Literal["accepted", "rejected", "expired", "withdrawn"]
@@ -45,19 +45,15 @@ LEASE: Final = 30.0
 _TAKEN: Final = ("completed", "failed")
 
 
-class Seen(NamedTuple):
-    """A handoff with its task and its checkpoint, if they are there."""
-
-    record: HandoffRecord
-    task: TaskRecord | None
-    checkpoint: Checkpoint | None
+Seen: TypeAlias = tuple[HandoffRecord, TaskRecord | None, Checkpoint | None]
+"""A handoff with its task and its checkpoint, if they are there."""
 
 
 class Handoff(Displayable):
     """One handoff, as its sender or a receiver holds it.
 
-    Its fields are those of the moment it was made or loaded; `refresh` loads them anew.
-    What the agent may not read is left out.
+    What the agent may not read is left out. `status`, `receiver` and `reason` are those
+    of the moment it was made or loaded; `refresh` loads them anew.
 
     Attributes:
         id: The handoff's id.
@@ -81,21 +77,14 @@ class Handoff(Displayable):
             cancelled when the claim is lost.
     """
 
-    def __init__(
-        self,
-        manager: HandoffManager,
-        identity: AgentIdentity,
-        may_read: Reader | None,
-        seen: Seen,
-    ) -> None:
-        """Show a handoff to `identity`."""
+    def __init__(self, manager: HandoffManager, caller: Caller, seen: Seen) -> None:
+        """Show a handoff to a caller."""
+        record, task, checkpoint = seen
         self._manager = manager
-        self._identity = identity
-        self._may_read = may_read
+        self._caller = caller
         self.claim: Claim | None = None
         self.leases: tuple[Lease, ...] = ()
         self.host: asyncio.Task[Any] | None = None
-        record = seen.record
         self.id: str = record.id
         self.task_id: str = record.task_id
         self.kind: str = record.kind
@@ -105,21 +94,13 @@ class Handoff(Displayable):
         self.notes: str = record.notes
         self.trail: tuple[str, ...] = record.trail
         self.correlation_id: str = record.correlation
-        self._show(seen)
-
-    def _show(self, seen: Seen) -> None:
-        record, task, checkpoint = seen
         completed = orjson.loads(orjson.dumps(record.completed))  # a private copy
-        may_read = self._may_read
-        if may_read is not None:
-            completed = visible(completed, may_read)
-            if not may_read(task_series(record.task_id)):
-                checkpoint = None
-            if not may_read(task_path(record.task_id)):
-                task = None
-        self.completed: JSON = completed
-        self.checkpoint: Checkpoint | None = checkpoint
-        self.payload: JSON = None if task is None else orjson.loads(task.spec.payload)
+        self.completed: JSON = visible(completed, caller.may_see)
+        self.payload: JSON = None
+        if task is not None and caller.may_read(record.task_id):
+            self.payload = orjson.loads(task.spec.payload)
+        may_go_on = caller.may_see(task_series(record.task_id))
+        self.checkpoint: Checkpoint | None = checkpoint if may_go_on else None
         self._note(record)
 
     def _note(self, record: HandoffRecord) -> None:
@@ -151,7 +132,7 @@ class Handoff(Displayable):
             StaleLease: The sender has lost a lease that goes along.
         """
         check_seconds("lease", lease)
-        manager, tasks, me = self._manager, self._manager.tasks, self._identity
+        manager, tasks, me = self._manager, self._manager.tasks, self._caller.identity
         for held in self._record.leases:
             manager.locks.check_hold(me, held.name)
         before = tasks.clock.monotonic()
@@ -191,7 +172,7 @@ class Handoff(Displayable):
             InvalidTransition: It is not open any more.
         """
         check_text("a reason", reason)
-        await self._decide(rules.reject, self._identity, reason)
+        await self._decide(rules.reject, self._caller.identity, reason)
 
     async def withdraw(self, reason: str = "") -> None:
         """Take the offer back; the sender goes on with its claim.
@@ -201,7 +182,7 @@ class Handoff(Displayable):
             InvalidTransition: It is not open any more.
         """
         check_text("a reason", reason)
-        await self._decide(rules.withdraw, self._identity, reason)
+        await self._decide(rules.withdraw, self._caller.identity, reason)
 
     async def outcome(self, timeout: float | None = None) -> Outcome:
         """Wait until the offer is decided; return how.
@@ -217,26 +198,30 @@ class Handoff(Displayable):
             Closed: The swarm is closed.
         """
         check_timeout(timeout)
-        record = await self._manager.decided(self.id, timeout)
-        if record.status is HandoffStatus.REQUESTED:
+        await self._manager.news.until(
+            self.id,
+            self.refresh,
+            lambda _: self.status is not HandoffStatus.REQUESTED,
+            timeout,
+        )
+        status = self.status.value
+        if status == "requested":
             raise TaskTimeout(
                 f"the handoff of task {self.task_id} was not decided within {timeout} s"
             )
-        self._note(record)
-        status = self.status.value
         return cast(Outcome, "accepted" if status in _TAKEN else status)
 
     async def refresh(self) -> None:
-        """Load its fields anew.
+        """Load its status, receiver and reason anew.
 
         Raises:
             NotFound: It has been removed.
         """
-        self._show(await self._manager.tasks.kernel.read(_look, self.id))
+        self._note((await self._manager.tasks.kernel.read(_look, self.id))[0])
 
     async def _decide(self, rule: Any, *arguments: Any) -> tuple[int, Any]:
         revision, outcome = await self._manager.decide(
-            self._identity, self._record, rule, *arguments
+            self._caller.identity, self._record, rule, *arguments
         )
         taken = isinstance(outcome, rules.Taken)
         self._note(outcome.handoff if taken else outcome)
@@ -251,21 +236,15 @@ class Handoffs:
     as a turn; what it accepts ends with the turn, unless the turn ended it before.
     """
 
-    __slots__ = ("_identity", "_manager", "_may_read")
+    __slots__ = ("_caller", "_manager")
 
-    def __init__(
-        self,
-        manager: HandoffManager,
-        identity: AgentIdentity,
-        may_read: Reader | None = None,
-    ) -> None:
-        """Act as `identity`, which may read where `may_read` says so; None: all."""
+    def __init__(self, manager: HandoffManager, caller: Caller) -> None:
+        """Act for a caller."""
         self._manager = manager
-        self._identity = identity
-        self._may_read = may_read
+        self._caller = caller
 
     def __repr__(self) -> str:
-        return f"<Handoffs of '{self._identity.agent_id}'>"
+        return f"<Handoffs of '{self._caller.identity.agent_id}'>"
 
     async def offer(
         self,
@@ -316,7 +295,7 @@ class Handoffs:
         if seq is not None:
             check_whole("checkpoint", seq, 1)
         claim.conditions()  # refuses a claim that is known to be lost
-        manager, tasks = self._manager, self._manager.tasks
+        manager, tasks, me = self._manager, self._manager.tasks, self._caller.identity
         done = orjson.loads(tasks.codec.encode({} if completed is None else completed))
         if not isinstance(leases, Sequence):
             raise TypeError(f"leases is a list of leases of locks, not {leases!r}")
@@ -327,7 +306,7 @@ class Handoffs:
             record = HandoffRecord(
                 id=handoff_id,
                 task_id=claim.task_id,
-                sender=self._identity.agent_id,
+                sender=me.agent_id,
                 to=rules.parse_address(call.to),
                 claim_id=claim.right.id,
                 token=claim.token,
@@ -340,10 +319,10 @@ class Handoffs:
                 correlation=_correlation() or handoff_id,
             )
             with correlated(record.correlation):
-                await tasks.kernel.apply(self._identity, _offer, record, manager.hops)
+                await tasks.kernel.apply(me, _offer, record, manager.hops)
             return await self.receive(handoff_id)
 
-        call = HandoffCall(sender=self._identity, task_id=claim.task_id, to=to)
+        call = HandoffCall(sender=me, task_id=claim.task_id, to=to)
         interceptors = tasks.interceptors
         if interceptors is None or interceptors.handoff is None:
             return await proceed(call)
@@ -357,9 +336,7 @@ class Handoffs:
             AccessDenied: This agent may not read it.
         """
         check_text("the id of a handoff", handoff_id)
-        path = handoff_path(handoff_id)
-        if self._may_read is not None and not self._may_read(path):
-            raise AccessDenied(f"'{self._identity}' may not read {path}")
+        self._caller.check(handoff_path(handoff_id), "read")
         return await self.receive(handoff_id)
 
     async def receive(self, handoff_id: str) -> Handoff:
@@ -369,7 +346,7 @@ class Handoffs:
             NotFound: There is none of this id.
         """
         seen = await self._manager.tasks.kernel.read(_look, handoff_id)
-        return Handoff(self._manager, self._identity, self._may_read, seen)
+        return Handoff(self._manager, self._caller, seen)
 
     async def find(
         self,
@@ -391,13 +368,13 @@ class Handoffs:
         task_id = None if task is None else task_id_of(task)
         if limit is not None:
             check_whole("limit", limit, 0)
-        may_read = self._may_read
+        may_see = self._caller.may_see
 
         def look(view: View) -> list[Seen]:
             records = [
                 record
                 for document in view.documents(HANDOFFS)
-                if may_read is None or may_read(document.path)
+                if may_see(document.path)
                 if (record := load_handoff(document)) is not None
                 if task_id in (None, record.task_id)
                 if wanted in (None, record.status)
@@ -406,9 +383,7 @@ class Handoffs:
             return [_seen(view, record) for record in records[:limit]]
 
         found = await self._manager.tasks.kernel.read(look)
-        return [
-            Handoff(self._manager, self._identity, may_read, seen) for seen in found
-        ]
+        return [Handoff(self._manager, self._caller, seen) for seen in found]
 
 
 def _lease_name(lease: Any) -> LeaseName:
@@ -441,9 +416,9 @@ def _look(view: View, handoff_id: str) -> Seen:
 
 
 def _seen(view: View, record: HandoffRecord) -> Seen:
-    task = load(view.find(task_path(record.task_id)))
-    seq = record.checkpoint
-    series = task_series(record.task_id)
-    return Seen(
-        record, task, None if seq is None else find_checkpoint(view, series, seq)
+    task, series = (
+        load(view.find(task_path(record.task_id))),
+        task_series(record.task_id),
     )
+    seq = record.checkpoint
+    return record, task, None if seq is None else find_checkpoint(view, series, seq)

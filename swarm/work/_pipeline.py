@@ -7,8 +7,14 @@ from typing import Any, Final
 import attrs
 
 from swarm.errors import NotFound
-from swarm.model import Backoff, Displayable, check_text
-from swarm.work._pipeline_graph import StageProgress, StageShape, check_word, ordered
+from swarm.model import Backoff, Displayable
+from swarm.work._pipeline_graph import (
+    StageProgress,
+    StageShape,
+    check_stage,
+    check_word,
+    ordered,
+)
 from swarm.work._typed_call import TypedCall
 
 _BACKOFF: Final = Backoff(0.1, 60.0)
@@ -59,8 +65,11 @@ class Stage:
             backoff: The delays before retries.
 
         Raises:
-            TypeError: The function is not an async function, or `after` not a list.
-            ValueError: A function that is not an agent's method is for an agent.
+            TypeError: The function is not an async function, `after` is not a list, or
+                another argument is not of its type.
+            ValueError: The name is not one word, a number is out of range, more than
+                one of agent, capability and role is given, or one of them with a
+                function that is not an agent's method.
         """
         if not inspect.iscoroutinefunction(function):
             raise TypeError(f"stage {name!r} needs an async function, not {function!r}")
@@ -82,6 +91,7 @@ class Stage:
             max_retries=max_retries,
             backoff=backoff,
         )
+        check_stage(self.shape)
         if not self.is_method and (agent, capability, role) != (None, None, None):
             raise ValueError(
                 f"stage {name!r}: agent, capability and role are for methods of "
@@ -153,8 +163,7 @@ class Pipeline(Displayable):
                 cannot take what the stages before it give.
             ValueError: The stages form a cycle, or a name is used twice or unknown.
         """
-        check_text("a pipeline's name", name)
-        check_word("a pipeline", name)
+        check_word("the name of a pipeline", name)
         is_list = isinstance(stages, Sequence)
         if not is_list or not all(isinstance(stage, Stage) for stage in stages):
             raise TypeError(f"a pipeline is made of a list of Stage, not {stages!r}")
@@ -260,7 +269,7 @@ def _status(stage: StageShape, each: StageProgress) -> str:
 def _lasted(each: StageProgress) -> str:
     if not each.started_at or not each.ended_at:
         return ""
-    return f"{(each.ended_at - each.started_at) / 1_000_000:.1f} s"
+    return f"{(each.ended_at - each.started_at).total_seconds():.1f} s"
 
 
 def _options(stage: StageShape) -> str:

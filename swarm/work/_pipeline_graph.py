@@ -5,6 +5,7 @@ whole run, is derived from the tasks of its stages (P5). The stages of a shape s
 the order of their dependencies.
 """
 
+import datetime
 from collections.abc import Callable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
@@ -14,13 +15,13 @@ import orjson
 
 from swarm.errors import InvalidTransition, LimitExceeded
 from swarm.model import (
-    ABSENT,
     JSON,
     AgentIdentity,
     Backoff,
     check_seconds,
     check_text,
     check_whole,
+    to_datetime,
 )
 from swarm.work._task_record import TaskRecord, TaskStatus
 
@@ -32,6 +33,9 @@ LONGEST_WORD: Final = 64
 
 MAPPED: Final = 1_000
 """Maximum number of items that a stage maps over."""
+
+WHOLE: Final = (None,)
+"""The places of a stage that gets its input whole."""
 
 _OVER: Final = ("completed", "failed", "skipped")
 _BACKOFF: Final = Backoff(0.1, 60.0)
@@ -58,34 +62,15 @@ class StageShape:
     backoff: Backoff = _BACKOFF
 
 
-def ordered(stages: Sequence[StageShape]) -> tuple[StageShape, ...]:
-    """Return the stages of a pipeline, each after those that it depends on."""
-    if not stages:
-        raise ValueError("a pipeline has at least one stage")
-    names = [stage.name for stage in stages]
-    for stage in stages:
-        _check_stage(stage)
-        if names.count(stage.name) > 1:
-            raise ValueError(f"two stages are called '{stage.name}'")
-        for before in stage.after:
-            if before not in names:
-                raise ValueError(
-                    f"stage '{stage.name}' comes after '{before}', which is not a "
-                    f"stage; the stages are {', '.join(names)}"
-                )
-    by_name = {stage.name: stage for stage in stages}
-    try:
-        order = TopologicalSorter({s.name: s.after for s in stages}).static_order()
-        return tuple(by_name[name] for name in order)
-    except CycleError as error:
-        cycle = " -> ".join(error.args[1])
-        raise ValueError(f"the stages form a cycle: {cycle}") from None
+def check_stage(stage: StageShape) -> None:
+    """Refuse options of a stage that cannot be meant.
 
-
-def _check_stage(stage: StageShape) -> None:
-    check_text("a stage's name", stage.name)
+    Raises:
+        TypeError: An option is not of its type.
+        ValueError: An option means nothing.
+    """
+    check_word("the name of a stage", stage.name)
     where = f"stage '{stage.name}'"
-    check_word(where, stage.name)
     check_whole(f"{where}: concurrency", stage.concurrency, 1)
     check_whole(f"{where}: max_retries", stage.max_retries, 0)
     if stage.max_retries > 1_000_000_000:  # as for any task: a record holds 64 bits
@@ -99,24 +84,46 @@ def _check_stage(stage: StageShape) -> None:
         raise TypeError(f"{where}: backoff is a Backoff, not {stage.backoff!r}")
     if not isinstance(stage.map, bool):
         raise TypeError(f"{where}: map is True or False, not {stage.map!r}")
-    if len(set(stage.after)) < len(stage.after):
-        raise ValueError(f"{where}: a stage is named twice in `after`")
-    if stage.map and len(stage.after) > 1:
-        raise ValueError(f"{where}: map takes one list, so it comes after one stage")
     if sum(to is not None for to in (stage.agent, stage.capability, stage.role)) > 1:
         raise ValueError(f"{where}: give one of agent, capability and role")
 
 
-def check_word(what: str, name: str) -> None:
+def check_word(what: str, name: object) -> None:
     """Refuse a name that is not one short word of letters, digits, "_" and "-"."""
-    if len(name.encode()) > LONGEST_WORD:
-        raise LimitExceeded(
-            f"{what}: a name has at most {LONGEST_WORD} bytes, not {len(name.encode())}"
-        )
-    if not name.replace("_", "a").replace("-", "a").isalnum():
-        raise ValueError(
-            f"{what}: a name is letters, digits, '_' and '-', not {name!r}"
-        )
+    check_text(what, name)
+    size = len(str(name).encode())
+    if size > LONGEST_WORD:
+        raise LimitExceeded(f"{what} has at most {LONGEST_WORD} bytes, not {size}")
+    if not str(name).replace("_", "a").replace("-", "a").isalnum():
+        raise ValueError(f"{what} is letters, digits, '_' and '-', not {name!r}")
+
+
+def ordered(stages: Sequence[StageShape]) -> tuple[StageShape, ...]:
+    """Return the stages of a pipeline, each after those that it depends on."""
+    if not stages:
+        raise ValueError("a pipeline has at least one stage")
+    names = [stage.name for stage in stages]
+    for stage in stages:
+        where = f"stage '{stage.name}'"
+        if names.count(stage.name) > 1:
+            raise ValueError(f"two stages are called '{stage.name}'")
+        if len(set(stage.after)) < len(stage.after):
+            raise ValueError(f"{where}: a stage is named twice in `after`")
+        if stage.map and len(stage.after) > 1:
+            raise ValueError(f"{where}: map takes one list: it comes after one stage")
+        for before in stage.after:
+            if before not in names:
+                raise ValueError(
+                    f"{where} comes after '{before}', which is not a stage; the stages "
+                    f"are {', '.join(names)}"
+                )
+    by_name = {stage.name: stage for stage in stages}
+    try:
+        order = TopologicalSorter({s.name: s.after for s in stages}).static_order()
+        return tuple(by_name[name] for name in order)
+    except CycleError as error:
+        cycle = " -> ".join(error.args[1])
+        raise ValueError(f"the stages form a cycle: {cycle}") from None
 
 
 # --- what the tasks say -----------------------------------------------------------
@@ -138,41 +145,71 @@ Find: TypeAlias = Callable[[StageTask], TaskRecord | None]
 """Returns a task of a run; None: it has not begun."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class StageProgress:
-    """The status of a stage.
+    """The status of a stage, and what follows from its tasks.
 
     Attributes:
         name: The stage.
         status: "pending", "running", "completed", "failed" or "skipped".
-        tasks: How many tasks it has so far.
-        of: How many it will have; None while that is not known.
-        started_at: When work on it began, in microseconds; 0: not yet.
-        ended_at: When it was over, in microseconds; 0: not yet.
-        error: What it failed with, or "".
+        places: The items that it maps over, by place; `WHOLE`: it gets its input
+            whole; None: not yet known.
+        records: The records of its tasks so far, in the order of the places.
     """
 
     name: str
     status: StageStatus
-    tasks: int = 0
-    of: int | None = None
-    started_at: int = 0
-    ended_at: int = 0
-    error: str = ""
-    _output: JSON = attrs.field(default=ABSENT, alias="output")
+    places: Sequence[int | None] | None = None
+    records: tuple[TaskRecord, ...] = ()
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks it has so far."""
+        return len(self.records)
+
+    @property
+    def of(self) -> int | None:
+        """How many tasks it will have; None while that is not known."""
+        return None if self.places is None else len(self.places)
+
+    @property
+    def started_at(self) -> datetime.datetime | None:
+        """When work on it began, in UTC; None: not yet."""
+        entries = (entry for task in self.records for entry in task.history)
+        claims = [entry.at for entry in entries if entry.step == "claim"]
+        return to_datetime(min(claims)) if claims else None
+
+    @property
+    def ended_at(self) -> datetime.datetime | None:
+        """When it was over, in UTC; None: not yet."""
+        if self.status not in _OVER or not self.records:
+            return None
+        return to_datetime(max(task.changed_at for task in self.records))
+
+    @property
+    def error(self) -> str:
+        """What it failed with, or ""."""
+        failed = [t for t in self.records if t.status is TaskStatus.FAILED]
+        errors = [error for task in failed for error in task.errors()[-1:]]
+        return errors[0] if errors else ""
 
     @property
     def output(self) -> JSON:
-        """The output. It never changes (P4).
+        """The output: a private copy. It never changes (P4).
 
         Raises:
             InvalidTransition: The stage is not completed (P6).
         """
-        if self._output is ABSENT:
+        if self.status != "completed":
             raise InvalidTransition(
                 f"stage '{self.name}' is {self.status} and has no output"
             )
-        return self._output
+        results = [orjson.loads(task.result or b"null") for task in self.records]
+        return results[0] if self.places == WHOLE else results
+
+    def __repr__(self) -> str:
+        many = "" if self.of in (None, 1) else f", {self.tasks} of {self.of} tasks"
+        return f"<StageProgress {self.name!r}, {self.status}{many}>"
 
 
 def derive(
@@ -185,42 +222,25 @@ def derive(
     found: dict[str, StageProgress] = {}
     for stage in stages:
         before = [found[name] for name in stage.after]
+        status: StageStatus
         if all(each.status == "completed" for each in before):
-            items = items_of(stage, before[0].output if before else given)
-            found[stage.name] = _progress(stage, items, find, cancelled=cancelled)
+            value = None
+            if stage.map:
+                value = before[0].output if before else given
+            items = items_of(stage, value)
+            places = WHOLE if items is None else range(len(items))
+            tasks = [find(StageTask(stage.name, place)) for place in places]
+            mine = tuple(task for task in tasks if task is not None)
+            statuses = [task.status for task in mine]
+            status = _status_of(statuses, len(places), cancelled=cancelled)
+            found[stage.name] = StageProgress(
+                name=stage.name, status=status, records=mine, places=places
+            )
             continue
         blocked = cancelled or any(e.status in ("failed", "skipped") for e in before)
-        status: StageStatus = "skipped" if blocked else "pending"
+        status = "skipped" if blocked else "pending"
         found[stage.name] = StageProgress(name=stage.name, status=status)
     return found
-
-
-def _progress(
-    stage: StageShape, items: list[Any] | None, find: Find, *, cancelled: bool
-) -> StageProgress:
-    """Return how far a stage has come that may begin."""
-    of = 1 if items is None else len(items)
-    places = (None,) if items is None else range(of)
-    found = [find(StageTask(stage.name, item)) for item in places]
-    mine = [task for task in found if task is not None]
-    status = _status_of([task.status for task in mine], of, cancelled=cancelled)
-    started = [e.at for task in mine for e in task.history if e.step == "claim"]
-    failed = [task for task in mine if task.status is TaskStatus.FAILED]
-    errors = [error for task in failed for error in task.errors()[-1:]]
-    output: JSON = ABSENT
-    if status == "completed":
-        results = [orjson.loads(task.result or b"null") for task in mine]
-        output = results[0] if items is None else results
-    return StageProgress(
-        name=stage.name,
-        status=status,
-        tasks=len(mine),
-        of=of,
-        started_at=min(started, default=0),
-        ended_at=max((t.changed_at for t in mine), default=0) if status in _OVER else 0,
-        error=errors[0] if errors else "",
-        output=output,
-    )
 
 
 def _status_of(statuses: Sequence[str], of: int, *, cancelled: bool) -> StageStatus:

@@ -179,23 +179,21 @@ class PipelineManager:
             await asyncio.wait(before)
         if not all(each.result() for each in before):
             return False
-        count = await self.tasks.kernel.read(rules.count_items, run.id, stage)
-        if count is None:
-            return await self._complete(run.id, StageTask(stage.name))
-        items = iter(range(count))
+        places = (await self.look(run.id)).progress[stage.name].places or ()
+        left = iter(places)
         is_completed = True
 
-        async def do_items() -> None:
+        async def do_some() -> None:
             nonlocal is_completed
-            for item in items:
-                if not await self._complete(run.id, StageTask(stage.name, item)):
+            for place in left:
+                if not await self._complete(run.id, StageTask(stage.name, place)):
                     is_completed = False
                 if not is_completed:  # no further item begins
                     return
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(stage.concurrency, count)):
-                group.create_task(do_items())
+            for _ in range(min(stage.concurrency, len(places))):
+                group.create_task(do_some())
         return is_completed
 
     async def _complete(self, run_id: str, task: StageTask) -> bool:

@@ -6,7 +6,8 @@ payload says which stage of which run it is, and not the input: that is the immu
 output of the stages before it (P4).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import attrs
@@ -25,7 +26,6 @@ from swarm.work._pipeline_graph import (
     StageShape,
     StageTask,
     derive,
-    items_of,
     run_status,
 )
 from swarm.work._stored import loaded, stored
@@ -53,13 +53,15 @@ class RunView(NamedTuple):
         record: The run's record.
         progress: How far each stage has come.
         status: "running", "completed", "failed" or "cancelled".
-        tasks: The records of the tasks, by id, in the order of the stages.
     """
 
     record: RunRecord
     progress: Mapping[str, StageProgress]
     status: RunStatus
-    tasks: Mapping[str, TaskRecord]
+
+    def tasks(self) -> list[TaskRecord]:
+        """Return the records of its tasks, in the order of the stages."""
+        return [task for each in self.progress.values() for task in each.records]
 
 
 def run_path(run_id: str) -> Path:
@@ -93,36 +95,24 @@ def find_run(view: View, run_id: str) -> RunRecord:
     return record
 
 
-def look_at_all(view: View) -> list[RunView]:
-    """Return every run, newest first."""
-    return [look(view, record.id) for record in reversed(_by_start(view))]
-
-
 def look(view: View, run_id: str) -> RunView:
     """Return a run and what follows from its tasks."""
-    record = find_run(view, run_id)
-    tasks: dict[str, TaskRecord] = {}
-
-    def find(task: StageTask) -> TaskRecord | None:
-        found = _find(view, record, task)
-        if found is not None:
-            tasks[found.spec.id] = found
-        return found
-
-    cancelled = record.cancelled is not None
-    progress = derive(record.stages, find, record.given, cancelled=cancelled)
-    status = run_status(progress, cancelled=cancelled)
-    return RunView(record, progress, status, tasks)
+    return _seen(view, find_run(view, run_id))
 
 
-def count_items(view: View, run_id: str, stage: StageShape) -> int | None:
-    """Return how many items a stage maps over; None when it gets its input whole."""
-    run = find_run(view, run_id)
-    if not stage.map:
-        return None
-    given = _output(view, run, stage.after[0]) if stage.after else run.given
-    items = items_of(stage, given)
-    return None if items is None else len(items)
+def runs(
+    view: View,
+    may_see: Callable[[Path], bool],
+    status: RunStatus | None = None,
+    limit: int | None = None,
+) -> list[RunView]:
+    """Return the runs of a status that may be seen, newest first; `limit` at most.
+
+    The tasks of the others are not looked at.
+    """
+    visible = (run for run in _newest_first(view) if may_see(run_path(run.id)))
+    seen = (_seen(view, run) for run in visible)
+    return list(islice((run for run in seen if status in (None, run.status)), limit))
 
 
 def stage_input(view: View, run_id: str, stage: str, item: int | None) -> Any:
@@ -147,21 +137,23 @@ def stage_input(view: View, run_id: str, stage: str, item: int | None) -> Any:
 
 def surplus_runs(view: View, keep: int) -> list[str]:
     """Return the oldest runs that are over, as many as there are more than `keep`."""
-    runs = _by_start(view)
-    surplus: list[str] = []
-    for run in runs:
-        if len(surplus) >= len(runs) - keep:
-            break
-        if look(view, run.id).status != "running":
-            surplus.append(run.id)
-    return surplus
+    records = _newest_first(view)
+    over = (r.id for r in reversed(records) if _seen(view, r).status != "running")
+    return list(islice(over, max(0, len(records) - keep)))
 
 
-def _by_start(view: View) -> list[RunRecord]:
-    """Return the record of every run, oldest first."""
-    found = [load_run(document) for document in view.documents(PIPELINES)]
-    runs = [record for record in found if record is not None]
-    return sorted(runs, key=lambda record: (record.started_at, record.id))
+def _newest_first(view: View) -> list[RunRecord]:
+    found = map(load_run, view.documents(PIPELINES))
+    return sorted(filter(None, found), key=lambda r: (r.started_at, r.id), reverse=True)
+
+
+def _seen(view: View, record: RunRecord) -> RunView:
+    def find(task: StageTask) -> TaskRecord | None:
+        return _find(view, record, task)
+
+    cancelled = record.cancelled is not None
+    progress = derive(record.stages, find, record.given, cancelled=cancelled)
+    return RunView(record, progress, run_status(progress, cancelled=cancelled))
 
 
 def _find(view: View, run: RunRecord, task: StageTask) -> TaskRecord | None:
@@ -238,14 +230,15 @@ def resume(view: View, run_id: str) -> Plan:
 
     What is completed stays, and what is running goes on.
     """
-    record, _, _, found = look(view, run_id)
+    seen = look(view, run_id)
+    record = seen.record
     if record.cancelled is not None:
         raise InvalidTransition(
             f"run {run_id} was cancelled ({record.cancelled or 'no reason given'}); "
             "start another one"
         )
     again: list[StageTask] = []
-    for task in found.values():
+    for task in seen.tasks():
         if task.status in (TaskStatus.FAILED, TaskStatus.CANCELLED):
             payload = orjson.loads(task.spec.payload)
             again.append(StageTask(payload["stage"], payload["item"]))
@@ -264,14 +257,15 @@ def resume(view: View, run_id: str) -> Plan:
 
 def cancel(view: View, run_id: str, agent: str, reason: str) -> Plan:
     """Plan that no later stage begins, and that what has begun is cancelled (P8)."""
-    record, _, status, found = look(view, run_id)
-    if record.cancelled is not None or status != "running":
+    seen = look(view, run_id)
+    record = seen.record
+    if record.cancelled is not None or seen.status != "running":
         return Plan()
     writes = [stored(run_path(run_id), attrs.evolve(record, cancelled=reason))]
     events: list[object] = []
-    for task_id, task in found.items():
+    for task in seen.tasks():
         if not task.is_settled():
-            path, request = task_path(task_id), (task_id, agent, reason)
+            path, request = task.spec.path, (task.spec.id, agent, reason)
             plan = decide_with_handoff(view, path, decide_cancel, request)
             writes += plan.writes
             events += plan.events
@@ -283,12 +277,13 @@ def remove(view: View, run_id: str) -> Plan:
 
     The outcome is whether more is to go.
     """
-    record, _, status, found = look(view, run_id)
-    if status == "running":
+    seen = look(view, run_id)
+    record, tasks = seen.record, seen.tasks()
+    if seen.status == "running":
         raise InvalidTransition(f"run {run_id} is running; cancel it first")
     # From the last one on, so that those which are left are found.
-    doomed = [Write(task_path(task_id)) for task_id in list(found)[-CHUNK:]]
-    if len(found) <= CHUNK:
+    doomed = [Write(task.spec.path) for task in tasks[-CHUNK:]]
+    if len(tasks) <= CHUNK:
         return Plan([*doomed, Write(run_path(run_id))], (), False)
     end = record.cancelled or "removed"  # so nothing of it begins again meanwhile
     rest = stored(run_path(run_id), attrs.evolve(record, cancelled=end))

@@ -6,7 +6,6 @@ from typing import Any, get_args
 from swarm.errors import NotFound, TaskError, TaskTimeout
 from swarm.model import (
     JSON,
-    AgentIdentity,
     Displayable,
     check_choice,
     check_seconds,
@@ -19,7 +18,7 @@ from swarm.work._pipeline import Pipeline, draw_mermaid, draw_text
 from swarm.work._pipeline_graph import RunRecord, RunStatus, StageProgress, run_output
 from swarm.work._pipeline_manager import PipelineManager
 from swarm.work._pipeline_rules import RunView
-from swarm.work._task_handle import Caller, Rights
+from swarm.work._task_handle import Caller
 
 
 class PipelineRun(Displayable):
@@ -127,21 +126,15 @@ class Pipelines(Displayable):
     Of the runs that are over, the newest are kept (`TaskOptions.runs`).
     """
 
-    __slots__ = ("_caller", "_identity", "_manager")
+    __slots__ = ("_caller", "_manager")
 
-    def __init__(
-        self,
-        manager: PipelineManager,
-        identity: AgentIdentity,
-        rights: Rights | None = None,
-    ) -> None:
-        """Act as `identity`; without rights, everything is allowed."""
+    def __init__(self, manager: PipelineManager, caller: Caller) -> None:
+        """Act for a caller."""
         self._manager = manager
-        self._identity = identity
-        self._caller = Caller(manager.tasks, identity, rights)
+        self._caller = caller
 
     def __repr__(self) -> str:
-        return f"<Pipelines of '{self._identity.agent_id}'>"
+        return f"<Pipelines of '{self._caller.identity.agent_id}'>"
 
     def register(self, flow: Pipeline) -> None:
         """Have this process serve a pipeline: do its stages and go on with its runs.
@@ -187,9 +180,9 @@ class Pipelines(Displayable):
             name=flow.name,
             stages=flow.shapes,
             given=value,
-            requester=self._identity,
+            requester=self._caller.identity,
         )
-        await manager.apply(self._identity, rules.start, record)
+        await manager.apply(self._caller.identity, rules.start, record)
         tasks.start(manager.trim(), "pipelines: trim")
         manager.drive(record.id)  # a run that was there may have stood still
         return PipelineRun(manager, await manager.look(record.id))
@@ -215,7 +208,7 @@ class Pipelines(Displayable):
         if isinstance(known, Pipeline):
             rules.check_same(record, known.name, known.shapes)
         self.register(known)
-        await manager.apply(self._identity, rules.resume, run_id)
+        await manager.apply(self._caller.identity, rules.resume, run_id)
         manager.drive(run_id)
         return PipelineRun(manager, await manager.look(run_id))
 
@@ -229,8 +222,10 @@ class Pipelines(Displayable):
         """
         check_text("a reason", reason)
         await self._owned(run_id)
-        agent = self._identity.agent_id
-        await self._manager.apply(self._identity, rules.cancel, run_id, agent, reason)
+        agent = self._caller.identity.agent_id
+        await self._manager.apply(
+            self._caller.identity, rules.cancel, run_id, agent, reason
+        )
 
     async def get(self, run_id: str) -> PipelineRun:
         """Return a run.
@@ -254,14 +249,10 @@ class Pipelines(Displayable):
             check_choice("status", status, get_args(RunStatus))
         if limit is not None:
             check_whole("limit", limit, 0)
-        seen = await self._manager.tasks.kernel.read(rules.look_at_all)
-        found = [
-            PipelineRun(self._manager, run)
-            for run in seen
-            if status in (None, run.status)
-            and self._caller.may_see(rules.run_path(run.record.id))
-        ]
-        return found[:limit]
+        found = await self._manager.tasks.kernel.read(
+            rules.runs, self._caller.may_see, status, limit
+        )
+        return [PipelineRun(self._manager, seen) for seen in found]
 
     async def remove(self, run_id: str) -> None:
         """Remove a run that is over, with its outputs.
@@ -271,11 +262,11 @@ class Pipelines(Displayable):
             InvalidTransition: It is running.
         """
         await self._owned(run_id)
-        await self._manager.remove(self._identity, run_id)
+        await self._manager.remove(self._caller.identity, run_id)
 
     async def _owned(self, run_id: str) -> RunView:
         """Return a run that this identity may change: its own, or by right."""
         seen = await self._manager.look(run_id)
-        if self._identity != seen.record.requester:
+        if self._caller.identity != seen.record.requester:
             self._caller.check(rules.run_path(run_id), "write")
         return seen

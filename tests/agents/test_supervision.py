@@ -272,6 +272,17 @@ async def test_a_group_within_a_group_fails_as_one():
 
 
 @virtual
+async def test_a_group_without_a_name_is_refused():
+    async with Swarm() as swarm:
+        with pytest.raises(ValueError, match="the name of a group is not empty"):
+            swarm.group("")
+        with pytest.raises(ValueError, match="the name of a group is not empty"):
+            swarm.group("outer").group("")
+        with pytest.raises(TypeError, match="the name of a group is text"):
+            swarm.group(3)
+
+
+@virtual
 async def test_a_group_stops_its_members_youngest_first():
     """Lifecycle: and they are gone from it."""
     async with Swarm() as swarm:

@@ -26,6 +26,7 @@ from swarm.ports import Clock, Codec, Entropy, Kernel, Limits, Tail, View
 from swarm.testing.contracts._base import ADA, BO, ContractBase
 from swarm.work import (
     TRANSITIONS,
+    Caller,
     Checkpoints,
     Claim,
     HandoffManager,
@@ -100,15 +101,18 @@ class WorkingProcess:
 
     def handoffs(self, identity: AgentIdentity) -> Handoffs:
         """Return the handoffs as an identity of this process works with them."""
-        return Handoffs(self._handoffs, identity)
+        return Handoffs(self._handoffs, self._caller(identity))
 
     def checkpoints(self, identity: AgentIdentity) -> Checkpoints:
         """Return the checkpoints as an identity of this process works with them."""
-        return Checkpoints(self.manager, identity)
+        return Checkpoints(self._caller(identity))
 
     def pipelines(self, identity: AgentIdentity = OWNER) -> Pipelines:
         """Return the pipelines as an identity of this process works with them."""
-        return Pipelines(self._pipelines, identity)
+        return Pipelines(self._pipelines, self._caller(identity))
+
+    def _caller(self, identity: AgentIdentity) -> Caller:
+        return Caller(self.manager, identity, None)
 
     def freeze(self) -> None:
         """Hear of nothing and renew nothing from now on, as a frozen process."""

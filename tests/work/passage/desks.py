@@ -5,16 +5,18 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from swarm.coordination import Coordination, WaitGraph
-from swarm.model import OWNER, AgentIdentity, Commit
+from swarm.errors import AccessDenied
+from swarm.model import OWNER, AgentIdentity, Commit, Path
 from swarm.testing.contracts._work import register
 from swarm.work._checkpoints import Checkpoints
 from swarm.work._handoff_manager import HandoffManager
 from swarm.work._handoffs import Handoffs
 from swarm.work._pipeline_manager import PipelineManager
 from swarm.work._pipelines import Pipelines
+from swarm.work._task_handle import Caller
 from tests.support.work import ADA, BO, KERNELS, Office, offices, quiet
 
-__all__ = ["ADA", "BO", "CY", "KERNELS", "Desk", "desks", "quiet"]
+__all__ = ["ADA", "BO", "CY", "KERNELS", "Desk", "desks", "only", "quiet"]
 
 CY = AgentIdentity("cy", "editor", "cy", "editor")
 
@@ -48,13 +50,16 @@ class Desk:
         tail.listen(self.commits.append, documents=True)
 
     def handoffs(self, identity: AgentIdentity, **options: Any) -> Handoffs:
-        return Handoffs(self.handoff_manager, identity, **options)
+        return Handoffs(self.handoff_manager, self.caller(identity, **options))
 
     def checkpoints(self, identity: AgentIdentity, **options: Any) -> Checkpoints:
-        return Checkpoints(self.office.manager, identity, **options)
+        return Checkpoints(self.caller(identity, **options))
 
     def pipelines(self, identity: AgentIdentity = OWNER, **options: Any) -> Pipelines:
-        return Pipelines(self.pipeline_manager, identity, **options)
+        return Pipelines(self.pipeline_manager, self.caller(identity, **options))
+
+    def caller(self, identity: AgentIdentity, rights: Any = None) -> Caller:
+        return Caller(self.office.manager, identity, rights)
 
     async def register(self, *identities: AgentIdentity) -> None:
         """Let agents be known as living."""
@@ -85,3 +90,13 @@ async def desks(kind: str, count: int = 1, **options: Any) -> AsyncIterator[Any]
         finally:
             for desk in found:
                 desk.close()
+
+
+def only(may_read: Any) -> Any:
+    """Return the rights of an agent that may read where this says so."""
+
+    def check(identity: AgentIdentity, path: Path, action: str) -> None:
+        if action == "read" and not may_read(path):
+            raise AccessDenied(f"{identity} may not read {path}")
+
+    return check

@@ -1,11 +1,14 @@
 """The rules of checkpoints, against a list of what was saved."""
 
+from contextlib import contextmanager
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarm.errors import ConflictError, NotFound, SchemaVersionError, StateCorruption
 from swarm.model import checksum
+from swarm.work import _checkpoint_rules
 from swarm.work._checkpoint_rules import (
     Checkpoint,
     agent_series,
@@ -35,6 +38,14 @@ def saved(view, state, schema_version=None, **options):
     return append(view, SERIES, new, **options)
 
 
+@contextmanager
+def referring(seqs):
+    """Let a handoff in force refer to some checkpoints."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_checkpoint_rules, "referenced", lambda *_: seqs)
+        yield
+
+
 def damage(view: DictView, seq: int) -> None:
     path = SERIES.child(str(seq))
     view.put(path, {**view.find(path).value, "state": "damaged"})
@@ -60,14 +71,16 @@ def test_a_series_is_a_list_that_forgets_its_oldest(steps, referenced):
     for kind, n in steps:
         if kind == "save":
             newest += 1
-            plan = saved(view, newest, keep=n, referenced=referenced)
+            with referring(referenced):
+                plan = saved(view, newest, keep=n)
             assert view.apply(plan).seq == newest
             model[newest] = newest
             stay = referenced
         elif kind == "prune":
             valid = [seq for seq, state in model.items() if state != "damaged"]
             stay = referenced | set(valid[-1:])
-            view.apply(prune(view, SERIES, n, referenced))
+            with referring(referenced):
+                view.apply(prune(view, SERIES, n, "t-1"))
         else:
             if n in model:
                 damage(view, n)

@@ -1,5 +1,7 @@
 """Checkpoints end to end, in this process and a round trip away."""
 
+from datetime import timedelta
+
 import pytest
 
 from swarm.errors import (
@@ -12,8 +14,8 @@ from swarm.errors import (
     StaleClaim,
     StateCorruption,
 )
-from swarm.model import OWNER, Path
-from tests.work.passage.desks import ADA, BO, KERNELS, desks
+from swarm.model import EPOCH, OWNER, Path
+from tests.work.passage.desks import ADA, BO, KERNELS, desks, only
 
 pytestmark = pytest.mark.parametrize("kind", KERNELS)
 
@@ -180,7 +182,7 @@ async def test_others_read_a_task_s_checkpoints_only_by_right(kind):
     async with desks(kind) as desk:
         claim = await claimed(desk)
         await desk.checkpoints(ADA).save("one", task=claim)
-        blind = desk.checkpoints(BO, may_read=lambda _: False)
+        blind = desk.checkpoints(BO, rights=only(lambda _: False))
         for reading in (
             blind.latest(task=claim),
             blind.restore(task=claim),
@@ -190,6 +192,29 @@ async def test_others_read_a_task_s_checkpoints_only_by_right(kind):
                 await reading
         await blind.save("own")
         assert await blind.restore() == "own"
+
+
+async def test_the_series_of_an_unknown_task_is_not_found(kind):
+    async with desks(kind) as desk:
+        mine = desk.checkpoints(ADA)
+        for reading in (mine.latest("t-9"), mine.restore(task="t-9"), mine.list("t-9")):
+            with pytest.raises(NotFound, match="no task 't-9'"):
+                await reading
+        claim = await claimed(desk)
+        assert await mine.latest(claim) is None
+        assert await mine.list(claim) == []
+
+
+async def test_the_time_of_a_checkpoint_is_an_aware_datetime(kind):
+    async with desks(kind) as desk:
+        claim = await claimed(desk)
+        saved = await desk.checkpoints(ADA).save({"n": [0] * 99}, "begun", task=claim)
+        assert saved.at.utcoffset() == timedelta(0)
+        assert (await desk.checkpoints(ADA).latest(claim)).at == saved.at
+        path = Path.of("checkpoints", claim.task_id, "1")
+        stored = (await desk.kernel.find(path)).value
+        assert stored["at"] == (saved.at - EPOCH) // timedelta(microseconds=1)
+        assert repr(saved) == f"<Checkpoint 1 of task {claim.task_id}, 'begun'>"
 
 
 async def test_bad_arguments_are_one_typed_error(kind):

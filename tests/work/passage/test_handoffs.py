@@ -18,7 +18,7 @@ from swarm.errors import (
 from swarm.model import Path
 from swarm.ports import Write, correlated
 from tests.support.work import Office
-from tests.work.passage.desks import ADA, BO, CY, KERNELS, desks, quiet
+from tests.work.passage.desks import ADA, BO, CY, KERNELS, desks, only, quiet
 
 pytestmark = pytest.mark.parametrize("kind", KERNELS)
 
@@ -336,13 +336,13 @@ async def test_the_receiver_sees_only_what_it_may_read(kind):
         def may_read(path):
             return path.within(Path.of("shared")) or path.within(Path.of("handoffs"))
 
-        seen = await desk.handoffs(BO, may_read=may_read).get(offer.id)
+        seen = await desk.handoffs(BO, rights=only(may_read)).get(offer.id)
         assert seen.completed == {"shared.facts": 1, "plan": 3}
         assert seen.checkpoint is None
         assert seen.payload is None
 
         with pytest.raises(AccessDenied):
-            await desk.handoffs(CY, may_read=lambda _: False).get(offer.id)
+            await desk.handoffs(CY, rights=only(lambda _: False)).get(offer.id)
 
 
 async def test_the_leases_that_are_named_go_along_in_the_same_commit(kind):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarm.errors import InvalidTransition, NotFound
+from swarm.model import to_datetime
 from swarm.work import _pipeline_rules as rules
 from swarm.work._pipeline import Pipeline, Stage, draw_mermaid, draw_text
 from swarm.work._pipeline_graph import (
@@ -113,12 +114,6 @@ def test_a_cycle_is_found_exactly_when_there_is_one(shapes):
         ((), "at least one stage"),
         (line("a", "a"), "two stages are called 'a'"),
         ((StageShape(name="a", after=("b",)),), "comes after 'b', which is not"),
-        ((StageShape(name="a:b"),), "a name is letters, digits"),
-        ((StageShape(name="a", concurrency=0),), "concurrency is 1 or more"),
-        ((StageShape(name="a", max_retries=-1),), "max_retries is 0 or more"),
-        ((StageShape(name="a", max_retries=10**20),), "max_retries is at most"),
-        ((StageShape(name="a", timeout=0),), "timeout is from 0.000001 to"),
-        ((StageShape(name="a", agent="x", role="y"),), "one of agent, capability"),
         ((StageShape(name="a", after=("a",)),), "cycle: a -> a"),
         (
             (
@@ -133,6 +128,28 @@ def test_a_cycle_is_found_exactly_when_there_is_one(shapes):
 def test_a_bad_shape_is_one_clear_error(shapes, message):
     with pytest.raises(ValueError, match=message):
         ordered(shapes)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "a:b"}, "the name of a stage is letters, digits"),
+        ({"name": ""}, "the name of a stage is letters, digits"),
+        ({"concurrency": 0}, "concurrency is 1 or more"),
+        ({"max_retries": -1}, "max_retries is 0 or more"),
+        ({"max_retries": 10**20}, "max_retries is at most"),
+        ({"timeout": 0}, "timeout is from 0.000001 to"),
+        ({"agent": "x", "role": "y"}, "one of agent, capability"),
+    ],
+)
+def test_a_stage_that_means_nothing_is_refused_where_it_is_defined(options, message):
+    with pytest.raises(ValueError, match=message):
+        Stage(**{"name": "a", "function": Writer.write, **options})
+
+
+def test_the_name_of_a_stage_is_text():
+    with pytest.raises(TypeError, match="the name of a stage is text, not 3"):
+        Stage(3, take)
 
 
 # --- definitions -------------------------------------------------------------------
@@ -442,6 +459,29 @@ def test_a_definition_is_drawn():
         "    s0 --> s1\n"
         "    s1 --> s2"
     )
+
+
+def test_a_stage_is_shown_by_its_name_status_and_tasks():
+    (shape,) = line("a", map=True)
+    some = {StageTask("a", 0): made(status="running", started=1)}.get
+    each = derive([shape], some, [1, 2, 3])["a"]
+    assert repr(each) == "<StageProgress 'a', running, 1 of 3 tasks>"
+
+
+def test_the_times_of_a_stage_are_aware_and_none_before_they_are_known():
+    shapes = line("a", "b", "c")
+    tasks = {"a": [done(1)], "b": [made(status="running", started=5)]}
+    a, b, c = derive(shapes, in_run(tasks), None).values()
+    assert (a.started_at, a.ended_at) == (to_datetime(1), to_datetime(2))
+    assert (b.started_at, b.ended_at) == (to_datetime(5), None)
+    assert (c.started_at, c.ended_at) == (None, None)
+
+
+def test_an_output_is_a_private_copy():
+    """P4."""
+    each = derive(line("a"), in_run({"a": [done([1])]}), None)["a"]
+    each.output.append(2)
+    assert each.output == [1]
 
 
 def test_a_run_is_drawn_with_its_progress():

@@ -17,6 +17,7 @@ from swarm.errors import (
 )
 from swarm.model import Backoff
 from swarm.work import TaskStatus
+from swarm.work import _pipeline_rules as rules
 from swarm.work._pipeline import Pipeline, Stage
 from swarm.work._task_record import NEVER
 from tests.work.passage.desks import ADA, BO, KERNELS, desks, quiet
@@ -548,6 +549,25 @@ async def test_a_run_that_is_running_is_not_removed(kind):
         await pipelines.start(Pipeline("f", [Stage("w", wait)]), id="run-1")
         with pytest.raises(InvalidTransition, match="is running"):
             await pipelines.remove("run-1")
+
+
+async def test_finding_some_runs_looks_at_the_tasks_of_no_others(kind, monkeypatch):
+    async with desks(kind) as desk:
+        pipelines = desk.pipelines()
+        flow = Pipeline("f", [Stage("d", double)])
+        for n in range(4):
+            await (await pipelines.start(flow, n, id=f"run-{n}")).result()
+            await desk.pass_time(1)
+        looks = []
+        derive = rules.derive
+        monkeypatch.setattr(
+            rules, "derive", lambda *a, **k: looks.append(a) or derive(*a, **k)
+        )
+        found = await pipelines.find(status="completed", limit=2)
+        assert [run.id for run in found] == ["run-3", "run-2"]
+        assert len(looks) == 2
+        assert len(await pipelines.find(limit=None)) == 4
+        assert await pipelines.find(status="failed") == []
 
 
 async def test_resuming_needs_the_same_pipeline(kind):
