@@ -63,6 +63,7 @@ asyncio.run(main())
 - An event class is its event type: when a notebook cell defines the class again, the
   subscriptions to the old class get the events of the new one.
 - `subscribe` returns an async iterator with a bounded buffer; see `EventStream`.
+- `wait_for` returns the first event that matches, and takes a `timeout=`.
 - `on` calls a handler. A plain function is called in the loop's next turn, in the
   order of the commits; one that returns something to await fails with a `TypeError`.
   An `async def` runs in a task of the swarm, each run with context variables of its

@@ -22,6 +22,7 @@ from swarm.bus._records import (
 )
 from swarm.bus._start import HandlerStart, forget
 from swarm.bus._streams import EventStream
+from swarm.errors import WaitTimeout
 from swarm.model import (
     OWNER,
     AgentIdentity,
@@ -32,6 +33,7 @@ from swarm.model import (
     Event,
     Path,
     TaskCompleted,
+    check_timeout,
 )
 
 P = TypeVar("P")
@@ -138,6 +140,90 @@ class Events(Publishing, Displayable):
             since=since,
             scope=self._scope,
         )
+
+    @overload
+    async def wait_for(
+        self,
+        pattern: type[P],
+        *,
+        source: object = None,
+        source_type: str | Iterable[str] | None = None,
+        correlation_id: str | None = None,
+        where: Callable[[Event[P]], bool] | None = None,
+        since: int | None = None,
+        timeout: float | None = None,
+    ) -> Event[P]: ...
+    @overload
+    async def wait_for(
+        self,
+        pattern: OtherPattern | None = None,
+        *,
+        source: object = None,
+        source_type: str | Iterable[str] | None = None,
+        correlation_id: str | None = None,
+        where: Where | None = None,
+        since: int | None = None,
+        timeout: float | None = None,
+    ) -> Event[Any]: ...
+    async def wait_for(
+        self,
+        pattern: Any = None,
+        *,
+        source: object = None,
+        source_type: str | Iterable[str] | None = None,
+        correlation_id: str | None = None,
+        where: Any = None,
+        since: int | None = None,
+        timeout: float | None = None,  # ends the wait, not the task
+    ) -> Event[Any]:
+        """Wait for the first event that matches, from now on, and return it.
+
+        An event of before the call is not seen, unless `since` says so: to miss none
+        of what an action leads to, note `await swarm.state.revision()` before it. For
+        a condition on the state rather than an event, `state.wait_until` is simpler.
+
+        Args:
+            pattern: As for `subscribe`; so are the next four.
+            source: Only events of these agents.
+            source_type: Only events of agents of these types.
+            correlation_id: Only events with this correlation id.
+            where: Only events for which it returns true.
+            since: Look at the events after this revision first.
+            timeout: Seconds to wait; None: for ever.
+
+        Raises:
+            WaitTimeout: No event matched in time; also a `TimeoutError`.
+            TypeError: The pattern, source or timeout has a wrong type.
+            ValueError: The pattern or timeout has no meaning, or `since` is still to
+                come.
+            Compacted: History no longer reaches back to `since`.
+            Closed: The swarm was closed, or the agent that waits has ended.
+        """
+        check_timeout(timeout)
+        stream = self.subscribe(
+            pattern,
+            source=source,
+            source_type=source_type,
+            correlation_id=correlation_id,
+            where=where,
+            buffer=1,
+            overflow="drop-newest",
+            since=since,
+        )
+        clock, timer = self._bus.host.clock, None
+        async with stream:
+            if timeout is not None:
+                timer = clock.call_at(clock.monotonic() + timeout, stream.cancel)
+            try:
+                return await anext(stream)
+            except StopAsyncIteration:
+                self._check()
+                raise WaitTimeout(
+                    f"no event of {stream.pattern} came within {timeout:g} s"
+                ) from None
+            finally:
+                if timer is not None:
+                    timer.cancel()
 
     async def on(
         self,

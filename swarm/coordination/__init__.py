@@ -8,7 +8,7 @@ write with it any more.
     await swarm.state.set("report", "too late", guard=lease)        # StaleLease
 
     async with swarm.semaphore("llm", capacity=4).acquire(permits=2): ...
-    async with swarm.limiter("openai", 60, per=60).acquire(): ...
+    async with swarm.limiter("openai", 60, per=60): ...
     arrival = await swarm.barrier("ready", parties=3).wait(timeout=60)
 
 **Leases.** Modes are `exclusive`, `shared` (with other shared ones and one
@@ -29,6 +29,7 @@ that cannot check tokens.
 
 **Semaphores** give permits, several at once or none, first come, first served. `resize`
 changes their number. A *limiter* lets at most so many begin in any so many seconds.
+Its permits last until their time is over, and `swarm.semaphores.held()` shows them.
 
 **Barriers** trip when all parties have arrived. When one party times out, is cancelled
 or dies, the generation breaks for all of them (`BrokenBarrier`), and the next begins.

@@ -101,7 +101,8 @@ class LeaseManager:
             if lease is not None:
                 return lease
         timeout = spec.timeout
-        request = spec, core.new_id(), session.name, timeout is None or timeout > 0
+        name = f"limiter entry of {session}" if spec.is_window else session.name
+        request = spec, core.new_id(), name, timeout is None or timeout > 0
         first = None
         if core.apply_now is not None:
             first = core.apply_now(
@@ -199,14 +200,14 @@ class LeaseManager:
         """
         if not self.core.is_local:
             raise WouldBlock(
-                f"{self.word} {spec.name!r} is kept in a store or on a server, where "
+                f"{self.label(spec)} is kept in a store or on a server, where "
                 "each grant waits to be written: use `await ...acquire(timeout=0)`"
             )
         try:
             return self.ask(spec)  # type: ignore[return-value]  # it is local, and does not wait
         except LockTimeout:
             raise WouldBlock(
-                f"{self.word} {spec.name!r} cannot be had without waiting: "
+                f"{self.label(spec)} cannot be had without waiting: "
                 f"{self.situation(spec)}"
             ) from None
 

@@ -320,8 +320,10 @@ def _refuse_cycles(manager: LeaseManager, spec: AcquireSpec) -> None:
             waiter.give_up(DeadlockError(cycle=cycle))
 
 
-class Limiter:
+class Limiter(AsyncUse):
     """At most so many begun in any so many seconds, first come, first served.
+
+    `async with limiter:` waits for a turn and runs a body.
 
     A permit of a limiter is never given back: it ends when its time is over. Times are
     those of the grants on the clock of the store. A body begins as much later as the
@@ -329,6 +331,7 @@ class Limiter:
     """
 
     __slots__ = ("_blank", "_identity", "_path", "_per", "_terms", "name")
+    _usage = "`async with`, or `await` its `acquire(...)`"
 
     def __init__(
         self,
@@ -360,15 +363,41 @@ class Limiter:
             ValueError: The timeout is less than 0, or NaN.
             TypeError: The timeout is no number.
         """
-        self._terms.core.rights.check_hold(self._identity, self._path)
-        spec = self._terms.spec(
+        return LimiterEntry(self._terms.manager, self._spec(timeout))
+
+    def acquire_nowait(self) -> None:
+        """Take a turn at once.
+
+        Raises:
+            WouldBlock: As many have begun as may, or others wait; or it is in a store
+                or on a server, where nothing is granted at once. Nothing was changed.
+            AccessDenied: The policy does not let this identity hold it.
+            Closed: The swarm is closed.
+        """
+        self._terms.manager.acquire_nowait(self._spec(0))
+
+    def _spec(self, timeout: float | None) -> AcquireSpec:
+        terms = self._terms
+        terms.core.rights.check_hold(self._identity, self._path)
+        spec = terms.spec(
             self._identity, self._path, self._blank, 1, self._per, timeout, renew=False
         )
         spec.is_window = True
-        return LimiterEntry(self._terms.manager, spec)
+        return spec
+
+    async def __aenter__(self) -> None:
+        await self._terms.manager.acquire(self._spec(None))
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave; the permit ends when its time is over."""
 
     def __repr__(self) -> str:
-        return f"<limiter {self.name!r}: {self._blank.capacity} per {self._per} s>"
+        return f"<limiter {self.name!r}: {self._blank.capacity} per {self._per:g} s>"
 
 
 class LimiterEntry(AsyncUse):

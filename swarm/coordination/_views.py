@@ -85,7 +85,11 @@ class QueuedLock:
 
 @attrs.frozen(kw_only=True)
 class HeldPermits:
-    """One grant of permits, as `semaphores.held()` shows it: see `HeldLock`."""
+    """One grant of permits, as `semaphores.held()` shows it: see `HeldLock`.
+
+    One of a limiter lasts until its time is over, though its body may have ended; its
+    `session` says "limiter entry of" the turn or task that began.
+    """
 
     resource: str
     lease_id: str

@@ -12,7 +12,7 @@ from swarm.model import (
     ChangeList,
     Displayable,
     Pattern,
-    as_seconds,
+    check_timeout,
     check_whole,
     shown,
 )
@@ -131,11 +131,12 @@ class StateHandle(WritableState, Displayable):
         Raises:
             WaitTimeout: It has not become true in time; also a `TimeoutError`.
             TypeError: The predicate is not synchronous, or the timeout not a number.
+            ValueError: The timeout is negative or NaN.
             AccessDenied: The policy does not let this identity read the place.
             Closed: The swarm was closed.
             Exception: Whatever the predicate raised.
         """
-        seconds = None if timeout is None else as_seconds("a timeout", timeout)
+        check_timeout(timeout)
         if not callable(predicate):
             raise TypeError(
                 f"wait_until() takes a function of the value, not {predicate!r}; "
@@ -144,9 +145,9 @@ class StateHandle(WritableState, Displayable):
         pattern = Pattern.of(*self._place(path).segments)
         reader = await self._kernel.follow(None, pattern)
         timer = None
-        if seconds is not None:
+        if timeout is not None:
             clock = self._store.clock
-            timer = clock.call_at(clock.monotonic() + seconds, lambda: reader.close())
+            timer = clock.call_at(clock.monotonic() + timeout, lambda: reader.close())
         try:
             while True:
                 found, value = await self._is_true(predicate, path)
@@ -164,7 +165,7 @@ class StateHandle(WritableState, Displayable):
                     if found:
                         return value
                     raise WaitTimeout(
-                        f"{path} did not become as wanted within {seconds:g} s"
+                        f"{path} did not become as wanted within {timeout:g} s"
                     ) from None
         finally:
             if timer is not None:
@@ -217,14 +218,17 @@ class StateHandle(WritableState, Displayable):
             coalesce=coalesce,
         )
 
-    async def history(self, path: Name, *, limit: int = 20) -> ChangeList:
+    async def history(self, path: Name, *, limit: int | None = 20) -> ChangeList:
         """Return the newest `limit` changes at `path` that the log still holds.
+
+        With `limit=None`, all of them.
 
         Oldest first, without a gap: each change of a document begins at the version
         that the one before made, each of a place inside with the value it left. Of a
         folder, the changes of all documents below it.
         """
-        check_whole("limit", limit, 0)
+        if limit is not None:
+            check_whole("limit", limit, 0)
         place = self._access.to_read(path)
         found = await changes_of(self._kernel, self._access, place, limit)
         if not found and await self._kernel.find(place) is None:

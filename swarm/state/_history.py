@@ -57,7 +57,7 @@ class PastState(ReadableState):
 
 
 async def changes_of(
-    kernel: Kernel, access: Access, place: Path, limit: int
+    kernel: Kernel, access: Access, place: Path, limit: int | None
 ) -> list[Change]:
     """Return the newest changes of one place that the log holds, oldest first."""
     name = access.name(place)
@@ -67,14 +67,15 @@ async def changes_of(
         rest = place.segments[n:]
         whole = Path.of(*place.segments[:n]) if rest else place
         # Inside a document not every change is one of the place, so read them all.
-        versions = await kernel.versions(whole, _ALL if rest else limit)
+        most = _ALL if rest or limit is None else limit
+        versions = await kernel.versions(whole, most)
         found += islice(_seen(versions, name, rest), limit)
     found.sort(key=lambda change: (change.revision, change.value is not ABSENT))
-    return found[max(0, len(found) - limit) :]
+    return found if limit is None else found[max(0, len(found) - limit) :]
 
 
 async def changes_below(
-    kernel: Kernel, access: Access, folder: Path, limit: int, budget: LoopBudget
+    kernel: Kernel, access: Access, folder: Path, limit: int | None, budget: LoopBudget
 ) -> list[Change]:
     """Return the newest changes below a folder that the log holds, oldest first."""
     pattern = Pattern.of(*folder.segments)

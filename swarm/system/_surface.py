@@ -387,7 +387,8 @@ class Surface(Displayable):
         """Return a limiter: at most so many acquisitions begin in any `per` seconds.
 
         Acquisitions wait in order, first come first served:
-        `async with swarm.limiter("api", 60, per=60).acquire(): ...`
+        `async with swarm.limiter("api", 60, per=60): ...`; `acquire(timeout=...)` and
+        `acquire_nowait()` are those of a semaphore.
 
         The window is that of the grants. On a store or a server a body begins as much
         later as the news of its grant takes; leave a margin for a service that is

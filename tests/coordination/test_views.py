@@ -14,6 +14,7 @@ from swarm import (
     NotFound,
     Policy,
     Priority,
+    WouldBlock,
 )
 from swarm.model import OWNER
 from tests.support.coordination import World
@@ -135,6 +136,40 @@ async def test_a_limiter_begins_so_many_in_any_window_in_order():
             world.all.limiter(OWNER, "other", 2, per=0)
         await asyncio.sleep(61)
         world.check_empty()
+
+
+@virtual
+async def test_a_limiter_is_entered_itself_or_taken_at_once():
+    """An `async with` of the limiter waits as its `acquire` does."""
+    async with World() as world:
+        limiter = world.all.limiter(OWNER, "api", 2, per=60)
+        start = world.clock.monotonic()
+        async with limiter:
+            assert limiter.acquire_nowait() is None
+            with pytest.raises(WouldBlock, match="limiter 'api' cannot be had"):
+                limiter.acquire_nowait()
+            async with limiter:
+                assert round(world.clock.monotonic() - start) == 60
+        with pytest.raises(TypeError, match="not entered by a plain `with`"), limiter:
+            pass
+        with pytest.raises(TypeError, match=r"`await` its `acquire\(...\)`"):
+            await limiter
+        await asyncio.sleep(61)
+        world.check_empty()
+
+
+@virtual
+async def test_what_a_limiter_holds_is_told_from_a_body_that_runs():
+    """The permit of a body that has ended lasts until its time is over."""
+    async with World() as world:
+        async with world.all.limiter(OWNER, "api", 2, per=60):
+            pass
+        (held,) = world.all.semaphores(OWNER).held()
+        assert held.session.startswith("limiter entry of task ")
+        (line,) = world.all.explain()
+        assert "limiter entry of task" in line
+        await asyncio.sleep(61)
+        assert not world.all.semaphores(OWNER).held()
 
 
 def test_a_sweep_through_a_limiter():

@@ -343,6 +343,11 @@ async def test_history_has_a_limit(state):
         await state.set("a", n)
     assert [c.value for c in await state.history("a")] == list(range(10, 30))
     assert await state.history("a", limit=0) == []
+    assert [c.value for c in await state.history("a", limit=None)] == list(range(30))
+    await state.set("f.a", {"x": 1})
+    await state.set("f.a.x", 2)
+    for path, values in (("f", [{"x": 1}, {"x": 2}]), ("f.a.x", [1, 2])):
+        assert [c.value for c in await state.history(path, limit=None)] == values
     with pytest.raises(ValueError, match="0 or more"):
         await state.history("a", limit=-1)
 

@@ -161,6 +161,21 @@ class EventContract:
             assert written is not None
             assert (written.value, written.version) == (2, got.seq)
 
+    async def test_an_event_is_waited_for_whichever_process_publishes_it(self) -> None:
+        """E1: before the wait, if it looks back, or in the middle of it."""
+        async with self.swarms() as (one, other), asyncio.timeout(PATIENCE):
+            first = await one.events.publish(OrderMade(1))
+            waiting = asyncio.ensure_future(
+                other.events.wait_for(
+                    OrderMade, where=lambda ev: ev.payload.number > 2, since=first.seq
+                )
+            )
+            await one.events.publish(OrderMade(2))
+            await one.events.publish(OrderMade(3))
+            assert (await waiting).payload.number == 3
+            found = await other.events.wait_for(OrderMade, since=first.seq)
+            assert found.payload.number == 2
+
     async def test_a_failing_handler_is_none_of_its_publishers_business(self) -> None:
         """E2, E4: it was handed the event once; the failure is a dead letter."""
         async with self.swarms() as (one, other):
