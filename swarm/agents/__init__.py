@@ -102,7 +102,12 @@ holds for turns, `run()`, `start_soon`, handlers, and tasks that a turn left beh
 pyright, a method of a generic agent is spelled with its type: `ask(Box[int].get)`.
 """
 
-from swarm.agents._agent import Actor, AgentTimer, surfaces_of
+from swarm.agents._agent import (
+    Actor,
+    AgentTimer,
+    refusing_assignment,
+    surfaces_of,
+)
 from swarm.agents._cell import Cell
 from swarm.agents._envelope import (
     NEVER,
@@ -181,6 +186,7 @@ __all__ = [
     "process_in",
     "record_in",
     "refuse_unknown",
+    "refusing_assignment",
     "registry_path",
     "resolve_name",
     "running_turn",

@@ -6,11 +6,21 @@
 import asyncio
 import inspect
 import logging
-import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
+from functools import partial
 from inspect import isawaitable
-from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVarTuple, final
+from typing import (
+    Any,
+    Concatenate,
+    Final,
+    NoReturn,
+    ParamSpec,
+    Self,
+    TypeVar,
+    TypeVarTuple,
+    final,
+)
 
 from swarm.agents._cell import Cell, log
 from swarm.agents._envelope import Told, calling_turn
@@ -118,6 +128,11 @@ class AgentTimer:
     ) -> None:
         """Be due in `delay` seconds; again every `period`, if there is one."""
         kind = type(cell.agent)
+        if not callable(method):
+            raise TypeError(
+                f"a timer takes a method, as in self.every(60, {kind.__name__}.tick), "
+                f"not {shown(method)}"
+            )
         self._call: ResolvedMethod = cell.calls.get(method) or resolve(kind, method)
         self._call.check(*arguments)
         self._cell = cell
@@ -167,6 +182,25 @@ P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
 
 
+C = TypeVar("C", bound=type)
+
+
+def refusing_assignment(cls: C) -> C:
+    """Have an assignment to a property of a class of agents say what to do."""
+    for name, value in tuple(vars(cls).items()):
+        if isinstance(value, property):
+            setattr(cls, name, value.setter(partial(_refuse_assignment, name)))
+    return cls
+
+
+def _refuse_assignment(name: str, agent: object, value: object) -> NoReturn:  # noqa: ARG001
+    raise TypeError(
+        f"an agent's `{name}` is given by the swarm and cannot be assigned; use "
+        "another attribute name"
+    )
+
+
+@refusing_assignment
 class Actor(Displayable):
     """An agent as far as agents know: identity, hooks, a ref to itself."""
 
@@ -357,7 +391,6 @@ def surfaces_of(agent: Actor) -> object:
 
 
 _HAS_HOOKS: Final = "__swarm_hooks__"
-_NO_SETTER: Final = re.compile(r"property '(\w+)' of .* object has no setter")
 
 
 def build(factory: Callable[..., Any], args: tuple[Any, ...]) -> Actor:
@@ -374,17 +407,7 @@ def build(factory: Callable[..., Any], args: tuple[Any, ...]) -> Actor:
             f"spawn takes a class or a function that builds the agent, not an agent: "
             f"spawn({kind}, ...) instead of spawn({kind}(...))"
         )
-    try:
-        agent = factory(*args)
-    except AttributeError as error:
-        found = _NO_SETTER.search(str(error))
-        known = factory if isinstance(factory, type) else Actor
-        if found is None or found[1] not in _given_names(known):
-            raise
-        raise TypeError(
-            f"an agent's `{found[1]}` is given by the swarm and cannot be assigned in "
-            "__init__; use another attribute name"
-        ) from error
+    agent = factory(*args)
     if not isinstance(agent, Actor):
         if inspect.iscoroutine(agent):
             agent.close()
@@ -443,16 +466,6 @@ def bind(agent: Actor, cell: Cell) -> None:
 def _is_bound(agent: Actor) -> bool:
     """Return whether an agent has a place in a swarm."""
     return hasattr(agent, "_cell")
-
-
-def _given_names(cls: type) -> set[str]:
-    """Return the names that the swarm gives every agent of this class (`@final`)."""
-    names: set[str] = set()
-    for base in cls.__mro__:
-        for name, value in vars(base).items():
-            if getattr(getattr(value, "fget", value), "__final__", False):
-                names.add(name)
-    return names
 
 
 def _hidden_names(cls: type) -> Iterable[str]:

@@ -118,6 +118,12 @@ def resolve(cls: type, method: object) -> ResolvedMethod:
         TypeError: It is not a public async method of the agent's class.
     """
     name = getattr(method, "__name__", None)
+    static = None if name is None else inspect.getattr_static(cls, name, None)
+    if isinstance(static, staticmethod | classmethod):
+        raise TypeError(
+            f"{cls.__name__}.{name} is a {type(static).__name__}; an agent is asked "
+            f"for its methods: `async def {name}(self, ...)`"
+        )
     if not inspect.isfunction(method) or name is None:
         raise TypeError(
             f"{method!r} is not a method of {cls.__name__}{_hint(cls, method)}"
@@ -165,6 +171,8 @@ def resolve_name(cls: type, name: str) -> ResolvedMethod:
         AttributeError: The class has no public async method of this name.
     """
     function = inspect.getattr_static(cls, name, None)
+    if isinstance(function, staticmethod | classmethod):
+        function = function.__func__
     if not inspect.isfunction(function):
         raise AttributeError(f"{cls.__name__} has no method {name!r} to ask for")
     try:

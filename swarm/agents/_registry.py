@@ -201,7 +201,7 @@ class Registry(Displayable):
 
         Raises:
             TypeError: The type is neither a class of agents nor text.
-            ValueError: There is no such status.
+            ValueError: There is no such status; or the text is no name of a type.
             Closed: The swarm is closed.
         """
         if unnamed:
@@ -287,6 +287,11 @@ class Registry(Displayable):
 
 def _check_type(wanted: object) -> None:
     """Refuse what is neither a class of agents nor a type's name."""
+    if isinstance(wanted, str) and wanted != wanted.lower():
+        raise ValueError(
+            f"{shown(wanted)} is no name of a type: a class DreamWeaver has the type "
+            '"dream_weaver"; pass the class itself, type=DreamWeaver'
+        )
     is_class = isinstance(wanted, type) and issubclass(wanted, Actor)
     if not (wanted is None or isinstance(wanted, str) or is_class):
         raise TypeError(

@@ -381,6 +381,11 @@ def on(
         TypeError: The method is not async or does not take one event; or the pattern
             has a wrong type.
     """
+    if inspect.isfunction(pattern):
+        raise TypeError(
+            f"write @on(EventClass) or @on('a.pattern') above {pattern.__qualname__}: "
+            "@on takes the event"
+        )
     selector = select(pattern, source=source, source_type=source_type, where=where)
 
     def mark(method: Any) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeAlias, TypeVar, overload
 
-from swarm.errors import Closed, Compacted, ConflictError
+from swarm.errors import Closed, Compacted, ConflictError, InvalidTransition
 from swarm.model import ABSENT, AsyncUse, Path
 from swarm.ports import (
     Condition,
@@ -86,7 +86,7 @@ class Transaction(AsyncUse, ReadableState):
         """Begin, at the newest revision.
 
         Raises:
-            RuntimeError: The transaction is open already.
+            InvalidTransition: The transaction is entered already.
         """
         self._check_once()
         store = self._store
@@ -100,8 +100,8 @@ class Transaction(AsyncUse, ReadableState):
 
     def _check_once(self) -> None:
         if self._draft is not None:
-            raise RuntimeError(
-                "this transaction is open already; each block needs one of its own: "
+            raise InvalidTransition(
+                "this transaction is entered already; each block needs one of its own: "
                 "async with state.transaction() as tx"
             )
 

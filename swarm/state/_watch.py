@@ -6,7 +6,7 @@ from typing import Self
 
 import attrs
 
-from swarm.errors import Closed, Lagged
+from swarm.errors import Closed, InvalidTransition, Lagged
 from swarm.kernel import places, start_inside
 from swarm.model import (
     ABSENT,
@@ -60,11 +60,13 @@ class Watch(AsyncUse):
         """Begin: what is committed from here on will be seen.
 
         Raises:
-            RuntimeError: The watch is entered already.
+            InvalidTransition: The watch is entered already.
             Compacted: The log no longer reaches back to `since`.
         """
         if self._is_open:
-            raise RuntimeError("this watch is open already; each block needs its own")
+            raise InvalidTransition(
+                "this watch is entered already; each block needs its own"
+            )
         if self._initial:
             revision, documents = await self._kernel.read(candidates, self._pattern)
             self._since = revision
@@ -104,11 +106,14 @@ class Watch(AsyncUse):
         """Wait for the next change. Cancelling loses none.
 
         Raises:
+            InvalidTransition: The watch was not entered.
             Lagged: Changes have left the log unseen.
             StopAsyncIteration: The swarm is closed and everything was seen.
         """
         if self._reader is None:
-            raise Closed("enter the watch first: async with state.watch(...) as w")
+            raise InvalidTransition(
+                f"{self!r} sees no changes: async with state.watch(...) as changes"
+            )
         if self._coalesce:
             self._catch_up(self._reader)
         while not self._due:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, cast, final
 
-from swarm.agents import Actor, surfaces_of
+from swarm.agents import Actor, refusing_assignment, surfaces_of
 from swarm.state import StateHandle
 from swarm.system._surface import AgentSurfaces, Surface
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # a hello world does not load it
     from swarm.work import Checkpoints, Context, Handoffs, HasTask
 
 
+@refusing_assignment
 class Agent(Actor):
     """An actor: its public async methods are what can be asked of it, one at a time.
 

@@ -1,7 +1,9 @@
 """`Swarm`: a scope in which agents live."""
 
 import asyncio
+import warnings
 from collections.abc import Callable, Iterable
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, Self
 
@@ -163,6 +165,13 @@ class Swarm(Surface):
         agents = len(coordinator.table.cells)  # of this process: works on any loop
         return f"<Swarm '{self._name}' {coordinator.phase.value}, agents: {agents}>"
 
+    def __del__(self) -> None:
+        coordinator: Coordinator | None = vars(self).get("_coordinator")
+        is_open = coordinator is not None and coordinator.phase is Phase.OPEN
+        if is_open and self._body is None:
+            text = f"unclosed {self!r}: `await swarm.close()`, or `async with Swarm()`"
+            warnings.warn(text, ResourceWarning, source=self, stacklevel=1)
+
     @property
     def name(self) -> str:
         """The swarm's name."""
@@ -259,7 +268,8 @@ class Swarm(Surface):
             await Connection(self._coordinator, joined).open()
         if stored is not None:
             self._coordinator.keep(stored)
-        self._coordinator.attachments.append(WorkAttachments(self._load_work))
+        load = partial(_load_work, self._coordinator)  # which does not keep this object
+        self._coordinator.attachments.append(WorkAttachments(load))
         if stored is not None:
             from swarm.system._work import wake  # a hello world has nothing to wake
 
@@ -273,12 +283,6 @@ class Swarm(Surface):
         for interceptor in self._interceptors_given:
             interceptor.opened(self)
         note_opened(self._coordinator)
-
-    def _load_work(self) -> tuple[Attachment, ...]:
-        """Return the parts that agents are attached to which serve or take handoffs."""
-        from swarm.system._serving import Receivers, Servers
-
-        return Servers(self._coordinator), Receivers(self._coordinator)
 
     async def _open_kernel(self, clock: Clock) -> "tuple[Kernel, Tail, Opened | None]":
         """Open the store; a swarm in memory does not even import it."""
@@ -511,3 +515,10 @@ class Swarm(Surface):
             WrongLoop: Called in another thread; hand the portal over instead.
         """
         return Portal(self._open())
+
+
+def _load_work(coordinator: Coordinator) -> tuple[Attachment, ...]:
+    """Return the parts that agents are attached to which serve or take handoffs."""
+    from swarm.system._serving import Receivers, Servers
+
+    return Servers(coordinator), Receivers(coordinator)

@@ -123,7 +123,7 @@ def replay(function: Function, blob: str, **limits: Unpack[LimitOptions]) -> Run
 
     Raises:
         BlobError: the text is no blob.
-        TypeError: the option is unknown.
+        TypeError: the blob is no text, or the option is unknown.
         ValueError: an option's value means nothing.
     """
     schedule = Schedule.from_blob(blob)

@@ -48,6 +48,9 @@ class Outcome:
 class Program:
     """A coroutine function, and whether it wants a `sim`.
 
+    Attributes:
+        misuse: the error of its caller, once it returned nothing to await.
+
     Raises:
         TypeError: the function cannot be called, or is one that nothing awaits.
     """
@@ -63,6 +66,7 @@ class Program:
             raise TypeError(f"a coroutine function is wanted, not {function!r}")
         self._function = function
         self.wants_sim = False
+        self.misuse: TypeError | None = None
         self.name: str = getattr(function, "__name__", type(function).__name__)
         with contextlib.suppress(TypeError, ValueError):
             self.wants_sim = "sim" in inspect.signature(function).parameters
@@ -75,10 +79,11 @@ class Program:
         """
         started = self._function(sim=sim) if self.wants_sim else self._function()
         if not inspect.isawaitable(started):
-            raise TypeError(
+            self.misuse = TypeError(
                 f"{self.name}() returned {started!r}, not an awaitable; make it an "
                 "`async def`"
             )
+            raise self.misuse
         return started
 
 
@@ -98,7 +103,8 @@ def execute(
     """Run the program once, to its end or to its failure.
 
     What the program raises is in the outcome. Exceptions that are no `Exception`
-    (of Hypothesis, of the keyboard) come out of here as they are.
+    (of Hypothesis, of the keyboard) come out of here as they are, and so does the
+    `TypeError` of a function that returned nothing to await.
 
     Args:
         program: what to run.
@@ -139,6 +145,8 @@ def execute(
                 settle(loop)
             finally:
                 loop.close()
+    if program.misuse is not None:
+        raise program.misuse
     if loop.escapes and error is not loop.escapes[0]:
         # The program swallowed it, or was led astray by it.
         error = _blame(loop.escapes[0], error)

@@ -142,7 +142,12 @@ class Schedule:
 
         Raises:
             BlobError: the text is damaged or of another format version.
+            TypeError: it is no text.
         """
+        if not isinstance(blob, str):
+            raise TypeError(
+                f"a replay blob is text, as failures print it, not {blob!r}"
+            )
         if not blob.startswith(_PREFIX):
             raise BlobError(f"not a replay blob of format {VERSION}: {blob[:40]!r}")
         body = blob[len(_PREFIX) :]

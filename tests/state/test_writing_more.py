@@ -11,6 +11,7 @@ from swarm.errors import (
     AccessDenied,
     Closed,
     ConflictError,
+    InvalidTransition,
     InvalidValue,
     NotFound,
     PathConflict,
@@ -244,7 +245,7 @@ async def test_a_transaction_is_entered_once_at_a_time():
     tx = state.transaction()
     async with tx:
         await tx.set("a", 1)
-        with pytest.raises(RuntimeError, match="open already"):
+        with pytest.raises(InvalidTransition, match="entered already"):
             async with tx:
                 pass
         assert await tx.get("a") == 1
@@ -257,7 +258,7 @@ async def test_a_watch_is_entered_once_at_a_time():
     state = make_world().state
     watch = state.watch("a", since=0)
     async with watch:
-        with pytest.raises(RuntimeError, match="open already"):
+        with pytest.raises(InvalidTransition, match="entered already"):
             async with watch:
                 pass
     await state.set("a", 1)

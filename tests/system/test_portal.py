@@ -73,7 +73,8 @@ def test_the_end_of_the_loop_closes_the_portal_of_a_swarm_that_was_left_open():
 
     portal = None
     loop = asyncio.new_event_loop()
-    loop.run_until_complete(main())
+    with pytest.warns(ResourceWarning, match="unclosed <Swarm 'left'"):
+        loop.run_until_complete(main())
     loop.run_until_complete(loop.shutdown_asyncgens())
     for task in asyncio.all_tasks(loop):
         task.cancel()

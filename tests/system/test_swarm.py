@@ -362,7 +362,8 @@ def test_a_swarm_that_is_never_closed_does_not_hang_the_program():
         ref = await swarm.spawn(Worker, restart=Restart())
         await ref.ask(Worker.echo, 1)
 
-    asyncio.run(main())
+    with pytest.warns(ResourceWarning, match="unclosed <Swarm 'default' open"):
+        asyncio.run(main())
 
 
 def test_ten_thousand_agents_come_and_go():

@@ -164,3 +164,23 @@ def test_help_shows_every_option_and_its_default(function):
     assert parameters["order"].default == "tasks"
     assert parameters["max_steps"].default == 100_000
     assert "options" not in parameters
+
+
+def test_what_is_no_blob_is_refused_by_its_type():
+    async def program() -> None:
+        pass
+
+    for wrong in (None, 3, b"swarm"):
+        with pytest.raises(TypeError, match="a replay blob is text"):
+            replay(program, wrong)
+
+
+def test_a_function_that_returns_nothing_to_await_is_an_error_of_its_caller():
+    """It is no finding: the same for one run, many, and a sweep."""
+
+    def program() -> int:
+        return 3
+
+    for search in (run, explore, prove, sweep_cancel):
+        with pytest.raises(TypeError, match=r"program\(\) returned 3, not an await"):
+            search(program)
