@@ -259,7 +259,7 @@ class HandlerRecipient(Recipient, Subscription):
             Closed: The subscription is cancelled.
         """
 
-    def hurry(self) -> None:
+    def flush_batches(self) -> None:
         """Let no batch wait for its time any more: the swarm is about to end."""
 
     def is_busy(self, until: float) -> bool:  # noqa: ARG002  # others look at it
@@ -492,10 +492,10 @@ class Bus:
             closing = SystemMaintenance("closing", "what is due is still handled")
             await self.host.kernel.commit(OWNER, events=(closing,))
 
-    def hurry(self) -> None:
+    def flush_batches(self) -> None:
         """Let no batch wait to be full, or for its time, any more."""
         for recipient in self._handlers():
-            recipient.hurry()
+            recipient.flush_batches()
 
     async def settle(self, until: float) -> bool:
         """Wait until every due event is handled; return whether any was due.
@@ -505,7 +505,7 @@ class Bus:
         """
         waited = False
         while True:
-            self.hurry()
+            self.flush_batches()
             busy = next((r for r in self._handlers() if r.is_busy(until)), None)
             if self.calls.is_idle() and self.failures.is_idle() and busy is None:
                 return waited

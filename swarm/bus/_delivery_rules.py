@@ -116,7 +116,7 @@ class DeliveryQueue:
         self.processed: int = 0
         self.dead: int = 0
         self.errors: int = 0
-        self._hurries = False
+        self._flushes = False
 
     # --- events come in -----------------------------------------------------------
 
@@ -146,7 +146,7 @@ class DeliveryQueue:
         at, batch = queue.not_before, self._options.batch
         head = queue.items[0]
         if batch is not None and len(queue.items) < batch.size and not head.alone:
-            at = max(at, now if self._hurries else head.since + batch.wait)
+            at = max(at, now if self._flushes else head.since + batch.wait)
         self._tickets += 1
         queue.ticket = self._tickets
         if at > now:
@@ -154,10 +154,10 @@ class DeliveryQueue:
         else:
             self._ready.append((queue.ticket, queue))
 
-    def hurry(self, now: float) -> None:
+    def flush_batches(self, now: float) -> None:
         """Make incomplete batches due at once, from now on; idempotent."""
-        if not self._hurries:
-            self._hurries = True
+        if not self._flushes:
+            self._flushes = True
             for _, ticket, queue in sorted(self._later, key=itemgetter(0, 1)):
                 if ticket == queue.ticket:
                     self.schedule(queue, now)

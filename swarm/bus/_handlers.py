@@ -495,9 +495,9 @@ class HandlerSubscription(Intake):
                     continue
             await self.change()
 
-    def hurry(self) -> None:
-        """Let no batch wait for its time any more; see `HandlerRecipient.hurry`."""
-        self.queue.hurry(self.now())
+    def flush_batches(self) -> None:
+        """Let no batch wait for its time any more."""
+        self.queue.flush_batches(self.now())
         self.wake()
 
     def is_busy(self, until: float) -> bool:

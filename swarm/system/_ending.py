@@ -83,7 +83,7 @@ class Drain:
         """Wait until neither agents nor handlers of events have anything to do."""
         is_quiet = False
         while not is_quiet:
-            self._bus.hurry()  # agents may wait for what a handler does
+            self._bus.flush_batches()  # agents may wait for what a handler does
             while busy := [cell for cell in self._cells() if cell.is_working()]:
                 for cell in busy:
                     await _until_idle(cell)

@@ -67,27 +67,27 @@ def check_concurrent(
     RegisterModel(0))`. Hypothesis prints the scenario of a failure, and repeats it.
 
     Args:
-        make: builds the object, inside the loop; may be a coroutine function.
-        ops: name of each operation to the strategies of its arguments.
-        model: what the operations do when there is one client.
-        clients: how many tasks call at most.
-        length: how many calls each of them makes at most.
-        schedules: how many schedules to explore for each drawn scenario.
+        make: Builds the object, inside the loop; may be a coroutine function.
+        ops: Name of each operation to the strategies of its arguments.
+        model: What the operations do when there is one client.
+        clients: How many tasks call at most.
+        length: How many calls each of them makes at most.
+        schedules: How many schedules to explore for each drawn scenario.
         call: `call(object, name, arguments)` makes one call; the method of that
             name if omitted.
-        answers: exceptions which are answers, and the result each means.
-        failures: exceptions which prove that nothing happened.
-        may_block: a call may wait for ever (an acquire without a release); it
+        answers: Exceptions which are answers, and the result each means.
+        failures: Exceptions which prove that nothing happened.
+        may_block: A call may wait for ever (an acquire without a release); it
             then counts as pending. Otherwise that is a deadlock.
-        max_states: budget of the judge for one history.
+        max_states: Budget of the judge for one history.
         settings: Hypothesis settings.
-        options: see `swarm.testing.explore`.
+        options: See `swarm.testing.explore`.
 
     Raises:
-        LinearizabilityError: some history fits no order; notes tell the schedule.
+        LinearizabilityError: Some history fits no order; notes tell the schedule.
             Any other exception of an operation comes out as it is.
-        InconclusiveError: the judge could not decide a history within `max_states`.
-        StuckError: some call waits for ever, and `may_block` is false.
+        InconclusiveError: The judge could not decide a history within `max_states`.
+        StuckError: Some call waits for ever, and `may_block` is false.
     """
     experiment = _Experiment(
         make=make,

@@ -54,17 +54,17 @@ def run(
     A failure is in the `error` of the result, and `unwrap()` raises it.
 
     Args:
-        function: called without arguments, or with `sim=` if it has that parameter.
-        schedule: a `Schedule`, or what Hypothesis drew from `schedules()`; the
+        function: Called without arguments, or with `sim=` if it has that parameter.
+        schedule: A `Schedule`, or what Hypothesis drew from `schedules()`; the
             stock order if omitted. A `Schedule` brings its own order, stall,
             threads and seed, and its own faults unless there are others.
-        seed: feeds `sim.rng` and the module `random`.
-        faults: what goes wrong; see `fault_plans`.
-        options: see `Settings`.
+        seed: Feeds `sim.rng` and the module `random`.
+        faults: What goes wrong; see `fault_plans`.
+        options: See `Settings`.
 
     Raises:
-        TypeError: the option is unknown, or the schedule has it already.
-        ValueError: an option's value means nothing.
+        TypeError: The option is unknown, or the schedule has it already.
+        ValueError: An option's value means nothing.
     """
     settings = checked(Settings, RunOptions, options)
     check_whole("seed", seed)
@@ -117,14 +117,14 @@ def replay(function: Function, blob: str, **limits: Unpack[LimitOptions]) -> Run
     hash seed, decisions of the blob that this program never reached.
 
     Args:
-        function: called without arguments, or with `sim=` if it has that parameter.
-        blob: what a failure printed.
-        limits: see `Settings`.
+        function: Called without arguments, or with `sim=` if it has that parameter.
+        blob: What a failure printed.
+        limits: See `Settings`.
 
     Raises:
-        BlobError: the text is no blob.
-        TypeError: the blob is no text, or the option is unknown.
-        ValueError: an option's value means nothing.
+        BlobError: The text is no blob.
+        TypeError: The blob is no text, or the option is unknown.
+        ValueError: An option's value means nothing.
     """
     schedule = Schedule.from_blob(blob)
     settings = schedule.settings(checked(Settings, LimitOptions, limits))
@@ -177,14 +177,14 @@ def explore(function: Function, **options: Unpack[SearchOptions]) -> Report:
     same search in every process.
 
     Args:
-        function: called without arguments, or with `sim=` if it has that parameter.
-        options: see `Search`.
+        function: Called without arguments, or with `sim=` if it has that parameter.
+        options: See `Search`.
 
     Raises:
-        TypeError: an option is unknown or of the wrong type, or the function is none
+        TypeError: An option is unknown or of the wrong type, or the function is none
             that can be awaited.
-        ValueError: an option's value means nothing.
-        InconclusiveError: a name or pattern of `faults` matched nothing in any run.
+        ValueError: An option's value means nothing.
+        InconclusiveError: A name or pattern of `faults` matched nothing in any run.
     """
     return search(Program(function), checked(Search, SearchOptions, options))
 
@@ -288,7 +288,7 @@ class Coverage:
     do something else).
 
     Args:
-        budget: how many schedules there will be at most.
+        budget: How many schedules there will be at most.
     """
 
     def __init__(self, budget: int) -> None:

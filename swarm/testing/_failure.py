@@ -32,17 +32,17 @@ class Failure(Displayable):
     """A failing schedule, as small as it could be made.
 
     Attributes:
-        error: the exception of the program itself, with the explanation as a note.
-        schedule: what to replay.
-        on_stock_order: it also happens without any reordering.
-        deviations: at how many decisions the schedule leaves the stock order.
-        why: what was out of the ordinary, a sentence each.
-        trace: the steps of the run, at most about 30 lines.
-        digest: a hash of the whole trace, the same in every process.
-        found_after: the number of schedules tried, this one included.
-        replays: how many runs it took to shrink.
-        reproducible: replaying gave the same failure.
-        again: the line that repeats the failure, ready to copy; may be empty.
+        error: The exception of the program itself, with the explanation as a note.
+        schedule: What to replay.
+        on_stock_order: It also happens without any reordering.
+        deviations: At how many decisions the schedule leaves the stock order.
+        why: What was out of the ordinary, a sentence each.
+        trace: The steps of the run, at most about 30 lines.
+        digest: A hash of the whole trace, the same in every process.
+        found_after: The number of schedules tried, this one included.
+        replays: How many runs it took to shrink.
+        reproducible: Replaying gave the same failure.
+        again: The line that repeats the failure, ready to copy; may be empty.
     """
 
     error: BaseException

@@ -93,8 +93,8 @@ def schedules(
     goes on in the stock order.
 
     Args:
-        draw: given by Hypothesis.
-        max_decision: the last decision at which a hold may begin.
+        draw: Given by Hypothesis.
+        max_decision: The last decision at which a hold may begin.
     """
     if draw(st.booleans()):
         return DrawnSchedule(draw)
@@ -114,12 +114,12 @@ def fault_plans(
     They shrink to fewer, earlier and milder ones.
 
     Args:
-        draw: given by Hypothesis.
-        faults: which there may be, and how many.
-        agents: the names of the agents, locks and subscriptions they may hit, those
+        draw: Given by Hypothesis.
+        faults: Which there may be, and how many.
+        agents: The names of the agents, locks and subscriptions they may hit, those
             of them that `faults` allows. Without names all, counted together;
             `faults` may then say only True or False.
-        last: the last occasion that is hit, of each of them.
+        last: The last occasion that is hit, of each of them.
 
     Raises:
         ValueError: `faults` names targets, and there are no names.
@@ -208,11 +208,11 @@ class SwarmStateMachine(RuleBasedStateMachine):
     `super().teardown()`, if every operation must come to an end.
 
     Attributes:
-        order: see `SimLoop`.
-        max_stall: see `SimLoop`, in seconds.
-        threads: see `SimLoop`.
-        unhandled: see `SimLoop`.
-        sim: clock and randomness of the run.
+        order: See `SimLoop`.
+        max_stall: See `SimLoop`, in seconds.
+        threads: See `SimLoop`.
+        unhandled: See `SimLoop`.
+        sim: Clock and randomness of the run.
     """
 
     order: ClassVar[Order] = "tasks"
@@ -258,7 +258,7 @@ class SwarmStateMachine(RuleBasedStateMachine):
         """Run all operations to their end in the stock order.
 
         Raises:
-            StuckError: some of them can never end.
+            StuckError: Some of them can never end.
         """
         self.loop.adopt(Fifo())
         self.loop.run_steps(max_steps, patient=True)

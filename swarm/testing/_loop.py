@@ -57,14 +57,14 @@ class SimLoop(VirtualLoop):
     """A deterministic event loop on virtual time.
 
     Args:
-        policy: chooses the next step; the stock order if omitted.
-        settings: all options in one record; or give the options by name.
-        entropy_seed: number from which the program may derive its randomness.
-        options: see `Settings`.
+        policy: Chooses the next step; the stock order if omitted.
+        settings: All options in one record; or give the options by name.
+        entropy_seed: Number from which the program may derive its randomness.
+        options: See `Settings`.
 
     Raises:
-        TypeError: the option is unknown, or options and `settings` are given.
-        ValueError: an option's value means nothing.
+        TypeError: The option is unknown, or options and `settings` are given.
+        ValueError: An option's value means nothing.
     """
 
     @spelled_out(Settings, RunOptions)
@@ -391,7 +391,7 @@ class SimLoop(VirtualLoop):
         """Run until a future is done; return its result.
 
         Raises:
-            Exception: an exception that no task and no handler received.
+            Exception: An exception that no task and no handler received.
         """
         value = super().run_until_complete(future)
         self._raise_unhandled(self.fails_unhandled)

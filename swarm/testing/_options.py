@@ -65,8 +65,8 @@ def check_whole(name: str, value: object, least: int | None = None) -> None:
     """Refuse a value that is not a whole number, or is below `least`.
 
     Raises:
-        TypeError: the value is not an `int`.
-        ValueError: the value is too small.
+        TypeError: The value is not an `int`.
+        ValueError: The value is too small.
     """
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} is a whole number, not {value!r}")
@@ -117,15 +117,15 @@ class Settings:
 
     Attributes:
         order: `"tasks"` lets task steps be late, `"fifo"` keeps the stock order.
-        max_stall: seconds by which the clock may move on while a step is ready; no
+        max_stall: Seconds by which the clock may move on while a step is ready; no
             ready step ever waits longer than this.
         threads: `"refuse"` raises `EscapeError` when a worker thread is asked for,
             `"inline"` runs its function as one step of a task.
         unhandled: `"fail"` makes a failure of an exception in a callback, and of a
             task that failed and that nothing awaited; `"ignore"` only lists these in
             `Run.complaints`, as the stock loop only logs them.
-        max_steps: steps after which a run ends with `StepLimitError`.
-        max_time: loop time, in seconds, after which a run ends with the same error.
+        max_steps: Steps after which a run ends with `StepLimitError`.
+        max_time: Loop time, in seconds, after which a run ends with the same error.
     """
 
     order: Order = attrs.field(default="tasks", validator=one_of(Order))
@@ -141,14 +141,14 @@ class Search(Settings):
     """Settings of an exploration.
 
     Attributes:
-        max_stall: seconds by which the clock may move on while a step is ready, in
+        max_stall: Seconds by which the clock may move on while a step is ready, in
             every schedule. If omitted, a third of the schedules of `"auto"` let steps
             be late by what the program's own timers suggest, at most one second, and
             the others are on time. 0 keeps every step on time.
-        schedules: how many schedules to run at most.
-        seed: start of all randomness, also of `sim.rng` and the module `random`.
+        schedules: How many schedules to run at most.
+        seed: Start of all randomness, also of `sim.rng` and the module `random`.
         strategy: `"auto"` mixes them; or name one.
-        faults: what may go wrong in a swarm program; nothing if omitted.
+        faults: What may go wrong in a swarm program; nothing if omitted.
     """
 
     max_stall: float | None = attrs.field(default=None, validator=_if_any(is_time))
@@ -169,8 +169,8 @@ def checked(record: type[R], kind: Any, options: Mapping[str, Any]) -> R:
     """Make a record of options that were given as keywords of this kind.
 
     Raises:
-        TypeError: the option is unknown, or its value is of the wrong type.
-        ValueError: a value means nothing; the message names the range.
+        TypeError: The option is unknown, or its value is of the wrong type.
+        ValueError: A value means nothing; the message names the range.
     """
     names = kind.__annotations__
     for name in options:

@@ -141,8 +141,8 @@ class Weighted(Ordered):
     interleavings in which long tasks run late.
 
     Args:
-        rng: the source of chance.
-        expected: how many decisions each lane has in a run.
+        rng: The source of chance.
+        expected: How many decisions each lane has in a run.
     """
 
     def __init__(self, rng: Any, expected: Mapping[int, int]) -> None:

@@ -82,10 +82,10 @@ class Portfolio:
     """Makes policies, in the order in which they are worth trying.
 
     Args:
-        strategy: one of `Strategy`.
-        rng: the source of chance.
-        budget: how many schedules there will be.
-        max_stall: by how many seconds steps may be late in all schedules; if None, in
+        strategy: One of `Strategy`.
+        rng: The source of chance.
+        budget: How many schedules there will be.
+        max_stall: By how many seconds steps may be late in all schedules; if None, in
             part of the schedules, by what the program's own timers suggest.
     """
 
@@ -111,8 +111,8 @@ class Portfolio:
         """Yield plans; only those of `"holds"` come to an end.
 
         Args:
-            probe: the policy of a run in the stock order.
-            timers: the timers that were set in it.
+            probe: The policy of a run in the stock order.
+            timers: The timers that were set in it.
         """
         self.learn(probe)
         usual = self._max_stall or 0.0

@@ -49,10 +49,10 @@ class Program:
     """A coroutine function, and whether it wants a `sim`.
 
     Attributes:
-        misuse: the error of its caller, once it returned nothing to await.
+        misuse: The error of its caller, once it returned nothing to await.
 
     Raises:
-        TypeError: the function cannot be called, or is one that nothing awaits.
+        TypeError: The function cannot be called, or is one that nothing awaits.
     """
 
     def __init__(self, function: Callable[..., Awaitable[Any]]) -> None:
@@ -75,7 +75,7 @@ class Program:
         """Call the function.
 
         Raises:
-            TypeError: it returned something that cannot be awaited.
+            TypeError: It returned something that cannot be awaited.
         """
         started = self._function(sim=sim) if self.wants_sim else self._function()
         if not inspect.isawaitable(started):
@@ -107,12 +107,12 @@ def execute(
     `TypeError` of a function that returned nothing to await.
 
     Args:
-        program: what to run.
-        policy: chooses the order of steps.
-        settings: how it is run.
-        inputs: what else decides the run.
-        tracer: records its trace.
-        probing: also note what timers are set, and whether chance is used.
+        program: What to run.
+        policy: Chooses the order of steps.
+        settings: How it is run.
+        inputs: What else decides the run.
+        tracer: Records its trace.
+        probing: Also note what timers are set, and whether chance is used.
     """
     loop = SimLoop(policy, settings=settings, entropy_seed=inputs.seed)
     fails_unhandled, loop.fails_unhandled = loop.fails_unhandled, False

@@ -18,15 +18,15 @@ class Run(Displayable):
     """The end of one schedule.
 
     Attributes:
-        value: what the program returned.
-        error: what it raised, or None.
-        schedule: what to replay.
-        steps: how many steps the loop ran.
-        time: virtual seconds that passed.
-        trace: what happened in the run (only of a replay or a failure).
-        digest: a hash of the whole trace, the same in every process.
-        complaints: what the loop's exception handler was told.
-        warnings: why a replay may differ from the run that its blob was made of.
+        value: What the program returned.
+        error: What it raised, or None.
+        schedule: What to replay.
+        steps: How many steps the loop ran.
+        time: Virtual seconds that passed.
+        trace: What happened in the run (only of a replay or a failure).
+        digest: A hash of the whole trace, the same in every process.
+        complaints: What the loop's exception handler was told.
+        warnings: Why a replay may differ from the run that its blob was made of.
     """
 
     value: Any = None
@@ -75,12 +75,12 @@ class Report(Displayable):
     """The result of an exploration; `str(report)` says it in a sentence or two.
 
     Attributes:
-        schedules: how many schedules were run.
-        distinct: how many of them were different from each other.
-        complete: there are no other schedules.
-        late: by how many seconds steps could be late, and in how many schedules.
-        failure: the first failure, shrunk; None if there was none.
-        goals: what `sim.sometimes` recorded: name to whether it ever held.
+        schedules: How many schedules were run.
+        distinct: How many of them were different from each other.
+        complete: There are no other schedules.
+        late: By how many seconds steps could be late, and in how many schedules.
+        failure: The first failure, shrunk; None if there was none.
+        goals: What `sim.sometimes` recorded: name to whether it ever held.
     """
 
     schedules: int
@@ -105,7 +105,7 @@ class Report(Displayable):
         """Raise the program's own exception if a schedule failed.
 
         Raises:
-            GoalError: no schedule met some goal of `sim.sometimes`.
+            GoalError: No schedule met some goal of `sim.sometimes`.
         """
         if self.failure is not None:
             raise self.failure.error
@@ -121,10 +121,10 @@ class Proof(Displayable):
     """The result of a complete search; `str(proof)` says what is proved.
 
     Attributes:
-        schedules: how many schedules were run.
-        exhausted: there are no others.
-        failure: the first failure, shrunk; None if there was none.
-        timers: the program sets timers, and each of them was exactly on time: nothing
+        schedules: How many schedules were run.
+        exhausted: There are no others.
+        failure: The first failure, shrunk; None if there was none.
+        timers: The program sets timers, and each of them was exactly on time: nothing
             is proved about steps that are late (see `max_stall`).
     """
 
@@ -145,7 +145,7 @@ class Proof(Displayable):
         """Raise the program's own exception if a schedule failed.
 
         Raises:
-            InconclusiveError: there are schedules that were not run.
+            InconclusiveError: There are schedules that were not run.
         """
         if self.failure is not None:
             raise self.failure.error

@@ -141,8 +141,8 @@ class Schedule:
         """Read a blob.
 
         Raises:
-            BlobError: the text is damaged or of another format version.
-            TypeError: it is no text.
+            BlobError: The text is damaged or of another format version.
+            TypeError: It is no text.
         """
         if not isinstance(blob, str):
             raise TypeError(

@@ -45,8 +45,8 @@ class Script(Ordered):
     program that was changed a little; `unreached` tells what was ignored.
 
     Args:
-        deviations: several of one step are made in this order.
-        holds: tasks that are slow for a while.
+        deviations: Several of one step are made in this order.
+        holds: Tasks that are slow for a while.
     """
 
     counts_steps = True
@@ -178,7 +178,7 @@ class HoldHeads(Script):
     """Holds the task that is first in line at some decisions.
 
     Args:
-        starts: decision to number of decisions.
+        starts: Decision to number of decisions.
     """
 
     def __init__(self, starts: Mapping[int, int]) -> None:

@@ -26,9 +26,9 @@ class Shrinker:
     """Searches smaller schedules that fail the same way.
 
     Args:
-        probe: replays deviations and holds; returns the policy that ran if the
+        probe: Replays deviations and holds; returns the policy that ran if the
             program failed in the same way, else None.
-        retrace: the same for the choices of a run, decision by decision.
+        retrace: The same for the choices of a run, decision by decision.
     """
 
     def __init__(

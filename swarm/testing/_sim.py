@@ -49,7 +49,7 @@ class Sim:
     of any run: it calls `explore` or `run`, which simulate a program.
 
     Attributes:
-        goals: what `sometimes` has recorded so far.
+        goals: What `sometimes` has recorded so far.
     """
 
     def __init__(self, loop: SimLoop | None = None) -> None:
@@ -73,9 +73,9 @@ class Sim:
         `--swarm-replay` runs one schedule.
 
         Raises:
-            Exception: the program's own, from the first schedule that fails.
-            GoalError: a goal of `sim.sometimes` was never met.
-            SimulationError: called by a program that is simulated already.
+            Exception: The program's own, from the first schedule that fails.
+            GoalError: A goal of `sim.sometimes` was never met.
+            SimulationError: Called by a program that is simulated already.
         """
         raise SimulationError("the program is simulated already")
 
@@ -83,7 +83,7 @@ class Sim:
         """Run a coroutine function once, outside of a run; see `swarm.testing.run`.
 
         Raises:
-            SimulationError: called by a program that is simulated already.
+            SimulationError: Called by a program that is simulated already.
         """
         raise SimulationError("the program is simulated already")
 
@@ -111,7 +111,7 @@ class Sim:
         """Fail the run at the first step after which the condition is false.
 
         Raises:
-            InvariantError: from the run, not from here; it names the condition.
+            InvariantError: From the run, not from here; it names the condition.
             TypeError: The condition is no function.
         """
         label = _label("always", condition, name)
@@ -132,7 +132,7 @@ class Sim:
         true.
 
         Raises:
-            InvariantError: from the run, not from here; it names the condition.
+            InvariantError: From the run, not from here; it names the condition.
             TypeError: The condition is no function.
         """
         label = _label("eventually", condition, name)

@@ -71,12 +71,12 @@ def simulate(
     named `sim`; its other parameters are fixtures, shared by all schedules.
 
     Args:
-        function: the coroutine function, when used without parentheses.
-        options: see `Search`; `--swarm-schedules` and `--swarm-seed` override them.
+        function: The coroutine function, when used without parentheses.
+        options: See `Search`; `--swarm-schedules` and `--swarm-seed` override them.
 
     Raises:
-        TypeError: an option is unknown, or its value is of the wrong type.
-        ValueError: an option's value means nothing.
+        TypeError: An option is unknown, or its value is of the wrong type.
+        ValueError: An option's value means nothing.
     """
     how = checked(Search, SearchOptions, options)
 
@@ -154,12 +154,12 @@ def sim_loop_factory(
     a test that hangs fails at once with a deadlock report.
 
     Args:
-        seed: start of a random walk; the stock order if omitted.
-        options: see `Settings`.
+        seed: Start of a random walk; the stock order if omitted.
+        options: See `Settings`.
 
     Raises:
-        TypeError: an option is unknown, or its value is of the wrong type.
-        ValueError: an option's value means nothing.
+        TypeError: An option is unknown, or its value is of the wrong type.
+        ValueError: An option's value means nothing.
     """
     settings = checked(Settings, RunOptions, options)
     if seed is not None:

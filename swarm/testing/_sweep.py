@@ -42,14 +42,14 @@ def prove(
     and `Proof.timers` is true if the program has any.
 
     Args:
-        function: called without arguments, or with `sim=` if it has that parameter.
-        max_schedules: how many schedules to run at most.
-        seed: feeds `sim.rng` and the module `random`.
-        options: see `Settings`.
+        function: Called without arguments, or with `sim=` if it has that parameter.
+        max_schedules: How many schedules to run at most.
+        seed: Feeds `sim.rng` and the module `random`.
+        options: See `Settings`.
 
     Raises:
-        TypeError: an option is unknown, or its value is of the wrong type.
-        ValueError: an option's value means nothing.
+        TypeError: An option is unknown, or its value is of the wrong type.
+        ValueError: An option's value means nothing.
     """
     settings = checked(Settings, RunOptions, options)
     check_whole("max_schedules", max_schedules, 1)
@@ -116,16 +116,16 @@ def sweep_cancel(
     wait for its tasks with `return_exceptions=True`, then check what must hold.
 
     Args:
-        function: called without arguments, or with `sim=` if it has that parameter.
-        tasks: names of the tasks to cancel; all but the program itself (`"main"`)
+        function: Called without arguments, or with `sim=` if it has that parameter.
+        tasks: Names of the tasks to cancel; all but the program itself (`"main"`)
             if omitted.
-        max_schedules: how many runs to make at most.
-        seed: feeds `sim.rng` and the module `random`.
-        options: see `Settings`.
+        max_schedules: How many runs to make at most.
+        seed: Feeds `sim.rng` and the module `random`.
+        options: See `Settings`.
 
     Raises:
-        TypeError: an option is unknown, or its value is of the wrong type.
-        ValueError: an option's value means nothing.
+        TypeError: An option is unknown, or its value is of the wrong type.
+        ValueError: An option's value means nothing.
     """
     settings = checked(Settings, SweepOptions, options)
     check_whole("max_schedules", max_schedules, 1)

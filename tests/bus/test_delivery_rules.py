@@ -73,7 +73,7 @@ class DeliveryQueueMachine(RuleBasedStateMachine):
 
     @rule()
     def hurry(self) -> None:
-        self.line.hurry(self.now)
+        self.line.flush_batches(self.now)
         self.hurries = True
 
     @rule()

@@ -38,7 +38,7 @@ class Injector:
     test that wants one of them at a place of its own.
 
     Attributes:
-        happened: the faults so far.
+        happened: The faults so far.
     """
 
     def __init__(self, loop: VirtualLoop) -> None:
@@ -56,7 +56,7 @@ class Injector:
         """Have the agent fail now; see `Faults`.
 
         Raises:
-            SimulationError: there is no such agent in this simulation.
+            SimulationError: There is no such agent in this simulation.
         """
         target = self._find(agent)
         number = self.counts.get(("turn", target.name), 0)
@@ -67,7 +67,7 @@ class Injector:
         """Let no code of the agent run for that long, from now on.
 
         Raises:
-            SimulationError: there is no such agent in this simulation.
+            SimulationError: There is no such agent in this simulation.
         """
         target = self._find(agent)
         number = self.counts.get(("turn", target.name), 0)
@@ -102,7 +102,7 @@ class Injector:
         """Lose the next event for a subscription: for good, if it may be.
 
         Raises:
-            SimulationError: there is no such subscription in this simulation, or that
+            SimulationError: There is no such subscription in this simulation, or that
                 would break what it was promised; see `Faults`. All methods about
                 events raise it.
         """

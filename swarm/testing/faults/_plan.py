@@ -110,15 +110,15 @@ class Fault(NamedTuple):
     """One thing that goes wrong.
 
     Attributes:
-        kind: what: see `Faults`.
-        target: the name of an agent, of a lock or semaphore, of a subscription,
+        kind: What: see `Faults`.
+        target: The name of an agent, of a lock or semaphore, of a subscription,
             or `"*"`: any, counted all together.
-        number: at which occasion, from 1: the agent's turn (`crash`, `freeze`,
+        number: At which occasion, from 1: the agent's turn (`crash`, `freeze`,
             `slow`), message (`drop`, `duplicate`, `delay`, `reorder`), lease of a
             lock or semaphore (`expire`), operation of the program on the tree
             (`jump`), event handed to a subscription, each time anew (the others).
-        amount: for how many seconds; for `expire`, after how many.
-        turns: how many turns of the loop later (`crash`, `freeze`, `expire`,
+        amount: For how many seconds; for `expire`, after how many.
+        turns: How many turns of the loop later (`crash`, `freeze`, `expire`,
             `crash_handler`).
     """
 
@@ -152,32 +152,32 @@ class Faults:
     `"<agent>.<method>"`.
 
     Attributes:
-        crash: the agent fails in the middle of a turn: with `SimulatedCrash`, which
+        crash: The agent fails in the middle of a turn: with `SimulatedCrash`, which
             its supervisor takes, if it has a `Restart` that covers it; otherwise,
             and when it is stopping, it is killed.
-        freeze: no code of the agent runs for a while, as in a paused process.
-        slow: a turn begins a while before its method does.
-        drop: a told message is lost.
-        duplicate: it comes twice.
-        delay: it comes late; one that is still on its way at the agent's end is lost.
-        reorder: it comes after the next one, or one second late.
-        expire: a lease of a lock or semaphore of this name ends before its time, as
+        freeze: No code of the agent runs for a while, as in a paused process.
+        slow: A turn begins a while before its method does.
+        drop: A told message is lost.
+        duplicate: It comes twice.
+        delay: It comes late; one that is still on its way at the agent's end is lost.
+        reorder: It comes after the next one, or one second late.
+        expire: A lease of a lock or semaphore of this name ends before its time, as
             if it could not be renewed.
-        jump: the wall clock jumps; nothing but `wall` time may follow it.
-        drop_event: an event is lost on its way to the subscription of this name, and
+        jump: The wall clock jumps; nothing but `wall` time may follow it.
+        drop_event: An event is lost on its way to the subscription of this name, and
             counted as dropped: at-most-once handlers, streams whose overflow policy
             drops, `@on` methods. To other handlers it comes again, after `ack_wait`
             or a second.
-        duplicate_event: the handler has done its work, but its acknowledgement is
+        duplicate_event: The handler has done its work, but its acknowledgement is
             lost, so the event comes again: at-least-once. Exactly-once as well, where
             what was written in the transaction is lost with it.
-        delay_event: an event comes late; where order is promised, those behind it do
+        delay_event: An event comes late; where order is promised, those behind it do
             too. Plain functions are never late.
-        reorder_event: an event comes after the next one, or one second late: only
+        reorder_event: An event comes after the next one, or one second late: only
             where `ordered=False`.
-        crash_handler: the handler is cancelled in the middle; the event comes again,
+        crash_handler: The handler is cancelled in the middle; the event comes again,
             or (at-most-once) is done.
-        most: how many faults there are in one schedule.
+        most: How many faults there are in one schedule.
     """
 
     crash: Targets = False
@@ -228,8 +228,8 @@ class Planner:
     """Draws plans of faults from the occasions that runs have had so far.
 
     Args:
-        faults: what may happen.
-        rng: the source of chance.
+        faults: What may happen.
+        rng: The source of chance.
     """
 
     def __init__(self, faults: Faults, rng: Any) -> None:

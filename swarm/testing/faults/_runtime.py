@@ -14,10 +14,10 @@ class SimRuntime(Runtime):
     """The runtime of a simulated loop.
 
     Args:
-        pause: a scheduling point.
-        seed: the seed of swarms that were given none.
-        wall_time: the virtual wall clock, in seconds since 1970.
-        on_chance: called when a swarm takes the seed.
+        pause: A scheduling point.
+        seed: The seed of swarms that were given none.
+        wall_time: The virtual wall clock, in seconds since 1970.
+        on_chance: Called when a swarm takes the seed.
     """
 
     _substitutes: dict[type[Any], type[Any]] | None = None

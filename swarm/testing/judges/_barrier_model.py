@@ -88,11 +88,11 @@ class BarrierModel(Model[Any]):
     A `wait` without an answer may have arrived, and may have left again.
 
     Args:
-        parties: how many arrivals trip it.
-        generation: the number of the first generation.
-        sticky: an aborted barrier stays broken, as asyncio's and threading's
+        parties: How many arrivals trip it.
+        generation: The number of the first generation.
+        sticky: An aborted barrier stays broken, as asyncio's and threading's
             does; else the next generation begins at once.
-        withdraw: a party that gives up just leaves (asyncio's rule); else it
+        withdraw: A party that gives up just leaves (asyncio's rule); else it
             breaks the generation for all (threading's rule).
     """
 

@@ -41,13 +41,13 @@ class Operation:
     """One call of a process upon the object under test.
 
     Attributes:
-        process: the caller; any hashable name. Models use it as the owner of
+        process: The caller; any hashable name. Models use it as the owner of
             what the operation took (a lock, permits).
-        op: the name of the operation, such as `"write"`.
-        args: its arguments.
-        result: its answer, or `PENDING`.
-        invoked: sequence number of the invocation.
-        returned: sequence number of the answer; None when pending.
+        op: The name of the operation, such as `"write"`.
+        args: Its arguments.
+        result: Its answer, or `PENDING`.
+        invoked: Sequence number of the invocation.
+        returned: Sequence number of the answer; None when pending.
     """
 
     process: Any
@@ -103,7 +103,7 @@ class History:
         """Note that `call` was answered with `result`.
 
         Raises:
-            ValueError: the call is of another history or has its answer.
+            ValueError: The call is of another history or has its answer.
         """
         self._require_open(call)
         self._operations[call] = attrs.evolve(
@@ -118,7 +118,7 @@ class History:
         the result that the model expects, mostly False.
 
         Raises:
-            ValueError: the call is of another history or has its answer.
+            ValueError: The call is of another history or has its answer.
         """
         self._require_open(call)
         self._operations[call] = None
@@ -137,16 +137,16 @@ class History:
         For instance `await history.record("a", "write", store.write(1), 1)`.
 
         Args:
-            process: the caller.
-            op: the operation's name in the model.
-            awaitable: the call under way; awaited once.
-            *args: the operation's arguments in the model.
-            failures: exceptions which prove that nothing happened.
-            answers: exceptions which are answers, and the result each means,
+            process: The caller.
+            op: The operation's name in the model.
+            awaitable: The call under way; awaited once.
+            *args: The operation's arguments in the model.
+            failures: Exceptions which prove that nothing happened.
+            answers: Exceptions which are answers, and the result each means,
                 as in `answers={WouldBlock: False}`.
 
         Raises:
-            BaseException: whatever the awaitable raises, after noting it. An
+            BaseException: Whatever the awaitable raises, after noting it. An
                 exception in neither `failures` nor `answers`, cancellation
                 included, leaves the operation pending.
         """

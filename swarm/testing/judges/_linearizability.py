@@ -30,9 +30,9 @@ class Ok:
     """The history is linearizable.
 
     Attributes:
-        linearizations: an order that proves it, one for each partition. A
+        linearizations: An order that proves it, one for each partition. A
             pending operation is in it where it had to have happened.
-        states: configurations explored.
+        states: Configurations explored.
     """
 
     linearizations: tuple[tuple[Operation, ...], ...]
@@ -49,16 +49,16 @@ class Violation:
     """The history is not linearizable.
 
     Attributes:
-        key: the partition in which it fails; None without partitions.
-        prefix: the longest linearizable prefix: as many answered operations as
+        key: The partition in which it fails; None without partitions.
+        prefix: The longest linearizable prefix: as many answered operations as
             can be put in an order that the model allows, and the pending ones
             among them, before all ways are blocked.
-        state: the state after `prefix`.
-        blocked: the operations that could not follow it: the answered ones that
+        state: The state after `prefix`.
+        blocked: The operations that could not follow it: the answered ones that
             may come next. None can have its result in `state`, whatever
             pending operations take effect first.
-        operations: how many operations the partition has.
-        states: configurations explored.
+        operations: How many operations the partition has.
+        states: Configurations explored.
     """
 
     key: Any
@@ -90,8 +90,8 @@ class Undecided:
     """The budget ended before an answer was found.
 
     Attributes:
-        keys: the partitions still open; `(None,)` without partitions.
-        states: configurations explored.
+        keys: The partitions still open; `(None,)` without partitions.
+        states: Configurations explored.
     """
 
     keys: tuple[Any, ...]
@@ -134,15 +134,15 @@ def check_linearizable(
     is found before an expensive proof in another.
 
     Args:
-        history: a `History`, or operations in any order.
-        model: what the object does for one caller at a time.
-        max_states: configurations to explore, all partitions together; a
+        history: A `History`, or operations in any order.
+        model: What the object does for one caller at a time.
+        max_states: Configurations to explore, all partitions together; a
             million takes some seconds and some hundred megabytes.
 
     Raises:
-        ValueError: the model does not know an operation, or calls one pure
+        ValueError: The model does not know an operation, or calls one pure
             that changes the state.
-        TypeError: a state cannot be hashed.
+        TypeError: A state cannot be hashed.
     """
     searches = _partitions(history, model)
     waiting = searches

@@ -40,8 +40,8 @@ class LockModel(Model[Locked]):
       or it was forced.
 
     Args:
-        fenced: answers are fencing tokens, and each is greater than all before.
-        barging: a refused `acquire` proves that a holder stood in its way. Not
+        fenced: Answers are fencing tokens, and each is greater than all before.
+        barging: A refused `acquire` proves that a holder stood in its way. Not
             so for a lock with time-outs, or one that queues fairly: there a
             refusal proves nothing, which is the default.
     """
@@ -178,10 +178,10 @@ class SemaphoreModel(Model[Permits]):
     - `expire(owner)`: all permits of `owner` come back. Needs `owned`.
 
     Args:
-        capacity: how many permits there are at first.
-        owned: only the process that acquired a permit may release it. By
+        capacity: How many permits there are at first.
+        owned: Only the process that acquired a permit may release it. By
             default every task may, as with asyncio's.
-        barging: a refused `acquire` proves that too few permits were left. Not
+        barging: A refused `acquire` proves that too few permits were left. Not
             so with time-outs or a fair queue, which is the default.
     """
 

@@ -53,21 +53,21 @@ class Model(Generic[State]):
             pending operation has the result `PENDING`: return the state that
             it leaves behind whatever it would have answered, or `ILLEGAL`
             where it could do nothing yet.
-        initial: the first state. States are hashable and compared with `==`.
-        pure: whether an operation *with this result* leaves every state in
+        initial: The first state. States are hashable and compared with `==`.
+        pure: Whether an operation *with this result* leaves every state in
             which it is legal as it was: a read, a failed compare-and-set. It
             saves much time; when in doubt answer False. A write of the value
             that happens to be there is not pure. The checker raises when it
             catches a wrong claim.
-        partition: a key such that operations with different keys never touch
+        partition: A key such that operations with different keys never touch
             each other's state, as a key-value store's key; each partition has
             its own state and is judged alone.
-        parts: the operations to judge in place of one that takes effect at
+        parts: The operations to judge in place of one that takes effect at
             more than one instant between invocation and answer, as waiting at
             a barrier arrives and later leaves. A part keeps the times of the
             whole (interval linearizability; Castaneda, Rajsbaum and Raynal,
             "Unifying Concurrent Objects and Distributed Tasks", 2018).
-        rank: the order in which to try operations that could come next, as one
+        rank: The order in which to try operations that could come next, as one
             sort key for each operation of a partition; by default the one that
             was answered first. No verdict depends on it, only the time.
     """

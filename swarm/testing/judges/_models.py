@@ -127,9 +127,9 @@ class QueueModel(Model[tuple[Any, ...]]):
     - `size() -> int`
 
     Args:
-        capacity: how many items fit; None for no limit. A `put` into a full
+        capacity: How many items fit; None for no limit. A `put` into a full
             queue waits, that is, takes effect later.
-        lifo: last in, first out: a stack.
+        lifo: Last in, first out: a stack.
     """
 
     def __init__(self, capacity: int | None = None, *, lifo: bool = False) -> None:

@@ -34,12 +34,12 @@ class OrderSearch:
     """A resumable search for a linearization of one partition.
 
     Attributes:
-        key: the partition's key.
-        operations: what is judged, by invocation.
-        order: positions in `operations`; when found, the linearization.
-        longest: the linearizable prefix with the most answered operations met
+        key: The partition's key.
+        operations: What is judged, by invocation.
+        order: Positions in `operations`; when found, the linearization.
+        longest: The linearizable prefix with the most answered operations met
             before getting stuck.
-        states: configurations explored so far.
+        states: Configurations explored so far.
     """
 
     def __init__(
