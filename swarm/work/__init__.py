@@ -100,7 +100,7 @@ or after `TaskOptions.keep_seconds` (a day), with their steps, keys and handoffs
 
 from swarm.work._checkpoint_rules import Checkpoint, task_series
 from swarm.work._checkpoint_rules import checkpoints as read_checkpoints
-from swarm.work._checkpoints import Checkpoints, HasTask, task_id_of
+from swarm.work._checkpoints import Checkpoints
 from swarm.work._claim import Claim, run_attempt
 from swarm.work._claiming import Claiming
 from swarm.work._context import LIMIT as CONTEXT_LIMIT
@@ -123,6 +123,13 @@ from swarm.work._schedule_view import TaskSchedule
 from swarm.work._schedules import Schedules
 from swarm.work._serving import Binding, ServeOptions, as_json, served, serves
 from swarm.work._steps import idempotency_key
+from swarm.work._submit_rules import (
+    GatherOptions,
+    HasTask,
+    ScheduleOptions,
+    SubmitOptions,
+    task_id_of,
+)
 from swarm.work._task_handle import Caller, Task, TaskInfo, TaskList
 from swarm.work._task_keeper import TaskKeeper, TaskOptions, TaskWorker
 from swarm.work._task_manager import LiveClaim, TaskManager
@@ -143,6 +150,7 @@ __all__ = [
     "Claiming",
     "Context",
     "Duration",
+    "GatherOptions",
     "Gathered",
     "Handoff",
     "HandoffManager",
@@ -158,12 +166,14 @@ __all__ = [
     "Progress",
     "RecordEntry",
     "RunView",
+    "ScheduleOptions",
     "Schedules",
     "ServeOptions",
     "Server",
     "Stage",
     "StageProgress",
     "StageRunner",
+    "SubmitOptions",
     "Task",
     "TaskInfo",
     "TaskKeeper",

@@ -3,7 +3,7 @@
 import builtins
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
@@ -14,18 +14,10 @@ from swarm.work import _checkpoint_rules as rules
 from swarm.work._checkpoint_rules import Checkpoint
 from swarm.work._claim import Claim
 from swarm.work._steps import current_step
+from swarm.work._submit_rules import HasTask, task_id_of
 from swarm.work._task_handle import Caller
 
 T = TypeVar("T")
-
-
-class HasTask(Protocol):
-    """A handle on a task: a `Task`, a `Claim` or a `Handoff`."""
-
-    @property
-    def task_id(self) -> str:
-        """The task's id."""
-        ...
 
 
 class Checkpoints:
@@ -231,11 +223,3 @@ def _check_claim(task: object) -> None:
         raise TypeError(
             f"a change of a task's checkpoints needs its claim, not {task!r}"
         )
-
-
-def task_id_of(task: HasTask | str) -> str:
-    """Return the id of a task that is given by its id or by a handle."""
-    found = task if isinstance(task, str) else getattr(task, "task_id", None)
-    if not isinstance(found, str):
-        raise TypeError(f"a task is given by its id, claim or handle, not {task!r}")
-    return found

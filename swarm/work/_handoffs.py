@@ -21,7 +21,6 @@ from swarm.ports import HandoffCall, Plan, View, correlated, current_cause
 from swarm.work import _handoff_rules as rules
 from swarm.work._checkpoint_rules import Checkpoint, task_series
 from swarm.work._checkpoint_rules import find as find_checkpoint
-from swarm.work._checkpoints import task_id_of
 from swarm.work._claim import Claim, adopt
 from swarm.work._claiming import take
 from swarm.work._context import visible
@@ -34,6 +33,7 @@ from swarm.work._handoff_record import (
     handoff_path,
     load_handoff,
 )
+from swarm.work._submit_rules import task_id_of
 from swarm.work._task_handle import Caller
 from swarm.work._task_record import MICRO, TaskRecord, load, task_path
 

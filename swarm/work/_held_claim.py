@@ -172,7 +172,8 @@ class HeldClaim:
 
     def __repr__(self) -> str:
         state = "live" if self.is_live else self._end
-        return f"<Claim of task {self.task_id} ({self.kind}), {state}>"
+        task = f"{self.task_id} ({self.kind}), attempt {self.attempt}"
+        return f"<Claim of task {task}, {state}>"
 
     def conditions(self) -> Sequence[Condition]:
         """Return what a write guarded by this claim requires (`ports.Guard`)."""

@@ -6,7 +6,7 @@ looks at the task's key and parent as well, and is for `Kernel.apply`.
 
 import datetime
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, TypedDict
 
 from swarm.errors import ConfigMismatch, InvalidTransition, InvalidValue, LimitExceeded
 from swarm.model import (
@@ -16,6 +16,7 @@ from swarm.model import (
     Backoff,
     Document,
     Path,
+    Priority,
     TaskCreated,
     as_seconds,
     check_seconds,
@@ -38,9 +39,57 @@ from swarm.work._task_record import (
 )
 from swarm.work._task_rules import require
 
-_MOST_RETRIES: Final = 1_000_000_000
+_MAY_BE_NONE: Final = ("key", "parent", "backoff", "escalate_to")
+"""Options of which None means what is usual."""
 
 _GROUPS: Final = {"to": "agent", "capability": "capability", "role": "role"}
+
+
+class HasTask(Protocol):
+    """A handle on a task: a `Task`, a `Claim` or a `Handoff`."""
+
+    @property
+    def task_id(self) -> str:
+        """The task's id."""
+        ...
+
+
+def task_id_of(task: HasTask | str) -> str:
+    """Return the id of a task that is given by its id or by a handle."""
+    found = task if isinstance(task, str) else getattr(task, "task_id", None)
+    if not isinstance(found, str):
+        raise TypeError(f"a task is given by its id, claim or handle, not {task!r}")
+    return found
+
+
+class ScheduleOptions(TypedDict, total=False):
+    """The options of every task; `Tasks.submit` says what they mean."""
+
+    priority: Priority | int
+    timeout: float | None
+    max_retries: int
+    backoff: Backoff | None
+    to: str | None
+    capability: str | None
+    role: str | None
+    escalate_to: str | None
+    schema_version: str
+    metadata: Mapping[str, JSON] | None
+
+
+class GatherOptions(ScheduleOptions, total=False):
+    """The options of the tasks of one `Tasks.gather`."""
+
+    delay: float
+    deadline: datetime.datetime | float | None
+
+
+class SubmitOptions(GatherOptions, total=False):
+    """The options of one task."""
+
+    key: str | None
+    once: bool
+    parent: HasTask | str | None
 
 
 Submission: TypeAlias = tuple[TaskSpec, int, int | None, int | None]
@@ -110,8 +159,13 @@ def submission_of(
     path = Path(("global", "tasks", task_id), f"global.tasks.{task_id}")
     if not options:
         return plain_spec(task_id, kind, body, requester, path), 0, None, None
+    wrong = options.keys() - SubmitOptions.__optional_keys__
+    if wrong:
+        raise TypeError(f"submit() got an unexpected keyword argument {min(wrong)!r}")
     fields = {
-        name: check(options[name]) for name, check in _CHECKS.items() if name in options
+        name: check(name, options[name])
+        for name, check in _CHECKS.items()
+        if name in options and not (options[name] is None and name in _MAY_BE_NONE)
     }
     metadata = options.get("metadata")
     if metadata is not None:
@@ -175,70 +229,65 @@ def _deadline(
 # --- one option each ------------------------------------------------------------------
 
 
-def _key(key: Any) -> str | None:
-    if key is not None:
-        check_text("key", key)
-        key_path(key)
-    checked: str | None = key
-    return checked
+def _text(name: str, value: Any) -> str:
+    check_text(name, value)
+    return str(value)
 
 
-def _parent(parent: Any) -> str:
-    check_text("parent", parent)
-    return str(parent)
+def _key(name: str, key: Any) -> str:
+    check_text(name, key)
+    key_path(key)
+    return str(key)
 
 
-def _priority(priority: Any) -> int:
-    if isinstance(priority, bool) or not isinstance(priority, int):
-        raise TypeError(f"a priority is a Priority or a whole number, not {priority!r}")
-    if not -1_000 <= priority <= 1_000:
-        raise ValueError(f"a priority is from -1000 to 1000, not {priority}")
-    return int(priority)
+def _priority(name: str, priority: Any) -> int:
+    # A `Priority` is not quite a whole number; `check_whole` refuses True as well.
+    number = int(priority) if isinstance(priority, Priority) else priority
+    return _whole(name, number, -1_000, 1_000)
 
 
-def _timeout(timeout: Any) -> int | None:
+def _max_retries(name: str, number: Any) -> int:
+    return _whole(name, number, 0, 1_000_000_000)
+
+
+def _whole(name: str, number: Any, least: int, most: int) -> int:
+    check_whole(name, number, least)
+    if number > most:
+        raise ValueError(f"{name} is {most} or less, not {number}")
+    return int(number)
+
+
+def _timeout(name: str, timeout: Any) -> int | None:
     if timeout is None:
         return None
-    check_seconds("timeout", timeout)
+    check_seconds(name, timeout)
     return int(timeout * MICRO)
 
 
-def _max_retries(max_retries: Any) -> int:
-    check_whole("max_retries", max_retries, 0)
-    if max_retries > _MOST_RETRIES:
-        raise ValueError(f"max_retries is at most {_MOST_RETRIES}, not {max_retries}")
-    return int(max_retries)
-
-
-def _backoff(backoff: Any) -> Backoff:
+def _backoff(name: str, backoff: Any) -> Backoff:
     if not isinstance(backoff, Backoff):
-        raise TypeError(f"backoff is a Backoff, not {backoff!r}")
+        raise TypeError(f"{name} is a Backoff, not {shown(backoff)}")
     return backoff
 
 
-def _escalation(target: Any) -> str:
-    check_text("escalate_to", target)
-    word, _, name = target.partition(":")
-    if target != "manual" and (word not in _GROUPS.values() or not name):
+def _escalation(name: str, target: Any) -> str:
+    check_text(name, target)
+    word, _, whom = target.partition(":")
+    if target != "manual" and (word not in _GROUPS.values() or not whom):
         raise ValueError(
-            'escalate_to is None, "manual", "agent:NAME", "capability:NAME" or '
+            f'{name} is None, "manual", "agent:NAME", "capability:NAME" or '
             f'"role:NAME", not {target!r}'
         )
     return str(target)
 
 
-def _schema_version(version: Any) -> str:
-    check_text("schema_version", version)
-    return str(version)
-
-
-_CHECKS: Final[dict[str, Callable[[Any], Any]]] = {
+_CHECKS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "key": _key,
-    "parent": _parent,
+    "parent": lambda _, parent: task_id_of(parent),
     "priority": _priority,
     "timeout": _timeout,
     "max_retries": _max_retries,
     "backoff": _backoff,
     "escalate_to": _escalation,
-    "schema_version": _schema_version,
+    "schema_version": _text,
 }

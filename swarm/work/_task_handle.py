@@ -20,7 +20,6 @@ from swarm.model import (
     check_timeout,
     to_datetime,
 )
-from swarm.work._claim import Claim
 from swarm.work._handoff_record import HandoffStatus, handoff_path, load_handoff
 from swarm.work._submit_rules import encoded
 from swarm.work._task_manager import TaskManager
@@ -99,7 +98,7 @@ class Caller:
         return True
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class TaskInfo(Displayable):
     """A task at one moment. Values are private copies.
 
@@ -159,7 +158,12 @@ class TaskInfo(Displayable):
     started_at: datetime.datetime | None
     ended_at: datetime.datetime | None
     token: int | None
-    history: tuple[RecordEntry, ...] = attrs.field(repr=False)
+    history: tuple[RecordEntry, ...]
+
+    def __repr__(self) -> str:
+        return (
+            f"<TaskInfo {self.id} ({self.kind}), {self.status}, attempt {self.attempt}>"
+        )
 
 
 class TaskList(list[TaskInfo], Displayable):
@@ -371,15 +375,6 @@ class Task(Displayable):
             self._identity, manager.path_of(self.id), rule, request
         )
         return outcome
-
-
-def id_of(parent: "Task | Claim | str | None") -> str | None:
-    """Return the id of a task that is given as a handle, a claim or an id."""
-    if parent is None or type(parent) is str:
-        return parent
-    if isinstance(parent, Task | Claim):
-        return parent.task_id
-    raise TypeError(f"a parent is a Task, a Claim or an id, not {parent!r}")
 
 
 async def settled(

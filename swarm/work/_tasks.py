@@ -1,10 +1,8 @@
 """Tasks, as one identity submits, claims and finds them: `swarm.tasks`."""
 
-import datetime
-import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Final, Literal, Unpack
 
 import attrs
 
@@ -12,18 +10,16 @@ from swarm.errors import GatherError
 from swarm.model import (
     JSON,
     AgentIdentity,
-    Backoff,
     Displayable,
-    Priority,
     canonical,
     check_choice,
     check_seconds,
     check_text,
     check_timeout,
     check_whole,
+    shown,
 )
 from swarm.ports import SubmitCall
-from swarm.work._claim import Claim
 from swarm.work._claiming import Claiming
 from swarm.work._due import TaskSelector, addresses_of
 from swarm.work._gather import Fan, Gathered, as_list, in_rounds, needed
@@ -40,13 +36,18 @@ from swarm.work._schedule_rules import (
 from swarm.work._schedule_view import TaskSchedule, schedule_view
 from swarm.work._steps import fingerprint
 from swarm.work._submit_rules import (
+    GatherOptions,
+    HasTask,
+    ScheduleOptions,
     Submission,
+    SubmitOptions,
     decide_submit,
     decide_submit_once,
     encoded,
     submission_of,
+    task_id_of,
 )
-from swarm.work._task_handle import Caller, Rights, Task, TaskList, id_of, info_of
+from swarm.work._task_handle import Caller, Rights, Task, TaskList, info_of
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import MICRO, TaskStatus, task_path
 from swarm.work._task_stats import TaskStats
@@ -104,22 +105,7 @@ class Tasks(Displayable):
         self,
         kind: str,
         payload: JSON = None,
-        *,
-        key: str | None = None,
-        once: bool = False,
-        priority: Priority | int = Priority.NORMAL,
-        delay: float = 0,
-        deadline: datetime.datetime | float | None = None,
-        timeout: float | None = 300,
-        max_retries: int = 3,
-        backoff: Backoff | None = None,
-        parent: "Task | Claim | str | None" = None,
-        to: str | None = None,
-        capability: str | None = None,
-        role: str | None = None,
-        escalate_to: str | None = None,
-        schema_version: str = "1.0.0",
-        metadata: Mapping[str, JSON] | None = None,
+        **options: Unpack[SubmitOptions],
     ) -> Task:
         """Submit a task and return a handle on it.
 
@@ -127,6 +113,7 @@ class Tasks(Displayable):
             kind: What kind of work it is: dotted words, such as "research.topic".
             payload: What is to be worked on: a JSON value. Store large artefacts
                 elsewhere, and pass a reference.
+            **options: What follows, each of it by name.
             key: A unique key. While a task that is not final has it, that task is
                 returned, and nothing is submitted; it must be of the same kind.
             once: Whether the key stays taken after the task's end, as long as its
@@ -160,30 +147,6 @@ class Tasks(Displayable):
             TypeError: An argument is not of its type.
             ValueError: An argument means nothing.
         """
-        given = (
-            key,
-            once,
-            priority,
-            delay,
-            deadline,
-            timeout,
-            max_retries,
-            backoff,
-            parent,
-            to,
-            capability,
-            role,
-            escalate_to,
-            schema_version,
-            metadata,
-        )  # in the order of the signature, as the defaults are
-        options: dict[str, Any] = {}
-        # Compared as one tuple: a value that equals the default means the default.
-        if given != _USUAL:
-            both = zip(_DEFAULTS.items(), given, strict=True)
-            options = {
-                name: value for (name, usual), value in both if value is not usual
-            }
         manager = self.manager
         if manager.closed is not None:
             raise manager.closed
@@ -199,8 +162,9 @@ class Tasks(Displayable):
             )
             intercepted: Task = await interceptors.submit(call, self._submit_on)
             return intercepted
-        if parent is not None:
-            options["parent"] = id_of(parent)
+        once = options.get("once", False)
+        if once.__class__ is not bool:
+            raise TypeError(f"once is True or False, not {shown(once)}")
         task_id = manager.new_id("task")
         codec, me = manager.codec, self.identity
         submission = submission_of(codec, me, task_id, kind, payload, options)
@@ -252,8 +216,8 @@ class Tasks(Displayable):
         *,
         need: Literal["all", "first"] | int = "all",
         key: str | None = None,
-        parent: "Task | Claim | str | None" = None,
-        **options: Any,
+        parent: HasTask | str | None = None,
+        **options: Unpack[GatherOptions],
     ) -> Gathered:
         """Submit a task for each input, and return their results in order.
 
@@ -268,7 +232,7 @@ class Tasks(Displayable):
                 more is cancelled. When all are, a failure ends no other task.
             key: What the keys of the tasks begin with.
             parent: The task that they are parts of.
-            **options: The other options of `submit`, for each task.
+            **options: The other options of `submit`, for each task; not `once`.
 
         Returns:
             A list of the results, with `indexes` and `errors`.
@@ -283,7 +247,7 @@ class Tasks(Displayable):
         for payload in payloads:  # one that is wrong leaves no tasks behind
             encoded(self.manager.codec, "the payload", payload)
         if key is None and parent is not None:
-            key = f"{id_of(parent)}/{kind}"
+            key = f"{task_id_of(parent)}/{kind}"
         calls = []
         for index, payload in enumerate(payloads):
             own = None
@@ -319,7 +283,7 @@ class Tasks(Displayable):
         cron: str | None = None,
         every: float | None = None,
         zone: str = "UTC",
-        **options: Any,
+        **options: Unpack[ScheduleOptions],
     ) -> TaskSchedule:
         """Submit a task again and again, once for each time.
 
@@ -354,10 +318,9 @@ class Tasks(Displayable):
             check_cron(cron, zone)
         check_text("name", name)
         check_name(name)
-        wrong = options.keys() - _DEFAULTS.keys() | options.keys() & _ONCE_ONLY
+        wrong = options.keys() - ScheduleOptions.__optional_keys__
         if wrong:
             raise TypeError(f"a schedule has no option {min(wrong)!r}")
-        options = {n: v for n, v in options.items() if v is not _DEFAULTS[n]}
         template = submission_of(
             self.manager.codec, self.identity, "", kind, payload, options
         )[0]
@@ -460,7 +423,7 @@ class Tasks(Displayable):
         status: TaskStatus | str | None = None,
         requester: str | None = None,
         assignee: str | None = None,
-        parent: "Task | Claim | str | None" = None,
+        parent: HasTask | str | None = None,
         limit: int | None = 100,
     ) -> TaskList:
         """Return the records of the tasks that fit all that is given, the newest first.
@@ -488,12 +451,17 @@ class Tasks(Displayable):
         if status is not None:
             check_choice("status", status, tuple(TaskStatus))
         wanted = None if status is None else TaskStatus(status)
-        if kind is not None:
-            check_text("a kind", kind)
+        for what, text in (
+            ("a kind", kind),
+            ("requester", requester),
+            ("assignee", assignee),
+        ):
+            if text is not None:
+                check_text(what, text)
         selector = None if kind is None else TaskSelector(kind, ())
         index = self.manager.index
         if parent is not None:
-            records = index.children(id_of(parent) or "")
+            records = index.children(task_id_of(parent))
         else:
             records = list(index.records.values())
         found = TaskList()
@@ -516,13 +484,3 @@ class Tasks(Displayable):
         manager = self.manager
         waiting = dict(manager.waiting_reasons())
         return manager.index.stats(waiting)
-
-
-_DEFAULTS: Final = {
-    name: parameter.default
-    for name, parameter in inspect.signature(Tasks.submit).parameters.items()
-    if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-}
-_USUAL: Final = tuple(_DEFAULTS.values())
-_ONCE_ONLY: Final = frozenset(("key", "once", "delay", "deadline", "parent"))
-"""The options of `submit` that a schedule does not have."""

@@ -759,6 +759,10 @@ async def test_closing_wakes_every_waiter(kind):
         ({"key": ""}, InvalidPath),
         ({"priority": "HIGH"}, TypeError),
         ({"priority": 10_000}, ValueError),
+        ({"priority": True}, TypeError),
+        ({"priority": None}, TypeError),
+        ({"once": 1}, TypeError),
+        ({"urgency": 1}, TypeError),
         ({"delay": -1}, ValueError),
         ({"delay": "soon"}, TypeError),
         ({"deadline": datetime.datetime(2100, 1, 1)}, ValueError),  # noqa: DTZ001
@@ -788,6 +792,25 @@ async def test_a_bad_argument_is_one_typed_error_and_submits_nothing(
             lambda view: list(view.documents(Path.parse("global")))
         )
         assert found == []
+
+
+async def test_a_search_with_a_filter_of_another_type_is_refused(kind):
+    async with offices(kind) as office:
+        for wrong in ({"requester": 3}, {"assignee": ["a"]}, {"parent": 3}):
+            with pytest.raises(TypeError):
+                office.tasks().find(**wrong)
+
+
+async def test_a_task_and_its_claim_are_shown_in_one_line(kind):
+    async with offices(kind) as office:
+        tasks = office.tasks()
+        task = await tasks.submit("a.b")
+        claim = await tasks.claim("a.b")
+        shown = f"{task.id} (a.b)"
+        assert repr(await task.record()) == f"<TaskInfo {shown}, running, attempt 1>"
+        assert repr(claim) == f"<Claim of task {shown}, attempt 1, live>"
+        assert "complete" in dir(claim)
+        assert "follow" not in dir(claim)
 
 
 async def test_tasks_of_a_closed_swarm_are_not_found(kind):
