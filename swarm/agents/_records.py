@@ -12,6 +12,7 @@ from swarm.model import (
     Displayable,
     Document,
     Path,
+    brief,
     from_datetime,
     to_datetime,
 )
@@ -167,7 +168,7 @@ class AgentInfo(Displayable):
     turn_age: float | None
     aside: tuple[str, ...]
     waits_for: tuple[str, ...]
-    error: str | None
+    error: str | None = attrs.field(repr=brief)
 
     @property
     def name(self) -> str:
@@ -189,7 +190,7 @@ class AgentFailure:
     """
 
     agent: str
-    error: BaseException
+    error: BaseException = attrs.field(repr=brief)
     at: datetime
     decision: str
     trace: str = attrs.field(default="", repr=False)

@@ -22,6 +22,7 @@ from swarm.model import (
     Event,
     Path,
     RecalledEvent,
+    brief,
     class_name,
     find_event_class,
     from_datetime,
@@ -50,6 +51,9 @@ class ErrorInfo:
     type: str
     message: str
     traceback: str = ""
+
+    def __repr__(self) -> str:
+        return f"<ErrorInfo {self.type}: {brief(self.message)}>"
 
     @classmethod
     def of(cls, error: BaseException) -> "ErrorInfo":
@@ -98,6 +102,9 @@ class WrittenEvent:
     key: str | None
     body: bytes | None
     live: Event[Any] | None = attrs.field(default=None, eq=False, repr=False)
+
+    def __repr__(self) -> str:
+        return f"<WrittenEvent {self.id} {self.type} of {self.source}>"
 
     @classmethod
     def of(cls, event: Event[Any]) -> "WrittenEvent":
@@ -209,6 +216,13 @@ class DeadLetter:
     is_durable: bool = False
     is_requeued: bool = False
     owner: str = ""
+
+    def __repr__(self) -> str:
+        runs = "run" if self.attempts == 1 else "runs"
+        return (
+            f"<DeadLetter {self.id} {self.written.type}, {self.attempts} {runs}: "
+            f"{self.error.type} {brief(self.error.message)}>"
+        )
 
     @property
     def id(self) -> str:

@@ -43,6 +43,7 @@ from swarm.model._change import (
 from swarm.model._checks import (
     LONGEST_SECONDS,
     as_seconds,
+    brief,
     check_choice,
     check_name,
     check_seconds,
@@ -198,6 +199,7 @@ __all__ = [
     "TaskStarted",
     "Versioned",
     "as_seconds",
+    "brief",
     "canonical",
     "check_choice",
     "check_name",

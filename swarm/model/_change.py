@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from swarm.model._cause import Cause
+from swarm.model._checks import brief
 from swarm.model._displayable import Displayable
 from swarm.model._identity import TIME, AgentIdentity
 from swarm.model._path import Segment
@@ -101,8 +102,8 @@ class Change(Displayable):
     revision: int
     old_version: int
     new_version: int
-    old_value: JSON
-    value: JSON
+    old_value: JSON = attrs.field(repr=brief)
+    value: JSON = attrs.field(repr=brief)
     at: int
     author: AgentIdentity
 

@@ -8,11 +8,18 @@ from swarm.errors import InvalidValue, LimitExceeded
 _SHOWN = reprlib.Repr()
 _SHOWN.maxlevel = 4
 _SHOWN.maxstring = _SHOWN.maxother = 80
+_BRIEF: Final = 60  # characters
 
 
 def shown(value: object) -> str:
     """Return a value as an error message shows it: short, however large or deep."""
     return _SHOWN.repr(value)
+
+
+def brief(value: object) -> str:
+    """Return the beginning of `repr(value)`, for the repr of what holds the value."""
+    text = repr_of(value)
+    return text if len(text) <= _BRIEF else f"{text[:_BRIEF]}…"
 
 
 def repr_of(value: object) -> str:

@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from swarm.model._cause import Cause
 from swarm.model._change import Commit
+from swarm.model._checks import brief
 from swarm.model._displayable import Displayable
 from swarm.model._event_type import event_type
 from swarm.model._identity import AgentIdentity
@@ -154,7 +155,7 @@ class Event(Displayable, Generic[P_co]):
         return hash(self.place)
 
     def __repr__(self) -> str:
-        return f"<Event {self.id} {self.type} of {self.source}: {self.payload!r}>"
+        return f"<Event {self.id} {self.type} of {self.source}: {brief(self.payload)}>"
 
 
 class RecalledEvent(Event[P_co]):

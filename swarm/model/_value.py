@@ -8,6 +8,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar, cast, final
 import attrs
 import orjson
 
+from swarm.model._checks import brief
 from swarm.model._identity import AgentIdentity, Priority
 from swarm.model._path import Path, Segment
 
@@ -42,8 +43,6 @@ DELETE: Final = Sentinel("DELETE")
 
 DOCUMENT_BYTES: Final = 256
 """Bytes that a document keeps in memory besides its body, measured."""
-
-_SHOWN: Final = 60  # characters of a value in a repr
 
 EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
@@ -179,11 +178,8 @@ class Versioned(Generic[T_co]):
         return checksum(dig(self._document.value, self._rest))
 
     def __repr__(self) -> str:
-        value = repr(self.value)
-        if len(value) > _SHOWN:
-            value = f"{value[:_SHOWN]}…"
         return (
-            f"Versioned({value}, version={self.version}, "
+            f"Versioned({brief(self.value)}, version={self.version}, "
             f"modified_by={str(self.modified_by)!r})"
         )
 

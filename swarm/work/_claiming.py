@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from swarm.errors import SwarmError, TaskTimeout
-from swarm.model import AgentIdentity
+from swarm.model import AgentIdentity, AsyncUse
 from swarm.ports import Timer
 from swarm.work._claim import Claim, adopt
 from swarm.work._due import TaskSelector, Ticket
@@ -29,7 +29,7 @@ class Gate(Protocol):
         ...
 
 
-class Claiming:
+class Claiming(AsyncUse):
     """A claim that is asked for: `async with` it, or `await` it for the claim alone."""
 
     __slots__ = (
@@ -42,6 +42,8 @@ class Claiming:
         "_selector",
         "_timeout",
     )
+
+    _usage = "`async with tasks.claim(...) as claim:`, or `await` it"
 
     def __init__(
         self,
@@ -71,6 +73,9 @@ class Claiming:
                 stacklevel=2,
                 source=self,
             )
+
+    def __repr__(self) -> str:
+        return f"<claim of tasks {self._selector.kinds!r}>"
 
     def __await__(self) -> Generator[Any, None, Claim]:
         return self._claimed().__await__()

@@ -127,8 +127,8 @@ class Stage:
             several = f"the outputs of {', '.join(after)} by name"
             gets = several if len(after) > 1 else "one argument"
             raise TypeError(
-                f"stage '{self.shape.name}' gets {gets}: {self.shape.label} has a "
-                f"{error}"
+                f"stage '{self.shape.name}' gets {gets}, and {self.shape.label} cannot "
+                f"be called like this: {error}"
             ) from None
 
     def typed(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any]:

@@ -16,6 +16,7 @@ from swarm.model import (
     AgentIdentity,
     Displayable,
     Path,
+    brief,
     check_text,
     check_timeout,
     to_datetime,
@@ -135,7 +136,7 @@ class TaskInfo(Displayable):
     id: str
     kind: str
     status: TaskStatus
-    payload: JSON
+    payload: JSON = attrs.field(repr=brief)
     requester: str
     assignee: str | None
     priority: int
@@ -148,12 +149,12 @@ class TaskInfo(Displayable):
     parent: str | None
     key: str | None
     progress: Progress | None
-    partial: JSON
-    result: JSON
-    errors: tuple[str, ...]
+    partial: JSON = attrs.field(repr=brief)
+    result: JSON = attrs.field(repr=brief)
+    errors: tuple[str, ...] = attrs.field(repr=brief)
     cancel_requested: str | None
     schema_version: str
-    metadata: Mapping[str, JSON]
+    metadata: Mapping[str, JSON] = attrs.field(repr=brief)
     created_at: datetime.datetime
     started_at: datetime.datetime | None
     ended_at: datetime.datetime | None

@@ -7,6 +7,7 @@ assigning through `object.__setattr__` would triple what that costs.
 Kernel time is in microseconds, as everywhere in records.
 """
 
+import datetime
 import enum
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, Self
@@ -15,7 +16,15 @@ import attrs
 import orjson
 
 from swarm.errors import SchemaVersionError, StaleClaim
-from swarm.model import OWNER, AgentIdentity, Backoff, Document, Path, kept_json
+from swarm.model import (
+    OWNER,
+    AgentIdentity,
+    Backoff,
+    Document,
+    Path,
+    kept_json,
+    to_datetime,
+)
 from swarm.ports import decode_holders
 
 MICRO: Final = 1_000_000
@@ -103,6 +112,11 @@ class RecordEntry(NamedTuple):
     agent: str = ""
     attempt: int = 0
     reason: str = ""
+
+    @property
+    def timestamp(self) -> datetime.datetime:
+        """When it was, in UTC."""
+        return to_datetime(self.at)
 
 
 @attrs.define(eq=False, weakref_slot=False)

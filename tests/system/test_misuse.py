@@ -119,3 +119,15 @@ def test_a_swarm_that_is_dropped_unclosed_gives_a_resource_warning(
     texts = [str(w.message) for w in seen if w.category is ResourceWarning]
     assert len(texts) == (0 if is_closed else 1)
     assert all("unclosed <Swarm 'dropped' open" in text for text in texts)
+
+
+@virtual
+async def test_a_claim_is_entered_with_async_with() -> None:
+    async with Swarm() as swarm:
+        await swarm.tasks.submit("misuse.work", {})
+        claiming: Any = swarm.tasks.claim("misuse.*")
+        assert repr(claiming) == "<claim of tasks 'misuse.*'>"
+        with pytest.raises(TypeError, match="async with tasks"), claiming:
+            pass
+        async with claiming as claim:
+            assert claim.kind == "misuse.work"

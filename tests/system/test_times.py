@@ -59,6 +59,15 @@ async def test_a_dead_letter_tells_when_it_was_given_up_after_it_was_written() -
         assert written["at"] == from_datetime(shown.at)
 
 
+@virtual
+async def test_the_history_of_a_task_tells_its_times_as_datetimes() -> None:
+    async with Swarm() as swarm:
+        task = await swarm.tasks.submit("times.work", {})
+        async with swarm.tasks.claim("times.*"):
+            info = await task.record()
+        assert info.history[0].timestamp == info.started_at
+
+
 def test_a_datetime_is_as_many_microseconds_as_it_was_made_of() -> None:
     for number in (0, 1, 1_750_000_000_123_457, -1):
         assert from_datetime(to_datetime(number)) == number
