@@ -6,18 +6,17 @@ no queue, no task switch.
 
 import asyncio
 from asyncio.events import _get_running_loop
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, TypeVar
 
 from swarm.errors import Closed, PathConflict, SwarmError, WrongLoop
 from swarm.kernel._batches import in_order
 from swarm.kernel._conditions import check_conditions
-from swarm.kernel._expiries import Expiries
 from swarm.kernel._follow import Followers, LogReader
 from swarm.kernel._listeners import DocumentListener, Listener, Listeners
-from swarm.kernel._log import ENTRY_BYTES, Log, held_by
-from swarm.kernel._restore import OpeningHold, replay, restore, retained
-from swarm.kernel._tree import Versions, make, next_version
+from swarm.kernel._log import ENTRY_BYTES, held_by
+from swarm.kernel._restore import EVENT_BYTES, RestorableTree, retained
+from swarm.kernel._tree import make, next_version
 from swarm.kernel._views import LiveView, PastView
 from swarm.model import (
     DOCUMENT_BYTES,
@@ -51,19 +50,15 @@ _running: Final = current_activity.get
 _RECORD_BYTES: Final = 2 * DOCUMENT_BYTES
 _KEPT_RECORD: Final = ENTRY_BYTES + _RECORD_BYTES
 _KEPT_BODY: Final = ENTRY_BYTES + DOCUMENT_BYTES
-_EVENT_BYTES: Final = 256
-"""Bytes that a payload is assumed to keep in memory besides its given weight."""
 
 
-class LocalTree:
+class LocalTree(RestorableTree):
     """The tree, the commit and the log, without waiting. Fulfils `ports.LocalKernel`.
 
     Every method belongs to the event loop this was made in and raises `WrongLoop`
     anywhere else, and `Closed` after its end. It is the event bus's `ports.Tail`, too.
 
     Attributes:
-        limits: The bounds of its documents, commits and log.
-        revision: The newest revision.
         refusal: Returns the error of a use that is refused, with the name of the swarm
             and the cause of its end; None: it belongs to no swarm.
     """
@@ -73,29 +68,20 @@ class LocalTree:
     ) -> None:
         """Start empty, with the next commit after `revision`."""
         loop = asyncio.get_running_loop()
-        self.limits: Limits = Limits() if limits is None else limits
+        super().__init__(Limits() if limits is None else limits, revision)
         self._clock = clock
         self._wall = clock.wall
         self._loop: asyncio.AbstractEventLoop | None = loop
-        self.revision: int = revision
-        self._at = 0
         # Kernel time is wall time at the start plus what has passed since, so that
         # a jump of the machine's clock ends no lease early (semantics.md, G8).
         self._base = clock.wall() - int(clock.monotonic() * 1_000_000)
         self._monotonic = clock.monotonic
-        self._versions = Versions()
-        self._tree = self._versions.tree
-        self._by_text = self._tree.by_text
-        self._log = Log(self.limits, revision)
         self._view = LiveView(self._tree, self)
-        self._expiries = Expiries(self._by_text)
-        self._ends = self._expiries.heap
         self._timer: Timer | None = None
         self._timer_at = 0
         self._followers = Followers(self._log)
         self._watchers = self._followers.watchers
         self._listeners = Listeners()
-        self._opened = OpeningHold(revision)
         self.refusal: Callable[[], Exception] | None = None
 
     # --- reading and committing -----------------------------------------------
@@ -144,26 +130,7 @@ class LocalTree:
                 if self._tree.find(path) is not None:
                     return None
                 raise
-            old = document.previous
-        size = ENTRY_BYTES if old is None else ENTRY_BYTES + old.size
-        # The commit that is made most, written out: it made one document, no more.
-        listeners = self._listeners
-        if (
-            listeners.on_documents
-            or (listeners.by_folder and path.segments[0] in listeners.by_folder)
-            or _running() is not None
-        ):
-            self._log_commit(revision, at, author, (document,), (), size)
-            return document
-        self._at = at
-        self.revision = revision
-        if self._log.add(document, size, at):
-            self._forget_surplus()
-        followers = self._followers
-        if followers.waiters:
-            followers.wake()
-        if self._watchers.count:
-            followers.route((document,))
+        self._log_one(document)
         return document
 
     def apply_now(
@@ -210,7 +177,14 @@ class LocalTree:
         old = self._by_text.get(text)
         record, events, outcome = rule(old, now, request)
         if record is KEEP or (record is None and old is None):
-            return self._announce(author, events) if events else 0, outcome
+            if not events:
+                return 0, outcome
+            size = ENTRY_BYTES + EVENT_BYTES
+            at = self._next_at()
+            commit = self._log_commit(
+                self.revision + 1, at, author, (), (), size, None, events
+            )
+            return commit.revision, outcome
         revision = self.revision + 1
         at = wall()
         if at < self._at:
@@ -218,47 +192,11 @@ class LocalTree:
         made = next_version(old, path, None, record, revision, at, author)
         if old is None:
             self._versions.begin(made)
-            old = made.previous
-            size = ENTRY_BYTES if old is None else ENTRY_BYTES + old.size
+        elif record is None:
+            self._versions.end(made)
         else:
-            if record is None:
-                self._versions.end(made)
-            else:
-                self._by_text[text] = made
-            held = old.record
-            if held is not None:  # `old.size`, written out
-                size = _KEPT_RECORD + getattr(held, "weight", 0)
-            else:
-                size = _KEPT_BODY + len(old.body or b"")
-        listeners = self._listeners
-        folder = path.segments[0]
-        each = listeners.by_document.get(folder)
-        if (listeners.on_events if events else listeners.on_documents) or (
-            each is None
-            and (inside := listeners.by_folder.get(folder)) is not None
-            and inside != (unheard,)
-        ):
-            self._log_commit(
-                revision, at, author, (made,), (), size, None, events, unheard
-            )
-            return revision, outcome
-        # Nobody asks for the commit itself: it is made when it is read.
-        cause = None if _running() is None else current_cause()
-        if cause is not None and not cause.root:
-            cause.root = revision
-        self._at = at
-        self.revision = revision
-        log = self._log
-        if log.add((made, events, cause) if events or cause else made, size, at):
-            self._forget_surplus()
-        followers = self._followers
-        if followers.waiters:
-            followers.wake()
-        if self._watchers.count:
-            followers.route((made,))
-        if each is not None:
-            for listener in each:
-                listener(made)
+            self._by_text[text] = made
+        self._log_one(made, events, unheard)
         return revision, outcome
 
     def commit_now(
@@ -282,20 +220,10 @@ class LocalTree:
             return self._write(author, writes, events, key, weight)
         if not events:
             return None
-        at = self._wall()
-        if at < self._at:
-            at = self._at  # H3
-        size = ENTRY_BYTES + _EVENT_BYTES * len(events) + weight
+        size = ENTRY_BYTES + EVENT_BYTES * len(events) + weight
         return self._log_commit(
-            self.revision + 1, at, author, (), tuple(events), size, key
+            self.revision + 1, self._next_at(), author, (), tuple(events), size, key
         )
-
-    def _announce(self, author: AgentIdentity, events: Sequence[Announcement]) -> int:
-        """Log a commit of events alone; return its revision."""
-        revision, at = self.revision + 1, max(self._wall(), self._at)  # H3
-        size = ENTRY_BYTES + _EVENT_BYTES
-        self._log_commit(revision, at, author, (), (), size, None, events)
-        return revision
 
     def now(self) -> int:
         """Return kernel time in microseconds; it never goes back."""
@@ -362,10 +290,6 @@ class LocalTree:
         """Keep nothing for `hold` any more."""
         self._log.release(hold)
 
-    def release_opened(self) -> None:
-        """Keep no more than the holds need of what opening has found."""
-        self._log.release(self._opened)
-
     def listen(
         self,
         callback: Listener,
@@ -394,85 +318,10 @@ class LocalTree:
         self._enter()
         return retained(self._versions, self._log)
 
-    def fill_now(self, documents: Collection[Document]) -> None:
-        """Put documents into a new tree, in place of those of the same path.
-
-        The log does not retain them.
-        """
-        self._tree.fill(documents)
-        self._note_ends([each for each in documents if each.expires is not None])
-
-    def restore_now(
-        self,
-        documents: Collection[Document],
-        older: Iterable[Document],
-        commits: Iterable[Commit],
-        *,
-        compacted: int,
-        needed: int | None = None,
-    ) -> None:
-        """Fill a new tree with a snapshot; `replay_now` adds what came after it.
-
-        Args:
-            documents: The newest version of every document, but for those that
-                `fill_now` put there before.
-            older: The versions before the oldest change in `commits`.
-            commits: The retained part of the log.
-            compacted: The newest revision before that part.
-            needed: Keep the log after this revision until `release_opened`, also
-                beyond its usual bounds; None: keep no more than these.
-        """
-        self._log = self._followers.log = Log(self.limits, compacted)
-        if needed is not None:
-            self._opened.after = max(needed, compacted)
-            self._log.hold(self._opened)
-        self.fill_now(documents)
-        commits = list(commits)
-        restore(self._versions, older, commits)
-        for commit in commits:
-            self._append(commit)
-
-    def replay_now(self, commit: Commit) -> None:
-        """Make the commit's documents the newest ones, and add it to the log."""
-        replay(self._versions, commit)
-        self._note_ends(commit.documents)
-        if self._append(commit):
-            self._forget_surplus()
-
-    def replay_document_now(self, document: Document) -> None:
-        """Do what `replay_now` does for the commit that made this document only."""
-        text = document.path.text
-        old = self._by_text.get(text)
-        if old is None:
-            self._versions.begin(document)
-            old = document.previous
-        else:
-            document.path = old.path  # one object for all versions
-            document.previous = old
-            self._by_text[text] = document
-        if document.expires is not None:
-            self._expiries.add(document)
-        size = ENTRY_BYTES if old is None else ENTRY_BYTES + old.size
-        self._at = document.at
-        if self._log.add(document, size, document.at):
-            self._forget_surplus()
-
     def resume_at(self, revision: int) -> None:
         """Have the next commit get a revision later than `revision`."""
         self.revision = max(self.revision, revision)
         self._set_timer()
-
-    def _append(self, commit: Commit) -> bool:
-        """Add a commit that was made elsewhere, with what it keeps in memory here."""
-        events = _EVENT_BYTES * commit.event_count
-        commit.size = ENTRY_BYTES + events + sum(map(held_by, commit.documents))
-        self._at = commit.at
-        return self._log.append(commit)
-
-    def _note_ends(self, documents: Iterable[Document]) -> None:
-        for document in documents:
-            if document.expires is not None:
-                self._expiries.add(document)
 
     # --- inside ---------------------------------------------------------------
 
@@ -489,6 +338,10 @@ class LocalTree:
         if self._loop is None:
             raise Closed("the swarm is closed")
         raise WrongLoop
+
+    def _next_at(self) -> int:
+        """Return the time of the next commit, which is never before the newest (H3)."""
+        return max(self._wall(), self._at)
 
     def _known(self, revision: int) -> int:
         if revision > self.revision:
@@ -513,10 +366,7 @@ class LocalTree:
     ) -> Commit | None:
         """Make all of the edits, or none, and log them under one revision."""
         writes = in_order(writes, self.limits if is_bounded else None)
-        revision = self.revision + 1
-        at = self._wall()
-        if at < self._at:
-            at = self._at  # H3
+        revision, at = self.revision + 1, self._next_at()
         size = ENTRY_BYTES + weight
         if len(writes) == 1:
             document = self._edit(writes[0], revision, at, author)
@@ -535,7 +385,7 @@ class LocalTree:
             if document.expires is not None:
                 self._expiries.add(document)
         if events:
-            size += _EVENT_BYTES * len(events)
+            size += EVENT_BYTES * len(events)
             events = tuple(events)
         else:
             events = ()
@@ -610,9 +460,53 @@ class LocalTree:
                 listeners.call_by_folder(commit, unheard)
         return commit
 
-    def _forget_surplus(self) -> None:
-        for entry in self._log.pop_surplus():
-            self._versions.forget(entry)
+    def _log_one(
+        self,
+        made: Document,
+        announced: Sequence[Announcement] = (),
+        unheard: Listener | None = None,
+    ) -> None:
+        """Do what `_log_commit` does, for a commit of one document, the usual kind.
+
+        The log gets the document in place of a commit, unless a listener wants that.
+        """
+        old = made.previous
+        if old is None:
+            size = ENTRY_BYTES
+        elif (held := old.record) is not None:  # `held_by`, written out
+            size = _KEPT_RECORD + getattr(held, "weight", 0)
+        else:
+            size = _KEPT_BODY + len(old.body or b"")
+        revision, at = made.version, made.at
+        listeners = self._listeners
+        folder = made.path.segments[0]
+        each = None
+        if (listeners.on_events if announced else listeners.on_documents) or (
+            folder in listeners.by_folder
+            and (each := listeners.by_document.get(folder)) is None
+            and listeners.by_folder[folder] != (unheard,)
+        ):
+            author = made.author
+            self._log_commit(
+                revision, at, author, (made,), (), size, None, announced, unheard
+            )
+            return
+        cause = None if _running() is None else current_cause()
+        if cause is not None and not cause.root:
+            cause.root = revision
+        self._at = at
+        self.revision = revision
+        entry = (made, announced, cause) if announced or cause else made
+        if self._log.add(entry, size, at):
+            self._forget_surplus()
+        followers = self._followers
+        if followers.waiters:
+            followers.wake()
+        if self._watchers.count:
+            followers.route((made,))
+        if each is not None:
+            for listener in each:
+                listener(made)
 
     def _edit(
         self, write: Write, revision: int, at: int, author: AgentIdentity

@@ -1,10 +1,16 @@
 """Making a tree and its log again from what a store held. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final
 
-from swarm.kernel._log import Log, documents_of, to_commit
+from swarm.kernel._expiries import Expiries
+from swarm.kernel._log import ENTRY_BYTES, Log, documents_of, held_by, to_commit
 from swarm.kernel._tree import Versions
 from swarm.model import Commit, Document
+from swarm.ports import Limits
+
+EVENT_BYTES: Final = 256
+"""Bytes that a payload is assumed to keep in memory besides its given weight."""
 
 
 def retained(
@@ -82,3 +88,107 @@ def replay(versions: Versions, commit: Commit) -> None:
 
 def _is_standing(document: Document) -> bool:
     return not document.is_deleted
+
+
+class RestorableTree:
+    """The tree and its log as data, which a store fills before the first commit.
+
+    Attributes:
+        limits: The bounds of its documents, commits and log.
+        revision: The newest revision.
+    """
+
+    def __init__(self, limits: Limits, revision: int) -> None:
+        """Start empty, with the next commit after `revision`."""
+        self.limits: Limits = limits
+        self.revision: int = revision
+        self._at = 0  # when the newest commit was made
+        self._versions = Versions()
+        self._tree = self._versions.tree
+        self._by_text = self._tree.by_text
+        self._log = Log(limits, revision)
+        self._expiries = Expiries(self._by_text)
+        self._ends = self._expiries.heap
+        self._opened = OpeningHold(revision)
+
+    def release_opened(self) -> None:
+        """Keep no more than the holds need of what opening has found."""
+        self._log.release(self._opened)
+
+    def fill_now(self, documents: Collection[Document]) -> None:
+        """Put documents into a new tree, in place of those of the same path.
+
+        The log does not retain them.
+        """
+        self._tree.fill(documents)
+        self._note_ends([each for each in documents if each.expires is not None])
+
+    def restore_now(
+        self,
+        documents: Collection[Document],
+        older: Iterable[Document],
+        commits: Iterable[Commit],
+        *,
+        compacted: int,
+        needed: int | None = None,
+    ) -> None:
+        """Fill a new tree with a snapshot; `replay_now` adds what came after it.
+
+        Args:
+            documents: The newest version of every document, but for those that
+                `fill_now` put there before.
+            older: The versions before the oldest change in `commits`.
+            commits: The retained part of the log.
+            compacted: The newest revision before that part.
+            needed: Keep the log after this revision until `release_opened`, also
+                beyond its usual bounds; None: keep no more than these.
+        """
+        self._log.restart(compacted)
+        if needed is not None:
+            self._opened.after = max(needed, compacted)
+            self._log.hold(self._opened)
+        self.fill_now(documents)
+        commits = list(commits)
+        restore(self._versions, older, commits)
+        for commit in commits:
+            self._append(commit)
+
+    def replay_now(self, commit: Commit) -> None:
+        """Make the commit's documents the newest ones, and add it to the log."""
+        replay(self._versions, commit)
+        self._note_ends(commit.documents)
+        if self._append(commit):
+            self._forget_surplus()
+
+    def replay_document_now(self, document: Document) -> None:
+        """Do what `replay_now` does for the commit that made this document only."""
+        text = document.path.text
+        old = self._by_text.get(text)
+        if old is None:
+            self._versions.begin(document)
+            old = document.previous
+        else:
+            document.path = old.path  # one object for all versions
+            document.previous = old
+            self._by_text[text] = document
+        if document.expires is not None:
+            self._expiries.add(document)
+        self._at = document.at
+        if self._log.add(document, held_by(document), document.at):
+            self._forget_surplus()
+
+    def _append(self, commit: Commit) -> bool:
+        """Add a commit that was made elsewhere, with what it keeps in memory here."""
+        events = EVENT_BYTES * commit.event_count
+        commit.size = ENTRY_BYTES + events + sum(map(held_by, commit.documents))
+        self._at = commit.at
+        return self._log.append(commit)
+
+    def _note_ends(self, documents: Iterable[Document]) -> None:
+        for document in documents:
+            if document.expires is not None:
+                self._expiries.add(document)
+
+    def _forget_surplus(self) -> None:
+        for entry in self._log.pop_surplus():
+            self._versions.forget(entry)
