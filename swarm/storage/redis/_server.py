@@ -35,7 +35,7 @@ _REFUSALS: Final = {
 }
 
 
-_IN_SCRIPT: Final = re.compile(r"ERR Error running script.*: -([A-Z]+) ")
+_IN_SCRIPT: Final = re.compile(r"ERR Error running script.*?: -?([A-Z]{3,}) ")
 
 
 def refusal_code(text: str) -> str:

@@ -296,6 +296,8 @@ class Wire:
             if not isinstance(error, _LOST):
                 raise
             why = str(error).rstrip(".")
+            if why == "Authentication required":  # what redis-py makes of NOAUTH
+                why = explain_refusal(f"NOAUTH {why}")
             if isinstance(error, (AuthenticationError, ResponseError)):
                 raise StorageFailed(
                     f"the server at {self._address} refuses: {why}"
