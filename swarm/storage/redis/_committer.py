@@ -219,12 +219,13 @@ class Committer:
         operation = b"%b-%d" % (self._origin_bytes, number)
         sent = self._clock.monotonic()
         is_first = sent - self._kept_at >= _OFTEN
+        acknowledged = self._forgettable()
         parts = pack(
             view.versions,
             view.folders,
             window,
             pack_commit(commit),
-            self._forgettable(),
+            acknowledged,
             origin=self._origin,
             number=number,
             floor=replica.revision,
@@ -258,13 +259,13 @@ class Committer:
             # After a conflict the next reply brings what is newer still.
             if replica.news > news and status != CONFLICT:
                 replica.hurry()
-        if status == DONE:
-            if commit is not None:
-                if is_first:
-                    self._kept_at = sent
-                self._acknowledged.append(number)
-                number_commit(commit, revision)
+        if status == DONE and commit is not None:
+            if is_first:
+                self._kept_at = sent
+            self._acknowledged.append(number)
+            number_commit(commit, revision)
             return status, revision, int(reply[2])
+        self._acknowledged += acknowledged  # only a commit has the server forget them
         # Sent once only, it was refused, however far the server's clock has jumped.
         is_unsure = self._wire.server is not server_before
         if commit is not None and is_unsure and server - proposal.at > KEPT:

@@ -74,6 +74,22 @@ async def test_the_server_forgets_the_operations_of_processes_that_lost_a_race(s
         assert all([0 < await client.ttl(key) <= 600 for key in keys])
 
 
+async def test_the_server_forgets_outcomes_also_while_commits_meet_conflicts(server):
+    """A process keeps at most those that it has yet to acknowledge there."""
+    name = next(NAMES)
+
+    async def count(swarm: Swarm) -> None:
+        for _ in range(60):
+            await swarm.state.increment("shared.count", 1)
+
+    async with Swarm(name, server.url) as one, Swarm(name, server.url) as other:
+        await asyncio.gather(*(count(swarm) for swarm in (one, other) * 4))
+        assert await one.state.get("shared.count") == 480
+        async with redis.asyncio.Redis.from_url(server.url) as client:
+            keys = await client.keys(f"*:{name}}}:op:*")
+            assert max([await client.hlen(key) for key in keys]) < 64
+
+
 async def test_a_swarm_and_its_agents_have_a_repr_in_every_thread(pair):
     one, _ = pair
     for thing in (one, one.agents):

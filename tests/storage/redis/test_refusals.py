@@ -144,7 +144,7 @@ def test_a_refusal_inside_the_script_is_known_from_servers_before_redis_7():
     )
     assert refusal_code(text) == "OOM"
     assert "nothing was written" in explain_refusal(text)
-    text = "ERR Error running script (call to f_65): @user_script:9: WRONGTYPE Operation"
+    text = "ERR Error running script (call to f_65): @user_script:9: WRONGTYPE No"
     assert refusal_code(text) == "WRONGTYPE"
     assert refusal_code("READONLY You can't write") == "READONLY"
     assert refusal_code("ERR value is: -OOM no") == "ERR"
