@@ -80,7 +80,8 @@ class Codec:
     64 bits by itself. The codec refuses what orjson lets through: NaN and infinity,
     which it writes as null, and nesting beyond the limit. Nested tuples are the reason
     to look at the depth first: orjson does not count them, and its buffer overflows.
-    Tuples come back as lists, enum members as their values and UUIDs as text.
+    Tuples and subclasses of list come back as lists, enum members as their values and
+    UUIDs as text.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -103,7 +104,7 @@ class Codec:
         try:
             # The slice takes the newline off, and makes an object of the right size:
             # what orjson returns keeps its buffer of 4 KiB occupied.
-            body = orjson.dumps(value, _refuse, _OPTIONS)[:-1]
+            body = orjson.dumps(value, _as_list, _OPTIONS)[:-1]
         except TypeError as error:  # orjson.JSONEncodeError is a TypeError
             raise self._explain(value, error) from None
         if len(body) > self._bytes:
@@ -207,7 +208,10 @@ _inside: Final[Callable[..., list[Any]]] = (
 )
 
 
-def _refuse(value: object) -> None:
+def _as_list(value: object) -> list[Any]:
+    """Return a list of a class of its own, such as that of `gather`, as a list."""
+    if isinstance(value, list):
+        return list(value)
     raise TypeError(type(value).__name__)
 
 
@@ -245,7 +249,7 @@ def _is_finite_walk(value: object) -> bool:
             if kind is float:
                 if item - item != 0.0:
                     return False
-            elif kind is dict or kind is list or kind is tuple:
+            elif kind is dict or kind is tuple or isinstance(item, list):
                 folders.append(item)
             elif kind not in _PLAIN and isinstance(item, enum.Enum):
                 folders.append((item.value,))
@@ -262,7 +266,7 @@ def _what_is_wrong(value: object) -> str | None:
     kind = type(value)
     if kind.__module__ == "uuid":
         return None
-    if kind not in _PLAIN:
+    if kind not in _PLAIN and not isinstance(value, list):
         name = kind.__name__
         if hasattr(kind, "__dataclass_fields__") or hasattr(kind, "__attrs_attrs__"):
             return f"{name} is not a JSON type; a typed key takes it: Key(path, {name})"

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from swarm.errors import GatherError, NotFound, TaskError
+from swarm.errors import AccessDenied, GatherError, NotFound, TaskError
 from swarm.model import check_choice, check_whole
-from swarm.ports import LocalKernel
+from swarm.ports import LocalKernel, one_loop_turn
 from swarm.work._task_handle import Task, error_of, result_of
 from swarm.work._task_manager import TaskManager
 from swarm.work._task_record import TaskRecord
@@ -15,7 +16,7 @@ from swarm.work._task_record import TaskRecord
 T = TypeVar("T")
 
 _ROUND: Final = 64
-"""Number of tasks of a distant kernel that are submitted or cancelled together."""
+"""Number of tasks that are submitted or cancelled together, in one turn of the loop."""
 
 
 class Gathered(list[Any]):
@@ -126,14 +127,14 @@ class Fan:
         return Gathered(results, errors)
 
     async def cancel_rest(self) -> None:
-        """Cancel the tasks that are not needed any more."""
-        reason = "enough of the gathered tasks are complete"
-        calls = [
-            partial(task.cancel, reason)
-            for index, task in enumerate(self._tasks)
-            if index not in self._settled
-        ]
-        await in_rounds(calls, self._manager.local)
+        """Cancel the tasks that are not needed any more, and that one may cancel."""
+        rest = (t for i, t in enumerate(self._tasks) if i not in self._settled)
+        await in_rounds([partial(_cancel, t) for t in rest], self._manager.local)
+
+
+async def _cancel(task: Task) -> None:
+    with suppress(AccessDenied):  # it has the key, and another agent submitted it
+        await task.cancel("enough of the gathered tasks are complete")
 
 
 async def in_rounds(
@@ -143,12 +144,12 @@ async def in_rounds(
 
     The first error is raised once its round has ended.
     """
-    size = 1 if local is not None else _ROUND
     results: list[T] = []
-    for start in range(0, len(calls), size):
-        some = calls[start : start + size]
-        if len(some) == 1:
-            results.append(await some[0]())
+    for start in range(0, len(calls), _ROUND):
+        some = calls[start : start + _ROUND]
+        if local is not None:  # each is done when it is called
+            results += [await call() for call in some]
+            await one_loop_turn()
             continue
         asked = (call() for call in some)
         for outcome in await asyncio.gather(*asked, return_exceptions=True):

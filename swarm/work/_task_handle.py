@@ -72,11 +72,19 @@ class Caller:
             self.check(task_path(task_id), action)
 
     async def check_ownership(self, task_id: str) -> None:
-        """Refuse an identity that neither submitted a task nor may write it."""
+        """Refuse an identity that a task does not belong to.
+
+        It belongs to the one that submitted it, to the worker of the task that it is a
+        part of, and to all that may write it.
+        """
         if self._rights is None:
             return
-        record = await self.find(task_id)
-        if record.spec.requester != self.identity:
+        spec = (await self.find(task_id)).spec
+        if spec.requester == self.identity:
+            return
+        whole = None if spec.parent is None else await self.manager.find(spec.parent)
+        claim = None if whole is None else whole.claim
+        if claim is None or claim.agent != self.identity.agent_id:
             self.check_right(task_id, "write")
 
     async def find(self, task_id: str) -> TaskRecord:

@@ -29,6 +29,7 @@ from swarm.ports import (
     Timer,
     View,
     current_runtime,
+    one_loop_turn,
 )
 from swarm.work._claim_queue import ClaimQueue
 from swarm.work._due import Ticket
@@ -467,6 +468,8 @@ class TaskManager(TaskCommitter):
                 await self.apply_one(author, self.path_of(task_id), rule, request)
             except SwarmError:
                 return
+            if self.local is not None:  # there may be thousands
+                await one_loop_turn()
 
 
 def _all_tasks(view: View) -> list[Document]:

@@ -229,7 +229,8 @@ class Tasks(Displayable):
             kind: The kind of the tasks.
             inputs: Their payloads.
             need: How many results: "all", "first" or a number. What is not needed any
-                more is cancelled. When all are, a failure ends no other task.
+                more is cancelled, unless it is another agent's. When all are needed, a
+                failure ends no other task.
             key: What the keys of the tasks begin with.
             parent: The task that they are parts of.
             **options: The other options of `submit`, for each task; not `once`.

@@ -373,3 +373,20 @@ def test_a_value_that_leads_to_the_asyncio_module_is_refused_and_harms_nothing()
             gc.collect()
 
     asyncio.run(main())
+
+
+class Answers(list):
+    """A list with more to say, as that of `gather`."""
+
+
+def test_a_list_of_a_class_of_its_own_is_written_as_a_list():
+    codec = Codec(Limits())
+    value = Answers([1, Answers([None]), {"a": Answers()}])
+    assert codec.encode(value) == b'[1,[null],{"a":[]}]'
+    wrong = [float("nan"), float("inf"), {1}, "\ud800", 2**64]
+    for each in wrong:
+        with pytest.raises(InvalidValue, match=r"at \[0\]\[1\], "):
+            codec.encode(Answers([Answers([None, each])]))
+    value.append(value)
+    with pytest.raises(InvalidValue, match="contains itself"):
+        codec.encode(value)
