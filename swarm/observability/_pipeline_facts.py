@@ -1,5 +1,6 @@
 """Facts about pipelines; see `_facts`."""
 
+from itertools import islice
 from typing import Any, Final
 
 from swarm.errors import SwarmError
@@ -51,7 +52,8 @@ def run_fact(seen: RunView) -> dict[str, Any]:
     record = _run(seen)
     for stage in record["stages"]:
         progress = seen.progress[stage["name"]]
-        stage["task_ids"] = [task.spec.id for task in progress.records[:100]]
+        records = islice(progress.records.values(), 100)
+        stage["task_ids"] = [record.spec.id for record in records]
         if progress.status == "completed":
             stage["output"] = masked(progress.output, name=stage["name"])
     return {**record, "given": masked(seen.record.given)}

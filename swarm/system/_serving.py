@@ -35,8 +35,8 @@ from swarm.work import (
     ServeOptions,
     Server,
     TaskSelector,
+    addresses_of,
     as_json,
-    is_addressed,
     run_attempt,
     served,
 )
@@ -295,12 +295,8 @@ class Receivers:
 
 
 def _is_for(record: HandoffRecord, cell: Cell) -> bool:
-    agent = {
-        "id": cell.name,
-        "role": cell.identity.role,
-        "capabilities": cell.capabilities,
-    }
-    return cell.name != record.sender and is_addressed(record.to, agent)
+    means = addresses_of(cell.name, cell.identity.role, cell.capabilities)
+    return cell.name != record.sender and record.to in means
 
 
 async def _end(offer: Handoff, error: BaseException | None, result: Any) -> None:

@@ -69,9 +69,9 @@ def manager_of(coordinator: Coordinator) -> TaskManager:
 def _servers_elsewhere(coordinator: Coordinator) -> Iterator[Server]:
     """Yield the agents of other processes that serve tasks; idle ones count as free."""
     for record in coordinator.registry.others():
-        addresses = addresses_of(record.identity, record.capabilities)
+        name, role = record.identity.agent_id, record.identity.role
+        addresses = addresses_of(name, role, record.capabilities)
         for kind in record.serves:
-            name = record.identity.agent_id
             yield server_of(name, record.status, TaskSelector(kind, addresses), 1)
 
 
@@ -233,13 +233,12 @@ class StageAgents:
         """Do nothing: the tasks that wait are cancelled by their owner."""
 
     def _find(self, stage: Stage) -> Ref[Any] | None:
-        shape = stage.shape
-        for ref in self._registry.find(capability=shape.capability, role=shape.role):
+        for ref in self._registry.find(capability=stage.capability, role=stage.role):
             cell = self._table.cells.get(ref.name)
             if (
                 cell is not None
                 and cell.accepting
-                and shape.agent in (None, cell.name)
+                and stage.agent in (None, cell.name)
                 and _has(type(cell.agent), stage.function)
             ):
                 return ref

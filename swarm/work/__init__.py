@@ -109,7 +109,6 @@ from swarm.work._due import TaskSelector, addresses_of
 from swarm.work._gather import Gathered
 from swarm.work._handoff_manager import HandoffManager
 from swarm.work._handoff_record import HandoffRecord, HandoffStatus, load_handoff
-from swarm.work._handoff_rules import is_addressed
 from swarm.work._handoffs import Handoff, Handoffs
 from swarm.work._health import Server
 from swarm.work._pipeline import Pipeline, Stage
@@ -119,7 +118,7 @@ from swarm.work._pipeline_rules import RunView
 from swarm.work._pipeline_rules import look as read_run
 from swarm.work._pipeline_rules import runs as read_runs
 from swarm.work._pipelines import PipelineRun, Pipelines
-from swarm.work._schedule_view import TaskSchedule
+from swarm.work._schedule_rules import TaskSchedule
 from swarm.work._schedules import Schedules
 from swarm.work._serving import Binding, ServeOptions, as_json, served, serves
 from swarm.work._steps import idempotency_key
@@ -191,7 +190,6 @@ __all__ = [
     "as_json",
     "context_of",
     "idempotency_key",
-    "is_addressed",
     "load_handoff",
     "load_task",
     "read_checkpoints",

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from heapq import heapify, heappop, heappush
 from typing import Final, TypeAlias
 
-from swarm.model import AgentIdentity, Path, Pattern
+from swarm.model import Path, Pattern
 from swarm.work._task_record import ANYBODY, TaskRecord
 
 Ticket: TypeAlias = tuple[int, int, TaskRecord]
@@ -49,16 +49,10 @@ class TaskSelector:
         return record.address in self.addresses and self.takes(record.spec.kind)
 
 
-def addresses_of(
-    identity: AgentIdentity, capabilities: Iterable[str]
-) -> tuple[str, ...]:
-    """Return the addresses of the tasks that an agent may take."""
-    return (
-        ANYBODY,
-        f"agent:{identity.agent_id}",
-        f"role:{identity.role}",
-        *(f"capability:{capability}" for capability in capabilities),
-    )
+def addresses_of(name: str, role: str, capabilities: Iterable[str]) -> tuple[str, ...]:
+    """Return the addresses of what an agent may take: tasks, and handoffs."""
+    groups = (f"capability:{capability}" for capability in capabilities)
+    return (ANYBODY, f"agent:{name}", f"role:{role}", *groups)
 
 
 class DueTasks:

@@ -8,7 +8,7 @@ whose claim ends follows in the commit that ends the claim (O8, O9).
 The outcome of each rule is the handoff's record, of `accept` a `Taken`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import attrs
@@ -32,6 +32,7 @@ from swarm.model import (
     Path,
 )
 from swarm.ports import KEEP, Plan, Ruling, View, Write
+from swarm.work._due import addresses_of
 from swarm.work._handoff_record import (
     HandoffRecord,
     HandoffStatus,
@@ -90,14 +91,10 @@ def parse_address(to: object) -> str:
     return f"{kind}:{name}"
 
 
-def is_addressed(to: str, agent: dict[str, Any]) -> bool:
-    """Return whether an address means this agent, given its registry document."""
-    kind, _, name = to.partition(":")
-    if agent.get("status") in _ENDED:
-        return False
-    if kind == "capability":
-        return name in agent["capabilities"]
-    return bool(agent["id" if kind == "agent" else "role"] == name)
+def is_addressed(to: str, agent: Mapping[str, Any]) -> bool:
+    """Return whether an address means a living agent, given its registry document."""
+    names = addresses_of(agent["id"], agent["role"], agent["capabilities"])
+    return agent["status"] not in _ENDED and to in names
 
 
 def addressees(view: View, to: str, besides: Iterable[str]) -> list[str]:

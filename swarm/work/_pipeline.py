@@ -2,13 +2,15 @@
 
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 import attrs
 
 from swarm.errors import NotFound
-from swarm.model import Backoff, Displayable
+from swarm.model import Displayable
 from swarm.work._pipeline_graph import (
+    StageOptions,
     StageProgress,
     StageShape,
     check_stage,
@@ -17,10 +19,9 @@ from swarm.work._pipeline_graph import (
 )
 from swarm.work._typed_call import TypedCall
 
-_BACKOFF: Final = Backoff(0.1, 60.0)
 
-
-class Stage:
+@attrs.frozen(eq=False, repr=False)
+class Stage(StageOptions):
     """One step of a pipeline: an agent's method, or an async function.
 
     The function gets its predecessor's output as its one argument; the first stage
@@ -28,89 +29,73 @@ class Stage:
     each, by stage name. Each argument is checked against its annotation when the stage
     begins, and is made an instance of it. An agent's method is asked of a living agent
     of that class; another function is called by the process that runs the pipeline.
+
+    Args:
+        name: Its name, unique in the pipeline: letters, digits, "_" and "-".
+        function: What it does.
+        after: The stages whose outputs it gets. None: the stage that stands before it
+            in the list; empty: it begins with the run.
+        agent: The name of the one agent that does it.
+        capability: What an agent must be able to do to do it.
+        role: The role an agent must have to do it.
+        map: Whether to call the function once for each item of a list, of at most
+            1,000. The output is the list of results in order.
+        concurrency: How many items are in work at a time.
+        timeout: Seconds an attempt may take; None: as long as it takes.
+        max_retries: How often a failed attempt is tried again.
+        backoff: The delays before retries.
+
+    Raises:
+        TypeError: The function is not an async function, `after` is not a list, or
+            another argument is not of its type.
+        ValueError: The name is not one word, a number is out of range, more than one
+            of agent, capability and role is given, or one of them with a function that
+            is not an agent's method.
     """
 
-    __slots__ = ("_after", "_call", "function", "shape")
+    name: str
+    function: Callable[..., Coroutine[Any, Any, Any]]
+    after: Sequence[str] | None = attrs.field(default=None, kw_only=True)
 
-    def __init__(
-        self,
-        name: str,
-        function: Callable[..., Coroutine[Any, Any, Any]],
-        *,
-        after: Sequence[str] | None = None,
-        agent: str | None = None,
-        capability: str | None = None,
-        role: str | None = None,
-        map: bool = False,  # noqa: A002  # the word users know
-        concurrency: int = 8,
-        timeout: float | None = None,
-        max_retries: int = 3,
-        backoff: Backoff = _BACKOFF,
-    ) -> None:
-        """Define a stage.
-
-        Args:
-            name: Its name, unique in the pipeline: letters, digits, "_" and "-".
-            function: What it does.
-            after: The stages whose outputs it gets. None: the stage that stands
-                before it in the list; empty: it begins with the run.
-            agent: The name of the one agent that does it.
-            capability: What an agent must be able to do to do it.
-            role: The role an agent must have to do it.
-            map: Whether to call the function once for each item of a list, of at
-                most 1,000. The output is the list of results in order.
-            concurrency: How many items are in work at a time.
-            timeout: Seconds an attempt may take; None: as long as it takes.
-            max_retries: How often a failed attempt is tried again.
-            backoff: The delays before retries.
-
-        Raises:
-            TypeError: The function is not an async function, `after` is not a list, or
-                another argument is not of its type.
-            ValueError: The name is not one word, a number is out of range, more than
-                one of agent, capability and role is given, or one of them with a
-                function that is not an agent's method.
-        """
+    def __attrs_post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        function, after, where = self.function, self.after, f"stage {self.name!r}"
         if not inspect.iscoroutinefunction(function):
-            raise TypeError(f"stage {name!r} needs an async function, not {function!r}")
+            raise TypeError(f"{where} needs an async function, not {function!r}")
         if isinstance(after, str) or not isinstance(after, Sequence | None):
-            raise TypeError(
-                f"stage {name!r}: `after` is a list of names, not {after!r}"
-            )
-        self.function: Callable[..., Coroutine[Any, Any, Any]] = function
-        self._after = after
-        self.shape: StageShape = StageShape(
-            name=name,
-            label=getattr(function, "__qualname__", name).rsplit("<locals>.")[-1],
-            agent=agent,
-            capability=capability,
-            role=role,
-            map=map,
-            concurrency=concurrency,
-            timeout=timeout,
-            max_retries=max_retries,
-            backoff=backoff,
-        )
-        check_stage(self.shape)
-        if not self.is_method and (agent, capability, role) != (None, None, None):
+            raise TypeError(f"{where}: `after` is a list of names, not {after!r}")
+        check_stage(self.name, self)
+        for_agents = (self.agent, self.capability, self.role) != (None, None, None)
+        if for_agents and not self.is_method:
             raise ValueError(
-                f"stage {name!r}: agent, capability and role are for methods of "
-                f"agents, and {self.shape.label} is called by the process that runs "
-                "the pipeline"
+                f"{where}: agent, capability and role are for methods of agents, and "
+                f"{self.label} is called by the process that runs the pipeline"
             )
-        self._call = TypedCall(function, is_method=self.is_method)
+
+    @cached_property
+    def _call(self) -> TypedCall:
+        return TypedCall(self.function, is_method=self.is_method)
+
+    @property
+    def label(self) -> str:
+        """The function's name, for people."""
+        found: str = getattr(self.function, "__qualname__", self.name)
+        return found.rsplit("<locals>.")[-1]
 
     @property
     def is_method(self) -> bool:
         """Whether the function is a method, to be asked of an agent."""
-        return "." in self.shape.label and not inspect.ismethod(self.function)
+        return "." in self.label and not inspect.ismethod(self.function)
 
     def placed(self, before: str | None) -> StageShape:
         """Return its shape in a pipeline, after `before` unless it says otherwise."""
-        after = self._after
+        after = self.after
         if after is None:
             after = () if before is None else (before,)
-        return attrs.evolve(self.shape, after=tuple(after))
+        options = {f.name: getattr(self, f.name) for f in attrs.fields(StageOptions)}
+        return StageShape(
+            name=self.name, after=tuple(after), label=self.label, **options
+        )
 
     def check_call(self, after: Sequence[str]) -> None:
         """Refuse a function that cannot be called with the outputs before it.
@@ -127,8 +112,8 @@ class Stage:
             several = f"the outputs of {', '.join(after)} by name"
             gets = several if len(after) > 1 else "one argument"
             raise TypeError(
-                f"stage '{self.shape.name}' gets {gets}, and {self.shape.label} cannot "
-                f"be called like this: {error}"
+                f"stage '{self.name}' gets {gets}, and {self.label} cannot be called "
+                f"like this: {error}"
             ) from None
 
     def typed(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, Any]:
@@ -140,10 +125,10 @@ class Stage:
         try:
             return self._call.arguments(args, kwargs)
         except TypeError as error:
-            raise TypeError(f"stage '{self.shape.name}': {error}") from error
+            raise TypeError(f"stage '{self.name}': {error}") from error
 
     def __repr__(self) -> str:
-        return f"Stage({self.shape.name!r}, {self.shape.label})"
+        return f"Stage({self.name!r}, {self.label})"
 
 
 class Pipeline(Displayable):
@@ -168,12 +153,12 @@ class Pipeline(Displayable):
         if not is_list or not all(isinstance(stage, Stage) for stage in stages):
             raise TypeError(f"a pipeline is made of a list of Stage, not {stages!r}")
         self.name: str = name
-        self.stages: dict[str, Stage] = {stage.shape.name: stage for stage in stages}
+        self.stages: dict[str, Stage] = {stage.name: stage for stage in stages}
         before: str | None = None
         shapes: list[StageShape] = []
         for stage in stages:
             shapes.append(stage.placed(before))
-            before = stage.shape.name
+            before = stage.name
         self.shapes: tuple[StageShape, ...] = ordered(shapes)
         for shape in self.shapes:
             self.stages[shape.name].check_call(shape.after)

@@ -42,16 +42,9 @@ _BACKOFF: Final = Backoff(0.1, 60.0)
 
 
 @attrs.frozen(kw_only=True)
-class StageShape:
-    """The stored part of a stage: what `Stage` is given, but for its function.
+class StageOptions:
+    """The options of a stage besides its name; see `Stage`."""
 
-    Attributes:
-        label: The function's name, for people.
-    """
-
-    name: str
-    after: tuple[str, ...] = ()
-    label: str = ""
     agent: str | None = None
     capability: str | None = None
     role: str | None = None
@@ -62,15 +55,30 @@ class StageShape:
     backoff: Backoff = _BACKOFF
 
 
-def check_stage(stage: StageShape) -> None:
+@attrs.frozen(kw_only=True)
+class StageShape(StageOptions):
+    """The stored part of a stage, in its place in a pipeline.
+
+    Attributes:
+        name: Its name.
+        after: The stages whose outputs it gets.
+        label: The function's name, for people.
+    """
+
+    name: str
+    after: tuple[str, ...] = ()
+    label: str = ""
+
+
+def check_stage(name: str, stage: StageOptions) -> None:
     """Refuse options of a stage that cannot be meant.
 
     Raises:
         TypeError: An option is not of its type.
         ValueError: An option means nothing.
     """
-    check_word("the name of a stage", stage.name)
-    where = f"stage '{stage.name}'"
+    check_word("the name of a stage", name)
+    where = f"stage '{name}'"
     check_whole(f"{where}: concurrency", stage.concurrency, 1)
     check_whole(f"{where}: max_retries", stage.max_retries, 0)
     if stage.max_retries > 1_000_000_000:  # as for any task: a record holds 64 bits
@@ -154,13 +162,13 @@ class StageProgress:
         status: "pending", "running", "completed", "failed" or "skipped".
         places: The items that it maps over, by place; `WHOLE`: it gets its input
             whole; None: not yet known.
-        records: The records of its tasks so far, in the order of the places.
+        records: The records of its tasks so far, by their place.
     """
 
     name: str
     status: StageStatus
     places: Sequence[int | None] | None = None
-    records: tuple[TaskRecord, ...] = ()
+    records: Mapping[int | None, TaskRecord] = attrs.field(factory=dict)
 
     @property
     def tasks(self) -> int:
@@ -175,7 +183,7 @@ class StageProgress:
     @property
     def started_at(self) -> datetime.datetime | None:
         """When work on it began, in UTC; None: not yet."""
-        entries = (entry for task in self.records for entry in task.history)
+        entries = (e for task in self.records.values() for e in task.history)
         claims = [entry.at for entry in entries if entry.step == "claim"]
         return to_datetime(min(claims)) if claims else None
 
@@ -184,12 +192,12 @@ class StageProgress:
         """When it was over, in UTC; None: not yet."""
         if self.status not in _OVER or not self.records:
             return None
-        return to_datetime(max(task.changed_at for task in self.records))
+        return to_datetime(max(task.changed_at for task in self.records.values()))
 
     @property
     def error(self) -> str:
         """What it failed with, or ""."""
-        failed = [t for t in self.records if t.status is TaskStatus.FAILED]
+        failed = [t for t in self.records.values() if t.status is TaskStatus.FAILED]
         errors = [error for task in failed for error in task.errors()[-1:]]
         return errors[0] if errors else ""
 
@@ -204,7 +212,7 @@ class StageProgress:
             raise InvalidTransition(
                 f"stage '{self.name}' is {self.status} and has no output"
             )
-        results = [orjson.loads(task.result or b"null") for task in self.records]
+        results = [orjson.loads(t.result or b"null") for t in self.records.values()]
         return results[0] if self.places == WHOLE else results
 
     def __repr__(self) -> str:
@@ -229,12 +237,15 @@ def derive(
                 value = before[0].output if before else given
             items = items_of(stage, value)
             places = WHOLE if items is None else range(len(items))
-            tasks = [find(StageTask(stage.name, place)) for place in places]
-            mine = tuple(task for task in tasks if task is not None)
-            statuses = [task.status for task in mine]
+            records = {
+                place: task
+                for place in places
+                if (task := find(StageTask(stage.name, place))) is not None
+            }
+            statuses = [task.status for task in records.values()]
             status = _status_of(statuses, len(places), cancelled=cancelled)
             found[stage.name] = StageProgress(
-                name=stage.name, status=status, records=mine, places=places
+                name=stage.name, status=status, places=places, records=records
             )
             continue
         blocked = cancelled or any(e.status in ("failed", "skipped") for e in before)

@@ -1,7 +1,7 @@
 """The pipelines that one process serves: begins the tasks of runs, and does them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 import orjson
@@ -57,7 +57,7 @@ class PipelineManager:
         self._runner = runner
         self._keep = keep
         self._servers: dict[str, list[asyncio.Task[Any]]] = {}
-        self._free: dict[tuple[str, str, int], asyncio.Semaphore] = {}
+        self._free: dict[tuple[str, int], asyncio.Semaphore] = {}
         self._drivers: dict[str, asyncio.Task[Any]] = {}
         tasks.observe(None, self._task_changed)
         folders = (rules.PIPELINES.name,)
@@ -212,11 +212,11 @@ class PipelineManager:
 
     async def _serve(self, flow: Pipeline, stage: Stage) -> None:
         """Claim the tasks of a stage and have them done, so many at a time."""
-        name, shape = flow.name, stage.shape
-        selector = TaskSelector(rules.task_kind(name, shape.name), (ANYBODY,))
-        new = asyncio.Semaphore(shape.concurrency)
+        kind = rules.task_kind(flow.name, stage.name)
+        selector = TaskSelector(kind, (ANYBODY,))
+        new = asyncio.Semaphore(stage.concurrency)
         # One for all definitions of the stage: the tasks of an earlier one may run.
-        free = self._free.setdefault((name, shape.name, shape.concurrency), new)
+        free = self._free.setdefault((kind, stage.concurrency), new)
         try:
             while True:
                 await free.acquire()
@@ -231,20 +231,17 @@ class PipelineManager:
             return
 
     async def _do(self, stage: Stage, claim: Claim, free: asyncio.Semaphore) -> None:
-        try:
-            await carry_out(claim, self._body(stage))
-        except SwarmError:
-            return  # the claim was lost: the task is another worker's
-        finally:
-            free.release()
-
-    def _body(self, stage: Stage) -> Callable[[Claim], Awaitable[JSON]]:
-        async def body(claim: Claim) -> JSON:
+        async def work(claim: Claim) -> JSON:
             payload = claim.payload
-            asked = payload["run"], stage.shape.name, payload["item"]
+            asked = payload["run"], stage.name, payload["item"]
             given = await self.tasks.kernel.read(rules.stage_input, *asked)
             args, kwargs = stage.typed(*given)
             await self._runner.until_possible(stage)
             return unstructured(await self._runner.run(stage, args, kwargs))
 
-        return body
+        try:
+            await carry_out(claim, work)
+        except SwarmError:
+            return  # the claim was lost: the task is another worker's
+        finally:
+            free.release()

@@ -61,7 +61,8 @@ class RunView(NamedTuple):
 
     def tasks(self) -> list[TaskRecord]:
         """Return the records of its tasks, in the order of the stages."""
-        return [task for each in self.progress.values() for task in each.records]
+        stages = self.progress.values()
+        return [task for each in stages for task in each.records.values()]
 
 
 def run_path(run_id: str) -> Path:
@@ -222,7 +223,9 @@ def begin(view: View, run_id: str, task: StageTask) -> Plan:
         return Plan(outcome=task_id)
     if record.cancelled is not None:  # nothing begins any more (P8)
         return Plan()
-    return Plan(*_submit(record, task, view.now), task_id)
+    spec = _spec(record, task)
+    created = TaskCreated(spec.id, spec.kind)
+    return Plan([_write_new(spec, view.now)], [created], task_id)
 
 
 def resume(view: View, run_id: str) -> Plan:
@@ -237,22 +240,20 @@ def resume(view: View, run_id: str) -> Plan:
             f"run {run_id} was cancelled ({record.cancelled or 'no reason given'}); "
             "start another one"
         )
-    again: list[StageTask] = []
-    for task in seen.tasks():
-        if task.status in (TaskStatus.FAILED, TaskStatus.CANCELLED):
-            payload = orjson.loads(task.spec.payload)
-            again.append(StageTask(payload["stage"], payload["item"]))
+    again = [
+        StageTask(each.name, place)
+        for each in seen.progress.values()
+        for place, task in each.records.items()
+        if task.status in (TaskStatus.FAILED, TaskStatus.CANCELLED)
+    ]
     if not again:
         return Plan()
     rounds = {each.key: record.rounds.get(each.key, 0) + 1 for each in again}
     new = attrs.evolve(record, rounds={**record.rounds, **rounds})
-    writes = [stored(run_path(run_id), new)]
-    events: list[object] = []
-    for each in again:
-        more, told = _submit(new, each, view.now)
-        writes += more
-        events += told
-    return Plan(writes, events)
+    specs = [_spec(new, each) for each in again]
+    writes = [_write_new(spec, view.now) for spec in specs]
+    events = [TaskCreated(spec.id, spec.kind) for spec in specs]
+    return Plan([stored(run_path(run_id), new), *writes], events)
 
 
 def cancel(view: View, run_id: str, agent: str, reason: str) -> Plan:
@@ -290,21 +291,20 @@ def remove(view: View, run_id: str) -> Plan:
     return Plan([*doomed, rest], (), True)
 
 
-def _submit(
-    record: RunRecord, task: StageTask, now: int
-) -> tuple[list[Write], list[object]]:
-    """Return the write of a new task, and its event."""
+def _spec(record: RunRecord, task: StageTask) -> TaskSpec:
+    """Return a new task of a run."""
     stage = record.stage(task.stage)
-    payload = {"run": record.id, "stage": task.stage, "item": task.item}
-    spec = TaskSpec(
+    return TaskSpec(
         record.task_id(task),
         task_kind(record.name, task.stage),
-        kept_json(payload),
+        kept_json({"run": record.id, "stage": task.stage, "item": task.item}),
         record.requester,
         timeout=None if stage.timeout is None else int(stage.timeout * MICRO),
         max_retries=stage.max_retries,
         backoff=stage.backoff,
         metadata=kept_json({"pipeline": record.id}),
     )
-    new = new_record(now, spec)
-    return [Write(task_path(spec.id), record=new)], [TaskCreated(spec.id, spec.kind)]
+
+
+def _write_new(spec: TaskSpec, now: int) -> Write:
+    return Write(spec.path, record=new_record(now, spec))

@@ -1,5 +1,6 @@
 """Schedules: when the next task of one is due, and the commit that submits it. Pure."""
 
+import datetime
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final, Self
@@ -10,6 +11,7 @@ import orjson
 
 from swarm.model import (
     EPOCH,
+    JSON,
     Document,
     Path,
     TaskCreated,
@@ -18,7 +20,7 @@ from swarm.model import (
     to_datetime,
 )
 from swarm.ports import Plan, View, Write
-from swarm.work._task_record import NEVER, TaskSpec, new_record, task_path
+from swarm.work._task_record import MICRO, NEVER, TaskSpec, new_record, task_path
 
 SCHEDULES: Final = Path.of("global", "schedules")
 
@@ -58,16 +60,8 @@ class ScheduleRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Return the document."""
-        return {
-            "name": self.name,
-            "template": self.template.to_json(),
-            "cron": self.cron,
-            "every": self.every,
-            "zone": self.zone,
-            "next_at": self.next_at,
-            "count": self.count,
-            "missed": self.missed,
-        }
+        shallow = attrs.asdict(self, recurse=False)
+        return {**shallow, "template": self.template.to_json()}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
@@ -80,15 +74,65 @@ class ScheduleRecord:
             return at + self.every - (at - self.next_at) % self.every
         return cron_after(self.cron or "", self.zone, at)
 
-    def is_like(self, other: "ScheduleRecord") -> bool:
-        """Return whether both submit the same tasks at the same times."""
-        return (self.cron, self.every, self.zone) == (
-            other.cron,
-            other.every,
-            other.zone,
-        ) and orjson.dumps(self.template.to_json()) == orjson.dumps(
-            other.template.to_json()
-        )
+    def terms(self) -> bytes:
+        """Return which tasks it submits, and when, as bytes to compare."""
+        template = self.template.to_json()
+        return orjson.dumps([self.cron, self.every, self.zone, template])
+
+
+# --- as users see it ------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class TaskSchedule:
+    """Tasks that are submitted again and again, at one moment.
+
+    Attributes:
+        name: Its name.
+        kind: The kind of its tasks.
+        payload: Their payload: a private copy.
+        cron: When, as a cron expression; None: by `every`.
+        every: The seconds between two tasks; None: by `cron`.
+        zone: The time zone that the cron expression is in.
+        next_at: When the next task is due; None: never again.
+        count: How many tasks were submitted.
+        missed: How many were not, because no process was there when they were due;
+            of a cron expression, at most 1,000 are counted at a time.
+    """
+
+    name: str
+    kind: str
+    payload: JSON
+    cron: str | None
+    every: float | None
+    zone: str
+    next_at: datetime.datetime | None
+    count: int
+    missed: int
+
+    def __repr__(self) -> str:
+        when = f"every {self.every:g} s" if self.every is not None else self.cron
+        due = "never" if self.next_at is None else self.next_at.isoformat()
+        return f"<TaskSchedule '{self.name}' of {self.kind}, {when}, next {due}>"
+
+
+def schedule_view(record: ScheduleRecord) -> TaskSchedule:
+    """Return what users see of a schedule."""
+    every, at = record.every, record.next_at
+    return TaskSchedule(
+        name=record.name,
+        kind=record.template.kind,
+        payload=orjson.loads(record.template.payload),
+        cron=record.cron,
+        every=None if every is None else every / MICRO,
+        zone=record.zone,
+        next_at=None if at >= NEVER else to_datetime(at),
+        count=record.count,
+        missed=record.missed,
+    )
+
+
+# --- times ----------------------------------------------------------------------------
 
 
 def check_cron(cron: object, zone: object) -> None:
@@ -148,18 +192,17 @@ def check_name(name: str) -> None:
     task_path(task_id_at(name, to_datetime(1).isoformat()))
 
 
+# --- the rules ------------------------------------------------------------------------
+
+
 def load_schedule(view: View, name: str) -> ScheduleRecord | None:
     """Return a schedule, or None: there is none of this name."""
-    path = schedule_path(name)
-    document = view.find(path)
-    if document is None or document.path != path:
-        return None
-    return schedule_in(document)
+    return schedule_in(view.find(schedule_path(name)))
 
 
-def schedule_in(document: Document) -> ScheduleRecord | None:
-    """Return the schedule in a document, or None: it is gone."""
-    if document.is_deleted:
+def schedule_in(document: Document | None) -> ScheduleRecord | None:
+    """Return the schedule in a document, or None: there is none."""
+    if document is None or document.is_deleted:
         return None
     return ScheduleRecord.from_json(orjson.loads(document.json))
 
@@ -167,7 +210,7 @@ def schedule_in(document: Document) -> ScheduleRecord | None:
 def plan_schedule(view: View, schedule: ScheduleRecord) -> Plan:
     """Keep a schedule; one that is there with the same terms goes on. Outcome: it."""
     known = load_schedule(view, schedule.name)
-    if known is not None and known.is_like(schedule):
+    if known is not None and known.terms() == schedule.terms():
         return Plan(outcome=known)
     if schedule.every is not None:
         first = view.now + schedule.every

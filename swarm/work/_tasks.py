@@ -25,6 +25,7 @@ from swarm.work._due import TaskSelector, addresses_of
 from swarm.work._gather import Fan, Gathered, as_list, in_rounds, needed
 from swarm.work._schedule_rules import (
     ScheduleRecord,
+    TaskSchedule,
     all_schedules,
     check_cron,
     check_name,
@@ -32,8 +33,8 @@ from swarm.work._schedule_rules import (
     plan_unschedule,
     schedule_in,
     schedule_path,
+    schedule_view,
 )
-from swarm.work._schedule_view import TaskSchedule, schedule_view
 from swarm.work._steps import fingerprint
 from swarm.work._submit_rules import (
     GatherOptions,
@@ -405,7 +406,8 @@ class Tasks(Displayable):
         identity = self.identity
         if len(self._selectors) >= _SELECTORS:
             self._selectors.clear()
-        selector = TaskSelector(kind, addresses_of(identity, capabilities))
+        addresses = addresses_of(identity.agent_id, identity.role, capabilities)
+        selector = TaskSelector(kind, addresses)
         self._selectors[kind] = capabilities, selector
         return selector
 
