@@ -22,6 +22,8 @@ What differs from memory, and what is not there yet:
 - A process reads the newest `Limits.log_commits` of the log when it starts, and what
   named subscriptions have yet to handle, up to `Limits.held_commits` and `held_bytes`.
   A name that is further behind raises `Compacted`.
+- The server keeps the newest `Limits.held_commits` of the log, and of these about
+  `held_bytes`; the bytes are looked at now and then, if it allows MEMORY USAGE.
 - A process that falls further behind than the log (`Limits.held_commits`) loads the
   tree again. Its watches and event streams raise `Lagged`; its handlers go on, count it
   (`stats.lost`), and a `system.alert` of kind `events-lost` says so.

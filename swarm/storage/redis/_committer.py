@@ -56,6 +56,9 @@ _LATEST: Final = KEPT // 2
 _MANY: Final = 32
 """Number of outcomes that this process lets the server forget at a time."""
 
+_LOOK: Final = 256
+"""Number of operations after which `Committer.on_many` is called."""
+
 _OFTEN: Final = 60.0
 """Seconds after which the server is told to keep the outcomes for longer."""
 
@@ -73,6 +76,7 @@ class Committer:
     Attributes:
         count: How many commits were sent, those in vain too.
         on_divergence: Called when the server has lost commits that are here.
+        on_many: Called now and then, when many commits were sent.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class Committer:
     ) -> None:
         """Commit through `wire` what rules decide on `replica`."""
         self.on_divergence: Callable[[], Awaitable[None]]
+        self.on_many: Callable[[], object]
         self._wire = wire
         self._keys = keys
         self._replica = replica
@@ -216,6 +221,8 @@ class Committer:
         if view.has_time:
             window = (proposal.at - _AHEAD, proposal.at + _BEHIND)
         self.count = number = self.count + 1
+        if not number % _LOOK:
+            self.on_many()
         operation = b"%b-%d" % (self._origin_bytes, number)
         sent = self._clock.monotonic()
         is_first = sent - self._kept_at >= _OFTEN

@@ -35,6 +35,7 @@ from swarm.storage.redis._script import Keys
 from swarm.storage.redis._server import ServerInfo
 from swarm.storage.redis._shelf import RedisShelf
 from swarm.storage.redis._sweeper import Sweeper
+from swarm.storage.redis._trimming import Trimmer
 from swarm.storage.redis._wire import Wire
 
 T = TypeVar("T")
@@ -103,6 +104,8 @@ class RedisKernel:
             limits,
         )
         self._sweeper = Sweeper(self.tail, self._committer, clock)
+        self._trimmer = Trimmer(self._wire, keys, self.tail, limits)
+        self._committer.on_many = self._trimmer.look
 
     @property
     def server(self) -> ServerInfo:
@@ -124,6 +127,7 @@ class RedisKernel:
             await self._committer.open()
             await self._follower.open()
             await self._follower.fresh()
+            self._trimmer.look()
         except BaseException:
             await self.close()
             raise
@@ -132,6 +136,7 @@ class RedisKernel:
         """Refuse everything from now on and wake every reader; idempotent."""
         self._is_closed = True
         await self._sweeper.close()
+        await self._trimmer.close()
         await self._follower.close()
         await self.inboxes.close()
         await self._wire.close()
@@ -286,7 +291,7 @@ class RedisKernel:
             if isinstance(condition, Expect):
                 view.versions[condition.path.text] = condition.version
             elif isinstance(condition, ExpectFolder):
-                view.folders[condition.folder.text] = condition.revision
+                view.folders[condition.folder.text] = view.revision
             else:
                 view.has_time = True
                 document = self.tail.document_at(condition.path.text)

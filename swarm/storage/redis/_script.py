@@ -69,8 +69,13 @@ for n = 3, args[10] + 0 do
     return {0, old, args[at + n - 1], time, missed()}
   end
 end
+local trimmed
 for n = args[10] + 1, count do
-  if seen[n] and seen[n] + 0 > args[at + count + n - 3] + 0 then
+  if not seen[n] then
+    trimmed = trimmed or call('HGET', KEYS[2], '.trimmed') or '0'
+    seen[n] = trimmed
+  end
+  if seen[n] + 0 > args[at + count + n - 3] + 0 then
     return {0, old, args[at + n - 1], time, missed()}
   end
 end
@@ -125,7 +130,9 @@ return {1, name, old, time, news}
 
 Each field of the versions is one fact: "" has the newest revision; a path, the version
 of its document; a path and a dot, the revision of the last change below this folder;
-".turn", which process alone may write which document, and until when.
+".turn", which process alone may write which document, and until when; ".trimmed", the
+newest revision of a folder that was forgotten: a folder without a field has not changed
+since then.
 
 A process whose commits met conflicts asks for the turn: until it has committed, or its
 time is up, no other process writes the document that had changed. So a process that
@@ -136,6 +143,20 @@ The operations hold the outcome of each commit until the process has acknowledge
 The reply: the status; the newest revision; the one before the commit, or what has
 changed; the server's time; the log entries that the caller asked for.
 """
+
+
+TRIM: Final = """
+local newest = (redis.call('HGET', KEYS[1], '.trimmed') or '0') + 0
+for n = 2, #ARGV do
+  local seen = redis.call('HGET', KEYS[1], ARGV[n])
+  if seen and seen + 0 <= ARGV[1] + 0 then
+    redis.call('HDEL', KEYS[1], ARGV[n])
+    newest = math.max(newest, seen + 0)
+  end
+end
+redis.call('HSET', KEYS[1], '.trimmed', string.format('%.0f', newest))
+"""
+"""KEYS: versions. Forgets empty folders, unless they changed after a revision."""
 
 
 class Keys(NamedTuple):

@@ -134,6 +134,7 @@ class Wire:
 
     Attributes:
         server: Which server answers.
+        sent_bytes: The size of all commands so far.
         on_reconnect: Called after each connection but the first, with the server as it
             was and as it is, before the commands without a reply are sent again.
     """
@@ -155,6 +156,7 @@ class Wire:
         """
         self.on_reconnect: Callable[[ServerInfo, ServerInfo], object] | None = None
         self.server: ServerInfo
+        self.sent_bytes: int = 0
         self._address = shown_url(url)
         self._durability = durability
         self._clock = clock
@@ -214,6 +216,7 @@ class Wire:
             future.set_exception(StorageFailed(str(self._outage)))
             return future
         sent = Command(hiredis.pack_command(command), future, changes)
+        self.sent_bytes += len(sent.data)
         is_alone = not self._waiting
         self._waiting.append(sent)
         self._outgoing.append(sent)
